@@ -1,0 +1,144 @@
+"""The torch engine: CPU, CUDA, ROCm and MPS, eagerly or under `torch.compile`; training differentiates it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from pochade.errors import InvalidRequest
+from pochade.ops import Padding, Shape
+from pochade.weights import View
+
+Tensor = torch.Tensor
+
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+
+
+class TorchOps:
+    """`pochade.ops.Ops` on torch tensors of any floating dtype."""
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.linear(x, weight, bias)
+
+    def conv2d(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: Padding = (0, 0, 0, 0)
+    ) -> Tensor:
+        top, bottom, left, right = padding
+        if top == bottom and left == right:
+            return F.conv2d(x, weight, bias, stride, (top, left))
+        return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, stride)
+
+    def attention(self, query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -> Tensor:
+        return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+
+    def group_norm(self, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
+        return F.group_norm(x, groups, weight, bias, eps)
+
+    def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
+    def silu(self, x: Tensor) -> Tensor:
+        return F.silu(x)
+
+    def gelu(self, x: Tensor) -> Tensor:
+        return F.gelu(x)
+
+    def quick_gelu(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+    def shape(self, x: Tensor) -> Shape:
+        return tuple(x.shape)
+
+    def reshape(self, x: Tensor, shape: Shape) -> Tensor:
+        return x.reshape(shape)
+
+    def transpose(self, x: Tensor, axes: Shape) -> Tensor:
+        return x.permute(axes)
+
+    def concat(self, parts: Sequence[Tensor], axis: int) -> Tensor:
+        return torch.cat(list(parts), dim=axis)
+
+    def narrow(self, x: Tensor, axis: int, start: int, stop: int) -> Tensor:
+        return x.narrow(axis, start, stop - start)
+
+    def resize_nearest(self, x: Tensor, height: int, width: int) -> Tensor:
+        return F.interpolate(x, size=(height, width), mode="nearest")
+
+    def embedding(self, ids: Tensor, table: Tensor) -> Tensor:
+        return F.embedding(ids, table)
+
+    def pick(self, x: Tensor, positions: Tensor) -> Tensor:
+        return x[torch.arange(x.shape[0], device=x.device), positions]
+
+
+def to_torch(array: np.ndarray[Any, Any]) -> Tensor:
+    """Share the memory of a host array; bfloat16, which numpy cannot name, passes as its bits."""
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+class TorchEngine:
+    """Runs a model function on a torch device.
+
+    device: 'cpu', 'cuda', 'cuda:1', 'mps'. precision: of weights and activations. compiled: use
+    `torch.compile`, worth its minute of warm-up for many pictures on a GPU.
+    """
+
+    name = "torch"
+
+    def __init__(self, device: str = "cpu", precision: str = "f32", *, compiled: bool = False) -> None:
+        if precision not in DTYPES:
+            raise InvalidRequest(f"precision '{precision}' is unknown to torch here; one of: {', '.join(DTYPES)}")
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise InvalidRequest(f"device '{device}': torch sees no CUDA device; use --device cpu")
+        if device == "mps" and not torch.backends.mps.is_available():
+            raise InvalidRequest("device 'mps': torch sees no Metal device; use --device cpu")
+        self.device = torch.device(device)
+        self.precision = precision
+        self.compiled = compiled
+
+    def compile(
+        self,
+        function: Callable[..., Any],
+        tensors: Mapping[str, np.ndarray[Any, Any]],
+        inputs: Mapping[str, tuple[Shape, str]],
+        *,
+        key: str = "",
+    ) -> Callable[..., Any]:
+        """See `pochade.engines`. The weights move to the device once, here."""
+        dtype = DTYPES[self.precision]
+        # The model function is run once on every call, so what it binds has to be ready: tensors are moved
+        # when first asked for and kept. `channels_last` is the layout that convolutions are fastest in.
+        moved: dict[str, Tensor] = {name: self._move(to_torch(array), dtype) for name, array in tensors.items()}
+        view = View(moved)
+        ops = TorchOps()
+
+        def run(**values: Tensor) -> Any:
+            return function(ops, view, **values)
+
+        if self.compiled:
+            run = torch.compile(run, dynamic=False)
+
+        def call(**arrays: Any) -> Any:
+            with torch.inference_mode():
+                values = {name: self._input(array, dtype) for name, array in arrays.items()}
+                return _to_host(run(**values))
+
+        return call
+
+    def _move(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+        tensor = tensor.to(self.device, dtype)
+        return tensor.to(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+    def _input(self, array: Any, dtype: torch.dtype) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        return self._move(tensor, dtype) if tensor.is_floating_point() else tensor.to(self.device)
+
+
+def _to_host(result: Any) -> Any:
+    if isinstance(result, tuple):
+        return tuple(_to_host(part) for part in result)
+    return result.float().cpu().numpy()

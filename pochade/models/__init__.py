@@ -1,0 +1,1 @@
+"""The models of Stable Diffusion, each written once in the vocabulary of `pochade.ops`."""

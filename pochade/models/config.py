@@ -1,0 +1,255 @@
+"""What a model of the family looks like: read from the JSON of a diffusers folder.
+
+Field names here are the field's own words; the JSON's names, with their history, stay in this file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pochade.errors import InvalidCheckpoint
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoderConfig:
+    """CLIP's text transformer (Radford et al. 2021, section 2.4)."""
+
+    vocabulary: int = 49408
+    positions: int = 77
+    width: int = 768
+    feed_forward_width: int = 3072
+    layers: int = 12
+    heads: int = 12
+    activation: str = "quick_gelu"
+    norm_eps: float = 1e-5
+    end_token: int = 49407
+    projection_width: int | None = None  # of the pooled vector; None = not projected
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """The conditional UNet (Rombach et al. 2022). One tuple entry per level, the largest picture first."""
+
+    in_channels: int = 4
+    out_channels: int = 4
+    widths: tuple[int, ...] = (320, 640, 1280, 1280)
+    down_depths: tuple[tuple[int, ...], ...]  # transformer blocks after each residual block; 0 = none
+    mid_depth: int | None  # None = no middle block, 0 = one residual block alone
+    up_depths: tuple[tuple[int, ...], ...]  # from the smallest picture to the largest
+    heads: tuple[int, ...] = (8, 8, 8, 8)
+    context_width: int = 768
+    linear_projection: bool = False  # of tokens around the transformer; SD 1.x stores a 1x1 convolution
+    groups: int = 32
+    norm_eps: float = 1e-5
+    added_width: int | None = None  # XL: pooled text and the embedded sizes
+    added_time_width: int | None = None  # XL: width of each of the six embedded sizes
+    guidance_width: int | None = None  # LCM: width of the embedded guidance scale
+    flip_sin_to_cos: bool = True
+    frequency_shift: float = 0.0
+    sample_size: int = 64  # the latent side that the model was trained at
+
+    @property
+    def time_width(self) -> int:
+        """Width of the embedded timestep inside the model."""
+        return self.widths[0] * 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderConfig:
+    """The KL autoencoder (Rombach et al. 2022, section 3.1)."""
+
+    picture_channels: int = 3
+    latent_channels: int = 4
+    widths: tuple[int, ...] = (128, 256, 512, 512)
+    layers: int = 2
+    groups: int = 32
+    scale: float = 0.18215  # latent = scale * (posterior mean - shift)
+    shift: float = 0.0
+    attention: bool = True
+    quant_conv: bool = True
+    post_quant_conv: bool = True
+
+    @property
+    def factor(self) -> int:
+        """Pixels of the picture per latent pixel, along each side."""
+        return 2 ** (len(self.widths) - 1)
+
+
+def text_encoder_config(json: Json) -> TextEncoderConfig:
+    """From a `text_encoder/config.json` as transformers writes it."""
+    where = "the text encoder's config.json"
+    architectures = json.get("architectures") or ["CLIPTextModel"]
+    _one_of(where, "architectures", architectures[0], ("CLIPTextModel", "CLIPTextModelWithProjection"))
+    projected = architectures[0] == "CLIPTextModelWithProjection"
+    width = _integer(where, json, "hidden_size", 768)
+    activation = json.get("hidden_act", "quick_gelu")
+    _one_of(where, "hidden_act", activation, ("quick_gelu", "gelu"))
+    heads = _integer(where, json, "num_attention_heads", 12)
+    if width % heads:
+        raise InvalidCheckpoint(f"{where}: hidden_size {width} is not a multiple of num_attention_heads {heads}")
+    return TextEncoderConfig(
+        vocabulary=_integer(where, json, "vocab_size", 49408),
+        positions=_integer(where, json, "max_position_embeddings", 77),
+        width=width,
+        feed_forward_width=_integer(where, json, "intermediate_size", 4 * width),
+        layers=_integer(where, json, "num_hidden_layers", 12),
+        heads=heads,
+        activation=activation,
+        norm_eps=float(json.get("layer_norm_eps", 1e-5)),
+        end_token=int(json.get("eos_token_id", 49407)),
+        projection_width=_integer(where, json, "projection_dim", 512) if projected else None,
+    )
+
+
+# What this UNet does not do, and the only value with which a configuration may mention it.
+_UNET_FIXED: Json = {
+    "center_input_sample": False,
+    "only_cross_attention": False,
+    "dual_cross_attention": False,
+    "class_embed_type": None,
+    "num_class_embeds": None,
+    "encoder_hid_dim": None,
+    "encoder_hid_dim_type": None,
+    "act_fn": "silu",
+    "resnet_time_scale_shift": "default",
+    "resnet_skip_time_act": False,
+    "resnet_out_scale_factor": 1.0,
+    "mid_block_scale_factor": 1,
+    "time_embedding_type": "positional",
+    "time_embedding_dim": None,
+    "time_embedding_act_fn": None,
+    "timestep_post_act": None,
+    "conv_in_kernel": 3,
+    "conv_out_kernel": 3,
+    "attention_type": "default",
+    "class_embeddings_concat": False,
+    "mid_block_only_cross_attention": None,
+    "cross_attention_norm": None,
+    "num_attention_heads": None,
+    "downsample_padding": 1,
+}
+
+
+def unet_config(json: Json) -> UNetConfig:
+    """From a `unet/config.json` as diffusers writes it."""
+    where = "the UNet's config.json"
+    for key, only in _UNET_FIXED.items():
+        if json.get(key, only) not in (only, None):
+            raise InvalidCheckpoint(f"{where}: {key} = {json[key]!r} is not supported; only {only!r} is")
+    widths = _integers(where, json, "block_out_channels", (320, 640, 1280, 1280))
+    levels = len(widths)
+    layers = _per_level(where, "layers_per_block", json.get("layers_per_block", 2), levels)
+    depths = _per_level(where, "transformer_layers_per_block", json.get("transformer_layers_per_block", 1), levels)
+    up_depths = json.get("reverse_transformer_layers_per_block")
+    if up_depths is None:
+        up_depths = depths[::-1]
+    down_types = json.get("down_block_types", ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",))
+    up_types = json.get("up_block_types", ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3)
+    for name, types, known in (
+        ("down_block_types", down_types, ("DownBlock2D", "CrossAttnDownBlock2D")),
+        ("up_block_types", up_types, ("UpBlock2D", "CrossAttnUpBlock2D")),
+    ):
+        if len(types) != levels:
+            raise InvalidCheckpoint(f"{where}: {name} has {len(types)} entries for {levels} levels")
+        for kind in types:
+            _one_of(where, name, kind, known)
+    mid = json.get("mid_block_type", "UNetMidBlock2DCrossAttn")
+    _one_of(where, "mid_block_type", mid, (None, "UNetMidBlock2D", "UNetMidBlock2DCrossAttn"))
+    heads = _per_level(where, "attention_head_dim", json.get("attention_head_dim", 8), levels)
+    context = json.get("cross_attention_dim", 1280)
+    if not isinstance(context, int):
+        raise InvalidCheckpoint(f"{where}: cross_attention_dim = {context!r} is not supported; one number is")
+    added = json.get("addition_embed_type")
+    _one_of(where, "addition_embed_type", added, (None, "text_time"))
+    config = UNetConfig(
+        in_channels=_integer(where, json, "in_channels", 4),
+        out_channels=_integer(where, json, "out_channels", 4),
+        widths=widths,
+        down_depths=tuple(
+            _depth_of_layers(where, kind.startswith("CrossAttn"), depth, n)
+            for kind, depth, n in zip(down_types, depths, layers, strict=True)
+        ),
+        mid_depth=None if mid is None else 0 if mid == "UNetMidBlock2D" else _first(depths[-1]),
+        up_depths=tuple(
+            _depth_of_layers(where, kind.startswith("CrossAttn"), depth, n + 1)
+            for kind, depth, n in zip(up_types, up_depths, layers[::-1], strict=True)
+        ),
+        heads=heads,  # the JSON says attention_head_dim and means the number of heads
+        context_width=context,
+        linear_projection=bool(json.get("use_linear_projection", False)),
+        groups=_integer(where, json, "norm_num_groups", 32),
+        norm_eps=float(json.get("norm_eps", 1e-5)),
+        added_width=_integer(where, json, "projection_class_embeddings_input_dim", 2816) if added else None,
+        added_time_width=_integer(where, json, "addition_time_embed_dim", 256) if added else None,
+        guidance_width=json.get("time_cond_proj_dim"),
+        flip_sin_to_cos=bool(json.get("flip_sin_to_cos", True)),
+        frequency_shift=float(json.get("freq_shift", 0)),
+        sample_size=64 if json.get("sample_size") is None else _integer(where, json, "sample_size", 64),
+    )
+    for width, count in zip(config.widths, config.heads, strict=True):
+        if width % config.groups or width % count:
+            raise InvalidCheckpoint(f"{where}: {width} channels do not divide into {config.groups} groups or {count} heads")
+    return config
+
+
+def autoencoder_config(json: Json) -> AutoencoderConfig:
+    """From a `vae/config.json` as diffusers writes it."""
+    where = "the autoencoder's config.json"
+    for name, only in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
+        for kind in json.get(name, (only,)):
+            _one_of(where, name, kind, (only,))
+    _one_of(where, "act_fn", json.get("act_fn", "silu"), ("silu",))
+    for name in ("latents_mean", "latents_std"):
+        _one_of(where, name, json.get(name), (None,))
+    return AutoencoderConfig(
+        picture_channels=_integer(where, json, "in_channels", 3),
+        latent_channels=_integer(where, json, "latent_channels", 4),
+        widths=_integers(where, json, "block_out_channels", (64,)),
+        layers=_integer(where, json, "layers_per_block", 1),
+        groups=_integer(where, json, "norm_num_groups", 32),
+        scale=float(json.get("scaling_factor", 0.18215)),
+        shift=float(json.get("shift_factor") or 0.0),
+        attention=bool(json.get("mid_block_add_attention", True)),
+        quant_conv=bool(json.get("use_quant_conv", True)),
+        post_quant_conv=bool(json.get("use_post_quant_conv", True)),
+    )
+
+
+def _one_of(where: str, name: str, value: Any, known: tuple[Any, ...]) -> None:
+    if value not in known:
+        raise InvalidCheckpoint(f"{where}: {name} = {value!r} is not supported; known: {', '.join(map(str, known))}")
+
+
+def _integer(where: str, json: Json, name: str, default: int) -> int:
+    value = json.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidCheckpoint(f"{where}: {name} = {value!r} is not a positive whole number")
+    return value
+
+
+def _integers(where: str, json: Json, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    values = json.get(name, default)
+    if not isinstance(values, (list, tuple)) or not values or not all(isinstance(v, int) and v > 0 for v in values):
+        raise InvalidCheckpoint(f"{where}: {name} = {values!r} is not a list of positive whole numbers")
+    return tuple(values)
+
+
+def _per_level(where: str, name: str, value: Any, levels: int) -> tuple[Any, ...]:
+    """One value for all levels, or a list with one for each."""
+    values = tuple(value) if isinstance(value, (list, tuple)) else (value,) * levels
+    if len(values) != levels:
+        raise InvalidCheckpoint(f"{where}: {name} has {len(values)} entries for {levels} levels")
+    return values
+
+
+def _depth_of_layers(where: str, attends: bool, depth: Any, layers: int) -> tuple[int, ...]:
+    """Transformer blocks after each residual block of a level; pruned models (SSD-1B) list them one by one."""
+    if not attends:
+        return (0,) * layers
+    return _per_level(where, "transformer_layers_per_block", depth, layers)
+
+
+def _first(depth: Any) -> int:
+    return int(depth[0]) if isinstance(depth, (list, tuple)) else int(depth)

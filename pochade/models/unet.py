@@ -1,0 +1,164 @@
+"""The conditional UNet: a noisy latent, a timestep and the text to a prediction (Rombach et al. 2022)."""
+
+from pochade.models.config import UNetConfig
+from pochade.models.layers import (
+    conv,
+    group_norm,
+    join_heads,
+    layer_norm,
+    linear,
+    residual_block,
+    split_heads,
+    to_picture,
+    to_tokens,
+    upsample,
+)
+from pochade.ops import Ops, Tensor
+from pochade.weights import View
+
+
+def unet(
+    ops: Ops,
+    config: UNetConfig,
+    w: View,
+    x: Tensor,
+    time: Tensor,
+    context: Tensor,
+    added: Tensor | None = None,
+    guidance: Tensor | None = None,
+) -> Tensor:
+    """Predict what the checkpoint was trained to predict (noise, or v).
+
+    x: (B, in_channels, H, W). time: (B, widths[0]), the timestep embedded by `models.embedding`.
+    context: (B, T, context_width), the conditioning. added: (B, added_width), XL's pooled text and sizes.
+    guidance: (B, guidance_width), LCM's embedded guidance scale.
+
+    Returns (B, out_channels, H, W). H and W need not be powers of two: the way up resizes to the shapes
+    that were met on the way down.
+    """
+    t = _time(ops, config, w, time, added, guidance)
+    x = conv(ops, w / "conv_in", x, config.widths[0])
+    x, skips = _down(ops, config, w / "down_blocks", x, t, context)
+    if config.mid_depth is not None:
+        x = _middle(ops, config, w / "mid_block", x, t, context, config.mid_depth)
+    x = _up(ops, config, w / "up_blocks", x, skips, t, context)
+    x = ops.silu(group_norm(ops, w / "conv_norm_out", x, config.groups, config.norm_eps))
+    return conv(ops, w / "conv_out", x, config.out_channels)
+
+
+def _time(
+    ops: Ops, config: UNetConfig, w: View, time: Tensor, added: Tensor | None, guidance: Tensor | None
+) -> Tensor:
+    """The activated embedding (B, time_width) that every residual block adds."""
+    if guidance is not None:
+        time = time + linear(ops, w / "time_embedding.cond_proj", guidance, ops.shape(time)[-1], bias=False)
+    t = _two_layers(ops, w / "time_embedding", time, config.time_width)
+    if added is not None:
+        t = t + _two_layers(ops, w / "add_embedding", added, config.time_width)
+    return ops.silu(t)
+
+
+def _two_layers(ops: Ops, w: View, x: Tensor, width: int) -> Tensor:
+    return linear(ops, w / "linear_2", ops.silu(linear(ops, w / "linear_1", x, width)), width)
+
+
+def _down(
+    ops: Ops, config: UNetConfig, w: View, x: Tensor, time: Tensor, context: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """Halve the picture level by level. Returns the result and every intermediate picture, for the way up."""
+    skips = [x]
+    for level, (width, depths) in enumerate(zip(config.widths, config.down_depths, strict=True)):
+        block = w / level
+        for i, depth in enumerate(depths):
+            x = _residual(ops, config, block / f"resnets.{i}", x, width, time)
+            if depth:
+                x = _transformer(ops, config, block / f"attentions.{i}", x, context, config.heads[level], depth)
+            skips.append(x)
+        if level < len(config.widths) - 1:
+            x = conv(ops, block / "downsamplers.0.conv", x, width, stride=2, padding=(1, 1, 1, 1))
+            skips.append(x)
+    return x, skips
+
+
+def _middle(
+    ops: Ops, config: UNetConfig, w: View, x: Tensor, time: Tensor, context: Tensor, depth: int
+) -> Tensor:
+    x = _residual(ops, config, w / "resnets.0", x, config.widths[-1], time)
+    if depth:
+        x = _transformer(ops, config, w / "attentions.0", x, context, config.heads[-1], depth)
+        x = _residual(ops, config, w / "resnets.1", x, config.widths[-1], time)
+    return x
+
+
+def _up(
+    ops: Ops, config: UNetConfig, w: View, x: Tensor, skips: list[Tensor], time: Tensor, context: Tensor
+) -> Tensor:
+    """Double the picture level by level, joining at each layer the picture of the way down."""
+    widths, heads = config.widths[::-1], config.heads[::-1]
+    for level, (width, depths) in enumerate(zip(widths, config.up_depths, strict=True)):
+        block = w / level
+        for i, depth in enumerate(depths):
+            x = ops.concat([x, skips.pop()], axis=1)
+            x = _residual(ops, config, block / f"resnets.{i}", x, width, time)
+            if depth:
+                x = _transformer(ops, config, block / f"attentions.{i}", x, context, heads[level], depth)
+        if skips:
+            height, width = ops.shape(skips[-1])[2:]
+            x = upsample(ops, block / "upsamplers.0", x, height, width)
+    return x
+
+
+def _residual(ops: Ops, config: UNetConfig, w: View, x: Tensor, width: int, time: Tensor) -> Tensor:
+    return residual_block(ops, w, x, width, groups=config.groups, eps=config.norm_eps, time=time)
+
+
+def _transformer(
+    ops: Ops, config: UNetConfig, w: View, x: Tensor, context: Tensor, heads: int, depth: int
+) -> Tensor:
+    """Tokens of the picture attend to one another and to the text: (B, C, H, W) -> (B, C, H, W)."""
+    _, channels, height, width = ops.shape(x)
+    h = group_norm(ops, w / "norm", x, config.groups, 1e-6)
+    # A 1x1 convolution is a linear layer on tokens; only the shape it is stored in differs.
+    if config.linear_projection:
+        h = linear(ops, w / "proj_in", to_tokens(ops, h), channels)
+    else:
+        h = to_tokens(ops, conv(ops, w / "proj_in", h, channels, kernel=1))
+    for i in range(depth):
+        h = _transformer_block(ops, w / f"transformer_blocks.{i}", h, context, heads)
+    if config.linear_projection:
+        h = to_picture(ops, linear(ops, w / "proj_out", h, channels), height, width)
+    else:
+        h = conv(ops, w / "proj_out", to_picture(ops, h, height, width), channels, kernel=1)
+    return x + h
+
+
+def _transformer_block(ops: Ops, w: View, x: Tensor, context: Tensor, heads: int) -> Tensor:
+    h = layer_norm(ops, w / "norm1", x)
+    x = x + _attention(ops, w / "attn1", h, h, heads)
+    x = x + _attention(ops, w / "attn2", layer_norm(ops, w / "norm2", x), context, heads)
+    return x + _feed_forward(ops, w / "ff.net", layer_norm(ops, w / "norm3", x))
+
+
+def _attention(ops: Ops, w: View, x: Tensor, context: Tensor, heads: int) -> Tensor:
+    """(B, T, D) asks (B, S, E): -> (B, T, D)."""
+    width = ops.shape(x)[-1]
+    query = split_heads(ops, linear(ops, w / "to_q", x, width, bias=False), heads)
+    key = split_heads(ops, linear(ops, w / "to_k", context, width, bias=False), heads)
+    value = split_heads(ops, linear(ops, w / "to_v", context, width, bias=False), heads)
+    return linear(ops, w / "to_out.0", join_heads(ops, ops.attention(query, key, value)), width)
+
+
+def _feed_forward(ops: Ops, w: View, x: Tensor) -> Tensor:
+    """GEGLU (Shazeer 2020): `value * gelu(gate)`. The two halves of the stored matrix are used apart, so
+    that no engine has to cut the large activation in two."""
+    width = ops.shape(x)[-1]
+    inner = 4 * width
+    halves = [
+        ops.linear(
+            x,
+            w("0.proj.weight", (2 * inner, width), rows=slice(start, start + inner)),
+            w("0.proj.bias", (2 * inner,), rows=slice(start, start + inner)),
+        )
+        for start in (0, inner)
+    ]
+    return linear(ops, w / "2", halves[0] * ops.gelu(halves[1]), width)

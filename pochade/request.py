@@ -1,0 +1,60 @@
+"""What a user asks for, as plain data."""
+
+from dataclasses import dataclass
+
+from pochade.errors import InvalidRequest
+
+MAX_STEPS = 1000
+MAX_BATCH = 64
+MAX_SIDE = 8192
+MAX_PROMPT_CHARACTERS = 200_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One call for pictures. Sizes in pixels; None means the model's own choice.
+
+    seed: the first picture's; picture i of the batch has seed + i. None draws one at random.
+    cfg_scale: classifier-free guidance, 1 switches it off (Ho and Salimans 2022).
+    guidance_rescale: 0..1, how far the guided prediction's deviation is drawn back to the
+        conditional one's (Lin et al. 2023, section 3.4).
+    eta: share of fresh noise in DDIM, 0..1 (Song et al. 2020, equation 16).
+    clip_skip: 1 uses the text encoder's usual layer, 2 the one before it, and so on.
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    seed: int | None = None
+    steps: int = 20
+    cfg_scale: float = 7.0
+    guidance_rescale: float = 0.0
+    width: int | None = None
+    height: int | None = None
+    sampler: str = "DPM++ 2M"
+    schedule: str = "Automatic"
+    eta: float = 0.0
+    clip_skip: int = 1
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        _expect("steps", self.steps, 1, MAX_STEPS)
+        _expect("batch_size", self.batch_size, 1, MAX_BATCH)
+        _expect("cfg_scale", self.cfg_scale, 0.0, 100.0)
+        _expect("guidance_rescale", self.guidance_rescale, 0.0, 1.0)
+        _expect("eta", self.eta, 0.0, 1.0)
+        _expect("clip_skip", self.clip_skip, 1, 12)
+        if self.seed is not None:
+            _expect("seed", self.seed, 0, 2**64 - 1 - MAX_BATCH)
+        for name, side in (("width", self.width), ("height", self.height)):
+            if side is not None:
+                _expect(name, side, 8, MAX_SIDE)
+        for name, text in (("prompt", self.prompt), ("negative_prompt", self.negative_prompt)):
+            if len(text) > MAX_PROMPT_CHARACTERS:
+                raise InvalidRequest(
+                    f"{name} has {len(text):,} characters; at most {MAX_PROMPT_CHARACTERS:,} are read"
+                )
+
+
+def _expect(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:  # also refuses NaN
+        raise InvalidRequest(f"{name} is {value}; it must lie between {low:g} and {high:g}")

@@ -1,0 +1,98 @@
+"""What an emoji shows: its label, tags and group, and whether its mirror image shows the same."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concept:
+    """One emoji without skin tone.
+
+    code: the code points in lower-case hexadecimal, joined by dashes, without variation selectors.
+    mirrorable: whether a horizontally flipped picture still is what the label says.
+    """
+
+    code: str
+    emoji: str
+    label: str
+    tags: tuple[str, ...]
+    group: str
+    subgroup: str
+    mirrorable: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropped:
+    """What is left out: things that are letters rather than pictures, and flags, whose origin is unclear."""
+
+    groups: frozenset[str] = frozenset({"component", "flags", ""})
+    subgroups: frozenset[str] = frozenset({"keycap", "alphanum", "zodiac", "skin-tone", "hair-style"})
+    labels: frozenset[str] = frozenset(
+        "back arrow|end arrow|on! arrow|soon arrow|top arrow|atm sign|copyright|registered|trade mark|"
+        "part alternation mark|name badge|japanese symbol for beginner|no one under eighteen".split("|")
+    )
+
+    def __contains__(self, concept: Concept) -> bool:
+        return (
+            concept.group in self.groups
+            or concept.subgroup in self.subgroups
+            or concept.label in self.labels
+        )
+
+
+ONE_SIDED_GROUPS = frozenset({"symbols", "flags", "component", ""})
+ONE_SIDED_SUBGROUPS = frozenset({"time", "place-map", "phone", "book-paper", "mail", "award-medal", "office"})
+ONE_SIDED_WORDS = frozenset(
+    "left right clockwise counterclockwise facing waxing waning quarter crescent letter letters number numbers "
+    "abc ok points calendar ticket dice die joker mahjong clock watch speedometer music musical zzz".split()
+)
+
+
+def read_concepts(folder: Path) -> dict[str, Concept]:
+    """All concepts of an unpacked emojibase-data package (en/data.json, meta/groups.json) by code."""
+    names = json.loads(Path(folder, "meta/groups.json").read_text("utf-8"))
+    data = json.loads(Path(folder, "en/data.json").read_text("utf-8"))
+    concepts = (_concept(item, names["groups"], names["subgroups"]) for item in data)
+    return {concept.code: concept for concept in concepts}
+
+
+def plain_code(code: str) -> str:
+    """"263A-FE0F" -> "263a": fonts disagree on the variation selector, which changes nothing here."""
+    return "-".join(part for part in code.lower().split("-") if part != "fe0f")
+
+
+def plain_words(text: str) -> str:
+    """Lower case, straight quotes, no colons: "man: red hair" -> "man, red hair"."""
+    text = text.lower().replace("’", "'").replace("“", "").replace("”", "").replace(": ", ", ")
+    return " ".join(text.split())
+
+
+def _concept(item: Mapping[str, Any], groups: Mapping[str, str], subgroups: Mapping[str, str]) -> Concept:
+    label = plain_words(item["label"])
+    group = groups.get(str(item.get("group")), "")
+    subgroup = subgroups.get(str(item.get("subgroup")), "")
+    return Concept(
+        code=plain_code(item["hexcode"]),
+        emoji=item["emoji"],
+        label=label,
+        tags=_tags(item.get("tags", ()), label),
+        group=group,
+        subgroup=subgroup,
+        mirrorable=_mirrorable(label, group, subgroup),
+    )
+
+
+def _tags(tags: Iterable[str], label: str) -> tuple[str, ...]:
+    """Words that say something: no emoticons, no bare digits, not the label again, each once."""
+    words = (plain_words(tag) for tag in tags)
+    useful = (word for word in words if re.fullmatch(r"[a-z][a-z' -]+", word) and word != label)
+    return tuple(dict.fromkeys(useful))
+
+
+def _mirrorable(label: str, group: str, subgroup: str) -> bool:
+    words = set(re.findall(r"[a-z]+", label))
+    return not (group in ONE_SIDED_GROUPS or subgroup in ONE_SIDED_SUBGROUPS or words & ONE_SIDED_WORDS)

@@ -1,0 +1,51 @@
+"""A view of named tensors: how a model function reaches its weights.
+
+A model asks for a weight by name *and shape*, where it uses it: `w("weight", (320, 4, 3, 3))`. That one
+line declares the parameter (training creates it, tests fill it), checks it (a checkpoint whose tensor has
+another shape is named), and fetches it. There is no second list of shapes to keep in step.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pochade.errors import InvalidCheckpoint
+from pochade.ops import Shape, Tensor
+
+
+def keep(tensor: Any) -> Any:
+    """Bind nothing: the stored tensor is already the engine's own."""
+    return tensor
+
+
+@dataclass(frozen=True)
+class View:
+    """The tensors whose names begin with `prefix`.
+
+    `w / "mid_block" / "resnets.0"` is the view one level down; `w("conv1.weight", shape)` fetches.
+
+    tensors: name -> stored tensor (a mapped numpy array, a torch parameter, ...).
+    bind:    turns a stored tensor into the engine's value (a graph constant, a tensor on the device).
+    """
+
+    tensors: Mapping[str, Any]
+    bind: Callable[[Any], Tensor] = keep
+    prefix: str = ""
+
+    def __truediv__(self, name: str | int) -> "View":
+        return replace(self, prefix=f"{self.prefix}{name}.")
+
+    def __call__(self, name: str, shape: Shape, rows: slice | None = None) -> Tensor:
+        """The tensor `prefix + name`, which must have this shape; with `rows`, only that part of axis 0.
+
+        Raises InvalidCheckpoint, naming the tensor, if it is missing or has another shape.
+        """
+        full = self.prefix + name
+        tensor = self.tensors.get(full)
+        if tensor is None:
+            raise InvalidCheckpoint(f"tensor '{full}' {shape} is missing from the weights")
+        if tuple(tensor.shape) != shape:
+            raise InvalidCheckpoint(
+                f"tensor '{full}' has shape {tuple(tensor.shape)}; the configuration says {shape}"
+            )
+        return self.bind(tensor if rows is None else tensor[rows])
