@@ -46,9 +46,10 @@ class NumpyOps:
     def attention(self, query: Array, key: Array, value: Array, *, causal: bool = False) -> Array:
         scores = query @ key.swapaxes(-1, -2) / np.float32(math.sqrt(query.shape[-1]))  # (B, N, T, S)
         if causal:
-            scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, np.float32(-np.inf))
-        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))  # the shift keeps exp from overflowing
-        return (weights / weights.sum(axis=-1, keepdims=True)) @ value
+            scores = np.where(np.tri(*scores.shape[-2:]) > 0, scores, np.float32(-np.inf))
+        weights: Array = np.exp(scores - scores.max(axis=-1, keepdims=True))  # shifted, exp cannot overflow
+        weights = weights / weights.sum(axis=-1, keepdims=True)
+        return weights @ value
 
     def group_norm(self, x: Array, weight: Array, bias: Array, groups: int, eps: float) -> Array:
         batch, channels, height, width = x.shape
@@ -131,14 +132,15 @@ class NumpyEngine:
 
 
 def _normalise(x: Array, eps: float) -> Array:
-    centred = x - x.mean(axis=-1, keepdims=True)
-    return centred / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + np.float32(eps))
+    centred: Array = x - x.mean(axis=-1, keepdims=True)
+    variance = np.square(centred).mean(axis=-1, keepdims=True)
+    return centred / np.sqrt(variance + np.float32(eps))
 
 
 def _sigmoid(x: Array) -> Array:
     # exp is only asked for numbers <= 0, where it cannot overflow.
-    small = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, small) / (1 + small)
+    small: Array = np.exp(-np.abs(x))
+    return np.where(x >= 0, np.float32(1), small) / (1 + small)
 
 
 def _normal_distribution(x: Array) -> Array:

@@ -5,25 +5,34 @@ that takes about a tenth of a second for the UNet of Stable Diffusion 1.5, so a 
 built for every picture size. Compiling it takes seconds; `openvino_cache` keeps the result on disk.
 """
 
+import hashlib
+import io
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import ml_dtypes
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as op
 
+from pochade.engines.openvino_cache import BlobFolder
 from pochade.errors import InvalidRequest
 from pochade.ops import Padding, Shape
+from pochade.settings import CACHE_BUDGET_BYTES
 from pochade.weights import View
 
 Array = NDArray[Any]
+Inputs = Mapping[str, tuple[Shape, str]]
 
 INPUT_TYPES: Mapping[str, type[np.generic]] = {"f32": np.float32, "i64": np.int64}
 DEVICES: Mapping[str, str] = {"cpu": "CPU", "gpu": "GPU"}
+BFLOAT16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+NARROW_TYPES: tuple[np.dtype[Any], ...] = (BFLOAT16, np.dtype(np.float16))
 PRECISIONS: Mapping[str, ov.Type] = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
 
 
@@ -115,8 +124,12 @@ class OpenVinoOps:
         return Node(op.slice(x.graph, *(_integers([n]) for n in (start, stop, 1, axis))))
 
     def resize_nearest(self, x: Node, height: int, width: int) -> Node:
-        # Indices from the host are exact at every size; `interpolate` would divide in floating point.
         _, _, rows, columns = self.shape(x)
+        if (height, width) == (2 * rows, 2 * columns):
+            # Keeps the memory layout of the convolutions around it; doubling is exact in floating point.
+            size = _integers([height, width])
+            modes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+            return Node(op.interpolate(x.graph, size, "nearest", "sizes", axes=_integers([2, 3]), **modes))
         tall = op.gather(x.graph, _integers(np.arange(height) * rows // height), _integers(2))
         return Node(op.gather(tall, _integers(np.arange(width) * columns // width), _integers(3)))
 
@@ -139,37 +152,272 @@ def _integers(values: Any) -> Any:
     return op.constant(np.asarray(values, np.int64))
 
 
-def constant(stored: Array) -> Node:
-    """A stored tensor (f32, f16 or bf16) as an f32 node that shares its memory."""
-    array = np.ascontiguousarray(stored).reshape(stored.shape)
-    if array.dtype.name == "bfloat16":  # numpy cannot name it: the bits travel as 16-bit integers
-        bits = ov.Tensor(array.view(np.uint16), list(array.shape), ov.Type.bf16)
-        node = op.constant(bits, shared_memory=True)
-    else:
-        node = op.constant(array, shared_memory=array.flags.writeable)
-    if array.dtype == np.float32:
-        return Node(node)
-    converted = op.convert(node, "f32")
-    converted.get_rt_info()["decompression_0"] = ""
-    return Node(converted)
+class Constants:
+    """Turns stored tensors into f32 nodes, and holds the memory that those share.
+
+    f32, f16 and bf16 are shared where they lie. 8-bit numbers pass as bf16, which holds every one of them
+    exactly; other types as f32. round_to_bf16: store f32 matrices and kernels as bf16, as compiling for
+    bf16 does anyway, so that a blob takes half the space; vectors stay as they are.
+    """
+
+    def __init__(self, *, round_to_bf16: bool = False) -> None:
+        self._round = round_to_bf16
+        self._memory: list[Array] = []
+
+    def __call__(self, stored: Array) -> Node:
+        array = np.ascontiguousarray(stored, self._kept_as(stored)).reshape(stored.shape)
+        if not array.flags.writeable:  # OpenVINO shares no memory that it might not write to
+            array = array.copy()
+        self._memory.append(array)
+        if array.dtype != BFLOAT16:
+            node = op.constant(array, shared_memory=True)
+        else:  # numpy has no such type, so the bits travel as 16-bit integers
+            bits = ov.Tensor(array.view(np.uint16), list(array.shape), ov.Type.bf16)
+            node = op.constant(bits, shared_memory=True)
+        if array.dtype == np.float32:
+            return Node(node)
+        widened = op.convert(node, "f32")
+        widened.get_rt_info()["decompression_0"] = ""  # OpenVINO's mark for weights that are stored narrower
+        return Node(widened)
+
+    def _kept_as(self, stored: Array) -> np.dtype[Any]:
+        if stored.dtype.itemsize == 1 or (self._round and stored.dtype == np.float32 and stored.ndim >= 2):
+            return BFLOAT16
+        return stored.dtype if stored.dtype in NARROW_TYPES else np.dtype(np.float32)
 
 
-def build(
-    function: Callable[..., Any], tensors: Mapping[str, Array], inputs: Mapping[str, tuple[Shape, str]]
-) -> ov.Model:
-    """The graph of a model function; its outputs are called 'result', or 'result.0', ... for a tuple."""
-    parameters = {name: op.parameter(list(shape), INPUT_TYPES[kind], name) for name, (shape, kind) in inputs.items()}
-    for name, parameter in parameters.items():
-        parameter.output(0).set_names({name})
-    returned = function(OpenVinoOps(), View(tensors, bind=constant), **{n: Node(p) for n, p in parameters.items()})
-    named = (
-        {f"result.{i}": node for i, node in enumerate(returned)}
-        if isinstance(returned, tuple)
-        else {"result": returned}
-    )
-    results = []
-    for name, node in named.items():
-        result = op.result(node.graph)
-        result.output(0).set_names({name})
-        results.append(result)
-    return ov.Model(results, list(parameters.values()), "pochade")
+def build(function: Callable[..., Any], weights: View, inputs: Inputs) -> ov.Model:
+    """The graph of a model function. Its outputs are called 'result', or 'result.0', ... for a tuple."""
+    parameters = {}
+    for name, (shape, kind) in inputs.items():
+        parameters[name] = op.parameter(list(shape), INPUT_TYPES[kind])
+        parameters[name].output(0).set_names({name})
+    returned = function(OpenVinoOps(), weights, **{name: Node(graph) for name, graph in parameters.items()})
+    if not isinstance(returned, tuple):
+        return ov.Model([_result(returned, "result")], list(parameters.values()))
+    results = [_result(node, f"result.{i}") for i, node in enumerate(returned)]
+    return ov.Model(results, list(parameters.values()))
+
+
+def _result(node: Node, name: str) -> Any:
+    result = op.result(node.graph)
+    result.output(0).set_names({name})
+    return result
+
+
+class Compiled:
+    """A compiled graph: takes its inputs as keyword host arrays, returns f32 arrays that are its caller's.
+
+    Threads may share it; they take turns.
+    """
+
+    def __init__(self, model: ov.CompiledModel, inputs: Inputs, keep: object) -> None:
+        self._model = model
+        self._request = model.create_infer_request()
+        self._names = [output.get_any_name() for output in model.outputs]
+        self._inputs = inputs
+        self._keep = keep  # the mapped memory that the compiled model reads its constants from
+        self._turn = threading.Lock()
+
+    def __call__(self, **arrays: Any) -> Any:
+        """Raises ValueError, naming the input, if one is missing, unknown or of another shape."""
+        if arrays.keys() != self._inputs.keys():
+            raise ValueError(f"inputs are {sorted(arrays)}; the graph takes {sorted(self._inputs)}")
+        host = {}
+        for name, (shape, kind) in self._inputs.items():
+            host[name] = np.ascontiguousarray(arrays[name], INPUT_TYPES[kind])
+            if np.shape(arrays[name]) != shape:
+                raise ValueError(f"input '{name}' is {np.shape(arrays[name])}; the graph takes {shape}")
+        with self._turn:
+            # Inputs are read where they lie; outputs are copied, for the next call writes over them.
+            results = self._request.infer(host, share_inputs=True, share_outputs=False)
+        outputs = tuple(results[name] for name in self._names)
+        return outputs[0] if self._names == ["result"] else outputs
+
+
+    def export(self, file: IO[bytes]) -> None:
+        """Write the compiled graph. Raises OSError if the file cannot take it."""
+        sink = _Sink(file)
+        self._model.export_model(sink)
+        if sink.error is not None:
+            raise sink.error
+
+
+@dataclass(frozen=True)
+class ProcessorFeatures:
+    """What a device can do.
+
+    device: 'cpu' or 'gpu'. name: as the maker calls it. precisions: those it computes in natively, of
+    'f32', 'bf16' and 'f16'.
+    """
+
+    device: str
+    name: str
+    precisions: tuple[str, ...]
+
+    @property
+    def best_precision(self) -> str:
+        """What `auto` means: bf16 where it is native; on a GPU without it f16; f32 everywhere else."""
+        if "bf16" in self.precisions:
+            return "bf16"
+        return "f16" if self.device == "gpu" and "f16" in self.precisions else "f32"
+
+
+def processor_features(device: str = "cpu") -> ProcessorFeatures:
+    """Asks OpenVINO. Raises InvalidRequest if there is no such device."""
+    core = ov.Core()
+    target = _target(core, device)
+    listed = core.get_property(target, "OPTIMIZATION_CAPABILITIES")
+    # A processor with AVX-512 lists BF16 even where that is only emulated; what OpenVINO would choose by
+    # itself it never emulates.
+    chosen = core.get_property(target, "INFERENCE_PRECISION_HINT")
+    native = {
+        "f32": True,
+        "bf16": "BF16" in listed and (device != "cpu" or chosen == ov.Type.bf16),
+        "f16": "FP16" in listed,
+    }
+    name = str(core.get_property(target, "FULL_DEVICE_NAME")).strip()
+    return ProcessorFeatures(device, name, tuple(precision for precision, here in native.items() if here))
+
+
+class OpenVinoEngine:
+    """Compiles model functions for the processor or an Intel GPU.
+
+    device: 'cpu' or 'gpu'. precision: of weights and arithmetic; inputs and results are f32 all the same.
+    cache_dir: where compiled graphs are kept (see `pochade.settings`), None = nowhere, at most
+    `cache_budget_bytes` of them. threads: None = OpenVINO's choice, one for each core.
+
+    Raises InvalidRequest if the device is not there, or would only emulate the precision.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self,
+        device: str = "cpu",
+        precision: str = "f32",
+        *,
+        cache_dir: Path | None = None,
+        cache_budget_bytes: int = CACHE_BUDGET_BYTES,
+        threads: int | None = None,
+    ) -> None:
+        features = processor_features(device)
+        if precision not in features.precisions:
+            raise InvalidRequest(
+                f"precision '{precision}' is not native to {features.name}, and emulating it is slower than "
+                f"f32; one of: {', '.join(features.precisions)}"
+            )
+        self._core = ov.Core()
+        self._features = features
+        self._target = _target(self._core, device)
+        self._precision = precision
+        self._properties = {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            **({} if threads is None else {"INFERENCE_NUM_THREADS": threads}),
+        }
+        self._blobs = None if cache_dir is None else BlobFolder(cache_dir / "openvino", cache_budget_bytes)
+
+    def compile(
+        self, function: Callable[..., Any], tensors: Mapping[str, Array], inputs: Inputs, *, key: str = ""
+    ) -> Compiled:
+        """A callable that takes the inputs as keyword arrays and returns what `function(ops, w, ...)` does.
+
+        inputs: argument name -> (static shape, 'f32' or 'i64'). key: names function and weights uniquely;
+        the compiled graph is kept on disk under it, or nowhere if it is ''.
+        """
+        inputs = {name: (tuple(shape), kind) for name, (shape, kind) in inputs.items()}
+        if self._blobs is None or not key:
+            return self._compiled(function, tensors, inputs)
+        name = self._blob_name(key, inputs)
+        restored = self._restore(self._blobs, name, inputs)
+        if restored is not None:
+            return restored
+        compiled = self._compiled(function, tensors, inputs, round_to_bf16=self._precision == "bf16")
+        if not self._blobs.store(name, compiled.export):
+            return compiled
+        # Continue with the mapped file, as every later start does: the rounded weights need no memory then,
+        # and the first picture is computed with the very numbers of the second.
+        del compiled
+        restored = self._restore(self._blobs, name, inputs)
+        if restored is None:  # removed or damaged at this moment
+            return self._compiled(function, tensors, inputs)
+        return restored
+
+    def _compiled(
+        self,
+        function: Callable[..., Any],
+        tensors: Mapping[str, Array],
+        inputs: Inputs,
+        *,
+        round_to_bf16: bool = False,
+    ) -> Compiled:
+        constants = Constants(round_to_bf16=round_to_bf16)
+        graph = build(function, View(tensors, bind=constants), inputs)
+        return Compiled(self._core.compile_model(graph, self._target, self._properties), inputs, constants)
+
+    def _restore(self, blobs: BlobFolder, name: str, inputs: Inputs) -> Compiled | None:
+        blob = blobs.load(name)
+        if blob is None:
+            return None
+        try:
+            tensor = ov.Tensor(blob, shared_memory=True)
+            return Compiled(self._core.import_model(tensor, self._target, self._properties), inputs, tensor)
+        except RuntimeError:  # made for another processor, or damaged
+            blobs.discard(name)
+            return None
+
+    def _blob_name(self, key: str, inputs: Inputs) -> str:
+        parts = (key, sorted(inputs.items()), self._precision, self._target, self._features, ov.get_version())
+        digest = hashlib.sha256(repr((parts, _release())).encode())
+        for path in sorted(_sources()):
+            digest.update(path.read_bytes())
+        return digest.hexdigest()
+
+
+def _target(core: ov.Core, device: str) -> str:
+    target = DEVICES.get(device, device)
+    kinds = {listed.partition(".")[0] for listed in core.available_devices}  # GPUs may be GPU.0, GPU.1, ...
+    present = [ours for ours, theirs in DEVICES.items() if theirs in kinds]
+    if device not in present:
+        raise InvalidRequest(f"OpenVINO sees no device '{device}' here; one of: {', '.join(present)}")
+    return target
+
+
+class _Sink(io.BytesIO):
+    """Passes everything on to a file. `export_model` insists on a BytesIO, which would hold it all.
+
+    error: why writing stopped; OpenVINO does not pass an exception on.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self.error: OSError | None = None
+        self._file = file
+
+    def write(self, data: Any) -> int:
+        return self._attempt(self._file.write, data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._attempt(self._file.seek, offset, whence)
+
+    def _attempt(self, action: Callable[..., int], *arguments: Any) -> int:
+        if self.error is None:
+            try:
+                return action(*arguments)
+            except OSError as error:
+                self.error = error
+        return 0
+
+
+def _sources() -> list[Path]:
+    """The files whose change makes another graph of the same model."""
+    package = Path(__file__).parents[1]
+    return [*package.glob("models/*.py"), *package.glob("engines/openvino*.py"), package / "ops.py"]
+
+
+def _release() -> str:
+    try:
+        return metadata.version("pochade")
+    except metadata.PackageNotFoundError:  # run from a checkout
+        return ""

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from pochade.training.corpus.colours import dominant_colour
-from pochade.training.corpus.concepts import Concept, Dropped, read_concepts
+from pochade.training.corpus.concepts import LETTERS_AND_FLAGS, Concept, Dropped, read_concepts
 from pochade.training.corpus.packages import Fetch, npm_pack, unpacked
 from pochade.training.corpus.rendering import BrokenPicture, Draw, Picture, read_source
 from pochade.training.corpus.sources import EMOJIBASE, SOURCES, Package, Source
-from pochade.training.corpus.store import VERSION, Corpus, Entry, load
+from pochade.training.corpus.store import VERSION, Corpus, Entry, load, write_whole
 
 Progress = Callable[[str, int, int], None]
 """Told the source's name, how many of its pictures are done, and how many there are."""
@@ -30,7 +30,7 @@ def build(
     sources: Iterable[Source] = SOURCES,
     words: Package = EMOJIBASE,
     size: int = 128,
-    dropped: Dropped = Dropped(),  # noqa: B008 (frozen)
+    dropped: Dropped = LETTERS_AND_FLAGS,
     progress: Progress = silent,
     fetch: Fetch = npm_pack,
 ) -> Corpus:
@@ -42,30 +42,33 @@ def build(
     """
     folder, sources = Path(folder), tuple(sources)
     recipe = _recipe(sources, words, size, dropped)
-    if _is_built(folder, recipe):
+    if _follows(folder / "manifest.json", recipe):
         return load(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    Path(folder, "manifest.json").unlink(missing_ok=True)  # what it vouches for is about to change
     concepts = {
         code: concept
         for code, concept in read_concepts(unpacked(words, folder / "packages", fetch)).items()
         if concept not in dropped
     }
-    reports = [
-        _build_source(folder, source, concepts, size, {**recipe, "sources": [asdict(source)]}, progress, fetch)
+    reports = {
+        source.name: _build_source(
+            folder, source, concepts, size, _recipe((source,), words, size, dropped), progress, fetch
+        )
         for source in sources
-    ]
-    entries = [entry for report in reports for entry in report["entries"]]
+    }
+    entries = [entry for report in reports.values() for entry in report["entries"]]
     lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
-    _write(folder / "entries.jsonl", lines)
+    write_whole(folder / "entries.jsonl", lines)
     manifest = {
         "version": VERSION,
         "size": size,
         "count": len(entries),
-        "counts": {source.name: len(report["entries"]) for source, report in zip(sources, reports, strict=True)},
-        "skipped": {source.name: report["skipped"] for source, report in zip(sources, reports, strict=True)},
+        "counts": {name: len(report["entries"]) for name, report in reports.items()},
+        "skipped": {name: report["skipped"] for name, report in reports.items()},
         "recipe": recipe,
     }
-    _write(folder / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1))
+    write_whole(folder / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1))
     return load(folder)
 
 
@@ -81,9 +84,10 @@ def _recipe(sources: tuple[Source, ...], words: Package, size: int, dropped: Dro
     return json.loads(json.dumps(recipe))  # type: ignore[no-any-return]
 
 
-def _is_built(folder: Path, recipe: Mapping[str, Any]) -> bool:
+def _follows(path: Path, recipe: Mapping[str, Any]) -> bool:
+    """Whether the JSON file was written at the end of a build with the same recipe."""
     try:
-        return bool(json.loads(Path(folder, "manifest.json").read_text("utf-8"))["recipe"] == recipe)
+        return bool(json.loads(path.read_text("utf-8"))["recipe"] == recipe)
     except (OSError, ValueError, KeyError):
         return False
 
@@ -98,10 +102,10 @@ def _build_source(
     fetch: Fetch,
 ) -> dict[str, Any]:
     """One source's array and its report {"recipe", "entries", "skipped"}, the report being written last."""
-    recipe = json.loads(json.dumps(recipe))
     report_path, array_path = folder / f"source-{source.name}.json", folder / f"pictures-{source.name}.npy"
-    if _is_report_of(report_path, recipe) and array_path.exists():
+    if _follows(report_path, recipe) and array_path.exists():
         return json.loads(report_path.read_text("utf-8"))  # type: ignore[no-any-return]
+    report_path.unlink(missing_ok=True)
 
     found: dict[str, Draw] = {}
     for code, draw in read_source(source, unpacked(source.package, folder / "packages", fetch)):
@@ -127,15 +131,8 @@ def _build_source(
     np.save(partial, array)
     os.replace(partial, array_path)
     report = {"recipe": recipe, "skipped": skipped, "entries": entries}
-    _write(report_path, json.dumps(report, ensure_ascii=False))
+    write_whole(report_path, json.dumps(report, ensure_ascii=False))
     return report
-
-
-def _is_report_of(path: Path, recipe: Mapping[str, Any]) -> bool:
-    try:
-        return bool(json.loads(path.read_text("utf-8"))["recipe"] == recipe)
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 def _entry(source: Source, concept: Concept, picture: Picture, file: str, row: int) -> Entry:
@@ -150,9 +147,3 @@ def _entry(source: Source, concept: Concept, picture: Picture, file: str, row: i
         colour_share=round(share, 3),
         **asdict(concept),
     )
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, "utf-8")
-    os.replace(partial, path)

@@ -1,7 +1,5 @@
 """The colour that a person would name, measured."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,10 +8,25 @@ COLOURS = (
 )  # fmt: skip
 
 HUES = (
-    (14.0, "red"), (35.0, "orange"), (64.0, "yellow"), (162.0, "green"), (188.0, "teal"), (250.0, "blue"),
-    (300.0, "purple"), (344.0, "pink"), (360.0, "red"),
+    (8.0, "pink"), (36.5, "red"), (70.0, "orange"), (112.0, "yellow"), (170.0, "green"), (215.0, "teal"),
+    (285.0, "blue"), (338.0, "purple"), (360.0, "pink"),
 )  # fmt: skip
-"""Upper end of each name's range of hues, in degrees."""
+"""Upper end of each name's range of OKLCh hues, in degrees."""
+
+TO_LMS = np.array(
+    [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+)
+TO_OKLAB = np.array(
+    [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+)
 
 
 def dominant_colour(picture: NDArray[np.uint8]) -> tuple[str, float]:
@@ -30,40 +43,41 @@ def dominant_colour(picture: NDArray[np.uint8]) -> tuple[str, float]:
 
 
 def colour_indices(rgb: NDArray[np.uint8]) -> NDArray[np.intp]:
-    """The index into COLOURS of each colour: (N, 3) -> (N,).
+    """The index into COLOURS of each sRGB colour: (N, 3) -> (N,).
 
-    By hue where there is enough of it; dark orange is brown, pale red is pink, the rest is a gray.
+    By hue where there is enough chroma; dull dark red to yellow is brown, pale red is pink, the rest is
+    black, gray or white. The limits were set by pictures whose label names their colour ("orange heart").
     """
-    hue, saturation, value = _hsv(rgb)
+    lightness, chroma, hue = oklch(rgb)
     ends = np.array([end for end, _ in HUES])
     names = np.array([COLOURS.index(name) for _, name in HUES])
-    index = names[np.searchsorted(ends, hue, side="right").clip(max=len(ends) - 1)]
+    index: NDArray[np.intp] = names[np.searchsorted(ends, hue, side="right").clip(max=len(ends) - 1)]
 
-    warm = (hue >= 8) & (hue < 46)
-    rosy = (hue < 14) | (hue >= 330)
-    chroma = saturation * value
-    rules: list[tuple[Any, str]] = [  # later rules win
-        (rosy & (saturation < 0.55) & (value > 0.8), "pink"),
-        (warm & ((value < 0.72) | ((value < 0.86) & (saturation < 0.55))), "brown"),
-        ((hue < 14) & (value < 0.5) & (saturation < 0.75), "brown"),
-        ((saturation < 0.16) | (chroma < 0.08), "gray"),
-        ((saturation < 0.12) & (value > 0.84), "white"),
-        ((value < 0.2) | ((value < 0.32) & (saturation < 0.35)), "black"),
-    ]
+    warm = (hue > 5) & (hue < 95)
+    cream = (hue > 30) & (hue < 95)
+    cool = (hue > 270) & (hue < 330)  # many sets shade neutral surfaces with a little violet
+    neutral = (chroma < 0.04) | (cool & (chroma < 0.065))
+    rules = (  # later ones win
+        ((hue < 30) & (lightness > 0.72), "pink"),
+        (((hue > 350) | (hue < 8)) & (lightness < 0.62), "red"),
+        (warm & (chroma < 0.145) & (lightness < 0.70), "brown"),
+        (warm & (chroma < 0.10) & (lightness < 0.84), "brown"),
+        (neutral, "gray"),
+        ((neutral | (cream & (chroma < 0.08))) & (lightness >= 0.84), "white"),
+        (neutral & (lightness < 0.43), "black"),
+        (lightness < 0.22, "black"),
+    )
     for where, name in rules:
         index[where] = COLOURS.index(name)
     return index
 
 
-def _hsv(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Hue in degrees, saturation and value in 0..1 (Smith 1978)."""
-    red, green, blue = (rgb[:, channel].astype(np.float32) / 255 for channel in range(3))
-    value = np.maximum(np.maximum(red, green), blue)
-    spread = value - np.minimum(np.minimum(red, green), blue)
-    safe = np.where(spread == 0, 1, spread)
-    hue = np.select(
-        [value == red, value == green],
-        [(green - blue) / safe % 6, (blue - red) / safe + 2],
-        default=(red - green) / safe + 4,
-    )
-    return (hue * 60).astype(np.float32), spread / np.where(value == 0, 1, value), value
+def oklch(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Perceived lightness (0..1), chroma (0..0.4) and hue in degrees of sRGB colours: (N, 3) -> 3 x (N,).
+
+    OKLab, Ottosson 2020, https://bottosson.github.io/posts/oklab/.
+    """
+    encoded = rgb.astype(np.float64) / 255
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    lightness, a, b = TO_OKLAB @ np.cbrt(TO_LMS @ linear.T)
+    return lightness, np.hypot(a, b), np.degrees(np.arctan2(b, a)) % 360

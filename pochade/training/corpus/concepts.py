@@ -25,31 +25,41 @@ class Concept:
     mirrorable: bool
 
 
+def word_set(text: str, separator: str | None = None) -> frozenset[str]:
+    """The words of a list that is easier to read as a text."""
+    return frozenset(text.split(separator))
+
+
+LETTERED_LABELS = """back arrow|end arrow|on! arrow|soon arrow|top arrow|atm sign|copyright|registered\
+|trade mark|part alternation mark|name badge|japanese symbol for beginner|no one under eighteen"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dropped:
     """What is left out: things that are letters rather than pictures, and flags, whose origin is unclear."""
 
     groups: frozenset[str] = frozenset({"component", "flags", ""})
-    subgroups: frozenset[str] = frozenset({"keycap", "alphanum", "zodiac", "skin-tone", "hair-style"})
-    labels: frozenset[str] = frozenset(
-        "back arrow|end arrow|on! arrow|soon arrow|top arrow|atm sign|copyright|registered|trade mark|"
-        "part alternation mark|name badge|japanese symbol for beginner|no one under eighteen".split("|")
-    )
+    subgroups: frozenset[str] = word_set("keycap alphanum zodiac skin-tone hair-style")
+    labels: frozenset[str] = word_set(LETTERED_LABELS, "|")
 
     def __contains__(self, concept: Concept) -> bool:
         return (
-            concept.group in self.groups
-            or concept.subgroup in self.subgroups
-            or concept.label in self.labels
+            concept.group in self.groups or concept.subgroup in self.subgroups or concept.label in self.labels
         )
 
 
+LETTERS_AND_FLAGS = Dropped()
+
 ONE_SIDED_GROUPS = frozenset({"symbols", "flags", "component", ""})
-ONE_SIDED_SUBGROUPS = frozenset({"time", "place-map", "phone", "book-paper", "mail", "award-medal", "office"})
-ONE_SIDED_WORDS = frozenset(
-    "left right clockwise counterclockwise facing waxing waning quarter crescent letter letters number numbers "
-    "abc ok points calendar ticket dice die joker mahjong clock watch speedometer music musical zzz".split()
-)
+ONE_SIDED_SUBGROUPS = word_set("time place-map phone book-paper mail award-medal money music")
+ONE_SIDED_WORDS = word_set("""
+    left right leftwards rightwards clockwise counterclockwise waxing waning quarter crescent gibbous letter
+    zzz sleeping sleepy symbols points calendar chart ticket tickets die joker mahjong cards slot clapper
+    disk dvd keyboard laptop computer identification thermometer label level abacus ruler watch musical taxi
+    bus minibus fire police ambulance hospital bank hotel school convenience station post office department
+    stop fuel canned salt sake
+""")
+"""Words of labels whose pictures carry letters, digits, a scale or a side."""
 
 
 def read_concepts(folder: Path) -> dict[str, Concept]:
@@ -61,7 +71,7 @@ def read_concepts(folder: Path) -> dict[str, Concept]:
 
 
 def plain_code(code: str) -> str:
-    """"263A-FE0F" -> "263a": fonts disagree on the variation selector, which changes nothing here."""
+    """As in "263A-FE0F" -> "263a": fonts disagree on the variation selector, which changes nothing here."""
     return "-".join(part for part in code.lower().split("-") if part != "fe0f")
 
 

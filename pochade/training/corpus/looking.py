@@ -23,7 +23,9 @@ def on_background(picture: NDArray[np.uint8], colour: Colour = WHITE) -> NDArray
     return np.rint(mixed).astype(np.uint8)
 
 
-def contact_sheet(corpus: Corpus, path: str | Path, n: int = 100, *, seed: int = 0, columns: int = 12) -> None:
+def contact_sheet(
+    corpus: Corpus, path: str | Path, n: int = 100, *, seed: int = 0, columns: int = 12
+) -> None:
     """Write a PNG with `n` pictures drawn at random from the set, row by row."""
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(corpus), size=min(n, len(corpus)), replace=False)

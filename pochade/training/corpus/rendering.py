@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,14 @@ def read_source(source: Source, folder: Path) -> Iterator[tuple[str, Draw]]:
 
 def _files(folder: Path) -> Iterator[tuple[str, Draw]]:
     for path in sorted(folder.iterdir()):
-        yield plain_code(path.stem), lambda size, path=path: from_bytes(path.read_bytes(), size)
+        yield plain_code(path.stem), partial(from_file, path)
 
 
 def _iconify(folder: Path) -> Iterator[tuple[str, Draw]]:
     icons = json.loads(Path(folder, "icons.json").read_text("utf-8"))
     chars = json.loads(Path(folder, "chars.json").read_text("utf-8"))
     for code, name in sorted(chars.items()):
-        yield plain_code(code), lambda size, name=name: from_svg(iconify_svg(icons, name), size)
+        yield plain_code(code), partial(from_icon, icons, name)
 
 
 def iconify_svg(icons: dict[str, Any], name: str) -> str:
@@ -54,6 +55,16 @@ def iconify_svg(icons: dict[str, Any], name: str) -> str:
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'width="{width}" height="{height}" viewBox="{left} {top} {width} {height}">{icon["body"]}</svg>'
     )
+
+
+def from_file(path: Path, size: int) -> Picture:
+    """A picture file, see `from_bytes`."""
+    return from_bytes(path.read_bytes(), size)
+
+
+def from_icon(icons: dict[str, Any], name: str, size: int) -> Picture:
+    """One icon of an IconifyJSON set, see `from_svg`."""
+    return from_svg(iconify_svg(icons, name), size)
 
 
 def from_svg(svg: str, size: int) -> Picture:

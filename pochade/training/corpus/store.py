@@ -1,12 +1,13 @@
 """The training set on disk: one memory-mappable array per source, one line of JSON per picture.
 
-    <folder>/manifest.json            sources, versions, licences, checksums, counts, what was skipped
-    <folder>/entries.jsonl            one Entry per line
-    <folder>/pictures-<source>.npy    (N, size, size, 4) uint8, RGBA with straight alpha
-    <folder>/packages/                unpacked packages; may be deleted once the set is built
+<folder>/manifest.json            sources, versions, licences, checksums, counts, what was skipped
+<folder>/entries.jsonl            one Entry per line
+<folder>/pictures-<source>.npy    (N, size, size, 4) uint8, RGBA with straight alpha
+<folder>/packages/                unpacked packages; may be deleted once the set is built
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,8 @@ class Corpus:
     def picture(self, index: int) -> NDArray[np.uint8]:
         """The pixels of entry `index`: (size, size, 4), straight alpha."""
         entry = self.entries[index]
-        return self.arrays[entry.file][entry.row]
+        picture: NDArray[np.uint8] = self.arrays[entry.file][entry.row]
+        return picture
 
 
 def load(folder: str | Path) -> Corpus:
@@ -85,10 +87,26 @@ def load(folder: str | Path) -> Corpus:
             "pochade.training.corpus.build"
         ) from absent
     except (ValueError, TypeError, KeyError) as damaged:
-        raise InvalidCheckpoint(f"the training set '{folder}' is damaged ({damaged}); build it anew") from damaged
+        raise InvalidCheckpoint(
+            f"the training set '{folder}' is damaged ({damaged}); delete it and build it anew"
+        ) from damaged
     if manifest.get("version") != VERSION or len(entries) != manifest.get("count"):
         raise InvalidCheckpoint(
             f"the training set '{folder}' (format {manifest.get('version')}, {len(entries)} entries of "
-            f"{manifest.get('count')}) does not fit this version of Pochade; build it anew"
+            f"{manifest.get('count')}) does not fit this version of Pochade; delete it and build it anew"
         )
+    square = (manifest["size"], manifest["size"], 4)
+    for entry in entries:
+        if arrays[entry.file].shape[1:] != square or entry.row >= len(arrays[entry.file]):
+            raise InvalidCheckpoint(
+                f"'{folder / entry.file}' has shape {arrays[entry.file].shape}; row {entry.row} of {square} "
+                "is expected; delete the folder and build it anew"
+            )
     return Corpus(folder, manifest["size"], entries, arrays, manifest)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file that is either there as a whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, "utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,48 @@
+"""Short names for the content of weight files."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from pochade.checkpoints.safetensors import TensorFile
+from pochade.errors import InvalidCheckpoint
+
+SAMPLE_BYTES = 64
+
+
+def fingerprint(files: Iterable[TensorFile], extra: bytes = b"") -> str:
+    """16 hex digits that change when the weights or `extra` (a configuration) do: a key for compiled models.
+
+    A hash of everything would cost seconds for each gigabyte at every start. Instead it covers
+    - path, size and modification time: they change when a file is replaced in the usual way;
+    - the header: another set of tensors, shapes or types;
+    - 64 bytes from the middle of each tensor: they change when a training run or a merge rewrites a file
+      in place with the same layout, even if a copying tool has kept the old time.
+    So a few thousand small reads stand for the whole. It is no proof against someone who forges a file.
+    """
+    digest = hashlib.sha256(extra)
+    for file in files:
+        header = file.header
+        digest.update(b"\0" + os.fsencode(header.path.resolve()))
+        digest.update(f"\0{header.size}\0{header.modified_ns}\0".encode())
+        digest.update(header.raw)
+        for entry in header.entries.values():
+            begin = header.data_start + max(entry.begin, (entry.begin + entry.end - SAMPLE_BYTES) // 2)
+            end = header.data_start + min(entry.end, (entry.begin + entry.end + SAMPLE_BYTES) // 2)
+            digest.update(file.mapped[begin:end].data)
+    return digest.hexdigest()[:16]
+
+
+def short_hash(path: Path | str) -> str:
+    """The first 10 hex digits of the file's SHA-256, the "model hash" in pictures. Reads the whole file.
+
+    Raises InvalidCheckpoint if the file cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:10]
+    except OSError as error:
+        raise InvalidCheckpoint(
+            f"'{path}' cannot be read for its hash: {error.strerror or error}; check the path"
+        ) from error

@@ -1,0 +1,141 @@
+"""A diffusers folder: `model_index.json` and one folder for each component."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from pochade.checkpoints.fingerprint import fingerprint
+from pochade.checkpoints.json_files import read_table
+from pochade.checkpoints.keymaps import AUTOENCODER, TEXT_ENCODER, UNET, KeyMap, rename
+from pochade.checkpoints.weight_files import open_weights
+from pochade.errors import InvalidCheckpoint
+
+Array = npt.NDArray[Any]
+
+KEY_MAPS: Mapping[str, KeyMap] = {
+    "unet": UNET,
+    "vae": AUTOENCODER,
+    "text_encoder": TEXT_ENCODER,
+    "text_encoder_2": TEXT_ENCODER,
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Component:
+    """One network of a checkpoint: its configuration as the file says it, and its tensors, mapped.
+
+    tensors:     canonical name (see `keymaps`) -> array, made when asked for.
+    files:       the weight files that were used.
+    fingerprint: changes when configuration or weights do (see `pochade.checkpoints.fingerprint`).
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Array]
+    files: tuple[Path, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Checkpoint:
+    """Everything that a model folder holds, and nothing built from it.
+
+    name:        what a user would call it: the folder's name.
+    tokenizer:   the folder with its vocabulary; `tokenizer_2` and `text_encoder_2` are there in SDXL only.
+    """
+
+    name: str
+    model_index: Mapping[str, Any]
+    unet: Component
+    vae: Component
+    text_encoder: Component
+    text_encoder_2: Component | None
+    scheduler: Mapping[str, Any]
+    tokenizer: Path
+    tokenizer_2: Path | None
+
+
+def read_folder(folder: Path | str, variant: str | None = None) -> Checkpoint:
+    """Read a diffusers folder: small files at once, weights by mapping them.
+
+    variant: which edition of the weights to take, as "fp16"; None prefers the plain one.
+
+    Raises InvalidCheckpoint, with the way out, if a file is missing, damaged or not supported.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        fault = "is a file, not a model folder" if folder.exists() else "does not exist; check the path"
+        raise InvalidCheckpoint(f"'{folder}' {fault}")
+    if not (folder / "model_index.json").is_file():
+        raise InvalidCheckpoint(
+            f"'{folder}' has no model_index.json, so it is no diffusers folder; name the folder that holds"
+            " model_index.json, unet and vae"
+        )
+    index = read_table(folder / "model_index.json")
+    two_encoders = _is_listed(index, "text_encoder_2")
+    return Checkpoint(
+        name=_name(folder),
+        model_index=index,
+        unet=_component(folder, index, "unet", variant),
+        vae=_component(folder, index, "vae", variant),
+        text_encoder=_component(folder, index, "text_encoder", variant),
+        text_encoder_2=_component(folder, index, "text_encoder_2", variant) if two_encoders else None,
+        scheduler=read_table(_subfolder(folder, index, "scheduler") / "scheduler_config.json"),
+        tokenizer=_subfolder(folder, index, "tokenizer"),
+        tokenizer_2=_subfolder(folder, index, "tokenizer_2") if two_encoders else None,
+    )
+
+
+def read_component(
+    folder: Path | str, name: str, rules: KeyMap = (), variant: str | None = None
+) -> Component:
+    """Read one component: `config.json` and the weights beside it, renamed by the key map `rules`.
+
+    Raises InvalidCheckpoint as `read_folder` does.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InvalidCheckpoint(f"the component '{name}' is missing: there is no folder '{folder}'")
+    config = read_table(folder / "config.json")
+    weights = open_weights(folder, variant)
+    return Component(
+        name=name,
+        config=config,
+        tensors=rename(weights.tensors, rules, where=folder),
+        files=tuple(file.header.path for file in weights.files),
+        fingerprint=fingerprint(weights.files, extra=json.dumps(config, sort_keys=True).encode()),
+    )
+
+
+def _component(folder: Path, index: Mapping[str, Any], name: str, variant: str | None) -> Component:
+    return read_component(_subfolder(folder, index, name), name, KEY_MAPS[name], variant)
+
+
+def _subfolder(folder: Path, index: Mapping[str, Any], name: str) -> Path:
+    if not _is_listed(index, name):
+        raise InvalidCheckpoint(
+            f"'{folder}' is a {index.get('_class_name', 'model')} without the component '{name}';"
+            " read here are Stable Diffusion 1.x, 2.x and XL with all their parts"
+        )
+    if not (folder / name).is_dir():
+        raise InvalidCheckpoint(
+            f"'{folder}' lists the component '{name}' but has no such folder; download all files of the model"
+        )
+    return folder / name
+
+
+def _is_listed(index: Mapping[str, Any], name: str) -> bool:
+    """A component's entry is [library, class]; [null, null] stands for one that was left out."""
+    entry = index.get(name)
+    return isinstance(entry, list) and len(entry) == 2 and entry[1] is not None
+
+
+def _name(folder: Path) -> str:
+    """The folder's name; in a Hugging Face cache, `models--OWNER--NAME/snapshots/COMMIT`, the model's."""
+    folder = folder.resolve()
+    cached = folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--")
+    return folder.parent.parent.name.rsplit("--", 1)[-1] if cached else folder.name

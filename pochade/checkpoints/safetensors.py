@@ -1,0 +1,102 @@
+"""The safetensors format: named arrays behind a JSON header, mapped rather than read.
+
+We read it ourselves since the package's numpy interface knows no bfloat16, and since engines want writeable
+arrays over a copy-on-write mapping: no byte is read before it is needed, and none is held twice.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pochade.checkpoints.atomic import replacing
+from pochade.checkpoints.safetensors_header import DTYPES, Header, parse_header
+from pochade.errors import InvalidCheckpoint, OutputError
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TensorFile(Mapping[str, Array]):
+    """name -> array. An array is a window on the mapped file: writing into it never reaches the disk.
+
+    Some files place a tensor at an address that is no multiple of its item size. Numpy copes, engines and
+    vector units do not: such a tensor is copied whenever it is asked for.
+    """
+
+    header: Header
+    mapped: Array  # (bytes in the file,) uint8
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The strings that the writer stored beside the tensors."""
+        return self.header.metadata
+
+    def __getitem__(self, name: str) -> Array:
+        entry = self.header.entries[name]
+        offset = self.header.data_start + entry.begin
+        array: Array = np.ndarray(entry.shape, entry.dtype, buffer=self.mapped, offset=offset)
+        return array if array.flags.aligned else array.copy()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.header.entries)
+
+    def __len__(self) -> int:
+        return len(self.header.entries)
+
+    def __repr__(self) -> str:
+        return f"TensorFile('{self.header.path}', {len(self)} tensors)"
+
+
+def read(path: Path | str) -> TensorFile:
+    """Map a safetensors file. Costs the reading of its header; tensors are paged in when they are used.
+
+    Raises InvalidCheckpoint, naming file, tensor and value, if anything in the file contradicts the format.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            header = parse_header(path, file)
+            return TensorFile(header, np.memmap(file, dtype=np.uint8, mode="c"))
+    except FileNotFoundError as error:
+        raise InvalidCheckpoint(f"'{path}' does not exist; check the path") from error
+    except IsADirectoryError as error:
+        raise InvalidCheckpoint(f"'{path}' is a folder; name the safetensors file inside it") from error
+    except OSError as error:
+        raise InvalidCheckpoint(f"'{path}' cannot be read: {error.strerror or error}") from error
+
+
+def write(path: Path | str, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file, all of it or nothing. No copy is made of a contiguous tensor.
+
+    Wide types come first, then by name, so that every tensor lies at a multiple of its item size and the
+    same tensors always give the same bytes.
+
+    Raises OutputError if a tensor's type has no name in the format, or if the system refuses to write.
+    """
+    path = Path(path)
+    kinds = {dtype: kind for kind, dtype in DTYPES.items()}
+    # Asked once: a mapping may make its arrays anew each time.
+    about = {name: (tensor.dtype.newbyteorder("<"), tensor.shape) for name, tensor in tensors.items()}
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    order = sorted(about, key=lambda name: (-about[name][0].itemsize, name))
+    end = 0
+    for name in order:
+        dtype, shape = about[name]
+        if dtype not in kinds:
+            raise OutputError(f"'{path}' cannot hold tensor '{name}' of type {dtype}; use float32")
+        begin, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": kinds[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+    raw = json.dumps(header, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)
+    with replacing(path) as file:
+        file.write(len(raw).to_bytes(8, "little"))
+        file.write(raw)
+        for name in order:
+            contiguous = np.ascontiguousarray(tensors[name], dtype=about[name][0])
+            file.write(contiguous.reshape(-1).view(np.uint8).data)

@@ -1,0 +1,134 @@
+"""Finding and opening the weights of one component: one file, a variant of it, or shards with an index."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from pochade.checkpoints import safetensors
+from pochade.checkpoints.json_files import read_table
+from pochade.checkpoints.keymaps import LazyTensors
+from pochade.checkpoints.safetensors import TensorFile
+from pochade.errors import InvalidCheckpoint
+
+Array = npt.NDArray[Any]
+
+BASE = r"(?:diffusion_pytorch_model|model)"
+VARIANT = r"(?:\.(?P<variant>[A-Za-z0-9_]+))?"
+SINGLE = re.compile(rf"{BASE}{VARIANT}\.safetensors")
+# diffusers and transformers have put the variant at two places in an index's name.
+INDICES = (
+    re.compile(rf"{BASE}\.safetensors\.index{VARIANT}\.json"),
+    re.compile(rf"{BASE}\.safetensors{VARIANT}\.index\.json"),
+)
+PICKLED = (".bin", ".ckpt", ".pt", ".pth")
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """The tensors of a component under the names they have in its files."""
+
+    tensors: Mapping[str, Array]
+    files: tuple[TensorFile, ...]
+
+
+def open_weights(folder: Path, variant: str | None = None) -> Weights:
+    """Map the weights in a component's folder.
+
+    variant: the part before `.safetensors`, as "fp16". None takes the plain file, which holds the numbers
+        that the model was trained to; if there is none, "fp16"; else the only variant there is.
+
+    Raises InvalidCheckpoint if no file fits, or if one is damaged.
+    """
+    path = find_weights(folder, variant)
+    if path.suffix == ".json":
+        return _open_shards(path)
+    file = safetensors.read(path)
+    return Weights(file, (file,))
+
+
+def find_weights(folder: Path, variant: str | None = None) -> Path:
+    """The safetensors file, or the index of shards, that `open_weights` takes. Raises as it does."""
+    found = _by_variant(folder)
+    if variant is not None:
+        wanted: str | None = variant
+    elif None in found or not found:
+        wanted = None
+    else:
+        wanted = "fp16" if "fp16" in found or len(found) > 1 else next(iter(found))
+    if wanted in found:
+        return found[wanted]
+    if found:
+        there = ", ".join(repr(name) if name else "the plain one" for name in found)
+        raise InvalidCheckpoint(f"'{folder}' holds no weights of the variant {wanted!r}; there: {there}")
+    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLED)
+    if pickled:
+        raise InvalidCheckpoint(
+            f"'{folder}' holds only pickled weights ({', '.join(pickled[:3])}), which are not read here yet."
+            " Convert them where diffusers is installed: DiffusionPipeline.from_pretrained(FOLDER)"
+            ".save_pretrained(NEW_FOLDER, safe_serialization=True)"
+        )
+    raise InvalidCheckpoint(
+        f"'{folder}' holds no weights; it needs diffusion_pytorch_model.safetensors or model.safetensors,"
+        " so download the model again"
+    )
+
+
+def _by_variant(folder: Path) -> dict[str | None, Path]:
+    """Variant -> its file. A single file is preferred to shards of the same variant."""
+    found: dict[str | None, Path] = {}
+    for path in sorted(folder.iterdir()):
+        for pattern in INDICES:
+            index = pattern.fullmatch(path.name)
+            if index:
+                found.setdefault(index["variant"], path)
+    for path in sorted(folder.iterdir()):
+        single = SINGLE.fullmatch(path.name)
+        if single and found.get(single["variant"], path).suffix != ".safetensors":
+            found[single["variant"]] = path
+        elif single:
+            found.setdefault(single["variant"], path)
+    return found
+
+
+def _open_shards(index: Path) -> Weights:
+    """All tensors of all shards that an index names."""
+    placed = read_table(index).get("weight_map")
+    if not isinstance(placed, dict) or not all(isinstance(shard, str) for shard in placed.values()):
+        raise InvalidCheckpoint(f"'{index}' has no 'weight_map' from tensors to shards; download it again")
+    shards: dict[str, TensorFile] = {}
+    for shard in sorted(set(placed.values())):
+        _check_shard_name(index, shard)
+        if not (index.parent / shard).is_file():
+            raise InvalidCheckpoint(
+                f"the shard '{shard}' that '{index}' names is not beside it; download it into the same folder"
+            )
+        shards[shard] = safetensors.read(index.parent / shard)
+    for name, shard in placed.items():
+        if name not in shards[shard]:
+            raise InvalidCheckpoint(
+                f"'{index}' places tensor {name!r} in '{shard}', which does not hold it;"
+                " the files are of different downloads, fetch them all again"
+            )
+    makers: dict[str, Callable[[], Array]] = {}
+    for shard, file in shards.items():
+        for name in file:
+            if name in makers:
+                raise InvalidCheckpoint(f"tensor {name!r} is in '{shard}' and in another shard of '{index}'")
+            makers[name] = _maker(file, name)
+    return Weights(LazyTensors(makers), tuple(shards.values()))
+
+
+def _check_shard_name(index: Path, shard: str) -> None:
+    """An index comes from strangers: it may point at its neighbours and at nothing else on the disk."""
+    if re.fullmatch(r"[\w.\-]+\.safetensors", shard) is None:
+        raise InvalidCheckpoint(
+            f"'{index}' names the shard {shard!r}; a shard is a .safetensors file in the same folder"
+        )
+
+
+def _maker(file: TensorFile, name: str) -> Callable[[], Array]:
+    return lambda: file[name]

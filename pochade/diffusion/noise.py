@@ -1,0 +1,92 @@
+"""Noise on the host, the same on every machine, from a picture's own seed.
+
+The numbers come from a counter-based generator, so there is no state to carry: element i of draw d of seed s
+is a function of (s, d, i). They are laid out as CUDA's `torch.randn` lays them out for a latent of ordinary
+size, what users know as 'NV' random numbers; so a seed that someone shared draws the same noise here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pochade.errors import InvalidRequest
+
+Words = NDArray[np.uint32]
+
+LOW = np.uint64(0xFFFFFFFF)
+MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+KEY_STEPS = 0x9E3779B9, 0xBB67AE85
+
+
+def philox(counter: Words, key: tuple[int, int]) -> Words:
+    """Philox-4x32-10: four random words for each counter (Salmon et al. 2011, section 3.3).
+
+    counter: (4, N), key: two 32-bit words -> (4, N).
+    """
+    c0, c1, c2, c3 = (np.asarray(word, np.uint64) for word in counter)
+    k0, k1 = key
+    for _ in range(10):
+        product0, product1 = MULTIPLIERS[0] * c0, MULTIPLIERS[1] * c2
+        c0, c1, c2, c3 = (
+            (product1 >> np.uint64(32)) ^ c1 ^ np.uint64(k0),
+            product1 & LOW,
+            (product0 >> np.uint64(32)) ^ c3 ^ np.uint64(k1),
+            product0 & LOW,
+        )
+        k0, k1 = (k0 + KEY_STEPS[0]) & 0xFFFFFFFF, (k1 + KEY_STEPS[1]) & 0xFFFFFFFF
+    return np.stack([c0, c1, c2, c3]).astype(np.uint32)
+
+
+def picture_noise(seed: int, draw: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Unit-normal float32 noise of one picture, shape (C, H, W): draw 0 is its starting noise.
+
+    Made of the first two words of Philox at key = seed, counter = (draw, 0, element, 0), element counting in
+    C order. Equal to a CUDA device's numbers up to the rounding of its float32 functions.
+    """
+    _check(seed)
+    elements = prod(shape)
+    counter = np.zeros((4, elements), np.uint32)
+    counter[0] = draw
+    counter[2] = np.arange(elements, dtype=np.uint32)
+    first, second, _, _ = philox(counter, (seed & 0xFFFFFFFF, seed >> 32))
+    return box_muller(first, second).astype(np.float32).reshape(shape)
+
+
+def box_muller(first: Words, second: Words) -> NDArray[np.float64]:
+    """One unit-normal number from two random words each (Box and Muller 1958): (N,), (N,) -> (N,)."""
+    uniform = (first + 0.5) * 2.0**-32  # centres of 2^32 cells: never 0, whose logarithm is not finite
+    angle = (second + 0.5) * (2.0**-32 * 2 * np.pi)
+    normal: NDArray[np.float64] = np.sqrt(-2 * np.log(uniform)) * np.sin(angle)
+    return normal
+
+
+@dataclass(frozen=True)
+class PictureNoise:
+    """One picture's stream of noise: each call is the next draw of its seed (0 to 2^64 - 1)."""
+
+    seed: int
+    _draws: "count[int]" = field(default_factory=count, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _check(self.seed)
+
+    def __call__(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        return picture_noise(self.seed, next(self._draws), shape)
+
+
+def batch_noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> Callable[[], NDArray[np.float32]]:
+    """A function whose every call draws noise for a batch: (B, C, H, W) float32, one seed per picture.
+
+    A picture's noise depends on its own seed alone, never on the others in its batch.
+    """
+    pictures = [PictureNoise(seed) for seed in seeds]
+    return lambda: np.stack([picture(shape) for picture in pictures])
+
+
+def _check(seed: int) -> None:
+    if not 0 <= seed < 2**64:
+        raise InvalidRequest(f"seed is {seed}; it must lie between 0 and 2^64 - 1")

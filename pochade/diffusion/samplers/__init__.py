@@ -1,0 +1,12 @@
+"""Samplers: generators `sampler(denoise, x, sigmas, noise, **options)` that yield a `Step` after each step.
+
+denoise: `(x, sigma) -> denoised`, asked only at sigmas above 0.
+x:       the latent at sigmas[0]: sigmas[0] * unit noise, plus the picture's latent if there is one.
+sigmas:  decreasing floats, usually ending in 0; one step between each two.
+noise:   `() -> ` fresh unit-normal noise shaped like x; deterministic samplers never call it.
+"""
+
+from pochade.diffusion.samplers.registry import SAMPLERS, Sampler, find_sampler
+from pochade.diffusion.samplers.step import Noise, Step
+
+__all__ = ["SAMPLERS", "Noise", "Sampler", "Step", "find_sampler"]

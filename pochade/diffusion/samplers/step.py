@@ -1,0 +1,58 @@
+"""What all samplers share: the step that they yield and the two moves that they are made of."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import log
+
+from pochade.ops import Tensor
+
+Noise = Callable[[], Tensor]
+"""Returns fresh unit-normal noise of the latent's shape and kind."""
+
+Evaluation = tuple[float, Tensor]
+"""A noise level and the denoised latent that was estimated there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step done: number `index` (from 0) of `steps`.
+
+    x: the latent after it. denoised: the latest estimate of the finished latent, for previews.
+    """
+
+    index: int
+    steps: int
+    x: Tensor
+    denoised: Tensor
+
+
+def transitions(sigmas: Sequence[float]) -> Iterator[tuple[int, float, float]]:
+    """(index, sigma, next sigma) of each step, as Python floats: numpy's float64 scalars would turn a float32
+    latent into float64."""
+    for index, (sigma, after) in enumerate(pairwise(sigmas)):
+        yield index, float(sigma), float(after)
+
+
+def approach(x: Tensor, denoised: Tensor, ratio: float) -> Tensor:
+    """Shrinks what separates x from `denoised` to `ratio` of it: from noise level sigma to ratio * sigma.
+
+    The exact solution of the probability-flow equation while `denoised` is constant, and the first-order step
+    of every method here. Written so that no large terms cancel, even from sigma 4096, and that ratio 0 gives
+    `denoised` itself.
+    """
+    return denoised + ratio * (x - denoised)
+
+
+def midway(now: Evaluation, before: Evaluation | None, after: float) -> Tensor:
+    """The denoised latent extrapolated from the last two evaluations to the middle of the coming step.
+
+    Linear in lambda = -log sigma: D of DPM-Solver++, algorithm 2 (Lu et al. 2022). On the first step, or if
+    the coming one ends at sigma 0 (lambda infinite), it is the last evaluation itself.
+    """
+    sigma, denoised = now
+    if before is None or after == 0:
+        return denoised
+    earlier_sigma, earlier = before
+    share = log(sigma / after) / log(earlier_sigma / sigma) / 2
+    return denoised + share * (denoised - earlier)

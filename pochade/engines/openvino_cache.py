@@ -1,0 +1,118 @@
+"""Compiled graphs on disk: written once, read back by mapping.
+
+A stored file is the blob followed by a seal of 32 bytes. The seal covers the length and the two ends of the
+blob, where the graph is described; reading all of it would take longer than compiling anew, so a flipped
+bit among the weights passes here as it passes in any checkpoint.
+"""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pochade.settings import CACHE_BUDGET_BYTES
+
+SEAL_BYTES = 32
+SEALED_HEAD_BYTES = 2**20
+SEALED_TAIL_BYTES = 2**24
+STALE_AFTER_S = 3600.0
+"""A part-file this old was left behind by a process that ended while writing."""
+
+
+@dataclass(frozen=True)
+class BlobFolder:
+    """Files named by content, at most `budget_bytes` in all: the least recently used go first.
+
+    Any number of processes may share the folder. A file appears whole or not at all and is never written
+    to again; where a file cannot be written or read, only the time it would have saved is lost.
+    """
+
+    folder: Path
+    budget_bytes: int = CACHE_BUDGET_BYTES
+
+    def path(self, name: str) -> Path:
+        return self.folder / f"{name}.blob"
+
+    def load(self, name: str) -> NDArray[np.uint8] | None:
+        """The blob, mapped copy-on-write; None if there is none. A damaged one is deleted."""
+        path = self.path(name)
+        try:
+            stored = np.memmap(path, mode="c", dtype=np.uint8)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):  # unreadable, or empty
+            self.discard(name)
+            return None
+        blob = stored[:-SEAL_BYTES]
+        if stored[-SEAL_BYTES:].tobytes() != _seal(blob):
+            self.discard(name)
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)  # used now; the access time is not kept on every system
+        return blob
+
+    def store(self, name: str, write: Callable[[IO[bytes]], None]) -> bool:
+        """Keep what `write(file)` writes. If that fails, warns and returns False."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle, part = tempfile.mkstemp(dir=self.folder, prefix="writing-", suffix=".part")
+            try:
+                with open(handle, "wb") as file:
+                    write(file)
+                with open(part, "ab") as file:
+                    file.write(_seal(np.memmap(part, mode="r", dtype=np.uint8)))
+                if os.path.getsize(part) > self.budget_bytes:
+                    raise OSError(f"{os.path.getsize(part):,} bytes are more than the cache may hold")
+                os.replace(part, self.path(name))
+            finally:
+                Path(part).unlink(missing_ok=True)
+            self._prune(keep=self.path(name))
+        except OSError as error:
+            warnings.warn(
+                f"compiled graphs are not kept in {self.folder} ({error.strerror or error}), so every start "
+                "compiles anew; set POCHADE_CACHE to a folder with space that can be written to",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return False
+        return True
+
+    def discard(self, name: str) -> None:
+        """Delete the file, if it is there and the system allows it."""
+        with contextlib.suppress(OSError):
+            self.path(name).unlink()
+
+    def _prune(self, keep: Path) -> None:
+        now = time.time()
+        used: list[tuple[float, int, Path]] = []
+        for path in self.folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another process prunes too
+                stat = path.stat()
+                if path.suffix == ".part" and now - stat.st_mtime > STALE_AFTER_S:
+                    path.unlink()
+                elif path.suffix == ".blob":
+                    used.append((stat.st_mtime, stat.st_size, path))
+        total = sum(size for _, size, _ in used)
+        for _, size, path in sorted(used):
+            if total <= self.budget_bytes:
+                break
+            if path != keep:
+                with contextlib.suppress(OSError):  # on Windows a file in use stays
+                    path.unlink()
+                    total -= size
+
+
+def _seal(blob: NDArray[Any]) -> bytes:
+    digest = hashlib.sha256(len(blob).to_bytes(8, "little"))
+    digest.update(blob[:SEALED_HEAD_BYTES].data)
+    digest.update(blob[-SEALED_TAIL_BYTES:].data)
+    return digest.digest()

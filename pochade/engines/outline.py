@@ -1,0 +1,193 @@
+"""An engine that computes shapes only.
+
+It answers, in milliseconds and without a single weight: which parameters does a model function ask for,
+what does it return, and how much work is it? Training creates its parameters from the answer, key maps are
+checked against it, and every operation that is used with shapes that do not fit is named.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pochade.ops import Padding, Shape
+from pochade.weights import View
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a model function is, apart from its numbers.
+
+    parameters: name -> shape of every tensor asked for, in the order of first use.
+    outputs: the shapes of what the function returns (one entry if it returns a single tensor).
+    products: multiply-accumulates of one evaluation, by operation: 'linear', 'conv2d', 'attention'.
+    """
+
+    parameters: Mapping[str, Shape]
+    outputs: tuple[Shape, ...]
+    products: Mapping[str, int]
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(math.prod(shape) for shape in self.parameters.values())
+
+
+def outline(function: Callable[..., object], inputs: Mapping[str, tuple[Shape, str]]) -> Outline:
+    """The outline of `function(ops, w, **inputs)`; inputs: argument name -> (static shape, 'f32' or 'i64').
+
+    Raises ValueError, naming the operation and the shapes, where the function's shapes do not fit.
+    """
+    ops = OutlineOps()
+    weights = RecordingView(tensors={})
+    returned = function(ops, weights, **{name: Sketch(tuple(shape)) for name, (shape, _) in inputs.items()})
+    outputs = returned if isinstance(returned, tuple) else (returned,)
+    return Outline(weights.parameters, tuple(ops.shape(output) for output in outputs), dict(ops.products))
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """A tensor of which only the shape is known, with the arithmetic of `pochade.ops`."""
+
+    shape: Shape
+
+    __array_ufunc__ = None  # so that `np.float32(2) * sketch` is left to __rmul__
+
+    def _joined(self, other: "Sketch | float") -> "Sketch":
+        if not isinstance(other, Sketch):
+            return self
+        try:
+            return Sketch(np.broadcast_shapes(self.shape, other.shape))
+        except ValueError:
+            raise ValueError(f"arithmetic: {self.shape} and {other.shape} do not broadcast") from None
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _joined
+
+
+@dataclass(frozen=True)
+class RecordingView(View):
+    """A view that has every tensor it is asked for, and remembers which those were."""
+
+    parameters: dict[str, Shape] = field(default_factory=dict)
+
+    def __call__(self, name: str, shape: Shape, rows: slice | None = None) -> Sketch:
+        full = self.prefix + name
+        known = self.parameters.setdefault(full, shape)
+        if known != shape:
+            raise ValueError(f"tensor '{full}' is asked for as {shape}, and elsewhere as {known}")
+        if rows is None:
+            return Sketch(shape)
+        return Sketch((len(range(*rows.indices(shape[0]))), *shape[1:]))
+
+
+class OutlineOps:
+    """`pochade.ops.Ops` on sketches.
+
+    products: multiply-accumulates so far, by operation.
+    """
+
+    def __init__(self) -> None:
+        self.products: Counter[str] = Counter()
+
+    def linear(self, x: Sketch, weight: Sketch, bias: Sketch | None = None) -> Sketch:
+        fits = len(x.shape) >= 1 and len(weight.shape) == 2 and x.shape[-1] == weight.shape[1]
+        _expect(fits and _is_vector(bias, weight.shape[0]), "linear", x=x, weight=weight, bias=bias)
+        y = Sketch((*x.shape[:-1], weight.shape[0]))
+        self.products["linear"] += math.prod(y.shape) * weight.shape[1]
+        return y
+
+    def conv2d(
+        self, x: Sketch, weight: Sketch, bias: Sketch | None, stride: int = 1, padding: Padding = (0, 0, 0, 0)
+    ) -> Sketch:
+        fits = len(x.shape) == len(weight.shape) == 4 and x.shape[1] == weight.shape[1] and stride >= 1
+        _expect(fits and _is_vector(bias, weight.shape[0]), "conv2d", x=x, weight=weight, bias=bias)
+        batch, channels, height, width = x.shape
+        top, bottom, left, right = padding
+        spare_height = height + top + bottom - weight.shape[2]
+        spare_width = width + left + right - weight.shape[3]
+        fits = min(spare_height, spare_width, *padding) >= 0
+        _expect(fits, f"conv2d, padding {padding}", x=x, weight=weight)
+        y = Sketch((batch, weight.shape[0], spare_height // stride + 1, spare_width // stride + 1))
+        self.products["conv2d"] += math.prod(y.shape) * channels * math.prod(weight.shape[2:])
+        return y
+
+    def attention(self, query: Sketch, key: Sketch, value: Sketch, *, causal: bool = False) -> Sketch:
+        fits = len(query.shape) == 4 and key.shape == value.shape and len(key.shape) == 4
+        fits = fits and query.shape[:2] == key.shape[:2] and query.shape[3] == key.shape[3]
+        fits = fits and (not causal or query.shape == key.shape)
+        _expect(fits, "causal attention" if causal else "attention", query=query, key=key, value=value)
+        self.products["attention"] += 2 * math.prod(query.shape) * key.shape[2]  # scores, then the mixture
+        return query
+
+    def group_norm(self, x: Sketch, weight: Sketch, bias: Sketch, groups: int, eps: float) -> Sketch:
+        fits = len(x.shape) == 4 and groups >= 1 and x.shape[1] % groups == 0
+        fits = fits and weight.shape == bias.shape == (x.shape[1],)
+        _expect(fits, f"group_norm, {groups} groups", x=x, weight=weight, bias=bias)
+        return x
+
+    def layer_norm(self, x: Sketch, weight: Sketch, bias: Sketch, eps: float) -> Sketch:
+        _expect(weight.shape == bias.shape == x.shape[-1:] != (), "layer_norm", x=x, weight=weight, bias=bias)
+        return x
+
+    def silu(self, x: Sketch) -> Sketch:
+        return x
+
+    def gelu(self, x: Sketch) -> Sketch:
+        return x
+
+    def quick_gelu(self, x: Sketch) -> Sketch:
+        return x
+
+    def shape(self, x: Sketch) -> Shape:
+        return x.shape
+
+    def reshape(self, x: Sketch, shape: Shape) -> Sketch:
+        known = math.prod(side for side in shape if side != -1)
+        total = math.prod(x.shape)
+        whole = tuple(total // known if side == -1 and known else side for side in shape)
+        fits = shape.count(-1) <= 1 and min(whole, default=0) >= 0 and math.prod(whole) == total
+        _expect(fits, f"reshape to {shape}", x=x)
+        return Sketch(whole)
+
+    def transpose(self, x: Sketch, axes: Shape) -> Sketch:
+        _expect(sorted(axes) == list(range(len(x.shape))), f"transpose by {axes}", x=x)
+        return Sketch(tuple(x.shape[axis] for axis in axes))
+
+    def concat(self, parts: Sequence[Sketch], axis: int) -> Sketch:
+        named = {f"parts[{i}]": part for i, part in enumerate(parts)}
+        first = parts[0].shape
+        in_range = -len(first) <= axis < len(first)
+        _expect(in_range, f"concat along {axis}", **named)
+        axis %= len(first)
+        rest = {(len(part.shape), part.shape[:axis], part.shape[axis + 1 :]) for part in parts}
+        _expect(len(rest) == 1, f"concat along {axis}", **named)
+        return Sketch((*first[:axis], sum(part.shape[axis] for part in parts), *first[axis + 1 :]))
+
+    def narrow(self, x: Sketch, axis: int, start: int, stop: int) -> Sketch:
+        fits = -len(x.shape) <= axis < len(x.shape) and 0 <= start <= stop <= x.shape[axis]
+        _expect(fits, f"narrow to {start}..{stop} along {axis}", x=x)
+        axis %= len(x.shape)
+        return Sketch((*x.shape[:axis], stop - start, *x.shape[axis + 1 :]))
+
+    def resize_nearest(self, x: Sketch, height: int, width: int) -> Sketch:
+        _expect(len(x.shape) == 4 and height > 0 and width > 0, f"resize_nearest to {height} x {width}", x=x)
+        return Sketch((*x.shape[:2], height, width))
+
+    def embedding(self, ids: Sketch, table: Sketch) -> Sketch:
+        _expect(len(ids.shape) == 2 and len(table.shape) == 2, "embedding", ids=ids, table=table)
+        return Sketch((*ids.shape, table.shape[1]))
+
+    def pick(self, x: Sketch, positions: Sketch) -> Sketch:
+        _expect(len(x.shape) == 3 and positions.shape == x.shape[:1], "pick", x=x, positions=positions)
+        return Sketch((x.shape[0], x.shape[2]))
+
+
+def _is_vector(bias: Sketch | None, length: int) -> bool:
+    return bias is None or bias.shape == (length,)
+
+
+def _expect(fits: bool, operation: str, **sketches: Sketch | None) -> None:
+    if not fits:
+        shapes = ", ".join(f"{name} {sketch.shape}" for name, sketch in sketches.items() if sketch)
+        raise ValueError(f"{operation}: the shapes do not fit: {shapes}")

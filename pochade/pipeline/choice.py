@@ -1,0 +1,114 @@
+"""Which engine runs on which device in which precision, and why."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from pochade.errors import InvalidRequest, MissingDependency
+
+DEVICES = ("auto", "cpu", "gpu", "cuda", "mps")
+PRECISIONS = ("auto", "f32", "bf16", "f16")
+ENGINES = ("auto", "openvino", "torch", "numpy")
+RUNS_ON: Mapping[str, tuple[str, ...]] = {
+    "openvino": ("cpu", "gpu"),
+    "torch": ("cpu", "cuda", "mps"),
+    "numpy": ("cpu",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """engine, device and precision, none of them 'auto'; reason says how they were found."""
+
+    engine: str
+    device: str
+    precision: str
+    reason: str
+
+
+def choose(device: str = "auto", precision: str = "auto", engine: str = "auto") -> Choice:
+    """Settle what was left to us.
+
+    OpenVINO is the engine of CPUs and of Intel's GPUs, torch that of CUDA (ROCm answers to that name too)
+    and MPS. 'auto' precision is bf16 where the processor computes in it natively, else f32; f16 on GPUs.
+    Raises InvalidRequest for an unknown name or a combination that cannot be.
+    """
+    _known("engine", engine, ENGINES)
+    _known("precision", precision, PRECISIONS)
+    if device.partition(":")[0] not in DEVICES:
+        _known("device", device, DEVICES)
+    reasons = []
+    if device == "auto":
+        device, why = _find_device(engine)
+        reasons.append(why)
+    if engine == "auto":
+        engine = "openvino" if device in ("cpu", "gpu") else "torch"
+        reasons.append(f"{engine} is the engine for {device}")
+    if engine == "torch" and find_spec("torch") is None:
+        raise MissingDependency(
+            f"device '{device}' needs torch, which the base install leaves out: pip install 'pochade[torch]'"
+        )
+    kind = device.partition(":")[0]
+    if kind not in RUNS_ON[engine]:
+        raise InvalidRequest(f"engine '{engine}' does not run on '{device}'; it runs on: {', '.join(RUNS_ON[engine])}")
+    if precision == "auto":
+        precision, why = _find_precision(engine, device)
+        reasons.append(why)
+    if engine == "numpy" and precision != "f32":
+        raise InvalidRequest(f"the numpy engine computes in f32 only, not in {precision}")
+    return Choice(engine=engine, device=device, precision=precision, reason="; ".join(reasons))
+
+
+def make_engine(choice: Choice) -> Any:
+    """The engine itself. Imports it, and with it torch or OpenVINO, only now."""
+    if choice.engine == "torch":
+        from pochade.engines.torch import TorchEngine
+
+        return TorchEngine(choice.device, choice.precision)
+    if choice.engine == "numpy":
+        from pochade.engines.numpy import NumpyEngine
+
+        return NumpyEngine(choice.device, choice.precision)
+    from pochade.engines.openvino import OpenVinoEngine
+    from pochade.settings import cache_dir
+
+    return OpenVinoEngine(choice.device, choice.precision, cache_dir=cache_dir() / "compiled")
+
+
+def _find_device(engine: str) -> tuple[str, str]:
+    """A CUDA or Metal device is only looked for where torch is installed, since that costs its import."""
+    if engine in ("auto", "torch") and find_spec("torch") is not None:
+        if engine == "torch" or _may_have_gpu():
+            from pochade.engines.torch import best_device
+
+            found = best_device()
+            if found != "cpu":
+                return found, f"torch sees a {found} device"
+    return "cpu", "no device was asked for and torch sees none"
+
+
+def _may_have_gpu() -> bool:
+    """Whether this computer may have a device that torch could use, without the seconds of importing torch."""
+    import platform
+    from pathlib import Path
+
+    apple = platform.system() == "Darwin" and platform.machine() == "arm64"
+    return apple or any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
+
+
+def _find_precision(engine: str, device: str) -> tuple[str, str]:
+    if engine == "numpy":
+        return "f32", "numpy computes in f32"
+    if device == "cpu":
+        from pochade.engines.openvino import processor_features
+
+        if processor_features().bf16:
+            return "bf16", "the processor computes in bf16 natively"
+        return "f32", "the processor has no native bf16"
+    return "f16", f"f16 is the fast precision of {device}"
+
+
+def _known(what: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InvalidRequest(f"{what} '{value}' is unknown; one of: {', '.join(known)}")

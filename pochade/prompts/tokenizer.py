@@ -1,0 +1,133 @@
+"""CLIP's tokenizer: from a prompt to the numbers that a text encoder looks up (Radford et al. 2021).
+
+The text is normalised (Unicode NFC, runs of white space to one space, lower case), split into words, each
+word written as bytes, and its bytes merged into the pieces of the vocabulary; `</w>` marks a word's end.
+The ids are those of transformers 5, whose tokenizer the models' own folders are written for. That includes:
+
+- Special tokens written in a prompt ("<|endoftext|>") act as such. A prompt that holds one ends there for
+  the pooled embedding, as in every tool that feeds prompts to transformers.
+- SD 2.x and the second encoder of SDXL pad with "!", which so is a special token too: in a prompt it
+  becomes id 0. The models were trained with 256, "!</w>"; `dataclasses.replace(tokenizer, specials=())`
+  gives that.
+"""
+
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import regex
+
+from pochade.prompts.bpe import Merges, byte_alphabet, merge
+
+WORD_END = "</w>"
+WORDS = (
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\p{White_Space}\p{L}\p{N}]+"
+)
+SPACES = r"\p{White_Space}+"
+
+CACHED_WORDS = 50_000
+CACHED_LENGTH = 64
+
+
+@dataclass(frozen=True)
+class Special:
+    """A token that is looked for in the text before it is split into words.
+
+    normalized: whether it is looked for in the normalised text (so in any case of its letters), or in the
+        text as it was typed, before all others.
+    """
+
+    content: str
+    id: int
+    normalized: bool = False
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Tokenizer:
+    """A vocabulary with its merges, and how a sequence begins, ends and is filled up.
+
+    vocabulary: piece, in the byte alphabet -> id.
+    unknown_id: for a byte that the vocabulary lacks (CLIP's own lacks none).
+    max_length: ids in a sequence with start and end, 77 in every Stable Diffusion.
+    """
+
+    vocabulary: Mapping[str, int] = field(repr=False)
+    merges: Merges = field(repr=False)
+    specials: tuple[Special, ...]
+    start_id: int
+    end_id: int
+    pad_id: int
+    unknown_id: int
+    max_length: int = 77
+    _words: dict[str, list[int]] = field(default_factory=dict, init=False, repr=False)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text of any length, without start, end and padding."""
+        ids: list[int] = []
+        for part, typed in _split(text, self._typed):
+            if typed is not None:
+                ids.append(typed)
+                continue
+            for piece, special in _split(normalize(part), self._normalized):
+                if special is not None:
+                    ids.append(special)
+                else:
+                    for word in split_words(piece):
+                        ids.extend(self._encode_word(word))
+        return ids
+
+    def _encode_word(self, word: str) -> list[int]:
+        known = self._words.get(word)
+        if known is not None:
+            return known
+        letters = [self._alphabet[byte] for byte in word.encode("utf-8", errors="replace")]
+        letters[-1] += WORD_END
+        ids = merge([self.vocabulary.get(letter, self.unknown_id) for letter in letters], self.merges)
+        # Prompts repeat their words; what is long or one too many is not worth the memory.
+        if len(word) <= CACHED_LENGTH and len(self._words) < CACHED_WORDS:
+            self._words[word] = ids
+        return ids
+
+    @cached_property
+    def _alphabet(self) -> tuple[str, ...]:
+        return byte_alphabet()
+
+    @cached_property
+    def _typed(self) -> dict[str, int]:
+        return {special.content: special.id for special in self.specials if not special.normalized}
+
+    @cached_property
+    def _normalized(self) -> dict[str, int]:
+        return {normalize(special.content): special.id for special in self.specials if special.normalized}
+
+
+def normalize(text: str) -> str:
+    """Unicode NFC, each run of white space to one space, lower case letter by letter.
+
+    Letter by letter, so that a capital sigma at a word's end becomes the usual small one, as in training.
+    """
+    spaced = regex.sub(SPACES, " ", unicodedata.normalize("NFC", text))
+    return "".join(letter.lower() for letter in spaced)
+
+
+def split_words(text: str) -> Iterator[str]:
+    """The words of a normalised text: letters, one digit, an English contraction's end, or other signs."""
+    for word in regex.findall(WORDS, text):
+        if word in ("<|startoftext|>", "<|endoftext|>"):
+            # It is a word for the first of two splits in transformers; the second knows no such exception.
+            yield from (word[:2], word[2:-2], word[-2:])
+        else:
+            yield word
+
+
+def _split(text: str, specials: Mapping[str, int]) -> Iterator[tuple[str, int | None]]:
+    """The text in parts: (special token, its id) or (what lies between, None). The longest token wins."""
+    if not specials:
+        yield text, None
+        return
+    longest_first = sorted(specials, key=len, reverse=True)
+    pattern = "(" + "|".join(map(regex.escape, longest_first)) + ")"
+    for part in regex.split(pattern, text):
+        if part:
+            yield part, specials.get(part)

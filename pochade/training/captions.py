@@ -1,0 +1,132 @@
+"""Captions for the starter's pictures: many true sentences for the same picture.
+
+A model that always reads "red apple, 3d style" only answers to those very words. So the wording varies:
+the label alone, with its article, with a few tags, or with the measured colour, and mostly the style.
+"""
+
+import re
+
+from numpy.random import Generator
+
+from pochade.training.corpus import Entry
+from pochade.training.corpus.concepts import word_set
+
+STYLE_SHARE = 0.8
+CLEAR_COLOUR = 0.55
+"""Share of the opaque area from which on a colour is worth saying."""
+
+COLOUR_WORDS = word_set("""
+    red orange yellow green teal blue purple pink brown black gray grey white gold golden silver blond
+    blonde light dark
+""")
+
+UNCOUNTED = word_set("""
+    bacon bread broccoli butter candy coral custard dango falafel fog garlic ice lacrosse luggage milk
+    oden popcorn rice salt soap spaghetti sushi thread wood yarn lightning fire food liquid water polish
+    sake beverage people women men decoration dna mate meat chain
+""")
+"""Nouns that take no "a": masses and plurals without s."""
+
+SINGULAR_IN_S = word_set("rhinoceros christmas tennis canvas atlas gas iris lens")
+
+NO_THINGS = word_set("""
+    badminton bowling camping cinema construction cooking cricket customs foggy locked unlocked tennis
+    vibration volleyball wedding pong hockey polo racing departure arrival dizzy fuji claus arts
+    increasing decreasing zzz thirty o'clock star-struck hamsa rolling away voltage way points off up
+    down curving
+""")
+"""Heads of labels that are names, deeds or states: never with an article or a colour."""
+
+PEOPLE = frozenset({"man", "woman", "person", "face", "head"})
+"""A label that begins so is about them, whatever they do: "woman lifting weights"."""
+
+SYMBOL_NOUNS = word_set("""
+    arrow button circle cross diamond emblem loop mark menorah sign sparkle splatter square star symbol
+    triangle
+""")
+
+COUNTS = word_set("two three four five six seven eight nine ten hundred")
+
+BEFORE_DETAILS = word_set(", with without of in on at from and behind over showing for to pointing")
+"""What follows one of these only describes the head of the label."""
+
+AN = re.compile(r"(?!one\b|once|uni|use|usu|eu|ewe|ufo|uk|uri|uten)[aeiou]|hour|heir|honest|honou?r|x-")
+"""Beginnings that sound like a vowel."""
+
+
+def caption(entry: Entry, rng: Generator, *, style_share: float = STYLE_SHARE, background: str = "") -> str:
+    """One of many captions for `entry`, in lower case.
+
+    rng: decides the wording; the same state gives the same caption.
+    style_share: how often the style is named (0..1).
+    background: the colour on which the picture was laid, if it is to be said ("light blue").
+    """
+    words = _subject(entry, rng)
+    if rng.random() < style_share:
+        words += f", {entry.style}"
+    if background:
+        words += f", on {with_article(background + ' background')}"
+    return words.lower()
+
+
+def _subject(entry: Entry, rng: Generator) -> str:
+    kind = rng.random()
+    if kind < 0.2 and may_name_colour(entry):
+        return noun_phrase(entry, entry.colour)
+    if kind < 0.45:
+        return noun_phrase(entry)
+    if kind < 0.75:
+        return tagged(entry, rng)
+    return entry.label
+
+
+def tagged(entry: Entry, rng: Generator) -> str:
+    """The label and one to three of the tags that add something to it, in any order."""
+    known = set(re.findall(r"[\w'-]+", entry.label))
+    new = [tag for tag in entry.tags if not known.issuperset(tag.split())]
+    count = min(len(new), int(rng.integers(1, 4)))
+    chosen = rng.choice(len(new), size=count, replace=False) if count else ()
+    return ", ".join([entry.label, *(new[int(index)] for index in chosen)])
+
+
+def may_name_colour(entry: Entry) -> bool:
+    """Whether "a {colour} {label}" is true, useful and English.
+
+    People are left out: their commonest colour is that of their skin or their clothes.
+    """
+    words = re.findall(r"\w+", entry.label)
+    return (
+        entry.colour_share >= CLEAR_COLOUR
+        and entry.group not in ("people-body", "symbols")
+        and not COLOUR_WORDS.intersection(words)
+        and words[0] not in COUNTS
+        and not _is_name(entry)
+    )
+
+
+def noun_phrase(entry: Entry, colour: str = "") -> str:
+    """As in "a red kite", "an orange", "grapes", "mount fuji": with an article where English has one."""
+    words = f"{colour} {entry.label}".strip()
+    head = _head(entry.label)
+    plural = head.endswith("s") and not head.endswith(("ss", "us")) and head not in SINGULAR_IN_S
+    return words if plural or head in UNCOUNTED or _is_name(entry) else with_article(words)
+
+
+def with_article(words: str) -> str:
+    """As in "owl" -> "an owl", "unicorn" -> "a unicorn"."""
+    return f"{'an' if AN.match(words) else 'a'} {words}"
+
+
+def _is_name(entry: Entry) -> bool:
+    head = _head(entry.label)
+    clock_face = entry.subgroup == "time" and head.endswith(("thirty", "o'clock"))
+    return head in NO_THINGS or clock_face or (entry.group == "symbols" and head not in SYMBOL_NOUNS)
+
+
+def _head(label: str) -> str:
+    """The word that decides number and kind: "sheaf of rice" -> "sheaf", "face with tongue" -> "face"."""
+    words = label.replace(",", " ,").split()
+    if words[0] in PEOPLE:
+        return words[0]
+    end = next((place for place, word in enumerate(words) if place and word in BEFORE_DETAILS), len(words))
+    return words[end - 1]

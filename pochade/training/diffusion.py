@@ -1,0 +1,107 @@
+"""Training the text encoder and the UNet together on latents (Rombach et al. 2022, section 3.3)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pochade.diffusion.schedule import NoiseSchedule
+from pochade.engines.torch import TorchOps
+from pochade.models.config import TextEncoderConfig, UNetConfig
+from pochade.models.embedding import embed_timestep
+from pochade.models.text_encoder import text_encoder
+from pochade.models.unet import unet
+from pochade.training.loop import Loss
+from pochade.training.parameters import Parameters, create
+from pochade.weights import View
+
+UNCAPTIONED = 0.1
+"""Share of pictures whose caption is left empty, so that guidance has something to lead away from
+(Ho and Salimans 2022, algorithm 1)."""
+
+MIN_SNR = 5.0
+"""Gamma of Hang et al. 2023: no noise level weighs more than one whose signal is five times its noise."""
+
+Captioner = Callable[[int, np.random.Generator], str]
+Tokenize = Callable[[list[str]], tuple[NDArray[np.int64], NDArray[np.int64]]]
+"""Texts to ids (B, 77) and the positions of their end tokens (B,)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """latents: (N, V, C, h, w) scaled, V views of each picture (mirrored, ...). caption: of picture n."""
+
+    latents: torch.Tensor
+    caption: Captioner
+
+
+def fresh(text: TextEncoderConfig, picture: UNetConfig, seed: int) -> Parameters:
+    """Parameters `text_encoder.*` and `unet.*`."""
+
+    def both(ops: TorchOps, w: View, ids: torch.Tensor, end: torch.Tensor, x: torch.Tensor, time: torch.Tensor) -> None:
+        context, _ = text_encoder(ops, text, w / "text_encoder", ids, end)
+        unet(ops, picture, w / "unet", x, time, context)
+
+    side = 2 ** (len(picture.widths) - 1)
+    return create(
+        both,
+        seed,
+        ids=torch.zeros(1, text.positions, dtype=torch.int64),
+        end=torch.zeros(1, dtype=torch.int64),
+        x=torch.zeros(1, picture.in_channels, side, side),
+        time=torch.zeros(1, picture.widths[0]),
+    )
+
+
+def loss(
+    text: TextEncoderConfig,
+    picture: UNetConfig,
+    schedule: NoiseSchedule,
+    examples: Examples,
+    tokenize: Tokenize,
+    *,
+    batch: int,
+    repeats: int = 4,
+    device: str = "cpu",
+) -> Loss:
+    """The weighted squared error of v (Salimans and Ho 2022).
+
+    Each caption is encoded once for `repeats` noise levels of its picture: in a small model the text of 77
+    tokens costs as much as the picture, and levels spread over the whole range are a better sample of it.
+    """
+    ops = TorchOps()
+    kind = device.split(":")[0]
+    alphas = torch.from_numpy(schedule.alphas_cumprod.astype(np.float32))
+
+    def step(parameters: Parameters, rng: np.random.Generator) -> torch.Tensor:
+        count = batch // repeats
+        chosen = rng.integers(len(examples.latents), size=count)
+        views = rng.integers(examples.latents.shape[1], size=count)
+        texts = ["" if rng.random() < UNCAPTIONED else examples.caption(int(i), rng) for i in chosen]
+        ids, end = tokenize(texts)
+        # Level k of picture i is drawn from stratum (k * count + i): every batch covers all levels evenly.
+        strata = np.arange(batch).reshape(repeats, count).T.ravel()
+        timestep = ((strata + rng.random(batch)) / batch * schedule.steps).astype(np.int64)
+
+        latent = examples.latents[chosen, views].repeat_interleave(repeats, dim=0).to(device)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        noise = torch.randn(latent.shape, generator=generator).to(device)
+        share = alphas[timestep].view(-1, 1, 1, 1).to(device)
+        signal, spread = share.sqrt(), (1 - share).sqrt()
+        noisy, target = signal * latent + spread * noise, signal * noise - spread * latent
+        time = torch.from_numpy(embed_timestep(picture, timestep)).to(device)
+
+        view = View(parameters)
+        with torch.autocast(device_type=kind, dtype=torch.bfloat16):
+            context, _ = text_encoder(
+                ops, text, view / "text_encoder", torch.from_numpy(ids).to(device), torch.from_numpy(end).to(device)
+            )
+            context = context.repeat_interleave(repeats, dim=0)
+            guess = unet(ops, picture, view / "unet", noisy, time, context).float()
+        snr = share / (1 - share)
+        weight = snr.clamp(max=MIN_SNR) / (snr + 1)  # of v; on the noise itself this is min(snr, 5) / snr
+        return (weight * (guess - target).square()).mean() / weight.mean()
+
+    return step

@@ -1,0 +1,173 @@
+"""Step by step against diffusers' schedulers: equal sigmas, equal noise, a toy model that is not linear.
+
+diffusers keeps latents either as data + sigma * noise, like us, or scaled to unit variance ("vp"); the
+latter are compared after multiplication by sqrt(1 + sigma^2). Where it rounds timesteps (DPM-Solver and
+UniPC with Karras sigmas) nothing changes here, since the toy is given the sigma itself.
+"""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LCMScheduler,
+    UniPCMultistepScheduler,
+)
+
+from pochade.diffusion.samplers import SAMPLERS
+from pochade.diffusion.schedule import noise_schedule, sigmas
+
+# diffusers 0.42 asks numpy for arrays in a way that numpy 2 deprecates
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+STEPS = 20
+SHAPE = 2, 4, 8, 8
+SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+def toy(x, sigma):
+    """A raw eps prediction: nonlinear, mixes neighbours, and bends with the noise level. x: unit variance."""
+    mixed = x + 0.4 * np.roll(x, 1, axis=-1) * np.cos(x)
+    level = np.float32(sigma / (1 + sigma))
+    return (np.tanh(1.5 * mixed - level) + 0.3 * np.sin(3 * x * level)).astype(np.float32)
+
+
+def denoise(x, sigma):
+    return x - sigma * toy(x / (1 + sigma * sigma) ** 0.5, sigma)
+
+
+def noises():
+    """A fresh stream of noise, the same each time."""
+    generator = torch.Generator().manual_seed(11)
+    return lambda: torch.randn(SHAPE, generator=generator).numpy()
+
+
+def ours(label, levels, start, **options):
+    steps = SAMPLERS[label].function(denoise, start, levels, noises(), **options)
+    return [step.x for step in steps]
+
+
+def start_at(sigma):
+    return sigma * np.random.default_rng(2).normal(size=SHAPE).astype(np.float32)
+
+
+def theirs(scheduler, levels, start, vp, **step_options):
+    """Latents after each call of the scheduler's step, as data + sigma * noise, where `levels[i]` is the
+    level of call i; and the level after it."""
+    x = torch.tensor(start / (1 + levels[0] ** 2) ** 0.5 if vp else start)
+    latents = []
+    for index, timestep in enumerate(scheduler.timesteps):
+        sigma, after = levels[index], levels[index + 1]
+        scaled = x if vp else scheduler.scale_model_input(x, timestep)
+        raw = torch.tensor(toy(scaled.numpy(), sigma))
+        given = {name: make() for name, make in step_options.items()}
+        x = scheduler.step(raw, timestep, x, **given).prev_sample
+        latents.append(x.numpy() * (1 + after**2) ** 0.5 if vp else x.numpy())
+    return latents
+
+
+def assert_same(mine, others, tolerance=1e-5):
+    assert len(mine) == len(others) == STEPS
+    for a, b in zip(mine, others, strict=True):
+        assert a.dtype == np.float32
+        assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("spacing", [{"use_karras_sigmas": True}, {"timestep_spacing": "linspace"}])
+def test_euler(spacing):
+    scheduler = EulerDiscreteScheduler(**SD, **spacing)
+    scheduler.set_timesteps(STEPS)
+    levels = scheduler.sigmas.tolist()
+    start = start_at(levels[0])
+    assert_same(ours("Euler", levels, start), theirs(scheduler, levels, start, vp=False))
+
+
+def test_euler_ancestral():
+    scheduler = EulerAncestralDiscreteScheduler(**SD, timestep_spacing="linspace")
+    scheduler.set_timesteps(STEPS)
+    levels = scheduler.sigmas.tolist()
+    start = start_at(levels[0])
+    generator = torch.Generator().manual_seed(11)
+    assert_same(
+        ours("Euler a", levels, start),
+        theirs(scheduler, levels, start, vp=False, generator=lambda: generator),
+    )
+
+
+@pytest.mark.parametrize("spacing", [{"use_karras_sigmas": True}, {"timestep_spacing": "linspace"}])
+def test_heun(spacing):
+    scheduler = HeunDiscreteScheduler(**SD, **spacing)
+    scheduler.set_timesteps(STEPS)
+    calls = scheduler.sigmas.tolist()  # each level but the first and the last twice: two calls make one step
+    levels = [*calls[::2], 0.0]
+    start = start_at(levels[0])
+    # the second call of a step evaluates at the level where the step ends
+    per_call = [levels[0]] + [level for level in levels[1:-1] for _ in range(2)] + [0.0]
+    latents = theirs(scheduler, per_call, start, vp=False)
+    assert_same(ours("Heun", levels, start), latents[1::2] + latents[-1:])
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.7, 1.0])
+def test_ddim(eta):
+    """At the timesteps of our own DDIM schedule, and a final level of 0 (set_alpha_to_one)."""
+    scheduler = DDIMScheduler(
+        **SD, timestep_spacing="leading", steps_offset=1, set_alpha_to_one=True, clip_sample=False
+    )
+    scheduler.set_timesteps(STEPS)
+    levels = sigmas(noise_schedule(), "DDIM", STEPS)
+    start = start_at(levels[0])
+    noise = noises()
+    others = theirs(
+        scheduler, levels, start, vp=True, eta=lambda: eta, variance_noise=lambda: torch.tensor(noise())
+    )
+    assert_same(ours("DDIM", levels, start, eta=eta), others)
+
+
+@pytest.mark.parametrize("spacing", [{"use_karras_sigmas": True}, {"timestep_spacing": "linspace"}])
+@pytest.mark.parametrize(
+    ("label", "algorithm"), [("DPM++ 2M", "dpmsolver++"), ("DPM++ 2M SDE", "sde-dpmsolver++")]
+)
+def test_dpm_solver(label, algorithm, spacing):
+    scheduler = DPMSolverMultistepScheduler(
+        **SD,
+        **spacing,
+        algorithm_type=algorithm,
+        solver_order=2,
+        solver_type="midpoint",
+        final_sigmas_type="zero",
+        lower_order_final=True,
+    )
+    scheduler.set_timesteps(STEPS)
+    levels = scheduler.sigmas.tolist()
+    start = start_at(levels[0])
+    noise = noises()
+    others = theirs(scheduler, levels, start, vp=True, variance_noise=lambda: torch.tensor(noise()))
+    assert_same(ours(label, levels, start), others)
+
+
+@pytest.mark.parametrize("spacing", [{"use_karras_sigmas": True}, {"timestep_spacing": "linspace"}])
+def test_unipc(spacing):
+    """diffusers' defaults: order 2, bh2, predicting data, corrector on, first order at the end."""
+    scheduler = UniPCMultistepScheduler(**SD, **spacing)
+    assert scheduler.config.solver_order == 2
+    assert scheduler.config.solver_type == "bh2"
+    scheduler.set_timesteps(STEPS)
+    levels = scheduler.sigmas.tolist()
+    start = start_at(levels[0])
+    assert_same(ours("UniPC", levels, start), theirs(scheduler, levels, start, vp=True))
+
+
+def test_lcm():
+    """With diffusers' boundary scalings, which at these timesteps are too near (0, 1) to matter."""
+    scheduler = LCMScheduler(**SD)
+    scheduler.set_timesteps(STEPS)
+    levels = sigmas(noise_schedule(), "LCM", STEPS)
+    start = start_at(levels[0])
+    generator = torch.Generator().manual_seed(11)
+    assert_same(
+        ours("LCM", levels, start), theirs(scheduler, levels, start, vp=True, generator=lambda: generator)
+    )
