@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pochade.checkpoints.atomic import replacing
+from pochade.atomic import replacing
 from pochade.checkpoints.safetensors_header import DTYPES, Header, parse_header
 from pochade.errors import InvalidCheckpoint, OutputError
 

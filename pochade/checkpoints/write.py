@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy.typing as npt
 
+from pochade.atomic import hidden_neighbour, replacing, sync_folder
 from pochade.checkpoints import safetensors
-from pochade.checkpoints.atomic import hidden_neighbour, replacing, sync_folder
 from pochade.errors import OutputError
 
 Array = npt.NDArray[Any]

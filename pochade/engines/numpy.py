@@ -120,13 +120,15 @@ class NumpyEngine:
     ) -> Callable[..., Any]:
         """A callable that takes the inputs as keyword arrays and returns what `function(ops, w, ...)` does.
 
-        inputs: argument name -> (static shape, 'f32' or 'i64'). key: unused, nothing is kept on disk.
+        Results are f32 arrays. inputs: argument name -> (static shape, 'f32' or 'i64'). key: not used,
+        since nothing is kept on disk.
         """
         weights = View(tensors, bind=float32)
 
         def run(**arrays: Array) -> Any:
             host = {name: np.asarray(arrays[name], INPUT_TYPES[kind]) for name, (_, kind) in inputs.items()}
-            return function(NumpyOps(), weights, **host)
+            returned = function(NumpyOps(), weights, **host)
+            return tuple(map(float32, returned)) if isinstance(returned, tuple) else float32(returned)
 
         return run
 
@@ -134,13 +136,15 @@ class NumpyEngine:
 def _normalise(x: Array, eps: float) -> Array:
     centred: Array = x - x.mean(axis=-1, keepdims=True)
     variance = np.square(centred).mean(axis=-1, keepdims=True)
-    return centred / np.sqrt(variance + np.float32(eps))
+    normal: Array = centred / np.sqrt(variance + np.float32(eps))
+    return normal
 
 
 def _sigmoid(x: Array) -> Array:
     # exp is only asked for numbers <= 0, where it cannot overflow.
-    small: Array = np.exp(-np.abs(x))
-    return np.where(x >= 0, np.float32(1), small) / (1 + small)
+    small = np.exp(-np.abs(x))
+    sigmoid: Array = np.where(x >= 0, np.float32(1), small) / (1 + small)
+    return sigmoid
 
 
 def _normal_distribution(x: Array) -> Array:

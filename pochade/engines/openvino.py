@@ -31,6 +31,7 @@ Inputs = Mapping[str, tuple[Shape, str]]
 
 INPUT_TYPES: Mapping[str, type[np.generic]] = {"f32": np.float32, "i64": np.int64}
 DEVICES: Mapping[str, str] = {"cpu": "CPU", "gpu": "GPU"}
+TUPLE = "pochade:tuple"
 BFLOAT16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
 NARROW_TYPES: tuple[np.dtype[Any], ...] = (BFLOAT16, np.dtype(np.float16))
 PRECISIONS: Mapping[str, ov.Type] = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
@@ -165,7 +166,7 @@ class Constants:
         self._memory: list[Array] = []
 
     def __call__(self, stored: Array) -> Node:
-        array = np.ascontiguousarray(stored, self._kept_as(stored)).reshape(stored.shape)
+        array = np.asarray(stored, self._kept_as(stored), order="C")
         if not array.flags.writeable:  # OpenVINO shares no memory that it might not write to
             array = array.copy()
         self._memory.append(array)
@@ -187,22 +188,17 @@ class Constants:
 
 
 def build(function: Callable[..., Any], weights: View, inputs: Inputs) -> ov.Model:
-    """The graph of a model function. Its outputs are called 'result', or 'result.0', ... for a tuple."""
+    """The graph of a model function. If that returns a tuple, the first result bears the name TUPLE."""
     parameters = {}
     for name, (shape, kind) in inputs.items():
         parameters[name] = op.parameter(list(shape), INPUT_TYPES[kind])
         parameters[name].output(0).set_names({name})
     returned = function(OpenVinoOps(), weights, **{name: Node(graph) for name, graph in parameters.items()})
-    if not isinstance(returned, tuple):
-        return ov.Model([_result(returned, "result")], list(parameters.values()))
-    results = [_result(node, f"result.{i}") for i, node in enumerate(returned)]
+    nodes = returned if isinstance(returned, tuple) else (returned,)
+    results = [op.result(node.graph) for node in nodes]
+    if isinstance(returned, tuple):
+        results[0].output(0).add_names({TUPLE})
     return ov.Model(results, list(parameters.values()))
-
-
-def _result(node: Node, name: str) -> Any:
-    result = op.result(node.graph)
-    result.output(0).set_names({name})
-    return result
 
 
 class Compiled:
@@ -212,9 +208,10 @@ class Compiled:
     """
 
     def __init__(self, model: ov.CompiledModel, inputs: Inputs, keep: object) -> None:
-        self._model = model
+        self.model = model
         self._request = model.create_infer_request()
-        self._names = [output.get_any_name() for output in model.outputs]
+        self._outputs = len(model.outputs)
+        self._is_tuple = TUPLE in model.outputs[0].get_names()
         self._inputs = inputs
         self._keep = keep  # the mapped memory that the compiled model reads its constants from
         self._turn = threading.Lock()
@@ -225,20 +222,19 @@ class Compiled:
             raise ValueError(f"inputs are {sorted(arrays)}; the graph takes {sorted(self._inputs)}")
         host = {}
         for name, (shape, kind) in self._inputs.items():
-            host[name] = np.ascontiguousarray(arrays[name], INPUT_TYPES[kind])
-            if np.shape(arrays[name]) != shape:
-                raise ValueError(f"input '{name}' is {np.shape(arrays[name])}; the graph takes {shape}")
+            host[name] = np.asarray(arrays[name], INPUT_TYPES[kind], order="C")
+            if host[name].shape != shape:
+                raise ValueError(f"input '{name}' is {host[name].shape}; the graph takes {shape}")
         with self._turn:
             # Inputs are read where they lie; outputs are copied, for the next call writes over them.
             results = self._request.infer(host, share_inputs=True, share_outputs=False)
-        outputs = tuple(results[name] for name in self._names)
-        return outputs[0] if self._names == ["result"] else outputs
+        return tuple(results[i] for i in range(self._outputs)) if self._is_tuple else results[0]
 
 
     def export(self, file: IO[bytes]) -> None:
         """Write the compiled graph. Raises OSError if the file cannot take it."""
         sink = _Sink(file)
-        self._model.export_model(sink)
+        self.model.export_model(sink)
         if sink.error is not None:
             raise sink.error
 

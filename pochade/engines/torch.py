@@ -80,6 +80,13 @@ def to_torch(array: np.ndarray[Any, Any]) -> Tensor:
     return torch.from_numpy(array)
 
 
+def best_device() -> str:
+    """'cuda', 'mps' or 'cpu', by what torch sees."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 class TorchEngine:
     """Runs a model function on a torch device.
 

@@ -100,12 +100,11 @@ def _may_have_gpu() -> bool:
 def _find_precision(engine: str, device: str) -> tuple[str, str]:
     if engine == "numpy":
         return "f32", "numpy computes in f32"
-    if device == "cpu":
+    if device in ("cpu", "gpu"):
         from pochade.engines.openvino import processor_features
 
-        if processor_features().bf16:
-            return "bf16", "the processor computes in bf16 natively"
-        return "f32", "the processor has no native bf16"
+        best = processor_features(device).best_precision
+        return best, f"{best} is the fastest that {device} computes in natively"
     return "f16", f"f16 is the fast precision of {device}"
 
 

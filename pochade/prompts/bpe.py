@@ -41,11 +41,9 @@ def merge(symbols: Sequence[int], merges: Merges) -> list[int]:
     while candidates:
         rank, left = heapq.heappop(candidates)
         right = following[left]
-        if ids[left] == GONE or right == count:
-            continue
-        found = merges.get((ids[left], ids[right]))
+        found = merges.get((ids[left], ids[right])) if right < count else None
         if found is None or found[0] != rank:
-            continue  # an earlier merge has changed one of the two
+            continue  # an earlier merge has changed or taken away one of the two
         ids[left], ids[right] = found[1], GONE
         after, before = following[right], preceding[left]
         following[left] = after

@@ -21,10 +21,8 @@ import regex
 from pochade.prompts.bpe import Merges, byte_alphabet, merge
 
 WORD_END = "</w>"
-WORDS = (
-    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\p{White_Space}\p{L}\p{N}]+"
-)
-SPACES = r"\p{White_Space}+"
+WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+SPACES = r"\s+"
 
 CACHED_WORDS = 50_000
 CACHED_LENGTH = 64

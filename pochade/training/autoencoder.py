@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pochade.engines.torch import TorchOps
 from pochade.models.autoencoder import decode, encode
 from pochade.models.config import AutoencoderConfig
+from pochade.pipeline.shapes import autoencoder_shapes
 from pochade.training.loop import Loss
 from pochade.training.parameters import Parameters, create
 from pochade.weights import View
@@ -22,13 +23,7 @@ DIVERGENCE_WEIGHT = 1e-6
 
 def fresh(config: AutoencoderConfig, seed: int) -> Parameters:
     """Parameters of encoder and decoder, with a narrow posterior."""
-    side = config.factor * 2
-
-    def both(ops: TorchOps, w: View, picture: torch.Tensor) -> None:
-        moments = encode(ops, config, w, picture)
-        decode(ops, config, w, moments[:, : config.latent_channels])
-
-    parameters = create(both, seed, picture=torch.zeros(1, config.picture_channels, side, side))
+    parameters = create(autoencoder_shapes(config), seed)
     parameters["quant_conv.bias"][config.latent_channels :] = FIRST_LOG_VARIANCE
     return parameters
 

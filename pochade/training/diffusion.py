@@ -13,6 +13,7 @@ from pochade.models.config import TextEncoderConfig, UNetConfig
 from pochade.models.embedding import embed_timestep
 from pochade.models.text_encoder import text_encoder
 from pochade.models.unet import unet
+from pochade.pipeline.shapes import text_encoder_shapes, unet_shapes
 from pochade.training.loop import Loss
 from pochade.training.parameters import Parameters, create
 from pochade.weights import View
@@ -40,19 +41,10 @@ class Examples:
 def fresh(text: TextEncoderConfig, picture: UNetConfig, seed: int) -> Parameters:
     """Parameters `text_encoder.*` and `unet.*`."""
 
-    def both(ops: TorchOps, w: View, ids: torch.Tensor, end: torch.Tensor, x: torch.Tensor, time: torch.Tensor) -> None:
-        context, _ = text_encoder(ops, text, w / "text_encoder", ids, end)
-        unet(ops, picture, w / "unet", x, time, context)
-
-    side = 2 ** (len(picture.widths) - 1)
-    return create(
-        both,
-        seed,
-        ids=torch.zeros(1, text.positions, dtype=torch.int64),
-        end=torch.zeros(1, dtype=torch.int64),
-        x=torch.zeros(1, picture.in_channels, side, side),
-        time=torch.zeros(1, picture.widths[0]),
-    )
+    return {
+        **create({f"text_encoder.{name}": shape for name, shape in text_encoder_shapes(text).items()}, seed),
+        **create({f"unet.{name}": shape for name, shape in unet_shapes(picture).items()}, seed + 1),
+    }
 
 
 def loss(

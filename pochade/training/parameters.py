@@ -1,40 +1,19 @@
-"""Fresh parameters for a model, created where its function first asks for them."""
+"""Fresh parameters for a model."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 
-from pochade.engines.torch import TorchOps
 from pochade.ops import Shape
-from pochade.weights import View
 
 Parameters = dict[str, torch.Tensor]
 
 
-@dataclass(frozen=True)
-class Creating(View):
-    """A view that makes what is missing: the model function itself says which shapes it needs."""
-
-    tensors: Parameters = field(default_factory=dict)
-    generator: torch.Generator = field(default_factory=torch.Generator)
-
-    def __call__(self, name: str, shape: Shape, rows: slice | None = None) -> torch.Tensor:
-        full = self.prefix + name
-        if full not in self.tensors:
-            self.tensors[full] = initial(full, shape, self.generator)
-        tensor: torch.Tensor = super().__call__(name, shape, rows)
-        return tensor
-
-
-def create(model: Callable[..., Any], seed: int, **inputs: torch.Tensor) -> Parameters:
-    """All parameters of `model(ops, w, **inputs)`, in the order in which it uses them, f32 on the CPU."""
-    view = Creating(generator=torch.Generator().manual_seed(seed))
-    with torch.no_grad():
-        model(TorchOps(), view, **inputs)
-    return view.tensors
+def create(shapes: Mapping[str, Shape], seed: int) -> Parameters:
+    """First values for every parameter of a model (see `pochade.engines.outline`), f32 on the CPU."""
+    generator = torch.Generator().manual_seed(seed)
+    return {name: initial(name, shape, generator) for name, shape in shapes.items()}
 
 
 # Residual branches begin as zero, so that a deep model begins as the identity (Goyal et al. 2017, section

@@ -2,7 +2,7 @@
 
 import itertools
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
@@ -32,6 +32,7 @@ def merge_tables(draw: st.DrawFn) -> Merges:
     return {pair: (ranks[number], 4 + number) for number, pair in enumerate(pairs)}
 
 
+@settings(max_examples=500)
 @given(st.lists(st.integers(0, 3), max_size=60), merge_tables())
 def test_heap_merges_as_the_definition_does(symbols: list[int], merges: Merges) -> None:
     assert merge(symbols, merges) == merge_by_definition(symbols, merges)
@@ -40,6 +41,12 @@ def test_heap_merges_as_the_definition_does(symbols: list[int], merges: Merges) 
 def test_the_leftmost_of_equal_pairs_is_merged_first() -> None:
     assert merge([0, 0, 0], {(0, 0): (0, 1)}) == [1, 0]
     assert merge([], {}) == []
+
+
+def test_a_candidate_that_has_become_another_pair_waits_for_its_own_turn() -> None:
+    merges = {(2, 3): (0, 5), (1, 2): (1, 4), (0, 1): (3, 7), (1, 5): (5, 6)}
+    # After 2 3 -> 5, the place where 1 2 stood holds 1 5; that pair must not take the turn of 1 2.
+    assert merge([0, 1, 2, 3], merges) == [7, 5]
 
 
 def test_the_alphabet_is_that_of_byte_level_vocabularies() -> None:

@@ -72,8 +72,12 @@ def test_listed_tokens_keep_their_flags(
             str(ids[END]): _token(END, normalized),
             "0": _token("!", False),
         }
-        folder = make_folder(tokenizer_config={"added_tokens_decoder": decoder, "pad_token": "!"})
+        folder = make_folder(
+            tokenizer_config={"added_tokens_decoder": decoder, "pad_token": "!"},
+            special_tokens_map={"pad_token": END},  # does not count beside such a listing
+        )
         _assert_like_transformers(folder)
+        assert load_tokenizer(folder).pad_id == 0
 
 
 def test_tokens_added_by_textual_inversion(

@@ -1,0 +1,119 @@
+"""Writing pictures with their text inside, whole or not at all."""
+
+import io
+import re
+import unicodedata
+from itertools import chain, count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pochade.atomic import creating, replacing, unwritable
+from pochade.errors import InvalidRequest
+from pochade.images.metadata import encodable
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+QUALITY = 95  # of JPEG and WebP: above what the eye can tell apart
+
+EXIF_FOLDER, USER_COMMENT = 0x8769, 0x9286
+JPEG_TEXT_CHARACTERS = 32_000  # one JPEG segment holds 65,533 bytes, and UTF-16 takes two or four for each
+
+SLUG_CHARACTERS = 60
+
+
+def picture_format(path: Path | str) -> str:
+    """The format that a file name asks for, in PIL's words: "PNG", "JPEG" or "WEBP".
+
+    Raises InvalidRequest for any other suffix.
+    """
+    suffix = Path(path).suffix
+    if suffix.lower() not in FORMATS:
+        raise InvalidRequest(f"'{path}' ends in '{suffix}'; a picture's name ends in .png, .jpg or .webp")
+    return FORMATS[suffix.lower()]
+
+
+def save_picture(image: "Image.Image", path: Path | str, text: str = "") -> None:
+    """Write a picture that carries `text`; what was there under this name is replaced.
+
+    PNG keeps the text in the chunk "parameters", JPEG and WebP in the EXIF user comment. Missing folders
+    are made. Raises InvalidRequest for an unknown suffix, and OutputError, with nothing left behind.
+    """
+    path = Path(path)
+    content = _encoded(image, path, text)
+    _make_folder(path)
+    with replacing(path) as file:
+        file.write(content)
+
+
+def save_without_overwriting(image: "Image.Image", path: Path | str, text: str = "") -> Path:
+    """Write a picture as `save_picture` does, under the first free name of fox.png, fox-2.png, fox-3.png ...
+
+    Two processes that write at once get two names. Returns the name that was taken.
+    """
+    path = Path(path)
+    content = _encoded(image, path, text)
+    _make_folder(path)
+    for candidate in chain([path], (path.with_stem(f"{path.stem}-{i}") for i in count(2))):
+        if candidate.exists():
+            continue
+        try:
+            with creating(candidate) as file:
+                file.write(content)
+        except FileExistsError:  # taken since we looked
+            continue
+        return candidate
+    raise AssertionError("there is always another number")
+
+
+def default_name(prompt: str, seed: int) -> str:
+    """A file name that tells what is in the picture: "a-red-fox-in-the-snow-7.png".
+
+    Small letters of the Latin alphabet and digits only, so that every system can keep it; a prompt that
+    has none of them gives "picture-7.png".
+    """
+    plain = unicodedata.normalize("NFKD", prompt[: 10 * SLUG_CHARACTERS]).encode("ascii", "ignore").decode()
+    slug = "-".join(re.findall(r"[a-z0-9]+", plain.lower()))
+    if len(slug) > SLUG_CHARACTERS:
+        words, _, _ = slug[: SLUG_CHARACTERS + 1].rpartition("-")
+        slug = words or slug[:SLUG_CHARACTERS]
+    return f"{slug or 'picture'}-{seed}.png"
+
+
+def _encoded(image: "Image.Image", path: Path, text: str) -> bytes:
+    """The file's content. It is made in memory, so that only writing it can fail on a full disk."""
+    kind = picture_format(path)
+    text = encodable(text)
+    file = io.BytesIO()
+    if kind == "PNG":
+        from PIL.PngImagePlugin import PngInfo
+
+        chunks = PngInfo()
+        if text:
+            chunks.add_text("parameters", text)  # tEXt where Latin-1 suffices, else iTXt
+        image.save(file, kind, pnginfo=chunks)
+    else:
+        if kind == "JPEG" and len(text.encode("utf-16-be")) > 2 * JPEG_TEXT_CHARACTERS:
+            raise InvalidRequest(
+                f"the text of '{path}' has {len(text):,} characters; a JPEG file holds"
+                f" {JPEG_TEXT_CHARACTERS:,}, use .png or .webp"
+            )
+        image.convert("RGB").save(file, kind, quality=QUALITY, exif=_exif(text) if text else b"")
+    return file.getvalue()
+
+
+def _exif(text: str) -> bytes:
+    """An EXIF block with one entry: the user comment, marked as Unicode (Exif 2.32, section 4.6.5)."""
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif.get_ifd(EXIF_FOLDER)[USER_COMMENT] = b"UNICODE\0" + text.encode("utf-16-be")
+    return exif.tobytes()
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # FileExistsError too: a file stands where a folder is needed
+        raise unwritable(path, error) from error

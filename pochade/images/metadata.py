@@ -1,0 +1,132 @@
+"""The text that a picture carries: how it was made, in the words that the field's tools read.
+
+    a red fox in the snow
+    Negative prompt: blurry
+    Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 1, Size: 512x512, ...
+
+Readers differ, so the writer keeps to what all of them understand: `Steps` comes first on the last line,
+and the two words that readers look for stand nowhere else.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pochade.errors import InvalidRequest
+
+Value = str | int | float | None
+
+NEGATIVE = "Negative prompt:"
+MARKS = (NEGATIVE, "Steps:")
+
+KEY = r"\w[\w \-/]+"
+PAIR = re.compile(rf'\s*({KEY}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+FEWEST_PAIRS = 3  # a last line with fewer is part of the prompt
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a parameters text says. The values are as written: "7.5", "512x512"."""
+
+    prompt: str
+    negative_prompt: str
+    values: Mapping[str, str]
+
+
+def parameters_text(
+    *,
+    prompt: str,
+    negative_prompt: str = "",
+    steps: int,
+    sampler: str,
+    schedule: str | None,
+    cfg_scale: float,
+    seed: int,
+    width: int,
+    height: int,
+    model_hash: str | None,
+    model: str | None,
+    extra: Iterable[tuple[str, Value]] = (),
+    version: str | None,
+) -> str:
+    """The text for one picture. Sizes in pixels; sampler and schedule by the labels that users know.
+
+    model_hash: the first 10 hexadecimal digits of the SHA-256 of the model's file.
+    extra:      further pairs, which stand before the version in the order given.
+
+    A pair whose value is None is left out. "Negative prompt:" and "Steps:" inside the prompts are written
+    with a small first letter: the tokenizer reads all letters as small ones, and other tools look for
+    these words. For the same reason a comma or a colon in the model's name becomes "_".
+
+    Raises InvalidRequest if the name of an extra pair is one that readers would not recognise.
+    """
+    pairs: list[tuple[str, Value]] = [
+        ("Steps", steps),
+        ("Sampler", sampler),
+        ("Schedule type", schedule),
+        ("CFG scale", cfg_scale),
+        ("Seed", seed),
+        ("Size", f"{width}x{height}"),
+        ("Model hash", model_hash),
+        ("Model", None if model is None else re.sub(r"[,:\r\n]", "_", model)),
+        *extra,
+        ("Version", version),
+    ]
+    lines = [
+        _plain(prompt),
+        f"{NEGATIVE} {_plain(negative_prompt)}" if negative_prompt else "",
+        ", ".join(f"{_key(key)}: {_value(value)}" for key, value in pairs if value is not None),
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def read_parameters(text: str) -> Parameters:
+    """What a parameters text says: the inverse of `parameters_text`; texts of other tools are read too.
+
+    A text without a line of pairs is a prompt. Of two pairs with the same name the later one holds.
+    """
+    *lines, last = text.split("\n")
+    pairs = PAIR.findall(last)
+    if len(pairs) < FEWEST_PAIRS:
+        lines, pairs = [*lines, last], []
+    start = next((i for i, line in enumerate(lines) if line.startswith(NEGATIVE)), len(lines))
+    negative = "\n".join(lines[start:]).removeprefix(NEGATIVE).removeprefix(" ")
+    return Parameters("\n".join(lines[:start]), negative, {key: _unquoted(value) for key, value in pairs})
+
+
+def encodable(text: str) -> str:
+    """The text without what no encoding can write: half characters become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _plain(text: str) -> str:
+    """One kind of line break, and none of the words that readers look for."""
+    text = encodable(text).replace("\r\n", "\n").replace("\r", "\n")
+    for mark in MARKS:
+        text = text.replace(mark, mark[0].lower() + mark[1:])
+    return text
+
+
+def _key(key: str) -> str:
+    if not re.fullmatch(KEY, key) or key != key.strip():
+        raise InvalidRequest(
+            f"'{key}' cannot name a value in a picture's text; use two or more letters, digits, spaces, - and /"
+        )
+    return key
+
+
+def _value(value: Value) -> str:
+    """A value as it is written: a JSON string where a reader would otherwise cut or change it."""
+    text = f"{value:.10g}" if isinstance(value, float) else encodable(str(value))
+    unsafe = text != text.strip() or re.search(r'[,:"\r\n]', text)
+    return json.dumps(text, ensure_ascii=False) if unsafe else text
+
+
+def _unquoted(value: str) -> str:
+    if not value.startswith('"'):
+        return value.strip()
+    try:
+        return str(json.loads(value))
+    except ValueError:  # another tool's own way of quoting
+        return value

@@ -1,0 +1,136 @@
+"""The networks of a checkpoint on an engine: host arrays in, host arrays out."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pochade.checkpoints.check import check_finite, check_names
+from pochade.checkpoints.folder import Checkpoint, Component
+from pochade.models.autoencoder import decode, encode
+from pochade.models.config import (
+    AutoencoderConfig,
+    TextEncoderConfig,
+    UNetConfig,
+    autoencoder_config,
+    text_encoder_config,
+    unet_config,
+)
+from pochade.models.text_encoder import text_encoder
+from pochade.models.unet import unet
+from pochade.ops import Shape
+from pochade.pipeline.shapes import autoencoder_shapes, text_encoder_shapes, unet_shapes, with_config
+
+Array = NDArray[Any]
+Inputs = Mapping[str, tuple[Shape, str]]
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """One model function with its weights, compiled for each set of input shapes when first met."""
+
+    component: Component
+    engine: Any
+    config: object
+    _compiled: dict[object, Callable[..., Any]]
+
+    def run(self, function: Callable[..., Any], **arrays: Array) -> Any:
+        """`function(ops, config, w, **arrays)`. A `partial` may fix further keywords."""
+        inputs: Inputs = {
+            name: (tuple(array.shape), "i64" if array.dtype.kind == "i" else "f32") for name, array in arrays.items()
+        }
+        form = (_name(function), tuple(inputs.items()))
+        if form not in self._compiled:
+            self._compiled[form] = self.engine.compile(
+                with_config(function, self.config),
+                self.component.tensors,
+                inputs,
+                key=f"{self.component.fingerprint} {form[0]} {self.config}",
+            )
+        return self._compiled[form](**arrays)
+
+
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """Text encoder(s), UNet and autoencoder. `text_encoder_2` is XL's."""
+
+    unet: Network
+    autoencoder: Network
+    text_encoder: Network
+    text_encoder_2: Network | None
+
+    @cached_property
+    def unet_config(self) -> UNetConfig:
+        assert isinstance(self.unet.config, UNetConfig)
+        return self.unet.config
+
+    @cached_property
+    def autoencoder_config(self) -> AutoencoderConfig:
+        assert isinstance(self.autoencoder.config, AutoencoderConfig)
+        return self.autoencoder.config
+
+    def encode_text(
+        self, encoder: Network, ids: Array, end: Array, *, skip: int, final_norm: bool
+    ) -> tuple[Array, Array]:
+        """Tokens (B, 77) and end positions (B,) -> conditioning (B, 77, D) and pooled vectors (B, P).
+
+        One chunk at a time, so that a longer prompt needs no other graph.
+        """
+        function = partial(text_encoder, skip=skip, final_norm=final_norm)
+        parts = [encoder.run(function, ids=ids[i : i + 1], end=end[i : i + 1]) for i in range(len(ids))]
+        return np.concatenate([tokens for tokens, _ in parts]), np.concatenate([pooled for _, pooled in parts])
+
+    def predict(self, **arrays: Array) -> Array:
+        """The UNet's raw output; the arguments are those of `models.unet.unet`."""
+        result: Array = self.unet.run(unet, **arrays)
+        return result
+
+    def encode(self, picture: Array) -> Array:
+        """(B, 3, H, W) in -1..1 -> the scaled latent (B, C, h, w), the posterior's mean."""
+        config = self.autoencoder_config
+        moments = [self.autoencoder.run(encode, picture=picture[i : i + 1]) for i in range(len(picture))]
+        mean = np.concatenate(moments)[:, : config.latent_channels]
+        return (mean - np.float32(config.shift)) * np.float32(config.scale)
+
+    def decode(self, latent: Array) -> Array:
+        """Scaled latent (B, C, h, w) -> (B, 3, H, W), about -1..1. One picture at a time: it takes the most
+        memory of all."""
+        config = self.autoencoder_config
+        plain = latent / np.float32(config.scale) + np.float32(config.shift)
+        return np.concatenate([self.autoencoder.run(decode, latent=plain[i : i + 1]) for i in range(len(plain))])
+
+
+def make_networks(checkpoint: Checkpoint, engine: Any) -> Networks:
+    """Read the configurations and check that the weights fit them. Nothing is compiled yet.
+
+    Raises InvalidCheckpoint, naming what is missing, unexpected, of another shape or not finite.
+    """
+
+    def network(component: Component, config: object, expected: Mapping[str, Shape]) -> Network:
+        where = component.files[0]
+        check_names(component.tensors, expected, where)
+        check_finite(component.tensors, where)
+        return Network(component, engine, config, {})
+
+    def text(component: Component) -> Network:
+        config = text_encoder_config(component.config)
+        return network(component, config, text_encoder_shapes(config))
+
+    picture, autoencoder = unet_config(checkpoint.unet.config), autoencoder_config(checkpoint.vae.config)
+    second = checkpoint.text_encoder_2
+    return Networks(
+        unet=network(checkpoint.unet, picture, unet_shapes(picture)),
+        autoencoder=network(checkpoint.vae, autoencoder, autoencoder_shapes(autoencoder)),
+        text_encoder=text(checkpoint.text_encoder),
+        text_encoder_2=None if second is None else text(second),
+    )
+
+
+def _name(function: Callable[..., Any]) -> str:
+    """What tells one function from another, its fixed keywords included."""
+    if isinstance(function, partial):
+        return f"{function.func.__name__} {sorted(function.keywords.items())}"
+    return function.__name__

@@ -1,0 +1,32 @@
+"""Between PIL's pictures and arrays in -1..1."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pochade.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Floats = NDArray[np.float32]
+
+
+def to_images(pictures: Floats) -> "list[Image.Image]":
+    """(B, 3, H, W), about -1..1 -> RGB pictures.
+
+    Raises InvalidRequest if the numbers are not finite: the model, in this precision, has overflowed.
+    """
+    from PIL import Image
+
+    if not np.isfinite(pictures).all():
+        raise InvalidRequest("the model gave numbers that are not finite; try --precision f32")
+    bytes_ = np.rint((pictures.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+    return [Image.fromarray(picture) for picture in bytes_.transpose(0, 2, 3, 1)]
+
+
+def from_image(image: "Image.Image") -> Floats:
+    """A picture of any mode -> (3, H, W) in -1..1."""
+    rgb = np.asarray(image.convert("RGB"), np.float32)
+    return np.ascontiguousarray((rgb / 127.5 - 1).transpose(2, 0, 1))
