@@ -20,6 +20,8 @@ WAYS_OUT = {
     errno.EACCES: "choose a folder that you may write to",
     errno.EPERM: "choose a folder that you may write to",
     errno.EROFS: "choose a folder that you may write to",
+    errno.ENOTDIR: "choose a folder",
+    errno.EEXIST: "choose a folder",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 

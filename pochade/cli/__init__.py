@@ -1,0 +1,1 @@
+"""The command `pochade`: one file for each subcommand."""

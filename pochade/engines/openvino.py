@@ -230,7 +230,6 @@ class Compiled:
             results = self._request.infer(host, share_inputs=True, share_outputs=False)
         return tuple(results[i] for i in range(self._outputs)) if self._is_tuple else results[0]
 
-
     def export(self, file: IO[bytes]) -> None:
         """Write the compiled graph. Raises OSError if the file cannot take it."""
         sink = _Sink(file)

@@ -1,6 +1,8 @@
 """Writing pictures with their text inside, whole or not at all."""
 
+import errno
 import io
+import os
 import re
 import unicodedata
 from itertools import chain, count
@@ -34,6 +36,19 @@ def picture_format(path: Path | str) -> str:
     return FORMATS[suffix.lower()]
 
 
+def check_destination(path: Path | str) -> None:
+    """Refuse, before anything is drawn, a name under which no picture could be written. Creates nothing.
+
+    Raises InvalidRequest for an unknown suffix, OutputError for a folder that cannot be made or written to.
+    """
+    picture_format(path)
+    folder = next(parent for parent in Path(path).absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise unwritable(Path(path), NotADirectoryError(errno.ENOTDIR, f"'{folder}' is a file"))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise unwritable(Path(path), PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
 def save_picture(image: "Image.Image", path: Path | str, text: str = "") -> None:
     """Write a picture that carries `text`; what was there under this name is replaced.
 
@@ -56,7 +71,7 @@ def save_without_overwriting(image: "Image.Image", path: Path | str, text: str =
     content = _encoded(image, path, text)
     _make_folder(path)
     for candidate in chain([path], (path.with_stem(f"{path.stem}-{i}") for i in count(2))):
-        if candidate.exists():
+        if os.path.lexists(candidate):
             continue
         try:
             with creating(candidate) as file:

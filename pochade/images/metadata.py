@@ -111,7 +111,8 @@ def _plain(text: str) -> str:
 def _key(key: str) -> str:
     if not re.fullmatch(KEY, key) or key != key.strip():
         raise InvalidRequest(
-            f"'{key}' cannot name a value in a picture's text; use two or more letters, digits, spaces, - and /"
+            f"'{key}' cannot name a value in a picture's text;"
+            " use letters, digits, spaces, - and /, at least two"
         )
     return key
 

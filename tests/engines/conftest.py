@@ -21,7 +21,9 @@ ENGINES = {
 
 
 def describe(arrays: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
-    return {name: (array.shape, "i64" if array.dtype.kind == "i" else "f32") for name, array in arrays.items()}
+    return {
+        name: (array.shape, "i64" if array.dtype.kind == "i" else "f32") for name, array in arrays.items()
+    }
 
 
 @pytest.fixture(params=ENGINES)

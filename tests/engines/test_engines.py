@@ -28,7 +28,9 @@ def stored(rng, dtype=np.float32):
 @pytest.mark.parametrize("dtype", STORED.values(), ids=STORED)
 def test_stored_numbers_are_used_as_they_are(evaluate, rng, dtype):
     tensors, x = stored(rng, dtype), rng.standard_normal((3, 4), dtype=np.float32)
-    expected = x.astype(np.float64) @ tensors["weight"].astype(np.float64).T + tensors["bias"].astype(np.float64)
+    expected = x.astype(np.float64) @ tensors["weight"].astype(np.float64).T + tensors["bias"].astype(
+        np.float64
+    )
     actual = evaluate(line, {"x": x}, tensors)
     assert np.linalg.norm(actual - expected) < 1e-6 * np.linalg.norm(expected)
 
@@ -50,7 +52,9 @@ def test_rows_of_a_weight(evaluate, rng, dtype):
         rows = slice(2, 5)
         return ops.linear(x, w("weight", (6, 4), rows=rows), w("bias", (6,), rows=rows))
 
-    expected = (x.astype(np.float64) @ tensors["weight"].astype(np.float64).T + tensors["bias"].astype(np.float64))
+    expected = x.astype(np.float64) @ tensors["weight"].astype(np.float64).T + tensors["bias"].astype(
+        np.float64
+    )
     actual = evaluate(function, {"x": x}, tensors)
     assert actual.shape == (3, 3)
     assert np.linalg.norm(actual - expected[:, 2:5]) < 1e-6 * np.linalg.norm(expected)

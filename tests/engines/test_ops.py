@@ -157,8 +157,12 @@ def test_gelu_of_the_reference_holds_in_the_lower_tail():
 
 def test_reshape(evaluate, rng):
     x = normal(rng, 2, 3, 4)
-    np.testing.assert_array_equal(evaluate(lambda ops, w, x: ops.reshape(x, (4, 6)), {"x": x}), x.reshape(4, 6))
-    np.testing.assert_array_equal(evaluate(lambda ops, w, x: ops.reshape(x, (3, -1)), {"x": x}), x.reshape(3, 8))
+    np.testing.assert_array_equal(
+        evaluate(lambda ops, w, x: ops.reshape(x, (4, 6)), {"x": x}), x.reshape(4, 6)
+    )
+    np.testing.assert_array_equal(
+        evaluate(lambda ops, w, x: ops.reshape(x, (3, -1)), {"x": x}), x.reshape(3, 8)
+    )
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0), (0, 2, 1)])

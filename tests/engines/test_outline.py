@@ -29,7 +29,9 @@ INPUTS = {"x": ((2, 6, 9, 7), "f32"), "ids": ((2, 5), "i64"), "end": ((2,), "i64
 
 def test_shapes_and_parameters_are_those_of_a_real_run(rng):
     sketch = outline(model, INPUTS)
-    tensors = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in sketch.parameters.items()}
+    tensors = {
+        name: rng.standard_normal(shape).astype(np.float32) for name, shape in sketch.parameters.items()
+    }
     returned = model(
         NumpyOps(),
         View(tensors),

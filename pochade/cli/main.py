@@ -1,0 +1,43 @@
+"""The entry point: reads the arguments, runs a subcommand, and turns errors into sentences."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+import pochade
+from pochade.cli import doctor, draw, train
+from pochade.errors import PochadeError
+
+INTERRUPTED = 130  # what shells expect of a program that Ctrl-C ended
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="pochade",
+        description="Stable Diffusion on the machine that you have.",
+        epilog="Try: pochade draw 'a red apple'",
+    )
+    parser.add_argument("--version", action="version", version=f"pochade {pochade.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in (draw, doctor, train):
+        command.add_parser(commands)
+    options = parser.parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except PochadeError as error:
+        print(f"pochade: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("pochade: stopped", file=sys.stderr)
+        _leave(INTERRUPTED)
+        return INTERRUPTED
+    return status
+
+
+def _leave(status: int) -> None:
+    """End now. A computation that was interrupted goes on in native code, and Python would wait for it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

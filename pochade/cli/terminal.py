@@ -1,0 +1,33 @@
+"""A picture in a terminal: two pixels per character, in 24-bit colour."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+UPPER_HALF = "\N{UPPER HALF BLOCK}"
+RESET = "\x1b[0m"
+
+
+def blocks(image: "Image.Image", columns: int = 32) -> list[str]:
+    """Lines of text that show the picture: the upper pixel as foreground, the lower one as background."""
+    rows = max(1, round(columns * image.height / image.width / 2))
+    small = image.convert("RGB").resize((columns, rows * 2))
+    return [
+        "".join(
+            f"\x1b[38;2;{_rgb(small, x, 2 * y)};48;2;{_rgb(small, x, 2 * y + 1)}m{UPPER_HALF}" for x in range(columns)
+        )
+        + RESET
+        for y in range(rows)
+    ]
+
+
+def up(lines: int) -> str:
+    """Moves the cursor to the beginning of an earlier line."""
+    return f"\x1b[{lines}F" if lines else ""
+
+
+def _rgb(image: "Image.Image", x: int, y: int) -> str:
+    pixel = image.getpixel((x, y))
+    assert isinstance(pixel, tuple)
+    return ";".join(str(int(value)) for value in pixel)

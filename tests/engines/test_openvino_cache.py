@@ -1,0 +1,348 @@
+"""Compiled graphs on disk: found again, never confused, never in the way."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pochade import settings
+from pochade.engines import openvino
+from pochade.engines.openvino import OpenVinoEngine
+from pochade.engines.openvino_cache import SEAL_BYTES, BlobFolder
+from pochade.errors import InvalidCheckpoint
+
+NOTHING = {}
+"""Weights that no graph can be built from: whatever compiles with them came from the disk."""
+
+
+def line(ops, w, x):
+    return ops.linear(x, w("weight", (8, 4)))
+
+
+def pair(ops, w, x):
+    return (line(ops, w, x),)
+
+
+@pytest.fixture
+def tensors(rng):
+    return {"weight": rng.standard_normal((8, 4), dtype=np.float32)}
+
+
+def compile_with(folder, tensors, *, rows=3, key="line", function=line, **options):
+    engine = OpenVinoEngine(cache_dir=folder, threads=1, **options)
+    return engine.compile(function, tensors, {"x": ((rows, 4), "f32")}, key=key)
+
+
+def blobs(folder):
+    return sorted((folder / "openvino").iterdir()) if (folder / "openvino").exists() else []
+
+
+def test_the_second_compilation_needs_no_weights_and_gives_the_same_numbers(tmp_path, tensors, rng):
+    x = rng.standard_normal((3, 4), dtype=np.float32)
+    first = compile_with(tmp_path, tensors)(x=x)
+    second = compile_with(tmp_path, NOTHING)(x=x)
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_allclose(second, x @ tensors["weight"].T, rtol=1e-5, atol=1e-6)
+    assert [path.suffix for path in blobs(tmp_path)] == [".blob"]
+
+
+def test_a_tuple_is_a_tuple_from_the_disk_too(tmp_path, tensors):
+    x = np.ones((3, 4), np.float32)
+    compile_with(tmp_path, tensors, function=pair)
+    restored = compile_with(tmp_path, NOTHING, function=pair)(x=x)
+    assert isinstance(restored, tuple) and len(restored) == 1
+
+
+def test_several_inputs_keep_their_names(tmp_path):
+    def function(ops, w, b, a):
+        return a - b, a, b * 2
+
+    arrays = {"a": np.arange(3, dtype=np.float32), "b": np.full(3, 7, np.float32)}
+    inputs = {"a": ((3,), "f32"), "b": ((3,), "f32")}
+    for _ in range(2):
+        results = OpenVinoEngine(cache_dir=tmp_path).compile(function, {}, inputs, key="k")(**arrays)
+        np.testing.assert_array_equal(results, [arrays["a"] - arrays["b"], arrays["a"], arrays["b"] * 2])
+
+
+@pytest.mark.parametrize("changed", [{"key": "other weights"}, {"rows": 5}, {"key": ""}])
+def test_another_key_or_shape_is_compiled_anew(tmp_path, tensors, changed):
+    compile_with(tmp_path, tensors)
+    with pytest.raises(InvalidCheckpoint):
+        compile_with(tmp_path, NOTHING, **changed)
+
+
+@pytest.mark.skipif("bf16" not in openvino.processor_features().precisions, reason="no bf16 arithmetic here")
+def test_another_precision_is_compiled_anew(tmp_path, tensors):
+    compile_with(tmp_path, tensors)
+    with pytest.raises(InvalidCheckpoint):
+        compile_with(tmp_path, NOTHING, precision="bf16")
+    compile_with(tmp_path, tensors, precision="bf16")
+    compile_with(tmp_path, NOTHING, precision="bf16")
+    assert len(blobs(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("input_type", ["i64", "f32"])
+def test_the_type_of_an_input_is_part_of_the_name(tmp_path, tensors, input_type):
+    def function(ops, w, ids):
+        return ops.embedding(ids, w("weight", (8, 4)))
+
+    engine = OpenVinoEngine(cache_dir=tmp_path)
+    engine.compile(function, tensors, {"ids": ((1, 2), "i64")}, key="k")
+    if input_type == "i64":
+        engine.compile(function, NOTHING, {"ids": ((1, 2), "i64")}, key="k")
+    else:
+        with pytest.raises(InvalidCheckpoint):
+            engine.compile(function, NOTHING, {"ids": ((1, 2), "f32")}, key="k")
+
+
+@pytest.mark.parametrize("what", ["source", "openvino", "processor", "release"])
+def test_a_change_of_code_or_machine_never_meets_an_old_blob(tmp_path, tensors, monkeypatch, what):
+    source = tmp_path / "model.py"
+    source.write_text("x = 1")
+    monkeypatch.setattr(openvino, "_sources", lambda: [source])
+    compile_with(tmp_path, tensors)
+    compile_with(tmp_path, NOTHING)
+    if what == "source":
+        source.write_text("x = 2")
+    elif what == "openvino":
+        monkeypatch.setattr(openvino.ov, "get_version", lambda: "another")
+    elif what == "processor":
+        here = openvino.processor_features()
+        monkeypatch.setattr(
+            openvino, "processor_features", lambda device: dataclasses.replace(here, name="another")
+        )
+    else:
+        monkeypatch.setattr(openvino, "_release", lambda: "another")
+    with pytest.raises(InvalidCheckpoint):
+        compile_with(tmp_path, NOTHING)
+
+
+def test_the_sources_are_those_that_shape_a_graph():
+    names = {f"{path.parent.name}/{path.name}" for path in openvino._sources()}
+    assert {"models/unet.py", "engines/openvino.py", "engines/openvino_cache.py", "pochade/ops.py"} <= names
+    assert not any("torch" in name for name in names)
+
+
+def damage(path, how):
+    data = bytearray(path.read_bytes())
+    if how == "empty":
+        data = bytearray()
+    elif how == "short":
+        data = data[:10]
+    elif how == "truncated":
+        data = data[: len(data) // 2]
+    elif how == "last byte missing":
+        del data[-1]
+    elif how == "a bit flipped":
+        data[len(data) // 2] ^= 1
+    elif how == "zeroes":
+        data = bytearray(len(data))
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "how", ["empty", "short", "truncated", "last byte missing", "a bit flipped", "zeroes"]
+)
+def test_a_damaged_blob_is_replaced(tmp_path, tensors, how):
+    expected = compile_with(tmp_path, tensors)(x=np.ones((3, 4)))
+    (path,) = blobs(tmp_path)
+    damage(path, how)
+    with pytest.raises(InvalidCheckpoint):
+        compile_with(tmp_path, NOTHING)
+    assert blobs(tmp_path) == []
+    np.testing.assert_array_equal(compile_with(tmp_path, tensors)(x=np.ones((3, 4))), expected)
+    compile_with(tmp_path, NOTHING)
+
+
+def test_a_sealed_blob_that_openvino_refuses_is_replaced(tmp_path, tensors):
+    compile_with(tmp_path, tensors)
+    (path,) = blobs(tmp_path)
+    BlobFolder(tmp_path / "openvino").store(path.stem, lambda file: file.write(b"of another kind" * 100))
+    compile_with(tmp_path, tensors)
+    compile_with(tmp_path, NOTHING)
+
+
+def test_a_folder_that_cannot_be_made_costs_the_caching_only(tmp_path, tensors):
+    (tmp_path / "taken").write_text("a file where the folder should be")
+    for _ in range(2):
+        with pytest.warns(RuntimeWarning, match="POCHADE_CACHE"):
+            compiled = compile_with(tmp_path / "taken", tensors)
+        np.testing.assert_allclose(compiled(x=np.eye(3, 4)), tensors["weight"].T[:3], rtol=1e-6)
+
+
+@pytest.fixture
+def full_disk():
+    """Files may not grow past 64 KiB: writing on fails, as it does where a disk is full."""
+    resource = pytest.importorskip("resource")  # not on Windows
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("rows", [2**11 + 64, 2**17])  # it is full while the file is closed, or long before
+def test_a_full_disk_costs_the_caching_only(tmp_path, rng, full_disk, rows):
+    weight = rng.standard_normal((rows, 8), dtype=np.float32)
+
+    def function(ops, w, x):
+        return ops.linear(x, w("weight", weight.shape))
+
+    engine = OpenVinoEngine(cache_dir=tmp_path, threads=1)
+    with pytest.warns(RuntimeWarning, match=r"not kept in .*File too large.*POCHADE_CACHE"):
+        compiled = engine.compile(function, {"weight": weight}, {"x": ((8, 8), "f32")}, key="k")
+    np.testing.assert_array_equal(compiled(x=np.eye(8)), weight.T)
+    assert blobs(tmp_path) == []
+
+
+COMPILE = """
+import sys
+from pathlib import Path
+import numpy as np
+from pochade.engines.openvino import OpenVinoEngine
+engine = OpenVinoEngine(cache_dir=Path(sys.argv[1]), threads=1)
+weight = np.arange(2**20, dtype=np.float32).reshape(2**10, 2**10)
+inputs = {"x": ((1, 2**10), "f32")}
+for _ in range(3):
+    line = engine.compile(lambda ops, w, x: ops.linear(x, w("w", weight.shape)), {"w": weight}, inputs, key="k")
+    assert line(x=np.eye(1, 2**10))[0, 5] == weight[5, 0]
+"""
+
+
+def test_two_processes_may_compile_the_same_at_once(tmp_path):
+    command = [sys.executable, "-W", "error", "-c", COMPILE, str(tmp_path)]
+    root = Path(openvino.__file__).parents[2]
+    running = [subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in running:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    assert [path.suffix for path in blobs(tmp_path)] == [".blob"]
+
+
+# --- the folder itself, with small files -----------------------------------------------------------------
+
+
+def write(size, value=0):
+    return lambda file: file.write(bytes([value]) * size)
+
+
+def names(folder):
+    return sorted(path.stem for path in folder.iterdir())
+
+
+def test_the_least_recently_used_goes_first(tmp_path):
+    folder = BlobFolder(tmp_path, budget_bytes=3 * (100 + SEAL_BYTES))
+    for age, name in enumerate("abc"):
+        assert folder.store(name, write(100))
+        os.utime(folder.path(name), (1000 + age, 1000 + age))
+    assert folder.load("a") is not None  # so b is the oldest now
+    assert folder.store("d", write(100))
+    assert names(tmp_path) == ["a", "c", "d"]
+    assert folder.store("e", write(100 + 100 + SEAL_BYTES))  # as large as two: c goes, and then a
+    assert names(tmp_path) == ["d", "e"]
+
+
+def test_a_budget_that_is_just_enough_removes_nothing(tmp_path):
+    folder = BlobFolder(tmp_path, budget_bytes=2 * (100 + SEAL_BYTES))
+    folder.store("a", write(100))
+    folder.store("b", write(100))
+    assert names(tmp_path) == ["a", "b"]
+
+
+def test_one_that_is_larger_than_the_whole_budget_is_not_kept(tmp_path):
+    folder = BlobFolder(tmp_path, budget_bytes=500)
+    assert folder.store("small", write(100))
+    with pytest.warns(RuntimeWarning, match="more than the cache may hold"):
+        assert not folder.store("large", write(500))
+    assert names(tmp_path) == ["small"]
+
+
+def test_what_an_interrupted_process_left_is_cleared_but_not_what_another_is_writing(tmp_path):
+    old, new = tmp_path / "writing-old.part", tmp_path / "writing-new.part"
+    old.write_bytes(b"half")
+    new.write_bytes(b"half")
+    os.utime(old, (1000, 1000))
+    BlobFolder(tmp_path).store("a", write(10))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.blob", "writing-new.part"]
+
+
+def test_a_failure_while_writing_leaves_nothing(tmp_path):
+    def fail(file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.warns(RuntimeWarning, match="No space left"):
+        assert not BlobFolder(tmp_path).store("a", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_error_while_writing_is_not_hidden_and_leaves_nothing(tmp_path):
+    def fail(file):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        BlobFolder(tmp_path).store("a", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_never_meets_half_a_blob(tmp_path):
+    folder, stop = BlobFolder(tmp_path), threading.Event()
+
+    def keep_writing(value):
+        while not stop.is_set():
+            folder.store("a", write(200_000, value))
+
+    writers = [threading.Thread(target=keep_writing, args=(value,)) for value in (1, 2)]
+    for writer in writers:
+        writer.start()
+    seen = set()
+    deadline = time.monotonic() + 20
+    try:
+        while len(seen) < 2 and time.monotonic() < deadline:
+            blob = folder.load("a")
+            if blob is not None:
+                assert len(blob) == 200_000
+                seen.add(blob.min())
+                assert blob.min() == blob.max()
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+    assert seen == {1, 2}
+
+
+def test_a_mapped_blob_survives_its_removal(tmp_path):
+    folder = BlobFolder(tmp_path)
+    folder.store("a", write(100, 7))
+    blob = folder.load("a")
+    folder.discard("a")
+    assert folder.load("a") is None
+    if sys.platform != "win32":
+        assert blob.tobytes() == b"\x07" * 100
+
+
+def test_the_mapping_can_be_written_to_without_changing_the_file(tmp_path):
+    folder = BlobFolder(tmp_path)
+    folder.store("a", write(100, 7))
+    folder.load("a")[:] = 1
+    assert folder.load("a").tobytes() == b"\x07" * 100
+
+
+# --- settings ---------------------------------------------------------------------------------------------
+
+
+def test_the_cache_lies_where_the_environment_says(tmp_path):
+    assert settings.cache_dir({"POCHADE_CACHE": str(tmp_path / "here")}) == tmp_path / "here"
+    assert not (tmp_path / "here").exists()
+    assert settings.cache_dir({"POCHADE_CACHE": "~/here"}) == Path.home() / "here"
+
+
+@pytest.mark.parametrize("environ", [{}, {"POCHADE_CACHE": ""}])
+def test_the_cache_lies_in_the_users_cache_folder_otherwise(environ):
+    assert "pochade" in settings.cache_dir(environ).parts
+    assert settings.cache_dir(environ).is_absolute()
