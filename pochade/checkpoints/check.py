@@ -1,6 +1,7 @@
 """Checks of weights that the format itself cannot make: the right names, and numbers that are numbers."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,31 @@ def check_names(found: Iterable[str], expected: Iterable[str], where: Path | str
             f"the tensors of '{where}' do not fit its configuration: {'; '.join(complaints)};"
             " the file belongs to another kind of model, or its config.json does"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class FiniteTensors(Mapping[str, Array]):
+    """Tensors that are looked through, as `check_finite` does, when first asked for.
+
+    A graph that comes from the cache asks for none, so a warm start does not read gigabytes to find nothing.
+    """
+
+    tensors: Mapping[str, Array]
+    where: Path
+    _passed: set[str] = field(default_factory=set, repr=False)
+
+    def __getitem__(self, name: str) -> Array:
+        tensor = self.tensors[name]
+        if name not in self._passed:
+            check_finite({name: tensor}, self.where)
+            self._passed.add(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
 
 
 def check_finite(tensors: Mapping[str, Array], where: Path | str) -> None:

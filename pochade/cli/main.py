@@ -4,11 +4,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import pochade
 from pochade.cli import doctor, draw, train
 from pochade.errors import PochadeError
 
+BUG = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130  # what shells expect of a program that Ctrl-C ended
 
 
@@ -32,11 +34,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("pochade: stopped", file=sys.stderr)
         _leave(INTERRUPTED)
-        return INTERRUPTED
+    except Exception as bug:
+        if os.environ.get("POCHADE_DEBUG"):
+            raise
+        print(
+            f"pochade: this is a bug in Pochade: {type(bug).__name__}: {bug}\n"
+            "Set POCHADE_DEBUG=1 to see where it happened, and please report it.",
+            file=sys.stderr,
+        )
+        return BUG
     return status
 
 
-def _leave(status: int) -> None:
+def _leave(status: int) -> NoReturn:
     """End now. A computation that was interrupted goes on in native code, and Python would wait for it."""
     sys.stdout.flush()
     sys.stderr.flush()

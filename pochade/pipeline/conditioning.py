@@ -14,6 +14,9 @@ from pochade.prompts.tokenizer import Tokenizer
 
 Floats = NDArray[np.float32]
 
+MAX_CHUNKS = 64
+"""Attention to the text grows with it: this many chunks take a gigabyte in SD 1.5's largest level."""
+
 LEGACY_END_TOKEN = 2
 """What configurations of before 2023 say; the tokenizer's own end token is meant."""
 
@@ -52,6 +55,13 @@ def condition(
         for each in encoded
         for ids, tokenizer in zip(each, tokenizers, strict=True)
     )
+    if chunks > MAX_CHUNKS:
+        room = tokenizers[0].max_length - 2
+        tokens = max(len(each[0]) for each in encoded)
+        raise InvalidRequest(
+            f"the prompt has {tokens:,} tokens; at most {MAX_CHUNKS * room:,} are read ({MAX_CHUNKS} chunks of {room}):"
+            " shorten it"
+        )
     result = []
     for each in encoded:
         contexts, pooled = [], np.zeros((1, 0), np.float32)

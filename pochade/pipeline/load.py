@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pochade.checkpoints.fingerprint import short_hash
-from pochade.checkpoints.folder import Checkpoint, read_folder
+from pochade.checkpoints.folder import read_folder
 from pochade.diffusion.parametrization import find_parametrization
 from pochade.diffusion.schedule import NoiseSchedule, noise_schedule
 from pochade.errors import InvalidCheckpoint
@@ -47,7 +46,6 @@ def load(
         tokenizers=[load_tokenizer(folder) for folder in folders if folder is not None],
         schedule=_schedule(checkpoint.scheduler),
         parametrization=find_parametrization(checkpoint.scheduler.get("prediction_type", "epsilon")),
-        model_hash=_hash(checkpoint),
     )
 
 
@@ -67,9 +65,3 @@ def _schedule(json: Mapping[str, Any]) -> NoiseSchedule:
         int(json.get("num_train_timesteps", 1000)),
         bool(json.get("rescale_betas_zero_snr", False)),
     )
-
-
-def _hash(checkpoint: Checkpoint) -> str | None:
-    """The model hash of a UNet in one file; sharded ones have no file that could give it its name."""
-    files = checkpoint.unet.files
-    return short_hash(files[0]) if len(files) == 1 else None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.checkpoints.check import check_finite, check_names
+from pochade.checkpoints.check import FiniteTensors, check_names
 from pochade.checkpoints.folder import Checkpoint, Component
 from pochade.models.autoencoder import decode, encode
 from pochade.models.config import (
@@ -32,7 +32,8 @@ Inputs = Mapping[str, tuple[Shape, str]]
 class Network:
     """One model function with its weights, compiled for each set of input shapes when first met."""
 
-    component: Component
+    tensors: Mapping[str, Array]
+    fingerprint: str
     engine: Any
     config: object
     _compiled: dict[object, Callable[..., Any]]
@@ -46,9 +47,9 @@ class Network:
         if form not in self._compiled:
             self._compiled[form] = self.engine.compile(
                 with_config(function, self.config),
-                self.component.tensors,
+                self.tensors,
                 inputs,
-                key=f"{self.component.fingerprint} {form[0]} {self.config}",
+                key=f"{self.fingerprint} {form[0]} {self.config}",
             )
         return self._compiled[form](**arrays)
 
@@ -106,14 +107,14 @@ class Networks:
 def make_networks(checkpoint: Checkpoint, engine: Any) -> Networks:
     """Read the configurations and check that the weights fit them. Nothing is compiled yet.
 
-    Raises InvalidCheckpoint, naming what is missing, unexpected, of another shape or not finite.
+    Raises InvalidCheckpoint, naming what is missing, unexpected or of another shape. Numbers that are not
+    finite are found when a network is first built.
     """
 
     def network(component: Component, config: object, expected: Mapping[str, Shape]) -> Network:
         where = component.files[0]
         check_names(component.tensors, expected, where)
-        check_finite(component.tensors, where)
-        return Network(component, engine, config, {})
+        return Network(FiniteTensors(component.tensors, where), component.fingerprint, engine, config, {})
 
     def text(component: Component) -> Network:
         config = text_encoder_config(component.config)

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 import pochade
 from pochade.checkpoints.folder import Checkpoint
+from pochade.checkpoints.hashes import remembered_hash
 from pochade.diffusion.noise import batch_noise
 from pochade.diffusion.parametrization import Parametrization, denoiser
 from pochade.diffusion.samplers import Sampler, find_sampler
@@ -25,6 +27,7 @@ from pochade.pipeline.pictures import from_image, to_images
 from pochade.pipeline.result import Progress, Result
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.request import Request
+from pochade.settings import cache_dir
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -45,7 +48,12 @@ class Pipeline:
     tokenizers: Sequence[Tokenizer]
     schedule: NoiseSchedule
     parametrization: Parametrization
-    model_hash: str | None
+
+    @cached_property
+    def model_hash(self) -> str | None:
+        """The first ten digits of the UNet file's SHA-256; sharded weights have no such name."""
+        files = self.checkpoint.unet.files
+        return remembered_hash(files[0], cache_dir() / "hashes.json") if len(files) == 1 else None
 
     # --- pictures -------------------------------------------------------------------------------------
 

@@ -1,11 +1,13 @@
 """Training the text encoder and the UNet together on latents (Rombach et al. 2022, section 3.3)."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pochade.diffusion.schedule import NoiseSchedule
 from pochade.engines.torch import TorchOps
@@ -47,6 +49,14 @@ def fresh(text: TextEncoderConfig, picture: UNetConfig, seed: int) -> Parameters
     }
 
 
+def attention_for(kind: str) -> AbstractContextManager[None]:
+    """On a CPU the fused attention's backward pass takes twice as long as plain products for a few hundred
+    tokens: with it 0.63 s a step of the starter, without 0.52 s."""
+    backends = [SDPBackend.MATH] if kind == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
+    context: AbstractContextManager[None] = sdpa_kernel([*backends, SDPBackend.MATH])
+    return context
+
+
 def loss(
     text: TextEncoderConfig,
     picture: UNetConfig,
@@ -86,7 +96,7 @@ def loss(
         time = torch.from_numpy(embed_timestep(picture, timestep)).to(device)
 
         view = View(parameters)
-        with torch.autocast(device_type=kind, dtype=torch.bfloat16):
+        with torch.autocast(device_type=kind, dtype=torch.bfloat16), attention_for(kind):
             context, _ = text_encoder(
                 ops, text, view / "text_encoder", torch.from_numpy(ids).to(device), torch.from_numpy(end).to(device)
             )

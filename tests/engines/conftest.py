@@ -20,10 +20,16 @@ ENGINES = {
 }
 
 
-def describe(arrays: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
+def shapes_and_types(arrays: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
     return {
         name: (array.shape, "i64" if array.dtype.kind == "i" else "f32") for name, array in arrays.items()
     }
+
+
+@pytest.fixture
+def describe() -> Callable[..., Any]:
+    """Arrays by name -> the `inputs` that an engine compiles for."""
+    return shapes_and_types
 
 
 @pytest.fixture(params=ENGINES)
@@ -36,7 +42,7 @@ def evaluate(engine: Any) -> Callable[..., Any]:
     def run(
         function: Callable[..., Any], arrays: Mapping[str, Any], tensors: Mapping[str, Any] | None = None
     ) -> Any:
-        compiled = engine.compile(function, {} if tensors is None else tensors, describe(arrays))
+        compiled = engine.compile(function, {} if tensors is None else tensors, shapes_and_types(arrays))
         return compiled(**arrays)
 
     return run

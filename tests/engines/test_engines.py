@@ -3,7 +3,6 @@
 import ml_dtypes
 import numpy as np
 import pytest
-from conftest import describe
 
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 
@@ -93,7 +92,7 @@ def test_inputs_of_any_number_type_and_layout(engine, rng):
     assert compiled(x=x.T).dtype == np.float32
 
 
-def test_a_tuple_comes_back_as_a_tuple_and_a_tensor_as_an_array(engine):
+def test_a_tuple_comes_back_as_a_tuple_and_a_tensor_as_an_array(engine, describe):
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     inputs = describe({"x": x})
     one = engine.compile(lambda ops, w, x: x * 2, {}, inputs)(x=x)
@@ -106,7 +105,7 @@ def test_a_tuple_comes_back_as_a_tuple_and_a_tensor_as_an_array(engine):
     np.testing.assert_array_equal(many, [x + i for i in range(12)])
 
 
-def test_one_node_may_be_returned_twice_and_an_input_unchanged(engine):
+def test_one_node_may_be_returned_twice_and_an_input_unchanged(engine, describe):
     def function(ops, w, x):
         doubled = x * 2
         return doubled, x, doubled
@@ -116,7 +115,7 @@ def test_one_node_may_be_returned_twice_and_an_input_unchanged(engine):
     np.testing.assert_array_equal(compiled(x=x), [x * 2, x, x * 2])
 
 
-def test_several_inputs_go_where_their_names_say(engine, rng):
+def test_several_inputs_go_where_their_names_say(engine, rng, describe):
     table = rng.standard_normal((7, 3), dtype=np.float32)
 
     def function(ops, w, z, ids, a):

@@ -87,6 +87,28 @@ def test_another_precision_is_compiled_anew(tmp_path, tensors):
     assert len(blobs(tmp_path)) == 2
 
 
+@pytest.mark.skipif("bf16" not in openvino.processor_features().precisions, reason="no bf16 arithmetic here")
+def test_rounding_f32_weights_for_the_disk_changes_no_result(tmp_path, rng):
+    tensors = {
+        "conv": rng.standard_normal((32, 16, 3, 3), dtype=np.float32),
+        "scale": rng.standard_normal(32, dtype=np.float32),
+        "linear": rng.standard_normal((64, 32), dtype=np.float32),
+    }
+
+    def function(ops, w, x):
+        x = ops.conv2d(x, w("conv", (32, 16, 3, 3)), w("scale", (32,)), padding=(1, 1, 1, 1))
+        x = ops.group_norm(ops.silu(x), w("scale", (32,)), w("scale", (32,)), 8, 1e-5)
+        return ops.gelu(ops.linear(ops.transpose(x, (0, 2, 3, 1)), w("linear", (64, 32))))
+
+    x = rng.standard_normal((2, 16, 8, 8), dtype=np.float32)
+    inputs = {"x": (x.shape, "f32")}
+    engine = OpenVinoEngine(precision="bf16", cache_dir=tmp_path, threads=1)
+    kept = engine.compile(function, tensors, inputs, key="k")(x=x)
+    np.testing.assert_array_equal(kept, engine.compile(function, tensors, inputs)(x=x))
+    (path,) = blobs(tmp_path)
+    assert path.stat().st_size < 2.2 * sum(array.size for array in tensors.values()) + 50_000
+
+
 @pytest.mark.parametrize("input_type", ["i64", "f32"])
 def test_the_type_of_an_input_is_part_of_the_name(tmp_path, tensors, input_type):
     def function(ops, w, ids):
@@ -208,8 +230,12 @@ from pochade.engines.openvino import OpenVinoEngine
 engine = OpenVinoEngine(cache_dir=Path(sys.argv[1]), threads=1)
 weight = np.arange(2**20, dtype=np.float32).reshape(2**10, 2**10)
 inputs = {"x": ((1, 2**10), "f32")}
+
+def function(ops, w, x):
+    return ops.linear(x, w("w", weight.shape))
+
 for _ in range(3):
-    line = engine.compile(lambda ops, w, x: ops.linear(x, w("w", weight.shape)), {"w": weight}, inputs, key="k")
+    line = engine.compile(function, {"w": weight}, inputs, key="k")
     assert line(x=np.eye(1, 2**10))[0, 5] == weight[5, 0]
 """
 

@@ -5,7 +5,6 @@ from itertools import product
 
 import numpy as np
 import pytest
-from conftest import describe
 
 from pochade.engines.outline import outline
 
@@ -62,7 +61,7 @@ def test_linear(evaluate, rng, leading, with_bias):
 @pytest.mark.parametrize("padding", [(0, 0, 0, 0), (1, 1, 1, 1), (0, 1, 0, 1), (2, 0, 1, 3)])
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (3, 2)])
 @pytest.mark.parametrize("with_bias", [True, False])
-def test_conv2d(evaluate, rng, stride, padding, kernel, with_bias):
+def test_conv2d(evaluate, rng, stride, padding, kernel, with_bias, describe):
     x, weight, bias = normal(rng, 2, 3, 9, 8), normal(rng, 5, 3, *kernel), normal(rng, 5)
 
     def function(ops, w, x):
@@ -232,7 +231,7 @@ ARITHMETIC = {
 
 @pytest.mark.parametrize("expression", ARITHMETIC.values(), ids=ARITHMETIC)
 @pytest.mark.parametrize("shapes", [((2, 3), (2, 3)), ((2, 3), (3,)), ((2, 1, 4), (3, 1)), ((), (2, 3))])
-def test_arithmetic_broadcasts(evaluate, rng, expression, shapes):
+def test_arithmetic_broadcasts(evaluate, rng, expression, shapes, describe):
     x, y = (normal(rng, *shape) + np.float32(3) for shape in shapes)
     arrays = {"x": np.asarray(x), "y": np.asarray(y)}
 

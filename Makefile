@@ -1,0 +1,64 @@
+# `make help` lists what there is. Everything sets itself up the first time and starts at once afterwards.
+
+PYTHON ?= python3
+ARGS ?=
+
+# Two environments: what draws must work without torch, also where somebody has run the tests.
+BASE := .venv
+DEV := .venv-dev
+INSTALL := -m pip --require-virtualenv --disable-pip-version-check install --quiet --constraint constraints.txt
+
+# The prompt reaches the program through the environment, so that neither make nor the shell reads it.
+override export PROMPT := $(value PROMPT)
+
+.DEFAULT_GOAL := help
+.PHONY: help draw test test-slow check format bench clean
+
+help: ## show this list
+	@echo 'make draw PROMPT="a red apple"   draw a picture; its path is the last line'
+	@echo '                                 ARGS="--seed 7 --steps 20 -o apple.png" for more'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | \
+		while IFS='|' read -r name does; do printf '%-32s %s\n' "$$name" "$$does"; done
+	@echo 'Another Python (3.11 or newer): make PYTHON=python3.12 ...'
+
+draw: $(BASE)/.ready
+	@if [ -z "$$PROMPT" ]; then echo 'usage: make draw PROMPT="a red apple"' >&2; exit 2; fi
+	@$(BASE)/bin/python -m pochade draw $(ARGS) -- "$$PROMPT"
+
+test: $(DEV)/.ready ## run the tests; ARGS="tests/images -k text" for some of them
+	@$(DEV)/bin/python -m pytest $(ARGS)
+
+test-slow: $(DEV)/.ready ## run all tests, those that take minutes too
+	@$(DEV)/bin/python -m pytest -m '' $(ARGS)
+
+check: $(DEV)/.ready ## lint, formatting, types, layers
+	@$(DEV)/bin/ruff check
+	@$(DEV)/bin/ruff format --check
+	@$(DEV)/bin/mypy
+	@$(DEV)/bin/python -m pytest --quiet tests/test_layers.py tests/test_package.py
+
+format: $(DEV)/.ready ## put the code into its standard form
+	@$(DEV)/bin/ruff check --fix-only --quiet
+	@$(DEV)/bin/ruff format
+
+bench: $(DEV)/.ready ## run the benchmarks in bench/, one after another
+	@for script in bench/*.py; do echo "$$script"; $(DEV)/bin/python "$$script" $(ARGS) || exit 1; done
+
+clean: ## remove the environments and caches that make and the checks made
+	rm -rf $(BASE) $(DEV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+
+$(BASE)/.ready: pyproject.toml constraints.txt
+	$(call environment,$(BASE),.)
+
+$(DEV)/.ready: pyproject.toml constraints.txt
+	$(call environment,$(DEV),.[dev])
+
+# $(1): the folder, $(2): what to install into it
+define environment
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pochade needs Python 3.11 or newer, and \
+	$(PYTHON) is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12 ...")'
+@echo 'setting up $(1); this happens once' >&2
+@$(PYTHON) -m venv $(1)
+@$(1)/bin/python $(INSTALL) --editable '$(2)' >&2
+@touch $@
+endef

@@ -1,0 +1,150 @@
+"""Contenders in processes of their own, which take turns.
+
+Together they would fight for the processor's cores and share one peak of memory. So each loads and warms up
+in its own process and then evaluates on command; while one computes, the others wait in a blocking read. The
+pause before each evaluation is longer than the time for which any threading runtime lets idle threads spin
+(200 ms, Intel's OpenMP), so that a contender keeps its own default behaviour and disturbs nobody.
+"""
+
+import multiprocessing
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from measure.machine import busy_seconds
+
+PAUSE_S = 0.3
+
+
+class Phases:
+    """A clock for the steps of getting ready: `with phases("load"): ...` sets `seconds["load"]`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - begin
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Ready to run. evaluate(): the same evaluation each time. phases: seconds of each step so far."""
+
+    evaluate: Callable[[], Any]
+    phases: dict[str, float]
+    threads: int
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a contender's process says first: seconds of each phase, and the threads that it computes with."""
+
+    phases: dict[str, float]
+    threads: int
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One evaluation. processor_s: seconds of processor time, all threads together; others_s: what everything
+    else on the machine took meanwhile, None where the system does not say."""
+
+    seconds: float
+    processor_s: float
+    others_s: float | None
+    result: Any
+
+
+class Worker:
+    """A process that holds one contender, made there by `start(*arguments)`.
+
+    Both must be importable by name, as `multiprocessing` asks for with its start method 'spawn'.
+    Raises RuntimeError with the process's own traceback if something fails in it.
+    """
+
+    def __init__(self, start: Callable[..., Contender], *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, start, arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.ready: Ready = self._receive()
+
+    def turn(self) -> Turn:
+        """Evaluate once, after a pause."""
+        time.sleep(PAUSE_S)
+        self._pipe.send(True)
+        answer: Turn = self._receive()
+        return answer
+
+    def close(self) -> int:
+        """End the process. Returns the most memory that it held at any moment, in bytes."""
+        self._pipe.send(None)
+        peak: int = self._receive()
+        self._process.join()
+        return peak
+
+    def _receive(self) -> Any:
+        try:
+            answer = self._pipe.recv()
+        except EOFError:
+            self._process.join()
+            raise RuntimeError(f"a contender's process ended with status {self._process.exitcode}") from None
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """`function(*arguments)`, in a process whose memory is free again afterwards."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_call, args=(theirs, function, arguments), daemon=True)
+    process.start()
+    theirs.close()
+    answer = None
+    with suppress(EOFError):
+        answer = ours.recv()
+    process.join()
+    if process.exitcode != 0:
+        raise RuntimeError(f"{function.__name__} ended with status {process.exitcode}")
+    return answer
+
+
+def peak_bytes() -> int:
+    """The most memory that this process held at any moment, file pages that it mapped included."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _call(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    pipe.send(function(*arguments))
+
+
+def _timed(evaluate: Callable[[], Any]) -> Turn:
+    busy = busy_seconds()
+    processor, begin = time.process_time(), time.perf_counter()
+    result = evaluate()
+    seconds, processor_s = time.perf_counter() - begin, time.process_time() - processor
+    busy_after = busy_seconds()
+    others_s = None if busy is None or busy_after is None else max(0.0, busy_after - busy - processor_s)
+    return Turn(seconds, processor_s, others_s, result)
+
+
+def _serve(pipe: Connection, start: Callable[..., Contender], arguments: tuple[Any, ...]) -> None:
+    try:
+        contender = start(*arguments)
+        pipe.send(Ready(contender.phases, contender.threads))
+        while pipe.recv() is not None:
+            pipe.send(_timed(contender.evaluate))
+        pipe.send(peak_bytes())
+    except Exception:
+        pipe.send(RuntimeError(traceback.format_exc()))

@@ -1,0 +1,37 @@
+"""Running the command line as a user does: in a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The caller's, with a cache of its own and no tokens of a hub."""
+    cache = tmp_path_factory.mktemp("cache")
+    return {**os.environ, "POCHADE_CACHE": str(cache), "PYTHONWARNINGS": "error"}
+
+
+@pytest.fixture
+def pochade(environment: dict[str, str], tmp_path: Path) -> Command:
+    """`pochade("draw", "a red apple", ...)` in an empty folder."""
+
+    def run(*arguments: str | bytes, **options: object) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "pochade", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            **options,  # type: ignore[call-overload]
+        )
+
+    return run

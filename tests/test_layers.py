@@ -1,0 +1,183 @@
+"""Who may know whom: read from the imports of every file, the ones inside functions too."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FILES = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "pochade").rglob("*.py"))]
+
+GROUND = {"ops", "weights", "request", "errors", "settings", "atomic"}
+ROOMS = {"engines", "models", "diffusion", "prompts", "checkpoints", "images"}
+BELOW_PIPELINE = GROUND | ROOMS
+BELOW_TOP = BELOW_PIPELINE | {"pipeline", "pochade"}
+
+MAY_IMPORT = {
+    **dict.fromkeys(GROUND, GROUND),
+    **dict.fromkeys(ROOMS, GROUND),
+    "pipeline": BELOW_PIPELINE | {"pochade"},
+    "training": BELOW_TOP,
+    "evaluation": BELOW_TOP,
+    "cli": BELOW_TOP | {"training", "evaluation"},
+    "pochade": BELOW_TOP,  # __init__.py: it shows the public names
+    "__main__": {"cli"},
+}
+"""A part of the package, and the parts that it may import besides itself."""
+
+HOMES = {
+    "torch": ("pochade/engines/torch.py", "pochade/training/*", "pochade/evaluation/*"),
+    "openvino": ("pochade/engines/openvino*.py",),
+    "tokenizers": ("pochade/training/*",),
+    "resvg_py": ("pochade/training/*",),
+    "accelerate": (),
+    "diffusers": (),
+    "safetensors": (),
+    "transformers": (),
+}
+"""Packages that may be imported in these files only."""
+
+DISTRIBUTIONS = {"PIL": "pillow"}
+"""Under which name a package is installed, where that is another one than it is imported by."""
+
+
+def imports(source: str) -> Iterator[tuple[str, ast.stmt]]:
+    """The full names of the modules (or of the things in them) that a file imports."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield from ((f"{module}.{alias.name}", node) for alias in node.names)
+
+
+def part(module: str) -> str:
+    """The part of the package that holds a module: "pochade.models.unet" -> "models"."""
+    _, _, below = module.partition(".")
+    name = below.split(".")[0]
+    known = name in MAY_IMPORT or any((ROOT / "pochade").glob(f"{name}*"))
+    return name if below and known else "pochade"
+
+
+def breaches(file: str, source: str) -> list[str]:
+    """What is wrong with the imports of a file, named by its path from the root."""
+    own = part(module_name(file))
+    found = []
+    for module, node in imports(source):
+        top = module.split(".")[0]
+        if module.startswith("."):
+            found.append(f"{file}:{node.lineno}: '{module}' is relative; write the full name")
+        elif top == "pochade":
+            if part(module) not in MAY_IMPORT[own] | {own}:
+                found.append(f"{file}:{node.lineno}: {own} must not know {part(module)} ('{module}')")
+        elif top in HOMES and not any(fnmatch(file, home) for home in HOMES[top]):
+            found.append(f"{file}:{node.lineno}: {top} has no place here")
+    return found
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_knows_only_what_stands_below_it(file: str) -> None:
+    assert part(module_name(file)) in MAY_IMPORT, "a new part needs a place in the layers"
+    assert breaches(file, (ROOT / file).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "complaint"),
+    [
+        ("pochade/models/unet.py", "from pochade.engines.numpy import NumpyEngine", "must not know engines"),
+        ("pochade/models/unet.py", "from pochade import engines", "must not know engines"),
+        (
+            "pochade/engines/numpy.py",
+            "def f():\n    import pochade.models.unet",
+            "2: engines must not know models",
+        ),
+        ("pochade/images/files.py", "from pochade.checkpoints import write", "must not know checkpoints"),
+        ("pochade/ops.py", "from pochade.models.config import UNetConfig", "ops must not know models"),
+        ("pochade/diffusion/samplers/dpm.py", "import pochade", "diffusion must not know pochade"),
+        ("pochade/pipeline/load.py", "from pochade.cli import draw", "pipeline must not know cli"),
+        ("pochade/pipeline/load.py", "from pochade.training import loop", "pipeline must not know training"),
+        ("pochade/training/loop.py", "from pochade.cli import draw", "training must not know cli"),
+        ("pochade/pipeline/load.py", "import torch.nn", "torch has no place here"),
+        ("pochade/engines/numpy.py", "if TYPE_CHECKING:\n    from torch import Tensor", "torch has no place"),
+        ("pochade/cli/doctor.py", "from openvino import Core", "openvino has no place here"),
+        ("pochade/training/loop.py", "import diffusers.models", "diffusers has no place here"),
+        (
+            "pochade/checkpoints/folder.py",
+            "from safetensors import safe_open",
+            "safetensors has no place here",
+        ),
+        ("pochade/checkpoints/folder.py", "from .safetensors import TensorFile", "is relative"),
+    ],
+)
+def test_a_breach_is_found(file: str, source: str, complaint: str) -> None:
+    (found,) = breaches(file, source)
+    assert complaint in found
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        (
+            "pochade/models/unet.py",
+            "import math\nfrom pochade.models import layers\nfrom pochade.ops import Ops",
+        ),
+        ("pochade/checkpoints/folder.py", "from pochade.checkpoints import safetensors"),
+        ("pochade/pipeline/pipeline.py", "import pochade\nfrom pochade.models.unet import unet"),
+        ("pochade/pipeline/pipeline.py", "from pochade import __version__"),
+        ("pochade/engines/torch.py", "import torch"),
+        ("pochade/engines/openvino_cache.py", "import openvino as ov"),
+        ("pochade/training/corpus/build.py", "import torch\nfrom pochade.pipeline import load"),
+        ("pochade/cli/train.py", "from pochade.training import loop"),
+    ],
+)
+def test_what_is_allowed_is_not_reported(file: str, source: str) -> None:
+    assert breaches(file, source) == []
+
+
+# --- what is imported is declared ------------------------------------------------------------------
+
+
+def test_base_files_import_only_what_the_base_package_brings() -> None:
+    optional = ("pochade/engines/torch.py", *HOMES["tokenizers"], "pochade/evaluation/*")
+    base = [file for file in FILES if not any(fnmatch(file, home) for home in optional)]
+    assert outside_packages(base) <= declared("dependencies")
+    assert outside_packages(base) >= {"numpy", "openvino", "pillow"}  # so that something was looked at
+
+
+def test_every_package_that_is_imported_is_declared_and_the_other_way_round() -> None:
+    assert outside_packages(FILES) == declared("dependencies") | declared("train")
+    assert declared("torch") == {"torch"}
+
+
+def test_the_base_package_brings_no_framework() -> None:
+    assert declared("dependencies").isdisjoint({"torch", "diffusers", "transformers", "accelerate", "onnx"})
+
+
+def test_every_declared_package_has_a_tested_version() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {line.split("==")[0] for line in lines if re.fullmatch(r"[\w-]+==[\w.]+", line)}
+    assert pinned >= declared("dependencies") | declared("train") | declared("dev") - {"pochade"}
+
+
+def module_name(file: str) -> str:
+    """ "pochade/models/unet.py" -> "pochade.models.unet"."""
+    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def outside_packages(files: list[str]) -> set[str]:
+    """What these files import that is neither Python's own nor ours, by the names that pip knows."""
+    sources = [(ROOT / file).read_text(encoding="utf-8") for file in files]
+    tops = {module.split(".")[0] for source in sources for module, _ in imports(source)}
+    return {DISTRIBUTIONS.get(top, top) for top in tops - set(sys.stdlib_module_names) - {"pochade"}}
+
+
+def declared(group: str) -> set[str]:
+    """The names in one list of pyproject.toml: "dependencies" or an extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = project["dependencies"] if group == "dependencies" else project["optional-dependencies"][group]
+    return {re.split(r"[^\w-]", requirement)[0] for requirement in wanted}

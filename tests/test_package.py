@@ -1,0 +1,176 @@
+"""The package as a whole: what it shows, and what importing it costs."""
+
+import inspect
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pochade
+from pochade.errors import PochadeError
+from pochade.request import Request
+
+ROOT = Path(__file__).parent.parent
+
+NO_NETWORK = """
+import socket
+class Refused(socket.socket):
+    def __new__(cls, *arguments, **options):
+        raise AssertionError("a socket was opened")
+socket.socket = socket.SocketType = Refused
+def refuse(*arguments, **options):
+    raise AssertionError("a name was looked up")
+socket.create_connection = socket.getaddrinfo = socket.gethostbyname = refuse
+"""
+
+ONLY_THE_BASE = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ABSENT:
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+sys.meta_path.insert(0, Absent())
+"""
+
+EXTRAS = [
+    "torch",
+    "tokenizers",
+    "resvg_py",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "scipy",
+]
+HEAVY = ["numpy", "openvino", "PIL", "torch", "diffusers", "transformers", "tokenizers", "scipy", "tqdm"]
+
+
+def fresh(code: str) -> Any:
+    """Run code in a new interpreter, without a network; the JSON that it prints on its last line."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", NO_NETWORK + code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def loaded(code: str) -> set[str]:
+    """Which of the heavy packages code brings in."""
+    show = "\nimport json, sys; print(json.dumps([name for name in sys.modules if '.' not in name]))"
+    return set(fresh(code + show)) & set(HEAVY)
+
+
+def test_importing_the_package_brings_in_nothing_heavy() -> None:
+    assert loaded("import pochade") == set()
+    assert loaded("import pochade; pochade.Request; pochade.PochadeError") == set()
+
+
+def test_the_help_and_the_version_need_nothing_heavy() -> None:
+    for argument in ("--help", "--version"):
+        code = f"""
+from pochade.cli.main import main
+try:
+    main(["{argument}"])
+except SystemExit as end:
+    assert end.code == 0
+"""
+        assert loaded(code) == set()
+
+
+def test_the_guard_against_the_network_guards() -> None:
+    for code in (
+        "socket.create_connection(('127.0.0.1', 9))",
+        "socket.socket()",
+        "socket.getaddrinfo('a', 1)",
+    ):
+        with pytest.raises(AssertionError, match=r"AssertionError: a (socket was opened|name was looked up)"):
+            fresh(code)
+
+
+def test_the_base_package_is_whole_without_any_extra() -> None:
+    """Every module outside training can be imported where only the base dependencies are installed."""
+    optional = ("pochade.engines.torch", "pochade.training", "pochade.evaluation", "pochade.__main__")
+    code = f"""
+ABSENT = {EXTRAS!r}
+{ONLY_THE_BASE}
+import importlib, json, pkgutil, pochade
+modules = pkgutil.walk_packages(pochade.__path__, "pochade.", onerror=lambda name: None)
+names = [module.name for module in modules if not module.name.startswith({optional!r})]
+for name in names:
+    importlib.import_module(name)
+print(json.dumps(names))
+"""
+    names = fresh(code)
+    assert {"pochade.pipeline.pipeline", "pochade.engines.openvino", "pochade.cli.draw"} <= set(names)
+
+
+# --- names that others rely on ------------------------------------------------------------------------
+
+
+def test_public_names_are_there_when_they_are_asked_for() -> None:
+    assert set(pochade.__all__) == {
+        "Pipeline",
+        "PochadeError",
+        "Progress",
+        "Request",
+        "Result",
+        "__version__",
+        "load",
+    }
+    for name in pochade.__all__:
+        assert getattr(pochade, name).__doc__, name
+    assert pochade.Request is Request
+    assert pochade.PochadeError is PochadeError
+    with pytest.raises(AttributeError, match="module 'pochade' has no attribute 'laod'"):
+        _ = pochade.laod
+    assert callable(pochade.load)  # also after its own module has been imported
+
+
+def test_the_signatures_that_outside_code_relies_on() -> None:
+    assert next(iter(inspect.signature(pochade.load).parameters)) == "model"
+    assert {"device", "precision"} <= set(inspect.signature(pochade.load).parameters)
+    for method, expected in {
+        "txt2img": ["self", "prompt", "noise", "options"],
+        "stream": ["self", "request", "noise"],
+        "encode_prompt": ["self", "prompt"],
+        "unet": ["self", "x", "timestep", "context"],
+        "encode_image": ["self", "image"],
+        "decode": ["self", "latent"],
+    }.items():
+        parameters = list(inspect.signature(getattr(pochade.Pipeline, method)).parameters)
+        assert parameters[: len(expected)] == expected, method
+    assert set(pochade.Result.__dataclass_fields__) >= {"images", "seeds", "infotexts"}
+    assert set(pochade.Progress.__dataclass_fields__) >= {"step", "steps"}
+    assert callable(pochade.Progress.preview)
+
+
+def test_the_options_of_a_request_and_their_defaults() -> None:
+    request = Request(prompt="a red fox in the snow")
+    assert (request.negative_prompt, request.seed, request.steps, request.cfg_scale) == ("", None, 20, 7.0)
+    assert (request.width, request.height, request.batch_size) == (None, None, 1)
+    assert (request.sampler, request.schedule) == ("DPM++ 2M", "Automatic")
+
+
+def test_the_version_stands_in_one_more_place_only() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == pochade.__version__
+    assert f"## [{pochade.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_notice_credits_every_source_of_the_starter() -> None:
+    from pochade.training.corpus.sources import EMOJIBASE, SOURCES
+
+    notice = " ".join((ROOT / "NOTICE").read_text(encoding="utf-8").split())
+    for package in [EMOJIBASE, *(source.package for source in SOURCES)]:
+        assert f"{package.name} {package.version}" in notice
+        for credit in package.credit.split("; "):
+            assert credit in notice
