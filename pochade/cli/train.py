@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   pochade train corpus corpus/
   pochade train autoencoder corpus/ run/ --steps 4000
-  pochade train diffusion corpus/ run/ --steps 12000
+  pochade train diffusion corpus/ run/ --steps 11000
+  pochade train decoder corpus/ run/ --steps 4000
   pochade train export corpus/ run/ my-model/
 
 Each piece goes on where it was stopped. runs/starter.sh makes the model in the package.
@@ -34,7 +35,8 @@ def add_parser(commands: Any) -> None:
     corpus.set_defaults(run=_corpus)
     for name, steps, text in (
         ("autoencoder", 4000, "train the autoencoder"),
-        ("diffusion", 12000, "train text encoder and UNet on its latents"),
+        ("diffusion", 11000, "train text encoder and UNet on its latents"),
+        ("decoder", 4000, "train the decoder further, for the same latents"),
     ):
         piece = pieces.add_parser(name, help=text)
         _run_options(piece)
@@ -81,7 +83,11 @@ def _train(options: argparse.Namespace) -> int:
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    train = {"autoencoder": starter.train_autoencoder, "diffusion": starter.train_diffusion}[options.piece]
+    train = {
+        "autoencoder": starter.train_autoencoder,
+        "diffusion": starter.train_diffusion,
+        "decoder": starter.train_decoder,
+    }[options.piece]
     settings = {} if options.batch is None else {"batch": options.batch}
     progresses: Iterator[Progress] = train(_open(options), options.steps, **settings)
     with tqdm(total=options.steps, unit="step") as bar:

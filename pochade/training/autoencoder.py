@@ -54,6 +54,33 @@ def loss(config: AutoencoderConfig, pictures: NDArray[np.uint8], side: int, batc
     return step
 
 
+LATENT_NOISE = 0.1
+"""What the diffusion model leaves in a latent, roughly, as a share of its deviation."""
+
+
+def decoder_loss(
+    config: AutoencoderConfig, latents: torch.Tensor, pictures: NDArray[np.uint8], batch: int, *, device: str = "cpu"
+) -> Loss:
+    """Reconstruction from given latents: the decoder goes on learning while the latents stay as they are.
+
+    latents: (N, C, h, w) unscaled, pictures: (N, H, W, 3). The latents are slightly noisy, as drawn ones are.
+    """
+    ops = TorchOps()
+
+    def step(parameters: Parameters, rng: np.random.Generator) -> torch.Tensor:
+        chosen = rng.integers(len(latents), size=batch)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        latent = latents[chosen]
+        latent = latent + LATENT_NOISE * torch.rand(batch, 1, 1, 1, generator=generator) * torch.randn(
+            latent.shape, generator=generator
+        )
+        with torch.autocast(device_type=device.split(":")[0], dtype=torch.bfloat16):
+            result = decode(ops, config, View(parameters), latent.to(device)).float()
+        return reconstruction(result, to_signed(pictures[chosen]).to(device))
+
+    return step
+
+
 def reconstruction(result: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
     """Absolute differences of the pictures, of their edges, and of both at half and quarter size.
 

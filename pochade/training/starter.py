@@ -1,8 +1,9 @@
 """The starter: its sizes, its pictures, and the three pieces of its training.
 
     corpus -> autoencoder -> latents -> text encoder and UNet -> a diffusers folder
+                        \-> a longer trained decoder ---------^
 
-A run is a folder: `autoencoder/` and `diffusion/` (states, logs), `tokenizer/`. Each piece resumes.
+A run is a folder: `autoencoder/`, `diffusion/` and `decoder/` (states, logs), `tokenizer/`. Each resumes.
 """
 
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ UNET = UNetConfig(
     groups=16,
     sample_size=SIDE // AUTOENCODER.factor,
 )
+DECODING = ("decoder.", "post_quant_conv.")
 LEFT_OUT_GROUPS = frozenset({"people-body", "symbols"})
 STYLE = "3d style"
 
@@ -86,13 +88,27 @@ def train_autoencoder(run: Run, steps: int, *, batch: int = 8, rate: float = 1.2
     return train(loss, parameters, plan, run.folder / "autoencoder")
 
 
-def finished_autoencoder(run: Run) -> tuple[AutoencoderConfig, Parameters]:
-    """The averaged autoencoder, with latents of zero mean and unit variance."""
+def train_decoder(run: Run, steps: int, *, batch: int = 8, rate: float = 8e-4) -> Iterator[Progress]:
+    """A piece that may come at any time after the first: a better decoder for the same latents."""
+    config, parameters = finished_autoencoder(run, with_decoder=False)
+    pictures = np.stack([framed(run.corpus, index) for index in range(len(run.corpus))])
+    latents = autoencoder.encode_all(config, parameters, pictures)
+    parts = {name: tensor.to(run.device) for name, tensor in parameters.items() if name.startswith(DECODING)}
+    plan = Plan(steps=steps, learning_rate=rate, warmup=100, averaging=0.998, save_every=250, log_every=25)
+    loss = autoencoder.decoder_loss(config, latents, pictures, batch, device=run.device)
+    return train(loss, parts, plan, run.folder / "decoder")
+
+
+def finished_autoencoder(run: Run, *, with_decoder: bool = True) -> tuple[AutoencoderConfig, Parameters]:
+    """The averaged autoencoder, with latents of zero mean and unit variance, and the later decoder if any."""
     parameters = averaged(run.folder / "autoencoder")
     chosen = chosen_entries(run.corpus)
     pictures = np.stack([framed(run.corpus, index) for index in chosen])
     latents = autoencoder.encode_all(AUTOENCODER, parameters, pictures)
-    return autoencoder.fold_scale(AUTOENCODER, parameters, latents)
+    config, folded = autoencoder.fold_scale(AUTOENCODER, parameters, latents)
+    if with_decoder and (run.folder / "decoder" / "state.safetensors").exists():
+        folded.update(averaged(run.folder / "decoder"))
+    return config, folded
 
 
 def train_diffusion(run: Run, steps: int, *, batch: int = 32, rate: float = 6e-4) -> Iterator[Progress]:
