@@ -16,7 +16,8 @@ export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268
 
 pochade train corpus "$work/corpus"
 pochade train autoencoder "$work/corpus" "$work/run" --steps 4000 --threads "$threads"
-pochade train diffusion "$work/corpus" "$work/run" --steps 11000 --threads "$threads"
+pochade train text "$work/corpus" "$work/run" --steps 500 --threads "$threads"
+pochade train diffusion "$work/corpus" "$work/run" --steps 9000 --threads "$threads"
 pochade train decoder "$work/corpus" "$work/run" --steps 4000 --threads "$threads"
 pochade train export "$work/corpus" "$work/run" "$work/starter"
 pochade draw "a red apple, 3d style" --model "$work/starter" -o "$work/apple.png"

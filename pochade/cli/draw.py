@@ -63,13 +63,13 @@ def run(options: argparse.Namespace) -> int:
     """Draw `--count` pictures one after another; prints each file's path when it is written."""
     from tqdm import tqdm
 
-    from pochade.images.files import default_name, picture_format, save_without_overwriting
+    from pochade.images.files import check_destination, default_name, save_without_overwriting
 
     request = _request(options)
     if not 1 <= options.count <= MAX_BATCH * MAX_BATCH:
         raise InvalidRequest(f"--count is {options.count}; it must lie between 1 and {MAX_BATCH * MAX_BATCH}")
-    if options.output is not None:
-        picture_format(options.output)  # an unknown suffix is found before the work, not after it
+    # What cannot be written is found before the work, not after it.
+    check_destination(default_name(request.prompt, 0) if options.output is None else options.output)
     shown = 0
     quiet = not sys.stderr.isatty()
     with tqdm(total=options.count * request.steps, unit="step", disable=quiet, leave=False) as bar:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   pochade train corpus corpus/
   pochade train autoencoder corpus/ run/ --steps 4000
-  pochade train diffusion corpus/ run/ --steps 11000
+  pochade train text corpus/ run/ --steps 500
+  pochade train diffusion corpus/ run/ --steps 9000
   pochade train decoder corpus/ run/ --steps 4000
   pochade train export corpus/ run/ my-model/
 
@@ -35,7 +36,8 @@ def add_parser(commands: Any) -> None:
     corpus.set_defaults(run=_corpus)
     for name, steps, text in (
         ("autoencoder", 4000, "train the autoencoder"),
-        ("diffusion", 11000, "train text encoder and UNet on its latents"),
+        ("text", 500, "teach the text encoder to tell captions apart"),
+        ("diffusion", 9000, "train text encoder and UNet on its latents"),
         ("decoder", 4000, "train the decoder further, for the same latents"),
     ):
         piece = pieces.add_parser(name, help=text)
@@ -85,6 +87,7 @@ def _train(options: argparse.Namespace) -> int:
         torch.set_num_threads(options.threads)
     train = {
         "autoencoder": starter.train_autoencoder,
+        "text": starter.train_text,
         "diffusion": starter.train_diffusion,
         "decoder": starter.train_decoder,
     }[options.piece]

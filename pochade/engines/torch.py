@@ -98,7 +98,9 @@ class TorchEngine:
 
     def __init__(self, device: str = "cpu", precision: str = "f32", *, compiled: bool = False) -> None:
         if precision not in DTYPES:
-            raise InvalidRequest(f"precision '{precision}' is unknown to torch here; one of: {', '.join(DTYPES)}")
+            raise InvalidRequest(
+                f"precision '{precision}' is unknown to torch here; one of: {', '.join(DTYPES)}"
+            )
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise InvalidRequest(f"device '{device}': torch sees no CUDA device; use --device cpu")
         if device == "mps" and not torch.backends.mps.is_available():
@@ -119,7 +121,9 @@ class TorchEngine:
         dtype = DTYPES[self.precision]
         # The model function is run once on every call, so what it binds has to be ready: tensors are moved
         # when first asked for and kept. `channels_last` is the layout that convolutions are fastest in.
-        moved: dict[str, Tensor] = {name: self._move(to_torch(array), dtype) for name, array in tensors.items()}
+        moved: dict[str, Tensor] = {
+            name: self._move(to_torch(array), dtype) for name, array in tensors.items()
+        }
         view = View(moved)
         ops = TorchOps()
 

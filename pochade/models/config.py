@@ -88,7 +88,9 @@ def text_encoder_config(json: Json) -> TextEncoderConfig:
     _one_of(where, "hidden_act", activation, ("quick_gelu", "gelu"))
     heads = _integer(where, json, "num_attention_heads", 12)
     if width % heads:
-        raise InvalidCheckpoint(f"{where}: hidden_size {width} is not a multiple of num_attention_heads {heads}")
+        raise InvalidCheckpoint(
+            f"{where}: hidden_size {width} is not a multiple of num_attention_heads {heads}"
+        )
     return TextEncoderConfig(
         vocabulary=_integer(where, json, "vocab_size", 49408),
         positions=_integer(where, json, "max_position_embeddings", 77),
@@ -141,7 +143,9 @@ def unet_config(json: Json) -> UNetConfig:
     widths = _integers(where, json, "block_out_channels", (320, 640, 1280, 1280))
     levels = len(widths)
     layers = _per_level(where, "layers_per_block", json.get("layers_per_block", 2), levels)
-    depths = _per_level(where, "transformer_layers_per_block", json.get("transformer_layers_per_block", 1), levels)
+    depths = _per_level(
+        where, "transformer_layers_per_block", json.get("transformer_layers_per_block", 1), levels
+    )
     up_depths = json.get("reverse_transformer_layers_per_block")
     if up_depths is None:
         up_depths = depths[::-1]
@@ -190,7 +194,9 @@ def unet_config(json: Json) -> UNetConfig:
     )
     for width, count in zip(config.widths, config.heads, strict=True):
         if width % config.groups or width % count:
-            raise InvalidCheckpoint(f"{where}: {width} channels do not divide into {config.groups} groups or {count} heads")
+            raise InvalidCheckpoint(
+                f"{where}: {width} channels do not divide into {config.groups} groups or {count} heads"
+            )
     return config
 
 
@@ -219,7 +225,9 @@ def autoencoder_config(json: Json) -> AutoencoderConfig:
 
 def _one_of(where: str, name: str, value: Any, known: tuple[Any, ...]) -> None:
     if value not in known:
-        raise InvalidCheckpoint(f"{where}: {name} = {value!r} is not supported; known: {', '.join(map(str, known))}")
+        raise InvalidCheckpoint(
+            f"{where}: {name} = {value!r} is not supported; known: {', '.join(map(str, known))}"
+        )
 
 
 def _integer(where: str, json: Json, name: str, default: int) -> int:
@@ -231,7 +239,11 @@ def _integer(where: str, json: Json, name: str, default: int) -> int:
 
 def _integers(where: str, json: Json, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
     values = json.get(name, default)
-    if not isinstance(values, (list, tuple)) or not values or not all(isinstance(v, int) and v > 0 for v in values):
+    if (
+        not isinstance(values, (list, tuple))
+        or not values
+        or not all(isinstance(v, int) and v > 0 for v in values)
+    ):
         raise InvalidCheckpoint(f"{where}: {name} = {values!r} is not a list of positive whole numbers")
     return tuple(values)
 

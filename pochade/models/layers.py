@@ -11,7 +11,14 @@ def linear(ops: Ops, w: View, x: Tensor, width: int, *, bias: bool = True) -> Te
 
 
 def conv(
-    ops: Ops, w: View, x: Tensor, channels: int, *, kernel: int = 3, stride: int = 1, padding: Padding | None = None
+    ops: Ops,
+    w: View,
+    x: Tensor,
+    channels: int,
+    *,
+    kernel: int = 3,
+    stride: int = 1,
+    padding: Padding | None = None,
 ) -> Tensor:
     """(B, I, H, W) -> (B, channels, H', W'); without a stride or padding given, H' = H and W' = W."""
     if padding is None:

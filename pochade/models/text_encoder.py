@@ -37,7 +37,9 @@ def text_encoder(
             conditioning = x
     last = layer_norm(ops, w / "final_layer_norm", x, config.norm_eps)
     if final_norm:
-        conditioning = last if skip == 0 else layer_norm(ops, w / "final_layer_norm", conditioning, config.norm_eps)
+        conditioning = (
+            last if skip == 0 else layer_norm(ops, w / "final_layer_norm", conditioning, config.norm_eps)
+        )
     pooled = ops.pick(last, end)
     if config.projection_width is not None:
         pooled = linear(ops, w / "text_projection", pooled, config.projection_width, bias=False)
@@ -47,7 +49,8 @@ def text_encoder(
 def _layer(ops: Ops, config: TextEncoderConfig, w: View, x: Tensor) -> Tensor:
     h = layer_norm(ops, w / "layer_norm1", x, config.norm_eps)
     query, key, value = (
-        split_heads(ops, linear(ops, w / f"self_attn.{name}_proj", h, config.width), config.heads) for name in "qkv"
+        split_heads(ops, linear(ops, w / f"self_attn.{name}_proj", h, config.width), config.heads)
+        for name in "qkv"
     )
     h = join_heads(ops, ops.attention(query, key, value, causal=True))
     x = x + linear(ops, w / "self_attn.out_proj", h, config.width)

@@ -72,7 +72,9 @@ def _down(
         for i, depth in enumerate(depths):
             x = _residual(ops, config, block / f"resnets.{i}", x, width, time)
             if depth:
-                x = _transformer(ops, config, block / f"attentions.{i}", x, context, config.heads[level], depth)
+                x = _transformer(
+                    ops, config, block / f"attentions.{i}", x, context, config.heads[level], depth
+                )
             skips.append(x)
         if level < len(config.widths) - 1:
             x = conv(ops, block / "downsamplers.0.conv", x, width, stride=2, padding=(1, 1, 1, 1))

@@ -51,7 +51,9 @@ def choose(device: str = "auto", precision: str = "auto", engine: str = "auto") 
         )
     kind = device.partition(":")[0]
     if kind not in RUNS_ON[engine]:
-        raise InvalidRequest(f"engine '{engine}' does not run on '{device}'; it runs on: {', '.join(RUNS_ON[engine])}")
+        raise InvalidRequest(
+            f"engine '{engine}' does not run on '{device}'; it runs on: {', '.join(RUNS_ON[engine])}"
+        )
     if precision == "auto":
         precision, why = _find_precision(engine, device)
         reasons.append(why)

@@ -41,7 +41,8 @@ class Network:
     def run(self, function: Callable[..., Any], **arrays: Array) -> Any:
         """`function(ops, config, w, **arrays)`. A `partial` may fix further keywords."""
         inputs: Inputs = {
-            name: (tuple(array.shape), "i64" if array.dtype.kind == "i" else "f32") for name, array in arrays.items()
+            name: (tuple(array.shape), "i64" if array.dtype.kind == "i" else "f32")
+            for name, array in arrays.items()
         }
         form = (_name(function), tuple(inputs.items()))
         if form not in self._compiled:
@@ -82,7 +83,9 @@ class Networks:
         """
         function = partial(text_encoder, skip=skip, final_norm=final_norm)
         parts = [encoder.run(function, ids=ids[i : i + 1], end=end[i : i + 1]) for i in range(len(ids))]
-        return np.concatenate([tokens for tokens, _ in parts]), np.concatenate([pooled for _, pooled in parts])
+        return np.concatenate([tokens for tokens, _ in parts]), np.concatenate(
+            [pooled for _, pooled in parts]
+        )
 
     def predict(self, **arrays: Array) -> Array:
         """The UNet's raw output; the arguments are those of `models.unet.unet`."""
@@ -101,7 +104,9 @@ class Networks:
         memory of all."""
         config = self.autoencoder_config
         plain = latent / np.float32(config.scale) + np.float32(config.shift)
-        return np.concatenate([self.autoencoder.run(decode, latent=plain[i : i + 1]) for i in range(len(plain))])
+        return np.concatenate(
+            [self.autoencoder.run(decode, latent=plain[i : i + 1]) for i in range(len(plain))]
+        )
 
 
 def make_networks(checkpoint: Checkpoint, engine: Any) -> Networks:

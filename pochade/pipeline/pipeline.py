@@ -79,7 +79,9 @@ class Pipeline:
         if noise is not None:
             start = np.ascontiguousarray(noise, np.float32)
             if start.shape != (request.batch_size, *shape):
-                raise InvalidRequest(f"noise has shape {start.shape}; {(request.batch_size, *shape)} is needed")
+                raise InvalidRequest(
+                    f"noise has shape {start.shape}; {(request.batch_size, *shape)} is needed"
+                )
         guided = request.cfg_scale != 1 and self.networks.unet_config.guidance_width is None
         prompts = [request.prompt, request.negative_prompt] if guided else [request.prompt]
         conditionings = condition(self.networks, self.tokenizers, prompts, request.clip_skip)

@@ -1,9 +1,9 @@
 """The starter: its sizes, its pictures, and the three pieces of its training.
 
-    corpus -> autoencoder -> latents -> text encoder and UNet -> a diffusers folder
-                        \-> a longer trained decoder ---------^
+    corpus -> autoencoder -> latents -> text encoder -> text encoder and UNet -> a diffusers folder
+                        \\-> a longer trained decoder ------------------------^
 
-A run is a folder: `autoencoder/`, `diffusion/` and `decoder/` (states, logs), `tokenizer/`. Each resumes.
+A run is a folder: `autoencoder/`, `text/`, `diffusion/` and `decoder/` (states, logs), `tokenizer/`. Each resumes.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from pochade.models.config import AutoencoderConfig, TextEncoderConfig, UNetConf
 from pochade.prompts.chunks import chunk, end_positions
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.prompts.tokenizer_files import load_tokenizer
-from pochade.training import autoencoder, diffusion
+from pochade.training import autoencoder, diffusion, text
 from pochade.training.captions import caption
 from pochade.training.corpus import Corpus, Entry, on_background
 from pochade.training.loop import Plan, Progress, averaged, train
@@ -111,30 +111,55 @@ def finished_autoencoder(run: Run, *, with_decoder: bool = True) -> tuple[Autoen
     return config, folded
 
 
+def train_text(run: Run, steps: int, *, batch: int = 96, rate: float = 1e-3) -> Iterator[Progress]:
+    """The second piece: the text encoder learns to tell captions apart, before it meets the UNet."""
+    tokenizer = open_tokenizer(run)
+    config = text_config(tokenizer)
+    shown = examples(run)
+    first = text.fresh(config, tuple(shown.latents.shape[2:]), seed=0)
+    parameters = {name: tensor.to(run.device) for name, tensor in first.items()}
+    plan = Plan(steps=steps, learning_rate=rate, warmup=50, averaging=0.99, save_every=100, log_every=25)
+    loss = text.loss(config, shown, tokenize_with(tokenizer), batch=batch, device=run.device)
+    return train(loss, parameters, plan, run.folder / "text")
+
+
 def train_diffusion(run: Run, steps: int, *, batch: int = 32, rate: float = 6e-4) -> Iterator[Progress]:
-    """The second piece: text encoder and UNet on the latents of one style."""
-    if not (run.tokenizer_folder / "vocab.json").exists():
-        train_vocabulary(training_texts(run.corpus), run.tokenizer_folder)
-    tokenizer = load_tokenizer(run.tokenizer_folder)
-    text = text_config(tokenizer)
-    parameters = {name: tensor.to(run.device) for name, tensor in diffusion.fresh(text, UNET, seed=0).items()}
+    """The third piece: text encoder and UNet on the latents of one style."""
+    tokenizer = open_tokenizer(run)
+    config = text_config(tokenizer)
+    first = diffusion.fresh(config, UNET, seed=0)
+    taught = averaged(run.folder / "text")
+    first.update((name, tensor) for name, tensor in taught.items() if name in first)
+    parameters = {name: tensor.to(run.device) for name, tensor in first.items()}
     plan = Plan(
         steps=steps,
         learning_rate=rate,
         averaging=0.9985,
-        slower={"text_encoder.": 0.6},
+        slower={"text_encoder.": 0.5},
         save_every=250,
     )
+    loss = diffusion.loss(
+        config, UNET, noise_schedule(), examples(run), tokenize_with(tokenizer), batch=batch, device=run.device
+    )
+    return train(loss, parameters, plan, run.folder / "diffusion")
+
+
+def open_tokenizer(run: Run) -> Tokenizer:
+    """The run's vocabulary, learned from the captions the first time."""
+    if not (run.tokenizer_folder / "vocab.json").exists():
+        train_vocabulary(training_texts(run.corpus), run.tokenizer_folder)
+    return load_tokenizer(run.tokenizer_folder)
+
+
+def tokenize_with(tokenizer: Tokenizer) -> diffusion.Tokenize:
+    """Texts to ids (B, 77) and end positions (B,); captions longer than a chunk lose their tail."""
 
     def tokenize(texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         room = tokenizer.max_length - 2
         rows = np.concatenate([chunk(tokenizer.encode(each)[:room], tokenizer) for each in texts])
         return rows, end_positions(rows, tokenizer.end_id)
 
-    loss = diffusion.loss(
-        text, UNET, noise_schedule(), examples(run), tokenize, batch=batch, device=run.device
-    )
-    return train(loss, parameters, plan, run.folder / "diffusion")
+    return tokenize
 
 
 def examples(run: Run) -> diffusion.Examples:

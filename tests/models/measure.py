@@ -81,20 +81,20 @@ def prompt_ids(vocabulary: int, end: int, length: int = 77, seed: int = 0) -> An
     return ids
 
 
-def encode_errors(engine: Any, model: AutoencoderKL, tensors: Mapping[str, Any], picture: Any) -> float:
+def encode_error(engine: Any, model: AutoencoderKL, picture: Any) -> float:
     """Of the posterior's mean and log-variance, for a picture (B, 3, H, W)."""
     with torch.inference_mode():
         expected = model.encode(torch.from_numpy(picture)).latent_dist.parameters.numpy()
     config = autoencoder_config(dict(model.config))
-    return relative_error(evaluate(engine, encode, config, tensors, picture=picture), expected)
+    return relative_error(evaluate(engine, encode, config, stored(model), picture=picture), expected)
 
 
-def decode_errors(engine: Any, model: AutoencoderKL, tensors: Mapping[str, Any], latent: Any) -> float:
+def decode_error(engine: Any, model: AutoencoderKL, latent: Any) -> float:
     """Of the picture, for an unscaled latent (B, C, h, w)."""
     with torch.inference_mode():
         expected = model.decode(torch.from_numpy(latent)).sample.numpy()
     config = autoencoder_config(dict(model.config))
-    return relative_error(evaluate(engine, decode, config, tensors, latent=latent), expected)
+    return relative_error(evaluate(engine, decode, config, stored(model), latent=latent), expected)
 
 
 def unet_error(engine: Any, unet: UNet2DConditionModel, inputs: Mapping[str, Any]) -> float:
