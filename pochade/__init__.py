@@ -1,8 +1,8 @@
 """Pochade: Stable Diffusion, from a prompt to a picture, on the machine that you have.
 
-    import pochade
-    pipeline = pochade.load()                                   # the embedded starter model
-    pipeline.txt2img("a red apple", seed=7).images[0].save("apple.png")
+import pochade
+pipeline = pochade.load()                                   # the embedded starter model
+pipeline.txt2img("a red apple", seed=7).images[0].save("apple.png")
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,8 @@ __all__ = ["Pipeline", "PochadeError", "Progress", "Request", "Result", "__versi
 
 if TYPE_CHECKING:
     from pochade.errors import PochadeError
-    from pochade.pipeline import Pipeline, Progress, Result, load
+    from pochade.pipeline import Pipeline, Progress, Result
+    from pochade.pipeline.load import load
     from pochade.request import Request
 
 _HOMES = {"PochadeError": "pochade.errors", "Request": "pochade.request"}

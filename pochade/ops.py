@@ -38,8 +38,9 @@ class Ops(Protocol):
         ...
 
     def attention(self, query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -> Tensor:
-        """`softmax(query @ key.T / sqrt(D)) @ value`: (B, N, T, D), (B, N, S, D), (B, N, S, D) -> (B, N, T, D).
+        """`softmax(query @ key.T / sqrt(D)) @ value`.
 
+        (B, N, T, D), (B, N, S, D), (B, N, S, D) -> (B, N, T, D).
         With `causal`, token t attends to tokens 0..t only (T = S). Vaswani et al. 2017, equation 1.
         """
         ...
@@ -54,7 +55,10 @@ class Ops(Protocol):
         ...
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-        """Zero mean and unit variance over the last axis, then an affine map: (..., D), (D,), (D,) -> (..., D)."""
+        """Zero mean and unit variance over the last axis, then an affine map.
+
+        (..., D), (D,), (D,) -> (..., D).
+        """
         ...
 
     # --- nonlinearities, elementwise, any shape -----------------------------------------------------
@@ -94,7 +98,10 @@ class Ops(Protocol):
         ...
 
     def resize_nearest(self, x: Tensor, height: int, width: int) -> Tensor:
-        """Each output pixel (i, j) copies input pixel (i * H // height, j * W // width): (B, C, H, W) -> (B, C, height, width)."""
+        """Each output pixel (i, j) copies input pixel (i * H // height, j * W // width).
+
+        (B, C, H, W) -> (B, C, height, width).
+        """
         ...
 
     # --- look-ups ---------------------------------------------------------------------------------

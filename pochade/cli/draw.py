@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   pochade draw "a red apple"
   pochade draw "a fox, 3d style" --seed 7 --steps 30 --count 4 -o fox.png
-  pochade draw "a castle by the sea" --model ~/models/sd15 --size 512x768 --sampler "Euler a" --negative "people"
+  pochade draw "a castle" --model ~/models/sd15 --size 512x768 --sampler "Euler a" --negative people
 """
 
 
@@ -35,25 +35,43 @@ def add_parser(commands: Any) -> None:
     default = Request(prompt="")
     parser.add_argument("prompt", help="what to draw; may be empty")
     parser.add_argument("--negative", default="", metavar="TEXT", help="what to keep out of the picture")
-    parser.add_argument("--seed", type=int, metavar="N", help="the same seed draws the same picture (default: random)")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="the same seed draws the same picture (default: random)"
+    )
     parser.add_argument("--steps", type=int, default=default.steps, metavar="N", help="default: %(default)s")
-    parser.add_argument("--cfg", type=float, default=default.cfg_scale, metavar="SCALE",
-                        help="how closely to follow the prompt; 1 = no guidance (default: %(default)s)")
+    parser.add_argument(
+        "--cfg",
+        type=float,
+        default=default.cfg_scale,
+        metavar="SCALE",
+        help="how closely to follow the prompt; 1 = no guidance (default: %(default)s)",
+    )
     parser.add_argument("--size", type=_size, metavar="WxH", help="in pixels (default: the model's own)")
     parser.add_argument("--sampler", default=default.sampler, metavar="NAME", help="default: %(default)s")
     parser.add_argument("--schedule", default=default.schedule, metavar="NAME", help="default: %(default)s")
     parser.add_argument("--clip-skip", type=int, default=1, metavar="N", help="default: %(default)s")
-    parser.add_argument("--count", type=int, default=1, metavar="N", help="how many pictures, with seeds N, N+1, ...")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE",
-                        help=".png, .jpg or .webp; an existing file is never overwritten: a number is added")
-    parser.add_argument("--preview", action="store_true", help="show the picture in the terminal while it is drawn")
+    parser.add_argument(
+        "--count", type=int, default=1, metavar="N", help="how many pictures, with seeds N, N+1, ..."
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=".png, .jpg or .webp; an existing file is never overwritten: a number is added",
+    )
+    parser.add_argument(
+        "--preview", action="store_true", help="show the picture in the terminal while it is drawn"
+    )
     add_model_options(parser)
     parser.set_defaults(run=run)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """The options that say which model runs where."""
-    parser.add_argument("--model", metavar="FOLDER", help="a diffusers folder (default: the starter in the package)")
+    parser.add_argument(
+        "--model", metavar="FOLDER", help="a diffusers folder (default: the starter in the package)"
+    )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
     parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16 or f16")
     parser.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")

@@ -15,7 +15,8 @@ def blocks(image: "Image.Image", columns: int = 32) -> list[str]:
     small = image.convert("RGB").resize((columns, rows * 2))
     return [
         "".join(
-            f"\x1b[38;2;{_rgb(small, x, 2 * y)};48;2;{_rgb(small, x, 2 * y + 1)}m{UPPER_HALF}" for x in range(columns)
+            f"\x1b[38;2;{_rgb(small, x, 2 * y)};48;2;{_rgb(small, x, 2 * y + 1)}m{UPPER_HALF}"
+            for x in range(columns)
         )
         + RESET
         for y in range(rows)

@@ -43,7 +43,9 @@ def add_parser(commands: Any) -> None:
         piece = pieces.add_parser(name, help=text)
         _run_options(piece)
         piece.add_argument("--steps", type=int, default=steps, help="default: %(default)s")
-        piece.add_argument("--batch", type=int, help="pictures a step (default: what the starter was trained with)")
+        piece.add_argument(
+            "--batch", type=int, help="pictures a step (default: what the starter was trained with)"
+        )
         piece.add_argument("--threads", type=int, help="processor threads (default: all)")
         piece.set_defaults(run=_train, piece=name)
     export = pieces.add_parser("export", help="write a diffusers folder")

@@ -74,7 +74,7 @@ class AutoencoderConfig:
     @property
     def factor(self) -> int:
         """Pixels of the picture per latent pixel, along each side."""
-        return 2 ** (len(self.widths) - 1)
+        return 1 << (len(self.widths) - 1)
 
 
 def text_encoder_config(json: Json) -> TextEncoderConfig:
@@ -257,7 +257,7 @@ def _per_level(where: str, name: str, value: Any, levels: int) -> tuple[Any, ...
 
 
 def _depth_of_layers(where: str, attends: bool, depth: Any, layers: int) -> tuple[int, ...]:
-    """Transformer blocks after each residual block of a level; pruned models (SSD-1B) list them one by one."""
+    """Transformer blocks after each residual block of a level; pruned models (SSD-1B) list each."""
     if not attends:
         return (0,) * layers
     return _per_level(where, "transformer_layers_per_block", depth, layers)

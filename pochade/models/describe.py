@@ -42,9 +42,8 @@ def describe_unet(config: UNetConfig) -> dict[str, Any]:
         "mid_block_type": mid,
         "up_block_types": ["CrossAttnUpBlock2D" if max(d) else "UpBlock2D" for d in config.up_depths],
         "transformer_layers_per_block": [depth or 1 for depth in depths],
-        "attention_head_dim": list(
-            config.heads
-        ),  # the number of heads, under the name that it got by mistake
+        # the number of heads, under the name that it got by mistake
+        "attention_head_dim": list(config.heads),
         "cross_attention_dim": config.context_width,
         "use_linear_projection": config.linear_projection,
         "norm_num_groups": config.groups,

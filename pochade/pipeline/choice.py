@@ -80,18 +80,17 @@ def make_engine(choice: Choice) -> Any:
 
 def _find_device(engine: str) -> tuple[str, str]:
     """A CUDA or Metal device is only looked for where torch is installed, since that costs its import."""
-    if engine in ("auto", "torch") and find_spec("torch") is not None:
-        if engine == "torch" or _may_have_gpu():
-            from pochade.engines.torch import best_device
+    if find_spec("torch") is not None and (engine == "torch" or (engine == "auto" and _may_have_gpu())):
+        from pochade.engines.torch import best_device
 
-            found = best_device()
-            if found != "cpu":
-                return found, f"torch sees a {found} device"
+        found = best_device()
+        if found != "cpu":
+            return found, f"torch sees a {found} device"
     return "cpu", "no device was asked for and torch sees none"
 
 
 def _may_have_gpu() -> bool:
-    """Whether this computer may have a device that torch could use, without the seconds of importing torch."""
+    """Whether this computer may have a device that torch could use, without importing torch (seconds)."""
     import platform
     from pathlib import Path
 

@@ -1,7 +1,7 @@
 """From prompts to what the UNet is conditioned on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +59,8 @@ def condition(
         room = tokenizers[0].max_length - 2
         tokens = max(len(each[0]) for each in encoded)
         raise InvalidRequest(
-            f"the prompt has {tokens:,} tokens; at most {MAX_CHUNKS * room:,} are read ({MAX_CHUNKS} chunks of {room}):"
-            " shorten it"
+            f"the prompt has {tokens:,} tokens; at most {MAX_CHUNKS * room:,} are read"
+            f" ({MAX_CHUNKS} chunks of {room}): shorten it"
         )
     result = []
     for each in encoded:
@@ -73,6 +73,11 @@ def condition(
             pooled = vectors[:1]
         result.append(Conditioning(np.concatenate(contexts, axis=-1), pooled, len(each[0]), chunks))
     return result
+
+
+def without_text(given: Conditioning) -> Conditioning:
+    """Zeros in place of the text: what SDXL was trained with when it was to go without a prompt."""
+    return replace(given, context=np.zeros_like(given.context), pooled=np.zeros_like(given.pooled))
 
 
 def _end_token(config: TextEncoderConfig, tokenizer: Tokenizer) -> int:

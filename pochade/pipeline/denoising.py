@@ -53,6 +53,7 @@ def _added(networks: Networks, request: Request, conditionings: Sequence[Conditi
     config, rows = networks.unet_config, len(conditionings)
     inputs = {}
     if config.added_width is not None:
+        assert request.height is not None and request.width is not None
         pooled = np.concatenate([each.pooled for each in conditionings])
         sizes = (request.height, request.width, 0, 0, request.height, request.width)
         inputs["added"] = embed_sizes(config, pooled, [sizes] * rows)

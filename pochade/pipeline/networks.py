@@ -13,7 +13,6 @@ from pochade.checkpoints.folder import Checkpoint, Component
 from pochade.models.autoencoder import decode, encode
 from pochade.models.config import (
     AutoencoderConfig,
-    TextEncoderConfig,
     UNetConfig,
     autoencoder_config,
     text_encoder_config,

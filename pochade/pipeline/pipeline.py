@@ -20,7 +20,7 @@ from pochade.errors import InvalidRequest
 from pochade.images.metadata import parameters_text
 from pochade.models.embedding import embed_timestep
 from pochade.pipeline.choice import Choice
-from pochade.pipeline.conditioning import condition
+from pochade.pipeline.conditioning import condition, without_text
 from pochade.pipeline.denoising import predictor
 from pochade.pipeline.networks import Networks
 from pochade.pipeline.pictures import from_image, to_images
@@ -85,6 +85,8 @@ class Pipeline:
         guided = request.cfg_scale != 1 and self.networks.unet_config.guidance_width is None
         prompts = [request.prompt, request.negative_prompt] if guided else [request.prompt]
         conditionings = condition(self.networks, self.tokenizers, prompts, request.clip_skip)
+        if guided and not request.negative_prompt and self._zeros_for_no_text():
+            conditionings[1] = without_text(conditionings[1])
         predict = predictor(self.networks, request, conditionings, self._blank_picture(request))
         denoise = denoiser(predict, self.parametrization, self.schedule)
         # Unit variance where the model was trained: data and noise together, not the noise alone.
@@ -153,6 +155,12 @@ class Pipeline:
         config = self.networks.autoencoder_config
         return config.latent_channels, request.height // config.factor, request.width // config.factor
 
+    def _zeros_for_no_text(self) -> bool:
+        """Whether an empty negative prompt is no text at all, rather than the text ""; so in SDXL."""
+        return len(self.tokenizers) > 1 and bool(
+            self.checkpoint.model_index.get("force_zeros_for_empty_prompt", True)
+        )
+
     def _blank_picture(self, request: Request) -> Floats | None:
         """What an inpainting model is told when there is no picture: a mask of ones over a gray one."""
         channels, rows, columns = self._latent_shape(request)
@@ -187,7 +195,7 @@ class Pipeline:
         )
 
     def _preview(self, latent: Floats) -> "list[Image.Image]":
-        """Decode every n-th latent pixel: a small picture for any family, without its own table of colours."""
+        """Decode every n-th latent pixel: a small picture for any family, without a table of colours."""
         step = -(-max(latent.shape[2:]) // PREVIEW_SIDE)
         return self.decode(latent[:, :, ::step, ::step])
 

@@ -27,7 +27,8 @@ UNCAPTIONED = 0.1
 FULL_WEIGHT_SNR = 5.0
 """Up to this ratio of signal to noise the error of v counts fully; cleaner latents count less and less, as in
 Hang et al. 2023. Their weights fall on the noisy side too, where v is nearly the picture itself and only the
-text tells which: there a small model learns to read (at 1,300 steps with their weights ours had not begun)."""
+text tells which: there a small model learns to read (at 1,300 steps with their weights ours had not yet).
+"""
 
 Captioner = Callable[[int, np.random.Generator], str]
 Tokenize = Callable[[list[str]], tuple[NDArray[np.int64], NDArray[np.int64]]]
@@ -54,7 +55,9 @@ def fresh(text: TextEncoderConfig, picture: UNetConfig, seed: int) -> Parameters
 def attention_for(kind: str) -> AbstractContextManager[None]:
     """On a CPU the fused attention's backward pass takes twice as long as plain products for a few hundred
     tokens: with it 0.63 s a step of the starter, without 0.52 s."""
-    backends = [SDPBackend.MATH] if kind == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
+    backends = (
+        [SDPBackend.MATH] if kind == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
+    )
     context: AbstractContextManager[None] = sdpa_kernel([*backends, SDPBackend.MATH])
     return context
 
@@ -100,12 +103,17 @@ def loss(
         view = View(parameters)
         with torch.autocast(device_type=kind, dtype=torch.bfloat16), attention_for(kind):
             context, _ = text_encoder(
-                ops, text, view / "text_encoder", torch.from_numpy(ids).to(device), torch.from_numpy(end).to(device)
+                ops,
+                text,
+                view / "text_encoder",
+                torch.from_numpy(ids).to(device),
+                torch.from_numpy(end).to(device),
             )
             context = context.repeat_interleave(repeats, dim=0)
             guess = unet(ops, picture, view / "unet", noisy, time, context).float()
         snr = share / (1 - share)
         weight = (FULL_WEIGHT_SNR + 1) / (snr + 1).clamp(min=FULL_WEIGHT_SNR + 1)
-        return (weight * (guess - target).square()).mean() / weight.mean()
+        mean: torch.Tensor = (weight * (guess - target).square()).mean() / weight.mean()
+        return mean
 
     return step

@@ -13,7 +13,7 @@ from pochade.models.config import AutoencoderConfig, TextEncoderConfig, UNetConf
 from pochade.models.describe import describe_autoencoder, describe_text_encoder, describe_unet
 from pochade.training.parameters import Parameters
 
-# Drawn with "DPM++ 2M" on "Karras", the pipeline's defaults, so that diffusers' own default is the same picture.
+# "DPM++ 2M" on "Karras", the pipeline's defaults, so that diffusers' own default is the same picture.
 SCHEDULER: Mapping[str, Any] = {
     "_class_name": "DPMSolverMultistepScheduler",
     "beta_schedule": "scaled_linear",

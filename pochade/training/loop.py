@@ -82,7 +82,9 @@ def train(loss: Loss, parameters: Parameters, plan: Plan, folder: str | Path) ->
             group["lr"] = rate * group["factor"]
         value = loss(state.parameters, np.random.default_rng((plan.seed, step)))
         if not torch.isfinite(value):
-            raise InvalidRequest(f"the loss is {value.item()} at step {step}; lower the learning rate {rate:g}")
+            raise InvalidRequest(
+                f"the loss is {value.item()} at step {step}; lower the learning rate {rate:g}"
+            )
         state.optimizer.zero_grad(set_to_none=True)
         value.backward()
         torch.nn.utils.clip_grad_norm_(list(parameters.values()), plan.clip)
@@ -92,7 +94,9 @@ def train(loss: Loss, parameters: Parameters, plan: Plan, folder: str | Path) ->
         done = step + 1
         if done % plan.log_every == 0 or done == plan.steps:
             now = time.monotonic()
-            progress = Progress(done, plan.steps, sum(losses) / len(losses), rate, (now - since) / len(losses))
+            progress = Progress(
+                done, plan.steps, sum(losses) / len(losses), rate, (now - since) / len(losses)
+            )
             with open(folder / "log.jsonl", "a") as log:
                 log.write(json.dumps(asdict(progress)) + "\n")
             losses.clear()

@@ -3,7 +3,8 @@
     corpus -> autoencoder -> latents -> text encoder -> text encoder and UNet -> a diffusers folder
                         \\-> a longer trained decoder ------------------------^
 
-A run is a folder: `autoencoder/`, `text/`, `diffusion/` and `decoder/` (states, logs), `tokenizer/`. Each resumes.
+A run is a folder: `autoencoder/`, `text/`, `diffusion/` and `decoder/` (states, logs), `tokenizer/`.
+Each piece resumes.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -82,7 +82,13 @@ def train_autoencoder(run: Run, steps: int, *, batch: int = 8, rate: float = 1.2
     for name, tensor in parameters.items():
         parameters[name] = tensor.to(run.device)
     plan = Plan(
-        steps=steps, learning_rate=rate, warmup=100, betas=(0.9, 0.95), averaging=0.998, save_every=250, log_every=25
+        steps=steps,
+        learning_rate=rate,
+        warmup=100,
+        betas=(0.9, 0.95),
+        averaging=0.998,
+        save_every=250,
+        log_every=25,
     )
     loss = autoencoder.loss(AUTOENCODER, crop_canvases(run.corpus), SIDE, batch, device=run.device)
     return train(loss, parameters, plan, run.folder / "autoencoder")
@@ -139,7 +145,13 @@ def train_diffusion(run: Run, steps: int, *, batch: int = 32, rate: float = 6e-4
         save_every=250,
     )
     loss = diffusion.loss(
-        config, UNET, noise_schedule(), examples(run), tokenize_with(tokenizer), batch=batch, device=run.device
+        config,
+        UNET,
+        noise_schedule(),
+        examples(run),
+        tokenize_with(tokenizer),
+        batch=batch,
+        device=run.device,
     )
     return train(loss, parameters, plan, run.folder / "diffusion")
 
@@ -176,9 +188,7 @@ def examples(run: Run) -> diffusion.Examples:
     def describe(number: int, rng: np.random.Generator) -> str:
         return caption(run.corpus.entries[chosen[number]], rng)
 
-    return diffusion.Examples(
-        latents=latents.reshape(len(chosen), 2, *latents.shape[1:]), caption=describe
-    )
+    return diffusion.Examples(latents=latents.reshape(len(chosen), 2, *latents.shape[1:]), caption=describe)
 
 
 def chosen_entries(corpus: Corpus) -> list[int]:

@@ -9,12 +9,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from pochade.engines.outline import outline
 from pochade.engines.torch import TorchOps
 from pochade.models.config import TextEncoderConfig
 from pochade.models.layers import conv, group_norm, linear
 from pochade.models.text_encoder import text_encoder
+from pochade.ops import Shape
+from pochade.ops import Shape
 from pochade.pipeline.shapes import text_encoder_shapes, with_config
-from pochade.engines.outline import outline
 from pochade.training.diffusion import Examples, Tokenize
 from pochade.training.loop import Loss
 from pochade.training.parameters import Parameters, create
@@ -27,16 +29,20 @@ SCALE = 20.0
 """Of the cosines, before the softmax: the inverse temperature."""
 
 
-def fresh(config: TextEncoderConfig, latent: tuple[int, int, int], seed: int) -> Parameters:
+def fresh(config: TextEncoderConfig, latent: Shape, seed: int) -> Parameters:
     """Parameters `text_encoder.*` and, for the lesson only, `picture.*`. latent: (C, h, w)."""
     shapes = outline(with_config(_picture, config), {"latent": ((1, *latent), "f32")}).parameters
     return {
-        **create({f"text_encoder.{name}": shape for name, shape in text_encoder_shapes(config).items()}, seed),
+        **create(
+            {f"text_encoder.{name}": shape for name, shape in text_encoder_shapes(config).items()}, seed
+        ),
         **create({f"picture.{name}": shape for name, shape in shapes.items()}, seed + 1),
     }
 
 
-def loss(config: TextEncoderConfig, examples: Examples, tokenize: Tokenize, *, batch: int, device: str = "cpu") -> Loss:
+def loss(
+    config: TextEncoderConfig, examples: Examples, tokenize: Tokenize, *, batch: int, device: str = "cpu"
+) -> Loss:
     """The symmetric cross-entropy of cosines between captions and pictures of a batch, all different."""
     ops = TorchOps()
 
@@ -51,13 +57,18 @@ def loss(config: TextEncoderConfig, examples: Examples, tokenize: Tokenize, *, b
         view = View(parameters)
         with torch.autocast(device_type=device.split(":")[0], dtype=torch.bfloat16):
             _, pooled = text_encoder(
-                ops, config, view / "text_encoder", torch.from_numpy(ids).to(device), torch.from_numpy(end).to(device)
+                ops,
+                config,
+                view / "text_encoder",
+                torch.from_numpy(ids).to(device),
+                torch.from_numpy(end).to(device),
             )
             seen = _picture(ops, config, view / "picture", latents.to(device))
         texts, pictures = F.normalize(pooled.float(), dim=-1), F.normalize(seen.float(), dim=-1)
         cosines = SCALE * texts @ pictures.T
         same = torch.arange(batch, device=cosines.device)
-        return (F.cross_entropy(cosines, same) + F.cross_entropy(cosines.T, same)) / 2
+        error: torch.Tensor = (F.cross_entropy(cosines, same) + F.cross_entropy(cosines.T, same)) / 2
+        return error
 
     return step
 
@@ -69,4 +80,5 @@ def _picture(ops: TorchOps, config: TextEncoderConfig, w: View, latent: torch.Te
         stride = 1 if level == 0 else 2
         x = conv(ops, w / f"convs.{level}", x, channels, stride=stride, padding=(1, 1, 1, 1))
         x = ops.silu(group_norm(ops, w / f"norms.{level}", x, 8, 1e-5))
-    return linear(ops, w / "out", ops.reshape(x, (ops.shape(x)[0], -1)), config.width)
+    seen: torch.Tensor = linear(ops, w / "out", ops.reshape(x, (ops.shape(x)[0], -1)), config.width)
+    return seen

@@ -17,7 +17,9 @@ from tests.cli.conftest import Command
 
 
 def test_draws_a_picture_that_says_how_it_was_made(pochade: Command, tmp_path: Path) -> None:
-    done = pochade("draw", "a red apple", "--seed", "7", "--steps", "3", "--negative", "blue", "-o", "apple.png")
+    done = pochade(
+        "draw", "a red apple", "--seed", "7", "--steps", "3", "--negative", "blue", "-o", "apple.png"
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["apple.png"]
     image = Image.open(tmp_path / "apple.png")
@@ -48,7 +50,14 @@ def test_count_goes_on_with_the_next_seeds(pochade: Command, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "prompt",
-    ["", "🦊 in the 雪 with ünïcödé", "tab\tnewline\nbell\x07escape\x1b[31m", "(((", "x" * 3000, b"bad \xff\xfe bytes"],
+    [
+        "",
+        "🦊 in the 雪 with ünïcödé",
+        "tab\tnewline\nbell\x07escape\x1b[31m",
+        "(((",
+        "x" * 3000,
+        b"bad \xff\xfe bytes",
+    ],
     ids=["empty", "unicode", "control", "parentheses", "long word", "not utf-8"],
 )
 def test_any_text_is_a_prompt(pochade: Command, prompt: str | bytes, tmp_path: Path) -> None:

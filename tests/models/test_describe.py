@@ -13,7 +13,9 @@ from pochade.models.config import (
 from pochade.models.describe import describe_autoencoder, describe_text_encoder, describe_unet
 
 SD15 = UNetConfig(
-    down_depths=((1, 1), (1, 1), (1, 1), (0, 0)), mid_depth=1, up_depths=((0,) * 3, (1,) * 3, (1,) * 3, (1,) * 3)
+    down_depths=((1, 1), (1, 1), (1, 1), (0, 0)),
+    mid_depth=1,
+    up_depths=((0,) * 3, (1,) * 3, (1,) * 3, (1,) * 3),
 )
 XL = UNetConfig(
     widths=(320, 640, 1280),
@@ -28,7 +30,12 @@ XL = UNetConfig(
     sample_size=128,
 )
 WITHOUT_MIDDLE = UNetConfig(
-    widths=(32, 64), down_depths=((1,), (1,)), mid_depth=None, up_depths=((1, 1), (1, 1)), heads=(2, 2), groups=8,
+    widths=(32, 64),
+    down_depths=((1,), (1,)),
+    mid_depth=None,
+    up_depths=((1, 1), (1, 1)),
+    heads=(2, 2),
+    groups=8,
     guidance_width=16,
 )
 
@@ -40,10 +47,14 @@ def test_unet(config: UNetConfig) -> None:
 
 @pytest.mark.parametrize("projection", [None, 1280])
 def test_text_encoder(projection: int | None) -> None:
-    config = TextEncoderConfig(width=1280, heads=20, layers=32, activation="gelu", projection_width=projection)
+    config = TextEncoderConfig(
+        width=1280, heads=20, layers=32, activation="gelu", projection_width=projection
+    )
     assert text_encoder_config(describe_text_encoder(config)) == config
 
 
 def test_autoencoder() -> None:
-    config = AutoencoderConfig(widths=(8, 16, 32), layers=1, groups=4, scale=0.13025, shift=0.1, attention=False)
+    config = AutoencoderConfig(
+        widths=(8, 16, 32), layers=1, groups=4, scale=0.13025, shift=0.1, attention=False
+    )
     assert autoencoder_config(describe_autoencoder(config, 32)) == config

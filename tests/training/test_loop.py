@@ -10,7 +10,9 @@ from pochade.models.config import AutoencoderConfig, TextEncoderConfig, UNetConf
 from pochade.training import autoencoder, diffusion
 from pochade.training.loop import Plan, averaged, train
 
-TEXT = TextEncoderConfig(vocabulary=20, positions=6, width=16, feed_forward_width=32, layers=1, heads=2, end_token=19)
+TEXT = TextEncoderConfig(
+    vocabulary=20, positions=6, width=16, feed_forward_width=32, layers=1, heads=2, end_token=19
+)
 UNET = UNetConfig(
     widths=(8, 16),
     down_depths=((1,), (0,)),
@@ -35,7 +37,9 @@ def tiny_loss() -> object:
 
 
 def run(folder: Path, *, stop_after: int | None = None, steps: int = 12) -> None:
-    plan = Plan(steps=steps, learning_rate=1e-3, warmup=2, save_every=4, log_every=1, slower={"text_encoder.": 0.5})
+    plan = Plan(
+        steps=steps, learning_rate=1e-3, warmup=2, save_every=4, log_every=1, slower={"text_encoder.": 0.5}
+    )
     for progress in train(tiny_loss(), diffusion.fresh(TEXT, UNET, seed=0), plan, folder):
         if progress.step == stop_after:
             return
@@ -55,7 +59,9 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
 def test_the_averages_follow_the_parameters(tmp_path: Path) -> None:
     run(tmp_path / "run")
     start = diffusion.fresh(TEXT, UNET, seed=0)
-    moved = [name for name, tensor in averaged(tmp_path / "run").items() if not torch.equal(tensor, start[name])]
+    moved = [
+        name for name, tensor in averaged(tmp_path / "run").items() if not torch.equal(tensor, start[name])
+    ]
     assert len(moved) == len(start)
 
 
@@ -92,7 +98,9 @@ def test_folding_the_scale_changes_no_picture() -> None:
 def test_the_autoencoder_learns(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     pictures = np.full((4, 20, 20, 3), 255, np.uint8)
-    pictures[:, 5:15, 5:15] = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]], np.uint8)[:, None, None]
+    pictures[:, 5:15, 5:15] = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]], np.uint8)[
+        :, None, None
+    ]
     plan = Plan(steps=60, learning_rate=3e-3, warmup=5, log_every=20, save_every=1000)
     loss = autoencoder.loss(CODER, pictures, 16, 4)
     losses = [p.loss for p in train(loss, autoencoder.fresh(CODER, seed=0), plan, tmp_path)]
