@@ -40,6 +40,7 @@ SD15: Mapping[str, Any] = {
 }
 XL: Mapping[str, Any] = {
     **SD15,
+    "layers_per_block": 1,
     "down_block_types": (DOWN, DOWN_TEXT, DOWN_TEXT),
     "up_block_types": (UP_TEXT, UP_TEXT, UP),
     "transformer_layers_per_block": [1, 2, 3],
@@ -52,13 +53,19 @@ XL: Mapping[str, Any] = {
 }
 UNETS: Mapping[str, Mapping[str, Any]] = {
     "SD 1.5": SD15,
-    "SD 2.1": {**SD15, "attention_head_dim": [2, 4, 8], "use_linear_projection": True},
+    "SD 2.1": {
+        **SD15,
+        "layers_per_block": 1,
+        "attention_head_dim": [2, 4, 8],
+        "use_linear_projection": True,
+    },
     "SDXL": XL,
     "inpainting": {**SD15, "layers_per_block": 1, "in_channels": 9},
     "LCM": {**SD15, "layers_per_block": 1, "time_cond_proj_dim": 10},
     "BK-SDM": {**SD15, "layers_per_block": 1, "mid_block_type": None},
     "SSD-1B": {
         **XL,
+        "layers_per_block": 2,
         "mid_block_type": "UNetMidBlock2D",
         "transformer_layers_per_block": [0, [2, 2], [1, 3]],
         "reverse_transformer_layers_per_block": [[3, 1, 2], [2, 1, 1], 1],

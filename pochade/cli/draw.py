@@ -75,6 +75,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
     parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16 or f16")
     parser.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
+    parser.add_argument("--compile", action="store_true", help="torch: slower to start, then faster")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -116,7 +117,11 @@ def _draw(options: argparse.Namespace, request: Request) -> "Iterator[Progress]"
     import pochade
 
     pipeline = pochade.load(
-        options.model, device=options.device, precision=options.precision, engine=options.engine
+        options.model,
+        device=options.device,
+        precision=options.precision,
+        engine=options.engine,
+        compiled=options.compile,
     )
     first = secrets.randbelow(2**32) if request.seed is None else request.seed
     for i in range(options.count):

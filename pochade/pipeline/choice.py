@@ -62,12 +62,17 @@ def choose(device: str = "auto", precision: str = "auto", engine: str = "auto") 
     return Choice(engine=engine, device=device, precision=precision, reason="; ".join(reasons))
 
 
-def make_engine(choice: Choice) -> Any:
-    """The engine itself. Imports it, and with it torch or OpenVINO, only now."""
+def make_engine(choice: Choice, *, compiled: bool = False) -> Any:
+    """The engine itself. Imports it, and with it torch or OpenVINO, only now.
+
+    compiled: use `torch.compile`. Raises InvalidRequest for another engine than torch.
+    """
     if choice.engine == "torch":
         from pochade.engines.torch import TorchEngine
 
-        return TorchEngine(choice.device, choice.precision)
+        return TorchEngine(choice.device, choice.precision, compiled=compiled)
+    if compiled:
+        raise InvalidRequest(f"torch.compile does not apply to the {choice.engine} engine; ask for engine 'torch'")
     if choice.engine == "numpy":
         from pochade.engines.numpy import NumpyEngine
 

@@ -35,8 +35,8 @@ def predictor(
         parts = []
         for picture in x:
             latent = picture if extra is None else np.concatenate([picture, extra[0]])
-            batch = np.broadcast_to(latent, (len(context), *latent.shape))
-            parts.append(networks.predict(x=np.ascontiguousarray(batch), time=time, **fixed))
+            batch = np.repeat(latent[None], len(context), axis=0)
+            parts.append(networks.predict(x=batch, time=time, **fixed))
         return np.stack(parts)
 
     def both(x: Floats, timestep: float) -> tuple[Floats, Floats]:

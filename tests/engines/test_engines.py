@@ -139,3 +139,20 @@ def test_a_missing_weight_is_named(engine):
 def test_a_precision_that_nobody_knows_is_refused(engine):
     with pytest.raises(InvalidRequest, match="f7"):
         type(engine)(precision="f7")
+
+
+@pytest.mark.slow  # needs a C++ compiler, and takes half a minute
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_torch_compile_computes_the_same() -> None:
+    from pochade.engines.torch import TorchEngine
+
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((8, 6), np.float32)
+
+    def model(ops, w, x):
+        return ops.silu(ops.linear(x, w("weight", (8, 6))))
+
+    call = TorchEngine(compiled=True).compile(model, {"weight": weight}, {"x": ((2, 6), "f32")})
+    x = rng.standard_normal((2, 6), np.float32)
+    y = x @ weight.T
+    assert np.allclose(call(x=x), y / (1 + np.exp(-y)), atol=1e-5)

@@ -6,7 +6,7 @@ sigmas in diffusers, so that the model is told another noise level than it gets;
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -68,7 +68,7 @@ SAMPLERS: Mapping[str, Theirs] = {
     "LCM": Theirs(make=LCMScheduler, schedule="LCM"),
 }
 
-WITH_NOISE = ("euler_ancestral_discrete", "dpmsolver_multistep", "lcm")
+WITH_NOISE = ("ddim", "euler_ancestral_discrete", "dpmsolver_multistep", "lcm")
 """The modules of diffusers' schedulers that draw noise."""
 
 
@@ -174,6 +174,8 @@ def _draws_of(seeds: list[int], shape: tuple[int, ...]) -> Iterator[None]:
         assert tuple(wanted) == tuple(values.shape)
         return values
 
-    names = [f"diffusers.schedulers.scheduling_{module}.randn_tensor" for module in WITH_NOISE]
-    with patch(names[0], randn_tensor), patch(names[1], randn_tensor), patch(names[2], randn_tensor):
+    with ExitStack() as patches:
+        for module in WITH_NOISE:
+            name = f"diffusers.schedulers.scheduling_{module}.randn_tensor"
+            patches.enter_context(patch(name, randn_tensor))
         yield
