@@ -8,29 +8,27 @@ ratio of their medians. The first run makes the weights and the trace, which tak
 """
 
 import argparse
-import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from string import ascii_uppercase
 from typing import Any
 
 import numpy as np
+
 from contenders.fixture import FULL, QUICK, Scale, make_case, make_trace, make_weights, read_case
 from contenders.ours import build_phases, pochade
 from contenders.peers import diffusers, traced
 from measure.machine import describe_machine, versions
-from measure.record import Measured, append, noisy, ratio, ratios, record, table
-from measure.worker import Contender, Turn, Worker, in_own_process
-
+from measure.record import Measured, append, ratios, record
+from measure.tables import starts, times, verdicts
+from measure.worker import Contender, Worker, in_own_process, take_turns
 from pochade.settings import cache_dir
 
 RESULTS = Path(__file__).parent / "results" / "unet.jsonl"
 PACKAGES = ("numpy", "openvino", "torch", "diffusers")
-WARM_UP = 2
 OURS = "pochade-bf16"
 TARGETS = {"diffusers-bf16": 0.65, "openvino-trace-bf16": 1.0}
 """What Pochade's median may be at most, of the peer's."""
@@ -79,6 +77,7 @@ def main() -> None:
     )
     print(report(measured, entry))
     if not options.quick:
+        print("\n".join(verdicts(measured, OURS, TARGETS)))
         append(options.results, entry)
 
 
@@ -95,26 +94,25 @@ def measure(entries: Mapping[str, Entry], folder: Path, rounds: int) -> dict[str
     """Start every contender twice, without and with compiled graphs on the disk; then let them take turns."""
     compiled = folder / "compiled"
     shutil.rmtree(compiled, ignore_errors=True)
+
+    def start(name: str) -> Worker:
+        return Worker(entries[name].start, folder, compiled / name, entries[name].precision)
+
+    first = {}
+    for name in (name for name, entry in entries.items() if entry.compiles):
+        worker = start(name)
+        first[name] = (worker.ready.phases, worker.close())
+    workers = {name: start(name) for name in entries}
+    turns = take_turns(workers, rounds)
     _, answer = read_case(folder)
-    first = {name: _first_start(entry, folder, compiled / name) for name, entry in entries.items() if entry.compiles}
-    workers = {
-        name: Worker(entry.start, folder, compiled / name, entry.precision) for name, entry in entries.items()
-    }
-    turns: dict[str, list[Turn]] = {name: [] for name in entries}
-    for _ in range(WARM_UP + rounds):
-        for name, worker in workers.items():
-            turns[name].append(worker.turn())
-            print(f"{name}: {turns[name][-1].seconds:.3f} s", flush=True)
     measured = {}
     for name, worker in workers.items():
-        counted = turns[name][WARM_UP:]
-        others = [turn.others_s for turn in counted if turn.others_s is not None]
         first_phases, first_peak = first.get(name, (None, None))
         measured[name] = Measured(
-            seconds=[turn.seconds for turn in counted],
-            processor_s=[turn.processor_s for turn in counted],
-            others_s=others if len(others) == len(counted) else None,
-            error=relative_error(counted[-1].result, answer),
+            seconds=[turn.seconds for turn in turns[name]],
+            processor_s=[turn.processor_s for turn in turns[name]],
+            others_s=[turn.others_s for turn in turns[name]],
+            error=relative_error(turns[name][-1].result, answer),
             threads=worker.ready.threads,
             phases=worker.ready.phases,
             peak_bytes=worker.close(),
@@ -131,59 +129,24 @@ def relative_error(result: Any, answer: Any) -> float:
 
 
 def report(measured: Mapping[str, Measured], entry: Mapping[str, Any]) -> str:
-    """The tables that a person reads."""
+    """What a person reads."""
     machine = entry["machine"]
-    parts = [
-        "",
-        f"one evaluation of {entry['scale']}, latent {entry['latent']}, context {entry['context']}",
-        f"{machine['processor']}, {machine['cores']} cores, load average {machine['load_average']} before; "
-        + ", ".join(f"{name} {version}" for name, version in entry["versions"].items()),
-        "",
-        table([_heading(measured), *(_row(letter, name, measured) for letter, name in _lettered(measured))]),
-        "",
-        "seconds to get ready (in brackets: without compiled graphs on the disk)",
-        table([("", "import", "load", "compile", "peak memory"), *(_ready(*pair) for pair in measured.items())]),
-        "Pochade before the first compilation: " + ", ".join(f"{name} {s:.2f} s" for name, s in entry["build"].items()),
-        "",
-    ]
-    for peer, target in TARGETS.items():
-        if OURS in measured and peer in measured:
-            found = ratio(measured[OURS], measured[peer])
-            verdict = "met" if found <= target else "MISSED"
-            parts.append(f"{OURS} / {peer}: {found:.3f}, target at most {target}: {verdict}")
-    parts.extend(f"{name}: the evaluations differ more than twofold; measure again" for name in noisy(measured))
-    return "\n".join(parts)
-
-
-def _first_start(entry: Entry, folder: Path, compiled: Path) -> tuple[dict[str, float], int]:
-    worker = Worker(entry.start, folder, compiled, entry.precision)
-    return worker.ready.phases, worker.close()
-
-
-def _lettered(names: Iterable[str]) -> Iterable[tuple[str, str]]:
-    return zip(ascii_uppercase, names, strict=False)
-
-
-def _heading(measured: Mapping[str, Measured]) -> Sequence[str]:
-    return ("", "median s", "min-max", *(f"/{letter}" for letter, _ in _lettered(measured)), "error", "others' load", "threads")
-
-
-def _row(letter: str, name: str, measured: Mapping[str, Measured]) -> Sequence[str]:
-    this = measured[name]
-    span = f"{min(this.seconds):.3f}-{max(this.seconds):.3f}"
-    others = "?" if this.others_s is None else f"{sum(this.others_s) / sum(this.seconds):.2f} cores"
-    against = (f"{ratio(this, peer):.3f}" for peer in measured.values())
-    return (f"{letter} {name}", f"{this.median:.3f}", span, *against, f"{this.error:.1e}", others, str(this.threads))
-
-
-def _ready(name: str, this: Measured) -> Sequence[str]:
-    first = {} if this.first_phases is None else this.first_phases
-    cells = []
-    for phase in ("import", "load", "compile"):
-        cell = f"{this.phases[phase]:.2f}" if phase in this.phases else "-"
-        cells.append(f"{cell} ({first[phase]:.2f})" if phase in first else cell)
-    peak = f"{this.peak_bytes / 1e9:.2f} GB"
-    return (name, *cells, peak if this.first_peak_bytes is None else f"{peak} ({this.first_peak_bytes / 1e9:.2f})")
+    return "\n".join(
+        [
+            "",
+            f"one evaluation of {entry['scale']}, latent {entry['latent']}, context {entry['context']}",
+            f"{machine['processor']}, {machine['cores']} cores, load average {machine['load_average']}",
+            ", ".join(f"{name} {version}" for name, version in entry["versions"].items()),
+            "",
+            times(measured),
+            "",
+            "seconds to get ready (in brackets: without compiled graphs on the disk)",
+            starts(measured, ("import", "load", "compile")),
+            "Pochade before its first compilation: "
+            + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in entry["build"].items()),
+            "",
+        ]
+    )
 
 
 def _commit() -> str:
@@ -198,10 +161,16 @@ def _commit() -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a tiny network, to try the script itself; nothing is recorded")
-    parser.add_argument("--contenders", nargs="+", choices=ENTRIES, default=USUAL, metavar="NAME", help=", ".join(ENTRIES))
+    parser.add_argument(
+        "--quick", action="store_true", help="a tiny network, to try the script itself; nothing is recorded"
+    )
+    parser.add_argument(
+        "--contenders", nargs="+", choices=ENTRIES, default=USUAL, metavar="NAME", help=", ".join(ENTRIES)
+    )
     parser.add_argument("--rounds", type=int, default=5, help="evaluations of each that count (default 5)")
-    parser.add_argument("--cache", type=Path, default=cache_dir() / "bench", help="where weights and traces are kept")
+    parser.add_argument(
+        "--cache", type=Path, default=cache_dir() / "bench", help="where weights and traces are kept"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="the file that gets a line of JSON")
     return parser.parse_args()
 

@@ -141,26 +141,30 @@ def make_unet(family: str, seed: int = 0, gain: float = 0.75) -> UNet2DCondition
 
 
 def unet_inputs(
-    unet: UNet2DConditionModel, shape: tuple[int, int, int] = (2, 13, 9), tokens: int = 77, seed: int = 0
+    config: Mapping[str, Any], shape: tuple[int, int, int] = (2, 13, 9), tokens: int = 77, seed: int = 0
 ) -> dict[str, Any]:
-    """Random arguments for diffusers' UNet, with those that only some families have. shape: (B, H, W)."""
-    rng, config = np.random.default_rng(seed), unet.config
+    """Random arguments for diffusers' UNet of a `config.json`, with those that only some families have.
+
+    shape: (B, H, W).
+    """
+    rng = np.random.default_rng(seed)
     rows, height, width = shape
 
     def normal(*sides: int) -> torch.Tensor:
         return torch.from_numpy(rng.standard_normal((rows, *sides), np.float32))
 
     inputs: dict[str, Any] = {
-        "sample": normal(config.in_channels, height, width),
+        "sample": normal(config["in_channels"], height, width),
         "timestep": torch.from_numpy(rng.integers(0, 1000, rows)),
-        "encoder_hidden_states": normal(tokens, config.cross_attention_dim),
+        "encoder_hidden_states": normal(tokens, config["cross_attention_dim"]),
     }
-    if config.addition_embed_type is not None:
+    if config["addition_embed_type"] is not None:
         sizes = rng.integers(0, 1024, (rows, 6)).astype(np.float32)
-        pooled = normal(config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim)
+        embedded = 6 * config["addition_time_embed_dim"]
+        pooled = normal(config["projection_class_embeddings_input_dim"] - embedded)
         inputs["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": torch.from_numpy(sizes)}
-    if config.time_cond_proj_dim is not None:
-        inputs["timestep_cond"] = normal(config.time_cond_proj_dim)
+    if config["time_cond_proj_dim"] is not None:
+        inputs["timestep_cond"] = normal(config["time_cond_proj_dim"])
     return inputs
 
 
@@ -172,7 +176,7 @@ def teach(unet: UNet2DConditionModel, prediction: str) -> None:
     """
     with torch.no_grad():
         unet.conv_in.weight *= 2  # so that the latent is not drowned by what is made of it on the way
-    inputs = unet_inputs(unet, (96, 8, 8), tokens=4)
+    inputs = unet_inputs(unet.config, (96, 8, 8), tokens=4)
     coarse = inputs["sample"][:, :4, ::2, ::2]
     data = coarse.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     noise = torch.randn(data.shape, generator=torch.Generator().manual_seed(0))

@@ -30,7 +30,11 @@ def test_it_draws_offline_and_without_torch(tmp_path: Path) -> None:
         def refuse(*arguments, **options):
             raise AssertionError("something tried to use the network")
 
-        socket.socket = socket.create_connection = socket.getaddrinfo = refuse
+        class Refused(socket.socket):
+            __new__ = refuse
+
+        socket.socket = socket.SocketType = Refused
+        socket.create_connection = socket.getaddrinfo = refuse
         import pochade
 
         result = pochade.load(device="cpu").txt2img("a red apple", seed=1, steps=2)

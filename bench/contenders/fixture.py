@@ -8,6 +8,7 @@ once, each part in a process of its own:
     FOLDER/traced/   the same network as OpenVINO converts it from a torch trace
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +74,7 @@ def make_case(scale: Scale, folder: Path) -> None:
     from contenders.peers import load_diffusers
 
     random = np.random.default_rng(SEED)
-    case = {
+    case: dict[str, NDArray[Any]] = {
         "x": random.standard_normal(scale.latent, dtype=np.float32),
         "timestep": np.full(scale.latent[0], TIMESTEP, np.int64),
         "context": random.standard_normal(scale.context, dtype=np.float32),
@@ -83,7 +84,7 @@ def make_case(scale: Scale, folder: Path) -> None:
         answer = network(*(torch.from_numpy(array) for array in case.values()), return_dict=False)[0]
     part = hidden_neighbour(folder / "case.npz")
     with part.open("wb") as file:
-        np.savez(file, **case, answer=answer.numpy())
+        np.savez(file, answer=answer.numpy(), **case)
     part.rename(folder / "case.npz")
 
 
@@ -104,7 +105,8 @@ def make_trace(scale: Scale, folder: Path) -> None:
 
     inputs, _ = read_case(folder)
     example = {name: torch.from_numpy(array) for name, array in inputs.items()}
-    with torch.inference_mode():
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # each shape that becomes a constant is warned of; all are meant to
         graph = ov.convert_model(
             Plain(load_diffusers(folder, "f32")),
             example_input=example,

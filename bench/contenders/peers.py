@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from contenders.fixture import read_case
 from measure.worker import Contender, Phases
 

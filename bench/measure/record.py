@@ -1,4 +1,4 @@
-"""What was measured, as numbers, as a table and as a line of JSON."""
+"""What was measured, as numbers and as a line of JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,23 +8,25 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-NOISY = 2.0
-"""Where the slowest evaluation took more than this many times the fastest, nothing can be concluded."""
+QUIET = 0.1
+"""An evaluation counts as undisturbed if everything else took less processor time than this share of it."""
+ENOUGH = 5
+"""Undisturbed evaluations of each contender that a conclusion takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """One contender of one run.
 
-    seconds: of each evaluation. processor_s: processor time of each, all threads together.
-    others_s: processor time that everything else on the machine took meanwhile, None if unknown.
+    seconds: of each evaluation. processor_s: processor time of each, all threads together. others_s:
+    processor time that everything else on the machine took meanwhile, None where the system does not say.
     error: relative to the reference, Frobenius norm. phases, first_phases: seconds of getting ready with
     compiled graphs on the disk, and without. peak_bytes, first_peak_bytes: the most memory, likewise.
     """
 
     seconds: Sequence[float]
     processor_s: Sequence[float]
-    others_s: Sequence[float] | None
+    others_s: Sequence[float | None]
     error: float
     threads: int
     phases: Mapping[str, float]
@@ -33,13 +35,25 @@ class Measured:
     first_peak_bytes: int | None = None
 
     @property
-    def median(self) -> float:
-        return median(self.seconds)
+    def quiet(self) -> Sequence[float]:
+        """Seconds of the undisturbed evaluations."""
+        pairs = zip(self.seconds, self.others_s, strict=True)
+        return [seconds for seconds, others_s in pairs if is_quiet(seconds, others_s)]
 
     @property
-    def spread(self) -> float:
-        """The slowest evaluation over the fastest."""
-        return max(self.seconds) / min(self.seconds)
+    def counted(self) -> Sequence[float]:
+        """The undisturbed evaluations if there are enough, else all of them."""
+        return self.quiet if len(self.quiet) >= ENOUGH else self.seconds
+
+    @property
+    def median(self) -> float:
+        """Of the evaluations that count."""
+        return median(self.counted)
+
+
+def is_quiet(seconds: float, others_s: float | None) -> bool:
+    """Whether an evaluation was undisturbed; where the system cannot tell, it is taken to be."""
+    return others_s is None or others_s < QUIET * seconds
 
 
 def ratio(ours: Measured, theirs: Measured) -> float:
@@ -52,9 +66,9 @@ def ratios(measured: Mapping[str, Measured], ours: str) -> dict[str, float]:
     return {name: ratio(measured[ours], peer) for name, peer in measured.items() if name != ours}
 
 
-def noisy(measured: Mapping[str, Measured]) -> list[str]:
-    """The contenders whose evaluations differ too much for a conclusion."""
-    return [name for name, contender in measured.items() if contender.spread > NOISY]
+def disturbed(measured: Mapping[str, Measured]) -> list[str]:
+    """The contenders without enough undisturbed evaluations."""
+    return [name for name, contender in measured.items() if len(contender.quiet) < ENOUGH]
 
 
 def record(benchmark: str, measured: Mapping[str, Measured], **context: Any) -> dict[str, Any]:
@@ -64,7 +78,8 @@ def record(benchmark: str, measured: Mapping[str, Measured], **context: Any) -> 
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         **context,
         "contenders": {
-            name: {**asdict(contender), "median": contender.median} for name, contender in measured.items()
+            name: {**asdict(contender), "median": contender.median, "counted": len(contender.counted)}
+            for name, contender in measured.items()
         },
     }
 
@@ -74,16 +89,6 @@ def append(path: Path, entry: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(json.dumps(_rounded(entry)) + "\n")
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns: the first to the left, the others to the right. The first row is the heading."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
 def _rounded(value: Any) -> Any:

@@ -11,15 +11,19 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 from measure.machine import busy_seconds
+from measure.record import is_quiet
 
 PAUSE_S = 0.3
+WARM_UP = 2
+MOST = 3
+"""While other work disturbs them, rounds are added, up to this many times what was asked for."""
 
 
 class Phases:
@@ -103,6 +107,20 @@ class Worker:
         return answer
 
 
+def take_turns(workers: Mapping[str, Worker], rounds: int) -> dict[str, list[Turn]]:
+    """A B C A B C ... until each had `rounds` undisturbed turns after the warm-up, which is left out."""
+    turns: dict[str, list[Turn]] = {name: [] for name in workers}
+    for number in range(MOST * rounds + WARM_UP):
+        if all(_quiet_turns(so_far[WARM_UP:]) >= rounds for so_far in turns.values()):
+            break
+        for name, worker in workers.items():
+            turn = worker.turn()
+            turns[name].append(turn)
+            beside = "" if turn.others_s is None else f", others {turn.others_s:.2f} s"
+            print(f"{number + 1} {name}: {turn.seconds:.3f} s{beside}", flush=True)
+    return {name: all_turns[WARM_UP:] for name, all_turns in turns.items()}
+
+
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """`function(*arguments)`, in a process whose memory is free again afterwards."""
     context = multiprocessing.get_context("spawn")
@@ -123,6 +141,10 @@ def peak_bytes() -> int:
     """The most memory that this process held at any moment, file pages that it mapped included."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _quiet_turns(turns: Sequence[Turn]) -> int:
+    return sum(is_quiet(turn.seconds, turn.others_s) for turn in turns)
 
 
 def _call(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

@@ -81,12 +81,11 @@ def _train(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     _require_torch()
-    import torch
-
     from pochade.training import starter
+    from pochade.training.loop import use_threads
 
     if options.threads is not None:
-        torch.set_num_threads(options.threads)
+        use_threads(options.threads)
     train = {
         "autoencoder": starter.train_autoencoder,
         "text": starter.train_text,

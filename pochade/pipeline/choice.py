@@ -72,7 +72,7 @@ def make_engine(choice: Choice, *, compiled: bool = False) -> Any:
 
         return TorchEngine(choice.device, choice.precision, compiled=compiled)
     if compiled:
-        raise InvalidRequest(f"torch.compile does not apply to the {choice.engine} engine; ask for engine 'torch'")
+        raise InvalidRequest(f"torch.compile needs engine 'torch'; this would run on '{choice.engine}'")
     if choice.engine == "numpy":
         from pochade.engines.numpy import NumpyEngine
 

@@ -106,6 +106,11 @@ def train(loss: Loss, parameters: Parameters, plan: Plan, folder: str | Path) ->
             _save(state, done, folder)
 
 
+def use_threads(count: int) -> None:
+    """Compute with so many processor threads, in this whole process."""
+    torch.set_num_threads(count)
+
+
 def averaged(folder: str | Path) -> Parameters:
     """The averaged weights of a run, f32."""
     tensors = safetensors.read(Path(folder, "state.safetensors"))

@@ -15,7 +15,6 @@ from pochade.models.config import TextEncoderConfig
 from pochade.models.layers import conv, group_norm, linear
 from pochade.models.text_encoder import text_encoder
 from pochade.ops import Shape
-from pochade.ops import Shape
 from pochade.pipeline.shapes import text_encoder_shapes, with_config
 from pochade.training.diffusion import Examples, Tokenize
 from pochade.training.loop import Loss

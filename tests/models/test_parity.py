@@ -58,7 +58,7 @@ def test_unet(engine, family):
     """At 13 x 9 latent pixels, which halve to no whole numbers, and two rows of different timesteps."""
     ours, bound = engine
     unet = unet_of(family)
-    assert unet_error(ours, unet, unet_inputs(unet, (2, 13, 9))) < bound
+    assert unet_error(ours, unet, unet_inputs(unet.config, (2, 13, 9))) < bound
 
 
 @pytest.mark.parametrize("family", UNETS)
@@ -71,15 +71,15 @@ def test_unet_asks_for_the_tensors_that_diffusers_save(family):
 @pytest.mark.parametrize("size", [(8, 8), (1, 5), (7, 16)])
 def test_unet_at_other_sizes_and_lengths_of_text(family, size):
     unet = unet_of(family)
-    assert unet_error(TorchEngine(), unet, unet_inputs(unet, (1, *size), tokens=154)) < 1e-4
+    assert unet_error(TorchEngine(), unet, unet_inputs(unet.config, (1, *size), tokens=154)) < 1e-4
 
 
 @pytest.mark.parametrize("family", UNETS)
 def test_every_input_of_the_reference_unet_matters(family):
     """Or the tests above would not notice one that is left out. 1e-2 is a hundred times their bound."""
     unet = unet_of(family)
-    inputs = unet_inputs(unet)
-    expected, others = unet_reference(unet, inputs), unet_inputs(unet, seed=1)
+    inputs = unet_inputs(unet.config)
+    expected, others = unet_reference(unet, inputs), unet_inputs(unet.config, seed=1)
     for name, other in others.items():
         parts = other.items() if isinstance(other, dict) else [(None, other)]
         for part, value in parts:
@@ -89,7 +89,7 @@ def test_every_input_of_the_reference_unet_matters(family):
 
 def test_every_tensor_of_the_reference_unet_matters():
     unet = unet_of("SDXL")
-    json, tensors, inputs = dict(unet.config), stored(unet), unet_inputs(unet, (1, 8, 8), tokens=5)
+    json, tensors, inputs = dict(unet.config), stored(unet), unet_inputs(unet.config, (1, 8, 8), tokens=5)
     before = unet_output(TorchEngine(), json, tensors, inputs)
     for name, tensor in tensors.items():
         after = unet_output(TorchEngine(), json, {**tensors, name: tensor[::-1].copy()}, inputs)

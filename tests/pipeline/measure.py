@@ -5,7 +5,7 @@ sampler; diffusers, with some of theirs, from sigma. And DPM-Solver and UniPC ro
 sigmas in diffusers, so that the model is told another noise level than it gets; here they stay fractions.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -73,7 +73,7 @@ WITH_NOISE = ("ddim", "euler_ancestral_discrete", "dpmsolver_multistep", "lcm")
 
 
 def draw_theirs(
-    pipeline: Any, label: str, noise: Floats, seeds: list[int], *, steps: int = 20, cfg_scale: float = 7.0, **call: Any
+    pipeline: Any, label: str, noise: Floats, seeds: Sequence[int], *, steps: int = 20, cfg_scale: float = 7.0, **call: Any
 ) -> Any:
     """Pictures of diffusers' pipeline, (B, H, W, 3) bytes. noise: (B, C, h, w), unit normal.
 
@@ -105,7 +105,7 @@ def draw_theirs(
     return np.stack([np.asarray(picture) for picture in pictures])
 
 
-def draw_ours(pipeline: Pipeline, label: str, noise: Floats, seeds: list[int], prompt: str, **options: Any) -> Any:
+def draw_ours(pipeline: Pipeline, label: str, noise: Floats, seeds: Sequence[int], prompt: str, **options: Any) -> Any:
     """Our pictures from the same noise, (B, H, W, 3) bytes."""
     request = {
         "sampler": label,
@@ -117,11 +117,11 @@ def draw_ours(pipeline: Pipeline, label: str, noise: Floats, seeds: list[int], p
         **options,
     }
     result = pipeline.txt2img(prompt, noise=noise, **request)
-    assert result.seeds == seeds
+    assert result.seeds == list(seeds)
     return np.stack([np.asarray(picture) for picture in result.images])
 
 
-def starting_noise(seeds: list[int], shape: tuple[int, int, int] = (4, 6, 10)) -> Floats:
+def starting_noise(seeds: Sequence[int], shape: tuple[int, int, int] = (4, 6, 10)) -> Floats:
     """Not our own generator's, so that a pipeline which ignores `noise` is found out."""
     return np.random.default_rng(seeds).standard_normal((len(seeds), *shape), np.float32)
 
@@ -164,7 +164,7 @@ def _keep_fractions(scheduler: Any) -> None:
 
 
 @contextmanager
-def _draws_of(seeds: list[int], shape: tuple[int, ...]) -> Iterator[None]:
+def _draws_of(seeds: Sequence[int], shape: tuple[int, ...]) -> Iterator[None]:
     """diffusers' schedulers draw what our generator draws after the starting noise."""
     draw = batch_noise(seeds, (shape[0], shape[1], shape[2]))
     draw()
