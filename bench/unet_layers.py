@@ -86,10 +86,10 @@ def node_seconds(network: Loaded, precision: str, threads: int, rounds: int) -> 
             seconds = node.real_time.total_seconds()
             key = (_kind(node.node_type, node.exec_type, node.node_name), node.node_name)
             fastest[key] = min(seconds, fastest.get(key, seconds))
-    total: Counter[str] = Counter()
+    total: dict[str, float] = {}
     for (kind, _), seconds in fastest.items():
-        total[kind] += seconds
-    return {kind: seconds for kind, seconds in total.most_common() if seconds > 0}
+        total[kind] = total.get(kind, 0.0) + seconds
+    return dict(sorted(total.items(), key=lambda pair: -pair[1]))
 
 
 def main() -> None:
@@ -103,7 +103,9 @@ def main() -> None:
     print(table([("layer", "10^9 products", "share"), *rows, ("all", f"{whole / 1e9:.1f}", "100.0%")]), "\n")
     seconds = node_seconds(network, options.precision, options.threads, options.rounds)
     total = sum(seconds.values())
-    shares = [(kind, f"{part * 1e3:.0f}", f"{part / total:.1%}") for kind, part in seconds.items()]
+    shares = [
+        (kind, f"{part * 1e3:.0f}", f"{part / total:.1%}") for kind, part in seconds.items() if part > 0
+    ]
     print(table([("node", "ms", "share"), *shares, ("all", f"{total * 1e3:.0f}", "100.0%")]))
     if not options.quick:
         entry = {

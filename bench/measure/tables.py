@@ -50,15 +50,16 @@ def starts(measured: Mapping[str, Measured], phases: Iterable[str]) -> str:
 
 
 def verdicts(measured: Mapping[str, Measured], ours: str, targets: Mapping[str, float]) -> list[str]:
-    """One line for each target, and one for each contender that was disturbed too often to tell."""
+    """One line for each target: met, missed, or not decided since other work disturbed too much."""
     lines = []
+    noisy = disturbed(measured)
     for peer, target in targets.items():
         if ours in measured and peer in measured:
             found = ratio(measured[ours], measured[peer])
             verdict = "met" if found <= target else "MISSED"
+            if ours in noisy or peer in noisy:
+                verdict = "not decided, other work disturbed too many evaluations; measure again"
             lines.append(f"{ours} / {peer}: {found:.3f}, target at most {target}: {verdict}")
-    for name in disturbed(measured):
-        lines.append(f"{name}: other work disturbed too many evaluations; measure again")
     return lines
 
 

@@ -1,6 +1,7 @@
 """The torch engine: CPU, CUDA, ROCm and MPS, eagerly or under `torch.compile`; training differentiates it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from pochade.ops import Padding, Shape
 from pochade.weights import View
 
 Tensor = torch.Tensor
+Array = np.ndarray[Any, Any]
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
@@ -73,11 +75,31 @@ class TorchOps:
         return x[torch.arange(x.shape[0], device=x.device), positions]
 
 
-def to_torch(array: np.ndarray[Any, Any]) -> Tensor:
+def to_torch(array: Array) -> Tensor:
     """Share the memory of a host array; bfloat16, which numpy cannot name, passes as its bits."""
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
     return torch.from_numpy(array)
+
+
+@dataclass(frozen=True, eq=False)
+class Placed(Mapping[str, Tensor]):
+    """Weights on the device: each moves when first asked for, once for all sizes that are drawn."""
+
+    tensors: Mapping[str, Array]
+    place: Callable[[Array], Tensor]
+    _there: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._there:
+            self._there[name] = self.place(self.tensors[name])
+        return self._there[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
 
 
 def best_device() -> str:
@@ -108,23 +130,25 @@ class TorchEngine:
         self.device = torch.device(device)
         self.precision = precision
         self.compiled = compiled
+        self._placed: dict[int, Placed] = {}  # by the id of what they hold, which so cannot be used again
 
     def compile(
         self,
         function: Callable[..., Any],
-        tensors: Mapping[str, np.ndarray[Any, Any]],
+        tensors: Mapping[str, Array],
         inputs: Mapping[str, tuple[Shape, str]],
         *,
         key: str = "",
     ) -> Callable[..., Any]:
-        """See `pochade.engines`. The weights move to the device once, here."""
+        """A callable that takes the inputs as keyword arrays and returns what `function(ops, w, ...)` does.
+
+        inputs and key are what other engines need to build and keep graphs.
+        """
         dtype = DTYPES[self.precision]
-        # The model function is run once on every call, so what it binds has to be ready: tensors are moved
-        # when first asked for and kept. `channels_last` is the layout that convolutions are fastest in.
-        moved: dict[str, Tensor] = {
-            name: self._move(to_torch(array), dtype) for name, array in tensors.items()
-        }
-        view = View(moved)
+        if id(tensors) not in self._placed:
+            self._placed[id(tensors)] = Placed(tensors, lambda array: self._place(to_torch(array), dtype))
+        placed = self._placed[id(tensors)]
+        view = View(dict(placed) if self.compiled else placed)  # the compiler follows no moves
         ops = TorchOps()
 
         def run(**values: Tensor) -> Any:
@@ -140,13 +164,13 @@ class TorchEngine:
 
         return call
 
-    def _move(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    def _place(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         tensor = tensor.to(self.device, dtype)
         return tensor.to(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
     def _input(self, array: Any, dtype: torch.dtype) -> Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(array))
-        return self._move(tensor, dtype) if tensor.is_floating_point() else tensor.to(self.device)
+        return self._place(tensor, dtype) if tensor.is_floating_point() else tensor.to(self.device)
 
 
 def _to_host(result: Any) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from pochade.checkpoints.check import FiniteTensors, check_names
 from pochade.checkpoints.folder import Checkpoint, Component
+from pochade.errors import InvalidCheckpoint
 from pochade.models.autoencoder import decode, encode
 from pochade.models.config import (
     AutoencoderConfig,
@@ -118,6 +120,7 @@ def make_networks(checkpoint: Checkpoint, engine: Any) -> Networks:
     def network(component: Component, config: object, expected: Mapping[str, Shape]) -> Network:
         where = component.files[0]
         check_names(component.tensors, expected, where)
+        _check_shapes(component.tensors, expected, where)
         return Network(FiniteTensors(component.tensors, where), component.fingerprint, engine, config, {})
 
     def text(component: Component) -> Network:
@@ -132,6 +135,17 @@ def make_networks(checkpoint: Checkpoint, engine: Any) -> Networks:
         text_encoder=text(checkpoint.text_encoder),
         text_encoder_2=None if second is None else text(second),
     )
+
+
+def _check_shapes(tensors: Mapping[str, Array], expected: Mapping[str, Shape], where: Path) -> None:
+    """Reads headers only, so that a wrong model is refused when it is loaded and not minutes later."""
+    for name, shape in expected.items():
+        found = tensors[name].shape
+        if found != shape:
+            raise InvalidCheckpoint(
+                f"tensor '{name}' in '{where}' has shape {found}; the configuration says {shape}: one of the"
+                " two belongs to another model"
+            )
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -13,7 +13,7 @@ PROMPT = "a red fox in the snow"
 @pytest.mark.parametrize("engine", ["openvino", "torch"])
 @pytest.mark.parametrize("sampler", ["DPM++ 2M", "Euler a"])
 def test_the_third_of_four_is_the_picture_of_its_seed(model, engine, sampler):
-    pipeline = model("SD 1.5").load(engine)
+    pipeline = model("SD 2.1").load(engine)
     options = {**OPTIONS, "sampler": sampler, "steps": 8}
     batch = pipeline.txt2img(PROMPT, seed=40, batch_size=4, **options)
     alone = pipeline.txt2img(PROMPT, seed=42, **options)
@@ -26,8 +26,8 @@ def test_the_third_of_four_is_the_picture_of_its_seed(model, engine, sampler):
 
 @pytest.mark.parametrize("sampler", ["DPM++ SDE", "LCM", "UniPC"])
 def test_openvino_and_torch_draw_the_same(model, sampler):
-    made = model("SD 1.5")
-    options = {**OPTIONS, "seed": 7, "sampler": sampler}
+    made = model("SD 2.1")
+    options = {**OPTIONS, "seed": 7, "sampler": sampler, "steps": 10}
     pictures = [made.load(engine).txt2img(PROMPT, **options).images[0] for engine in ("openvino", "torch")]
     assert psnr(*pictures) > 45
 
@@ -52,7 +52,7 @@ def test_given_noise_takes_the_place_of_the_seeds(model):
 
 
 def test_a_stream_that_is_left_early_leaves_the_pipeline_as_it_was(model):
-    pipeline = model("SD 1.5").load("openvino")
+    pipeline = model("SD 2.1").load("openvino")
     request = Request(prompt=PROMPT, seed=3, steps=6, **OPTIONS)
     expected = pipeline.txt2img(PROMPT, seed=3, steps=6, **OPTIONS).images[0]
     stream = pipeline.stream(request)
@@ -64,7 +64,7 @@ def test_a_stream_that_is_left_early_leaves_the_pipeline_as_it_was(model):
 
 
 def test_two_streams_in_turns_do_not_disturb_each_other(model):
-    pipeline = model("SD 1.5").load("openvino")
+    pipeline = model("SD 2.1").load("openvino")
     requests = [Request(prompt=PROMPT, seed=seed, steps=4, sampler="Euler a", **OPTIONS) for seed in (1, 2)]
     expected = [pipeline.txt2img(PROMPT, seed=seed, steps=4, sampler="Euler a", **OPTIONS) for seed in (1, 2)]
     for pair in zip(*(pipeline.stream(request) for request in requests), strict=True):

@@ -1,0 +1,228 @@
+"""The arithmetic and the records of the benchmarks. Nothing here depends on how fast the machine is."""
+
+import json
+import multiprocessing
+import os
+import time
+
+import pytest
+
+from contenders.fixture import FULL
+from measure.machine import busy_seconds, describe_machine, versions
+from measure.record import ENOUGH, Measured, append, disturbed, is_quiet, ratio, ratios, record
+from measure.tables import starts, table, times, verdicts
+from measure.worker import Contender, Phases, Turn, Worker, in_own_process, take_turns
+from pochade.engines.outline import Sketch
+from unet import relative_error
+from unet_layers import KindsOps, products
+
+
+def measured(seconds, others_s=None, **changes):
+    fields = {
+        "seconds": seconds,
+        "processor_s": [2 * s for s in seconds],
+        "others_s": [0.0] * len(seconds) if others_s is None else others_s,
+        "error": 0.01,
+        "threads": 2,
+        "phases": {"load": 0.5},
+        "peak_bytes": 10**9,
+    }
+    return Measured(**{**fields, **changes})
+
+
+def test_the_ratio_is_that_of_the_medians():
+    ours, peer = measured([9.0, 2.0, 1.0, 2.5, 2.0]), measured([4.0, 5.0, 4.0, 3.0, 30.0])
+    assert ratio(ours, peer) == 0.5
+    assert ratios({"ours": ours, "a": peer, "b": ours}, "ours") == {"a": 0.5, "b": 1.0}
+
+
+def test_disturbed_evaluations_do_not_count_where_enough_are_undisturbed():
+    contender = measured([2.0] * ENOUGH + [9.0] * 7, [0.1] * ENOUGH + [5.0] * 7)
+    assert contender.counted == [2.0] * ENOUGH
+    assert contender.median == 2.0
+    assert disturbed({"it": contender}) == []
+
+
+def test_all_evaluations_count_where_too_few_are_undisturbed():
+    contender = measured([2.0] * (ENOUGH - 1) + [9.0] * 7, [0.1] * (ENOUGH - 1) + [5.0] * 7)
+    assert len(contender.counted) == ENOUGH + 6
+    assert contender.median == 9.0
+    assert disturbed({"it": contender}) == ["it"]
+
+
+@pytest.mark.parametrize(
+    ("others_s", "quiet"), [(0.0, True), (0.19, True), (0.2, False), (3.0, False), (None, True)]
+)
+def test_an_evaluation_is_quiet_if_others_took_less_than_a_tenth_of_its_time(others_s, quiet):
+    assert is_quiet(2.0, others_s) is quiet
+
+
+def test_a_record_is_one_line_of_json_that_keeps_every_number(tmp_path):
+    contender = measured([1.0, 2.0, 3.00000049], [0.0, 0.0, None])
+    entry = record("unet", {"ours": contender}, rounds=3, latent=(2, 4, 64, 64))
+    append(tmp_path / "new" / "unet.jsonl", entry)
+    append(tmp_path / "new" / "unet.jsonl", entry)
+    lines = (tmp_path / "new" / "unet.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+    read = json.loads(lines[0])
+    assert (read["benchmark"], read["rounds"], read["latent"]) == ("unet", 3, [2, 4, 64, 64])
+    found = read["contenders"]["ours"]
+    assert found["seconds"] == [1.0, 2.0, 3.0]
+    assert found["others_s"] == [0.0, 0.0, None]
+    assert (found["median"], found["counted"], found["peak_bytes"]) == (2.0, 3, 10**9)
+    assert found["phases"] == {"load": 0.5}
+
+
+def test_tables_are_aligned_and_show_every_ratio():
+    lines = table([("", "a"), ("name", "1.25")]).splitlines()
+    assert lines == ["         a", "----------", "name  1.25"]
+    pair = {"ours": measured([1.0] * 5), "peer": measured([4.0] * 5)}
+    ours, peer = (line.split() for line in times(pair).splitlines()[2:])
+    assert ours[:8] == ["A", "ours", "1.000", "1.000-1.000", "5", "of", "5", "1.000"]
+    assert (ours[8], peer[7], peer[8]) == ("0.250", "4.000", "1.000")
+
+
+def test_starts_show_what_a_first_start_took_in_brackets():
+    both = measured([1.0], first_phases={"load": 7.0}, first_peak_bytes=3 * 10**9)
+    assert starts({"it": both}, ["load"]).splitlines()[2].split() == [
+        "it",
+        "0.50",
+        "(7.00)",
+        "1.00",
+        "(3.00)",
+        "GB",
+    ]
+    assert starts({"it": measured([1.0])}, ["none"]).splitlines()[2].split() == ["it", "-", "1.00", "GB"]
+
+
+@pytest.mark.parametrize(("target", "says"), [(0.51, ": met"), (0.5, ": met"), (0.49, ": MISSED")])
+def test_a_target_is_met_up_to_its_value(target, says):
+    pair = {"ours": measured([1.0] * 5), "peer": measured([2.0] * 5)}
+    (line,) = verdicts(pair, "ours", {"peer": target, "absent": 1.0})
+    assert line.endswith(says)
+
+
+def test_no_target_is_decided_on_a_busy_machine():
+    pair = {"ours": measured([1.0] * 5), "peer": measured([2.0] * 5, [2.0] * 5)}
+    (line,) = verdicts(pair, "ours", {"peer": 1.0})
+    assert "not decided" in line
+
+
+def test_the_machine_is_described():
+    machine = describe_machine()
+    assert 1 <= machine["cores"] <= os.cpu_count()
+    assert machine["memory_bytes"] > 2**28
+    assert versions(["pytest", "no-such-package"]) == {
+        "python": ".".join(map(str, __import__("sys").version_info[:3])),
+        "pytest": pytest.__version__,
+        "no-such-package": "none",
+    }
+
+
+def test_busy_seconds_leave_idle_and_waiting_out(tmp_path):
+    tick = 1 / os.sysconf("SC_CLK_TCK")
+    stat = tmp_path / "stat"
+    stat.write_text("cpu  1 20 300 99999 88888 4000 50000 600000 7 7\ncpu0 1 1 1 1 1 1 1 1 1 1\n")
+    assert busy_seconds(stat) == pytest.approx(654321 * tick)
+    assert busy_seconds(tmp_path / "absent") is None
+
+
+def counting(start):
+    """A contender for the tests: each evaluation returns the next number."""
+    phases = Phases()
+    with phases("load"):
+        numbers = iter(range(start, 100))
+    return Contender(lambda: next(numbers), phases.seconds, threads=1)
+
+
+def failing():
+    raise ValueError("no weights here")
+
+
+def dying():
+    os._exit(3)
+
+
+def test_a_worker_evaluates_on_command_in_a_process_of_its_own():
+    worker = Worker(counting, 7)
+    assert worker.ready.threads == 1
+    assert list(worker.ready.phases) == ["load"]
+    turns = [worker.turn() for _ in range(3)]
+    assert [turn.result for turn in turns] == [7, 8, 9]
+    assert all(turn.seconds > 0 for turn in turns)
+    assert worker.close() > 2**20
+    assert not multiprocessing.active_children()
+
+
+def test_what_fails_in_a_worker_is_told():
+    with pytest.raises(RuntimeError, match="ValueError: no weights here"):
+        Worker(failing)
+    with pytest.raises(RuntimeError, match="failing ended with status 1"):
+        in_own_process(failing)
+    with pytest.raises(RuntimeError, match="ended with status 3"):
+        Worker(dying)
+
+
+class Scripted:
+    """Stands for a worker: some turns are disturbed. log: who had a turn, in order."""
+
+    def __init__(self, name, others_s, log):
+        self.name, self.others_s, self.log = name, iter(others_s), log
+
+    def turn(self):
+        self.log.append(self.name)
+        return Turn(1.0, 1.0, next(self.others_s), None)
+
+
+def test_contenders_alternate_until_each_has_enough_quiet_turns():
+    log = []
+    workers = {
+        "a": Scripted("a", [9, 9, 0.0, 0.0, 0.0, 0.0, 0.0], log),
+        "b": Scripted("b", [0.0, 0.0, 9, 0.0, 9, 0.0, 0.0], log),
+    }
+    turns = take_turns(workers, rounds=2)
+    assert log == ["a", "b"] * 6  # two to warm up, then b's second quiet turn is the fourth
+    assert [turn.others_s for turn in turns["b"]] == [9, 0.0, 9, 0.0]
+    assert len(turns["a"]) == 4
+
+
+def test_turns_end_on_a_machine_that_is_never_quiet():
+    workers = {"a": Scripted("a", [9] * 99, [])}
+    assert len(take_turns(workers, rounds=2)["a"]) == 6
+
+
+def test_relative_error():
+    assert relative_error([[3.0, 4.5]], [[3.0, 4.0]]) == pytest.approx(0.1)
+
+
+def test_phases_are_timed_by_name():
+    phases = Phases()
+    with phases("wait"):
+        time.sleep(0.01)
+    assert 0.01 <= phases.seconds["wait"] < 10
+
+
+def test_products_are_divided_by_kind_and_none_is_lost():
+    from pochade.models.config import UNetConfig
+    from pochade.models.unet import unet
+    from pochade.pipeline.shapes import with_config
+
+    class Network:
+        function = staticmethod(with_config(unet, UNetConfig()))
+        shapes = {
+            "x": (FULL.latent, "f32"),
+            "time": ((2, 320), "f32"),
+            "context": (FULL.context, "f32"),
+        }
+
+    kinds = products(Network)
+    assert set(kinds) == {"3x3 convolution", "1x1 convolution", "linear", "self-attention", "cross-attention"}
+    ops = KindsOps()
+    heads = [Sketch((2, 8, 4096, 40))] * 3
+    ops.attention(*heads)
+    assert ops.kinds == {"self-attention": 2 * 2 * 8 * 4096 * 4096 * 40}
+    # one kind checked by hand: all cross-attention is over 77 tokens, at four resolutions
+    by_side = {64: (5, 320), 32: (5, 640), 16: (5, 1280), 8: (1, 1280)}
+    assert kinds["cross-attention"] == sum(
+        layers * 2 * 2 * side**2 * 77 * width for side, (layers, width) in by_side.items()
+    )
