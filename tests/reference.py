@@ -1,4 +1,4 @@
-"""Tiny models with random weights in diffusers' and transformers' own classes: what ours are measured against.
+"""Tiny random models in diffusers' and transformers' own classes: what ours are measured against.
 
 Each family of Stable Diffusion in a few hundred thousand parameters, with every feature that tells it from
 the others. Nothing in them is left at an initialisation of zero or one that could hide a mistake.
@@ -229,7 +229,7 @@ def make_tokenizer(folder: Path, pad: str = END) -> CLIPTokenizer:
 
 
 def _vocabulary() -> dict[str, int]:
-    """"!" is 0, as in CLIP's; then the bytes' letters, the same at a word's end, merges, start and end."""
+    """ "!" is 0, as in CLIP's; then the bytes' letters, the same at a word's end, merges, start and end."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = [*map(chr, printable), *(chr(256 + n) for n in range(256 - len(printable)))]
     merged = [pair.replace(" ", "") for pair in MERGES]

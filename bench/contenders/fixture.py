@@ -56,7 +56,7 @@ def make_weights(scale: Scale, folder: Path) -> None:
     from diffusers import UNet2DConditionModel
 
     torch.manual_seed(SEED)
-    network = UNet2DConditionModel(sample_size=scale.latent[-1], **scale.options)
+    network: Any = UNet2DConditionModel(sample_size=scale.latent[-1], **scale.options)
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, torch.nn.GroupNorm | torch.nn.LayerNorm):

@@ -3,18 +3,23 @@
 import json
 import multiprocessing
 import os
+import platform
 import time
 
 import pytest
 
 from contenders.fixture import FULL
+from contenders.ours import Loaded
 from measure.machine import busy_seconds, describe_machine, versions
 from measure.record import ENOUGH, Measured, append, disturbed, is_quiet, ratio, ratios, record
 from measure.tables import starts, table, times, verdicts
 from measure.worker import Contender, Phases, Turn, Worker, in_own_process, take_turns
-from pochade.engines.outline import Sketch
+from pochade.engines.outline import outline
+from pochade.models.config import unet_config
+from pochade.models.unet import unet
+from pochade.pipeline.shapes import with_config
 from unet import relative_error
-from unet_layers import KindsOps, products
+from unet_layers import products
 
 
 def measured(seconds, others_s=None, **changes):
@@ -113,7 +118,7 @@ def test_the_machine_is_described():
     assert 1 <= machine["cores"] <= os.cpu_count()
     assert machine["memory_bytes"] > 2**28
     assert versions(["pytest", "no-such-package"]) == {
-        "python": ".".join(map(str, __import__("sys").version_info[:3])),
+        "python": platform.python_version(),
         "pytest": pytest.__version__,
         "no-such-package": "none",
     }
@@ -199,30 +204,17 @@ def test_phases_are_timed_by_name():
     phases = Phases()
     with phases("wait"):
         time.sleep(0.01)
-    assert 0.01 <= phases.seconds["wait"] < 10
+    assert phases.seconds["wait"] >= 0.01
 
 
 def test_products_are_divided_by_kind_and_none_is_lost():
-    from pochade.models.config import UNetConfig
-    from pochade.models.unet import unet
-    from pochade.pipeline.shapes import with_config
-
-    class Network:
-        function = staticmethod(with_config(unet, UNetConfig()))
-        shapes = {
-            "x": (FULL.latent, "f32"),
-            "time": ((2, 320), "f32"),
-            "context": (FULL.context, "f32"),
-        }
-
-    kinds = products(Network)
+    config = unet_config({"cross_attention_dim": 768, "attention_head_dim": 8})
+    function = with_config(unet, config)
+    shapes = {"x": (FULL.latent, "f32"), "time": ((2, 320), "f32"), "context": (FULL.context, "f32")}
+    kinds = products(Loaded(function, tensors={}, inputs={}, shapes=shapes, key=""))
     assert set(kinds) == {"3x3 convolution", "1x1 convolution", "linear", "self-attention", "cross-attention"}
-    ops = KindsOps()
-    heads = [Sketch((2, 8, 4096, 40))] * 3
-    ops.attention(*heads)
-    assert ops.kinds == {"self-attention": 2 * 2 * 8 * 4096 * 4096 * 40}
-    # one kind checked by hand: all cross-attention is over 77 tokens, at four resolutions
-    by_side = {64: (5, 320), 32: (5, 640), 16: (5, 1280), 8: (1, 1280)}
-    assert kinds["cross-attention"] == sum(
-        layers * 2 * 2 * side**2 * 77 * width for side, (layers, width) in by_side.items()
-    )
+    assert sum(kinds.values()) == sum(outline(function, shapes).products.values())
+    # by hand: the text has 77 tokens, and (side of the picture): (layers, width) that attend to it are
+    attending = {64: (5, 320), 32: (5, 640), 16: (5, 1280), 8: (1, 1280)}
+    by_hand = [layers * 2 * 2 * side**2 * 77 * width for side, (layers, width) in attending.items()]
+    assert kinds["cross-attention"] == sum(by_hand)

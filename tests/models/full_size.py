@@ -1,4 +1,4 @@
-"""The networks of Stable Diffusion at their real size, with random weights, against diffusers and transformers.
+"""The networks of Stable Diffusion at their real size, with random weights, against their references.
 
     python -m tests.models.full_size prepare NAME FOLDER    the reference: its weights and outputs
     python -m tests.models.full_size compare FOLDER NAME ENGINE PRECISION    prints the error
@@ -28,7 +28,14 @@ from pochade.engines.openvino import OpenVinoEngine
 from pochade.engines.torch import TorchEngine
 from pochade.models.autoencoder import decode, encode
 from pochade.models.config import autoencoder_config
-from tests.models.measure import prompt_ids, text_json, text_output, text_reference, unet_output, unet_reference
+from tests.models.measure import (
+    prompt_ids,
+    text_json,
+    text_output,
+    text_reference,
+    unet_output,
+    unet_reference,
+)
 from tests.reference import DOWN, DOWN_TEXT, UP, UP_TEXT, evaluate, randomize, relative_error, unet_inputs
 
 Outputs = dict[str, NDArray[np.float32]]

@@ -35,7 +35,9 @@ def unet_reference(unet: UNet2DConditionModel, inputs: Mapping[str, Any]) -> Any
         return unet(**inputs).sample.float().numpy()
 
 
-def unet_output(engine: Any, json: Mapping[str, Any], tensors: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+def unet_output(
+    engine: Any, json: Mapping[str, Any], tensors: Mapping[str, Any], given: Mapping[str, Any]
+) -> Any:
     """Ours for the same arguments. json: the UNet's `config.json`."""
     config = unet_config(json)
     arrays = {

@@ -85,7 +85,9 @@ UNSUPPORTED += [
 
 
 @pytest.mark.parametrize(
-    ("read", "json", "key", "value"), UNSUPPORTED, ids=[f"{read.__name__} {key}" for read, _, key, _ in UNSUPPORTED]
+    ("read", "json", "key", "value"),
+    UNSUPPORTED,
+    ids=[f"{read.__name__} {key}" for read, _, key, _ in UNSUPPORTED],
 )
 def test_what_is_not_supported_is_named_with_its_value(read, json, key, value):
     read(json)  # as it is, it can be read
@@ -151,7 +153,10 @@ def _settings_of(kind, given):
 def test_a_unet_described_is_the_same(family):
     config = unet_config(dict(UNet2DConditionModel(**UNETS[family]).config))
     assert unet_config(json.loads(json.dumps(describe_unet(config)))) == config
-    described = {name: tensor.shape for name, tensor in UNet2DConditionModel(**describe_unet(config)).state_dict().items()}
+    described = {
+        name: tensor.shape
+        for name, tensor in UNet2DConditionModel(**describe_unet(config)).state_dict().items()
+    }
     given = UNet2DConditionModel(**UNETS[family]).state_dict()
     assert described == {name: tensor.shape for name, tensor in given.items()}
 

@@ -84,7 +84,10 @@ def test_every_input_of_the_reference_unet_matters(family):
         parts = other.items() if isinstance(other, dict) else [(None, other)]
         for part, value in parts:
             changed = value if part is None else {**inputs[name], part: value}
-            assert relative_error(unet_reference(unet, {**inputs, name: changed}), expected) > 1e-2, (name, part)
+            assert relative_error(unet_reference(unet, {**inputs, name: changed}), expected) > 1e-2, (
+                name,
+                part,
+            )
 
 
 def test_every_tensor_of_the_reference_unet_matters():

@@ -59,9 +59,7 @@ SAMPLERS: Mapping[str, Theirs] = {
     ),
     "DPM++ 2M": Theirs(make=partial(DPMSolverMultistepScheduler, **KARRAS, **MIDPOINT), schedule="Karras"),
     "DPM++ 2M SDE": Theirs(
-        make=partial(
-            DPMSolverMultistepScheduler, algorithm_type="sde-dpmsolver++", **KARRAS, **MIDPOINT
-        ),
+        make=partial(DPMSolverMultistepScheduler, algorithm_type="sde-dpmsolver++", **KARRAS, **MIDPOINT),
         schedule="Karras",
     ),
     "UniPC": Theirs(make=partial(UniPCMultistepScheduler, **KARRAS), schedule="Karras"),
@@ -73,16 +71,25 @@ WITH_NOISE = ("ddim", "euler_ancestral_discrete", "dpmsolver_multistep", "lcm")
 
 
 def draw_theirs(
-    pipeline: Any, label: str, noise: Floats, seeds: Sequence[int], *, steps: int = 20, cfg_scale: float = 7.0, **call: Any
+    pipeline: Any,
+    label: str,
+    noise: Floats,
+    seeds: Sequence[int],
+    *,
+    steps: int = 20,
+    cfg_scale: float = 7.0,
+    rounded: bool = False,
+    **call: Any,
 ) -> Any:
     """Pictures of diffusers' pipeline, (B, H, W, 3) bytes. noise: (B, C, h, w), unit normal.
 
-    seeds: ours, whose further draws a stochastic sampler gets. call: further arguments of the pipeline.
+    seeds: ours, whose further draws a stochastic sampler gets. rounded: leave the timesteps of Karras' sigmas
+    as diffusers round them. call: further arguments of the pipeline.
     """
     prediction = pipeline.scheduler.config.prediction_type
     theirs = SAMPLERS[label]
     scheduler = theirs.make(**NOISE_SCHEDULE, prediction_type=prediction)
-    if isinstance(scheduler, (DPMSolverMultistepScheduler, UniPCMultistepScheduler)):
+    if not rounded and isinstance(scheduler, DPMSolverMultistepScheduler | UniPCMultistepScheduler):
         _keep_fractions(scheduler)
     scheduler.set_timesteps(steps)
     start = torch.from_numpy(noise)
@@ -105,7 +112,9 @@ def draw_theirs(
     return np.stack([np.asarray(picture) for picture in pictures])
 
 
-def draw_ours(pipeline: Pipeline, label: str, noise: Floats, seeds: Sequence[int], prompt: str, **options: Any) -> Any:
+def draw_ours(
+    pipeline: Pipeline, label: str, noise: Floats, seeds: Sequence[int], prompt: str, **options: Any
+) -> Any:
     """Our pictures from the same noise, (B, H, W, 3) bytes."""
     request = {
         "sampler": label,

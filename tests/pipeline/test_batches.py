@@ -82,7 +82,9 @@ def test_progress(model):
     assert all(each.denoised.shape == (2, 4, 6, 10) for each in steps)
     previews = steps[0].preview()
     assert [picture.size for picture in previews] == [(40, 24)] * 2
-    assert psnr(previews[0], steps[-1].result.images[0]) < psnr(steps[3].preview()[0], steps[-1].result.images[0])
+    assert psnr(previews[0], steps[-1].result.images[0]) < psnr(
+        steps[3].preview()[0], steps[-1].result.images[0]
+    )
 
 
 def test_the_parts_make_the_picture(model):

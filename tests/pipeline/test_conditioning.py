@@ -1,4 +1,4 @@
-"""Prompts as the UNet sees them, against transformers: long ones, empty ones, two encoders, skipped layers."""
+"""Prompts as the UNet sees them, against transformers: long, empty, for two encoders, with layers skipped."""
 
 from dataclasses import replace
 from types import MappingProxyType
@@ -22,7 +22,9 @@ FIRST, SECOND = " ".join(LONG.split()[:75]), " ".join(LONG.split()[75:])
 
 def encoded(tokenizer, encoder, prompt, *, skip=0, final_norm=True):
     """(1, 77, D) and (1, P) of transformers, for a prompt of one chunk."""
-    ids = tokenizer(prompt, padding="max_length", max_length=77, truncation=True, return_tensors="np").input_ids
+    ids = tokenizer(
+        prompt, padding="max_length", max_length=77, truncation=True, return_tensors="np"
+    ).input_ids
     return text_reference(encoder, ids, skip=skip, final_norm=final_norm)
 
 
@@ -54,7 +56,7 @@ def test_a_prompt_of_100_tokens_is_two_chunks(model, family):
 
 
 def test_two_encoders(model):
-    """Side by side, from the last layer but one, without the final norm; the pooled vector is the second's."""
+    """Side by side, from the last layer but one, without the final norm; pooled is the second's."""
     made = model("SDXL")
     expected, expected_pooled = encoded_by_xl(made.theirs, "a red fox")
     context, pooled = made.load().encode_prompt("a red fox")
@@ -101,7 +103,9 @@ def test_the_end_token_of_configurations_of_before_2023(model):
     """eos_token_id 2 stood in them, and still the vector at the real end token was meant."""
     pipeline = model("SDXL").load()
     networks = pipeline.networks
-    old = replace(networks.text_encoder_2, config=replace(networks.text_encoder_2.config, end_token=2), _compiled={})
+    old = replace(
+        networks.text_encoder_2, config=replace(networks.text_encoder_2.config, end_token=2), _compiled={}
+    )
     dated = replace(pipeline, networks=replace(networks, text_encoder_2=old))
     np.testing.assert_array_equal(dated.encode_prompt("a red fox")[1], pipeline.encode_prompt("a red fox")[1])
 
@@ -147,9 +151,7 @@ def test_xl_without_zeros_for_no_text(model):
     made, noise = model("SDXL"), starting_noise([5])
     pipeline = made.load()
     index = {**pipeline.checkpoint.model_index, "force_zeros_for_empty_prompt": False}
-    other = replace(
-        pipeline, checkpoint=replace(pipeline.checkpoint, model_index=MappingProxyType(index))
-    )
+    other = replace(pipeline, checkpoint=replace(pipeline.checkpoint, model_index=MappingProxyType(index)))
     theirs = draw_theirs(made.theirs, "Euler", noise, [5], prompt="a red fox", negative_prompt="")
     assert least_psnr(draw_ours(other, "Euler", noise, [5], "a red fox"), theirs) > 50
     assert least_psnr(draw_ours(pipeline, "Euler", noise, [5], "a red fox"), theirs) < 45

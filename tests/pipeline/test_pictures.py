@@ -32,7 +32,9 @@ def theirs_of(model, label="Euler", prompt=PROMPT, negative=NEGATIVE, seeds=(5,)
 
 def ours_of(model, label="Euler", prompt=PROMPT, negative=NEGATIVE, seeds=(5,), engine="torch", **options):
     pipeline = model.load(engine, options.pop("precision", "f32"))
-    return draw_ours(pipeline, label, starting_noise(seeds), seeds, prompt, negative_prompt=negative, **options)
+    return draw_ours(
+        pipeline, label, starting_noise(seeds), seeds, prompt, negative_prompt=negative, **options
+    )
 
 
 @pytest.mark.parametrize("label", SAMPLERS)
@@ -74,7 +76,12 @@ def test_lcm_is_told_the_guidance_scale(model, scale):
 
 @pytest.mark.parametrize(
     "family",
-    ["SD 1.5", "SD 2.1", "SDXL", *(pytest.param(name, marks=pytest.mark.slow) for name in ("inpainting", "LCM"))],
+    [
+        "SD 1.5",
+        "SD 2.1",
+        "SDXL",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("inpainting", "LCM")),
+    ],
 )
 def test_openvino(model, family):
     made = model(family)

@@ -62,20 +62,22 @@ def test_a_tensor_of_another_shape(folder, engine):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("engine", ["openvino", "torch"])
 @pytest.mark.parametrize(
-    ("file", "name"),
+    ("engine", "file", "name"),
     [
-        (UNET, NAME),
-        ("vae/diffusion_pytorch_model.safetensors", "decoder.conv_in.bias"),
-        ("text_encoder/model.safetensors", "final_layer_norm.weight"),
+        ("openvino", UNET, NAME),
+        ("torch", UNET, NAME),
+        ("torch", "vae/diffusion_pytorch_model.safetensors", "decoder.conv_in.bias"),
+        ("torch", "text_encoder/model.safetensors", "final_layer_norm.weight"),
     ],
 )
-def test_a_number_that_is_none(folder, file, name, value, engine):
+def test_a_number_that_is_none(folder, engine, file, name, value):
     """Found when the network is built, so at the latest before its first result is seen."""
     damage(folder / file, lambda tensors: np.put(tensors[name], 0, value))
     pipeline = load(folder, engine=engine)
-    with pytest.raises(InvalidCheckpoint, match=rf"'{name}'.*has 1 of [\d,]+ entries that are NaN or infinite"):
+    with pytest.raises(
+        InvalidCheckpoint, match=rf"'{name}'.*has 1 of [\d,]+ entries that are NaN or infinite"
+    ):
         pipeline.txt2img("a red fox", width=8, height=8, steps=1)
 
 
@@ -93,7 +95,12 @@ def test_weights_that_are_not_those_of_the_configuration(folder):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("trained_betas", [0.1, 0.2]), ("prediction_type", "flow"), ("beta_schedule", "sigmoid"), ("beta_end", 2.0)],
+    [
+        ("trained_betas", [0.1, 0.2]),
+        ("prediction_type", "flow"),
+        ("beta_schedule", "sigmoid"),
+        ("beta_end", 2.0),
+    ],
 )
 def test_a_scheduler_that_is_not_supported(folder, key, value):
     configure(folder / "scheduler/scheduler_config.json", **{key: value})
@@ -108,7 +115,14 @@ def test_a_path_that_is_none(tmp_path):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("device", "tpu"), ("precision", "f8"), ("engine", "onnx"), ("device", "CPU"), ("precision", ""), ("engine", "")],
+    [
+        ("device", "tpu"),
+        ("precision", "f8"),
+        ("engine", "onnx"),
+        ("device", "CPU"),
+        ("precision", ""),
+        ("engine", ""),
+    ],
 )
 def test_an_unknown_name_lists_those_that_are_known(model, option, value):
     with pytest.raises(InvalidRequest, match=f"{option} '{value}' is unknown; one of: auto, "):
@@ -173,7 +187,7 @@ def test_sizes_of_a_model_that_draws_multiples_of_8(pipeline, factor_of_8):
     config = replace(network.config, widths=(16, 16, 32, 32))
     networks = replace(pipeline.networks, autoencoder=replace(network, config=config))
     width, height = factor_of_8
-    with pytest.raises(InvalidRequest, match="multiples of 8: try (512 or 520|496 or 504)"):
+    with pytest.raises(InvalidRequest, match=r"multiples of 8: try (512 or 520|496 or 504)"):
         replace(pipeline, networks=networks).txt2img("a", width=width, height=height)
 
 
