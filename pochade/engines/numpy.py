@@ -43,6 +43,10 @@ class NumpyOps:
         y = np.tensordot(windows, weight, axes=((1, 4, 5), (1, 2, 3))).transpose(0, 3, 1, 2)
         return y if bias is None else y + bias[:, None, None]
 
+    def conv2d_doubled(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        _, _, height, width = self.shape(x)
+        return self.conv2d(self.resize_nearest(x, 2 * height, 2 * width), weight, bias, 1, (1, 1, 1, 1))
+
     def attention(self, query: Array, key: Array, value: Array, *, causal: bool = False) -> Array:
         scores = query @ key.swapaxes(-1, -2) / np.float32(math.sqrt(query.shape[-1]))  # (B, N, T, S)
         if causal:

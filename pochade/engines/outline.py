@@ -112,6 +112,10 @@ class OutlineOps:
         self.products["conv2d"] += math.prod(y.shape) * channels * math.prod(weight.shape[2:])
         return y
 
+    def conv2d_doubled(self, x: Sketch, weight: Sketch, bias: Sketch | None) -> Sketch:
+        _, _, height, width = self.shape(x)
+        return self.conv2d(self.resize_nearest(x, 2 * height, 2 * width), weight, bias, 1, (1, 1, 1, 1))
+
     def attention(self, query: Sketch, key: Sketch, value: Sketch, *, causal: bool = False) -> Sketch:
         fits = len(query.shape) == 4 and key.shape == value.shape and len(key.shape) == 4
         fits = fits and query.shape[:2] == key.shape[:2] and query.shape[3] == key.shape[3]

@@ -32,6 +32,10 @@ class TorchOps:
             return F.conv2d(x, weight, bias, stride, (top, left))
         return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, stride)
 
+    def conv2d_doubled(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        _, _, height, width = self.shape(x)
+        return self.conv2d(self.resize_nearest(x, 2 * height, 2 * width), weight, bias, 1, (1, 1, 1, 1))
+
     def attention(self, query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -> Tensor:
         return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
 

@@ -54,13 +54,13 @@ def join_heads(ops: Ops, x: Tensor) -> Tensor:
 def to_tokens(ops: Ops, x: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, H * W, C)."""
     batch, channels, height, width = ops.shape(x)
-    return ops.transpose(ops.reshape(x, (batch, channels, height * width)), (0, 2, 1))
+    return ops.reshape(ops.transpose(x, (0, 2, 3, 1)), (batch, height * width, channels))
 
 
 def to_picture(ops: Ops, x: Tensor, height: int, width: int) -> Tensor:
     """(B, H * W, C) -> (B, C, H, W)."""
     batch, _, channels = ops.shape(x)
-    return ops.reshape(ops.transpose(x, (0, 2, 1)), (batch, channels, height, width))
+    return ops.transpose(ops.reshape(x, (batch, height, width, channels)), (0, 3, 1, 2))
 
 
 def residual_block(
@@ -85,4 +85,8 @@ def residual_block(
 
 def upsample(ops: Ops, w: View, x: Tensor, height: int, width: int) -> Tensor:
     """Nearest neighbour to (height, width), then a convolution. Channels stay."""
-    return conv(ops, w / "conv", ops.resize_nearest(x, height, width), ops.shape(x)[1])
+    channels, rows, columns = ops.shape(x)[1:]
+    if (height, width) == (2 * rows, 2 * columns):
+        weight = w("conv.weight", (channels, channels, 3, 3))
+        return ops.conv2d_doubled(x, weight, w("conv.bias", (channels,)))
+    return conv(ops, w / "conv", ops.resize_nearest(x, height, width), channels)

@@ -187,6 +187,19 @@ def test_narrow(evaluate, rng, axis, start, stop):
     np.testing.assert_array_equal(actual, np.take(x, range(start, stop), axis))
 
 
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 4), (5, 2)])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_conv2d_doubled(evaluate, rng, height, width, with_bias):
+    x, weight, bias = normal(rng, 2, 3, height, width), normal(rng, 4, 3, 3, 3), normal(rng, 4)
+
+    def function(ops, w, x):
+        return ops.conv2d_doubled(x, w("weight", (4, 3, 3, 3)), w("bias", (4,)) if with_bias else None)
+
+    doubled = x.repeat(2, axis=2).repeat(2, axis=3)
+    expected = naive_conv2d(doubled, weight, bias if with_bias else None, 1, (1, 1, 1, 1))
+    check(evaluate(function, {"x": x}, {"weight": weight, "bias": bias}), expected)
+
+
 @pytest.mark.parametrize("height", [1, 2, 3, 5, 6, 7, 8, 24])
 def test_resize_nearest_copies_the_pixel_that_the_vocabulary_names(evaluate, rng, height):
     wide = range(1, 40)
