@@ -1,6 +1,6 @@
-"""Draws docs/pictures/starter.png: the starter's pictures of prompts that were fixed beforehand, one seed for all.
+"""Draws docs/pictures/starter.png: prompts that were fixed beforehand, with one seed for all.
 
-    python docs/pictures/starter.py
+python docs/pictures/starter.py
 """
 
 from pathlib import Path
