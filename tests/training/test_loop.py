@@ -1,14 +1,19 @@
 """The loop: it learns, and a killed run goes on bit for bit."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+import pochade
 from pochade.diffusion.schedule import noise_schedule
 from pochade.models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
-from pochade.training import autoencoder, diffusion
+from pochade.prompts.tokenizer_files import load_tokenizer
+from pochade.training import autoencoder, diffusion, text
+from pochade.training.export import export, part
 from pochade.training.loop import Plan, averaged, train
+from pochade.training.vocabulary import train_vocabulary
 
 TEXT = TextEncoderConfig(
     vocabulary=20, positions=6, width=16, feed_forward_width=32, layers=1, heads=2, end_token=19
@@ -105,3 +110,52 @@ def test_the_autoencoder_learns(tmp_path: Path) -> None:
     loss = autoencoder.loss(CODER, pictures, 16, 4)
     losses = [p.loss for p in train(loss, autoencoder.fresh(CODER, seed=0), plan, tmp_path)]
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_the_decoder_learns_from_fixed_latents(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    pictures = np.full((4, 16, 16, 3), 255, np.uint8)
+    pictures[:, 4:12, 4:12] = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]], np.uint8)[
+        :, None, None
+    ]
+    whole = autoencoder.fresh(CODER, seed=0)
+    latents = autoencoder.encode_all(CODER, whole, pictures)
+    decoding = {name: tensor for name, tensor in whole.items() if name.startswith(("decoder.", "post_quant"))}
+    plan = Plan(steps=60, learning_rate=3e-3, warmup=5, log_every=20, save_every=1000)
+    loss = autoencoder.decoder_loss(CODER, latents, pictures, 4)
+    losses = [p.loss for p in train(loss, decoding, plan, tmp_path)]
+    assert losses[-1] < 0.7 * losses[0]
+    assert averaged(tmp_path).keys() == decoding.keys()
+
+
+def test_the_text_encoder_learns_to_tell_captions_apart(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    latents = torch.randn(8, 1, 4, 4, 4, generator=torch.Generator().manual_seed(1))
+    examples = diffusion.Examples(latents=latents, caption=lambda index, rng: "abcdefgh"[index])
+
+    def tokenize(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.array([[18, ord(text[0]) - 97, 19, 19, 19, 19] for text in texts])
+        return rows, np.full(len(texts), 2)
+
+    plan = Plan(steps=60, learning_rate=3e-3, warmup=5, log_every=20, save_every=1000)
+    loss = text.loss(TEXT, examples, tokenize, batch=8)
+    losses = [p.loss for p in train(loss, text.fresh(TEXT, (4, 4, 4), seed=0), plan, tmp_path)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_an_exported_model_draws(tmp_path: Path) -> None:
+    vocabulary = train_vocabulary(["a red apple", "a green apple"], tmp_path / "tokenizer", size=530)
+    tokenizer = load_tokenizer(vocabulary)
+    config = replace(TEXT, vocabulary=len(tokenizer.vocabulary), positions=77, end_token=tokenizer.end_id)
+    weights = diffusion.fresh(config, UNET, seed=0)
+    export(
+        tmp_path / "model",
+        text=(config, part(weights, "text_encoder.")),
+        unet=(UNET, part(weights, "unet.")),
+        autoencoder=(CODER, autoencoder.fresh(CODER, seed=0)),
+        tokenizer=vocabulary,
+    )
+    pipeline = pochade.load(tmp_path / "model", engine="numpy")
+    side = UNET.sample_size * CODER.factor
+    assert pipeline.txt2img("a red apple", seed=1, steps=2).images[0].size == (side, side)
+    assert pipeline.networks.unet_config == UNET
