@@ -14,8 +14,8 @@ EXAMPLES = """examples:
   pochade train corpus corpus/
   pochade train autoencoder corpus/ run/ --steps 4000
   pochade train text corpus/ run/ --steps 500
-  pochade train diffusion corpus/ run/ --steps 9000
-  pochade train decoder corpus/ run/ --steps 4000
+  pochade train diffusion corpus/ run/ --steps 8600
+  pochade train decoder corpus/ run/ --steps 4500
   pochade train export corpus/ run/ my-model/
 
 Each piece goes on where it was stopped. runs/starter.sh makes the model in the package.
@@ -37,8 +37,8 @@ def add_parser(commands: Any) -> None:
     for name, steps, text in (
         ("autoencoder", 4000, "train the autoencoder"),
         ("text", 500, "teach the text encoder to tell captions apart"),
-        ("diffusion", 9000, "train text encoder and UNet on its latents"),
-        ("decoder", 4000, "train the decoder further, for the same latents"),
+        ("diffusion", 8600, "train text encoder and UNet on its latents"),
+        ("decoder", 4500, "train the decoder further, for the same latents"),
     ):
         piece = pieces.add_parser(name, help=text)
         _run_options(piece)
