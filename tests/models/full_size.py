@@ -29,6 +29,8 @@ from pochade.engines.torch import TorchEngine
 from pochade.models.autoencoder import decode, encode
 from pochade.models.config import autoencoder_config
 from tests.models.measure import (
+    decode_reference,
+    encode_reference,
     prompt_ids,
     text_json,
     text_output,
@@ -167,12 +169,12 @@ def _reference(case: Case) -> tuple[Any, dict[str, Any]]:
     if case.component.startswith("text_encoder"):
         config = CLIPTextConfig(vocab_size=VOCABULARY, eos_token_id=END, **case.settings)
         kind = CLIPTextModelWithProjection if "projection_dim" in case.settings else CLIPTextModel
-        model = randomize(kind(config))
+        model = randomize(kind(config), gain=1.0)
         return model, json.loads(json.dumps(text_json(model), default=str))
     kind = AutoencoderKL if case.component == "vae" else UNet2DConditionModel
     with torch.device("meta"):  # diffusers' own initialisation would take longer than all the rest
         model = kind(**case.settings)
-    model = randomize(model.to_empty(device="cpu"))
+    model = randomize(model.to_empty(device="cpu"), gain=1.0 if case.component == "vae" else 0.6)
     return model, json.loads(model.to_json_string())
 
 
@@ -193,12 +195,10 @@ def _run_reference(case: Case, model: Any, given: Mapping[str, Any]) -> Outputs:
     if case.component == "unet":
         return {"prediction": unet_reference(model, given)}
     if case.component == "vae":
-        with torch.inference_mode():
-            moments = model.encode(torch.from_numpy(given["picture"])).latent_dist.parameters
-            return {
-                "moments": moments.numpy(),
-                "picture": model.decode(torch.from_numpy(given["latent"])).sample.numpy(),
-            }
+        return {
+            "moments": encode_reference(model, given["picture"]),
+            "picture": decode_reference(model, given["latent"]),
+        }
     context, pooled = text_reference(model, given["ids"], **_form(case))
     return {"context": context, "pooled": pooled}
 

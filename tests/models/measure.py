@@ -1,6 +1,7 @@
 """One model on one engine against diffusers or transformers: the relative error of what it returns."""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -31,8 +32,14 @@ ENGINES: Mapping[tuple[str, str], Callable[[], Any]] = {
 
 def unet_reference(unet: UNet2DConditionModel, inputs: Mapping[str, Any]) -> Any:
     """What diffusers say to `tests.reference.unet_inputs`."""
+
+    def narrowed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: narrowed(part) for name, part in value.items()}
+        return value.to(unet.dtype) if value.is_floating_point() else value
+
     with torch.inference_mode():
-        return unet(**inputs).sample.float().numpy()
+        return unet(**narrowed(dict(inputs))).sample.float().numpy()
 
 
 def unet_output(
@@ -61,7 +68,7 @@ def text_reference(model: CLIPTextModel, ids: Any, *, skip: int, final_norm: boo
         if final_norm:
             conditioning = getattr(model, "text_model", model).final_layer_norm(conditioning)
         pooled = returned.text_embeds if hasattr(returned, "text_embeds") else returned.pooler_output
-        return conditioning.numpy(), pooled.numpy()
+        return conditioning.float().numpy(), pooled.float().numpy()
 
 
 def text_output(
@@ -83,20 +90,29 @@ def prompt_ids(vocabulary: int, end: int, length: int = 77, seed: int = 0) -> An
     return ids
 
 
-def encode_error(engine: Any, model: AutoencoderKL, picture: Any) -> float:
-    """Of the posterior's mean and log-variance, for a picture (B, 3, H, W)."""
+def encode_reference(model: AutoencoderKL, picture: Any) -> Any:
+    """The posterior's mean and log-variance for a picture (B, 3, H, W)."""
     with torch.inference_mode():
-        expected = model.encode(torch.from_numpy(picture)).latent_dist.parameters.numpy()
+        moments = model.encode(torch.from_numpy(picture).to(model.dtype)).latent_dist.parameters
+        return moments.float().numpy()
+
+
+def decode_reference(model: AutoencoderKL, latent: Any) -> Any:
+    """The picture for an unscaled latent (B, C, h, w)."""
+    with torch.inference_mode():
+        return model.decode(torch.from_numpy(latent).to(model.dtype)).sample.float().numpy()
+
+
+def encode_error(engine: Any, model: AutoencoderKL, picture: Any) -> float:
     config = autoencoder_config(dict(model.config))
-    return relative_error(evaluate(engine, encode, config, stored(model), picture=picture), expected)
+    ours = evaluate(engine, encode, config, stored(model), picture=picture)
+    return relative_error(ours, encode_reference(model, picture))
 
 
 def decode_error(engine: Any, model: AutoencoderKL, latent: Any) -> float:
-    """Of the picture, for an unscaled latent (B, C, h, w)."""
-    with torch.inference_mode():
-        expected = model.decode(torch.from_numpy(latent)).sample.numpy()
     config = autoencoder_config(dict(model.config))
-    return relative_error(evaluate(engine, decode, config, stored(model), latent=latent), expected)
+    ours = evaluate(engine, decode, config, stored(model), latent=latent)
+    return relative_error(ours, decode_reference(model, latent))
 
 
 def unet_error(engine: Any, unet: UNet2DConditionModel, inputs: Mapping[str, Any]) -> float:
@@ -118,3 +134,8 @@ def text_errors(
 def text_json(model: CLIPTextModel) -> dict[str, Any]:
     """The `config.json` that transformers would write."""
     return {**model.config.to_dict(), "architectures": [type(model).__name__]}
+
+
+def own_bf16_error(model: Any, reference: Callable[[Any], Any]) -> float:
+    """How far `reference(model)` is from itself when diffusers or transformers compute it in bf16."""
+    return relative_error(reference(deepcopy(model).to(torch.bfloat16)), reference(model))

@@ -19,7 +19,7 @@ from tests.reference import FACTOR, relative_error
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 PROMPT, NEGATIVE = "a red fox in the snow", "the 4k cat"
-ALIKE, OTHER = 50, 45  # dB: what we ask for, and what no picture that is really another reaches
+ALIKE, OTHER = 60, 45  # dB: rounding in 32 bits costs less; what is really another picture is below
 
 
 def theirs_of(model, label="Euler", prompt=PROMPT, negative=NEGATIVE, seeds=(5,), **options):
