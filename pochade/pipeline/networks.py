@@ -41,10 +41,14 @@ class Network:
 
     def run(self, function: Callable[..., Any], **arrays: Array) -> Any:
         """`function(ops, config, w, **arrays)`. A `partial` may fix further keywords."""
-        inputs: Inputs = {
+        inputs = {
             name: (tuple(array.shape), "i64" if array.dtype.kind == "i" else "f32")
             for name, array in arrays.items()
         }
+        return self.compiled(function, inputs)(**arrays)
+
+    def compiled(self, function: Callable[..., Any], inputs: Inputs) -> Callable[..., Any]:
+        """The function for inputs of these shapes. Raises InvalidCheckpoint if weights are not finite."""
         form = (_name(function), tuple(inputs.items()))
         if form not in self._compiled:
             self._compiled[form] = self.engine.compile(
@@ -53,7 +57,7 @@ class Network:
                 inputs,
                 key=f"{self.fingerprint} {form[0]} {self.config}",
             )
-        return self._compiled[form](**arrays)
+        return self._compiled[form]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +103,10 @@ class Networks:
         moments = [self.autoencoder.run(encode, picture=picture[i : i + 1]) for i in range(len(picture))]
         mean = np.concatenate(moments)[:, : config.latent_channels]
         return (mean - np.float32(config.shift)) * np.float32(config.scale)
+
+    def prepare_decode(self, shape: Shape) -> None:
+        """Compile what `decode` needs for latents (C, h, w), so that its faults show before the drawing."""
+        self.autoencoder.compiled(decode, {"latent": ((1, *shape), "f32")})
 
     def decode(self, latent: Array) -> Array:
         """Scaled latent (B, C, h, w) -> (B, 3, H, W), about -1..1. One picture at a time: it takes the most

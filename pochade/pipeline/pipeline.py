@@ -87,6 +87,7 @@ class Pipeline:
         conditionings = condition(self.networks, self.tokenizers, prompts, request.clip_skip)
         if guided and not request.negative_prompt and self._zeros_for_no_text():
             conditionings[1] = without_text(conditionings[1])
+        self.networks.prepare_decode(shape)
         predict = predictor(self.networks, request, conditionings, self._blank_picture(request))
         denoise = denoiser(predict, self.parametrization, self.schedule)
         # Unit variance where the model was trained: data and noise together, not the noise alone.

@@ -81,6 +81,14 @@ def test_a_number_that_is_none(folder, engine, file, name, value):
         pipeline.txt2img("a red fox", width=8, height=8, steps=1)
 
 
+def test_a_damaged_decoder_is_found_before_the_first_step(folder):
+    file, name = "vae/diffusion_pytorch_model.safetensors", "decoder.conv_in.bias"
+    damage(folder / file, lambda tensors: np.put(tensors[name], 0, np.nan))
+    stream = load(folder, engine="openvino").stream(Request(prompt="a fox", width=8, height=8, steps=2))
+    with pytest.raises(InvalidCheckpoint, match=f"'{name}'"):
+        next(stream)
+
+
 def test_a_configuration_that_is_not_supported(folder):
     configure(folder / "unet/config.json", class_embed_type="timestep")
     with pytest.raises(InvalidCheckpoint, match="class_embed_type = 'timestep' is not supported"):
