@@ -1,23 +1,40 @@
 #!/usr/bin/env bash
-# From nothing to the model in the package. Every piece goes on where it was stopped: run it again.
+# From nothing to the model in the package, in calls of less than ten minutes that resume: run it again after
+# whatever stopped it, and it goes on.
 #
 #   runs/starter.sh [FOLDER]        needs: pip install -e '.[train]', npm
 #
-# On two processor cores: corpus 1 minute, autoencoder 15 minutes, diffusion about two hours.
+#   DEVICE=cuda       where to train                          (cpu)
+#   THREADS=1         processor threads                       (all)
+#   DIFFUSION=14000   steps of the diffusion model            (14000; the longer, the better)
+#   LAUNCH='torchrun --nproc-per-node 4 -m pochade'           (pochade): several GPUs
+#
+# On two processor cores that do nothing else: corpus 4 minutes, autoencoder 50, text 3, diffusion about two
+# hours, decoder 30. To go on with a piece on another machine:
+#   pochade train pack FOLDER/run/diffusion travel/     there: copy travel/ to FOLDER/run/diffusion
 set -euo pipefail
 
 work=${1:-starter-run}
-threads=${THREADS:-$(nproc)}
+run=$work/run
+launch=${LAUNCH:-pochade}
 
 # Threads that wait must not burn the core that another process needs, and memory that a step gives back is
 # wanted again by the next one.
 export OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0
 export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
 
+train() { # piece, steps
+  until grep -qs "\"step\": $2\b" "$run/$1/log.jsonl"; do
+    $launch train "$1" "$work/corpus" "$run" --steps "$2" --minutes 8 \
+      --device "${DEVICE:-cpu}" --threads "${THREADS:-$(nproc)}"
+  done
+}
+
 pochade train corpus "$work/corpus"
-pochade train autoencoder "$work/corpus" "$work/run" --steps 4000 --threads "$threads"
-pochade train text "$work/corpus" "$work/run" --steps 500 --threads "$threads"
-pochade train diffusion "$work/corpus" "$work/run" --steps 8600 --threads "$threads"
-pochade train decoder "$work/corpus" "$work/run" --steps 4500 --threads "$threads"
-pochade train export "$work/corpus" "$work/run" "$work/starter"
+train crops 4000
+train autoencoder 2400
+train text 800
+train diffusion "${DIFFUSION:-14000}"
+train decoder 4500
+pochade train export "$work/corpus" "$run" "$work/starter"
 pochade draw "a red apple, 3d style" --model "$work/starter" -o "$work/apple.png"

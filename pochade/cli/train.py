@@ -1,128 +1,211 @@
-"""`pochade train`: from packages of licensed pictures to the starter model."""
+"""`pochade train`: from packages of licensed pictures, or your own, to a model."""
 
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pochade.errors import MissingDependency
+from pochade.cli import corpus
+from pochade.errors import InvalidRequest, MissingDependency
 
 if TYPE_CHECKING:
+    from pochade.training.finetune import Tuning
     from pochade.training.loop import Progress
+    from pochade.training.starter import Run
 
 EXAMPLES = """examples:
-  pochade train corpus corpus/
-  pochade train autoencoder corpus/ run/ --steps 4000
-  pochade train text corpus/ run/ --steps 500
-  pochade train diffusion corpus/ run/ --steps 8600
-  pochade train decoder corpus/ run/ --steps 4500
-  pochade train export corpus/ run/ my-model/
+  the starter, from nothing:
+    pochade train corpus corpus/
+    pochade train crops corpus/ run/
+    pochade train autoencoder corpus/ run/
+    pochade train text corpus/ run/
+    pochade train diffusion corpus/ run/
+    pochade train decoder corpus/ run/
+    pochade train export corpus/ run/ my-model/
 
-Each piece goes on where it was stopped. runs/starter.sh makes the model in the package.
+  a model of yours, on pictures of yours:
+    pochade train corpus my-pictures/ --from photos/
+    pochade train finetune my-pictures/ my-run/ --model sd15/ --output my-model/
+
+Each piece goes on where it was stopped. --minutes 9 stops it after that time; torchrun -m pochade train ...
+uses several GPUs. runs/starter.sh makes the model in the package.
 """
+
+STEPS = {
+    "crops": 4000,
+    "autoencoder": 2400,
+    "text": 800,
+    "diffusion": 14000,
+    "decoder": 4500,
+    "adversary": 1500,
+}
+TEXTS = {
+    "crops": "train the autoencoder on parts of pictures",
+    "autoencoder": "train it further, on whole pictures",
+    "text": "teach the text encoder to tell captions apart",
+    "diffusion": "train text encoder and UNet on its latents",
+    "decoder": "train the decoder further, for the same latents",
+    "adversary": "make the decoder's pictures crisper, against an adversary (optional)",
+}
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
-        help="train the starter model from scratch (needs pochade[train])",
-        description="Build the training set, train the networks, write a model folder.",
+        help="train the starter from scratch, or a model on your own pictures (needs pochade[train])",
+        description="Make a training set, train the networks, write a model folder.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     pieces = parser.add_subparsers(required=True, metavar="PIECE")
-    corpus = pieces.add_parser("corpus", help="build the training set from registry packages")
-    corpus.add_argument("corpus", type=Path)
-    corpus.set_defaults(run=_corpus)
-    for name, steps, text in (
-        ("autoencoder", 4000, "train the autoencoder"),
-        ("text", 500, "teach the text encoder to tell captions apart"),
-        ("diffusion", 8600, "train text encoder and UNet on its latents"),
-        ("decoder", 4500, "train the decoder further, for the same latents"),
-    ):
-        piece = pieces.add_parser(name, help=text)
-        _run_options(piece)
-        piece.add_argument("--steps", type=int, default=steps, help="default: %(default)s")
+    corpus.add_parser(pieces)
+    for name, text in TEXTS.items():
+        piece = pieces.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        _run_arguments(piece)
+        _loop_options(piece, STEPS[name])
         piece.add_argument(
-            "--batch", type=int, help="pictures a step (default: what the starter was trained with)"
+            "--sample-every",
+            type=int,
+            default=0,
+            metavar="STEPS",
+            help="write a sheet of pictures into the piece's folder every so many steps",
         )
-        piece.add_argument("--threads", type=int, help="processor threads (default: all)")
         piece.set_defaults(run=_train, piece=name)
     export = pieces.add_parser("export", help="write a diffusers folder")
-    _run_options(export)
+    _run_arguments(export)
     export.add_argument("output", type=Path)
     export.set_defaults(run=_export)
+    finetune = pieces.add_parser(
+        "finetune",
+        help="train a model on your own pictures",
+        description="Train a model that exists on the pictures of a corpus; write a diffusers folder.",
+    )
+    _run_arguments(finetune)
+    _loop_options(finetune, 1000)
+    finetune.add_argument("--model", type=Path, help="a diffusers folder (default: the starter)")
+    finetune.add_argument("--output", type=Path, required=True, help="where the trained model goes")
+    finetune.add_argument("--rate", type=float, default=1e-5, help="learning rate (default: %(default)g)")
+    finetune.add_argument("--only-unet", action="store_true", help="leave the text encoder as it is")
+    finetune.set_defaults(run=_finetune)
+    pack = pieces.add_parser(
+        "pack",
+        help="write a run's averaged weights small enough to travel to another machine",
+        description="Write files below 16 MB from which a run goes on elsewhere, with a new optimizer.",
+    )
+    pack.add_argument("folder", type=Path, help="the folder of one piece, such as run/diffusion")
+    pack.add_argument("output", type=Path, help="where the files go; copy them into that folder over there")
+    pack.set_defaults(run=_pack)
 
 
-def _run_options(parser: argparse.ArgumentParser) -> None:
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("folder", type=Path, help="where the run keeps its states and logs")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
 
 
-def _corpus(options: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    _require_torch()
-    from pochade.training.corpus import build
-
-    bars: dict[str, Any] = {}
-
-    def show(source: str, done: int, total: int) -> None:
-        bar = bars.setdefault(source, tqdm(total=total, desc=source, unit="picture"))
-        bar.update(done - bar.n)
-
-    corpus = build(options.corpus, progress=show)
-    print(f"{len(corpus)} pictures in {options.corpus}")
-    return 0
+def _loop_options(parser: argparse.ArgumentParser, steps: int) -> None:
+    parser.add_argument("--steps", type=int, default=steps, help="default: %(default)s")
+    parser.add_argument("--batch", type=int, help="pictures at a time (default: what the starter had)")
+    parser.add_argument(
+        "--accumulation", type=int, default=1, help="batches in one step (default: %(default)s)"
+    )
+    parser.add_argument("--minutes", type=float, help="save and stop after so long; run it again to go on")
+    parser.add_argument("--threads", type=int, help="processor threads (default: all)")
 
 
 def _train(options: argparse.Namespace) -> int:
+    _prepare(options)
+    from pochade.training.starter import PIECES
+
+    sizes = {} if options.batch is None else {"batch": options.batch}
+    piece = PIECES[options.piece](_open(options), **sizes)
+    _show(
+        piece.train(
+            options.steps,
+            minutes=options.minutes,
+            accumulation=options.accumulation,
+            sample_every=options.sample_every,
+        ),
+        options.steps,
+    )
+    return 0
+
+
+def _finetune(options: argparse.Namespace) -> int:
+    _prepare(options)
+    from pochade.training.finetune import export_finetuned, finetuning
+
+    tuning = _tuning(options)
+    piece = finetuning(tuning, batch=options.batch or 4, rate=options.rate)
+    done = _show(
+        piece.train(options.steps, minutes=options.minutes, accumulation=options.accumulation),
+        options.steps,
+    )
+    if done >= options.steps:
+        export_finetuned(tuning, options.output)
+        print(options.output)
+    return 0
+
+
+def _tuning(options: argparse.Namespace) -> "Tuning":
+    from pochade.training.corpus import load
+    from pochade.training.finetune import Tuning
+
+    return Tuning(
+        model=options.model,
+        corpus=load(options.corpus),
+        folder=options.folder,
+        device=options.device,
+        with_text_encoder=not options.only_unet,
+    )
+
+
+def _show(progresses: "Iterator[Progress]", steps: int) -> int:
+    """A bar while it trains; the number of steps that are done."""
     from tqdm import tqdm
 
-    _require_torch()
-    from pochade.training import starter
-    from pochade.training.loop import use_threads
-
-    if options.threads is not None:
-        use_threads(options.threads)
-    train = {
-        "autoencoder": starter.train_autoencoder,
-        "text": starter.train_text,
-        "diffusion": starter.train_diffusion,
-        "decoder": starter.train_decoder,
-    }[options.piece]
-    settings = {} if options.batch is None else {"batch": options.batch}
-    progresses: Iterator[Progress] = train(_open(options), options.steps, **settings)
-    with tqdm(total=options.steps, unit="step") as bar:
+    done = 0
+    with tqdm(total=steps, unit="step") as bar:
         for progress in progresses:
-            bar.update(progress.step - bar.n)
+            done = progress.step
+            bar.update(done - bar.n)
             bar.set_postfix(loss=f"{progress.loss:.4f}")
-    return 0
+    if 0 < done < steps:
+        print(f"stopped after step {done} of {steps}; run it again to go on")
+    return done or steps
 
 
 def _export(options: argparse.Namespace) -> int:
     _require_torch()
-    from pochade.prompts.tokenizer_files import load_tokenizer
-    from pochade.training import starter
-    from pochade.training.export import export, part
-    from pochade.training.loop import averaged
+    from pochade.training.starter import write_model
 
-    run = _open(options)
-    weights = averaged(run.folder / "diffusion")
-    text = starter.text_config(load_tokenizer(run.tokenizer_folder))
-    export(
-        options.output,
-        text=(text, part(weights, "text_encoder.")),
-        unet=(starter.UNET, part(weights, "unet.")),
-        autoencoder=starter.finished_autoencoder(run),
-        tokenizer=run.tokenizer_folder,
-    )
+    write_model(_open(options), options.output)
     print(options.output)
     return 0
 
 
-def _open(options: argparse.Namespace) -> Any:
+def _pack(options: argparse.Namespace) -> int:
+    _require_torch()
+    from pochade.training.loop import write_travel
+
+    for path in write_travel(options.folder, options.output):
+        print(path)
+    return 0
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    _require_torch()
+    from pochade.training.loop import use_threads
+
+    for name in ("steps", "batch", "accumulation", "threads"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise InvalidRequest(f"--{name} {value} is too small; 1 is the least")
+    if options.threads is not None:
+        use_threads(options.threads)
+
+
+def _open(options: argparse.Namespace) -> "Run":
     from pochade.training.corpus import load
     from pochade.training.starter import Run
 

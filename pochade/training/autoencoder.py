@@ -1,5 +1,6 @@
 """Training the autoencoder: reconstruction by no other network (Rombach et al. 2022, section 3.1)."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from pochade.engines.torch import TorchOps
 from pochade.models.autoencoder import decode, encode
 from pochade.models.config import AutoencoderConfig
 from pochade.pipeline.shapes import autoencoder_shapes
+from pochade.training.adversary import Attempt, Reconstruct
 from pochade.training.loop import Loss
 from pochade.training.parameters import Parameters, create
 from pochade.weights import View
@@ -21,6 +23,10 @@ FIRST_LOG_VARIANCE = -6.0
 DIVERGENCE_WEIGHT = 1e-6
 
 
+Draw = Callable[[np.random.Generator], NDArray[np.uint8]]
+"""One picture to learn from: (H, W, 3), the same size each time."""
+
+
 def fresh(config: AutoencoderConfig, seed: int) -> Parameters:
     """Parameters of encoder and decoder, with a narrow posterior."""
     parameters = create(autoencoder_shapes(config), seed)
@@ -28,18 +34,12 @@ def fresh(config: AutoencoderConfig, seed: int) -> Parameters:
     return parameters
 
 
-def loss(
-    config: AutoencoderConfig, pictures: NDArray[np.uint8], side: int, batch: int, *, device: str = "cpu"
-) -> Loss:
-    """Reconstruction of random crops.
-
-    pictures: (N, S, S, 3), S at least `side`. Crops range over positions, and so over scales where the
-    array holds pictures of several sizes on white.
-    """
+def loss(config: AutoencoderConfig, draw: Draw, batch: int, *, device: str = "cpu") -> Loss:
+    """Reconstruction of drawn pictures."""
     ops = TorchOps()
 
     def step(parameters: Parameters, rng: np.random.Generator) -> torch.Tensor:
-        picture = to_signed(random_crops(pictures, side, batch, rng)).to(device)
+        picture = to_signed(np.stack([draw(rng) for _ in range(batch)])).to(device)
         if picture.is_cuda:
             # not on a CPU, where this layout slows the group norms' backward pass: 16 against 24 pictures/s
             picture = picture.to(memory_format=torch.channels_last)
@@ -63,31 +63,35 @@ LATENT_NOISE = 0.1
 
 
 def decoder_loss(
-    config: AutoencoderConfig,
-    latents: torch.Tensor,
-    pictures: NDArray[np.uint8],
-    batch: int,
-    *,
-    device: str = "cpu",
+    config: AutoencoderConfig, frozen: Parameters, draw: Draw, batch: int, *, device: str = "cpu"
 ) -> Loss:
-    """Reconstruction from given latents: the decoder goes on learning while the latents stay as they are.
+    """Reconstruction by the decoder alone: it goes on learning while the latents stay as they are."""
+    attempt = decoder_attempts(config, frozen, draw, batch, device=device)
+    return lambda parameters, rng: attempt(parameters, rng).error
 
-    latents: (N, C, h, w) unscaled, pictures: (N, H, W, 3). The latents are slightly noisy, as drawn ones are.
+
+def decoder_attempts(
+    config: AutoencoderConfig, frozen: Parameters, draw: Draw, batch: int, *, device: str = "cpu"
+) -> Reconstruct:
+    """What an adversary is to judge (see `adversary.loss`).
+
+    frozen: the whole autoencoder; its encoder is used. The latents are slightly noisy, as drawn ones are.
     """
     ops = TorchOps()
+    encoder = {name: tensor.detach().to(device) for name, tensor in frozen.items()}
 
-    def step(parameters: Parameters, rng: np.random.Generator) -> torch.Tensor:
-        chosen = rng.integers(len(latents), size=batch)
+    def attempt(parameters: Parameters, rng: np.random.Generator) -> Attempt:
+        pictures = np.stack([draw(rng) for _ in range(batch)])
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        latent = latents[chosen]
-        latent = latent + LATENT_NOISE * torch.rand(batch, 1, 1, 1, generator=generator) * torch.randn(
-            latent.shape, generator=generator
-        )
+        latent = encode_all(config, encoder, pictures, device=device)
+        amount = LATENT_NOISE * torch.rand(batch, 1, 1, 1, generator=generator)
+        latent = latent + amount * torch.randn(latent.shape, generator=generator)
         with torch.autocast(device_type=device.split(":")[0], dtype=torch.bfloat16):
             result = decode(ops, config, View(parameters), latent.to(device)).float()
-        return reconstruction(result, to_signed(pictures[chosen]).to(device))
+        picture = to_signed(pictures).to(device)
+        return Attempt(picture=picture, result=result, error=reconstruction(result, picture))
 
-    return step
+    return attempt
 
 
 def reconstruction(result: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
@@ -104,19 +108,6 @@ def reconstruction(result: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
     return total
 
 
-def random_crops(
-    pictures: NDArray[np.uint8], side: int, batch: int, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """(batch, side, side, 3), half of them mirrored."""
-    room = pictures.shape[1] - side
-    crops = np.empty((batch, side, side, 3), np.uint8)
-    for i, index in enumerate(rng.integers(len(pictures), size=batch)):
-        top, left = rng.integers(room + 1, size=2)
-        crop = pictures[index, top : top + side, left : left + side]
-        crops[i] = crop[:, ::-1] if rng.random() < 0.5 else crop
-    return crops
-
-
 def to_signed(pictures: NDArray[np.uint8]) -> torch.Tensor:
     """(B, H, W, 3) in 0..255 -> (B, 3, H, W) in -1..1."""
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -129,7 +120,7 @@ def encode_all(
     pictures: NDArray[np.uint8],
     *,
     device: str = "cpu",
-    batch: int = 64,
+    batch: int = 32,
 ) -> torch.Tensor:
     """Posterior means, unscaled: (N, H, W, 3) -> (N, latent_channels, H / factor, W / factor)."""
     view, parts = View(parameters), []

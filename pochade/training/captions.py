@@ -47,6 +47,16 @@ SYMBOL_NOUNS = word_set("""
 
 COUNTS = word_set("two three four five six seven eight nine ten hundred")
 
+PLURALS = {
+    "fish": "fish", "sheep": "sheep", "deer": "deer", "bison": "bison", "squid": "squid", "ox": "oxen",
+    "mouse": "mice", "goose": "geese", "tooth": "teeth", "foot": "feet", "wolf": "wolves", "leaf": "leaves",
+    "sheaf": "sheaves", "knife": "knives", "loaf": "loaves", "potato": "potatoes", "tomato": "tomatoes",
+    "mango": "mangoes", "mosquito": "mosquitoes", "volcano": "volcanoes", "rhinoceros": "rhinoceroses",
+    "hippopotamus": "hippopotamuses", "cactus": "cacti", "octopus": "octopuses", "scarf": "scarves",
+    "child": "children", "man": "men", "woman": "women", "fungus": "fungi", "jellyfish": "jellyfish",
+    "pufferfish": "pufferfish", "blowfish": "blowfish", "moose": "moose", "shrimp": "shrimp",
+}  # fmt: skip
+
 BEFORE_DETAILS = word_set(", with without of in on at from and behind over showing for to pointing")
 """What follows one of these only describes the head of the label."""
 
@@ -61,12 +71,19 @@ def caption(entry: Entry, rng: Generator, *, style_share: float = STYLE_SHARE, b
     style_share: how often the style is named (0..1).
     background: the colour on which the picture was laid, if it is to be said ("light blue").
     """
-    words = _subject(entry, rng)
-    if rng.random() < style_share:
-        words += f", {entry.style}"
+    return finished(_subject(entry, rng), entry.style, rng, style_share=style_share, background=background)
+
+
+def finished(
+    words: str, style: str, rng: Generator, *, style_share: float = STYLE_SHARE, background: str = ""
+) -> str:
+    """Words and what surrounds them: "a fox, on a red background, 3d style"; the style is mostly said."""
+    parts = [words]
     if background:
-        words += f", on {with_article(background + ' background')}"
-    return words.lower()
+        parts.append(f"on {with_article(background + ' background')}")
+    if rng.random() < style_share:
+        parts.append(style)
+    return ", ".join(parts).lower()
 
 
 def _subject(entry: Entry, rng: Generator) -> str:
@@ -110,6 +127,40 @@ def noun_phrase(entry: Entry, colour: str = "") -> str:
     head = _head(entry.label)
     plural = head.endswith("s") and not head.endswith(("ss", "us")) and head not in SINGULAR_IN_S
     return words if plural or head in UNCOUNTED or _is_name(entry) else with_article(words)
+
+
+def countable(entry: Entry) -> bool:
+    """Whether "three {label}s" is English and means three pictures."""
+    head = _head(entry.label)
+    words = re.findall(r"[\w'-]+", entry.label)
+    return (
+        head not in UNCOUNTED
+        and not _is_name(entry)
+        and (not head.endswith("s") or head.endswith(("ss", "us")) or head in SINGULAR_IN_S)
+        and not COUNTS.intersection(words)
+        and entry.group not in ("people-body", "symbols")
+        and re.fullmatch(r"[a-z][a-z -]*", entry.label) is not None
+    )
+
+
+def counted(entry: Entry, count: int) -> str:
+    """As in "three foxes", "two sheaves of rice"; count: 2 to 5."""
+    words = entry.label.replace(",", " ,").split()
+    head = words.index(_head(entry.label))
+    words[head] = plural(words[head])
+    number = ("two", "three", "four", "five")[count - 2]
+    return f"{number} {' '.join(words)}".replace(" ,", ",")
+
+
+def plural(noun: str) -> str:
+    """Of an English noun, by rule and by the few exceptions among the labels."""
+    if noun in PLURALS:
+        return PLURALS[noun]
+    if noun.endswith(("s", "x", "z", "ch", "sh")):
+        return noun + "es"
+    if noun.endswith("y") and noun[-2:-1] not in tuple("aeiou"):
+        return noun[:-1] + "ies"
+    return noun + "s"
 
 
 def with_article(words: str) -> str:

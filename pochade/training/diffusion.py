@@ -1,12 +1,10 @@
 """Training the text encoder and the UNet together on latents (Rombach et al. 2022, section 3.3)."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pochade.diffusion.schedule import NoiseSchedule
@@ -16,8 +14,10 @@ from pochade.models.embedding import embed_timestep
 from pochade.models.text_encoder import text_encoder
 from pochade.models.unet import unet
 from pochade.pipeline.shapes import text_encoder_shapes, unet_shapes
+from pochade.training.examples import Examples
 from pochade.training.loop import Loss
 from pochade.training.parameters import Parameters, create
+from pochade.training.tokenizing import Tokenize
 from pochade.weights import View
 
 UNCAPTIONED = 0.1
@@ -30,17 +30,15 @@ Hang et al. 2023. Their weights fall on the noisy side too, where v is nearly th
 text tells which: there a small model learns to read (at 1,300 steps with their weights ours had not yet).
 """
 
-Captioner = Callable[[int, np.random.Generator], str]
-Tokenize = Callable[[list[str]], tuple[NDArray[np.int64], NDArray[np.int64]]]
-"""Texts to ids (B, 77) and the positions of their end tokens (B,)."""
+Prediction = Literal["v_prediction", "epsilon"]
+"""What the model says of a noisy latent, by diffusers' names."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Examples:
-    """latents: (N, V, C, h, w) scaled, V views of each picture (mirrored, ...). caption: of picture n."""
-
-    latents: torch.Tensor
-    caption: Captioner
+def level_weight(snr: torch.Tensor, prediction: Prediction) -> torch.Tensor:
+    """How much the error counts at a ratio of signal to noise."""
+    if prediction == "epsilon":  # Hang et al. 2023, equation 8
+        return snr.clamp(max=FULL_WEIGHT_SNR) / snr
+    return (FULL_WEIGHT_SNR + 1) / (snr + 1).clamp(min=FULL_WEIGHT_SNR + 1)
 
 
 def fresh(text: TextEncoderConfig, picture: UNetConfig, seed: int) -> Parameters:
@@ -70,13 +68,14 @@ def loss(
     tokenize: Tokenize,
     *,
     batch: int,
-    repeats: int = 4,
+    repeats: int = 2,
+    prediction: Prediction = "v_prediction",
     device: str = "cpu",
 ) -> Loss:
-    """The weighted squared error of v (Salimans and Ho 2022).
+    """The weighted squared error of v (Salimans and Ho 2022) or of the noise (Ho et al. 2020).
 
-    Each caption is encoded once for `repeats` noise levels of its picture: in a small model the text of 77
-    tokens costs as much as the picture, and levels spread over the whole range are a better sample of it.
+    Each caption is encoded once for `repeats` noise levels of its picture: in a small model a text costs
+    nearly as much as a picture, and levels spread over the whole range are a better sample of it.
     """
     ops = TorchOps()
     kind = device.split(":")[0]
@@ -84,20 +83,19 @@ def loss(
 
     def step(parameters: Parameters, rng: np.random.Generator) -> torch.Tensor:
         count = batch // repeats
-        chosen = rng.integers(len(examples.latents), size=count)
-        views = rng.integers(examples.latents.shape[1], size=count)
-        texts = ["" if rng.random() < UNCAPTIONED else examples.caption(int(i), rng) for i in chosen]
-        ids, end = tokenize(texts)
+        latent, texts = examples.batch(count, rng)
+        ids, end = tokenize(["" if rng.random() < UNCAPTIONED else each for each in texts])
         # Level k of picture i is drawn from stratum (k * count + i): every batch covers all levels evenly.
         strata = np.arange(batch).reshape(repeats, count).T.ravel()
         timestep = ((strata + rng.random(batch)) / batch * schedule.steps).astype(np.int64)
 
-        latent = examples.latents[chosen, views].repeat_interleave(repeats, dim=0).to(device)
+        latent = latent.repeat_interleave(repeats, dim=0).to(device)
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         noise = torch.randn(latent.shape, generator=generator).to(device)
         share = alphas[timestep].view(-1, 1, 1, 1).to(device)
         signal, spread = share.sqrt(), (1 - share).sqrt()
-        noisy, target = signal * latent + spread * noise, signal * noise - spread * latent
+        noisy = signal * latent + spread * noise
+        target = signal * noise - spread * latent if prediction == "v_prediction" else noise
         time = torch.from_numpy(embed_timestep(picture, timestep)).to(device)
 
         view = View(parameters)
@@ -111,8 +109,7 @@ def loss(
             )
             context = context.repeat_interleave(repeats, dim=0)
             guess = unet(ops, picture, view / "unet", noisy, time, context).float()
-        snr = share / (1 - share)
-        weight = (FULL_WEIGHT_SNR + 1) / (snr + 1).clamp(min=FULL_WEIGHT_SNR + 1)
+        weight = level_weight(share / (1 - share), prediction)
         mean: torch.Tensor = (weight * (guess - target).square()).mean() / weight.mean()
         return mean
 

@@ -18,7 +18,7 @@ SCHEDULER: Mapping[str, Any] = {
     "_class_name": "DPMSolverMultistepScheduler",
     "beta_schedule": "scaled_linear",
     "beta_start": 0.00085,
-    "beta_end": 0.012,
+    "beta_end": 0.02,  # see starter.NOISE
     "num_train_timesteps": 1000,
     "prediction_type": "v_prediction",
     "algorithm_type": "dpmsolver++",
@@ -55,10 +55,10 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     side = unet[0].sample_size * autoencoder[0].factor
     write_component(
-        folder / "text_encoder", describe_text_encoder(text[0]), _halves(text[1]), "model.safetensors"
+        folder / "text_encoder", describe_text_encoder(text[0]), halves(text[1]), "model.safetensors"
     )
-    write_component(folder / "unet", describe_unet(unet[0]), _halves(unet[1]))
-    write_component(folder / "vae", describe_autoencoder(autoencoder[0], side), _halves(autoencoder[1]))
+    write_component(folder / "unet", describe_unet(unet[0]), halves(unet[1]))
+    write_component(folder / "vae", describe_autoencoder(autoencoder[0], side), halves(autoencoder[1]))
     shutil.copytree(tokenizer, folder / "tokenizer", dirs_exist_ok=True)
     (folder / "scheduler").mkdir(exist_ok=True)
     write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
@@ -72,7 +72,8 @@ def part(parameters: Parameters, prefix: str) -> Parameters:
     }
 
 
-def _halves(parameters: Parameters) -> dict[str, np.ndarray[Any, np.dtype[np.float16]]]:
+def halves(parameters: Parameters) -> dict[str, np.ndarray[Any, np.dtype[np.float16]]]:
+    """As arrays in half precision."""
     return {
         name: np.ascontiguousarray(tensor.detach().cpu().to(torch.float16).numpy())
         for name, tensor in parameters.items()

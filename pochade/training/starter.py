@@ -1,60 +1,102 @@
-"""The starter: its sizes, its pictures, and the three pieces of its training.
+"""The starter: its sizes and the pieces of its training.
 
-    corpus -> autoencoder -> latents -> text encoder -> text encoder and UNet -> a diffusers folder
-                        \\-> a longer trained decoder ------------------------^
+    corpus -> autoencoder on crops -> autoencoder on whole pictures -> latents
+    latents -> text encoder -> text encoder and UNet -> a diffusers folder
+            \\-> a longer trained decoder ------------^
 
-A run is a folder: `autoencoder/`, `text/`, `diffusion/` and `decoder/` (states, logs), `tokenizer/`.
+A run is a folder with one folder of states and logs for each piece, the `tokenizer/`, and the latents.
 Each piece resumes.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
-from PIL import Image
 
 from pochade.diffusion.schedule import noise_schedule
 from pochade.models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
-from pochade.prompts.chunks import chunk, end_positions
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.prompts.tokenizer_files import load_tokenizer
-from pochade.training import autoencoder, diffusion, text
-from pochade.training.captions import caption
-from pochade.training.corpus import Corpus, Entry, on_background
-from pochade.training.loop import Plan, Progress, averaged, train
+from pochade.training import adversary, autoencoder, diffusion, samples, state, text
+from pochade.training.adversary import Adversary
+from pochade.training.corpus import Corpus
+from pochade.training.examples import (
+    LatentSet,
+    composed_pictures,
+    encoder,
+    joined,
+    remembering,
+    single_pictures,
+)
+from pochade.training.export import export, part
+from pochade.training.loop import Plan, averaged
+from pochade.training.parallel import local_device
 from pochade.training.parameters import Parameters
+from pochade.training.piece import Piece
+from pochade.training.selection import (
+    SIDE,
+    framed,
+    random_view,
+    scene_groups,
+    single_entries,
+    training_entries,
+)
+from pochade.training.tokenizing import tokenize_with
 from pochade.training.vocabulary import train_vocabulary, training_texts
 
-SIDE = 64
-MARGIN = 2
-"""Pixels of white around a picture."""
-
-CROP_SIZES = (60, 72, 96)
-CROP_CANVAS = 80
-"""What the autoencoder sees: crops of SIDE from every picture at three sizes on canvases of this side."""
+CROP_SIDE = 64
+"""What the autoencoder begins with: a quarter of the work a step, and more different things in a minute."""
 
 AUTOENCODER = AutoencoderConfig(widths=(24, 48, 96, 128), layers=1, groups=8)
 UNET = UNetConfig(
-    widths=(128, 192, 256),
-    down_depths=((1,), (1,), (0,)),
+    # The first level is narrow: it only gathers 2x2 latents, a third of the work for the same loss as 128.
+    widths=(64, 128, 256, 256),
+    down_depths=((0,), (1,), (1,), (0,)),
     mid_depth=1,
-    up_depths=((0, 0), (1, 1), (1, 1)),
-    heads=(4, 6, 8),
+    up_depths=((0, 0), (1, 1), (1, 1), (0, 0)),
+    heads=(2, 4, 8, 8),
     context_width=256,
     groups=16,
     sample_size=SIDE // AUTOENCODER.factor,
 )
+TOKENS = 32
+"""Length of a chunk of a prompt. Captions are shorter, and every step of drawing looks at all of them."""
+
+ADVERSARY = Adversary(weight=0.2)
+
+NOISE = noise_schedule(beta_end=0.02)
+"""Ends at sigma 66 instead of Stable Diffusion's 15. The fewer latents a picture has, the more noise it takes
+to hide their mean, and so its background: at 15 the mean of 256 latents still stands out, the model learns
+to copy it, and finds none in pure noise (Lin et al. 2023 for what that does to bright and dark pictures).
+"""
+
+SAMPLES = (
+    "a fox, 3d style", "a red apple, flat style", "a castle, noto style", "a smiling face, 3d style",
+    "a blue car, flat style", "two cats, noto style", "a dog to the left of a house, 3d style",
+    "a star, on a purple background, flat style",
+)  # fmt: skip
+"""What is drawn while the diffusion model is trained."""
+
 DECODING = ("decoder.", "post_quant_conv.")
-LEFT_OUT_GROUPS = frozenset({"people-body", "symbols"})
-STYLE = "3d style"
+
+MEASURED = 512
+"""Pictures whose latents tell the mean and the deviation of the channels."""
+
+SCENES = 24_000
+SCENE_SHARE = 0.5
+"""How many composed pictures there are, and how often one is drawn instead of a single one."""
 
 
 def text_config(tokenizer: Tokenizer) -> TextEncoderConfig:
     """The text encoder for a vocabulary."""
     return TextEncoderConfig(
         vocabulary=len(tokenizer.vocabulary),
+        positions=TOKENS,
         width=256,
         feed_forward_width=1024,
         layers=3,
@@ -76,145 +118,203 @@ class Run:
         return self.folder / "tokenizer"
 
 
-def train_autoencoder(run: Run, steps: int, *, batch: int = 8, rate: float = 1.2e-3) -> Iterator[Progress]:
-    """The first piece, on all styles: what it learns of pictures serves every later starter."""
-    parameters = autoencoder.fresh(AUTOENCODER, seed=0)
-    for name, tensor in parameters.items():
-        parameters[name] = tensor.to(run.device)
+def crops(run: Run, batch: int = 8) -> Piece:
+    """The first piece: the autoencoder on parts of pictures."""
+    first = autoencoder.fresh(AUTOENCODER, seed=0)
+    return _autoencoder_piece(run, first, batch, 1.2e-3, CROP_SIDE, run.folder / "crops")
+
+
+def whole_pictures(run: Run, batch: int = 8) -> Piece:
+    """The second piece: the same autoencoder on whole pictures."""
+    first = averaged(run.folder / "crops")
+    return _autoencoder_piece(run, first, batch, 8e-4, SIDE, run.folder / "autoencoder")
+
+
+def _autoencoder_piece(
+    run: Run, first: Parameters, batch: int, rate: float, side: int, folder: Path
+) -> Piece:
+    device = local_device(run.device)
     plan = Plan(
-        steps=steps,
+        steps=1,
         learning_rate=rate,
         warmup=100,
         betas=(0.9, 0.95),
         averaging=0.998,
+        batch=batch,
         save_every=250,
         log_every=25,
     )
-    loss = autoencoder.loss(AUTOENCODER, crop_canvases(run.corpus), SIDE, batch, device=run.device)
-    return train(loss, parameters, plan, run.folder / "autoencoder")
+    views = _views(run.corpus, side)
+    return Piece(
+        loss=autoencoder.loss(AUTOENCODER, views, batch, device=device),
+        parameters=_moved(first, device),
+        plan=plan,
+        folder=folder,
+        samples=samples.reconstructions(AUTOENCODER, {}, views, folder / "samples", device=device),
+    )
 
 
-def train_decoder(run: Run, steps: int, *, batch: int = 8, rate: float = 8e-4) -> Iterator[Progress]:
-    """A piece that may come at any time after the first: a better decoder for the same latents."""
+def _views(corpus: Corpus, side: int) -> autoencoder.Draw:
+    chosen = training_entries(corpus)
+
+    def draw(rng: Generator) -> NDArray[np.uint8]:
+        return random_view(corpus, chosen, rng, side)
+
+    return draw
+
+
+def text_lesson(run: Run, batch: int = 96) -> Piece:
+    """The third piece: the text encoder learns to tell captions apart, before it meets the UNet."""
+    device, tokenizer = local_device(run.device), open_tokenizer(run)
+    config, shown = text_config(tokenizer), examples(run)
+    first = text.fresh(config, tuple(shown.latents.shape[1:]), seed=0)
+    plan = Plan(
+        steps=1, learning_rate=1e-3, warmup=50, averaging=0.99, batch=batch, save_every=100, log_every=25
+    )
+    loss = text.loss(config, shown, tokenize_with(tokenizer), batch=batch, device=device)
+    return Piece(loss=loss, parameters=_moved(first, device), plan=plan, folder=run.folder / "text")
+
+
+def text_and_unet(run: Run, batch: int = 32) -> Piece:
+    """The fourth piece: text encoder and UNet on the latents."""
+    device, tokenizer = local_device(run.device), open_tokenizer(run)
+    config, shown = text_config(tokenizer), examples(run)
+    first = diffusion.fresh(config, UNET, seed=0)
+    taught = averaged(run.folder / "text")
+    first.update((name, tensor) for name, tensor in taught.items() if name in first)
+    plan = Plan(
+        steps=1,
+        learning_rate=6e-4,
+        cooldown=0.2,
+        averaging=0.9985,
+        slower={"text_encoder.": 0.5},
+        batch=batch,
+        save_every=250,
+    )
+    tokenize = tokenize_with(tokenizer)
+    loss = diffusion.loss(config, UNET, NOISE, shown, tokenize, batch=batch, device=device)
+    folder = run.folder / "diffusion"
+
+    def draw(parameters: Parameters, step: int) -> None:
+        write_model(run, folder / "model", parameters)
+        samples.drawn(folder / "model", folder / "samples", SAMPLES, step, device=device)
+
+    return Piece(loss=loss, parameters=_moved(first, device), plan=plan, folder=folder, samples=draw)
+
+
+def decoder_alone(run: Run, batch: int = 8) -> Piece:
+    """A piece that may come at any time after the latents: a better decoder for the same latents."""
     config, parameters = finished_autoencoder(run, with_decoder=False)
-    pictures = np.stack([framed(run.corpus, index) for index in range(len(run.corpus))])
-    latents = autoencoder.encode_all(config, parameters, pictures)
-    parts = {name: tensor.to(run.device) for name, tensor in parameters.items() if name.startswith(DECODING)}
-    plan = Plan(steps=steps, learning_rate=rate, warmup=100, averaging=0.998, save_every=250, log_every=25)
-    loss = autoencoder.decoder_loss(config, latents, pictures, batch, device=run.device)
-    return train(loss, parts, plan, run.folder / "decoder")
+    device = local_device(run.device)
+    views, folder = _views(run.corpus, SIDE), run.folder / "decoder"
+    return Piece(
+        loss=autoencoder.decoder_loss(config, parameters, views, batch, device=device),
+        parameters=_moved(_decoding(parameters), device),
+        plan=_decoder_plan(batch),
+        folder=folder,
+        samples=samples.reconstructions(config, parameters, views, folder / "samples", device=device),
+    )
+
+
+def decoder_against_adversary(run: Run, batch: int = 8) -> Piece:
+    """The decoder once more, against a network that learns to tell its pictures: crisper, and farther from
+    the original pixel by pixel. Its weights are exported if they are there."""
+    config, parameters = finished_autoencoder(run)
+    device = local_device(run.device)
+    views = _views(run.corpus, SIDE)
+    attempts = autoencoder.decoder_attempts(config, parameters, views, batch, device=device)
+    first = {**_decoding(parameters), **adversary.fresh(ADVERSARY, seed=1)}
+    folder = run.folder / "adversary"
+    return Piece(
+        loss=adversary.loss(ADVERSARY, attempts),
+        parameters=_moved(first, device),
+        plan=replace(_decoder_plan(batch), learning_rate=2e-4, clip_apart=(adversary.PREFIX,)),
+        folder=folder,
+        samples=samples.reconstructions(config, parameters, views, folder / "samples", device=device),
+    )
+
+
+def _decoder_plan(batch: int) -> Plan:
+    return Plan(
+        steps=1, learning_rate=8e-4, warmup=100, averaging=0.998, batch=batch, save_every=250, log_every=25
+    )
+
+
+def _decoding(parameters: Parameters) -> Parameters:
+    return {name: tensor for name, tensor in parameters.items() if name.startswith(DECODING)}
+
+
+PIECES: Mapping[str, Callable[..., Piece]] = MappingProxyType(
+    {
+        "crops": crops,
+        "autoencoder": whole_pictures,
+        "text": text_lesson,
+        "diffusion": text_and_unet,
+        "decoder": decoder_alone,
+        "adversary": decoder_against_adversary,
+    }
+)
+"""By the names of their commands and folders, in their order."""
 
 
 def finished_autoencoder(run: Run, *, with_decoder: bool = True) -> tuple[AutoencoderConfig, Parameters]:
     """The averaged autoencoder, with latents of zero mean and unit variance, and the later decoder if any."""
     parameters = averaged(run.folder / "autoencoder")
-    chosen = chosen_entries(run.corpus)
+    rng = np.random.default_rng(0)
+    chosen = [int(index) for index in rng.choice(single_entries(run.corpus), size=MEASURED)]
     pictures = np.stack([framed(run.corpus, index) for index in chosen])
     latents = autoencoder.encode_all(AUTOENCODER, parameters, pictures)
     config, folded = autoencoder.fold_scale(AUTOENCODER, parameters, latents)
-    if with_decoder and (run.folder / "decoder" / "state.safetensors").exists():
-        folded.update(averaged(run.folder / "decoder"))
+    if with_decoder:
+        for piece in ("decoder", "adversary"):
+            if state.exists(run.folder / piece):
+                folded.update(adversary.without(averaged(run.folder / piece)))
     return config, folded
 
 
-def train_text(run: Run, steps: int, *, batch: int = 96, rate: float = 1e-3) -> Iterator[Progress]:
-    """The second piece: the text encoder learns to tell captions apart, before it meets the UNet."""
-    tokenizer = open_tokenizer(run)
-    config = text_config(tokenizer)
-    shown = examples(run)
-    first = text.fresh(config, tuple(shown.latents.shape[2:]), seed=0)
-    parameters = {name: tensor.to(run.device) for name, tensor in first.items()}
-    plan = Plan(steps=steps, learning_rate=rate, warmup=50, averaging=0.99, save_every=100, log_every=25)
-    loss = text.loss(config, shown, tokenize_with(tokenizer), batch=batch, device=run.device)
-    return train(loss, parameters, plan, run.folder / "text")
+def write_model(run: Run, output: Path, weights: Parameters | None = None) -> None:
+    """Write what the run has learned so far as a diffusers folder.
+
+    weights: of text encoder and UNet; None takes the last ones saved.
+    """
+    weights = averaged(run.folder / "diffusion") if weights is None else weights
+    export(
+        output,
+        text=(text_config(open_tokenizer(run)), part(weights, "text_encoder.")),
+        unet=(UNET, part(weights, "unet.")),
+        autoencoder=finished_autoencoder(run),
+        tokenizer=run.tokenizer_folder,
+    )
 
 
-def train_diffusion(run: Run, steps: int, *, batch: int = 32, rate: float = 6e-4) -> Iterator[Progress]:
-    """The third piece: text encoder and UNet on the latents of one style."""
-    tokenizer = open_tokenizer(run)
-    config = text_config(tokenizer)
-    first = diffusion.fresh(config, UNET, seed=0)
-    taught = averaged(run.folder / "text")
-    first.update((name, tensor) for name, tensor in taught.items() if name in first)
-    parameters = {name: tensor.to(run.device) for name, tensor in first.items()}
-    plan = Plan(
-        steps=steps,
-        learning_rate=rate,
-        averaging=0.9985,
-        slower={"text_encoder.": 0.5},
-        save_every=250,
-    )
-    loss = diffusion.loss(
-        config,
-        UNET,
-        noise_schedule(),
-        examples(run),
-        tokenize_with(tokenizer),
-        batch=batch,
-        device=run.device,
-    )
-    return train(loss, parameters, plan, run.folder / "diffusion")
+def _moved(parameters: Parameters, device: str) -> Parameters:
+    return {name: tensor.to(device) for name, tensor in parameters.items()}
 
 
 def open_tokenizer(run: Run) -> Tokenizer:
     """The run's vocabulary, learned from the captions the first time."""
     if not (run.tokenizer_folder / "vocab.json").exists():
-        train_vocabulary(training_texts(run.corpus), run.tokenizer_folder)
+        texts = training_texts(run.corpus, training_entries(run.corpus))
+        train_vocabulary(texts, run.tokenizer_folder, max_length=TOKENS)
     return load_tokenizer(run.tokenizer_folder)
 
 
-def tokenize_with(tokenizer: Tokenizer) -> diffusion.Tokenize:
-    """Texts to ids (B, 77) and end positions (B,); captions longer than a chunk lose their tail."""
-
-    def tokenize(texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        room = tokenizer.max_length - 2
-        rows = np.concatenate([chunk(tokenizer.encode(each)[:room], tokenizer) for each in texts])
-        return rows, end_positions(rows, tokenizer.end_id)
-
-    return tokenize
-
-
-def examples(run: Run) -> diffusion.Examples:
-    """Latents of every chosen picture and of its mirror image (twice the same where that would lie)."""
-    config, parameters = finished_autoencoder(run)
-    chosen = chosen_entries(run.corpus)
-    pictures = [framed(run.corpus, index) for index in chosen]
-    views = [
-        (picture, picture[:, ::-1] if run.corpus.entries[index].mirrorable else picture)
-        for index, picture in zip(chosen, pictures, strict=True)
-    ]
-    latents = autoencoder.encode_all(config, parameters, np.concatenate([np.stack(pair) for pair in views]))
-
-    def describe(number: int, rng: np.random.Generator) -> str:
-        return caption(run.corpus.entries[chosen[number]], rng)
-
-    return diffusion.Examples(latents=latents.reshape(len(chosen), 2, *latents.shape[1:]), caption=describe)
+def examples(run: Run) -> LatentSet:
+    """Single pictures and scenes, half and half; their latents are kept in the run's folder."""
+    corpus, chosen = run.corpus, single_entries(run.corpus)
+    config, parameters = finished_autoencoder(run, with_decoder=False)
+    device = local_device(run.device)
+    encode = encoder(config, _moved(parameters, device), device=device)
+    remembered = remembering(encode, run.folder, _fingerprint(parameters, corpus, chosen))
+    singles = single_pictures(corpus, chosen, lambda index: framed(corpus, index), remembered)
+    composed = composed_pictures(corpus, scene_groups(corpus), SCENES, SIDE, remembered, seed=0)
+    return joined([singles, composed], [1 - SCENE_SHARE, SCENE_SHARE])
 
 
-def chosen_entries(corpus: Corpus) -> list[int]:
-    """What the first starter draws: one style, without people (hundreds of near-duplicates) and signs."""
-
-    def wanted(entry: Entry) -> bool:
-        return entry.style == STYLE and entry.group not in LEFT_OUT_GROUPS
-
-    return [index for index, entry in enumerate(corpus.entries) if wanted(entry)]
-
-
-def framed(corpus: Corpus, index: int) -> NDArray[np.uint8]:
-    """A picture on white with a margin: (SIDE, SIDE, 3)."""
-    return placed(corpus, index, SIDE - 2 * MARGIN, SIDE)
-
-
-def crop_canvases(corpus: Corpus) -> NDArray[np.uint8]:
-    """(N * sizes, CROP_CANVAS, CROP_CANVAS, 3): every picture at every size."""
-    return np.stack(
-        [placed(corpus, index, size, CROP_CANVAS) for size in CROP_SIZES for index in range(len(corpus))]
+def _fingerprint(parameters: Parameters, corpus: Corpus, chosen: Sequence[int]) -> str:
+    digest = hashlib.sha256(
+        repr([(corpus.entries[i].code, corpus.entries[i].source) for i in chosen]).encode()
     )
-
-
-def placed(corpus: Corpus, index: int, size: int, canvas: int) -> NDArray[np.uint8]:
-    """A picture at `size` in the middle of a white canvas, cut where it is larger."""
-    picture = Image.fromarray(on_background(corpus.picture(index)))
-    sheet = Image.new("RGB", (canvas, canvas), "white")
-    sheet.paste(picture.resize((size, size), Image.Resampling.LANCZOS), ((canvas - size) // 2,) * 2)
-    return np.asarray(sheet)
+    for name, tensor in sorted(parameters.items()):
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()

@@ -16,13 +16,11 @@ from pochade.models.layers import conv, group_norm, linear
 from pochade.models.text_encoder import text_encoder
 from pochade.ops import Shape
 from pochade.pipeline.shapes import text_encoder_shapes, with_config
-from pochade.training.diffusion import Examples, Tokenize
+from pochade.training.examples import Examples
 from pochade.training.loop import Loss
 from pochade.training.parameters import Parameters, create
+from pochade.training.tokenizing import Tokenize
 from pochade.weights import View
-
-TOKENS = 32
-"""Captions are shorter; the text encoder is causal, so what follows does not change what came before."""
 
 SCALE = 20.0
 """Of the cosines, before the softmax: the inverse temperature."""
@@ -46,11 +44,8 @@ def loss(
     ops = TorchOps()
 
     def step(parameters: Parameters, rng: np.random.Generator) -> torch.Tensor:
-        chosen = rng.choice(len(examples.latents), size=batch, replace=False)
-        views = rng.integers(examples.latents.shape[1], size=batch)
-        ids, end = tokenize([examples.caption(int(index), rng) for index in chosen])
-        ids, end = ids[:, :TOKENS], np.minimum(end, TOKENS - 1)
-        latents = examples.latents[chosen, views]
+        latents, captions = examples.batch(batch, rng)
+        ids, end = tokenize(captions)
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         latents = latents + 0.3 * torch.randn(latents.shape, generator=generator)
         view = View(parameters)

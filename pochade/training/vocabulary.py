@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pochade.errors import InvalidRequest, MissingDependency
-from pochade.training.captions import caption
+from pochade.training.captions import caption, countable, counted
 from pochade.training.corpus import Corpus
 from pochade.training.corpus.colours import COLOURS
 from pochade.training.corpus.store import write_whole
@@ -64,16 +64,24 @@ ENDINGS = (
 
 
 def training_texts(
-    corpus: Corpus, *, seed: int = 0, captions_each: int = 4, labels_each: int = 4
+    corpus: Corpus,
+    chosen: Iterable[int] | None = None,
+    *,
+    seed: int = 0,
+    captions_each: int = 4,
+    labels_each: int = 4,
 ) -> Iterator[str]:
     """What the vocabulary is learned from: captions, every label and tag, and sentences as people prompt."""
     rng = np.random.default_rng(seed)
-    for entry in corpus.entries:
+    entries = corpus.entries if chosen is None else [corpus.entries[index] for index in chosen]
+    for entry in entries:
         yield from [entry.label] * labels_each
         yield from entry.tags
         for _ in range(captions_each):
             yield caption(entry, rng)
-    labels = list(dict.fromkeys(entry.label for entry in corpus.entries))
+        if countable(entry):
+            yield counted(entry, int(rng.integers(2, 6)))
+    labels = list(dict.fromkeys(entry.label for entry in entries))
     for label in labels:
         yield prompt_sentence(label, labels, rng)
 
@@ -92,9 +100,12 @@ def prompt_sentence(label: str, others: list[str], rng: np.random.Generator) -> 
     )
 
 
-def train_vocabulary(texts: Iterable[str], folder: str | Path, *, size: int = SIZE) -> Path:
+def train_vocabulary(
+    texts: Iterable[str], folder: str | Path, *, size: int = SIZE, max_length: int = MAX_LENGTH
+) -> Path:
     """Learn a vocabulary of `size` entries from `texts` and write it to `folder`; return the folder.
 
+    max_length: ids in a chunk of a prompt, with start and end.
     Entries: 256 byte symbols, the same at the end of a word, `size - 514` merges, start and end of text.
     Fewer texts than needed give fewer merges and so a smaller vocabulary.
     The files (vocab.json, merges.txt, tokenizer_config.json, special_tokens_map.json) are what
@@ -115,7 +126,7 @@ def train_vocabulary(texts: Iterable[str], folder: str | Path, *, size: int = SI
     write_whole(folder / "vocab.json", json.dumps(vocabulary, ensure_ascii=False))
     lines = "".join(f"{first} {second}\n" for first, second in merges)
     write_whole(folder / "merges.txt", f"#version: 0.2\n{lines}")
-    write_whole(folder / "tokenizer_config.json", json.dumps(_configuration(), indent=2))
+    write_whole(folder / "tokenizer_config.json", json.dumps(_configuration(max_length), indent=2))
     write_whole(folder / "special_tokens_map.json", json.dumps(_special_tokens(), indent=2))
     return folder
 
@@ -176,10 +187,10 @@ def _special_tokens() -> dict[str, str]:
     return {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
 
 
-def _configuration() -> dict[str, Any]:
+def _configuration(max_length: int) -> dict[str, Any]:
     return {
         "tokenizer_class": "CLIPTokenizer",
-        "model_max_length": MAX_LENGTH,
+        "model_max_length": max_length,
         "add_prefix_space": False,
         "do_lower_case": True,
         "errors": "replace",

@@ -85,4 +85,4 @@ def test_the_same_state_gives_the_same_caption() -> None:
 
 def test_the_background_is_said_when_given() -> None:
     text = caption(KITE, np.random.default_rng(0), style_share=1, background="orange")
-    assert text.endswith(", flat style, on an orange background")
+    assert text.endswith(", on an orange background, flat style")

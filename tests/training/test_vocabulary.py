@@ -89,7 +89,7 @@ def test_too_small_a_vocabulary_is_refused(tmp_path: Path) -> None:
 def test_labels_tags_and_prompt_words_are_learned(tmp_path: Path) -> None:
     labels = {"red apple": ("fruit", "food"), "owl": ("animal", "wise"), "smiling face": ("happy",)}
     entries = tuple(replace(ENTRY, label=label, tags=tags) for label, tags in labels.items())
-    corpus = Corpus(tmp_path, 8, entries, {}, {})
+    corpus = Corpus(tmp_path, 8, entries, {})
     texts = [text for seed in range(60) for text in vocabulary.training_texts(corpus, seed=seed)]
     folder = vocabulary.train_vocabulary(texts, tmp_path / "v", size=1500)
     tokenizer = CLIPTokenizer.from_pretrained(folder)

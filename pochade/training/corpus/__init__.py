@@ -1,11 +1,14 @@
-"""The training set of the starter model: licensed, captioned pictures from pinned packages."""
+"""Training sets: licensed, captioned pictures from pinned packages, or a user's own."""
 
+from pochade.training.corpus.assemble import NothingUsable
 from pochade.training.corpus.build import build
 from pochade.training.corpus.concepts import Concept, Dropped
-from pochade.training.corpus.looking import contact_sheet, on_background
-from pochade.training.corpus.packages import DownloadError, UntrustedArchive, npm_pack
+from pochade.training.corpus.downloads import DownloadError, download, npm_pack
+from pochade.training.corpus.looking import contact_sheet, on_background, style_sheet
+from pochade.training.corpus.packages import UntrustedArchive
+from pochade.training.corpus.samples import Unusable
 from pochade.training.corpus.sources import SOURCES, Package, Source
-from pochade.training.corpus.store import Corpus, Entry, load
+from pochade.training.corpus.store import Corpus, Entry, load, split_of
 
 __all__ = [
     "SOURCES",
@@ -14,12 +17,17 @@ __all__ = [
     "DownloadError",
     "Dropped",
     "Entry",
+    "NothingUsable",
     "Package",
     "Source",
     "UntrustedArchive",
+    "Unusable",
     "build",
     "contact_sheet",
+    "download",
     "load",
     "npm_pack",
     "on_background",
+    "split_of",
+    "style_sheet",
 ]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,23 @@ def plain_words(text: str) -> str:
     return " ".join(text.split())
 
 
+def name_slug(text: str) -> str:
+    """As icon sets name their files: "Man's shoe" -> "mans-shoe", "A button (type)" -> "a-button-type"."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"['.!]", "", plain)).strip("-")
+
+
+def read_names(folder: Path, concepts: Mapping[str, Concept]) -> dict[str, str]:
+    """Codes of an unpacked emojibase-data by slug: labels before the short names of chat programs."""
+    names = {name_slug(concept.label): code for code, concept in concepts.items()}
+    for path in sorted(Path(folder, "en/shortcodes").glob("*.json")):
+        for code, short in json.loads(path.read_text("utf-8")).items():
+            for name in [short] if isinstance(short, str) else short:
+                if plain_code(code) in concepts:
+                    names.setdefault(name_slug(name), plain_code(code))
+    return names
+
+
 def _concept(item: Mapping[str, Any], groups: Mapping[str, str], subgroups: Mapping[str, str]) -> Concept:
     label = plain_words(item["label"])
     group = groups.get(str(item.get("group")), "")
@@ -92,7 +110,7 @@ def _concept(item: Mapping[str, Any], groups: Mapping[str, str], subgroups: Mapp
         tags=_tags(item.get("tags", ()), label),
         group=group,
         subgroup=subgroup,
-        mirrorable=_mirrorable(label, group, subgroup),
+        mirrorable=mirrorable(label, group, subgroup),
     )
 
 
@@ -103,6 +121,7 @@ def _tags(tags: Iterable[str], label: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(useful))
 
 
-def _mirrorable(label: str, group: str, subgroup: str) -> bool:
+def mirrorable(label: str, group: str, subgroup: str) -> bool:
+    """Whether the flipped picture of something so called still is what the label says."""
     words = set(re.findall(r"[a-z]+", label))
     return not (group in ONE_SIDED_GROUPS or subgroup in ONE_SIDED_SUBGROUPS or words & ONE_SIDED_WORDS)

@@ -1,57 +1,26 @@
-"""Getting a pinned package: download with npm's own client, verify, unpack safely."""
+"""A downloaded package: its checksum, and unpacking it safely."""
 
 import hashlib
+import io
 import shutil
-import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Literal
 
-from pochade.errors import InvalidCheckpoint, MissingDependency, PochadeError
+from pochade.errors import InvalidCheckpoint
+from pochade.training.corpus.downloads import Fetch, download
 from pochade.training.corpus.sources import Package
 
-Fetch = Callable[[Package, Path], Path]
-"""Brings a package's archive into a folder and returns its path."""
-
-
-class DownloadError(PochadeError):
-    """A package could not be fetched from its registry."""
+AR_MAGIC = b"!<arch>\n"
+AR_HEADER_BYTES = 60
 
 
 class UntrustedArchive(InvalidCheckpoint):
     """An archive has another checksum than the pinned one, or a member that leaves the folder."""
 
 
-def npm_pack(package: Package, folder: Path, *, timeout_s: float = 600.0) -> Path:
-    """Download the archive of `package` into `folder` with `npm pack`, which respects the user's registry.
-
-    Raises MissingDependency without npm, DownloadError with npm's last words when it fails.
-    """
-    npm = shutil.which("npm")
-    if npm is None:
-        raise MissingDependency(
-            f"npm is needed to download '{package}'; install Node.js (https://nodejs.org, or your system's "
-            "package 'npm') and run this again"
-        )
-    command = [npm, "pack", str(package), "--silent", "--ignore-scripts"]
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout_s)
-    except subprocess.TimeoutExpired as stuck:
-        raise DownloadError(
-            f"'npm pack {package}' did not finish in {timeout_s:g} s; check the connection and run this again"
-        ) from stuck
-    archives = sorted(folder.glob("*.tgz"))
-    if done.returncode != 0 or len(archives) != 1:
-        words = " ".join((done.stderr.strip() or done.stdout.strip())[-600:].split())
-        raise DownloadError(
-            f"'npm pack {package}' failed (exit status {done.returncode}): {words}. "
-            "Check the connection and npm's registry setting, then run this again"
-        )
-    return archives[0]
-
-
-def unpacked(package: Package, cache: Path, fetch: Fetch = npm_pack) -> Path:
+def unpacked(package: Package, cache: Path, fetch: Fetch = download) -> Path:
     """The folder with the package's files; downloaded on the first call only.
 
     The work is done in a temporary folder beside the target and renamed at the end, so an interrupted
@@ -62,12 +31,17 @@ def unpacked(package: Package, cache: Path, fetch: Fetch = npm_pack) -> Path:
         return target
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".partial-") as work:
-        download = Path(work, "download")
-        download.mkdir()
-        archive = fetch(package, download)
+        downloads = Path(work, "download")
+        downloads.mkdir()
+        archive = fetch(package, downloads)
         verify(archive, package)
         contents = Path(work, "contents")
-        unpack(archive, contents, package.members)
+        unpack(
+            archive,
+            contents,
+            package.members,
+            links="leave out" if package.registry == "debian" else "refuse",
+        )
         contents.rename(target)
     return target
 
@@ -79,20 +53,26 @@ def verify(archive: Path, package: Package) -> None:
     if found != package.sha512:
         raise UntrustedArchive(
             f"the archive of '{package}' has SHA-512 {found[:16]}..., pinned is {package.sha512[:16]}...; "
-            "the download is damaged or the registry serves something else: clear npm's cache and try again"
+            "the download is damaged or the registry serves something else: clear its cache and try again"
         )
 
 
-def unpack(archive: Path, folder: Path, members: tuple[str, ...] = ()) -> None:
-    """Write the archive's regular files below `folder`, without npm's leading `package/`.
+def unpack(
+    archive: Path,
+    folder: Path,
+    members: tuple[str, ...] = (),
+    *,
+    links: Literal["refuse", "leave out"] = "refuse",
+) -> None:
+    """Write the regular files of a tar archive or a .deb below `folder`, without their first folder.
 
-    Links, devices and everything whose path would leave the folder raise UntrustedArchive before a byte
-    of it is written; no permissions, owners or times are taken over.
+    Devices and everything whose path would leave the folder raise UntrustedArchive before a byte of it is
+    written, and so do links unless they are to be left out; no permissions, owners or times are taken over.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive, "r:gz") as tar:
+    with _opened(archive) as tar:
         for member in tar:
-            if member.isdir():
+            if member.isdir() or (links == "leave out" and (member.issym() or member.islnk())):
                 continue
             path = safe_path(member.name)
             if not member.isfile():
@@ -107,8 +87,30 @@ def unpack(archive: Path, folder: Path, members: tuple[str, ...] = ()) -> None:
                 shutil.copyfileobj(content, out)
 
 
+def _opened(archive: Path) -> tarfile.TarFile:
+    if archive.suffix == ".deb":
+        return tarfile.open(fileobj=data_archive(archive))
+    return tarfile.open(archive)
+
+
+def data_archive(deb: Path) -> BinaryIO:
+    """The tar archive of the installed files inside a .deb (deb(5), ar(5)); UntrustedArchive without one."""
+    with deb.open("rb") as file:
+        if file.read(len(AR_MAGIC)) != AR_MAGIC:
+            raise UntrustedArchive(f"'{deb.name}' is no .deb")
+        while header := file.read(AR_HEADER_BYTES):
+            name, digits = header[:16].decode("ascii", "replace").strip(), header[48:58].strip()
+            if not digits.isdigit():
+                break
+            size = int(digits)
+            if name.startswith("data.tar"):
+                return io.BytesIO(file.read(size))
+            file.seek(size + size % 2, io.SEEK_CUR)
+    raise UntrustedArchive(f"'{deb.name}' holds no data.tar")
+
+
 def safe_path(name: str) -> PurePosixPath:
-    """The relative path below npm's first folder; UntrustedArchive if it could point elsewhere."""
+    """The relative path below the archive's first folder; UntrustedArchive if it could point elsewhere."""
     path = PurePosixPath(name)
     suspicious = path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name
     if suspicious or len(path.parts) < 2:

@@ -1,43 +1,32 @@
 """From a package's files to square RGBA pictures."""
 
 import io
-import json
-from collections.abc import Callable, Iterator
-from functools import partial
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from pochade.errors import MissingDependency
-from pochade.training.corpus.concepts import plain_code
-from pochade.training.corpus.sources import Source
+from pochade.training.corpus.concepts import Concept
+from pochade.training.corpus.samples import Unusable
 
 Picture = NDArray[np.uint8]  # (size, size, 4), straight alpha
 Draw = Callable[[int], Picture]
 
 
-class BrokenPicture(ValueError):
-    """A picture cannot be decoded or shows nothing; it is skipped and listed."""
+class Found(NamedTuple):
+    """A picture in an unpacked package: where it is, what it shows, and how to draw it.
 
+    `draw(size)` may raise Unusable.
+    """
 
-def read_source(source: Source, folder: Path) -> Iterator[tuple[str, Draw]]:
-    """(code, draw) for every picture of an unpacked package; `draw(size)` may raise BrokenPicture."""
-    return _files(folder / "assets") if source.kind == "files" else _iconify(folder)
-
-
-def _files(folder: Path) -> Iterator[tuple[str, Draw]]:
-    for path in sorted(folder.iterdir()):
-        yield plain_code(path.stem), partial(from_file, path)
-
-
-def _iconify(folder: Path) -> Iterator[tuple[str, Draw]]:
-    icons = json.loads(Path(folder, "icons.json").read_text("utf-8"))
-    chars = json.loads(Path(folder, "chars.json").read_text("utf-8"))
-    for code, name in sorted(chars.items()):
-        yield plain_code(code), partial(from_icon, icons, name)
+    name: str
+    concept: Concept
+    draw: Draw
 
 
 def iconify_svg(icons: dict[str, Any], name: str) -> str:
@@ -46,7 +35,7 @@ def iconify_svg(icons: dict[str, Any], name: str) -> str:
     if icon is None:
         alias = icons.get("aliases", {}).get(name, {})
         if {"rotate", "hFlip", "vFlip"} & alias.keys() or alias.get("parent") not in icons["icons"]:
-            raise BrokenPicture(f"icon '{name}' is no plain picture or alias")
+            raise Unusable("an icon that is no plain picture or alias", name)
         icon = icons["icons"][alias["parent"]]
     left, top = icon.get("left", 0), icon.get("top", 0)
     width = icon.get("width", icons.get("width", 16))
@@ -67,28 +56,74 @@ def from_icon(icons: dict[str, Any], name: str, size: int) -> Picture:
     return from_svg(iconify_svg(icons, name), size)
 
 
+def from_svg_file(path: Path, size: int) -> Picture:
+    """An SVG file of any origin, without the empty page around the drawing: (size, size, 4)."""
+    svg = in_pixels(path.read_text("utf-8", "replace"))
+    page = _decoded(_svg_png(svg, 2 * size))
+    left, top, right, bottom = page.getchannel("A").getbbox() or (0, 0, 1, 1)
+    share = max(right - left, bottom - top) / max(page.size)
+    side = min(round(2 * size / share), MAX_PAGE)
+    if side > 3 * size:  # a small drawing on a large page: drawn once more, finer
+        page = _decoded(_svg_png(svg, side))
+    box = page.getchannel("A").getbbox()
+    return fitted(page.crop(box), size)
+
+
+MAX_PAGE = 2048
+"""Longer side in px of a page on which a small drawing is looked for."""
+
+PIXELS = {"": 1.0, "px": 1.0, "pt": 96 / 72, "pc": 16.0, "in": 96.0, "cm": 96 / 2.54, "mm": 96 / 25.4}
+ROOT = re.compile(r"<(?:svg:)?svg\b[^>]*>", re.DOTALL)
+LENGTH = re.compile(r"(?<=\s)(width|height)\s*=\s*([\"'])\s*([\d.eE+-]+)\s*([a-z]*)\s*\2")
+
+
+def in_pixels(svg: str) -> str:
+    """The same document with the root's size in pixels and a viewBox, which the renderer needs.
+
+    CSS 2.1, section 4.3.2: an inch is 96 px and 72 pt. Without a viewBox, the coordinates are pixels.
+    """
+    root = ROOT.search(svg)
+    if root is None:
+        return svg
+    sides: dict[str, float] = {}
+
+    def convert(length: re.Match[str]) -> str:
+        try:
+            sides[length[1]] = float(length[3]) * PIXELS[length[4]]
+        except (ValueError, KeyError):
+            return length[0]
+        return f'{length[1]}="{sides[length[1]]:g}"'
+
+    tag = LENGTH.sub(convert, root[0])
+    if "viewBox" not in tag and len(sides) == 2:
+        end = -2 if tag.endswith("/>") else -1
+        tag = f'{tag[:end]} viewBox="0 0 {sides["width"]:g} {sides["height"]:g}"{tag[end:]}'
+    return svg[: root.start()] + tag + svg[root.end() :]
+
+
+def from_tile(path: Path, side: int, size: int) -> Picture:
+    """A pixel picture of `side` px, each pixel enlarged to a block: (size, size, 4)."""
+    try:
+        with Image.open(path) as image:
+            if image.size != (side, side):
+                raise Unusable("a tile of another size", f"{image.width} x {image.height} px")
+            scale = max(1, size // side)
+            large = image.convert("RGBA").resize((side * scale, side * scale), Image.Resampling.NEAREST)
+            return fitted(large, size)
+    except Unusable:
+        raise
+    except (OSError, ValueError, SyntaxError) as broken:
+        raise Unusable("a damaged picture", str(broken)) from broken
+
+
 def from_svg(svg: str, size: int) -> Picture:
     """Rendered at twice the size, then reduced: (size, size, 4)."""
-    try:
-        import resvg_py
-    except ImportError as absent:
-        raise MissingDependency(
-            "drawing SVG pictures needs the package resvg_py; pip install 'pochade[train]' brings it"
-        ) from absent
-    try:
-        png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=2 * size, height=2 * size))
-    except (ValueError, RuntimeError) as broken:
-        raise BrokenPicture(f"SVG: {broken}") from broken
-    return from_bytes(png, size)
+    return fitted(_decoded(_svg_png(svg, 2 * size)), size)
 
 
 def from_bytes(content: bytes, size: int) -> Picture:
     """Decode a PNG, WebP, ... and fit it into the middle of a transparent square: (size, size, 4)."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return fitted(image, size)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as broken:
-        raise BrokenPicture(str(broken)) from broken
+    return fitted(_decoded(content), size)
 
 
 def fitted(image: Image.Image, size: int) -> Picture:
@@ -101,5 +136,27 @@ def fitted(image: Image.Image, size: int) -> Picture:
     top, left = (size - height) // 2, (size - width) // 2
     picture[top : top + height, left : left + width] = np.asarray(small)
     if not (picture[..., 3] >= 128).any():
-        raise BrokenPicture("it shows nothing: no opaque pixel")
+        raise Unusable("a picture that shows nothing", "no opaque pixel")
     return picture
+
+
+def _svg_png(svg: str, side: int) -> bytes:
+    """A PNG of the drawing whose longer side is `side` px."""
+    try:
+        import resvg_py
+    except ImportError as absent:
+        raise MissingDependency(
+            "drawing SVG pictures needs the package resvg_py; pip install 'pochade[train]' brings it"
+        ) from absent
+    try:
+        return bytes(resvg_py.svg_to_bytes(svg_string=svg, width=side, height=side))
+    except (ValueError, RuntimeError) as broken:
+        raise Unusable("an SVG that cannot be drawn", str(broken)) from broken
+
+
+def _decoded(content: bytes) -> Image.Image:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return image.convert("RGBA")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as broken:
+        raise Unusable("a damaged picture", str(broken)) from broken

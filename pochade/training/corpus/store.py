@@ -1,112 +1,190 @@
-"""The training set on disk: one memory-mappable array per source, one line of JSON per picture.
+"""The training set on disk: tar files of about a thousand pictures, each with its facts, and an index.
 
-<folder>/manifest.json            sources, versions, licences, checksums, counts, what was skipped
-<folder>/entries.jsonl            one Entry per line
-<folder>/pictures-<source>.npy    (N, size, size, 4) uint8, RGBA with straight alpha
-<folder>/packages/                unpacked packages; may be deleted once the set is built
+<folder>/manifest.json                sizes, counts, sources and the recipe
+<folder>/shards/<source>-000000.tar   webdataset samples: 000000.webp (png, jpg) and 000000.json
+<folder>/shards/<source>-000000.json  the index of this shard: its entries with their places, what was skipped
+<folder>/skipped.jsonl                one line for each picture that could not be used, and why
+<folder>/NOTICE                       licences and credits
+<folder>/contact-sheet.png            some pictures of each style
+<folder>/packages/                    unpacked packages; may be deleted once the set is built
+
+The shards are plain tar files that any reader of webdataset (https://github.com/webdataset/webdataset)
+takes in their order; the index makes a picture one seek and one read, without unpacking.
 """
 
+import io
 import json
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from pochade.atomic import replacing
 from pochade.errors import InvalidCheckpoint
 
-VERSION = 1
+VERSION = 2
+
+Split = Literal["train", "held-out"]
 
 
-@dataclass(frozen=True, kw_only=True)
+def split_of(code: str, source: str) -> Split:
+    """Whether a pair of concept and source may be learned from: one in sixteen is held out.
+
+    By pair, and not by concept or picture: all drawings of a concept in one style are on one side, so that
+    a held-out pair asks for a known thing in a known style that were never seen together.
+    """
+    held_out = sha256(f"{code} {source}".encode()).digest()[0] % 16 == 0
+    return "held-out" if held_out else "train"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One picture and what is known about it.
+    """One picture and what is known about it; what is unknown is empty.
 
-    file, row: where its pixels are.
-    colour: the commonest colour's plain name; colour_share: how much of the opaque area has it (0..1).
+    file, row: the shard, and the number of the picture in its source.
+    offset, length: of its bytes in the shard.
+    name: of the picture in its source.  width, height: in px.
+    caption: as it was given; pictures from packages have facts instead, from which captions are made.
+    code: of the concept: code points in hexadecimal, or the label as a slug.
     mirrorable: whether the flipped picture still is what the label says.
+    colour: the commonest colour's plain name; colour_share: how much of the opaque area has it (0..1).
     """
 
-    file: str
-    row: int
-    label: str
-    tags: tuple[str, ...]
-    style: str
+    file: str = ""
+    row: int = 0
+    offset: int = 0
+    length: int = 0
+    name: str = ""
     source: str
-    licence: str
-    code: str
-    emoji: str
-    group: str
-    subgroup: str
-    mirrorable: bool
-    colour: str
-    colour_share: float
+    licence: str = ""
+    split: Split = "train"
+    width: int = 0
+    height: int = 0
+    caption: str = ""
+    label: str = ""
+    tags: tuple[str, ...] = ()
+    style: str = ""
+    code: str = ""
+    emoji: str = ""
+    group: str = ""
+    subgroup: str = ""
+    mirrorable: bool = False
+    colour: str = ""
+    colour_share: float = 0.0
 
     @classmethod
-    def from_json(cls, line: str) -> "Entry":
-        fields = json.loads(line)
-        return cls(**{**fields, "tags": tuple(fields["tags"])})
+    def from_json(cls, values: Mapping[str, Any]) -> "Entry":
+        return cls(**{**values, "tags": tuple(values.get("tags", ()))})
+
+    def to_json(self) -> dict[str, Any]:
+        """What is known, without what is empty."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value != DEFAULTS[name]}
+
+
+DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(Entry)}
+assert DEFAULTS["source"] is MISSING  # the only one that an entry must have
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A built training set; the arrays are memory-mapped and read-only."""
+    """A training set; its pictures are read from the shards when they are asked for.
+
+    size: the side of square pictures from packages, the limit of the shorter side of given ones.
+    """
 
     folder: Path
     size: int
     entries: tuple[Entry, ...]
-    arrays: Mapping[str, NDArray[np.uint8]]
     manifest: Mapping[str, Any]
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def picture(self, index: int) -> NDArray[np.uint8]:
-        """The pixels of entry `index`: (size, size, 4), straight alpha."""
+        """The pixels of entry `index`: (height, width, 3), or 4 with straight alpha.
+
+        Pictures from packages are (size, size, 4). Raises InvalidCheckpoint if the shard is damaged.
+        """
         entry = self.entries[index]
-        picture: NDArray[np.uint8] = self.arrays[entry.file][entry.row]
-        return picture
+        try:
+            with Path(self.folder, entry.file).open("rb") as shard:
+                shard.seek(entry.offset)
+                content = shard.read(entry.length)
+            if entry.file.endswith(".npy"):
+                return np.frombuffer(content, np.uint8).reshape(entry.height, entry.width, 4)
+            with Image.open(io.BytesIO(content)) as image:
+                return np.asarray(image)
+        except (OSError, ValueError, SyntaxError) as damaged:
+            raise InvalidCheckpoint(
+                f"picture {index} ('{entry.name}') cannot be read from '{self.folder / entry.file}' "
+                f"({damaged}); delete the training set and make it anew"
+            ) from damaged
 
 
 def load(folder: str | Path) -> Corpus:
-    """Open a training set that `build` made. Raises InvalidCheckpoint if it is missing or damaged."""
+    """Open a training set. Raises InvalidCheckpoint if it is missing or damaged."""
     folder = Path(folder)
     try:
         manifest = json.loads(Path(folder, "manifest.json").read_text("utf-8"))
-        lines = Path(folder, "entries.jsonl").read_text("utf-8").splitlines()
-        entries = tuple(map(Entry.from_json, lines))
-        arrays = {
-            name: np.load(folder / name, mmap_mode="r") for name in sorted({entry.file for entry in entries})
-        }
+        entries = _entries(folder, manifest)
     except FileNotFoundError as absent:
         raise InvalidCheckpoint(
-            f"'{folder}' is no training set: '{absent.filename}' is missing; build it with "
-            "pochade.training.corpus.build"
+            f"'{folder}' is no training set: '{absent.filename}' is missing; make it with "
+            "'pochade train corpus'"
         ) from absent
-    except (ValueError, TypeError, KeyError) as damaged:
+    except (ValueError, TypeError, KeyError, AttributeError) as damaged:
         raise InvalidCheckpoint(
-            f"the training set '{folder}' is damaged ({damaged}); delete it and build it anew"
+            f"the training set '{folder}' is damaged ({damaged}); delete it and make it anew"
         ) from damaged
-    if manifest.get("version") != VERSION or len(entries) != manifest.get("count"):
+    if len(entries) != manifest.get("count"):
         raise InvalidCheckpoint(
-            f"the training set '{folder}' (format {manifest.get('version')}, {len(entries)} entries of "
-            f"{manifest.get('count')}) does not fit this version of Pochade; delete it and build it anew"
+            f"the training set '{folder}' has {len(entries)} entries of {manifest.get('count')}; "
+            "delete it and make it anew"
         )
-    square = (manifest["size"], manifest["size"], 4)
-    for entry in entries:
-        if arrays[entry.file].shape[1:] != square or entry.row >= len(arrays[entry.file]):
-            raise InvalidCheckpoint(
-                f"'{folder / entry.file}' has shape {arrays[entry.file].shape}; row {entry.row} of {square} "
-                "is expected; delete the folder and build it anew"
-            )
-    return Corpus(folder, manifest["size"], entries, arrays, manifest)
+    return Corpus(folder, manifest["size"], entries, manifest)
+
+
+def _entries(folder: Path, manifest: Mapping[str, Any]) -> tuple[Entry, ...]:
+    if manifest["version"] == 1:
+        return _entries_of_arrays(folder, manifest["size"])
+    if manifest["version"] != VERSION:
+        raise ValueError(f"format {manifest['version']} is not {VERSION}")
+    entries: list[Entry] = []
+    for shard in manifest["shards"]:
+        path = folder / shard["file"]
+        if path.stat().st_size != shard["bytes"]:
+            raise ValueError(f"'{shard['file']}' has {path.stat().st_size} bytes of {shard['bytes']}")
+        index = json.loads(path.with_suffix(".json").read_text("utf-8"))
+        entries.extend(Entry.from_json(values) for values in index["entries"])
+    return tuple(entries)
+
+
+def _entries_of_arrays(folder: Path, size: int) -> tuple[Entry, ...]:
+    """The first format: one NumPy array of square pictures per source, which are plain bytes as well."""
+    lines = Path(folder, "entries.jsonl").read_text("utf-8").splitlines()
+    length = size * size * 4
+    starts: dict[str, int] = {}
+    entries = []
+    for values in map(json.loads, lines):
+        if values["file"] not in starts:
+            array = np.load(folder / values["file"], mmap_mode="r")
+            if array.shape[1:] != (size, size, 4) or array.dtype != np.uint8:
+                raise ValueError(f"'{values['file']}' holds {array.dtype} of shape {array.shape}")
+            starts[values["file"]] = int(array.offset)
+        offset = starts[values["file"]] + values["row"] * length
+        split = values.get("split", split_of(values["code"], values["source"]))
+        place = {"offset": offset, "length": length, "width": size, "height": size, "split": split}
+        entries.append(Entry.from_json({**values, **place}))
+    return tuple(entries)
 
 
 def write_whole(path: Path, text: str) -> None:
     """Write a text file that is either there as a whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, "utf-8")
-    os.replace(partial, path)
+    with replacing(path) as file:
+        file.write(text.encode(errors="backslashreplace"))  # half a surrogate pair from a file name

@@ -1,0 +1,112 @@
+"""`pochade train corpus`: a training set from registry packages, or from your own pictures."""
+
+import argparse
+import os
+import warnings
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pochade.training.corpus import Corpus
+
+EXAMPLES = """examples:
+  pochade train corpus corpus/
+  pochade train corpus my-corpus/ --from photos/
+  pochade train corpus my-corpus/ --from photos/ more/metadata.jsonl --size 768 --held-out 0.05
+
+A folder may hold pictures with a text file each (cat.jpg, cat.txt), JSON lines (file_name, text), parquet
+files or webdataset tars. What cannot be used is skipped, counted and listed in OUT/skipped.jsonl. A run that
+was stopped goes on where it was.
+"""
+
+
+def add_parser(pieces: Any) -> None:
+    parser = pieces.add_parser(
+        "corpus",
+        help="make a training set, from registry packages or your own pictures",
+        description="Make a training set: tar files of pictures with their captions or facts, and an index.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("corpus", type=Path, metavar="OUT", help="the folder of the training set")
+    parser.add_argument(
+        "--from",
+        dest="sources",
+        type=Path,
+        nargs="+",
+        action="extend",
+        metavar="PATH",
+        help="your own pictures: folders, .jsonl, .parquet or .tar files (default: the starter's packages)",
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        help="px: at most this for the shorter side of your pictures (default: 512); "
+        "the side of the packages' square ones (default: 128)",
+    )
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        metavar="SHARE",
+        help="share of your pictures that training leaves alone (default: 0.02)",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="pictures to work on at a time (default: one per processor)",
+    )
+    parser.set_defaults(run=_corpus)
+
+
+def _corpus(options: argparse.Namespace) -> int:
+    # What is wrong with a picture is listed, or does not matter; Pillow need not print it as well.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    with ExitStack() as bars:
+        corpus = _made(options, bars)
+    print(summary(corpus))
+    return 0
+
+
+def _made(options: argparse.Namespace, open_bars: ExitStack) -> "Corpus":
+    from tqdm import tqdm
+
+    from pochade.errors import InvalidRequest
+    from pochade.training.corpus import build
+    from pochade.training.corpus.given import gather
+
+    bars: dict[str, Any] = {}
+
+    def show(source: str, done: int, total: int) -> None:
+        if source not in bars:
+            bars[source] = open_bars.enter_context(tqdm(total=total, desc=source, unit="picture"))
+        bars[source].update(done - bars[source].n)
+
+    chosen = {"size": options.size, "held_out": options.held_out}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    if options.sources is not None:
+        return gather(options.corpus, options.sources, jobs=options.jobs, progress=show, **given)
+    if options.held_out is not None:
+        raise InvalidRequest(
+            "--held-out is for your own pictures (--from); of the packages' pictures, fixed pairs of a thing "
+            "and a style are held out"
+        )
+    return build(options.corpus, jobs=options.jobs, progress=show, **given)
+
+
+def summary(corpus: "Corpus") -> str:
+    """What a training set holds, source by source, and what was left out of it."""
+    lines = [f"{len(corpus):,} pictures in {corpus.folder}"]
+    skipped = 0
+    for name, source in corpus.manifest["sources"].items():
+        skipped += source["skipped"]
+        lines.append(
+            f"  {name}: {source['pictures']:,} pictures, {source['held_out']:,} of them held out; "
+            f"{source['skipped']:,} skipped"
+        )
+        lines.extend(f"    {count:,} x {reason}" for reason, count in source["reasons"].items())
+    if skipped:
+        lines.append(f"what was skipped: {corpus.folder / 'skipped.jsonl'}")
+    lines.append(f"a look at it: {corpus.folder / 'contact-sheet.png'}")
+    return "\n".join(lines)

@@ -1,0 +1,147 @@
+"""Making a training set of given pictures."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import partial
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+
+from pochade.errors import InvalidRequest
+from pochade.training.corpus.assemble import NothingUsable, assemble, check_numbers
+from pochade.training.corpus.concepts import name_slug
+from pochade.training.corpus.given.folder import Scan, folder_items, refused_items, scan
+from pochade.training.corpus.given.lines import count_lines, line_items
+from pochade.training.corpus.given.reading import Settings
+from pochade.training.corpus.given.table import count_rows, table_items
+from pochade.training.corpus.given.tars import count_items, tar_items, tar_members
+from pochade.training.corpus.samples import Item, Progress, Stream, silent
+from pochade.training.corpus.store import Corpus
+
+SIZE = 512
+HELD_OUT = 0.02
+
+
+def gather(
+    folder: str | Path,
+    paths: Iterable[str | Path],
+    *,
+    size: int = SIZE,
+    held_out: float = HELD_OUT,
+    jobs: int = 1,
+    progress: Progress = silent,
+) -> Corpus:
+    """Store the captioned pictures of `paths` in `folder`, their shorter side being at most `size` px.
+
+    paths: folders, or single .jsonl, .parquet and .tar files.
+    held_out: the share of the pictures (0..1) that training must leave alone.
+    What cannot be used is skipped and listed in skipped.jsonl. A second call with the same pictures only
+    opens the set; after an interruption, finished shards are kept.
+    Raises InvalidRequest (a path or number that cannot be), NothingUsable (no picture with a caption is
+    left), MissingDependency (parquet without pyarrow), OutputError.
+    """
+    check_numbers(size, jobs)
+    if not 0 <= held_out < 1:
+        raise InvalidRequest(f"held-out share {held_out} is not between 0 and 1 (1 excluded)")
+    folder = Path(folder)
+    streams: list[Stream] = []
+    for path in map(Path, paths):
+        _check_place(path, folder)
+        settings = Settings(_new_name(path, {stream.name for stream in streams}), size, held_out)
+        streams.append(_stream(path, settings))
+    if not streams:
+        raise InvalidRequest("no folder of pictures is given")
+    return assemble(folder, streams, size=size, kind="given", jobs=jobs, progress=progress)
+
+
+def _check_place(path: Path, folder: Path) -> None:
+    if not path.exists():
+        raise InvalidRequest(f"'{path}' is not there")
+    own, target = path.resolve(), folder.resolve()
+    if own.is_relative_to(target) or target.is_relative_to(own):
+        raise InvalidRequest(
+            f"the training set '{folder}' and the pictures '{path}' lie in one another; choose another folder"
+        )
+
+
+def _new_name(path: Path, taken: set[str]) -> str:
+    """A short name of the source that may stand in file names."""
+    base = name_slug(path.resolve().stem)[:40] or "pictures"
+    names = chain([base], (f"{base}-{number}" for number in range(2, len(taken) + 2)))
+    return next(name for name in names if name not in taken)
+
+
+def _stream(path: Path, settings: Settings) -> Stream:
+    found = scan(path) if path.is_dir() else _single(path)
+    if not (found.pictures or found.lines or found.tables or found.tars):
+        raise NothingUsable(_nothing_in(path, found))
+    recipe = {"files": _fingerprint(found), "size": settings.size, "held_out": settings.held_out}
+    return Stream(
+        name=settings.source,
+        recipe=recipe,
+        about={"from": path.resolve().name, "licence": "", "credit": ""},
+        open=partial(_open, found, settings),
+    )
+
+
+def _single(path: Path) -> Scan:
+    """A file that holds or names pictures, as if it lay alone in its folder."""
+    found = Scan(path.parent)
+    if path.suffix.lower() not in (".jsonl", ".parquet", ".tar"):
+        raise InvalidRequest(
+            f"'{path}' is neither a folder nor a .jsonl, .parquet or .tar file of captioned pictures"
+        )
+    found.kind(path.name).append(path.name)
+    return found
+
+
+def _open(found: Scan, settings: Settings) -> tuple[int, Iterator[Item]]:
+    """Lines, tables and tars say what belongs together; text files are looked at where there are none."""
+    total = 0
+    parts: list[Iterator[Item]] = []
+    for name in found.lines:
+        total += count_lines(found.root / name)
+        parts.append(line_items(found.root / name, settings, _prefix(name)))
+    for name in found.tables:
+        total += count_rows(found.root / name)
+        parts.append(table_items(found.root / name, settings, _prefix(name)))
+    for name in found.tars:
+        members = tar_members(found.root / name)
+        total += count_items(members)
+        parts.append(tar_items(found.root / name, members, settings, _prefix(name)))
+    if not parts:
+        items = list(folder_items(found, settings))
+        total += len(items)
+        parts.append(iter(items))
+    refused = list(refused_items(found))
+    return total + len(refused), chain(*parts, refused)
+
+
+def _prefix(name: str) -> str:
+    """The folder of a file, with a slash, seen from the root."""
+    return name.removesuffix(Path(name).name)
+
+
+def _fingerprint(found: Scan) -> str:
+    """Names, lengths and times of all files: when these are the same, so is the training set."""
+    names = chain(found.pictures, found.captions, found.lines, found.tables, found.tars)
+    total = sha256()
+    for name in names:
+        try:
+            status = Path(found.root, name).stat()
+            total.update(f"{name} {status.st_size} {status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        except OSError:
+            total.update(f"{name} ?\n".encode(errors="surrogateescape"))
+    return total.hexdigest()[:32]
+
+
+def _nothing_in(path: Path, found: Scan) -> str:
+    """What a folder without pictures holds instead."""
+    others = Counter(Path(name).suffix.lower() or "without an ending" for name in found.others)
+    others.update({".txt": len(found.captions)} if found.captions else {})
+    held = ", ".join(f"{count} x {re.sub(r'[^ -~]', '?', kind)}" for kind, count in others.most_common(8))
+    return (
+        f"'{path}' holds no pictures ({held or 'it is empty'}); expected are pictures with a text file each "
+        "(cat.jpg, cat.txt), a JSON-lines file (file_name, text), parquet files or webdataset tars"
+    )

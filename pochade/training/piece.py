@@ -1,0 +1,31 @@
+"""One part of a training, ready to go."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pochade.training.loop import ByStep, Loss, Plan, Progress, Samples, train
+from pochade.training.parameters import Parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """What the loop needs, and the folder of its states."""
+
+    loss: Loss | ByStep
+    parameters: Parameters
+    plan: Plan
+    folder: Path
+    samples: Samples | None = None
+
+    def train(
+        self,
+        steps: int,
+        *,
+        minutes: float | None = None,
+        accumulation: int = 1,
+        sample_every: int = 0,
+    ) -> Iterator[Progress]:
+        """See `loop.train` and `plan.Plan`."""
+        plan = replace(self.plan, steps=steps, accumulation=accumulation, sample_every=sample_every)
+        return train(self.loss, self.parameters, plan, self.folder, minutes=minutes, samples=self.samples)

@@ -1,0 +1,91 @@
+"""Which pictures of the corpus the starter learns, and how they are laid on a square."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from PIL import Image
+
+from pochade.training.corpus import Corpus, Entry, on_background
+from pochade.training.corpus.concepts import word_set
+
+SIDE = 128
+MARGIN = 6
+"""Pixels of white around a picture."""
+
+STYLES = ("3d style", "flat style", "noto style")
+
+PEOPLE_SUBGROUPS = word_set("""
+    hand-fingers-open hand-fingers-partial hand-single-finger hand-fingers-closed hands hand-prop body-parts
+    person person-role person-fantasy
+""")
+SIGNS = word_set("""
+    circle square recycling warning peace yin multiply plus check cross star sparkle atom infinity heart
+    biohazard radioactive diamond
+""")
+
+
+def training_entries(corpus: Corpus) -> list[int]:
+    """All that may be learned from. What is held out, and other styles, are for the evaluation alone."""
+    return [
+        index
+        for index, entry in enumerate(corpus.entries)
+        if entry.split == "train" and entry.style in STYLES
+    ]
+
+
+def single_entries(corpus: Corpus) -> list[int]:
+    """What the starter is to draw by name: few of the many near-duplicates of people, few signs."""
+    return [index for index in training_entries(corpus) if known(corpus.entries[index])]
+
+
+def known(entry: Entry) -> bool:
+    """Whether the starter is taught this concept."""
+    words = set(re.findall(r"[a-z]+", entry.label))
+    if entry.group == "people-body":
+        gendered = " " in entry.label and words & {"man", "woman", "men", "women", "facing"}
+        return entry.subgroup in PEOPLE_SUBGROUPS and not gendered
+    return entry.group != "symbols" or bool(words & SIGNS)
+
+
+def scene_groups(corpus: Corpus) -> list[list[int]]:
+    """What may stand in one scene: things of one style, no people, no signs."""
+    groups: dict[str, list[int]] = {}
+    for index in single_entries(corpus):
+        entry = corpus.entries[index]
+        if entry.group not in ("people-body", "symbols"):
+            groups.setdefault(entry.style, []).append(index)
+    return list(groups.values())
+
+
+def framed(corpus: Corpus, index: int) -> NDArray[np.uint8]:
+    """A picture on white with a margin: (SIDE, SIDE, 3)."""
+    picture = Image.fromarray(on_background(corpus.picture(index)))
+    sheet = Image.new("RGB", (SIDE, SIDE), "white")
+    size = SIDE - 2 * MARGIN
+    sheet.paste(picture.resize((size, size), Image.Resampling.LANCZOS), (MARGIN, MARGIN))
+    return np.asarray(sheet)
+
+
+def random_view(corpus: Corpus, chosen: Sequence[int], rng: Generator, side: int) -> NDArray[np.uint8]:
+    """What the autoencoder learns from: one to four things of any size on any plain colour.
+
+    Where `side` is less than SIDE, a part of such a picture: (side, side, 3).
+    """
+    white = rng.random() < 0.6
+    colour = (255, 255, 255) if white else tuple(int(part) for part in rng.integers(40, 256, size=3))
+    sheet = Image.new("RGBA", (SIDE, SIDE), (*colour, 255))
+    things = 1 if rng.random() < 0.7 else int(rng.integers(2, 5))
+    for _ in range(things):
+        picture = corpus.picture(chosen[int(rng.integers(len(chosen)))])
+        picture = picture[:, ::-1] if rng.random() < 0.5 else picture
+        size = int(rng.integers(72, 150)) if things == 1 else int(rng.integers(36, 80))
+        cut_out = Image.fromarray(np.ascontiguousarray(picture)).resize(
+            (size, size), Image.Resampling.LANCZOS
+        )
+        x, y = (int(part) for part in rng.integers(min(0, SIDE - size) - 6, max(0, SIDE - size) + 7, size=2))
+        sheet.alpha_composite(cut_out.crop((max(0, -x), max(0, -y), size, size)), (max(0, x), max(0, y)))
+    top, left = rng.integers(SIDE - side + 1, size=2)
+    return np.asarray(sheet)[top : top + side, left : left + side, :3]

@@ -1,0 +1,144 @@
+"""The starter's pieces, one after another, on four small pictures; and fine-tuning what comes out."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from pochade.errors import InvalidRequest
+from pochade.models.config import AutoencoderConfig, UNetConfig
+from pochade.pipeline.load import load
+from pochade.training import samples, starter
+from pochade.training.finetune import Tuning, export_finetuned, finetuning, latents_of
+from pochade.training.selection import framed, known, random_view, scene_groups, single_entries
+from pochade.training.starter import PIECES, Run, examples, write_model
+from tests.training.test_captions import entry
+from tests.training.test_scenes import CORPUS
+
+AUTOENCODER = AutoencoderConfig(widths=(8, 8, 8, 16), layers=1, groups=4)
+UNET = UNetConfig(
+    widths=(8, 16),
+    down_depths=((0,), (1,)),
+    mid_depth=1,
+    up_depths=((1, 1), (0, 0)),
+    heads=(2, 2),
+    context_width=256,
+    groups=4,
+    sample_size=16,
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder, after a few steps of every piece."""
+    torch.set_num_threads(1)
+    run = Run(corpus=CORPUS, folder=tmp_path_factory.mktemp("run"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(starter, "AUTOENCODER", AUTOENCODER)
+        patch.setattr(starter, "UNET", UNET)
+        patch.setattr(starter, "SCENES", 6)
+        patch.setattr(starter, "MEASURED", 4)
+        patch.setattr(samples, "STEPS", 2)
+        patch.setattr(starter, "SAMPLES", ("a fox", "a kite"))
+        for name, piece in PIECES.items():
+            # before the UNet has learned to look at the text, there is nothing to teach the text encoder
+            count = 20 if name == "diffusion" else 2
+            steps = [progress.step for progress in piece(run, batch=4).train(count, sample_every=count)]
+            assert steps[-1] == count, name
+            if name != "text":
+                with Image.open(run.folder / name / "samples" / f"{count:06d}.png") as sheet:
+                    assert sheet.width > 128
+        latents, captions = examples(run).batch(10, np.random.default_rng(0))
+        assert latents.shape == (10, 4, 16, 16) and all(captions)
+        write_model(run, run.folder / "model")
+    return run.folder / "model"
+
+
+def test_the_pieces_make_a_model_that_draws(model: Path) -> None:
+    pipeline = load(model, engine="numpy")
+    assert pipeline.txt2img("a fox", seed=1, steps=1).images[0].size == (128, 128)
+    assert pipeline.tokenizers[0].max_length == starter.TOKENS
+    # the background's colour must drown in the last noise level
+    assert pipeline.schedule.sigma_max == pytest.approx(starter.NOISE.sigma_max)
+    assert pipeline.schedule.sigma_max > 60
+
+
+def test_what_the_starter_learns() -> None:
+    assert known(entry("fox")) and known(entry("red circle", group="symbols"))
+    assert not known(entry("input symbols", group="symbols"))
+    people = {"group": "people-body", "subgroup": "person-role"}
+    assert known(entry("astronaut", **people)) and known(entry("man", **people))
+    assert not known(entry("woman astronaut", **people))
+    held_out: Any = replace(
+        CORPUS, entries=(replace(CORPUS.entries[0], split="held-out"), *CORPUS.entries[1:])
+    )
+    assert single_entries(held_out) == [1, 2, 3]
+    assert scene_groups(held_out) == [[1], [2, 3]]
+
+
+def test_pictures_are_framed_in_white_and_views_fill_their_side() -> None:
+    picture = framed(CORPUS, 1)
+    assert picture.shape == (128, 128, 3) and (picture[:6] == 255).all() and (picture[:, -6:] == 255).all()
+    assert tuple(picture[64, 64]) == CORPUS.colours[1]
+    for seed in range(20):
+        view = random_view(CORPUS, [0, 1, 2, 3], np.random.default_rng(seed), 64)
+        assert view.shape == (64, 64, 3)
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """A person's own pictures: two shapes, with captions."""
+
+    entries: tuple[Any, ...]
+
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        shape = (self.entries[index].height, self.entries[index].width, 3)
+        return np.random.default_rng(index).integers(0, 256, shape, dtype=np.uint8)
+
+
+PHOTOGRAPHS: Any = Photographs(
+    tuple(
+        entry("", caption=f"my picture {number}", width=width, height=height, style="")
+        for number, (width, height) in enumerate([(128, 128), (128, 130), (200, 100), (190, 95), (20, 20)])
+    )
+)
+
+
+@pytest.mark.parametrize("with_text_encoder", [True, False])
+def test_a_model_is_tuned_on_pictures_of_several_shapes(
+    model: Path, tmp_path: Path, with_text_encoder: bool
+) -> None:
+    tuning = Tuning(
+        model=model, corpus=PHOTOGRAPHS, folder=tmp_path / "run", with_text_encoder=with_text_encoder
+    )
+    piece = finetuning(tuning, batch=2, rate=1e-3)
+    assert [progress.step for progress in piece.train(3)] == [3]
+    export_finetuned(tuning, tmp_path / "tuned")
+    before, after = load(model, engine="numpy"), load(tmp_path / "tuned", engine="numpy")
+    name = "conv_in.weight"
+    assert not np.array_equal(before.networks.unet.tensors[name], after.networks.unet.tensors[name])
+    text = [np.array(each.networks.text_encoder.tensors["final_layer_norm.bias"]) for each in (before, after)]
+    assert np.array_equal(*text) != with_text_encoder
+    assert after.schedule.sigma_max == before.schedule.sigma_max
+    assert after.txt2img("my picture", steps=1, seed=0).images[0].size == (128, 128)
+
+
+def test_latents_keep_the_shapes_of_their_pictures(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = latents_of(load(model, engine="numpy"), PHOTOGRAPHS)
+    shapes = {tuple(each.shape[2:]) for each in shown.latents}
+    assert (16, 16) in shapes and any(width > height for height, width in shapes)
+    assert "1 of 5 pictures are too small" in capsys.readouterr().out
+    for seed in range(10):
+        latents, captions = shown.batch(2, np.random.default_rng(seed))
+        assert latents.shape[0] == 2 and len(set(captions)) == 2
+
+
+def test_pictures_that_are_all_too_small_are_refused(model: Path) -> None:
+    small: Any = Photographs((PHOTOGRAPHS.entries[-1],))
+    with pytest.raises(InvalidRequest, match="large enough"):
+        latents_of(load(model, engine="numpy"), small)
