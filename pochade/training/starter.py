@@ -88,7 +88,7 @@ MEASURED = 512
 """Pictures whose latents tell the mean and the deviation of the channels."""
 
 SCENES = 24_000
-SCENE_SHARE = 0.5
+SCENE_SHARE = 0.3
 """How many composed pictures there are, and how often one is drawn instead of a single one."""
 
 
@@ -300,7 +300,7 @@ def open_tokenizer(run: Run) -> Tokenizer:
 
 
 def examples(run: Run) -> LatentSet:
-    """Single pictures and scenes, half and half; their latents are kept in the run's folder."""
+    """Single pictures and scenes; their latents are kept in the run's folder."""
     corpus, chosen = run.corpus, single_entries(run.corpus)
     config, parameters = finished_autoencoder(run, with_decoder=False)
     device = local_device(run.device)

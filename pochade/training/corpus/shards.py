@@ -1,6 +1,7 @@
 """Writing one source's shards. Each shard is kept once it is whole; a later run goes on after the last."""
 
 import json
+import re
 import tarfile
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -180,7 +181,10 @@ def _finished_shards(folder: Path, name: str, recipe: str) -> list[Shard]:
 
 
 def _remove_shards(folder: Path, name: str, first: int) -> None:
-    """Delete this source's shards from number `first` on: they belong to something else."""
+    """Delete this source's shards from number `first` on, and what a killed run left half written."""
+    for path in Path(folder, SHARDS).glob(".*.part"):
+        if re.fullmatch(r"\.[0-9a-f]{16}\.part", path.name):
+            path.unlink()
     for path in Path(folder, SHARDS).glob(f"{name}-??????.*"):
         number = path.stem.removeprefix(f"{name}-")
         if path.suffix in (".tar", ".json") and number.isdecimal() and int(number) >= first:
