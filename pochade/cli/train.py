@@ -1,6 +1,7 @@
 """`pochade train`: from packages of licensed pictures, or your own, to a model."""
 
 import argparse
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -201,6 +202,10 @@ def _prepare(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise InvalidRequest(f"--{name} {value} is too small; 1 is the least")
+    for name in ("minutes", "rate"):
+        value = getattr(options, name, None)
+        if value is not None and not 0 < value < math.inf:
+            raise InvalidRequest(f"--{name} {value:g} is too small or no number; it must be above 0")
     if options.threads is not None:
         use_threads(options.threads)
 

@@ -1,0 +1,70 @@
+"""`pochade train`: from a folder of pictures to a model that draws, and what happens to bad input."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.cli.conftest import Command
+
+FOLDERS = ("set", "run")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Three pictures with sentences about them, and a fourth that is cut off."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("one", "two", "three", "four"):
+        pixels = rng.integers(0, 256, (150, 150, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+        (folder / f"{name}.txt").write_text(f"picture number {name}")
+    whole = (folder / "four.png").read_bytes()
+    (folder / "four.png").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+def test_from_ones_own_pictures_to_a_model_that_draws(
+    pochade: Command, pictures: Path, tmp_path: Path
+) -> None:
+    made = pochade("train", "corpus", "set", "--from", "photos")
+    assert made.returncode == 0, made.stderr
+    assert "four.png" in (tmp_path / "set" / "skipped.jsonl").read_text()
+    options = ("--batch", "2", "--threads", "1", "--output", "mine")
+
+    begun = pochade("train", "finetune", *FOLDERS, "--steps", "9", "--minutes", "0.0001", *options)
+    assert begun.returncode == 0, begun.stderr
+    assert "run it again to go on" in begun.stdout and not (tmp_path / "mine").exists()
+    done = pochade("train", "finetune", *FOLDERS, "--steps", "2", *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "mine"
+
+    drawn = pochade("draw", "picture number one", "--model", "mine", "--steps", "2", "-o", "one.png")
+    assert drawn.returncode == 0, drawn.stderr
+    packed = pochade("train", "pack", "run", "travel")
+    files = packed.stdout.split()
+    assert packed.returncode == 0 and len(files) > 1
+    assert all((tmp_path / file).stat().st_size < 16e6 for file in files)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("text", *FOLDERS), "'set' is no training set"),
+        (("text", *FOLDERS, "--steps", "0"), "--steps 0 is too small"),
+        (("diffusion", *FOLDERS, "--threads", "-2"), "--threads -2 is too small"),
+        (("diffusion", *FOLDERS, "--minutes", "-1"), "--minutes -1 is too small"),
+        (("export", *FOLDERS, "out"), "'set' is no training set"),
+        (("finetune", *FOLDERS, "--output", "out", "--rate", "nan"), "--rate nan"),
+        (("pack", "run", "out"), "'run"),
+    ],
+)
+def test_failures_are_sentences(
+    arguments: tuple[str, ...], words: str, pochade: Command, tmp_path: Path
+) -> None:
+    done = pochade("train", *arguments)
+    assert done.returncode == 1
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
