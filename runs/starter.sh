@@ -10,7 +10,7 @@
 #   LAUNCH='torchrun --nproc-per-node 4 -m pochade'           (pochade): several GPUs
 #
 # On two processor cores that do nothing else: corpus 4 minutes, autoencoder 50, text 3, diffusion about two
-# hours, decoder 30. To go on with a piece on another machine:
+# hours, refining the autoencoder 50. To go on with a piece on another machine:
 #   pochade train pack FOLDER/run/diffusion travel/     there: copy travel/ to FOLDER/run/diffusion
 set -euo pipefail
 
@@ -35,6 +35,6 @@ train crops 4000
 train autoencoder 2400
 train text 800
 train diffusion "${DIFFUSION:-14000}"
-train decoder 4500
+train refined 3000
 pochade train export "$work/corpus" "$run" "$work/starter"
 pochade draw "a red apple, 3d style" --model "$work/starter" -o "$work/apple.png"

@@ -21,7 +21,7 @@ EXAMPLES = """examples:
     pochade train autoencoder corpus/ run/
     pochade train text corpus/ run/
     pochade train diffusion corpus/ run/
-    pochade train decoder corpus/ run/
+    pochade train refined corpus/ run/
     pochade train export corpus/ run/ my-model/
 
   a model of yours, on pictures of yours:
@@ -37,7 +37,7 @@ STEPS = {
     "autoencoder": 2400,
     "text": 800,
     "diffusion": 14000,
-    "decoder": 4500,
+    "refined": 3000,
     "adversary": 1500,
 }
 TEXTS = {
@@ -45,7 +45,7 @@ TEXTS = {
     "autoencoder": "train it further, on whole pictures",
     "text": "teach the text encoder to tell captions apart",
     "diffusion": "train text encoder and UNet on its latents",
-    "decoder": "train the decoder further, for the same latents",
+    "refined": "train the autoencoder further, for nearly the same latents",
     "adversary": "make the decoder's pictures crisper, against an adversary (optional)",
 }
 

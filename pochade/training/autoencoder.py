@@ -62,12 +62,36 @@ LATENT_NOISE = 0.1
 """What the diffusion model leaves in a latent, roughly, as a share of its deviation."""
 
 
-def decoder_loss(
-    config: AutoencoderConfig, frozen: Parameters, draw: Draw, batch: int, *, device: str = "cpu"
+def anchored_loss(
+    config: AutoencoderConfig, anchor: Parameters, draw: Draw, batch: int, *, device: str = "cpu"
 ) -> Loss:
-    """Reconstruction by the decoder alone: it goes on learning while the latents stay as they are."""
-    attempt = decoder_attempts(config, frozen, draw, batch, device=device)
-    return lambda parameters, rng: attempt(parameters, rng).error
+    """Reconstruction by an autoencoder whose latents stay near those of another, with which a diffusion model
+    has been trained.
+
+    anchor: the whole other autoencoder, with latents of unit variance; its encoder is used.
+    """
+    ops, kind = TorchOps(), device.split(":")[0]
+    fixed = {name: tensor.detach().to(device) for name, tensor in anchor.items()}
+
+    def step(parameters: Parameters, rng: np.random.Generator) -> torch.Tensor:
+        pictures = np.stack([draw(rng) for _ in range(batch)])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        picture, view = to_signed(pictures).to(device), View(parameters)
+        with torch.autocast(device_type=kind, dtype=torch.bfloat16):
+            with torch.no_grad():
+                there = encode(ops, config, View(fixed), picture)[:, : config.latent_channels].float()
+            latent = encode(ops, config, view, picture)[:, : config.latent_channels].float()
+            result = decode(ops, config, view, slightly_noisy(latent, generator)).float()
+        return reconstruction(result, picture) + F.mse_loss(latent, there)
+
+    return step
+
+
+def slightly_noisy(latent: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """As drawn latents are: each with noise of its own strength, up to LATENT_NOISE."""
+    amount = LATENT_NOISE * torch.rand(len(latent), 1, 1, 1, generator=generator)
+    noise = amount * torch.randn(latent.shape, generator=generator)
+    return latent + noise.to(latent.device)
 
 
 def decoder_attempts(
@@ -84,10 +108,9 @@ def decoder_attempts(
         pictures = np.stack([draw(rng) for _ in range(batch)])
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         latent = encode_all(config, encoder, pictures, device=device)
-        amount = LATENT_NOISE * torch.rand(batch, 1, 1, 1, generator=generator)
-        latent = latent + amount * torch.randn(latent.shape, generator=generator)
+        noisy = slightly_noisy(latent, generator).to(device)
         with torch.autocast(device_type=device.split(":")[0], dtype=torch.bfloat16):
-            result = decode(ops, config, View(parameters), latent.to(device)).float()
+            result = decode(ops, config, View(parameters), noisy).float()
         picture = to_signed(pictures).to(device)
         return Attempt(picture=picture, result=result, error=reconstruction(result, picture))
 

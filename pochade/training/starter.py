@@ -2,7 +2,7 @@
 
     corpus -> autoencoder on crops -> autoencoder on whole pictures -> latents
     latents -> text encoder -> text encoder and UNet -> a diffusers folder
-            \\-> a longer trained decoder ------------^
+    autoencoder -> a longer trained one for nearly the same latents ----^
 
 A run is a folder with one folder of states and logs for each piece, the `tokenizer/`, and the latents.
 Each piece resumes.
@@ -133,24 +133,26 @@ def whole_pictures(run: Run, batch: int = 8) -> Piece:
 def _autoencoder_piece(
     run: Run, first: Parameters, batch: int, rate: float, side: int, folder: Path
 ) -> Piece:
-    device = local_device(run.device)
-    plan = Plan(
+    device, views = local_device(run.device), _views(run.corpus, side)
+    return Piece(
+        loss=autoencoder.loss(AUTOENCODER, views, batch, device=device),
+        parameters=_moved(first, device),
+        plan=replace(_autoencoder_plan(batch), learning_rate=rate),
+        folder=folder,
+        samples=samples.reconstructions(AUTOENCODER, {}, views, folder / "samples", device=device),
+    )
+
+
+def _autoencoder_plan(batch: int) -> Plan:
+    return Plan(
         steps=1,
-        learning_rate=rate,
+        learning_rate=1e-3,
         warmup=100,
         betas=(0.9, 0.95),
         averaging=0.998,
         batch=batch,
         save_every=250,
         log_every=25,
-    )
-    views = _views(run.corpus, side)
-    return Piece(
-        loss=autoencoder.loss(AUTOENCODER, views, batch, device=device),
-        parameters=_moved(first, device),
-        plan=plan,
-        folder=folder,
-        samples=samples.reconstructions(AUTOENCODER, {}, views, folder / "samples", device=device),
     )
 
 
@@ -202,17 +204,17 @@ def text_and_unet(run: Run, batch: int = 32) -> Piece:
     return Piece(loss=loss, parameters=_moved(first, device), plan=plan, folder=folder, samples=draw)
 
 
-def decoder_alone(run: Run, batch: int = 8) -> Piece:
-    """A piece that may come at any time after the latents: a better decoder for the same latents."""
-    config, parameters = finished_autoencoder(run, with_decoder=False)
-    device = local_device(run.device)
-    views, folder = _views(run.corpus, SIDE), run.folder / "decoder"
+def refinement(run: Run, batch: int = 8) -> Piece:
+    """A piece that may come at any time after the latents: a better autoencoder for nearly the same ones."""
+    config, anchor = finished_autoencoder(run, latest=False)
+    device, folder = local_device(run.device), run.folder / "refined"
+    views = _views(run.corpus, SIDE)
     return Piece(
-        loss=autoencoder.decoder_loss(config, parameters, views, batch, device=device),
-        parameters=_moved(_decoding(parameters), device),
-        plan=_decoder_plan(batch),
+        loss=autoencoder.anchored_loss(config, anchor, views, batch, device=device),
+        parameters=_moved(anchor, device),
+        plan=replace(_autoencoder_plan(batch), learning_rate=6e-4),
         folder=folder,
-        samples=samples.reconstructions(config, parameters, views, folder / "samples", device=device),
+        samples=samples.reconstructions(config, {}, views, folder / "samples", device=device),
     )
 
 
@@ -228,15 +230,9 @@ def decoder_against_adversary(run: Run, batch: int = 8) -> Piece:
     return Piece(
         loss=adversary.loss(ADVERSARY, attempts),
         parameters=_moved(first, device),
-        plan=replace(_decoder_plan(batch), learning_rate=2e-4, clip_apart=(adversary.PREFIX,)),
+        plan=replace(_autoencoder_plan(batch), learning_rate=2e-4, clip_apart=(adversary.PREFIX,)),
         folder=folder,
         samples=samples.reconstructions(config, parameters, views, folder / "samples", device=device),
-    )
-
-
-def _decoder_plan(batch: int) -> Plan:
-    return Plan(
-        steps=1, learning_rate=8e-4, warmup=100, averaging=0.998, batch=batch, save_every=250, log_every=25
     )
 
 
@@ -250,23 +246,26 @@ PIECES: Mapping[str, Callable[..., Piece]] = MappingProxyType(
         "autoencoder": whole_pictures,
         "text": text_lesson,
         "diffusion": text_and_unet,
-        "decoder": decoder_alone,
+        "refined": refinement,
         "adversary": decoder_against_adversary,
     }
 )
 """By the names of their commands and folders, in their order."""
 
 
-def finished_autoencoder(run: Run, *, with_decoder: bool = True) -> tuple[AutoencoderConfig, Parameters]:
-    """The averaged autoencoder, with latents of zero mean and unit variance, and the later decoder if any."""
+def finished_autoencoder(run: Run, *, latest: bool = True) -> tuple[AutoencoderConfig, Parameters]:
+    """The averaged autoencoder, with latents of zero mean and unit variance.
+
+    latest: with what it has learned since the diffusion model's latents were encoded.
+    """
     parameters = averaged(run.folder / "autoencoder")
     rng = np.random.default_rng(0)
     chosen = [int(index) for index in rng.choice(single_entries(run.corpus), size=MEASURED)]
     pictures = np.stack([framed(run.corpus, index) for index in chosen])
     latents = autoencoder.encode_all(AUTOENCODER, parameters, pictures)
     config, folded = autoencoder.fold_scale(AUTOENCODER, parameters, latents)
-    if with_decoder:
-        for piece in ("decoder", "adversary"):
+    if latest:
+        for piece in ("refined", "adversary"):
             if state.exists(run.folder / piece):
                 folded.update(adversary.without(averaged(run.folder / piece)))
     return config, folded
@@ -302,7 +301,7 @@ def open_tokenizer(run: Run) -> Tokenizer:
 def examples(run: Run) -> LatentSet:
     """Single pictures and scenes; their latents are kept in the run's folder."""
     corpus, chosen = run.corpus, single_entries(run.corpus)
-    config, parameters = finished_autoencoder(run, with_decoder=False)
+    config, parameters = finished_autoencoder(run, latest=False)
     device = local_device(run.device)
     encode = encoder(config, _moved(parameters, device), device=device)
     remembered = remembering(encode, run.folder, _fingerprint(parameters, corpus, chosen))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pochade.atomic import hidden_neighbour
 from pochade.errors import InvalidCheckpoint, OutputError
 from pochade.training.corpus import Corpus, Entry, Unusable, load, shards, split_of
 from pochade.training.corpus.pictures import lossless
@@ -145,6 +146,15 @@ def test_another_recipe_leaves_nothing_of_the_first(tmp_path: Path) -> None:
     assert made == [0, 1]
     names = {path.name for path in (tmp_path / "shards").iterdir()}
     assert names == {"s-000000.tar", "s-000000.json", neighbour.name}
+
+
+@pytest.mark.usefixtures("three_a_shard")
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    left = hidden_neighbour(tmp_path / "shards" / "s-000000.tar")
+    left.parent.mkdir()
+    left.write_bytes(b"half a shard")
+    write(tmp_path, stream([]))
+    assert not left.exists()
 
 
 @pytest.mark.usefixtures("three_a_shard")
