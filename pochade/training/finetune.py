@@ -22,14 +22,15 @@ from pochade.models.config import TextEncoderConfig
 from pochade.pipeline.load import starter_folder
 from pochade.pipeline.pictures import from_image
 from pochade.pipeline.pipeline import Pipeline
-from pochade.training import buckets, captions, diffusion
-from pochade.training.buckets import TOO_SMALL
 from pochade.training.corpus import Corpus, Entry
+from pochade.training.data import buckets, captions
+from pochade.training.data.buckets import TOO_SMALL
+from pochade.training.data.tokenizing import tokenize_with
 from pochade.training.export import halves, part
 from pochade.training.loop import Plan, averaged
+from pochade.training.loop.piece import Piece
+from pochade.training.losses import diffusion
 from pochade.training.parameters import Parameters
-from pochade.training.piece import Piece
-from pochade.training.tokenizing import tokenize_with
 
 ENLARGEMENT = 1.5
 """How much a picture may be enlarged to fill its bucket; smaller ones are left out."""

@@ -13,8 +13,8 @@ from pochade.images.sheet import sheet
 from pochade.models.autoencoder import decode
 from pochade.models.config import AutoencoderConfig
 from pochade.pipeline.load import load
-from pochade.training.autoencoder import Draw, encode_all
 from pochade.training.loop import Samples
+from pochade.training.losses.autoencoder import Draw, encode_all
 from pochade.training.parameters import Parameters
 from pochade.weights import View
 

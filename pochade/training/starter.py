@@ -22,10 +22,9 @@ from pochade.diffusion.schedule import noise_schedule
 from pochade.models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.prompts.tokenizer_files import load_tokenizer
-from pochade.training import adversary, autoencoder, diffusion, samples, state, text
-from pochade.training.adversary import Adversary
+from pochade.training import samples
 from pochade.training.corpus import Corpus
-from pochade.training.examples import (
+from pochade.training.data.examples import (
     LatentSet,
     composed_pictures,
     encoder,
@@ -33,12 +32,7 @@ from pochade.training.examples import (
     remembering,
     single_pictures,
 )
-from pochade.training.export import export, part
-from pochade.training.loop import Plan, averaged
-from pochade.training.parallel import local_device
-from pochade.training.parameters import Parameters
-from pochade.training.piece import Piece
-from pochade.training.selection import (
+from pochade.training.data.selection import (
     SIDE,
     framed,
     random_view,
@@ -46,8 +40,15 @@ from pochade.training.selection import (
     single_entries,
     training_entries,
 )
-from pochade.training.tokenizing import tokenize_with
-from pochade.training.vocabulary import train_vocabulary, training_texts
+from pochade.training.data.tokenizing import tokenize_with
+from pochade.training.data.vocabulary import train_vocabulary, training_texts
+from pochade.training.export import export, part
+from pochade.training.loop import Plan, averaged, state
+from pochade.training.loop.parallel import local_device
+from pochade.training.loop.piece import Piece
+from pochade.training.losses import adversary, autoencoder, diffusion, text
+from pochade.training.losses.adversary import Adversary
+from pochade.training.parameters import Parameters
 
 CROP_SIDE = 64
 """What the autoencoder begins with: a quarter of the work a step, and more different things in a minute."""

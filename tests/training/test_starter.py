@@ -14,11 +14,11 @@ from pochade.errors import InvalidRequest
 from pochade.models.config import AutoencoderConfig, UNetConfig
 from pochade.pipeline.load import load
 from pochade.training import samples, starter
+from pochade.training.data.selection import framed, known, random_view, scene_groups, single_entries
 from pochade.training.finetune import Tuning, export_finetuned, finetuning, latents_of
-from pochade.training.selection import framed, known, random_view, scene_groups, single_entries
 from pochade.training.starter import PIECES, Run, examples, write_model
-from tests.training.test_captions import entry
-from tests.training.test_scenes import CORPUS
+from tests.training.data.test_captions import entry
+from tests.training.data.test_scenes import CORPUS
 
 AUTOENCODER = AutoencoderConfig(widths=(8, 8, 8, 16), layers=1, groups=4)
 UNET = UNetConfig(

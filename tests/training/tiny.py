@@ -5,9 +5,9 @@ import torch
 
 from pochade.diffusion.schedule import noise_schedule
 from pochade.models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
-from pochade.training import autoencoder, diffusion
-from pochade.training.examples import Examples, evenly
+from pochade.training.data.examples import Examples, evenly
 from pochade.training.loop import Loss
+from pochade.training.losses import autoencoder, diffusion
 
 TEXT = TextEncoderConfig(
     vocabulary=20, positions=6, width=16, feed_forward_width=32, layers=1, heads=2, end_token=19

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pochade.training import scenes
-from pochade.training.captions import countable, counted, plural
 from pochade.training.corpus.colours import dominant_colour
-from pochade.training.recolouring import TINTS, from_oklch, oklch, recoloured
-from pochade.training.scenes import BACKGROUNDS, Scene, describe, draw, plan
-from tests.training.test_captions import entry
+from pochade.training.data import scenes
+from pochade.training.data.captions import countable, counted, plural
+from pochade.training.data.recolouring import TINTS, from_oklch, oklch, recoloured
+from pochade.training.data.scenes import BACKGROUNDS, Scene, describe, draw, plan
+from tests.training.data.test_captions import entry
 
 SIDE = 64
 

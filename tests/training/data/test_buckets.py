@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pochade.errors import InvalidRequest
-from pochade.training.buckets import TOO_SMALL, Bucket, assign, buckets, draw, fit
+from pochade.training.data.buckets import TOO_SMALL, Bucket, assign, buckets, draw, fit
 
 SMALL = buckets(64 * 64, 16, widest=2.0)
 

@@ -12,8 +12,8 @@ from pochade.engines.torch import TorchOps
 from pochade.models.autoencoder import decode, encode
 from pochade.models.config import AutoencoderConfig
 from pochade.pipeline.shapes import autoencoder_shapes
-from pochade.training.adversary import Attempt, Reconstruct
 from pochade.training.loop import Loss
+from pochade.training.losses.adversary import Attempt, Reconstruct
 from pochade.training.parameters import Parameters, create
 from pochade.weights import View
 

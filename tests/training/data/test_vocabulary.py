@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
 from pochade.errors import InvalidRequest
-from pochade.training import vocabulary
 from pochade.training.corpus import Corpus, Entry
 from pochade.training.corpus.colours import COLOURS
+from pochade.training.data import vocabulary
 
 ENTRY = Entry(
     file="a.npy", row=0, label="", tags=(), style="flat style", source="a", licence="MIT", code="0",
@@ -65,6 +65,7 @@ def tokenizer(learned: Path) -> CLIPTokenizer:
     st.text(st.characters(exclude_categories=("Cs", "Zs", "Zl", "Zp", "Cc", "Cf")), min_size=1, max_size=20)
 )
 def test_any_text_comes_back(tokenizer: CLIPTokenizer, text: str) -> None:
+    assume("<|" not in text)  # the two special tokens are what they are, not text
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert tokenizer.unk_token_id not in ids  # the end of text is also the unknown token
     back = str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))

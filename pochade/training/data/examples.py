@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from pochade.checkpoints import safetensors
 from pochade.models.config import AutoencoderConfig
-from pochade.training import scenes
-from pochade.training.autoencoder import encode_all
-from pochade.training.captions import caption
 from pochade.training.corpus import Corpus
+from pochade.training.data import scenes
+from pochade.training.data.captions import caption
+from pochade.training.losses.autoencoder import encode_all
 from pochade.training.parameters import Parameters
 
 Captioner = Callable[[int, Generator], str]

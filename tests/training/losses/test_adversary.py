@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pochade.errors import InvalidRequest
-from pochade.training.adversary import (
+from pochade.training.loop import Plan, Progress, averaged, train
+from pochade.training.losses.adversary import (
     PREFIX,
     Adversary,
     Attempt,
@@ -21,7 +22,6 @@ from pochade.training.adversary import (
     verdicts,
     without,
 )
-from pochade.training.loop import Plan, Progress, averaged, train
 from pochade.training.parameters import Parameters
 
 TINY = Adversary(widths=(8, 16), groups=4)

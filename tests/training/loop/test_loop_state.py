@@ -14,10 +14,9 @@ import torch
 
 from pochade.checkpoints import safetensors
 from pochade.errors import InvalidCheckpoint, InvalidRequest, OutputError
-from pochade.training import travel
-from pochade.training.loop import Plan, Progress, averaged, train, write_travel
+from pochade.training.loop import Plan, Progress, averaged, train, travel, write_travel
+from pochade.training.loop.plan import learning_rate
 from pochade.training.parameters import Parameters
-from pochade.training.plan import learning_rate
 
 PLAN = Plan(steps=12, learning_rate=0.1, warmup=2, save_every=4, log_every=1, rewarmup=3)
 STATE = "state.safetensors"

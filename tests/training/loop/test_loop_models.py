@@ -11,10 +11,10 @@ import pochade
 from pochade.engines.torch import TorchOps
 from pochade.models.autoencoder import decode
 from pochade.prompts.tokenizer_files import load_tokenizer
-from pochade.training import autoencoder, diffusion, text
+from pochade.training.data.vocabulary import train_vocabulary
 from pochade.training.export import export, part
 from pochade.training.loop import Plan, averaged, train
-from pochade.training.vocabulary import train_vocabulary
+from pochade.training.losses import autoencoder, diffusion, text
 from pochade.weights import View
 from tests.training.tiny import (
     CODER,

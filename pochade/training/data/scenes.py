@@ -13,9 +13,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from pochade.training import captions
 from pochade.training.corpus import Corpus
-from pochade.training.recolouring import TINTS, recoloured
+from pochade.training.data import captions
+from pochade.training.data.recolouring import TINTS, recoloured
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pochade.training.examples import (
+from pochade.training.data.examples import (
     Draw,
     LatentSet,
     composed_pictures,
@@ -18,8 +18,8 @@ from pochade.training.examples import (
     remembering,
     single_pictures,
 )
-from tests.training.test_captions import entry
-from tests.training.test_scenes import CORPUS, GROUPS
+from tests.training.data.test_captions import entry
+from tests.training.data.test_scenes import CORPUS, GROUPS
 
 
 def numbered(first: int, count: int) -> LatentSet:

@@ -17,12 +17,12 @@ import torch
 
 from pochade.checkpoints import safetensors
 from pochade.errors import InvalidRequest
-from pochade.training import diffusion, parallel
-from pochade.training.loop import Plan, train
-from pochade.training.parallel import join, local_device
+from pochade.training.loop import Plan, parallel, train
+from pochade.training.loop.parallel import join, local_device
+from pochade.training.losses import diffusion
 from tests.training.tiny import TEXT, UNET, diffusion_loss
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 STEPS = 5
 
 
@@ -82,7 +82,7 @@ def test_two_processes_are_as_two_calls(tmp_path: Path) -> None:
 @pytest.mark.slow  # three processes that import torch
 def test_torchrun(tmp_path: Path) -> None:
     command = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    module = ["--module", "tests.training.test_loop_parallel", str(tmp_path / "two")]
+    module = ["--module", "tests.training.loop.test_loop_parallel", str(tmp_path / "two")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", *command, *module], cwd=ROOT, env=environment, capture_output=True, text=True

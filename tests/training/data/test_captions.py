@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pochade.training.captions import caption, may_name_colour, noun_phrase, with_article
 from pochade.training.corpus import Entry
+from pochade.training.data.captions import caption, may_name_colour, noun_phrase, with_article
 
 
 def entry(label: str, **changes: object) -> Entry:

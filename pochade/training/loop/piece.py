@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pochade.training.loop import ByStep, Loss, Plan, Progress, Samples, train
+from pochade.training.loop.loop import ByStep, Loss, Progress, Samples, train
+from pochade.training.loop.plan import Plan
 from pochade.training.parameters import Parameters
 
 

@@ -18,24 +18,11 @@ import torch
 
 from pochade.atomic import replacing, unwritable
 from pochade.errors import InvalidRequest
-from pochade.training import log, state
-from pochade.training.parallel import Ranks, any_of, average, copy_first, join
+from pochade.training.loop import log, state
+from pochade.training.loop.parallel import Ranks, any_of, average, copy_first, join
+from pochade.training.loop.plan import Plan, adamw, learning_rate
+from pochade.training.loop.state import State
 from pochade.training.parameters import Parameters
-from pochade.training.plan import Plan, adamw, learning_rate
-from pochade.training.state import State, averaged, write_travel
-
-__all__ = [
-    "ByStep",
-    "Loss",
-    "Plan",
-    "Progress",
-    "Samples",
-    "State",
-    "averaged",
-    "train",
-    "use_threads",
-    "write_travel",
-]
 
 Loss = Callable[[Parameters, np.random.Generator], torch.Tensor]
 """`loss(parameters, rng)`: a scalar; all randomness comes from `rng`."""

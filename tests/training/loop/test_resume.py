@@ -21,8 +21,8 @@ import pytest
 import torch
 
 from pochade.checkpoints import safetensors
-from pochade.training import autoencoder, diffusion
 from pochade.training.loop import Plan, train
+from pochade.training.losses import autoencoder, diffusion
 from tests.training.tiny import CODER, TEXT, UNET, autoencoder_loss, diffusion_loss
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked")

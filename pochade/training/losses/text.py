@@ -16,10 +16,10 @@ from pochade.models.layers import conv, group_norm, linear
 from pochade.models.text_encoder import text_encoder
 from pochade.ops import Shape
 from pochade.pipeline.shapes import text_encoder_shapes, with_config
-from pochade.training.examples import Examples
+from pochade.training.data.examples import Examples
+from pochade.training.data.tokenizing import Tokenize
 from pochade.training.loop import Loss
 from pochade.training.parameters import Parameters, create
-from pochade.training.tokenizing import Tokenize
 from pochade.weights import View
 
 SCALE = 20.0

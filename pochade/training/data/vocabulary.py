@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from pochade.errors import InvalidRequest, MissingDependency
-from pochade.training.captions import caption, countable, counted
 from pochade.training.corpus import Corpus
 from pochade.training.corpus.colours import COLOURS
 from pochade.training.corpus.store import write_whole
+from pochade.training.data.captions import caption, countable, counted
 
 SIZE = 4000
 MAX_LENGTH = 77

@@ -17,7 +17,7 @@ from pochade.atomic import replacing
 from pochade.checkpoints import safetensors
 from pochade.checkpoints.safetensors import Array, TensorFile
 from pochade.errors import InvalidCheckpoint, InvalidRequest
-from pochade.training import travel
+from pochade.training.loop import travel
 from pochade.training.parameters import Parameters
 
 STATE = "state.safetensors"

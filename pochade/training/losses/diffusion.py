@@ -14,10 +14,10 @@ from pochade.models.embedding import embed_timestep
 from pochade.models.text_encoder import text_encoder
 from pochade.models.unet import unet
 from pochade.pipeline.shapes import text_encoder_shapes, unet_shapes
-from pochade.training.examples import Examples
+from pochade.training.data.examples import Examples
+from pochade.training.data.tokenizing import Tokenize
 from pochade.training.loop import Loss
 from pochade.training.parameters import Parameters, create
-from pochade.training.tokenizing import Tokenize
 from pochade.weights import View
 
 UNCAPTIONED = 0.1

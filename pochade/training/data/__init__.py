@@ -1,0 +1,1 @@
+"""What is learned from: sentences, scenes, the vocabulary, latents and their shapes."""
