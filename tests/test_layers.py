@@ -23,7 +23,7 @@ MAY_IMPORT = {
     **dict.fromkeys(ROOMS, GROUND),
     "pipeline": BELOW_PIPELINE | {"pochade"},
     "training": BELOW_TOP,
-    "evaluation": BELOW_TOP,
+    "evaluation": BELOW_TOP | {"training"},
     "cli": BELOW_TOP | {"training", "evaluation"},
     "pochade": BELOW_TOP,  # __init__.py: it shows the public names
     "__main__": {"cli"},

@@ -1,0 +1,109 @@
+"""What the scorer and the rules say of real pictures: nothing that is drawn can be expected to do better.
+
+    python -m pochade.evaluation.ceilings CORPUS
+
+writes `ceilings.json` beside the scorer's weights. All pictures are held-out ones, which the scorer has not
+seen, alone or laid out in scenes.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from pochade.checkpoints.write import write_json
+from pochade.evaluation import choosing, composed, concepts, judge, memory, real, spread
+from pochade.evaluation.composed import Composed, Kind
+from pochade.evaluation.held_out import held_out
+from pochade.evaluation.judge import Judge
+from pochade.evaluation.measures import PROMPTS
+from pochade.training.corpus import Corpus, load
+from pochade.training.data.recolouring import recoloured
+from pochade.training.data.scenes import Scene, draw
+from pochade.training.data.selection import STYLES
+
+SCENES = 150
+"""Of each kind."""
+
+
+def of_concepts(judge: Judge, corpus: Corpus) -> dict[str, float]:
+    """The real pictures of the held-out prompts, and which caption among all of theirs fits each."""
+    pairs, known = concepts.read(PROMPTS / "held_out.jsonl"), real.by_pair(corpus)
+    images = [real.framed(corpus, known[pair.code, pair.style], corpus.size) for pair in pairs]
+    seen = judge.see(images)
+    told, drawn = judge.read([pair.label for pair in pairs]), judge.read([pair.style for pair in pairs])
+    fit = seen.concepts @ told.concepts.T + seen.styles @ drawn.styles.T
+    better = (fit > np.diag(fit)[:, None]).sum(axis=1)
+    return {
+        **concepts.shares(concepts.judged(judge, pairs, images)),
+        "caption of a picture, R@1": float((better < 1).mean()),
+        "caption of a picture, R@5": float((better < 5).mean()),
+    }
+
+
+def of_scenes(judge: Judge, corpus: Corpus, side: int, rng: Generator) -> dict[str, float]:
+    """Composed scenes of held-out pictures, as `choosing` asks for them."""
+    pool = choosing.subjects(corpus, STYLES, held_out)
+    prompts: list[Composed] = []
+    pictures: list[NDArray[np.uint8]] = []
+    for kind in choosing.COMPOSED:
+        for number in range(SCENES):
+            prompt, scene = planned(corpus, pool, kind, number, rng)
+            prompts.append(prompt)
+            pictures.append(draw(corpus, scene, rng, side))
+    verdicts = composed.by_figure(composed.judged(judge, prompts, pictures))
+    return {name: float(np.mean(values)) for name, values in verdicts.items()}
+
+
+def planned(
+    corpus: Corpus, pool: Sequence[int], kind: Kind, number: int, rng: Generator
+) -> tuple[Composed, Scene]:
+    """A composed prompt, and a scene that obeys it."""
+    style = STYLES[number % len(STYLES)]
+    here = [index for index in pool if corpus.entries[index].style == style]
+    prompt = choosing.compose(corpus, here, kind, number // len(STYLES), rng)
+    subjects = tuple(
+        next(index for index in here if corpus.entries[index].label == label) for label in prompt.labels
+    )
+    scene = Scene(subjects=subjects, count=prompt.count, relation=prompt.relation)
+    if kind == "colour":
+        assert recoloured(corpus.picture(subjects[0]), prompt.colour) is not None
+        scene = replace(scene, tint=prompt.colour)
+    if kind == "background":
+        scene = replace(scene, background=prompt.colour)
+    return prompt, scene
+
+
+def of_diversity(judge: Judge, corpus: Corpus) -> float:
+    """The mean distance of real pictures of one concept in different styles."""
+    drawings: dict[str, list[int]] = {}
+    for index in real.learned_from(corpus, STYLES):
+        drawings.setdefault(corpus.entries[index].code, []).append(index)
+    several = [indices for indices in drawings.values() if len(indices) == len(STYLES)][::4]
+    images = [real.framed(corpus, index, corpus.size) for indices in several for index in indices]
+    points = memory.joined(judge.see(images)).reshape(len(several), len(STYLES), -1)
+    return float(np.mean([spread.mean_distance(each) for each in points]))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Measure what real pictures reach.")
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--scorer", type=Path, default=judge.scorer_folder(), metavar="FOLDER")
+    options = parser.parse_args(arguments)
+    scorer, corpus = judge.load(options.scorer), load(options.corpus)
+    figures = {
+        **of_concepts(scorer, corpus),
+        **of_scenes(scorer, corpus, corpus.size, np.random.default_rng(0)),
+        "diversity": of_diversity(scorer, corpus),
+    }
+    write_json(options.scorer / "ceilings.json", {name: round(value, 4) for name, value in figures.items()})
+    for name, value in figures.items():
+        print(f"{name:28} {value:.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The scorer at work: pictures and texts to places in its two spaces, on any engine."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pochade.checkpoints import safetensors
+from pochade.checkpoints.check import FiniteTensors
+from pochade.checkpoints.fingerprint import fingerprint
+from pochade.errors import InvalidCheckpoint
+from pochade.evaluation.towers import ScorerConfig, picture_tower, text_tower
+from pochade.evaluation.words import Words, shares
+from pochade.pipeline.choice import choose, make_engine
+from pochade.pipeline.networks import Network
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Floats = NDArray[np.float32]
+
+BATCH = 32
+"""One static shape for any number of pictures: the last batch is filled up."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Unit vectors: concepts (N, D) for what is shown or meant, styles (N, S) for how."""
+
+    concepts: Floats
+    styles: Floats
+
+    def __len__(self) -> int:
+        return len(self.concepts)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Judge:
+    """A loaded scorer. labels, styles: everything that it was taught to tell apart."""
+
+    config: ScorerConfig
+    words: Words
+    labels: tuple[str, ...]
+    styles: tuple[str, ...]
+    network: Network
+
+    def see(self, images: "Sequence[Image.Image]") -> Places:
+        """Where pictures of any size are in both spaces."""
+        pictures = np.stack([prepared(image, self.config.side) for image in images])
+        return self._places(picture_tower, picture=pictures)
+
+    def read(self, texts: Sequence[str]) -> Places:
+        """Where texts are in both spaces."""
+        rows = self.words.rows(texts, self.config.length)
+        return self._places(text_tower, words=rows, shares=shares(rows))
+
+    def _places(self, function: Callable[..., Any], **inputs: NDArray[Any]) -> Places:
+        count, parts = len(next(iter(inputs.values()))), []
+        for start in range(0, count, BATCH):
+            chosen = np.arange(start, start + BATCH).clip(max=count - 1)
+            found = self.network.run(function, **{name: array[chosen] for name, array in inputs.items()})
+            parts.append([each[: count - start] for each in found])
+        concepts, styles = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return Places(normal(concepts), normal(styles))
+
+
+def load(folder: str | Path | None = None, *, engine: str = "auto") -> Judge:
+    """The scorer in the package, or the one in `folder`; it computes on the CPU in f32.
+
+    Raises InvalidCheckpoint for a folder that is missing, damaged or holds something else.
+    """
+    folder = scorer_folder() if folder is None else Path(folder)
+    path = folder / "config.json"
+    try:
+        fields = json.loads(path.read_text("utf-8"))
+        config = ScorerConfig.from_json(fields["scorer"])
+        words, labels, styles = (tuple(fields[name]) for name in ("words", "labels", "styles"))
+    except (OSError, ValueError, TypeError, KeyError) as damaged:
+        raise InvalidCheckpoint(
+            f"'{path}' is not the configuration of a scorer ({damaged}); "
+            "reinstall the package, or train one with pochade.evaluation.teaching"
+        ) from damaged
+    weights = folder / "model.safetensors"
+    stored = safetensors.read(weights)
+    network = Network(
+        FiniteTensors(stored, weights),
+        fingerprint([stored]),
+        make_engine(choose("cpu", "f32", engine)),
+        config,
+        {},
+    )
+    return Judge(config=config, words=Words(words), labels=labels, styles=styles, network=network)
+
+
+def scorer_folder() -> Path:
+    """Where the scorer in the package lies."""
+    return Path(__file__).parent / "scorer"
+
+
+def prepared(image: "Image.Image", side: int) -> Floats:
+    """(3, side, side) in -1..1; what is not square is stretched."""
+    from PIL import Image
+
+    small = image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+    return np.asarray(small, np.float32).transpose(2, 0, 1) / np.float32(127.5) - np.float32(1)
+
+
+def normal(vectors: Floats) -> Floats:
+    """Each row scaled to length one."""
+    unit: Floats = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return unit

@@ -1,0 +1,275 @@
+"""The measures: each draws what it needs, yields its progress, and ends with its figures."""
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from pochade.evaluation import composed, concepts, likeness, memory, real, spread
+from pochade.evaluation.concepts import Pair
+from pochade.evaluation.judge import Judge
+from pochade.evaluation.report import Figure, with_goal
+from pochade.evaluation.studio import Progress, Studio
+from pochade.images.files import save_picture
+from pochade.images.sheet import sheet as sheet_of
+from pochade.pipeline import Pipeline
+from pochade.training.corpus import Corpus, on_background
+
+T = TypeVar("T")
+
+LANCZOS = Image.Resampling.LANCZOS
+
+PROMPTS = Path(__file__).parent / "prompts"
+
+VARIED = ("a cat", "a tree", "a house", "a car", "a flower", "a smiling face", "a cake", "a fish")
+SEEDS_EACH = 8
+"""Prompts without a style, and how many seeds of each show how much a model varies."""
+
+FLOORS = 5
+"""Sets of real pictures whose mean distance is the floor of the Frechet distance."""
+
+COPIES = 300
+"""Pairs of each kind that set the limits of what is called a copy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What the measures share.
+
+    styles: those that are asked for. limit: prompts of a set at most. corpus: None where it is not at hand.
+    exact: the model's pipeline in f32, for its autoencoder; made when first asked for.
+    ceilings: what real pictures reach, by the name of the figure.
+    """
+
+    studio: Studio
+    judge: Judge
+    styles: tuple[str, ...]
+    limit: int | None
+    corpus: Corpus | None
+    exact: Callable[[], Pipeline]
+    ceilings: Mapping[str, float]
+
+    def pairs(self) -> list[Pair]:
+        """The held-out prompts."""
+        return self.some(
+            [each for each in concepts.read(PROMPTS / "held_out.jsonl") if each.style in self.styles]
+        )
+
+    def some(self, prompts: Sequence[T]) -> list[T]:
+        """Within the limit, spread evenly."""
+        if self.limit is None or self.limit >= len(prompts):
+            return list(prompts)
+        return [prompts[index * len(prompts) // self.limit] for index in range(self.limit)]
+
+    def figure(self, name: str, value: float, count: int) -> Figure:
+        """A share beside its ceiling and its goal."""
+        return with_goal(Figure(name=name, value=value, count=count, real=self.ceilings.get(name)))
+
+
+def held_out(bench: Bench) -> Iterator[Progress]:
+    """Concepts in styles in which no training has shown them."""
+    pairs = yield from _held_out_drawn(bench)
+    verdicts = concepts.judged(bench.judge, pairs, bench.studio.drawn("held-out"))
+    figures = (bench.figure(name, share, len(pairs)) for name, share in concepts.shares(verdicts).items())
+    yield _finished("held-out", len(pairs), figures, judged=verdicts)
+
+
+def composed_prompts(bench: Bench) -> Iterator[Progress]:
+    """Colours, backgrounds, numbers and places."""
+    prompts = [each for each in composed.read(PROMPTS / "composed.jsonl") if each.style in bench.styles]
+    prompts = bench.some(prompts)
+    yield from bench.studio.draw("composed", [each.prompt for each in prompts])
+    pictures = [np.asarray(image.convert("RGB")) for image in bench.studio.drawn("composed")]
+    verdicts = composed.judged(bench.judge, prompts, pictures)
+    figures = (
+        bench.figure(name, float(np.mean(values)), len(values))
+        for name, values in composed.by_figure(verdicts).items()
+    )
+    yield _finished("composed", len(prompts), figures, judged=verdicts)
+
+
+def autoencoder(bench: Bench) -> Iterator[Progress]:
+    """What is lost between picture and latent and back, on held-out pictures, in f32."""
+    if bench.corpus is None:
+        yield _left_out("autoencoder")
+        return
+    chosen = bench.some(real.judged_by(bench.corpus, bench.styles))
+    pipeline = bench.exact()
+    config = pipeline.networks
+    side = config.unet_config.sample_size * config.autoencoder_config.factor
+    noise, likenesses = [], []
+    yield Progress(measure="autoencoder", done=0, total=len(chosen))
+    for number, index in enumerate(chosen):
+        before = Image.fromarray(on_background(bench.corpus.picture(index))).resize((side, side), LANCZOS)
+        (after,) = pipeline.decode(pipeline.encode_image(before))
+        one, other = np.asarray(before), np.asarray(after.convert("RGB"))
+        noise.append(likeness.psnr(one, other))
+        likenesses.append(likeness.ssim(one, other))
+        yield Progress(measure="autoencoder", done=number + 1, total=len(chosen))
+    figures = (
+        Figure(name="autoencoder, PSNR", value=float(np.mean(noise)), count=len(chosen), unit="dB"),
+        Figure(name="autoencoder, SSIM", value=float(np.mean(likenesses)), count=len(chosen), unit=""),
+    )
+    yield _finished("autoencoder", len(chosen), map(with_goal, figures))
+
+
+def frechet(bench: Bench) -> Iterator[Progress]:
+    """How far the held-out prompts' pictures, as a set, are from the real ones."""
+    if bench.corpus is None:
+        yield _left_out("frechet")
+        return
+    pairs = yield from _held_out_drawn(bench)
+    known = real.by_pair(bench.corpus)
+    kept = [number for number, pair in enumerate(pairs) if (pair.code, pair.style) in known]
+    indices = [known[pairs[number].code, pairs[number].style] for number in kept]
+    if len(kept) <= spread.AXES:
+        note = f"frechet: {len(kept)} pictures are too few, more than {spread.AXES} are needed; left out"
+        yield Progress(measure="frechet", done=0, total=0, notes=(note,))
+        return
+    drawn = [bench.studio.drawn("held-out")[number] for number in kept]
+    rng = np.random.default_rng(0)
+    truth = _points(bench, _framed(bench, indices))
+    others = [
+        _points(bench, _framed(bench, real.siblings(bench.corpus, indices, rng))) for _ in range(FLOORS)
+    ]
+    axes = spread.main_axes(np.concatenate([truth, *others]))
+    floor = np.mean([spread.frechet(truth @ axes, other @ axes) for other in others])
+    figure = Figure(
+        name="Frechet distance",
+        value=spread.frechet(truth @ axes, _points(bench, drawn) @ axes),
+        count=len(kept),
+        unit="",
+        real=float(floor),
+        higher=False,
+    )
+    yield _finished("frechet", len(kept), [figure])
+
+
+def diversity(bench: Bench) -> Iterator[Progress]:
+    """How far pictures of one prompt are from each other, over seeds."""
+    prompts = [prompt for prompt in bench.some(VARIED) for _ in range(SEEDS_EACH)]
+    seeds = [bench.studio.seed + number % SEEDS_EACH for number in range(len(prompts))]
+    yield from bench.studio.draw("diversity", prompts, seeds)
+    points = _points(bench, bench.studio.drawn("diversity"))
+    sets = points.reshape(-1, SEEDS_EACH, points.shape[1])
+    value = float(np.mean([spread.mean_distance(each) for each in sets]))
+    figure = Figure(
+        name="diversity", value=value, count=len(prompts), unit="", real=bench.ceilings.get("diversity")
+    )
+    yield _finished("diversity", len(prompts), [figure])
+
+
+def memorisation(bench: Bench) -> Iterator[Progress]:
+    """How many pictures are copies of training pictures: of prompts never trained, and of ordinary ones."""
+    if bench.corpus is None:
+        yield _left_out("memorisation")
+        return
+    yield from _held_out_drawn(bench)
+    yield from _sheet_drawn(bench)
+    learned = real.learned_from(bench.corpus, bench.styles)
+    known = memory.looks(bench.judge, _framed(bench, learned))
+    limits = _copy_limits(bench, learned)
+    figures = []
+    for name, measure in (("held-out prompts", "held-out"), ("sheet", "sheet")):
+        drawn = memory.looks(bench.judge, bench.studio.drawn(measure))
+        _, nearness, distance = memory.nearest(drawn, known)
+        copies = (nearness >= limits.nearness) & (distance <= limits.distance)
+        figures.append(
+            with_goal(
+                Figure(
+                    name=f"near-copies, {name}",
+                    value=float(copies.mean()),
+                    count=len(copies),
+                    real=limits.mistaken,
+                    higher=False,
+                )
+            )
+        )
+    note = (
+        f"near-copies: cosine at least {limits.nearness:.3f}, distance at most {limits.distance:.3f}; these "
+        f"limits find {limits.found:.1%} of true copies and mistake {limits.mistaken:.1%} of other drawings "
+        "of one concept"
+    )
+    yield _finished("memorisation", 0, figures, notes=(note,))
+
+
+def sheet(bench: Bench) -> Iterator[Progress]:
+    """Sixty-four prompts to look at."""
+    prompts = yield from _sheet_drawn(bench)
+    path = bench.studio.folder / "sheet.png"
+    save_picture(sheet_of(bench.studio.drawn("sheet"), prompts), path)
+    yield _finished("sheet", len(prompts), (), notes=(f"sheet: {path.name}, to be judged by eye",))
+
+
+MEASURES: Mapping[str, Callable[[Bench], Iterator[Progress]]] = {
+    "held-out": held_out,
+    "composed": composed_prompts,
+    "autoencoder": autoencoder,
+    "frechet": frechet,
+    "diversity": diversity,
+    "memorisation": memorisation,
+    "sheet": sheet,
+}
+"""All of them, in the order of the report."""
+
+
+def _finished(
+    measure: str,
+    done: int,
+    figures: Iterable[Figure],
+    *,
+    notes: tuple[str, ...] = (),
+    judged: Sequence[dict[str, object]] = (),
+) -> Progress:
+    return Progress(
+        measure=measure, done=done, total=done, figures=tuple(figures), notes=notes, judged=tuple(judged)
+    )
+
+
+def _left_out(measure: str) -> Progress:
+    note = f"{measure}: left out, since it compares with real pictures; name a training set with --corpus"
+    return Progress(measure=measure, done=0, total=0, notes=(note,))
+
+
+def _held_out_drawn(bench: Bench) -> Generator[Progress, None, list[Pair]]:
+    pairs = bench.pairs()
+    yield from bench.studio.draw("held-out", [pair.prompt for pair in pairs])
+    return pairs
+
+
+def _sheet_drawn(bench: Bench) -> Generator[Progress, None, list[str]]:
+    prompts = bench.some((PROMPTS / "sheet.txt").read_text("utf-8").splitlines())
+    yield from bench.studio.draw("sheet", prompts)
+    return prompts
+
+
+def _framed(bench: Bench, indices: Sequence[int]) -> list[Image.Image]:
+    assert bench.corpus is not None
+    return [real.framed(bench.corpus, index, bench.corpus.size) for index in indices]
+
+
+def _points(bench: Bench, images: Sequence[Image.Image]) -> memory.Floats:
+    return memory.joined(bench.judge.see(images))
+
+
+def _copy_limits(bench: Bench, learned: Sequence[int]) -> memory.Limits:
+    """From training pictures beside copies of themselves, and beside the same concept in another style."""
+    assert bench.corpus is not None
+    entries, rng = bench.corpus.entries, np.random.default_rng(0)
+    styles: dict[str, list[int]] = {}
+    for index in learned:
+        styles.setdefault(entries[index].code, []).append(index)
+    pairs = [pair for drawings in styles.values() for pair in combinations(drawings, 2)]
+    pairs = [pair for pair in pairs if entries[pair[0]].style != entries[pair[1]].style]
+    chosen = [pairs[index] for index in rng.permutation(len(pairs))[:COPIES]]
+    first = _framed(bench, [one for one, _ in chosen])
+    second = _framed(bench, [other for _, other in chosen])
+    looks = memory.looks(bench.judge, first)
+    return memory.limits(
+        (looks, memory.looks(bench.judge, [memory.copied(image, rng) for image in first])),
+        (looks, memory.looks(bench.judge, second)),
+    )

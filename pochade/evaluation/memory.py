@@ -1,0 +1,131 @@
+"""Whether a model repeats its training pictures: the nearest one, and whether it is a copy."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from PIL import Image
+
+from pochade.evaluation import foreground
+from pochade.evaluation.judge import Judge, Places
+
+Floats = NDArray[np.float32]
+
+SIDE = 32
+"""Pixels, after each thing was cut out and brought to one size: so a moved or scaled copy is found too."""
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Pictures in both ways of comparing: places (N, D + S) of unit length, pixels (N, SIDE * SIDE * 3)."""
+
+    places: Floats
+    pixels: Floats
+
+
+@dataclass(frozen=True)
+class Limits:
+    """From here on two pictures are called copies: at least this near in the scorer's spaces (cosine), and at
+    most so far in pixels (root mean square, of 1).
+
+    found: share of true copies within the limits. mistaken: share of other drawings of the same concept.
+    """
+
+    nearness: float
+    distance: float
+    found: float
+    mistaken: float
+
+
+def looks(judge: Judge, images: Sequence[Image.Image]) -> Looks:
+    """How pictures are compared."""
+    return Looks(joined(judge.see(images)), np.stack([pixels(image) for image in images]))
+
+
+def joined(places: Places) -> Floats:
+    """Both spaces as one, with equal weights: (N, D + S), unit vectors."""
+    both: Floats = np.concatenate([places.concepts, places.styles], axis=1) * np.float32(0.5**0.5)
+    return both
+
+
+def pixels(image: Image.Image) -> Floats:
+    """The thing alone, in one size: (SIDE * SIDE * 3,) in 0..1."""
+    picture = np.asarray(image.convert("RGB"))
+    part = foreground.cut_out(picture, foreground.foreground(picture), margin=0.0)
+    small = Image.fromarray(picture if part is None else part).resize((SIDE, SIDE), Image.Resampling.BOX)
+    return np.asarray(small, np.float32).reshape(-1) / np.float32(255)
+
+
+def mirrored(flat: Floats) -> Floats:
+    """(N, SIDE * SIDE * 3) -> the same, of the mirror images."""
+    return flat.reshape(-1, SIDE, SIDE, 3)[:, :, ::-1].reshape(len(flat), -1)
+
+
+def distances(one: Floats, other: Floats) -> Floats:
+    """Root mean square differences of all pairs, (N, P), (M, P) -> (N, M); mirrored ones too."""
+    return np.minimum(_distances(one, other), _distances(mirrored(one), other))
+
+
+def _distances(one: Floats, other: Floats) -> Floats:
+    squares = np.square(one).sum(axis=1)[:, None] + np.square(other).sum(axis=1) - 2 * one @ other.T
+    root: Floats = np.sqrt(squares.clip(min=0) / one.shape[1])
+    return root
+
+
+def nearest(drawn: Looks, known: Looks) -> tuple[NDArray[np.intp], Floats, Floats]:
+    """Of each picture the nearest known one in pixels: its number, its nearness (cosine), its distance."""
+    apart = distances(drawn.pixels, known.pixels)
+    index = apart.argmin(axis=1)
+    rows = np.arange(len(index))
+    return index, (drawn.places * known.places[index]).sum(axis=1), apart[rows, index]
+
+
+def limits(copies: tuple[Looks, Looks], others: tuple[Looks, Looks]) -> Limits:
+    """The limits that tell best between true copies and other drawings of the same concept.
+
+    Each is where as many copies are missed as others are mistaken, by that measure alone.
+    """
+
+    def measured(pair: tuple[Looks, Looks]) -> tuple[Floats, Floats]:
+        one, other = pair
+        apart = np.array(
+            [distances(a[None], b[None])[0, 0] for a, b in zip(one.pixels, other.pixels, strict=True)]
+        )
+        return (one.places * other.places).sum(axis=1), apart
+
+    (near_copies, far_copies), (near_others, far_others) = measured(copies), measured(others)
+    nearness = -equal_error(-near_copies, -near_others)
+    distance = equal_error(far_copies, far_others)
+    return Limits(
+        nearness=nearness,
+        distance=distance,
+        found=float(((near_copies >= nearness) & (far_copies <= distance)).mean()),
+        mistaken=float(((near_others >= nearness) & (far_others <= distance)).mean()),
+    )
+
+
+def equal_error(low: Floats, high: Floats) -> float:
+    """The limit below which as large a share of `high` lies as of `low` above it."""
+    candidates = np.sort(np.concatenate([low, high]))
+    missed = 1 - np.searchsorted(np.sort(low), candidates, side="right") / len(low)
+    mistaken = np.searchsorted(np.sort(high), candidates, side="right") / len(high)
+    best = int(np.abs(missed - mistaken).argmin())
+    return float(candidates[best])
+
+
+def copied(image: Image.Image, rng: Generator) -> Image.Image:
+    """The same picture smaller, moved, softened and compressed: a copy that should be found."""
+    side = image.width
+    size = round(side * rng.uniform(0.7, 0.95))
+    soft = image.resize((side // 2, side // 2), Image.Resampling.BOX).resize(
+        (size, size), Image.Resampling.BICUBIC
+    )
+    sheet = Image.new("RGB", (side, side), "white")
+    sheet.paste(soft, (int(rng.integers(side - size + 1)), int(rng.integers(side - size + 1))))
+    file = io.BytesIO()
+    sheet.save(file, "JPEG", quality=60)
+    with Image.open(file) as decoded:
+        return decoded.convert("RGB")

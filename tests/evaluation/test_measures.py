@@ -1,0 +1,181 @@
+"""The measures on a model whose pictures are known: it draws what it is told to, from a list."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pochade.evaluation import MEASURES, concepts, measures, real
+from pochade.evaluation.concepts import Pair
+from pochade.evaluation.judge import Places
+from pochade.evaluation.measures import Bench
+from pochade.evaluation.studio import Progress, Studio
+from pochade.pipeline import Result
+from pochade.training.corpus import Corpus
+from tests.evaluation.conftest import COLOURS
+
+
+@dataclass(frozen=True)
+class Painter:
+    """A pipeline that draws by a function of prompt and seed."""
+
+    paint: Callable[[str, int], Image.Image]
+
+    def txt2img(self, prompt: str, *, seed: int, steps: int, cfg_scale: float) -> Result:
+        assert (steps, cfg_scale) == (3, 4.0)
+        return Result([self.paint(prompt, seed)], [seed], [f"{prompt} {seed}"])
+
+
+class PixelJudge:
+    """Places pictures by eight by eight pixels; texts mean nothing to it."""
+
+    labels = ("disc", "box")
+    styles = tuple(COLOURS)
+
+    def see(self, images: list[Image.Image]) -> Places:
+        small = [
+            np.asarray(image.convert("RGB").resize((8, 8)), np.float32).ravel() - 128 for image in images
+        ]
+        unit = np.stack(small) / np.linalg.norm(np.stack(small), axis=1, keepdims=True)
+        return Places(unit, unit)
+
+    def read(self, texts: Any) -> Places:
+        return Places(np.ones((len(texts), 192), np.float32), np.ones((len(texts), 192), np.float32))
+
+
+def bench(
+    paint: Callable[[str, int], Image.Image], folder: Path, corpus: Corpus | None, **fields: Any
+) -> Bench:
+    pipeline: Any = Painter(paint)
+    judge: Any = PixelJudge()
+    return Bench(
+        studio=Studio(pipeline=pipeline, folder=folder, steps=3, cfg_scale=4.0),
+        judge=judge,
+        corpus=corpus,
+        exact=lambda: pipeline,
+        **{"styles": tuple(COLOURS), "limit": None, "ceilings": {"style": 0.75}, **fields},
+    )
+
+
+def ended(found: Iterator[Progress]) -> Progress:
+    *_, last = found
+    return last
+
+
+def noise(prompt: str, seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (96, 96, 3), np.uint8))
+
+
+def text_of(path: Path) -> str:
+    with Image.open(path) as image:
+        return str(image.info["parameters"])
+
+
+def test_every_measure_has_its_name() -> None:
+    assert tuple(measures.MEASURES) == MEASURES
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "frechet", "memorisation"])
+def test_without_a_corpus_it_is_said_what_is_left_out(name: str, tmp_path: Path) -> None:
+    last = ended(measures.MEASURES[name](bench(noise, tmp_path, None)))
+    assert last.figures == ()
+    assert last.notes[0].startswith(f"{name}: left out") and "--corpus" in last.notes[0]
+    assert not any(tmp_path.iterdir())
+
+
+def test_pictures_are_drawn_once_and_kept_with_their_text(tmp_path: Path) -> None:
+    drawn: list[tuple[str, int]] = []
+
+    def paint(prompt: str, seed: int) -> Image.Image:
+        drawn.append((prompt, seed))
+        return noise(prompt, seed)
+
+    here = bench(paint, tmp_path, None, limit=3)
+    first, second = ended(measures.held_out(here)), ended(measures.held_out(here))
+    assert first == second
+    assert [seed for _, seed in drawn] == [0, 1, 2]
+    files = sorted((tmp_path / "pictures" / "held-out").iterdir())
+    assert [text_of(path) for path in files] == [f"{p} {s}" for p, s in drawn]
+    assert {figure.name: figure.real for figure in first.figures}["style"] == 0.75
+    assert len(first.judged) == 3
+
+
+def test_a_limit_takes_prompts_from_the_whole_list(tmp_path: Path) -> None:
+    here = bench(noise, tmp_path, None, limit=4)
+    assert here.some(range(8)) == [0, 2, 4, 6]
+    assert here.some(range(3)) == [0, 1, 2]
+
+
+def test_only_the_styles_that_were_asked_for_are_drawn(tmp_path: Path) -> None:
+    here = bench(noise, tmp_path, None, styles=("noto style",), limit=4)
+    assert {pair.style for pair in here.pairs()} == {"noto style"}
+    judged = ended(measures.composed_prompts(here)).judged
+    assert all(str(verdict["prompt"]).endswith("noto style") for verdict in judged)
+
+
+@pytest.fixture
+def own_pairs(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> list[Pair]:
+    """In place of the shipped prompts: sixty concepts of the shapes."""
+    pairs = [
+        Pair(prompt=f"{number}", label=entry.label, style=entry.style, code=entry.code)
+        for number, entry in enumerate(corpus.entries[18:78])
+    ]
+    monkeypatch.setattr(concepts, "read", lambda path: pairs)
+    return pairs
+
+
+def test_real_pictures_are_as_near_as_real_pictures_and_noise_is_far(
+    corpus: Corpus, own_pairs: list[Pair], tmp_path: Path
+) -> None:
+    known = real.by_pair(corpus)
+
+    def truth(prompt: str, seed: int) -> Image.Image:
+        pair = own_pairs[int(prompt)]
+        return real.framed(corpus, known[pair.code, pair.style], 96)
+
+    (near,) = ended(measures.frechet(bench(truth, tmp_path, corpus))).figures
+    (far,) = ended(measures.frechet(bench(noise, tmp_path, corpus))).figures
+    assert near.value == pytest.approx(0, abs=1e-6)
+    assert near.real is not None and near.real > 0
+    assert far.value > 3 * near.real
+    assert (near.real, near.count, near.higher) == (far.real, 60, False)
+    few = ended(measures.frechet(bench(noise, tmp_path, corpus, limit=8)))
+    assert few.figures == () and "too few" in few.notes[0]
+
+
+def test_a_model_that_repeats_its_training_pictures_is_found_out(
+    corpus: Corpus, own_pairs: list[Pair], tmp_path: Path
+) -> None:
+    learned = real.learned_from(corpus, tuple(COLOURS))
+
+    def repeat(prompt: str, seed: int) -> Image.Image:
+        return real.framed(corpus, learned[seed % len(learned)], 96)
+
+    shares = [
+        figure.value for figure in ended(measures.memorisation(bench(repeat, tmp_path, corpus))).figures
+    ]
+    assert min(shares) > 0.9
+    shares = [figure.value for figure in ended(measures.memorisation(bench(noise, tmp_path, corpus))).figures]
+    assert max(shares) == 0
+
+
+def test_diversity_is_over_seeds_of_one_prompt(tmp_path: Path) -> None:
+    def same(prompt: str, seed: int) -> Image.Image:
+        return noise(prompt, sum(map(ord, prompt)))
+
+    (none,) = ended(measures.diversity(bench(same, tmp_path, None))).figures
+    (much,) = ended(measures.diversity(bench(noise, tmp_path, None))).figures
+    assert none.value == pytest.approx(0, abs=1e-6)
+    assert much.value > 0.5
+    assert none.count == 64
+
+
+def test_the_sheet_shows_all_its_prompts(tmp_path: Path) -> None:
+    last = ended(measures.sheet(bench(noise, tmp_path, None)))
+    assert last.done == 64
+    with Image.open(tmp_path / "sheet.png") as page:
+        assert page.width > 8 * 100

@@ -1,0 +1,83 @@
+"""Teaching the scorer: what it may see, that it learns, and that what is written is what was learned."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pochade.errors import InvalidCheckpoint
+from pochade.evaluation import judge, teaching
+from pochade.evaluation.held_out import held_out
+from pochade.evaluation.towers import ScorerConfig
+from pochade.training.corpus import Corpus, on_background
+from pochade.training.loop import Plan, train
+
+TINY = {
+    "word_width": 16,
+    "side": 16,
+    "widths": (8, 16),
+    "blocks": (1, 1),
+    "concept_width": 8,
+    "style_width": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def taught(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scorer of two small levels that has seen the shapes for a moment."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("scorer")
+    words = teaching.corpus_words(corpus)
+    config = ScorerConfig(words=len(words), **TINY)  # type: ignore[arg-type]
+    plan = Plan(steps=120, learning_rate=3e-3, warmup=5, averaging=0.9, log_every=20)
+    loss = teaching.loss(config, corpus, words, batch=24)
+    losses = [progress.loss for progress in train(loss, teaching.fresh(config, 0), plan, folder)]
+    assert losses[-1] < 0.8 * losses[0]
+    teaching.write(corpus, config, folder, folder / "scorer")
+    return folder / "scorer"
+
+
+def test_it_never_sees_what_models_are_judged_by(corpus: Corpus) -> None:
+    seen = teaching.taught(corpus)
+    assert 0 < len(seen) < len(corpus)
+    assert not any(held_out(corpus.entries[index]) for index in seen)
+
+
+def test_what_no_model_draws_is_not_judged_and_may_be_learned(corpus: Corpus) -> None:
+    hidden = next(entry for entry in corpus.entries if held_out(entry))
+    codes = [f"{number:x}" for number in range(64)]
+    assert not any(held_out(replace(hidden, source="emojione", code=code)) for code in codes)
+    older = replace(hidden, source="emojione", style="emojione style")
+    assert "emojione style" not in teaching.judged_styles(replace(corpus, entries=(*corpus.entries, older)))
+
+
+def test_it_tells_styles_and_shapes_apart(corpus: Corpus, taught: Path) -> None:
+    scorer = judge.load(taught, engine="numpy")
+    assert scorer.labels == ("bar", "box", "cross", "disc", "ring", "wedge")
+    assert scorer.styles == ("flat style", "noto style")
+    seen = scorer.see([Image.fromarray(on_background(corpus.picture(i))) for i in range(len(corpus))])
+    found = (seen.styles @ scorer.read(scorer.styles).styles.T).argmax(axis=1)
+    assert np.mean([scorer.styles[i] == e.style for i, e in zip(found, corpus.entries, strict=True)]) > 0.9
+    named = (seen.concepts @ scorer.read(scorer.labels).concepts.T).argmax(axis=1)
+    right = np.mean([scorer.labels[i] == e.label for i, e in zip(named, corpus.entries, strict=True)])
+    assert right > 0.35  # of six; it has had a few seconds
+
+
+def test_a_batch_is_no_matter(corpus: Corpus, taught: Path) -> None:
+    scorer = judge.load(taught, engine="numpy")
+    images = [Image.fromarray(on_background(corpus.picture(index % 96))) for index in range(judge.BATCH + 3)]
+    many, one = scorer.see(images), scorer.see(images[-1:])
+    assert len(many) == judge.BATCH + 3
+    np.testing.assert_allclose(many.concepts[-1], one.concepts[0], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(many.concepts, axis=1), 1, atol=1e-5)
+
+
+def test_a_folder_without_a_scorer_is_named(tmp_path: Path, taught: Path) -> None:
+    with pytest.raises(InvalidCheckpoint, match=r"config\.json' is not the configuration of a scorer"):
+        judge.load(tmp_path)
+    (tmp_path / "config.json").write_text((taught / "config.json").read_text())
+    with pytest.raises(InvalidCheckpoint, match=r"model\.safetensors' does not exist"):
+        judge.load(tmp_path)
