@@ -14,7 +14,7 @@ from pochade.training.data.scenes import BACKGROUNDS
 
 Pixels = NDArray[np.uint8]
 
-SIZES = (0.55, 1.08)
+SIZES = (0.7, 1.08)
 """Side of the picture as a share of the canvas."""
 
 TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
@@ -90,11 +90,11 @@ def backgrounds(batch: int, side: int, rng: Generator) -> torch.Tensor:
 def worsened(picture: torch.Tensor, rng: Generator) -> torch.Tensor:
     """Perhaps drawn coarsely, perhaps covered in part, perhaps compressed: (3, side, side)."""
     side = picture.shape[-1]
-    if rng.random() < 0.4:
-        coarse = int(rng.integers(round(0.28 * side), round(0.9 * side)))
+    if rng.random() < 0.3:
+        coarse = int(rng.integers(round(0.35 * side), round(0.9 * side)))
         small = F.interpolate(picture[None], size=(coarse, coarse), mode="bilinear", antialias=True)
         picture = F.interpolate(small, size=(side, side), mode="bicubic")[0]
-    if rng.random() < 0.2:
+    if rng.random() < 0.1:
         picture = picture.clone()
         height, width = rng.integers(side // 8, side // 3, 2)
         top, left = rng.integers(side - height), rng.integers(side - width)

@@ -35,8 +35,9 @@ def of_concepts(judge: Judge, corpus: Corpus) -> dict[str, float]:
     pairs, known = concepts.read(PROMPTS / "held_out.jsonl"), real.by_pair(corpus)
     images = [real.framed(corpus, known[pair.code, pair.style], corpus.size) for pair in pairs]
     seen = judge.see(images)
-    told, drawn = judge.read([pair.label for pair in pairs]), judge.read([pair.style for pair in pairs])
-    fit = seen.concepts @ told.concepts.T + seen.styles @ drawn.styles.T
+    told = judge.read([pair.label for pair in pairs])
+    drawn = judge.style_places[[judge.styles.index(pair.style) for pair in pairs]]
+    fit = seen.concepts @ told.T + seen.styles @ drawn.T
     better = (fit > np.diag(fit)[:, None]).sum(axis=1)
     return {
         **concepts.shares(concepts.judged(judge, pairs, images)),

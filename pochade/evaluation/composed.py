@@ -119,7 +119,7 @@ def judged(judge: Judge, prompts: Sequence[Composed], pictures: Sequence[Pixels]
         found = concept_ranks(judge, seen, [prompts[n].labels[which] for n, which in there])
         for place, rank, concept in zip(there, found, seen.concepts, strict=True):
             ranks[place] = int(rank)
-            nearness[place] = judge.read(prompts[place[0]].labels).concepts @ concept
+            nearness[place] = judge.read(prompts[place[0]].labels) @ concept
     return [
         {
             "prompt": prompt.prompt,

@@ -33,7 +33,7 @@ def read(path: Path) -> list[Pair]:
 def ranks(judge: Judge, seen: Places, labels: Sequence[str]) -> NDArray[np.intp]:
     """How many labels fit each picture better than its own: 0 is best. A label is known or added."""
     candidates = list(dict.fromkeys([*judge.labels, *labels]))
-    nearness = seen.concepts @ judge.read(candidates).concepts.T
+    nearness = seen.concepts @ judge.read(candidates).T
     own = nearness[np.arange(len(labels)), [candidates.index(label) for label in labels]]
     better: NDArray[np.intp] = (nearness > own[:, None]).sum(axis=1)
     return better
@@ -41,7 +41,7 @@ def ranks(judge: Judge, seen: Places, labels: Sequence[str]) -> NDArray[np.intp]
 
 def styles(judge: Judge, seen: Places) -> list[str]:
     """The style that fits each picture best."""
-    nearness = seen.styles @ judge.read(judge.styles).styles.T
+    nearness = seen.styles @ judge.style_places.T
     return [judge.styles[index] for index in nearness.argmax(axis=1)]
 
 

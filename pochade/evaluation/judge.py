@@ -1,4 +1,4 @@
-"""The scorer at work: pictures and texts to places in its two spaces, on any engine."""
+"""The scorer at work: pictures, texts and styles to places in its two spaces, on any engine."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -13,7 +13,8 @@ from pochade.checkpoints import safetensors
 from pochade.checkpoints.check import FiniteTensors
 from pochade.checkpoints.fingerprint import fingerprint
 from pochade.errors import InvalidCheckpoint
-from pochade.evaluation.towers import ScorerConfig, picture_tower, text_tower
+from pochade.evaluation.texture import texture
+from pochade.evaluation.towers import ScorerConfig, picture_tower, style_tower, text_tower
 from pochade.evaluation.words import Words, shares
 from pochade.pipeline.choice import choose, make_engine
 from pochade.pipeline.networks import Network
@@ -26,10 +27,15 @@ Floats = NDArray[np.float32]
 BATCH = 32
 """One static shape for any number of pictures: the last batch is filled up."""
 
+PLACES = "style.places"
+"""The parameter that holds a place for each style."""
+
+MEND = "reinstall the package, or train one with pochade.evaluation.teaching"
+
 
 @dataclass(frozen=True)
 class Places:
-    """Unit vectors: concepts (N, D) for what is shown or meant, styles (N, S) for how."""
+    """Of pictures, unit vectors: concepts (N, D) for what is shown, styles (N, S) for how."""
 
     concepts: Floats
     styles: Floats
@@ -40,32 +46,38 @@ class Places:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Judge:
-    """A loaded scorer. labels, styles: everything that it was taught to tell apart."""
+    """A loaded scorer.
+
+    labels, styles: everything that it was taught to tell apart. style_places: unit vectors (styles, S).
+    """
 
     config: ScorerConfig
     words: Words
     labels: tuple[str, ...]
     styles: tuple[str, ...]
+    style_places: Floats
     network: Network
 
     def see(self, images: "Sequence[Image.Image]") -> Places:
         """Where pictures of any size are in both spaces."""
         pictures = np.stack([prepared(image, self.config.side) for image in images])
-        return self._places(picture_tower, picture=pictures)
+        textures = np.stack([texture(image) for image in images])
+        return Places(
+            self._places(picture_tower, picture=pictures), self._places(style_tower, texture=textures)
+        )
 
-    def read(self, texts: Sequence[str]) -> Places:
-        """Where texts are in both spaces."""
+    def read(self, texts: Sequence[str]) -> Floats:
+        """Where texts are in the space of concepts: unit vectors (N, D)."""
         rows = self.words.rows(texts, self.config.length)
         return self._places(text_tower, words=rows, shares=shares(rows))
 
-    def _places(self, function: Callable[..., Any], **inputs: NDArray[Any]) -> Places:
+    def _places(self, function: Callable[..., Any], **inputs: NDArray[Any]) -> Floats:
         count, parts = len(next(iter(inputs.values()))), []
         for start in range(0, count, BATCH):
             chosen = np.arange(start, start + BATCH).clip(max=count - 1)
             found = self.network.run(function, **{name: array[chosen] for name, array in inputs.items()})
-            parts.append([each[: count - start] for each in found])
-        concepts, styles = (np.concatenate(each) for each in zip(*parts, strict=True))
-        return Places(normal(concepts), normal(styles))
+            parts.append(found[: count - start])
+        return normal(np.concatenate(parts))
 
 
 def load(folder: str | Path | None = None, *, engine: str = "auto") -> Judge:
@@ -81,19 +93,23 @@ def load(folder: str | Path | None = None, *, engine: str = "auto") -> Judge:
         words, labels, styles = (tuple(fields[name]) for name in ("words", "labels", "styles"))
     except (OSError, ValueError, TypeError, KeyError) as damaged:
         raise InvalidCheckpoint(
-            f"'{path}' is not the configuration of a scorer ({damaged}); "
-            "reinstall the package, or train one with pochade.evaluation.teaching"
+            f"'{path}' is not the configuration of a scorer ({damaged}); {MEND}"
         ) from damaged
     weights = folder / "model.safetensors"
     stored = safetensors.read(weights)
-    network = Network(
-        FiniteTensors(stored, weights),
-        fingerprint([stored]),
-        make_engine(choose("cpu", "f32", engine)),
-        config,
-        {},
+    tensors = FiniteTensors(stored, weights)
+    if PLACES not in stored or stored[PLACES].shape != (len(styles), config.style_width):
+        raise InvalidCheckpoint(f"'{weights}' has no '{PLACES}' for {len(styles)} styles; {MEND}")
+    return Judge(
+        config=config,
+        words=Words(words),
+        labels=labels,
+        styles=styles,
+        style_places=normal(tensors[PLACES].astype(np.float32)),
+        network=Network(
+            tensors, fingerprint([stored]), make_engine(choose("cpu", "f32", engine)), config, {}
+        ),
     )
-    return Judge(config=config, words=Words(words), labels=labels, styles=styles, network=network)
 
 
 def scorer_folder() -> Path:

@@ -1,7 +1,7 @@
-"""The two networks of the scorer: a picture's side and a text's side, which meet in two small spaces.
+"""The networks of the scorer: pictures and texts meet in a space of concepts, pictures and styles in another.
 
-One space is about what is shown, the other about how it is drawn: "a fox" is near every fox in the first,
-"flat style" near every flat picture in the second. Apart, neither can make up for the other.
+"a fox" is near every fox in the first space, "flat style" near every flat picture in the second. Apart,
+neither can make up for the other.
 """
 
 from dataclasses import asdict, dataclass
@@ -20,17 +20,22 @@ class ScorerConfig:
     """Sizes of the scorer.
 
     words: how many numbers `Words` gives. length: words read of a text.
-    side: of the pictures, px. widths, blocks: channels and residual blocks of each level; sides halve.
+    textures: how many numbers `texture` gives. style_hidden: of the layer between them and the space.
+    styles: how many there are to tell apart. side: of the pictures, px.
+    widths, blocks: channels and residual blocks of each level; sides halve.
     concept_width, style_width: of the two spaces.
     """
 
     words: int
+    textures: int
+    styles: int
     length: int = 12
     word_width: int = 128
     side: int = 64
     widths: tuple[int, ...] = (32, 64, 128, 192)
     blocks: tuple[int, ...] = (1, 1, 2, 1)
     concept_width: int = 192
+    style_hidden: int = 64
     style_width: int = 32
 
     @classmethod
@@ -42,8 +47,8 @@ class ScorerConfig:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
 
-def picture_tower(ops: Ops, config: ScorerConfig, w: View, picture: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, 3, side, side) in -1..1 -> what is shown (B, concept_width), how (B, style_width)."""
+def picture_tower(ops: Ops, config: ScorerConfig, w: View, picture: Tensor) -> Tensor:
+    """What is shown: (B, 3, side, side) in -1..1 -> (B, concept_width)."""
     w = w / "picture"
     x = conv(ops, w / "stem", picture, config.widths[0], kernel=4, stride=2, padding=(1, 1, 1, 1))
     for level, (channels, blocks) in enumerate(zip(config.widths, config.blocks, strict=True)):
@@ -53,15 +58,18 @@ def picture_tower(ops: Ops, config: ScorerConfig, w: View, picture: Tensor) -> t
             x = residual_block(ops, w / "levels" / level / block, x, channels, groups=GROUPS, eps=EPS)
     x = ops.silu(group_norm(ops, w / "norm", x, GROUPS, EPS))
     x = ops.reshape(x, (ops.shape(x)[0], -1))
-    return linear(ops, w / "concept", x, config.concept_width), linear(
-        ops, w / "style", x, config.style_width
-    )
+    return linear(ops, w / "concept", x, config.concept_width)
 
 
-def text_tower(
-    ops: Ops, config: ScorerConfig, w: View, words: Tensor, shares: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Rows of words (B, length) and their shares (B, length, 1) -> (B, concept_width), (B, style_width).
+def style_tower(ops: Ops, config: ScorerConfig, w: View, texture: Tensor) -> Tensor:
+    """How it is drawn: (B, textures) -> (B, style_width)."""
+    w = w / "style"
+    x = linear(ops, w / "texture", texture, config.style_hidden)
+    return linear(ops, w / "place", ops.silu(x), config.style_width)
+
+
+def text_tower(ops: Ops, config: ScorerConfig, w: View, words: Tensor, shares: Tensor) -> Tensor:
+    """Rows of words (B, length) and their shares (B, length, 1) -> (B, concept_width).
 
     Each word with its place is mixed alone, then all are added: light, and "left" before "right" is another
     text than "right" before "left". shares: 1 / words of the text, and 0 where there is none.
@@ -74,6 +82,4 @@ def text_tower(
     parts = [ops.narrow(x, 1, place, place + 1) for place in range(config.length)]
     x = ops.reshape(sum(parts[1:], start=parts[0]), (batch, 2 * config.word_width))
     x = ops.silu(linear(ops, w / "all", layer_norm(ops, w / "norm", x), 2 * config.word_width))
-    return linear(ops, w / "concept", x, config.concept_width), linear(
-        ops, w / "style", x, config.style_width
-    )
+    return linear(ops, w / "concept", x, config.concept_width)

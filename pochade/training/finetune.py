@@ -174,10 +174,8 @@ def words(entry: Entry) -> str:
 
 
 def opaque(picture: NDArray[np.uint8]) -> Image.Image:
-    """(H, W, 3 or 4) -> a picture; what is transparent becomes white."""
+    """(H, W, 4) -> a picture; what is transparent becomes white."""
     image = Image.fromarray(picture)
-    if image.mode != "RGBA":
-        return image
     sheet = Image.new("RGBA", image.size, "white")
     sheet.alpha_composite(image)
     return sheet.convert("RGB")

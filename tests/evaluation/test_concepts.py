@@ -12,7 +12,7 @@ from pochade.evaluation.judge import Places
 from pochade.evaluation.measures import PROMPTS
 from pochade.training.corpus.store import split_of
 
-AXES = {"fox": 0, "owl": 1, "kite": 2, "flat style": 0, "noto style": 1}
+AXES = {"fox": 0, "owl": 1, "kite": 2}
 
 
 class GrayJudge:
@@ -20,15 +20,16 @@ class GrayJudge:
 
     labels = ("fox", "owl")
     styles = ("flat style", "noto style")
+    style_places = np.eye(2, dtype=np.float32)
 
     def see(self, images: list[Image.Image]) -> Places:
         grays = [int(np.asarray(image)[0, 0, 0]) for image in images]
         near = np.eye(3, dtype=np.float32) + 0.1 * np.array([0, 1, 2], np.float32)
         return Places(near[grays], np.eye(2, dtype=np.float32)[[image.width % 2 for image in images]])
 
-    def read(self, texts: Any) -> Places:
+    def read(self, texts: Any) -> np.ndarray:
         axes = [AXES[text] for text in texts]
-        return Places(np.eye(3, dtype=np.float32)[axes], np.eye(2, dtype=np.float32)[[a % 2 for a in axes]])
+        return np.eye(3, dtype=np.float32)[axes]
 
 
 JUDGE: Any = GrayJudge()

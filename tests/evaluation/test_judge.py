@@ -44,7 +44,7 @@ def test_it_knows_every_word_label_and_style_of_the_prompts(scorer: Judge) -> No
 def test_it_recognises_hearts_that_it_has_never_seen(scorer: Judge) -> None:
     colours = ("red", "blue", "green")
     seen = scorer.see([heart(colour) for colour in colours])
-    nearness = seen.concepts @ scorer.read(scorer.labels).concepts.T
+    nearness = seen.concepts @ scorer.read(scorer.labels).T
     for row, colour in zip(nearness, colours, strict=True):
         best = [scorer.labels[index] for index in np.argsort(-row)[:5]]
         assert any("heart" in label for label in best), (colour, best)

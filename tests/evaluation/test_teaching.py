@@ -9,11 +9,10 @@ import torch
 from PIL import Image
 
 from pochade.errors import InvalidCheckpoint
-from pochade.evaluation import judge, teaching
+from pochade.evaluation import judge, manners, teaching
 from pochade.evaluation.held_out import held_out
-from pochade.evaluation.towers import ScorerConfig
 from pochade.training.corpus import Corpus, on_background
-from pochade.training.loop import Plan, train
+from pochade.training.loop import Plan, averaged, train
 
 TINY = {
     "word_width": 16,
@@ -21,7 +20,6 @@ TINY = {
     "widths": (8, 16),
     "blocks": (1, 1),
     "concept_width": 8,
-    "style_width": 4,
 }
 
 
@@ -31,12 +29,17 @@ def taught(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("scorer")
     words = teaching.corpus_words(corpus)
-    config = ScorerConfig(words=len(words), **TINY)  # type: ignore[arg-type]
+    config = replace(teaching.scorer_config(corpus), **TINY)  # type: ignore[arg-type]
     plan = Plan(steps=120, learning_rate=3e-3, warmup=5, averaging=0.9, log_every=20)
     loss = teaching.loss(config, corpus, words, batch=24)
     losses = [progress.loss for progress in train(loss, teaching.fresh(config, 0), plan, folder)]
     assert losses[-1] < 0.8 * losses[0]
-    teaching.write(corpus, config, folder, folder / "scorer")
+    known, numbers = manners.textures(corpus, teaching.judged_styles(corpus), seed=0)
+    assert len(known) == manners.VIEWS * len(teaching.taught(corpus))
+    for _ in manners.teach(config, known, numbers, folder / "styles", steps=100):
+        pass
+    weights = {**averaged(folder), **averaged(folder / "styles")}
+    teaching.write(corpus, config, weights, folder / "scorer")
     return folder / "scorer"
 
 
@@ -59,9 +62,9 @@ def test_it_tells_styles_and_shapes_apart(corpus: Corpus, taught: Path) -> None:
     assert scorer.labels == ("bar", "box", "cross", "disc", "ring", "wedge")
     assert scorer.styles == ("flat style", "noto style")
     seen = scorer.see([Image.fromarray(on_background(corpus.picture(i))) for i in range(len(corpus))])
-    found = (seen.styles @ scorer.read(scorer.styles).styles.T).argmax(axis=1)
+    found = (seen.styles @ scorer.style_places.T).argmax(axis=1)
     assert np.mean([scorer.styles[i] == e.style for i, e in zip(found, corpus.entries, strict=True)]) > 0.9
-    named = (seen.concepts @ scorer.read(scorer.labels).concepts.T).argmax(axis=1)
+    named = (seen.concepts @ scorer.read(scorer.labels).T).argmax(axis=1)
     right = np.mean([scorer.labels[i] == e.label for i, e in zip(named, corpus.entries, strict=True)])
     assert right > 0.35  # of six; it has had a few seconds
 

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from pochade.engines.outline import outline
-from pochade.evaluation.towers import ScorerConfig, picture_tower, text_tower
+from pochade.evaluation.towers import ScorerConfig, picture_tower, style_tower, text_tower
 from pochade.evaluation.words import Words, shares
 from pochade.pipeline.choice import choose, make_engine
 from pochade.pipeline.shapes import with_config
 from pochade.training.parameters import create
 
 CONFIG = ScorerConfig(
-    words=5, length=4, word_width=8, side=16, widths=(8, 16), blocks=(1, 1), concept_width=6, style_width=3
-)
+    words=5, length=4, word_width=8, side=16, widths=(8, 16), blocks=(1, 1), concept_width=6, textures=7,
+    styles=2, style_hidden=4, style_width=3,
+)  # fmt: skip
 WORDS = Words(("left", "right", "arrow"))
 
 
@@ -24,13 +25,14 @@ def parameters() -> dict[str, Any]:
     shapes = {
         **outline(with_config(picture_tower, CONFIG), picture).parameters,
         **outline(with_config(text_tower, CONFIG), text).parameters,
+        **outline(with_config(style_tower, CONFIG), {"texture": ((1, 7), "f32")}).parameters,
     }
     made = {name: tensor.numpy() for name, tensor in create(shapes, seed=0).items()}
     rng = np.random.default_rng(0)
     return {name: array + 0.1 * rng.standard_normal(array.shape, np.float32) for name, array in made.items()}
 
 
-def run(engine: str, function: Any, **inputs: Any) -> tuple[np.ndarray, np.ndarray]:
+def run(engine: str, function: Any, **inputs: Any) -> np.ndarray:
     kinds = {
         name: (array.shape, "i64" if array.dtype.kind == "i" else "f32") for name, array in inputs.items()
     }
@@ -38,7 +40,7 @@ def run(engine: str, function: Any, **inputs: Any) -> tuple[np.ndarray, np.ndarr
     return made.compile(with_config(function, CONFIG), parameters(), kinds)(**inputs)  # type: ignore[no-any-return]
 
 
-def read(engine: str, *texts: str) -> tuple[np.ndarray, np.ndarray]:
+def read(engine: str, *texts: str) -> np.ndarray:
     rows = WORDS.rows(texts, CONFIG.length)
     return run(engine, text_tower, words=rows, shares=shares(rows))
 
@@ -46,23 +48,24 @@ def read(engine: str, *texts: str) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("engine", ["openvino", "torch"])
 def test_engines_agree(engine: str) -> None:
     picture = np.random.default_rng(1).uniform(-1, 1, (2, 3, 16, 16)).astype(np.float32)
-    for ours, reference in (
-        (run(engine, picture_tower, picture=picture), run("numpy", picture_tower, picture=picture)),
-        (read(engine, "left arrow", "arrow"), read("numpy", "left arrow", "arrow")),
+    texture = np.random.default_rng(2).random((2, 7), np.float32)
+    for ours, reference, width in (
+        (run(engine, picture_tower, picture=picture), run("numpy", picture_tower, picture=picture), 6),
+        (run(engine, style_tower, texture=texture), run("numpy", style_tower, texture=texture), 3),
+        (read(engine, "left arrow", "arrow"), read("numpy", "left arrow", "arrow"), 6),
     ):
-        for one, other in zip(ours, reference, strict=True):
-            np.testing.assert_allclose(one, other, atol=2e-5)
-    assert [part.shape for part in ours] == [(2, 6), (2, 3)]
+        np.testing.assert_allclose(ours, reference, atol=2e-5)
+        assert ours.shape == (2, width)
 
 
 def test_the_order_of_words_matters_and_what_follows_them_does_not() -> None:
-    (one, other), _ = read("numpy", "left arrow right", "right arrow left")
+    one, other = read("numpy", "left arrow right", "right arrow left")
     assert np.abs(one - other).max() > 1e-3
     rows = WORDS.rows(["left arrow"], CONFIG.length)
     weights = shares(rows)
     rows[0, 2:] = WORDS.numbers["right"]  # where the shares are zero
     np.testing.assert_array_equal(
-        run("numpy", text_tower, words=rows, shares=weights)[0], read("numpy", "left arrow")[0]
+        run("numpy", text_tower, words=rows, shares=weights), read("numpy", "left arrow")
     )
 
 

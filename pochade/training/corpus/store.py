@@ -107,9 +107,9 @@ class Corpus:
         return len(self.entries)
 
     def picture(self, index: int) -> NDArray[np.uint8]:
-        """The pixels of entry `index`: (height, width, 3), or 4 with straight alpha.
+        """The pixels of entry `index`, with straight alpha (height, width, 4); of packages (size, size, 4).
 
-        Pictures from packages are (size, size, 4). Raises InvalidCheckpoint if the shard is damaged.
+        Raises InvalidCheckpoint if the shard is damaged.
         """
         entry = self.entries[index]
         try:
@@ -119,7 +119,7 @@ class Corpus:
             if entry.file.endswith(".npy"):
                 return np.frombuffer(content, np.uint8).reshape(entry.height, entry.width, 4)
             with Image.open(io.BytesIO(content)) as image:
-                return np.asarray(image)
+                return np.asarray(image.convert("RGBA"))  # files of opaque pictures have three channels
         except (OSError, ValueError, SyntaxError) as damaged:
             raise InvalidCheckpoint(
                 f"picture {index} ('{entry.name}') cannot be read from '{self.folder / entry.file}' "

@@ -92,8 +92,8 @@ def test_pictures_and_their_captions_are_stored(photos: Path, gathered: Gather) 
     }
     assert [(e.width, e.height) for e in corpus.entries] == [(32, 16), (9, 12), (16, 48)]
     shapes = [corpus.picture(index).shape for index in range(3)]
-    assert shapes == [(16, 32, 3), (12, 9, 3), (48, 16, 3)]
-    assert corpus.picture(0)[8, 8].tolist() == [255, 0, 0]
+    assert shapes == [(16, 32, 4), (12, 9, 4), (48, 16, 4)]
+    assert corpus.picture(0)[8, 8].tolist() == [255, 0, 0, 255]
     entry = corpus.entries[0]
     assert (entry.source, entry.label, entry.style, entry.tags) == ("my-photos", "", "", ())
     assert corpus.manifest["kind"] == "given"
@@ -209,7 +209,7 @@ def test_names_in_no_encoding_are_stored(photos: Path, gathered: Gather) -> None
     Path(os.fsdecode(os.fsencode(photos) + b"/f\xfcchs.txt")).write_text("a fox")
     corpus = load(gathered().folder)
     assert [entry.caption for entry in corpus.entries] == ["a fox"]
-    assert corpus.picture(0).shape == (16, 32, 3)
+    assert corpus.picture(0).shape == (16, 32, 4)
     assert list(skipped(corpus.folder).values()) == ["no caption"]
 
 
