@@ -13,6 +13,9 @@ from pochade.errors import InvalidRequest
 
 Floats = NDArray[np.float32]
 
+FAINT = 25
+"""Of 255: below it the old picture is all that one sees."""
+
 CELLS = (64, 32, 16, 8, 4, 2)
 """Sides in px of the cells whose averages fill a hole, the coarse ones first."""
 
@@ -80,11 +83,15 @@ def composite(old: Image.Image, new: Image.Image, mask: Image.Image) -> Image.Im
 
 
 def in_latent(mask: Image.Image, factor: int) -> Floats:
-    """(1, h, w) of ones where any pixel that a latent one stands for is to be drawn anew, else zeros."""
+    """(1, h, w) of ones where any pixel that a latent one stands for is to be drawn anew, else zeros.
+
+    The faint end of a soft edge does not count.
+    """
     pixels = np.asarray(mask)
     height, width = pixels.shape
     brightest = pixels.reshape(height // factor, factor, width // factor, factor).max(axis=(1, 3))
-    return (brightest[None] > 0).astype(np.float32)
+    touched: Floats = (brightest[None] > FAINT).astype(np.float32)
+    return touched
 
 
 def surroundings(image: Image.Image, mask: Image.Image) -> Image.Image:
