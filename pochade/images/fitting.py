@@ -47,6 +47,30 @@ def surrounded(image: Image.Image, left: int, top: int, right: int, bottom: int)
     return Image.fromarray(np.pad(pixels, margins, mode="edge"))
 
 
+OVERLAP = 8
+"""Pixels of the old picture, along an edge that is drawn further, that are drawn anew with it."""
+
+
+def widened(
+    image: Image.Image, left: int, top: int, right: int, bottom: int
+) -> tuple[Image.Image, Image.Image]:
+    """A picture with margins of these widths, px, and the mask that has them drawn anew.
+
+    At first a margin repeats the picture's edge.
+    """
+    larger = surrounded(image, left, top, right, bottom)
+    mask = Image.new("L", larger.size, 255)
+    kept = (
+        left + OVERLAP * (left > 0),
+        top + OVERLAP * (top > 0),
+        larger.width - right - OVERLAP * (right > 0),
+        larger.height - bottom - OVERLAP * (bottom > 0),
+    )
+    if kept[0] < kept[2] and kept[1] < kept[3]:
+        mask.paste(0, kept)
+    return larger, mask
+
+
 MODES: Mapping[str, Callable[[Image.Image, int, int], Image.Image]] = MappingProxyType(
     {"stretch": stretched, "crop": cropped, "fill": padded}
 )

@@ -15,6 +15,8 @@ from pochade.diffusion.parametrization import Parametrization
 from pochade.diffusion.samplers import Sampler, find_sampler
 from pochade.diffusion.schedule import AUTOMATIC, NoiseSchedule, find_schedule, split_sampler_name
 from pochade.errors import InvalidRequest
+from pochade.images.fitting import widened
+from pochade.images.opening import on_white
 from pochade.models.embedding import embed_timestep
 from pochade.pipeline import hires
 from pochade.pipeline.canvas import Canvas, blank, over
@@ -82,6 +84,21 @@ class Pipeline:
     def inpaint(self, prompt: str, *, image: "Image.Image", mask: "Image.Image", **options: Any) -> Result:
         """Draw anew where the mask is white. options: as in `img2img`."""
         return self.img2img(prompt, image=image, mask=mask, **options)
+
+    def outpaint(
+        self,
+        prompt: str,
+        *,
+        image: "Image.Image",
+        left: int = 0,
+        top: int = 0,
+        right: int = 0,
+        bottom: int = 0,
+        **options: Any,
+    ) -> Result:
+        """Draw a picture further, by these many pixels on its sides. options: as in `img2img`."""
+        larger, mask = widened(on_white(image), left, top, right, bottom)
+        return self.inpaint(prompt, image=larger, mask=mask, **{"denoising_strength": 1.0, **options})
 
     def stream(self, request: Request, *, noise: Floats | None = None) -> Iterator[Progress]:
         """Draw, yielding after each step. Stop iterating, or close the iterator, to cancel.
