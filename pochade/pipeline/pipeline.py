@@ -1,7 +1,7 @@
 """The pipeline: one denoise loop, and the parts that it is made of."""
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,18 +13,19 @@ import pochade
 from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.hashes import remembered_hash
 from pochade.diffusion.noise import batch_noise
-from pochade.diffusion.parametrization import Parametrization, denoiser
+from pochade.diffusion.parametrization import Denoise, Parametrization, denoiser
 from pochade.diffusion.samplers import Sampler, find_sampler
 from pochade.diffusion.schedule import AUTOMATIC, NoiseSchedule, find_schedule, sigmas, split_sampler_name
 from pochade.errors import InvalidRequest
 from pochade.images.metadata import parameters_text
 from pochade.models.embedding import embed_timestep
 from pochade.pipeline.choice import Choice
-from pochade.pipeline.conditioning import condition, without_text
-from pochade.pipeline.denoising import predictor
+from pochade.pipeline.conditioning import Conditioning, condition, condition_wordings, prompt_size
+from pochade.pipeline.denoising import in_steps, predictor
 from pochade.pipeline.networks import Networks
 from pochade.pipeline.pictures import from_image, to_images
-from pochade.pipeline.result import Progress, Result
+from pochade.pipeline.result import Progress, PromptSize, Result
+from pochade.pipeline.wording import Wording, wordings
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.request import Request
 from pochade.settings import cache_dir
@@ -83,26 +84,41 @@ class Pipeline:
                     f"noise has shape {start.shape}; {(request.batch_size, *shape)} is needed"
                 )
         guided = request.cfg_scale != 1 and self.networks.unet_config.guidance_width is None
-        prompts = [request.prompt, request.negative_prompt] if guided else [request.prompt]
-        conditionings = condition(self.networks, self.tokenizers, prompts, request.clip_skip)
-        if guided and not request.negative_prompt and self._zeros_for_no_text():
-            conditionings[1] = without_text(conditionings[1])
+        told = wordings(request.prompt, request.negative_prompt, len(levels) - 1, guided=guided)
+        conditionings = condition_wordings(
+            self.networks,
+            self.tokenizers,
+            told,
+            request.clip_skip,
+            zeros_for_no_text=self._zeros_for_no_text(),
+        )
+        size = prompt_size(conditionings)
         self.networks.prepare_decode(shape)
-        predict = predictor(self.networks, request, conditionings, self._blank_picture(request))
-        denoise = denoiser(predict, self.parametrization, self.schedule)
+        denoise = self._denoise(request, levels, told, conditionings)
         # Unit variance where the model was trained: data and noise together, not the noise alone.
         x = start * np.float32((1 + levels[0] ** 2) ** 0.5)
         options = {name: getattr(request, name) for name in sampler.options}
         for done in sampler.function(denoise, x, levels, draw_noise, **options):
             last = done.index == done.steps - 1
-            result = self._result(request, sampler, seeds, done.x) if last else None
-            yield Progress(done.index + 1, done.steps, done.denoised, self._preview, result)
+            result = self._result(request, seeds, done.x, size) if last else None
+            yield Progress(done.index + 1, done.steps, done.denoised, self._preview, result, size)
 
     # --- the parts, for researchers and tests -----------------------------------------------------------
 
-    def encode_prompt(self, prompt: str, *, clip_skip: int = 1) -> Floats | tuple[Floats, Floats]:
-        """The conditioning (1, 77 * chunks, D), and for XL with it the pooled vector (1, P)."""
-        (result,) = condition(self.networks, self.tokenizers, [prompt], clip_skip)
+    def encode_prompt(
+        self, prompt: str, *, clip_skip: int = 1, step: int = 1, steps: int = 20
+    ) -> Floats | tuple[Floats, Floats]:
+        """The conditioning (1, 77 * chunks, D), and for XL with it the pooled vector (1, P).
+
+        A prompt that changes is read as it stands at `step` of `steps`, from 1. Raises InvalidRequest for
+        prompts joined by AND: each has a conditioning of its own.
+        """
+        if not 1 <= step <= steps:
+            raise InvalidRequest(f"step is {step}; it must lie between 1 and steps, {steps}")
+        (wording, *_) = wordings(prompt, "", steps, guided=False)[step - 1 :]
+        if len(wording.parts) > 1:
+            raise InvalidRequest("the prompt joins several by AND; encode each by itself")
+        (result,) = condition(self.networks, self.tokenizers, [wording.parts[0].prompt], clip_skip)
         return result.context if len(self.tokenizers) == 1 else (result.context, result.pooled)
 
     def unet(self, x: Floats, timestep: Floats, context: Floats, **inputs: Floats) -> Floats:
@@ -171,14 +187,34 @@ class Pipeline:
         mask = np.ones((1, 1, rows, columns), np.float32)
         return np.concatenate([mask, self.networks.encode(gray)], axis=1)
 
-    def _result(self, request: Request, sampler: Sampler, seeds: list[int], latent: Floats) -> Result:
+    def _denoise(
+        self,
+        request: Request,
+        levels: Sequence[float],
+        told: Sequence[Wording],
+        conditionings: Mapping[Wording, Sequence[Conditioning]],
+    ) -> Denoise:
+        """`denoise(x, sigma)` with what the prompts say at sigma."""
+        extra = self._blank_picture(request)
+        denoisers = {}
+        for wording, given in conditionings.items():
+            weights = [part.weight for part in wording.parts]
+            predict = predictor(self.networks, request, given, weights, extra)
+            denoisers[wording] = denoiser(predict, self.parametrization, self.schedule)
+        return in_steps(levels, [denoisers[wording] for wording in told])
+
+    def _result(self, request: Request, seeds: list[int], latent: Floats, size: PromptSize) -> Result:
         infotexts = [self._infotext(replace(request, seed=seed)) for seed in seeds]
-        return Result(self.decode(latent), seeds, infotexts)
+        return Result(self.decode(latent), seeds, infotexts, size)
 
     def _infotext(self, request: Request) -> str:
         extra = [("RNG", "NV")]
         if request.clip_skip > 1:
             extra.insert(0, ("Clip skip", str(request.clip_skip)))
+        if request.template not in ("", request.prompt):
+            extra.append(("Template", request.template))
+        if request.negative_template not in ("", request.negative_prompt):
+            extra.append(("Negative Template", request.negative_template))
         return parameters_text(
             prompt=request.prompt,
             negative_prompt=request.negative_prompt,

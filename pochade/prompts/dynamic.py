@@ -195,8 +195,8 @@ class _Expansion:
         self.options += max(len(weights), LEAST_COUNTED)
         if self.options > MAX_OPTIONS:
             raise InvalidRequest(
-                f"the prompt has more than {MAX_OPTIONS // LEAST_COUNTED:,} choices, or {MAX_OPTIONS:,} options"
-                " to choose from: its wildcards multiply"
+                f"the prompt makes more than {MAX_OPTIONS // LEAST_COUNTED:,} choices, or has more than"
+                f" {MAX_OPTIONS:,} options to choose from: its wildcards multiply"
             )
         rings = [-log(1 - self.random()) / weight if weight > 0 else inf for weight in weights]
         able = sum(weight > 0 for weight in weights)
