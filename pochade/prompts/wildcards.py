@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from os.path import isfile
 from pathlib import Path
 
 from pochade.errors import InvalidRequest
@@ -42,7 +43,7 @@ def folder_of_wildcards(folder: Path | str) -> Read:
         path = root / f"{name}.txt"
         if not NAME.fullmatch(name) or ".." in name.split("/") or not _within(path, root):
             raise InvalidRequest(f"the wildcard '__{name}__' is no name of a file inside '{root.name}'")
-        if not path.is_file():
+        if not isfile(path):  # which says no to a name that is too long, too
             raise InvalidRequest(f"the wildcard '__{name}__' is unknown; {_those_in(root)}")
         return _phrases(path, name)
 
