@@ -7,7 +7,11 @@ al. 2022, "Compositional visual generation with composable diffusion models", eq
 import re
 from typing import NamedTuple
 
+from pochade.errors import InvalidRequest
 from pochade.prompts.attention import MAX_WEIGHT
+
+MAX_PARTS = 16
+"""Each is a picture's worth of work and memory in every step."""
 
 AND = re.compile(r"\bAND\b")
 WEIGHT = re.compile(r":\s*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))\s*\Z")
@@ -23,11 +27,14 @@ class Part(NamedTuple):
 def composition(prompt: str) -> list[Part]:
     """The prompts between one AND and the next. Without an AND it is the whole text, as it is.
 
-    AND counts wherever it stands; small letters mean the same to the model and are never read so.
+    AND counts wherever it stands; small letters mean the same to the model and are never read so. Raises
+    InvalidRequest for more than 16 prompts.
     """
     parts = AND.split(prompt)
     if len(parts) == 1:
         return [Part(prompt, 1.0)]
+    if len(parts) > MAX_PARTS:
+        raise InvalidRequest(f"the prompt joins {len(parts):,} prompts by AND; at most {MAX_PARTS} are read")
     return [_part(text) for text in parts]
 
 

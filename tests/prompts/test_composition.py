@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pochade.errors import InvalidRequest
 from pochade.prompts.composition import composition
 
 
@@ -30,3 +31,9 @@ def test_table(prompt: str, expected: list[tuple[str, float]]) -> None:
 @given(st.text().filter(lambda text: "AND" not in text))
 def test_one_prompt_is_left_as_it_is(prompt: str) -> None:
     assert composition(prompt) == [(prompt, 1.0)]
+
+
+def test_too_many_are_refused() -> None:
+    assert len(composition(" AND ".join(["a"] * 16))) == 16
+    with pytest.raises(InvalidRequest, match="joins 17 prompts by AND; at most 16"):
+        composition(" AND ".join(["a"] * 17))
