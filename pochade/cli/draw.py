@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pochade.cli.background import in_background
 from pochade.cli.terminal import blocks, up
+from pochade.cli.ways import add_way_options, ways
 from pochade.errors import InvalidRequest
 from pochade.request import MAX_BATCH, Request
 
@@ -22,6 +23,9 @@ EXAMPLES = """examples:
   pochade draw "a fox, 3d style" --seed 7 --steps 30 --count 4 -o fox.png
   pochade draw "a castle" --model ~/models/sd15 --size 512x768 --sampler "Euler a" --negative people
   pochade draw "a (red:1.3) {fox|owl} in [spring:autumn:0.5]" --count 4
+  pochade draw "an oil painting" --init photo.jpg --strength 0.6
+  pochade draw "a red hat" --init photo.jpg --mask hat.png --only-masked
+  pochade draw "a fox" --seed 7 --hires 2 --hires-upscaler Lanczos
 """
 
 
@@ -72,6 +76,7 @@ def add_parser(commands: Any) -> None:
         "--preview", action="store_true", help="show the picture in the terminal while it is drawn"
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="say how long the prompt is")
+    add_way_options(parser)
     add_model_options(parser)
     parser.set_defaults(run=run)
 
@@ -101,13 +106,14 @@ def run(options: argparse.Namespace) -> int:
     shown = 0
     said = None
     quiet = not sys.stderr.isatty()
-    with tqdm(total=options.count * options.steps, unit="step", disable=quiet, leave=False) as bar:
+    with tqdm(unit="step", disable=quiet, leave=False) as bar:
         for request, progress in in_background(lambda: _draw(options, requests)):
             length = progress.prompt_size
             if length != said and (options.verbose or length.chunks > 1):
                 bar.clear()
                 print(_length(length), file=sys.stderr, flush=True)
                 said = length
+            bar.total = options.count * progress.steps
             bar.update(1)
             if options.preview and not quiet:
                 shown = _show(bar, progress.preview()[0], shown)
@@ -161,6 +167,7 @@ def _requests(options: argparse.Namespace) -> list[Request]:
         sampler=options.sampler,
         schedule=options.schedule,
         clip_skip=options.clip_skip,
+        **ways(options),
     )
     if options.style and options.styles is None:
         raise InvalidRequest(f"style '{options.style[0]}' is in no file; name one: --styles FILE")

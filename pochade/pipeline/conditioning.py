@@ -37,6 +37,15 @@ class Conditioning:
     chunks: int
 
 
+@dataclass(frozen=True, eq=False)
+class Told:
+    """What the UNet is told: the wording of each step, and for each wording the conditionings of its parts,
+    then the negative prompt's if it has one."""
+
+    steps: Sequence[Wording]
+    conditionings: Mapping[Wording, Sequence[Conditioning]]
+
+
 def condition_wordings(
     networks: Networks,
     tokenizers: Sequence[Tokenizer],

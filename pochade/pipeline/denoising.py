@@ -22,9 +22,9 @@ ROUNDING = 1e-6
 def in_steps(levels: Sequence[float], denoisers: Sequence[Denoise]) -> Denoise:
     """`denoise(x, sigma)` that is another function in each step: the one of the step that sigma lies in.
 
-    levels: as the sampler is given them, decreasing, one more than denoisers. Step i begins at levels[i],
-    which belongs to it, and ends before levels[i + 1]. So it stays a function of sigma alone, whatever a
-    sampler evaluates: middles of steps, the end of one, a level that it goes back to.
+    levels: as the sampler is given them, decreasing. Step i begins at levels[i], which belongs to it, and
+    ends before levels[i + 1]. So it stays a function of sigma alone, whatever a sampler evaluates: middles of
+    steps, the end of one, a level that it goes back to.
     """
     if all(each is denoisers[0] for each in denoisers):
         return denoisers[0]
@@ -32,7 +32,7 @@ def in_steps(levels: Sequence[float], denoisers: Sequence[Denoise]) -> Denoise:
 
     def denoise(x: Floats, sigma: float) -> Floats:
         step = bisect_right(negative, -sigma * (1 - ROUNDING)) - 1
-        result: Floats = denoisers[max(0, step)](x, sigma)
+        result: Floats = denoisers[min(max(0, step), len(denoisers) - 1)](x, sigma)
         return result
 
     return denoise

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pochade.diffusion.guidance import compose
 from pochade.errors import InvalidRequest
@@ -12,6 +13,7 @@ from pochade.pipeline.denoising import in_steps
 from pochade.pipeline.result import PromptSize
 from pochade.pipeline.wording import wordings
 from pochade.request import Request
+from pochade.ways import Hires
 from tests.models.measure import text_reference
 from tests.pipeline.measure import draw_ours, draw_theirs, least_psnr, starting_noise
 from tests.reference import relative_error
@@ -189,6 +191,33 @@ def test_what_changes_before_the_first_step_or_after_the_last(model, sampler):
         np.testing.assert_array_equal(pipeline.txt2img(prompt, **options).images[0], same)
     between = pipeline.txt2img("the [fox:snow:2]", **options).images[0]
     assert not np.array_equal(between, fox) and not np.array_equal(between, snow)
+
+
+def test_the_second_pass_goes_on_where_the_first_ended(model):
+    """4 steps and 4 more: whole numbers count on, fractions of the first pass are over."""
+    pipeline = model("SD 1.5").load()
+    options = {**SIZE, "seed": 3, "steps": 4, "hires": Hires(scale=2, steps=4)}
+    fox, snow, both, other = (
+        pipeline.txt2img(prompt, **options).images[0]
+        for prompt in ("the fox", "the snow", "the [fox:snow:4]", "the [fox:snow:1.0]")
+    )
+    np.testing.assert_array_equal(both, other)
+    assert not np.array_equal(both, fox) and not np.array_equal(both, snow)
+    for prompt, same in (("the [fox:snow:8]", fox), ("the [fox:snow:2.0]", fox), ("the [fox:snow:0]", snow)):
+        np.testing.assert_array_equal(pipeline.txt2img(prompt, **options).images[0], same)
+
+
+def test_over_a_picture_steps_count_from_the_first_that_is_drawn(model):
+    """Of 8 steps at strength 0.5 the last four are drawn; they are steps 1 to 4."""
+    pipeline = model("SD 1.5").load()
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8))
+    options = {"image": image, "denoising_strength": 0.5, "seed": 3, "steps": 8}
+    fox, snow, late, early = (
+        pipeline.img2img(prompt, **options).images[0]
+        for prompt in ("the fox", "the snow", "the [fox:snow:5]", "the [fox:snow:1]")
+    )
+    np.testing.assert_array_equal(late, fox)
+    assert not np.array_equal(early, fox) and not np.array_equal(early, snow)
 
 
 def test_all_texts_have_one_length_and_each_is_encoded_once(model, monkeypatch):
