@@ -15,12 +15,15 @@ MAX_PROMPT_CHARACTERS = 200_000
 class Request:
     """One call for pictures. Sizes in pixels; None means the model's own choice.
 
+    prompt, negative_prompt: in the grammar of docs/guide/prompts.md, except templates and styles.
     seed: the first picture's; picture i of the batch has seed + i. None draws one at random.
     cfg_scale: classifier-free guidance, 1 switches it off (Ho and Salimans 2022).
     guidance_rescale: 0..1, how far the guided prediction's deviation is drawn back to the
         conditional one's (Lin et al. 2023, section 3.4).
     eta: share of fresh noise in DDIM, 0..1 (Song et al. 2020, equation 16).
     clip_skip: 1 uses the text encoder's usual layer, 2 the one before it, and so on.
+    template, negative_template: what the prompts were expanded from, if from something else
+        (`pochade.prompts.dynamic`). They are only written into the picture.
     tiling: the picture's edges fit together, left to right and top to bottom.
     source, variation, hires: see `pochade.ways`.
     """
@@ -38,6 +41,8 @@ class Request:
     eta: float = 0.0
     clip_skip: int = 1
     batch_size: int = 1
+    template: str = ""
+    negative_template: str = ""
     tiling: bool = False
     source: Source | None = None
     variation: Variation | None = None
@@ -55,7 +60,8 @@ class Request:
         for name, side in (("width", self.width), ("height", self.height)):
             if side is not None:
                 expect(name, side, 8, MAX_SIDE)
-        for name, text in (("prompt", self.prompt), ("negative_prompt", self.negative_prompt)):
+        for name in ("prompt", "negative_prompt", "template", "negative_template"):
+            text = getattr(self, name)
             if len(text) > MAX_PROMPT_CHARACTERS:
                 raise InvalidRequest(
                     f"{name} has {len(text):,} characters; at most {MAX_PROMPT_CHARACTERS:,} are read"

@@ -13,8 +13,8 @@ from pochade.diffusion.samplers.step import Step
 from pochade.diffusion.schedule import NoiseSchedule, sigmas
 from pochade.errors import InvalidRequest
 from pochade.pipeline.canvas import Canvas
-from pochade.pipeline.conditioning import Conditioning
-from pochade.pipeline.denoising import predictor
+from pochade.pipeline.conditioning import Told
+from pochade.pipeline.denoising import in_steps, predictor
 from pochade.pipeline.networks import Networks
 from pochade.request import Request
 
@@ -25,13 +25,14 @@ Floats = NDArray[np.float32]
 class Pass:
     """One pass over noise levels.
 
-    request: settled. canvas: where it begins. conditionings: the prompt's, then the negative prompt's if
-    guidance is on. levels: decreasing, and 0 at the end. noise: (B, C, h, w), in place of the seeds'.
+    request: settled. canvas: where it begins. told: step by step; a pass over a picture, whose levels are
+    fewer than the request's steps, begins at the first all the same, as in A1111. levels: decreasing, and 0
+    at the end. noise: (B, C, h, w), in place of the seeds'.
     """
 
     request: Request
     canvas: Canvas
-    conditionings: Sequence[Conditioning]
+    told: Told
     levels: Sequence[float]
     noise: Floats | None = None
 
@@ -56,8 +57,13 @@ def denoise(
     elif request.variation is not None:
         factor = networks.autoencoder_config.factor
         start = np.stack([_varied(one, noise, factor) for one, noise in zip(each, start, strict=True)])
-    predict = predictor(networks, request, drawing.conditionings, canvas.extra)
-    clean = canvas.keeping(denoiser(predict, parametrization, schedule))
+    told = drawing.told.steps[: len(drawing.levels) - 1]
+    denoisers = {}
+    for wording in dict.fromkeys(told):
+        given, weights = drawing.told.conditionings[wording], [part.weight for part in wording.parts]
+        predict = predictor(networks, request, given, weights, canvas.extra)
+        denoisers[wording] = denoiser(predict, parametrization, schedule)
+    clean = canvas.keeping(in_steps(drawing.levels, [denoisers[wording] for wording in told]))
     options = {name: getattr(request, name) for name in sampler.options}
     x = canvas.start(start, drawing.levels[0])
     return sampler.function(clean, x, drawing.levels, draw_noise, **options)

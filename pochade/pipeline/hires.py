@@ -11,6 +11,7 @@ from pochade.diffusion.samplers.step import Step
 from pochade.diffusion.schedule import NoiseSchedule, sigmas
 from pochade.images.upscaling import LATENT_UPSCALERS, find_upscaler, upscaled, upscaled_latent
 from pochade.pipeline.canvas import Canvas, blank
+from pochade.pipeline.conditioning import Told
 from pochade.pipeline.drawing import Pass
 from pochade.pipeline.networks import Networks
 from pochade.pipeline.pictures import from_image, to_images
@@ -20,8 +21,10 @@ from pochade.ways import Hires
 Floats = NDArray[np.float32]
 
 
-def second_pass(first: Pass, schedule: NoiseSchedule, sampler: Sampler, networks: Networks) -> Pass | None:
-    """What follows the first pass, if its request says so. Its canvas is empty yet.
+def second_pass(
+    first: Pass, told: Told, schedule: NoiseSchedule, sampler: Sampler, networks: Networks
+) -> Pass | None:
+    """What follows the first pass, if its request says so. Its canvas is empty yet. told: in it.
 
     It does exactly as many steps as were asked for, from the level of its strength, as in A1111.
     """
@@ -32,7 +35,7 @@ def second_pass(first: Pass, schedule: NoiseSchedule, sampler: Sampler, networks
     request = _larger(first.request, asked, networks.autoencoder_config.factor)
     whole = min(schedule.steps, round(request.steps / asked.denoising_strength))
     levels = sigmas(schedule, request.schedule, whole, automatic=sampler.schedule)[-request.steps - 1 :]
-    return replace(first, request=request, canvas=Canvas(), levels=levels, noise=None)
+    return replace(first, request=request, told=told, canvas=Canvas(), levels=levels, noise=None)
 
 
 def both(first: Iterator[Step], second: Callable[[Floats], Iterator[Step]]) -> Iterator[Step]:

@@ -66,4 +66,9 @@ def _rest(request: Request) -> list[tuple[str, Value]]:
         pairs.append(("Clip skip", request.clip_skip))
     if request.tiling:
         pairs.append(("Tiling", "True"))
-    return [*pairs, ("RNG", "NV")]
+    pairs.append(("RNG", "NV"))
+    if request.template not in ("", request.prompt):
+        pairs.append(("Template", request.template))
+    if request.negative_template not in ("", request.negative_prompt):
+        pairs.append(("Negative Template", request.negative_template))
+    return pairs

@@ -21,12 +21,13 @@ from pochade.models.embedding import embed_timestep
 from pochade.pipeline import hires
 from pochade.pipeline.canvas import Canvas, blank, over
 from pochade.pipeline.choice import Choice
-from pochade.pipeline.conditioning import Conditioning, condition, without_text
+from pochade.pipeline.conditioning import Told, condition, condition_wordings, prompt_size
 from pochade.pipeline.drawing import Pass, denoise, latent_shape, levels_of, pictures
 from pochade.pipeline.infotext import Maker, infotext
 from pochade.pipeline.networks import Networks
 from pochade.pipeline.pictures import from_image, to_images
-from pochade.pipeline.result import Progress, Result
+from pochade.pipeline.result import Progress, PromptSize, Result
+from pochade.pipeline.wording import wordings
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.request import Request
 from pochade.settings import cache_dir
@@ -108,14 +109,15 @@ class Pipeline:
         request, sampler = self._resolve(request)
         networks = replace(self.networks, tiling=request.tiling)
         canvas = self._canvas(networks, request)
+        told, told_later = self._told(request)
         first = Pass(
             request=request,
             canvas=canvas,
-            conditionings=self._conditionings(request),
+            told=told,
             levels=levels_of(self.schedule, request, sampler.schedule, canvas),
             noise=noise,
         )
-        second = hires.second_pass(first, self.schedule, sampler, networks)
+        second = hires.second_pass(first, told_later, self.schedule, sampler, networks)
         networks.prepare_decode(latent_shape(networks, (second or first).request))
         parts = networks, self.schedule, self.parametrization, sampler
         steps, total = denoise(*parts, first), len(first.levels) - 1
@@ -123,15 +125,27 @@ class Pipeline:
             enlarge = partial(hires.enlarged, networks, second.request)
             steps = hires.both(steps, lambda latent: denoise(*parts, replace(second, canvas=enlarge(latent))))
             total += len(second.levels) - 1
+        size = prompt_size(told.conditionings)
         for count, step in enumerate(steps, start=1):
-            result = self._result(networks, request, canvas, step.x) if count == total else None
-            yield Progress(count, total, step.denoised, self._preview, result)
+            result = self._result(networks, request, canvas, step.x, size) if count == total else None
+            yield Progress(count, total, step.denoised, self._preview, result, size)
 
     # --- the parts, for researchers and tests -----------------------------------------------------------
 
-    def encode_prompt(self, prompt: str, *, clip_skip: int = 1) -> Floats | tuple[Floats, Floats]:
-        """The conditioning (1, 77 * chunks, D), and for XL with it the pooled vector (1, P)."""
-        (result,) = condition(self.networks, self.tokenizers, [prompt], clip_skip)
+    def encode_prompt(
+        self, prompt: str, *, clip_skip: int = 1, step: int = 1, steps: int = 20
+    ) -> Floats | tuple[Floats, Floats]:
+        """The conditioning (1, 77 * chunks, D), and for XL with it the pooled vector (1, P).
+
+        A prompt that changes is read as it stands at `step` of `steps`, from 1. Raises InvalidRequest for
+        prompts joined by AND: each has a conditioning of its own.
+        """
+        if not 1 <= step <= steps:
+            raise InvalidRequest(f"step is {step}; it must lie between 1 and steps, {steps}")
+        wording = wordings(prompt, "", steps, guided=False)[step - 1]
+        if len(wording.parts) > 1:
+            raise InvalidRequest("the prompt joins several by AND; encode each by itself")
+        (result,) = condition(self.networks, self.tokenizers, [wording.parts[0].prompt], clip_skip)
         return result.context if len(self.tokenizers) == 1 else (result.context, result.pooled)
 
     def unet(self, x: Floats, timestep: Floats, context: Floats, **inputs: Floats) -> Floats:
@@ -194,14 +208,23 @@ class Pipeline:
                 near = f"{low} or {low + factor}" if low else f"{factor}"
                 raise InvalidRequest(f"{name} is {side}; this model draws multiples of {factor}: try {near}")
 
-    def _conditionings(self, request: Request) -> list[Conditioning]:
-        """The prompt's, then the negative prompt's if guidance is on."""
+    def _told(self, request: Request) -> tuple[Told, Told]:
+        """What the UNet is told in the first pass and in the second, if there is one."""
+        prompts, steps = (request.prompt, request.negative_prompt), request.steps
         guided = request.cfg_scale != 1 and self.networks.unet_config.guidance_width is None
-        prompts = [request.prompt, request.negative_prompt] if guided else [request.prompt]
-        conditionings = condition(self.networks, self.tokenizers, prompts, request.clip_skip)
-        if guided and not request.negative_prompt and self._zeros_for_no_text():
-            conditionings[1] = without_text(conditionings[1])
-        return conditionings
+        first = wordings(*prompts, steps, guided=guided)
+        second = []
+        if request.hires is not None:
+            more = steps if request.hires.steps is None else request.hires.steps
+            second = wordings(*prompts, more, guided=guided, first_pass_steps=steps)
+        conditionings = condition_wordings(
+            self.networks,
+            self.tokenizers,
+            [*first, *second],
+            request.clip_skip,
+            zeros_for_no_text=self._zeros_for_no_text(),
+        )
+        return Told(first, conditionings), Told(second, conditionings)
 
     def _canvas(self, networks: Networks, request: Request) -> Canvas:
         assert request.width is not None and request.height is not None
@@ -215,12 +238,14 @@ class Pipeline:
             self.checkpoint.model_index.get("force_zeros_for_empty_prompt", True)
         )
 
-    def _result(self, networks: Networks, request: Request, canvas: Canvas, latent: Floats) -> Result:
+    def _result(
+        self, networks: Networks, request: Request, canvas: Canvas, latent: Floats, size: PromptSize
+    ) -> Result:
         images = [canvas.finish(image) for image in to_images(networks.decode(latent))]
         maker = Maker(model=self.checkpoint.name, hash=self.model_hash)
         each = pictures(request)
         texts = [infotext(one, maker) for one in each]
-        return Result(images, [one.seed or 0 for one in each], texts)
+        return Result(images, [one.seed or 0 for one in each], texts, size)
 
     def _preview(self, latent: Floats) -> "list[Image.Image]":
         """Decode every n-th latent pixel: a small picture for any family, without a table of colours."""
