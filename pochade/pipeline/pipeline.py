@@ -72,16 +72,24 @@ class Pipeline:
         request, sampler = self._resolve(request)
         assert request.width is not None and request.height is not None and request.seed is not None
         shape = self._latent_shape(request)
+        if noise is not None and noise.shape != (request.batch_size, *shape):
+            raise InvalidRequest(f"noise has shape {noise.shape}; {(request.batch_size, *shape)} is needed")
+        if sampler.alone and request.batch_size > 1:
+            yield from self._one_by_one(request, noise)
+            return
         seeds = [request.seed + i for i in range(request.batch_size)]
-        levels = sigmas(self.schedule, request.schedule, request.steps, automatic=sampler.schedule)
+        levels = sigmas(
+            self.schedule,
+            request.schedule,
+            request.steps,
+            automatic=sampler.schedule,
+            discard_penultimate=sampler.discard_penultimate,
+            xl=len(self.tokenizers) > 1,
+        )
         draw_noise = batch_noise(seeds, shape)
         start = draw_noise()  # drawn even if it is given: later draws are the same then
         if noise is not None:
             start = np.ascontiguousarray(noise, np.float32)
-            if start.shape != (request.batch_size, *shape):
-                raise InvalidRequest(
-                    f"noise has shape {start.shape}; {(request.batch_size, *shape)} is needed"
-                )
         guided = request.cfg_scale != 1 and self.networks.unet_config.guidance_width is None
         prompts = [request.prompt, request.negative_prompt] if guided else [request.prompt]
         conditionings = condition(self.networks, self.tokenizers, prompts, request.clip_skip)
@@ -92,7 +100,8 @@ class Pipeline:
         denoise = denoiser(predict, self.parametrization, self.schedule)
         # Unit variance where the model was trained: data and noise together, not the noise alone.
         x = start * np.float32((1 + levels[0] ** 2) ** 0.5)
-        options = {name: getattr(request, name) for name in sampler.options}
+        given = {name: getattr(request, name) for name in sampler.options}
+        options = {name: value for name, value in given.items() if value is not None}
         for done in sampler.function(denoise, x, levels, draw_noise, **options):
             last = done.index == done.steps - 1
             result = self._result(request, sampler, seeds, done.x) if last else None
@@ -139,9 +148,36 @@ class Pipeline:
         self._check_size(width, height)
         seed = secrets.randbelow(2**32) if request.seed is None else request.seed
         settled = replace(
-            request, sampler=sampler.label, schedule=schedule, width=width, height=height, seed=seed
+            request,
+            sampler=sampler.label,
+            schedule=schedule,
+            eta=request.eta if "eta" in sampler.options else None,
+            width=width,
+            height=height,
+            seed=seed,
         )
         return settled, sampler
+
+    def _one_by_one(self, request: Request, noise: Floats | None) -> Iterator[Progress]:
+        """A batch in which each picture takes steps of its own: one after another, as if asked for alone.
+
+        `Progress.denoised` is then that of the picture which is being drawn.
+        """
+        assert request.seed is not None
+        results: list[Result] = []
+        before = 0
+        for i in range(request.batch_size):
+            alone = replace(request, batch_size=1, seed=request.seed + i)
+            for progress in self.stream(alone, noise=None if noise is None else noise[i : i + 1]):
+                if progress.result is not None:
+                    results.append(progress.result)
+                yield replace(
+                    progress,
+                    step=before + progress.step,
+                    steps=before + progress.steps * (request.batch_size - i),
+                    result=_joined(results) if len(results) == request.batch_size else None,
+                )
+            before += progress.step
 
     def _check_size(self, width: int, height: int) -> None:
         factor = self.networks.autoencoder_config.factor
@@ -179,6 +215,8 @@ class Pipeline:
         extra = [("RNG", "NV")]
         if request.clip_skip > 1:
             extra.insert(0, ("Clip skip", str(request.clip_skip)))
+        if request.eta is not None:
+            extra.append(("Eta DDIM" if request.sampler == "DDIM" else "Eta", f"{request.eta:g}"))
         return parameters_text(
             prompt=request.prompt,
             negative_prompt=request.negative_prompt,
@@ -199,6 +237,14 @@ class Pipeline:
         """Decode every n-th latent pixel: a small picture for any family, without a table of colours."""
         step = -(-max(latent.shape[2:]) // PREVIEW_SIDE)
         return self.decode(latent[:, :, ::step, ::step])
+
+
+def _joined(results: Sequence[Result]) -> Result:
+    return Result(
+        [image for result in results for image in result.images],
+        [seed for result in results for seed in result.seeds],
+        [text for result in results for text in result.infotexts],
+    )
 
 
 def finish(stream: Iterator[Progress]) -> Result:
