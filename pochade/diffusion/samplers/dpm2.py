@@ -22,7 +22,8 @@ def dpm2_ancestral(
 ) -> Iterator[Step]:
     """DPM2 down below the next noise level, and fresh noise back up to it; see `euler_ancestral`.
 
-    Two evaluations and one noise per step. With eta 0 it is DPM2; else of weak order 1, as Euler a.
+    Two evaluations and one noise per step. With eta 0 it is DPM2. With noise the pictures' distribution is
+    still right to order 2, but single pictures forget their start with order 1 only.
     """
     for index, sigma, after in transitions(sigmas):
         denoised = denoise(x, sigma)
@@ -47,8 +48,7 @@ def dpmpp_2s_ancestral(
     """DPM-Solver++(2S) down below the next noise level, and fresh noise back up to it.
 
     Lu et al. 2022, algorithm 1 with r = 1/2: what is denoised in the middle of log sigma serves the whole
-    step. Two evaluations and one noise per step; the last step, to sigma 0, is Euler's. With eta 0 it is the
-    deterministic solver, of order 2; else of weak order 1.
+    step. Two evaluations and one noise per step; the last step, to sigma 0, is Euler's. Orders as DPM2 a's.
     """
     for index, sigma, after in transitions(sigmas):
         denoised = denoise(x, sigma)

@@ -35,8 +35,8 @@ def lms(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> I
 def plms(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
     """Pseudo linear multistep: Liu et al. 2022, algorithm 2, with its cheaper start.
 
-    The weights are those of equally long steps, though the steps in sigma are not; so the order stays 1 on
-    most schedules. The first step is Heun's, with two evaluations; each further one takes one. Draws no
+    The weights are those of equally long steps, though the steps in sigma are not; so the order is 2, in
+    spite of four slopes. The first step is Heun's, with two evaluations; each further one takes one. Draws no
     noise.
     """
     slopes: list[Tensor] = []
