@@ -65,8 +65,7 @@ def test_steps_evaluations_and_draws(label, steps):
         assert len(draws) == (steps - 1) * per_step * sampler.stochastic
     assert all(step.x.dtype == step.denoised.dtype == np.float32 for step in done)
     assert all(step.x.shape == step.denoised.shape == start.shape for step in done)
-    if label not in ("LMS", "PLMS"):  # their last step, too, goes by several evaluations
-        np.testing.assert_array_equal(done[-1].x, done[-1].denoised)
+    np.testing.assert_array_equal(done[-1].x, done[-1].denoised)
     np.testing.assert_array_equal(start, kept)  # the caller's array is not written to
 
 
@@ -144,9 +143,7 @@ def test_zero_terminal_snr(label, schedule_name):
 @pytest.mark.parametrize("label", SAMPLERS)
 def test_data_in_one_point_is_found_exactly(label):
     done = run(label, lambda x, sigma: x * 0 + 0.25, sigmas(noise_schedule(), "Karras", 7))
-    # what PLMS adds to Euler's step cancels but for rounding
-    tolerance = 2e-5 if label == "PLMS" else 0
-    np.testing.assert_allclose(done[-1].x, np.float32(0.25), rtol=tolerance)
+    np.testing.assert_array_equal(done[-1].x, np.float32(0.25))
 
 
 # --- names --------------------------------------------------------------------------------------------

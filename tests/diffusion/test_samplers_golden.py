@@ -19,6 +19,8 @@ def test_final_latents(name):
         levels = np.geomspace(LEVELS[0], LEVELS[-1], settings["n"] + 1).tolist()
     elif label == "DPM adaptive":
         levels = [LEVELS[0], LEVELS[-1]]
+    elif label == "LMS":
+        levels = [*LEVELS]
     else:
         levels = [*LEVELS, 0.0]
     options = {"eta": settings["eta"]} if "eta" in settings else {}

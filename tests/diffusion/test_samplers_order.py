@@ -91,7 +91,7 @@ def test_the_third_evaluation_makes_the_error_smaller():
 def test_lms_is_exact_for_cubic_slopes():
     """Adams-Bashforth of order 4: exact as soon as it knows four slopes of a cubic, whatever the steps."""
     slope, path = np.poly1d([0.2, -1.0, 0.7, 3.0]), np.poly1d([0.2, -1.0, 0.7, 3.0]).integ()
-    levels = [9.0, 7.0, 6.5, 4.0, 3.1, 1.0, 0.9, 0.0]
+    levels = [9.0, 7.0, 6.5, 4.0, 3.1, 1.0, 0.9, 0.1]
     steps = list(SAMPLERS["LMS"].function(lambda x, s: x - s * slope(s), np.float64(path(9.0)), levels, None))
     offsets = [float(step.x) - path(level) for step, level in zip(steps, levels[1:], strict=True)]
     assert abs(offsets[0]) > 1  # the first step is Euler's, the second and the third know too few slopes

@@ -87,7 +87,8 @@ def main() -> None:
         if "DPM fast" in name or "DPM adaptive" in name:
             given |= {"sigma_min": LEVELS[-1], "sigma_max": LEVELS[0], "noise_sampler": draw}
         else:
-            given |= {"sigmas": torch.tensor([*LEVELS, 0.0], dtype=torch.float64)}
+            end = [] if name == "LMS" else [0.0]  # its last step to 0 is another one than ours
+            given |= {"sigmas": torch.tensor([*LEVELS, *end], dtype=torch.float64)}
             given |= {} if name in ("LMS", "DPM2", "DPM++ 2M") else {"noise_sampler": draw}
         torch.set_default_dtype(torch.float64)
         x = getattr(reference, function)(model, torch.tensor(start()), disable=True, **given)

@@ -7,7 +7,7 @@ from pochade.diffusion.parametrization import Denoise
 from pochade.diffusion.samplers.step import Noise, Step, approach, transitions
 from pochade.ops import Tensor
 
-EVEN_WEIGHTS = (
+EVEN_WEIGHTS: tuple[tuple[float, ...], ...] = (
     (1.0,),
     (3 / 2, -1 / 2),
     (23 / 12, -16 / 12, 5 / 12),
@@ -19,7 +19,8 @@ EVEN_WEIGHTS = (
 def lms(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
     """The Adams-Bashforth method in sigma, for steps of any lengths (Hairer et al. 1993, section III.5).
 
-    Order 4, after lower orders at the start; one evaluation per step; draws no noise.
+    Order 4, after lower orders at the start; one evaluation per step; draws no noise. The last step, to sigma
+    0, is Euler's: it may be many times longer than those before, too far to follow a cubic through them.
     """
     levels: list[float] = []
     slopes: list[Tensor] = []
@@ -28,7 +29,8 @@ def lms(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> I
         levels = [sigma, *levels[:3]]
         slopes = [(x - denoised) / sigma, *slopes[:3]]
         x = approach(x, denoised, after / sigma)
-        x = _corrected(x, after - sigma, slopes, _weights(levels, after))
+        if after > 0:
+            x = _corrected(x, after - sigma, slopes, _weights(levels, after))
         yield Step(index, len(sigmas) - 1, x, denoised)
 
 
@@ -36,19 +38,19 @@ def plms(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> 
     """Pseudo linear multistep: Liu et al. 2022, algorithm 2, with its cheaper start.
 
     The weights are those of equally long steps, though the steps in sigma are not; so the order is 2, in
-    spite of four slopes. The first step is Heun's, with two evaluations; each further one takes one. Draws no
-    noise.
+    spite of four slopes. The first step is Heun's, with two evaluations; each further one takes one. The last
+    step, to sigma 0, is Euler's. Draws no noise.
     """
     slopes: list[Tensor] = []
     for index, sigma, after in transitions(sigmas):
         denoised = denoise(x, sigma)
         slopes = [(x - denoised) / sigma, *slopes[:3]]
         x = approach(x, denoised, after / sigma)
-        if len(slopes) == 1 and after > 0:
-            ahead = (x - denoise(x, after)) / after
-            x = _corrected(x, after - sigma, [slopes[0], ahead], (0.5, 0.5))
-        else:
-            x = _corrected(x, after - sigma, slopes, EVEN_WEIGHTS[len(slopes) - 1])
+        if after > 0:
+            known, weights = slopes, EVEN_WEIGHTS[len(slopes) - 1]
+            if len(slopes) == 1:
+                known, weights = [*slopes, (x - denoise(x, after)) / after], (0.5, 0.5)
+            x = _corrected(x, after - sigma, known, weights)
         yield Step(index, len(sigmas) - 1, x, denoised)
 
 
