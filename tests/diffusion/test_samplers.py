@@ -1,6 +1,7 @@
 """What every sampler keeps: its contract, its names, both kinds of arrays, extreme levels."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -249,3 +250,20 @@ def test_eta_is_how_much_noise_is_drawn(label):
     assert drawn(eta=0.0) == 0 or label == "DPM++ SDE"  # which draws, and takes none of it
     assert drawn(eta=1.0) > 0
     assert bool(drawn()) == SAMPLERS[label].stochastic
+
+
+def test_the_documentation_tells_them_all():
+    text = (Path(__file__).parents[2] / "docs/samplers.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
+    samplers = {row[0]: row for row in rows if len(row) == 6 and row[0] in SAMPLERS}
+    assert list(samplers) == list(SAMPLERS)
+    for label, (_, names, automatic, evaluations, noise, _) in samplers.items():
+        sampler = SAMPLERS[label]
+        assert all(find_sampler(name.strip("` ")) is sampler for name in names.split(",") if name)
+        assert automatic.endswith("*") == sampler.discard_penultimate
+        if label not in OWN_STEPS:
+            assert (automatic.removesuffix(" *"), int(evaluations)) == (sampler.schedule, sampler.evaluations)
+        assert ("eta" in noise) == ("eta" in sampler.options)
+        assert (noise not in ("", "(eta)")) == sampler.stochastic
+    schedules = " ".join(row[0] for row in rows if len(row) == 2)
+    assert all(label in schedules for label in SCHEDULES)

@@ -59,11 +59,14 @@ def test_order_of_one_kind_of_step(move, order):
 
 
 def test_what_two_steps_have_in_common_is_evaluated_once():
-    asked = []
-    trial = Trial(lambda x, sigma: asked.append(sigma) or denoise(x, sigma), np.float64(5.0), 4.0)
-    trial.second(1.0, 1 / 3)
-    trial.third(1.0)
-    np.testing.assert_allclose(asked, [4.0, 4 ** (2 / 3), 4 ** (1 / 3)])
+    for after in np.linspace(0.9, 1.0, 50).tolist():  # any length, to the last bit
+        asked = []
+        trial = Trial(
+            lambda x, sigma, asked=asked: asked.append(sigma) or denoise(x, sigma), np.float64(5.0), 4.0
+        )
+        trial.second(after, 1 / 3)
+        trial.third(after)
+        np.testing.assert_allclose(asked, [4.0, (4 * 4 * after) ** (1 / 3), (4 * after * after) ** (1 / 3)])
 
 
 # --- DPM fast -----------------------------------------------------------------------------------------
@@ -135,7 +138,20 @@ def test_adaptive_ends_whatever_the_model_does(broken):
     assert_counted(done)
     control = Control()
     assert len(done) <= control.steps + 1
-    assert len(asked) <= 3 * (control.tries + control.steps) + 1
+    assert len(asked) <= 2 * control.tries + 3 * control.steps + 1
+
+
+def test_a_rejected_step_is_tried_again_from_what_is_known():
+    """The evaluation at its start serves all tries: no level is asked for twice in a row of tries."""
+    bend = 3.0  # a model that changes all at once: steps across it are rejected
+
+    def sudden(x, sigma):
+        return denoise(x, sigma) + (4.0 if sigma < bend else 0.0)
+
+    done, asked = run("DPM adaptive", [14.6, 0.05], denoise=sudden)
+    assert len(asked) > 3 * len(done), "nothing was rejected"
+    assert (len(asked) - 3 * len(done)) % 2 == 0
+    assert len(set(asked)) == len(asked)
 
 
 def test_adaptive_with_one_level():

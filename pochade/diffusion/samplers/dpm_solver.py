@@ -14,6 +14,9 @@ from pochade.diffusion.samplers.euler import ancestral
 from pochade.diffusion.samplers.step import Noise, Step, approach
 from pochade.ops import Tensor
 
+THIRD = 1 / 3
+"""One number, so that what two kinds of steps have in common is found again to the last bit."""
+
 
 def dpm_fast(
     denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise, eta: float = 0.0
@@ -52,7 +55,7 @@ class Control:
     relative, absolute: of the latent, the error that a step may make.
     first: the length tried first.
     steps: at most so many steps; those that this makes long are taken as they are.
-    tries: after so many, each of up to 3 evaluations, none is rejected any more.
+    tries: after so many none is rejected any more.
     """
 
     relative: float = 0.05
@@ -73,9 +76,10 @@ def dpm_adaptive(
     """DPM-Solver-23: a step of order 3, tried again when one of order 2 differs too much from it.
 
     Lu et al. 2022a, appendix C, with the tolerances that users know from k-diffusion. Three evaluations per
-    try; only steps that were accepted are yielded. How many there will be is not known before: `Step.steps`
-    is an estimate, beyond the present step until the last one, where it is exact. Never more than
-    `control.steps + 1` steps, nor evaluations than 3 * (control.tries + control.steps) + 1.
+    step, and two for each further try; only steps that were accepted are yielded. How many there will be is
+    not known before: `Step.steps` is an estimate, beyond the present step until the last one, where it is
+    exact. Never more than `control.steps + 1` steps, nor evaluations than 2 * control.tries + 3 *
+    control.steps + 1.
 
     The error is measured over all of x, so pictures that must not depend on one another are to be drawn
     alone. eta above 0 makes it ancestral, see `euler_ancestral`.
@@ -85,15 +89,15 @@ def dpm_adaptive(
     shortest = span / control.steps
     length, done, index, tries = control.first, 0.0, 0, 0
     exponent = 1 / 1.5 if eta else 1 / 3
-    earlier = x
+    earlier, trial = x, None
     while span - done > 1e-5:
         length = max(shortest, length)  # in this order: a length that is not a number becomes `shortest`
         forced = length == shortest or tries >= control.tries
         goal = min(span, done + length)
         sigma, after = first * exp(-done), first * exp(-goal)
         down, up = _down_to(sigma, after, eta, last)
-        trial = Trial(denoise, x, sigma)
-        low, high = trial.second(down, 1 / 3), trial.third(down)
+        trial = trial or Trial(denoise, x, sigma)
+        low, high = trial.second(down, THIRD), trial.third(down)
         allowed = _largest(abs(low), abs(earlier)) * control.relative
         allowed = _largest(allowed, allowed * 0 + control.absolute)
         error = float((((low - high) / allowed) ** 2).mean()) ** 0.5
@@ -107,7 +111,7 @@ def dpm_adaptive(
         done = goal
         left = ceil((span - done) / max(shortest, length)) if span - done > 1e-5 else 0
         yield Step(index, index + 1 + left + to_zero, x, trial.denoised)
-        index += 1
+        index, trial = index + 1, None
     if to_zero:
         denoised = denoise(x, last)
         yield Step(index, index + 1, denoised, denoised)
@@ -137,9 +141,9 @@ class Trial:
 
     def third(self, after: float) -> Tensor:
         length = log(self._sigma / after)
-        near, far = self._level(length / 3), self._level(length * 2 / 3)
+        near, far = self._level(length * THIRD), self._level(length * 2 * THIRD)
         first_bend = self._bend(near, lambda: self.first(near))
-        part = length * 2 / 3
+        part = length * 2 * THIRD
         bend = self._bend(far, lambda: self.first(far) - 2 * far * (expm1(part) / part - 1) * first_bend)
         return self.first(after) - 1.5 * after * (expm1(length) / length - 1) * bend
 
