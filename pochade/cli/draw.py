@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pochade.cli.background import in_background
 from pochade.cli.terminal import blocks, up
+from pochade.cli.ways import add_way_options, ways
 from pochade.errors import InvalidRequest
 from pochade.request import MAX_BATCH, Request
 
@@ -21,6 +22,9 @@ EXAMPLES = """examples:
   pochade draw "a red apple"
   pochade draw "a fox, 3d style" --seed 7 --steps 30 --count 4 -o fox.png
   pochade draw "a castle" --model ~/models/sd15 --size 512x768 --sampler "Euler a" --negative people
+  pochade draw "an oil painting" --init photo.jpg --strength 0.6
+  pochade draw "a red hat" --init photo.jpg --mask hat.png --only-masked
+  pochade draw "a fox" --seed 7 --hires 2 --hires-upscaler Lanczos
 """
 
 
@@ -66,6 +70,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--preview", action="store_true", help="show the picture in the terminal while it is drawn"
     )
+    add_way_options(parser)
     add_model_options(parser)
     parser.set_defaults(run=run)
 
@@ -95,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
     shown = 0
     quiet = not sys.stderr.isatty()
     drawn = 0
-    with tqdm(total=options.count * request.steps, unit="step", disable=quiet, leave=False) as bar:
+    with tqdm(unit="step", disable=quiet, leave=False) as bar:
         for progress in in_background(lambda: _draw(options, request)):
             # Not every sampler takes as many steps as it was asked for, and one finds out on the way.
             bar.total = bar.n + 1 + progress.steps * (options.count - drawn) - progress.step
@@ -148,6 +153,7 @@ def _request(options: argparse.Namespace) -> Request:
         sampler=options.sampler,
         schedule=options.schedule,
         clip_skip=options.clip_skip,
+        **ways(options),
     )
 
 

@@ -4,14 +4,17 @@ from functools import cache
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import pochade
 from pochade.diffusion.samplers import SAMPLERS
 from pochade.diffusion.schedule import SCHEDULES, sigmas
 from pochade.images.metadata import read_parameters
 from pochade.pipeline import Pipeline, Progress
+from pochade.pipeline.drawing import all_levels
 from pochade.pipeline.pipeline import finish
 from pochade.request import Request
+from pochade.ways import Hires, Source
 from tests.reference import psnr
 
 # No guidance: much of it makes the equation stiff, and eight steps too few for most.
@@ -47,6 +50,13 @@ def likeness(steps: list[Progress], picture: np.ndarray) -> float:
     return psnr(np.asarray(image), picture)
 
 
+def counted(steps: list[Progress]) -> None:
+    assert [progress.step for progress in steps] == list(range(1, len(steps) + 1))
+    assert all(progress.steps > progress.step for progress in steps[:-1])
+    assert steps[-1].steps == len(steps)
+    assert [progress.result is not None for progress in steps] == [False] * (len(steps) - 1) + [True]
+
+
 @pytest.fixture(scope="module")
 def least(expected) -> dict[str, float]:
     """How alike pictures are at any rate: with other noise, and of other things."""
@@ -70,9 +80,7 @@ def test_every_sampler_draws_the_picture(starter, expected, least, label, schedu
     assert 0.7 < latent.std() < 1.5
     # with noise along the way it is another apple
     assert likeness(steps, expected()) > (least["prompt"] + 1 if label in NOISY else least["seed"] + 4)
-    assert [progress.step for progress in steps] == list(range(1, len(steps) + 1))
-    assert steps[-1].steps == len(steps)
-    assert [progress.result is not None for progress in steps] == [False] * (len(steps) - 1) + [True]
+    counted(steps)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -85,9 +93,7 @@ def test_every_schedule_draws_the_picture(starter, expected, least, schedule):
 def test_adaptive_steps_do_not_depend_on_the_batch(starter):
     """And the batch is one request, whose steps are counted through."""
     together = draw(starter, sampler="DPM adaptive", steps=4, batch_size=2)
-    assert [progress.step for progress in together] == list(range(1, len(together) + 1))
-    assert all(progress.steps > progress.step for progress in together[:-1])
-    assert [progress.result is not None for progress in together] == [False] * (len(together) - 1) + [True]
+    counted(together)
     result = together[-1].result
     assert result.seeds == [7, 8]
     alone = [draw(starter, sampler="DPM adaptive", steps=4, seed=seed) for seed in (7, 8)]
@@ -119,15 +125,31 @@ def test_eta_is_not_written_where_it_has_no_part(starter):
     assert "Eta" not in done.result.infotexts[0]
 
 
-def test_a_level_is_discarded_where_that_is_the_tradition(starter, monkeypatch):
-    asked = {}
-    for label in ("DPM2", "Heun"):
-        seen = asked.setdefault(label, [])
-        monkeypatch.setattr(
-            "pochade.pipeline.pipeline.denoiser",
-            lambda *parts, seen=seen: lambda x, sigma: seen.append(sigma) or x * 0,
-        )
-        draw(starter, sampler=label, schedule="Karras", steps=5)
-    six = sigmas(starter.schedule, "Karras", 6)
-    assert asked["DPM2"][::2] == six[:5]
-    assert asked["Heun"][-1] == pytest.approx(starter.schedule.sigma_min)
+def test_a_level_is_discarded_where_that_is_the_tradition(starter):
+    six, five = (sigmas(starter.schedule, "Karras", steps) for steps in (6, 5))
+    for label, levels in (("DPM2", [*six[:5], 0.0]), ("Heun", five)):
+        sampler = SAMPLERS[label]
+        assert all_levels(starter.schedule, starter.networks, sampler, "Karras", 5) == levels
+
+
+@pytest.mark.parametrize(("family", "xl"), [("SD 1.5", False), ("SDXL", True)])
+def test_align_your_steps_of_the_family(model, family, xl):
+    pipeline = model(family).load()
+    levels = all_levels(pipeline.schedule, pipeline.networks, SAMPLERS["Euler"], "Align Your Steps", 11)
+    assert levels == sigmas(pipeline.schedule, "Align Your Steps", 11, xl=xl)
+    assert levels != sigmas(pipeline.schedule, "Align Your Steps", 11, xl=not xl)
+
+
+@pytest.mark.parametrize("label", ["DPM fast", "DPM adaptive", "Restart", "PLMS"])
+def test_two_passes_are_counted_through(starter, label):
+    steps = draw(starter, sampler=label, steps=3, width=32, height=32, hires=Hires(scale=2.0))
+    counted(steps)
+    assert steps[-1].result.images[0].size == (64, 64)
+
+
+@pytest.mark.parametrize("label", ["DPM fast", "DPM adaptive", "Restart", "PLMS", "TCD"])
+def test_over_a_picture_little_changes_with_little_strength(starter, expected, label):
+    source = Source(image=Image.fromarray(expected()), denoising_strength=0.15)
+    steps = draw(starter, sampler=label, steps=24, source=source)
+    counted(steps)
+    assert likeness(steps, expected()) > 24

@@ -1,0 +1,122 @@
+"""One pass over the noise levels: the denoise loop, for every way of drawing."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pochade.diffusion.noise import batch_noise, picture_noise, set_in, slerp
+from pochade.diffusion.parametrization import Parametrization, denoiser
+from pochade.diffusion.samplers import Sampler
+from pochade.diffusion.samplers.step import Step
+from pochade.diffusion.schedule import NoiseSchedule, sigmas
+from pochade.errors import InvalidRequest
+from pochade.pipeline.canvas import Canvas
+from pochade.pipeline.conditioning import Conditioning
+from pochade.pipeline.denoising import predictor
+from pochade.pipeline.networks import Networks
+from pochade.request import Request
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pass:
+    """One pass over noise levels.
+
+    request: settled. canvas: where it begins. conditionings: the prompt's, then the negative prompt's if
+    guidance is on. levels: decreasing, and 0 at the end. noise: (B, C, h, w), in place of the seeds'.
+    """
+
+    request: Request
+    canvas: Canvas
+    conditionings: Sequence[Conditioning]
+    levels: Sequence[float]
+    noise: Floats | None = None
+
+
+def denoise(
+    networks: Networks,
+    schedule: NoiseSchedule,
+    parametrization: Parametrization,
+    sampler: Sampler,
+    drawing: Pass,
+) -> Iterator[Step]:
+    """The steps of a pass; the last one's `x` is the finished latent (B, C, h, w)."""
+    request, canvas = drawing.request, drawing.canvas
+    shape = latent_shape(networks, request)
+    each = pictures(request)
+    draw_noise = batch_noise([one.seed or 0 for one in each], shape)
+    start = draw_noise()  # drawn even if it is not used: later draws are the same then
+    if drawing.noise is not None:
+        check_noise(drawing.noise, (len(each), *shape))
+        start = np.ascontiguousarray(drawing.noise, np.float32)
+    elif request.variation is not None:
+        factor = networks.autoencoder_config.factor
+        start = np.stack([_varied(one, noise, factor) for one, noise in zip(each, start, strict=True)])
+    predict = predictor(networks, request, drawing.conditionings, canvas.extra)
+    clean = canvas.keeping(denoiser(predict, parametrization, schedule))
+    given = {name: getattr(request, name) for name in sampler.options}
+    options = {name: value for name, value in given.items() if value is not None}
+    x = canvas.start(start, drawing.levels[0])
+    return sampler.function(clean, x, drawing.levels, draw_noise, **options)
+
+
+def check_noise(noise: Floats | None, shape: tuple[int, ...]) -> None:
+    """Raises InvalidRequest for given noise of another shape."""
+    if noise is not None and noise.shape != shape:
+        raise InvalidRequest(f"noise has shape {noise.shape}; {shape} is needed")
+
+
+def pictures(request: Request) -> list[Request]:
+    """The request of each picture of a batch, which draws it alone: its seed, and that of its variation."""
+    assert request.seed is not None
+    seed, variation = request.seed, request.variation
+    numbers = range(request.batch_size)
+    if variation is None or variation.strength == 0:
+        return [replace(request, batch_size=1, seed=seed + i) for i in numbers]
+    seconds = [replace(variation, seed=variation.seed + i) for i in numbers]
+    return [replace(request, batch_size=1, variation=second) for second in seconds]
+
+
+def latent_shape(networks: Networks, request: Request) -> tuple[int, int, int]:
+    """(C, h, w)."""
+    assert request.width is not None and request.height is not None
+    config = networks.autoencoder_config
+    return config.latent_channels, request.height // config.factor, request.width // config.factor
+
+
+def levels_of(
+    schedule: NoiseSchedule, networks: Networks, sampler: Sampler, request: Request, canvas: Canvas
+) -> list[float]:
+    """The noise levels of a drawing: all, or over a picture the last ones, as many as its strength says."""
+    levels = all_levels(schedule, networks, sampler, request.schedule, request.steps)
+    return levels[canvas.first_step(request.steps) :]
+
+
+def all_levels(
+    schedule: NoiseSchedule, networks: Networks, sampler: Sampler, name: str, steps: int
+) -> list[float]:
+    """What a schedule's name means for this model and this sampler; see `schedule.sigmas`."""
+    return sigmas(
+        schedule,
+        name,
+        steps,
+        automatic=sampler.schedule,
+        discard_penultimate=sampler.discard_penultimate,
+        xl=networks.unet_config.added_width is not None,
+    )
+
+
+def _varied(request: Request, whole: Floats, factor: int) -> Floats:
+    """The starting noise of one picture (C, h, w) with that of a second seed, or of another size, in it."""
+    variation = request.variation
+    assert variation is not None and request.seed is not None
+    shape: tuple[int, ...] = whole.shape
+    if variation.size is not None:
+        shape = shape[0], max(1, variation.size[1] // factor), max(1, variation.size[0] // factor)
+    noise = picture_noise(request.seed, 0, shape)
+    if variation.strength > 0:
+        noise = slerp(noise, picture_noise(variation.seed, 0, shape), variation.strength)
+    return set_in(noise, whole)
