@@ -11,6 +11,7 @@ from pochade.diffusion.samplers import SAMPLERS
 from pochade.diffusion.schedule import SCHEDULES, sigmas
 from pochade.images.metadata import read_parameters
 from pochade.pipeline import Pipeline, Progress
+from pochade.pipeline.again import request_from
 from pochade.pipeline.drawing import all_levels
 from pochade.pipeline.pipeline import finish
 from pochade.request import Request
@@ -113,11 +114,12 @@ def test_given_noise_is_shared_out_too(starter):
 
 @pytest.mark.parametrize("label", ["Euler a", "DPM fast", "DDIM", "TCD"])
 def test_eta_reaches_the_sampler_and_the_file(starter, label):
-    own, half = (draw(starter, sampler=label, steps=4, eta=eta)[-1].result for eta in (None, 0.5))
+    own, half, none = (draw(starter, sampler=label, steps=4, eta=eta)[-1].result for eta in (None, 0.5, 0.0))
     assert np.any(np.asarray(own.images[0]) != np.asarray(half.images[0]))
     key = "Eta DDIM" if label == "DDIM" else "Eta"
     assert read_parameters(half.infotexts[0]).values[key] == "0.5"
     assert key not in read_parameters(own.infotexts[0]).values
+    assert [request_from(each.infotexts[0]).eta for each in (own, half, none)] == [None, 0.5, 0.0]
 
 
 def test_eta_is_not_written_where_it_has_no_part(starter):
