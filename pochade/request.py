@@ -20,7 +20,8 @@ class Request:
     cfg_scale: classifier-free guidance, 1 switches it off (Ho and Salimans 2022).
     guidance_rescale: 0..1, how far the guided prediction's deviation is drawn back to the
         conditional one's (Lin et al. 2023, section 3.4).
-    eta: share of fresh noise in DDIM, 0..1 (Song et al. 2020, equation 16).
+    eta: share of fresh noise, 0..1 (Song et al. 2020, equation 16), in samplers that have one; None means
+        the sampler's own: 0 in DDIM, 0.3 in TCD, 1 in 'Euler a' and all of its kind.
     clip_skip: 1 uses the text encoder's usual layer, 2 the one before it, and so on.
     template, negative_template: what the prompts were expanded from, if from something else
         (`pochade.prompts.dynamic`). They are only written into the picture.
@@ -38,7 +39,7 @@ class Request:
     height: int | None = None
     sampler: str = "DPM++ 2M"
     schedule: str = "Automatic"
-    eta: float = 0.0
+    eta: float | None = None
     clip_skip: int = 1
     batch_size: int = 1
     template: str = ""
@@ -53,7 +54,8 @@ class Request:
         expect("batch_size", self.batch_size, 1, MAX_BATCH)
         expect("cfg_scale", self.cfg_scale, 0.0, 100.0)
         expect("guidance_rescale", self.guidance_rescale, 0.0, 1.0)
-        expect("eta", self.eta, 0.0, 1.0)
+        if self.eta is not None:
+            expect("eta", self.eta, 0.0, 1.0)
         expect("clip_skip", self.clip_skip, 1, 12)
         if self.seed is not None:
             expect("seed", self.seed, 0, 2**64 - 1 - MAX_BATCH)

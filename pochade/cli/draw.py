@@ -52,8 +52,11 @@ def add_parser(commands: Any) -> None:
         help="how closely to follow the prompt; 1 = no guidance (default: %(default)s)",
     )
     parser.add_argument("--size", type=_size, metavar="WxH", help="in pixels (default: the model's own)")
-    parser.add_argument("--sampler", default=default.sampler, metavar="NAME", help="default: %(default)s")
-    parser.add_argument("--schedule", default=default.schedule, metavar="NAME", help="default: %(default)s")
+    for name in ("sampler", "schedule"):
+        default_name = getattr(default, name)
+        parser.add_argument(
+            f"--{name}", default=default_name, metavar="NAME", help="'?' lists all (default: %(default)s)"
+        )
     parser.add_argument("--clip-skip", type=int, default=1, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--count", type=int, default=1, metavar="N", help="how many pictures, with seeds N, N+1, ..."
@@ -106,6 +109,7 @@ def run(options: argparse.Namespace) -> int:
     shown = 0
     said = None
     quiet = not sys.stderr.isatty()
+    drawn = 0
     with tqdm(unit="step", disable=quiet, leave=False) as bar:
         for request, progress in in_background(lambda: _draw(options, requests)):
             length = progress.prompt_size
@@ -113,12 +117,14 @@ def run(options: argparse.Namespace) -> int:
                 bar.clear()
                 print(_length(length), file=sys.stderr, flush=True)
                 said = length
-            bar.total = options.count * progress.steps
+            # Not every sampler takes as many steps as it was asked for, and one finds out on the way.
+            bar.total = bar.n + 1 + progress.steps * (options.count - drawn) - progress.step
             bar.update(1)
             if options.preview and not quiet:
                 shown = _show(bar, progress.preview()[0], shown)
             if progress.result is None:
                 continue
+            drawn += 1
             result = progress.result
             for image, seed, text in zip(result.images, result.seeds, result.infotexts, strict=True):
                 path = options.output

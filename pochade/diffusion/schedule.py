@@ -12,6 +12,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from pochade.diffusion.align_your_steps import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, align_your_steps
 from pochade.diffusion.beta import beta_quantile
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 
@@ -143,12 +144,43 @@ def _karras(schedule: NoiseSchedule, steps: int, rho: float = 7.0) -> Floats:
 
 def _exponential(schedule: NoiseSchedule, steps: int) -> Floats:
     """Evenly spaced in log sigma."""
-    return np.exp(np.linspace(np.log(schedule.sigma_max), np.log(schedule.sigma_min), steps))
+    return _polyexponential(schedule, steps)
+
+
+def _polyexponential(schedule: NoiseSchedule, steps: int, rho: float = 1.0) -> Floats:
+    """Log sigma falls as the power rho of what is left of the way; with rho 1, as users have it, evenly."""
+    low, high = np.log(schedule.sigma_min), np.log(schedule.sigma_max)
+    levels: Floats = np.exp(low + np.linspace(1, 0, steps) ** rho * (high - low))
+    return levels
+
+
+def _kl_optimal(schedule: NoiseSchedule, steps: int) -> Floats:
+    """Evenly spaced in arctan(sigma): the best levels for data of unit variance, whose error is measured in
+    Kullback-Leibler divergence (Sabour et al. 2024, theorem 3.1)."""
+    levels: Floats = np.tan(np.linspace(np.arctan(schedule.sigma_max), np.arctan(schedule.sigma_min), steps))
+    return levels
+
+
+def _align_your_steps(schedule: NoiseSchedule, steps: int) -> Floats:
+    return align_your_steps(STABLE_DIFFUSION, schedule.sigma_max, schedule.sigma_min, steps)
+
+
+def _align_your_steps_xl(schedule: NoiseSchedule, steps: int) -> Floats:
+    return align_your_steps(STABLE_DIFFUSION_XL, schedule.sigma_max, schedule.sigma_min, steps)
 
 
 def _simple(schedule: NoiseSchedule, steps: int) -> Floats:
     """Every (1000 / steps)-th level of the model, from the last down, rounded to existing levels."""
     return schedule.sigmas[schedule.steps - 1 - np.arange(steps) * schedule.steps // steps]
+
+
+def _turbo(schedule: NoiseSchedule, steps: int) -> Floats:
+    """Every (1000 / steps)-th level from the last down, to the nearest: 999, 749, 499, 249 for 4 steps.
+
+    What distilled models such as SD Turbo were trained at; 'trailing' in Lin et al. 2023, table 2.
+    """
+    timesteps = np.round(np.arange(steps, 0, -1) * (schedule.steps / steps)) - 1
+    return schedule.sigmas[timesteps.astype(np.int64)]
 
 
 def _ddim(schedule: NoiseSchedule, steps: int) -> Floats:
@@ -182,15 +214,34 @@ SCHEDULES: Mapping[str, Callable[[NoiseSchedule, int], Floats]] = MappingProxyTy
         "Uniform": _uniform,
         "Karras": _karras,
         "Exponential": _exponential,
+        "Polyexponential": _polyexponential,
         "SGM Uniform": _sgm_uniform,
+        "KL Optimal": _kl_optimal,
+        "Align Your Steps": _align_your_steps,
         "Simple": _simple,
         "Normal": _uniform,
         "DDIM": _ddim,
         "Beta": _beta,
+        "Turbo": _turbo,
         "LCM": _lcm,
     }
 )
 """Label -> function of (schedule, steps) that returns `steps` sigmas, decreasing, without the final 0."""
+
+FOR_XL: Mapping[str, Callable[[NoiseSchedule, int], Floats]] = MappingProxyType(
+    {"Align Your Steps": _align_your_steps_xl}
+)
+"""What a label means for a model of the XL family, where that is something else."""
+
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {
+        "ka": "Karras",  # as in the old 'k_dpmpp_2m_ka'
+        "exp": "Exponential",
+        "ays": "Align Your Steps",
+        "ddim_uniform": "DDIM",
+        "sd_turbo": "Turbo",
+    }
+)
 
 
 def find_schedule(name: str) -> str:
@@ -198,8 +249,8 @@ def find_schedule(name: str) -> str:
 
     Raises InvalidRequest, naming all schedules, if there is none of that name.
     """
-    for label in (AUTOMATIC, *SCHEDULES):
-        if _key(label) == _key(name):
+    for known, label in _names():
+        if _key(known) == _key(name):
             return label
     raise InvalidRequest(f"schedule '{name}' is unknown; one of: {', '.join((AUTOMATIC, *SCHEDULES))}")
 
@@ -210,18 +261,29 @@ def split_sampler_name(name: str) -> tuple[str, str | None]:
     The first part is not looked up here (see `samplers.find_sampler`).
     """
     words = name.replace("_", " ").split()
-    for count in (2, 1):  # 'SGM Uniform' before 'Uniform'
-        for label in SCHEDULES:
-            if len(words) > count and _key(" ".join(words[-count:])) == _key(label):
+    for count in (3, 2, 1):  # 'SGM Uniform' before 'Uniform'
+        for known, label in _names():
+            if len(words) > count and _key(" ".join(words[-count:])) == _key(known):
                 return " ".join(words[:-count]), label
     return name.strip(), None
 
 
-def sigmas(schedule: NoiseSchedule, name: str, steps: int, automatic: str = "Uniform") -> list[float]:
+def sigmas(
+    schedule: NoiseSchedule,
+    name: str,
+    steps: int,
+    automatic: str = "Uniform",
+    *,
+    discard_penultimate: bool = False,
+    xl: bool = False,
+) -> list[float]:
     """The noise levels that a picture visits: `steps` of them, decreasing, then 0.
 
     name: a label or alias of SCHEDULES, or 'Automatic' for the one that suits the sampler, which the caller
         passes as `automatic` (`find_sampler(...).schedule`).
+    discard_penultimate: make one level more and leave out the last above 0, so that the step to 0 is a longer
+        one. By tradition some samplers are run so (`find_sampler(...).discard_penultimate`).
+    xl: the model is of the XL family, for which FOR_XL applies.
 
     Raises InvalidRequest if the name is unknown or `steps` is not within 1..schedule.steps.
     """
@@ -230,7 +292,14 @@ def sigmas(schedule: NoiseSchedule, name: str, steps: int, automatic: str = "Uni
         label = find_schedule(automatic)
     if not 1 <= steps <= schedule.steps:
         raise InvalidRequest(f"steps is {steps}; it must lie between 1 and {schedule.steps}")
-    return [*SCHEDULES[label](schedule, steps).tolist(), 0.0]
+    levels = FOR_XL[label] if xl and label in FOR_XL else SCHEDULES[label]
+    count = min(steps + discard_penultimate, schedule.steps)
+    return [*levels(schedule, count)[:steps].tolist(), 0.0]
+
+
+def _names() -> list[tuple[str, str]]:
+    """(name, label) of everything that names a schedule."""
+    return [*((label, label) for label in (AUTOMATIC, *SCHEDULES)), *ALIASES.items()]
 
 
 def _key(name: str) -> str:

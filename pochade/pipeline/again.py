@@ -32,7 +32,7 @@ def request_from(text: str) -> Request:
         "cfg_scale": _read(values, "CFG scale", float),
         "seed": _read(values, "Seed", int),
         "clip_skip": _read(values, "Clip skip", int),
-        "eta": _read(values, "Eta", float) or _read(values, "Eta DDIM", float),
+        "eta": _read(values, "Eta" if "Eta" in values else "Eta DDIM", float),
         "guidance_rescale": _read(values, "CFG Rescale", float),
     }
     return Request(

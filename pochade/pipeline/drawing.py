@@ -51,9 +51,8 @@ def denoise(
     draw_noise = batch_noise([one.seed or 0 for one in each], shape)
     start = draw_noise()  # drawn even if it is not used: later draws are the same then
     if drawing.noise is not None:
+        check_noise(drawing.noise, (len(each), *shape))
         start = np.ascontiguousarray(drawing.noise, np.float32)
-        if start.shape != (len(each), *shape):
-            raise InvalidRequest(f"noise has shape {start.shape}; {(len(each), *shape)} is needed")
     elif request.variation is not None:
         factor = networks.autoencoder_config.factor
         start = np.stack([_varied(one, noise, factor) for one, noise in zip(each, start, strict=True)])
@@ -64,9 +63,16 @@ def denoise(
         predict = predictor(networks, request, given, weights, canvas.extra)
         denoisers[wording] = denoiser(predict, parametrization, schedule)
     clean = canvas.keeping(in_steps(drawing.levels, [denoisers[wording] for wording in told]))
-    options = {name: getattr(request, name) for name in sampler.options}
+    own = {name: getattr(request, name) for name in sampler.options}
+    options = {name: value for name, value in own.items() if value is not None}
     x = canvas.start(start, drawing.levels[0])
     return sampler.function(clean, x, drawing.levels, draw_noise, **options)
+
+
+def check_noise(noise: Floats | None, shape: tuple[int, ...]) -> None:
+    """Raises InvalidRequest for given noise of another shape."""
+    if noise is not None and noise.shape != shape:
+        raise InvalidRequest(f"noise has shape {noise.shape}; {shape} is needed")
 
 
 def pictures(request: Request) -> list[Request]:
@@ -87,10 +93,26 @@ def latent_shape(networks: Networks, request: Request) -> tuple[int, int, int]:
     return config.latent_channels, request.height // config.factor, request.width // config.factor
 
 
-def levels_of(schedule: NoiseSchedule, request: Request, automatic: str, canvas: Canvas) -> list[float]:
+def levels_of(
+    schedule: NoiseSchedule, networks: Networks, sampler: Sampler, request: Request, canvas: Canvas
+) -> list[float]:
     """The noise levels of a drawing: all, or over a picture the last ones, as many as its strength says."""
-    levels = sigmas(schedule, request.schedule, request.steps, automatic=automatic)
+    levels = all_levels(schedule, networks, sampler, request.schedule, request.steps)
     return levels[canvas.first_step(request.steps) :]
+
+
+def all_levels(
+    schedule: NoiseSchedule, networks: Networks, sampler: Sampler, name: str, steps: int
+) -> list[float]:
+    """What a schedule's name means for this model and this sampler; see `schedule.sigmas`."""
+    return sigmas(
+        schedule,
+        name,
+        steps,
+        automatic=sampler.schedule,
+        discard_penultimate=sampler.discard_penultimate,
+        xl=networks.unet_config.added_width is not None,
+    )
 
 
 def _varied(request: Request, whole: Floats, factor: int) -> Floats:

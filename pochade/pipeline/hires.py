@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from pochade.diffusion.samplers import Sampler
 from pochade.diffusion.samplers.step import Step
-from pochade.diffusion.schedule import NoiseSchedule, sigmas
+from pochade.diffusion.schedule import NoiseSchedule
 from pochade.images.upscaling import LATENT_UPSCALERS, find_upscaler, upscaled, upscaled_latent
 from pochade.pipeline.canvas import Canvas, blank
 from pochade.pipeline.conditioning import Told
-from pochade.pipeline.drawing import Pass
+from pochade.pipeline.drawing import Pass, all_levels
 from pochade.pipeline.networks import Networks
 from pochade.pipeline.pictures import from_image, to_images
 from pochade.request import Request
@@ -34,17 +34,22 @@ def second_pass(
     find_upscaler(asked.upscaler)
     request = _larger(first.request, asked, networks.autoencoder_config.factor)
     whole = min(schedule.steps, round(request.steps / asked.denoising_strength))
-    levels = sigmas(schedule, request.schedule, whole, automatic=sampler.schedule)[-request.steps - 1 :]
+    levels = all_levels(schedule, networks, sampler, request.schedule, whole)[-request.steps - 1 :]
     return replace(first, request=request, told=told, canvas=Canvas(), levels=levels, noise=None)
 
 
-def both(first: Iterator[Step], second: Callable[[Floats], Iterator[Step]]) -> Iterator[Step]:
-    """The steps of two passes. second: from the first one's latent."""
+def both(first: Iterator[Step], second: Callable[[Floats], Iterator[Step]], ahead: int) -> Iterator[Step]:
+    """The steps of two passes, counted through.
+
+    second: from the first one's latent. ahead: how many steps it will take, or about as many.
+    """
     step = None
     for step in first:
-        yield step
+        yield replace(step, steps=step.steps + ahead)
     if step is not None:
-        yield from second(step.x)
+        done = step.index + 1
+        for further in second(step.x):
+            yield replace(further, index=done + further.index, steps=done + further.steps)
 
 
 def _larger(request: Request, hires: Hires, factor: int) -> Request:

@@ -64,6 +64,8 @@ def _rest(request: Request) -> list[tuple[str, Value]]:
     pairs: list[tuple[str, Value]] = []
     if request.clip_skip > 1:
         pairs.append(("Clip skip", request.clip_skip))
+    if request.eta is not None:
+        pairs.append(("Eta DDIM" if request.sampler == "DDIM" else "Eta", request.eta))
     if request.tiling:
         pairs.append(("Tiling", "True"))
     pairs.append(("RNG", "NV"))

@@ -22,7 +22,7 @@ from pochade.pipeline import hires
 from pochade.pipeline.canvas import Canvas, blank, over
 from pochade.pipeline.choice import Choice
 from pochade.pipeline.conditioning import Told, condition, condition_wordings, prompt_size
-from pochade.pipeline.drawing import Pass, denoise, latent_shape, levels_of, pictures
+from pochade.pipeline.drawing import Pass, check_noise, denoise, latent_shape, levels_of, pictures
 from pochade.pipeline.infotext import Maker, infotext
 from pochade.pipeline.networks import Networks
 from pochade.pipeline.pictures import from_image, to_images
@@ -107,6 +107,9 @@ class Pipeline:
         noise: the starting noise (B, C, h, w), unit normal, in place of the seeds'.
         """
         request, sampler = self._resolve(request)
+        if sampler.alone and request.batch_size > 1:
+            yield from self._one_by_one(request, noise)
+            return
         networks = replace(self.networks, tiling=request.tiling)
         canvas = self._canvas(networks, request)
         told, told_later = self._told(request)
@@ -114,21 +117,24 @@ class Pipeline:
             request=request,
             canvas=canvas,
             told=told,
-            levels=levels_of(self.schedule, request, sampler.schedule, canvas),
+            levels=levels_of(self.schedule, networks, sampler, request, canvas),
             noise=noise,
         )
         second = hires.second_pass(first, told_later, self.schedule, sampler, networks)
         networks.prepare_decode(latent_shape(networks, (second or first).request))
         parts = networks, self.schedule, self.parametrization, sampler
-        steps, total = denoise(*parts, first), len(first.levels) - 1
+        steps = denoise(*parts, first)
         if second is not None:
             enlarge = partial(hires.enlarged, networks, second.request)
-            steps = hires.both(steps, lambda latent: denoise(*parts, replace(second, canvas=enlarge(latent))))
-            total += len(second.levels) - 1
+            ahead = len(second.levels) - 1
+            steps = hires.both(
+                steps, lambda latent: denoise(*parts, replace(second, canvas=enlarge(latent))), ahead
+            )
         size = prompt_size(told.conditionings)
-        for count, step in enumerate(steps, start=1):
-            result = self._result(networks, request, canvas, step.x, size) if count == total else None
-            yield Progress(count, total, step.denoised, self._preview, result, size)
+        for step in steps:
+            last = step.index == step.steps - 1
+            result = self._result(networks, request, canvas, step.x, size) if last else None
+            yield Progress(step.index + 1, step.steps, step.denoised, self._preview, result, size)
 
     # --- the parts, for researchers and tests -----------------------------------------------------------
 
@@ -180,9 +186,35 @@ class Pipeline:
         self._check_size(width, height)
         seed = secrets.randbelow(2**32) if request.seed is None else request.seed
         settled = replace(
-            request, sampler=sampler.label, schedule=schedule, width=width, height=height, seed=seed
+            request,
+            sampler=sampler.label,
+            schedule=schedule,
+            eta=request.eta if "eta" in sampler.options else None,
+            width=width,
+            height=height,
+            seed=seed,
         )
         return settled, sampler
+
+    def _one_by_one(self, request: Request, noise: Floats | None) -> Iterator[Progress]:
+        """A batch in which each picture takes steps of its own: one after another, as if asked for alone.
+
+        `Progress.denoised` is then that of the picture which is being drawn.
+        """
+        check_noise(noise, (request.batch_size, *latent_shape(self.networks, request)))
+        results: list[Result] = []
+        before = 0
+        for i, alone in enumerate(pictures(request)):
+            for progress in self.stream(alone, noise=None if noise is None else noise[i : i + 1]):
+                if progress.result is not None:
+                    results.append(progress.result)
+                yield replace(
+                    progress,
+                    step=before + progress.step,
+                    steps=before + progress.steps * (request.batch_size - i),
+                    result=_joined(results) if len(results) == request.batch_size else None,
+                )
+            before += progress.step
 
     def _size(self, request: Request) -> tuple[int, int]:
         """Width and height, px. What is left open is the model's own size, in the shape of a source picture.
@@ -251,6 +283,15 @@ class Pipeline:
         """Decode every n-th latent pixel: a small picture for any family, without a table of colours."""
         step = -(-max(latent.shape[2:]) // PREVIEW_SIDE)
         return self.decode(latent[:, :, ::step, ::step])
+
+
+def _joined(results: Sequence[Result]) -> Result:
+    return Result(
+        [image for result in results for image in result.images],
+        [seed for result in results for seed in result.seeds],
+        [text for result in results for text in result.infotexts],
+        results[0].prompt_size,
+    )
 
 
 def finish(stream: Iterator[Progress]) -> Result:

@@ -116,7 +116,12 @@ BAD = {
     "odd size": (["--size", "100x64"], "width is 100"),
     "huge size": (["--size", "100000x64"], "width is 100000"),
     "sampler": (["--sampler", "foo"], "sampler 'foo' is unknown; one of: Euler"),
+    "which samplers": (
+        ["--sampler", "?"],
+        "sampler '?' is unknown; one of: Euler, Euler a, Heun, LMS, DPM2,",
+    ),
     "schedule": (["--schedule", "foo"], "schedule 'foo' is unknown"),
+    "which schedules": (["--schedule", "?"], "one of: Automatic, Uniform, Karras, Exponential,"),
     "device": (["--device", "abacus"], "device 'abacus' is unknown; one of: auto, cpu"),
     "precision": (["--precision", "f12"], "precision 'f12' is unknown"),
     "engine": (["--engine", "steam"], "engine 'steam' is unknown"),

@@ -11,9 +11,11 @@ from diffusers import (
     EulerDiscreteScheduler,
     LCMScheduler,
 )
+from diffusers.schedulers import AysSchedules
 from scipy import stats
 
 from pochade.diffusion.beta import beta_quantile
+from pochade.diffusion.samplers import SAMPLERS, find_sampler
 from pochade.diffusion.schedule import (
     AUTOMATIC,
     SCHEDULES,
@@ -171,6 +173,8 @@ def levels_of(kind, steps, **options):
         ("Normal", 28, EulerDiscreteScheduler, {"timestep_spacing": "linspace"}),
         ("SGM Uniform", 27, DPMSolverMultistepScheduler, {"timestep_spacing": "linspace"}),
         ("Simple", 20, EulerDiscreteScheduler, {"timestep_spacing": "trailing"}),
+        ("Turbo", 20, EulerDiscreteScheduler, {"timestep_spacing": "trailing"}),
+        ("Polyexponential", 20, EulerDiscreteScheduler, {"use_exponential_sigmas": True}),
         ("DDIM", 20, EulerDiscreteScheduler, {"timestep_spacing": "leading", "steps_offset": 1}),
     ],
 )
@@ -207,6 +211,54 @@ def test_karras_is_even_in_the_seventh_root(schedule):
     np.testing.assert_allclose(np.diff(roots), (roots[-1] - roots[0]) / 11, rtol=1e-10)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 4, 7, 30, 37, 400])
+def test_turbo_timesteps_are_those_of_diffusers(schedule, steps):
+    theirs = DDIMScheduler(**SD, timestep_spacing="trailing")
+    theirs.set_timesteps(steps)
+    ours = [schedule.timestep(sigma) for sigma in sigmas(schedule, "Turbo", steps)[:-1]]
+    assert ours == theirs.timesteps.tolist()
+
+
+def test_turbo_in_four_steps(schedule):
+    assert [schedule.timestep(sigma) for sigma in sigmas(schedule, "Turbo", 4)[:-1]] == [999, 749, 499, 249]
+
+
+def test_kl_optimal_is_even_in_the_angle(schedule):
+    angles = np.arctan(sigmas(schedule, "KL Optimal", 12)[:-1])
+    np.testing.assert_allclose(np.diff(angles), (angles[-1] - angles[0]) / 11, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("xl", "table"), [(False, "StableDiffusionSigmas"), (True, "StableDiffusionXLSigmas")]
+)
+def test_align_your_steps_is_the_published_table(schedule, xl, table):
+    """At eleven levels, in diffusers' copy. What a model really begins and ends with is less rounded."""
+    levels = sigmas(schedule, "Align Your Steps", 11, xl=xl)
+    published = AysSchedules[table]
+    np.testing.assert_allclose(levels[:10], published[:10], rtol=3e-5)
+    assert levels[10] == pytest.approx(0.029, rel=0.01)
+    assert levels[10] == pytest.approx(schedule.sigma_min, rel=1e-12)
+    assert levels[11] == 0
+
+
+def test_align_your_steps_is_log_linear_between(schedule):
+    eleven = np.array(sigmas(schedule, "Align Your Steps", 11)[:-1])
+    finer = np.array(sigmas(schedule, "Align Your Steps", 21)[:-1])
+    np.testing.assert_allclose(finer[::2], eleven, rtol=1e-12)
+    np.testing.assert_allclose(finer[1::2], (eleven[1:] * eleven[:-1]) ** 0.5, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["Karras", "Uniform", "Exponential", "Automatic"])
+def test_one_level_more_without_the_last(schedule, name):
+    more = sigmas(schedule, name, 11)
+    assert sigmas(schedule, name, 10, discard_penultimate=True) == [*more[:-2], 0.0]
+
+
+def test_at_most_as_many_levels_as_the_model_has(schedule):
+    assert len(sigmas(schedule, "Simple", 1000, discard_penultimate=True)) == 1001
+    assert sigmas(schedule, "Karras", 1, discard_penultimate=True) == sigmas(schedule, "Karras", 1)
+
+
 @pytest.mark.parametrize("shape", [0.6, 0.3, 1.0])
 def test_beta_quantiles_are_those_of_scipy(shape):
     shares = np.concatenate([np.linspace(0, 1, 257), [1e-6, 1e-3, 1 - 1e-3]])
@@ -225,6 +277,12 @@ def test_beta_quantiles_are_those_of_scipy(shape):
         ("SGMUniform", "SGM Uniform"),
         ("sgm uniform", "SGM Uniform"),
         ("automatic", AUTOMATIC),
+        ("kl_optimal", "KL Optimal"),
+        ("align_your_steps", "Align Your Steps"),
+        ("AYS", "Align Your Steps"),
+        ("ddim_uniform", "DDIM"),
+        ("sd_turbo", "Turbo"),
+        ("poly-exponential", "Polyexponential"),
         ("ddim", "DDIM"),
     ],
 )
@@ -259,6 +317,14 @@ def test_an_impossible_number_of_steps_is_named(schedule, steps):
         ("dpmpp_2m_karras", ("dpmpp 2m", "Karras")),
         ("DPM++ 2M SDE Exponential", ("DPM++ 2M SDE", "Exponential")),
         ("Euler a", ("Euler a", None)),
+        ("k_dpmpp_2m_ka", ("k dpmpp 2m", "Karras")),
+        ("k_dpm_2_a_ka", ("k dpm 2 a", "Karras")),
+        ("k_dpmpp_3m_sde_exp", ("k dpmpp 3m sde", "Exponential")),
+        ("DPM2 a Karras", ("DPM2 a", "Karras")),
+        ("DPM++ 3M SDE Exponential", ("DPM++ 3M SDE", "Exponential")),
+        ("Euler Align Your Steps", ("Euler", "Align Your Steps")),
+        ("euler_ddim_uniform", ("euler", "DDIM")),
+        ("Restart Automatic", ("Restart", AUTOMATIC)),
         ("Euler SGM Uniform", ("Euler", "SGM Uniform")),
         ("euler_sgm_uniform", ("euler", "SGM Uniform")),
         ("Euler SGMUniform", ("Euler", "SGM Uniform")),
@@ -271,3 +337,11 @@ def test_an_impossible_number_of_steps_is_named(schedule, steps):
 )
 def test_old_fused_names_come_apart(name, parts):
     assert split_sampler_name(name) == parts
+
+
+@pytest.mark.parametrize("schedule_name", SCHEDULES)
+@pytest.mark.parametrize("label", SAMPLERS)
+def test_any_two_names_can_be_fused(label, schedule_name):
+    sampler, found = split_sampler_name(f"{label} {schedule_name}")
+    assert (find_sampler(sampler).label, found) == (label, schedule_name)
+    assert find_sampler(split_sampler_name(label)[0]).label == label

@@ -170,7 +170,7 @@ def pipeline(model):
         ({"steps": 0}, "steps is 0"),
         ({"steps": 10_000}, "steps is 10000"),
         ({"steps": 60, "schedule": "LCM"}, "steps is 60.*'LCM'"),
-        ({"sampler": "PLMS"}, r"sampler 'PLMS' is unknown.*Euler.*DPM\+\+ 2M"),
+        ({"sampler": "DPM++ 4M"}, r"sampler 'DPM\+\+ 4M' is unknown.*Euler.*DPM\+\+ 2M"),
         ({"sampler": ""}, "sampler '' is unknown"),
         ({"schedule": "cosine"}, "schedule 'cosine' is unknown.*Karras"),
         ({"batch_size": 0}, "batch_size is 0"),

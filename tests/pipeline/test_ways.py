@@ -117,7 +117,7 @@ def test_an_inpainting_model_is_told_the_mask_and_what_is_left_of_the_picture(mo
     canvas = replace(over(pipeline.networks, source, WIDTH, HEIGHT), mask=None)
     one = Pass(
         request=request, canvas=canvas, told=pipeline._told(request)[0], noise=noise,
-        levels=levels_of(pipeline.schedule, request, "Karras", canvas),
+        levels=levels_of(pipeline.schedule, pipeline.networks, find_sampler("Euler"), request, canvas),
     )  # fmt: skip
     *_, last = denoise(
         pipeline.networks, pipeline.schedule, pipeline.parametrization, find_sampler("Euler"), one

@@ -62,12 +62,16 @@ def heun(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> 
     sigma 0, is Euler's. Draws no noise.
     """
     for index, sigma, after in transitions(sigmas):
-        denoised = denoise(x, sigma)
-        predicted = approach(x, denoised, after / sigma)
-        if after == 0:
-            x = predicted
-        else:
-            slope = (x - denoised) / sigma
-            denoised = denoise(predicted, after)
-            x = predicted + (after - sigma) / 2 * ((predicted - denoised) / after - slope)
+        x, denoised = heun_step(denoise, x, sigma, after)
         yield Step(index, len(sigmas) - 1, x, denoised)
+
+
+def heun_step(denoise: Denoise, x: Tensor, sigma: float, after: float) -> tuple[Tensor, Tensor]:
+    """(x, denoised) after one step of Heun's method, Euler's if it ends at sigma 0."""
+    denoised = denoise(x, sigma)
+    predicted = approach(x, denoised, after / sigma)
+    if after == 0:
+        return predicted, denoised
+    slope = (x - denoised) / sigma
+    denoised = denoise(predicted, after)
+    return predicted + (after - sigma) / 2 * ((predicted - denoised) / after - slope), denoised

@@ -4,10 +4,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from pochade.diffusion.samplers.dpm import dpmpp_2m, dpmpp_2m_sde, dpmpp_sde
+from pochade.diffusion.samplers.dpm import (
+    dpmpp_2m,
+    dpmpp_2m_sde,
+    dpmpp_2m_sde_heun,
+    dpmpp_3m_sde,
+    dpmpp_sde,
+)
+from pochade.diffusion.samplers.dpm2 import dpm2, dpm2_ancestral, dpmpp_2s_ancestral
+from pochade.diffusion.samplers.dpm_solver import dpm_adaptive, dpm_fast
 from pochade.diffusion.samplers.euler import ddim, euler, euler_ancestral, heun
 from pochade.diffusion.samplers.lcm import lcm
+from pochade.diffusion.samplers.linear_multistep import lms, plms
+from pochade.diffusion.samplers.restart import restart
 from pochade.diffusion.samplers.step import Step
+from pochade.diffusion.samplers.tcd import tcd
 from pochade.diffusion.samplers.unipc import unipc
 from pochade.errors import InvalidRequest
 
@@ -18,9 +29,13 @@ class Sampler:
 
     function: `(denoise, x, sigmas, noise, **options) -> iterator of Step`.
     stochastic: it draws noise along the way (with its options at their defaults).
-    evaluations: calls of `denoise` per step (the step to sigma 0 always takes one).
+    evaluations: calls of `denoise` per step (the step to sigma 0 takes one). PLMS' first step takes one more;
+        the two that choose their own steps say themselves what they take.
     schedule: what 'Automatic' stands for.
+    discard_penultimate: of one sigma more, the last above 0 is left out; see `schedule.sigmas`.
+    alone: its steps depend on the latent, so each picture is drawn alone: none may depend on its batch.
     options: names of the numbers of a Request that the function takes as keywords.
+    aliases: names that are not the label in another spelling; see `find_sampler`.
     """
 
     label: str
@@ -28,20 +43,102 @@ class Sampler:
     schedule: str = "Uniform"
     stochastic: bool = False
     evaluations: int = 1
+    discard_penultimate: bool = False
+    alone: bool = False
     options: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
 
 
+ETA = ("eta",)
+
 _ALL = (
-    Sampler(label="Euler", function=euler),
-    Sampler(label="Euler a", function=euler_ancestral, stochastic=True, aliases=("euler_ancestral",)),
-    Sampler(label="Heun", function=heun, evaluations=2),
-    Sampler(label="DDIM", function=ddim, schedule="DDIM", options=("eta",)),
-    Sampler(label="DPM++ 2M", function=dpmpp_2m, schedule="Karras"),
-    Sampler(label="DPM++ 2M SDE", function=dpmpp_2m_sde, schedule="Karras", stochastic=True),
-    Sampler(label="DPM++ SDE", function=dpmpp_sde, schedule="Karras", stochastic=True, evaluations=2),
-    Sampler(label="UniPC", function=unipc, aliases=("uni_pc_bh2",)),
-    Sampler(label="LCM", function=lcm, schedule="LCM", stochastic=True),
+    Sampler(label="Euler", function=euler, aliases=("EulerDiscreteScheduler",)),
+    Sampler(
+        label="Euler a",
+        function=euler_ancestral,
+        stochastic=True,
+        options=ETA,
+        aliases=("euler_ancestral", "EulerAncestralDiscreteScheduler"),
+    ),
+    Sampler(label="Heun", function=heun, evaluations=2, aliases=("HeunDiscreteScheduler",)),
+    Sampler(label="LMS", function=lms, aliases=("LMSDiscreteScheduler",)),
+    Sampler(
+        label="DPM2",
+        function=dpm2,
+        schedule="Karras",
+        evaluations=2,
+        discard_penultimate=True,
+        aliases=("KDPM2DiscreteScheduler",),
+    ),
+    Sampler(
+        label="DPM2 a",
+        function=dpm2_ancestral,
+        schedule="Karras",
+        stochastic=True,
+        evaluations=2,
+        discard_penultimate=True,
+        options=ETA,
+        aliases=("dpm_2_ancestral", "KDPM2AncestralDiscreteScheduler"),
+    ),
+    Sampler(
+        label="DPM++ 2S a",
+        function=dpmpp_2s_ancestral,
+        schedule="Karras",
+        stochastic=True,
+        evaluations=2,
+        options=ETA,
+        aliases=("dpmpp_2s_ancestral",),
+    ),
+    Sampler(
+        label="DPM++ 2M",
+        function=dpmpp_2m,
+        schedule="Karras",
+        aliases=("DPMSolverMultistepScheduler",),  # with the settings that it has by itself
+    ),
+    Sampler(
+        label="DPM++ SDE",
+        function=dpmpp_sde,
+        schedule="Karras",
+        stochastic=True,
+        evaluations=2,
+        options=ETA,
+        aliases=("dpmpp_sde_gpu", "DPMSolverSDEScheduler"),
+    ),
+    Sampler(
+        label="DPM++ 2M SDE",
+        function=dpmpp_2m_sde,
+        schedule="Exponential",
+        stochastic=True,
+        options=ETA,
+        aliases=("dpmpp_2m_sde_gpu",),
+    ),
+    Sampler(
+        label="DPM++ 2M SDE Heun",
+        function=dpmpp_2m_sde_heun,
+        schedule="Exponential",
+        stochastic=True,
+        options=ETA,
+        aliases=("dpmpp_2m_sde_heun_gpu",),
+    ),
+    Sampler(
+        label="DPM++ 3M SDE",
+        function=dpmpp_3m_sde,
+        schedule="Exponential",
+        stochastic=True,
+        discard_penultimate=True,
+        options=ETA,
+        aliases=("dpmpp_3m_sde_gpu",),
+    ),
+    Sampler(label="DPM fast", function=dpm_fast, options=ETA),
+    Sampler(label="DPM adaptive", function=dpm_adaptive, alone=True, options=ETA, aliases=("dpm_ad",)),
+    Sampler(label="Restart", function=restart, schedule="Karras", stochastic=True, evaluations=2),
+    Sampler(label="DDIM", function=ddim, schedule="DDIM", options=ETA, aliases=("DDIMScheduler",)),
+    Sampler(label="PLMS", function=plms, schedule="DDIM", aliases=("pndm", "PNDMScheduler")),
+    Sampler(label="UniPC", function=unipc, aliases=("uni_pc_bh2", "UniPCMultistepScheduler")),
+    Sampler(label="LCM", function=lcm, schedule="LCM", stochastic=True, aliases=("LCMScheduler",)),
+    Sampler(
+        label="TCD", function=tcd, schedule="LCM", stochastic=True, options=ETA, aliases=("TCDScheduler",)
+    ),
 )
 
 SAMPLERS: Mapping[str, Sampler] = MappingProxyType({sampler.label: sampler for sampler in _ALL})

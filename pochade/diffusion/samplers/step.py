@@ -18,6 +18,8 @@ Evaluation = tuple[float, Tensor]
 class Step:
     """One step done: number `index` (from 0) of `steps`.
 
+    steps: one per transition between sigmas, except in samplers that choose their own. In 'DPM adaptive' it
+        is an estimate that may change; but the step with index = steps - 1 is the last in every sampler.
     x: the latent after it. denoised: the latest estimate of the finished latent, for previews.
     """
 

@@ -1,0 +1,175 @@
+"""DPM-Solver with its own choice of steps: DPM fast and DPM adaptive (Lu et al. 2022a).
+
+Both read from the schedule no more than the levels where it begins and ends. They work in lambda =
+-log sigma, which does not reach sigma 0: they stop at the last level above it, and one evaluation more takes
+the rest, as in every sampler here.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import atan, ceil, exp, expm1, log
+
+from pochade.diffusion.parametrization import Denoise
+from pochade.diffusion.samplers.euler import ancestral
+from pochade.diffusion.samplers.step import Noise, Step, approach
+from pochade.ops import Tensor
+
+THIRD = 1 / 3
+"""One number, so that what two kinds of steps have in common is found again to the last bit."""
+
+
+def dpm_fast(
+    denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise, eta: float = 0.0
+) -> Iterator[Step]:
+    """DPM-Solver-fast: steps of order 3, equally long in log sigma, and a last one or two of lower order.
+
+    Lu et al. 2022a, section 3.3. The number of steps asked for is the number of evaluations, and one more
+    takes the step to sigma 0: of 20 sigmas above 0 come 20 evaluations in 7 steps, and then an eighth step.
+    `Step.steps` counts those. eta above 0 makes it ancestral, see `euler_ancestral`.
+    """
+    first, last, evaluations, to_zero = _ends(sigmas)
+    steps = evaluations // 3 + 1
+    orders = [3] * (steps - 1) + [evaluations % 3]
+    if evaluations % 3 == 0:
+        orders[-2:] = [2, 1]
+    if first == last:
+        orders = []
+    for index, order in enumerate(orders):
+        sigma = first * (last / first) ** (index / steps)
+        after = first * (last / first) ** ((index + 1) / steps)
+        down, up = _down_to(sigma, after, eta, last)
+        trial = Trial(denoise, x, sigma)
+        x = (trial.first, trial.second, trial.third)[order - 1](down)
+        if up > 0:
+            x = x + up * noise()
+        yield Step(index, len(orders) + to_zero, x, trial.denoised)
+    if to_zero:
+        denoised = denoise(x, last)
+        yield Step(len(orders), len(orders) + 1, denoised, denoised)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """How DPM adaptive chooses its steps. Lengths in lambda.
+
+    relative, absolute: of the latent, the error that a step may make.
+    first: the length tried first.
+    steps: at most so many steps; those that this makes long are taken as they are.
+    tries: after so many none is rejected any more.
+    """
+
+    relative: float = 0.05
+    absolute: float = 0.0078
+    first: float = 0.05
+    steps: int = 200
+    tries: int = 100
+
+
+def dpm_adaptive(
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Sequence[float],
+    noise: Noise,
+    eta: float = 0.0,
+    control: Control = Control(),
+) -> Iterator[Step]:
+    """DPM-Solver-23: a step of order 3, tried again when one of order 2 differs too much from it.
+
+    Lu et al. 2022a, appendix C, with the tolerances that users know from k-diffusion. Three evaluations per
+    step, and two for each further try; only steps that were accepted are yielded. How many there will be is
+    not known before: `Step.steps` is an estimate, beyond the present step until the last one, where it is
+    exact. Never more than `control.steps + 1` steps, nor evaluations than 2 * control.tries + 3 *
+    control.steps + 1.
+
+    The error is measured over all of x, so pictures that must not depend on one another are to be drawn
+    alone. eta above 0 makes it ancestral, see `euler_ancestral`.
+    """
+    first, last, _, to_zero = _ends(sigmas)
+    span = log(first / last)
+    shortest = span / control.steps
+    length, done, index, tries = control.first, 0.0, 0, 0
+    exponent = 1 / 1.5 if eta else 1 / 3
+    earlier, trial = x, None
+    while span - done > 1e-5:
+        length = max(shortest, length)  # in this order: a length that is not a number becomes `shortest`
+        forced = length == shortest or tries >= control.tries
+        goal = min(span, done + length)
+        sigma, after = first * exp(-done), first * exp(-goal)
+        down, up = _down_to(sigma, after, eta, last)
+        trial = trial or Trial(denoise, x, sigma)
+        low, high = trial.second(down, THIRD), trial.third(down)
+        allowed = _largest(abs(low), abs(earlier)) * control.relative
+        allowed = _largest(allowed, allowed * 0 + control.absolute)
+        error = float((((low - high) / allowed) ** 2).mean()) ** 0.5
+        factor = 1 + atan((error + 1e-8) ** -exponent - 1)
+        length *= factor
+        tries += 1
+        if not (factor >= 0.81 or forced):
+            continue
+        earlier = low
+        x = high + up * noise() if up > 0 else high
+        done = goal
+        left = ceil((span - done) / max(shortest, length)) if span - done > 1e-5 else 0
+        yield Step(index, index + 1 + left + to_zero, x, trial.denoised)
+        index, trial = index + 1, None
+    if to_zero:
+        denoised = denoise(x, last)
+        yield Step(index, index + 1, denoised, denoised)
+
+
+class Trial:
+    """The steps of DPM-Solver-1, 2 and 3 from one place: Lu et al. 2022a, equation 3.7, algorithms 1 and 2.
+
+    What they evaluate on the way is evaluated once. Written as corrections of Euler's step.
+    """
+
+    def __init__(self, denoise: Denoise, x: Tensor, sigma: float) -> None:
+        self.denoised = denoise(x, sigma)
+        self._denoise, self._x, self._sigma = denoise, x, sigma
+        self._slope = (x - self.denoised) / sigma
+        self._bends: dict[float, Tensor] = {}
+
+    def first(self, after: float) -> Tensor:
+        return approach(self._x, self.denoised, after / self._sigma)
+
+    def second(self, after: float, share: float = 1 / 2) -> Tensor:
+        """share: how far along lambda the further evaluation lies."""
+        length = log(self._sigma / after)
+        level = self._level(length * share)
+        bend = self._bend(level, lambda: self.first(level))
+        return self.first(after) - after * expm1(length) / (2 * share) * bend
+
+    def third(self, after: float) -> Tensor:
+        length = log(self._sigma / after)
+        near, far = self._level(length * THIRD), self._level(length * 2 * THIRD)
+        first_bend = self._bend(near, lambda: self.first(near))
+        part = length * 2 * THIRD
+        bend = self._bend(far, lambda: self.first(far) - 2 * far * (expm1(part) / part - 1) * first_bend)
+        return self.first(after) - 1.5 * after * (expm1(length) / length - 1) * bend
+
+    def _level(self, length: float) -> float:
+        return self._sigma * exp(-length)
+
+    def _bend(self, level: float, x: Callable[[], Tensor]) -> Tensor:
+        """By how much the slope dx/dsigma at a level differs from the one at the start."""
+        if level not in self._bends:
+            there = x()
+            self._bends[level] = (there - self._denoise(there, level)) / level - self._slope
+        return self._bends[level]
+
+
+def _ends(sigmas: Sequence[float]) -> tuple[float, float, int, bool]:
+    """The first level, the last above 0, the number of levels from there on, and whether 0 follows."""
+    to_zero = bool(sigmas[-1] == 0)
+    return float(sigmas[0]), float(sigmas[-2] if to_zero else sigmas[-1]), len(sigmas) - 1, to_zero
+
+
+def _down_to(sigma: float, after: float, eta: float, last: float) -> tuple[float, float]:
+    """`ancestral`, but not further down than to the last level."""
+    down = max(last, ancestral(sigma, after, eta)[0])
+    return down, max(0.0, after**2 - down**2) ** 0.5
+
+
+def _largest(a: Tensor, b: Tensor) -> Tensor:
+    """Element by element, for any kind of arrays."""
+    return (a + b + abs(a - b)) / 2

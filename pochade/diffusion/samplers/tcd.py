@@ -1,0 +1,34 @@
+"""Sampling from a model of trajectory consistency distillation."""
+
+from collections.abc import Iterator, Sequence
+from math import floor
+
+from pochade.diffusion.parametrization import Denoise
+from pochade.diffusion.samplers.step import Noise, Step, approach, transitions
+from pochade.diffusion.schedule import NoiseSchedule, noise_schedule
+from pochade.ops import Tensor
+
+
+def tcd(
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Sequence[float],
+    noise: Noise,
+    eta: float = 0.3,
+    schedule: NoiseSchedule | None = None,
+) -> Iterator[Step]:
+    """Strategic stochastic sampling: below the next timestep t, to (1 - eta) t, and noise back up to t.
+
+    Zheng et al. 2024, algorithm 4; eta is their gamma: 0 draws no noise, 1 is nearly LCM.
+    schedule: what timesteps mean; without it Stable Diffusion's, which the published models have.
+    """
+    schedule = noise_schedule() if schedule is None else schedule
+    for index, sigma, after in transitions(sigmas):
+        denoised = denoise(x, sigma)
+        down = after
+        if eta > 0 and after > 0:
+            down = min(after, schedule.sigma(floor((1 - eta) * schedule.timestep(after))))
+        x = approach(x, denoised, down / sigma)
+        if down < after:
+            x = x + (after**2 - down**2) ** 0.5 * noise()
+        yield Step(index, len(sigmas) - 1, x, denoised)
