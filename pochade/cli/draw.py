@@ -26,6 +26,7 @@ EXAMPLES = """examples:
   pochade draw "an oil painting" --init photo.jpg --strength 0.6
   pochade draw "a red hat" --init photo.jpg --mask hat.png --only-masked
   pochade draw "a fox" --seed 7 --hires 2 --hires-upscaler Lanczos
+  pochade draw --like fox.png --seed 8
 """
 
 
@@ -38,26 +39,29 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     default = Request(prompt="")
-    parser.add_argument("prompt", help="what to draw; may be empty. \\( and \\{ are brackets that are drawn")
-    parser.add_argument("--negative", default="", metavar="TEXT", help="what to keep out of the picture")
+    parser.add_argument(
+        "prompt", nargs="?", help="what to draw; may be empty. \\( and \\{ are brackets that are drawn"
+    )
+    parser.add_argument(
+        "--like", type=Path, metavar="FILE", help="draw as that picture was; what else is given is changed"
+    )
+    parser.add_argument("--negative", metavar="TEXT", help="what to keep out of the picture")
     parser.add_argument(
         "--seed", type=int, metavar="N", help="the same seed draws the same picture (default: random)"
     )
-    parser.add_argument("--steps", type=int, default=default.steps, metavar="N", help="default: %(default)s")
+    parser.add_argument("--steps", type=int, metavar="N", help=f"default: {default.steps}")
     parser.add_argument(
         "--cfg",
         type=float,
-        default=default.cfg_scale,
         metavar="SCALE",
-        help="how closely to follow the prompt; 1 = no guidance (default: %(default)s)",
+        help=f"how closely to follow the prompt; 1 = no guidance (default: {default.cfg_scale:g})",
     )
     parser.add_argument("--size", type=_size, metavar="WxH", help="in pixels (default: the model's own)")
     for name in ("sampler", "schedule"):
-        default_name = getattr(default, name)
         parser.add_argument(
-            f"--{name}", default=default_name, metavar="NAME", help="'?' lists all (default: %(default)s)"
+            f"--{name}", metavar="NAME", help=f"'?' lists all (default: {getattr(default, name)})"
         )
-    parser.add_argument("--clip-skip", type=int, default=1, metavar="N", help="default: %(default)s")
+    parser.add_argument("--clip-skip", type=int, metavar="N", help=f"default: {default.clip_skip}")
     parser.add_argument(
         "--count", type=int, default=1, metavar="N", help="how many pictures, with seeds N, N+1, ..."
     )
@@ -161,26 +165,15 @@ def _requests(options: argparse.Namespace) -> list[Request]:
     from pochade.prompts.styles import apply_styles, find_styles, read_styles
     from pochade.prompts.wildcards import folder_of_wildcards, no_wildcards
 
-    width, height = options.size if options.size is not None else (None, None)
-    given = Request(
-        prompt=options.prompt,
-        negative_prompt=options.negative,
-        seed=options.seed,
-        steps=options.steps,
-        cfg_scale=options.cfg,
-        width=width,
-        height=height,
-        sampler=options.sampler,
-        schedule=options.schedule,
-        clip_skip=options.clip_skip,
-        **ways(options),
-    )
+    given = _given(options)
     if options.style and options.styles is None:
         raise InvalidRequest(f"style '{options.style[0]}' is in no file; name one: --styles FILE")
     known = {} if options.styles is None else read_styles(options.styles)
     template, negative = apply_styles(given.prompt, given.negative_prompt, find_styles(options.style, known))
     read = no_wildcards if options.wildcards is None else folder_of_wildcards(options.wildcards)
     first = secrets.randbelow(2**32) if given.seed is None else given.seed
+    if options.prompt is None:  # what a picture says is no template
+        return [replace(given, seed=seed) for seed in range(first, first + options.count)]
     return [
         replace(
             given,
@@ -192,6 +185,42 @@ def _requests(options: argparse.Namespace) -> list[Request]:
         )
         for seed in range(first, first + options.count)
     ]
+
+
+def _given(options: argparse.Namespace) -> Request:
+    """What the options ask for, on top of what a picture to be like says. Templates are not expanded yet."""
+    width, height = options.size if options.size is not None else (None, None)
+    asked = {
+        "prompt": options.prompt,
+        "negative_prompt": options.negative,
+        "seed": options.seed,
+        "steps": options.steps,
+        "cfg_scale": options.cfg,
+        "width": width,
+        "height": height,
+        "sampler": options.sampler,
+        "schedule": options.schedule,
+        "clip_skip": options.clip_skip,
+        **ways(options),
+    }
+    changes = {name: value for name, value in asked.items() if value is not None}
+    if options.like is not None:
+        return replace(_like(options.like, over=options.init is not None), **changes)
+    if options.prompt is None:
+        raise InvalidRequest("there is no prompt; give one in quotes, or a picture as --like")
+    return Request(**changes)
+
+
+def _like(path: Path, *, over: bool) -> Request:
+    """What a picture says of how it was made. over: whether the picture that it was drawn over is given."""
+    from pochade.images.metadata import read_parameters
+    from pochade.images.reading import read_text
+    from pochade.pipeline.again import drawn_over, request_from
+
+    text = read_text(path)
+    if drawn_over(read_parameters(text)) and not over:
+        print(f"pochade: '{path}' was drawn over another picture; give that one as --init", file=sys.stderr)
+    return request_from(text)
 
 
 def _length(size: "PromptSize") -> str:

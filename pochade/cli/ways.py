@@ -58,8 +58,11 @@ def add_way_options(parser: argparse.ArgumentParser) -> None:
 
 
 def ways(options: argparse.Namespace) -> dict[str, Any]:
-    """The fields of a Request that the options ask for. Raises InvalidRequest if they do not fit together."""
-    given: dict[str, Any] = {"tiling": options.tiling, "variation": options.variation}
+    """The fields of a Request that the options ask for; None where they say nothing.
+
+    Raises InvalidRequest if they do not fit together.
+    """
+    given: dict[str, Any] = {"tiling": options.tiling or None, "variation": options.variation}
     if options.hires is not None:
         given["hires"] = Hires(
             scale=options.hires,
