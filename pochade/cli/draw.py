@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   pochade draw "a red apple"
   pochade draw "a fox, 3d style" --seed 7 --steps 30 --count 4 -o fox.png
-  pochade draw "a castle" --model ~/models/sd15 --size 512x768 --sampler "Euler a" --negative people
+  pochade draw "a castle" --model ~/models/sd15.safetensors --size 512x768 --negative people
 """
 
 
@@ -70,7 +70,15 @@ def add_parser(commands: Any) -> None:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """The options that say which model runs where."""
     parser.add_argument(
-        "--model", metavar="FOLDER", help="a diffusers folder (default: the starter in the package)"
+        "--model",
+        metavar="PATH",
+        help="a checkpoint's file or a diffusers folder (default: the starter in the package)",
+    )
+    parser.add_argument("--vae", metavar="PATH", help="an autoencoder in place of the model's own")
+    parser.add_argument(
+        "--prediction",
+        metavar="NAME",
+        help="what the model predicts, epsilon or v_prediction (default: what it says of itself)",
     )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
     parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16 or f16")
@@ -122,6 +130,8 @@ def _draw(options: argparse.Namespace, request: Request) -> "Iterator[Progress]"
         precision=options.precision,
         engine=options.engine,
         compiled=options.compile,
+        vae=options.vae,
+        prediction=options.prediction,
     )
     first = secrets.randbelow(2**32) if request.seed is None else request.seed
     for i in range(options.count):
