@@ -187,6 +187,7 @@ def describe_pipeline(family: Family, in_channels: int) -> dict[str, Any]:
         name = name.replace("Pipeline", "InpaintPipeline")
     index: dict[str, Any] = {
         "_class_name": name,
+        "_diffusers_version": "0.30.0",  # whose layout this is; inpainting pipelines ask for it
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
         "text_encoder": ["transformers", "CLIPTextModel"],
