@@ -29,7 +29,7 @@ class TensorFile(Mapping[str, Array]):
     """name -> array. An array is a window on the mapped file: writing into it never reaches the disk.
 
     Some files place a tensor at an address that is no multiple of its item size, or its numbers in another
-    order. Numpy copes, engines and vector units do not: such a tensor is copied whenever it is asked for.
+    order. Numpy copes, engines and vector units do not: `check.FiniteTensors` copies such a tensor for them.
     """
 
     header: Header
@@ -43,8 +43,7 @@ class TensorFile(Mapping[str, Array]):
     def __getitem__(self, name: str) -> Array:
         entry = self.header.entries[name]
         offset = self.header.data_start + entry.begin
-        array: Array = np.ndarray(entry.shape, entry.dtype, self.mapped, offset, entry.strides)
-        return array if array.flags.aligned and array.flags.c_contiguous else array.copy()
+        return np.ndarray(entry.shape, entry.dtype, self.mapped, offset, entry.strides)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.header.entries)

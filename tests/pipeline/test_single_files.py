@@ -55,6 +55,7 @@ def theirs_of(pipeline):
         ("SD 1.5", "torch"),
         ("SD 2.1", "torch"),
         ("SDXL", "torch"),
+        ("SDXL", "openvino"),
         ("SSD-1B", "torch"),
         ("BK-SDM", "torch"),
         ("inpainting", "torch"),
