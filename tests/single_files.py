@@ -163,7 +163,8 @@ def ldm_state(pipeline: Any) -> State:
         name = "cond_stage_model.transformer.text_model.embeddings.position_ids"
         state[name] = torch.arange(77)[None]
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-    return {**state, "betas": betas, "alphas_cumprod": (1 - betas).cumprod(0)}
+    state |= {"betas": betas, "alphas_cumprod": (1 - betas).cumprod(0)}
+    return {name: value.clone() for name, value in state.items()}  # which a test may change
 
 
 RESNET = {
@@ -312,6 +313,13 @@ class Whole:
 
     theirs: Any
     folder: Path
+
+    def saved(self) -> Path:
+        """The folder that diffusers write."""
+        folder = self.folder / "saved"
+        if not folder.exists():
+            self.theirs.save_pretrained(folder)
+        return folder
 
     def file(
         self,

@@ -271,7 +271,12 @@ def _changed(change: Change, name: str, tensors: Mapping[str, Array]) -> Array:
 
 def _rows(name: str, i: int, count: int, tensors: Mapping[str, Array]) -> Array:
     tensor = tensors[name]
-    rows = len(tensor) // count
+    rows, rest = divmod(len(tensor), count)
+    if rest:
+        raise InvalidCheckpoint(
+            f"tensor '{name}' has {len(tensor)} rows, which do not divide into {count} parts; it is damaged,"
+            " or of another kind of model"
+        )
     return tensor[i * rows : (i + 1) * rows]
 
 

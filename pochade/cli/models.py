@@ -58,7 +58,7 @@ def add_parser(commands: Any) -> None:
 
 def _source(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(
-        name, type=Path, metavar=name.upper(), help="a checkpoint's file or a diffusers folder"
+        name, type=Path, metavar=name.upper(), help="a checkpoint's file, a diffusers folder, or 'starter'"
     )
     parser.add_argument("--vae", metavar="PATH", help="an autoencoder in place of the model's own")
     parser.add_argument("--variant", metavar="NAME", help="which edition of a folder's weights, such as fp16")
@@ -70,9 +70,10 @@ def _source(parser: argparse.ArgumentParser, name: str) -> None:
 
 def _open(options: argparse.Namespace, path: Path) -> "Checkpoint":
     from pochade.checkpoints.read import read_checkpoint
+    from pochade.pipeline.load import STARTER, starter_folder
 
     return read_checkpoint(
-        path,
+        starter_folder() if path == Path(STARTER) else path,
         variant=options.variant,
         vae=options.vae,
         config=options.config,

@@ -50,6 +50,12 @@ def test_one_tensor_of_the_file_may_be_several() -> None:
     assert inverted(inverted(rules)) == rules
 
 
+def test_rows_that_do_not_divide() -> None:
+    there = rename({"in_proj": np.ones((7, 2))}, (Fused("in_proj", ("q", "k", "v")),), "x")
+    with pytest.raises(InvalidCheckpoint, match=r"tensor 'in_proj' has 7 rows, which do not divide into 3"):
+        there["k"]
+
+
 def test_names_below_a_prefix_and_names_that_nobody_knows() -> None:
     rules = (Rule("a.{}", "b.{}"),)
     tensors = {"part.a.x": np.ones(1), "part.c": np.ones(1), "other.a.y": np.ones(1)}

@@ -221,8 +221,8 @@ HARMLESS: dict[str, bytes] = {
         tensor() + b"s" + text("b") + called("collections", "OrderedDict") + b"}" + text("items") + b"Nsb"
     ),
     "a memo of four billion": table(tensor() + b"r\xff\xff\xff\xff"),
-    "a tuple of great depth": table(tensor() + b"s" + text("b") + nested(200_000)),
-    "a tuple of great depth as a key": table(tensor() + b"s" + nested(200_000) + b"K\x01"),
+    "a tuple of great depth": table(tensor() + b"s" + text("b") + nested(100_000)),
+    "a tuple of great depth as a key": table(tensor() + b"s" + nested(100_000) + b"K\x01"),
     "a list that holds itself": table(tensor() + b"s" + text("b") + b"]q\x01h\x01a"),
     "numbers that collide": table(
         tensor() + b"s" + text("b") + b"}("

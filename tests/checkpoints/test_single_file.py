@@ -1,8 +1,6 @@
 """Single files of every family against diffusers' tensors and configurations, and what may be wrong."""
 
 import re
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,9 @@ from pochade.models.config import autoencoder_config, text_encoder_config, unet_
 from tests.single_files import (
     UNETS,
     State,
-    Whole,
     ldm_state,
     ldm_unet,
     ldm_vae,
-    make_whole,
     only_average,
     save,
     with_average,
@@ -33,16 +29,6 @@ from tests.single_files import (
 torch.set_num_threads(1)
 
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Whole]:
-    @cache
-    def make(family: str) -> Whole:
-        folder = tmp_path_factory.mktemp("whole")
-        return Whole(make_whole(family, folder), folder)
-
-    return make
 
 
 def tensors_of(model: torch.nn.Module, dtype: torch.dtype = torch.float32) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pochade.checkpoints.read import read_checkpoint
 from pochade.checkpoints.tensor_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 from tests.checkpoints.test_single_file import assert_same
-from tests.single_files import Whole, ldm_state, make_whole
+from tests.single_files import ldm_state
 
 DTYPES = {
     torch.float32: np.float32,
@@ -149,10 +149,9 @@ def test_a_checkpoint_of_a_trainer(new, protocol, lightning, tmp_path, monkeypat
 # --- whole checkpoints ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
-    return Whole(make_whole("SD 1.5", folder), folder)
+@pytest.fixture
+def made(whole):
+    return whole("SD 1.5")
 
 
 @FORMATS
@@ -166,8 +165,8 @@ def test_a_whole_checkpoint(new, dtype, made, tmp_path):
     assert_same(read_checkpoint(path), made.theirs, dtype)
 
 
-def test_sd2_that_stopped_where_the_smaller_one_did(tmp_path):
-    second = make_whole("SD 2.1", tmp_path)
+def test_sd2_that_stopped_where_the_smaller_one_did(whole, tmp_path):
+    second = whole("SD 2.1").theirs
     for step, expected in ((875000, "epsilon"), (140000, "v_prediction")):
         path = write(tmp_path / "model.ckpt", {"state_dict": ldm_state(second), "global_step": step})
         assert read_checkpoint(path).scheduler["prediction_type"] == expected

@@ -7,13 +7,12 @@ import torch
 
 from pochade.checkpoints.read import read_checkpoint
 from tests.checkpoints.test_single_file import assert_same
-from tests.single_files import Whole, ldm_state, make_whole, save
+from tests.single_files import ldm_state, save, without
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
-    return Whole(make_whole("SD 1.5", folder), folder)
+@pytest.fixture
+def made(whole):
+    return whole("SD 1.5")
 
 
 def test_info(pochade, made):
@@ -50,7 +49,6 @@ def test_verify(pochade, made, tmp_path):
     state = ldm_state(made.theirs)
     state["model.diffusion_model.out.2.bias"][0] = torch.inf
     broken = pochade("models", "verify", str(save(state, tmp_path / "broken.safetensors")))
-    state["model.diffusion_model.out.2.bias"][0] = 0
     assert broken.returncode == 1 and "tensor 'conv_out.bias' in" in broken.stderr
     assert "Traceback" not in broken.stderr
 
@@ -66,6 +64,30 @@ def test_convert(pochade, made, tmp_path):
     assert_same(read_checkpoint(tmp_path / "folder"), made.theirs, torch.float16)
     again = pochade("models", "convert", "out.safetensors", "folder")
     assert again.returncode == 1 and "'folder' exists and is not replaced" in again.stderr
+
+
+def test_draw_with_an_autoencoder_from_elsewhere(pochade, made, tmp_path):
+    made.file(without("first_stage_model."), name="bare.safetensors")
+    order = (
+        "draw",
+        "a fox",
+        "--model",
+        str(made.folder / "bare.safetensors"),
+        "--steps",
+        "2",
+        "--size",
+        "16x16",
+    )
+    alone = pochade(*order)
+    assert alone.returncode == 1 and "--vae PATH" in alone.stderr
+    done = pochade(*order, "--vae", str(made.file()), "--prediction", "epsilon", "-o", "fox.png")
+    assert (done.returncode, done.stdout) == (0, "fox.png\n"), done.stderr
+    assert (tmp_path / "fox.png").exists()
+
+
+def test_the_starter_by_its_name(pochade):
+    done = pochade("models", "info", "starter")
+    assert done.returncode == 0 and "predicts  v_prediction: scheduler_config.json says it" in done.stdout
 
 
 def test_a_pickle_that_attacks(pochade, tmp_path):

@@ -1,7 +1,5 @@
 """From folder to file and back: the same tensors, which diffusers load and draw the same picture with."""
 
-from collections.abc import Callable
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from tests.checkpoints.test_single_file import assert_same
 from tests.pipeline.measure import least_psnr
 from tests.pipeline.test_single_files import ours_of, theirs_of
 from tests.reference import make_pipeline
-from tests.single_files import UNETS, Whole, ldm_state, make_whole, save
+from tests.single_files import ldm_state, save
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -34,18 +32,6 @@ CLASSES = {
 }
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Whole]:
-    @cache
-    def make(family: str) -> Whole:
-        folder = tmp_path_factory.mktemp("whole")
-        made = Whole(make_whole(family, folder), folder)
-        made.theirs.save_pretrained(folder / "saved")
-        return made
-
-    return make
-
-
 def converted(source: Path, target: Path, precision: str | None = None, **options: Any) -> Path:
     steps = list(convert(read_checkpoint(source, **options), target, precision))
     assert steps[-1].done == steps[-1].total
@@ -53,10 +39,10 @@ def converted(source: Path, target: Path, precision: str | None = None, **option
     return target
 
 
-@pytest.mark.parametrize("family", UNETS)
+@pytest.mark.parametrize("family", ["SD 1.5", "inpainting", "LCM", "BK-SDM", "SD 2.1", "SSD-1B"])
 def test_there_and_back(whole, family, tmp_path):
     made = whole(family)
-    file = converted(made.folder / "saved", tmp_path / "model.safetensors")
+    file = converted(made.saved(), tmp_path / "model.safetensors")
     assert_same(read_checkpoint(file), made.theirs)
     again = converted(file, tmp_path / "folder")
     assert_same(read_checkpoint(again), made.theirs)
@@ -70,7 +56,7 @@ def test_there_and_back(whole, family, tmp_path):
 def test_the_file_has_the_names_that_the_helper_gives(whole, family, tmp_path):
     """Every tensor of the independent writer is there with the same numbers, save what training left."""
     made = whole(family)
-    ours = read(converted(made.folder / "saved", tmp_path / "model.safetensors"))
+    ours = read(converted(made.saved(), tmp_path / "model.safetensors"))
     theirs = ldm_state(made.theirs)
     left = ("betas", "alphas_cumprod", "logit_scale", "position_ids", "v_pred", "text_projection")
     kept = {name for name in theirs if not name.endswith(left) or name.startswith("conditioner")}
@@ -86,9 +72,9 @@ def test_the_file_has_the_names_that_the_helper_gives(whole, family, tmp_path):
 def test_diffusers_read_what_is_written(whole, family, tmp_path):
     made, kind = whole(family), CLASSES[family]
     expected = theirs_of(made.theirs)
-    file = converted(made.folder / "saved", tmp_path / "model.safetensors")
+    file = converted(made.saved(), tmp_path / "model.safetensors")
     single = kind.from_single_file(
-        str(file), config=str(made.folder / "saved"), local_files_only=True, safety_checker=None
+        str(file), config=str(made.saved()), local_files_only=True, safety_checker=None
     )
     folder = kind.from_pretrained(converted(file, tmp_path / "folder"))
     for pipeline in (single, folder):
@@ -123,7 +109,6 @@ def test_numbers_that_f16_cannot_hold(whole, tmp_path):
         ):
             converted(source, target, "f16")
         converted(source, target, "bf16")
-    state["model.diffusion_model.out.2.bias"][1] = 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.safetensors", "large.safetensors"]
 
 
@@ -191,7 +176,7 @@ def test_a_model_that_is_not_whole_is_not_written(whole, tmp_path):
 def test_facts(whole):
     for family, label, side in (("SD 1.5", "SD 1.x", 256), ("SD 2.1", "SD 2.x", 384), ("SDXL", "SDXL", 512)):
         made = whole(family)
-        for path in (made.file(), made.folder / "saved"):
+        for path in (made.file(), made.saved()):
             found = facts(read_checkpoint(path))
             assert (found.family, found.side, found.inpainting) == (label, side, False)
             unet = next(part for part in found.parts if part.name == "unet")

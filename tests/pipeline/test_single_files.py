@@ -1,8 +1,5 @@
 """Whole pictures from single files: diffusers draw with the model, we with the file that was made of it."""
 
-from collections.abc import Callable
-from functools import cache
-
 import numpy as np
 import pytest
 import torch
@@ -17,22 +14,12 @@ from tests.pipeline.measure import (
     starting_noise,
 )
 from tests.reference import make_pipeline
-from tests.single_files import Whole, ldm_state, make_whole, only_average, save, without
+from tests.single_files import ldm_state, only_average, save, without
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 PROMPT, NEGATIVE = "a photograph of a red fox in the snow!", "the 4k cat"
 ALIKE = 60  # dB, in 32 bits
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Whole]:
-    @cache
-    def make(family: str) -> Whole:
-        folder = tmp_path_factory.mktemp("whole")
-        return Whole(make_whole(family, folder), folder)
-
-    return make
 
 
 def ours_of(path, engine="torch", **options):
