@@ -81,7 +81,7 @@ def detect_unet(tensors: Tensors, family: Family, prediction: str, where: Path) 
     added_width = None if added is None else added.shape[1]
     return {
         "_class_name": "UNet2DConditionModel",
-        "sample_size": family.sample_sizes[prediction],
+        "sample_size": family.sample_sizes.get(prediction, family.sample_sizes["epsilon"]),
         "in_channels": _shape(tensors, "conv_in.weight", where)[1],
         "out_channels": _shape(tensors, "conv_out.weight", where)[0],
         "block_out_channels": widths,

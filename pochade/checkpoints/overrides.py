@@ -21,6 +21,7 @@ FILES: Mapping[str, str] = {
     "model_index": "model_index.json",
 }
 TOKENIZERS = ("tokenizer", "tokenizer_2")
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
 
 @dataclass(frozen=True)
@@ -103,4 +104,19 @@ class Overrides:
     def prediction(self, detected: str, reason: str) -> tuple[str, str]:
         """What the UNet predicts, and why."""
         said = self.tables.get("scheduler", {}).get("prediction_type")
-        return (detected, reason) if said is None else (said, "its configuration says it")
+        if said is None:
+            return detected, reason
+        if said not in PREDICTIONS:
+            raise InvalidCheckpoint(
+                f"'{self.where}': prediction_type is {said!r}; one of: {', '.join(PREDICTIONS)}"
+            )
+        return said, "its configuration says it"
+
+    def number(self, part: str, name: str, detected: int) -> int:
+        """One whole number of a component's configuration."""
+        said = self.tables.get(part, {}).get(name)
+        if said is None:  # JSON's null leaves it open
+            return detected
+        if type(said) is not int or said < 0:
+            raise InvalidCheckpoint(f"'{self.where}': {name} = {said!r} is not a positive whole number")
+        return said

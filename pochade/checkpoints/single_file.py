@@ -83,13 +83,14 @@ def read_single_file(
     predicted, reason = given.prediction(predicted, reason)
     if prediction is not None:
         predicted, reason = prediction, "it was asked for"
-    unet_json = given.table("unet", detect_unet(unet, family, predicted, source.path))
+    detected = detect_unet(unet, family, predicted, source.path)
+    side, unet_json = detected["sample_size"], given.table("unet", detected)
     scheduler = describe_scheduler(predicted, zero_snr=predicts_to_zero_snr(source.tensors))
     return Checkpoint(
         name=source.path.stem,
         model_index=given.table("model_index", describe_pipeline(family, in_channels)),
         unet=_component("unet", unet, unet_json, source),
-        vae=_autoencoder(source, vae, family, unet_json, given),
+        vae=_autoencoder(source, vae, family, given.number("unet", "sample_size", side), given),
         text_encoder=text,
         text_encoder_2=text_2,
         scheduler={**given.table("scheduler", scheduler), "prediction_type": predicted},
@@ -157,9 +158,8 @@ def _unet(source: _Source) -> LazyTensors:
 
 
 def _autoencoder(
-    source: _Source, vae: Path | str | None, family: Family, unet: Mapping[str, Any], given: Overrides
+    source: _Source, vae: Path | str | None, family: Family, sample_size: int, given: Overrides
 ) -> Component:
-    sample_size = unet["sample_size"]
     if vae is not None:
         return read_autoencoder(vae, family, sample_size, given)
     if not any(name.startswith(AUTOENCODER) for name in source.tensors):
@@ -220,7 +220,7 @@ def _unused_layers(source: _Source, prefix: str, given: Overrides) -> range:
     }
     count = max(numbers, default=-1) + 1
     used = count if count == LAYERS_OF_VIT_H - 1 else count - 1
-    return range(given.table("text_encoder", {}).get("num_hidden_layers", used), count)
+    return range(given.number("text_encoder", "num_hidden_layers", used), count)
 
 
 def _refuse_unknown(source: _Source, prefix: str, known: tuple[str, ...]) -> None:

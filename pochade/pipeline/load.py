@@ -91,10 +91,15 @@ def _schedule(json: Mapping[str, Any]) -> NoiseSchedule:
     """From a `scheduler/scheduler_config.json` as diffusers writes it."""
     if json.get("trained_betas") is not None:
         raise InvalidCheckpoint("scheduler_config.json: trained_betas is not supported; beta_schedule is")
-    return noise_schedule(
-        json.get("beta_schedule", "scaled_linear"),
-        float(json.get("beta_start", 0.00085)),
-        float(json.get("beta_end", 0.012)),
-        int(json.get("num_train_timesteps", 1000)),
-        bool(json.get("rescale_betas_zero_snr", False)),
-    )
+    try:
+        numbers = (
+            float(json.get("beta_start", 0.00085)),
+            float(json.get("beta_end", 0.012)),
+            int(json.get("num_train_timesteps", 1000)),
+        )
+    except (TypeError, ValueError) as error:
+        raise InvalidCheckpoint(
+            f"scheduler_config.json: a number of the schedule is none ({error})"
+        ) from error
+    zero_snr = bool(json.get("rescale_betas_zero_snr", False))
+    return noise_schedule(json.get("beta_schedule", "scaled_linear"), *numbers, zero_snr)

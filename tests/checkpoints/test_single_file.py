@@ -224,6 +224,7 @@ def test_what_tensors_do_not_tell_can_be_given(whole, tmp_path):
     changed = read_checkpoint(path, config={"unet": {"attention_head_dim": 4, "norm_num_groups": 16}})
     assert unet_config(changed.unet.config).heads == (4, 4, 4)
     assert changed.unet.fingerprint != read_checkpoint(path).unet.fingerprint
+    assert read_checkpoint(path, config={"unet": {"sample_size": None}}).vae.config["sample_size"] == 256
     (tmp_path / "words").mkdir()
     (tmp_path / "c.json").write_text('{"vae": {"scaling_factor": 0.5}, "tokenizer": "words"}')
     changed = read_checkpoint(path, config=tmp_path / "c.json")
@@ -246,6 +247,8 @@ def test_metadata_may_say_it_but_names_no_folders(whole):
         ({"u-net": {}}, r"configures 'u-net', which is no part of a model; parts are: unet, vae"),
         ({"unet": 3}, r"'unet' is 3; a table belongs there"),
         ({"tokenizer": {}}, r"'tokenizer' is \{\}; the path of a folder belongs there"),
+        ({"scheduler": {"prediction_type": []}}, r"prediction_type is \[\]; one of: epsilon, v_pred"),
+        ({"unet": {"sample_size": "64"}}, r"sample_size = '64' is not a positive whole number"),
     ],
 )
 def test_wrong_configurations(whole, config, message):
