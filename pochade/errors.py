@@ -23,3 +23,9 @@ class MissingDependency(PochadeError):
 
 class OutputError(PochadeError):
     """A picture or a file could not be written where it was asked for."""
+
+
+def expect(name: str, value: float, low: float, high: float) -> None:
+    """Raise InvalidRequest, naming thing and bounds, for a number that does not lie within them."""
+    if not low <= value <= high:  # also refuses NaN
+        raise InvalidRequest(f"{name} is {value}; it must lie between {low:g} and {high:g}")

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from pochade.errors import InvalidRequest
+from pochade.errors import InvalidRequest, expect
+from pochade.ways import Hires, Source, Variation
 
 MAX_STEPS = 1000
 MAX_BATCH = 64
@@ -14,12 +15,17 @@ MAX_PROMPT_CHARACTERS = 200_000
 class Request:
     """One call for pictures. Sizes in pixels; None means the model's own choice.
 
+    prompt, negative_prompt: in the grammar of docs/guide/prompts.md, except templates and styles.
     seed: the first picture's; picture i of the batch has seed + i. None draws one at random.
     cfg_scale: classifier-free guidance, 1 switches it off (Ho and Salimans 2022).
     guidance_rescale: 0..1, how far the guided prediction's deviation is drawn back to the
         conditional one's (Lin et al. 2023, section 3.4).
     eta: share of fresh noise in DDIM, 0..1 (Song et al. 2020, equation 16).
     clip_skip: 1 uses the text encoder's usual layer, 2 the one before it, and so on.
+    template, negative_template: what the prompts were expanded from, if from something else
+        (`pochade.prompts.dynamic`). They are only written into the picture.
+    tiling: the picture's edges fit together, left to right and top to bottom.
+    source, variation, hires: see `pochade.ways`.
     """
 
     prompt: str
@@ -35,26 +41,30 @@ class Request:
     eta: float = 0.0
     clip_skip: int = 1
     batch_size: int = 1
+    template: str = ""
+    negative_template: str = ""
+    tiling: bool = False
+    source: Source | None = None
+    variation: Variation | None = None
+    hires: Hires | None = None
 
     def __post_init__(self) -> None:
-        _expect("steps", self.steps, 1, MAX_STEPS)
-        _expect("batch_size", self.batch_size, 1, MAX_BATCH)
-        _expect("cfg_scale", self.cfg_scale, 0.0, 100.0)
-        _expect("guidance_rescale", self.guidance_rescale, 0.0, 1.0)
-        _expect("eta", self.eta, 0.0, 1.0)
-        _expect("clip_skip", self.clip_skip, 1, 12)
+        expect("steps", self.steps, 1, MAX_STEPS)
+        expect("batch_size", self.batch_size, 1, MAX_BATCH)
+        expect("cfg_scale", self.cfg_scale, 0.0, 100.0)
+        expect("guidance_rescale", self.guidance_rescale, 0.0, 1.0)
+        expect("eta", self.eta, 0.0, 1.0)
+        expect("clip_skip", self.clip_skip, 1, 12)
         if self.seed is not None:
-            _expect("seed", self.seed, 0, 2**64 - 1 - MAX_BATCH)
+            expect("seed", self.seed, 0, 2**64 - 1 - MAX_BATCH)
         for name, side in (("width", self.width), ("height", self.height)):
             if side is not None:
-                _expect(name, side, 8, MAX_SIDE)
-        for name, text in (("prompt", self.prompt), ("negative_prompt", self.negative_prompt)):
+                expect(name, side, 8, MAX_SIDE)
+        for name in ("prompt", "negative_prompt", "template", "negative_template"):
+            text = getattr(self, name)
             if len(text) > MAX_PROMPT_CHARACTERS:
                 raise InvalidRequest(
                     f"{name} has {len(text):,} characters; at most {MAX_PROMPT_CHARACTERS:,} are read"
                 )
-
-
-def _expect(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:  # also refuses NaN
-        raise InvalidRequest(f"{name} is {value}; it must lie between {low:g} and {high:g}")
+        if self.source is not None and self.hires is not None:
+            raise InvalidRequest("hires draws twice from a prompt; a source picture is drawn over once")

@@ -2,25 +2,30 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pochade.cli.background import in_background
 from pochade.cli.terminal import blocks, up
+from pochade.cli.ways import add_way_options, ways
 from pochade.errors import InvalidRequest
 from pochade.request import MAX_BATCH, Request
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from pochade.pipeline import Progress
+    from pochade.pipeline.result import Progress, PromptSize
 
 EXAMPLES = """examples:
   pochade draw "a red apple"
   pochade draw "a fox, 3d style" --seed 7 --steps 30 --count 4 -o fox.png
   pochade draw "a castle" --model ~/models/sd15.safetensors --size 512x768 --negative people
+  pochade draw "a (red:1.3) {fox|owl} in [spring:autumn:0.5]" --count 4
+  pochade draw "an oil painting" --init photo.jpg --strength 0.6
+  pochade draw "a red hat" --init photo.jpg --mask hat.png --only-masked
+  pochade draw "a fox" --seed 7 --hires 2 --hires-upscaler Lanczos
 """
 
 
@@ -33,7 +38,7 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     default = Request(prompt="")
-    parser.add_argument("prompt", help="what to draw; may be empty")
+    parser.add_argument("prompt", help="what to draw; may be empty. \\( and \\{ are brackets that are drawn")
     parser.add_argument("--negative", default="", metavar="TEXT", help="what to keep out of the picture")
     parser.add_argument(
         "--seed", type=int, metavar="N", help="the same seed draws the same picture (default: random)"
@@ -54,6 +59,13 @@ def add_parser(commands: Any) -> None:
         "--count", type=int, default=1, metavar="N", help="how many pictures, with seeds N, N+1, ..."
     )
     parser.add_argument(
+        "--wildcards", type=Path, metavar="DIR", help="where __animal__ in a prompt finds animal.txt"
+    )
+    parser.add_argument("--styles", type=Path, metavar="FILE", help="a styles.csv")
+    parser.add_argument(
+        "--style", action="append", default=[], metavar="NAME", help="one of its styles; may be repeated"
+    )
+    parser.add_argument(
         "-o",
         "--output",
         type=Path,
@@ -63,6 +75,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--preview", action="store_true", help="show the picture in the terminal while it is drawn"
     )
+    parser.add_argument("-v", "--verbose", action="store_true", help="say how long the prompt is")
+    add_way_options(parser)
     add_model_options(parser)
     parser.set_defaults(run=run)
 
@@ -92,15 +106,22 @@ def run(options: argparse.Namespace) -> int:
 
     from pochade.images.files import check_destination, default_name, save_without_overwriting
 
-    request = _request(options)
     if not 1 <= options.count <= MAX_BATCH * MAX_BATCH:
         raise InvalidRequest(f"--count is {options.count}; it must lie between 1 and {MAX_BATCH * MAX_BATCH}")
+    requests = _requests(options)
     # What cannot be written is found before the work, not after it.
-    check_destination(default_name(request.prompt, 0) if options.output is None else options.output)
+    check_destination(default_name("", 0) if options.output is None else options.output)
     shown = 0
+    said = None
     quiet = not sys.stderr.isatty()
-    with tqdm(total=options.count * request.steps, unit="step", disable=quiet, leave=False) as bar:
-        for progress in in_background(lambda: _draw(options, request)):
+    with tqdm(unit="step", disable=quiet, leave=False) as bar:
+        for request, progress in in_background(lambda: _draw(options, requests)):
+            length = progress.prompt_size
+            if length != said and (options.verbose or length.chunks > 1):
+                bar.clear()
+                print(_length(length), file=sys.stderr, flush=True)
+                said = length
+            bar.total = options.count * progress.steps
             bar.update(1)
             if options.preview and not quiet:
                 shown = _show(bar, progress.preview()[0], shown)
@@ -118,10 +139,8 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _draw(options: argparse.Namespace, request: Request) -> "Iterator[Progress]":
+def _draw(options: argparse.Namespace, requests: Sequence[Request]) -> "Iterator[tuple[Request, Progress]]":
     """Everything that takes time: loading, compiling, drawing."""
-    import secrets
-
     import pochade
 
     pipeline = pochade.load(
@@ -133,14 +152,21 @@ def _draw(options: argparse.Namespace, request: Request) -> "Iterator[Progress]"
         vae=options.vae,
         prediction=options.prediction,
     )
-    first = secrets.randbelow(2**32) if request.seed is None else request.seed
-    for i in range(options.count):
-        yield from pipeline.stream(replace(request, seed=first + i))
+    for request in requests:
+        for progress in pipeline.stream(request):
+            yield request, progress
 
 
-def _request(options: argparse.Namespace) -> Request:
+def _requests(options: argparse.Namespace) -> list[Request]:
+    """One for each picture, with the seed and the prompt that are its own."""
+    import secrets
+
+    from pochade.prompts.dynamic import expand
+    from pochade.prompts.styles import apply_styles, find_styles, read_styles
+    from pochade.prompts.wildcards import folder_of_wildcards, no_wildcards
+
     width, height = options.size if options.size is not None else (None, None)
-    return Request(
+    given = Request(
         prompt=options.prompt,
         negative_prompt=options.negative,
         seed=options.seed,
@@ -151,7 +177,37 @@ def _request(options: argparse.Namespace) -> Request:
         sampler=options.sampler,
         schedule=options.schedule,
         clip_skip=options.clip_skip,
+        **ways(options),
     )
+    if options.style and options.styles is None:
+        raise InvalidRequest(f"style '{options.style[0]}' is in no file; name one: --styles FILE")
+    known = {} if options.styles is None else read_styles(options.styles)
+    template, negative = apply_styles(given.prompt, given.negative_prompt, find_styles(options.style, known))
+    read = no_wildcards if options.wildcards is None else folder_of_wildcards(options.wildcards)
+    first = secrets.randbelow(2**32) if given.seed is None else given.seed
+    return [
+        replace(
+            given,
+            seed=seed,
+            prompt=expand(template, seed, read),
+            negative_prompt=expand(negative, seed, read, purpose="negative prompt"),
+            template=template,
+            negative_template=negative,
+        )
+        for seed in range(first, first + options.count)
+    ]
+
+
+def _length(size: "PromptSize") -> str:
+    """'prompt: 90 tokens, 2 chunks'."""
+    parts = [f"prompt: {_counted(size.tokens, 'token')}"]
+    if size.negative_tokens:
+        parts.append(f"negative prompt: {_counted(size.negative_tokens, 'token')}")
+    return ", ".join([*parts, _counted(size.chunks, "chunk")])
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -5,7 +5,7 @@ It acts on what the model puts out (eps or v), before the parametrization turns 
 `rescale` they differ, and published settings (such as 0.7) were tuned for raw predictions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pochade.diffusion.parametrization import Predict
 from pochade.ops import Tensor
@@ -17,6 +17,18 @@ def combine(cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
     Shapes: all (B, C, H, W). Ho and Salimans 2022, equation 6, where w = scale - 1.
     """
     return uncond + scale * (cond - uncond)
+
+
+def compose(conds: Sequence[Tensor], weights: Sequence[float], uncond: Tensor) -> Tensor:
+    """One conditional prediction for several prompts: what each says apart from `uncond`, added up by weight.
+
+    Shapes: all (B, C, H, W). Liu et al. 2022, "Compositional visual generation with composable diffusion
+    models", equation 11, before the guidance scale is applied.
+    """
+    result = uncond
+    for cond, weight in zip(conds, weights, strict=True):
+        result = result + weight * (cond - uncond)
+    return result
 
 
 def rescale(guided: Tensor, cond: Tensor, amount: float) -> Tensor:

@@ -87,6 +87,31 @@ def batch_noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> Callable[[
     return lambda: np.stack([picture(shape) for picture in pictures])
 
 
+def slerp(one: NDArray[np.float32], other: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+    """From `one` (share 0) to `other` (share 1) along the sphere on which both lie, so that what is between
+    two draws of unit-normal noise is as strong as they are (Shoemake 1985)."""
+    lengths = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
+    cosine = float(np.vdot(one, other)) / lengths if lengths else 1.0
+    angle = np.arccos(np.clip(cosine, -1.0, 1.0))
+    if np.sin(angle) < 1e-4:  # the same direction, or exactly the opposite one
+        return np.float32(1 - share) * one + np.float32(share) * other
+    weights = np.sin((1 - share) * angle) / np.sin(angle), np.sin(share * angle) / np.sin(angle)
+    return np.float32(weights[0]) * one + np.float32(weights[1]) * other
+
+
+def set_in(small: NDArray[np.float32], large: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`large` (C, H, W) with `small` (C, h, w) in its middle; where `small` is larger its edges are lost."""
+    result = large.copy()
+    rows, columns = (min(small.shape[axis], large.shape[axis]) for axis in (1, 2))
+    _middle(result, rows, columns)[:] = _middle(small, rows, columns)
+    return result
+
+
+def _middle(noise: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
+    top, left = (noise.shape[1] - rows) // 2, (noise.shape[2] - columns) // 2
+    return noise[:, top : top + rows, left : left + columns]
+
+
 def _check(seed: int) -> None:
     if not 0 <= seed < 2**64:
         raise InvalidRequest(f"seed is {seed}; it must lie between 0 and 2^64 - 1")

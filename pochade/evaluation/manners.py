@@ -28,7 +28,16 @@ Floats = NDArray[np.float32]
 SCALE = 20.0
 """Of the cosines, before the softmax."""
 
-VIEWS = 3
+PAPER = 0.98
+"""Of 1: where all channels are lighter there is only the sheet."""
+
+COARSEST = 0.4
+"""Side of the coarsest drawing, as a share of the picture's."""
+
+HUES = ((1, 0.025), (0, 0.01))
+"""Mean and deviation of the gains of the channels, and of what is added to them."""
+
+VIEWS = 4
 """Of each picture: as it is, and as models may draw it."""
 
 
@@ -55,18 +64,27 @@ def textures(corpus: Corpus, styles: list[str], seed: int) -> tuple[Floats, NDAr
 
 
 def worn(image: Image.Image, rng: Generator) -> Image.Image:
-    """A picture after what a small latent space may do to it: softer, noisier, a little off in hue."""
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
-    coarse = int(rng.integers(SIDE // 2, SIDE))
-    if rng.random() < 0.7:
-        small = F.interpolate(pixels[None], size=(coarse, coarse), mode="bilinear", antialias=True)
-        pixels = F.interpolate(small, size=(SIDE, SIDE), mode="bicubic")[0]
-    gains = torch.from_numpy(rng.normal(1, 0.015, (3, 1, 1)).astype(np.float32))
-    noise = torch.from_numpy(rng.standard_normal(pixels.shape, np.float32))
-    pixels = (pixels * gains + 0.012 * float(rng.random() ** 2) * noise).clamp(0, 1)
-    if rng.random() < 0.4:
-        pixels = compressed(pixels, int(rng.integers(40, 95)))
-    return Image.fromarray((255 * pixels).round().byte().permute(1, 2, 0).numpy())
+    """A picture after what a small latent space may do to it: softer, uneven, a little off in hue."""
+    x = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    drawn = (x.amin(dim=0) < PAPER).float()
+    if rng.random() < 0.8:
+        coarse = int(rng.integers(round(COARSEST * SIDE), SIDE))
+        small = F.interpolate(x[None], size=(coarse, coarse), mode="bilinear", antialias=True)
+        x = F.interpolate(small, size=(SIDE, SIDE), mode="bicubic")[0]
+    gains, shifts = (torch.from_numpy(rng.normal(m, s, (3, 1, 1)).astype(np.float32)) for m, s in HUES)
+    waves = sum((_waves(rng, side) for side in (8, SIDE // 4)), start=torch.zeros_like(x))
+    grain = 0.012 * float(rng.random() ** 2) * torch.from_numpy(rng.standard_normal(x.shape, np.float32))
+    x = (x * gains + (shifts + waves) * drawn + grain).clamp(0, 1)
+    if rng.random() < 0.3:
+        x = compressed(x, int(rng.integers(40, 95)))
+    return Image.fromarray((255 * x).round().byte().permute(1, 2, 0).numpy())
+
+
+def _waves(rng: Generator, side: int) -> torch.Tensor:
+    """Unevenness in `side` cells across: (3, SIDE, SIDE)."""
+    waves = torch.from_numpy(rng.standard_normal((1, 3, side, side), np.float32))
+    strength = 0.03 * float(rng.random() ** 2)
+    return strength * F.interpolate(waves, size=(SIDE, SIDE), mode="bicubic")[0]
 
 
 def loss(config: ScorerConfig, known: Floats, numbers: NDArray[np.int64], *, batch: int) -> Loss:

@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import re
+import struct
 import unicodedata
 from itertools import chain, count
 from pathlib import Path
@@ -20,6 +21,7 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 QUALITY = 95  # of JPEG and WebP: above what the eye can tell apart
 
 EXIF_FOLDER, USER_COMMENT = 0x8769, 0x9286
+LONG, UNDEFINED = 4, 7  # types of TIFF entries
 JPEG_TEXT_CHARACTERS = 32_000  # one JPEG segment holds 65,533 bytes, and UTF-16 takes two or four for each
 
 SLUG_CHARACTERS = 60
@@ -119,12 +121,16 @@ def _encoded(image: "Image.Image", path: Path, text: str) -> bytes:
 
 
 def _exif(text: str) -> bytes:
-    """An EXIF block with one entry: the user comment, marked as Unicode (Exif 2.32, section 4.6.5)."""
-    from PIL import Image
+    """An EXIF block with one entry: the user comment, marked as Unicode (Exif 2.32, section 4.6.5).
 
-    exif = Image.Exif()
-    exif.get_ifd(EXIF_FOLDER)[USER_COMMENT] = b"UNICODE\0" + text.encode("utf-16-be")
-    return exif.tobytes()
+    PIL would write the comment as a list of numbers, which other readers do not take for text; the standard
+    asks for type 7, undefined. A TIFF directory is a count, entries of 12 bytes, and a link to the next one.
+    """
+    comment = b"UNICODE\0" + text.encode("utf-16-be")
+    header = struct.pack(">2sHI", b"MM", 42, 8)
+    first = struct.pack(">HHHIII", 1, EXIF_FOLDER, LONG, 1, 26, 0)
+    second = struct.pack(">HHHIII", 1, USER_COMMENT, UNDEFINED, len(comment), 44, 0)
+    return b"Exif\0\0" + header + first + second + comment
 
 
 def _make_folder(path: Path) -> None:

@@ -1,6 +1,6 @@
 """From prompts to what the UNet is conditioned on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from pochade.errors import InvalidRequest
 from pochade.models.config import TextEncoderConfig
 from pochade.pipeline.networks import Network, Networks
-from pochade.prompts.chunks import chunk, chunk_count, end_positions
+from pochade.pipeline.result import PromptSize
+from pochade.pipeline.wording import Wording
+from pochade.prompts.chunks import end_positions
+from pochade.prompts.layout import Layout, lay_out, rows
 from pochade.prompts.tokenizer import Tokenizer
 
 Floats = NDArray[np.float32]
@@ -23,7 +26,10 @@ LEGACY_END_TOKEN = 2
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """context: (1, 77 * chunks, D). pooled: (1, P), of the encoder that has it last (XL needs it)."""
+    """context: (1, 77 * chunks, D). pooled: (1, P), of the encoder that has it last (XL needs it).
+
+    tokens: in the text; chunks: that it was given, some of which may be empty.
+    """
 
     context: Floats
     pooled: Floats
@@ -31,13 +37,51 @@ class Conditioning:
     chunks: int
 
 
+@dataclass(frozen=True, eq=False)
+class Told:
+    """What the UNet is told: the wording of each step, and for each wording the conditionings of its parts,
+    then the negative prompt's if it has one."""
+
+    steps: Sequence[Wording]
+    conditionings: Mapping[Wording, Sequence[Conditioning]]
+
+
+def condition_wordings(
+    networks: Networks,
+    tokenizers: Sequence[Tokenizer],
+    wordings: Sequence[Wording],
+    clip_skip: int,
+    *,
+    zeros_for_no_text: bool,
+) -> Mapping[Wording, list[Conditioning]]:
+    """For each wording the conditionings of its parts, then the negative prompt's if it has one.
+
+    All have one number of chunks, so that the UNet's graph fits at every step.
+    zeros_for_no_text: an empty negative prompt is no text at all, rather than the text "".
+    """
+    distinct = list(dict.fromkeys(wordings))
+    texts = [part.prompt for wording in distinct for part in wording.parts]
+    texts += [wording.negative for wording in distinct if wording.negative is not None]
+    by_text = dict(zip(texts, condition(networks, tokenizers, texts, clip_skip), strict=True))
+    result = {}
+    for wording in distinct:
+        found = [by_text[part.prompt] for part in wording.parts]
+        if wording.negative is not None:
+            negative = by_text[wording.negative]
+            nothing = zeros_for_no_text and not wording.negative
+            found.append(without_text(negative) if nothing else negative)
+        result[wording] = found
+    return result
+
+
 def condition(
     networks: Networks, tokenizers: Sequence[Tokenizer], prompts: Sequence[str], clip_skip: int
 ) -> list[Conditioning]:
-    """Encode prompts, all to the same number of chunks: guidance subtracts one from another.
+    """Encode prompts, equal ones once, all to the same number of chunks: guidance subtracts one from another.
 
-    With two encoders (XL) their conditionings stand side by side, both from one layer before the last and
-    without the final norm, and the pooled vector is the second's (Podell et al. 2023, section 2.1).
+    Emphasis and BREAK are read (`prompts.attention`). With two encoders (XL) their conditionings stand side
+    by side, both from one layer before the last and without the final norm, and the pooled vector is the
+    second's, of the first chunk (Podell et al. 2023, section 2.1).
     """
     encoders = [networks.text_encoder]
     if networks.text_encoder_2 is not None:
@@ -49,35 +93,72 @@ def condition(
         if skip >= layers:
             raise InvalidRequest(f"clip_skip is {clip_skip}; this model's text encoder has {layers} layers")
 
-    encoded = [[tokenizer.encode(prompt) for tokenizer in tokenizers] for prompt in prompts]
-    chunks = max(
-        chunk_count(ids, tokenizer)
-        for each in encoded
-        for ids, tokenizer in zip(each, tokenizers, strict=True)
-    )
-    if chunks > MAX_CHUNKS:
-        room = tokenizers[0].max_length - 2
-        tokens = max(len(each[0]) for each in encoded)
-        raise InvalidRequest(
-            f"the prompt has {tokens:,} tokens; at most {MAX_CHUNKS * room:,} are read"
-            f" ({MAX_CHUNKS} chunks of {room}): shorten it"
-        )
-    result = []
-    for each in encoded:
+    layouts = {
+        prompt: [_checked(lay_out(prompt, tokenizer), tokenizer) for tokenizer in tokenizers]
+        for prompt in dict.fromkeys(prompts)
+    }
+    chunks = max(len(layout.chunks) for each in layouts.values() for layout in each)
+    encoded = {}
+    for prompt, each in layouts.items():
         contexts, pooled = [], np.zeros((1, 0), np.float32)
-        for encoder, tokenizer, ids in zip(encoders, tokenizers, each, strict=True):
-            rows = chunk(ids, tokenizer, chunks)
-            ends = end_positions(rows, _end_token(_config(encoder), tokenizer))
-            context, vectors = networks.encode_text(encoder, rows, ends, skip=skip, final_norm=not wide)
+        for encoder, tokenizer, layout in zip(encoders, tokenizers, each, strict=True):
+            ids, weights = rows(layout, tokenizer, chunks)
+            ends = end_positions(ids, _end_token(_config(encoder), tokenizer))
+            context, vectors = networks.encode_text(encoder, ids, ends, skip=skip, final_norm=not wide)
+            context = emphasize(context, weights)
             contexts.append(context.reshape(1, -1, context.shape[-1]))
             pooled = vectors[:1]
-        result.append(Conditioning(np.concatenate(contexts, axis=-1), pooled, len(each[0]), chunks))
+        encoded[prompt] = Conditioning(np.concatenate(contexts, axis=-1), pooled, each[0].tokens, chunks)
+    return [encoded[prompt] for prompt in prompts]
+
+
+def prompt_size(conditionings: Mapping[Wording, Sequence[Conditioning]]) -> PromptSize:
+    """Of the longest texts that are drawn with."""
+    prompts = [
+        each.tokens for wording, given in conditionings.items() for each in given[: len(wording.parts)]
+    ]
+    negatives = [given[-1].tokens for wording, given in conditionings.items() if wording.negative is not None]
+    chunks = next(iter(conditionings.values()))[0].chunks
+    return PromptSize(max(prompts), max(negatives, default=0), chunks)
+
+
+def emphasize(context: Floats, weights: Floats) -> Floats:
+    """Multiply each token's vector by its weight, then the whole chunk so that its mean is what it was.
+
+    context: (chunks, T, D); weights: (chunks, T). A chunk whose weights are all 1 is left as it is. This is
+    the emphasis that A1111's web UI calls "Original".
+    """
+    result = context.copy()
+    for chunk, weight in zip(result, weights, strict=True):
+        if (weight == 1).all():
+            continue
+        mean = chunk.mean(dtype=np.float64)
+        chunk *= weight[:, None]
+        weighed = chunk.mean(dtype=np.float64)
+        if weighed != 0:
+            chunk *= np.float32(mean / weighed)
     return result
 
 
 def without_text(given: Conditioning) -> Conditioning:
     """Zeros in place of the text: what SDXL was trained with when it was to go without a prompt."""
     return replace(given, context=np.zeros_like(given.context), pooled=np.zeros_like(given.pooled))
+
+
+def _checked(layout: Layout, tokenizer: Tokenizer) -> Layout:
+    """Raises InvalidRequest for more than anybody's memory holds."""
+    chunks, room = len(layout.chunks), tokenizer.max_length - 2
+    if layout.tokens > MAX_CHUNKS * room:
+        raise InvalidRequest(
+            f"the prompt has {layout.tokens:,} tokens; at most {MAX_CHUNKS * room:,} are read"
+            f" ({MAX_CHUNKS} chunks of {room}): shorten it"
+        )
+    if chunks > MAX_CHUNKS:
+        raise InvalidRequest(
+            f"the prompt fills {chunks:,} chunks with its {layout.tokens:,} tokens; at most {MAX_CHUNKS} are"
+            " read: shorten it, or break it up less"
+        )
+    return layout
 
 
 def _end_token(config: TextEncoderConfig, tokenizer: Tokenizer) -> int:

@@ -1,12 +1,13 @@
-"""The UNet with guidance, as the `predict(x, timestep)` that samplers are built on."""
+"""The UNet with guidance, as the `predict(x, timestep)` that samplers are built on; and which prompt when."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.diffusion.guidance import guide
-from pochade.diffusion.parametrization import Predict
+from pochade.diffusion.guidance import compose, guide
+from pochade.diffusion.parametrization import Denoise, Predict
 from pochade.models.embedding import embed_guidance, embed_sizes, embed_timestep
 from pochade.pipeline.conditioning import Conditioning
 from pochade.pipeline.networks import Networks
@@ -14,13 +15,40 @@ from pochade.request import Request
 
 Floats = NDArray[np.float32]
 
+ROUNDING = 1e-6
+"""Relative: a sampler may come back to a level by arithmetic."""
+
+
+def in_steps(levels: Sequence[float], denoisers: Sequence[Denoise]) -> Denoise:
+    """`denoise(x, sigma)` that is another function in each step: the one of the step that sigma lies in.
+
+    levels: as the sampler is given them, decreasing. Step i begins at levels[i], which belongs to it, and
+    ends before levels[i + 1]. So it stays a function of sigma alone, whatever a sampler evaluates: middles of
+    steps, the end of one, a level that it goes back to.
+    """
+    if all(each is denoisers[0] for each in denoisers):
+        return denoisers[0]
+    negative = [-level for level in levels[:-1]]
+
+    def denoise(x: Floats, sigma: float) -> Floats:
+        step = bisect_right(negative, -sigma * (1 - ROUNDING)) - 1
+        result: Floats = denoisers[min(max(0, step), len(denoisers) - 1)](x, sigma)
+        return result
+
+    return denoise
+
 
 def predictor(
-    networks: Networks, request: Request, conditionings: Sequence[Conditioning], extra: Floats | None = None
+    networks: Networks,
+    request: Request,
+    conditionings: Sequence[Conditioning],
+    weights: Sequence[float] = (1.0,),
+    extra: Floats | None = None,
 ) -> Predict:
     """`predict(x, timestep)` for latents (B, 4, h, w).
 
-    conditionings: the prompt's, then the negative prompt's if guidance is on.
+    conditionings: the prompts', then the negative prompt's if guidance is on. weights: of the prompts; there
+        are several only if they are composed.
     extra: (1, C, h, w), channels that inpainting models read beside the latent.
 
     Pictures are evaluated one at a time, each with both conditionings in one call: a processor gains nothing
@@ -41,11 +69,15 @@ def predictor(
 
     def both(x: Floats, timestep: float) -> tuple[Floats, Floats]:
         result = evaluate(x, timestep)
-        return result[:, 0], result[:, 1]
+        if len(weights) == 1:
+            return result[:, 0], result[:, 1]
+        conds = [result[:, i] for i in range(len(weights))]
+        return compose(conds, weights, result[:, -1]), result[:, -1]
 
     if len(conditionings) == 1:
         return lambda x, timestep: evaluate(x, timestep)[:, 0]
-    return guide(both, request.cfg_scale, request.guidance_rescale)
+    told_the_scale = networks.unet_config.guidance_width is not None
+    return guide(both, 1.0 if told_the_scale else request.cfg_scale, request.guidance_rescale)
 
 
 def _added(networks: Networks, request: Request, conditionings: Sequence[Conditioning]) -> dict[str, Floats]:

@@ -20,10 +20,12 @@ from pochade.models.config import (
     text_encoder_config,
     unet_config,
 )
+from pochade.models.seamless import seamless
 from pochade.models.text_encoder import text_encoder
 from pochade.models.unet import unet
 from pochade.ops import Shape
 from pochade.pipeline.shapes import autoencoder_shapes, text_encoder_shapes, unet_shapes, with_config
+from pochade.pipeline.tiles import OVERLAP, TILE, WHOLE, in_tiles
 
 Array = NDArray[Any]
 Inputs = Mapping[str, tuple[Shape, str]]
@@ -62,12 +64,18 @@ class Network:
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """Text encoder(s), UNet and autoencoder. `text_encoder_2` is XL's."""
+    """Text encoder(s), UNet and autoencoder. `text_encoder_2` is XL's.
+
+    tiling: pictures and latents go round: what is beyond an edge is what stands at the opposite one.
+    whole: latent pixels that the autoencoder takes at once; it does larger pictures in parts.
+    """
 
     unet: Network
     autoencoder: Network
     text_encoder: Network
     text_encoder_2: Network | None
+    tiling: bool = False
+    whole: int = WHOLE
 
     @cached_property
     def unet_config(self) -> UNetConfig:
@@ -94,28 +102,48 @@ class Networks:
 
     def predict(self, **arrays: Array) -> Array:
         """The UNet's raw output; the arguments are those of `models.unet.unet`."""
-        result: Array = self.unet.run(unet, **arrays)
+        result: Array = self.unet.run(self._around(unet), **arrays)
         return result
 
     def encode(self, picture: Array) -> Array:
         """(B, 3, H, W) in -1..1 -> the scaled latent (B, C, h, w), the posterior's mean."""
-        config = self.autoencoder_config
-        moments = [self.autoencoder.run(encode, picture=picture[i : i + 1]) for i in range(len(picture))]
-        mean = np.concatenate(moments)[:, : config.latent_channels]
+        config, around = self.autoencoder_config, self._around(encode)
+
+        def one(part: Array) -> Array:
+            moments: Array = self.autoencoder.run(around, picture=part)
+            return moments
+
+        mean = self._each(one, picture, given=config.factor, made=1)[:, : config.latent_channels]
         return (mean - np.float32(config.shift)) * np.float32(config.scale)
 
     def prepare_decode(self, shape: Shape) -> None:
         """Compile what `decode` needs for latents (C, h, w), so that its faults show before the drawing."""
-        self.autoencoder.compiled(decode, {"latent": ((1, *shape), "f32")})
+        channels, rows, columns = shape
+        if rows * columns > self.whole:
+            rows, columns = min(rows, TILE), min(columns, TILE)
+        self.autoencoder.compiled(self._around(decode), {"latent": ((1, channels, rows, columns), "f32")})
 
     def decode(self, latent: Array) -> Array:
-        """Scaled latent (B, C, h, w) -> (B, 3, H, W), about -1..1. One picture at a time: it takes the most
-        memory of all."""
-        config = self.autoencoder_config
+        """Scaled latent (B, C, h, w) -> (B, 3, H, W), about -1..1."""
+        config, around = self.autoencoder_config, self._around(decode)
         plain = latent / np.float32(config.scale) + np.float32(config.shift)
-        return np.concatenate(
-            [self.autoencoder.run(decode, latent=plain[i : i + 1]) for i in range(len(plain))]
-        )
+
+        def one(part: Array) -> Array:
+            picture: Array = self.autoencoder.run(around, latent=part)
+            return picture
+
+        return self._each(one, plain, given=1, made=config.factor)
+
+    def _each(self, one: Callable[[Array], Array], x: Array, *, given: int, made: int) -> Array:
+        """The autoencoder on one picture at a time, and on parts of large ones: it takes the most memory of
+        all. given, made: as in `in_tiles`."""
+        if x.shape[2] * x.shape[3] <= self.whole * given**2:
+            return np.concatenate([one(x[i : i + 1]) for i in range(len(x))])
+        divided = partial(in_tiles, one, given=given, made=made, tile=TILE, overlap=OVERLAP)
+        return np.concatenate([divided(x[i : i + 1]) for i in range(len(x))])
+
+    def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return seamless(function) if self.tiling else function
 
 
 def make_networks(checkpoint: Checkpoint, engine: Any) -> Networks:

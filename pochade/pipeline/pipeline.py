@@ -2,37 +2,44 @@
 
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import pochade
 from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.hashes import remembered_hash
-from pochade.diffusion.noise import batch_noise
-from pochade.diffusion.parametrization import Parametrization, denoiser
+from pochade.diffusion.parametrization import Parametrization
 from pochade.diffusion.samplers import Sampler, find_sampler
-from pochade.diffusion.schedule import AUTOMATIC, NoiseSchedule, find_schedule, sigmas, split_sampler_name
+from pochade.diffusion.schedule import AUTOMATIC, NoiseSchedule, find_schedule, split_sampler_name
 from pochade.errors import InvalidRequest
-from pochade.images.metadata import parameters_text
+from pochade.images.fitting import widened
+from pochade.images.opening import on_white
 from pochade.models.embedding import embed_timestep
+from pochade.pipeline import hires
+from pochade.pipeline.canvas import Canvas, blank, over
 from pochade.pipeline.choice import Choice
-from pochade.pipeline.conditioning import condition, without_text
-from pochade.pipeline.denoising import predictor
+from pochade.pipeline.conditioning import Told, condition, condition_wordings, prompt_size
+from pochade.pipeline.drawing import Pass, denoise, latent_shape, levels_of, pictures
+from pochade.pipeline.infotext import Maker, infotext
 from pochade.pipeline.networks import Networks
 from pochade.pipeline.pictures import from_image, to_images
-from pochade.pipeline.result import Progress, Result
+from pochade.pipeline.result import Progress, PromptSize, Result
+from pochade.pipeline.wording import wordings
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.request import Request
 from pochade.settings import cache_dir
+from pochade.ways import Source
 
 if TYPE_CHECKING:
     from PIL import Image
 
 Floats = NDArray[np.float32]
+
+MUCH_LARGER = 2.25
+"""Of pixels: up to here, models of this family draw larger than they were trained to."""
 
 PREVIEW_SIDE = 16
 """Latent pixels along the longer side of a preview: a decode of 128 pixels costs a sixteenth of 512."""
@@ -64,45 +71,81 @@ class Pipeline:
         """
         return finish(self.stream(Request(prompt=prompt, **options), noise=noise))
 
+    def img2img(
+        self, prompt: str, *, image: "Image.Image", noise: Floats | None = None, **options: Any
+    ) -> Result:
+        """Draw over a picture. options: the fields of `pochade.ways.Source` and of `Request`.
+
+        Raises InvalidRequest for what cannot be drawn.
+        """
+        about = {field.name: options.pop(field.name) for field in fields(Source) if field.name in options}
+        source = Source(image=image, **about)
+        return finish(self.stream(Request(prompt=prompt, source=source, **options), noise=noise))
+
+    def inpaint(self, prompt: str, *, image: "Image.Image", mask: "Image.Image", **options: Any) -> Result:
+        """Draw anew where the mask is white. options: as in `img2img`."""
+        return self.img2img(prompt, image=image, mask=mask, **options)
+
+    def outpaint(
+        self,
+        prompt: str,
+        *,
+        image: "Image.Image",
+        left: int = 0,
+        top: int = 0,
+        right: int = 0,
+        bottom: int = 0,
+        **options: Any,
+    ) -> Result:
+        """Draw a picture further, by these many pixels on its sides. options: as in `img2img`."""
+        larger, mask = widened(on_white(image), left, top, right, bottom)
+        return self.inpaint(prompt, image=larger, mask=mask, **{"denoising_strength": 1.0, **options})
+
     def stream(self, request: Request, *, noise: Floats | None = None) -> Iterator[Progress]:
         """Draw, yielding after each step. Stop iterating, or close the iterator, to cancel.
 
         noise: the starting noise (B, C, h, w), unit normal, in place of the seeds'.
         """
         request, sampler = self._resolve(request)
-        assert request.width is not None and request.height is not None and request.seed is not None
-        shape = self._latent_shape(request)
-        seeds = [request.seed + i for i in range(request.batch_size)]
-        levels = sigmas(self.schedule, request.schedule, request.steps, automatic=sampler.schedule)
-        draw_noise = batch_noise(seeds, shape)
-        start = draw_noise()  # drawn even if it is given: later draws are the same then
-        if noise is not None:
-            start = np.ascontiguousarray(noise, np.float32)
-            if start.shape != (request.batch_size, *shape):
-                raise InvalidRequest(
-                    f"noise has shape {start.shape}; {(request.batch_size, *shape)} is needed"
-                )
-        guided = request.cfg_scale != 1 and self.networks.unet_config.guidance_width is None
-        prompts = [request.prompt, request.negative_prompt] if guided else [request.prompt]
-        conditionings = condition(self.networks, self.tokenizers, prompts, request.clip_skip)
-        if guided and not request.negative_prompt and self._zeros_for_no_text():
-            conditionings[1] = without_text(conditionings[1])
-        self.networks.prepare_decode(shape)
-        predict = predictor(self.networks, request, conditionings, self._blank_picture(request))
-        denoise = denoiser(predict, self.parametrization, self.schedule)
-        # Unit variance where the model was trained: data and noise together, not the noise alone.
-        x = start * np.float32((1 + levels[0] ** 2) ** 0.5)
-        options = {name: getattr(request, name) for name in sampler.options}
-        for done in sampler.function(denoise, x, levels, draw_noise, **options):
-            last = done.index == done.steps - 1
-            result = self._result(request, sampler, seeds, done.x) if last else None
-            yield Progress(done.index + 1, done.steps, done.denoised, self._preview, result)
+        networks = replace(self.networks, tiling=request.tiling)
+        canvas = self._canvas(networks, request)
+        told, told_later = self._told(request)
+        first = Pass(
+            request=request,
+            canvas=canvas,
+            told=told,
+            levels=levels_of(self.schedule, request, sampler.schedule, canvas),
+            noise=noise,
+        )
+        second = hires.second_pass(first, told_later, self.schedule, sampler, networks)
+        networks.prepare_decode(latent_shape(networks, (second or first).request))
+        parts = networks, self.schedule, self.parametrization, sampler
+        steps, total = denoise(*parts, first), len(first.levels) - 1
+        if second is not None:
+            enlarge = partial(hires.enlarged, networks, second.request)
+            steps = hires.both(steps, lambda latent: denoise(*parts, replace(second, canvas=enlarge(latent))))
+            total += len(second.levels) - 1
+        size = prompt_size(told.conditionings)
+        for count, step in enumerate(steps, start=1):
+            result = self._result(networks, request, canvas, step.x, size) if count == total else None
+            yield Progress(count, total, step.denoised, self._preview, result, size)
 
     # --- the parts, for researchers and tests -----------------------------------------------------------
 
-    def encode_prompt(self, prompt: str, *, clip_skip: int = 1) -> Floats | tuple[Floats, Floats]:
-        """The conditioning (1, 77 * chunks, D), and for XL with it the pooled vector (1, P)."""
-        (result,) = condition(self.networks, self.tokenizers, [prompt], clip_skip)
+    def encode_prompt(
+        self, prompt: str, *, clip_skip: int = 1, step: int = 1, steps: int = 20
+    ) -> Floats | tuple[Floats, Floats]:
+        """The conditioning (1, 77 * chunks, D), and for XL with it the pooled vector (1, P).
+
+        A prompt that changes is read as it stands at `step` of `steps`, from 1. Raises InvalidRequest for
+        prompts joined by AND: each has a conditioning of its own.
+        """
+        if not 1 <= step <= steps:
+            raise InvalidRequest(f"step is {step}; it must lie between 1 and steps, {steps}")
+        wording = wordings(prompt, "", steps, guided=False)[step - 1]
+        if len(wording.parts) > 1:
+            raise InvalidRequest("the prompt joins several by AND; encode each by itself")
+        (result,) = condition(self.networks, self.tokenizers, [wording.parts[0].prompt], clip_skip)
         return result.context if len(self.tokenizers) == 1 else (result.context, result.pooled)
 
     def unet(self, x: Floats, timestep: Floats, context: Floats, **inputs: Floats) -> Floats:
@@ -133,15 +176,29 @@ class Pipeline:
         schedule = find_schedule(request.schedule)
         if schedule == AUTOMATIC and fused is not None:
             schedule = fused
-        side = self.networks.unet_config.sample_size * self.networks.autoencoder_config.factor
-        width = side if request.width is None else request.width
-        height = side if request.height is None else request.height
+        width, height = self._size(request)
         self._check_size(width, height)
         seed = secrets.randbelow(2**32) if request.seed is None else request.seed
         settled = replace(
             request, sampler=sampler.label, schedule=schedule, width=width, height=height, seed=seed
         )
         return settled, sampler
+
+    def _size(self, request: Request) -> tuple[int, int]:
+        """Width and height, px. What is left open is the model's own size, in the shape of a source picture.
+
+        A whole source picture that is not much larger keeps its size.
+        """
+        factor = self.networks.autoencoder_config.factor
+        width = height = self.networks.unet_config.sample_size * factor
+        source = request.source
+        if source is not None and not source.only_masked:
+            pixels, room = source.image.width * source.image.height, width * height
+            scale = 1.0 if room / 4 <= pixels <= MUCH_LARGER * room else (room / pixels) ** 0.5
+            sides = (max(factor, round(scale * side / factor) * factor) for side in source.image.size)
+            width, height = sides
+        width = width if request.width is None else request.width
+        return width, height if request.height is None else request.height
 
     def _check_size(self, width: int, height: int) -> None:
         factor = self.networks.autoencoder_config.factor
@@ -151,10 +208,29 @@ class Pipeline:
                 near = f"{low} or {low + factor}" if low else f"{factor}"
                 raise InvalidRequest(f"{name} is {side}; this model draws multiples of {factor}: try {near}")
 
-    def _latent_shape(self, request: Request) -> tuple[int, int, int]:
+    def _told(self, request: Request) -> tuple[Told, Told]:
+        """What the UNet is told in the first pass and in the second, if there is one."""
+        prompts, steps = (request.prompt, request.negative_prompt), request.steps
+        guided = request.cfg_scale != 1 and self.networks.unet_config.guidance_width is None
+        first = wordings(*prompts, steps, guided=guided)
+        second = []
+        if request.hires is not None:
+            more = steps if request.hires.steps is None else request.hires.steps
+            second = wordings(*prompts, more, guided=guided, first_pass_steps=steps)
+        conditionings = condition_wordings(
+            self.networks,
+            self.tokenizers,
+            [*first, *second],
+            request.clip_skip,
+            zeros_for_no_text=self._zeros_for_no_text(),
+        )
+        return Told(first, conditionings), Told(second, conditionings)
+
+    def _canvas(self, networks: Networks, request: Request) -> Canvas:
         assert request.width is not None and request.height is not None
-        config = self.networks.autoencoder_config
-        return config.latent_channels, request.height // config.factor, request.width // config.factor
+        if request.source is None:
+            return blank(networks, request.width, request.height)
+        return over(networks, request.source, request.width, request.height)
 
     def _zeros_for_no_text(self) -> bool:
         """Whether an empty negative prompt is no text at all, rather than the text ""; so in SDXL."""
@@ -162,38 +238,14 @@ class Pipeline:
             self.checkpoint.model_index.get("force_zeros_for_empty_prompt", True)
         )
 
-    def _blank_picture(self, request: Request) -> Floats | None:
-        """What an inpainting model is told when there is no picture: a mask of ones over a gray one."""
-        channels, rows, columns = self._latent_shape(request)
-        if self.networks.unet_config.in_channels != 2 * channels + 1:
-            return None
-        gray = np.zeros((1, 3, request.height or 0, request.width or 0), np.float32)
-        mask = np.ones((1, 1, rows, columns), np.float32)
-        return np.concatenate([mask, self.networks.encode(gray)], axis=1)
-
-    def _result(self, request: Request, sampler: Sampler, seeds: list[int], latent: Floats) -> Result:
-        infotexts = [self._infotext(replace(request, seed=seed)) for seed in seeds]
-        return Result(self.decode(latent), seeds, infotexts)
-
-    def _infotext(self, request: Request) -> str:
-        extra = [("RNG", "NV")]
-        if request.clip_skip > 1:
-            extra.insert(0, ("Clip skip", str(request.clip_skip)))
-        return parameters_text(
-            prompt=request.prompt,
-            negative_prompt=request.negative_prompt,
-            steps=request.steps,
-            sampler=request.sampler,
-            schedule=request.schedule,
-            cfg_scale=request.cfg_scale,
-            seed=request.seed or 0,
-            width=request.width or 0,
-            height=request.height or 0,
-            model_hash=self.model_hash,
-            model=self.checkpoint.name,
-            extra=extra,
-            version=f"pochade {pochade.__version__}",
-        )
+    def _result(
+        self, networks: Networks, request: Request, canvas: Canvas, latent: Floats, size: PromptSize
+    ) -> Result:
+        images = [canvas.finish(image) for image in to_images(networks.decode(latent))]
+        maker = Maker(model=self.checkpoint.name, hash=self.model_hash)
+        each = pictures(request)
+        texts = [infotext(one, maker) for one in each]
+        return Result(images, [one.seed or 0 for one in each], texts, size)
 
     def _preview(self, latent: Floats) -> "list[Image.Image]":
         """Decode every n-th latent pixel: a small picture for any family, without a table of colours."""

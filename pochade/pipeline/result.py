@@ -11,12 +11,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class PromptSize:
+    """How long the prompts are. A scheduled prompt counts at its longest.
+
+    chunks: of 75 tokens, which all texts are laid out in.
+    """
+
+    tokens: int = 0
+    negative_tokens: int = 0
+    chunks: int = 1
+
+
+@dataclass(frozen=True)
 class Result:
     """Picture i was drawn from seeds[i]; infotexts[i] is the parameters text that belongs into its file."""
 
     images: "list[Image.Image]"
     seeds: list[int]
     infotexts: list[str]
+    prompt_size: PromptSize = PromptSize()
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,7 @@ class Progress:
     denoised: Tensor
     _preview: "Callable[[Tensor], list[Image.Image]]"
     result: Result | None = None
+    prompt_size: PromptSize = PromptSize()
 
     def preview(self) -> "list[Image.Image]":
         """What the pictures look like now, small and fast. Costs a small decode."""

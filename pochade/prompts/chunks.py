@@ -32,10 +32,14 @@ def chunk(ids: Sequence[int], tokenizer: Tokenizer, chunks: int | None = None) -
     if chunks < needed:
         raise ValueError(f"{len(ids)} tokens need {needed} chunks; {chunks} were given")
     room = tokenizer.max_length - 2
-    rows = np.full((chunks, tokenizer.max_length), tokenizer.pad_id, dtype=np.int64)
+    return fill([ids[number * room : (number + 1) * room] for number in range(chunks)], tokenizer)
+
+
+def fill(parts: Sequence[Sequence[int]], tokenizer: Tokenizer) -> Ids:
+    """Each part between a start and an end token, padded: (parts, max_length)."""
+    rows = np.full((len(parts), tokenizer.max_length), tokenizer.pad_id, dtype=np.int64)
     rows[:, 0] = tokenizer.start_id
-    for number, row in enumerate(rows):
-        part = ids[number * room : (number + 1) * room]
+    for row, part in zip(rows, parts, strict=True):
         row[1 : 1 + len(part)] = part
         row[1 + len(part)] = tokenizer.end_id
     return rows

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pochade.images.metadata import read_parameters
+from pochade.images.metadata import Parameters, read_parameters
 from tests.cli.conftest import Command
 
 
@@ -67,6 +67,49 @@ def test_any_text_is_a_prompt(pochade: Command, prompt: str | bytes, tmp_path: P
     Image.open(path).load()
 
 
+def test_templates_styles_and_wildcards(pochade: Command, tmp_path: Path) -> None:
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "animal.txt").write_text("fox\nowl\n")
+    (tmp_path / "styles.csv").write_text('name,prompt,negative_prompt\nflat,"{prompt}, flat style",photo\n')
+    files = ("--wildcards", "words", "--styles", "styles.csv", "--style", "flat")
+    done = pochade("draw", "a {red|blue} __animal__", *files, "--steps", "1", "--seed", "1", "--count", "6")
+    assert done.returncode == 0, done.stderr
+    drawn = [read_picture(tmp_path / name) for name in done.stdout.splitlines()]
+    for _, found in drawn:
+        assert re.fullmatch("a (red|blue) (fox|owl), flat style", found.prompt)
+        assert found.negative_prompt == "photo"
+        assert found.values["Template"] == "a {red|blue} __animal__, flat style"
+    assert len({found.prompt for _, found in drawn}) > 1
+    pixels, last = drawn[-1]
+    again = pochade("draw", last.prompt, "--negative", "photo", "--steps", "1", "--seed", "6", "-o", "x.png")
+    assert again.returncode == 0
+    same, found = read_picture(tmp_path / "x.png")
+    assert np.array_equal(same, pixels)
+    assert "Template" not in found.values
+
+
+def read_picture(path: Path) -> "tuple[np.typing.NDArray[np.uint8], Parameters]":
+    with Image.open(path) as image:
+        return np.asarray(image), read_parameters(image.info["parameters"])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "said"),
+    [
+        ("a cat", (), ""),
+        ("a cat", ("-v",), "prompt: 2 tokens, 1 chunk\n"),
+        ("a cat BREAK a (dog:1.2)", ("--count", "2"), "prompt: 4 tokens, 2 chunks\n"),
+        ("a BREAK b", ("--negative", "dark"), "prompt: 2 tokens, negative prompt: 1 token, 2 chunks\n"),
+    ],
+)
+def test_says_how_long_the_prompt_is(
+    pochade: Command, prompt: str, options: tuple[str, ...], said: str
+) -> None:
+    done = pochade("draw", prompt, "--steps", "1", "--seed", "1", *options)
+    assert done.returncode == 0
+    assert done.stderr == said
+
+
 BAD = {
     "no steps": (["--steps", "0"], "steps is 0"),
     "many steps": (["--steps", "10000"], "steps is 10000"),
@@ -81,6 +124,11 @@ BAD = {
     "seed": (["--seed", "-3"], "seed is -3"),
     "suffix": (["-o", "picture.gif"], "picture.gif"),
     "no model": (["--model", "nowhere"], "'nowhere' does not exist"),
+    "no wildcards": (["--negative", "__x__"], "the wildcard '__x__', but no folder"),
+    "no folder of wildcards": (["--wildcards", "nowhere"], "'nowhere' does not exist"),
+    "no styles": (["--style", "flat"], "style 'flat' is in no file; name one: --styles FILE"),
+    "no file of styles": (["--styles", "nowhere.csv"], "'nowhere.csv' cannot be read"),
+    "network": (["--negative", "<lora:x:y>"], "'y' in '<lora:x:y>' is not a number"),
     "no words of memory": (["--count", "0"], "--count is 0"),
 }
 

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from pochade.images.opening import MAX_PIXELS
 from pochade.training.corpus import Unusable
-from pochade.training.corpus.pictures import MAX_PIXELS, Encoded, encoded, lossless
+from pochade.training.corpus.pictures import Encoded, encoded, lossless
 
 SIZE = 32
 RNG = np.random.default_rng(1)

@@ -9,7 +9,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pochade.training.corpus.pictures import MAX_BYTES, encoded
+from pochade.images.opening import MAX_BYTES
+from pochade.training.corpus.pictures import encoded
 from pochade.training.corpus.samples import Item, Sample, Unusable
 from pochade.training.corpus.store import Entry, Split
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from pochade.images.opening import MAX_BYTES
 from pochade.training.corpus.given.reading import (
     PICTURE_SUFFIXES,
     Settings,
@@ -15,7 +16,6 @@ from pochade.training.corpus.given.reading import (
     item,
     json_object,
 )
-from pochade.training.corpus.pictures import MAX_BYTES
 from pochade.training.corpus.samples import Item, Unusable
 
 Place = tuple[int, int]

@@ -1,0 +1,118 @@
+"""The options of `pochade draw` that begin with more than a prompt: pictures, masks, second passes."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pochade.errors import InvalidRequest
+from pochade.ways import FILLS, RESIZE_MODES, Hires, Source, Variation
+
+
+def add_way_options(parser: argparse.ArgumentParser) -> None:
+    """Groups of options; what is not given changes nothing."""
+    over = parser.add_argument_group("drawing over a picture")
+    over.add_argument("--init", type=Path, metavar="FILE", help="the picture to draw over")
+    over.add_argument(
+        "--strength",
+        type=float,
+        metavar="S",
+        help="how much may change, 0 to 1 (default: 0.75, or 1 to outpaint)",
+    )
+    over.add_argument("--mask", type=Path, metavar="FILE", help="white where something new is wanted")
+    over.add_argument("--mask-blur", type=float, default=4.0, metavar="PX", help="default: %(default)s")
+    over.add_argument(
+        "--fill",
+        choices=FILLS,
+        default=FILLS[0],
+        help="what is under the mask at first (default: original)",
+    )
+    over.add_argument("--only-masked", action="store_true", help="draw the masked part alone, in full size")
+    over.add_argument(
+        "--padding", type=int, default=32, metavar="PX", help="around it, with --only-masked (default: 32)"
+    )
+    over.add_argument("--resize", choices=RESIZE_MODES, default="crop", help="default: %(default)s")
+    over.add_argument(
+        "--outpaint",
+        type=_margins,
+        metavar="PX",
+        help="make the picture larger by so many pixels: one number, or left,top,right,bottom",
+    )
+    larger = parser.add_argument_group("a second, larger pass")
+    larger.add_argument("--hires", type=float, metavar="SCALE", help="how much larger, for example 2")
+    larger.add_argument("--hires-steps", type=int, metavar="N", help="default: as many as the first")
+    larger.add_argument("--hires-strength", type=float, default=0.7, metavar="S", help="default: %(default)s")
+    larger.add_argument(
+        "--hires-upscaler",
+        default="Latent",
+        metavar="NAME",
+        help="Latent, Latent (bicubic), Latent (nearest), Lanczos, Bicubic, Bilinear, Nearest",
+    )
+    noise = parser.add_argument_group("noise and edges")
+    noise.add_argument(
+        "--variation",
+        type=_variation,
+        metavar="SEED:S",
+        help="mix in the noise of a second seed, 0 to 1",
+    )
+    noise.add_argument("--tiling", action="store_true", help="the picture's edges fit together")
+
+
+def ways(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a Request that the options ask for. Raises InvalidRequest if they do not fit together."""
+    given: dict[str, Any] = {"tiling": options.tiling, "variation": options.variation}
+    if options.hires is not None:
+        given["hires"] = Hires(
+            scale=options.hires,
+            steps=options.hires_steps,
+            upscaler=options.hires_upscaler,
+            denoising_strength=options.hires_strength,
+        )
+    if options.init is not None:
+        given["source"] = _source(options)
+    elif options.mask is not None or options.outpaint is not None or options.strength is not None:
+        raise InvalidRequest("--mask, --outpaint and --strength need a picture: give it as --init")
+    return given
+
+
+def _source(options: argparse.Namespace) -> Source:
+    from pochade.images.fitting import widened
+    from pochade.images.opening import on_white, open_picture
+
+    image = on_white(open_picture(options.init))
+    mask = None if options.mask is None else open_picture(options.mask)
+    strength = options.strength
+    if options.outpaint is not None:
+        if mask is not None:
+            raise InvalidRequest("--outpaint makes its own mask; draw the --mask in a second call")
+        image, mask = widened(image, *options.outpaint)
+        strength = 1.0 if strength is None else strength
+    return Source(
+        image=image,
+        mask=mask,
+        denoising_strength=0.75 if strength is None else strength,
+        mask_blur=options.mask_blur,
+        fill=options.fill,
+        only_masked=options.only_masked,
+        padding=options.padding,
+        resize_mode=options.resize,
+    )
+
+
+def _margins(text: str) -> tuple[int, int, int, int]:
+    """'64' -> (64, 64, 64, 64); '0,0,128,0' -> left, top, right, bottom."""
+    parts = text.split(",")
+    if len(parts) not in (1, 4) or not all(part.strip().isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"'{text}' is neither a number nor left,top,right,bottom")
+    left, top, right, bottom = (int(part) for part in (parts * 4)[:4])
+    if max(left, top, right, bottom) > 4096 or not any((left, top, right, bottom)):
+        raise argparse.ArgumentTypeError(f"'{text}': margins are 0 to 4096 px, and one is more than 0")
+    return left, top, right, bottom
+
+
+def _variation(text: str) -> Variation:
+    """'8:0.2' -> the second seed 8, a fifth of it."""
+    seed, _, strength = text.partition(":")
+    try:
+        return Variation(seed=int(seed), strength=float(strength or "0.1"))
+    except ValueError as wrong:  # InvalidRequest too
+        raise argparse.ArgumentTypeError(f"'{text}' is not SEED:STRENGTH, such as 8:0.2 ({wrong})") from wrong

@@ -1,0 +1,51 @@
+"""The text that a picture file carries, wherever its kind keeps it."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from pochade.errors import InvalidRequest
+from pochade.images.files import EXIF_FOLDER, USER_COMMENT
+from pochade.images.opening import UnreadablePicture, opened
+
+MAX_CHARACTERS = 1_000_000
+
+
+def read_text(path: Path | str) -> str:
+    """The parameters text of a PNG, JPEG or WebP file. Raises InvalidRequest if there is none."""
+    path = Path(path)
+    try:
+        text = text_of(path.read_bytes())
+    except OSError as error:
+        raise InvalidRequest(f"the picture '{path}' cannot be read: {error.strerror or error}") from error
+    except UnreadablePicture as unreadable:
+        raise InvalidRequest(f"'{path}' is {unreadable}") from unreadable
+    if not text.strip():
+        raise InvalidRequest(
+            f"'{path}' carries no text of how it was made; editors and messengers often remove it"
+        )
+    return text
+
+
+def text_of(content: bytes) -> str:
+    """The parameters text in a picture file's content; empty if there is none. Raises UnreadablePicture."""
+    with opened(content) as image:
+        if image.format == "PNG":
+            image.load()  # text may stand behind the pixels
+        text = image.info.get("parameters")
+        found = text if isinstance(text, str) else _comment(image)
+    return found[:MAX_CHARACTERS]
+
+
+def _comment(image: Image.Image) -> str:
+    """The EXIF user comment. Unicode is big-endian here, but little-endian writers exist."""
+    raw = image.getexif().get_ifd(EXIF_FOLDER).get(USER_COMMENT)
+    if isinstance(raw, str):
+        return raw
+    if not isinstance(raw, bytes):
+        return ""
+    kind, body = raw[:8], raw[8:]
+    if kind == b"UNICODE\0":
+        order = "utf-16-le" if body[1:2] == b"\0" else "utf-16-be"
+        return body.decode(order, "replace").rstrip("\0")
+    return (body if kind in (b"ASCII\0\0\0", bytes(8)) else raw).decode("utf-8", "replace").rstrip("\0")

@@ -1,0 +1,99 @@
+"""From the parameters text of a picture, ours or another tool's, to the request that draws it again."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from pochade.diffusion.schedule import AUTOMATIC, split_sampler_name
+from pochade.errors import InvalidRequest
+from pochade.images.metadata import Parameters, read_parameters
+from pochade.request import Request
+from pochade.ways import Hires, Variation
+
+T = TypeVar("T")
+
+UNSEEN = ("Denoising strength", "Mask blur")
+"""Names that, without those of a second pass, tell of a picture that was drawn over."""
+
+
+def request_from(text: str) -> Request:
+    """What a parameters text asks for, as far as it says it; the rest is at its defaults.
+
+    A picture that was drawn over another one is drawn from nothing: the text does not hold that picture
+    (see `drawn_over`). Raises InvalidRequest, naming the value, for one that cannot be read or drawn.
+    """
+    parameters = read_parameters(text)
+    values = parameters.values
+    name, fused = split_sampler_name(values.get("Sampler", Request(prompt="").sampler))
+    width, height = _size(values, "Size") or (None, None)
+    known: dict[str, Any] = {
+        "steps": _read(values, "Steps", int),
+        "cfg_scale": _read(values, "CFG scale", float),
+        "seed": _read(values, "Seed", int),
+        "clip_skip": _read(values, "Clip skip", int),
+        "eta": _read(values, "Eta", float) or _read(values, "Eta DDIM", float),
+        "guidance_rescale": _read(values, "CFG Rescale", float),
+    }
+    return Request(
+        prompt=parameters.prompt,
+        negative_prompt=parameters.negative_prompt,
+        sampler=name,
+        schedule=values.get("Schedule type", fused or AUTOMATIC),
+        width=width,
+        height=height,
+        tiling=values.get("Tiling", "").lower() == "true",
+        variation=_variation(values),
+        hires=_hires(values),
+        **{field: value for field, value in known.items() if value is not None},
+    )
+
+
+def drawn_over(parameters: Parameters) -> bool:
+    """Whether the picture was drawn over another one, which its text does not hold."""
+    return _hires(parameters.values) is None and any(name in parameters.values for name in UNSEEN)
+
+
+def _variation(values: Mapping[str, str]) -> Variation | None:
+    seed, strength = _read(values, "Variation seed", int), _read(values, "Variation seed strength", float)
+    size = _size(values, "Seed resize from")
+    if size is None and not strength:
+        return None
+    return Variation(seed=seed or 0, strength=strength or 0.0, size=size)
+
+
+def _hires(values: Mapping[str, str]) -> Hires | None:
+    scale, size = _read(values, "Hires upscale", float), _size(values, "Hires resize")
+    if scale is None and size is None:
+        return None
+    strength = _read(values, "Denoising strength", float)
+    return Hires(
+        scale=2.0 if scale is None else scale,
+        size=size,
+        upscaler=values.get("Hires upscaler", "Latent"),
+        steps=_read(values, "Hires steps", int) or None,  # some write 0 for "as many"
+        denoising_strength=0.7 if strength is None else strength,
+    )
+
+
+def _read(values: Mapping[str, str], name: str, kind: Callable[[str], T]) -> T | None:
+    if name not in values:
+        return None
+    try:
+        value = kind(values[name])
+    except ValueError as wrong:
+        raise InvalidRequest(
+            f"the picture's text says '{name}: {values[name]}', which is no number"
+        ) from wrong
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidRequest(f"the picture's text says '{name}: {values[name]}', which is not finite")
+    return value
+
+
+def _size(values: Mapping[str, str], name: str) -> tuple[int, int] | None:
+    if name not in values:
+        return None
+    found = re.fullmatch(r"(\d{1,6})x(\d{1,6})", values[name].strip())
+    if found is None:
+        raise InvalidRequest(f"the picture's text says '{name}: {values[name]}'; a size is WIDTHxHEIGHT")
+    return int(found[1]), int(found[2])

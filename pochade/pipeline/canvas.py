@@ -1,0 +1,148 @@
+"""What a drawing starts from and what it keeps: a source picture in the words of the denoise loop."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pochade.diffusion.parametrization import Denoise
+from pochade.images import masks
+from pochade.images.fitting import fit
+from pochade.images.masks import in_latent
+from pochade.images.opening import on_white
+from pochade.ops import Tensor
+from pochade.pipeline.networks import Networks
+from pochade.pipeline.pictures import from_image
+from pochade.ways import Source
+
+Floats = NDArray[np.float32]
+Finish = Callable[[Image.Image], Image.Image]
+
+HALF = 127
+"""A pixel of a mask that is lighter than this is hidden from an inpainting model."""
+
+
+def unchanged(image: Image.Image) -> Image.Image:
+    return image
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Canvas:
+    """latent: (1, C, h, w), scaled, that noise is laid over; None for a drawing from nothing.
+    strength: share of the steps that are done.
+    mask: (1, 1, h, w), ones where something new is wanted; None draws all of it anew.
+    fill: what is under the mask at first, of `pochade.ways.FILLS`.
+    extra: (1, C + 1, h, w), what inpainting models read beside the latent.
+    finish: sets a drawn picture back into the one that it came from.
+    """
+
+    latent: Floats | None = None
+    strength: float = 1.0
+    mask: Floats | None = None
+    fill: str = "original"
+    extra: Floats | None = None
+    finish: Finish = unchanged
+
+    def first_step(self, steps: int) -> int:
+        """How many of the steps are left out: the noise that is laid on is that of the first one done."""
+        if self.latent is None:
+            return 0
+        done = min(int(self.strength * steps), steps - 1) + 1
+        return steps - done
+
+    def start(self, noise: Floats, sigma: float) -> Floats:
+        """Where the loop begins, (B, C, h, w), at noise level sigma. noise: unit normal, (B, C, h, w)."""
+        if self.latent is None:
+            # Unit variance where the model was trained: data and noise together, not the noise alone.
+            return noise * np.float32((1 + sigma**2) ** 0.5)
+        latent = self.latent
+        if self.mask is not None and self.fill in ("noise", "nothing"):
+            under = noise if self.fill == "noise" else np.zeros_like(noise)
+            latent = latent * (1 - self.mask) + under * self.mask
+        return latent + noise * np.float32(sigma)
+
+    def keeping(self, denoise: Denoise) -> Denoise:
+        """`denoise` that finds the old picture, whatever it is given, where nothing new is wanted."""
+        if self.mask is None or self.latent is None:
+            return denoise
+        mask, kept = self.mask, self.latent * (1 - self.mask)
+
+        def keep(x: Tensor, sigma: float) -> Tensor:
+            return denoise(x, sigma) * mask + kept
+
+        return keep
+
+
+def blank(networks: Networks, width: int, height: int) -> Canvas:
+    """For a drawing from nothing. An inpainting model is told so: a mask of ones over a gray picture."""
+    if not reads_mask(networks):
+        return Canvas()
+    factor = networks.autoencoder_config.factor
+    gray = np.zeros((3, height, width), np.float32)
+    return Canvas(extra=_extra(networks, gray, np.ones((1, height // factor, width // factor), np.float32)))
+
+
+def over(networks: Networks, source: Source, width: int, height: int) -> Canvas:
+    """For a drawing over a picture, or over a part of it. Raises InvalidRequest for a mask that is black."""
+    picture, soft, finish = _looked_at(source, width, height)
+    pixels, factor = from_image(picture), networks.autoencoder_config.factor
+    mask = None if soft is None else in_latent(soft, factor)
+    extra = None
+    if reads_mask(networks):
+        hidden = np.ones(pixels.shape[1:], bool) if soft is None else np.asarray(soft) > HALF
+        shown = np.where(hidden, np.float32(0), pixels)
+        everywhere = np.ones((1, height // factor, width // factor), np.float32)
+        extra = _extra(networks, shown, everywhere if mask is None else mask)
+    return Canvas(
+        latent=networks.encode(pixels[None]),
+        strength=source.denoising_strength,
+        mask=None if mask is None else mask[None],
+        fill=source.fill,
+        extra=extra,
+        finish=finish,
+    )
+
+
+def _looked_at(source: Source, width: int, height: int) -> tuple[Image.Image, Image.Image | None, Finish]:
+    """What is drawn over, width x height px: the picture, its soft mask, and how the result is set back."""
+    whole = on_white(source.image)
+    if source.mask is None:
+        return fit(whole, width, height, source.resize_mode), None, unchanged
+    mask = masks.gray(source.mask)
+    masks.bounds(mask)  # refuses one that is black
+    if source.only_masked:
+        soft = masks.blurred(mask, source.mask_blur)
+        box = masks.region(soft, source.padding, width, height)
+        picture, inner = (fit(each.crop(box), width, height, "stretch") for each in (whole, soft))
+        finish = partial(_set_back, whole, soft, box)
+    else:
+        picture, sharp = (fit(each, width, height, source.resize_mode) for each in (whole, mask))
+        inner = masks.blurred(sharp, source.mask_blur)
+        finish = partial(_merged, picture, inner)
+    if source.fill == "surroundings":
+        picture = masks.surroundings(picture, inner)
+    return picture, inner, finish
+
+
+def _merged(old: Image.Image, mask: Image.Image, drawn: Image.Image) -> Image.Image:
+    return masks.composite(old, drawn, mask)
+
+
+def _set_back(whole: Image.Image, mask: Image.Image, box: masks.Box, drawn: Image.Image) -> Image.Image:
+    """The whole picture in its own size, with what was drawn of one part of it."""
+    new = whole.copy()
+    new.paste(fit(drawn, *box.size, "stretch"), box)
+    return masks.composite(whole, new, mask)
+
+
+def reads_mask(networks: Networks) -> bool:
+    """Whether it is an inpainting model, which reads a mask and the masked picture beside the latent."""
+    return networks.unet_config.in_channels == 2 * networks.autoencoder_config.latent_channels + 1
+
+
+def _extra(networks: Networks, picture: Floats, mask: Floats) -> Floats:
+    """Mask (1, h, w) and picture (3, H, W), gray where it is hidden -> (1, C + 1, h, w)."""
+    return np.concatenate([mask[None], networks.encode(picture[None])], axis=1)

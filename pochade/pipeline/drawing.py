@@ -1,0 +1,106 @@
+"""One pass over the noise levels: the denoise loop, for every way of drawing."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pochade.diffusion.noise import batch_noise, picture_noise, set_in, slerp
+from pochade.diffusion.parametrization import Parametrization, denoiser
+from pochade.diffusion.samplers import Sampler
+from pochade.diffusion.samplers.step import Step
+from pochade.diffusion.schedule import NoiseSchedule, sigmas
+from pochade.errors import InvalidRequest
+from pochade.pipeline.canvas import Canvas
+from pochade.pipeline.conditioning import Told
+from pochade.pipeline.denoising import in_steps, predictor
+from pochade.pipeline.networks import Networks
+from pochade.request import Request
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pass:
+    """One pass over noise levels.
+
+    request: settled. canvas: where it begins. told: step by step; a pass over a picture, whose levels are
+    fewer than the request's steps, begins at the first all the same, as in A1111. levels: decreasing, and 0
+    at the end. noise: (B, C, h, w), in place of the seeds'.
+    """
+
+    request: Request
+    canvas: Canvas
+    told: Told
+    levels: Sequence[float]
+    noise: Floats | None = None
+
+
+def denoise(
+    networks: Networks,
+    schedule: NoiseSchedule,
+    parametrization: Parametrization,
+    sampler: Sampler,
+    drawing: Pass,
+) -> Iterator[Step]:
+    """The steps of a pass; the last one's `x` is the finished latent (B, C, h, w)."""
+    request, canvas = drawing.request, drawing.canvas
+    shape = latent_shape(networks, request)
+    each = pictures(request)
+    draw_noise = batch_noise([one.seed or 0 for one in each], shape)
+    start = draw_noise()  # drawn even if it is not used: later draws are the same then
+    if drawing.noise is not None:
+        start = np.ascontiguousarray(drawing.noise, np.float32)
+        if start.shape != (len(each), *shape):
+            raise InvalidRequest(f"noise has shape {start.shape}; {(len(each), *shape)} is needed")
+    elif request.variation is not None:
+        factor = networks.autoencoder_config.factor
+        start = np.stack([_varied(one, noise, factor) for one, noise in zip(each, start, strict=True)])
+    told = drawing.told.steps[: len(drawing.levels) - 1]
+    denoisers = {}
+    for wording in dict.fromkeys(told):
+        given, weights = drawing.told.conditionings[wording], [part.weight for part in wording.parts]
+        predict = predictor(networks, request, given, weights, canvas.extra)
+        denoisers[wording] = denoiser(predict, parametrization, schedule)
+    clean = canvas.keeping(in_steps(drawing.levels, [denoisers[wording] for wording in told]))
+    options = {name: getattr(request, name) for name in sampler.options}
+    x = canvas.start(start, drawing.levels[0])
+    return sampler.function(clean, x, drawing.levels, draw_noise, **options)
+
+
+def pictures(request: Request) -> list[Request]:
+    """The request of each picture of a batch, which draws it alone: its seed, and that of its variation."""
+    assert request.seed is not None
+    seed, variation = request.seed, request.variation
+    numbers = range(request.batch_size)
+    if variation is None or variation.strength == 0:
+        return [replace(request, batch_size=1, seed=seed + i) for i in numbers]
+    seconds = [replace(variation, seed=variation.seed + i) for i in numbers]
+    return [replace(request, batch_size=1, variation=second) for second in seconds]
+
+
+def latent_shape(networks: Networks, request: Request) -> tuple[int, int, int]:
+    """(C, h, w)."""
+    assert request.width is not None and request.height is not None
+    config = networks.autoencoder_config
+    return config.latent_channels, request.height // config.factor, request.width // config.factor
+
+
+def levels_of(schedule: NoiseSchedule, request: Request, automatic: str, canvas: Canvas) -> list[float]:
+    """The noise levels of a drawing: all, or over a picture the last ones, as many as its strength says."""
+    levels = sigmas(schedule, request.schedule, request.steps, automatic=automatic)
+    return levels[canvas.first_step(request.steps) :]
+
+
+def _varied(request: Request, whole: Floats, factor: int) -> Floats:
+    """The starting noise of one picture (C, h, w) with that of a second seed, or of another size, in it."""
+    variation = request.variation
+    assert variation is not None and request.seed is not None
+    shape: tuple[int, ...] = whole.shape
+    if variation.size is not None:
+        shape = shape[0], max(1, variation.size[1] // factor), max(1, variation.size[0] // factor)
+    noise = picture_noise(request.seed, 0, shape)
+    if variation.strength > 0:
+        noise = slerp(noise, picture_noise(variation.seed, 0, shape), variation.strength)
+    return set_in(noise, whole)

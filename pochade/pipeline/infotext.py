@@ -1,0 +1,74 @@
+"""The parameters text of a picture: everything of its request that another drawing needs."""
+
+from dataclasses import dataclass
+
+import pochade
+from pochade.images.metadata import Value, parameters_text
+from pochade.request import Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maker:
+    """What drew the picture. hash: of its weights, if they are one file."""
+
+    model: str
+    hash: str | None
+
+
+def infotext(request: Request, maker: Maker) -> str:
+    """request: settled, with the picture's own seeds."""
+    return parameters_text(
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        steps=request.steps,
+        sampler=request.sampler,
+        schedule=request.schedule,
+        cfg_scale=request.cfg_scale,
+        seed=request.seed or 0,
+        width=request.width or 0,
+        height=request.height or 0,
+        model_hash=maker.hash,
+        model=maker.model,
+        extra=[*_variation(request), *_ways(request), *_rest(request)],
+        version=f"pochade {pochade.__version__}",
+    )
+
+
+def _variation(request: Request) -> list[tuple[str, Value]]:
+    variation, pairs = request.variation, list[tuple[str, Value]]()
+    if variation is not None and variation.strength > 0:
+        pairs += [("Variation seed", variation.seed), ("Variation seed strength", variation.strength)]
+    if variation is not None and variation.size is not None:
+        pairs.append(("Seed resize from", "{}x{}".format(*variation.size)))
+    return pairs
+
+
+def _ways(request: Request) -> list[tuple[str, Value]]:
+    source, hires, pairs = request.source, request.hires, list[tuple[str, Value]]()
+    if source is not None:
+        pairs.append(("Denoising strength", source.denoising_strength))
+        if source.mask is not None:
+            pairs += [("Mask blur", source.mask_blur), ("Masked content", source.fill)]
+        if source.only_masked:
+            pairs += [("Inpaint area", "Only masked"), ("Masked area padding", source.padding)]
+    if hires is not None:
+        size = ("Hires resize", "{}x{}".format(*hires.size)) if hires.size else ("Hires upscale", hires.scale)
+        pairs += [("Denoising strength", hires.denoising_strength), size]
+        if hires.steps is not None:
+            pairs.append(("Hires steps", hires.steps))
+        pairs.append(("Hires upscaler", hires.upscaler))
+    return pairs
+
+
+def _rest(request: Request) -> list[tuple[str, Value]]:
+    pairs: list[tuple[str, Value]] = []
+    if request.clip_skip > 1:
+        pairs.append(("Clip skip", request.clip_skip))
+    if request.tiling:
+        pairs.append(("Tiling", "True"))
+    pairs.append(("RNG", "NV"))
+    if request.template not in ("", request.prompt):
+        pairs.append(("Template", request.template))
+    if request.negative_template not in ("", request.negative_prompt):
+        pairs.append(("Negative Template", request.negative_template))
+    return pairs

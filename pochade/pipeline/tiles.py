@@ -1,0 +1,58 @@
+"""Large pictures, encoded and decoded in overlapping parts: the memory is that of one part."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+WHOLE = 128 * 128
+"""Latent pixels: up to here, 1024 x 1024 px in the usual models, nothing is divided."""
+
+TILE, OVERLAP = 96, 24
+"""Latent pixels: the side of a part, and how far neighbours reach into one another at the least."""
+
+
+def in_tiles(
+    function: Callable[[Floats], Floats], x: Floats, *, given: int, made: int, tile: int, overlap: int
+) -> Floats:
+    """`function` on overlapping parts of x, put together with soft seams.
+
+    given, made: pixels along one latent pixel, in x and in the result: 1 and 8 to decode, 8 and 1 to encode.
+    function: (1, C, h * given, w * given) -> (1, D, h * made, w * made); all parts have one size, so that it
+    is compiled once. tile, overlap: in latent pixels. x: (1, C, H * given, W * given).
+    """
+    rows, columns = x.shape[2] // given, x.shape[3] // given
+    high, wide = min(tile, rows), min(tile, columns)
+    weight: Floats = np.outer(ramp(high * made, overlap * made), ramp(wide * made, overlap * made))
+    total: list[NDArray[Any]] = []
+    weights: NDArray[Any] = np.zeros((rows * made, columns * made), np.float32)
+    for top in starts(rows, high, overlap):
+        for left in starts(columns, wide, overlap):
+            part = function(np.ascontiguousarray(x[:, :, *_window(top, left, high, wide, given)]))
+            if not total:
+                total.append(np.zeros((1, part.shape[1], *weights.shape), np.float32))
+            place = _window(top, left, high, wide, made)
+            total[0][:, :, *place] += part * weight
+            weights[place] += weight
+    whole: Floats = total[0] / weights
+    return whole
+
+
+def _window(top: int, left: int, high: int, wide: int, unit: int) -> tuple[slice, slice]:
+    return slice(top * unit, (top + high) * unit), slice(left * unit, (left + wide) * unit)
+
+
+def starts(length: int, tile: int, overlap: int) -> list[int]:
+    """Where parts begin, evenly, the last one ending at `length`."""
+    count = 1 if length <= tile else 1 + -(-(length - tile) // (tile - overlap))
+    return [round(start) for start in np.linspace(0, length - tile, count)]
+
+
+def ramp(length: int, overlap: int) -> Floats:
+    """How much each pixel of a part counts: little at both ends, 1 beyond the overlap; never 0."""
+    distance = np.minimum(np.arange(length) + 1, length - np.arange(length))
+    weights: Floats = np.minimum(1, distance / (overlap + 1)).astype(np.float32)
+    return weights

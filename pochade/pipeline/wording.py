@@ -1,0 +1,53 @@
+"""What the two prompts of a request say at each step."""
+
+from dataclasses import dataclass
+
+from pochade.errors import InvalidRequest
+from pochade.prompts.composition import Part, composition
+from pochade.prompts.extra_networks import extra_networks
+from pochade.prompts.schedules import schedule
+
+
+@dataclass(frozen=True)
+class Wording:
+    """parts: the texts that are drawn together, with their weights; one of weight 1 unless there is an AND.
+    negative: None where no guidance is computed. Emphasis is still written in both."""
+
+    parts: tuple[Part, ...]
+    negative: str | None
+
+
+def wordings(
+    prompt: str, negative_prompt: str, steps: int, *, guided: bool, first_pass_steps: int | None = None
+) -> list[Wording]:
+    """One for each step; equal ones where nothing changes.
+
+    guided: whether guidance is asked for. Prompts joined by AND need the negative one in any case.
+    first_pass_steps: for the second pass of a hires fix (`prompts.schedules.schedule`).
+    Raises InvalidRequest for a network that is asked for by name, since none can be loaded yet.
+    """
+    parts = composition(_plain(prompt))
+    columns = [
+        [Part(text, part.weight) for text in by_step(part.prompt, steps, first_pass_steps)] for part in parts
+    ]
+    guided = guided or len(parts) > 1
+    negatives = by_step(_plain(negative_prompt), steps, first_pass_steps) if guided else [None] * steps
+    return [
+        Wording(told, negative) for told, negative in zip(zip(*columns, strict=True), negatives, strict=True)
+    ]
+
+
+def by_step(prompt: str, steps: int, first_pass_steps: int | None = None) -> list[str]:
+    """The text of a scheduled prompt at each step."""
+    texts: list[str] = []
+    for until, text in schedule(prompt, steps, first_pass_steps=first_pass_steps):
+        texts += [text] * (until - len(texts))
+    return texts
+
+
+def _plain(prompt: str) -> str:
+    text, networks = extra_networks(prompt)
+    if networks:
+        named = f"<{networks[0].kind}:{networks[0].name}>"
+        raise InvalidRequest(f"the prompt asks for {named}; such networks cannot be loaded yet: take it out")
+    return text

@@ -1,0 +1,212 @@
+r"""Templates that give another prompt for each seed, in the grammar of the Dynamic Prompts extension.
+
+    {a|b|c}               one of them
+    {3::a|b}              a three times as often as b
+    {2$$a|b|c}            two different ones, joined by ", "; {1-2$$...}, {2-$$...} and {-2$$...} give a range
+    {2$$ and $$a|b|c}     joined by " and "
+    __animal__            a line of animal.txt; __dir/animal__ one of dir/animal.txt
+    \{ \} \| \_           these signs themselves; the backslash stays, for `attention` to drop
+
+Options and lines may hold any of this again. A brace without its counterpart is text.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import inf, log
+from random import Random
+from typing import TypeAlias
+
+from pochade.errors import InvalidRequest
+from pochade.prompts.wildcards import Read, no_wildcards
+from pochade.request import MAX_PROMPT_CHARACTERS
+
+SEPARATOR = ", "
+MAX_DEPTH = 50
+MAX_OPTIONS = 2_000_000
+LEAST_COUNTED = 200
+"""How many options are looked through for one prompt; each choice counts as this many at least. More come of
+templates that multiply themselves."""
+
+WILDCARD = r"__(?P<name>[^\s_{}|\\](?:[\w\-./ ]{0,198}?[^\s_{}|\\])??)__"
+NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
+SIGNS = re.compile(rf"\\.|{WILDCARD}|[{{}}|]|[^\\{{}}|_]+|\\|_", re.DOTALL)
+HOW_MANY = re.compile(r"\s*(?:([0-9]{1,6})|([0-9]{0,6})-([0-9]{0,6}))\$\$(?:([^{}|$]*)\$\$)?")
+WEIGHT = re.compile(rf"\s*({NUMBER})::")
+
+
+@dataclass(frozen=True, eq=False)
+class _Wildcard:
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Variants:
+    """`least` to `most` of the options, joined by the separator."""
+
+    options: "list[list[_Node]]"
+    weights: list[float]
+    least: int
+    most: int
+    separator: str
+
+
+_Node: TypeAlias = "str | list[_Node] | _Wildcard | _Variants"
+
+
+@dataclass(eq=False)
+class _Open:
+    """A brace whose end has not been met. written: it and its options as they stand, were it only text."""
+
+    how_many: re.Match[str] | None
+    written: list[_Node] = field(default_factory=list)
+    options: list[list[_Node]] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+
+    def begin_option(self, sign: str, weight: re.Match[str] | None) -> None:
+        option: list[_Node] = []
+        self.options.append(option)
+        self.weights.append(1.0 if weight is None else float(weight[1]))
+        self.written += [sign, "" if weight is None else weight[0], option]
+
+
+def expand(template: str, seed: int, read: Read = no_wildcards, *, purpose: str = "prompt") -> str:
+    """The prompt that a template gives for a seed: always the same for the same arguments.
+
+    read: where wildcards are looked up. purpose: another one draws other numbers, so that a negative prompt
+        with as many options does not choose in step.
+
+    Raises InvalidRequest for a wildcard that is unknown or leads back to itself, for options that all weigh
+    nothing, and for a template that nests or grows beyond all measure.
+    """
+    return "".join(_Expansion(Random(f"{purpose} {seed}").random, read).texts(_tree(template), ()))
+
+
+def _tree(template: str) -> _Node:
+    """Read a template. A loop with a stack, since anybody can write 100,000 braces."""
+    text: list[_Node] = []
+    opened: list[_Open] = []
+    place = 0
+    while place < len(template):
+        sign = SIGNS.match(template, place)
+        assert sign is not None, "the last of its forms are single signs"
+        place = sign.end()
+        current = opened[-1].options[-1] if opened else text
+        if sign[0] == "{":
+            group = _Open(HOW_MANY.match(template, place))
+            opened.append(group)
+            prefix = sign[0] if group.how_many is None else sign[0] + group.how_many[0]
+            place += len(prefix) - 1
+            place = _begin(group, prefix, template, place)
+        elif sign[0] == "|" and opened:
+            place = _begin(opened[-1], "|", template, place)
+        elif sign[0] == "}" and opened:
+            group = opened.pop()
+            (opened[-1].options[-1] if opened else text).append(_variants(group))
+        else:
+            current.append(sign[0] if sign["name"] is None else _Wildcard(sign["name"]))
+    while opened:
+        group = opened.pop()
+        (opened[-1].options[-1] if opened else text).append(group.written)
+    return text
+
+
+def _begin(group: _Open, sign: str, template: str, place: int) -> int:
+    """Begin an option at a place in the template; returns where its text begins."""
+    weight = WEIGHT.match(template, place)
+    group.begin_option(sign, weight)
+    return place if weight is None else weight.end()
+
+
+def _variants(group: _Open) -> _Variants:
+    exactly, least, most, separator = (None,) * 4 if group.how_many is None else group.how_many.groups()
+    count = len(group.options)
+    if group.how_many is None:
+        low = high = 1
+    elif exactly is not None:
+        low = high = int(exactly)
+    else:
+        low, high = sorted((int(least or 1), int(most or count)))
+    return _Variants(
+        group.options,
+        group.weights,
+        min(low, count),
+        min(high, count),
+        SEPARATOR if separator is None else separator,
+    )
+
+
+@dataclass(eq=False)
+class _Expansion:
+    """One walk through a template, with the numbers drawn so far and what it has come to."""
+
+    random: Callable[[], float]
+    read: Read
+    options: int = 0
+    characters: int = 0
+
+    def texts(self, tree: _Node, inside: tuple[str, ...]) -> list[str]:
+        """The pieces of a text; inside: the choices around it, wildcards by their names."""
+        if len(inside) > MAX_DEPTH:
+            raise InvalidRequest(f"the prompt nests {{...}} and wildcards more than {MAX_DEPTH} deep")
+        pieces: list[str] = []
+        todo = [tree]
+        while todo:
+            node = todo.pop()
+            if isinstance(node, list):
+                todo.extend(reversed(node))
+            elif isinstance(node, str):
+                self._count_characters(len(node))
+                pieces.append(node)
+            elif isinstance(node, _Wildcard):
+                pieces += self._line(node.name, inside)
+            else:
+                pieces += self._some(node, inside)
+        return pieces
+
+    def _some(self, node: _Variants, inside: tuple[str, ...]) -> list[str]:
+        count = node.least
+        if node.most > node.least:
+            count += int(self.random() * (node.most - node.least + 1))
+        chosen = [self.texts(node.options[i], (*inside, "")) for i in self._choose(node.weights, count)]
+        if node.least == node.most == 1:
+            return chosen[0]
+        joined = node.separator.join("".join(pieces).strip() for pieces in chosen)
+        self._count_characters(len(node.separator) * len(chosen))
+        return [joined]
+
+    def _line(self, name: str, inside: tuple[str, ...]) -> list[str]:
+        if name in inside:
+            around = [each for each in inside[inside.index(name) :] if each]
+            chain = " > ".join(f"__{each}__" for each in (*around, name))
+            raise InvalidRequest(f"the wildcard '__{name}__' leads back to itself: {chain}")
+        lines = self.read(name)
+        weights = [WEIGHT.match(line) for line in lines]
+        (i,) = self._choose([1.0 if each is None else float(each[1]) for each in weights], 1)
+        found = weights[i]
+        return self.texts(_tree(lines[i] if found is None else lines[i][found.end() :]), (*inside, name))
+
+    def _choose(self, weights: Sequence[float], count: int) -> list[int]:
+        """Different places, in the order drawn, each next one by its weight among those that are left.
+
+        Each place has a clock that rings after an exponential time with its weight as the rate; the first to
+        ring are taken (Efraimidis and Spirakis 2006, "Weighted random sampling with a reservoir").
+        """
+        self.options += max(len(weights), LEAST_COUNTED)
+        if self.options > MAX_OPTIONS:
+            raise InvalidRequest(
+                f"the prompt makes more than {MAX_OPTIONS // LEAST_COUNTED:,} choices, or has more than"
+                f" {MAX_OPTIONS:,} options to choose from: its wildcards multiply"
+            )
+        rings = [-log(1 - self.random()) / weight if weight > 0 else inf for weight in weights]
+        able = sum(weight > 0 for weight in weights)
+        if count > 0 and able == 0:
+            raise InvalidRequest("the prompt has a choice whose weights are all 0; give one of them more")
+        return sorted(range(len(weights)), key=rings.__getitem__)[: min(count, able)]
+
+    def _count_characters(self, more: int) -> None:
+        self.characters += more
+        if self.characters > MAX_PROMPT_CHARACTERS:
+            raise InvalidRequest(
+                f"the prompt's template grows to more than {MAX_PROMPT_CHARACTERS:,} characters; shorten it"
+            )

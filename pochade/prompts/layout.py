@@ -1,0 +1,76 @@
+"""A prompt as tokens with weights, in chunks, as A1111's web UI lays it out.
+
+A chunk holds 75 tokens. When one is full and the text goes on, what stands behind its last comma moves to the
+next chunk with it, if that are fewer than 20 tokens: a phrase is encoded in one piece. BREAK ends a chunk
+where it stands.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pochade.prompts.attention import sections
+from pochade.prompts.bpe import GONE
+from pochade.prompts.chunks import Ids, fill
+from pochade.prompts.tokenizer import WORD_END, Tokenizer
+
+BACKTRACK = 20
+"""How many tokens from the end of a chunk a comma is looked for."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """chunks: the tokens of each, without start and end. weights: of each token, in the same shape."""
+
+    chunks: tuple[tuple[int, ...], ...]
+    weights: tuple[tuple[float, ...], ...]
+
+    @property
+    def tokens(self) -> int:
+        """How many there are in the text; the places that BREAK leaves empty are not counted."""
+        return sum(map(len, self.chunks))
+
+
+def lay_out(prompt: str, tokenizer: Tokenizer, backtrack: int = BACKTRACK) -> Layout:
+    """Read a prompt with emphasis and BREAK. An empty one has one empty chunk; so has a BREAK without text
+    before it. backtrack: 0 fills each chunk to its end.
+    """
+    room = tokenizer.max_length - 2
+    comma = tokenizer.vocabulary.get(f",{WORD_END}", GONE)
+    chunks: list[list[tuple[int, float]]] = []
+    current: list[tuple[int, float]] = []
+    after_comma = 0  # where the phrase at the end of the current chunk begins; 0 if there is no comma
+    for number, section in enumerate(sections(prompt)):
+        if number > 0:
+            chunks.append(current)
+            current, after_comma = [], 0
+        for text, weight in section:
+            for token in tokenizer.encode(text):
+                if len(current) == room:
+                    near = after_comma > 0 and room - after_comma < backtrack
+                    place = after_comma if near and token != comma else room
+                    chunks.append(current[:place])
+                    current, after_comma = current[place:], 0
+                current.append((token, weight))
+                if token == comma:
+                    after_comma = len(current)
+    if current or not chunks:
+        chunks.append(current)
+    return Layout(
+        tuple(tuple(token for token, _ in chunk) for chunk in chunks),
+        tuple(tuple(weight for _, weight in chunk) for chunk in chunks),
+    )
+
+
+def rows(layout: Layout, tokenizer: Tokenizer, chunks: int) -> tuple[Ids, NDArray[np.float32]]:
+    """Tokens and their weights with start, end and padding, both (chunks, max_length).
+
+    What is not text has weight 1, and so have the empty chunks behind it, up to `chunks`.
+    """
+    more = chunks - len(layout.chunks)
+    ids = fill([*layout.chunks, *[()] * more], tokenizer)
+    weights = np.ones(ids.shape, np.float32)
+    for row, given in zip(weights, layout.weights, strict=False):
+        row[1 : 1 + len(given)] = given
+    return ids, weights

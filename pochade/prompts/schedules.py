@@ -1,0 +1,180 @@
+r"""Prompts that change while a picture is drawn, as A1111's web UI reads them.
+
+    [from:to:when]    `from` up to step `when`, then `to`
+    [to:when]         nothing, then `to`
+    [from::when]      `from`, then nothing
+    [a|b|c]           a, b, c, a, ... from step to step
+
+`when` with a decimal point is a fraction of the steps, without one a number of steps. The forms nest. A
+bracket of another form, and one without its counterpart, is text here (and may be emphasis to `attention`);
+so is what a backslash stands before. Round brackets hide the colons and bars inside them from square ones
+around them, and a bar beside the colons of a change is text.
+
+Any text can be read, however deep: nothing here recurses.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TypeAlias
+
+from pochade.errors import InvalidRequest
+
+MAX_CHARACTERS = 10_000_000
+"""In the texts of all steps together; a prompt of 10,000 characters may change 1,000 times."""
+
+SIGNS = re.compile(r"\\.|[\[\]():|]|[^\\\[\]():|]+|\\", re.DOTALL)
+NUMBER = re.compile(r"\s*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))\s*")
+
+
+@dataclass(frozen=True, eq=False)
+class _Change:
+    before: "_Node"
+    after: "_Node"
+    when: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Alternation:
+    options: "list[_Node]"
+
+
+_Node: TypeAlias = "str | list[_Node] | _Change | _Alternation"
+
+
+@dataclass(eq=False)
+class _Open:
+    """A bracket whose end has not been met, its parts, and what separates them."""
+
+    bracket: str
+    separators: list[str] = field(default_factory=list)
+    parts: list[list[_Node]] = field(default_factory=lambda: [[]])
+
+    def add(self, *nodes: _Node) -> None:
+        self.parts[-1].extend(nodes)
+
+    def as_text(self) -> list[_Node]:
+        nodes: list[_Node] = [self.bracket, self.parts[0]]
+        for separator, part in zip(self.separators, self.parts[1:], strict=True):
+            nodes += [separator, part]
+        return nodes
+
+
+def schedule(prompt: str, steps: int, *, first_pass_steps: int | None = None) -> list[tuple[int, str]]:
+    """(last step, text) of each stretch of steps, counted from 1; the last one ends at `steps`.
+
+    Neighbouring stretches differ in their text, so a prompt without a schedule has one stretch.
+
+    first_pass_steps: set for the second pass of a hires fix. Whole numbers then go on counting from there,
+        and fractions from 1: 1.5 is the middle of the second pass, and what was reached in the first holds.
+
+    Raises InvalidRequest if a long prompt changes so often that its texts together would fill the memory.
+    """
+    if "[" not in prompt:
+        return [(steps, prompt)]
+    tree = _tree(prompt, steps, first_pass_steps)
+    stops = _stops(tree, steps)
+    if len(stops) > 1 and len(stops) * len(prompt) > MAX_CHARACTERS:
+        raise InvalidRequest(
+            f"the prompt has {len(prompt):,} characters and changes in {len(stops):,} steps, which makes more"
+            f" than {MAX_CHARACTERS:,} characters in all: shorten it or ask for fewer steps"
+        )
+    texts = ((step, "".join(_texts(tree, step))) for step in stops)
+    return [(list(alike)[-1][0], text) for text, alike in groupby(texts, key=lambda each: each[1])]
+
+
+def _tree(prompt: str, steps: int, first_pass_steps: int | None) -> _Node:
+    opened = [_Open("")]
+    for sign in SIGNS.findall(prompt):
+        last = opened[-1]
+        if sign in ("[", "("):
+            opened.append(_Open(sign))
+        elif sign in (":", "|") and last.bracket == "[":
+            last.separators.append(sign)
+            last.parts.append([])
+        elif sign in ("]", ")") and last.bracket + sign not in ("[]", "()"):
+            # It stands across the brackets that are open, so none of them holds a whole text.
+            _give_up(opened)
+            opened[0].add(sign)
+        elif sign in ("]", ")"):
+            opened.pop()
+            node = _node(last, steps, first_pass_steps) if sign == "]" else None
+            opened[-1].add(*([*last.as_text(), sign] if node is None else [node]))
+        else:
+            last.add(sign)
+    _give_up(opened)
+    return opened[0].parts[0]
+
+
+def _give_up(opened: list[_Open]) -> None:
+    """Turn all open brackets into text."""
+    while len(opened) > 1:
+        last = opened.pop()
+        opened[-1].add(*last.as_text())
+
+
+def _node(group: _Open, steps: int, first_pass_steps: int | None) -> "_Node | None":
+    """A change or an alternation, or None for a bracket of another form."""
+    if "|" in group.separators and ":" not in group.separators:
+        return _Alternation(list(group.parts))
+    sides: list[list[_Node]] = [[*group.parts[0]]]
+    for separator, part in zip(group.separators, group.parts[1:], strict=True):
+        if separator == ":":
+            sides.append([*part])
+        else:
+            sides[-1] += [separator, *part]
+    if len(sides) not in (2, 3) or len(sides[-1]) != 1:
+        return None
+    last = sides[-1][0]
+    number = NUMBER.fullmatch(last) if isinstance(last, str) else None
+    if number is None:
+        return None
+    before = sides[0] if len(sides) == 3 else ""
+    return _Change(before, sides[-2], _when(number[1], steps, first_pass_steps))
+
+
+def _when(number: str, steps: int, first_pass_steps: int | None) -> int:
+    """The last step before the change: 0 if it comes before the first, `steps` if after the last."""
+    passes, passed = (0, 0) if first_pass_steps is None else (1, first_pass_steps)
+    value = (float(number) - passes) * steps if "." in number else float(number) - passed
+    return int(max(0, min(steps, value)))
+
+
+def _stops(tree: _Node, steps: int) -> list[int]:
+    """The last step of each stretch within which the text cannot change."""
+    found = {steps}
+    for node in _walk(tree):
+        if isinstance(node, _Alternation):
+            return list(range(1, steps + 1))
+        if isinstance(node, _Change) and node.when > 0:
+            found.add(node.when)
+    return sorted(found)
+
+
+def _walk(tree: _Node) -> Iterator[_Node]:
+    todo = [tree]
+    while todo:
+        node = todo.pop()
+        yield node
+        if isinstance(node, list):
+            todo.extend(node)
+        elif isinstance(node, _Change):
+            todo += [node.before, node.after]
+        elif isinstance(node, _Alternation):
+            todo.extend(node.options)
+
+
+def _texts(tree: _Node, step: int) -> Iterator[str]:
+    """The pieces of the text as it stands at a step."""
+    todo = [tree]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, str):
+            yield node
+        elif isinstance(node, list):
+            todo.extend(reversed(node))
+        elif isinstance(node, _Change):
+            todo.append(node.before if step <= node.when else node.after)
+        else:
+            todo.append(node.options[(step - 1) % len(node.options)])

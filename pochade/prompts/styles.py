@@ -1,0 +1,82 @@
+"""Styles: prompts under a name that are put around one's own, in the file that A1111's web UI writes.
+
+The file is a CSV table with the columns name, prompt and negative_prompt. "{prompt}" in a style stands for
+what it is applied to; a style without it is added behind a comma.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pochade.errors import InvalidRequest
+
+PLACEHOLDER = "{prompt}"
+MAX_BYTES = 16_000_000
+
+
+@dataclass(frozen=True)
+class Style:
+    """Either text may be empty."""
+
+    name: str
+    prompt: str = ""
+    negative_prompt: str = ""
+
+
+def read_styles(path: Path | str) -> dict[str, Style]:
+    """The styles of a file by their names, in its order; of two with one name the later one counts.
+
+    Raises InvalidRequest, naming the file, if it cannot be read or is no such table.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InvalidRequest(f"the styles '{path}' cannot be read: {error.strerror}") from error
+    if len(content) > MAX_BYTES:
+        raise InvalidRequest(f"the styles '{path}' have more than {MAX_BYTES:,} bytes; they must be a table")
+    try:
+        table = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        lines = list(table)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InvalidRequest(f"the styles '{path}' are no CSV table in UTF-8: {error}") from error
+    columns = table.fieldnames or ()
+    # The first versions of the file called the second column "text".
+    prompt = "prompt" if "prompt" in columns else "text"
+    if not {"name", prompt} <= set(columns):
+        raise InvalidRequest(
+            f"the styles '{path}' begin with the columns {', '.join(map(repr, columns)) or 'of nothing'};"
+            " the first line must be: name,prompt,negative_prompt"
+        )
+    styles = [
+        Style(line["name"], line[prompt] or "", line.get("negative_prompt") or "")
+        for line in lines
+        if line["name"]
+    ]
+    return {style.name: style for style in styles}
+
+
+def find_styles(names: Sequence[str], styles: Mapping[str, Style]) -> list[Style]:
+    """The styles of these names. Raises InvalidRequest, naming all there are, for one that is unknown."""
+    for name in names:
+        if name not in styles:
+            raise InvalidRequest(f"style '{name}' is unknown; one of: {', '.join(styles) or '(none)'}")
+    return [styles[name] for name in names]
+
+
+def apply_styles(prompt: str, negative_prompt: str, styles: Sequence[Style]) -> tuple[str, str]:
+    """Both prompts with the styles put around them, in the order given."""
+    for style in styles:
+        prompt = _applied(style.prompt, prompt)
+        negative_prompt = _applied(style.negative_prompt, negative_prompt)
+    return prompt, negative_prompt
+
+
+def _applied(style: str, text: str) -> str:
+    if not style:
+        return text
+    if PLACEHOLDER in style:
+        return style.replace(PLACEHOLDER, text)
+    return ", ".join(part for part in (text.strip(), style.strip()) if part)

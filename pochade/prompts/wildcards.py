@@ -1,0 +1,79 @@
+"""Lists of phrases in a folder: __animal__ in a prompt stands for a line of animal.txt."""
+
+import re
+from collections.abc import Callable, Sequence
+from os.path import isfile
+from pathlib import Path
+
+from pochade.errors import InvalidRequest
+
+Read = Callable[[str], Sequence[str]]
+"""From the name of a wildcard to its phrases. Raises InvalidRequest if there is none of that name."""
+
+NAME = re.compile(r"[\w\-. ]+(?:/[\w\-. ]+){0,20}")
+"""No absolute path, no backslash and no drive: whatever the system, it stays below the folder."""
+
+MAX_BYTES = 16_000_000
+SHOWN = 20
+
+
+def no_wildcards(name: str) -> Sequence[str]:
+    """What reads wildcards where there is no folder of them."""
+    raise InvalidRequest(
+        f"the prompt asks for the wildcard '__{name}__', but no folder of wildcards was given (--wildcards"
+        rf" DIR); to draw the word itself, write '\__{name}__'"
+    )
+
+
+def folder_of_wildcards(folder: Path | str) -> Read:
+    """Reads `name` from folder/name.txt, `part/name` from folder/part/name.txt.
+
+    One phrase stands on each line; empty lines and those that begin with # are left out. The files are read
+    when they are asked for. No name leads out of the folder: neither one with "..", nor a link.
+
+    Raises InvalidRequest if the folder does not exist, and later if a file does not or is no text.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise InvalidRequest(f"the folder of wildcards '{folder}' does not exist")
+    root = root.resolve()
+
+    def read(name: str) -> Sequence[str]:
+        # A stranger may have written the prompt: what counts is where the name leads once links are followed.
+        path = root / f"{name}.txt"
+        if not NAME.fullmatch(name) or ".." in name.split("/") or not _within(path, root):
+            raise InvalidRequest(f"the wildcard '__{name}__' is no name of a file inside '{root.name}'")
+        if not isfile(path):  # which says no to a name that is too long, too
+            raise InvalidRequest(f"the wildcard '__{name}__' is unknown; {_those_in(root)}")
+        return _phrases(path, name)
+
+    return read
+
+
+def _within(path: Path, root: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):  # links in a circle; before Python 3.13 that is a RuntimeError
+        return False
+
+
+def _phrases(path: Path, name: str) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        text = "" if len(content) > MAX_BYTES else content.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"the wildcard '__{name}__': '{path.name}' is no text: {error}") from error
+    if len(content) > MAX_BYTES:
+        raise InvalidRequest(f"the wildcard '__{name}__': '{path.name}' has more than {MAX_BYTES:,} bytes")
+    lines = [line.strip() for line in text.splitlines()]
+    phrases = [line for line in lines if line and not line.startswith("#")]
+    if not phrases:
+        raise InvalidRequest(f"the wildcard '__{name}__': '{path.name}' has no phrases; write one on a line")
+    return phrases
+
+
+def _those_in(root: Path) -> str:
+    names = sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.txt"))
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"one of: {', '.join(names[:SHOWN])}{more}" if names else f"'{root.name}' holds no .txt files"

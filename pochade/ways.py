@@ -1,0 +1,103 @@
+"""Ways of drawing that begin with more than a prompt and a seed, as plain data."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pochade.errors import InvalidRequest, expect
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+RESIZE_MODES = ("stretch", "crop", "fill")
+FILLS = ("original", "surroundings", "noise", "nothing")
+"""What is under the mask at first: the picture itself, the colours around it, latent noise, or latent zeros.
+In A1111: original, fill, latent noise, latent nothing."""
+
+MAX_PADDING = 1024
+MAX_BLUR = 256.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """A picture to draw from, and how much of it may change (Meng et al. 2021, SDEdit).
+
+    image: of any size and mode; what is transparent counts as white.
+    denoising_strength: share of the steps that are done: at 0 nearly all is kept, at 1 hardly anything.
+    resize_mode: how the picture is brought to the size that is drawn; a name of RESIZE_MODES.
+    mask: a picture of the same size, white where something new is wanted; None draws all of it anew.
+    mask_blur: deviation of the Gaussian that softens the mask's edge, px.
+    fill: what is under the mask at first; a name of FILLS.
+    only_masked: look closer: draw only the masked part, in the full size, and set it back into the picture.
+    padding: px around the masked part that are looked at with it.
+    """
+
+    image: "Image.Image"
+    denoising_strength: float = 0.75
+    resize_mode: str = "crop"
+    mask: "Image.Image | None" = None
+    mask_blur: float = 4.0
+    fill: str = "original"
+    only_masked: bool = False
+    padding: int = 32
+
+    def __post_init__(self) -> None:
+        expect("denoising_strength", self.denoising_strength, 0.0, 1.0)
+        expect("mask_blur", self.mask_blur, 0.0, MAX_BLUR)
+        expect("padding", self.padding, 0, MAX_PADDING)
+        for name, value, known in (
+            ("resize_mode", self.resize_mode, RESIZE_MODES),
+            ("fill", self.fill, FILLS),
+        ):
+            if value not in known:
+                raise InvalidRequest(f"{name} is '{value}'; one of: {', '.join(known)}")
+        if self.mask is None:
+            if self.only_masked:
+                raise InvalidRequest("only_masked needs a mask")
+        elif self.mask.size != self.image.size:
+            raise InvalidRequest(
+                f"the mask has {self.mask.width} x {self.mask.height} px, the picture"
+                f" {self.image.width} x {self.image.height}: make them the same size"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variation:
+    """The noise of a second seed mixed in, or that of another size.
+
+    strength: 0 is the first seed's noise, 1 the second's; between them the noise stays as strong as it was.
+    seed: the first picture's second seed; picture i has seed + i, and all have the same first one.
+    size: draw the noise as for a picture of this (width, height), px, and set it in the middle.
+    """
+
+    seed: int = 0
+    strength: float = 0.0
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        expect("variation strength", self.strength, 0.0, 1.0)
+        expect("variation seed", self.seed, 0, 2**63)
+        for side in self.size or ():
+            expect("size of the seed", side, 8, 8192)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hires:
+    """A second pass on a larger picture: the first decides what is where, the second adds detail.
+
+    scale: how much wider and higher. size: (width, height), px, instead. steps: of the second pass; None does
+    as many as the first. upscaler: a name of `pochade.images.upscaling`, of pictures or of latents.
+    """
+
+    scale: float = 2.0
+    size: tuple[int, int] | None = None
+    upscaler: str = "Latent"
+    steps: int | None = None
+    denoising_strength: float = 0.7
+
+    def __post_init__(self) -> None:
+        expect("hires scale", self.scale, 1.0, 8.0)
+        expect("denoising_strength of hires", self.denoising_strength, 0.01, 1.0)
+        if self.steps is not None:
+            expect("hires steps", self.steps, 1, 1000)
+        for side in self.size or ():
+            expect("hires size", side, 8, 8192)

@@ -1,0 +1,81 @@
+"""`pochade draw` over pictures, in masks, twice."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pochade.cli.main import main
+
+DRAW = ["draw", "a red apple", "--steps", "2", "--seed", "1", "--size", "64x64"]
+
+
+@pytest.fixture
+def init(tmp_path: Path) -> Path:
+    path = tmp_path / "in.png"
+    Image.new("RGB", (64, 64), (40, 160, 60)).save(path)
+    return path
+
+
+@pytest.fixture
+def mask(tmp_path: Path) -> Path:
+    image = Image.new("L", (64, 64))
+    image.paste(255, (0, 0, 32, 64))
+    image.save(tmp_path / "mask.png")
+    return tmp_path / "mask.png"
+
+
+def drawn(tmp_path: Path, *options: object) -> Image.Image:
+    output = tmp_path / "out.png"
+    assert main([*DRAW, "-o", str(output), *map(str, options)]) == 0
+    with Image.open(output) as image:
+        image.load()
+        return image
+
+
+def test_over_a_picture(tmp_path: Path, init: Path) -> None:
+    image = drawn(tmp_path, "--init", init, "--strength", "0.5")
+    assert "Denoising strength: 0.5" in image.info["parameters"]
+
+
+def test_inside_a_mask(tmp_path: Path, init: Path, mask: Path) -> None:
+    image = drawn(tmp_path, "--init", init, "--mask", mask, "--mask-blur", "0")
+    assert (np.asarray(image)[:, 32:] == (40, 160, 60)).all()
+
+
+def test_further_than_the_picture(tmp_path: Path, init: Path) -> None:
+    image = drawn(tmp_path, "--init", init, "--outpaint", "0,0,64,0", "--size", "128x64")
+    assert image.size == (128, 64)
+    assert (np.asarray(image)[:, :40] == (40, 160, 60)).all()
+
+
+def test_twice_and_in_a_variation(tmp_path: Path) -> None:
+    image = drawn(tmp_path, "--hires", "1.5", "--hires-steps", "1", "--variation", "4:0.2", "--tiling")
+    assert image.size == (96, 96)
+    text = image.info["parameters"]
+    assert "Variation seed: 4" in text and "Hires upscale: 1.5" in text and "Tiling: True" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (["--strength", "0.5"], "need a picture: give it as --init"),
+        (["--init", "nowhere.png"], "the picture 'nowhere.png' cannot be read: No such file"),
+        (["--init", "IN", "--strength", "7"], "denoising_strength is 7.0; it must lie between 0 and 1"),
+        (["--init", "IN", "--mask", "IN", "--outpaint", "8"], "--outpaint makes its own mask"),
+        (["--hires", "0.5"], "hires scale is 0.5"),
+    ],
+)
+def test_what_makes_no_sense(
+    init: Path, options: list[str], fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*DRAW, *(str(init) if option == "IN" else option for option in options)]) == 1
+    assert fault in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["--outpaint", "a,b"], ["--variation", "x"], ["--outpaint", "0"]])
+def test_options_that_cannot_be_read(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*DRAW, *option])
+    assert option[1] in capsys.readouterr().err

@@ -1,0 +1,95 @@
+"""Pictures that people bring: of any mode, size and origin, or no pictures at all."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pochade.errors import InvalidRequest
+from pochade.images.opening import on_white, open_picture, read_picture
+
+
+def content(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def pixel(image: Image.Image) -> tuple[int, ...]:
+    found = image.getpixel((0, 0))
+    assert isinstance(found, tuple)
+    return found
+
+
+def test_every_mode_becomes_eight_bit_colour() -> None:
+    red = Image.new("RGB", (4, 3), (255, 0, 0))
+    for image, kind in (
+        (red, "PNG"), (red.convert("P"), "PNG"), (red.convert("P"), "GIF"), (red, "WEBP"), (red, "BMP"),
+        (red.convert("CMYK"), "TIFF"), (red.convert("RGBA"), "PNG"),
+    ):  # fmt: skip
+        read = read_picture(content(image, kind, **({"lossless": True} if kind == "WEBP" else {})))
+        assert (read.mode, read.size) == ("RGB", (4, 3)), kind
+        assert pixel(read) == (255, 0, 0), kind
+    deep = Image.fromarray(np.full((3, 4), 0x8000, np.uint16))
+    assert pixel(read_picture(content(deep))) == (128, 128, 128)
+
+
+def test_a_turned_picture_is_set_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert read_picture(content(Image.new("RGB", (40, 20)), "JPEG", exif=exif)).size == (20, 40)
+
+
+def test_of_an_animation_the_first_frame_is_taken() -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    animated = content(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert pixel(read_picture(animated)) == (255, 0, 0)
+
+
+def test_transparency_is_kept_and_white_below_it() -> None:
+    image = Image.new("RGBA", (2, 1), (255, 0, 0, 255))
+    image.putpixel((0, 0), (0, 0, 0, 0))
+    read = read_picture(content(image))
+    assert read.mode == "RGBA"
+    assert pixel(on_white(read)) == (255, 255, 255)
+    assert on_white(read).getpixel((1, 0)) == (255, 0, 0)
+
+
+def test_a_hundred_megapixels_are_refused_by_the_header(tmp_path: Path) -> None:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 10_000, 10_001, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    path = tmp_path / "bomb.png"
+    path.write_bytes(bomb)
+    with pytest.raises(InvalidRequest, match=r"bomb\.png' is too many pixels: .*; the limit is 80,000,000"):
+        open_picture(path)
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [(b"", "an empty file"), (b"hello there", "no picture"), (b"%!PS-Adobe-3.0 EPSF-3.0\n", "no picture")],
+)
+def test_what_is_no_picture_is_named(tmp_path: Path, given: bytes, fault: str) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(given)
+    with pytest.raises(InvalidRequest, match=rf"x\.png' is {fault}"):
+        open_picture(path)
+    with pytest.raises(InvalidRequest, match="cannot be read: No such file"):
+        open_picture(tmp_path / "absent.png")
+    with pytest.raises(InvalidRequest, match="cannot be read: Is a directory"):
+        open_picture(tmp_path)
+
+
+def test_half_a_picture_is_damaged(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    whole = content(Image.fromarray(noise))
+    path = tmp_path / "half.png"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InvalidRequest, match=r"half\.png' is a damaged picture"):
+        open_picture(path)

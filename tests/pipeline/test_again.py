@@ -1,0 +1,136 @@
+"""From the text of a picture back to its request, for any request; and two other tools that read it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import pochade
+from pochade.diffusion.samplers import SAMPLERS
+from pochade.diffusion.schedule import SCHEDULES
+from pochade.errors import InvalidRequest
+from pochade.images.files import save_picture
+from pochade.images.metadata import read_parameters
+from pochade.images.reading import read_text
+from pochade.pipeline.again import drawn_over, request_from
+from pochade.pipeline.infotext import Maker, infotext
+from pochade.request import Request
+from pochade.ways import Hires, Source, Variation
+
+MAKER = Maker(model="starter", hash="0123456789")
+
+words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=60).map(str.strip)
+sizes = st.integers(8, 1024).map(lambda side: side * 8)
+shares = st.integers(1, 100).map(lambda share: share / 100)
+pairs_of_sizes = st.none() | st.tuples(sizes, sizes)
+variations = st.builds(Variation, seed=st.integers(0, 2**32), strength=shares, size=pairs_of_sizes)
+passes = st.builds(
+    Hires,
+    scale=st.integers(10, 40).map(lambda scale: scale / 10),
+    upscaler=st.sampled_from(["Latent", "Lanczos", "Latent (nearest)"]),
+    steps=st.none() | st.integers(1, 150),
+    denoising_strength=shares,
+)
+requests = st.builds(
+    Request,
+    prompt=words,
+    negative_prompt=words,
+    seed=st.integers(0, 2**64 - 100),
+    steps=st.integers(1, 1000),
+    cfg_scale=st.integers(0, 300).map(lambda scale: scale / 10),
+    width=sizes,
+    height=sizes,
+    sampler=st.sampled_from(sorted(SAMPLERS)),
+    schedule=st.sampled_from(["Automatic", *SCHEDULES]),
+    clip_skip=st.integers(1, 12),
+    tiling=st.booleans(),
+    variation=st.none() | variations,
+    hires=st.none() | passes,
+)
+
+
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(requests)
+def test_any_request_comes_back(request: Request) -> None:
+    text = infotext(request, MAKER)
+    assert request_from(text) == request
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_a_picture_is_drawn_again(tmp_path: Path, suffix: str) -> None:
+    pipeline = pochade.load(device="cpu", precision="f32")
+    first = pipeline.txt2img("a red apple", negative_prompt="leaf", seed=4, steps=3, cfg_scale=4.5)
+    path = tmp_path / f"apple{suffix}"
+    save_picture(first.images[0], path, first.infotexts[0])
+    *_, last = pipeline.stream(request_from(read_text(path)))
+    assert last.result is not None
+    assert last.result.images == first.images
+    assert last.result.infotexts == first.infotexts
+
+
+def test_texts_of_other_tools() -> None:
+    request = request_from(
+        "a castle\nNegative prompt: people\nSteps: 30, Sampler: DPM++ 2M Karras, CFG scale: 7.5, Seed: 12, "
+        "Size: 512x768, Model hash: abc, Denoising strength: 0.4, Hires upscale: 2, Hires upscaler: Latent, "
+        "Hires steps: 0, Version: v1.6.0"
+    )
+    assert (request.sampler, request.schedule) == ("DPM++ 2M", "Karras")
+    assert request.hires == Hires(scale=2.0, denoising_strength=0.4)
+    assert (request.width, request.height, request.seed) == (512, 768, 12)
+
+
+def test_a_picture_that_was_drawn_over_is_known() -> None:
+    plain = Request(prompt="", seed=1, width=64, height=64)
+    over = replace(plain, source=Source(image=Image.new("RGB", (8, 8))))
+    assert drawn_over(read_parameters(infotext(over, MAKER)))
+    assert not drawn_over(read_parameters(infotext(plain, MAKER)))
+    assert not drawn_over(read_parameters(infotext(replace(plain, hires=Hires()), MAKER)))
+
+
+@pytest.mark.parametrize(
+    ("pair", "fault"),
+    [
+        ("Seed: many", "'Seed: many', which is no number"),
+        ("CFG scale: inf", "'CFG scale: inf', which is not finite"),
+        ("Size: huge", "'Size: huge'; a size is WIDTHxHEIGHT"),
+        ("Size: 1x1", "width is 1"),
+        ("Steps: 99999", "steps is 99999"),
+        ("Seed: " + "9" * 6000, "which is no number"),
+    ],
+)
+def test_values_that_cannot_be(pair: str, fault: str) -> None:
+    with pytest.raises(InvalidRequest, match=fault):
+        request_from(f"a fox\nSteps: 4, Sampler: Euler, {pair}, Version: x")
+
+
+TEXT = """a fox (red:1.2), snow
+Negative prompt: blurry, grey
+Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 1, Size: 512x768, \
+Model hash: 0123456789, Model: starter, RNG: NV, Version: pochade 0.1.0"""
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_other_tools_read_it(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"fox{suffix}"
+    save_picture(Image.new("RGB", (16, 16)), path, TEXT)
+    sd_parsers = pytest.importorskip("sd_parsers")
+    found = sd_parsers.ParserManager().parse(path)
+    assert [prompt.value for prompt in found.prompts] == ["a fox (red:1.2), snow"]
+    assert [prompt.value for prompt in found.negative_prompts] == ["blurry, grey"]
+    (sampler,) = found.samplers
+    assert (sampler.name, sampler.parameters["seed"]) == ("DPM++ 2M", "1")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_a_reader_with_a_window_reads_it(tmp_path: Path, suffix: str) -> None:
+    module = pytest.importorskip("sd_prompt_reader.image_data_reader")
+    path = tmp_path / f"fox{suffix}"
+    save_picture(Image.new("RGB", (16, 16)), path, TEXT)
+    with path.open("rb") as file:
+        found = module.ImageDataReader(file)
+    assert found.tool == "A1111 webUI"
+    assert (found.positive, found.negative) == ("a fox (red:1.2), snow", "blurry, grey")
+    assert found.parameter["seed"] == "1"
