@@ -34,7 +34,8 @@ def check_names(found: Iterable[str], expected: Iterable[str], where: Path | str
 
 @dataclass(frozen=True, eq=False)
 class FiniteTensors(Mapping[str, Array]):
-    """Tensors that are looked through, as `check_finite` does, when first asked for.
+    """Tensors for engines: aligned, in C order, and looked through, as `check_finite` does, when first asked
+    for. One that lies otherwise in its file is copied whenever it is asked for.
 
     A graph that comes from the cache asks for none, so a warm start does not read gigabytes to find nothing.
     """
@@ -44,7 +45,7 @@ class FiniteTensors(Mapping[str, Array]):
     _passed: set[str] = field(default_factory=set, repr=False)
 
     def __getitem__(self, name: str) -> Array:
-        tensor = self.tensors[name]
+        tensor = np.require(self.tensors[name], requirements=("C", "A"))
         if name not in self._passed:
             check_finite({name: tensor}, self.where)
             self._passed.add(name)

@@ -44,8 +44,10 @@ class Component:
 class Checkpoint:
     """Everything that a model folder holds, and nothing built from it.
 
-    name:        what a user would call it: the folder's name.
-    tokenizer:   the folder with its vocabulary; `tokenizer_2` and `text_encoder_2` are there in SDXL only.
+    name:        what a user would call it: the name of the folder, or of the file without its suffix.
+    tokenizer:   the folder with its vocabulary; None = CLIP's own, filled up with the id in `pad_ids`.
+                 `tokenizer_2` and `text_encoder_2` are there in SDXL only.
+    prediction_reason: how it is known what the UNet predicts.
     """
 
     name: str
@@ -55,8 +57,10 @@ class Checkpoint:
     text_encoder: Component
     text_encoder_2: Component | None
     scheduler: Mapping[str, Any]
-    tokenizer: Path
+    tokenizer: Path | None
     tokenizer_2: Path | None
+    pad_ids: tuple[int, ...] = ()
+    prediction_reason: str = "scheduler_config.json says it"
 
 
 def read_folder(folder: Path | str, variant: str | None = None) -> Checkpoint:

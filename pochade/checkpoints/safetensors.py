@@ -15,18 +15,21 @@ import numpy as np
 import numpy.typing as npt
 
 from pochade.atomic import replacing
+from pochade.checkpoints.check import count_not_finite
 from pochade.checkpoints.safetensors_header import DTYPES, Header, parse_header
 from pochade.errors import InvalidCheckpoint, OutputError
 
 Array = npt.NDArray[Any]
+
+FLOATS = frozenset(DTYPES[kind] for kind in ("F16", "BF16", "F32", "F64"))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TensorFile(Mapping[str, Array]):
     """name -> array. An array is a window on the mapped file: writing into it never reaches the disk.
 
-    Some files place a tensor at an address that is no multiple of its item size. Numpy copes, engines and
-    vector units do not: such a tensor is copied whenever it is asked for.
+    Some files place a tensor at an address that is no multiple of its item size, or its numbers in another
+    order. Numpy copes, engines and vector units do not: `check.FiniteTensors` copies such a tensor for them.
     """
 
     header: Header
@@ -40,8 +43,7 @@ class TensorFile(Mapping[str, Array]):
     def __getitem__(self, name: str) -> Array:
         entry = self.header.entries[name]
         offset = self.header.data_start + entry.begin
-        array: Array = np.ndarray(entry.shape, entry.dtype, buffer=self.mapped, offset=offset)
-        return array if array.flags.aligned else array.copy()
+        return np.ndarray(entry.shape, entry.dtype, self.mapped, offset, entry.strides)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.header.entries)
@@ -79,10 +81,28 @@ def write(path: Path | str, tensors: Mapping[str, Array], metadata: Mapping[str,
 
     Raises OutputError if a tensor's type has no name in the format, or if the system refuses to write.
     """
+    for _ in writing(path, tensors, metadata):
+        pass
+
+
+def writing(
+    path: Path | str,
+    tensors: Mapping[str, Array],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    store_as: np.dtype[Any] | None = None,
+) -> Iterator[int]:
+    """`write`, step by step: yields the bytes of each tensor that has been written.
+
+    The file appears with the last step; closing the iterator before leaves nothing.
+
+    store_as: the type for numbers with a point, in place of their own. Raises OutputError, naming the
+        tensor, if some of its numbers are too large for it.
+    """
     path = Path(path)
     kinds = {dtype: kind for kind, dtype in DTYPES.items()}
     # Asked once: a mapping may make its arrays anew each time.
-    about = {name: (tensor.dtype.newbyteorder("<"), tensor.shape) for name, tensor in tensors.items()}
+    about = {name: (_stored_type(tensor, store_as), tensor.shape) for name, tensor in tensors.items()}
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     order = sorted(about, key=lambda name: (-about[name][0].itemsize, name))
     end = 0
@@ -98,5 +118,24 @@ def write(path: Path | str, tensors: Mapping[str, Array], metadata: Mapping[str,
         file.write(len(raw).to_bytes(8, "little"))
         file.write(raw)
         for name in order:
-            contiguous = np.ascontiguousarray(tensors[name], dtype=about[name][0])
-            file.write(contiguous.reshape(-1).view(np.uint8).data)
+            flat = _cast(path, name, tensors[name], about[name][0]).reshape(-1)
+            yield file.write(flat.view(np.uint8).data)
+
+
+def _stored_type(tensor: Array, store_as: np.dtype[Any] | None) -> np.dtype[Any]:
+    own = tensor.dtype.newbyteorder("<")
+    return store_as if store_as is not None and own in FLOATS else own
+
+
+def _cast(path: Path, name: str, tensor: Array, dtype: np.dtype[Any]) -> Array:
+    if tensor.dtype.newbyteorder("<") == dtype:
+        return np.ascontiguousarray(tensor, dtype=dtype)
+    with np.errstate(over="ignore"):
+        cast = np.ascontiguousarray(tensor, dtype=dtype)
+    bad = count_not_finite(cast.reshape(-1))
+    if bad:
+        raise OutputError(
+            f"'{path}' cannot hold tensor '{name}' in {dtype}: {bad:,} of its numbers are too large for that,"
+            " or are no numbers; store it as bf16 or f32"
+        )
+    return cast

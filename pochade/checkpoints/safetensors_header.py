@@ -58,17 +58,24 @@ FOREIGN: Mapping[bytes, str] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one tensor lies: bytes begin..end-1, counted from the end of the header."""
+    """Where one tensor lies: bytes begin..end-1, counted from where the data start.
+
+    strides: in bytes, where the numbers do not lie in C order without holes (in files of torch only).
+    """
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     begin: int
     end: int
+    strides: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Header:
-    """A file's table of contents, checked against its length, and what the system says of the file."""
+    """A file's table of contents, checked against its length, and what the system says of the file.
+
+    data_start: the position in the file, in bytes, that offsets count from.
+    """
 
     path: Path
     size: int  # bytes
@@ -76,11 +83,7 @@ class Header:
     raw: bytes
     entries: Mapping[str, Entry]
     metadata: Mapping[str, str]
-
-    @property
-    def data_start(self) -> int:
-        """The position in the file, in bytes, that offsets count from."""
-        return 8 + len(self.raw)
+    data_start: int
 
 
 def parse_header(path: Path, file: BinaryIO) -> Header:
@@ -94,7 +97,7 @@ def parse_header(path: Path, file: BinaryIO) -> Header:
         _refuse(path, "its '__metadata__' is not a table of strings")
     entries = {name: _entry(path, name, about) for name, about in content.items()}
     _check_layout(path, entries, status.st_size - 8 - length)
-    return Header(path, status.st_size, status.st_mtime_ns, raw, entries, metadata)
+    return Header(path, status.st_size, status.st_mtime_ns, raw, entries, metadata, 8 + length)
 
 
 def _length(path: Path, beginning: bytes, size: int) -> int:

@@ -8,23 +8,18 @@ from typing import Any
 
 import numpy.typing as npt
 
-from pochade.checkpoints import safetensors
 from pochade.checkpoints.json_files import read_table
 from pochade.checkpoints.keymaps import LazyTensors
 from pochade.checkpoints.safetensors import TensorFile
+from pochade.checkpoints.tensor_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 
 Array = npt.NDArray[Any]
 
-BASE = r"(?:diffusion_pytorch_model|model)"
+BASE = r"(?:diffusion_pytorch_model|pytorch_model|model)"
 VARIANT = r"(?:\.(?P<variant>[A-Za-z0-9_]+))?"
-SINGLE = re.compile(rf"{BASE}{VARIANT}\.safetensors")
-# diffusers and transformers have put the variant at two places in an index's name.
-INDICES = (
-    re.compile(rf"{BASE}\.safetensors\.index{VARIANT}\.json"),
-    re.compile(rf"{BASE}\.safetensors{VARIANT}\.index\.json"),
-)
-PICKLED = (".bin", ".ckpt", ".pt", ".pth")
+SUFFIXES = ("safetensors", "bin")
+"""Of weight files; pickled ones, the second, are taken where there are no others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +41,13 @@ def open_weights(folder: Path, variant: str | None = None) -> Weights:
     path = find_weights(folder, variant)
     if path.suffix == ".json":
         return _open_shards(path)
-    file = safetensors.read(path)
+    file = open_tensors(path)
     return Weights(file, (file,))
 
 
 def find_weights(folder: Path, variant: str | None = None) -> Path:
-    """The safetensors file, or the index of shards, that `open_weights` takes. Raises as it does."""
-    found = _by_variant(folder)
+    """The weight file, or the index of shards, that `open_weights` takes. Raises as it does."""
+    found = next((found for suffix in SUFFIXES if (found := _by_variant(folder, suffix))), {})
     if variant is not None:
         wanted: str | None = variant
     elif None in found or not found:
@@ -64,30 +59,26 @@ def find_weights(folder: Path, variant: str | None = None) -> Path:
     if found:
         there = ", ".join(repr(name) if name else "the plain one" for name in found)
         raise InvalidCheckpoint(f"'{folder}' holds no weights of the variant {wanted!r}; there: {there}")
-    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLED)
-    if pickled:
-        raise InvalidCheckpoint(
-            f"'{folder}' holds only pickled weights ({', '.join(pickled[:3])}), which are not read here yet."
-            " Convert them where diffusers is installed: DiffusionPipeline.from_pretrained(FOLDER)"
-            ".save_pretrained(NEW_FOLDER, safe_serialization=True)"
-        )
     raise InvalidCheckpoint(
         f"'{folder}' holds no weights; it needs diffusion_pytorch_model.safetensors or model.safetensors,"
         " so download the model again"
     )
 
 
-def _by_variant(folder: Path) -> dict[str | None, Path]:
+def _by_variant(folder: Path, suffix: str) -> dict[str | None, Path]:
     """Variant -> its file. A single file is preferred to shards of the same variant."""
     found: dict[str | None, Path] = {}
-    for path in sorted(folder.iterdir()):
-        for pattern in INDICES:
-            index = pattern.fullmatch(path.name)
+    # diffusers and transformers have put the variant at two places in an index's name.
+    indices = (rf"{BASE}\.{suffix}\.index{VARIANT}\.json", rf"{BASE}\.{suffix}{VARIANT}\.index\.json")
+    paths = sorted(folder.iterdir())
+    for path in paths:
+        for pattern in indices:
+            index = re.fullmatch(pattern, path.name)
             if index:
                 found.setdefault(index["variant"], path)
-    for path in sorted(folder.iterdir()):
-        single = SINGLE.fullmatch(path.name)
-        if single and found.get(single["variant"], path).suffix != ".safetensors":
+    for path in paths:
+        single = re.fullmatch(rf"{BASE}{VARIANT}\.{suffix}", path.name)
+        if single and found.get(single["variant"], path).suffix == ".json":
             found[single["variant"]] = path
         elif single:
             found.setdefault(single["variant"], path)
@@ -106,7 +97,7 @@ def _open_shards(index: Path) -> Weights:
             raise InvalidCheckpoint(
                 f"the shard '{shard}' that '{index}' names is not beside it; download it into the same folder"
             )
-        shards[shard] = safetensors.read(index.parent / shard)
+        shards[shard] = open_tensors(index.parent / shard)
     for name, shard in placed.items():
         if name not in shards[shard]:
             raise InvalidCheckpoint(
@@ -124,7 +115,7 @@ def _open_shards(index: Path) -> Weights:
 
 def _check_shard_name(index: Path, shard: str) -> None:
     """An index comes from strangers: it may point at its neighbours and at nothing else on the disk."""
-    if re.fullmatch(r"[\w.\-]+\.safetensors", shard) is None:
+    if re.fullmatch(rf"[\w.\-]+\.(?:{'|'.join(SUFFIXES)})", shard) is None:
         raise InvalidCheckpoint(
             f"'{index}' names the shard {shard!r}; a shard is a .safetensors file in the same folder"
         )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   pochade draw "a red apple"
   pochade draw "a fox, 3d style" --seed 7 --steps 30 --count 4 -o fox.png
-  pochade draw "a castle" --model ~/models/sd15 --size 512x768 --sampler "Euler a" --negative people
+  pochade draw "a castle" --model ~/models/sd15.safetensors --size 512x768 --negative people
   pochade draw "a (red:1.3) {fox|owl} in [spring:autumn:0.5]" --count 4
   pochade draw "an oil painting" --init photo.jpg --strength 0.6
   pochade draw "a red hat" --init photo.jpg --mask hat.png --only-masked
@@ -91,7 +91,15 @@ def add_parser(commands: Any) -> None:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """The options that say which model runs where."""
     parser.add_argument(
-        "--model", metavar="FOLDER", help="a diffusers folder (default: the starter in the package)"
+        "--model",
+        metavar="PATH",
+        help="a checkpoint's file or a diffusers folder (default: the starter in the package)",
+    )
+    parser.add_argument("--vae", metavar="PATH", help="an autoencoder in place of the model's own")
+    parser.add_argument(
+        "--prediction",
+        metavar="NAME",
+        help="what the model predicts, epsilon or v_prediction (default: what it says of itself)",
     )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
     parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16 or f16")
@@ -151,6 +159,8 @@ def _draw(options: argparse.Namespace, requests: Sequence[Request]) -> "Iterator
         precision=options.precision,
         engine=options.engine,
         compiled=options.compile,
+        vae=options.vae,
+        prediction=options.prediction,
     )
     for request in requests:
         for progress in pipeline.stream(request):

@@ -95,6 +95,11 @@ def finetuning(tuning: Tuning, batch: int = 4, rate: float = 1e-5) -> Piece:
 
 
 def _open(tuning: Tuning) -> Pipeline:
+    if tuning.model is not None and tuning.model.is_file():
+        raise InvalidRequest(
+            f"'{tuning.model}' is a single file; fine-tuning starts from a diffusers folder, which"
+            f" 'pochade models convert {tuning.model} FOLDER' makes of it"
+        )
     pipeline = pochade.load(tuning.model, engine="torch", precision="f32", device=tuning.device)
     if pipeline.networks.text_encoder_2 is not None:
         raise InvalidRequest(

@@ -231,7 +231,7 @@ def test_one_file_is_preferred_to_shards(unet: Path) -> None:
         ),
         (lambda table: table["weight_map"].update(x="..\\evil.safetensors"), r"shard '\.\.\\\\evil"),
         (lambda table: table["weight_map"].update(x="C:evil.safetensors"), r"shard 'C:evil"),
-        (lambda table: table["weight_map"].update(x="model.bin"), r"shard 'model\.bin'; a shard is a"),
+        (lambda table: table["weight_map"].update(x="model.pkl"), r"shard 'model\.pkl'; a shard is a"),
         (lambda table: table["weight_map"].update(x=""), r"shard ''; a shard is a"),
     ],
 )
@@ -258,12 +258,12 @@ def test_a_damaged_shard_is_named(unet: Path) -> None:
         read_component(unet, "unet")
 
 
-def test_only_pickled_weights(unet: Path) -> None:
-    (unet / "diffusion_pytorch_model.bin").write_bytes(b"PK")
-    with pytest.raises(
-        InvalidCheckpoint, match=r"pickled weights \(diffusion_pytorch_model\.bin\).*safe_serial"
-    ):
-        read_component(unet, "unet")
+def test_pickled_weights_are_the_last_choice(unet: Path) -> None:
+    torch.save({"x": torch.full((3,), 7.0)}, unet / "diffusion_pytorch_model.bin")
+    torch.save({"x": torch.full((3,), 8.0)}, unet / "diffusion_pytorch_model.fp16.bin")
+    assert (value(unet), value(unet, "fp16")) == (7, 8)
+    put(unet / PLAIN, 32)
+    assert value(unet) == 32
 
 
 def test_no_weights_at_all(unet: Path) -> None:

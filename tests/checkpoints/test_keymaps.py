@@ -9,6 +9,8 @@ from pochade.checkpoints.keymaps import (
     AUTOENCODER,
     LINEAR_FROM_CONVOLUTION,
     TEXT_ENCODER,
+    Fused,
+    KeyMap,
     Rule,
     inverted,
     rename,
@@ -17,21 +19,54 @@ from pochade.checkpoints.keymaps import (
 from pochade.errors import InvalidCheckpoint
 
 
+def new_names(name: str, rules: KeyMap) -> list[str | None] | None:
+    placed = translate(name, rules)
+    return None if placed is None else [new for new, _ in placed]
+
+
 def test_placeholders_stand_for_one_part_or_many() -> None:
     rules = (Rule("in.{}.0.{*}", "down.{}.x.{*}"), Rule("gone.{*}", None))
-    found = translate("in.7.0.a.b.weight", rules)
-    assert found is not None and found[0] == "down.7.x.a.b.weight"
-    assert translate("in.7.1.a", rules) is None
-    assert translate("in.7.8.0.a", rules) is None  # one part, not two
-    assert translate("xin.7.0.a", rules) is None
-    assert translate("in.7x0.a", rules) is None  # a dot is a dot
-    dropped = translate("gone.x", rules)
-    assert dropped is not None and dropped[0] is None
+    assert new_names("in.7.0.a.b.weight", rules) == ["down.7.x.a.b.weight"]
+    assert new_names("in.7.1.a", rules) is None
+    assert new_names("in.7.8.0.a", rules) is None  # one part, not two
+    assert new_names("xin.7.0.a", rules) is None
+    assert new_names("in.7x0.a", rules) is None  # a dot is a dot
+    assert new_names("gone.x", rules) == [None]
+
+
+def test_one_tensor_of_the_file_may_be_several() -> None:
+    rules = (Fused("{}.in_proj", ("{}.q", "{}.k", "{}.v")),)
+    whole = np.arange(12.0).reshape(6, 2)
+    there = rename({"7.in_proj": whole}, rules, "x")
+    assert {name: there[name][:, 0].tolist() for name in there} == {
+        "7.q": [0, 2],
+        "7.k": [4, 6],
+        "7.v": [8, 10],
+    }
+    assert np.shares_memory(there["7.k"], whole)
+    back = rename(there, inverted(rules), "x")
+    assert list(back) == ["7.in_proj"]
+    np.testing.assert_array_equal(back["7.in_proj"], whole)
+    assert inverted(inverted(rules)) == rules
+
+
+def test_rows_that_do_not_divide() -> None:
+    there = rename({"in_proj": np.ones((7, 2))}, (Fused("in_proj", ("q", "k", "v")),), "x")
+    with pytest.raises(InvalidCheckpoint, match=r"tensor 'in_proj' has 7 rows, which do not divide into 3"):
+        there["k"]
+
+
+def test_names_below_a_prefix_and_names_that_nobody_knows() -> None:
+    rules = (Rule("a.{}", "b.{}"),)
+    tensors = {"part.a.x": np.ones(1), "part.c": np.ones(1), "other.a.y": np.ones(1)}
+    assert set(rename(tensors, rules, "x", prefix="part.")) == {"b.x", "c"}
+    with pytest.raises(InvalidCheckpoint, match=r"'x' holds the tensor 'part\.c', which is no part"):
+        rename(tensors, rules, "x", prefix="part.", strict=True)
 
 
 def test_the_first_rule_that_fits_decides() -> None:
     rules = (Rule("a.{}", "first.{}"), Rule("a.{*}", "second.{*}"))
-    assert [(translate(name, rules) or [None])[0] for name in ("a.1", "a.1.2")] == ["first.1", "second.1.2"]
+    assert [new_names(name, rules) for name in ("a.1", "a.1.2")] == [["first.1"], ["second.1.2"]]
 
 
 def test_rules_must_place_what_they_catch() -> None:
@@ -128,7 +163,5 @@ NAMES = st.lists(
 @given(NAMES)
 def test_a_way_there_and_back_ends_where_it_began(name: str) -> None:
     rules = (Rule("text_model.encoder.layers.{}.{*}", "te.{}.{*}"), Rule("text_model.{*}", "rest.{*}"))
-    there = translate(name, rules)
-    if there is not None and there[0] is not None:
-        back = translate(there[0], inverted(rules))
-        assert back is not None and back[0] == name
+    for there in new_names(name, rules) or []:
+        assert there is not None and new_names(there, inverted(rules)) == [name]

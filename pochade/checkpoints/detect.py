@@ -1,0 +1,295 @@
+"""Configurations from the shapes of tensors, as the JSON that a diffusers folder would hold.
+
+What shapes do not tell comes from the family (`Family`): how a width is divided into heads, the number of
+groups of a group norm, the scale of latents, the size of pictures. A file's metadata or `load(config=...)`
+may say otherwise. Tensors go by the canonical names of `keymaps`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from pochade.checkpoints.ldm import Layout, canonical_layout
+from pochade.errors import InvalidCheckpoint
+
+Array = npt.NDArray[Any]
+Tensors = Mapping[str, Array]
+
+SIZES_OF_XL = 6
+"""Numbers about a picture's size and place that XL is told, each embedded on its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What all checkpoints of a family share and no tensor shows.
+
+    heads: of every attention in the UNet; None = each head is `head_width` wide.
+    pad_ids: what the tokenizers fill up with.
+    sample_sizes: the latent side that a model was trained at, by what it predicts.
+    """
+
+    label: str
+    pipeline: str
+    heads: int | None
+    head_width: int = 64
+    latent_scale: float = 0.18215
+    pad_ids: tuple[int, ...]
+    sample_sizes: Mapping[str, int]
+
+
+END_ID = 49407
+SD1 = Family(
+    label="SD 1.x",
+    pipeline="StableDiffusionPipeline",
+    heads=8,
+    pad_ids=(END_ID,),
+    sample_sizes={"epsilon": 64, "v_prediction": 64},
+)
+SD2 = Family(
+    label="SD 2.x",
+    pipeline="StableDiffusionPipeline",
+    heads=None,
+    pad_ids=(0,),
+    sample_sizes={"epsilon": 64, "v_prediction": 96},
+)
+XL = Family(
+    label="SDXL",
+    pipeline="StableDiffusionXLPipeline",
+    heads=None,
+    latent_scale=0.13025,
+    pad_ids=(END_ID, 0),
+    sample_sizes={"epsilon": 128, "v_prediction": 128},
+)
+
+
+def detect_unet(tensors: Tensors, family: Family, prediction: str, where: Path) -> dict[str, Any]:
+    """A `unet/config.json`. Raises InvalidCheckpoint for blocks that no known model is made of."""
+    layout = canonical_layout(tensors)
+    if not layout.down or len(layout.down) != len(layout.up) or layout.middle not in (0, 1, 3):
+        raise InvalidCheckpoint(
+            f"'{where}': its UNet has {len(layout.down)} levels on the way down, {len(layout.up)} on the way"
+            f" up and {layout.middle} parts in the middle, which is no Stable Diffusion; is it complete?"
+        )
+    widths = [len(tensors[f"down_blocks.{i}.resnets.0.conv1.weight"]) for i in range(len(layout.down))]
+    linear, context = _attention(tensors, layout, where)
+    down, middle, up = _depths(tensors, layout, where)
+    added = tensors.get("add_embedding.linear_1.weight")
+    guidance = tensors.get("time_embedding.cond_proj.weight")
+    added_width = None if added is None else added.shape[1]
+    return {
+        "_class_name": "UNet2DConditionModel",
+        "sample_size": family.sample_sizes.get(prediction, family.sample_sizes["epsilon"]),
+        "in_channels": _shape(tensors, "conv_in.weight", where)[1],
+        "out_channels": _shape(tensors, "conv_out.weight", where)[0],
+        "block_out_channels": widths,
+        "layers_per_block": _layers(layout, where),
+        "down_block_types": ["CrossAttnDownBlock2D" if any(row) else "DownBlock2D" for row in layout.down],
+        "mid_block_type": {0: None, 1: "UNetMidBlock2D", 3: "UNetMidBlock2DCrossAttn"}[layout.middle],
+        "up_block_types": ["CrossAttnUpBlock2D" if any(row) else "UpBlock2D" for row in layout.up],
+        **_depth_entries(down, middle, up),
+        # the number of heads, under the name that it got by mistake
+        "attention_head_dim": [_heads(width, family) for width in widths],
+        "cross_attention_dim": context,
+        "use_linear_projection": linear,
+        "norm_num_groups": 32,
+        "norm_eps": 1e-5,
+        "addition_embed_type": None if added is None else "text_time",
+        "addition_time_embed_dim": None if added is None else 256,
+        "projection_class_embeddings_input_dim": added_width,
+        "time_cond_proj_dim": None if guidance is None else guidance.shape[1],
+        "flip_sin_to_cos": True,
+        "freq_shift": 0,
+    }
+
+
+def detect_autoencoder(tensors: Tensors, family: Family, sample_size: int, where: Path) -> dict[str, Any]:
+    """A `vae/config.json`. sample_size: in latent pixels."""
+    widths: list[int] = []
+    while f"encoder.down_blocks.{len(widths)}.resnets.0.conv1.weight" in tensors:
+        widths.append(len(tensors[f"encoder.down_blocks.{len(widths)}.resnets.0.conv1.weight"]))
+    layers = 0
+    while f"encoder.down_blocks.0.resnets.{layers}.conv1.weight" in tensors:
+        layers += 1
+    if not widths:
+        raise InvalidCheckpoint(f"'{where}' holds no autoencoder whose blocks are known; is it complete?")
+    channels = _shape(tensors, "decoder.conv_in.weight", where)[1]
+    picture_channels = _shape(tensors, "encoder.conv_in.weight", where)[1]
+    return {
+        "_class_name": "AutoencoderKL",
+        "in_channels": picture_channels,
+        "out_channels": picture_channels,
+        "latent_channels": channels,
+        "block_out_channels": widths,
+        "down_block_types": ["DownEncoderBlock2D"] * len(widths),
+        "up_block_types": ["UpDecoderBlock2D"] * len(widths),
+        "layers_per_block": layers,
+        "norm_num_groups": 32,
+        "act_fn": "silu",
+        "sample_size": sample_size << (len(widths) - 1),
+        "scaling_factor": family.latent_scale,
+        "mid_block_add_attention": "decoder.mid_block.attentions.0.to_q.weight" in tensors,
+        "use_quant_conv": "quant_conv.weight" in tensors,
+        "use_post_quant_conv": "post_quant_conv.weight" in tensors,
+        # Its activations pass what 16-bit floats hold; diffusers compute in 32 bits when told so.
+        "force_upcast": family is XL,
+    }
+
+
+def detect_text_encoder(tensors: Tensors, *, open_clip: bool, pad_id: int, where: Path) -> dict[str, Any]:
+    """A `text_encoder/config.json`. open_clip: trained by OpenCLIP, whose activation is the exact one."""
+    vocabulary, width = _shape(tensors, "embeddings.token_embedding.weight", where)
+    layers = 0
+    while f"encoder.layers.{layers}.mlp.fc1.weight" in tensors:
+        layers += 1
+    projection = tensors.get("text_projection.weight")
+    end = vocabulary - 1
+    return {
+        "architectures": ["CLIPTextModel" if projection is None else "CLIPTextModelWithProjection"],
+        "model_type": "clip_text_model",
+        "vocab_size": vocabulary,
+        "max_position_embeddings": _shape(tensors, "embeddings.position_embedding.weight", where)[0],
+        "hidden_size": width,
+        "intermediate_size": _shape(tensors, "encoder.layers.0.mlp.fc1.weight", where)[0],
+        "num_hidden_layers": layers,
+        "num_attention_heads": max(1, width // 64),
+        "hidden_act": "gelu" if open_clip else "quick_gelu",
+        "layer_norm_eps": 1e-5,
+        "projection_dim": width if projection is None else projection.shape[0],
+        "bos_token_id": end - 1,
+        "eos_token_id": end,
+        "pad_token_id": pad_id,
+    }
+
+
+def describe_scheduler(prediction: str, *, zero_snr: bool) -> dict[str, Any]:
+    """A `scheduler/scheduler_config.json`: the noise schedule of all families."""
+    return {
+        "_class_name": "EulerDiscreteScheduler",
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "num_train_timesteps": 1000,
+        "prediction_type": prediction,
+        "rescale_betas_zero_snr": zero_snr,
+        "interpolation_type": "linear",
+        "timestep_spacing": "trailing" if zero_snr else "leading",
+        "steps_offset": 1,
+    }
+
+
+def describe_pipeline(family: Family, in_channels: int) -> dict[str, Any]:
+    """A `model_index.json`."""
+    name = family.pipeline
+    if in_channels == 9:
+        name = name.replace("Pipeline", "InpaintPipeline")
+    index: dict[str, Any] = {
+        "_class_name": name,
+        "_diffusers_version": "0.30.0",  # whose layout this is; inpainting pipelines ask for it
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+    }
+    if family is XL:
+        return index | {
+            "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+            "tokenizer_2": ["transformers", "CLIPTokenizer"],
+            "force_zeros_for_empty_prompt": True,
+        }
+    return index | {"safety_checker": [None, None], "requires_safety_checker": False}
+
+
+# --- inside -------------------------------------------------------------------------------------------
+
+
+def _shape(tensors: Tensors, name: str, where: Path) -> tuple[int, ...]:
+    if name not in tensors:
+        raise InvalidCheckpoint(
+            f"'{where}' lacks the tensor '{name}'; the file is incomplete, fetch it again"
+        )
+    return tensors[name].shape
+
+
+def _heads(width: int, family: Family) -> int:
+    return max(1, width // family.head_width) if family.heads is None else family.heads
+
+
+def _layers(layout: Layout, where: Path) -> int | list[int]:
+    """`layers_per_block`: the way up has one more on each level, for the picture that is joined."""
+    layers = [len(row) for row in layout.down]
+    if [len(row) - 1 for row in layout.up] != layers[::-1]:
+        raise InvalidCheckpoint(
+            f"'{where}': its UNet has {layers} layers per level on the way down and"
+            f" {[len(row) for row in layout.up]} on the way up; one more on each level is what is read here"
+        )
+    return layers[0] if len(set(layers)) == 1 else layers
+
+
+def _attention(tensors: Tensors, layout: Layout, where: Path) -> tuple[bool, int]:
+    """(whether tokens are projected by a matrix rather than a 1x1 convolution, width of the conditioning)."""
+    for way, rows in (("down_blocks", layout.down), ("up_blocks", layout.up)):
+        for level, row in enumerate(rows):
+            if row[:1] == (True,):
+                block = f"{way}.{level}.attentions.0"
+                query = f"{block}.transformer_blocks.0.attn2.to_k.weight"
+                return len(_shape(tensors, f"{block}.proj_in.weight", where)) == 2, _shape(
+                    tensors, query, where
+                )[1]
+    raise InvalidCheckpoint(f"'{where}': its UNet attends to no text; it is no text-to-image model")
+
+
+Depths = list[list[int]]
+
+
+def _depths(tensors: Tensors, layout: Layout, where: Path) -> tuple[Depths, int, Depths]:
+    """Transformer blocks after each residual block: down, in the middle, up."""
+
+    def depth(block: str) -> int:
+        count = 0
+        while f"{block}.transformer_blocks.{count}.norm1.weight" in tensors:
+            count += 1
+        return count
+
+    def way(name: str, rows: tuple[tuple[bool, ...], ...]) -> Depths:
+        for level, row in enumerate(rows):
+            if any(row) and not all(row):
+                raise InvalidCheckpoint(
+                    f"'{where}': level {level} of its UNet's {name} attends after some layers and not after"
+                    " others, which is not supported"
+                )
+        return [
+            [depth(f"{name}.{level}.attentions.{i}") if attends else 0 for i, attends in enumerate(row)]
+            for level, row in enumerate(rows)
+        ]
+
+    middle = depth("mid_block.attentions.0")
+    return way("down_blocks", layout.down), middle, way("up_blocks", layout.up)
+
+
+def _depth_entries(down: Depths, middle: int, up: Depths) -> dict[str, Any]:
+    """`transformer_layers_per_block`, and its reverse where the way up is not the mirror of the way down.
+
+    The entry of the last level is the middle block's too, and where a level does not attend it says nothing.
+    """
+
+    def entry(row: list[int], otherwise: int) -> int | list[int]:
+        return otherwise if not any(row) else row[0] if len(set(row)) == 1 else row
+
+    entries = [entry(row, max(1, middle) if row is down[-1] else 1) for row in down]
+    mirrored = all(
+        not any(row) or entry(row, 1) == there for row, there in zip(up, entries[::-1], strict=True)
+    )
+    if mirrored and set(map(str, entries)) == {"1"}:
+        return {"transformer_layers_per_block": 1}
+    if mirrored:
+        return {"transformer_layers_per_block": entries}
+    return {
+        "transformer_layers_per_block": entries,
+        "reverse_transformer_layers_per_block": [entry(row, 1) for row in up],
+    }

@@ -1,0 +1,265 @@
+"""The names of a single file, as the latent diffusion code of 2022 wrote them, and ours.
+
+That code numbers all blocks of the UNet in one row, on the way down and on the way up, so that the number of
+a tensor follows from how many layers each level has. A `Layout` says that, and the rules are made from it.
+Where a published file leaves numbers out (pruned models, whose blocks kept the numbers of the model they
+were cut from), the numbers that are there are read, and consecutive ones are written.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pochade.checkpoints.keymaps import (
+    LINEAR_FROM_CONVOLUTION,
+    TEXT_ENCODER,
+    TRANSPOSED,
+    Fused,
+    KeyMap,
+    Rule,
+)
+
+RESIDUAL = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
+UNET_ENDS: tuple[Rule, ...] = (
+    Rule("time_embed.0.{}", "time_embedding.linear_1.{}"),
+    Rule("time_embed.2.{}", "time_embedding.linear_2.{}"),
+    Rule("time_embed.cond_proj.{}", "time_embedding.cond_proj.{}"),  # LCM
+    Rule("label_emb.0.0.{}", "add_embedding.linear_1.{}"),  # XL
+    Rule("label_emb.0.2.{}", "add_embedding.linear_2.{}"),
+    Rule("input_blocks.0.0.{}", "conv_in.{}"),
+    Rule("out.0.{}", "conv_norm_out.{}"),
+    Rule("out.2.{}", "conv_out.{}"),
+)
+
+CLIP: KeyMap = (
+    # What only comparing pictures with texts needs; XL's first encoder has it in some files.
+    Rule("text_projection.{}", None),
+    Rule("logit_scale", None),
+    *TEXT_ENCODER,
+)
+"""The text encoder of SD 1.x and the first of XL: transformers' own names."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How many layers a UNet has, and where.
+
+    down, up: for each level in the order of the way, for each of its residual blocks, whether a transformer
+        follows. middle: parts of the middle block, 3, 1 or 0.
+    down_numbers, up_numbers: of the file's blocks, the first convolution's 0 left out; empty = consecutive.
+    """
+
+    down: tuple[tuple[bool, ...], ...]
+    middle: int
+    up: tuple[tuple[bool, ...], ...]
+    down_numbers: tuple[int, ...] = ()
+    up_numbers: tuple[int, ...] = ()
+
+
+def file_layout(names: Iterable[str]) -> Layout:
+    """The layout of a UNet from its names in a single file, without their prefix."""
+    names = set(names)
+    down, down_numbers = _file_levels(names, "input_blocks")
+    up, up_numbers = _file_levels(names, "output_blocks")
+    middle = {name.split(".")[1] for name in names if name.startswith("middle_block.")}
+    return Layout(down, len(middle), up, down_numbers, up_numbers)
+
+
+def canonical_layout(names: Iterable[str]) -> Layout:
+    """The layout of a UNet from the names of its tensors here."""
+    names = set(names)
+    middle = {".".join(name.split(".")[:3]) for name in names if name.startswith("mid_block.")}
+    return Layout(_levels(names, "down_blocks"), len(middle), _levels(names, "up_blocks"))
+
+
+def unet_rules(layout: Layout) -> KeyMap:
+    """The key map of a UNet, from the names of a single file below `model.diffusion_model.`."""
+    rules = list(UNET_ENDS)
+    numbers = _numbers(layout.down_numbers, first=1)
+    for level, layers in enumerate(layout.down):
+        for i, attends in enumerate(layers):
+            number = next(numbers)
+            rules += _residual(f"input_blocks.{number}.0", f"down_blocks.{level}.resnets.{i}")
+            if attends:
+                rules += [Rule(f"input_blocks.{number}.1.{{*}}", f"down_blocks.{level}.attentions.{i}.{{*}}")]
+        if level < len(layout.down) - 1:
+            number = next(numbers)
+            rules += [
+                Rule(f"input_blocks.{number}.0.op.{{}}", f"down_blocks.{level}.downsamplers.0.conv.{{}}")
+            ]
+    rules += _residual("middle_block.0", "mid_block.resnets.0")
+    rules += [Rule("middle_block.1.{*}", "mid_block.attentions.0.{*}")]
+    rules += _residual("middle_block.2", "mid_block.resnets.1")
+    numbers = _numbers(layout.up_numbers, first=0)
+    for level, layers in enumerate(layout.up):
+        for i, attends in enumerate(layers):
+            number = next(numbers)
+            rules += _residual(f"output_blocks.{number}.0", f"up_blocks.{level}.resnets.{i}")
+            if i == len(layers) - 1 and level < len(layout.up) - 1:
+                part = 1 + int(attends)
+                rules += [
+                    Rule(
+                        f"output_blocks.{number}.{part}.conv.{{}}",
+                        f"up_blocks.{level}.upsamplers.0.conv.{{}}",
+                    )
+                ]
+            if attends:
+                rules += [Rule(f"output_blocks.{number}.1.{{*}}", f"up_blocks.{level}.attentions.{i}.{{*}}")]
+    return tuple(rules)
+
+
+def autoencoder_rules(levels: int) -> KeyMap:
+    """The key map of an autoencoder with so many levels, from the names below `first_stage_model.`.
+
+    Its way up is numbered from the largest picture to the smallest; here, as it is gone.
+    """
+    rules: list[Rule] = [Rule("loss.{*}", None), Rule("model_ema.{*}", None)]
+    for coder in ("encoder", "decoder"):
+        middle = f"{coder}.mid_block"
+        for i in (0, 1):
+            rules += [
+                Rule(
+                    f"{coder}.mid.block_{i + 1}.nin_shortcut.{{}}", f"{middle}.resnets.{i}.conv_shortcut.{{}}"
+                ),
+                Rule(f"{coder}.mid.block_{i + 1}.{{*}}", f"{middle}.resnets.{i}.{{*}}"),
+            ]
+        attention = f"{middle}.attentions.0"
+        rules += [Rule(f"{coder}.mid.attn_1.norm.{{}}", f"{attention}.group_norm.{{}}")]
+        for old, new in (("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("proj_out", "to_out.0")):
+            rules += [
+                Rule(f"{coder}.mid.attn_1.{old}.{{}}", f"{attention}.{new}.{{}}", LINEAR_FROM_CONVOLUTION)
+            ]
+        rules += [
+            Rule(f"{coder}.conv_in.{{}}", f"{coder}.conv_in.{{}}"),
+            Rule(f"{coder}.norm_out.{{}}", f"{coder}.conv_norm_out.{{}}"),
+            Rule(f"{coder}.conv_out.{{}}", f"{coder}.conv_out.{{}}"),
+        ]
+    for level in range(levels):
+        down, up = f"encoder.down_blocks.{level}", f"decoder.up_blocks.{levels - 1 - level}"
+        for old, new in ((f"encoder.down.{level}", down), (f"decoder.up.{level}", up)):
+            rules += [
+                Rule(f"{old}.block.{{}}.nin_shortcut.{{}}", f"{new}.resnets.{{}}.conv_shortcut.{{}}"),
+                Rule(f"{old}.block.{{}}.{{*}}", f"{new}.resnets.{{}}.{{*}}"),
+            ]
+        rules += [
+            Rule(f"encoder.down.{level}.downsample.conv.{{}}", f"{down}.downsamplers.0.conv.{{}}"),
+            Rule(f"decoder.up.{level}.upsample.conv.{{}}", f"{up}.upsamplers.0.conv.{{}}"),
+        ]
+    rules += [Rule("quant_conv.{}", "quant_conv.{}"), Rule("post_quant_conv.{}", "post_quant_conv.{}")]
+    return tuple(rules)
+
+
+def open_clip_rules(unused_layers: Iterable[int] = (), *, projection: bool) -> KeyMap:
+    """The key map of a text encoder of OpenCLIP, which keeps queries, keys and values in one matrix.
+
+    unused_layers: dropped; SD 2.x reads the layer before the last. projection: whether the pooled vector is
+    projected, which only XL needs.
+    """
+    layer, ours = "transformer.resblocks.{}", "encoder.layers.{}"
+    heads = [f"{ours}.self_attn.{name}_proj" for name in "qkv"]
+    return (
+        Rule("logit_scale", None),
+        Rule("attn_mask", None),
+        *(Rule(f"transformer.resblocks.{i}.{{*}}", None) for i in unused_layers),
+        Rule("token_embedding.weight", "embeddings.token_embedding.weight"),
+        Rule("positional_embedding", "embeddings.position_embedding.weight"),
+        Rule("ln_final.{}", "final_layer_norm.{}"),
+        Rule("text_projection", "text_projection.weight" if projection else None, TRANSPOSED),
+        Fused(f"{layer}.attn.in_proj_weight", tuple(f"{head}.weight" for head in heads)),
+        Fused(f"{layer}.attn.in_proj_bias", tuple(f"{head}.bias" for head in heads)),
+        Rule(f"{layer}.attn.out_proj.{{}}", f"{ours}.self_attn.out_proj.{{}}"),
+        Rule(f"{layer}.ln_1.{{}}", f"{ours}.layer_norm1.{{}}"),
+        Rule(f"{layer}.ln_2.{{}}", f"{ours}.layer_norm2.{{}}"),
+        Rule(f"{layer}.mlp.c_fc.{{}}", f"{ours}.mlp.fc1.{{}}"),
+        Rule(f"{layer}.mlp.c_proj.{{}}", f"{ours}.mlp.fc2.{{}}"),
+    )
+
+
+# --- averaged weights ---------------------------------------------------------------------------------
+
+BLOCK = r"(?P<row>input_blocks|output_blocks)(?P<block>\d+)(?P<part>\d)|(?P<middle>middle_block)(?P<at>\d)"
+PIECES = (
+    "diffusion_model", "time_embed", "label_emb", "in_layers", "emb_layers", "out_layers", "skip_connection",
+    "transformer_blocks", "attn1", "attn2", "norm1", "norm2", "norm3", "norm", "proj_in", "proj_out",
+    "to_out", "to_q", "to_k", "to_v", "ff", "net", "proj", "cond_proj", "op", "conv", "out", "weight", "bias",
+)  # fmt: skip
+PIECE = re.compile("|".join([BLOCK, *sorted(PIECES, key=len, reverse=True), r"\d+"]))
+
+
+def with_dots(name: str) -> str | None:
+    """The name of a UNet's tensor from that of its running average, which was stored without dots.
+
+    "diffusion_modelinput_blocks10in_layers0weight" -> "diffusion_model.input_blocks.1.0.in_layers.0.weight";
+    None if it cannot be read so.
+    """
+    parts: list[str] = []
+    position = 0
+    while position < len(name):
+        found = PIECE.match(name, position)
+        if found is None:
+            return None
+        if found["row"]:
+            parts += [found["row"], found["block"], found["part"]]
+        elif found["middle"]:
+            parts += [found["middle"], found["at"]]
+        elif found[0].isdecimal() and parts[-1] == "label_emb":
+            parts += list(found[0])  # label_emb.0.2
+        else:
+            parts.append(found[0])
+        position = found.end()
+    return ".".join(parts)
+
+
+# --- inside -------------------------------------------------------------------------------------------
+
+
+def _residual(old: str, new: str) -> list[Rule]:
+    return [Rule(f"{old}.{theirs}.{{}}", f"{new}.{ours}.{{}}") for theirs, ours in RESIDUAL.items()]
+
+
+def _numbers(given: Sequence[int], first: int) -> Iterator[int]:
+    """The numbers of blocks. A file that lacks some of them is found out by the tensors that are missing."""
+    yield from given
+    number = max((*given, first - 1)) + 1
+    while True:
+        yield number
+        number += 1
+
+
+def _file_levels(names: set[str], row: str) -> tuple[tuple[tuple[bool, ...], ...], tuple[int, ...]]:
+    """The levels of one way from its numbered blocks: a level ends where the picture's size changes."""
+    numbers = sorted({int(name.split(".")[1]) for name in names if _is_numbered(name, row)})
+    levels: list[list[bool]] = [[]]
+    taken = []
+    for number in numbers:
+        if f"{row}.{number}.0.in_layers.2.weight" in names:
+            levels[-1].append(f"{row}.{number}.1.norm.weight" in names)
+        elif f"{row}.{number}.0.op.weight" not in names:
+            continue  # the first convolution, or nothing that is known: an unknown tensor is named later
+        if any(f"{row}.{number}.{part}.weight" in names for part in ("0.op", "1.conv", "2.conv")):
+            levels.append([])
+        taken.append(number)
+    return tuple(map(tuple, levels)), tuple(taken)
+
+
+def _is_numbered(name: str, row: str) -> bool:
+    parts = name.split(".")
+    return parts[0] == row and len(parts) > 2 and parts[1].isdecimal() and len(parts[1]) < 6
+
+
+def _levels(names: set[str], way: str) -> tuple[tuple[bool, ...], ...]:
+    levels: list[tuple[bool, ...]] = []
+    while f"{way}.{len(levels)}.resnets.0.conv1.weight" in names:
+        level = f"{way}.{len(levels)}"
+        layers: list[bool] = []
+        while f"{level}.resnets.{len(layers)}.conv1.weight" in names:
+            layers.append(f"{level}.attentions.{len(layers)}.norm.weight" in names)
+        levels.append(tuple(layers))
+    return tuple(levels)

@@ -1,0 +1,122 @@
+"""Configurations that a user, or a file's metadata, gives in place of what was detected."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pochade.checkpoints.json_files import read_table
+from pochade.errors import InvalidCheckpoint
+
+METADATA_KEY = "pochade.config"
+"""Where `models convert` writes what a single file's tensors do not tell, as JSON."""
+
+FILES: Mapping[str, str] = {
+    "unet": "unet/config.json",
+    "vae": "vae/config.json",
+    "text_encoder": "text_encoder/config.json",
+    "text_encoder_2": "text_encoder_2/config.json",
+    "scheduler": "scheduler/scheduler_config.json",
+    "model_index": "model_index.json",
+}
+TOKENIZERS = ("tokenizer", "tokenizer_2")
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """tables: component -> entries that replace detected ones. folders: tokenizers. where: for messages."""
+
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    where: str = "config"
+
+    @classmethod
+    def read(cls, config: Path | str | Mapping[str, Any] | None) -> "Overrides":
+        """From what `load(config=...)` takes.
+
+        A diffusers folder, of which only the small files are read; or a JSON file, or its content:
+        `{"unet": {...}, "vae": {...}, "text_encoder": {...}, "text_encoder_2": {...}, "scheduler": {...},
+        "model_index": {...}, "tokenizer": FOLDER, "tokenizer_2": FOLDER}`, each as in a diffusers folder and
+        as much of it as is to be said otherwise.
+
+        Raises InvalidCheckpoint for anything else.
+        """
+        if config is None:
+            return cls()
+        if isinstance(config, Mapping):
+            return cls._from_table(config, Path(), "config")
+        path = Path(config)
+        if not path.is_dir():
+            return cls._from_table(read_table(path), path.parent, str(path))
+        tables = {name: read_table(path / file) for name, file in FILES.items() if (path / file).exists()}
+        if not tables:
+            raise InvalidCheckpoint(
+                f"'{path}' holds no configuration; a folder has {', '.join(FILES.values())}, or some of them"
+            )
+        return cls(tables, {name: path / name for name in TOKENIZERS if (path / name).is_dir()}, str(path))
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], path: Path) -> "Overrides":
+        """From what `models convert` wrote into a file. A file from strangers names no folders."""
+        text = metadata.get(METADATA_KEY)
+        if text is None:
+            return cls()
+        try:
+            table = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InvalidCheckpoint(
+                f"'{path}': its metadata '{METADATA_KEY}' are not JSON ({error})"
+            ) from error
+        known = {name: table[name] for name in FILES if name in table} if isinstance(table, dict) else {}
+        return cls._from_table(known, Path(), str(path))
+
+    @classmethod
+    def _from_table(cls, table: Mapping[str, Any], base: Path, where: str) -> "Overrides":
+        unknown = set(table) - set(FILES) - set(TOKENIZERS)
+        if unknown:
+            raise InvalidCheckpoint(
+                f"'{where}' configures '{sorted(unknown)[0]}', which is no part of a model; parts are:"
+                f" {', '.join([*FILES, *TOKENIZERS])}"
+            )
+        tables, folders = {}, {}
+        for name, value in table.items():
+            if name in TOKENIZERS and isinstance(value, (str, Path)):
+                folders[name] = base / value
+            elif name in FILES and isinstance(value, Mapping):
+                tables[name] = value
+            else:
+                wanted = "the path of a folder" if name in TOKENIZERS else "a table"
+                raise InvalidCheckpoint(f"'{where}': '{name}' is {value!r}; {wanted} belongs there")
+        return cls(tables, folders, where)
+
+    def over(self, others: "Overrides") -> "Overrides":
+        """Both, these before the others."""
+        names = [*self.tables, *(name for name in others.tables if name not in self.tables)]
+        tables = {name: {**others.tables.get(name, {}), **self.tables.get(name, {})} for name in names}
+        return Overrides(tables, {**others.folders, **self.folders}, self.where)
+
+    def table(self, name: str, detected: Mapping[str, Any]) -> dict[str, Any]:
+        """A component's configuration: what was detected, save what is said otherwise."""
+        return {**detected, **self.tables.get(name, {})}
+
+    def prediction(self, detected: str, reason: str) -> tuple[str, str]:
+        """What the UNet predicts, and why."""
+        said = self.tables.get("scheduler", {}).get("prediction_type")
+        if said is None:
+            return detected, reason
+        if said not in PREDICTIONS:
+            raise InvalidCheckpoint(
+                f"'{self.where}': prediction_type is {said!r}; one of: {', '.join(PREDICTIONS)}"
+            )
+        return said, "its configuration says it"
+
+    def number(self, part: str, name: str, detected: int) -> int:
+        """One whole number of a component's configuration."""
+        said = self.tables.get(part, {}).get(name)
+        if said is None:  # JSON's null leaves it open
+            return detected
+        if type(said) is not int or said < 0:
+            raise InvalidCheckpoint(f"'{self.where}': {name} = {said!r} is not a positive whole number")
+        return said

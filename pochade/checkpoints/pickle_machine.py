@@ -1,0 +1,497 @@
+"""A machine for pickles that can build tensors and plain data, and do nothing else.
+
+A pickle is a program. Python's own machine for it imports any module and calls anything in it, so that a
+model file from a stranger may do to a computer whatever its writer wished. This one knows the names of what
+torch files are made of; none of them is ever imported. What a call would do is done by a function in this
+file, or, for the left-overs of training frameworks, not at all: an `Opaque` stands in its place, which has
+no content. Any other name ends the reading.
+
+Time and memory are bounded too: by the size of the pickle, the number of its steps, and by building nothing
+that is larger than the bytes which describe it.
+"""
+
+import io
+import math
+import pickletools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import ml_dtypes
+import numpy as np
+
+from pochade.errors import InvalidCheckpoint
+
+MAX_PICKLE_BYTES = 64_000_000
+MAX_STEPS = 4_000_000  # the largest checkpoints with their optimizer take half a million
+MAX_RANK = 32
+MAX_PROTOCOL = 5
+MAX_KEY = 2**32  # of a number in a dictionary; larger ones could be chosen to collide
+
+STORAGES: Mapping[str, np.dtype[Any] | None] = {
+    "FloatStorage": np.dtype("<f4"),
+    "HalfStorage": np.dtype("<f2"),
+    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+    "DoubleStorage": np.dtype("<f8"),
+    "LongStorage": np.dtype("<i8"),
+    "IntStorage": np.dtype("<i4"),
+    "ShortStorage": np.dtype("<i2"),
+    "CharStorage": np.dtype("i1"),
+    "ByteStorage": np.dtype("u1"),
+    "BoolStorage": np.dtype(np.bool_),
+    "ComplexFloatStorage": np.dtype("<c8"),
+    "UntypedStorage": None,  # bytes; the tensor says their type
+}
+STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage")
+
+DTYPES: Mapping[str, np.dtype[Any]] = {
+    "float32": np.dtype("<f4"),
+    "float16": np.dtype("<f2"),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float64": np.dtype("<f8"),
+    "float8_e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn),
+    "float8_e5m2": np.dtype(ml_dtypes.float8_e5m2),
+    "int64": np.dtype("<i8"),
+    "int32": np.dtype("<i4"),
+    "int16": np.dtype("<i2"),
+    "int8": np.dtype("i1"),
+    "uint8": np.dtype("u1"),
+    "uint16": np.dtype("<u2"),
+    "uint32": np.dtype("<u4"),
+    "uint64": np.dtype("<u8"),
+    "bool": np.dtype(np.bool_),
+    "complex64": np.dtype("<c8"),
+}
+
+# What training frameworks leave in a file beside the weights. Nothing of it is built.
+LEFT_OVER_MODULES = (
+    "pytorch_lightning", "lightning", "lightning_fabric", "lightning_utilities", "torchmetrics", "omegaconf",
+    "torch.optim", "torch.nn", "ldm", "sgm", "diffusers", "transformers", "accelerate", "argparse", "pathlib",
+    "typing", "enum", "datetime", "uuid",
+)  # fmt: skip
+LEFT_OVERS = {
+    *((module, name) for module in ("builtins", "__builtin__") for name in (
+        "set", "frozenset", "list", "dict", "tuple", "int", "float", "bool", "str", "bytes", "complex",
+        "object", "slice", "range", "long", "unicode",
+    )),
+    *((module, name) for module in ("numpy.core.multiarray", "numpy._core.multiarray") for name in (
+        "scalar", "_reconstruct",
+    )),
+    ("numpy", "dtype"), ("numpy", "ndarray"), ("_codecs", "encode"), ("collections", "defaultdict"),
+    ("collections", "Counter"), ("collections", "deque"), ("copyreg", "_reconstructor"),
+    ("copy_reg", "_reconstructor"), ("torch", "device"), ("torch", "Size"), ("torch", "Tensor"),
+    ("torch.serialization", "_get_layout"), ("torch.torch_version", "TorchVersion"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Global:
+    """A name that a pickle mentions: a word, not the thing."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+@dataclass(frozen=True, eq=False)
+class Opaque:
+    """Stands in place of an object that is not needed, and was not built."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A run of numbers in the file. size: in elements of `dtype`, in bytes where that is None.
+
+    root: the key under which the file has it; offset: where in that one it begins, in its units.
+    """
+
+    root: str
+    dtype: np.dtype[Any] | None
+    size: int
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A window on a storage, checked to lie inside it. offset and strides are in elements."""
+
+    storage: Storage
+    dtype: np.dtype[Any]
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class _Mark:
+    """Separates what was on the stack from what is gathered."""
+
+
+MARK = _Mark()
+
+
+class Machine:
+    """Runs pickles that lie one after another in `stream`. where: the file, for messages."""
+
+    def __init__(self, stream: io.BytesIO, where: Path) -> None:
+        self.stream = stream
+        self.where = where
+        self.steps = 0
+        self.storages: list[Storage] = []  # all that were spoken of
+
+    def run(self) -> Any:
+        """The object that the next pickle describes. Raises InvalidCheckpoint; never anything else."""
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+        try:
+            for opcode, argument, _ in pickletools.genops(self.stream):
+                self._spend(1)
+                if opcode.name == "STOP":
+                    return self._pop()
+                step = STEPS.get(opcode.name)
+                if step is None:
+                    self.refuse(f"it uses the instruction {opcode.name}, which no file of weights needs")
+                step(self, argument)
+        except (ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise InvalidCheckpoint(
+                f"'{self.where}' is a damaged pickle ({type(error).__name__}: {str(error)[:100]}); fetch it"
+                " again"
+            ) from error
+        self.refuse("it has no end")
+
+    def refuse(self, why: str) -> NoReturn:
+        """End the reading. Nothing of the pickle has been run."""
+        raise InvalidCheckpoint(
+            f"'{self.where}' is a pickle that is not read: {why}. Nothing in it was run; get the model as"
+            " safetensors if you can"
+        )
+
+    # --- the stack --------------------------------------------------------------------------------
+
+    def _spend(self, steps: int) -> None:
+        self.steps += steps
+        if self.steps > MAX_STEPS:
+            self.refuse(f"it takes more than {MAX_STEPS:,} steps")
+
+    def _pop(self) -> Any:
+        value = self.stack.pop()
+        if value is MARK:
+            raise ValueError("a mark where a value belongs")
+        return value
+
+    def _pop_to_mark(self) -> list[Any]:
+        items: list[Any] = []
+        while (value := self.stack.pop()) is not MARK:
+            items.append(value)
+        return items[::-1]
+
+    def _top(self) -> Any:
+        if self.stack[-1] is MARK:
+            raise ValueError("a mark where a value belongs")
+        return self.stack[-1]
+
+    # --- containers -------------------------------------------------------------------------------
+
+    def put_items(self, items: list[Any]) -> None:
+        """Keys and values in turn, into the dictionary on top."""
+        target = self._top()
+        if isinstance(target, Opaque):
+            return
+        if type(target) is not dict or len(items) % 2:
+            raise ValueError(f"items for a {type(target).__name__}")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            # Other keys name no tensor. A tuple as a key would be hashed to its depth, which has no bound.
+            if type(key) is str or (type(key) is int and abs(key) < MAX_KEY):
+                target[key] = value
+
+    def append(self, items: list[Any]) -> None:
+        """To the list on top."""
+        target = self._top()
+        if isinstance(target, Opaque):
+            return
+        if type(target) is not list:
+            raise ValueError(f"elements for a {type(target).__name__}")
+        target.extend(items)
+
+    # --- names and calls --------------------------------------------------------------------------
+
+    def name(self, module: Any, name: Any) -> None:
+        """Push a name, if it is one of those that weights are made of or come with."""
+        if type(module) is not str or type(name) is not str:
+            self.refuse("it names something by what is no text")
+        known = (
+            (module, name) in CALLS
+            or (module, name) in LEFT_OVERS
+            or (module in STORAGE_MODULES and name in STORAGES)
+            or (module == "torch" and name in DTYPES)
+            or any(module == each or module.startswith(f"{each}.") for each in LEFT_OVER_MODULES)
+        )
+        if not known or "." in name:
+            shown = ascii(f"{module}.{name}"[:100])[1:-1]
+            self.refuse(
+                f"it asks for '{shown}', which loading weights never needs and which may be an attack"
+            )
+        self.stack.append(Global(module, name))
+
+    def call(self, function: Any, arguments: Any) -> None:
+        """Push what a call gives: of a known name the tensor or dictionary, else a stand-in."""
+        if not isinstance(function, (Global, Opaque)):
+            self.refuse(f"it calls a {type(function).__name__}")
+        if type(arguments) is not tuple:
+            raise ValueError("a call needs a tuple of arguments")
+        known = CALLS.get((function.module, function.name)) if isinstance(function, Global) else None
+        if known is not None:
+            self.stack.append(known(self, arguments))
+        else:
+            self.stack.append(Opaque(str(function) if isinstance(function, Global) else function.name))
+
+    def build(self, state: Any) -> None:
+        """Attributes for the object on top: none of ours has any that matter."""
+        target = self._top()
+        if not isinstance(target, (Opaque, StoredTensor)) and type(target) is not dict:
+            self.refuse(f"it changes the inside of a {type(target).__name__}")
+
+    def persistent(self, about: Any) -> None:
+        """Push the storage that `("storage", type, key, device, size)` stands for."""
+        if type(about) is not tuple or len(about) not in (5, 6) or about[0] != "storage":
+            self.refuse("it refers to something outside that is no storage of a tensor")
+        kind, key, size = about[1], about[2], about[4]
+        if not isinstance(kind, Global) or kind.module not in STORAGE_MODULES or kind.name not in STORAGES:
+            self.refuse("it has a storage of an unknown type")
+        if type(key) is not str or not key.isalnum() or len(key) > 32:  # old files number by address
+            self.refuse(f"it has a storage with the impossible key {ascii(key)[:60]}")
+        view = about[5] if len(about) == 6 else None
+        offset = 0
+        if view is not None:
+            if type(view) is not tuple or len(view) != 3 or not _are_counts(view[1:]):
+                self.refuse("it has a storage with an impossible view")
+            offset, size = view[1], view[2]
+        if not _are_counts((size,)):
+            self.refuse(f"it has a storage of impossible size {ascii(size)[:60]}")
+        self.storages.append(Storage(key, STORAGES[kind.name], size, offset))
+        self.stack.append(self.storages[-1])
+
+    # --- memory -----------------------------------------------------------------------------------
+
+    def remember(self, place: Any) -> None:
+        self.memo[place] = self._top()
+
+    def recall(self, place: Any) -> None:
+        self.stack.append(self.memo[place])
+
+
+# --- what calls give ------------------------------------------------------------------------------------
+
+
+def _tensor(machine: Machine, arguments: tuple[Any, ...]) -> StoredTensor:
+    """torch._utils._rebuild_tensor, and _v2 with more arguments that do not matter here."""
+    storage, offset, shape, strides = arguments[:4]
+    if not isinstance(storage, Storage) or storage.dtype is None:
+        machine.refuse("it has a tensor without a storage of its type")
+    return _checked(machine, storage, storage.dtype, storage.size, (offset, shape, strides))
+
+
+def _typed_tensor(machine: Machine, arguments: tuple[Any, ...]) -> StoredTensor:
+    """torch._utils._rebuild_tensor_v3, whose storage is bytes."""
+    storage, offset, shape, strides, _, _, kind = arguments[:7]
+    if not isinstance(storage, Storage) or not isinstance(kind, Global) or kind.name not in DTYPES:
+        machine.refuse("it has a tensor of an unknown type")
+    dtype = DTYPES[kind.name]
+    size = storage.size // dtype.itemsize if storage.dtype is None else storage.size
+    return _checked(machine, storage, dtype, size, (offset, shape, strides))
+
+
+def _checked(
+    machine: Machine, storage: Storage, dtype: np.dtype[Any], size: int, window: tuple[Any, Any, Any]
+) -> StoredTensor:
+    """A tensor inside a storage of `size` elements, each of which it shows once at most."""
+    offset, shape, strides = window
+    if (
+        type(shape) is not tuple
+        or type(strides) is not tuple
+        or len(shape) != len(strides)
+        or len(shape) > MAX_RANK
+        or not _are_counts((offset, *shape, *strides))
+    ):
+        machine.refuse("it has a tensor of an impossible shape")
+    count = math.prod(shape)
+    last = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
+    if count and (last >= size or count > size):
+        machine.refuse(f"it has a tensor of shape {shape} that does not fit its storage of {size:,} numbers")
+    return StoredTensor(storage, dtype, offset, shape, strides)
+
+
+def _parameter(machine: Machine, arguments: tuple[Any, ...]) -> Any:
+    """torch._utils._rebuild_parameter: the tensor that it is made of."""
+    return arguments[0]
+
+
+def _subclass(machine: Machine, arguments: tuple[Any, ...]) -> Any:
+    """torch._tensor._rebuild_from_type_v2: a tensor with attributes, which do not matter here."""
+    function, _, inner = arguments[:3]
+    build = PLAIN_TENSORS.get(function.name) if isinstance(function, Global) else None
+    if build is None or type(inner) is not tuple:
+        machine.refuse("it has a tensor of an unknown kind")
+    return build(machine, inner)
+
+
+def _dictionary(machine: Machine, arguments: tuple[Any, ...]) -> dict[Any, Any]:
+    """collections.OrderedDict, empty or from a list of pairs."""
+    if not arguments:
+        return {}
+    (pairs,) = arguments
+    if type(pairs) is not list:
+        raise ValueError("an ordered dictionary of no list")
+    machine._spend(len(pairs))  # it copies, which a short loop over a long list must not do for nothing
+    made: dict[Any, Any] = {}
+    for pair in pairs:
+        if type(pair) not in (list, tuple) or len(pair) != 2:
+            raise ValueError("an ordered dictionary of no pairs")
+        if type(pair[0]) is str:
+            made[pair[0]] = pair[1]
+    return made
+
+
+def _are_counts(values: tuple[Any, ...]) -> bool:
+    return all(type(value) is int and 0 <= value < 2**62 for value in values)
+
+
+Call = Callable[[Machine, tuple[Any, ...]], Any]
+
+PLAIN_TENSORS: Mapping[str, Call] = {
+    "_rebuild_tensor": _tensor,
+    "_rebuild_tensor_v2": _tensor,
+    "_rebuild_tensor_v3": _typed_tensor,
+}
+CALLS: Mapping[tuple[str, str], Call] = {
+    **{("torch._utils", name): call for name, call in PLAIN_TENSORS.items()},
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
+    ("torch._tensor", "_rebuild_from_type_v2"): _subclass,
+    ("collections", "OrderedDict"): _dictionary,
+}
+
+
+# --- the instructions -----------------------------------------------------------------------------------
+
+
+def _push(machine: Machine, value: Any) -> None:
+    machine.stack.append(value)
+
+
+def _protocol(machine: Machine, version: int) -> None:
+    if version > MAX_PROTOCOL:
+        machine.refuse(f"it is of protocol {version}, which is not known")
+
+
+def _global(machine: Machine, argument: str) -> None:
+    module, _, name = argument.partition(" ")
+    machine.name(module, name)
+
+
+def _stack_global(machine: Machine, _: None) -> None:
+    name, module = machine._pop(), machine._pop()
+    machine.name(module, name)
+
+
+def _reduce(machine: Machine, _: None) -> None:
+    arguments, function = machine._pop(), machine._pop()
+    machine.call(function, arguments)
+
+
+def _new_with_keywords(machine: Machine, _: None) -> None:
+    machine._pop()
+    _reduce(machine, None)
+
+
+def _old_class(machine: Machine, _: None) -> None:
+    kind, *arguments = machine._pop_to_mark()
+    machine.call(kind, tuple(arguments))
+
+
+def _instance(machine: Machine, argument: str) -> None:
+    arguments = tuple(machine._pop_to_mark())
+    _global(machine, argument)
+    machine.call(machine._pop(), arguments)
+
+
+def _build(machine: Machine, _: None) -> None:
+    machine.build(machine._pop())
+
+
+def _tuple(machine: Machine, count: int) -> None:
+    items = [machine._pop() for _ in range(count)]
+    machine.stack.append(tuple(items[::-1]))
+
+
+def _dict(machine: Machine, _: None) -> None:
+    items = machine._pop_to_mark()
+    machine.stack.append({})
+    machine.put_items(items)
+
+
+def _set_item(machine: Machine, _: None) -> None:
+    value, key = machine._pop(), machine._pop()
+    machine.put_items([key, value])
+
+
+def _append(machine: Machine, _: None) -> None:
+    machine.append([machine._pop()])
+
+
+def _frozen_set(machine: Machine, _: None) -> None:
+    machine._pop_to_mark()
+    machine.stack.append(Opaque("frozenset"))
+
+
+Step = Callable[[Machine, Any], object]
+
+STEPS: Mapping[str, Step] = {
+    "PROTO": _protocol,
+    "FRAME": lambda machine, _: None,
+    "MARK": lambda machine, _: machine.stack.append(MARK),
+    "POP": lambda machine, _: machine.stack.pop(),
+    "POP_MARK": lambda machine, _: machine._pop_to_mark(),
+    "DUP": lambda machine, _: machine.stack.append(machine._top()),
+    "NONE": lambda machine, _: machine.stack.append(None),
+    "NEWTRUE": lambda machine, _: machine.stack.append(True),
+    "NEWFALSE": lambda machine, _: machine.stack.append(False),
+    **dict.fromkeys(("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"), _push),
+    **dict.fromkeys(("FLOAT", "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING"), _push),
+    **dict.fromkeys(("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), _push),
+    **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"), _push),
+    "EMPTY_LIST": lambda machine, _: machine.stack.append([]),
+    "LIST": lambda machine, _: machine.stack.append(machine._pop_to_mark()),
+    "APPEND": _append,
+    "APPENDS": lambda machine, _: machine.append(machine._pop_to_mark()),
+    "EMPTY_TUPLE": lambda machine, _: machine.stack.append(()),
+    "TUPLE": lambda machine, _: machine.stack.append(tuple(machine._pop_to_mark())),
+    "TUPLE1": lambda machine, _: _tuple(machine, 1),
+    "TUPLE2": lambda machine, _: _tuple(machine, 2),
+    "TUPLE3": lambda machine, _: _tuple(machine, 3),
+    "EMPTY_DICT": lambda machine, _: machine.stack.append({}),
+    "DICT": _dict,
+    "SETITEM": _set_item,
+    "SETITEMS": lambda machine, _: machine.put_items(machine._pop_to_mark()),
+    "EMPTY_SET": lambda machine, _: machine.stack.append(Opaque("set")),
+    "ADDITEMS": lambda machine, _: machine._pop_to_mark(),
+    "FROZENSET": _frozen_set,
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), Machine.remember),
+    "MEMOIZE": lambda machine, _: machine.remember(len(machine.memo)),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), Machine.recall),
+    "GLOBAL": _global,
+    "STACK_GLOBAL": _stack_global,
+    "REDUCE": _reduce,
+    "NEWOBJ": _reduce,
+    "NEWOBJ_EX": _new_with_keywords,
+    "OBJ": _old_class,
+    "INST": _instance,
+    "BUILD": _build,
+    "BINPERSID": lambda machine, _: machine.persistent(machine._pop()),
+}
+"""Instruction -> what it does. Registered extensions, buffers outside the pickle and persistent names in
+text have no place in files of weights."""

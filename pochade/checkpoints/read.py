@@ -1,0 +1,64 @@
+"""Reading a checkpoint in whatever layout it is."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pochade.checkpoints.detect import SD1, SD2, XL, Family
+from pochade.checkpoints.folder import Checkpoint, read_folder
+from pochade.checkpoints.overrides import Overrides
+from pochade.checkpoints.single_file import read_autoencoder, read_single_file
+from pochade.errors import InvalidRequest
+
+PREDICTIONS: Mapping[str, str] = {
+    "epsilon": "epsilon",
+    "eps": "epsilon",
+    "v_prediction": "v_prediction",
+    "v": "v_prediction",
+}
+
+
+def read_checkpoint(
+    path: Path | str,
+    *,
+    variant: str | None = None,
+    vae: Path | str | None = None,
+    config: Path | str | Mapping[str, Any] | None = None,
+    prediction: str | None = None,
+) -> Checkpoint:
+    """Read a diffusers folder or a single file. The arguments are those of `pochade.load`.
+
+    Raises InvalidCheckpoint for what is missing, damaged or not supported; InvalidRequest for an argument
+    that does not go with it.
+    """
+    if prediction is not None and prediction not in PREDICTIONS:
+        raise InvalidRequest(f"prediction '{prediction}' is unknown; one of: epsilon, v_prediction")
+    wanted = None if prediction is None else PREDICTIONS[prediction]
+    path = Path(path)
+    if path.is_file():
+        if variant is not None:
+            raise InvalidRequest(
+                f"variant '{variant}' was asked for, but '{path}' is one file; variants are editions of the"
+                " weights in a diffusers folder"
+            )
+        return read_single_file(path, vae=vae, overrides=Overrides.read(config), prediction=wanted)
+    checkpoint = read_folder(path, variant)
+    if config is not None:
+        raise InvalidRequest(
+            f"config was given, but '{path}' is a diffusers folder; its own config.json files say everything"
+        )
+    if vae is not None:
+        size = checkpoint.unet.config.get("sample_size", 64)
+        checkpoint = replace(checkpoint, vae=read_autoencoder(vae, family_of(checkpoint), size))
+    if wanted is not None:
+        scheduler = {**checkpoint.scheduler, "prediction_type": wanted}
+        checkpoint = replace(checkpoint, scheduler=scheduler, prediction_reason="it was asked for")
+    return checkpoint
+
+
+def family_of(checkpoint: Checkpoint) -> Family:
+    """The family of any checkpoint, from its text encoders."""
+    if checkpoint.text_encoder_2 is not None:
+        return XL
+    return SD2 if checkpoint.text_encoder.config.get("hidden_act") == "gelu" else SD1

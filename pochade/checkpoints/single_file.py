@@ -1,0 +1,243 @@
+"""A whole checkpoint in one file, under the names of the latent diffusion code."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from pochade.checkpoints.detect import (
+    SD2,
+    XL,
+    Family,
+    describe_pipeline,
+    describe_scheduler,
+    detect_autoencoder,
+    detect_text_encoder,
+    detect_unet,
+)
+from pochade.checkpoints.fingerprint import fingerprint
+from pochade.checkpoints.folder import Checkpoint, Component, read_component
+from pochade.checkpoints.keymaps import AUTOENCODER as RENAMED_AUTOENCODER
+from pochade.checkpoints.keymaps import Below, KeyMap, LazyTensors, rename
+from pochade.checkpoints.kinds import AUTOENCODER, AVERAGE, UNET, find_family
+from pochade.checkpoints.ldm import (
+    CLIP,
+    autoencoder_rules,
+    file_layout,
+    open_clip_rules,
+    unet_rules,
+    with_dots,
+)
+from pochade.checkpoints.overrides import Overrides
+from pochade.checkpoints.prediction import find_prediction, predicts_to_zero_snr
+from pochade.checkpoints.safetensors import TensorFile
+from pochade.checkpoints.tensor_files import open_tensors
+from pochade.errors import InvalidCheckpoint
+
+Array = npt.NDArray[Any]
+Tensors = Mapping[str, Array]
+
+# Beside the weights of text encoders: left over from training, or used for comparing with pictures only.
+UNUSED = ("logit_scale", "text_projection", "attn_mask")
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """One opened file and what is known about it so far. stamp: changes when the file does."""
+
+    file: TensorFile
+    tensors: Tensors
+    stamp: str
+
+    @property
+    def path(self) -> Path:
+        return self.file.header.path
+
+
+def read_single_file(
+    path: Path | str,
+    *,
+    vae: Path | str | None = None,
+    overrides: Overrides | None = None,
+    prediction: str | None = None,
+) -> Checkpoint:
+    """Read a checkpoint of one file; its weights are mapped. Configurations come from the tensors' shapes.
+
+    vae: an autoencoder in place of the file's own (see `read_autoencoder`), which some files lack.
+    overrides: configurations that say otherwise (see `overrides`). prediction: what the UNet predicts.
+
+    Raises InvalidCheckpoint, naming what is missing, unknown or not supported.
+    """
+    source = _open(Path(path))
+    family = find_family(source.tensors, source.path)
+    given = (overrides or Overrides()).over(Overrides.from_metadata(source.file.metadata, source.path))
+    unet = _unet(source)
+    text, text_2 = _text_encoders(source, family, given)
+    in_channels = unet["conv_in.weight"].shape[1] if "conv_in.weight" in unet else 0
+    predicted, reason = find_prediction(source.tensors, source.file.metadata, family, in_channels)
+    predicted, reason = given.prediction(predicted, reason)
+    if prediction is not None:
+        predicted, reason = prediction, "it was asked for"
+    detected = detect_unet(unet, family, predicted, source.path)
+    side, unet_json = detected["sample_size"], given.table("unet", detected)
+    scheduler = describe_scheduler(predicted, zero_snr=predicts_to_zero_snr(source.tensors))
+    return Checkpoint(
+        name=source.path.stem,
+        model_index=given.table("model_index", describe_pipeline(family, in_channels)),
+        unet=_component("unet", unet, unet_json, source),
+        vae=_autoencoder(source, vae, family, given.number("unet", "sample_size", side), given),
+        text_encoder=text,
+        text_encoder_2=text_2,
+        scheduler={**given.table("scheduler", scheduler), "prediction_type": predicted},
+        tokenizer=given.folders.get("tokenizer"),
+        tokenizer_2=given.folders.get("tokenizer_2"),
+        pad_ids=family.pad_ids,
+        prediction_reason=reason,
+    )
+
+
+def read_autoencoder(
+    path: Path | str, family: Family, sample_size: int, overrides: Overrides | None = None
+) -> Component:
+    """Read an autoencoder by itself.
+
+    path: a diffusers `vae` folder, a model folder that holds one, or a file with its tensors, with or
+        without `first_stage_model.` before their names, or in diffusers' names.
+    family: where the scale of its latents is taken from if no config.json says it.
+    sample_size: latent pixels along a side.
+    """
+    path = Path(path)
+    if path.is_dir():
+        folder = path / "vae" if (path / "vae").is_dir() else path
+        return read_component(folder, "vae", RENAMED_AUTOENCODER)
+    source = _open(path)
+    prefix = AUTOENCODER if any(name.startswith(AUTOENCODER) for name in source.tensors) else ""
+    inside = Below(source.tensors, prefix)
+    if not any(name.startswith(("encoder.", "decoder.")) for name in inside):
+        raise InvalidCheckpoint(
+            f"'{path}' holds no autoencoder: no tensor begins with 'encoder.' or '{AUTOENCODER}encoder.'"
+        )
+    if any(name.startswith("encoder.down_blocks.") for name in inside):
+        tensors = rename(source.tensors, RENAMED_AUTOENCODER, path, prefix=prefix)
+    else:
+        tensors = _renamed_autoencoder(source, prefix)
+    json_of = detect_autoencoder(tensors, family, sample_size, path)
+    return _component("vae", tensors, (overrides or Overrides()).table("vae", json_of), source)
+
+
+def _open(path: Path) -> _Source:
+    file = open_tensors(path)
+    return _Source(file, _with_averages(file, path), fingerprint([file]))
+
+
+def _with_averages(file: TensorFile, path: Path) -> Tensors:
+    """The tensors; where the UNet is there as a running average only, that one under the usual names."""
+    if any(name.startswith(UNET) for name in file):
+        return file
+    makers = {name: partial(file.__getitem__, name) for name in file}
+    for name in file:
+        if not name.startswith(f"{AVERAGE}diffusion_model"):
+            continue
+        dotted = with_dots(name.removeprefix(AVERAGE))
+        if dotted is None:
+            raise InvalidCheckpoint(
+                f"'{path}' holds the averaged tensor '{name}', which is no part of a UNet that is known"
+            )
+        makers[f"model.{dotted}"] = makers.pop(name)
+    return LazyTensors(makers)
+
+
+def _unet(source: _Source) -> LazyTensors:
+    layout = file_layout(Below(source.tensors, UNET))
+    return rename(source.tensors, unet_rules(layout), source.path, prefix=UNET, strict=True)
+
+
+def _autoencoder(
+    source: _Source, vae: Path | str | None, family: Family, sample_size: int, given: Overrides
+) -> Component:
+    if vae is not None:
+        return read_autoencoder(vae, family, sample_size, given)
+    if not any(name.startswith(AUTOENCODER) for name in source.tensors):
+        raise InvalidCheckpoint(
+            f"'{source.path}' holds no autoencoder (no tensor begins with '{AUTOENCODER}'); give one with"
+            " vae=PATH, on the command line --vae PATH: an autoencoder's file, a diffusers folder, or another"
+            f" checkpoint of {family.label}"
+        )
+    tensors = _renamed_autoencoder(source, AUTOENCODER)
+    json_of = detect_autoencoder(tensors, family, sample_size, source.path)
+    return _component("vae", tensors, given.table("vae", json_of), source)
+
+
+def _renamed_autoencoder(source: _Source, prefix: str) -> LazyTensors:
+    inside = Below(source.tensors, prefix)
+    levels = len({name.split(".")[2] for name in inside if name.startswith("encoder.down.")})
+    strict = bool(prefix)
+    return rename(source.tensors, autoencoder_rules(levels), source.path, prefix=prefix, strict=strict)
+
+
+def _text_encoders(source: _Source, family: Family, given: Overrides) -> tuple[Component, Component | None]:
+    """The first and, in XL, the second."""
+    if family is XL:
+        _refuse_unknown(source, "conditioner.", ("embedders.0.transformer.", "embedders.1.model."))
+        first = "conditioner.embedders.0.transformer."
+        second = "conditioner.embedders.1.model."
+        return (
+            _text(source, "text_encoder", first, CLIP, family.pad_ids[0], given),
+            _text(source, "text_encoder_2", second, open_clip_rules(projection=True), 0, given),
+        )
+    _refuse_unknown(source, "cond_stage_model.", ("model.",) if family is SD2 else ("transformer.",))
+    if family is not SD2:
+        return _text(
+            source, "text_encoder", "cond_stage_model.transformer.", CLIP, family.pad_ids[0], given
+        ), None
+    prefix = "cond_stage_model.model."
+    rules = open_clip_rules(_unused_layers(source, prefix, given), projection=False)
+    return _text(source, "text_encoder", prefix, rules, 0, given), None
+
+
+def _text(source: _Source, name: str, prefix: str, rules: KeyMap, pad_id: int, given: Overrides) -> Component:
+    tensors = rename(source.tensors, rules, source.path, prefix=prefix, strict=rules is not CLIP)
+    open_clip = rules is not CLIP
+    json_of = detect_text_encoder(tensors, open_clip=open_clip, pad_id=pad_id, where=source.path)
+    return _component(name, tensors, given.table(name, json_of), source)
+
+
+LAYERS_OF_VIT_H = 24
+
+
+def _unused_layers(source: _Source, prefix: str, given: Overrides) -> range:
+    """SD 2.x reads the layer before the last. Files that were written from a diffusers folder may have left
+    the last one out; of OpenCLIP's 24 layers then 23 are there."""
+    numbers = {
+        int(part)
+        for name in Below(source.tensors, f"{prefix}transformer.resblocks.")
+        if (part := name.split(".")[0]).isdecimal()
+    }
+    count = max(numbers, default=-1) + 1
+    used = count if count == LAYERS_OF_VIT_H - 1 else count - 1
+    return range(given.number("text_encoder", "num_hidden_layers", used), count)
+
+
+def _refuse_unknown(source: _Source, prefix: str, known: tuple[str, ...]) -> None:
+    for name in Below(source.tensors, prefix):
+        if not name.startswith(known) and name.rpartition(".")[2] not in UNUSED:
+            raise InvalidCheckpoint(
+                f"'{source.path}' holds the tensor '{prefix}{name}', which is no part of a text encoder that"
+                " is read here; it belongs to another kind of model"
+            )
+
+
+def _component(name: str, tensors: Tensors, config: Mapping[str, Any], source: _Source) -> Component:
+    about = f"{source.stamp} {name} {json.dumps(config, sort_keys=True)}"
+    return Component(
+        name=name,
+        config=config,
+        tensors=tensors,
+        files=(source.path,),
+        fingerprint=hashlib.sha256(about.encode()).hexdigest()[:16],
+    )

@@ -1,0 +1,23 @@
+"""A file of tensors in whatever format it is, told by its content: a suffix is only a name."""
+
+from pathlib import Path
+
+from pochade.checkpoints import safetensors
+from pochade.checkpoints.safetensors import TensorFile
+from pochade.checkpoints.torch_files import is_torch_file, read_torch_file
+
+BRACE = 8
+"""Where the header of a safetensors file begins, after its length. A length may look like a pickle."""
+
+
+def open_tensors(path: Path | str) -> TensorFile:
+    """Map a safetensors file, or one of `torch.save`. Raises InvalidCheckpoint if it is none, or damaged."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(BRACE + 1)
+    except OSError:
+        return safetensors.read(path)  # which says what is wrong
+    if beginning[BRACE:] != b"{" and is_torch_file(beginning):
+        return read_torch_file(path)
+    return safetensors.read(path)

@@ -1,0 +1,162 @@
+"""What `torch.save` writes: tensors by name, read without torch and without running anything.
+
+Since torch 1.6 it is a zip archive, uncompressed:
+
+    NAME/data.pkl       a pickle of everything, in which a storage is a reference to
+    NAME/data/KEY       its numbers, little-endian
+    NAME/byteorder      "little", in newer ones
+
+Before, it was five pickles in a row: a magic number, the protocol's version, facts about the system, the
+object, and the list of its storages' keys; then for each key the number of its elements, in 8 bytes, and the
+elements. The tensors are mapped, as those of a safetensors file are.
+"""
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from pochade.checkpoints.pickle_machine import MAX_PICKLE_BYTES, Machine, Opaque, StoredTensor
+from pochade.checkpoints.safetensors import TensorFile
+from pochade.checkpoints.safetensors_header import Entry, Header
+from pochade.checkpoints.zip_members import zip_members
+from pochade.errors import InvalidCheckpoint
+
+Bytes = npt.NDArray[np.uint8]
+
+ZIP = b"PK\x03\x04"
+PICKLES = tuple(bytes([0x80, version]) for version in range(2, 6))
+MAGIC = 0x1950A86A20F9469CFC6C
+LEGACY_PROTOCOL = 1001
+COUNT_BYTES = 8
+
+
+def is_torch_file(beginning: bytes) -> bool:
+    """Whether the first bytes of a file are those of an archive or of a pickle."""
+    return beginning.startswith((ZIP, *PICKLES))
+
+
+def read_torch_file(path: Path) -> TensorFile:
+    """Map a file of `torch.save`. A `state_dict` in it is taken, where there is one.
+
+    Raises InvalidCheckpoint, and runs nothing, if there is anything in it but tensors, plain data and the
+    left-overs of training.
+    """
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            mapped: Bytes = np.memmap(file, dtype=np.uint8, mode="c")
+    except (OSError, ValueError) as error:
+        raise InvalidCheckpoint(f"'{path}' cannot be read: {error}") from error
+    if mapped[:4].tobytes() == ZIP:
+        content, raw, places = _read_archive(mapped, path)
+    else:
+        content, raw, places = _read_legacy(mapped, path)
+    tensors, metadata = _named(content, path)
+    entries = {name: _entry(tensor, places, name, path) for name, tensor in tensors.items()}
+    header = Header(path, status.st_size, status.st_mtime_ns, raw, entries, metadata, data_start=0)
+    return TensorFile(header, mapped)
+
+
+Places = Mapping[str, tuple[int, int]]
+"""Key of a storage -> (begin, end) in the file."""
+
+
+def _read_archive(mapped: Bytes, path: Path) -> tuple[Any, bytes, Places]:
+    """(the object, its pickle, where the storages lie)."""
+    members = zip_members(mapped, path)
+    pickles = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        _refuse(path, f"the archive holds {len(pickles)} members called data.pkl where one belongs")
+    root = pickles[0].removesuffix("data.pkl")
+    if any(name.startswith(f"{root}code/") for name in members):
+        _refuse(path, "it is a TorchScript program, not a file of weights")
+    order = members.get(f"{root}byteorder")
+    if order is not None and mapped[order[0] : order[1]][:16].tobytes() != b"little":
+        _refuse(path, "its numbers are big-endian")
+    begin, end = members[pickles[0]]
+    if end - begin > MAX_PICKLE_BYTES:
+        _refuse(path, f"its pickle has {end - begin:,} bytes; at most {MAX_PICKLE_BYTES:,} are read")
+    raw = mapped[begin:end].tobytes()
+    prefix = f"{root}data/"
+    places = {name.removeprefix(prefix): place for name, place in members.items() if name.startswith(prefix)}
+    return Machine(io.BytesIO(raw), path).run(), raw, places
+
+
+def _read_legacy(mapped: Bytes, path: Path) -> tuple[Any, bytes, Places]:
+    """As `_read_archive`."""
+    stream = io.BytesIO(mapped[:MAX_PICKLE_BYTES].tobytes())
+    machine = Machine(stream, path)
+    if machine.run() != MAGIC:
+        _refuse(path, "it is a pickle that torch.save has not written, so it holds no weights")
+    version, system = machine.run(), machine.run()
+    if version != LEGACY_PROTOCOL or type(system) is not dict or system.get("little_endian") is not True:
+        _refuse(path, f"it is of version {ascii(version)[:40]}, or its numbers are big-endian")
+    content, keys = machine.run(), machine.run()
+    begin = stream.tell()
+    if type(keys) is not list or not all(type(key) is str for key in keys):
+        _refuse(path, "its list of storages is damaged")
+    sizes = {each.root: 1 if each.dtype is None else each.dtype.itemsize for each in machine.storages}
+    places: dict[str, tuple[int, int]] = {}
+    at = begin
+    for key in keys:
+        count = int.from_bytes(mapped[at : at + COUNT_BYTES].tobytes(), "little")
+        if key not in sizes or key in places or at + COUNT_BYTES > len(mapped):
+            _refuse(
+                path, f"its storage {ascii(key)[:60]} is used by no tensor, or is not there; fetch it again"
+            )
+        at += COUNT_BYTES
+        places[key] = (at, at + count * sizes[key])
+        at = places[key][1]
+        if at > len(mapped):
+            _refuse(
+                path, f"its storage {ascii(key)[:60]} ends after the file, which is cut off; fetch it again"
+            )
+    return content, stream.getvalue()[:begin], places
+
+
+def _named(content: Any, path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """(the tensors by name, whole numbers beside them)."""
+    if isinstance(content, Opaque):
+        _refuse(path, f"it is an object of {content.name}, not tensors by name")
+    if type(content) is not dict:
+        _refuse(path, f"it holds a {type(content).__name__}, not tensors by name")
+    inner = content.get("state_dict")
+    table = inner if type(inner) is dict else content
+    tensors = {
+        name: value for name, value in table.items() if type(name) is str and isinstance(value, StoredTensor)
+    }
+    if not tensors:
+        shown = ", ".join(ascii(name)[:40] for name in list(table)[:5])
+        _refuse(path, f"it holds no tensors by name; what it holds is called: {shown or 'nothing'}")
+    numbers = {
+        name: str(value)
+        for name, value in content.items()
+        if type(name) is str and type(value) is int and abs(value) < 2**63
+    }
+    return tensors, numbers
+
+
+def _entry(tensor: StoredTensor, places: Places, name: str, path: Path) -> Entry:
+    """Where the tensor's numbers lie in the file."""
+    storage, size = tensor.storage, tensor.dtype.itemsize
+    unit = 1 if storage.dtype is None else storage.dtype.itemsize
+    if storage.root not in places:
+        _refuse(path, f"the storage of tensor {ascii(name)[:100]} is not in the file; fetch it again")
+    place = places[storage.root]
+    start = place[0] + storage.offset * unit
+    if start + storage.size * unit > place[1]:
+        _refuse(path, f"the storage of tensor {ascii(name)[:100]} is shorter than it says; fetch it again")
+    begin = start + tensor.offset * size
+    sides = [side - 1 for side in tensor.shape]
+    last = sum(side * stride for side, stride in zip(sides, tensor.strides, strict=True))
+    end = begin if 0 in tensor.shape else begin + (last + 1) * size
+    return Entry(tensor.dtype, tensor.shape, begin, end, tuple(stride * size for stride in tensor.strides))
+
+
+def _refuse(path: Path, why: str) -> NoReturn:
+    raise InvalidCheckpoint(f"'{path}' is not a file of weights that can be read: {why}")

@@ -1,0 +1,179 @@
+"""`pochade models`: what a model file is, whether it is sound, and the same model in another layout."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pochade.errors import InvalidCheckpoint, InvalidRequest
+
+if TYPE_CHECKING:
+    from pochade.checkpoints.folder import Checkpoint
+    from pochade.pipeline.inspect import Facts
+
+EXAMPLES = """examples:
+  pochade models info model.safetensors
+  pochade models verify model.ckpt --sha256 6ce0161689
+  pochade models convert model.ckpt model.safetensors --precision f16
+  pochade models convert model.safetensors model/
+"""
+
+PRECISIONS = ("f16", "bf16", "f32")
+MEMORY = {"f32": 4, "bf16 or f16": 2}
+"""Bytes of each number while a model runs, by precision."""
+
+HASH_DIGITS = 8  # fewer would agree by chance
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "models",
+        help="inspect, check and convert model files",
+        description="Files of checkpoints and diffusers folders: what they are, and one from the other.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+
+    info = actions.add_parser("info", help="show what a model is and needs")
+    _source(info, "path")
+    info.set_defaults(run=_info)
+
+    verify = actions.add_parser("verify", help="read all of a model and check that it is whole")
+    _source(verify, "path")
+    verify.add_argument("--sha256", metavar="DIGITS", help="what the file's SHA-256 must begin with")
+    verify.set_defaults(run=_verify)
+
+    convert = actions.add_parser(
+        "convert",
+        help="write a model in another layout",
+        description="Write a single file if TARGET ends in .safetensors, else a diffusers folder.",
+    )
+    _source(convert, "source")
+    convert.add_argument("target", type=Path, metavar="TARGET", help="a new file or folder")
+    convert.add_argument(
+        "--precision", choices=PRECISIONS, help="of the numbers in the file (default: as they are stored)"
+    )
+    convert.set_defaults(run=_convert)
+
+
+def _source(parser: argparse.ArgumentParser, name: str) -> None:
+    parser.add_argument(
+        name, type=Path, metavar=name.upper(), help="a checkpoint's file, a diffusers folder, or 'starter'"
+    )
+    parser.add_argument("--vae", metavar="PATH", help="an autoencoder in place of the model's own")
+    parser.add_argument("--variant", metavar="NAME", help="which edition of a folder's weights, such as fp16")
+    parser.add_argument(
+        "--config", metavar="PATH", help="a diffusers folder, or a JSON file, with what a file does not tell"
+    )
+    parser.add_argument("--prediction", metavar="NAME", help="what the model predicts: epsilon, v_prediction")
+
+
+def _open(options: argparse.Namespace, path: Path) -> "Checkpoint":
+    from pochade.checkpoints.read import read_checkpoint
+    from pochade.pipeline.load import STARTER, starter_folder
+
+    return read_checkpoint(
+        starter_folder() if path == Path(STARTER) else path,
+        variant=options.variant,
+        vae=options.vae,
+        config=options.config,
+        prediction=options.prediction,
+    )
+
+
+def _info(options: argparse.Namespace) -> int:
+    from pochade.checkpoints.hashes import remembered_hash
+    from pochade.pipeline.inspect import facts
+    from pochade.settings import cache_dir
+
+    found = facts(_open(options, options.path))
+    for line in _lines(found):
+        print(line)
+    for file in found.files:
+        print(f"{'hash':>12}  {remembered_hash(file, cache_dir() / 'hashes.json')}  {file}")
+    return 0
+
+
+def _lines(found: "Facts") -> list[str]:
+    kind = f"{found.family}, for inpainting" if found.inpainting else found.family
+    said = [
+        ("name", found.name),
+        ("family", kind),
+        ("draws", f"{found.side}x{found.side}, if no size is given"),
+        ("predicts", f"{found.prediction}: {found.prediction_reason}"),
+    ]
+    for part in found.parts:
+        text = f"{_millions(part.parameters)} in {part.tensors:,} tensors, {', '.join(part.types)}"
+        said.append((part.name.replace("_", " "), f"{text}, {_size(part.bytes)}"))
+    needs = [f"{_size(found.parameters * width)} in {name}" for name, width in MEMORY.items()]
+    said.append(("memory", f"{', '.join(needs)}, for the weights alone"))
+    return [f"{what:>14}  {text}" for what, text in said]
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from pochade.pipeline.inspect import components, facts, hashing, verify
+
+    wanted = None if options.sha256 is None else _digits(options.sha256)
+    checkpoint = _open(options, options.path)
+    files = facts(checkpoint).files
+    if wanted is not None and len(files) > 1:
+        raise InvalidRequest(f"--sha256 speaks of one file; '{options.path}' has {len(files)}")
+    total = sum(tensor.nbytes for part in components(checkpoint) for tensor in part.tensors.values())
+    total += sum(file.stat().st_size for file in files)
+    hashes: dict[Path, str] = {}
+    with _bar(tqdm, total) as bar:
+        for step in verify(checkpoint):
+            bar.update(step)
+        for file in files:
+            for read, digest in hashing(file):
+                bar.update(read)
+                hashes[file] = digest
+    for file, digest in hashes.items():
+        if wanted is not None and not digest.startswith(wanted):
+            raise InvalidCheckpoint(
+                f"'{file}' has the SHA-256 {digest}, not {wanted}...: it is another file, or damaged;"
+                " fetch it again"
+            )
+        print(f"{digest}  {file}")
+    print(f"whole: {sum(len(part.tensors) for part in components(checkpoint)):,} tensors, all of them finite")
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from pochade.pipeline.convert import convert
+
+    checkpoint = _open(options, options.source)
+    with _bar(tqdm, 0) as bar:
+        # Not in the background: when Ctrl-C ends it, what was begun is to be removed.
+        for step in convert(checkpoint, options.target, options.precision):
+            bar.total = step.total
+            bar.update(step.done - bar.n)
+    print(options.target)
+    return 0
+
+
+def _bar(tqdm: Any, total: int) -> Any:
+    return tqdm(total=total, unit="B", unit_scale=True, leave=False, disable=None)
+
+
+def _digits(text: str) -> str:
+    digits = text.strip().lower()
+    if not HASH_DIGITS <= len(digits) <= 64 or set(digits) - set("0123456789abcdef"):
+        raise InvalidRequest(f"--sha256 '{text}' is no hash: give {HASH_DIGITS} to 64 hexadecimal digits")
+    return digits
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:,.1f} million numbers"

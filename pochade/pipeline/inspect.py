@@ -1,0 +1,104 @@
+"""What a checkpoint is, and whether it is sound: nothing is built or drawn for it."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pochade.checkpoints.check import check_finite
+from pochade.checkpoints.folder import Checkpoint, Component
+from pochade.checkpoints.read import family_of
+from pochade.errors import InvalidCheckpoint
+from pochade.models.config import autoencoder_config, unet_config
+from pochade.pipeline.networks import make_networks
+
+CHUNK_BYTES = 16_000_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """One network. parameters: numbers in it; bytes: what they take as stored; types: how they are stored."""
+
+    name: str
+    tensors: int
+    parameters: int
+    bytes: int
+    types: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What there is to say about a checkpoint. side: of its pictures, in pixels."""
+
+    name: str
+    family: str
+    inpainting: bool
+    side: int
+    prediction: str
+    prediction_reason: str
+    parts: tuple[Part, ...]
+    files: tuple[Path, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all networks."""
+        return sum(part.parameters for part in self.parts)
+
+
+def facts(checkpoint: Checkpoint) -> Facts:
+    """Read headers and configurations, no weights. Raises InvalidCheckpoint for what is not supported."""
+    unet, vae = unet_config(checkpoint.unet.config), autoencoder_config(checkpoint.vae.config)
+    parts = components(checkpoint)
+    return Facts(
+        name=checkpoint.name,
+        family=family_of(checkpoint).label,
+        inpainting=unet.in_channels == 2 * vae.latent_channels + 1,
+        side=unet.sample_size * vae.factor,
+        prediction=checkpoint.scheduler.get("prediction_type", "epsilon"),
+        prediction_reason=checkpoint.prediction_reason,
+        parts=tuple(map(_part, parts)),
+        files=tuple(dict.fromkeys(file for part in parts for file in part.files)),
+    )
+
+
+def verify(checkpoint: Checkpoint) -> Iterator[int]:
+    """Check that nothing is missing or superfluous, that shapes fit, and that all numbers are numbers.
+
+    Yields the bytes that have been looked through since the last time; reads everything once. Raises
+    InvalidCheckpoint at the first fault.
+    """
+    make_networks(checkpoint, engine=None)
+    for part in components(checkpoint):
+        for name in part.tensors:
+            tensor = part.tensors[name]
+            check_finite({name: tensor}, part.files[0])
+            yield tensor.nbytes
+
+
+def hashing(path: Path) -> Iterator[tuple[int, str]]:
+    """(bytes read since the last time, the SHA-256 so far): the last one is the file's."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
+                yield len(chunk), digest.hexdigest()
+    except OSError as error:
+        raise InvalidCheckpoint(f"'{path}' cannot be read: {error.strerror or error}") from error
+
+
+def components(checkpoint: Checkpoint) -> list[Component]:
+    """The networks, in the order in which a prompt passes them."""
+    parts = [checkpoint.text_encoder, checkpoint.text_encoder_2, checkpoint.unet, checkpoint.vae]
+    return [part for part in parts if part is not None]
+
+
+def _part(component: Component) -> Part:
+    tensors = [component.tensors[name] for name in component.tensors]
+    return Part(
+        name=component.name,
+        tensors=len(tensors),
+        parameters=sum(tensor.size for tensor in tensors),
+        bytes=sum(tensor.nbytes for tensor in tensors),
+        types=tuple(sorted({str(tensor.dtype) for tensor in tensors})),
+    )

@@ -1,0 +1,256 @@
+"""Files of `torch.save`, as torch writes them today and wrote them before 1.6, with trainers' left-overs."""
+
+import collections
+import io
+import pickle
+import sys
+import types
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+
+from pochade.checkpoints.check import FiniteTensors
+from pochade.checkpoints.fingerprint import fingerprint
+from pochade.checkpoints.folder import read_component
+from pochade.checkpoints.read import read_checkpoint
+from pochade.checkpoints.tensor_files import open_tensors
+from pochade.errors import InvalidCheckpoint
+from tests.checkpoints.test_single_file import assert_same
+from tests.single_files import ldm_state
+
+DTYPES = {
+    torch.float32: np.float32,
+    torch.float16: np.float16,
+    torch.bfloat16: ml_dtypes.bfloat16,
+    torch.float64: np.float64,
+    torch.int64: np.int64,
+    torch.int32: np.int32,
+    torch.int16: np.int16,
+    torch.int8: np.int8,
+    torch.uint8: np.uint8,
+    torch.uint16: np.uint16,
+    torch.bool: np.bool_,
+    torch.complex64: np.complex64,
+    torch.float8_e4m3fn: ml_dtypes.float8_e4m3fn,
+    torch.float8_e5m2: ml_dtypes.float8_e5m2,
+}
+
+FORMATS = pytest.mark.parametrize("new", [True, False], ids=["archive", "before 1.6"])
+
+
+def write(path: Path, content: Any, new: bool = True) -> Path:
+    torch.save(content, path, _use_new_zipfile_serialization=new)
+    return path
+
+
+@FORMATS
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_type(dtype, new, tmp_path):
+    if dtype in (torch.uint16,) and not new:
+        pytest.skip("younger than that format")
+    tensor = torch.arange(-3, 9).reshape(3, 4).to(torch.float32).to(dtype)
+    read = open_tensors(write(tmp_path / "x.ckpt", {"a": tensor, "b": tensor[1:] == 0}, new))
+    assert read["a"].dtype == DTYPES[dtype] and read["b"].dtype == np.bool_
+    raw = tensor.contiguous().view(torch.uint8).numpy().tobytes()
+    assert read["a"].tobytes() == raw and read["a"].shape == (3, 4)
+
+
+@FORMATS
+def test_windows_on_one_storage(new, tmp_path):
+    """torch keeps what several tensors share, and how each of them looks at it."""
+    whole = torch.arange(24.0).reshape(4, 6)
+    tensors = {
+        "whole": whole,
+        "rows": whole[1:3],
+        "columns": whole[:, ::2],
+        "turned": whole.T,
+        "one": whole[2, 3],
+        "none": whole[:0],
+        "parameter": torch.nn.Parameter(whole + 1),
+    }
+    read = open_tensors(write(tmp_path / "x.pt", tensors, new))
+    assert set(read) == set(tensors)
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(read[name], tensor.detach().numpy())
+        ours = FiniteTensors(read, tmp_path)[name]
+        assert ours.flags.c_contiguous and ours.flags.aligned
+        np.testing.assert_array_equal(ours, tensor.detach().numpy())
+    read["rows"][0, 0] = 7  # the same bytes of the file, not a copy
+    assert read["whole"][1, 0] == 7
+
+
+@FORMATS
+def test_the_tensors_are_mapped_and_told_apart(new, tmp_path):
+    path = write(tmp_path / "x.pt", {"a": torch.ones(1000)}, new)
+    first = open_tensors(path)
+    assert isinstance(first.mapped, np.memmap)
+    assert np.shares_memory(first["a"], first.mapped)
+    before = fingerprint([first])
+    write(path, {"a": torch.full((1000,), 2.0)}, new)
+    assert fingerprint([open_tensors(path)]) != before
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "ckpt", "bin", ""])
+def test_the_content_decides_and_not_the_suffix(suffix, tmp_path):
+    read = open_tensors(write(tmp_path / f"x.{suffix}", {"a": torch.ones(3)}))
+    assert read["a"].tolist() == [1, 1, 1]
+
+
+@pytest.fixture
+def lightning(monkeypatch):
+    """A package that is not installed where the file is read."""
+    module = types.ModuleType("pytorch_lightning.callbacks.model_checkpoint")
+
+    class ModelCheckpoint:
+        def __init__(self) -> None:
+            self.best, self.where = 0.5, Path("x")
+
+    ModelCheckpoint.__module__, ModelCheckpoint.__qualname__ = module.__name__, "ModelCheckpoint"
+    module.ModelCheckpoint = ModelCheckpoint  # type: ignore[attr-defined]
+    for name in ("pytorch_lightning", "pytorch_lightning.callbacks", module.__name__):
+        monkeypatch.setitem(sys.modules, name, module)
+    return ModelCheckpoint
+
+
+@FORMATS
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_a_checkpoint_of_a_trainer(new, protocol, lightning, tmp_path, monkeypatch):
+    state = collections.OrderedDict(a=torch.ones(3), b=torch.zeros(2))
+    state._metadata = {"": {"version": 1}}  # type: ignore[attr-defined]
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))])
+    content = {
+        "state_dict": state,
+        "global_step": 875000,
+        "pytorch-lightning_version": "1.4.2",
+        "callbacks": {lightning: {"best": np.float64(0.1), "places": {Path("x"), 3}, "when": np.int64(4)}},
+        "model": lightning(),
+        "optimizer_states": [optimizer.state_dict()],
+        "seen": {1, 2},
+        "default": collections.defaultdict(list, {"x": [1]}),
+        "generator": torch.get_rng_state(),
+        (1, (2, 3)): "a key that names nothing",
+    }
+    path = tmp_path / "x.ckpt"
+    torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=new)
+    for name in list(sys.modules):
+        if name.startswith("pytorch_lightning"):
+            monkeypatch.delitem(sys.modules, name)
+    read = open_tensors(path)
+    assert set(read) == {"a", "b"} and read["a"].tolist() == [1, 1, 1]
+    assert read.metadata == {"global_step": "875000"}
+    assert not any(name.startswith("pytorch_lightning") for name in sys.modules)
+
+
+# --- whole checkpoints ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def made(whole):
+    return whole("SD 1.5")
+
+
+@FORMATS
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_a_whole_checkpoint(new, dtype, made, tmp_path):
+    state = {
+        name: value.to(dtype) if value.is_floating_point() else value
+        for name, value in ldm_state(made.theirs).items()
+    }
+    path = write(tmp_path / "model.ckpt", {"state_dict": state, "global_step": 470000}, new)
+    assert_same(read_checkpoint(path), made.theirs, dtype)
+
+
+def test_sd2_that_stopped_where_the_smaller_one_did(whole, tmp_path):
+    second = whole("SD 2.1").theirs
+    for step, expected in ((875000, "epsilon"), (140000, "v_prediction")):
+        path = write(tmp_path / "model.ckpt", {"state_dict": ldm_state(second), "global_step": step})
+        assert read_checkpoint(path).scheduler["prediction_type"] == expected
+
+
+def test_a_folder_of_pickled_weights(made, tmp_path):
+    made.theirs.save_pretrained(tmp_path, safe_serialization=False)
+    if not (tmp_path / "text_encoder/pytorch_model.bin").exists():  # transformers 5 write no pickles
+        (tmp_path / "text_encoder/model.safetensors").unlink()
+        write(tmp_path / "text_encoder/pytorch_model.bin", made.theirs.text_encoder.state_dict())
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert_same(read_checkpoint(tmp_path), made.theirs)
+
+
+def test_pickled_shards(made, tmp_path):
+    made.theirs.unet.save_pretrained(tmp_path, safe_serialization=False, max_shard_size="500KB")
+    assert (tmp_path / "diffusion_pytorch_model.bin.index.json").exists()
+    component = read_component(tmp_path, "unet")
+    expected = made.theirs.unet.state_dict()
+    assert set(component.tensors) == set(expected)
+    assert all(np.array_equal(component.tensors[name], value.numpy()) for name, value in expected.items())
+
+
+# --- what is damaged, or something else -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"x": 1}, r"holds no tensors by name; what it holds is called: 'x'"),
+        ([torch.ones(1)], r"it holds a list, not tensors by name"),
+        (torch.nn.Linear(2, 2), r"an object of torch\.nn\.modules\.linear\.Linear, not|something outside"),
+    ],
+)
+@FORMATS
+def test_what_holds_no_tensors(content, message, new, tmp_path):
+    with pytest.raises(InvalidCheckpoint, match=message):
+        open_tensors(write(tmp_path / "x.pt", content, new))
+
+
+def test_a_plain_pickle_and_a_zip_of_pictures(tmp_path):
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(InvalidCheckpoint, match=r"is a pickle that torch\.save has not written"):
+        open_tensors(tmp_path / "x.pkl")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("cat.png", b"PNG")
+    with pytest.raises(InvalidCheckpoint, match=r"holds 0 members called data\.pkl where one belongs"):
+        open_tensors(tmp_path / "x.zip")
+
+
+def test_a_program_of_torchscript(tmp_path):
+    path = write(tmp_path / "x.pt", {"a": torch.ones(1)})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x/code/__torch__.py", b"def forward(self): pass")
+    with pytest.raises(InvalidCheckpoint, match=r"it is a TorchScript program"):
+        open_tensors(path)
+
+
+@FORMATS
+def test_no_damage_raises_anything_but_our_error(new, tmp_path):
+    """Cut off anywhere, or with any byte changed, a file is refused or read: nothing else happens."""
+    whole = write(tmp_path / "x.pt", {"a": torch.ones(40), "b": torch.zeros(3, 3)}, new).read_bytes()
+    rng = np.random.default_rng(0)
+    path, refused = tmp_path / "y.pt", 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(whole), rng.integers(1, 4)):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged[: rng.integers(1, len(whole))] if rng.random() < 0.3 else damaged)
+        try:
+            for tensor in open_tensors(path).values():
+                tensor.sum()
+        except InvalidCheckpoint as error:
+            assert str(path) in str(error)
+            refused += 1
+    assert refused > 100
+
+
+def test_a_big_endian_archive(tmp_path):
+    path = write(tmp_path / "x.pt", {"a": torch.ones(1)})
+    out = io.BytesIO()
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, b"big" if name.endswith("byteorder") else old.read(name))
+    path.write_bytes(out.getvalue())
+    with pytest.raises(InvalidCheckpoint, match=r"its numbers are big-endian"):
+        open_tensors(path)

@@ -1,0 +1,97 @@
+"""Whole pictures from single files: diffusers draw with the model, we with the file that was made of it."""
+
+import numpy as np
+import pytest
+import torch
+
+import pochade
+from pochade.errors import InvalidCheckpoint
+from tests.pipeline.measure import (
+    draw_ours,
+    draw_theirs,
+    inpainting_inputs,
+    least_psnr,
+    starting_noise,
+)
+from tests.reference import make_pipeline
+from tests.single_files import ldm_state, only_average, save, without
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+PROMPT, NEGATIVE = "a photograph of a red fox in the snow!", "the 4k cat"
+ALIKE = 60  # dB, in 32 bits
+
+
+def ours_of(path, engine="torch", **options):
+    pipeline = pochade.load(path, device="cpu", engine=engine, precision="f32", **options)
+    noise = starting_noise([5])
+    return draw_ours(pipeline, "Euler", noise, [5], PROMPT, negative_prompt=NEGATIVE, steps=4)
+
+
+def theirs_of(pipeline):
+    noise = starting_noise([5])
+    more = inpainting_inputs(pipeline, noise) if "Inpaint" in type(pipeline).__name__ else {}
+    texts = {"prompt": PROMPT, "negative_prompt": NEGATIVE}
+    return draw_theirs(pipeline, "Euler", noise, [5], steps=4, **texts, **more)
+
+
+@pytest.mark.parametrize(
+    ("family", "engine"),
+    [
+        ("SD 1.5", "openvino"),
+        ("SD 1.5", "torch"),
+        ("SD 2.1", "torch"),
+        ("SDXL", "torch"),
+        ("SDXL", "openvino"),
+        ("SSD-1B", "torch"),
+        ("BK-SDM", "torch"),
+        ("inpainting", "torch"),
+    ],
+)
+def test_pictures(whole, family, engine):
+    made = whole(family)
+    assert least_psnr(ours_of(made.file(), engine), theirs_of(made.theirs)) > ALIKE
+
+
+def test_editions_of_one_model_draw_one_picture(whole, tmp_path):
+    made = whole("SD 1.5")
+    expected = ours_of(made.file())
+    np.testing.assert_array_equal(ours_of(made.file(only_average, name="ema")), expected)
+    made.theirs.vae.save_pretrained(tmp_path / "vae")
+    bare = made.file(without("first_stage_model."), name="bare")
+    np.testing.assert_array_equal(ours_of(bare, vae=tmp_path / "vae"), expected)
+    made.theirs.save_pretrained(tmp_path / "folder")
+    np.testing.assert_array_equal(ours_of(tmp_path / "folder"), expected)
+
+
+def test_another_prediction_is_another_picture(whole):
+    path = whole("SD 1.5").file()
+    assert least_psnr(ours_of(path), ours_of(path, prediction="v")) < 45
+
+
+@pytest.mark.parametrize("family", ["SD 1.5", "SDXL"])
+def test_a_model_that_keeps_to_no_rule_is_told_by_its_folder(family, tmp_path):
+    """Other heads, groups and words than the family's: with `config` the file is read all the same."""
+    theirs = make_pipeline(family, tmp_path)
+    theirs.save_pretrained(tmp_path / "folder")
+    path = save(ldm_state(theirs), tmp_path / "model.safetensors")
+    for weights in (tmp_path / "folder").rglob("*.safetensors"):
+        weights.unlink()
+    assert least_psnr(ours_of(path, config=tmp_path / "folder"), theirs_of(theirs)) > ALIKE
+
+
+def test_the_picture_names_the_file(whole):
+    path = whole("SD 1.5").file(name="my model.safetensors")
+    pipeline = pochade.load(path, device="cpu", engine="torch", precision="f32")
+    (text,) = pipeline.txt2img("a", seed=1, steps=1, width=16, height=16).infotexts
+    assert "Model: my model" in text and f"Model hash: {pipeline.model_hash}" in text
+    assert len(pipeline.model_hash or "") == 10
+
+
+def test_channels_that_nobody_fills(whole, tmp_path):
+    """Models for depth maps and for instructions have inputs that we have nothing for."""
+    state = ldm_state(whole("SD 1.5").theirs)
+    name = "model.diffusion_model.input_blocks.0.0.weight"
+    state[name] = torch.ones(32, 5, 3, 3)
+    with pytest.raises(InvalidCheckpoint, match=r"its UNet takes 5 channels; 4 .* and 9 .* are supported"):
+        pochade.load(save(state, tmp_path / "depth"), device="cpu", engine="torch")
