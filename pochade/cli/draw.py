@@ -38,6 +38,12 @@ def add_parser(commands: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_drawing_options(parser)
+    parser.set_defaults(run=run)
+
+
+def add_drawing_options(parser: argparse.ArgumentParser) -> None:
+    """Everything that a drawing may be told: the prompt, the ways, the model, and where it goes."""
     default = Request(prompt="")
     parser.add_argument(
         "prompt", nargs="?", help="what to draw; may be empty. \\( and \\{ are brackets that are drawn"
@@ -85,7 +91,6 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", help="say how long the prompt is")
     add_way_options(parser)
     add_model_options(parser)
-    parser.set_defaults(run=run)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -115,7 +120,7 @@ def run(options: argparse.Namespace) -> int:
 
     if not 1 <= options.count <= MAX_BATCH * MAX_BATCH:
         raise InvalidRequest(f"--count is {options.count}; it must lie between 1 and {MAX_BATCH * MAX_BATCH}")
-    requests = _requests(options)
+    requests = requests_of(options)
     # What cannot be written is found before the work, not after it.
     check_destination(default_name("", 0) if options.output is None else options.output)
     shown = 0
@@ -123,7 +128,7 @@ def run(options: argparse.Namespace) -> int:
     quiet = not sys.stderr.isatty()
     drawn = 0
     with tqdm(unit="step", disable=quiet, leave=False) as bar:
-        for request, progress in in_background(lambda: _draw(options, requests)):
+        for request, progress in in_background(lambda: draw_all(options, requests)):
             length = progress.prompt_size
             if length != said and (options.verbose or length.chunks > 1):
                 bar.clear()
@@ -149,7 +154,9 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _draw(options: argparse.Namespace, requests: Sequence[Request]) -> "Iterator[tuple[Request, Progress]]":
+def draw_all(
+    options: argparse.Namespace, requests: Sequence[Request]
+) -> "Iterator[tuple[Request, Progress]]":
     """Everything that takes time: loading, compiling, drawing."""
     import pochade
 
@@ -167,7 +174,7 @@ def _draw(options: argparse.Namespace, requests: Sequence[Request]) -> "Iterator
             yield request, progress
 
 
-def _requests(options: argparse.Namespace) -> list[Request]:
+def requests_of(options: argparse.Namespace) -> list[Request]:
     """One for each picture, with the seed and the prompt that are its own."""
     import secrets
 

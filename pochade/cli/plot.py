@@ -1,0 +1,88 @@
+"""`pochade plot`: a table of pictures that differ in what is asked for."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pochade.cli import draw
+from pochade.cli.background import in_background
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from pochade.pipeline.plot import Axis
+
+EXAMPLES = """examples:
+  pochade plot "a red apple" --seed 7 --x "sampler=Euler,Heun,DPM++ 2M" --y steps=5,10,20
+  pochade plot "a fox, 3d style" --seed 7 --x "words=fox,owl,cat" --y "seed=1-4" -o table.png
+  pochade plot "a boat" --seed 7 --x cfg=1,4,7 --y "schedule=Karras,Uniform" --z steps=10,20
+"""
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "plot",
+        help="draw a table of pictures",
+        description="Draw a table of pictures: --x changes from column to column, --y from row to row, --z "
+        "from table to table. Everything else is as in 'pochade draw'.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--x", required=True, metavar="NAME=VALUES", help="for example seed=1-4")
+    parser.add_argument("--y", metavar="NAME=VALUES")
+    parser.add_argument("--z", metavar="NAME=VALUES")
+    draw.add_drawing_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Draws all pictures and writes one file; prints its path."""
+    import secrets
+    from dataclasses import replace
+
+    from tqdm import tqdm
+
+    from pochade.images.files import check_destination, default_name, save_without_overwriting
+    from pochade.pipeline import plot
+
+    base = draw.requests_of(options)[0]
+    base = replace(base, seed=secrets.randbelow(2**32) if base.seed is None else base.seed)
+    axes = [None if text is None else plot.axis(text) for text in (options.z, options.y, options.x)]
+    requests = plot.requests(base, [each for each in axes if each is not None])
+    path = options.output or Path("plot-" + default_name(base.prompt, base.seed or 0))
+    check_destination(path)
+    images: list[Image.Image] = []
+    texts: list[str] = []
+
+    def drawn() -> Iterator[Any]:
+        for _, progress in draw.draw_all(options, requests):
+            yield progress
+
+    with tqdm(total=len(requests), unit="picture", disable=not sys.stderr.isatty(), leave=False) as bar:
+        for progress in in_background(drawn):
+            if progress.result is not None:
+                images += progress.result.images[:1]
+                texts += progress.result.infotexts[:1]
+                bar.update(1)
+    print(save_without_overwriting(_page(images, axes), path, texts[0]), flush=True)
+    return 0
+
+
+def _page(images: "Sequence[Image.Image]", axes: "Sequence[Axis | None]") -> "Image.Image":
+    from pochade.images.sheet import stacked, table
+
+    tables, rows, columns = ([""] if axis is None else _names(axis) for axis in axes)
+    size = len(rows) * len(columns)
+    pages = []
+    for number, name in enumerate(tables):
+        labels = [f"{name}, {row}" if name and row else name or row for row in rows]
+        pages.append(table(images[number * size : (number + 1) * size], columns, labels))
+    return stacked(pages)
+
+
+def _names(axis: "Axis") -> list[str]:
+    """The values, with the axis' name where they are numbers."""
+    numbers = all(value.replace(".", "", 1).isdecimal() for value in axis.values)
+    return [f"{axis.name} {value}" if numbers else value for value in axis.values]
