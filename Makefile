@@ -11,6 +11,7 @@ INSTALL := -m pip --require-virtualenv --disable-pip-version-check install --qui
 # The prompt reaches the program through the environment, so that neither make nor the shell reads it.
 override export PROMPT := $(value PROMPT)
 
+.DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help draw test test-slow check format bench clean
 
@@ -50,8 +51,10 @@ clean: ## remove the environments and caches that make and the checks made
 $(BASE)/.ready: pyproject.toml constraints.txt
 	$(call environment,$(BASE),.)
 
+# sd-prompt-reader asks for an old pillow for its window; its reader, which is all that a test wants, does not.
 $(DEV)/.ready: pyproject.toml constraints.txt
 	$(call environment,$(DEV),.[dev])
+	@$(DEV)/bin/python $(INSTALL) --no-deps sd-prompt-reader >&2
 
 # $(1): the folder, $(2): what to install into it
 define environment
