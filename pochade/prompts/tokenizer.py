@@ -48,6 +48,7 @@ class Tokenizer:
     vocabulary: piece, in the byte alphabet -> id.
     unknown_id: for a byte that the vocabulary lacks (CLIP's own lacks none).
     max_length: ids in a sequence with start and end, 77 in every Stable Diffusion.
+    phrases: ids in a row -> those that are written in their place (see `pochade.prompts.phrases`).
     """
 
     vocabulary: Mapping[str, int] = field(repr=False)
@@ -58,10 +59,24 @@ class Tokenizer:
     pad_id: int
     unknown_id: int
     max_length: int = 77
+    phrases: Mapping[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict, repr=False)
     _words: dict[str, list[int]] = field(default_factory=dict, init=False, repr=False)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text of any length, without start, end and padding."""
+        return [token for run in self.encode_runs(text) for token in run]
+
+    def encode_runs(self, text: str) -> list[tuple[int, ...]]:
+        """The same ids, those of a phrase in one tuple: they are not to be torn apart."""
+        ids = self._encode(text)
+        runs, at = [], 0
+        while at < len(ids):
+            found = next((key for key in self._phrases.get(ids[at], ()) if _stands(key, ids, at)), None)
+            runs.append((ids[at],) if found is None else self.phrases[found])
+            at += 1 if found is None else len(found)
+        return runs
+
+    def _encode(self, text: str) -> list[int]:
         ids: list[int] = []
         for part, typed in _split(text, self._typed):
             if typed is not None:
@@ -86,6 +101,14 @@ class Tokenizer:
         if len(word) <= CACHED_LENGTH and len(self._words) < CACHED_WORDS:
             self._words[word] = ids
         return ids
+
+    @cached_property
+    def _phrases(self) -> dict[int, list[tuple[int, ...]]]:
+        """First id -> the phrases that begin with it, the longest first."""
+        found: dict[int, list[tuple[int, ...]]] = {}
+        for key in sorted(self.phrases, key=len, reverse=True):
+            found.setdefault(key[0], []).append(key)
+        return found
 
     @cached_property
     def _alphabet(self) -> tuple[str, ...]:
@@ -117,6 +140,10 @@ def split_words(text: str) -> Iterator[str]:
             yield from (word[:2], word[2:-2], word[-2:])
         else:
             yield word
+
+
+def _stands(key: tuple[int, ...], ids: list[int], at: int) -> bool:
+    return tuple(ids[at : at + len(key)]) == key
 
 
 def _split(text: str, specials: Mapping[str, int]) -> Iterator[tuple[str, int | None]]:
