@@ -38,6 +38,7 @@ HOMES = {
     "resvg_py": ("pochade/training/*",),
     "accelerate": (),
     "diffusers": (),
+    "peft": (),
     "safetensors": (),
     "transformers": (),
 }

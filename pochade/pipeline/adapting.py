@@ -27,6 +27,7 @@ from pochade.prompts.phrases import with_phrases
 from pochade.prompts.tokenizer import Tokenizer, normalize
 
 LARGEST = 100.0
+LETTER = r"[^\W\d_]"
 
 
 @dataclass(frozen=True)
@@ -228,9 +229,11 @@ def _extended(network: Network, rows: Sequence[Any], additions: Additions) -> Ne
 
 
 def _speaks_of(text: str, name: str) -> bool:
-    """Whether the name stands in a normalised text as a word, or as several."""
-    pattern = rf"(?<![^\W_]){re.escape(normalize(name))}(?![^\W_])"
-    return bool(name) and re.search(pattern, text) is not None
+    """Whether the name stands in a normalised text, and not within a word: what a tokenizer can find."""
+    name = normalize(name)
+    before = rf"(?<!{LETTER})" if name[:1].isalpha() else ""
+    after = rf"(?!{LETTER})" if name[-1:].isalpha() else ""
+    return bool(name) and re.search(before + re.escape(name) + after, text) is not None
 
 
 def _weights(network: ExtraNetwork, tag: str) -> tuple[float, float]:
