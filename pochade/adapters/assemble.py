@@ -133,7 +133,10 @@ class Factors:
 
     def _check_rank(self, a: str, up: Array, b: str, down: Array, middle: Array | None) -> None:
         ranks = [up.shape[1], len(down)]
-        fits = ranks[0] == ranks[1] if middle is None else list(middle.shape[:2]) == ranks
+        if middle is None:
+            fits = ranks[0] == ranks[1]
+        else:
+            fits = middle.ndim == 4 and middle.size > 0 and list(middle.shape[:2]) == ranks
         if not fits:
             between = "" if middle is None else f" with {middle.shape} between them"
             self.refuse(

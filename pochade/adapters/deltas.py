@@ -27,8 +27,8 @@ class Delta(Protocol):
 
 
 def matrix_size(shape: tuple[int, ...]) -> Size:
-    """(O, I, H, W) -> (O, I * H * W); (O,) -> (O, 1)."""
-    return shape[0], int(np.prod(shape[1:], dtype=np.int64))
+    """(O, I, H, W) -> (O, I * H * W); (O,) -> (O, 1); one number -> (1, 1)."""
+    return (*shape, 1)[0], int(np.prod(shape[1:], dtype=np.int64))
 
 
 class Linear:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from pochade.adapters.keys import TEXT, TEXT_2
 from pochade.adapters.library import stem
-from pochade.checkpoints import safetensors
 from pochade.checkpoints.check import check_finite
 from pochade.checkpoints.fingerprint import fingerprint
+from pochade.checkpoints.tensor_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 
 Array = NDArray[Any]
@@ -55,12 +55,13 @@ class Embedding:
 def read_embedding(path: Path | str, widths: Mapping[str, int]) -> Embedding:
     """Read an embedding for a model whose text encoders have tokens of these widths.
 
-    A file holds one table as `emb_params`; or, for XL, one as `clip_l` and one as `clip_g`; or, as diffusers
-    writes it, one vector or table by the name of its word. Raises InvalidCheckpoint, naming the family, for
-    one that was made for other models, and for a damaged one.
+    A file holds one table as `emb_params`, or as `*` in a pickle's `string_to_param`; or, for XL, one as
+    `clip_l` and one as `clip_g`; or, as diffusers writes it, one vector or table by the name of its word.
+
+    Raises InvalidCheckpoint, naming the family, for one made for other models, and for a damaged one.
     """
     path = Path(path)
-    file = safetensors.read(path)
+    file = open_tensors(path)
     tables = {name: _table(path, name, file[name]) for name in file}
     names = [stem(path)]
     if CLIP_L in tables or CLIP_G in tables:
@@ -70,7 +71,7 @@ def read_embedding(path: Path | str, widths: Mapping[str, int]) -> Embedding:
     elif len(tables) == 1:
         (name, table) = next(iter(tables.items()))
         vectors = {TEXT: table}
-        if name != "emb_params" and name != names[0]:
+        if name not in ("emb_params", "*", names[0]):
             names.append(name)
     else:
         raise InvalidCheckpoint(

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pochade.adapters.keys import TEXT, TEXT_2, UNET
-from pochade.checkpoints import safetensors
 from pochade.checkpoints.json_files import read_table
 from pochade.checkpoints.safetensors import TensorFile
+from pochade.checkpoints.tensor_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 
 PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -50,7 +50,7 @@ def adapter_files(path: Path) -> tuple[AdapterFile, ...]:
     Raises InvalidCheckpoint if there is none, or if it is damaged.
     """
     if not path.is_dir():
-        tensors = safetensors.read(path)
+        tensors = open_tensors(path)
         return (AdapterFile(path, tensors, _diffusers_config(path, tensors)),)
     if (path / PEFT_WEIGHTS).is_file():
         return (_peft(path, None),)
@@ -73,7 +73,7 @@ def _peft(folder: Path, component: str | None) -> AdapterFile:
     if kind not in ("LORA", "LOHA", "LOKR"):
         raise InvalidCheckpoint(f"'{folder / PEFT_CONFIG}' describes a {kind}; LORA, LOHA and LOKR are read")
     path = folder / PEFT_WEIGHTS
-    return AdapterFile(path, safetensors.read(path), {"": _checked(config, folder / PEFT_CONFIG)}, component)
+    return AdapterFile(path, open_tensors(path), {"": _checked(config, folder / PEFT_CONFIG)}, component)
 
 
 def _diffusers_config(path: Path, tensors: TensorFile) -> dict[str, dict[str, Any]]:

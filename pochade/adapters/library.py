@@ -8,7 +8,8 @@ from pathlib import Path
 from pochade.adapters.files import DIFFUSERS_WEIGHTS, PEFT_WEIGHTS
 from pochade.errors import InvalidRequest
 
-SUFFIXES = (".safetensors",)
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+
 NAMELESS = ("learned_embeds", Path(PEFT_WEIGHTS).stem, Path(DIFFUSERS_WEIGHTS).stem)
 """What other programs call every file; it goes by its folder's name."""
 

@@ -98,6 +98,9 @@ class _Reader:
             if layer not in known:
                 self._unknown(next(iter(keys.values())))
         check_finite(tensors, self.file.path)
+        for key, entry in tensors.header.entries.items():
+            if entry.dtype.kind == "c":
+                self.refuse(f"its tensor '{key}' holds complex numbers")
         found = []
         for layer, keys in layers.items():
             try:

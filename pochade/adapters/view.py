@@ -83,7 +83,8 @@ class Adapted(Mapping[str, Array]):
 def _sum(base: Array, changes: Sequence[tuple[float, Delta]]) -> Array:
     wide = np.asarray(base, np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found by name, see FiniteTensors
-        total = wide.copy()
+        total = wide  # not written to: of f32 weights it is what is stored
         for weight, delta in changes:
-            total += np.float32(weight) * delta.change(wide)
-        return total.astype(base.dtype)
+            change = delta.change(wide)
+            total = total + (change if weight == 1 else change * np.float32(weight))
+        return total.astype(base.dtype, copy=False)

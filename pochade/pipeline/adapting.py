@@ -124,7 +124,8 @@ def read_additions(
 
 def stamps(paths: Sequence[Path | str]) -> tuple[object, ...]:
     """What changes when one of the files does."""
-    found = (Path(path).stat() for path in paths)
+    files = (file for path in map(Path, paths) for file in (path, *sorted(path.rglob("*"))))
+    found = (file.stat() for file in files)
     return tuple((status.st_size, status.st_mtime_ns) for status in found)
 
 

@@ -6,7 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from pochade.adapters.assemble import KINDS, LENGTHS
+from pochade.adapters.keys import PARTS
 from pochade.adapters.read import read_adapter
 from pochade.errors import InvalidCheckpoint
 from tests.adapters.conftest import Write
@@ -17,6 +21,7 @@ SD15 = {
     "text_encoder": {"final_layer_norm.weight": (768,)},
 }
 LAYER = "lora_unet_conv_in"
+BY_PART = {part: end for end, part in PARTS.items()}
 UP, DOWN = f"{LAYER}.lora_up.weight", f"{LAYER}.lora_down.weight"
 WHOLE = {UP: (320, 2, 1, 1), DOWN: (2, 4, 3, 3)}
 NAN, INFINITE = (np.full((320, 2, 1, 1), value, np.float32) for value in (np.nan, np.inf))
@@ -109,6 +114,37 @@ def test_a_damaged_configuration_of_peft(write: Write, tmp_path: Path, config: A
     with pytest.raises(InvalidCheckpoint, match="adapter_config") as error:
         read_adapter(tmp_path / "ink", SD15)
     assert fault in str(error.value)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from([*KINDS.values()]).flatmap(
+        lambda kind: st.dictionaries(
+            st.sampled_from([BY_PART[part] for part in (*kind, "alpha", *LENGTHS)]),
+            st.sampled_from([(), (2,), (0, 2), (2, 2), (2, 4), (4, 2), (1, 1), (2, 2, 1, 1), (2, 2, 3, 3)]),
+            min_size=2,
+        )
+    ),
+    st.sampled_from([(4, 2), (4, 2, 1, 1), (2, 4, 3, 3), (4,)]),
+)
+def test_any_shapes_make_an_adapter_or_a_sentence(
+    write: Write, parts: dict[str, tuple[int, ...]], shape: tuple[int, ...]
+) -> None:
+    path = write({f"{LAYER}.{part}": sides for part, sides in parts.items()})
+    try:
+        adapter = read_adapter(path, {"unet": {"conv_in.weight": shape, "conv_in.bias": shape[:1]}})
+    except InvalidCheckpoint as error:
+        assert str(path) in str(error)
+        return
+    for name, delta in adapter.deltas["unet"].items():
+        base = np.ones(shape if name.endswith("weight") else shape[:1], np.float32)
+        with np.errstate(all="ignore"):
+            assert delta.change(base).shape == base.shape
+
+
+def test_complex_numbers(write: Write) -> None:
+    with pytest.raises(InvalidCheckpoint, match="holds complex numbers"):
+        read_adapter(write({f"{LAYER}.diff": np.ones((320, 4, 3, 3), np.complex64)}), SD15)
 
 
 def test_a_folder_that_holds_no_adapter(tmp_path: Path) -> None:

@@ -345,3 +345,32 @@ def test_the_text_draws_the_picture_again(pipeline: Pipeline, ink: Path) -> None
     assert np.array_equal(
         pixels(pipeline.with_library(ink.parent), prompt.replace(" <", "<")), np.asarray(drawn.images[0])
     )
+
+
+# --- pickles ------------------------------------------------------------------------------------------
+
+
+def test_files_of_torch(pipeline: Pipeline, ink: Path, tmp_path: Path) -> None:
+    word = embedding(tmp_path / "words" / "bad.safetensors", emb_params=(2, 24))
+    table = torch.from_numpy(safetensors.read(word)["emb_params"].copy())
+    old_word = tmp_path / "old" / "bad.pt"
+    old_word.parent.mkdir()
+    torch.save(
+        {
+            "string_to_token": {"*": torch.tensor(265)},
+            "string_to_param": {"*": table.requires_grad_()},
+            "name": "bad",
+            "step": 500,
+            "sd_checkpoint": None,
+        },
+        old_word,
+    )
+    old_ink = ink.with_suffix(".pt")
+    torch.save(
+        {name: torch.from_numpy(array.copy()) for name, array in safetensors.read(ink).items()}, old_ink
+    )
+    new = pipeline.with_adapters([ink], [word])
+    old = pipeline.with_adapters([old_ink], [old_word])
+    assert weights(new) == weights(old)
+    assert np.array_equal(new.encode_prompt("bad fox"), old.encode_prompt("bad fox"))
+    assert old.additions.adapters[0][1].hash == hashlib.sha256(old_ink.read_bytes()).hexdigest()[:12]
