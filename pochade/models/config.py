@@ -79,7 +79,7 @@ class AutoencoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ControlNetConfig:
-    """A ControlNet (Zhang et al. 2023): a copy of the UNet's way down and middle, and a small network before it.
+    """A ControlNet (Zhang et al. 2023): a copy of the UNet's way down and middle, and a network before it.
 
     unet: of the copied part; its way up is empty.
     """

@@ -34,7 +34,7 @@ def controlnet(
     hint: Tensor,
     added: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
-    """What is to be added inside the UNet: one picture for each that its way down hands on, then the middle's.
+    """What is to be added in the UNet: a picture for each that its way down hands on, then the middle's.
 
     x, time, context, added: as `models.unet.unet` takes them. hint: (1 or B, widths[0], H, W), of
     `embed_hint`. Zhang et al. 2023, figure 3; the "zero convolutions" are the 1x1 ones at the end.
