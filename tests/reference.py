@@ -218,7 +218,7 @@ def make_tiny_autoencoder(seed: int = 0, gain: float = 1.0, **settings: Any) -> 
 
 def make_controlnet(family: str, seed: int = 0, gain: float = 0.6, **settings: Any) -> ControlNetModel:
     """For UNets of the family; its pictures are FACTOR times as large as latents."""
-    unet = UNet2DConditionModel(**UNETS[family])
+    unet = UNet2DConditionModel(**{**UNETS[family], "in_channels": 4})
     model = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8, 12), **settings)
     randomize(model, seed, gain)
     randomize(model.controlnet_cond_embedding, seed, 2.5)  # or the latent would drown what the picture says

@@ -23,7 +23,10 @@ PREFIX = "control_model."
 
 # A beginning of names that only this kind of file has, and what to say.
 OTHERS: tuple[tuple[str, str], ...] = (
-    ("difference", "it holds the difference to a model's weights, which is not supported; fetch the full one"),
+    (
+        "difference",
+        "it holds the difference to a model's weights, which is not supported; fetch the full one",
+    ),
     ("lora_controlnet", "it is a Control-LoRA, which is not supported; fetch the full ControlNet"),
     ("body.", "it is a T2I-Adapter, which is not supported"),
     ("adapter.", "it is a T2I-Adapter, which is not supported"),
@@ -67,10 +70,11 @@ def _canonical(file: TensorFile, path: Path) -> LazyTensors:
     inside = Below(file, prefix)
     hints = [name for name in inside if name.startswith("input_hint_block.") and name.endswith(".weight")]
     if len(hints) < 2:
+        known = "'input_hint_block.0.weight' or 'controlnet_cond_embedding.conv_in.weight'"
         shown = ", ".join(f"'{name}'" for name in sorted(file)[:3]) or "none"
         raise InvalidCheckpoint(
-            f"'{path}' is no ControlNet: none of its {len(file):,} tensors is called 'input_hint_block.0.weight'"
-            f" or 'controlnet_cond_embedding.conv_in.weight' (the first are: {shown})"
+            f"'{path}' is no ControlNet: none of its {len(file):,} tensors is called {known}"
+            f" (the first are: {shown})"
         )
     rules = controlnet_rules(file_layout(inside), len(hints))
     return rename(file, rules, path, prefix=prefix, strict=True)

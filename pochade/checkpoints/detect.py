@@ -110,8 +110,8 @@ def detect_controlnet(tensors: Tensors, where: Path) -> dict[str, Any]:
     layout = canonical_layout(tensors)
     if not layout.down or layout.middle not in (1, 3):
         raise InvalidCheckpoint(
-            f"'{where}': its ControlNet has {len(layout.down)} levels on the way down and {layout.middle} parts"
-            " in the middle, which is no Stable Diffusion; is it complete?"
+            f"'{where}': its ControlNet has {len(layout.down)} levels on the way down and {layout.middle}"
+            " parts in the middle, which is no Stable Diffusion; is it complete?"
         )
     widths = [len(tensors[f"down_blocks.{i}.resnets.0.conv1.weight"]) for i in range(len(layout.down))]
     linear, context = _attention(tensors, layout, where)
@@ -151,9 +151,7 @@ def detect_tiny_autoencoder(tensors: Tensors, where: Path) -> dict[str, Any]:
     """The `config.json` of a tiny autoencoder: between two sizes stands a convolution without a bias."""
 
     def way(coder: str) -> tuple[list[int], int]:
-        numbers = {
-            int(name.split(".")[2]) for name in tensors if name.startswith(f"{coder}.layers.")
-        }
+        numbers = {int(name.split(".")[2]) for name in tensors if name.startswith(f"{coder}.layers.")}
         sizes = [0]
         for number in sorted(numbers):
             name = f"{coder}.layers.{number}"

@@ -26,7 +26,10 @@ def is_tiny(path: Path) -> bool:
 
 
 def read_tiny_autoencoder(path: Path) -> Component:
-    """Read one; the configuration comes from the tensors' shapes. Raises InvalidCheckpoint if half is missing."""
+    """Read one; the configuration comes from the tensors' shapes.
+
+    Raises InvalidCheckpoint if one of two files is missing, or a tensor that belongs to it.
+    """
     if path.is_file() and _coder(path) is None:
         halves = {"": path}
     else:
@@ -35,8 +38,8 @@ def read_tiny_autoencoder(path: Path) -> Component:
         halves = _halves_in(folder, like)
         if len(halves) < len(CODERS):
             raise InvalidCheckpoint(
-                f"'{path}' is half of a tiny autoencoder; its other half, {' or '.join(_other(path))}, must lie"
-                " in the same folder"
+                f"'{path}' is half of a tiny autoencoder; its other half, {' or '.join(_other(path))}, must"
+                " lie in the same folder"
             )
     files = {coder: open_tensors(file) for coder, file in halves.items()}
     parts = [

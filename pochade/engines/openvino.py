@@ -123,7 +123,9 @@ class OpenVinoOps:
         return Node(op.swish(x.graph, op.constant(np.float32(1.702))))
 
     def leaky_relu(self, x: Node, slope: float) -> Node:
-        return Node(op.prelu(x.graph, op.constant(np.float32([slope]))) if slope else op.relu(x.graph))
+        if slope == 0:
+            return Node(op.relu(x.graph))
+        return Node(op.prelu(x.graph, op.constant(np.array([slope], np.float32))))
 
     def tanh(self, x: Node) -> Node:
         return Node(op.tanh(x.graph))
