@@ -13,6 +13,7 @@ from pochade.models.config import controlnet_config
 from pochade.pipeline.load import starter_folder
 from pochade.pipeline.shapes import controlnet_shapes
 
+PARTS = ("unet", "vae")
 DRAW = ["draw", "a red apple", "--steps", "2", "--seed", "1", "--size", "64x64"]
 
 
