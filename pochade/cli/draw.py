@@ -245,9 +245,8 @@ def _like(options: argparse.Namespace) -> Request:
     if drawn_over(parameters) and options.init is None:
         print(f"pochade: '{path}' was drawn over another picture; give that one as --init", file=sys.stderr)
     if drawn_along(parameters) and not options.control:
-        print(
-            f"pochade: '{path}' was drawn with a ControlNet; give its picture as --control", file=sys.stderr
-        )
+        what = "was drawn with a ControlNet; give its picture as --control"
+        print(f"pochade: '{path}' {what}", file=sys.stderr)
     return request_from(text)
 
 

@@ -84,3 +84,19 @@ def test_what_makes_no_sense(
 ) -> None:
     assert main([*DRAW, *(str(sketch) if option == "IN" else option for option in options)]) == 1
     assert fault in capsys.readouterr().err
+
+
+def test_a_picture_again_asks_for_the_control(
+    tmp_path: Path, sketch: Path, control_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("--control", sketch, "--control-model", control_model)
+    first = drawn(tmp_path, *given)
+    (tmp_path / "out.png").rename(tmp_path / "first.png")
+    like = ["draw", "--like", str(tmp_path / "first.png"), "-o", str(tmp_path / "out.png")]
+    assert main(like) == 0
+    assert "was drawn with a ControlNet; give its picture as --control" in capsys.readouterr().err
+    (tmp_path / "out.png").unlink()
+    assert main([*like, *map(str, given)]) == 0
+    assert "ControlNet" not in capsys.readouterr().err
+    with Image.open(tmp_path / "out.png") as again:
+        assert again.convert("RGB").tobytes() == first.tobytes()
