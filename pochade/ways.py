@@ -86,7 +86,8 @@ class Hires:
     """A second pass on a larger picture: the first decides what is where, the second adds detail.
 
     scale: how much wider and higher. size: (width, height), px, instead. steps: of the second pass; None does
-    as many as the first. upscaler: a name of `pochade.images.upscaling`, of pictures or of latents.
+    as many as the first. upscaler: a name of `pochade.images.upscaling`, of pictures or of latents, or
+    the file of an ESRGAN model.
     """
 
     scale: float = 2.0

@@ -35,13 +35,17 @@ LEGACY_PROTOCOL = 1001
 COUNT_BYTES = 8
 
 
+CONTAINERS = ("state_dict", "params_ema", "params")
+"""Where trainers put the tensors by name, if not at the top; the last two in upscalers, averages first."""
+
+
 def is_torch_file(beginning: bytes) -> bool:
     """Whether the first bytes of a file are those of an archive or of a pickle."""
     return beginning.startswith((ZIP, *PICKLES))
 
 
 def read_torch_file(path: Path) -> TensorFile:
-    """Map a file of `torch.save`. A `state_dict` in it is taken, where there is one.
+    """Map a file of `torch.save`. Of CONTAINERS in it the first one is taken, where there is any.
 
     Raises InvalidCheckpoint, and runs nothing, if there is anything in it but tensors, plain data and the
     left-overs of training.
@@ -125,8 +129,8 @@ def _named(content: Any, path: Path) -> tuple[dict[str, StoredTensor], dict[str,
         _refuse(path, f"it is an object of {content.name}, not tensors by name")
     if type(content) is not dict:
         _refuse(path, f"it holds a {type(content).__name__}, not tensors by name")
-    inner = content.get("state_dict")
-    table = inner if type(inner) is dict else content
+    inside = [content[key] for key in CONTAINERS if type(content.get(key)) is dict]
+    table = inside[0] if inside else content
     tensors = {
         name: value for name, value in table.items() if type(name) is str and isinstance(value, StoredTensor)
     }

@@ -117,6 +117,27 @@ class TinyAutoencoderConfig:
         return 1 << (len(self.encoder_blocks) - 1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RrdbConfig:
+    """ESRGAN's network (Wang et al. 2018).
+
+    doublings: of the picture's size, before it leaves. unshuffle: side of the squares of pixels that it reads
+    as channels, so that it begins with a smaller picture.
+    """
+
+    picture_channels: int = 3
+    width: int = 64
+    growth: int = 32
+    blocks: int = 23
+    doublings: int = 2
+    unshuffle: int = 1
+
+    @property
+    def scale(self) -> int:
+        """How much larger a picture becomes, along each side."""
+        return (1 << self.doublings) // self.unshuffle
+
+
 AnyAutoencoderConfig = AutoencoderConfig | TinyAutoencoderConfig
 
 
@@ -290,6 +311,27 @@ def tiny_autoencoder_config(json: Json) -> TinyAutoencoderConfig:
         decoder_blocks=decoder,
         scale=float(json.get("scaling_factor", 1.0)),
         shift=float(json.get("shift_factor") or 0.0),
+    )
+
+
+def rrdb_config(json: Json) -> RrdbConfig:
+    """From what `checkpoints.upscaler` found in the shapes of the tensors."""
+    where = "the upscaler's tensors"
+    channels, read = _integer(where, json, "channels", 3), _integer(where, json, "channels_read", 3)
+    doublings = json.get("doublings", 2)
+    squares = {channels * side**2: side for side in (1, 2, 4)}
+    _one_of(where, "channels of a picture", channels, (3,))
+    _one_of(where, "channels that are read", read, tuple(squares))
+    _one_of(where, "doublings", doublings, (0, 1, 2, 3))
+    if squares[read] > 1 << doublings:
+        raise InvalidCheckpoint(f"{where}: {read} channels and {doublings} doublings make pictures smaller")
+    return RrdbConfig(
+        picture_channels=channels,
+        width=_integer(where, json, "width", 64),
+        growth=_integer(where, json, "growth", 32),
+        blocks=_integer(where, json, "blocks", 23),
+        doublings=doublings,
+        unshuffle=squares[read],
     )
 
 

@@ -3,18 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pochade.checkpoints.controlnet import read_controlnet
 from pochade.errors import InvalidRequest
 from pochade.images.fitting import fit
 from pochade.images.masks import Box
 from pochade.images.opening import on_white
 from pochade.images.preprocessors import preprocessed
-from pochade.models.config import ControlNetConfig
+from pochade.models.config import ControlNetConfig, controlnet_config
 from pochade.models.embedding import embed_timestep
-from pochade.pipeline.networks import Network, Networks
+from pochade.pipeline.networks import Network, Networks, make_network
+from pochade.pipeline.shapes import controlnet_shapes
 from pochade.ways import Control
 
 Floats = NDArray[np.float32]
@@ -86,8 +89,15 @@ def control_picture(control: Control, width: int, height: int) -> Floats:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
 
 
+def controlnet_on(engine: Any, path: Path) -> Network:
+    """The ControlNet of a file or folder on an engine. Raises InvalidCheckpoint if it is none."""
+    component = read_controlnet(path)
+    config = controlnet_config(component.config)
+    return make_network(component, config, controlnet_shapes(config), engine)
+
+
 def _one(networks: Networks, control: Control, width: int, height: int) -> Steering:
-    network = networks.controlnet(Path(control.model))
+    network = networks.beside(Path(control.model), controlnet_on)
     assert isinstance(network.config, ControlNetConfig)
     _check_fit(networks, network.config, control.model)
     picture = control_picture(control, width, height)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pochade
 from pochade.images.metadata import Value, parameters_text
+from pochade.images.upscaling import is_model_file
 from pochade.request import Request
 from pochade.ways import Control
 
@@ -67,7 +68,8 @@ def _ways(request: Request) -> list[tuple[str, Value]]:
         pairs += [("Denoising strength", hires.denoising_strength), size]
         if hires.steps is not None:
             pairs.append(("Hires steps", hires.steps))
-        pairs.append(("Hires upscaler", hires.upscaler))
+        name = Path(hires.upscaler).stem if is_model_file(hires.upscaler) else hires.upscaler
+        pairs.append(("Hires upscaler", name))
     return [*pairs, *((f"ControlNet {i}", _control(each)) for i, each in enumerate(request.controls))]
 
 

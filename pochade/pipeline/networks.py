@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pochade.checkpoints.check import FiniteTensors, check_names
-from pochade.checkpoints.controlnet import read_controlnet
 from pochade.checkpoints.folder import Checkpoint, Component
 from pochade.errors import InvalidCheckpoint
 from pochade.models.autoencoder import decode, encode
@@ -19,7 +18,6 @@ from pochade.models.config import (
     TinyAutoencoderConfig,
     UNetConfig,
     any_autoencoder_config,
-    controlnet_config,
     text_encoder_config,
     unet_config,
 )
@@ -31,7 +29,6 @@ from pochade.models.unet import unet
 from pochade.ops import Shape
 from pochade.pipeline.shapes import (
     autoencoder_shapes,
-    controlnet_shapes,
     text_encoder_shapes,
     unet_shapes,
     with_config,
@@ -79,7 +76,7 @@ class Networks:
 
     tiling: pictures and latents go round: what is beyond an edge is what stands at the opposite one.
     whole: latent pixels that the autoencoder takes at once; it does larger pictures in parts.
-    controlnets: those that were opened so far, by path.
+    opened: networks beside these, such as ControlNets, by path.
     """
 
     unet: Network
@@ -88,7 +85,7 @@ class Networks:
     text_encoder_2: Network | None
     tiling: bool = False
     whole: int = WHOLE
-    controlnets: dict[Path, Network] = field(default_factory=dict)
+    opened: dict[Path, Network] = field(default_factory=dict)
 
     @cached_property
     def unet_config(self) -> UNetConfig:
@@ -120,15 +117,15 @@ class Networks:
         result: Array = self.unet.run(function, **arrays, **named)
         return result
 
-    def controlnet(self, path: Path) -> Network:
-        """The ControlNet of a file or folder, opened once. Raises InvalidCheckpoint if it is none."""
+    def beside(self, path: Path, open_on: Callable[[Any, Path], Network]) -> Network:
+        """A further network, such as a ControlNet, on the same engine, opened once.
+
+        open_on: makes it, from engine and path.
+        """
         place = path.resolve()
-        if place not in self.controlnets:
-            component = read_controlnet(path)
-            config = controlnet_config(component.config)
-            network = make_network(component, config, controlnet_shapes(config), self.unet.engine)
-            self.controlnets[place] = network
-        return self.controlnets[place]
+        if place not in self.opened:
+            self.opened[place] = open_on(self.unet.engine, path)
+        return self.opened[place]
 
     def embed_hint(self, controlnet: Network, picture: Array) -> Array:
         """What a ControlNet makes of its picture (1, 3, H, W) in 0..1, for all steps: (1, C, h, w)."""

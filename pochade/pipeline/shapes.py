@@ -8,11 +8,13 @@ from pochade.models.autoencoder import decode, encode
 from pochade.models.config import (
     AnyAutoencoderConfig,
     ControlNetConfig,
+    RrdbConfig,
     TextEncoderConfig,
     TinyAutoencoderConfig,
     UNetConfig,
 )
 from pochade.models.controlnet import controlnet, embed_hint
+from pochade.models.rrdb import rrdb
 from pochade.models.text_encoder import text_encoder
 from pochade.models.tiny_autoencoder import decode_tiny, encode_tiny
 from pochade.models.unet import unet
@@ -43,6 +45,12 @@ def controlnet_shapes(config: ControlNetConfig) -> Mapping[str, Shape]:
     hint = outline(with_config(embed_hint, config), {"picture": (picture, "f32")})
     inputs["hint"] = (hint.outputs[0], "f32")
     return {**outline(with_config(controlnet, config), inputs).parameters, **hint.parameters}
+
+
+def rrdb_shapes(config: RrdbConfig) -> Mapping[str, Shape]:
+    """Name -> shape of every tensor."""
+    picture = (1, config.picture_channels, config.unshuffle, config.unshuffle)
+    return outline(with_config(rrdb, config), {"picture": (picture, "f32")}).parameters
 
 
 def autoencoder_shapes(config: AnyAutoencoderConfig) -> Mapping[str, Shape]:
