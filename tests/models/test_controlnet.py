@@ -1,10 +1,12 @@
 """ControlNets and the UNets that they steer, against diffusers' own."""
 
+import math
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from diffusers import ControlNetModel, UNet2DConditionModel
 
 from pochade.engines.torch import TorchEngine
 from pochade.errors import InvalidCheckpoint
@@ -12,6 +14,7 @@ from pochade.models.config import controlnet_config, unet_config
 from pochade.models.controlnet import RESIDUAL, controlled_unet, controlnet, embed_hint
 from pochade.models.embedding import embed_sizes, embed_timestep
 from pochade.pipeline.shapes import controlnet_shapes
+from tests.models.full_size import CASES
 from tests.models.measure import unet_output
 from tests.reference import (
     FACTOR,
@@ -124,3 +127,16 @@ def test_a_configuration_that_is_not_supported_is_named(key, value):
     json = dict(controlnet_of("SD 1.5").config)
     with pytest.raises(InvalidCheckpoint, match=rf"the ControlNet's config\.json: {key}"):
         controlnet_config({**json, key: value})
+
+
+@pytest.mark.parametrize(
+    ("family", "parameters"), [("SD 1.5", 361_279_120), ("SD 2.1", 364_228_240), ("SDXL", 1_251_014_160)]
+)
+def test_published_models_have_these_tensors(family, parameters):
+    """Names and shapes at full size; diffusers' model is only laid out, not filled."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**CASES[f"{family} UNet"].settings)
+        model = ControlNetModel.from_unet(unet, load_weights_from_unet=False)
+    shapes = controlnet_shapes(controlnet_config(dict(model.config)))
+    assert shapes == {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    assert sum(map(math.prod, shapes.values())) == parameters

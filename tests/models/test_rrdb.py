@@ -1,5 +1,7 @@
 """ESRGAN's network against the one that torch computes."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -48,3 +50,8 @@ def test_shapes_that_make_no_sense(key, value, fault):
     table = {"channels": 3, "channels_read": 48, "width": 8, "growth": 4, "blocks": 1, "doublings": 2}
     with pytest.raises(InvalidCheckpoint, match=fault):
         rrdb_config({**table, key: value})
+
+
+def test_the_published_model_has_so_many_parameters():
+    """RealESRGAN_x4plus and ESRGAN's own x4."""
+    assert sum(map(math.prod, rrdb_shapes(RrdbConfig()).values())) == 16_697_987

@@ -1,5 +1,6 @@
 """The tiny autoencoder against diffusers' own."""
 
+import math
 from functools import cache
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from pochade.errors import InvalidCheckpoint
-from pochade.models.config import any_autoencoder_config, tiny_autoencoder_config
+from pochade.models.config import TinyAutoencoderConfig, any_autoencoder_config, tiny_autoencoder_config
 from pochade.models.tiny_autoencoder import decode_tiny, encode_tiny
 from pochade.pipeline.shapes import autoencoder_shapes
 from tests.reference import evaluate, make_tiny_autoencoder, relative_error, stored
@@ -78,3 +79,9 @@ def test_a_configuration_that_is_not_supported_is_named(key, value):
     named = "decoder_block_out_channels|encoder_block_out_channels" if key == "num_decoder_blocks" else key
     with pytest.raises(InvalidCheckpoint, match=rf"tiny autoencoder's config\.json: ({named})"):
         tiny_autoencoder_config({**dict(model_of("TAESD").config), key: value})
+
+
+def test_the_published_decoder_has_so_many_parameters():
+    shapes = autoencoder_shapes(TinyAutoencoderConfig())
+    decoder = [math.prod(shape) for name, shape in shapes.items() if name.startswith("decoder")]
+    assert sum(decoder) == 1_222_531
