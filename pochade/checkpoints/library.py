@@ -50,7 +50,7 @@ class Entry:
     """A file of tensors, or a diffusers folder.
 
     name: its path below the folder of its kind, without the suffix: "sd15", "owner/name". Any end of it that
-        begins after a slash names it too.
+        begins after a slash names it too, and so does the folder that it is in.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Entry:
         own, asked = self.name.casefold(), name.casefold()
         if self.path.suffix in SUFFIXES and asked.endswith(self.path.suffix):
             asked = asked.removesuffix(self.path.suffix)
-        return own == asked or own.endswith(f"/{asked}") or own.rpartition("/")[0] == asked
+        return bool(asked) and (own == asked or own.endswith(f"/{asked}") or own.rpartition("/")[0] == asked)
 
 
 def entries(roots: Iterable[Path]) -> list[Entry]:

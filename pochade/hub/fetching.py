@@ -10,7 +10,7 @@ from typing import Any
 from pochade.atomic import sync_folder, unwritable
 from pochade.hub.remote import BrokenConnection, HubError, RemoteFile, RemoteModel, opened
 
-CHUNK_BYTES = 2**20
+HASHED_BYTES = 2**24
 ATTEMPTS = 5
 """In a row, without a new byte."""
 PART = ".part"
@@ -71,7 +71,7 @@ def _completing(
                 if have and answer.status_code != PARTIAL_CONTENT:  # all of it comes again
                     yield -have
                     have = out.truncate(0)
-                for chunk in answer.iter_raw(CHUNK_BYTES):
+                for chunk in answer.iter_raw():  # as it comes: what is gathered first is lost at a break
                     have += out.write(chunk)
                     if have > file.size:
                         raise HubError(
@@ -101,7 +101,7 @@ def _checked(file: RemoteFile, part: Path) -> Iterator[int]:
     else:
         return
     with part.open("rb") as whole:
-        while chunk := whole.read(16 * CHUNK_BYTES):
+        while chunk := whole.read(HASHED_BYTES):
             digest.update(chunk)
             yield 0  # so that whoever waits can stop it
     if digest.hexdigest() != wanted:

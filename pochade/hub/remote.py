@@ -56,7 +56,7 @@ class Answer(Protocol):
 
     status_code: int
 
-    def iter_raw(self, chunk_size: int | None = None) -> Iterator[bytes]: ...
+    def iter_raw(self) -> Iterator[bytes]: ...
 
 
 def look_up(repo: str, revision: str | None = None) -> RemoteModel:
@@ -127,6 +127,7 @@ def library() -> Any:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         import huggingface_hub
+        import huggingface_hub.constants
         import huggingface_hub.utils
     except ModuleNotFoundError as error:
         raise MissingDependency(
@@ -159,13 +160,15 @@ def _translated(repo: str, revision: str | None) -> Iterator[None]:
         ) from error
     except errors.RevisionNotFoundError as error:
         raise HubError(f"'{repo}' has no revision '{revision}'; {page}/tree/main lists them") from error
-    except errors.RepositoryNotFoundError as error:
-        raise HubError(
-            f"the hub has no model '{repo}', or shows it to its owner only; check the name at {page}, and if"
-            " it is yours, set HF_TOKEN"
-        ) from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
+        # The hub does not tell strangers whether there is such a model: 401, also where there is none.
+        hidden = status == 401 and "authorization" not in error.response.request.headers
+        if hidden or isinstance(error, errors.RepositoryNotFoundError):
+            raise HubError(
+                f"the hub has no model '{repo}', or shows it to its owner only; check the name at {page}, and"
+                " if it is yours, set HF_TOKEN"
+            ) from error
         if status == 401:
             raise HubError(
                 "the hub does not accept the token (HF_TOKEN, or the one that 'hf auth login' has stored);"
