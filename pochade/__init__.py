@@ -8,11 +8,11 @@ pipeline.txt2img("a red apple", seed=7).images[0].save("apple.png")
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Pipeline", "PochadeError", "Progress", "Request", "Result", "__version__", "load"]
+__all__ = ["Lora", "Pipeline", "PochadeError", "Progress", "Request", "Result", "__version__", "load"]
 
 if TYPE_CHECKING:
     from pochade.errors import PochadeError
-    from pochade.pipeline import Pipeline, Progress, Result
+    from pochade.pipeline import Lora, Pipeline, Progress, Result
     from pochade.pipeline.load import load
     from pochade.request import Request
 

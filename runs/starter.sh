@@ -6,10 +6,10 @@
 #
 #   DEVICE=cuda       where to train                          (cpu)
 #   THREADS=1         processor threads                       (all)
-#   DIFFUSION=14000   steps of the diffusion model            (14000; the longer, the better)
+#   DIFFUSION=31000   steps of the diffusion model            (31000; the longer, the better)
 #   LAUNCH='torchrun --nproc-per-node 4 -m pochade'           (pochade): several GPUs
 #
-# On two processor cores that do nothing else: corpus 4 minutes, autoencoder 50, text 3, diffusion about two
+# On two processor cores that do nothing else: corpus 4 minutes, autoencoder 50, text 3, diffusion about five
 # hours, refining the autoencoder 50. To go on with a piece on another machine:
 #   pochade train pack FOLDER/run/diffusion travel/     there: copy travel/ to FOLDER/run/diffusion
 set -euo pipefail
@@ -34,7 +34,7 @@ pochade train corpus "$work/corpus"
 train crops 4000
 train autoencoder 2400
 train text 800
-train diffusion "${DIFFUSION:-14000}"
+train diffusion "${DIFFUSION:-31000}"
 train refined 3000
 pochade train export "$work/corpus" "$run" "$work/starter"
 pochade draw "a red apple, 3d style" --model "$work/starter" -o "$work/apple.png"

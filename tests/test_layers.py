@@ -15,12 +15,13 @@ FILES = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "pochade")
 
 GROUND = {"ops", "weights", "request", "ways", "errors", "settings", "atomic"}
 ROOMS = {"engines", "models", "diffusion", "prompts", "checkpoints", "images"}
-BELOW_PIPELINE = GROUND | ROOMS
+BELOW_PIPELINE = GROUND | ROOMS | {"adapters"}
 BELOW_TOP = BELOW_PIPELINE | {"pipeline", "pochade"}
 
 MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
     **dict.fromkeys(ROOMS, GROUND),
+    "adapters": GROUND | {"checkpoints"},
     "pipeline": BELOW_PIPELINE | {"pochade"},
     "hub": GROUND | {"checkpoints", "pochade"},
     "training": BELOW_TOP,
@@ -39,6 +40,7 @@ HOMES = {
     "resvg_py": ("pochade/training/*",),
     "accelerate": (),
     "diffusers": (),
+    "peft": (),
     "safetensors": (),
     "transformers": (),
 }

@@ -119,6 +119,7 @@ print(json.dumps(names))
 
 def test_public_names_are_there_when_they_are_asked_for() -> None:
     assert set(pochade.__all__) == {
+        "Lora",
         "Pipeline",
         "PochadeError",
         "Progress",

@@ -32,6 +32,9 @@ ZIP = b"PK\x03\x04"
 PICKLES = tuple(bytes([0x80, version]) for version in range(2, 6))
 MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
+INSIDE = ("state_dict", "string_to_param")
+"""Where the tensors are, if they are not at the top: of a training run, of an embedding of a new word."""
+
 COUNT_BYTES = 8
 
 
@@ -41,7 +44,7 @@ def is_torch_file(beginning: bytes) -> bool:
 
 
 def read_torch_file(path: Path) -> TensorFile:
-    """Map a file of `torch.save`. A `state_dict` in it is taken, where there is one.
+    """Map a file of `torch.save`. A `state_dict` or `string_to_param` in it is taken, where there is one.
 
     Raises InvalidCheckpoint, and runs nothing, if there is anything in it but tensors, plain data and the
     left-overs of training.
@@ -125,8 +128,8 @@ def _named(content: Any, path: Path) -> tuple[dict[str, StoredTensor], dict[str,
         _refuse(path, f"it is an object of {content.name}, not tensors by name")
     if type(content) is not dict:
         _refuse(path, f"it holds a {type(content).__name__}, not tensors by name")
-    inner = content.get("state_dict")
-    table = inner if type(inner) is dict else content
+    inside = (content[name] for name in INSIDE if type(content.get(name)) is dict)
+    table = next(inside, content)
     tensors = {
         name: value for name, value in table.items() if type(name) is str and isinstance(value, StoredTensor)
     }

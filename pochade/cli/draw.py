@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pochade.cli.additions import add_addition_options, with_additions
 from pochade.cli.background import in_background
 from pochade.cli.library import add_models_option
 from pochade.cli.terminal import blocks, up
@@ -24,6 +25,7 @@ EXAMPLES = """examples:
   pochade draw "a fox, 3d style" --seed 7 --steps 30 --count 4 -o fox.png
   pochade draw "a castle" --model ~/models/sd15.safetensors --size 512x768 --negative people
   pochade draw "a (red:1.3) {fox|owl} in [spring:autumn:0.5]" --count 4
+  pochade draw "a fox <lora:ink:0.7>" --lora-dir ~/loras --lora detail.safetensors:0.5
   pochade draw "an oil painting" --init photo.jpg --strength 0.6
   pochade draw "a red hat" --init photo.jpg --mask hat.png --only-masked
   pochade draw "a fox" --seed 7 --hires 2 --hires-upscaler Lanczos
@@ -90,6 +92,7 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
         "--preview", action="store_true", help="show the picture in the terminal while it is drawn"
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="say how long the prompt is")
+    add_addition_options(parser)
     add_way_options(parser)
     add_model_options(parser)
 
@@ -173,6 +176,7 @@ def draw_all(
         prediction=options.prediction,
         models=options.models,
     )
+    pipeline = with_additions(pipeline, options)
     for request in requests:
         for progress in pipeline.stream(request):
             yield request, progress

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -134,7 +135,9 @@ class TorchEngine:
         self.device = torch.device(device)
         self.precision = precision
         self.compiled = compiled
-        self._placed: dict[int, Placed] = {}  # by the id of what they hold, which so cannot be used again
+        # By the id of what they hold, which cannot be used again as long as they do: until the last function
+        # that uses them goes, as those of an adapter that was taken away.
+        self._placed: WeakValueDictionary[int, Placed] = WeakValueDictionary()
 
     def compile(
         self,
@@ -149,9 +152,10 @@ class TorchEngine:
         inputs and key are what other engines need to build and keep graphs.
         """
         dtype = DTYPES[self.precision]
-        if id(tensors) not in self._placed:
-            self._placed[id(tensors)] = Placed(tensors, lambda array: self._place(to_torch(array), dtype))
-        placed = self._placed[id(tensors)]
+        placed = self._placed.get(id(tensors))
+        if placed is None:
+            placed = Placed(tensors, lambda array: self._place(to_torch(array), dtype))
+            self._placed[id(tensors)] = placed
         view = View(dict(placed) if self.compiled else placed)  # the compiler follows no moves
         ops = TorchOps()
 
@@ -161,7 +165,7 @@ class TorchEngine:
         if self.compiled:
             run = torch.compile(run, dynamic=False)
 
-        def call(**arrays: Any) -> Any:
+        def call(*, _shared: Placed = placed, **arrays: Any) -> Any:
             with torch.inference_mode():
                 values = {name: self._input(array, dtype) for name, array in arrays.items()}
                 return _to_host(run(**values))

@@ -1,7 +1,8 @@
 """Where checkpoints, models, engines, prompts and diffusion meet: from a request to pictures."""
 
+from pochade.pipeline.adapting import Lora
 from pochade.pipeline.load import load
 from pochade.pipeline.pipeline import Pipeline
 from pochade.pipeline.result import Progress, Result
 
-__all__ = ["Pipeline", "Progress", "Result", "load"]
+__all__ = ["Lora", "Pipeline", "Progress", "Result", "load"]

@@ -1,5 +1,6 @@
 """The parameters text of a picture: everything of its request that another drawing needs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pochade
@@ -9,16 +10,21 @@ from pochade.request import Request
 
 @dataclass(frozen=True, kw_only=True)
 class Maker:
-    """What drew the picture. hash: of its weights, if they are one file."""
+    """What drew the picture. hash: of its weights, if they are one file.
+
+    additions: the hashes of adapters and embeddings. tags: the adapters that the prompt does not name.
+    """
 
     model: str
     hash: str | None
+    additions: Sequence[tuple[str, Value]] = ()
+    tags: str = ""
 
 
 def infotext(request: Request, maker: Maker) -> str:
     """request: settled, with the picture's own seeds."""
     return parameters_text(
-        prompt=request.prompt,
+        prompt=request.prompt + maker.tags,
         negative_prompt=request.negative_prompt,
         steps=request.steps,
         sampler=request.sampler,
@@ -29,7 +35,7 @@ def infotext(request: Request, maker: Maker) -> str:
         height=request.height or 0,
         model_hash=maker.hash,
         model=maker.model,
-        extra=[*_variation(request), *_ways(request), *_rest(request)],
+        extra=[*_variation(request), *_ways(request), *maker.additions, *_rest(request)],
         version=f"pochade {pochade.__version__}",
     )
 

@@ -2,8 +2,9 @@
 
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,19 @@ from pochade.images.fitting import widened
 from pochade.images.opening import on_white
 from pochade.models.embedding import embed_timestep
 from pochade.pipeline import hires
+from pochade.pipeline.adapting import (
+    NO_LIBRARY,
+    NOTHING,
+    Additions,
+    Library,
+    Lora,
+    hashes,
+    read_additions,
+    stamps,
+    tags,
+    with_additions,
+    with_words,
+)
 from pochade.pipeline.canvas import Canvas, blank, over
 from pochade.pipeline.choice import Choice
 from pochade.pipeline.conditioning import Told, condition, condition_wordings, prompt_size
@@ -55,6 +69,10 @@ class Pipeline:
     tokenizers: Sequence[Tokenizer]
     schedule: NoiseSchedule
     parametrization: Parametrization
+    library: Library = NO_LIBRARY
+    additions: Additions = NOTHING
+    loaded: tuple[Networks, Sequence[Tokenizer]] | None = None  # without additions; None: those above
+    _latest: "dict[object, Pipeline]" = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def model_hash(self) -> str | None:
@@ -107,8 +125,59 @@ class Pipeline:
         noise: the starting noise (B, C, h, w), unit normal, in place of the seeds'.
         """
         request, sampler = self._resolve(request)
+        drawing = self._asked_for(request.prompt, request.negative_prompt)
+        yield from drawing._draw(request, sampler, noise)
+
+    # --- additions --------------------------------------------------------------------------------------
+
+    def with_adapters(
+        self, loras: Sequence[Lora | Path | str] = (), embeddings: Sequence[Path | str] = ()
+    ) -> "Pipeline":
+        """This model with these adapters and new words, and none that it may have had before.
+
+        loras: files, or `Lora(file, weight)`. Their order makes no difference. What is not changed is shared
+        with this pipeline, compiled graphs too; what is changed is computed when it is first used. This
+        pipeline stays as it is.
+
+        Raises InvalidCheckpoint for a file that is damaged or that was made for other models.
+        """
+        given = [lora if isinstance(lora, Lora) else Lora(lora) for lora in loras]
+        return self._with(read_additions(self.checkpoint, given, embeddings))
+
+    def with_library(
+        self, loras: Path | str | None = None, embeddings: Path | str | None = None
+    ) -> "Pipeline":
+        """This model with folders in which prompts find <lora:name:0.8> and the names of embeddings."""
+        folders = (None if folder is None else Path(folder) for folder in (loras, embeddings))
+        return replace(self, library=Library(*folders))
+
+    def _with(self, additions: Additions) -> "Pipeline":
+        networks, tokenizers = self.loaded or (self.networks, self.tokenizers)
+        return replace(
+            self,
+            networks=with_additions(networks, additions),
+            tokenizers=with_words(tokenizers, networks, additions.embeddings),
+            additions=additions,
+            loaded=(networks, tokenizers),
+        )
+
+    def _asked_for(self, *prompts: str) -> "Pipeline":
+        """This pipeline with what prompts ask for by name. The latest one is kept for the next picture."""
+        loras, embeddings = self.library.asked(*prompts)
+        if not loras and not embeddings:
+            return self
+        key = (loras, embeddings, stamps([*(lora.path for lora in loras), *embeddings]))
+        if key not in self._latest:
+            self._latest.clear()  # before the next one is made, which takes as much memory
+            self._latest[key] = self._with(
+                self.additions + read_additions(self.checkpoint, loras, embeddings)
+            )
+        return self._latest[key]
+
+    def _draw(self, request: Request, sampler: Sampler, noise: Floats | None) -> Iterator[Progress]:
+        """`stream`, for a settled request whose prompts ask for nothing that is not there."""
         if sampler.alone and request.batch_size > 1:
-            yield from self._one_by_one(request, noise)
+            yield from self._one_by_one(request, sampler, noise)
             return
         networks = replace(self.networks, tiling=request.tiling)
         canvas = self._canvas(networks, request)
@@ -151,7 +220,8 @@ class Pipeline:
         wording = wordings(prompt, "", steps, guided=False)[step - 1]
         if len(wording.parts) > 1:
             raise InvalidRequest("the prompt joins several by AND; encode each by itself")
-        (result,) = condition(self.networks, self.tokenizers, [wording.parts[0].prompt], clip_skip)
+        asked = self._asked_for(prompt)
+        (result,) = condition(asked.networks, asked.tokenizers, [wording.parts[0].prompt], clip_skip)
         return result.context if len(self.tokenizers) == 1 else (result.context, result.pooled)
 
     def unet(self, x: Floats, timestep: Floats, context: Floats, **inputs: Floats) -> Floats:
@@ -196,7 +266,7 @@ class Pipeline:
         )
         return settled, sampler
 
-    def _one_by_one(self, request: Request, noise: Floats | None) -> Iterator[Progress]:
+    def _one_by_one(self, request: Request, sampler: Sampler, noise: Floats | None) -> Iterator[Progress]:
         """A batch in which each picture takes steps of its own: one after another, as if asked for alone.
 
         `Progress.denoised` is then that of the picture which is being drawn.
@@ -205,7 +275,7 @@ class Pipeline:
         results: list[Result] = []
         before = 0
         for i, alone in enumerate(pictures(request)):
-            for progress in self.stream(alone, noise=None if noise is None else noise[i : i + 1]):
+            for progress in self._draw(alone, sampler, None if noise is None else noise[i : i + 1]):
                 if progress.result is not None:
                     results.append(progress.result)
                 yield replace(
@@ -274,7 +344,12 @@ class Pipeline:
         self, networks: Networks, request: Request, canvas: Canvas, latent: Floats, size: PromptSize
     ) -> Result:
         images = [canvas.finish(image) for image in to_images(networks.decode(latent))]
-        maker = Maker(model=self.checkpoint.name, hash=self.model_hash)
+        maker = Maker(
+            model=self.checkpoint.name,
+            hash=self.model_hash,
+            additions=hashes(self.additions, request.prompt, request.negative_prompt),
+            tags=tags(self.additions, request.prompt),
+        )
         each = pictures(request)
         texts = [infotext(one, maker) for one in each]
         return Result(images, [one.seed or 0 for one in each], texts, size)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from pochade.errors import InvalidRequest
 from pochade.prompts.composition import Part, composition
 from pochade.prompts.extra_networks import extra_networks
 from pochade.prompts.schedules import schedule
@@ -24,7 +23,6 @@ def wordings(
 
     guided: whether guidance is asked for. Prompts joined by AND need the negative one in any case.
     first_pass_steps: for the second pass of a hires fix (`prompts.schedules.schedule`).
-    Raises InvalidRequest for a network that is asked for by name, since none can be loaded yet.
     """
     parts = composition(_plain(prompt))
     columns = [
@@ -46,8 +44,5 @@ def by_step(prompt: str, steps: int, first_pass_steps: int | None = None) -> lis
 
 
 def _plain(prompt: str) -> str:
-    text, networks = extra_networks(prompt)
-    if networks:
-        named = f"<{networks[0].kind}:{networks[0].name}>"
-        raise InvalidRequest(f"the prompt asks for {named}; such networks cannot be loaded yet: take it out")
-    return text
+    """Without the names of adapters, which have been loaded by now (see `adapting`)."""
+    return extra_networks(prompt)[0]

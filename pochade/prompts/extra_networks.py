@@ -18,7 +18,8 @@ TAG = re.compile(rf"<({'|'.join(KINDS)}):([^<>]+)>")
 class ExtraNetwork:
     """<kind:name:numbers...:key=value...>. What the numbers mean is up to the kind.
 
-    For a lora: the strength in the UNet, then that in the text encoder if it is another; none means 1.
+    For a lora: the strength, or that in the text encoder and then that in the UNet; none means 1. Options
+    `te` and `unet` say the same by name.
     """
 
     kind: str

@@ -46,14 +46,17 @@ def lay_out(prompt: str, tokenizer: Tokenizer, backtrack: int = BACKTRACK) -> La
             chunks.append(current)
             current, after_comma = [], 0
         for text, weight in section:
-            for token in tokenizer.encode(text):
+            for run in tokenizer.encode_runs(text):
                 if len(current) == room:
                     near = after_comma > 0 and room - after_comma < backtrack
-                    place = after_comma if near and token != comma else room
+                    place = after_comma if near and run != (comma,) else room
                     chunks.append(current[:place])
                     current, after_comma = current[place:], 0
-                current.append((token, weight))
-                if token == comma:
+                if len(current) + len(run) > room:  # the vectors of a new word stay together
+                    chunks.append(current)
+                    current, after_comma = [], 0
+                current += [(token, weight) for token in run]
+                if run == (comma,):
                     after_comma = len(current)
     if current or not chunks:
         chunks.append(current)

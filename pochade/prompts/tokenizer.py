@@ -28,6 +28,10 @@ CACHED_WORDS = 50_000
 CACHED_LENGTH = 64
 
 
+Word = tuple[int, ...]
+Phrase = tuple[Word, ...]
+
+
 @dataclass(frozen=True)
 class Special:
     """A token that is looked for in the text before it is split into words.
@@ -48,6 +52,7 @@ class Tokenizer:
     vocabulary: piece, in the byte alphabet -> id.
     unknown_id: for a byte that the vocabulary lacks (CLIP's own lacks none).
     max_length: ids in a sequence with start and end, 77 in every Stable Diffusion.
+    phrases: words, by their ids -> ids that are written in their place (see `pochade.prompts.phrases`).
     """
 
     vocabulary: Mapping[str, int] = field(repr=False)
@@ -58,22 +63,41 @@ class Tokenizer:
     pad_id: int
     unknown_id: int
     max_length: int = 77
+    phrases: Mapping[Phrase, tuple[int, ...]] = field(default_factory=dict, repr=False)
     _words: dict[str, list[int]] = field(default_factory=dict, init=False, repr=False)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text of any length, without start, end and padding."""
-        ids: list[int] = []
+        return [token for run in self.encode_runs(text) for token in run]
+
+    def encode_runs(self, text: str) -> list[tuple[int, ...]]:
+        """The same ids, those of a phrase in one tuple: they are not to be torn apart."""
+        words = self.encode_words(text)
+        runs: list[tuple[int, ...]] = []
+        at = 0
+        while at < len(words):
+            phrase = next((key for key in self._phrases.get(words[at], ()) if _stands(key, words, at)), None)
+            if phrase is None:
+                runs += [(token,) for token in words[at]]
+                at += 1
+            else:
+                runs.append(self.phrases[phrase])
+                at += len(phrase)
+        return runs
+
+    def encode_words(self, text: str) -> list[Word]:
+        """The ids of each word, and of each sign."""
+        words: list[Word] = []
         for part, typed in _split(text, self._typed):
             if typed is not None:
-                ids.append(typed)
+                words.append((typed,))
                 continue
             for piece, special in _split(normalize(part), self._normalized):
                 if special is not None:
-                    ids.append(special)
+                    words.append((special,))
                 else:
-                    for word in split_words(piece):
-                        ids.extend(self._encode_word(word))
-        return ids
+                    words += [tuple(self._encode_word(word)) for word in split_words(piece)]
+        return words
 
     def _encode_word(self, word: str) -> list[int]:
         known = self._words.get(word)
@@ -86,6 +110,14 @@ class Tokenizer:
         if len(word) <= CACHED_LENGTH and len(self._words) < CACHED_WORDS:
             self._words[word] = ids
         return ids
+
+    @cached_property
+    def _phrases(self) -> dict[Word, list[Phrase]]:
+        """First word -> the phrases that begin with it, the longest first."""
+        found: dict[Word, list[Phrase]] = {}
+        for key in sorted(self.phrases, key=len, reverse=True):
+            found.setdefault(key[0], []).append(key)
+        return found
 
     @cached_property
     def _alphabet(self) -> tuple[str, ...]:
@@ -117,6 +149,10 @@ def split_words(text: str) -> Iterator[str]:
             yield from (word[:2], word[2:-2], word[-2:])
         else:
             yield word
+
+
+def _stands(phrase: Phrase, words: list[Word], at: int) -> bool:
+    return tuple(words[at : at + len(phrase)]) == phrase
 
 
 def _split(text: str, specials: Mapping[str, int]) -> Iterator[tuple[str, int | None]]:

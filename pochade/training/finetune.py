@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.random import Generator
-from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
 import pochade
 from pochade.checkpoints.write import write_component
 from pochade.errors import InvalidRequest
+from pochade.images.opening import on_white
 from pochade.models.config import TextEncoderConfig
 from pochade.pipeline.load import starter_folder
 from pochade.pipeline.pictures import from_image
@@ -162,7 +162,7 @@ def latents_of(pipeline: Pipeline, corpus: Corpus) -> BucketedSet:
     ):
         if bucket == TOO_SMALL:
             continue
-        fitted, _ = buckets.fit(opaque(corpus.picture(index)), choices[bucket])
+        fitted, _ = buckets.fit(on_white(Image.fromarray(corpus.picture(index))), choices[bucket])
         latent = torch.from_numpy(networks.encode(from_image(fitted)[None])[0]).half()
         latents.setdefault(int(bucket), []).append(latent)
         texts.setdefault(int(bucket), []).append(words(corpus.entries[index]))
@@ -176,14 +176,6 @@ def latents_of(pipeline: Pipeline, corpus: Corpus) -> BucketedSet:
 def words(entry: Entry) -> str:
     """The caption that came with a picture, or the plain one of a cut-out."""
     return entry.caption or f"{captions.noun_phrase(entry)}, {entry.style}"
-
-
-def opaque(picture: NDArray[np.uint8]) -> Image.Image:
-    """(H, W, 4) -> a picture; what is transparent becomes white."""
-    image = Image.fromarray(picture)
-    sheet = Image.new("RGBA", image.size, "white")
-    sheet.alpha_composite(image)
-    return sheet.convert("RGB")
 
 
 def export_finetuned(tuning: Tuning, output: Path) -> None:

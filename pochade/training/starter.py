@@ -89,7 +89,7 @@ MEASURED = 512
 """Pictures whose latents tell the mean and the deviation of the channels."""
 
 SCENES = 24_000
-SCENE_SHARE = 0.3
+SCENE_SHARE = 0.2
 """How many composed pictures there are, and how often one is drawn instead of a single one."""
 
 
@@ -188,7 +188,7 @@ def text_and_unet(run: Run, batch: int = 32) -> Piece:
     plan = Plan(
         steps=1,
         learning_rate=6e-4,
-        cooldown=0.2,
+        cooldown=0.45,
         averaging=0.9985,
         slower={"text_encoder.": 0.5},
         batch=batch,

@@ -1,0 +1,154 @@
+"""Draws the pictures of docs/guide with the starter, each way once, with seeds that were not chosen.
+
+python docs/pictures/guide.py [NAME ...]
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+import pochade
+from pochade.diffusion.samplers import SAMPLERS
+from pochade.diffusion.schedule import SCHEDULES
+from pochade.images.fitting import widened
+from pochade.images.sheet import table
+from pochade.pipeline import Pipeline
+from pochade.ways import Hires, Variation
+
+HERE = Path(__file__).parent
+SIDE = 128
+APPLE, STYLE = "a red apple, flat style", ", flat style"
+
+
+def text_to_image(pipeline: Pipeline) -> Image.Image:
+    prompts = [
+        "a red apple",
+        "three mushrooms",
+        "a star to the left of a car",
+        "a fish, on a yellow background",
+    ]
+    images = [pipeline.txt2img(prompt + STYLE, seed=1, cfg_scale=5).images[0] for prompt in prompts]
+    return table(images, prompts)
+
+
+def over_a_picture(pipeline: Pipeline) -> Image.Image:
+    init, strengths = sketch(), (0.3, 0.5, 0.7, 0.9)
+    drawn = [
+        pipeline.img2img("an orange" + STYLE, image=init, denoising_strength=strength, seed=1, cfg_scale=5)
+        for strength in strengths
+    ]
+    images = [init, *(result.images[0] for result in drawn)]
+    return table(images, ["the picture", *(f"strength {strength}" for strength in strengths)])
+
+
+def inside_a_mask(pipeline: Pipeline) -> Image.Image:
+    init = pipeline.txt2img(APPLE, seed=1, cfg_scale=5).images[0]
+    mask = Image.new("L", init.size)
+    ImageDraw.Draw(mask).rectangle((0, 0, init.width, init.height // 2), fill=255)
+    fills = ("original", "surroundings", "noise", "nothing")
+    drawn = [
+        pipeline.inpaint(
+            "a crown" + STYLE, image=init, mask=mask, fill=fill, denoising_strength=0.9, seed=2, cfg_scale=5
+        )
+        for fill in fills
+    ]
+    images = [init, mask, *(result.images[0] for result in drawn)]
+    return table(images, ["the picture", "the mask", *(f"fill {fill}" for fill in fills)])
+
+
+def further(pipeline: Pipeline) -> Image.Image:
+    init = pipeline.txt2img(APPLE, seed=1, cfg_scale=5).images[0]
+    _, mask = widened(init, 0, 0, SIDE, 0)
+    prompt = "a red apple to the left of a pear" + STYLE
+    drawn = pipeline.outpaint(
+        prompt, image=init, right=SIDE, seed=3, cfg_scale=5, width=2 * SIDE, height=SIDE
+    )
+    return table([init, mask, drawn.images[0]], ["the picture", "what is new", "drawn further"])
+
+
+def larger(pipeline: Pipeline) -> Image.Image:
+    upscalers = ("Latent", "Latent (bicubic)", "Lanczos")
+    images = [pipeline.txt2img(APPLE, seed=1, cfg_scale=5).images[0]]
+    for upscaler in upscalers:
+        hires = Hires(scale=1.5, upscaler=upscaler, denoising_strength=0.5)
+        images += pipeline.txt2img(APPLE, seed=1, cfg_scale=5, hires=hires).images
+    return table(images, ["one pass", *upscalers])
+
+
+def variations(pipeline: Pipeline) -> Image.Image:
+    strengths = (0.0, 0.25, 0.5, 0.75, 1.0)
+    images = [
+        pipeline.txt2img(APPLE, seed=1, cfg_scale=5, variation=Variation(seed=2, strength=strength)).images[0]
+        for strength in strengths
+    ]
+    return table(images, [f"strength {strength}" for strength in strengths])
+
+
+def tiles(pipeline: Pipeline) -> Image.Image:
+    images = []
+    for tiling in (False, True):
+        image = pipeline.txt2img("leaves" + STYLE, seed=4, cfg_scale=5, tiling=tiling).images[0]
+        page = Image.new("RGB", (2 * image.width, 2 * image.height))
+        for corner in range(4):
+            page.paste(image, (corner % 2 * image.width, corner // 2 * image.height))
+        images.append(page)
+    return table(images, ["four times", "four times, with tiling"])
+
+
+def weights(pipeline: Pipeline) -> Image.Image:
+    prompts = [
+        "a (red:0.6) apple",
+        "a red apple",
+        "a (red:1.5) apple",
+        "a [red:green:0.3] apple",
+        "a [red|green] apple",
+    ]
+    images = [pipeline.txt2img(prompt + STYLE, seed=1, cfg_scale=5).images[0] for prompt in prompts]
+    return table(images, prompts)
+
+
+def samplers(pipeline: Pipeline) -> Image.Image:
+    schedules = [name for name in SCHEDULES if name != "Normal"]  # which is Uniform
+    images = []
+    for sampler in SAMPLERS:
+        for schedule in schedules:
+            result = pipeline.txt2img(
+                APPLE, seed=1, steps=12, cfg_scale=5, sampler=sampler, schedule=schedule
+            )
+            images.append(result.images[0].resize((SIDE // 2, SIDE // 2), Image.Resampling.LANCZOS))
+    return table(images, schedules, list(SAMPLERS))
+
+
+def sketch() -> Image.Image:
+    """What somebody draws with two circles."""
+    image = Image.new("RGB", (SIDE, SIDE), "white")
+    pen = ImageDraw.Draw(image)
+    pen.ellipse((24, 24, 104, 104), fill="orange")
+    pen.ellipse((60, 10, 84, 26), fill="green")
+    return image
+
+
+PICTURES: Mapping[str, Callable[[Pipeline], Image.Image]] = {
+    "text-to-image": text_to_image,
+    "over-a-picture": over_a_picture,
+    "inside-a-mask": inside_a_mask,
+    "further": further,
+    "larger": larger,
+    "variations": variations,
+    "tiles": tiles,
+    "weights": weights,
+    "samplers": samplers,
+}
+
+
+def main() -> None:
+    pipeline = pochade.load()
+    for name in sys.argv[1:] or PICTURES:
+        PICTURES[name](pipeline).save(HERE / f"{name}.png", optimize=True)
+        print(name)
+
+
+if __name__ == "__main__":
+    main()

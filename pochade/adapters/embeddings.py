@@ -1,0 +1,141 @@
+"""Textual inversion: vectors that stand for a new word in the prompt (Gal et al. 2022)."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pochade.adapters.keys import TEXT, TEXT_2
+from pochade.adapters.library import stem
+from pochade.checkpoints.check import check_finite
+from pochade.checkpoints.fingerprint import fingerprint
+from pochade.checkpoints.tensor_files import open_tensors
+from pochade.errors import InvalidCheckpoint
+
+Array = NDArray[Any]
+
+TABLE = "embeddings.token_embedding.weight"
+MAX_VECTORS = 75
+"""More than a prompt's chunk has places: such a word could not be written."""
+
+CLIP_L, CLIP_G = "clip_l", "clip_g"
+FAMILIES: Mapping[int, str] = {768: "SD 1.x", 1024: "SD 2.x", 1280: "SDXL"}
+HASH_DIGITS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """A new word. names: what it is called in a prompt. vectors: text encoder -> (n, width).
+
+    fingerprint: changes with the file.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    vectors: Mapping[str, Array]
+    fingerprint: str
+
+    @property
+    def count(self) -> int:
+        """How many tokens the word takes."""
+        return len(next(iter(self.vectors.values())))
+
+    @cached_property
+    def hash(self) -> str:
+        """12 hexadecimal digits of the file's SHA-256, as A1111 names embeddings."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:HASH_DIGITS]
+
+
+def read_embedding(path: Path | str, widths: Mapping[str, int]) -> Embedding:
+    """Read an embedding for a model whose text encoders have tokens of these widths.
+
+    A file holds one table as `emb_params`, or as `*` in a pickle's `string_to_param`; or, for XL, one as
+    `clip_l` and one as `clip_g`; or, as diffusers writes it, one vector or table by the name of its word.
+
+    Raises InvalidCheckpoint, naming the family, for one made for other models, and for a damaged one.
+    """
+    path = Path(path)
+    file = open_tensors(path)
+    tables = {name: _table(path, name, file[name]) for name in file}
+    names = [stem(path)]
+    if CLIP_L in tables or CLIP_G in tables:
+        if set(tables) != {CLIP_L, CLIP_G}:
+            raise InvalidCheckpoint(f"'{path}' is no embedding of SDXL: it has {_listed(tables)}")
+        vectors = {TEXT: tables[CLIP_L], TEXT_2: tables[CLIP_G]}
+    elif len(tables) == 1:
+        (name, table) = next(iter(tables.items()))
+        vectors = {TEXT: table}
+        if name not in ("emb_params", "*", names[0]):
+            names.append(name)
+    else:
+        raise InvalidCheckpoint(
+            f"'{path}' is no embedding: it has {len(tables)} tensors, {_listed(tables)}; an embedding has"
+            f" 'emb_params', '{CLIP_L}' and '{CLIP_G}', or one by the name of its word"
+        )
+    check_finite(file, path)
+    _check_widths(path, vectors, widths)
+    if len({len(table) for table in vectors.values()}) > 1:
+        raise InvalidCheckpoint(
+            f"'{path}' has {len(vectors[TEXT])} vectors for one text encoder and {len(vectors[TEXT_2])} for"
+            " the other"
+        )
+    return Embedding(path, tuple(names), vectors, fingerprint([file]))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Extended(Mapping[str, Array]):
+    """A text encoder's weights with further rows below its table of tokens, in the table's own type."""
+
+    tensors: Mapping[str, Array]
+    rows: Sequence[Array]
+
+    def __getitem__(self, name: str) -> Array:
+        tensor = self.tensors[name]
+        if name != TABLE:
+            return tensor
+        return np.concatenate([tensor, *(rows.astype(tensor.dtype) for rows in self.rows)])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+
+def _table(path: Path, name: str, tensor: Array) -> Array:
+    """(n, width); a single vector is a table of one row."""
+    table = tensor.reshape(1, -1) if tensor.ndim == 1 else tensor
+    if table.ndim != 2 or table.dtype.kind not in "fV" or not 1 <= len(table) <= MAX_VECTORS:
+        raise InvalidCheckpoint(
+            f"'{path}' is no embedding: '{ascii(name)[1:-1][:80]}' has the shape {tensor.shape}; a table of"
+            f" 1 to {MAX_VECTORS} vectors is expected"
+        )
+    return table
+
+
+def _check_widths(path: Path, vectors: Mapping[str, Array], widths: Mapping[str, int]) -> None:
+    found = {encoder: table.shape[1] for encoder, table in vectors.items()}
+    if found == widths:
+        return
+    theirs = "SDXL" if len(found) > 1 else FAMILIES.get(found[TEXT])
+    ours = "SDXL" if len(widths) > 1 else FAMILIES.get(widths[TEXT])
+    made = "" if theirs is None else f", which is one for {theirs}"
+    model = "" if ours is None else f", {ours}"
+    raise InvalidCheckpoint(
+        f"the embedding '{path}' has vectors of {_wide(found)}{made}; the text of this model{model}, has"
+        f" {_wide(widths)}"
+    )
+
+
+def _wide(widths: Mapping[str, int]) -> str:
+    return " and ".join(f"{width} numbers" for width in widths.values())
+
+
+def _listed(tables: Mapping[str, Array]) -> str:
+    return ", ".join(ascii(name)[:60] for name in list(tables)[:5]) or "no tensors"

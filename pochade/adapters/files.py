@@ -1,0 +1,122 @@
+"""Where an adapter's tensors lie, and what stands beside them: one file, or a folder of PEFT or diffusers."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pochade.adapters.keys import TEXT, TEXT_2, UNET
+from pochade.checkpoints.json_files import read_table
+from pochade.checkpoints.safetensors import TensorFile
+from pochade.checkpoints.tensor_files import open_tensors
+from pochade.errors import InvalidCheckpoint
+
+PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+DIFFUSERS_WEIGHTS = "pytorch_lora_weights.safetensors"
+DIFFUSERS_METADATA = "lora_adapter_metadata"
+"""A JSON string in the file's metadata: PEFT's configuration, its names beginning with the component."""
+
+
+@dataclass(frozen=True, eq=False)
+class AdapterFile:
+    """tensors: as the file names them. config: PEFT's configuration for each component it speaks of, "" for
+    any. component: the one that the file belongs to, if its place says so."""
+
+    path: Path
+    tensors: TensorFile
+    config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    component: str | None = None
+
+    def scale(self, component: str, module: str, rank: int) -> float:
+        """What the factors' product is multiplied by, for a layer that has no `alpha` among its tensors: 1,
+        unless PEFT's configuration says alpha / r, or alpha / sqrt(r) (Kalajdzievski 2023).
+
+        module: the layer's canonical name. rank: that of its factors, 0 if they have none.
+        """
+        config = self.config.get(component, self.config.get("", {}))
+        alpha = _of_layer(config, "alpha_pattern", module, _first(config, "lora_alpha", "alpha"))
+        if alpha is None:
+            return 1.0
+        if rank == 0:
+            rank = _of_layer(config, "rank_pattern", module, config.get("r")) or 1
+        return float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
+
+
+def adapter_files(path: Path) -> tuple[AdapterFile, ...]:
+    """The file or, for a folder, the files in it: PEFT's, diffusers', or one of PEFT for each component.
+
+    Raises InvalidCheckpoint if there is none, or if it is damaged.
+    """
+    if not path.is_dir():
+        tensors = open_tensors(path)
+        return (AdapterFile(path, tensors, _diffusers_config(path, tensors)),)
+    if (path / PEFT_WEIGHTS).is_file():
+        return (_peft(path, None),)
+    if (path / DIFFUSERS_WEIGHTS).is_file():
+        return adapter_files(path / DIFFUSERS_WEIGHTS)
+    parts = [path / name for name in (UNET, TEXT, TEXT_2) if (path / name / PEFT_WEIGHTS).is_file()]
+    if not parts:
+        raise InvalidCheckpoint(
+            f"the folder '{path}' holds no adapter; it needs {PEFT_WEIGHTS} with {PEFT_CONFIG}, or"
+            f" {DIFFUSERS_WEIGHTS}. Of a folder of many, name the file"
+        )
+    return tuple(_peft(part, part.name) for part in parts)
+
+
+def _peft(folder: Path, component: str | None) -> AdapterFile:
+    if component is None and folder.name in (UNET, TEXT, TEXT_2):
+        component = folder.name
+    config = read_table(folder / PEFT_CONFIG)
+    kind = str(config.get("peft_type", "LORA")).upper()
+    if kind not in ("LORA", "LOHA", "LOKR"):
+        raise InvalidCheckpoint(f"'{folder / PEFT_CONFIG}' describes a {kind}; LORA, LOHA and LOKR are read")
+    path = folder / PEFT_WEIGHTS
+    return AdapterFile(path, open_tensors(path), {"": _checked(config, folder / PEFT_CONFIG)}, component)
+
+
+def _diffusers_config(path: Path, tensors: TensorFile) -> dict[str, dict[str, Any]]:
+    """Component -> PEFT's configuration, from a file's metadata: "unet.lora_alpha" and so on."""
+    try:
+        table = json.loads(tensors.metadata.get(DIFFUSERS_METADATA, "{}"))
+    except (ValueError, RecursionError):
+        table = None
+    if not isinstance(table, dict):
+        raise InvalidCheckpoint(f"'{path}' has '{DIFFUSERS_METADATA}' in its metadata, which is damaged")
+    configs: dict[str, dict[str, Any]] = {}
+    for name, value in table.items():
+        component, _, entry = name.partition(".")
+        configs.setdefault(component, {})[entry] = value
+    return {component: _checked(config, path) for component, config in configs.items()}
+
+
+def _checked(config: dict[str, Any], where: Path) -> dict[str, Any]:
+    """Raises InvalidCheckpoint unless every number that is used is one."""
+    for name in ("lora_alpha", "alpha", "r"):
+        if not _is_number(config.get(name, 1)):
+            raise InvalidCheckpoint(f"'{where}': {name} = {config[name]!r} is not a positive number")
+    for name in ("alpha_pattern", "rank_pattern"):
+        table = config.get(name) or {}
+        if not isinstance(table, dict) or not all(_is_number(value) for value in table.values()):
+            raise InvalidCheckpoint(f"'{where}': {name} is no table of positive numbers")
+        for layer in table:
+            if re.fullmatch(r"[\w.]+", layer) is None:  # PEFT reads regular expressions, from strangers
+                raise InvalidCheckpoint(f"'{where}': {name} has {ascii(layer)[:80]}; layers' names are read")
+    return config
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and 0 < value < 1e30  # type: ignore[operator]
+
+
+def _first(config: Mapping[str, Any], *names: str) -> Any:
+    return next((config[name] for name in names if name in config), None)
+
+
+def _of_layer(config: Mapping[str, Any], name: str, module: str, usual: Any) -> Any:
+    """PEFT's exceptions: the first entry that is the end of the layer's name."""
+    for ending, value in (config.get(name) or {}).items():
+        if module == ending or module.endswith(f".{ending}"):
+            return value
+    return usual

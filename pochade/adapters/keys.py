@@ -1,0 +1,128 @@
+"""The keys of adapter files: which layer of the model, and which factor, in all the ways they are written.
+
+    kohya       lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight     (dots became underscores)
+                lora_unet_input_blocks_1_1_proj_in.lora_down.weight               (names of 2022: ldm_names)
+    diffusers   unet.down_blocks.0.attentions.0.proj_in.lora_A.weight             (or .lora.down.weight)
+                down_blocks.0.[...].attn1.processor.to_q_lora.down.weight         (of 2023)
+    PEFT        base_model.model.down_blocks.0.attentions.0.proj_in.lora_A.weight
+
+An underscore may stand for a dot or for itself. So a key is not taken apart: the names that the model has
+are written in each of these ways, and the key is looked up.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pochade.adapters.ldm_names import open_clip_names, unet_names
+
+UNET, TEXT, TEXT_2 = "unet", "text_encoder", "text_encoder_2"
+
+PARTS: Mapping[str, str] = {
+    "lora_up.weight": "up",
+    "lora_down.weight": "down",
+    "lora_mid.weight": "middle",
+    "lora.up.weight": "up",
+    "lora.down.weight": "down",
+    "lora_B.weight": "up",
+    "lora_A.weight": "down",
+    "lora_B.default.weight": "up",
+    "lora_A.default.weight": "down",
+    "lora_linear_layer.up.weight": "up",
+    "lora_linear_layer.down.weight": "down",
+    "alpha": "alpha",
+    "lora.alpha": "alpha",
+    "dora_scale": "dora_scale",
+    "lora_magnitude_vector": "magnitude",
+    "lora_magnitude_vector.weight": "magnitude",
+    "lora_magnitude_vector.default.weight": "magnitude",
+    **{name: name for name in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2")},
+    **{name: name for name in ("lokr_w1", "lokr_w1_a", "lokr_w1_b")},
+    **{name: name for name in ("lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2")},
+    "diff": "diff",
+    "diff_b": "diff_b",
+    "w_norm": "diff",
+    "b_norm": "diff_b",
+}
+"""The end of a key -> the factor's name here."""
+
+FEED = re.compile(r"(.+)\.processor\.to_(q|k|v|out)_lora\.(.+)")
+TEXT_FEED = re.compile(r"(.+\.self_attn)\.to_(q|k|v|out)_lora\.(.+)")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A layer of the model. modules: more than one where the adapter's program keeps several in one."""
+
+    component: str
+    modules: tuple[str, ...]
+
+
+def split_key(key: str) -> tuple[str, str] | None:
+    """(the layer as it is written, the factor); None if the key ends in nothing that is known."""
+    old = FEED.fullmatch(key)
+    if old is not None:
+        key = f"{old[1]}.to_{'out.0' if old[2] == 'out' else old[2]}.lora.{old[3]}"
+    old = TEXT_FEED.fullmatch(key)
+    if old is not None:
+        key = f"{old[1]}.{old[2]}_proj.lora.{old[3]}"
+    begin = 0
+    while (dot := key.find(".", begin)) >= 0:
+        part = PARTS.get(key[dot + 1 :])
+        if part is not None and dot > 0:
+            return key[:dot], part
+        begin = dot + 1
+    return None
+
+
+def places(components: Mapping[str, Iterable[str]], inside: str | None = None) -> dict[str, Place]:
+    """Every way to write a layer -> the layer.
+
+    components: "unet", "text_encoder", "text_encoder_2" (XL's) -> the names of their tensors.
+    inside: the component that a file without prefixes belongs to; None: the UNet, else the text encoder.
+    """
+    found: dict[str, Place] = {}
+    order = sorted(components, key=lambda name: (name != inside, name != UNET, name))
+    for component in order:
+        modules = dict.fromkeys(name.rpartition(".")[0] for name in components[component])
+        two = TEXT_2 in components
+        ways = _unet(modules) if component == UNET else _text(modules, component, two)
+        for written, names in ways:
+            found.setdefault(written, Place(component, names))
+    return found
+
+
+Ways = list[tuple[str, tuple[str, ...]]]
+
+
+def _unet(modules: Iterable[str]) -> Ways:
+    ways: Ways = []
+    modules = list(modules)
+    for module in modules:
+        ways += _written(module, (module,), ("lora_unet_", "lycoris_"), ("unet.", "", "base_model.model."))
+    for module, other in unet_names(modules).items():
+        ways += _written(other, (module,), ("lora_unet_",), ("diffusion_model.", "model.diffusion_model."))
+    return ways
+
+
+def _text(modules: Iterable[str], component: str, two: bool) -> Ways:
+    """two: whether the model has two text encoders; then kohya numbers them."""
+    ways: Ways = []
+    modules = list(modules)
+    short = ("lora_te2_" if component == TEXT_2 else "lora_te1_") if two else "lora_te_"
+    dotted = (f"{component}.", "", "base_model.model.")
+    for module in modules:
+        for inner in ("text_model.", ""):
+            ways += _written(inner + module, (module,), (short,), dotted)
+    for other, names in open_clip_names(modules).items():
+        for inner in ("model.", ""):
+            ways += _written(inner + other, names, (short,), dotted)
+    return ways
+
+
+def _written(
+    name: str, modules: tuple[str, ...], underscored: tuple[str, ...], dotted: tuple[str, ...]
+) -> Ways:
+    flat = name.replace(".", "_")
+    ways = [(prefix + flat, modules) for prefix in underscored]
+    return ways + [(prefix + name, modules) for prefix in dotted]

@@ -1,0 +1,90 @@
+"""A model's weights with adapters added, as a view: nothing that is stored is ever written to."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pochade.adapters.deltas import Delta
+
+Array = NDArray[Any]
+
+Deltas = Mapping[str, Delta]
+"""Canonical name of a weight -> what is added to it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Strength:
+    """Deltas, and how much of them. fingerprint: of the file that they came from."""
+
+    deltas: Deltas
+    weight: float
+    fingerprint: str
+
+
+def adapted(tensors: Mapping[str, Array], given: Sequence[Strength]) -> Mapping[str, Array]:
+    """The same names, `w + sum of weight * delta` where something is added; elsewhere the very same arrays.
+
+    A sum is made in f32 when the tensor is asked for, and rounded once, to the type that `w` has. It is
+    the same in every order of `given`, to the bit: a delta sees `w`, not what another made of it.
+    """
+    changes: dict[str, list[tuple[float, Delta]]] = {}
+    for each in in_order(given):
+        for name, delta in each.deltas.items():
+            changes.setdefault(name, []).append((each.weight, delta))
+    return Adapted(tensors, changes) if changes else tensors
+
+
+def fingerprint(base: str, given: Sequence[Strength]) -> str:
+    """What a network goes by in the cache of compiled graphs: another for other adapters or strengths."""
+    text = repr([(each.fingerprint, each.weight) for each in in_order(given)])
+    return hashlib.sha256(f"{base} {text}".encode()).hexdigest()[:16] if text != "[]" else base
+
+
+def in_order(given: Sequence[Strength]) -> list[Strength]:
+    """One order, whichever they are given in; those of strength 0 left out."""
+    present = [each for each in given if each.weight != 0 and each.deltas]
+    return sorted(present, key=lambda each: (each.fingerprint, each.weight))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Adapted(Mapping[str, Array]):
+    """See `adapted`."""
+
+    tensors: Mapping[str, Array]
+    changes: Mapping[str, Sequence[tuple[float, Delta]]]
+    _latest: dict[str, Array] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Array:
+        base = self.tensors[name]
+        if name not in self.changes:
+            return base
+        # Models take some weights in halves, one after the other: the last one made is worth keeping.
+        known = self._latest.get(name)
+        if known is None:
+            known = _sum(base, self.changes[name])
+            self._latest.clear()
+            self._latest[name] = known
+        return known
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def __repr__(self) -> str:
+        return f"Adapted({len(self.changes)} of {len(self)} tensors)"
+
+
+def _sum(base: Array, changes: Sequence[tuple[float, Delta]]) -> Array:
+    wide = np.asarray(base, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found by name, see FiniteTensors
+        total = wide  # not written to: of f32 weights it is what is stored
+        for weight, delta in changes:
+            change = delta.change(wide)
+            total = total + (change if weight == 1 else change * np.float32(weight))
+        return total.astype(base.dtype, copy=False)

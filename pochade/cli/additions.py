@@ -1,0 +1,60 @@
+"""The options of `pochade draw` that add to the model: adapters and embeddings."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pochade.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from pochade.pipeline import Lora, Pipeline
+
+
+def add_addition_options(parser: argparse.ArgumentParser) -> None:
+    """A group of options; what is not given adds nothing."""
+    group = parser.add_argument_group("adapters and new words")
+    group.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:WEIGHT]",
+        help="an adapter (LoRA and its relatives), as style.safetensors:0.8; may be repeated",
+    )
+    group.add_argument(
+        "--lora-dir", type=Path, metavar="DIR", help="where <lora:style:0.8> in a prompt finds its file"
+    )
+    group.add_argument(
+        "--embeddings-dir", type=Path, metavar="DIR", help="files whose names are words in a prompt"
+    )
+
+
+def with_additions(pipeline: "Pipeline", options: argparse.Namespace) -> "Pipeline":
+    """The pipeline with what the options ask for. Raises InvalidRequest and InvalidCheckpoint."""
+    loras = [_lora(text, options.lora_dir) for text in options.lora]
+    if loras:
+        pipeline = pipeline.with_adapters(loras)
+    return pipeline.with_library(options.lora_dir, options.embeddings_dir)
+
+
+def _lora(text: str, folder: Path | None) -> "Lora":
+    """'style.safetensors:0.8' -> the file and its weight. 'style:0.8' is looked for in the folder."""
+    from pochade.adapters.library import find
+    from pochade.pipeline import Lora
+
+    name, colon, weight = text.rpartition(":")
+    if not (colon and name and _is_number(weight)):
+        name, weight = text, "1"
+    path = Path(name)
+    if not path.exists():
+        if folder is None or path.suffix:
+            raise InvalidRequest(f"--lora {text}: there is no file '{name}'")
+        path = find(folder, name, "adapters")
+    return Lora(path, float(weight))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

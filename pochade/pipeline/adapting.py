@@ -1,0 +1,260 @@
+"""A model with adapters and new words: what they are asked for as, and the networks that they give.
+
+    loaded networks --- adapted(networks, additions) ---> networks that share whatever is not changed
+
+Files are named by the caller (`Pipeline.with_adapters`) or by a prompt (`Library`), as `<lora:name:0.8>` and
+as an embedding's name.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pochade.adapters.embeddings import TABLE, Embedding, Extended, read_embedding
+from pochade.adapters.keys import TEXT, TEXT_2, UNET
+from pochade.adapters.library import find, names
+from pochade.adapters.read import Adapter, read_adapter
+from pochade.adapters.view import Strength, adapted, fingerprint
+from pochade.checkpoints.check import FiniteTensors
+from pochade.checkpoints.folder import Checkpoint
+from pochade.errors import InvalidCheckpoint, InvalidRequest, expect
+from pochade.models.config import TextEncoderConfig
+from pochade.pipeline.networks import Network, Networks
+from pochade.prompts.extra_networks import ExtraNetwork, extra_networks
+from pochade.prompts.phrases import with_phrases
+from pochade.prompts.tokenizer import Tokenizer, normalize
+
+LARGEST = 100.0
+LETTER = r"[^\W\d_]"
+
+
+@dataclass(frozen=True)
+class Lora:
+    """An adapter's file, or its folder, and how much of it: of what it does to the UNet, and to the text
+    encoders (None: as much)."""
+
+    path: Path | str
+    weight: float = 1.0
+    text_weight: float | None = None
+
+    def __post_init__(self) -> None:
+        for weight in (self.weight, self.in_text):
+            expect(f"the weight of '{self.path}'", weight, -LARGEST, LARGEST)
+
+    @property
+    def in_text(self) -> float:
+        return self.weight if self.text_weight is None else self.text_weight
+
+    def tag(self, name: str) -> str:
+        """As a prompt asks for it."""
+        weights = [self.weight] if self.text_weight is None else [self.in_text, self.weight]
+        return f"<lora:{name}:{':'.join(f'{weight:g}' for weight in weights)}>"
+
+
+@dataclass(frozen=True, eq=False)
+class Additions:
+    """What a model is drawn with besides itself."""
+
+    adapters: tuple[tuple[Lora, Adapter], ...] = ()
+    embeddings: tuple[Embedding, ...] = ()
+
+    def __add__(self, other: "Additions") -> "Additions":
+        return Additions(self.adapters + other.adapters, self.embeddings + other.embeddings)
+
+
+NOTHING = Additions()
+
+
+@dataclass(frozen=True)
+class Library:
+    """Folders in which the names in prompts are looked up. None: there are none."""
+
+    loras: Path | None = None
+    embeddings: Path | None = None
+
+    def asked(self, *prompts: str) -> tuple[tuple[Lora, ...], tuple[Path, ...]]:
+        """The adapters and the embeddings that prompts ask for.
+
+        Raises InvalidRequest for an adapter that is not there. A word is only an embedding if its file is.
+        """
+        loras, texts = [], []
+        for prompt in prompts:
+            text, networks = extra_networks(prompt)
+            texts.append(normalize(text))
+            loras += [self._lora(network) for network in networks]
+        if self.embeddings is None:
+            return tuple(loras), ()
+        known = names(self.embeddings, "embeddings")
+        spoken = [name for name in known if any(_speaks_of(text, name) for text in texts)]
+        return tuple(loras), tuple(find(self.embeddings, name, "embeddings") for name in spoken)
+
+    def _lora(self, network: ExtraNetwork) -> Lora:
+        tag = f"<{network.kind}:{network.name}>"
+        if network.kind == "hypernet":
+            raise InvalidRequest(f"the prompt asks for {tag}; hypernetworks are not supported: take it out")
+        if self.loras is None:
+            raise InvalidRequest(
+                f"the prompt asks for {tag}, but no folder of adapters was given (--lora-dir)"
+            )
+        text, unet = _weights(network, tag)
+        return Lora(find(self.loras, network.name, "adapters"), unet, None if text == unet else text)
+
+
+NO_LIBRARY = Library()
+
+
+def read_additions(
+    checkpoint: Checkpoint, loras: Sequence[Lora], embeddings: Sequence[Path | str]
+) -> Additions:
+    """Read the files. Raises InvalidCheckpoint if one is damaged, or made for other models."""
+    parts = {UNET: checkpoint.unet, TEXT: checkpoint.text_encoder, TEXT_2: checkpoint.text_encoder_2}
+    shapes = {
+        name: {tensor: part.tensors[tensor].shape for tensor in part.tensors}
+        for name, part in parts.items()
+        if part is not None
+    }
+    widths = {name: shapes[name][TABLE][1] for name in (TEXT, TEXT_2) if name in shapes}
+    return Additions(
+        tuple((lora, read_adapter(lora.path, shapes)) for lora in loras),
+        tuple(read_embedding(path, widths) for path in embeddings),
+    )
+
+
+def stamps(paths: Sequence[Path | str]) -> tuple[object, ...]:
+    """What changes when one of the files does."""
+    files = (file for path in map(Path, paths) for file in (path, *sorted(path.rglob("*"))))
+    found = (file.stat() for file in files)
+    return tuple((status.st_size, status.st_mtime_ns) for status in found)
+
+
+def with_additions(networks: Networks, additions: Additions) -> Networks:
+    """The networks with adapters and with rows for new words; a network that nothing changes stays itself."""
+
+    def text(name: str, network: Network) -> Network:
+        adapted = _adapted(network, name, additions)
+        return _extended(adapted, [each.vectors[name] for each in additions.embeddings], additions)
+
+    second = networks.text_encoder_2
+    return replace(
+        networks,
+        unet=_adapted(networks.unet, UNET, additions),
+        text_encoder=text(TEXT, networks.text_encoder),
+        text_encoder_2=None if second is None else text(TEXT_2, second),
+    )
+
+
+def with_words(
+    tokenizers: Sequence[Tokenizer], networks: Networks, embeddings: Sequence[Embedding]
+) -> list[Tokenizer]:
+    """Tokenizers that know the embeddings' names. networks: the loaded ones, without further rows."""
+    encoders = [networks.text_encoder, networks.text_encoder_2]
+    result = []
+    for tokenizer, encoder in zip(tokenizers, encoders, strict=False):
+        assert encoder is not None and isinstance(encoder.config, TextEncoderConfig)
+        phrases: dict[str, range] = {}
+        first = encoder.config.vocabulary
+        for each in embeddings:
+            if each.count > tokenizer.max_length - 2:
+                raise InvalidCheckpoint(
+                    f"the embedding '{each.path}' has {each.count} vectors; a prompt has places for"
+                    f" {tokenizer.max_length - 2}"
+                )
+            phrases.update(dict.fromkeys(each.names, range(first, first + each.count)))
+            first += each.count
+        result.append(with_phrases(tokenizer, phrases))
+    return result
+
+
+def hashes(additions: Additions, *prompts: str) -> list[tuple[str, str | None]]:
+    """The pairs of the parameters text: "Lora hashes" and, of the words that are in the prompts, "TI hashes".
+
+    Both as A1111 writes them: "name: hash, name: hash", hashes of 12 digits.
+    """
+    loras = {adapter.name: adapter.hash for _, adapter in additions.adapters}
+    texts = [normalize(prompt) for prompt in prompts]
+    words = {
+        name: each.hash
+        for each in additions.embeddings
+        for name in each.names
+        if any(_speaks_of(text, name) for text in texts)
+    }
+    return [("Lora hashes", _pairs(loras)), ("TI hashes", _pairs(words))]
+
+
+def tags(additions: Additions, prompt: str) -> str:
+    """What the prompt would say to ask for the adapters that it does not name, a space before each.
+
+    A name that cannot be written so is left out.
+    """
+    named = {network.name for network in extra_networks(prompt)[1]}
+    return "".join(
+        f" {lora.tag(adapter.name)}"
+        for lora, adapter in additions.adapters
+        if adapter.name not in named and not re.search(r"[<>:]", adapter.name)
+    )
+
+
+# --- inside -------------------------------------------------------------------------------------------
+
+
+def _adapted(network: Network, name: str, additions: Additions) -> Network:
+    given = [
+        Strength(adapter.deltas[name], lora.weight if name == UNET else lora.in_text, adapter.fingerprint)
+        for lora, adapter in additions.adapters
+        if name in adapter.deltas
+    ]
+    tensors = adapted(network.tensors, given)
+    if tensors is network.tensors:
+        return network
+    where = " + ".join(str(adapter.files[0].path) for _, adapter in additions.adapters)
+    checked = FiniteTensors(tensors, Path(where))
+    return replace(
+        network, tensors=checked, fingerprint=fingerprint(network.fingerprint, given), _compiled={}
+    )
+
+
+def _extended(network: Network, rows: Sequence[Any], additions: Additions) -> Network:
+    if not rows:
+        return network
+    assert isinstance(network.config, TextEncoderConfig)
+    marks = [f"{each.fingerprint}:{each.count}" for each in additions.embeddings]
+    return replace(
+        network,
+        tensors=Extended(network.tensors, rows),
+        fingerprint=f"{network.fingerprint} {' '.join(marks)}",
+        config=replace(network.config, vocabulary=network.config.vocabulary + sum(map(len, rows))),
+        _compiled={},
+    )
+
+
+def _speaks_of(text: str, name: str) -> bool:
+    """Whether the name stands in a normalised text, and not within a word: what a tokenizer can find."""
+    name = normalize(name)
+    before = rf"(?<!{LETTER})" if name[:1].isalpha() else ""
+    after = rf"(?!{LETTER})" if name[-1:].isalpha() else ""
+    return bool(name) and re.search(before + re.escape(name) + after, text) is not None
+
+
+def _weights(network: ExtraNetwork, tag: str) -> tuple[float, float]:
+    """(in the text encoders, in the UNet), as A1111 reads a tag: the second number is the UNet's."""
+    options = dict(network.options)
+    if len(network.numbers) > 2 or set(options) - {"te", "unet"}:
+        raise InvalidRequest(
+            f"{tag} has more than a name and two weights; write <{network.kind}:{network.name}:0.8>"
+        )
+    text = _number(options["te"], tag) if "te" in options else (*network.numbers, 1.0)[0]
+    unet = network.numbers[1] if len(network.numbers) == 2 else text
+    return text, _number(options["unet"], tag) if "unet" in options else unet
+
+
+def _number(text: str, tag: str) -> float:
+    try:
+        return float(text)
+    except ValueError as wrong:
+        raise InvalidRequest(f"'{text}' in {tag} is not a number") from wrong
+
+
+def _pairs(named: Mapping[str, str]) -> str | None:
+    return ", ".join(f"{re.sub('[:,]', '', name)}: {hash}" for name, hash in named.items()) or None

@@ -1,0 +1,83 @@
+"""Adapters as a view of the weights."""
+
+from itertools import permutations
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from pochade.adapters.deltas import LowRank
+from pochade.adapters.view import Strength, adapted, fingerprint
+from pochade.checkpoints import safetensors
+
+
+def strength(seed: int, weight: float = 1.0, name: str = "a") -> Strength:
+    rng = np.random.default_rng(seed)
+    up, down = rng.standard_normal((5, 2), np.float32), rng.standard_normal((2, 4), np.float32)
+    return Strength({name: LowRank(up, down, 0.3)}, weight, f"file {seed}")
+
+
+def base(dtype: object = np.float32) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {name: rng.standard_normal((5, 4), np.float32).astype(dtype) for name in "ab"}
+
+
+def test_only_what_is_touched_is_computed() -> None:
+    tensors = base()
+    result = adapted(tensors, [strength(1)])
+    assert list(result) == ["a", "b"] and len(result) == 2
+    assert result["b"] is tensors["b"]
+    assert not np.array_equal(result["a"], tensors["a"])
+
+
+def test_nothing_to_add_is_the_same_mapping() -> None:
+    tensors = base()
+    assert adapted(tensors, []) is tensors
+    assert adapted(tensors, [strength(1, weight=0.0)]) is tensors
+
+
+def test_the_stored_weights_are_never_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    safetensors.write(path, base())
+    bytes_before, tensors = path.read_bytes(), safetensors.read(path)
+    before = {name: tensors[name].copy() for name in tensors}
+    adapted(tensors, [strength(1, 5.0)])["a"][:] = 0
+    for name, tensor in before.items():
+        assert np.array_equal(adapted(tensors, [])[name], tensor)
+    assert path.read_bytes() == bytes_before
+
+
+def test_the_order_makes_no_difference_to_the_bit() -> None:
+    given = [strength(seed, weight) for seed, weight in ((1, 0.7), (2, -1.3), (3, 0.1), (4, 2.0))]
+    results = {adapted(base(), order)["a"].tobytes() for order in permutations(given)}
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_a_narrow_type_is_rounded_once(dtype: object) -> None:
+    tensors, given = base(dtype), [strength(seed, 0.01) for seed in range(6)]
+    result = adapted(tensors, given)["a"]
+    exact = tensors["a"].astype(np.float64)
+    for each in given:
+        delta = each.deltas["a"]
+        exact += each.weight * 0.3 * (delta.up.astype(np.float64) @ delta.down)
+    assert result.dtype == dtype
+    wrong = result != exact.astype(np.float32).astype(dtype)
+    assert wrong.sum() <= 1  # f32 sums may end on the other side of a tie
+
+
+def test_a_fingerprint_for_each_choice_of_adapters() -> None:
+    choices = [
+        [],
+        [strength(1)],
+        [strength(1, 0.5)],
+        [strength(2)],
+        [strength(1), strength(2)],
+        [strength(1), strength(2, 0.5)],
+    ]
+    assert len({fingerprint("base", each) for each in choices}) == len(choices)
+    assert fingerprint("base", []) == "base"
+    assert fingerprint("other", [strength(1)]) != fingerprint("base", [strength(1)])
+    two = [strength(1), strength(2)]
+    assert fingerprint("base", two) == fingerprint("base", two[::-1])
