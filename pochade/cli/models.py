@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "models",
         help="list, fetch, inspect, check and convert models",
-        description="Files of checkpoints and diffusers folders: where they are, what they are, from one to the other.",
+        description="Files of checkpoints and diffusers folders: where they lie and what they are.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
