@@ -83,6 +83,14 @@ class Ops(Protocol):
         """`x * sigmoid(1.702 x)`, the approximation that the first CLIP was trained with."""
         ...
 
+    def leaky_relu(self, x: Tensor, slope: float) -> Tensor:
+        """x where it is positive, elsewhere `slope * x`; slope 0 is ReLU."""
+        ...
+
+    def tanh(self, x: Tensor) -> Tensor:
+        """The hyperbolic tangent."""
+        ...
+
     # --- shape ------------------------------------------------------------------------------------
 
     def shape(self, x: Tensor) -> Shape:

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from pochade.errors import InvalidRequest, expect
-from pochade.ways import Hires, Source, Variation
+from pochade.ways import Control, Hires, Source, Variation
 
 MAX_STEPS = 1000
 MAX_BATCH = 64
 MAX_SIDE = 8192
+MAX_CONTROLS = 8
 MAX_PROMPT_CHARACTERS = 200_000
 
 
@@ -26,7 +27,7 @@ class Request:
     template, negative_template: what the prompts were expanded from, if from something else
         (`pochade.prompts.dynamic`). They are only written into the picture.
     tiling: the picture's edges fit together, left to right and top to bottom.
-    source, variation, hires: see `pochade.ways`.
+    source, variation, hires, controls: see `pochade.ways`.
     """
 
     prompt: str
@@ -48,6 +49,7 @@ class Request:
     source: Source | None = None
     variation: Variation | None = None
     hires: Hires | None = None
+    controls: tuple[Control, ...] = ()
 
     def __post_init__(self) -> None:
         expect("steps", self.steps, 1, MAX_STEPS)
@@ -68,5 +70,7 @@ class Request:
                 raise InvalidRequest(
                     f"{name} has {len(text):,} characters; at most {MAX_PROMPT_CHARACTERS:,} are read"
                 )
+        if len(self.controls) > MAX_CONTROLS:
+            raise InvalidRequest(f"{len(self.controls)} controls were given; at most {MAX_CONTROLS} are")
         if self.source is not None and self.hires is not None:
             raise InvalidRequest("hires draws twice from a prompt; a source picture is drawn over once")

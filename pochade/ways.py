@@ -1,6 +1,7 @@
 """Ways of drawing that begin with more than a prompt and a seed, as plain data."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pochade.errors import InvalidRequest, expect
@@ -85,7 +86,8 @@ class Hires:
     """A second pass on a larger picture: the first decides what is where, the second adds detail.
 
     scale: how much wider and higher. size: (width, height), px, instead. steps: of the second pass; None does
-    as many as the first. upscaler: a name of `pochade.images.upscaling`, of pictures or of latents.
+    as many as the first. upscaler: a name of `pochade.images.upscaling`, of pictures or of latents, or
+    the file of an ESRGAN model.
     """
 
     scale: float = 2.0
@@ -101,3 +103,31 @@ class Hires:
             expect("hires steps", self.steps, 1, 1000)
         for side in self.size or ():
             expect("hires size", side, 8, 8192)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Control:
+    """A picture that says what goes where, by a ControlNet (Zhang et al. 2023).
+
+    image: of any size and mode; what is transparent counts as white.
+    model: a ControlNet's file or diffusers folder, of the same family as the model.
+    strength: how much it counts; 0 switches it off, 1 is as it was trained.
+    start, end: shares of the steps between which it steers: 0 and 1 are all of them.
+    preprocessor: what is made of the picture first; a name of `pochade.images.preprocessors`.
+    resize_mode: how it is brought to the size that is drawn; a name of RESIZE_MODES.
+    """
+
+    image: "Image.Image"
+    model: str | Path
+    strength: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    preprocessor: str = "none"
+    resize_mode: str = "crop"
+
+    def __post_init__(self) -> None:
+        expect("strength of a control", self.strength, 0.0, 2.0)
+        expect("start of a control", self.start, 0.0, 1.0)
+        expect("end of a control", self.end, self.start, 1.0)
+        if self.resize_mode not in RESIZE_MODES:
+            raise InvalidRequest(f"resize_mode is '{self.resize_mode}'; one of: {', '.join(RESIZE_MODES)}")

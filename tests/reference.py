@@ -11,7 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    ControlNetModel,
+    EulerDiscreteScheduler,
+    UNet2DConditionModel,
+)
 from diffusers import StableDiffusionInpaintPipeline as InpaintPipeline
 from diffusers import StableDiffusionPipeline as PlainPipeline
 from diffusers import StableDiffusionXLPipeline as XLPipeline
@@ -102,8 +108,14 @@ AUTOENCODER: Mapping[str, Any] = {
     "norm_num_groups": 8,
     "sample_size": 32,
 }
+TINY_AUTOENCODER: Mapping[str, Any] = {
+    "encoder_block_out_channels": (16, 16, 16),
+    "decoder_block_out_channels": (24, 24, 24),
+    "num_encoder_blocks": (1, 2, 3),
+    "num_decoder_blocks": (3, 1, 2),
+}
 FACTOR = 4
-"""Pixels per latent pixel of AUTOENCODER."""
+"""Pixels per latent pixel of both autoencoders."""
 
 NOISE_SCHEDULE: Mapping[str, Any] = {
     "beta_start": 0.00085,
@@ -198,6 +210,19 @@ def teach(unet: UNet2DConditionModel, prediction: str) -> None:
 
 def make_autoencoder(seed: int = 0, gain: float = 1.0, **settings: Any) -> AutoencoderKL:
     return randomize(AutoencoderKL(**{**AUTOENCODER, **settings}), seed, gain)
+
+
+def make_tiny_autoencoder(seed: int = 0, gain: float = 1.0, **settings: Any) -> AutoencoderTiny:
+    return randomize(AutoencoderTiny(**{**TINY_AUTOENCODER, **settings}), seed, gain)
+
+
+def make_controlnet(family: str, seed: int = 0, gain: float = 0.6, **settings: Any) -> ControlNetModel:
+    """For UNets of the family; its pictures are FACTOR times as large as latents."""
+    unet = UNet2DConditionModel(**{**UNETS[family], "in_channels": 4})
+    model = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8, 12), **settings)
+    randomize(model, seed, gain)
+    randomize(model.controlnet_cond_embedding, seed, 2.5)  # or the latent would drown what the picture says
+    return model
 
 
 def make_text_encoder(kind: str, seed: int = 0, gain: float = 1.0) -> CLIPTextModel:

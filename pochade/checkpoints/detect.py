@@ -105,6 +105,76 @@ def detect_unet(tensors: Tensors, family: Family, prediction: str, where: Path) 
     }
 
 
+def detect_controlnet(tensors: Tensors, where: Path) -> dict[str, Any]:
+    """A ControlNet's `config.json`. Raises InvalidCheckpoint for blocks that no known one is made of."""
+    layout = canonical_layout(tensors)
+    if not layout.down or layout.middle not in (1, 3):
+        raise InvalidCheckpoint(
+            f"'{where}': its ControlNet has {len(layout.down)} levels on the way down and {layout.middle}"
+            " parts in the middle, which is no Stable Diffusion; is it complete?"
+        )
+    widths = [len(tensors[f"down_blocks.{i}.resnets.0.conv1.weight"]) for i in range(len(layout.down))]
+    linear, context = _attention(tensors, layout, where)
+    down, middle, _ = _depths(tensors, layout, where)
+    added = tensors.get("add_embedding.linear_1.weight")
+    family = XL if added is not None else SD2 if linear else SD1
+    hint = "controlnet_cond_embedding"
+    hint_widths = [_shape(tensors, f"{hint}.conv_in.weight", where)[0]]
+    while f"{hint}.blocks.{2 * len(hint_widths) - 1}.weight" in tensors:
+        hint_widths.append(len(tensors[f"{hint}.blocks.{2 * len(hint_widths) - 1}.weight"]))
+    layers = [len(row) for row in layout.down]
+    return {
+        "_class_name": "ControlNetModel",
+        "in_channels": _shape(tensors, "conv_in.weight", where)[1],
+        "conditioning_channels": _shape(tensors, f"{hint}.conv_in.weight", where)[1],
+        "conditioning_embedding_out_channels": hint_widths,
+        "controlnet_conditioning_channel_order": "rgb",
+        "block_out_channels": widths,
+        "layers_per_block": layers[0] if len(set(layers)) == 1 else layers,
+        "down_block_types": ["CrossAttnDownBlock2D" if any(row) else "DownBlock2D" for row in layout.down],
+        "mid_block_type": "UNetMidBlock2DCrossAttn" if middle else "UNetMidBlock2D",
+        **_depth_entries(down, middle, down[::-1]),
+        "attention_head_dim": [_heads(width, family) for width in widths],
+        "cross_attention_dim": context,
+        "use_linear_projection": linear,
+        "norm_num_groups": 32,
+        "norm_eps": 1e-5,
+        "addition_embed_type": None if added is None else "text_time",
+        "addition_time_embed_dim": None if added is None else 256,
+        "projection_class_embeddings_input_dim": None if added is None else added.shape[1],
+        "flip_sin_to_cos": True,
+        "freq_shift": 0,
+    }
+
+
+def detect_tiny_autoencoder(tensors: Tensors, where: Path) -> dict[str, Any]:
+    """The `config.json` of a tiny autoencoder: between two sizes stands a convolution without a bias."""
+
+    def way(coder: str) -> tuple[list[int], int]:
+        numbers = {int(name.split(".")[2]) for name in tensors if name.startswith(f"{coder}.layers.")}
+        sizes = [0]
+        for number in sorted(numbers):
+            name = f"{coder}.layers.{number}"
+            if f"{name}.conv.0.weight" in tensors:
+                sizes[-1] += 1
+            elif f"{name}.bias" not in tensors:
+                sizes.append(0)
+        first = "encoder.layers.0" if coder == "encoder" else "decoder.layers.0"
+        return sizes, _shape(tensors, f"{first}.weight", where)[0]
+
+    (encoder, encoder_width), (decoder, decoder_width) = way("encoder"), way("decoder")
+    return {
+        "_class_name": "AutoencoderTiny",
+        "in_channels": _shape(tensors, "encoder.layers.0.weight", where)[1],
+        "latent_channels": _shape(tensors, "decoder.layers.0.weight", where)[1],
+        "encoder_block_out_channels": [encoder_width] * len(encoder),
+        "decoder_block_out_channels": [decoder_width] * len(decoder),
+        "num_encoder_blocks": encoder,
+        "num_decoder_blocks": decoder,
+        "scaling_factor": 1.0,
+    }
+
+
 def detect_autoencoder(tensors: Tensors, family: Family, sample_size: int, where: Path) -> dict[str, Any]:
     """A `vae/config.json`. sample_size: in latent pixels."""
     widths: list[int] = []

@@ -29,8 +29,11 @@ OTHERS: tuple[tuple[str, str], ...] = (
         "it is XL's refiner, which cannot draw alone; name the base model",
     ),
     ("model.diffusion_model.label_emb.weight", "it is an upscaling model, which is not supported"),
-    ("control_model.", "it is a ControlNet, an addition to a model; name the model itself"),
-    ("controlnet_cond_embedding.", "it is a ControlNet, an addition to a model; name the model itself"),
+    ("control_model.", "it is a ControlNet; name the model itself, and this beside it (--control-model)"),
+    (
+        "controlnet_cond_embedding.",
+        "it is a ControlNet; name the model itself, and this beside it (--control-model)",
+    ),
     ("lora_unet_", "it is a LoRA, an addition to a model; name the model itself"),
     ("lora_te", "it is a LoRA, an addition to a model; name the model itself"),
     ("unet.", "it is a LoRA or another addition in diffusers' names; name the model itself"),
@@ -49,7 +52,7 @@ OTHERS: tuple[tuple[str, str], ...] = (
     ("encoder.down", "it is an autoencoder alone; give it with vae=, beside a checkpoint"),
     ("first_stage_model.", "it is an autoencoder alone; give it with vae=, beside a checkpoint"),
     ("text_model.", "it is a text encoder alone; name a whole checkpoint or a diffusers folder"),
-    ("taesd", "it is a tiny autoencoder, which is not supported"),
+    ("taesd", "it is a tiny autoencoder; give it with vae=, beside a checkpoint"),
 )
 
 

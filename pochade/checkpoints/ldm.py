@@ -38,6 +38,9 @@ UNET_ENDS: tuple[Rule, ...] = (
     Rule("out.2.{}", "conv_out.{}"),
 )
 
+MOST_TINY_LAYERS = 64
+"""More than any tiny decoder has."""
+
 CLIP: KeyMap = (
     # What only comparing pictures with texts needs; XL's first encoder has it in some files.
     Rule("text_projection.{}", None),
@@ -113,6 +116,36 @@ def unet_rules(layout: Layout) -> KeyMap:
             if attends:
                 rules += [Rule(f"output_blocks.{number}.1.{{*}}", f"up_blocks.{level}.attentions.{i}.{{*}}")]
     return tuple(rules)
+
+
+def controlnet_rules(layout: Layout, hints: int) -> KeyMap:
+    """The key map of a ControlNet, from the names of a single file below `control_model.`.
+
+    layout: without a way up. hints: convolutions of the small network that reads the picture; the file counts
+    the activations between them too.
+    """
+    embedding = "controlnet_cond_embedding"
+    between = [
+        Rule(f"input_hint_block.{2 * i + 2}.{{}}", f"{embedding}.blocks.{i}.{{}}") for i in range(hints - 2)
+    ]
+    return (
+        *unet_rules(layout),
+        Rule("input_hint_block.0.{}", f"{embedding}.conv_in.{{}}"),
+        *between,
+        Rule(f"input_hint_block.{2 * hints - 2}.{{}}", f"{embedding}.conv_out.{{}}"),
+        Rule("zero_convs.{}.0.{}", "controlnet_down_blocks.{}.{}"),
+        Rule("middle_block_out.0.{}", "controlnet_mid_block.{}"),
+    )
+
+
+def tiny_autoencoder_rules(coder: str) -> KeyMap:
+    """The key map of one half of TAESD as its author's files name it. coder: "encoder" or "decoder".
+
+    The decoder's first number stands for the squeezing, which diffusers do not count.
+    """
+    if coder == "encoder":
+        return (Rule("{*}", "encoder.layers.{*}"),)
+    return tuple(Rule(f"{i + 1}.{{*}}", f"decoder.layers.{i}.{{*}}") for i in range(MOST_TINY_LAYERS))
 
 
 def autoencoder_rules(levels: int) -> KeyMap:

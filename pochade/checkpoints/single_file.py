@@ -37,6 +37,7 @@ from pochade.checkpoints.overrides import Overrides
 from pochade.checkpoints.prediction import find_prediction, predicts_to_zero_snr
 from pochade.checkpoints.safetensors import TensorFile
 from pochade.checkpoints.tensor_files import open_tensors
+from pochade.checkpoints.tiny_autoencoder import is_tiny, read_tiny_autoencoder
 from pochade.errors import InvalidCheckpoint
 
 Array = npt.NDArray[Any]
@@ -107,11 +108,14 @@ def read_autoencoder(
     """Read an autoencoder by itself.
 
     path: a diffusers `vae` folder, a model folder that holds one, or a file with its tensors, with or
-        without `first_stage_model.` before their names, or in diffusers' names.
+        without `first_stage_model.` before their names, or in diffusers' names; or a tiny autoencoder
+        (`checkpoints.tiny_autoencoder`).
     family: where the scale of its latents is taken from if no config.json says it.
     sample_size: latent pixels along a side.
     """
     path = Path(path)
+    if is_tiny(path):
+        return read_tiny_autoencoder(path)
     if path.is_dir():
         folder = path / "vae" if (path / "vae").is_dir() else path
         return read_component(folder, "vae", RENAMED_AUTOENCODER)

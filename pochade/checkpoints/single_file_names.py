@@ -18,6 +18,7 @@ from pochade.checkpoints.ldm import (
     open_clip_rules,
     unet_rules,
 )
+from pochade.errors import InvalidCheckpoint
 
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
@@ -39,6 +40,11 @@ def single_file_tensors(checkpoint: Checkpoint, family: Family) -> LazyTensors:
 
 
 def _named(checkpoint: Checkpoint, family: Family) -> Iterator[tuple[str, Any]]:
+    if checkpoint.vae.config.get("_class_name") == "AutoencoderTiny":
+        raise InvalidCheckpoint(
+            f"'{checkpoint.name}' has a tiny autoencoder, for which single files have no place; keep the"
+            " diffusers folder"
+        )
     unet = unet_rules(canonical_layout(checkpoint.unet.tensors))
     yield from _back(checkpoint.unet, unet, UNET)
     levels = len(checkpoint.vae.config["block_out_channels"])

@@ -32,10 +32,10 @@ ZIP = b"PK\x03\x04"
 PICKLES = tuple(bytes([0x80, version]) for version in range(2, 6))
 MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
-INSIDE = ("state_dict", "string_to_param")
-"""Where the tensors are, if they are not at the top: of a training run, of an embedding of a new word."""
-
 COUNT_BYTES = 8
+
+CONTAINERS = ("state_dict", "string_to_param", "params_ema", "params")
+"""Where the tensors are, if not at the top: of a training run, an embedding, an upscaler (averages first)."""
 
 
 def is_torch_file(beginning: bytes) -> bool:
@@ -44,7 +44,7 @@ def is_torch_file(beginning: bytes) -> bool:
 
 
 def read_torch_file(path: Path) -> TensorFile:
-    """Map a file of `torch.save`. A `state_dict` or `string_to_param` in it is taken, where there is one.
+    """Map a file of `torch.save`. Of CONTAINERS in it the first one is taken, where there is any.
 
     Raises InvalidCheckpoint, and runs nothing, if there is anything in it but tensors, plain data and the
     left-overs of training.
@@ -128,8 +128,8 @@ def _named(content: Any, path: Path) -> tuple[dict[str, StoredTensor], dict[str,
         _refuse(path, f"it is an object of {content.name}, not tensors by name")
     if type(content) is not dict:
         _refuse(path, f"it holds a {type(content).__name__}, not tensors by name")
-    inside = (content[name] for name in INSIDE if type(content.get(name)) is dict)
-    table = next(inside, content)
+    inside = [content[key] for key in CONTAINERS if type(content.get(key)) is dict]
+    table = inside[0] if inside else content
     tensors = {
         name: value for name, value in table.items() if type(name) is str and isinstance(value, StoredTensor)
     }

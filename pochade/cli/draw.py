@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pochade.cli.additions import add_addition_options, with_additions
 from pochade.cli.background import in_background
+from pochade.cli.control import add_control_options, controls
 from pochade.cli.library import add_models_option
 from pochade.cli.terminal import blocks, up
 from pochade.cli.ways import add_way_options, ways
@@ -30,6 +31,8 @@ EXAMPLES = """examples:
   pochade draw "a red hat" --init photo.jpg --mask hat.png --only-masked
   pochade draw "a fox" --seed 7 --hires 2 --hires-upscaler Lanczos
   pochade draw --like fox.png --seed 8
+  pochade draw "a fox" --model sd15.safetensors --control fox.jpg --control-model canny.safetensors \\
+      --preprocessor canny
 """
 
 
@@ -94,6 +97,7 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", help="say how long the prompt is")
     add_addition_options(parser)
     add_way_options(parser)
+    add_control_options(parser)
     add_model_options(parser)
 
 
@@ -227,24 +231,30 @@ def _given(options: argparse.Namespace) -> Request:
         "schedule": options.schedule,
         "clip_skip": options.clip_skip,
         **ways(options),
+        "controls": controls(options) or None,
     }
     changes = {name: value for name, value in asked.items() if value is not None}
     if options.like is not None:
-        return replace(_like(options.like, over=options.init is not None), **changes)
+        return replace(_like(options), **changes)
     if options.prompt is None:
         raise InvalidRequest("there is no prompt; give one in quotes, or a picture as --like")
     return Request(**changes)
 
 
-def _like(path: Path, *, over: bool) -> Request:
-    """What a picture says of how it was made. over: whether the picture that it was drawn over is given."""
+def _like(options: argparse.Namespace) -> Request:
+    """What a picture says of how it was made; what it does not hold and is not given either, is said."""
     from pochade.images.metadata import read_parameters
     from pochade.images.reading import read_text
-    from pochade.pipeline.again import drawn_over, request_from
+    from pochade.pipeline.again import drawn_along, drawn_over, request_from
 
+    path = options.like
     text = read_text(path)
-    if drawn_over(read_parameters(text)) and not over:
+    parameters = read_parameters(text)
+    if drawn_over(parameters) and options.init is None:
         print(f"pochade: '{path}' was drawn over another picture; give that one as --init", file=sys.stderr)
+    if drawn_along(parameters) and not options.control:
+        what = "was drawn with a ControlNet; give its picture as --control"
+        print(f"pochade: '{path}' {what}", file=sys.stderr)
     return request_from(text)
 
 

@@ -45,7 +45,8 @@ def add_way_options(parser: argparse.ArgumentParser) -> None:
         "--hires-upscaler",
         default="Latent",
         metavar="NAME",
-        help="Latent, Latent (bicubic), Latent (nearest), Lanczos, Bicubic, Bilinear, Nearest",
+        help="Latent, Latent (bicubic), Latent (nearest), Lanczos, Bicubic, Bilinear, Nearest, or the file of"
+        " an ESRGAN model",
     )
     noise = parser.add_argument_group("noise and edges")
     noise.add_argument(

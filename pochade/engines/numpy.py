@@ -72,6 +72,13 @@ class NumpyOps:
     def quick_gelu(self, x: Array) -> Array:
         return x * _sigmoid(np.float32(1.702) * x)
 
+    def leaky_relu(self, x: Array, slope: float) -> Array:
+        return np.where(x > 0, x, np.float32(slope) * x)
+
+    def tanh(self, x: Array) -> Array:
+        y: Array = np.tanh(x)
+        return y
+
     def shape(self, x: Array) -> Shape:
         return x.shape
 

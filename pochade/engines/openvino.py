@@ -122,6 +122,14 @@ class OpenVinoOps:
     def quick_gelu(self, x: Node) -> Node:
         return Node(op.swish(x.graph, op.constant(np.float32(1.702))))
 
+    def leaky_relu(self, x: Node, slope: float) -> Node:
+        if slope == 0:
+            return Node(op.relu(x.graph))
+        return Node(op.prelu(x.graph, op.constant(np.array([slope], np.float32))))
+
+    def tanh(self, x: Node) -> Node:
+        return Node(op.tanh(x.graph))
+
     def shape(self, x: Node) -> Shape:
         return tuple(x.graph.get_output_shape(0))
 

@@ -143,6 +143,12 @@ class OutlineOps:
     def quick_gelu(self, x: Sketch) -> Sketch:
         return x
 
+    def leaky_relu(self, x: Sketch, slope: float) -> Sketch:
+        return x
+
+    def tanh(self, x: Sketch) -> Sketch:
+        return x
+
     def shape(self, x: Sketch) -> Shape:
         return x.shape
 

@@ -55,6 +55,12 @@ class TorchOps:
     def quick_gelu(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(1.702 * x)
 
+    def leaky_relu(self, x: Tensor, slope: float) -> Tensor:
+        return F.leaky_relu(x, slope) if slope else F.relu(x)
+
+    def tanh(self, x: Tensor) -> Tensor:
+        return torch.tanh(x)
+
     def shape(self, x: Tensor) -> Shape:
         return tuple(x.shape)
 

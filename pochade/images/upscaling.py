@@ -1,6 +1,7 @@
 """Making pictures and latents larger without a model."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -32,13 +33,23 @@ LATENT_UPSCALERS: Mapping[str, Resampling] = MappingProxyType(
 """Of latents: softer, or coarser, than those of pictures; the second pass must make up for it."""
 
 
+MODEL_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
+
+
+def is_model_file(name: str) -> bool:
+    """Whether an upscaler is named by the file of a model."""
+    return Path(name).suffix.lower() in MODEL_SUFFIXES
+
+
 def find_upscaler(name: str) -> str:
     """The upscaler's own name, in any case. Raises InvalidRequest, naming all, if there is none."""
     names = (*UPSCALERS, *LATENT_UPSCALERS)
     for known in names:
         if known.lower() == name.strip().lower():
             return known
-    raise InvalidRequest(f"upscaler '{name}' is unknown; one of: {', '.join(names)}")
+    raise InvalidRequest(
+        f"upscaler '{name}' is unknown; one of: {', '.join(names)}, or the file of an ESRGAN model"
+    )
 
 
 def upscaled(image: Image.Image, width: int, height: int, upscaler: str = "Lanczos") -> Image.Image:

@@ -4,7 +4,7 @@ Field names here are the field's own words; the JSON's names, with their history
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pochade.errors import InvalidCheckpoint
@@ -77,6 +77,70 @@ class AutoencoderConfig:
         return 1 << (len(self.widths) - 1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ControlNetConfig:
+    """A ControlNet (Zhang et al. 2023): a copy of the UNet's way down and middle, and a network before it.
+
+    unet: of the copied part; its way up is empty.
+    """
+
+    unet: UNetConfig
+    picture_channels: int = 3
+    hint_widths: tuple[int, ...] = (16, 32, 96, 256)  # one per size of the picture, each half the last
+    blue_first: bool = False  # the picture's channels in the order blue, green, red
+
+    @property
+    def factor(self) -> int:
+        """Pixels of the picture per latent pixel, along each side."""
+        return 1 << (len(self.hint_widths) - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyAutoencoderConfig:
+    """The autoencoder of TAESD and TAESDXL, which imitates the large one of its family.
+
+    encoder_blocks, decoder_blocks: residual blocks at each size, in the order of the way.
+    """
+
+    picture_channels: int = 3
+    latent_channels: int = 4
+    encoder_width: int = 64
+    decoder_width: int = 64
+    encoder_blocks: tuple[int, ...] = (1, 3, 3, 3)
+    decoder_blocks: tuple[int, ...] = (3, 3, 3, 1)
+    scale: float = 1.0
+    shift: float = 0.0
+
+    @property
+    def factor(self) -> int:
+        """Pixels of the picture per latent pixel, along each side."""
+        return 1 << (len(self.encoder_blocks) - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RrdbConfig:
+    """ESRGAN's network (Wang et al. 2018).
+
+    doublings: of the picture's size, before it leaves. unshuffle: side of the squares of pixels that it reads
+    as channels, so that it begins with a smaller picture.
+    """
+
+    picture_channels: int = 3
+    width: int = 64
+    growth: int = 32
+    blocks: int = 23
+    doublings: int = 2
+    unshuffle: int = 1
+
+    @property
+    def scale(self) -> int:
+        """How much larger a picture becomes, along each side."""
+        return (1 << self.doublings) // self.unshuffle
+
+
+AnyAutoencoderConfig = AutoencoderConfig | TinyAutoencoderConfig
+
+
 def text_encoder_config(json: Json) -> TextEncoderConfig:
     """From a `text_encoder/config.json` as transformers writes it."""
     where = "the text encoder's config.json"
@@ -134,9 +198,8 @@ _UNET_FIXED: Json = {
 }
 
 
-def unet_config(json: Json) -> UNetConfig:
-    """From a `unet/config.json` as diffusers writes it."""
-    where = "the UNet's config.json"
+def unet_config(json: Json, where: str = "the UNet's config.json") -> UNetConfig:
+    """From a `unet/config.json` as diffusers writes it. where: what a message calls it."""
     for key, only in _UNET_FIXED.items():
         if json.get(key, only) not in (only, None):
             raise InvalidCheckpoint(f"{where}: {key} = {json[key]!r} is not supported; only {only!r} is")
@@ -198,6 +261,78 @@ def unet_config(json: Json) -> UNetConfig:
                 f"{where}: {width} channels do not divide into {config.groups} groups or {count} heads"
             )
     return config
+
+
+def controlnet_config(json: Json) -> ControlNetConfig:
+    """From a ControlNet's `config.json` as diffusers writes it."""
+    where = "the ControlNet's config.json"
+    down = json.get("down_block_types", ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",))
+    # It has no way up: one that mirrors the way down stands in for it while the rest is read.
+    up = [kind.replace("Down", "Up") for kind in reversed(down)]
+    unet = unet_config({**json, "up_block_types": up}, where)
+    order = json.get("controlnet_conditioning_channel_order", "rgb")
+    _one_of(where, "controlnet_conditioning_channel_order", order, ("rgb", "bgr"))
+    return ControlNetConfig(
+        unet=replace(unet, up_depths=()),
+        picture_channels=_integer(where, json, "conditioning_channels", 3),
+        hint_widths=_integers(where, json, "conditioning_embedding_out_channels", (16, 32, 96, 256)),
+        blue_first=order == "bgr",
+    )
+
+
+def any_autoencoder_config(json: Json) -> AnyAutoencoderConfig:
+    """From a `vae/config.json` of either class."""
+    if json.get("_class_name") == "AutoencoderTiny":
+        return tiny_autoencoder_config(json)
+    return autoencoder_config(json)
+
+
+def tiny_autoencoder_config(json: Json) -> TinyAutoencoderConfig:
+    """From the `config.json` of diffusers' AutoencoderTiny."""
+    where = "the tiny autoencoder's config.json"
+    for name, only in (("act_fn", "relu"), ("upsample_fn", "nearest"), ("upsampling_scaling_factor", 2)):
+        _one_of(where, name, json.get(name, only), (only,))
+    encoder = _integers(where, json, "num_encoder_blocks", (1, 3, 3, 3))
+    decoder = _integers(where, json, "num_decoder_blocks", (3, 3, 3, 1))
+    widths = {}
+    for name, blocks in (("encoder_block_out_channels", encoder), ("decoder_block_out_channels", decoder)):
+        given = _integers(where, json, name, (64,) * len(blocks))
+        if len(set(given)) > 1 or len(given) != len(blocks) or len(encoder) != len(decoder):
+            raise InvalidCheckpoint(
+                f"{where}: {name} = {given!r} is not supported; one width for all sizes is"
+            )
+        widths[name] = given[0]
+    return TinyAutoencoderConfig(
+        picture_channels=_integer(where, json, "in_channels", 3),
+        latent_channels=_integer(where, json, "latent_channels", 4),
+        encoder_width=widths["encoder_block_out_channels"],
+        decoder_width=widths["decoder_block_out_channels"],
+        encoder_blocks=encoder,
+        decoder_blocks=decoder,
+        scale=float(json.get("scaling_factor", 1.0)),
+        shift=float(json.get("shift_factor") or 0.0),
+    )
+
+
+def rrdb_config(json: Json) -> RrdbConfig:
+    """From what `checkpoints.upscaler` found in the shapes of the tensors."""
+    where = "the upscaler's tensors"
+    channels, read = _integer(where, json, "channels", 3), _integer(where, json, "channels_read", 3)
+    doublings = json.get("doublings", 2)
+    squares = {channels * side**2: side for side in (1, 2, 4)}
+    _one_of(where, "channels of a picture", channels, (3,))
+    _one_of(where, "channels that are read", read, tuple(squares))
+    _one_of(where, "doublings", doublings, (0, 1, 2, 3))
+    if squares[read] > 1 << doublings:
+        raise InvalidCheckpoint(f"{where}: {read} channels and {doublings} doublings make pictures smaller")
+    return RrdbConfig(
+        picture_channels=channels,
+        width=_integer(where, json, "width", 64),
+        growth=_integer(where, json, "growth", 32),
+        blocks=_integer(where, json, "blocks", 23),
+        doublings=doublings,
+        unshuffle=squares[read],
+    )
 
 
 def autoencoder_config(json: Json) -> AutoencoderConfig:

@@ -1,5 +1,7 @@
 """The conditional UNet: a noisy latent, a timestep and the text to a prediction (Rombach et al. 2022)."""
 
+from collections.abc import Sequence
+
 from pochade.models.config import UNetConfig
 from pochade.models.layers import (
     conv,
@@ -26,28 +28,38 @@ def unet(
     context: Tensor,
     added: Tensor | None = None,
     guidance: Tensor | None = None,
+    residuals: Sequence[Tensor] = (),
 ) -> Tensor:
     """Predict what the checkpoint was trained to predict (noise, or v).
 
     x: (B, in_channels, H, W). time: (B, widths[0]), the timestep embedded by `models.embedding`.
     context: (B, T, context_width), the conditioning. added: (B, added_width), XL's pooled text and sizes.
     guidance: (B, guidance_width), LCM's embedded guidance scale.
+    residuals: what `models.controlnet` returns, added to the pictures of the way down and of the middle.
 
     Returns (B, out_channels, H, W). H and W need not be powers of two: the way up resizes to the shapes
     that were met on the way down.
     """
-    t = _time(ops, config, w, time, added, guidance)
+    t = embedded_time(ops, config, w, time, added, guidance)
     x = conv(ops, w / "conv_in", x, config.widths[0])
-    x, skips = _down(ops, config, w / "down_blocks", x, t, context)
+    x, skips = way_down(ops, config, w / "down_blocks", x, t, context)
     if config.mid_depth is not None:
-        x = _middle(ops, config, w / "mid_block", x, t, context, config.mid_depth)
+        x = middle(ops, config, w / "mid_block", x, t, context, config.mid_depth)
+    if residuals:
+        skips = [skip + residual for skip, residual in zip(skips, residuals[:-1], strict=True)]
+        x = x + residuals[-1]
     x = _up(ops, config, w / "up_blocks", x, skips, t, context)
     x = ops.silu(group_norm(ops, w / "conv_norm_out", x, config.groups, config.norm_eps))
     return conv(ops, w / "conv_out", x, config.out_channels)
 
 
-def _time(
-    ops: Ops, config: UNetConfig, w: View, time: Tensor, added: Tensor | None, guidance: Tensor | None
+def embedded_time(
+    ops: Ops,
+    config: UNetConfig,
+    w: View,
+    time: Tensor,
+    added: Tensor | None = None,
+    guidance: Tensor | None = None,
 ) -> Tensor:
     """The activated embedding (B, time_width) that every residual block adds."""
     if guidance is not None:
@@ -62,7 +74,7 @@ def _two_layers(ops: Ops, w: View, x: Tensor, width: int) -> Tensor:
     return linear(ops, w / "linear_2", ops.silu(linear(ops, w / "linear_1", x, width)), width)
 
 
-def _down(
+def way_down(
     ops: Ops, config: UNetConfig, w: View, x: Tensor, time: Tensor, context: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
     """Halve the picture level by level. Returns the result and every intermediate picture, for the way up."""
@@ -82,9 +94,10 @@ def _down(
     return x, skips
 
 
-def _middle(
+def middle(
     ops: Ops, config: UNetConfig, w: View, x: Tensor, time: Tensor, context: Tensor, depth: int
 ) -> Tensor:
+    """The block at the smallest size: its picture keeps its shape."""
     x = _residual(ops, config, w / "resnets.0", x, config.widths[-1], time)
     if depth:
         x = _transformer(ops, config, w / "attentions.0", x, context, config.heads[-1], depth)

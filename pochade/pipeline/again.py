@@ -54,6 +54,11 @@ def drawn_over(parameters: Parameters) -> bool:
     return _hires(parameters.values) is None and any(name in parameters.values for name in UNSEEN)
 
 
+def drawn_along(parameters: Parameters) -> bool:
+    """Whether ControlNets steered it, whose pictures its text does not hold."""
+    return any(name.startswith("ControlNet ") for name in parameters.values)
+
+
 def _variation(values: Mapping[str, str]) -> Variation | None:
     seed, strength = _read(values, "Variation seed", int), _read(values, "Variation seed strength", float)
     size = _size(values, "Seed resize from")

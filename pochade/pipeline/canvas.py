@@ -36,6 +36,7 @@ class Canvas:
     mask: (1, 1, h, w), ones where something new is wanted; None draws all of it anew.
     fill: what is under the mask at first, of `pochade.ways.FILLS`.
     extra: (1, C + 1, h, w), what inpainting models read beside the latent.
+    box: the part of the source picture that is drawn, if it is not all of it.
     finish: sets a drawn picture back into the one that it came from.
     """
 
@@ -44,6 +45,7 @@ class Canvas:
     mask: Floats | None = None
     fill: str = "original"
     extra: Floats | None = None
+    box: masks.Box | None = None
     finish: Finish = unchanged
 
     def first_step(self, steps: int) -> int:
@@ -87,7 +89,7 @@ def blank(networks: Networks, width: int, height: int) -> Canvas:
 
 def over(networks: Networks, source: Source, width: int, height: int) -> Canvas:
     """For a drawing over a picture, or over a part of it. Raises InvalidRequest for a mask that is black."""
-    picture, soft, finish = _looked_at(source, width, height)
+    picture, soft, box, finish = _looked_at(source, width, height)
     pixels, factor = from_image(picture), networks.autoencoder_config.factor
     mask = None if soft is None else in_latent(soft, factor)
     extra = None
@@ -102,15 +104,19 @@ def over(networks: Networks, source: Source, width: int, height: int) -> Canvas:
         mask=None if mask is None else mask[None],
         fill=source.fill,
         extra=extra,
+        box=box,
         finish=finish,
     )
 
 
-def _looked_at(source: Source, width: int, height: int) -> tuple[Image.Image, Image.Image | None, Finish]:
-    """What is drawn over, width x height px: the picture, its soft mask, and how the result is set back."""
-    whole = on_white(source.image)
+def _looked_at(
+    source: Source, width: int, height: int
+) -> tuple[Image.Image, Image.Image | None, masks.Box | None, Finish]:
+    """What is drawn over, width x height px: the picture, its soft mask, where it lies if it is a part, and
+    how the result is set back."""
+    whole, box = on_white(source.image), None
     if source.mask is None:
-        return fit(whole, width, height, source.resize_mode), None, unchanged
+        return fit(whole, width, height, source.resize_mode), None, None, unchanged
     mask = masks.gray(source.mask)
     masks.bounds(mask)  # refuses one that is black
     if source.only_masked:
@@ -124,7 +130,7 @@ def _looked_at(source: Source, width: int, height: int) -> tuple[Image.Image, Im
         finish = partial(_merged, picture, inner)
     if source.fill == "surroundings":
         picture = masks.surroundings(picture, inner)
-    return picture, inner, finish
+    return picture, inner, box, finish
 
 
 def _merged(old: Image.Image, mask: Image.Image, drawn: Image.Image) -> Image.Image:

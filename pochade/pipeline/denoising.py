@@ -10,6 +10,7 @@ from pochade.diffusion.guidance import compose, guide
 from pochade.diffusion.parametrization import Denoise, Predict
 from pochade.models.embedding import embed_guidance, embed_sizes, embed_timestep
 from pochade.pipeline.conditioning import Conditioning
+from pochade.pipeline.control import Steering, residuals
 from pochade.pipeline.networks import Networks
 from pochade.request import Request
 
@@ -44,27 +45,32 @@ def predictor(
     conditionings: Sequence[Conditioning],
     weights: Sequence[float] = (1.0,),
     extra: Floats | None = None,
+    steerings: Sequence[Steering] = (),
 ) -> Predict:
     """`predict(x, timestep)` for latents (B, 4, h, w).
 
     conditionings: the prompts', then the negative prompt's if guidance is on. weights: of the prompts; there
         are several only if they are composed.
     extra: (1, C, h, w), channels that inpainting models read beside the latent.
+    steerings: ControlNets that are asked before the UNet.
 
     Pictures are evaluated one at a time, each with both conditionings in one call: a processor gains nothing
     from larger batches, the graph is the same for any number of pictures, and so is each picture.
     """
     context = np.concatenate([each.context for each in conditionings])
-    fixed = {"context": context, **_added(networks, request, conditionings)}
+    told = {"context": context, **_added(networks, request, conditionings)}
+    guidance = _guidance(networks, request, len(conditionings))
 
     def evaluate(x: Floats, timestep: float) -> Floats:
         """(B, 4, h, w) -> (B, conditionings, 4, h, w)."""
         time = embed_timestep(networks.unet_config, np.full(len(context), timestep, np.float32))
         parts = []
         for picture in x:
-            latent = picture if extra is None else np.concatenate([picture, extra[0]])
-            batch = np.repeat(latent[None], len(context), axis=0)
-            parts.append(networks.predict(x=batch, time=time, **fixed))
+            batch = np.repeat(picture[None], len(context), axis=0)
+            steered = residuals(networks, steerings, batch, timestep, **told)
+            if extra is not None:
+                batch = np.concatenate([batch, np.repeat(extra, len(context), axis=0)], axis=1)
+            parts.append(networks.predict(*steered, x=batch, time=time, **told, **guidance))
         return np.stack(parts)
 
     def both(x: Floats, timestep: float) -> tuple[Floats, Floats]:
@@ -81,14 +87,19 @@ def predictor(
 
 
 def _added(networks: Networks, request: Request, conditionings: Sequence[Conditioning]) -> dict[str, Floats]:
-    """The further inputs of XL (pooled text and sizes) and of LCM (the guidance scale)."""
-    config, rows = networks.unet_config, len(conditionings)
-    inputs = {}
-    if config.added_width is not None:
-        assert request.height is not None and request.width is not None
-        pooled = np.concatenate([each.pooled for each in conditionings])
-        sizes = (request.height, request.width, 0, 0, request.height, request.width)
-        inputs["added"] = embed_sizes(config, pooled, [sizes] * rows)
-    if config.guidance_width is not None:
-        inputs["guidance"] = embed_guidance(config, [request.cfg_scale] * rows)
-    return inputs
+    """The further input of XL: pooled text and sizes."""
+    config = networks.unet_config
+    if config.added_width is None:
+        return {}
+    assert request.height is not None and request.width is not None
+    pooled = np.concatenate([each.pooled for each in conditionings])
+    sizes = (request.height, request.width, 0, 0, request.height, request.width)
+    return {"added": embed_sizes(config, pooled, [sizes] * len(conditionings))}
+
+
+def _guidance(networks: Networks, request: Request, rows: int) -> dict[str, Floats]:
+    """The further input of LCM: the guidance scale."""
+    config = networks.unet_config
+    if config.guidance_width is None:
+        return {}
+    return {"guidance": embed_guidance(config, [request.cfg_scale] * rows)}

@@ -14,6 +14,7 @@ from pochade.diffusion.schedule import NoiseSchedule, sigmas
 from pochade.errors import InvalidRequest
 from pochade.pipeline.canvas import Canvas
 from pochade.pipeline.conditioning import Told
+from pochade.pipeline.control import Steering, cut_out, steering
 from pochade.pipeline.denoising import in_steps, predictor
 from pochade.pipeline.networks import Networks
 from pochade.request import Request
@@ -57,12 +58,17 @@ def denoise(
         factor = networks.autoencoder_config.factor
         start = np.stack([_varied(one, noise, factor) for one, noise in zip(each, start, strict=True)])
     told = drawing.told.steps[: len(drawing.levels) - 1]
+    steerings = _steerings(networks, drawing)
+    plan = [
+        (wording, tuple(each for each in steerings if each.acts(step, len(told))))
+        for step, wording in enumerate(told)
+    ]
     denoisers = {}
-    for wording in dict.fromkeys(told):
+    for wording, acting in dict.fromkeys(plan):
         given, weights = drawing.told.conditionings[wording], [part.weight for part in wording.parts]
-        predict = predictor(networks, request, given, weights, canvas.extra)
-        denoisers[wording] = denoiser(predict, parametrization, schedule)
-    clean = canvas.keeping(in_steps(drawing.levels, [denoisers[wording] for wording in told]))
+        predict = predictor(networks, request, given, weights, canvas.extra, acting)
+        denoisers[wording, acting] = denoiser(predict, parametrization, schedule)
+    clean = canvas.keeping(in_steps(drawing.levels, [denoisers[each] for each in plan]))
     own = {name: getattr(request, name) for name in sampler.options}
     options = {name: value for name, value in own.items() if value is not None}
     x = canvas.start(start, drawing.levels[0])
@@ -73,6 +79,14 @@ def check_noise(noise: Floats | None, shape: tuple[int, ...]) -> None:
     """Raises InvalidRequest for given noise of another shape."""
     if noise is not None and noise.shape != shape:
         raise InvalidRequest(f"noise has shape {noise.shape}; {shape} is needed")
+
+
+def _steerings(networks: Networks, drawing: Pass) -> list[Steering]:
+    request, controls = drawing.request, drawing.request.controls
+    assert request.width is not None and request.height is not None
+    if request.source is not None and drawing.canvas.box is not None:
+        controls = tuple(cut_out(controls, request.source.image.size, drawing.canvas.box))
+    return steering(networks, controls, request.width, request.height)
 
 
 def pictures(request: Request) -> list[Request]:

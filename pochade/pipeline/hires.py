@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +10,19 @@ from numpy.typing import NDArray
 from pochade.diffusion.samplers import Sampler
 from pochade.diffusion.samplers.step import Step
 from pochade.diffusion.schedule import NoiseSchedule
-from pochade.images.upscaling import LATENT_UPSCALERS, find_upscaler, upscaled, upscaled_latent
+from pochade.images.upscaling import (
+    LATENT_UPSCALERS,
+    find_upscaler,
+    is_model_file,
+    upscaled,
+    upscaled_latent,
+)
 from pochade.pipeline.canvas import Canvas, blank
 from pochade.pipeline.conditioning import Told
 from pochade.pipeline.drawing import Pass, all_levels
 from pochade.pipeline.networks import Networks
 from pochade.pipeline.pictures import from_image, to_images
+from pochade.pipeline.upscale import resized_by, upscaler_on
 from pochade.request import Request
 from pochade.ways import Hires
 
@@ -31,7 +39,10 @@ def second_pass(
     asked = first.request.hires
     if asked is None:
         return None
-    find_upscaler(asked.upscaler)
+    if is_model_file(asked.upscaler):
+        networks.beside(Path(asked.upscaler), upscaler_on)
+    else:
+        find_upscaler(asked.upscaler)
     request = _larger(first.request, asked, networks.autoencoder_config.factor)
     whole = min(schedule.steps, round(request.steps / asked.denoising_strength))
     levels = all_levels(schedule, networks, sampler, request.schedule, whole)[-request.steps - 1 :]
@@ -63,11 +74,17 @@ def _larger(request: Request, hires: Hires, factor: int) -> Request:
 def enlarged(networks: Networks, request: Request, latent: Floats) -> Canvas:
     """What the second pass draws over: the first one's latent (B, C, h, w), larger. request: the second's."""
     assert request.width is not None and request.height is not None and request.hires is not None
-    factor, name = networks.autoencoder_config.factor, find_upscaler(request.hires.upscaler)
+    factor, name = networks.autoencoder_config.factor, request.hires.upscaler
+    model = networks.beside(Path(name), upscaler_on) if is_model_file(name) else None
+    name = find_upscaler(name) if model is None else name
     if name in LATENT_UPSCALERS:
         start = upscaled_latent(latent, request.width // factor, request.height // factor, name)
     else:
         images = to_images(networks.decode(latent))
-        sharp = [upscaled(image, request.width, request.height, name) for image in images]
+        size = request.width, request.height
+        sharp = [
+            upscaled(image, *size, name) if model is None else resized_by(model, image, *size)
+            for image in images
+        ]
         start = networks.encode(np.stack([from_image(image) for image in sharp]))
     return replace(blank(networks, request.width, request.height), latent=start)

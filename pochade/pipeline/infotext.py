@@ -1,11 +1,22 @@
 """The parameters text of a picture: everything of its request that another drawing needs."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pochade
 from pochade.images.metadata import Value, parameters_text
+from pochade.images.upscaling import is_model_file
 from pochade.request import Request
+from pochade.ways import Control
+
+RESIZE_LABELS: Mapping[str, str] = {
+    "stretch": "Just Resize",
+    "crop": "Crop and Resize",
+    "fill": "Resize and Fill",
+}
+"""Of `pochade.ways.RESIZE_MODES`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +73,19 @@ def _ways(request: Request) -> list[tuple[str, Value]]:
         pairs += [("Denoising strength", hires.denoising_strength), size]
         if hires.steps is not None:
             pairs.append(("Hires steps", hires.steps))
-        pairs.append(("Hires upscaler", hires.upscaler))
-    return pairs
+        name = Path(hires.upscaler).stem if is_model_file(hires.upscaler) else hires.upscaler
+        pairs.append(("Hires upscaler", name))
+    return [*pairs, *((f"ControlNet {i}", _control(each)) for i, each in enumerate(request.controls))]
+
+
+def _control(control: Control) -> str:
+    """In the words of the extension that A1111's users know."""
+    model = re.sub(r"[,:\r\n]", "_", Path(control.model).stem)
+    return (
+        f"Module: {control.preprocessor}, Model: {model}, Weight: {control.strength:g},"
+        f" Resize Mode: {RESIZE_LABELS[control.resize_mode]}, Guidance Start: {control.start:g},"
+        f" Guidance End: {control.end:g}, Control Mode: Balanced"
+    )
 
 
 def _rest(request: Request) -> list[tuple[str, Value]]:

@@ -9,7 +9,7 @@ from pochade.checkpoints.check import check_finite
 from pochade.checkpoints.folder import Checkpoint, Component
 from pochade.checkpoints.read import family_of
 from pochade.errors import InvalidCheckpoint
-from pochade.models.config import autoencoder_config, unet_config
+from pochade.models.config import any_autoencoder_config, unet_config
 from pochade.pipeline.networks import make_networks
 
 CHUNK_BYTES = 16_000_000
@@ -47,7 +47,7 @@ class Facts:
 
 def facts(checkpoint: Checkpoint) -> Facts:
     """Read headers and configurations, no weights. Raises InvalidCheckpoint for what is not supported."""
-    unet, vae = unet_config(checkpoint.unet.config), autoencoder_config(checkpoint.vae.config)
+    unet, vae = unet_config(checkpoint.unet.config), any_autoencoder_config(checkpoint.vae.config)
     parts = components(checkpoint)
     return Facts(
         name=checkpoint.name,

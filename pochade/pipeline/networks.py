@@ -1,7 +1,7 @@
 """The networks of a checkpoint on an engine: host arrays in, host arrays out."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,25 @@ from pochade.checkpoints.folder import Checkpoint, Component
 from pochade.errors import InvalidCheckpoint
 from pochade.models.autoencoder import decode, encode
 from pochade.models.config import (
-    AutoencoderConfig,
+    AnyAutoencoderConfig,
+    TinyAutoencoderConfig,
     UNetConfig,
-    autoencoder_config,
+    any_autoencoder_config,
     text_encoder_config,
     unet_config,
 )
+from pochade.models.controlnet import RESIDUAL, controlled_unet, controlnet, embed_hint
 from pochade.models.seamless import seamless
 from pochade.models.text_encoder import text_encoder
+from pochade.models.tiny_autoencoder import decode_tiny, encode_tiny
 from pochade.models.unet import unet
 from pochade.ops import Shape
-from pochade.pipeline.shapes import autoencoder_shapes, text_encoder_shapes, unet_shapes, with_config
+from pochade.pipeline.shapes import (
+    autoencoder_shapes,
+    text_encoder_shapes,
+    unet_shapes,
+    with_config,
+)
 from pochade.pipeline.tiles import OVERLAP, TILE, WHOLE, in_tiles
 
 Array = NDArray[Any]
@@ -68,6 +76,7 @@ class Networks:
 
     tiling: pictures and latents go round: what is beyond an edge is what stands at the opposite one.
     whole: latent pixels that the autoencoder takes at once; it does larger pictures in parts.
+    opened: networks beside these, such as ControlNets, by path.
     """
 
     unet: Network
@@ -76,6 +85,7 @@ class Networks:
     text_encoder_2: Network | None
     tiling: bool = False
     whole: int = WHOLE
+    opened: dict[Path, Network] = field(default_factory=dict)
 
     @cached_property
     def unet_config(self) -> UNetConfig:
@@ -83,8 +93,8 @@ class Networks:
         return self.unet.config
 
     @cached_property
-    def autoencoder_config(self) -> AutoencoderConfig:
-        assert isinstance(self.autoencoder.config, AutoencoderConfig)
+    def autoencoder_config(self) -> AnyAutoencoderConfig:
+        assert isinstance(self.autoencoder.config, AnyAutoencoderConfig)
         return self.autoencoder.config
 
     def encode_text(
@@ -100,14 +110,36 @@ class Networks:
             [pooled for _, pooled in parts]
         )
 
-    def predict(self, **arrays: Array) -> Array:
+    def predict(self, *residuals: Array, **arrays: Array) -> Array:
         """The UNet's raw output; the arguments are those of `models.unet.unet`."""
-        result: Array = self.unet.run(self._around(unet), **arrays)
+        named = {f"{RESIDUAL}{i}": residual for i, residual in enumerate(residuals)}
+        function = self._around(controlled_unet if named else unet)
+        result: Array = self.unet.run(function, **arrays, **named)
+        return result
+
+    def beside(self, path: Path, open_on: Callable[[Any, Path], Network]) -> Network:
+        """A further network, such as a ControlNet, on the same engine, opened once.
+
+        open_on: makes it, from engine and path.
+        """
+        place = path.resolve()
+        if place not in self.opened:
+            self.opened[place] = open_on(self.unet.engine, path)
+        return self.opened[place]
+
+    def embed_hint(self, controlnet: Network, picture: Array) -> Array:
+        """What a ControlNet makes of its picture (1, 3, H, W) in 0..1, for all steps: (1, C, h, w)."""
+        result: Array = controlnet.run(self._around(embed_hint), picture=picture)
+        return result
+
+    def control(self, network: Network, **arrays: Array) -> tuple[Array, ...]:
+        """A ControlNet's residuals; the arguments are those of `models.controlnet.controlnet`."""
+        result: tuple[Array, ...] = network.run(self._around(controlnet), **arrays)
         return result
 
     def encode(self, picture: Array) -> Array:
         """(B, 3, H, W) in -1..1 -> the scaled latent (B, C, h, w), the posterior's mean."""
-        config, around = self.autoencoder_config, self._around(encode)
+        config, around = self.autoencoder_config, self._around(self._coders[0])
 
         def one(part: Array) -> Array:
             moments: Array = self.autoencoder.run(around, picture=part)
@@ -121,11 +153,12 @@ class Networks:
         channels, rows, columns = shape
         if rows * columns > self.whole:
             rows, columns = min(rows, TILE), min(columns, TILE)
-        self.autoencoder.compiled(self._around(decode), {"latent": ((1, channels, rows, columns), "f32")})
+        function = self._around(self._coders[1])
+        self.autoencoder.compiled(function, {"latent": ((1, channels, rows, columns), "f32")})
 
     def decode(self, latent: Array) -> Array:
         """Scaled latent (B, C, h, w) -> (B, 3, H, W), about -1..1."""
-        config, around = self.autoencoder_config, self._around(decode)
+        config, around = self.autoencoder_config, self._around(self._coders[1])
         plain = latent / np.float32(config.scale) + np.float32(config.shift)
 
         def one(part: Array) -> Array:
@@ -142,6 +175,12 @@ class Networks:
         divided = partial(in_tiles, one, given=given, made=made, tile=TILE, overlap=OVERLAP)
         return np.concatenate([divided(x[i : i + 1]) for i in range(len(x))])
 
+    @property
+    def _coders(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """The functions that encode and decode."""
+        tiny = isinstance(self.autoencoder_config, TinyAutoencoderConfig)
+        return (encode_tiny, decode_tiny) if tiny else (encode, decode)
+
     def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return seamless(function) if self.tiling else function
 
@@ -153,24 +192,26 @@ def make_networks(checkpoint: Checkpoint, engine: Any) -> Networks:
     finite are found when a network is first built.
     """
 
-    def network(component: Component, config: object, expected: Mapping[str, Shape]) -> Network:
-        where = component.files[0]
-        check_names(component.tensors, expected, where)
-        _check_shapes(component.tensors, expected, where)
-        return Network(FiniteTensors(component.tensors, where), component.fingerprint, engine, config, {})
-
     def text(component: Component) -> Network:
         config = text_encoder_config(component.config)
-        return network(component, config, text_encoder_shapes(config))
+        return make_network(component, config, text_encoder_shapes(config), engine)
 
-    picture, autoencoder = unet_config(checkpoint.unet.config), autoencoder_config(checkpoint.vae.config)
+    picture, autoencoder = unet_config(checkpoint.unet.config), any_autoencoder_config(checkpoint.vae.config)
     second = checkpoint.text_encoder_2
     return Networks(
-        unet=network(checkpoint.unet, picture, unet_shapes(picture)),
-        autoencoder=network(checkpoint.vae, autoencoder, autoencoder_shapes(autoencoder)),
+        unet=make_network(checkpoint.unet, picture, unet_shapes(picture), engine),
+        autoencoder=make_network(checkpoint.vae, autoencoder, autoencoder_shapes(autoencoder), engine),
         text_encoder=text(checkpoint.text_encoder),
         text_encoder_2=None if second is None else text(second),
     )
+
+
+def make_network(component: Component, config: object, expected: Mapping[str, Shape], engine: Any) -> Network:
+    """One network, whose weights fit its configuration. Raises InvalidCheckpoint as `make_networks` does."""
+    where = component.files[0]
+    check_names(component.tensors, expected, where)
+    _check_shapes(component.tensors, expected, where)
+    return Network(FiniteTensors(component.tensors, where), component.fingerprint, engine, config, {})
 
 
 def _check_shapes(tensors: Mapping[str, Array], expected: Mapping[str, Shape], where: Path) -> None:

@@ -131,6 +131,7 @@ NONLINEARITIES = {
     "silu": lambda v: v / (1 + math.exp(-v)) if v > -700 else 0.0,
     "gelu": lambda v: v * math.erfc(-v / math.sqrt(2)) / 2,
     "quick_gelu": lambda v: v / (1 + math.exp(-1.702 * v)) if v > -400 else 0.0,
+    "tanh": math.tanh,
 }
 
 
@@ -145,6 +146,16 @@ def test_nonlinearity(evaluate, name):
     actual = evaluate(function, {"x": x})
     check(actual[:1201], expected[:1201])
     np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2])
+def test_leaky_relu(evaluate, slope):
+    x = np.array([[-1000, -2, -0.5, 0, 0.5, 2, 1000]], np.float32)
+
+    def function(ops, w, x):
+        return ops.leaky_relu(x, slope)
+
+    check(evaluate(function, {"x": x}), np.where(x > 0, x, slope * x))
 
 
 def test_gelu_of_the_reference_holds_in_the_lower_tail():

@@ -1,0 +1,88 @@
+"""`pochade upscale`: a picture, larger."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pochade.errors import InvalidRequest, expect
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+EXAMPLES = """examples:
+  pochade upscale fox.png large.png --model RealESRGAN_x4plus.pth
+  pochade upscale fox.png large.png --model RealESRGAN_x4plus.pth --scale 2
+  pochade upscale fox.png large.png --scale 2
+"""
+MAX_SIDE = 32768
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "upscale",
+        help="make a picture larger",
+        description="Make a picture larger, with an ESRGAN or Real-ESRGAN model or, without one, by Lanczos.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", type=Path, metavar="IN")
+    parser.add_argument("target", type=Path, metavar="OUT", help=".png, .jpg or .webp; never overwritten")
+    parser.add_argument("--model", type=Path, metavar="FILE", help="an ESRGAN or Real-ESRGAN file")
+    parser.add_argument(
+        "--scale", type=float, metavar="S", help="how much larger (default: the model's own, without one 2)"
+    )
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
+    parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16 or f16")
+    parser.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Writes the larger picture, with the text of the one that it was made of; prints its path."""
+    from pochade.images.files import check_destination, save_without_overwriting
+    from pochade.images.opening import open_picture
+    from pochade.images.upscaling import upscaled
+
+    if options.scale is not None:
+        expect("--scale", options.scale, 1.0, 16.0)
+    check_destination(options.target)
+    image = open_picture(options.source)
+    if options.model is None:
+        width, height = _size(image, 2.0 if options.scale is None else options.scale)
+        larger, name = upscaled(image, width, height), "Lanczos"
+    else:
+        larger, name = _by_model(options, image), options.model.stem
+    print(save_without_overwriting(larger, options.target, _text(options.source, larger, image, name)))
+    return 0
+
+
+def _by_model(options: argparse.Namespace, image: "Image.Image") -> "Image.Image":
+    from pochade.models.config import RrdbConfig
+    from pochade.pipeline.upscale import load_upscaler, resized_by
+
+    network = load_upscaler(
+        options.model, device=options.device, precision=options.precision, engine=options.engine
+    )
+    assert isinstance(network.config, RrdbConfig)
+    scale = network.config.scale if options.scale is None else options.scale
+    return resized_by(network, image, *_size(image, scale))
+
+
+def _size(image: "Image.Image", scale: float) -> tuple[int, int]:
+    """Width and height, px."""
+    width, height = round(image.width * scale), round(image.height * scale)
+    if max(width, height) > MAX_SIDE:
+        raise InvalidRequest(f"the picture would have {width} x {height} px; at most {MAX_SIDE} are a side")
+    return width, height
+
+
+def _text(path: Path, larger: "Image.Image", image: "Image.Image", name: str) -> str:
+    """The text of the picture, if it has one, and how it was made larger."""
+    from pochade.images.reading import text_of
+
+    text = text_of(path.read_bytes()).strip()
+    scale = larger.width / image.width
+    more = (
+        f"Postprocess upscale by: {scale:g}, Postprocess upscaler: {name.replace(',', '_').replace(':', '_')}"
+    )
+    return f"{text}, {more}" if text else ""

@@ -1,0 +1,57 @@
+"""ControlNet: a picture (edges, depth, a sketch) that says what goes where (Zhang et al. 2023)."""
+
+from pochade.models.config import ControlNetConfig, UNetConfig
+from pochade.models.layers import conv
+from pochade.models.unet import embedded_time, middle, unet, way_down
+from pochade.ops import Ops, Tensor
+from pochade.weights import View
+
+RESIDUAL = "residual_"
+"""How the inputs of `controlled_unet` are called, before their number."""
+
+
+def embed_hint(ops: Ops, config: ControlNetConfig, w: View, picture: Tensor) -> Tensor:
+    """(B, 3, H, W) in 0..1 -> (B, widths[0], H / factor, W / factor): the same at every step of a drawing."""
+    v = w / "controlnet_cond_embedding"
+    if config.blue_first:
+        channels = range(config.picture_channels)[::-1]
+        picture = ops.concat([ops.narrow(picture, 1, i, i + 1) for i in channels], axis=1)
+    x = ops.silu(conv(ops, v / "conv_in", picture, config.hint_widths[0]))
+    for i, (width, smaller) in enumerate(zip(config.hint_widths, config.hint_widths[1:], strict=False)):
+        x = ops.silu(conv(ops, v / f"blocks.{2 * i}", x, width))
+        x = conv(ops, v / f"blocks.{2 * i + 1}", x, smaller, stride=2, padding=(1, 1, 1, 1))
+        x = ops.silu(x)
+    return conv(ops, v / "conv_out", x, config.unet.widths[0])
+
+
+def controlnet(
+    ops: Ops,
+    config: ControlNetConfig,
+    w: View,
+    x: Tensor,
+    time: Tensor,
+    context: Tensor,
+    hint: Tensor,
+    added: Tensor | None = None,
+) -> tuple[Tensor, ...]:
+    """What is to be added in the UNet: a picture for each that its way down hands on, then the middle's.
+
+    x, time, context, added: as `models.unet.unet` takes them. hint: (1 or B, widths[0], H, W), of
+    `embed_hint`. Zhang et al. 2023, figure 3; the "zero convolutions" are the 1x1 ones at the end.
+    """
+    t = embedded_time(ops, config.unet, w, time, added)
+    x = conv(ops, w / "conv_in", x, config.unet.widths[0]) + hint
+    x, skips = way_down(ops, config.unet, w / "down_blocks", x, t, context)
+    if config.unet.mid_depth is not None:
+        x = middle(ops, config.unet, w / "mid_block", x, t, context, config.unet.mid_depth)
+    zero = w / "controlnet_down_blocks"
+    residuals = [conv(ops, zero / i, skip, ops.shape(skip)[1], kernel=1) for i, skip in enumerate(skips)]
+    last = conv(ops, w / "controlnet_mid_block", x, ops.shape(x)[1], kernel=1)
+    return (*residuals, last)
+
+
+def controlled_unet(ops: Ops, config: UNetConfig, w: View, **inputs: Tensor) -> Tensor:
+    """`unet` with its residuals as inputs named residual_0, residual_1, ...: engines take no lists."""
+    names = [name for name in inputs if name.startswith(RESIDUAL)]
+    residuals = [inputs.pop(f"{RESIDUAL}{i}") for i in range(len(names))]
+    return unet(ops, config, w, residuals=residuals, **inputs)

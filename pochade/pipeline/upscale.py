@@ -1,0 +1,71 @@
+"""Pictures made larger by a model of the ESRGAN family, in overlapping parts, or without a model."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pochade.checkpoints.upscaler import read_upscaler
+from pochade.images.fitting import surrounded
+from pochade.images.upscaling import upscaled
+from pochade.models.config import RrdbConfig, rrdb_config
+from pochade.models.rrdb import rrdb
+from pochade.pipeline.choice import choose, make_engine
+from pochade.pipeline.networks import Network, make_network
+from pochade.pipeline.shapes import rrdb_shapes
+from pochade.pipeline.tiles import in_tiles
+
+TILE, OVERLAP = 256, 32
+"""Pixels of the picture: the side of a part, and how far neighbours reach into one another at the least."""
+
+
+def load_upscaler(
+    path: Path | str, *, device: str = "auto", precision: str = "auto", engine: str = "auto"
+) -> Network:
+    """Load an ESRGAN model by itself; the arguments are those of `pochade.load`."""
+    return upscaler_on(make_engine(choose(device, precision, engine)), path)
+
+
+def upscaler_on(engine: Any, path: Path | str) -> Network:
+    """An ESRGAN model on an engine. Raises InvalidCheckpoint for anything else."""
+    component = read_upscaler(path)
+    config = rrdb_config(component.config)
+    return make_network(component, config, rrdb_shapes(config), engine)
+
+
+def enlarged_by(network: Network, image: Image.Image, *, tile: int = TILE) -> Image.Image:
+    """An RGB picture, larger by the model's own factor; of RGBA the transparency is interpolated.
+
+    tile: side of the parts, px, which bounds the memory.
+    """
+    if image.mode == "RGBA":
+        larger = enlarged_by(network, image.convert("RGB"), tile=tile)
+        larger.putalpha(image.getchannel("A").resize(larger.size, Image.Resampling.LANCZOS))
+        return larger
+    config = network.config
+    assert isinstance(config, RrdbConfig)
+    side = config.unshuffle
+    even = surrounded(image.convert("RGB"), 0, 0, -image.width % side, -image.height % side)
+    pixels = np.asarray(even, np.float32).transpose(2, 0, 1)[None] / np.float32(255)
+    result = in_tiles(
+        lambda part: network.run(rrdb, picture=part),
+        pixels,
+        given=side,
+        made=1 << config.doublings,
+        tile=max(1, tile // side),
+        overlap=min(OVERLAP, tile // 4) // side,
+    )
+    width, height = image.width * config.scale, image.height * config.scale
+    kept = result[0, :, :height, :width].transpose(1, 2, 0)
+    return Image.fromarray(np.rint(kept.clip(0, 1) * 255).astype(np.uint8))
+
+
+def resized_by(network: Network, image: Image.Image, width: int, height: int) -> Image.Image:
+    """A picture in another size, px: enlarged by the model as often as that is needed, then fitted."""
+    config = network.config
+    assert isinstance(config, RrdbConfig)
+    image = enlarged_by(network, image)
+    while config.scale > 1 and (image.width < width or image.height < height):
+        image = enlarged_by(network, image)
+    return image if image.size == (width, height) else upscaled(image, width, height)

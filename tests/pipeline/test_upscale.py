@@ -1,0 +1,143 @@
+"""Upscalers from files of every age; in parts; in the second pass of a drawing."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from pochade.checkpoints.upscaler import read_upscaler
+from pochade.errors import InvalidCheckpoint, InvalidRequest
+from pochade.models.config import rrdb_config
+from pochade.pipeline.upscale import enlarged_by, load_upscaler, resized_by
+from pochade.ways import Hires
+from tests.reference import psnr
+from tests.upscalers import first_names, make_upscaler, trunk_names
+
+
+def photo(width: int = 40, height: int = 28) -> Image.Image:
+    y, x = np.mgrid[0:height, 0:width]
+    waves = np.stack([np.sin(x / 3), np.cos(y / 4), np.sin((x + y) / 5)], axis=-1)
+    return Image.fromarray((127.5 + 100 * waves).astype(np.uint8))
+
+
+def tamed(**settings):
+    """Whose colours lie within 0..1 for the most part."""
+    model = make_upscaler(**settings)
+    with torch.no_grad():
+        model.conv_last.weight *= 0.15
+        model.conv_last.bias += 0.5
+    return model
+
+
+def reference(model, image: Image.Image) -> np.ndarray:
+    pixels = torch.from_numpy(np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255)
+    with torch.inference_mode():
+        made = model(pixels)[0].clip(0, 1).numpy().transpose(1, 2, 0)
+    return np.rint(made * 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """x4, in the canonical names."""
+    path = tmp_path_factory.mktemp("upscaler") / "tiny_x4.safetensors"
+    save_file(tamed().state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize("engine", ["numpy", "openvino", "torch"])
+@pytest.mark.parametrize("settings", [{}, {"unshuffle": 2}])
+def test_a_picture(tmp_path, engine, settings):
+    model = tamed(**settings)
+    save_file(model.state_dict(), tmp_path / "it.safetensors")
+    network = load_upscaler(tmp_path / "it.safetensors", device="cpu", precision="f32", engine=engine)
+    larger = enlarged_by(network, photo())
+    assert psnr(np.asarray(larger), reference(model, photo())) > 50
+
+
+@pytest.mark.parametrize("layout", ["first", "first, one doubling", "trunk", "params_ema", "prefixed"])
+def test_files_of_every_age(tmp_path, layout):
+    model = tamed(doublings=1) if "one" in layout else tamed()
+    path = tmp_path / "it.pth"
+    content = {
+        "first": first_names(model),
+        "first, one doubling": first_names(model),
+        "trunk": trunk_names(model),
+        "params_ema": {"params": tamed(blocks=1).state_dict(), "params_ema": model.state_dict()},
+        "prefixed": {f"params_ema.{name}": value for name, value in model.state_dict().items()},
+    }[layout]
+    torch.save(content, path)
+    component = read_upscaler(path)
+    assert rrdb_config(component.config).scale == (2 if "one" in layout else 4)
+    expected = model.state_dict()
+    assert set(component.tensors) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(component.tensors[name], value.numpy())
+
+
+def test_parts_make_the_whole(file):
+    """What each pixel sees lies within the overlap, nearly all of it."""
+    network = load_upscaler(file, device="cpu", precision="f32", engine="torch")
+    whole, parts = (np.asarray(enlarged_by(network, photo(90, 70), tile=tile)) for tile in (256, 48))
+    assert psnr(parts, whole) > 40
+
+
+def test_a_side_that_is_odd(tmp_path):
+    save_file(tamed(unshuffle=2).state_dict(), tmp_path / "x2.safetensors")
+    network = load_upscaler(tmp_path / "x2.safetensors", device="cpu", precision="f32", engine="torch")
+    assert enlarged_by(network, photo(31, 17)).size == (62, 34)
+
+
+def test_transparency_is_kept(file):
+    network = load_upscaler(file, device="cpu", precision="f32", engine="torch")
+    image = photo().convert("RGBA")
+    image.putalpha(Image.new("L", image.size, 120))
+    larger = enlarged_by(network, image)
+    assert larger.mode == "RGBA" and larger.getchannel("A").getextrema() == (120, 120)
+    assert larger.convert("RGB").tobytes() == enlarged_by(network, photo()).tobytes()
+
+
+def test_any_size_at_the_end(file):
+    network = load_upscaler(file, device="cpu", precision="f32", engine="torch")
+    assert resized_by(network, photo(10, 8), 25, 20).size == (25, 20)
+    assert resized_by(network, photo(4, 3), 65, 49).size == (65, 49)  # which takes it twice and more
+
+
+def test_in_a_second_pass(model, file):
+    pipeline = model("SD 1.5").load()
+    options = {"seed": 1, "steps": 2, "width": 32, "height": 32}
+
+    def drawn(upscaler):
+        hires = Hires(scale=2, steps=1, upscaler=upscaler, denoising_strength=0.1)
+        return pipeline.txt2img("", hires=hires, **options)
+
+    result = drawn(str(file))
+    assert result.images[0].size == (64, 64)
+    assert result.images[0] != drawn("Lanczos").images[0]
+    assert "Hires upscaler: tiny_x4" in result.infotexts[0]
+    with pytest.raises(InvalidCheckpoint, match=r"'nowhere\.pth' is no file"):
+        drawn("nowhere.pth")
+    with pytest.raises(InvalidRequest, match="or the file of an ESRGAN model"):
+        drawn("magic")
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("body.0.bias", "a compact Real-ESRGAN"),
+        ("something.weight", "none of its 1 tensors is called 'conv_body.weight'"),
+        ("model.0.weight", "without its last layers"),
+    ],
+)
+def test_what_is_no_upscaler(tmp_path, name, fault):
+    save_file({name: torch.zeros(2)}, tmp_path / "it.safetensors")
+    with pytest.raises(InvalidCheckpoint, match=fault):
+        read_upscaler(tmp_path / "it.safetensors")
+
+
+def test_a_tensor_that_is_missing_is_named(tmp_path):
+    state = first_names(tamed())
+    state.pop("model.1.sub.1.RDB3.conv4.0.bias")
+    save_file(state, tmp_path / "it.safetensors")
+    with pytest.raises(InvalidCheckpoint, match=r"1 missing: 'body\.1\.rdb3\.conv4\.bias'"):
+        load_upscaler(tmp_path / "it.safetensors", device="cpu", precision="f32", engine="torch")
