@@ -18,3 +18,22 @@ def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
     import platformdirs  # here, so that reading the settings of a test or a server costs nothing
 
     return Path(platformdirs.user_cache_dir("pochade", appauthor=False))
+
+
+def models_dir() -> Path:
+    """Pochade's own folder of models, in the user's data folder. It may not exist yet."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("pochade", appauthor=False)) / "models"
+
+
+def model_roots(
+    chosen: str | Path | None = None, environ: Mapping[str, str] = os.environ
+) -> tuple[Path, ...]:
+    """Where models are looked for by name: `chosen`, or the folders of $POCHADE_MODELS; then Pochade's own.
+
+    Several are separated as in $PATH. See `pochade.checkpoints.library` for what each may be.
+    """
+    named = [chosen] if chosen is not None else environ.get("POCHADE_MODELS", "").split(os.pathsep)
+    folders = [Path(folder).expanduser().absolute() for folder in named if folder != ""]
+    return tuple(dict.fromkeys([*folders, models_dir()]))

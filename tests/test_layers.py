@@ -23,9 +23,10 @@ MAY_IMPORT = {
     **dict.fromkeys(ROOMS, GROUND),
     "adapters": GROUND | {"checkpoints"},
     "pipeline": BELOW_PIPELINE | {"pochade"},
+    "hub": GROUND | {"checkpoints", "pochade"},
     "training": BELOW_TOP,
     "evaluation": BELOW_TOP | {"training"},
-    "cli": BELOW_TOP | {"training", "evaluation"},
+    "cli": BELOW_TOP | {"training", "evaluation", "hub"},
     "pochade": BELOW_TOP,  # __init__.py: it shows the public names
     "__main__": {"cli"},
 }
@@ -35,6 +36,7 @@ HOMES = {
     "torch": ("pochade/engines/torch.py", "pochade/training/*", "pochade/evaluation/*"),
     "openvino": ("pochade/engines/openvino*.py",),
     "tokenizers": ("pochade/training/*",),
+    "huggingface_hub": ("pochade/hub/*",),
     "resvg_py": ("pochade/training/*",),
     "accelerate": (),
     "diffusers": (),
@@ -108,6 +110,8 @@ def test_a_file_knows_only_what_stands_below_it(file: str) -> None:
         ("pochade/engines/numpy.py", "if TYPE_CHECKING:\n    from torch import Tensor", "torch has no place"),
         ("pochade/cli/doctor.py", "from openvino import Core", "openvino has no place here"),
         ("pochade/training/loop.py", "import diffusers.models", "diffusers has no place here"),
+        ("pochade/checkpoints/read.py", "import huggingface_hub", "huggingface_hub has no place here"),
+        ("pochade/pipeline/load.py", "from pochade.hub import remote", "pipeline must not know hub"),
         (
             "pochade/checkpoints/folder.py",
             "from safetensors import safe_open",
@@ -145,14 +149,14 @@ def test_what_is_allowed_is_not_reported(file: str, source: str) -> None:
 
 
 def test_base_files_import_only_what_the_base_package_brings() -> None:
-    optional = ("pochade/engines/torch.py", *HOMES["tokenizers"], "pochade/evaluation/*")
+    optional = ("pochade/engines/torch.py", "pochade/hub/*", *HOMES["tokenizers"], "pochade/evaluation/*")
     base = [file for file in FILES if not any(fnmatch(file, home) for home in optional)]
     assert outside_packages(base) <= declared("dependencies")
     assert outside_packages(base) >= {"numpy", "openvino", "pillow"}  # so that something was looked at
 
 
 def test_every_package_that_is_imported_is_declared_and_the_other_way_round() -> None:
-    assert outside_packages(FILES) == declared("dependencies") | declared("train")
+    assert outside_packages(FILES) == declared("dependencies") | declared("train") | declared("hub")
     assert declared("torch") == {"torch"}
 
 
@@ -163,7 +167,9 @@ def test_the_base_package_brings_no_framework() -> None:
 def test_every_declared_package_has_a_tested_version() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {line.split("==")[0] for line in lines if re.fullmatch(r"[\w-]+==[\w.]+", line)}
-    assert pinned >= declared("dependencies") | declared("train") | declared("dev") - {"pochade"}
+    assert pinned >= declared("dependencies") | declared("train") | declared("hub") | declared("dev") - {
+        "pochade"
+    }
 
 
 def module_name(file: str) -> str:

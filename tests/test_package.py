@@ -39,6 +39,7 @@ sys.meta_path.insert(0, Absent())
 EXTRAS = [
     "torch",
     "tokenizers",
+    "huggingface_hub",
     "resvg_py",
     "diffusers",
     "transformers",

@@ -80,7 +80,7 @@ def read_folder(folder: Path | str, variant: str | None = None) -> Checkpoint:
             " model_index.json, unet and vae"
         )
     index = read_table(folder / "model_index.json")
-    two_encoders = _is_listed(index, "text_encoder_2")
+    two_encoders = is_listed(index, "text_encoder_2")
     return Checkpoint(
         name=_name(folder),
         model_index=index,
@@ -120,7 +120,7 @@ def _component(folder: Path, index: Mapping[str, Any], name: str, variant: str |
 
 
 def _subfolder(folder: Path, index: Mapping[str, Any], name: str) -> Path:
-    if not _is_listed(index, name):
+    if not is_listed(index, name):
         raise InvalidCheckpoint(
             f"'{folder}' is a {index.get('_class_name', 'model')} without the component '{name}';"
             " read here are Stable Diffusion 1.x, 2.x and XL with all their parts"
@@ -132,7 +132,7 @@ def _subfolder(folder: Path, index: Mapping[str, Any], name: str) -> Path:
     return folder / name
 
 
-def _is_listed(index: Mapping[str, Any], name: str) -> bool:
+def is_listed(index: Mapping[str, Any], name: str) -> bool:
     """A component's entry is [library, class]; [null, null] stands for one that was left out."""
     entry = index.get(name)
     return isinstance(entry, list) and len(entry) == 2 and entry[1] is not None

@@ -1,7 +1,7 @@
 """Finding and opening the weights of one component: one file, a variant of it, or shards with an index."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,15 +47,11 @@ def open_weights(folder: Path, variant: str | None = None) -> Weights:
 
 def find_weights(folder: Path, variant: str | None = None) -> Path:
     """The weight file, or the index of shards, that `open_weights` takes. Raises as it does."""
-    found = next((found for suffix in SUFFIXES if (found := _by_variant(folder, suffix))), {})
-    if variant is not None:
-        wanted: str | None = variant
-    elif None in found or not found:
-        wanted = None
-    else:
-        wanted = "fp16" if "fp16" in found or len(found) > 1 else next(iter(found))
+    names = sorted(path.name for path in folder.iterdir())
+    found = next((found for suffix in SUFFIXES if (found := editions(names, suffix))), {})
+    wanted = preferred(found) if variant is None else variant
     if wanted in found:
-        return found[wanted]
+        return folder / found[wanted]
     if found:
         there = ", ".join(repr(name) if name else "the plain one" for name in found)
         raise InvalidCheckpoint(f"'{folder}' holds no weights of the variant {wanted!r}; there: {there}")
@@ -65,24 +61,41 @@ def find_weights(folder: Path, variant: str | None = None) -> Path:
     )
 
 
-def _by_variant(folder: Path, suffix: str) -> dict[str | None, Path]:
-    """Variant -> its file. A single file is preferred to shards of the same variant."""
-    found: dict[str | None, Path] = {}
+def preferred(found: Mapping[str | None, str]) -> str | None:
+    """The variant to take where none was asked for."""
+    if None in found or not found:
+        return None
+    return "fp16" if "fp16" in found or len(found) > 1 else next(iter(found))
+
+
+def editions(names: Sequence[str], suffix: str) -> dict[str | None, str]:
+    """Variant -> its file, or its index of shards. A single file is preferred to shards of the same variant.
+
+    names: of the files in a component's folder, in order. suffix: one of SUFFIXES.
+    """
+    found: dict[str | None, str] = {}
     # diffusers and transformers have put the variant at two places in an index's name.
     indices = (rf"{BASE}\.{suffix}\.index{VARIANT}\.json", rf"{BASE}\.{suffix}{VARIANT}\.index\.json")
-    paths = sorted(folder.iterdir())
-    for path in paths:
+    for name in names:
         for pattern in indices:
-            index = re.fullmatch(pattern, path.name)
+            index = re.fullmatch(pattern, name)
             if index:
-                found.setdefault(index["variant"], path)
-    for path in paths:
-        single = re.fullmatch(rf"{BASE}{VARIANT}\.{suffix}", path.name)
-        if single and found.get(single["variant"], path).suffix == ".json":
-            found[single["variant"]] = path
+                found.setdefault(index["variant"], name)
+    for name in names:
+        single = re.fullmatch(rf"{BASE}{VARIANT}\.{suffix}", name)
+        if single and found.get(single["variant"], name).endswith(".json"):
+            found[single["variant"]] = name
         elif single:
-            found.setdefault(single["variant"], path)
+            found.setdefault(single["variant"], name)
     return found
+
+
+def shard_names(names: Sequence[str], variant: str | None, suffix: str) -> list[str]:
+    """The names among `names` that the index of a variant speaks of."""
+    inside = rf"{BASE}{VARIANT}-\d+-of-\d+\.{suffix}"
+    behind = rf"{BASE}-\d+-of-\d+{VARIANT}\.{suffix}"
+    matches = [(name, re.fullmatch(inside, name) or re.fullmatch(behind, name)) for name in names]
+    return [name for name, match in matches if match is not None and match["variant"] == variant]
 
 
 def _open_shards(index: Path) -> Weights:

@@ -11,7 +11,12 @@ from typing import Any
 import pochade
 from pochade.errors import PochadeError
 
-OPTIONAL = {"torch": "GPUs and training", "tokenizers": "training", "resvg_py": "training"}
+OPTIONAL = {
+    "torch": "GPUs and training",
+    "tokenizers": "training",
+    "resvg_py": "training",
+    "huggingface_hub": "pochade models pull",
+}
 
 
 def add_parser(commands: Any) -> None:

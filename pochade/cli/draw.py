@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pochade.cli.additions import add_addition_options, with_additions
 from pochade.cli.background import in_background
 from pochade.cli.control import add_control_options, controls
+from pochade.cli.library import add_models_option
 from pochade.cli.terminal import blocks, up
 from pochade.cli.ways import add_way_options, ways
 from pochade.errors import InvalidRequest
@@ -105,8 +106,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="PATH",
-        help="a checkpoint's file or a diffusers folder (default: the starter in the package)",
+        help="a checkpoint's file, a diffusers folder, or a name from 'pochade models list' (default: the"
+        " starter in the package)",
     )
+    add_models_option(parser)
     parser.add_argument("--vae", metavar="PATH", help="an autoencoder in place of the model's own")
     parser.add_argument(
         "--prediction",
@@ -175,6 +178,7 @@ def draw_all(
         compiled=options.compile,
         vae=options.vae,
         prediction=options.prediction,
+        models=options.models,
     )
     pipeline = with_additions(pipeline, options)
     for request in requests:

@@ -1,9 +1,10 @@
-"""`pochade models`: what a model file is, whether it is sound, and the same model in another layout."""
+"""`pochade models`: where models lie, what a model is, whether it is sound, it in another layout."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pochade.cli.library import add_actions, add_models_option
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ EXAMPLES = """examples:
   pochade models verify model.ckpt --sha256 6ce0161689
   pochade models convert model.ckpt model.safetensors --precision f16
   pochade models convert model.safetensors model/
+  pochade models list --models ~/ComfyUI
+  pochade models pull OWNER/NAME --variant fp16
+  pochade models remove OWNER/NAME
 """
 
 PRECISIONS = ("f16", "bf16", "f32")
@@ -27,8 +31,8 @@ HASH_DIGITS = 8  # fewer would agree by chance
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "models",
-        help="inspect, check and convert model files",
-        description="Files of checkpoints and diffusers folders: what they are, and one from the other.",
+        help="list, fetch, inspect, check and convert models",
+        description="Files of checkpoints and diffusers folders: where they lie and what they are.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -54,12 +58,17 @@ def add_parser(commands: Any) -> None:
         "--precision", choices=PRECISIONS, help="of the numbers in the file (default: as they are stored)"
     )
     convert.set_defaults(run=_convert)
+    add_actions(actions)
 
 
 def _source(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(
-        name, type=Path, metavar=name.upper(), help="a checkpoint's file, a diffusers folder, or 'starter'"
+        name,
+        type=Path,
+        metavar=name.upper(),
+        help="a checkpoint's file, a diffusers folder, the name of a model, or 'starter'",
     )
+    add_models_option(parser)
     parser.add_argument("--vae", metavar="PATH", help="an autoencoder in place of the model's own")
     parser.add_argument("--variant", metavar="NAME", help="which edition of a folder's weights, such as fp16")
     parser.add_argument(
@@ -70,10 +79,10 @@ def _source(parser: argparse.ArgumentParser, name: str) -> None:
 
 def _open(options: argparse.Namespace, path: Path) -> "Checkpoint":
     from pochade.checkpoints.read import read_checkpoint
-    from pochade.pipeline.load import STARTER, starter_folder
+    from pochade.pipeline.load import model_path
 
     return read_checkpoint(
-        starter_folder() if path == Path(STARTER) else path,
+        model_path(path, options.models),
         variant=options.variant,
         vae=options.vae,
         config=options.config,
@@ -104,8 +113,8 @@ def _lines(found: "Facts") -> list[str]:
     ]
     for part in found.parts:
         text = f"{_millions(part.parameters)} in {part.tensors:,} tensors, {', '.join(part.types)}"
-        said.append((part.name.replace("_", " "), f"{text}, {_size(part.bytes)}"))
-    needs = [f"{_size(found.parameters * width)} in {name}" for name, width in MEMORY.items()]
+        said.append((part.name.replace("_", " "), f"{text}, {size_text(part.bytes)}"))
+    needs = [f"{size_text(found.parameters * width)} in {name}" for name, width in MEMORY.items()]
     said.append(("memory", f"{', '.join(needs)}, for the weights alone"))
     return [f"{what:>14}  {text}" for what, text in said]
 
@@ -167,7 +176,8 @@ def _digits(text: str) -> str:
     return digits
 
 
-def _size(count: float) -> str:
+def size_text(count: float) -> str:
+    """'4.3 GB'."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}"

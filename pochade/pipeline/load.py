@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pochade.checkpoints.folder import Checkpoint
+from pochade.checkpoints.library import find
 from pochade.checkpoints.read import read_checkpoint
 from pochade.diffusion.parametrization import find_parametrization
 from pochade.diffusion.schedule import NoiseSchedule, noise_schedule
@@ -15,6 +16,7 @@ from pochade.pipeline.pipeline import Pipeline
 from pochade.prompts.clip import clip_tokenizer
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.prompts.tokenizer_files import load_tokenizer
+from pochade.settings import model_roots
 
 STARTER = "starter"
 
@@ -30,11 +32,12 @@ def load(
     vae: str | Path | None = None,
     config: str | Path | Mapping[str, Any] | None = None,
     prediction: str | None = None,
+    models: str | Path | None = None,
 ) -> Pipeline:
     """Load a model for drawing.
 
-    model: a diffusers folder, or a file that holds a whole checkpoint (`docs/guide/files.md`); None or
-        'starter' is the model inside the package.
+    model: a diffusers folder, a file that holds a whole checkpoint (`docs/guide/files.md`), or the name of
+        one in a folder of models; None or 'starter' is the model inside the package.
     device: 'cpu', 'gpu' (Intel, through OpenVINO), 'cuda', 'mps' or 'auto'.
     precision: 'f32', 'bf16', 'f16' or 'auto', the fastest that the device computes in natively.
     engine: 'openvino', 'torch', 'numpy' or 'auto'. variant: which edition of the weights, such as 'fp16'.
@@ -43,12 +46,13 @@ def load(
     config: what a single file does not tell: a diffusers folder whose small files are read, or a table (or
         a JSON file) of them, as `{"unet": {"attention_head_dim": 8}, "tokenizer": FOLDER}`.
     prediction: 'epsilon' or 'v_prediction', in place of what the model says of itself.
+    models: a folder to look for names in, in place of $POCHADE_MODELS (`settings.model_roots`).
 
     Weights are mapped, not read; graphs are compiled when first used. Raises InvalidCheckpoint for a model
     that is missing, damaged or not supported, InvalidRequest for an unknown device, engine or precision.
     """
     choice = choose(device, precision, engine)
-    path = starter_folder() if model is None or model == STARTER else Path(model)
+    path = model_path(model, models)
     checkpoint = read_checkpoint(path, variant=variant, vae=vae, config=config, prediction=prediction)
     networks = make_networks(checkpoint, make_engine(choice, compiled=compiled))
     _check_channels(networks, path)
@@ -70,6 +74,13 @@ def tokenizers_of(checkpoint: Checkpoint) -> list[Tokenizer]:
         clip_tokenizer(checkpoint.pad_ids[i]) if folder is None else load_tokenizer(folder)
         for i, folder in enumerate(folders[:encoders])
     ]
+
+
+def model_path(model: str | Path | None, models: str | Path | None = None) -> Path:
+    """Where a model lies, by what `load` takes. Raises InvalidCheckpoint if no file and no name fits."""
+    if model is None or str(model) == STARTER:
+        return starter_folder()
+    return find(model, model_roots(models))
 
 
 def starter_folder() -> Path:

@@ -13,9 +13,16 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The caller's, with a cache of its own and no tokens of a hub."""
+    """The caller's, with a cache and models of its own and no tokens of a hub."""
     cache = tmp_path_factory.mktemp("cache")
-    return {**os.environ, "POCHADE_CACHE": str(cache), "PYTHONWARNINGS": "error"}
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "POCHADE_"))}
+    return {
+        **outside,
+        "POCHADE_CACHE": str(cache),
+        "XDG_DATA_HOME": str(cache / "data"),
+        "HF_HOME": str(cache / "hub"),
+        "PYTHONWARNINGS": "error",
+    }
 
 
 @pytest.fixture

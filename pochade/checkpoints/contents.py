@@ -1,0 +1,100 @@
+"""What a file of tensors or a diffusers folder is, in two words, from names and shapes: no weight is read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pochade.checkpoints.detect import SD1, SD2, XL
+from pochade.checkpoints.folder import is_listed
+from pochade.checkpoints.json_files import read_table
+from pochade.checkpoints.kinds import AVERAGE, UNET, find_family
+from pochade.checkpoints.tensor_files import open_tensors
+from pochade.errors import InvalidCheckpoint
+
+MODEL, OTHER, UNREADABLE = "model", "other", "unreadable"
+
+# A beginning of names that only this kind of file has. The first that fits decides.
+BEGINNINGS: tuple[tuple[str, str], ...] = (
+    ("control_model.", "controlnet"),
+    ("controlnet_", "controlnet"),
+    ("lora_", "lora"),
+    ("unet.", "lora"),
+    ("text_encoder.", "lora"),
+    ("emb_params", "embedding"),
+    ("string_to_param", "embedding"),
+    ("clip_g", "embedding"),
+    ("clip_l", "embedding"),
+    ("encoder.down", "vae"),
+    ("first_stage_model.", "vae"),
+    ("text_model.", "text encoder"),
+    ("input_blocks.", "unet"),
+    ("down_blocks.", "unet"),
+)
+KINDS = (MODEL, *dict.fromkeys(kind for _, kind in BEGINNINGS), OTHER, UNREADABLE)
+FIRST_LAYER = f"{UNET}input_blocks.0.0.weight"
+INPAINTING_CHANNELS = 9
+
+
+@dataclass(frozen=True)
+class Contents:
+    """kind: one of KINDS. family: of a model, such as "SD 1.x"; else why it is none, or nothing."""
+
+    kind: str
+    family: str = ""
+
+
+def contents_of(path: Path) -> Contents:
+    """Of a file, or of a diffusers folder. Reads headers and configurations.
+
+    What is damaged, or holds no tensors at all, is UNREADABLE; nothing is raised.
+    """
+    return _of_folder(path) if path.is_dir() else _of_file(path)
+
+
+def lacks(index: Mapping[str, Any]) -> str:
+    """The first part that a `model_index.json` lacks to be Stable Diffusion 1.x, 2.x or XL; or nothing."""
+    parts = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+    return next((part for part in parts if not is_listed(index, part)), "")
+
+
+# --- inside -----------------------------------------------------------------------------------------------
+
+
+def _of_file(path: Path) -> Contents:
+    try:
+        tensors = open_tensors(path)
+    except InvalidCheckpoint as error:
+        return Contents(UNREADABLE, str(error).partition(": ")[2])
+    if any(name.startswith((UNET, AVERAGE)) for name in tensors):
+        try:
+            label = find_family(tensors, path).label
+        except InvalidCheckpoint as error:
+            return Contents(OTHER, str(error).rpartition(": ")[2])
+        first = tensors.header.entries.get(FIRST_LAYER)
+        channels = first.shape[1] if first is not None and len(first.shape) > 1 else 0
+        return Contents(MODEL, _described(label, inpainting=channels == INPAINTING_CHANNELS))
+    for begin, kind in BEGINNINGS:
+        if any(name.startswith(begin) for name in tensors):
+            return Contents(kind)
+    return Contents(OTHER)
+
+
+def _of_folder(folder: Path) -> Contents:
+    try:
+        index = read_table(folder / "model_index.json")
+        lacking = lacks(index)
+        if lacking:
+            return Contents(OTHER, f"{index.get('_class_name', 'a pipeline')} without {lacking}")
+        unet = read_table(folder / "unet" / "config.json")
+        encoder = read_table(folder / "text_encoder" / "config.json")
+    except InvalidCheckpoint as error:
+        return Contents(UNREADABLE, str(error))
+    wide = is_listed(index, "text_encoder_2")
+    family = XL if wide else SD2 if encoder.get("hidden_act") == "gelu" else SD1
+    inpainting = unet.get("in_channels") == INPAINTING_CHANNELS
+    return Contents(MODEL, _described(family.label, inpainting=inpainting))
+
+
+def _described(label: str, *, inpainting: bool) -> str:
+    return f"{label}, inpainting" if inpainting else label

@@ -1,0 +1,220 @@
+"""Models by name: what lies in the folders where people keep models.
+
+A root is one such folder: Pochade's own, that of A1111's web UI or of ComfyUI, the `models` folder inside one
+of them, or just a folder with files. Where a root has the folders of LAYOUTS, only these are looked through:
+beside them lie whole programs. What a file is, its content tells (`contents`), never the folder it is in.
+
+Names are only ever compared with what was found: none is joined to a path, so none leads out of a root. Links
+are followed, since a person put them there; in circles they are not.
+"""
+
+import difflib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pochade.atomic import replacing
+from pochade.checkpoints.contents import (
+    KINDS,
+    MODEL,
+    UNREADABLE,
+    Contents,
+    contents_of,
+)
+from pochade.errors import InvalidCheckpoint, OutputError
+
+FOLDERS = {
+    "model": ("checkpoints", "diffusers", "Stable-diffusion"),
+    "vae": ("vae", "VAE"),
+    "lora": ("loras", "Lora", "LyCORIS"),
+    "embedding": ("embeddings",),
+    "controlnet": ("controlnet", "ControlNet"),
+}
+"""Kind -> the folders that it is kept in: the first is Pochade's and ComfyUI's name, then come others."""
+
+LAYOUTS = tuple(
+    f"{parent}{name}" for names in FOLDERS.values() for name in names for parent in ("models/", "")
+)
+SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+INDEX = "model_index.json"
+MAX_DEPTH = 6
+"""Folders below a folder of LAYOUTS."""
+NEAR_NAMES = 3
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of tensors, or a diffusers folder.
+
+    name: its path below the folder of its kind, without the suffix: "sd15", "owner/name". Any end of it that
+        begins after a slash names it too, and so does the folder that it is in.
+    """
+
+    name: str
+    path: Path
+    root: Path
+
+    def answers_to(self, name: str) -> bool:
+        """Whether someone who says `name` may mean this one."""
+        own, asked = self.name.casefold(), name.casefold()
+        if self.path.suffix in SUFFIXES and asked.endswith(self.path.suffix):
+            asked = asked.removesuffix(self.path.suffix)
+        return bool(asked) and (own == asked or own.endswith(f"/{asked}") or own.rpartition("/")[0] == asked)
+
+
+def entries(roots: Iterable[Path]) -> list[Entry]:
+    """Everything that may be a model or a part of one, by name. Opens no file; a root need not exist."""
+    found: dict[Path, Entry] = {}
+    for root in roots:
+        for base in _bases(root):
+            for path in _walk(base, frozenset()):
+                found.setdefault(path, Entry(_name(path, base, root), path, root))
+    return sorted(found.values(), key=lambda entry: (entry.name.casefold(), str(entry.path)))
+
+
+def describe(found: Iterable[Entry], memory: Path) -> list[tuple[Entry, Contents]]:
+    """What each entry is. Headers are read once: the JSON file `memory` keeps what they told.
+
+    It does so under path, size and modification time. A memory that is damaged, or cannot be written, only
+    costs the time of reading again.
+    """
+    known = _remembered(memory)
+    told = dict(known)
+    described = []
+    for entry in found:
+        try:
+            status = entry.path.stat()
+        except OSError:  # gone meanwhile
+            continue
+        key = f"{entry.path} {status.st_size} {status.st_mtime_ns}"
+        contents = known.get(key) or contents_of(entry.path)
+        if entry.path.is_file() and contents.kind != UNREADABLE:  # which may change with its permissions
+            told[key] = contents
+        described.append((entry, contents))
+    if told != known:
+        with suppress(OSError, OutputError):
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(memory) as file:
+                table = {key: [contents.kind, contents.family] for key, contents in told.items()}
+                file.write(json.dumps(table, indent=1).encode())
+    return described
+
+
+def find(model: str | Path, roots: Sequence[Path], kind: str = MODEL) -> Path:
+    """The path of what someone calls `model`: a path if there is one, else the one model with that name.
+
+    kind: of `contents.KINDS`; where several have the name, only those of this kind are meant.
+
+    Raises InvalidCheckpoint, naming the candidates, if there are several; naming those with names like it,
+    if there is none.
+    """
+    path = Path(model)
+    if path.exists():
+        return path
+    return pick(str(model), entries(roots), roots, kind).path
+
+
+def pick(name: str, known: Sequence[Entry], roots: Sequence[Path], kind: str | None = None) -> Entry:
+    """The one of `known` that is meant. Raises as `find` does. roots: for messages."""
+    meant = [entry for entry in known if entry.answers_to(name)]
+    if len(meant) > 1 and kind is not None:
+        meant = [entry for entry in meant if contents_of(entry.path).kind == kind] or meant
+    if len(meant) > 1:
+        meant = [entry for entry in meant if entry.name == name] or meant
+    if len(meant) == 1:
+        return meant[0]
+    if meant:
+        listed = "".join(f"\n  {entry.name}  {entry.path}" for entry in meant)
+        raise InvalidCheckpoint(
+            f"'{name}' is the name of {len(meant)} models; say more of it, or a path:{listed}"
+        )
+    raise InvalidCheckpoint(
+        f"'{name}' does not exist; check the path. No model has that name{_near(name, known)}, in"
+        f" {', '.join(map(str, roots))}: 'pochade models list' shows what is there,"
+        " 'pochade models pull OWNER/NAME' fetches one"
+    )
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+# --- inside -----------------------------------------------------------------------------------------------
+
+
+def _bases(root: Path) -> list[Path]:
+    """The folders of a root to look through; one with two names, as letters' case may give it, once."""
+    if (root / INDEX).is_file():
+        return [root]
+    known: dict[tuple[int, int], Path] = {}
+    for layout in LAYOUTS:
+        if (root / layout).is_dir():
+            known.setdefault(_identity(root / layout), root / layout)
+    return list(known.values()) or ([root] if root.is_dir() else [])
+
+
+def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    """Files and diffusers folders below `folder`. above: the folders that led here."""
+    try:
+        if (folder / INDEX).is_file():
+            yield folder
+            return
+        own = _identity(folder)
+        if own in above or len(above) > MAX_DEPTH:
+            return
+        inside = sorted(os.scandir(folder), key=lambda each: each.name)
+    except OSError:  # not ours to read
+        return
+    for each in inside:
+        if each.name.startswith("."):
+            continue
+        if each.is_dir():
+            yield from _walk(Path(each.path), above | {own})
+        elif each.is_file() and Path(each.name).suffix.lower() in SUFFIXES:
+            yield Path(each.path)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _name(path: Path, base: Path, root: Path) -> str:
+    if path == base:
+        return root.name
+    inside = path.relative_to(base)
+    for part in inside.parts:  # the library's cache: models--OWNER--NAME/snapshots/COMMIT
+        if part.startswith("models--"):
+            return part.removeprefix("models--").replace("--", "/")
+    name = inside.as_posix()
+    return name if path.is_dir() else name.removesuffix(path.suffix)
+
+
+def _near(name: str, known: Sequence[Entry]) -> str:
+    names = {entry.name.rpartition("/")[2].casefold(): entry.name for entry in known}
+    names |= {entry.name.casefold(): entry.name for entry in known}
+    near = difflib.get_close_matches(name.casefold(), names, NEAR_NAMES)
+    if not near:
+        return ""
+    said = ", ".join(f"'{names[each]}'" for each in dict.fromkeys(near))
+    return f" (near it: {said})"
+
+
+def _remembered(memory: Path) -> dict[str, Contents]:
+    with suppress(OSError, ValueError):
+        loaded = json.loads(memory.read_text("utf-8"))
+        if isinstance(loaded, dict):
+            return {
+                key: Contents(*about)
+                for key, about in loaded.items()
+                if isinstance(about, list)
+                and len(about) == 2
+                and about[0] in KINDS
+                and isinstance(about[1], str)
+            }
+    return {}

@@ -1,0 +1,118 @@
+"""Pochade's own folder of models: the only one that it puts models into and takes them from.
+
+A folder is Pochade's own if nothing was in it when Pochade began to use it, which a marker in it says from
+then on, or if it is where `settings.models_dir` says and no link. Folders of other programs are only read.
+"""
+
+import os
+import secrets
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from pochade.atomic import creating, unwritable
+from pochade.checkpoints.library import Entry, size_of
+from pochade.errors import OutputError
+from pochade.settings import models_dir
+
+MARKER = ".pochade-models"
+MARKER_TEXT = (
+    b"`pochade models pull` puts models into this folder, and `pochade models remove` removes them.\n"
+)
+STAGES = ".pulls"
+"""Where models lie while they are fetched: what begins with a dot is never taken for a model."""
+
+
+def own_folder(roots: Sequence[Path]) -> Path:
+    """The first of the roots that is Pochade's own. Raises OutputError if none is."""
+    for root in roots:
+        if is_own(root):
+            return root
+    raise OutputError(
+        f"none of {', '.join(map(str, roots))} is a folder of Pochade's own, and others are only read; name"
+        " an empty or a new one"
+    )
+
+
+def is_own(root: Path) -> bool:
+    """Whether models may be put into a folder, and removed from it."""
+    if (root / MARKER).is_file():
+        return True
+    try:
+        if not any(root.iterdir()):
+            return True
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return root == models_dir() and not root.is_symlink()
+
+
+def claim(root: Path) -> None:
+    """Make the folder, with the marker in it. Raises OutputError if the system refuses."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with creating(root / MARKER) as file:
+            file.write(MARKER_TEXT)
+    except FileExistsError:  # the marker, or a file in place of the folder
+        if not root.is_dir():
+            raise OutputError(f"'{root}' is a file; models need a folder") from None
+    except OSError as error:
+        raise unwritable(root, error) from error
+
+
+def unfinished(roots: Sequence[Path]) -> list[Entry]:
+    """Pulls that were broken off. Their names end in what was asked for: "owner/name@commit"."""
+    stages = [
+        (root, stage)
+        for root in roots
+        if is_own(root) and (root / STAGES).is_dir()
+        for stage in sorted((root / STAGES).iterdir())
+        if stage.is_dir()
+    ]
+    return [Entry(stage.name.replace("--", "/", 1), stage, root) for root, stage in stages]
+
+
+def remove(entry: Entry) -> int:
+    """Remove a model, and the folders that are empty then; returns the bytes that became free.
+
+    It goes at once, by a rename: what is half removed never looks like a model. Of a link, the link goes.
+    Raises OutputError for what is not in Pochade's own folder, or if the system refuses.
+    """
+    check_removable(entry)
+    path = entry.path
+    freed = 0 if path.is_symlink() else size_of(path)
+    going = path.with_name(f".{secrets.token_hex(8)}.removed")
+    try:
+        path.rename(going)
+        if going.is_dir() and not going.is_symlink():
+            shutil.rmtree(going)
+        else:
+            going.unlink()
+            record_of(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"'{path}' could not be removed: {error.strerror or error}") from error
+    folder = path.parent
+    while folder != entry.root and folder.is_relative_to(entry.root):
+        with suppress(OSError):
+            folder.rmdir()
+        if folder.exists():
+            break
+        folder = folder.parent
+    return freed
+
+
+def check_removable(entry: Entry) -> None:
+    """Raises OutputError, with the path, for what is not Pochade's to remove."""
+    home = Path(os.path.realpath(entry.path.parent))
+    if not is_own(entry.root) or not home.is_relative_to(os.path.realpath(entry.root)):
+        raise OutputError(
+            f"'{entry.path}' does not lie in a folder of Pochade's own, so it is not Pochade's to remove; if"
+            " you want it gone, remove it yourself"
+        )
+
+
+def record_of(path: Path) -> Path:
+    """Where it is written down what was pulled: inside a folder, beside a file."""
+    return path / ".pochade.json" if path.is_dir() else path.with_name(f".{path.name}.pochade.json")
