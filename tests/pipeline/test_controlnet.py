@@ -131,7 +131,7 @@ def test_without_strength_nothing_changes(model, controlnet):
     assert psnr(weak[0], plain[0]) > psnr(strong[0], plain[0])
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", [*SAMPLERS, "DPM adaptive", "Restart", "DPM2 a"])
 def test_every_sampler_is_steered(model, controlnet, sampler):
     pipeline, net = model("SD 1.5").load(), controlnet("SD 1.5")
     control = Control(image=drawing(), model=net.folder, end=0.5)
