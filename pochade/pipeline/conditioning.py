@@ -17,8 +17,8 @@ from pochade.prompts.tokenizer import Tokenizer
 
 Floats = NDArray[np.float32]
 
-MAX_CHUNKS = 64
-"""Attention to the text grows with it: this many chunks take a gigabyte in SD 1.5's largest level."""
+MAX_TOKENS = 4800
+"""In whole chunks. Attention to the text grows with it: 64 of 75 take a gigabyte in SD 1.5's first level."""
 
 LEGACY_END_TOKEN = 2
 """What configurations of before 2023 say; the tokenizer's own end token is meant."""
@@ -148,14 +148,15 @@ def without_text(given: Conditioning) -> Conditioning:
 def _checked(layout: Layout, tokenizer: Tokenizer) -> Layout:
     """Raises InvalidRequest for more than anybody's memory holds."""
     chunks, room = len(layout.chunks), tokenizer.max_length - 2
-    if layout.tokens > MAX_CHUNKS * room:
+    most = MAX_TOKENS // room
+    if layout.tokens > most * room:
         raise InvalidRequest(
-            f"the prompt has {layout.tokens:,} tokens; at most {MAX_CHUNKS * room:,} are read"
-            f" ({MAX_CHUNKS} chunks of {room}): shorten it"
+            f"the prompt has {layout.tokens:,} tokens; at most {most * room:,} are read"
+            f" ({most} chunks of {room}): shorten it"
         )
-    if chunks > MAX_CHUNKS:
+    if chunks > most:
         raise InvalidRequest(
-            f"the prompt fills {chunks:,} chunks with its {layout.tokens:,} tokens; at most {MAX_CHUNKS} are"
+            f"the prompt fills {chunks:,} chunks with its {layout.tokens:,} tokens; at most {most} are"
             " read: shorten it, or break it up less"
         )
     return layout

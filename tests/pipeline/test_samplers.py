@@ -105,7 +105,7 @@ def test_adaptive_steps_do_not_depend_on_the_batch(starter):
 
 
 def test_given_noise_is_shared_out_too(starter):
-    noise = np.random.default_rng(0).standard_normal((2, 4, 8, 8), np.float32)
+    noise = np.random.default_rng(0).standard_normal((2, 4, 16, 16), np.float32)
     request = Request(**OPTIONS, sampler="DPM adaptive", steps=4, batch_size=2)
     together = finish(starter.stream(request, noise=noise))
     alone = finish(starter.stream(Request(**{**OPTIONS, "seed": 8}, sampler="DPM adaptive"), noise=noise[1:]))
