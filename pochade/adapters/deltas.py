@@ -4,6 +4,7 @@ Every kind gives a matrix of `size`, (outputs, inputs): a convolution's weight (
 (O, I * H * W). Factors stay as they are stored until the sum is asked for; the arithmetic is f32.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,15 +32,15 @@ def matrix_size(shape: tuple[int, ...]) -> Size:
     return (*shape, 1)[0], int(np.prod(shape[1:], dtype=np.int64))
 
 
-class Linear:
+class Linear(ABC):
     """A delta that does not depend on what it is added to: `matrix()` is all of it."""
 
     @property
-    def size(self) -> Size:
-        raise NotImplementedError
+    @abstractmethod
+    def size(self) -> Size: ...
 
-    def matrix(self) -> Floats:
-        raise NotImplementedError
+    @abstractmethod
+    def matrix(self) -> Floats: ...
 
     def change(self, base: Floats) -> Floats:
         return self.matrix().reshape(base.shape)
