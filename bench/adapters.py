@@ -26,7 +26,7 @@ from pochade.checkpoints import safetensors
 from pochade.engines.openvino import OpenVinoEngine
 from pochade.models.config import UNetConfig
 from pochade.models.unet import unet
-from pochade.pipeline.shapes import unet_shapes, with_config
+from pochade.pipeline.loading.shapes import unet_shapes, with_config
 
 RESULTS = Path(__file__).parent / "results" / "adapters.jsonl"
 ONE, NONE = (1, 1), (0, 0)

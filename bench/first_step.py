@@ -29,8 +29,8 @@ from pochade.checkpoints.folder import Checkpoint, Component
 from pochade.checkpoints.keymaps import LazyTensors
 from pochade.models.config import autoencoder_config, text_encoder_config, unet_config
 from pochade.ops import Shape
-from pochade.pipeline.convert import convert
-from pochade.pipeline.shapes import autoencoder_shapes, text_encoder_shapes, unet_shapes
+from pochade.pipeline.loading.convert import convert
+from pochade.pipeline.loading.shapes import autoencoder_shapes, text_encoder_shapes, unet_shapes
 from pochade.settings import cache_dir
 
 RESULTS = Path(__file__).parent / "results" / "first_step.jsonl"

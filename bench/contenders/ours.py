@@ -28,7 +28,7 @@ def load(folder: Path) -> Loaded:
     from pochade.models.config import unet_config
     from pochade.models.embedding import embed_timestep
     from pochade.models.unet import unet
-    from pochade.pipeline.shapes import unet_shapes, with_config
+    from pochade.pipeline.loading.shapes import unet_shapes, with_config
 
     component = read_component(folder / "unet", "unet", KEY_MAPS["unet"])
     config = unet_config(component.config)
@@ -50,7 +50,7 @@ def pochade(folder: Path, compiled: Path, precision: str) -> Contender:
     os.environ["POCHADE_CACHE"] = str(compiled)
     phases = Phases()
     with phases("import"):
-        from pochade.pipeline.choice import choose, make_engine
+        from pochade.pipeline.loading.choice import choose, make_engine
 
         engine = make_engine(choose("cpu", precision, "openvino"))
     with phases("load"):

@@ -19,7 +19,7 @@ from pochade.request import MAX_BATCH, Request
 if TYPE_CHECKING:
     from PIL import Image
 
-    from pochade.pipeline.result import Progress, PromptSize
+    from pochade.pipeline.results.result import Progress, PromptSize
 
 EXAMPLES = """examples:
   pochade draw "a red apple"
@@ -245,7 +245,7 @@ def _like(options: argparse.Namespace) -> Request:
     """What a picture says of how it was made; what it does not hold and is not given either, is said."""
     from pochade.images.metadata import read_parameters
     from pochade.images.reading import read_text
-    from pochade.pipeline.again import drawn_along, drawn_over, request_from
+    from pochade.pipeline.results.again import drawn_along, drawn_over, request_from
 
     path = options.like
     text = read_text(path)

@@ -9,7 +9,7 @@ from pochade.errors import InvalidCheckpoint, InvalidRequest
 
 if TYPE_CHECKING:
     from pochade.checkpoints.folder import Checkpoint
-    from pochade.pipeline.inspect import Facts
+    from pochade.pipeline.loading.inspect import Facts
 
 EXAMPLES = """examples:
   pochade models info model.safetensors
@@ -79,7 +79,7 @@ def _source(parser: argparse.ArgumentParser, name: str) -> None:
 
 def _open(options: argparse.Namespace, path: Path) -> "Checkpoint":
     from pochade.checkpoints.read import read_checkpoint
-    from pochade.pipeline.load import model_path
+    from pochade.pipeline.loading.load import model_path
 
     return read_checkpoint(
         model_path(path, options.models),
@@ -92,7 +92,7 @@ def _open(options: argparse.Namespace, path: Path) -> "Checkpoint":
 
 def _info(options: argparse.Namespace) -> int:
     from pochade.checkpoints.hashes import remembered_hash
-    from pochade.pipeline.inspect import facts
+    from pochade.pipeline.loading.inspect import facts
     from pochade.settings import cache_dir
 
     found = facts(_open(options, options.path))
@@ -122,7 +122,7 @@ def _lines(found: "Facts") -> list[str]:
 def _verify(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from pochade.pipeline.inspect import components, facts, hashing, verify
+    from pochade.pipeline.loading.inspect import components, facts, hashing, verify
 
     wanted = None if options.sha256 is None else _digits(options.sha256)
     checkpoint = _open(options, options.path)
@@ -153,7 +153,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _convert(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from pochade.pipeline.convert import convert
+    from pochade.pipeline.loading.convert import convert
 
     checkpoint = _open(options, options.source)
     with _bar(tqdm, 0) as bar:

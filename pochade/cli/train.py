@@ -76,6 +76,17 @@ def add_parser(commands: Any) -> None:
     _run_arguments(export)
     export.add_argument("output", type=Path)
     export.set_defaults(run=_export)
+    adopt = pieces.add_parser(
+        "adopt",
+        help="begin a run from a finished model of the starter's sizes, to train it further",
+        description="Write a run's first state from a model; 'pochade train diffusion' goes on from there.",
+    )
+    _run_arguments(adopt)
+    adopt.add_argument("--model", type=Path, help="a diffusers folder (default: the starter in the package)")
+    adopt.add_argument(
+        "--step", type=int, default=31000, help="how many steps it was trained for (default: %(default)s)"
+    )
+    adopt.set_defaults(run=_adopt)
     finetune = pieces.add_parser(
         "finetune",
         help="train a model on your own pictures",
@@ -182,6 +193,18 @@ def _export(options: argparse.Namespace) -> int:
 
     write_model(_open(options), options.output)
     print(options.output)
+    return 0
+
+
+def _adopt(options: argparse.Namespace) -> int:
+    _require_torch()
+    from pochade.pipeline.loading.load import starter_folder
+    from pochade.training.starter import adopt
+
+    if options.step < 0:
+        raise InvalidRequest(f"--step {options.step} is too small; 0 is the least")
+    adopt(_open(options), options.model or starter_folder(), options.step)
+    print(options.folder)
     return 0
 
 

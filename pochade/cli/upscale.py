@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _by_model(options: argparse.Namespace, image: "Image.Image") -> "Image.Image":
     from pochade.models.config import RrdbConfig
-    from pochade.pipeline.upscale import load_upscaler, resized_by
+    from pochade.pipeline.drawing.upscale import load_upscaler, resized_by
 
     network = load_upscaler(
         options.model, device=options.device, precision=options.precision, engine=options.engine

@@ -16,8 +16,8 @@ from pochade.errors import InvalidCheckpoint
 from pochade.evaluation.texture import texture
 from pochade.evaluation.towers import ScorerConfig, picture_tower, style_tower, text_tower
 from pochade.evaluation.words import Words, shares
-from pochade.pipeline.choice import choose, make_engine
-from pochade.pipeline.networks import Network
+from pochade.pipeline.loading.choice import choose, make_engine
+from pochade.pipeline.loading.networks import Network
 
 if TYPE_CHECKING:
     from PIL import Image

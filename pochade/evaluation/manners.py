@@ -17,7 +17,7 @@ from pochade.evaluation.augmentation import compressed
 from pochade.evaluation.held_out import held_out
 from pochade.evaluation.texture import SIDE, texture
 from pochade.evaluation.towers import ScorerConfig, style_tower
-from pochade.pipeline.shapes import with_config
+from pochade.pipeline.loading.shapes import with_config
 from pochade.training.corpus import Corpus
 from pochade.training.loop import Loss, Plan, Progress, train
 from pochade.training.parameters import Parameters, create

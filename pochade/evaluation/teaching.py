@@ -24,7 +24,7 @@ from pochade.evaluation.augmentation import augmented
 from pochade.evaluation.held_out import held_out
 from pochade.evaluation.towers import ScorerConfig, picture_tower, text_tower
 from pochade.evaluation.words import Words, learned, shares, split
-from pochade.pipeline.shapes import with_config
+from pochade.pipeline.loading.shapes import with_config
 from pochade.training.corpus import Corpus, load
 from pochade.training.data.captions import COLOUR_WORDS, caption
 from pochade.training.data.selection import STYLES

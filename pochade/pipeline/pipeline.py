@@ -19,8 +19,13 @@ from pochade.errors import InvalidRequest
 from pochade.images.fitting import widened
 from pochade.images.opening import on_white
 from pochade.models.embedding import embed_timestep
-from pochade.pipeline import hires
-from pochade.pipeline.adapting import (
+from pochade.pipeline.drawing import hires
+from pochade.pipeline.drawing.canvas import Canvas, blank, over
+from pochade.pipeline.drawing.conditioning import Told, condition, condition_wordings, prompt_size
+from pochade.pipeline.drawing.one_pass import Pass, check_noise, denoise, latent_shape, levels_of, pictures
+from pochade.pipeline.drawing.pictures import from_image, to_images
+from pochade.pipeline.drawing.wording import wordings
+from pochade.pipeline.loading.adapting import (
     NO_LIBRARY,
     NOTHING,
     Additions,
@@ -33,15 +38,10 @@ from pochade.pipeline.adapting import (
     with_additions,
     with_words,
 )
-from pochade.pipeline.canvas import Canvas, blank, over
-from pochade.pipeline.choice import Choice
-from pochade.pipeline.conditioning import Told, condition, condition_wordings, prompt_size
-from pochade.pipeline.drawing import Pass, check_noise, denoise, latent_shape, levels_of, pictures
-from pochade.pipeline.infotext import Maker, infotext
-from pochade.pipeline.networks import Networks
-from pochade.pipeline.pictures import from_image, to_images
-from pochade.pipeline.result import Progress, PromptSize, Result
-from pochade.pipeline.wording import wordings
+from pochade.pipeline.loading.choice import Choice
+from pochade.pipeline.loading.networks import Networks
+from pochade.pipeline.results.infotext import Maker, infotext
+from pochade.pipeline.results.result import Progress, PromptSize, Result
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.request import Request
 from pochade.settings import cache_dir

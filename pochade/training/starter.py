@@ -9,6 +9,7 @@ Each piece resumes.
 """
 
 import hashlib
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from pochade.diffusion.schedule import noise_schedule
+from pochade.errors import InvalidRequest
 from pochade.models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
+from pochade.pipeline.loading.load import load
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.prompts.tokenizer_files import load_tokenizer
 from pochade.training import samples
@@ -43,7 +46,7 @@ from pochade.training.data.selection import (
 from pochade.training.data.tokenizing import tokenize_with
 from pochade.training.data.vocabulary import train_vocabulary, training_texts
 from pochade.training.export import export, part
-from pochade.training.loop import Plan, averaged, state
+from pochade.training.loop import Plan, averaged, state, travel
 from pochade.training.loop.parallel import local_device
 from pochade.training.loop.piece import Piece
 from pochade.training.losses import adversary, autoencoder, diffusion, text
@@ -88,8 +91,8 @@ DECODING = ("decoder.", "post_quant_conv.")
 MEASURED = 512
 """Pictures whose latents tell the mean and the deviation of the channels."""
 
-SCENES = 24_000
-SCENE_SHARE = 0.2
+SCENES = 32_000
+SCENE_SHARE = 0.4
 """How many composed pictures there are, and how often one is drawn instead of a single one."""
 
 
@@ -285,6 +288,37 @@ def write_model(run: Run, output: Path, weights: Parameters | None = None) -> No
         autoencoder=finished_autoencoder(run),
         tokenizer=run.tokenizer_folder,
     )
+
+
+def adopt(run: Run, model: Path, step: int) -> None:
+    """Begin a run from a finished model of the starter's sizes, as if it had been trained for `step` steps.
+
+    Raises InvalidRequest for a model of other sizes, OutputError if the system refuses to write.
+    """
+    pipeline = load(model, engine="torch", precision="f32", device="cpu")
+    networks = pipeline.networks
+    for name, here, there in (
+        ("text encoder", text_config(pipeline.tokenizers[0]), networks.text_encoder.config),
+        ("UNet", UNET, networks.unet_config),
+        ("autoencoder", replace(AUTOENCODER, scale=1.0), networks.autoencoder_config),
+    ):
+        if here != there:
+            raise InvalidRequest(
+                f"the {name} of '{model}' has other sizes than the starter's ({there});"
+                " 'pochade train finetune' trains any model"
+            )
+    shutil.copytree(model / "tokenizer", run.tokenizer_folder, dirs_exist_ok=True)
+    for piece, prefixed in (
+        ("autoencoder", {"": networks.autoencoder}),
+        ("text", {"text_encoder.": networks.text_encoder}),
+        ("diffusion", {"text_encoder.": networks.text_encoder, "unet.": networks.unet}),
+    ):
+        weights = {
+            prefix + name: np.asarray(network.tensors[name])
+            for prefix, network in prefixed.items()
+            for name in network.tensors
+        }
+        travel.pack(weights, step if piece == "diffusion" else 0, run.folder / piece)
 
 
 def _moved(parameters: Parameters, device: str) -> Parameters:

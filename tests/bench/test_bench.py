@@ -17,7 +17,7 @@ from measure.worker import Contender, Phases, Turn, Worker, in_own_process, take
 from pochade.engines.outline import outline
 from pochade.models.config import unet_config
 from pochade.models.unet import unet
-from pochade.pipeline.shapes import with_config
+from pochade.pipeline.loading.shapes import with_config
 from unet import relative_error
 from unet_layers import products
 

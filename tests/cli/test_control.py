@@ -10,8 +10,8 @@ from PIL import Image
 from pochade.checkpoints import safetensors
 from pochade.cli.main import main
 from pochade.models.config import controlnet_config
-from pochade.pipeline.load import starter_folder
-from pochade.pipeline.shapes import controlnet_shapes
+from pochade.pipeline.loading.load import starter_folder
+from pochade.pipeline.loading.shapes import controlnet_shapes
 
 PARTS = ("unet", "vae")
 DRAW = ["draw", "a red apple", "--steps", "2", "--seed", "1", "--size", "64x64"]

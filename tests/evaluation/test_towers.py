@@ -8,8 +8,8 @@ import pytest
 from pochade.engines.outline import outline
 from pochade.evaluation.towers import ScorerConfig, picture_tower, style_tower, text_tower
 from pochade.evaluation.words import Words, shares
-from pochade.pipeline.choice import choose, make_engine
-from pochade.pipeline.shapes import with_config
+from pochade.pipeline.loading.choice import choose, make_engine
+from pochade.pipeline.loading.shapes import with_config
 from pochade.training.parameters import create
 
 CONFIG = ScorerConfig(

@@ -13,7 +13,7 @@ from pochade.errors import InvalidCheckpoint
 from pochade.models.config import controlnet_config, unet_config
 from pochade.models.controlnet import RESIDUAL, controlled_unet, controlnet, embed_hint
 from pochade.models.embedding import embed_sizes, embed_timestep
-from pochade.pipeline.shapes import controlnet_shapes
+from pochade.pipeline.loading.shapes import controlnet_shapes
 from tests.models.full_size import CASES
 from tests.models.measure import unet_output
 from tests.reference import (

@@ -9,7 +9,7 @@ import torch
 from pochade.errors import InvalidCheckpoint
 from pochade.models.config import RrdbConfig, rrdb_config
 from pochade.models.rrdb import rrdb
-from pochade.pipeline.shapes import rrdb_shapes
+from pochade.pipeline.loading.shapes import rrdb_shapes
 from tests.reference import evaluate, relative_error, stored
 from tests.upscalers import make_upscaler
 

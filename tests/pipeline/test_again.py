@@ -15,8 +15,8 @@ from pochade.errors import InvalidRequest
 from pochade.images.files import save_picture
 from pochade.images.metadata import read_parameters
 from pochade.images.reading import read_text
-from pochade.pipeline.again import drawn_over, request_from
-from pochade.pipeline.infotext import Maker, infotext
+from pochade.pipeline.results.again import drawn_over, request_from
+from pochade.pipeline.results.infotext import Maker, infotext
 from pochade.request import Request
 from pochade.ways import Hires, Source, Variation
 

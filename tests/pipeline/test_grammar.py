@@ -8,10 +8,10 @@ from PIL import Image
 from pochade.diffusion.guidance import compose
 from pochade.errors import InvalidRequest
 from pochade.images.metadata import read_parameters
-from pochade.pipeline.conditioning import emphasize
-from pochade.pipeline.denoising import in_steps
-from pochade.pipeline.result import PromptSize
-from pochade.pipeline.wording import wordings
+from pochade.pipeline.drawing.conditioning import emphasize
+from pochade.pipeline.drawing.denoising import in_steps
+from pochade.pipeline.drawing.wording import wordings
+from pochade.pipeline.results.result import PromptSize
 from pochade.request import Request
 from pochade.ways import Hires
 from tests.models.measure import text_reference

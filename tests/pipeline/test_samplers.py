@@ -11,9 +11,9 @@ from pochade.diffusion.samplers import SAMPLERS
 from pochade.diffusion.schedule import SCHEDULES, sigmas
 from pochade.images.metadata import read_parameters
 from pochade.pipeline import Pipeline, Progress
-from pochade.pipeline.again import request_from
-from pochade.pipeline.drawing import all_levels
+from pochade.pipeline.drawing.one_pass import all_levels
 from pochade.pipeline.pipeline import finish
+from pochade.pipeline.results.again import request_from
 from pochade.request import Request
 from pochade.ways import Hires, Source
 from tests.reference import psnr

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import pochade
-from pochade.pipeline import networks as module
-from pochade.pipeline.tiles import in_tiles, ramp, starts
+from pochade.pipeline.drawing.tiles import in_tiles, ramp, starts
+from pochade.pipeline.loading import networks as module
 from tests.reference import psnr
 
 

@@ -13,9 +13,9 @@ from PIL import Image
 import pochade
 from pochade.diffusion.samplers import find_sampler
 from pochade.errors import InvalidRequest
-from pochade.pipeline.canvas import over
-from pochade.pipeline.drawing import Pass, denoise, levels_of
-from pochade.pipeline.pictures import from_image, to_images
+from pochade.pipeline.drawing.canvas import over
+from pochade.pipeline.drawing.one_pass import Pass, denoise, levels_of
+from pochade.pipeline.drawing.pictures import from_image, to_images
 from pochade.pipeline.pipeline import finish
 from pochade.request import Request
 from pochade.ways import Hires, Source, Variation

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pochade.errors import InvalidRequest
 from pochade.models.config import AutoencoderConfig, UNetConfig
-from pochade.pipeline.load import load
+from pochade.pipeline.loading.load import load
 from pochade.training import samples, starter
 from pochade.training.data.selection import framed, known, random_view, scene_groups, single_entries
 from pochade.training.finetune import Tuning, export_finetuned, finetuning, latents_of

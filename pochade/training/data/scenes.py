@@ -67,7 +67,7 @@ class Scene:
 
 
 def plan(corpus: Corpus, groups: Sequence[Sequence[int]], rng: Generator) -> Scene:
-    """One scene: a fifth single things, a quarter recoloured, a quarter counted, the rest pairs.
+    """One scene: a tenth single things, a quarter recoloured, three twentieths counted, half of them pairs.
 
     groups: entries that may stand in one picture (of one style), one list for each style.
     """
@@ -75,11 +75,11 @@ def plan(corpus: Corpus, groups: Sequence[Sequence[int]], rng: Generator) -> Sce
     kind = rng.random()
     background = "white" if rng.random() < 0.35 else _one_of(list(BACKGROUNDS), rng)
     subject = _one_of(entries, rng)
-    if kind < 0.2:
+    if kind < 0.1:
         return Scene(subjects=(subject,), background=background)
-    if kind < 0.45:
+    if kind < 0.35:
         return replace(_tinted(corpus, entries, rng), background=background)
-    if kind < 0.7:
+    if kind < 0.5:
         while not captions.countable(corpus.entries[subject]):
             subject = _one_of(entries, rng)
         return Scene(subjects=(subject,), count=int(rng.integers(2, MOST_ALIKE + 1)), background=background)

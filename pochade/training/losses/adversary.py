@@ -21,7 +21,7 @@ from pochade.engines.torch import TorchOps
 from pochade.errors import InvalidRequest
 from pochade.models.layers import conv, group_norm
 from pochade.ops import Ops, Tensor
-from pochade.pipeline.shapes import with_config
+from pochade.pipeline.loading.shapes import with_config
 from pochade.training.loop import ByStep, Loss
 from pochade.training.parameters import Parameters, create
 from pochade.weights import View

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pochade.engines.torch import TorchOps
 from pochade.models.autoencoder import decode, encode
 from pochade.models.config import AutoencoderConfig
-from pochade.pipeline.shapes import autoencoder_shapes
+from pochade.pipeline.loading.shapes import autoencoder_shapes
 from pochade.training.loop import Loss
 from pochade.training.losses.adversary import Attempt, Reconstruct
 from pochade.training.parameters import Parameters, create

@@ -13,7 +13,7 @@ from pochade.models.config import TextEncoderConfig, UNetConfig
 from pochade.models.embedding import embed_timestep
 from pochade.models.text_encoder import text_encoder
 from pochade.models.unet import unet
-from pochade.pipeline.shapes import text_encoder_shapes, unet_shapes
+from pochade.pipeline.loading.shapes import text_encoder_shapes, unet_shapes
 from pochade.training.data.examples import Examples
 from pochade.training.data.tokenizing import Tokenize
 from pochade.training.loop import Loss

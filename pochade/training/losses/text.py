@@ -15,7 +15,7 @@ from pochade.models.config import TextEncoderConfig
 from pochade.models.layers import conv, group_norm, linear
 from pochade.models.text_encoder import text_encoder
 from pochade.ops import Shape
-from pochade.pipeline.shapes import text_encoder_shapes, with_config
+from pochade.pipeline.loading.shapes import text_encoder_shapes, with_config
 from pochade.training.data.examples import Examples
 from pochade.training.data.tokenizing import Tokenize
 from pochade.training.loop import Loss

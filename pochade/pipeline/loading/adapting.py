@@ -21,7 +21,7 @@ from pochade.checkpoints.check import FiniteTensors
 from pochade.checkpoints.folder import Checkpoint
 from pochade.errors import InvalidCheckpoint, InvalidRequest, expect
 from pochade.models.config import TextEncoderConfig
-from pochade.pipeline.networks import Network, Networks
+from pochade.pipeline.loading.networks import Network, Networks
 from pochade.prompts.extra_networks import ExtraNetwork, extra_networks
 from pochade.prompts.phrases import with_phrases
 from pochade.prompts.tokenizer import Tokenizer, normalize

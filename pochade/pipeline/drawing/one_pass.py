@@ -12,11 +12,11 @@ from pochade.diffusion.samplers import Sampler
 from pochade.diffusion.samplers.step import Step
 from pochade.diffusion.schedule import NoiseSchedule, sigmas
 from pochade.errors import InvalidRequest
-from pochade.pipeline.canvas import Canvas
-from pochade.pipeline.conditioning import Told
-from pochade.pipeline.control import Steering, cut_out, steering
-from pochade.pipeline.denoising import in_steps, predictor
-from pochade.pipeline.networks import Networks
+from pochade.pipeline.drawing.canvas import Canvas
+from pochade.pipeline.drawing.conditioning import Told
+from pochade.pipeline.drawing.control import Steering, cut_out, steering
+from pochade.pipeline.drawing.denoising import in_steps, predictor
+from pochade.pipeline.loading.networks import Networks
 from pochade.request import Request
 
 Floats = NDArray[np.float32]

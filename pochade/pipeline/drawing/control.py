@@ -16,8 +16,8 @@ from pochade.images.opening import on_white
 from pochade.images.preprocessors import preprocessed
 from pochade.models.config import ControlNetConfig, controlnet_config
 from pochade.models.embedding import embed_timestep
-from pochade.pipeline.networks import Network, Networks, make_network
-from pochade.pipeline.shapes import controlnet_shapes
+from pochade.pipeline.loading.networks import Network, Networks, make_network
+from pochade.pipeline.loading.shapes import controlnet_shapes
 from pochade.ways import Control
 
 Floats = NDArray[np.float32]

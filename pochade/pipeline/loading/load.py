@@ -10,8 +10,8 @@ from pochade.checkpoints.read import read_checkpoint
 from pochade.diffusion.parametrization import find_parametrization
 from pochade.diffusion.schedule import NoiseSchedule, noise_schedule
 from pochade.errors import InvalidCheckpoint
-from pochade.pipeline.choice import choose, make_engine
-from pochade.pipeline.networks import Networks, make_networks
+from pochade.pipeline.loading.choice import choose, make_engine
+from pochade.pipeline.loading.networks import Networks, make_networks
 from pochade.pipeline.pipeline import Pipeline
 from pochade.prompts.clip import clip_tokenizer
 from pochade.prompts.tokenizer import Tokenizer
@@ -85,7 +85,7 @@ def model_path(model: str | Path | None, models: str | Path | None = None) -> Pa
 
 def starter_folder() -> Path:
     """Where the embedded model lies."""
-    return Path(__file__).parent.parent / STARTER
+    return Path(__file__).parent.parent.parent / STARTER
 
 
 def _check_channels(networks: Networks, path: Path) -> None:

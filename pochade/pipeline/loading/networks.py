@@ -27,13 +27,13 @@ from pochade.models.text_encoder import text_encoder
 from pochade.models.tiny_autoencoder import decode_tiny, encode_tiny
 from pochade.models.unet import unet
 from pochade.ops import Shape
-from pochade.pipeline.shapes import (
+from pochade.pipeline.drawing.tiles import OVERLAP, TILE, WHOLE, in_tiles
+from pochade.pipeline.loading.shapes import (
     autoencoder_shapes,
     text_encoder_shapes,
     unet_shapes,
     with_config,
 )
-from pochade.pipeline.tiles import OVERLAP, TILE, WHOLE, in_tiles
 
 Array = NDArray[Any]
 Inputs = Mapping[str, tuple[Shape, str]]

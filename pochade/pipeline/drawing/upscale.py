@@ -11,10 +11,10 @@ from pochade.images.fitting import surrounded
 from pochade.images.upscaling import upscaled
 from pochade.models.config import RrdbConfig, rrdb_config
 from pochade.models.rrdb import rrdb
-from pochade.pipeline.choice import choose, make_engine
-from pochade.pipeline.networks import Network, make_network
-from pochade.pipeline.shapes import rrdb_shapes
-from pochade.pipeline.tiles import in_tiles
+from pochade.pipeline.drawing.tiles import in_tiles
+from pochade.pipeline.loading.choice import choose, make_engine
+from pochade.pipeline.loading.networks import Network, make_network
+from pochade.pipeline.loading.shapes import rrdb_shapes
 
 TILE, OVERLAP = 256, 32
 """Pixels of the picture: the side of a part, and how far neighbours reach into one another at the least."""

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from pochade.diffusion.guidance import compose, guide
 from pochade.diffusion.parametrization import Denoise, Predict
 from pochade.models.embedding import embed_guidance, embed_sizes, embed_timestep
-from pochade.pipeline.conditioning import Conditioning
-from pochade.pipeline.control import Steering, residuals
-from pochade.pipeline.networks import Networks
+from pochade.pipeline.drawing.conditioning import Conditioning
+from pochade.pipeline.drawing.control import Steering, residuals
+from pochade.pipeline.loading.networks import Networks
 from pochade.request import Request
 
 Floats = NDArray[np.float32]

@@ -10,7 +10,7 @@ from pochade.checkpoints.folder import Checkpoint, Component
 from pochade.checkpoints.read import family_of
 from pochade.errors import InvalidCheckpoint
 from pochade.models.config import any_autoencoder_config, unet_config
-from pochade.pipeline.networks import make_networks
+from pochade.pipeline.loading.networks import make_networks
 
 CHUNK_BYTES = 16_000_000
 

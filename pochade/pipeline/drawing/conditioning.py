@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from pochade.errors import InvalidRequest
 from pochade.models.config import TextEncoderConfig
-from pochade.pipeline.networks import Network, Networks
-from pochade.pipeline.result import PromptSize
-from pochade.pipeline.wording import Wording
+from pochade.pipeline.drawing.wording import Wording
+from pochade.pipeline.loading.networks import Network, Networks
+from pochade.pipeline.results.result import PromptSize
 from pochade.prompts.chunks import end_positions
 from pochade.prompts.layout import Layout, lay_out, rows
 from pochade.prompts.tokenizer import Tokenizer

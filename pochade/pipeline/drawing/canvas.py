@@ -14,8 +14,8 @@ from pochade.images.fitting import fit
 from pochade.images.masks import in_latent
 from pochade.images.opening import on_white
 from pochade.ops import Tensor
-from pochade.pipeline.networks import Networks
-from pochade.pipeline.pictures import from_image
+from pochade.pipeline.drawing.pictures import from_image
+from pochade.pipeline.loading.networks import Networks
 from pochade.ways import Source
 
 Floats = NDArray[np.float32]

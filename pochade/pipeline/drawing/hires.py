@@ -17,12 +17,12 @@ from pochade.images.upscaling import (
     upscaled,
     upscaled_latent,
 )
-from pochade.pipeline.canvas import Canvas, blank
-from pochade.pipeline.conditioning import Told
-from pochade.pipeline.drawing import Pass, all_levels
-from pochade.pipeline.networks import Networks
-from pochade.pipeline.pictures import from_image, to_images
-from pochade.pipeline.upscale import resized_by, upscaler_on
+from pochade.pipeline.drawing.canvas import Canvas, blank
+from pochade.pipeline.drawing.conditioning import Told
+from pochade.pipeline.drawing.one_pass import Pass, all_levels
+from pochade.pipeline.drawing.pictures import from_image, to_images
+from pochade.pipeline.drawing.upscale import resized_by, upscaler_on
+from pochade.pipeline.loading.networks import Networks
 from pochade.request import Request
 from pochade.ways import Hires
 
