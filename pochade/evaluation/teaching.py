@@ -25,6 +25,7 @@ from pochade.evaluation.held_out import held_out
 from pochade.evaluation.towers import ScorerConfig, picture_tower, text_tower
 from pochade.evaluation.words import Words, learned, shares, split
 from pochade.pipeline.loading.shapes import with_config
+from pochade.training.arithmetic import mixed_precision
 from pochade.training.corpus import Corpus, load
 from pochade.training.data.captions import COLOUR_WORDS, caption
 from pochade.training.data.selection import STYLES
@@ -86,7 +87,7 @@ def loss(config: ScorerConfig, corpus: Corpus, words: Words, *, batch: int) -> L
         captions = [caption(entries[int(index)], rng, style_share=0) for index in picked]
         rows = words.rows([*labels, *captions], config.length)
         view = View(parameters)
-        with torch.autocast(device_type="cpu", dtype=torch.bfloat16):
+        with mixed_precision("cpu"):
             shown = picture_tower(ops, config, view, seen)
             meant = text_tower(ops, config, view, torch.from_numpy(rows), torch.from_numpy(shares(rows)))
         shown, meant = (F.normalize(part.float(), dim=-1) for part in (shown, meant))

@@ -14,8 +14,10 @@ from pochade.errors import InvalidRequest
 from pochade.models.config import AutoencoderConfig, UNetConfig
 from pochade.pipeline.loading.load import load
 from pochade.training import samples, starter
+from pochade.training.arithmetic import mixed_precision
 from pochade.training.data.selection import framed, known, random_view, scene_groups, single_entries
 from pochade.training.finetune import Tuning, export_finetuned, finetuning, latents_of
+from pochade.training.loop import averaged
 from pochade.training.starter import PIECES, Run, examples, write_model
 from tests.training.data.test_captions import entry
 from tests.training.data.test_scenes import CORPUS
@@ -66,6 +68,35 @@ def test_the_pieces_make_a_model_that_draws(model: Path) -> None:
     # the background's colour must drown in the last noise level
     assert pipeline.schedule.sigma_max == pytest.approx(starter.NOISE.sigma_max)
     assert pipeline.schedule.sigma_max > 60
+
+
+def test_a_run_begins_from_a_finished_model(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starter, "AUTOENCODER", AUTOENCODER)
+    run = Run(corpus=CORPUS, folder=tmp_path / "further")
+    with pytest.raises(InvalidRequest, match=r"the UNet of .* has other sizes"):
+        starter.adopt(run, model, 20)
+    assert not run.folder.exists()
+    monkeypatch.setattr(starter, "UNET", UNET)
+    monkeypatch.setattr(starter, "SCENES", 6)
+    monkeypatch.setattr(starter, "MEASURED", 4)
+    starter.adopt(run, model, 20)
+    learned = averaged(run.folder / "diffusion")
+    stored = load(model, engine="numpy").networks.unet.tensors
+    assert all(np.array_equal(learned[f"unet.{name}"].numpy(), stored[name]) for name in stored)
+    assert [progress.step for progress in starter.text_and_unet(run, batch=4).train(22)] == [22]
+    write_model(run, tmp_path / "model")
+    further = load(tmp_path / "model", engine="numpy")
+    assert not np.array_equal(further.networks.unet.tensors["conv_in.weight"], stored["conv_in.weight"])
+
+
+def test_products_are_rounded_only_where_the_processor_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    a = torch.full((2, 2), 1 + 2**-12)
+    for native, kind in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda native=native: native)
+        with mixed_precision("cpu"):
+            assert (a @ a).dtype == kind
 
 
 def test_what_the_starter_learns() -> None:

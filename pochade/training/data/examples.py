@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from pochade.checkpoints import safetensors
 from pochade.models.config import AutoencoderConfig
+from pochade.training.arithmetic import mixed_precision
 from pochade.training.corpus import Corpus
 from pochade.training.data import scenes
 from pochade.training.data.captions import caption
@@ -87,7 +88,7 @@ def encoder(config: AutoencoderConfig, parameters: Parameters, *, device: str, b
         for start in tqdm(range(0, count, batch), desc=f"encoding: {name}", unit="batch", disable=None):
             pictures = np.stack([draw(number) for number in range(start, min(start + batch, count))])
             # Rounding to bf16 moves a latent by 0.4 % of its deviation, and takes half the time.
-            with torch.autocast(device_type=device.split(":")[0], dtype=torch.bfloat16):
+            with mixed_precision(device):
                 parts.append(encode_all(config, parameters, pictures, device=device).half())
         return torch.cat(parts)
 

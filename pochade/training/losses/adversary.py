@@ -22,6 +22,7 @@ from pochade.errors import InvalidRequest
 from pochade.models.layers import conv, group_norm
 from pochade.ops import Ops, Tensor
 from pochade.pipeline.loading.shapes import with_config
+from pochade.training.arithmetic import mixed_precision
 from pochade.training.loop import ByStep, Loss
 from pochade.training.parameters import Parameters, create
 from pochade.weights import View
@@ -130,7 +131,7 @@ def balance(error: torch.Tensor, generator: torch.Tensor, last: torch.Tensor) ->
 def verdicts(adversary: Adversary, parameters: Parameters, picture: torch.Tensor) -> torch.Tensor:
     """(B, 3, H, W) in -1..1 -> (B, 1, h, w), one number for each patch: above 0 for a picture, below 0 for a
     reconstruction. In bf16 where torch can; f32 comes out."""
-    with torch.autocast(device_type=picture.device.type, dtype=torch.bfloat16):
+    with mixed_precision(str(picture.device)):
         judged: torch.Tensor = _verdicts(TorchOps(), adversary, View(parameters, prefix=PREFIX), picture)
     return judged.float()
 

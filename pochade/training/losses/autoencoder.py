@@ -12,6 +12,7 @@ from pochade.engines.torch import TorchOps
 from pochade.models.autoencoder import decode, encode
 from pochade.models.config import AutoencoderConfig
 from pochade.pipeline.loading.shapes import autoencoder_shapes
+from pochade.training.arithmetic import mixed_precision
 from pochade.training.loop import Loss
 from pochade.training.losses.adversary import Attempt, Reconstruct
 from pochade.training.parameters import Parameters, create
@@ -44,7 +45,7 @@ def loss(config: AutoencoderConfig, draw: Draw, batch: int, *, device: str = "cp
             # not on a CPU, where this layout slows the group norms' backward pass: 16 against 24 pictures/s
             picture = picture.to(memory_format=torch.channels_last)
         view = View(parameters)
-        with torch.autocast(device_type=device.split(":")[0], dtype=torch.bfloat16):
+        with mixed_precision(device):
             mean, log_variance = encode(ops, config, view, picture).float().chunk(2, dim=1)
             log_variance = log_variance.clamp(-20, 10)
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
@@ -70,14 +71,14 @@ def anchored_loss(
 
     anchor: the whole other autoencoder, with latents of unit variance; its encoder is used.
     """
-    ops, kind = TorchOps(), device.split(":")[0]
+    ops = TorchOps()
     fixed = {name: tensor.detach().to(device) for name, tensor in anchor.items()}
 
     def step(parameters: Parameters, rng: np.random.Generator) -> torch.Tensor:
         pictures = np.stack([draw(rng) for _ in range(batch)])
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         picture, view = to_signed(pictures).to(device), View(parameters)
-        with torch.autocast(device_type=kind, dtype=torch.bfloat16):
+        with mixed_precision(device):
             with torch.no_grad():
                 there = encode(ops, config, View(fixed), picture)[:, : config.latent_channels].float()
             latent = encode(ops, config, view, picture)[:, : config.latent_channels].float()
@@ -109,7 +110,7 @@ def decoder_attempts(
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         latent = encode_all(config, encoder, pictures, device=device)
         noisy = slightly_noisy(latent, generator).to(device)
-        with torch.autocast(device_type=device.split(":")[0], dtype=torch.bfloat16):
+        with mixed_precision(device):
             result = decode(ops, config, View(parameters), noisy).float()
         picture = to_signed(pictures).to(device)
         return Attempt(picture=picture, result=result, error=reconstruction(result, picture))

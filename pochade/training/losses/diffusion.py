@@ -14,6 +14,7 @@ from pochade.models.embedding import embed_timestep
 from pochade.models.text_encoder import text_encoder
 from pochade.models.unet import unet
 from pochade.pipeline.loading.shapes import text_encoder_shapes, unet_shapes
+from pochade.training.arithmetic import mixed_precision
 from pochade.training.data.examples import Examples
 from pochade.training.data.tokenizing import Tokenize
 from pochade.training.loop import Loss
@@ -99,7 +100,7 @@ def loss(
         time = torch.from_numpy(embed_timestep(picture, timestep)).to(device)
 
         view = View(parameters)
-        with torch.autocast(device_type=kind, dtype=torch.bfloat16), attention_for(kind):
+        with mixed_precision(device), attention_for(kind):
             context, _ = text_encoder(
                 ops,
                 text,

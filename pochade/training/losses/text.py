@@ -16,6 +16,7 @@ from pochade.models.layers import conv, group_norm, linear
 from pochade.models.text_encoder import text_encoder
 from pochade.ops import Shape
 from pochade.pipeline.loading.shapes import text_encoder_shapes, with_config
+from pochade.training.arithmetic import mixed_precision
 from pochade.training.data.examples import Examples
 from pochade.training.data.tokenizing import Tokenize
 from pochade.training.loop import Loss
@@ -49,7 +50,7 @@ def loss(
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         latents = latents + 0.3 * torch.randn(latents.shape, generator=generator)
         view = View(parameters)
-        with torch.autocast(device_type=device.split(":")[0], dtype=torch.bfloat16):
+        with mixed_precision(device):
             _, pooled = text_encoder(
                 ops,
                 config,

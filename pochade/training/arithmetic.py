@@ -1,0 +1,18 @@
+"""In which precision training multiplies: bf16 where the device has instructions for it, else f32."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+
+def mixed_precision(device: str) -> AbstractContextManager[None]:
+    """Products in bf16, everything else in f32, as `torch.autocast` divides them.
+
+    A processor without bf16 instructions would emulate them, several times slower than f32: there all of it
+    stays in f32. device: 'cpu', 'cuda:0', ...
+    """
+    kind = device.partition(":")[0]
+    if kind == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return nullcontext()
+    context: AbstractContextManager[None] = torch.autocast(device_type=kind, dtype=torch.bfloat16)
+    return context
