@@ -10,6 +10,7 @@ import io
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -230,8 +231,10 @@ def build(function: Callable[..., Any], weights: View, inputs: Inputs) -> ov.Mod
 class Compiled:
     """A compiled graph: takes its inputs as keyword host arrays, returns f32 arrays that are its caller's.
 
-    Threads may share it; they take turns.
+    Threads may share it; they take turns. once_used: is called in a thread of its own after the first result.
     """
+
+    once_used: Callable[[], object] | None = None
 
     def __init__(self, model: ov.CompiledModel, inputs: Inputs, keep: object) -> None:
         self.model = model
@@ -254,6 +257,9 @@ class Compiled:
         with self._turn:
             # Inputs are read where they lie; outputs are copied, for the next call writes over them.
             results = self._request.infer(host, share_inputs=True, share_outputs=False)
+            once_used, self.once_used = self.once_used, None
+        if once_used is not None:
+            threading.Thread(target=once_used, name="keeping a compiled graph", daemon=False).start()
         return tuple(results[i] for i in range(self._outputs)) if self._is_tuple else results[0]
 
     def export(self, file: IO[bytes]) -> None:
@@ -306,7 +312,8 @@ class OpenVinoEngine:
 
     device: 'cpu' or 'gpu'. precision: of weights and arithmetic; inputs and results are f32 all the same.
     cache_dir: where compiled graphs are kept (see `pochade.settings`), None = nowhere, at most
-    `cache_budget_bytes` of them. threads: None = OpenVINO's choice, one for each core.
+    `cache_budget_bytes` of them. keep_later: write them beside the work, once they have computed something,
+    instead of before; a process that ends waits for it. threads: None = OpenVINO's choice, one for each core.
 
     Raises InvalidRequest if the device is not there, or would only emulate the precision.
     """
@@ -320,6 +327,7 @@ class OpenVinoEngine:
         *,
         cache_dir: Path | None = None,
         cache_budget_bytes: int = CACHE_BUDGET_BYTES,
+        keep_later: bool = False,
         threads: int | None = None,
     ) -> None:
         features = processor_features(device)
@@ -338,6 +346,7 @@ class OpenVinoEngine:
             **({} if threads is None else {"INFERENCE_NUM_THREADS": threads}),
         }
         self._blobs = None if cache_dir is None else BlobFolder(cache_dir / "openvino", cache_budget_bytes)
+        self._keep_later = keep_later
 
     def compile(
         self, function: Callable[..., Any], tensors: Mapping[str, Array], inputs: Inputs, *, key: str = ""
@@ -355,6 +364,9 @@ class OpenVinoEngine:
         if restored is not None:
             return restored
         compiled = self._compiled(function, tensors, inputs, round_to_bf16=self._precision == "bf16")
+        if self._keep_later:
+            compiled.once_used = partial(self._blobs.store, name, compiled.export)
+            return compiled
         if not self._blobs.store(name, compiled.export):
             return compiled
         # Continue with the mapped file, as every later start does: the rounded weights need no memory then,

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -190,7 +191,7 @@ class Pipeline:
             noise=noise,
         )
         second = hires.second_pass(first, told_later, self.schedule, sampler, networks)
-        networks.prepare_decode(latent_shape(networks, (second or first).request))
+        decoded = latent_shape(networks, (second or first).request)
         parts = networks, self.schedule, self.parametrization, sampler
         steps = denoise(*parts, first)
         if second is not None:
@@ -200,10 +201,14 @@ class Pipeline:
                 steps, lambda latent: denoise(*parts, replace(second, canvas=enlarge(latent))), ahead
             )
         size = prompt_size(told.conditionings)
-        for step in steps:
-            last = step.index == step.steps - 1
-            result = self._result(networks, request, canvas, step.x, size) if last else None
-            yield Progress(step.index + 1, step.steps, step.denoised, self._preview, result, size)
+        with ThreadPoolExecutor(1) as beside:
+            # The decoder is compiled while the first step compiles the UNet; a fault in it shows then.
+            ready = beside.submit(networks.prepare_decode, decoded)
+            for step in steps:
+                ready.result()
+                last = step.index == step.steps - 1
+                result = self._result(networks, request, canvas, step.x, size) if last else None
+                yield Progress(step.index + 1, step.steps, step.denoised, self._preview, result, size)
 
     # --- the parts, for researchers and tests -----------------------------------------------------------
 

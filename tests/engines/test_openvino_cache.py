@@ -52,6 +52,32 @@ def test_the_second_compilation_needs_no_weights_and_gives_the_same_numbers(tmp_
     assert [path.suffix for path in blobs(tmp_path)] == [".blob"]
 
 
+def test_a_graph_may_be_kept_beside_the_work_once_it_was_used(tmp_path, tensors):
+    x = np.ones((3, 4), np.float32)
+    graph = compile_with(tmp_path, tensors, keep_later=True)
+    assert blobs(tmp_path) == []
+    first = graph(x=x)
+    writing = [thread for thread in threading.enumerate() if thread.name == "keeping a compiled graph"]
+    for thread in writing:
+        thread.join()
+    assert [path.suffix for path in blobs(tmp_path)] == [".blob"]
+    np.testing.assert_array_equal(graph(x=x), first)
+    np.testing.assert_array_equal(compile_with(tmp_path, NOTHING, keep_later=True)(x=x), first)
+    assert len(blobs(tmp_path)) == 1
+
+
+def test_a_process_that_ends_after_one_result_has_kept_its_graph(tmp_path):
+    source = f"""
+import numpy as np
+from pathlib import Path
+from pochade.engines.openvino import OpenVinoEngine
+engine = OpenVinoEngine(cache_dir=Path({str(tmp_path)!r}), keep_later=True)
+engine.compile(lambda ops, w, x: x + 1, {{}}, {{"x": ((3,), "f32")}}, key="k")(x=np.zeros(3))
+"""
+    subprocess.run([sys.executable, "-c", source], check=True)
+    assert [path.suffix for path in blobs(tmp_path)] == [".blob"]
+
+
 def test_a_tuple_is_a_tuple_from_the_disk_too(tmp_path, tensors):
     x = np.ones((3, 4), np.float32)
     compile_with(tmp_path, tensors, function=pair)

@@ -80,7 +80,9 @@ def make_engine(choice: Choice, *, compiled: bool = False) -> Any:
     from pochade.engines.openvino import OpenVinoEngine
     from pochade.settings import cache_dir
 
-    return OpenVinoEngine(choice.device, choice.precision, cache_dir=cache_dir() / "compiled")
+    return OpenVinoEngine(
+        choice.device, choice.precision, cache_dir=cache_dir() / "compiled", keep_later=True
+    )
 
 
 def _find_device(engine: str) -> tuple[str, str]:
