@@ -18,6 +18,7 @@ from pochade.atomic import replacing
 from pochade.checkpoints.check import count_not_finite
 from pochade.checkpoints.safetensors_header import DTYPES, Header, parse_header
 from pochade.errors import InvalidCheckpoint, OutputError
+from pochade.mapping import map_file
 
 Array = npt.NDArray[Any]
 
@@ -64,7 +65,7 @@ def read(path: Path | str) -> TensorFile:
     try:
         with path.open("rb") as file:
             header = parse_header(path, file)
-            return TensorFile(header, np.memmap(file, dtype=np.uint8, mode="c"))
+            return TensorFile(header, map_file(file))
     except FileNotFoundError as error:
         raise InvalidCheckpoint(f"'{path}' does not exist; check the path") from error
     except IsADirectoryError as error:

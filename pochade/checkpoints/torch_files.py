@@ -25,6 +25,7 @@ from pochade.checkpoints.safetensors import TensorFile
 from pochade.checkpoints.safetensors_header import Entry, Header
 from pochade.checkpoints.zip_members import zip_members
 from pochade.errors import InvalidCheckpoint
+from pochade.mapping import map_file
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -52,7 +53,7 @@ def read_torch_file(path: Path) -> TensorFile:
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
-            mapped: Bytes = np.memmap(file, dtype=np.uint8, mode="c")
+            mapped: Bytes = map_file(file)
     except (OSError, ValueError) as error:
         raise InvalidCheckpoint(f"'{path}' cannot be read: {error}") from error
     if mapped[:4].tobytes() == ZIP:

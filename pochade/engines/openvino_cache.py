@@ -19,6 +19,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pochade.mapping import map_file
 from pochade.settings import CACHE_BUDGET_BYTES
 
 SEAL_BYTES = 32
@@ -46,7 +47,8 @@ class BlobFolder:
         """The blob, mapped copy-on-write; None if there is none. A damaged one is deleted."""
         path = self.path(name)
         try:
-            stored = np.memmap(path, mode="c", dtype=np.uint8)
+            with path.open("rb") as file:
+                stored = map_file(file)
         except FileNotFoundError:
             return None
         except (OSError, ValueError):  # unreadable, or empty
