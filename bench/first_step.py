@@ -66,6 +66,7 @@ import sys, pochade
 pipeline = pochade.load(sys.argv[1], device="cpu")
 request = pochade.Request(prompt="a red fox in the snow", seed=1, steps=20, width=512, height=512)
 next(pipeline.stream(request))
+print("a step", flush=True)
 """
 """What `pochade draw` does until the first step, without the options that it reads."""
 
@@ -104,11 +105,17 @@ def main() -> None:
 
 
 def _started(path: Path, compiled: Path) -> float:
-    """Seconds of a process that ends after its first step."""
+    """Seconds from the start of a process to its first step. It ends once its graphs are on the disk."""
     environment = {**os.environ, "POCHADE_CACHE": str(compiled)}
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", START, str(path)], env=environment, check=True)
-    return time.perf_counter() - began
+    command = [sys.executable, "-c", START, str(path)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        seconds = time.perf_counter() - began
+    if process.returncode or not said:
+        raise SystemExit(f"the start ended with status {process.returncode}, and without a step")
+    return seconds
 
 
 def _forget(path: Path) -> None:
