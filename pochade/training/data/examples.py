@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +25,9 @@ from pochade.training.parameters import Parameters
 Captioner = Callable[[int, Generator], str]
 Draw = Callable[[int], NDArray[np.uint8]]
 """Picture n of a set: (H, W, 3)."""
+
+PART = 2048
+"""Pictures that are encoded between two writings to the disk: a minute or two of one core."""
 
 Encode = Callable[[str, Draw, int], torch.Tensor]
 """`encode(name, draw, count)`: scaled latents (count, C, h, w) of a whole set; the name is for a cache."""
@@ -95,18 +99,29 @@ def encoder(config: AutoencoderConfig, parameters: Parameters, *, device: str, b
     return encode
 
 
-def remembering(encode: Encode, folder: Path, key: str) -> Encode:
-    """The same, but each set is encoded once. key: stands for all that decides the latents."""
+def remembering(encode: Encode, folder: Path, key: str, part: int = PART) -> Encode:
+    """The same, but each set is encoded once, `part` pictures at a time: one that was interrupted goes on.
+
+    key: stands for all that decides the latents, beside the name and the size of a set.
+    """
 
     def lookup(name: str, draw: Draw, count: int) -> torch.Tensor:
-        digest = hashlib.sha256(f"{key} {name} {count}".encode()).hexdigest()[:16]
-        path = folder / f"latents-{name}-{digest}.safetensors"
-        if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            safetensors.write(path, {"latents": encode(name, draw, count).numpy()})
-        return torch.from_numpy(np.asarray(safetensors.read(path)["latents"]))
+        parts = []
+        for start in range(0, count, part):
+            digest = hashlib.sha256(f"{key} {name} {count} {start} {part}".encode()).hexdigest()[:16]
+            path = folder / f"latents-{name}-{digest}.safetensors"
+            if not path.exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                latents = encode(name, partial(_further, draw, start), min(part, count - start))
+                safetensors.write(path, {"latents": latents.numpy()})
+            parts.append(torch.from_numpy(np.asarray(safetensors.read(path)["latents"])))
+        return torch.cat(parts)
 
     return lookup
+
+
+def _further(draw: Draw, start: int, number: int) -> NDArray[np.uint8]:
+    return draw(start + number)
 
 
 def single_pictures(
@@ -138,4 +153,5 @@ def composed_pictures(
     def describe(number: int, rng: Generator) -> str:
         return scenes.describe(corpus, planned[number], rng)
 
-    return evenly(encode("composed", draw, count), describe)
+    plans = hashlib.sha256(repr(planned).encode()).hexdigest()[:8]  # other plans are other pictures
+    return evenly(encode(f"composed-{plans}", draw, count), describe)

@@ -95,3 +95,33 @@ def test_a_set_is_encoded_once_until_its_key_changes(tmp_path: Path) -> None:
     remembering(encode, tmp_path, "b")("single", never, 3)
     remembering(encode, tmp_path, "a")("composed", never, 3)
     assert calls == ["single", "single", "composed"]
+
+
+def test_an_interrupted_encoding_goes_on_where_it_was(tmp_path: Path) -> None:
+    drawn: list[int] = []
+
+    def draw(number: int) -> NDArray[np.uint8]:
+        if number == 5 and len(drawn) < 6:
+            raise KeyboardInterrupt
+        drawn.append(number)
+        return np.full((2, 2, 3), number, np.uint8)
+
+    with pytest.raises(KeyboardInterrupt):
+        remembering(means, tmp_path, "a", part=2)("single", draw, 7)
+    assert drawn == [0, 1, 2, 3, 4]
+    drawn.append(-1)
+    latents = remembering(means, tmp_path, "a", part=2)("single", draw, 7)
+    assert latents[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert drawn[6:] == [4, 5, 6]
+
+
+def test_other_scenes_are_encoded_anew(tmp_path: Path) -> None:
+    names: list[str] = []
+
+    def encode(name: str, draw: Draw, count: int) -> torch.Tensor:
+        names.append(name)
+        return means(name, draw, count)
+
+    for seed in (0, 1, 0):
+        composed_pictures(CORPUS, GROUPS, 4, 32, encode, seed=seed)
+    assert names[0] == names[2] != names[1]
