@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pochade.errors import InvalidRequest, expect
+from pochade.speed import find_speed
 from pochade.ways import Control, Hires, Source, Variation
 
 MAX_STEPS = 1000
@@ -26,6 +27,7 @@ class Request:
     clip_skip: 1 uses the text encoder's usual layer, 2 the one before it, and so on.
     template, negative_template: what the prompts were expanded from, if from something else
         (`pochade.prompts.dynamic`). They are only written into the picture.
+    speed: 'exact', 'balanced' or 'fast': how much may be left out (`pochade.speed`).
     tiling: the picture's edges fit together, left to right and top to bottom.
     source, variation, hires, controls: see `pochade.ways`.
     """
@@ -45,6 +47,7 @@ class Request:
     batch_size: int = 1
     template: str = ""
     negative_template: str = ""
+    speed: str = "exact"
     tiling: bool = False
     source: Source | None = None
     variation: Variation | None = None
@@ -58,6 +61,7 @@ class Request:
         expect("guidance_rescale", self.guidance_rescale, 0.0, 1.0)
         if self.eta is not None:
             expect("eta", self.eta, 0.0, 1.0)
+        find_speed(self.speed)
         expect("clip_skip", self.clip_skip, 1, 12)
         if self.seed is not None:
             expect("seed", self.seed, 0, 2**64 - 1 - MAX_BATCH)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pochade.errors import InvalidRequest
+from pochade.speed import SPEEDS
 from pochade.ways import FILLS, RESIZE_MODES, Hires, Source, Variation
 
 
@@ -55,6 +56,11 @@ def add_way_options(parser: argparse.ArgumentParser) -> None:
         metavar="SEED:S",
         help="mix in the noise of a second seed, 0 to 1",
     )
+    parser.add_argument(
+        "--speed",
+        metavar="NAME",
+        help=f"{', '.join(SPEEDS)}: how much may be left out, see docs/guide/speed.md (default: exact)",
+    )
     noise.add_argument("--tiling", action="store_true", help="the picture's edges fit together")
 
 
@@ -63,7 +69,11 @@ def ways(options: argparse.Namespace) -> dict[str, Any]:
 
     Raises InvalidRequest if they do not fit together.
     """
-    given: dict[str, Any] = {"tiling": options.tiling or None, "variation": options.variation}
+    given: dict[str, Any] = {
+        "tiling": options.tiling or None,
+        "variation": options.variation,
+        "speed": options.speed,
+    }
     if options.hires is not None:
         given["hires"] = Hires(
             scale=options.hires,

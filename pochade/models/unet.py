@@ -1,6 +1,7 @@
 """The conditional UNet: a noisy latent, a timestep and the text to a prediction (Rombach et al. 2022)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pochade.models.config import UNetConfig
 from pochade.models.layers import (
@@ -41,14 +42,33 @@ def unet(
     that were met on the way down.
     """
     t = embedded_time(ops, config, w, time, added, guidance)
+    x, skips = down_and_middle(ops, config, w, x, t, context, residuals)
+    x = way_up(ops, config, w / "up_blocks", x, skips, t, context, up_layers(config))
+    return prediction(ops, config, w, x)
+
+
+def down_and_middle(
+    ops: Ops,
+    config: UNetConfig,
+    w: View,
+    x: Tensor,
+    time: Tensor,
+    context: Tensor,
+    residuals: Sequence[Tensor] = (),
+) -> tuple[Tensor, list[Tensor]]:
+    """What the way up begins with, and the pictures that it joins. time: as `embedded_time` gives it."""
     x = conv(ops, w / "conv_in", x, config.widths[0])
-    x, skips = way_down(ops, config, w / "down_blocks", x, t, context)
+    x, skips = way_down(ops, config, w / "down_blocks", x, time, context)
     if config.mid_depth is not None:
-        x = middle(ops, config, w / "mid_block", x, t, context, config.mid_depth)
+        x = middle(ops, config, w / "mid_block", x, time, context, config.mid_depth)
     if residuals:
         skips = [skip + residual for skip, residual in zip(skips, residuals[:-1], strict=True)]
         x = x + residuals[-1]
-    x = _up(ops, config, w / "up_blocks", x, skips, t, context)
+    return x, skips
+
+
+def prediction(ops: Ops, config: UNetConfig, w: View, x: Tensor) -> Tensor:
+    """From the end of the way up: (B, widths[0], H, W) -> (B, out_channels, H, W)."""
     x = ops.silu(group_norm(ops, w / "conv_norm_out", x, config.groups, config.norm_eps))
     return conv(ops, w / "conv_out", x, config.out_channels)
 
@@ -75,20 +95,31 @@ def _two_layers(ops: Ops, w: View, x: Tensor, width: int) -> Tensor:
 
 
 def way_down(
-    ops: Ops, config: UNetConfig, w: View, x: Tensor, time: Tensor, context: Tensor
+    ops: Ops,
+    config: UNetConfig,
+    w: View,
+    x: Tensor,
+    time: Tensor,
+    context: Tensor,
+    count: int | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Halve the picture level by level. Returns the result and every intermediate picture, for the way up."""
+    """Halve the picture level by level. Returns the result and every intermediate picture, for the way up.
+
+    count: stop as soon as there are so many pictures.
+    """
     skips = [x]
     for level, (width, depths) in enumerate(zip(config.widths, config.down_depths, strict=True)):
         block = w / level
         for i, depth in enumerate(depths):
+            if len(skips) == count:
+                return x, skips
             x = _residual(ops, config, block / f"resnets.{i}", x, width, time)
             if depth:
                 x = _transformer(
                     ops, config, block / f"attentions.{i}", x, context, config.heads[level], depth
                 )
             skips.append(x)
-        if level < len(config.widths) - 1:
+        if level < len(config.widths) - 1 and len(skips) != count:
             x = conv(ops, block / "downsamplers.0.conv", x, width, stride=2, padding=(1, 1, 1, 1))
             skips.append(x)
     return x, skips
@@ -105,21 +136,51 @@ def middle(
     return x
 
 
-def _up(
-    ops: Ops, config: UNetConfig, w: View, x: Tensor, skips: list[Tensor], time: Tensor, context: Tensor
+@dataclass(frozen=True)
+class UpLayer:
+    """A layer of the way up: its level from the smallest pictures, its number there, the transformer blocks
+    in it, and whether the picture is doubled after it."""
+
+    level: int
+    number: int
+    depth: int
+    doubled: bool
+
+
+def up_layers(config: UNetConfig) -> list[UpLayer]:
+    """The layers of the way up in their order. Each joins one picture of the way down, the last one first."""
+    return [
+        UpLayer(level, number, depth, number == len(depths) - 1 and level < len(config.up_depths) - 1)
+        for level, depths in enumerate(config.up_depths)
+        for number, depth in enumerate(depths)
+    ]
+
+
+def way_up(
+    ops: Ops,
+    config: UNetConfig,
+    w: View,
+    x: Tensor,
+    skips: Sequence[Tensor],
+    time: Tensor,
+    context: Tensor,
+    layers: Sequence[UpLayer],
 ) -> Tensor:
-    """Double the picture level by level, joining at each layer the picture of the way down."""
+    """These layers, one after another. skips: of the way down; the last layer of all joins the first."""
     widths, heads = config.widths[::-1], config.heads[::-1]
-    for level, (width, depths) in enumerate(zip(widths, config.up_depths, strict=True)):
-        block = w / level
-        for i, depth in enumerate(depths):
-            x = ops.concat([x, skips.pop()], axis=1)
-            x = _residual(ops, config, block / f"resnets.{i}", x, width, time)
-            if depth:
-                x = _transformer(ops, config, block / f"attentions.{i}", x, context, heads[level], depth)
-        if skips:
-            height, width = ops.shape(skips[-1])[2:]
-            x = upsample(ops, block / "upsamplers.0", x, height, width)
+    first = len(skips)
+    for n, layer in enumerate(layers, 1):
+        block, width = w / layer.level, widths[layer.level]
+        x = ops.concat([x, skips[first - n]], axis=1)
+        x = _residual(ops, config, block / f"resnets.{layer.number}", x, width, time)
+        if layer.depth:
+            of_heads = heads[layer.level]
+            x = _transformer(
+                ops, config, block / f"attentions.{layer.number}", x, context, of_heads, layer.depth
+            )
+        if layer.doubled:
+            height, columns = ops.shape(skips[first - n - 1])[2:]
+            x = upsample(ops, block / "upsamplers.0", x, height, columns)
     return x
 
 

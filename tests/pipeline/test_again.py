@@ -18,6 +18,7 @@ from pochade.images.reading import read_text
 from pochade.pipeline.results.again import drawn_over, request_from
 from pochade.pipeline.results.infotext import Maker, infotext
 from pochade.request import Request
+from pochade.speed import SPEEDS
 from pochade.ways import Hires, Source, Variation
 
 MAKER = Maker(model="starter", hash="0123456789")
@@ -46,6 +47,7 @@ requests = st.builds(
     sampler=st.sampled_from(sorted(SAMPLERS)),
     schedule=st.sampled_from(["Automatic", *SCHEDULES]),
     clip_skip=st.integers(1, 12),
+    speed=st.sampled_from(sorted(SPEEDS)),
     tiling=st.booleans(),
     variation=st.none() | variations,
     hires=st.none() | passes,

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,11 @@ from pochade.pipeline.drawing.conditioning import Conditioning
 from pochade.pipeline.drawing.control import Steering, residuals
 from pochade.pipeline.loading.networks import Networks
 from pochade.request import Request
+from pochade.speed import EVERYTHING, StepWork
 
 Floats = NDArray[np.float32]
+Residuals = Sequence[Floats]
+Named = dict[str, Floats]
 
 ROUNDING = 1e-6
 """Relative: a sampler may come back to a level by arithmetic."""
@@ -39,6 +43,18 @@ def in_steps(levels: Sequence[float], denoisers: Sequence[Denoise]) -> Denoise:
     return denoise
 
 
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What later steps use again, by the number of the picture.
+
+    deep: (picture, conditioning) -> deep features. differences: picture -> the prompt's prediction minus the
+    negative prompt's.
+    """
+
+    deep: dict[tuple[int, int], Floats] = field(default_factory=dict)
+    differences: dict[int, Floats] = field(default_factory=dict)
+
+
 def predictor(
     networks: Networks,
     request: Request,
@@ -46,6 +62,8 @@ def predictor(
     weights: Sequence[float] = (1.0,),
     extra: Floats | None = None,
     steerings: Sequence[Steering] = (),
+    work: StepWork = EVERYTHING,
+    memory: Memory | None = None,
 ) -> Predict:
     """`predict(x, timestep)` for latents (B, 4, h, w).
 
@@ -53,35 +71,63 @@ def predictor(
         are several only if they are composed.
     extra: (1, C, h, w), channels that inpainting models read beside the latent.
     steerings: ControlNets that are asked before the UNet.
+    work: what of it is computed. memory: shared by the predictors of all steps.
 
     Pictures are evaluated one at a time, each with both conditionings in one call: a processor gains nothing
     from larger batches, the graph is the same for any number of pictures, and so is each picture.
     """
-    context = np.concatenate([each.context for each in conditionings])
-    told = {"context": context, **_added(networks, request, conditionings)}
-    guidance = _guidance(networks, request, len(conditionings))
+    memory = Memory() if memory is None else memory
 
-    def evaluate(x: Floats, timestep: float) -> Floats:
-        """(B, 4, h, w) -> (B, conditionings, 4, h, w)."""
-        time = embed_timestep(networks.unet_config, np.full(len(context), timestep, np.float32))
-        parts = []
-        for picture in x:
-            batch = np.repeat(picture[None], len(context), axis=0)
-            steered = residuals(networks, steerings, batch, timestep, **told)
-            if extra is not None:
-                batch = np.concatenate([batch, np.repeat(extra, len(context), axis=0)], axis=1)
-            parts.append(networks.predict(*steered, x=batch, time=time, **told, **guidance))
-        return np.stack(parts)
+    def inputs(picture: Floats, timestep: float, chosen: Sequence[Conditioning]) -> tuple[Residuals, Named]:
+        """Of the UNet, for one picture (4, h, w) with some of the conditionings."""
+        told = {
+            "context": np.concatenate([each.context for each in chosen]),
+            **_added(networks, request, chosen),
+        }
+        batch = np.repeat(picture[None], len(chosen), axis=0)
+        steered = residuals(networks, steerings, batch, timestep, **told)
+        if extra is not None:
+            batch = np.concatenate([batch, np.repeat(extra, len(chosen), axis=0)], axis=1)
+        time = embed_timestep(networks.unet_config, np.full(len(chosen), timestep, np.float32))
+        return steered, {"x": batch, "time": time, **told, **_guidance(networks, request, len(chosen))}
+
+    def evaluate(number: int, picture: Floats, timestep: float, count: int) -> Floats:
+        """Picture `number` with the first `count` conditionings: (4, h, w) -> (count, 4, h, w)."""
+        if work == EVERYTHING:
+            steered, named = inputs(picture, timestep, conditionings)
+            return networks.predict(*steered, **named)
+        return np.concatenate([economical(number, picture, timestep, row) for row in range(count)])
+
+    def economical(number: int, picture: Floats, timestep: float, row: int) -> Floats:
+        """One conditioning alone, so that one graph does for both and each has its own deep features."""
+        steered, named = inputs(picture, timestep, conditionings[row : row + 1])
+        if steered or not work.layers:
+            return networks.predict(*steered, **named)
+        place = number, row
+        if work.whole or place not in memory.deep:
+            result, memory.deep[place] = networks.predict_keeping(work.layers, **named)
+            return result
+        return networks.predict_again(work.layers, deep=memory.deep[place], **named)
 
     def both(x: Floats, timestep: float) -> tuple[Floats, Floats]:
-        result = evaluate(x, timestep)
-        if len(weights) == 1:
-            return result[:, 0], result[:, 1]
-        conds = [result[:, i] for i in range(len(weights))]
-        return compose(conds, weights, result[:, -1]), result[:, -1]
+        pairs = []
+        for number, picture in enumerate(x):
+            if work.guided or len(weights) > 1 or (work.held and number not in memory.differences):
+                found = evaluate(number, picture, timestep, len(conditionings))
+                uncond = found[-1]
+                cond = found[0] if len(weights) == 1 else compose(list(found[:-1]), weights, uncond)
+                memory.differences[number] = cond - uncond
+            else:
+                cond = evaluate(number, picture, timestep, 1)[0]
+                uncond = cond - memory.differences[number] if work.held else cond
+            pairs.append((cond, uncond))
+        conds, unconds = (np.stack(each) for each in zip(*pairs, strict=True))
+        return conds, unconds
 
     if len(conditionings) == 1:
-        return lambda x, timestep: evaluate(x, timestep)[:, 0]
+        return lambda x, timestep: np.concatenate(
+            [evaluate(number, picture, timestep, 1) for number, picture in enumerate(x)]
+        )
     told_the_scale = networks.unet_config.guidance_width is not None
     return guide(both, 1.0 if told_the_scale else request.cfg_scale, request.guidance_rescale)
 

@@ -15,9 +15,10 @@ from pochade.errors import InvalidRequest
 from pochade.pipeline.drawing.canvas import Canvas
 from pochade.pipeline.drawing.conditioning import Told
 from pochade.pipeline.drawing.control import Steering, cut_out, steering
-from pochade.pipeline.drawing.denoising import in_steps, predictor
+from pochade.pipeline.drawing.denoising import Memory, in_steps, predictor
 from pochade.pipeline.loading.networks import Networks
 from pochade.request import Request
+from pochade.speed import find_speed
 
 Floats = NDArray[np.float32]
 
@@ -59,15 +60,20 @@ def denoise(
         start = np.stack([_varied(one, noise, factor) for one, noise in zip(each, start, strict=True)])
     told = drawing.told.steps[: len(drawing.levels) - 1]
     steerings = _steerings(networks, drawing)
+    economy, memory = find_speed(request.speed), Memory()
     plan = [
-        (wording, tuple(each for each in steerings if each.acts(step, len(told))))
+        (
+            wording,
+            tuple(each for each in steerings if each.acts(step, len(told))),
+            economy.work(step, len(told)),
+        )
         for step, wording in enumerate(told)
     ]
     denoisers = {}
-    for wording, acting in dict.fromkeys(plan):
+    for wording, acting, work in dict.fromkeys(plan):
         given, weights = drawing.told.conditionings[wording], [part.weight for part in wording.parts]
-        predict = predictor(networks, request, given, weights, canvas.extra, acting)
-        denoisers[wording, acting] = denoiser(predict, parametrization, schedule)
+        predict = predictor(networks, request, given, weights, canvas.extra, acting, work, memory)
+        denoisers[wording, acting, work] = denoiser(predict, parametrization, schedule)
     clean = canvas.keeping(in_steps(drawing.levels, [denoisers[each] for each in plan]))
     own = {name: getattr(request, name) for name in sampler.options}
     options = {name: value for name, value in own.items() if value is not None}

@@ -22,6 +22,7 @@ from pochade.models.config import (
     unet_config,
 )
 from pochade.models.controlnet import RESIDUAL, controlled_unet, controlnet, embed_hint
+from pochade.models.reuse import unet_again, unet_keeping
 from pochade.models.seamless import seamless
 from pochade.models.text_encoder import text_encoder
 from pochade.models.tiny_autoencoder import decode_tiny, encode_tiny
@@ -115,6 +116,17 @@ class Networks:
         named = {f"{RESIDUAL}{i}": residual for i, residual in enumerate(residuals)}
         function = self._around(controlled_unet if named else unet)
         result: Array = self.unet.run(function, **arrays, **named)
+        return result
+
+    def predict_keeping(self, layers: int, **arrays: Array) -> tuple[Array, Array]:
+        """The UNet's raw output, and what its last layers began with (see `models.reuse`)."""
+        function = partial(self._around(unet_keeping), layers=layers)
+        result, deep = self.unet.run(function, **arrays)
+        return result, deep
+
+    def predict_again(self, layers: int, **arrays: Array) -> Array:
+        """The UNet's raw output from its last layers alone; `deep` is what `predict_keeping` returned."""
+        result: Array = self.unet.run(partial(self._around(unet_again), layers=layers), **arrays)
         return result
 
     def beside(self, path: Path, open_on: Callable[[Any, Path], Network]) -> Network:

@@ -9,6 +9,7 @@ from pochade.diffusion.schedule import AUTOMATIC, split_sampler_name
 from pochade.errors import InvalidRequest
 from pochade.images.metadata import Parameters, read_parameters
 from pochade.request import Request
+from pochade.speed import SPEEDS
 from pochade.ways import Hires, Variation
 
 T = TypeVar("T")
@@ -42,6 +43,7 @@ def request_from(text: str) -> Request:
         schedule=values.get("Schedule type", fused or AUTOMATIC),
         width=width,
         height=height,
+        speed=values["Speed"] if values.get("Speed") in SPEEDS else "exact",
         tiling=values.get("Tiling", "").lower() == "true",
         variation=_variation(values),
         hires=_hires(values),

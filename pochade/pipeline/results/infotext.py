@@ -94,6 +94,8 @@ def _rest(request: Request) -> list[tuple[str, Value]]:
         pairs.append(("Clip skip", request.clip_skip))
     if request.eta is not None:
         pairs.append(("Eta DDIM" if request.sampler == "DDIM" else "Eta", request.eta))
+    if request.speed != "exact":
+        pairs.append(("Speed", request.speed))
     if request.tiling:
         pairs.append(("Tiling", "True"))
     pairs.append(("RNG", "NV"))

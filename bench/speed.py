@@ -1,0 +1,114 @@
+"""What the settings of --speed leave out, and what that does to pictures.
+
+    python bench/speed.py [--prompts 100] [--settings exact balanced fast]
+
+For each setting: the share of the UNet's multiplications that 20 guided steps still take, counted at the shapes
+of SD 1.5 (64x64 latent pixels) and of the starter; and how like the starter's pictures are to the exact ones, for
+prompts spread over the fixed ones of `pochade evaluate`.
+"""
+
+import argparse
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import pochade
+from first_step import UNET
+from measure.machine import describe_machine, versions
+from measure.record import append
+from pochade.engines.outline import outline
+from pochade.evaluation.likeness import psnr, ssim
+from pochade.models.config import UNetConfig, unet_config
+from pochade.models.reuse import unet_again, unet_keeping
+from pochade.models.unet import unet
+from pochade.pipeline.loading.shapes import with_config
+from pochade.speed import SPEEDS, Economy
+
+RESULTS = Path(__file__).parent / "results" / "speed.jsonl"
+PROMPTS = Path(pochade.__file__).parent / "evaluation" / "prompts"
+STEPS = 20
+
+
+def main() -> None:
+    options = _options()
+    pipeline = pochade.load(device="cpu", precision=options.precision)
+    shapes = {"SD 1.5": (unet_config(UNET), 64, 77), "starter": (pipeline.networks.unet_config, 16, 32)}
+    prompts = _prompts(options.prompts)
+    exact: list[Any] = []
+    rows: dict[str, Mapping[str, float]] = {}
+    for name in options.settings:
+        began = time.perf_counter()
+        drawn = [
+            np.asarray(pipeline.txt2img(prompt, seed=seed, steps=STEPS, speed=name).images[0])
+            for seed, prompt in enumerate(prompts)
+        ]
+        seconds = time.perf_counter() - began
+        exact = drawn if name == "exact" else exact
+        alike = [ssim(one, other) for one, other in zip(drawn, exact, strict=True)]
+        row = {f"work, {kind}": work(SPEEDS[name], *shape) for kind, shape in shapes.items()}
+        row |= {"ssim": float(np.mean(alike)), "ssim, tenth lowest": float(np.percentile(alike, 10))}
+        if name != "exact":
+            row["psnr"] = float(np.mean([psnr(a, b) for a, b in zip(drawn, exact, strict=True)]))
+        rows[name] = {**row, "seconds": seconds}
+        print(name, ", ".join(f"{key} {value:.3f}" for key, value in rows[name].items()), flush=True)
+    entry = {
+        "benchmark": "speed",
+        "prompts": len(prompts),
+        "steps": STEPS,
+        "precision": pipeline.choice.precision,
+        "settings": {name: str(SPEEDS[name]) for name in options.settings},
+        "measured": rows,
+        "machine": describe_machine(),
+        "versions": versions(("numpy", "openvino")),
+    }
+    append(options.results, entry)
+
+
+def work(economy: Economy, config: UNetConfig, side: int, tokens: int) -> float:
+    """The multiplications of a drawing as a share of those of the exact one."""
+    inputs = {
+        "x": ((1, config.in_channels, side, side), "f32"),
+        "time": ((1, config.widths[0]), "f32"),
+        "context": ((1, tokens, config.context_width), "f32"),
+    }
+    whole = sum(outline(with_config(unet, config), inputs).products.values())
+    total = 0.0
+    for step in range(STEPS):
+        work = economy.work(step, STEPS)
+        part = 1.0
+        if not work.whole:
+            layers = work.layers
+            deep = outline(with_config(partial(unet_keeping, layers=layers), config), inputs).outputs[1]
+            again = with_config(partial(unet_again, layers=layers), config)
+            part = sum(outline(again, {**inputs, "deep": (deep, "f32")}).products.values()) / whole
+        total += part * (2 if work.guided else 1)
+    return total / (2 * STEPS)
+
+
+def _prompts(count: int) -> list[str]:
+    """Spread over both files of fixed prompts."""
+    import json
+
+    lines = [line for name in ("held_out", "composed") for line in (PROMPTS / f"{name}.jsonl").open("rb")]
+    return [json.loads(line)["prompt"] for line in lines[:: max(1, len(lines) // count)][:count]]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--prompts", type=int, default=100)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--settings", nargs="+", default=list(SPEEDS))
+    parser.add_argument("--quick", action="store_true", help="8 prompts, nothing is written")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    if options.quick:
+        options.prompts, options.results = 8, Path("/dev/null")
+    return options
+
+
+if __name__ == "__main__":
+    main()
