@@ -2,12 +2,13 @@
 
     python bench/speed.py [--prompts 100] [--settings exact balanced fast]
 
-For each setting: the share of the UNet's multiplications that 20 guided steps still take, counted at the shapes
-of SD 1.5 (64x64 latent pixels) and of the starter; and how like the starter's pictures are to the exact ones, for
-prompts spread over the fixed ones of `pochade evaluate`.
+For each setting: the share of the UNet's multiplications that 20 guided steps still take, counted at the
+shapes of SD 1.5 (64x64 latent pixels) and of the starter; and how like the starter's pictures are to the
+exact ones, for prompts spread over the fixed ones of `pochade evaluate`.
 """
 
 import argparse
+import json
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -91,8 +92,6 @@ def work(economy: Economy, config: UNetConfig, side: int, tokens: int) -> float:
 
 def _prompts(count: int) -> list[str]:
     """Spread over both files of fixed prompts."""
-    import json
-
     lines = [line for name in ("held_out", "composed") for line in (PROMPTS / f"{name}.jsonl").open("rb")]
     return [json.loads(line)["prompt"] for line in lines[:: max(1, len(lines) // count)][:count]]
 

@@ -70,8 +70,8 @@ class Economy:
 SPEEDS: Mapping[str, Economy] = MappingProxyType(
     {
         "exact": Economy(),
-        "balanced": Economy(guided_every=2),
-        "fast": Economy(guided_every=2, whole_every=2),
+        "balanced": Economy(guided=(0.1, 1.0), guided_every=2, whole_every=2),
+        "fast": Economy(guided=(0.1, 0.8), whole_every=3),
     }
 )
 
