@@ -46,6 +46,12 @@ def add_parser(commands: Any) -> None:
         help="how closely to follow the prompt (default: %(default)s)",
     )
     parser.add_argument(
+        "--speed",
+        default=default.speed,
+        metavar="NAME",
+        help="exact, balanced or fast (default: %(default)s)",
+    )
+    parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the first prompt of each set (default: 0)"
     )
     parser.add_argument(
@@ -106,6 +112,7 @@ def _evaluate(options: argparse.Namespace) -> "Iterator[Progress]":
         corpus=options.corpus,
         steps=options.steps,
         guidance=options.guidance,
+        speed=options.speed,
         seed=options.seed,
         measures=tuple(options.only),
         styles=tuple(options.style),

@@ -25,6 +25,7 @@ class Order:
     corpus: Path | None = None
     steps: int = 20
     guidance: float = 7.0
+    speed: str = "exact"
     seed: int = 0
     measures: tuple[str, ...] = tuple(MEASURES)
     styles: tuple[str, ...] = ()
@@ -57,7 +58,12 @@ def evaluate(order: Order, load: Callable[..., Pipeline]) -> Iterator[Progress]:
     """
     corpus = None if order.corpus is None else load_corpus(order.corpus)
     studio = Studio(
-        pipeline=load(), folder=order.output, seed=order.seed, steps=order.steps, cfg_scale=order.guidance
+        pipeline=load(),
+        folder=order.output,
+        seed=order.seed,
+        steps=order.steps,
+        cfg_scale=order.guidance,
+        speed=order.speed,
     )
     bench = Bench(
         studio=studio,
@@ -105,6 +111,8 @@ def write_report(order: Order, pipeline: Pipeline, ends: Sequence[Progress]) -> 
 def settings(order: Order) -> dict[str, Any]:
     """What the figures depend on besides the model."""
     fields: dict[str, Any] = {"seed": order.seed, "steps": order.steps, "guidance": order.guidance}
+    if order.speed != "exact":
+        fields["speed"] = order.speed
     if order.styles:
         fields["styles"] = ", ".join(order.styles)
     if order.limit is not None:

@@ -30,7 +30,7 @@ class Progress:
 class Studio:
     """How pictures are drawn, and where they are kept.
 
-    seed: of the first prompt of a set; prompt i has seed + i. steps, cfg_scale: as in `Request`.
+    seed: of the first prompt of a set; prompt i has seed + i. steps, cfg_scale, speed: as in `Request`.
     """
 
     pipeline: Pipeline
@@ -38,6 +38,7 @@ class Studio:
     seed: int = 0
     steps: int = 20
     cfg_scale: float = Request(prompt="").cfg_scale
+    speed: str = "exact"
     _drawn: "dict[str, list[Image.Image]]" = field(default_factory=dict, repr=False)
 
     def draw(
@@ -50,7 +51,9 @@ class Studio:
         images = []
         yield Progress(measure=measure, done=0, total=len(prompts))
         for number, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
-            result = self.pipeline.txt2img(prompt, seed=seed, steps=self.steps, cfg_scale=self.cfg_scale)
+            result = self.pipeline.txt2img(
+                prompt, seed=seed, steps=self.steps, cfg_scale=self.cfg_scale, speed=self.speed
+            )
             path = self.folder / "pictures" / measure / f"{number:03}-{default_name(prompt, seed)}"
             save_picture(result.images[0], path, result.infotexts[0])
             images.append(result.images[0])
