@@ -18,9 +18,9 @@ from pochade.images.reading import read_text
 from pochade.pipeline.results.again import drawn_over, request_from
 from pochade.pipeline.results.infotext import Maker, infotext
 from pochade.request import Request
-from pochade.ways import Hires, Source, Variation
+from pochade.ways import Blend, Hires, Refiner, Source, Variation
 
-MAKER = Maker(model="starter", hash="0123456789")
+MAKER = Maker(model="starter", hash="0123456789", refiner="xl refiner_1.0 [0123456789]")
 
 words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=60).map(str.strip)
 sizes = st.integers(8, 1024).map(lambda side: side * 8)
@@ -47,8 +47,10 @@ requests = st.builds(
     schedule=st.sampled_from(["Automatic", *SCHEDULES]),
     clip_skip=st.integers(1, 12),
     tiling=st.booleans(),
+    blend=st.none() | st.builds(Blend, prompt=words.filter(bool), share=shares),
     variation=st.none() | variations,
     hires=st.none() | passes,
+    refiner=st.none() | st.builds(Refiner, model=st.just("xl refiner_1.0"), switch=shares),
 )
 
 

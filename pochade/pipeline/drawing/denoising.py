@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from pochade.diffusion.guidance import compose, guide
 from pochade.diffusion.parametrization import Denoise, Predict
+from pochade.models.config import TextEncoderConfig
 from pochade.models.embedding import embed_guidance, embed_sizes, embed_timestep
 from pochade.pipeline.drawing.conditioning import Conditioning
 from pochade.pipeline.drawing.control import Steering, residuals
@@ -15,6 +16,9 @@ from pochade.pipeline.loading.networks import Networks
 from pochade.request import Request
 
 Floats = NDArray[np.float32]
+
+PLEASING, UNPLEASING = 6.0, 2.5
+"""The scores that XL's refiner is told with a prompt and with a negative one, as its authors have it."""
 
 ROUNDING = 1e-6
 """Relative: a sampler may come back to a level by arithmetic."""
@@ -58,7 +62,7 @@ def predictor(
     from larger batches, the graph is the same for any number of pictures, and so is each picture.
     """
     context = np.concatenate([each.context for each in conditionings])
-    told = {"context": context, **_added(networks, request, conditionings)}
+    told = {"context": context, **_added(networks, request, conditionings, len(weights))}
     guidance = _guidance(networks, request, len(conditionings))
 
     def evaluate(x: Floats, timestep: float) -> Floats:
@@ -86,15 +90,35 @@ def predictor(
     return guide(both, 1.0 if told_the_scale else request.cfg_scale, request.guidance_rescale)
 
 
-def _added(networks: Networks, request: Request, conditionings: Sequence[Conditioning]) -> dict[str, Floats]:
-    """The further input of XL: pooled text and sizes."""
+def _added(
+    networks: Networks, request: Request, conditionings: Sequence[Conditioning], prompts: int
+) -> dict[str, Floats]:
+    """The further input of XL: pooled text and sizes, in the refiner with a score in place of the target's.
+
+    prompts: how many of the conditionings are no negative prompt's.
+    """
     config = networks.unet_config
     if config.added_width is None:
         return {}
     assert request.height is not None and request.width is not None
     pooled = np.concatenate([each.pooled for each in conditionings])
-    sizes = (request.height, request.width, 0, 0, request.height, request.width)
-    return {"added": embed_sizes(config, pooled, [sizes] * len(conditionings))}
+    original, crop = (request.height, request.width), (0, 0)
+    sizes: list[tuple[float, ...]] = [(*original, *crop, *original)] * len(conditionings)
+    if is_told_a_score(networks):
+        scores = [PLEASING if i < prompts else UNPLEASING for i in range(len(conditionings))]
+        sizes = [(*original, *crop, score) for score in scores]
+    return {"added": embed_sizes(config, pooled, sizes)}
+
+
+def is_told_a_score(networks: Networks) -> bool:
+    """Whether it is XL's refiner: beside the pooled text it has room for five numbers, not for six."""
+    config = networks.unet_config
+    encoder = networks.text_encoder_2 or networks.text_encoder
+    assert isinstance(encoder.config, TextEncoderConfig)
+    if config.added_width is None or config.added_time_width is None:
+        return False
+    pooled = encoder.config.projection_width or encoder.config.width
+    return config.added_width == pooled + 5 * config.added_time_width
 
 
 def _guidance(networks: Networks, request: Request, rows: int) -> dict[str, Floats]:
