@@ -114,7 +114,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         " starter in the package)",
     )
     add_models_option(parser)
-    parser.add_argument("--vae", metavar="PATH", help="an autoencoder in place of the model's own")
+    parser.add_argument(
+        "--vae", metavar="PATH", help="an autoencoder in place of the model's own, or its name"
+    )
     parser.add_argument(
         "--prediction",
         metavar="NAME",

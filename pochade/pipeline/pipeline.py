@@ -76,7 +76,7 @@ class Pipeline:
     tokenizers: Sequence[Tokenizer]
     schedule: NoiseSchedule
     parametrization: Parametrization
-    roots: Sequence[Path] = ()
+    roots: tuple[Path, ...] = ()
     library: Library = NO_LIBRARY
     additions: Additions = NOTHING
     loaded: tuple[Networks, Sequence[Tokenizer]] | None = None  # without additions; None: those above
@@ -142,21 +142,31 @@ class Pipeline:
     ) -> "Pipeline":
         """This model with these adapters and new words, and none that it may have had before.
 
-        loras: files, or `Lora(file, weight)`. Their order makes no difference. What is not changed is shared
+        loras: files, or names in the folders of models, or `Lora(file, weight)`. Their order makes no
+        difference. What is not changed is shared
         with this pipeline, compiled graphs too; what is changed is computed when it is first used. This
         pipeline stays as it is.
 
         Raises InvalidCheckpoint for a file that is damaged or that was made for other models.
         """
         given = [lora if isinstance(lora, Lora) else Lora(lora) for lora in loras]
-        return self._with(read_additions(self.checkpoint, given, embeddings))
+        found = [replace(lora, path=find(lora.path, self.roots, "lora")) for lora in given]
+        words = [find(path, self.roots, "embedding") for path in embeddings]
+        return self._with(read_additions(self.checkpoint, found, words))
 
     def with_library(
         self, loras: Path | str | None = None, embeddings: Path | str | None = None
     ) -> "Pipeline":
-        """This model with folders in which prompts find <lora:name:0.8> and the names of embeddings."""
-        folders = (None if folder is None else Path(folder) for folder in (loras, embeddings))
-        return replace(self, library=Library(*folders))
+        """This model with folders in which prompts find <lora:name:0.8> and the names of embeddings.
+
+        None: the folders of models are looked through for theirs (`pochade.settings.model_roots`).
+        """
+        library = Library(
+            loras=None if loras is None else Path(loras),
+            embeddings=None if embeddings is None else Path(embeddings),
+            roots=self.roots,
+        )
+        return replace(self, library=library)
 
     def _with(self, additions: Additions) -> "Pipeline":
         networks, tokenizers = self.loaded or (self.networks, self.tokenizers)
@@ -177,7 +187,13 @@ class Pipeline:
         if key not in self._latest:
             self._latest.clear()  # before the next one is made, which takes as much memory
             self._latest[key] = self._with(
-                self.additions + read_additions(self.checkpoint, loras, embeddings)
+                self.additions
+                + read_additions(
+                    self.checkpoint,
+                    loras,
+                    embeddings,
+                    skip_other_families=self.library.embeddings is None,
+                )
             )
         return self._latest[key]
 
@@ -273,6 +289,9 @@ class Pipeline:
             width=width,
             height=height,
             seed=seed,
+            controls=tuple(
+                replace(each, model=find(each.model, self.roots, "controlnet")) for each in request.controls
+            ),
         )
         return settled, sampler
 

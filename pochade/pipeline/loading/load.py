@@ -6,6 +6,7 @@ from typing import Any
 
 from pochade.checkpoints.library import find
 from pochade.checkpoints.read import read_checkpoint
+from pochade.pipeline.loading.adapting import Library
 from pochade.pipeline.loading.choice import choose, make_engine
 from pochade.pipeline.loading.model import make_model
 from pochade.pipeline.pipeline import Pipeline
@@ -35,7 +36,8 @@ def load(
     precision: 'f32', 'bf16', 'f16' or 'auto', the fastest that the device computes in natively.
     engine: 'openvino', 'torch', 'numpy' or 'auto'. variant: which edition of the weights, such as 'fp16'.
     compiled: torch only: `torch.compile`, minutes of warm-up for faster pictures afterwards.
-    vae: an autoencoder in place of the model's own: a file, a diffusers `vae` folder, or a whole model.
+    vae: an autoencoder in place of the model's own: a file, a diffusers `vae` folder, a whole model, or the
+        name of one in a folder of models.
     config: what a single file does not tell: a diffusers folder whose small files are read, or a table (or
         a JSON file) of them, as `{"unet": {"attention_head_dim": 8}, "tokenizer": FOLDER}`.
     prediction: 'epsilon' or 'v_prediction', in place of what the model says of itself.
@@ -45,7 +47,8 @@ def load(
     that is missing, damaged or not supported, InvalidRequest for an unknown device, engine or precision.
     """
     choice = choose(device, precision, engine)
-    path = model_path(model, models)
+    path, roots = model_path(model, models), model_roots(models)
+    vae = None if vae is None else find(vae, roots, "vae")
     checkpoint = read_checkpoint(path, variant=variant, vae=vae, config=config, prediction=prediction)
     model_ = make_model(checkpoint, make_engine(choice, compiled=compiled), path)
     return Pipeline(
@@ -55,7 +58,8 @@ def load(
         tokenizers=model_.tokenizers,
         schedule=model_.schedule,
         parametrization=model_.parametrization,
-        roots=model_roots(models),
+        roots=roots,
+        library=Library(roots=roots),
     )
 
 
