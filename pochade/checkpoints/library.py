@@ -38,7 +38,7 @@ FOLDERS = {
 LAYOUTS = tuple(
     f"{parent}{name}" for names in FOLDERS.values() for name in names for parent in ("models/", "")
 )
-SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 INDEX = "model_index.json"
 DIFFUSERS_NAMES = ("diffusion_pytorch_model", "diffusion_pytorch_model.fp16")
 MAX_DEPTH = 6
