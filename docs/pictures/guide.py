@@ -21,7 +21,7 @@ from pochade.pipeline import Lora, Pipeline
 from pochade.pipeline.pipeline import finish
 from pochade.pipeline.walk import frames
 from pochade.request import Request
-from pochade.ways import Control, Hires, Variation
+from pochade.ways import Hires, Variation
 
 HERE = Path(__file__).parent
 SIDE = 128
@@ -159,24 +159,6 @@ def new_word(pipeline: Pipeline) -> Image.Image:
     return table(images, things, ["", f"..., {additions.WORD}"])
 
 
-def along_edges(pipeline: Pipeline) -> Image.Image:
-    """The picture whose edges are read is the starter's own, of a seed that nothing was taught with."""
-    model = additions.edges(pipeline)
-    drawn = [
-        ("a castle, flat style", "a castle, 3d style"),
-        ("a mushroom, 3d style", "an umbrella, flat style"),
-    ]
-    images = []
-    for of, prompt in drawn:
-        image = pipeline.txt2img(of, seed=1, cfg_scale=5).images[0]
-        images += [image, preprocessed(image, "canny")]
-        for strength in (0.0, 0.5, 1.0):
-            control = Control(image=image, model=model, preprocessor="canny", strength=strength)
-            images += pipeline.txt2img(prompt, seed=2, cfg_scale=5, controls=(control,)).images
-    columns = ["the picture", "its edges", "strength 0", "strength 0.5", "strength 1"]
-    return table(images, columns, [prompt for _, prompt in drawn])
-
-
 def samplers(pipeline: Pipeline) -> Image.Image:
     schedules = [name for name in SCHEDULES if name != "Normal"]  # which is Uniform
     images = []
@@ -212,7 +194,6 @@ PICTURES: Mapping[str, Callable[[Pipeline], Image.Image]] = {
     "preprocessors": preprocessors,
     "lora": lora,
     "new-word": new_word,
-    "along-edges": along_edges,
     "samplers": samplers,
 }
 

@@ -94,11 +94,10 @@ def test_the_same_weights_draw_the_same_picture(whole, expected, family, layout,
 @pytest.mark.slow
 @pytest.mark.parametrize("own_autoencoder", [True, False], ids=["own autoencoder", "another's"])
 @pytest.mark.parametrize("edition", EDITIONS)
-@pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("family", CLASSES)
-def test_editions_of_a_file(whole, expected, family, kind, edition, own_autoencoder, tmp_path):
+def test_editions_of_a_file(whole, expected, family, edition, own_autoencoder, tmp_path):
     """With running averages beside the weights or in their place, with and without an autoencoder."""
-    made = whole(family)
+    made, kind = whole(family), "f16"
     state, change = cast(ldm_state(made.theirs), TYPES[kind]), EDITIONS[edition]
     state = state if change is None else change(state)
     options = {}
