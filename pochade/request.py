@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 from pochade.errors import InvalidRequest, expect
 from pochade.speed import find_speed
-from pochade.ways import Control, Hires, Source, Variation
+from pochade.ways import Blend, Control, Hires, Refiner, Source, Variation
 
 MAX_STEPS = 1000
 MAX_BATCH = 64
 MAX_SIDE = 8192
 MAX_CONTROLS = 8
 MAX_PROMPT_CHARACTERS = 200_000
+TEXTS = ("prompt", "negative_prompt", "template", "negative_template")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class Request:
         (`pochade.prompts.dynamic`). They are only written into the picture.
     speed: 'exact', 'balanced' or 'fast': how much may be left out (`pochade.speed`).
     tiling: the picture's edges fit together, left to right and top to bottom.
-    source, variation, hires, controls: see `pochade.ways`.
+    source, blend, variation, hires, refiner, controls: see `pochade.ways`.
     """
 
     prompt: str
@@ -50,8 +51,10 @@ class Request:
     speed: str = "exact"
     tiling: bool = False
     source: Source | None = None
+    blend: Blend | None = None
     variation: Variation | None = None
     hires: Hires | None = None
+    refiner: Refiner | None = None
     controls: tuple[Control, ...] = ()
 
     def __post_init__(self) -> None:
@@ -68,8 +71,10 @@ class Request:
         for name, side in (("width", self.width), ("height", self.height)):
             if side is not None:
                 expect(name, side, 8, MAX_SIDE)
-        for name in ("prompt", "negative_prompt", "template", "negative_template"):
-            text = getattr(self, name)
+        texts = {name: getattr(self, name) for name in TEXTS}
+        if self.blend is not None:
+            texts["prompt of a blend"] = self.blend.prompt
+        for name, text in texts.items():
             if len(text) > MAX_PROMPT_CHARACTERS:
                 raise InvalidRequest(
                     f"{name} has {len(text):,} characters; at most {MAX_PROMPT_CHARACTERS:,} are read"

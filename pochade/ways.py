@@ -82,6 +82,21 @@ class Variation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Blend:
+    """A second prompt, and how far the picture is on the way to it.
+
+    share: 0 is the request's own prompt, 1 this one. What the text encoders make of the two is mixed, number
+    by number; the negative prompt stays as it is.
+    """
+
+    prompt: str
+    share: float
+
+    def __post_init__(self) -> None:
+        expect("share of a blend", self.share, 0.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Hires:
     """A second pass on a larger picture: the first decides what is where, the second adds detail.
 
@@ -103,6 +118,22 @@ class Hires:
             expect("hires steps", self.steps, 1, 1000)
         for side in self.size or ():
             expect("hires size", side, 8, 8192)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refiner:
+    """A second model that does the last part of the way (Podell et al. 2023, section 2.5).
+
+    model: a checkpoint's file, diffusers folder or name: XL's refiner, or any model of the same latents.
+    switch: the share of the training steps, from the noisiest, after which it takes over: at 0.8 of 1000 it
+        does those below 200, whatever the schedule. With a second pass (`Hires`) it works in that one only.
+    """
+
+    model: str | Path
+    switch: float = 0.8
+
+    def __post_init__(self) -> None:
+        expect("refiner switch", self.switch, 0.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -173,9 +173,10 @@ def unet_inputs(
         "encoder_hidden_states": normal(tokens, config["cross_attention_dim"]),
     }
     if config["addition_embed_type"] is not None:
-        sizes = rng.integers(0, 1024, (rows, 6)).astype(np.float32)
-        embedded = 6 * config["addition_time_embed_dim"]
-        pooled = normal(config["projection_class_embeddings_input_dim"] - embedded)
+        width, each = config["projection_class_embeddings_input_dim"], config["addition_time_embed_dim"]
+        count = 6 if width > 6 * each else 5  # the refiner
+        sizes = rng.integers(0, 1024, (rows, count)).astype(np.float32)
+        pooled = normal(width - count * each)
         inputs["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": torch.from_numpy(sizes)}
     if config["time_cond_proj_dim"] is not None:
         inputs["timestep_cond"] = normal(config["time_cond_proj_dim"])

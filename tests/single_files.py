@@ -14,6 +14,7 @@ import torch
 from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 from diffusers import StableDiffusionInpaintPipeline as InpaintPipeline
 from diffusers import StableDiffusionPipeline as PlainPipeline
+from diffusers import StableDiffusionXLImg2ImgPipeline as RefinerPipeline
 from diffusers import StableDiffusionXLPipeline as XLPipeline
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
@@ -69,6 +70,16 @@ UNETS: Mapping[str, Mapping[str, Any]] = {
     "SD 2.1": SD2,
     "SD 2 inpainting": {**SD2, "in_channels": 9, "sample_size": 64},
     "SDXL": XL,
+    "refiner": {
+        **XL,
+        "block_out_channels": (64, 64, 128, 128),
+        "down_block_types": (DOWN, DOWN_TEXT, DOWN_TEXT, DOWN),
+        "up_block_types": (UP, UP_TEXT, UP_TEXT, UP),
+        "attention_head_dim": [1, 1, 2, 2],
+        "transformer_layers_per_block": 2,
+        "cross_attention_dim": 128,
+        "projection_class_embeddings_input_dim": 96 + 5 * 256,
+    },
     "SSD-1B": {
         **XL,
         "layers_per_block": 2,
@@ -104,14 +115,23 @@ def make_whole(family: str, folder: Path) -> Any:
         vae.decoder.conv_out.weight *= 0.4
     scheduler = EulerDiscreteScheduler(**NOISE_SCHEDULE, prediction_type=prediction, steps_offset=1)
     parts = {"unet": unet, "vae": vae, "scheduler": scheduler}
-    if wide:
+    if family == "refiner":
+        parts |= {
+            "text_encoder": None,
+            "text_encoder_2": _text_encoder({**WIDE, "projection_dim": 96}, seed=4),
+            "tokenizer": None,
+            "tokenizer_2": _tokenizer(folder / "tokenizer_2", pad_id=0),
+        }
+        told = {"requires_aesthetics_score": True, "force_zeros_for_empty_prompt": False}
+        pipeline: Any = RefinerPipeline(**parts, **told, add_watermarker=False)
+    elif wide:
         parts |= {
             "text_encoder": _text_encoder(TEXT, seed=3),
             "text_encoder_2": _text_encoder({**WIDE, "projection_dim": 96}, seed=4),
             "tokenizer": _tokenizer(folder / "tokenizer"),
             "tokenizer_2": _tokenizer(folder / "tokenizer_2", pad_id=0),
         }
-        pipeline: Any = XLPipeline(**parts, add_watermarker=False)
+        pipeline = XLPipeline(**parts, add_watermarker=False)
     else:
         second = family.startswith("SD 2")
         parts |= {
@@ -146,7 +166,10 @@ def ldm_state(pipeline: Any) -> State:
     state = {f"model.diffusion_model.{name}": value for name, value in ldm_unet(pipeline.unet).items()}
     state |= {f"first_stage_model.{name}": value for name, value in ldm_vae(pipeline.vae).items()}
     first, second = pipeline.text_encoder, getattr(pipeline, "text_encoder_2", None)
-    if second is not None:
+    if first is None:
+        state |= _open_clip(second, "conditioner.embedders.0.model.")
+        state["conditioner.embedders.0.model.logit_scale"] = torch.tensor(4.6)
+    elif second is not None:
         state |= _clip(first, "conditioner.embedders.0.transformer.text_model.")
         state |= _open_clip(second, "conditioner.embedders.1.model.")
         state["conditioner.embedders.1.model.logit_scale"] = torch.tensor(4.6)

@@ -7,14 +7,20 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import additions
 from PIL import Image, ImageDraw
 
 import pochade
 from pochade.diffusion.samplers import SAMPLERS
 from pochade.diffusion.schedule import SCHEDULES
 from pochade.images.fitting import widened
-from pochade.images.sheet import table
-from pochade.pipeline import Pipeline
+from pochade.images.preprocessors import PREPROCESSORS, preprocessed
+from pochade.images.sheet import stacked, table
+from pochade.images.upscaling import upscaled
+from pochade.pipeline import Lora, Pipeline
+from pochade.pipeline.pipeline import finish
+from pochade.pipeline.walk import frames
+from pochade.request import Request
 from pochade.ways import Hires, Variation
 
 HERE = Path(__file__).parent
@@ -109,6 +115,50 @@ def weights(pipeline: Pipeline) -> Image.Image:
     return table(images, prompts)
 
 
+def walk(pipeline: Pipeline) -> Image.Image:
+    """Two legs: another prompt with the same seed, then another seed too."""
+    prompts = [thing + STYLE for thing in ("a red apple", "a green pear", "a birthday cake")]
+    stations = [
+        Request(prompt=prompt, seed=seed, cfg_scale=5)
+        for prompt, seed in zip(prompts, (1, 1, 2), strict=True)
+    ]
+    requests = frames(stations, 13)
+    images = [finish(pipeline.stream(request)).images[0] for request in requests]
+    shares = [f"{each.blend.share:.2f}" if each.blend else "" for each in requests]
+    names = [name or ("apple", "pear", "cake")[i // 6] for i, name in enumerate(shares)]
+    return stacked([table(images[:7], names[:7]), table(images[6:], names[6:])])
+
+
+def upscaled_pictures(pipeline: Pipeline) -> Image.Image:
+    image = pipeline.txt2img("a castle" + STYLE, seed=1, cfg_scale=5).images[0]
+    names = ("Nearest", "Bilinear", "Lanczos")
+    return table([image, *(upscaled(image, 3 * SIDE, 3 * SIDE, name) for name in names)], ["128 px", *names])
+
+
+def preprocessors(pipeline: Pipeline) -> Image.Image:
+    images, prompts = [], ["a castle" + STYLE, "a fox, 3d style"]
+    for prompt in prompts:
+        image = pipeline.txt2img(prompt, seed=1, cfg_scale=5).images[0]
+        images += [preprocessed(image, name) for name in PREPROCESSORS]
+    return table(images, list(PREPROCESSORS), prompts)
+
+
+def lora(pipeline: Pipeline) -> Image.Image:
+    path, strengths = additions.lora(pipeline), (0.0, 0.4, 0.7, 1.0)
+    prompts = ["a fox" + STYLE, "a castle, 3d style", "two mushrooms" + STYLE]
+    inked = [pipeline.with_adapters([Lora(path, strength)]) for strength in strengths]
+    images = [each.txt2img(prompt, seed=1, cfg_scale=5).images[0] for prompt in prompts for each in inked]
+    return table(images, [f"strength {strength:g}" for strength in strengths], prompts)
+
+
+def new_word(pipeline: Pipeline) -> Image.Image:
+    learned = pipeline.with_adapters(embeddings=[additions.word(pipeline)])
+    things = ["a fox", "a castle", "an elephant", "two mushrooms"]
+    prompts = [thing + STYLE + end for end in ("", f", {additions.WORD}") for thing in things]
+    images = [learned.txt2img(prompt, seed=1, cfg_scale=5).images[0] for prompt in prompts]
+    return table(images, things, ["", f"..., {additions.WORD}"])
+
+
 def samplers(pipeline: Pipeline) -> Image.Image:
     schedules = [name for name in SCHEDULES if name != "Normal"]  # which is Uniform
     images = []
@@ -139,6 +189,11 @@ PICTURES: Mapping[str, Callable[[Pipeline], Image.Image]] = {
     "variations": variations,
     "tiles": tiles,
     "weights": weights,
+    "walk": walk,
+    "upscale": upscaled_pictures,
+    "preprocessors": preprocessors,
+    "lora": lora,
+    "new-word": new_word,
     "samplers": samplers,
 }
 

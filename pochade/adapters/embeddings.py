@@ -28,6 +28,10 @@ FAMILIES: Mapping[int, str] = {768: "SD 1.x", 1024: "SD 2.x", 1280: "SDXL"}
 HASH_DIGITS = 12
 
 
+class OtherFamily(InvalidCheckpoint):
+    """An embedding that is sound, and was made for models of another family."""
+
+
 @dataclass(frozen=True, eq=False)
 class Embedding:
     """A new word. names: what it is called in a prompt. vectors: text encoder -> (n, width).
@@ -58,7 +62,7 @@ def read_embedding(path: Path | str, widths: Mapping[str, int]) -> Embedding:
     A file holds one table as `emb_params`, or as `*` in a pickle's `string_to_param`; or, for XL, one as
     `clip_l` and one as `clip_g`; or, as diffusers writes it, one vector or table by the name of its word.
 
-    Raises InvalidCheckpoint, naming the family, for one made for other models, and for a damaged one.
+    Raises OtherFamily, naming it, for one made for other models, InvalidCheckpoint for a damaged one.
     """
     path = Path(path)
     file = open_tensors(path)
@@ -127,7 +131,7 @@ def _check_widths(path: Path, vectors: Mapping[str, Array], widths: Mapping[str,
     ours = "SDXL" if len(widths) > 1 else FAMILIES.get(widths[TEXT])
     made = "" if theirs is None else f", which is one for {theirs}"
     model = "" if ours is None else f", {ours}"
-    raise InvalidCheckpoint(
+    raise OtherFamily(
         f"the embedding '{path}' has vectors of {_wide(found)}{made}; the text of this model{model}, has"
         f" {_wide(widths)}"
     )

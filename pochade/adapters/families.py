@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from pochade.ops import Shape
 
-WIDTHS: Mapping[int, str] = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}
+WIDTHS: Mapping[int, str] = {768: "SD 1.x", 1024: "SD 2.x", 1280: "SDXL refiner", 2048: "SDXL"}
 """Width of the text that the UNet's attention reads -> the family."""
 
 DOWN = (".lora_down.weight", ".lora_A.weight", ".lora.down.weight")

@@ -1,6 +1,6 @@
 """Folders of small files that prompts call by name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from os import walk
 from pathlib import Path
@@ -21,36 +21,38 @@ def stem(path: Path) -> str:
     return path.resolve().parent.name if path.stem in NAMELESS else path.stem
 
 
-def names(folder: Path, what: str) -> Mapping[str, list[Path]]:
-    """Name -> the files of that name in the folder and those below it, PEFT's as their folders.
+def names(folders: Sequence[Path], what: str) -> Mapping[str, list[Path]]:
+    """Name -> the files of that name in the folders and those below them, PEFT's as their folders.
 
-    what: for messages. Links to folders are not followed. Raises InvalidRequest if there is no such folder.
+    what: for messages. Links to folders are not followed. Raises InvalidRequest if a folder does not exist.
     """
-    if not folder.is_dir():
-        raise InvalidRequest(f"the folder of {what} '{folder}' does not exist")
     found: dict[str, list[Path]] = {}
-    for place, folders, files in walk(folder):
-        folders.sort()
-        for file in sorted(files):
-            path = Path(place, file)
-            if path.suffix.lower() in SUFFIXES:
-                known = found.setdefault(stem(path), [])
-                known.append(path.parent if file == PEFT_WEIGHTS else path)
+    for folder in folders:
+        if not folder.is_dir():
+            raise InvalidRequest(f"the folder of {what} '{folder}' does not exist")
+        for place, below, files in walk(folder):
+            below.sort()
+            for file in sorted(files):
+                path = Path(place, file)
+                if path.suffix.lower() in SUFFIXES:
+                    known = found.setdefault(stem(path), [])
+                    known.append(path.parent if file == PEFT_WEIGHTS else path)
     return found
 
 
-def find(folder: Path, name: str, what: str) -> Path:
-    """The file that a name stands for. A name is only looked up: it cannot lead out of the folder.
+def find(folders: Sequence[Path], name: str, what: str) -> Path:
+    """The file that a name stands for. A name is only looked up: it cannot lead out of the folders.
 
     Raises InvalidRequest for a name that is unknown, listing those that are like it, or that two files have.
     """
-    known = names(folder, what)
+    known = names(folders, what)
     found = known.get(name, [])
     if len(found) == 1:
         return found[0]
     if found:
-        paths = ", ".join(f"'{path.relative_to(folder)}'" for path in found)
+        paths = ", ".join(f"'{path}'" for path in found)
         raise InvalidRequest(f"the name '{name}' stands for {paths}; rename all but one")
     near = get_close_matches(name, known, SHOWN, cutoff=0.4) or sorted(known)[:SHOWN]
     listed = ", ".join(f"'{each}'" for each in near) or "the folder holds none"
-    raise InvalidRequest(f"there is no '{name}' in the folder of {what} '{folder}'; near it: {listed}")
+    where = " or ".join(f"'{folder}'" for folder in folders)
+    raise InvalidRequest(f"there is no '{name}' in the folder of {what} {where}; near it: {listed}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pochade.checkpoints.detect import SD1, SD2, XL
+from pochade.checkpoints.detect import REFINER, SD1, SD2, XL
 from pochade.checkpoints.folder import is_listed
 from pochade.checkpoints.json_files import read_table
 from pochade.checkpoints.kinds import AVERAGE, UNET, find_family
@@ -54,7 +54,9 @@ def contents_of(path: Path) -> Contents:
 
 def lacks(index: Mapping[str, Any]) -> str:
     """The first part that a `model_index.json` lacks to be Stable Diffusion 1.x, 2.x or XL; or nothing."""
-    parts = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+    refines = is_listed(index, "text_encoder_2") and not is_listed(index, "text_encoder")
+    words = ("text_encoder_2", "tokenizer_2") if refines else ("text_encoder", "tokenizer")
+    parts = ("unet", "vae", *words, "scheduler")
     return next((part for part in parts if not is_listed(index, part)), "")
 
 
@@ -87,11 +89,13 @@ def _of_folder(folder: Path) -> Contents:
         if lacking:
             return Contents(OTHER, f"{index.get('_class_name', 'a pipeline')} without {lacking}")
         unet = read_table(folder / "unet" / "config.json")
-        encoder = read_table(folder / "text_encoder" / "config.json")
+        refines = not is_listed(index, "text_encoder")
+        encoder = {} if refines else read_table(folder / "text_encoder" / "config.json")
     except InvalidCheckpoint as error:
         return Contents(UNREADABLE, str(error))
     wide = is_listed(index, "text_encoder_2")
-    family = XL if wide else SD2 if encoder.get("hidden_act") == "gelu" else SD1
+    plain = SD2 if encoder.get("hidden_act") == "gelu" else SD1
+    family = REFINER if refines else XL if wide else plain
     inpainting = unet.get("in_channels") == INPAINTING_CHANNELS
     return Contents(MODEL, _described(family.label, inpainting=inpainting))
 

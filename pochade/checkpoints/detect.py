@@ -63,6 +63,15 @@ XL = Family(
     pad_ids=(END_ID, 0),
     sample_sizes={"epsilon": 128, "v_prediction": 128},
 )
+REFINER = Family(
+    label="SDXL refiner",
+    pipeline="StableDiffusionXLImg2ImgPipeline",
+    heads=None,
+    latent_scale=0.13025,
+    pad_ids=(0,),
+    sample_sizes={"epsilon": 128, "v_prediction": 128},
+)
+"""It takes over where the base has left little noise, and reads by XL's second text encoder alone."""
 
 
 def detect_unet(tensors: Tensors, family: Family, prediction: str, where: Path) -> dict[str, Any]:
@@ -204,7 +213,7 @@ def detect_autoencoder(tensors: Tensors, family: Family, sample_size: int, where
         "use_quant_conv": "quant_conv.weight" in tensors,
         "use_post_quant_conv": "post_quant_conv.weight" in tensors,
         # Its activations pass what 16-bit floats hold; diffusers compute in 32 bits when told so.
-        "force_upcast": family is XL,
+        "force_upcast": family in (XL, REFINER),
     }
 
 
@@ -271,6 +280,15 @@ def describe_pipeline(family: Family, in_channels: int) -> dict[str, Any]:
             "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
             "tokenizer_2": ["transformers", "CLIPTokenizer"],
             "force_zeros_for_empty_prompt": True,
+        }
+    if family is REFINER:
+        return index | {
+            "text_encoder": [None, None],
+            "tokenizer": [None, None],
+            "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+            "tokenizer_2": ["transformers", "CLIPTokenizer"],
+            "force_zeros_for_empty_prompt": False,
+            "requires_aesthetics_score": True,
         }
     return index | {"safety_checker": [None, None], "requires_safety_checker": False}
 

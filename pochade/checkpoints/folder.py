@@ -46,7 +46,8 @@ class Checkpoint:
 
     name:        what a user would call it: the name of the folder, or of the file without its suffix.
     tokenizer:   the folder with its vocabulary; None = CLIP's own, filled up with the id in `pad_ids`.
-                 `tokenizer_2` and `text_encoder_2` are there in SDXL only.
+                 `tokenizer_2` and `text_encoder_2` are there in SDXL only. Its refiner has one of each, which
+                 stand first here and keep the names of the second.
     prediction_reason: how it is known what the UNet predicts.
     """
 
@@ -80,16 +81,20 @@ def read_folder(folder: Path | str, variant: str | None = None) -> Checkpoint:
             " model_index.json, unet and vae"
         )
     index = read_table(folder / "model_index.json")
-    two_encoders = is_listed(index, "text_encoder_2")
+    plain, second = is_listed(index, "text_encoder"), is_listed(index, "text_encoder_2")
+    first, words = (
+        ("text_encoder_2", "tokenizer_2") if second and not plain else ("text_encoder", "tokenizer")
+    )
+    two_encoders = plain and second
     return Checkpoint(
         name=_name(folder),
         model_index=index,
         unet=_component(folder, index, "unet", variant),
         vae=_component(folder, index, "vae", variant),
-        text_encoder=_component(folder, index, "text_encoder", variant),
+        text_encoder=_component(folder, index, first, variant),
         text_encoder_2=_component(folder, index, "text_encoder_2", variant) if two_encoders else None,
         scheduler=read_table(_subfolder(folder, index, "scheduler") / "scheduler_config.json"),
-        tokenizer=_subfolder(folder, index, "tokenizer"),
+        tokenizer=_subfolder(folder, index, words),
         tokenizer_2=_subfolder(folder, index, "tokenizer_2") if two_encoders else None,
     )
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from pochade.checkpoints.detect import SD1, SD2, XL, Family
+from pochade.checkpoints.detect import REFINER, SD1, SD2, XL, Family
 from pochade.errors import InvalidCheckpoint
 
 UNET = "model.diffusion_model."
@@ -12,6 +12,7 @@ AVERAGE = "model_ema."
 
 ENCODERS: tuple[tuple[str, Family], ...] = (
     ("conditioner.embedders.0.transformer.", XL),
+    ("conditioner.embedders.0.model.", REFINER),
     ("cond_stage_model.transformer.", SD1),
     ("cond_stage_model.model.", SD2),
 )
@@ -24,10 +25,6 @@ OTHERS: tuple[tuple[str, str], ...] = (
     ("model.diffusion_model.joint_blocks.", "it is Stable Diffusion 3, which is not supported"),
     ("joint_blocks.", "it is Stable Diffusion 3, which is not supported"),
     ("edm_mean", "it predicts as EDM does (Playground 2.5), which is not supported"),
-    (
-        "conditioner.embedders.0.model.",
-        "it is XL's refiner, which cannot draw alone; name the base model",
-    ),
     ("model.diffusion_model.label_emb.weight", "it is an upscaling model, which is not supported"),
     ("control_model.", "it is a ControlNet; name the model itself, and this beside it (--control-model)"),
     (
@@ -61,8 +58,8 @@ def find_family(names: Iterable[str], where: Path) -> Family:
     names = list(names)
     unet = any(name.startswith(UNET) or name.startswith(f"{AVERAGE}diffusion_model") for name in names)
     foreign = OTHERS if not unet else [(begin, _) for begin, _ in OTHERS if begin.startswith("model.")]
-    # `conditioner` and EDM's keys come beside a UNet, and say what kind of checkpoint it is all the same.
-    foreign = [*foreign, *(each for each in OTHERS if each[0].startswith(("edm", "conditioner")))]
+    # EDM's keys come beside a UNet, and say what kind of checkpoint it is all the same.
+    foreign = [*foreign, *(each for each in OTHERS if each[0].startswith("edm"))]
     for begin, what in foreign:
         if any(name.startswith(begin) for name in names):
             raise InvalidCheckpoint(f"'{where}' is no whole checkpoint of Stable Diffusion: {what}")

@@ -28,21 +28,24 @@ from pochade.errors import InvalidCheckpoint, OutputError
 
 FOLDERS = {
     "model": ("checkpoints", "diffusers", "Stable-diffusion"),
-    "vae": ("vae", "VAE"),
+    "vae": ("vae", "VAE", "vae_approx", "VAE-approx"),
     "lora": ("loras", "Lora", "LyCORIS"),
     "embedding": ("embeddings",),
-    "controlnet": ("controlnet", "ControlNet"),
+    "controlnet": ("controlnet", "ControlNet", "extensions/sd-webui-controlnet/models"),
 }
 """Kind -> the folders that it is kept in: the first is Pochade's and ComfyUI's name, then come others."""
 
 LAYOUTS = tuple(
     f"{parent}{name}" for names in FOLDERS.values() for name in names for parent in ("models/", "")
 )
-SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 INDEX = "model_index.json"
+DIFFUSERS_NAMES = ("diffusion_pytorch_model", "diffusion_pytorch_model.fp16")
 MAX_DEPTH = 6
 """Folders below a folder of LAYOUTS."""
 NEAR_NAMES = 3
+WORDS = {"vae": "autoencoder", "lora": "adapter", "embedding": "embedding", "controlnet": "ControlNet"}
+"""What a message calls a kind; what is not here is a model."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,22 @@ def describe(found: Iterable[Entry], memory: Path) -> list[tuple[Entry, Contents
     return described
 
 
+def folders(roots: Iterable[Path], kind: str) -> list[Path]:
+    """The folders of a kind (of FOLDERS) that there are in the roots, one with two names once."""
+    known: dict[tuple[int, int], Path] = {}
+    for root in roots:
+        for name in FOLDERS[kind]:
+            for folder in (root / "models" / name, root / name):
+                if folder.is_dir():
+                    known.setdefault(_identity(folder), folder)
+    return list(known.values())
+
+
 def find(model: str | Path, roots: Sequence[Path], kind: str = MODEL) -> Path:
     """The path of what someone calls `model`: a path if there is one, else the one model with that name.
 
-    kind: of `contents.KINDS`; where several have the name, only those of this kind are meant.
+    kind: of `contents.KINDS`; where several have the name, only those of this kind are meant. Of a network in
+    diffusers' layout it is the folder that its config.json is in.
 
     Raises InvalidCheckpoint, naming the candidates, if there are several; naming those with names like it,
     if there is none.
@@ -114,7 +129,9 @@ def find(model: str | Path, roots: Sequence[Path], kind: str = MODEL) -> Path:
     path = Path(model)
     if path.exists():
         return path
-    return pick(str(model), entries(roots), roots, kind).path
+    found = pick(str(model), entries(roots), roots, kind).path
+    whole = found.parent if found.stem in DIFFUSERS_NAMES else found
+    return whole if (whole / "config.json").is_file() else found
 
 
 def pick(name: str, known: Sequence[Entry], roots: Sequence[Path], kind: str | None = None) -> Entry:
@@ -131,10 +148,12 @@ def pick(name: str, known: Sequence[Entry], roots: Sequence[Path], kind: str | N
         raise InvalidCheckpoint(
             f"'{name}' is the name of {len(meant)} models; say more of it, or a path:{listed}"
         )
+    what = WORDS.get(kind or MODEL)
+    pull = ", 'pochade models pull OWNER/NAME' fetches one" if what is None else ""
     raise InvalidCheckpoint(
-        f"'{name}' does not exist; check the path. No model has that name{_near(name, known)}, in"
-        f" {', '.join(map(str, roots))}: 'pochade models list' shows what is there,"
-        " 'pochade models pull OWNER/NAME' fetches one"
+        f"{'' if what is None else f'the {what} '}'{name}' does not exist; check the path. No"
+        f" {what or 'model'} has that name{_near(name, known)}, in {', '.join(map(str, roots))}: 'pochade"
+        f" models list' shows what is there{pull}"
     )
 
 
@@ -196,8 +215,11 @@ def _name(path: Path, base: Path, root: Path) -> str:
 
 
 def _near(name: str, known: Sequence[Entry]) -> str:
-    names = {entry.name.rpartition("/")[2].casefold(): entry.name for entry in known}
-    names |= {entry.name.casefold(): entry.name for entry in known}
+    said_as = [
+        entry.name.rpartition("/")[0] if entry.path.stem in DIFFUSERS_NAMES else entry.name for entry in known
+    ]
+    names = {each.rpartition("/")[2].casefold(): each for each in said_as}
+    names |= {each.casefold(): each for each in said_as}
     near = difflib.get_close_matches(name.casefold(), names, NEAR_NAMES)
     if not near:
         return ""

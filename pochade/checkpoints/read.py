@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pochade.checkpoints.detect import SD1, SD2, XL, Family
-from pochade.checkpoints.folder import Checkpoint, read_folder
+from pochade.checkpoints.detect import REFINER, SD1, SD2, XL, Family
+from pochade.checkpoints.folder import Checkpoint, Component, read_folder
 from pochade.checkpoints.overrides import Overrides
 from pochade.checkpoints.single_file import read_autoencoder, read_single_file
 from pochade.errors import InvalidRequest
@@ -23,11 +23,13 @@ def read_checkpoint(
     path: Path | str,
     *,
     variant: str | None = None,
-    vae: Path | str | None = None,
+    vae: Path | str | Component | None = None,
     config: Path | str | Mapping[str, Any] | None = None,
     prediction: str | None = None,
 ) -> Checkpoint:
     """Read a diffusers folder or a single file. The arguments are those of `pochade.load`.
+
+    vae: may also be the autoencoder of a checkpoint that has been read.
 
     Raises InvalidCheckpoint for what is missing, damaged or not supported; InvalidRequest for an argument
     that does not go with it.
@@ -50,7 +52,9 @@ def read_checkpoint(
         )
     if vae is not None:
         size = checkpoint.unet.config.get("sample_size", 64)
-        checkpoint = replace(checkpoint, vae=read_autoencoder(vae, family_of(checkpoint), size))
+        if not isinstance(vae, Component):
+            vae = read_autoencoder(vae, family_of(checkpoint), size)
+        checkpoint = replace(checkpoint, vae=vae)
     if wanted is not None:
         scheduler = {**checkpoint.scheduler, "prediction_type": wanted}
         checkpoint = replace(checkpoint, scheduler=scheduler, prediction_reason="it was asked for")
@@ -58,7 +62,9 @@ def read_checkpoint(
 
 
 def family_of(checkpoint: Checkpoint) -> Family:
-    """The family of any checkpoint, from its text encoders."""
+    """The family of any checkpoint, from its text encoders and what else its UNet is told."""
     if checkpoint.text_encoder_2 is not None:
         return XL
+    if checkpoint.unet.config.get("addition_embed_type") == "text_time":
+        return REFINER
     return SD2 if checkpoint.text_encoder.config.get("hidden_act") == "gelu" else SD1

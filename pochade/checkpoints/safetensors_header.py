@@ -52,7 +52,6 @@ FOREIGN: Mapping[bytes, str] = {
     b"\x80\x02": "it is a pickled PyTorch file; convert it to safetensors",
     b"<!": "it is a web page, perhaps an error page of the site; download the file again",
     b"<html": "it is a web page, perhaps an error page of the site; download the file again",
-    b"GGUF": "it is a GGUF file, which is not read here; take the safetensors edition",
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy.typing as npt
 
 from pochade.checkpoints.detect import (
+    REFINER,
     SD2,
     XL,
     Family,
@@ -63,13 +64,14 @@ class _Source:
 def read_single_file(
     path: Path | str,
     *,
-    vae: Path | str | None = None,
+    vae: Path | str | Component | None = None,
     overrides: Overrides | None = None,
     prediction: str | None = None,
 ) -> Checkpoint:
     """Read a checkpoint of one file; its weights are mapped. Configurations come from the tensors' shapes.
 
-    vae: an autoencoder in place of the file's own (see `read_autoencoder`), which some files lack.
+    vae: an autoencoder in place of the file's own (see `read_autoencoder`), which some files lack; or one
+        that has been read.
     overrides: configurations that say otherwise (see `overrides`). prediction: what the UNet predicts.
 
     Raises InvalidCheckpoint, naming what is missing, unknown or not supported.
@@ -95,7 +97,7 @@ def read_single_file(
         text_encoder=text,
         text_encoder_2=text_2,
         scheduler={**given.table("scheduler", scheduler), "prediction_type": predicted},
-        tokenizer=given.folders.get("tokenizer"),
+        tokenizer=given.folders.get(text.name.replace("text_encoder", "tokenizer")),
         tokenizer_2=given.folders.get("tokenizer_2"),
         pad_ids=family.pad_ids,
         prediction_reason=reason,
@@ -162,8 +164,10 @@ def _unet(source: _Source) -> LazyTensors:
 
 
 def _autoencoder(
-    source: _Source, vae: Path | str | None, family: Family, sample_size: int, given: Overrides
+    source: _Source, vae: Path | str | Component | None, family: Family, sample_size: int, given: Overrides
 ) -> Component:
+    if isinstance(vae, Component):
+        return vae
     if vae is not None:
         return read_autoencoder(vae, family, sample_size, given)
     if not any(name.startswith(AUTOENCODER) for name in source.tensors):
@@ -185,7 +189,7 @@ def _renamed_autoencoder(source: _Source, prefix: str) -> LazyTensors:
 
 
 def _text_encoders(source: _Source, family: Family, given: Overrides) -> tuple[Component, Component | None]:
-    """The first and, in XL, the second."""
+    """The first and, in XL, the second; the refiner's only one is of the second's kind and name."""
     if family is XL:
         _refuse_unknown(source, "conditioner.", ("embedders.0.transformer.", "embedders.1.model."))
         first = "conditioner.embedders.0.transformer."
@@ -194,6 +198,10 @@ def _text_encoders(source: _Source, family: Family, given: Overrides) -> tuple[C
             _text(source, "text_encoder", first, CLIP, family.pad_ids[0], given),
             _text(source, "text_encoder_2", second, open_clip_rules(projection=True), 0, given),
         )
+    if family is REFINER:
+        _refuse_unknown(source, "conditioner.", ("embedders.0.model.",))
+        only = "conditioner.embedders.0.model."
+        return _text(source, "text_encoder_2", only, open_clip_rules(projection=True), 0, given), None
     _refuse_unknown(source, "cond_stage_model.", ("model.",) if family is SD2 else ("transformer.",))
     if family is not SD2:
         return _text(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pochade.checkpoints.detect import SD2, XL, Family
+from pochade.checkpoints.detect import REFINER, SD2, XL, Family
 from pochade.checkpoints.folder import Checkpoint, Component
 from pochade.checkpoints.keymaps import KeyMap, LazyTensors, inverted, rename
 from pochade.checkpoints.kinds import AUTOENCODER, UNET
@@ -53,6 +53,8 @@ def _named(checkpoint: Checkpoint, family: Family) -> Iterator[tuple[str, Any]]:
     if family is XL and second is not None:
         yield from _back(text, CLIP, "conditioner.embedders.0.transformer.")
         yield from _back(second, open_clip_rules(projection=True), "conditioner.embedders.1.model.")
+    elif family is REFINER:
+        yield from _back(text, open_clip_rules(projection=True), "conditioner.embedders.0.model.")
     elif family is SD2:
         yield from _with_unused_layer(
             _back(text, open_clip_rules(projection=False), "cond_stage_model.model.")

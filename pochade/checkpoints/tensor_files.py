@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pochade.checkpoints import safetensors
+from pochade.checkpoints.gguf import MAGIC, read_gguf
 from pochade.checkpoints.safetensors import TensorFile
 from pochade.checkpoints.torch_files import is_torch_file, read_torch_file
 
@@ -11,13 +12,18 @@ BRACE = 8
 
 
 def open_tensors(path: Path | str) -> TensorFile:
-    """Map a safetensors file, or one of `torch.save`. Raises InvalidCheckpoint if it is none, or damaged."""
+    """Map a safetensors file, one of `torch.save` or a GGUF file.
+
+    Raises InvalidCheckpoint if it is none of these, or damaged.
+    """
     path = Path(path)
     try:
         with path.open("rb") as file:
             beginning = file.read(BRACE + 1)
     except OSError:
         return safetensors.read(path)  # which says what is wrong
+    if beginning.startswith(MAGIC):
+        return read_gguf(path)
     if beginning[BRACE:] != b"{" and is_torch_file(beginning):
         return read_torch_file(path)
     return safetensors.read(path)

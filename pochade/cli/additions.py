@@ -4,8 +4,6 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pochade.errors import InvalidRequest
-
 if TYPE_CHECKING:
     from pochade.pipeline import Lora, Pipeline
 
@@ -18,13 +16,19 @@ def add_addition_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE[:WEIGHT]",
-        help="an adapter (LoRA and its relatives), as style.safetensors:0.8; may be repeated",
+        help="an adapter (LoRA and its relatives): style.safetensors:0.8, or its name; may be repeated",
     )
     group.add_argument(
-        "--lora-dir", type=Path, metavar="DIR", help="where <lora:style:0.8> in a prompt finds its file"
+        "--lora-dir",
+        type=Path,
+        metavar="DIR",
+        help="where <lora:style:0.8> in a prompt finds its file (default: the folders of models)",
     )
     group.add_argument(
-        "--embeddings-dir", type=Path, metavar="DIR", help="files whose names are words in a prompt"
+        "--embeddings-dir",
+        type=Path,
+        metavar="DIR",
+        help="files whose names are words in a prompt (default: the folders of models)",
     )
 
 
@@ -37,7 +41,8 @@ def with_additions(pipeline: "Pipeline", options: argparse.Namespace) -> "Pipeli
 
 
 def _lora(text: str, folder: Path | None) -> "Lora":
-    """'style.safetensors:0.8' -> the file and its weight. 'style:0.8' is looked for in the folder."""
+    """'style.safetensors:0.8' -> the file and its weight. A name is looked up in the folder, if there is one;
+    else the pipeline looks it up in the folders of models."""
     from pochade.adapters.library import find
     from pochade.pipeline import Lora
 
@@ -45,10 +50,8 @@ def _lora(text: str, folder: Path | None) -> "Lora":
     if not (colon and name and _is_number(weight)):
         name, weight = text, "1"
     path = Path(name)
-    if not path.exists():
-        if folder is None or path.suffix:
-            raise InvalidRequest(f"--lora {text}: there is no file '{name}'")
-        path = find(folder, name, "adapters")
+    if folder is not None and not path.exists():
+        path = find([folder], name, "adapters")
     return Lora(path, float(weight))
 
 

@@ -29,7 +29,7 @@ def add_control_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(name, action="append", **settings)
 
     add("--control", type=Path, metavar="FILE", help="a picture that says what goes where")
-    add("--control-model", type=Path, metavar="PATH", help="the ControlNet: a file or a diffusers folder")
+    add("--control-model", type=Path, metavar="PATH", help="the ControlNet: a file, a folder or a name")
     add("--preprocessor", metavar="NAME", help="none, canny, invert, scribble or tile (default: none)")
     add("--control-strength", type=float, metavar="S", help="how much it counts, 0 to 2 (default: 1)")
     add("--control-start", type=float, metavar="SHARE", help="of the steps, where it begins (default: 0)")

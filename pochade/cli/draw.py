@@ -31,6 +31,7 @@ EXAMPLES = """examples:
   pochade draw "a red hat" --init photo.jpg --mask hat.png --only-masked
   pochade draw "a fox" --seed 7 --hires 2 --hires-upscaler Lanczos
   pochade draw --like fox.png --seed 8
+  pochade draw "a fox" --model xl-base.safetensors --refiner xl-refiner.safetensors
   pochade draw "a fox" --model sd15.safetensors --control fox.jpg --control-model canny.safetensors \\
       --preprocessor canny
 """
@@ -48,11 +49,14 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def add_drawing_options(parser: argparse.ArgumentParser) -> None:
-    """Everything that a drawing may be told: the prompt, the ways, the model, and where it goes."""
+def add_drawing_options(parser: argparse.ArgumentParser, *, prompts: str = "?") -> None:
+    """Everything that a drawing may be told: the prompt, the ways, the model, and where it goes.
+
+    prompts: how many there may be, as argparse says it.
+    """
     default = Request(prompt="")
     parser.add_argument(
-        "prompt", nargs="?", help="what to draw; may be empty. \\( and \\{ are brackets that are drawn"
+        "prompt", nargs=prompts, help="what to draw; may be empty. \\( and \\{ are brackets that are drawn"
     )
     parser.add_argument(
         "--like", type=Path, metavar="FILE", help="draw as that picture was; what else is given is changed"
@@ -110,7 +114,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         " starter in the package)",
     )
     add_models_option(parser)
-    parser.add_argument("--vae", metavar="PATH", help="an autoencoder in place of the model's own")
+    parser.add_argument(
+        "--vae", metavar="PATH", help="an autoencoder in place of the model's own, or its name"
+    )
     parser.add_argument(
         "--prediction",
         metavar="NAME",
@@ -235,7 +241,12 @@ def _given(options: argparse.Namespace) -> Request:
     }
     changes = {name: value for name, value in asked.items() if value is not None}
     if options.like is not None:
-        return replace(_like(options), **changes)
+        like = _like(options)
+        if options.refiner is None and options.refiner_switch is not None:
+            if like.refiner is None:
+                raise InvalidRequest("--refiner-switch needs a model: give it as --refiner")
+            changes["refiner"] = replace(like.refiner, switch=options.refiner_switch)
+        return replace(like, **changes)
     if options.prompt is None:
         raise InvalidRequest("there is no prompt; give one in quotes, or a picture as --like")
     return Request(**changes)

@@ -78,13 +78,16 @@ def _source(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def _open(options: argparse.Namespace, path: Path) -> "Checkpoint":
+    from pochade.checkpoints.library import find
     from pochade.checkpoints.read import read_checkpoint
     from pochade.pipeline.loading.load import model_path
+    from pochade.settings import model_roots
 
+    vae = options.vae
     return read_checkpoint(
         model_path(path, options.models),
         variant=options.variant,
-        vae=options.vae,
+        vae=None if vae is None else find(vae, model_roots(options.models), "vae"),
         config=options.config,
         prediction=options.prediction,
     )

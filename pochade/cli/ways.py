@@ -6,7 +6,7 @@ from typing import Any
 
 from pochade.errors import InvalidRequest
 from pochade.speed import SPEEDS
-from pochade.ways import FILLS, RESIZE_MODES, Hires, Source, Variation
+from pochade.ways import FILLS, RESIZE_MODES, Hires, Refiner, Source, Variation
 
 
 def add_way_options(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +49,13 @@ def add_way_options(parser: argparse.ArgumentParser) -> None:
         help="Latent, Latent (bicubic), Latent (nearest), Lanczos, Bicubic, Bilinear, Nearest, or the file of"
         " an ESRGAN model",
     )
+    last = parser.add_argument_group("a second model for the last part")
+    last.add_argument(
+        "--refiner", metavar="MODEL", help="XL's refiner, or another model of the family: a path or a name"
+    )
+    last.add_argument(
+        "--refiner-switch", type=float, metavar="SHARE", help="of the way, where it takes over (default: 0.8)"
+    )
     noise = parser.add_argument_group("noise and edges")
     noise.add_argument(
         "--variation",
@@ -81,6 +88,13 @@ def ways(options: argparse.Namespace) -> dict[str, Any]:
             upscaler=options.hires_upscaler,
             denoising_strength=options.hires_strength,
         )
+    if options.refiner is not None:
+        given["refiner"] = Refiner(
+            model=options.refiner,
+            switch=0.8 if options.refiner_switch is None else options.refiner_switch,
+        )
+    elif options.refiner_switch is not None and options.like is None:
+        raise InvalidRequest("--refiner-switch needs a model: give it as --refiner")
     if options.init is not None:
         given["source"] = _source(options)
     elif options.mask is not None or options.outpaint is not None or options.strength is not None:

@@ -44,6 +44,11 @@ def check_destination(path: Path | str) -> None:
     Raises InvalidRequest for an unknown suffix, OutputError for a folder that cannot be made or written to.
     """
     picture_format(path)
+    check_folder(path)
+
+
+def check_folder(path: Path | str) -> None:
+    """Raises OutputError unless the folder of a file can be made and written to. Creates nothing."""
     folder = next(parent for parent in Path(path).absolute().parents if parent.exists())
     if not folder.is_dir():
         raise unwritable(Path(path), NotADirectoryError(errno.ENOTDIR, f"'{folder}' is a file"))
@@ -69,8 +74,15 @@ def save_without_overwriting(image: "Image.Image", path: Path | str, text: str =
 
     Two processes that write at once get two names. Returns the name that was taken.
     """
+    return write_without_overwriting(_encoded(image, Path(path), text), path)
+
+
+def write_without_overwriting(content: bytes, path: Path | str) -> Path:
+    """Write a file under the first free name of fox.png, fox-2.png ...; returns the name that was taken.
+
+    Raises OutputError, with nothing left behind.
+    """
     path = Path(path)
-    content = _encoded(image, path, text)
     _make_folder(path)
     for candidate in chain([path], (path.with_stem(f"{path.stem}-{i}") for i in count(2))):
         if os.path.lexists(candidate):
@@ -116,11 +128,11 @@ def _encoded(image: "Image.Image", path: Path, text: str) -> bytes:
                 f"the text of '{path}' has {len(text):,} characters; a JPEG file holds"
                 f" {JPEG_TEXT_CHARACTERS:,}, use .png or .webp"
             )
-        image.convert("RGB").save(file, kind, quality=QUALITY, exif=_exif(text) if text else b"")
+        image.convert("RGB").save(file, kind, quality=QUALITY, exif=exif(text) if text else b"")
     return file.getvalue()
 
 
-def _exif(text: str) -> bytes:
+def exif(text: str) -> bytes:
     """An EXIF block with one entry: the user comment, marked as Unicode (Exif 2.32, section 4.6.5).
 
     PIL would write the comment as a list of numbers, which other readers do not take for text; the standard

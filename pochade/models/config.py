@@ -44,7 +44,7 @@ class UNetConfig:
     groups: int = 32
     norm_eps: float = 1e-5
     added_width: int | None = None  # XL: pooled text and the embedded sizes
-    added_time_width: int | None = None  # XL: width of each of the six embedded sizes
+    added_time_width: int | None = None  # XL: width of each embedded size, of which the base has six
     guidance_width: int | None = None  # LCM: width of the embedded guidance scale
     flip_sin_to_cos: bool = True
     frequency_shift: float = 0.0

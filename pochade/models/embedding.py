@@ -32,10 +32,10 @@ def embed_timestep(config: UNetConfig, timestep: ArrayLike) -> NDArray[np.float3
 
 
 def embed_sizes(config: UNetConfig, pooled: NDArray[np.float32], sizes: ArrayLike) -> NDArray[np.float32]:
-    """XL's added conditioning: pooled text (B, P) and sizes (B, 6) -> (B, P + 6 * added_time_width).
+    """XL's added conditioning: pooled text (B, P) and sizes (B, n) -> (B, P + n * added_time_width).
 
-    The six are original height and width, crop top and left, target height and width (Podell et al. 2023,
-    section 2.2).
+    Of the base there are six: original height and width, crop top and left, target height and width (Podell
+    et al. 2023, section 2.2). Its refiner has the first four, and a score of how pleasing the picture is.
     """
     assert config.added_time_width is not None
     embedded = sinusoidal(

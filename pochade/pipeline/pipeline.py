@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.hashes import remembered_hash
+from pochade.checkpoints.library import find
 from pochade.diffusion.parametrization import Parametrization
 from pochade.diffusion.samplers import Sampler, find_sampler
 from pochade.diffusion.schedule import AUTOMATIC, NoiseSchedule, find_schedule, split_sampler_name
@@ -23,9 +24,11 @@ from pochade.models.embedding import embed_timestep
 from pochade.pipeline.drawing import hires
 from pochade.pipeline.drawing.canvas import Canvas, blank, over
 from pochade.pipeline.drawing.conditioning import Told, condition, condition_wordings, prompt_size
+from pochade.pipeline.drawing.denoising import is_told_a_score
 from pochade.pipeline.drawing.one_pass import Pass, check_noise, denoise, latent_shape, levels_of, pictures
 from pochade.pipeline.drawing.pictures import from_image, to_images
-from pochade.pipeline.drawing.wording import wordings
+from pochade.pipeline.drawing.refining import Refining, open_refiner, refining, zeros_for_no_text
+from pochade.pipeline.drawing.wording import Wording, wordings
 from pochade.pipeline.loading.adapting import (
     NO_LIBRARY,
     NOTHING,
@@ -40,6 +43,7 @@ from pochade.pipeline.loading.adapting import (
     with_words,
 )
 from pochade.pipeline.loading.choice import Choice
+from pochade.pipeline.loading.model import Model
 from pochade.pipeline.loading.networks import Networks
 from pochade.pipeline.results.infotext import Maker, infotext
 from pochade.pipeline.results.result import Progress, PromptSize, Result
@@ -62,7 +66,10 @@ PREVIEW_SIDE = 16
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Pipeline:
-    """A loaded model. Make one with `pochade.load`."""
+    """A loaded model. Make one with `pochade.load`.
+
+    roots: folders in which other models are looked for by name.
+    """
 
     checkpoint: Checkpoint
     choice: Choice
@@ -70,6 +77,7 @@ class Pipeline:
     tokenizers: Sequence[Tokenizer]
     schedule: NoiseSchedule
     parametrization: Parametrization
+    roots: tuple[Path, ...] = ()
     library: Library = NO_LIBRARY
     additions: Additions = NOTHING
     loaded: tuple[Networks, Sequence[Tokenizer]] | None = None  # without additions; None: those above
@@ -78,8 +86,7 @@ class Pipeline:
     @cached_property
     def model_hash(self) -> str | None:
         """The first ten digits of the UNet file's SHA-256; sharded weights have no such name."""
-        files = self.checkpoint.unet.files
-        return remembered_hash(files[0], cache_dir() / "hashes.json") if len(files) == 1 else None
+        return _hash(self.checkpoint)
 
     # --- pictures -------------------------------------------------------------------------------------
 
@@ -126,7 +133,7 @@ class Pipeline:
         noise: the starting noise (B, C, h, w), unit normal, in place of the seeds'.
         """
         request, sampler = self._resolve(request)
-        drawing = self._asked_for(request.prompt, request.negative_prompt)
+        drawing = self._asked_for(*_prompts(request))
         yield from drawing._draw(request, sampler, noise)
 
     # --- additions --------------------------------------------------------------------------------------
@@ -136,21 +143,31 @@ class Pipeline:
     ) -> "Pipeline":
         """This model with these adapters and new words, and none that it may have had before.
 
-        loras: files, or `Lora(file, weight)`. Their order makes no difference. What is not changed is shared
+        loras: files, or names in the folders of models, or `Lora(file, weight)`. Their order makes no
+        difference. What is not changed is shared
         with this pipeline, compiled graphs too; what is changed is computed when it is first used. This
         pipeline stays as it is.
 
         Raises InvalidCheckpoint for a file that is damaged or that was made for other models.
         """
         given = [lora if isinstance(lora, Lora) else Lora(lora) for lora in loras]
-        return self._with(read_additions(self.checkpoint, given, embeddings))
+        found = [replace(lora, path=find(lora.path, self.roots, "lora")) for lora in given]
+        words = [find(path, self.roots, "embedding") for path in embeddings]
+        return self._with(read_additions(self.checkpoint, found, words))
 
     def with_library(
         self, loras: Path | str | None = None, embeddings: Path | str | None = None
     ) -> "Pipeline":
-        """This model with folders in which prompts find <lora:name:0.8> and the names of embeddings."""
-        folders = (None if folder is None else Path(folder) for folder in (loras, embeddings))
-        return replace(self, library=Library(*folders))
+        """This model with folders in which prompts find <lora:name:0.8> and the names of embeddings.
+
+        None: the folders of models are looked through for theirs (`pochade.settings.model_roots`).
+        """
+        library = Library(
+            loras=None if loras is None else Path(loras),
+            embeddings=None if embeddings is None else Path(embeddings),
+            roots=self.roots,
+        )
+        return replace(self, library=library)
 
     def _with(self, additions: Additions) -> "Pipeline":
         networks, tokenizers = self.loaded or (self.networks, self.tokenizers)
@@ -171,7 +188,13 @@ class Pipeline:
         if key not in self._latest:
             self._latest.clear()  # before the next one is made, which takes as much memory
             self._latest[key] = self._with(
-                self.additions + read_additions(self.checkpoint, loras, embeddings)
+                self.additions
+                + read_additions(
+                    self.checkpoint,
+                    loras,
+                    embeddings,
+                    skip_other_families=self.library.embeddings is None,
+                )
             )
         return self._latest[key]
 
@@ -183,14 +206,16 @@ class Pipeline:
         networks = replace(self.networks, tiling=request.tiling)
         canvas = self._canvas(networks, request)
         told, told_later = self._told(request)
+        last_part = self._refining(request, [*told.steps, *told_later.steps])
         first = Pass(
             request=request,
             canvas=canvas,
             told=told,
             levels=levels_of(self.schedule, networks, sampler, request, canvas),
             noise=noise,
+            refining=last_part if request.hires is None else None,
         )
-        second = hires.second_pass(first, told_later, self.schedule, sampler, networks)
+        second = hires.second_pass(first, told_later, self.schedule, sampler, networks, last_part)
         decoded = latent_shape(networks, (second or first).request)
         parts = networks, self.schedule, self.parametrization, sampler
         steps = denoise(*parts, first)
@@ -227,7 +252,8 @@ class Pipeline:
             raise InvalidRequest("the prompt joins several by AND; encode each by itself")
         asked = self._asked_for(prompt)
         (result,) = condition(asked.networks, asked.tokenizers, [wording.parts[0].prompt], clip_skip)
-        return result.context if len(self.tokenizers) == 1 else (result.context, result.pooled)
+        wide = self.networks.unet_config.added_width is not None
+        return (result.context, result.pooled) if wide else result.context
 
     def unet(self, x: Floats, timestep: Floats, context: Floats, **inputs: Floats) -> Floats:
         """The UNet's raw output for x (B, C, h, w), timestep (B,), context (B, T, D).
@@ -268,6 +294,9 @@ class Pipeline:
             width=width,
             height=height,
             seed=seed,
+            controls=tuple(
+                replace(each, model=find(each.model, self.roots, "controlnet")) for each in request.controls
+            ),
         )
         return settled, sampler
 
@@ -319,41 +348,53 @@ class Pipeline:
         """What the UNet is told in the first pass and in the second, if there is one."""
         prompts, steps = (request.prompt, request.negative_prompt), request.steps
         guided = request.cfg_scale != 1 and self.networks.unet_config.guidance_width is None
-        first = wordings(*prompts, steps, guided=guided)
+        first = wordings(*prompts, steps, guided=guided, blend=request.blend)
         second = []
         if request.hires is not None:
             more = steps if request.hires.steps is None else request.hires.steps
-            second = wordings(*prompts, more, guided=guided, first_pass_steps=steps)
+            second = wordings(*prompts, more, guided=guided, first_pass_steps=steps, blend=request.blend)
         conditionings = condition_wordings(
             self.networks,
             self.tokenizers,
             [*first, *second],
             request.clip_skip,
-            zeros_for_no_text=self._zeros_for_no_text(),
+            zeros_for_no_text=zeros_for_no_text(self.checkpoint),
         )
         return Told(first, conditionings), Told(second, conditionings)
 
     def _canvas(self, networks: Networks, request: Request) -> Canvas:
         assert request.width is not None and request.height is not None
         if request.source is None:
+            if is_told_a_score(networks):
+                raise InvalidRequest(
+                    f"'{self.checkpoint.name}' is SDXL's refiner, which has seen little noise and draws over"
+                    " pictures only; give it a picture (--init), or name it beside the base model (--refiner)"
+                )
             return blank(networks, request.width, request.height)
         return over(networks, request.source, request.width, request.height)
 
-    def _zeros_for_no_text(self) -> bool:
-        """Whether an empty negative prompt is no text at all, rather than the text ""; so in SDXL."""
-        return len(self.tokenizers) > 1 and bool(
-            self.checkpoint.model_index.get("force_zeros_for_empty_prompt", True)
-        )
+    def _refiner(self, request: Request) -> Model | None:
+        """The model that takes over, if one is asked for. Raises InvalidCheckpoint and InvalidRequest."""
+        asked = request.refiner
+        if asked is None or asked.switch == 1:
+            return None
+        return open_refiner(self.networks, self.checkpoint, find(asked.model, self.roots))
+
+    def _refining(self, request: Request, wordings: Sequence[Wording]) -> Refining | None:
+        model = self._refiner(request)
+        return None if model is None else refining(model, request, wordings, tiling=request.tiling)
 
     def _result(
         self, networks: Networks, request: Request, canvas: Canvas, latent: Floats, size: PromptSize
     ) -> Result:
         images = [canvas.finish(image) for image in to_images(networks.decode(latent))]
+        refiner = self._refiner(request)
         maker = Maker(
             model=self.checkpoint.name,
             hash=self.model_hash,
-            additions=hashes(self.additions, request.prompt, request.negative_prompt),
+            additions=hashes(self.additions, *_prompts(request)),
             tags=tags(self.additions, request.prompt),
+            refiner=None if refiner is None else _title(refiner.checkpoint),
         )
         each = pictures(request)
         texts = [infotext(one, maker) for one in each]
@@ -363,6 +404,23 @@ class Pipeline:
         """Decode every n-th latent pixel: a small picture for any family, without a table of colours."""
         step = -(-max(latent.shape[2:]) // PREVIEW_SIDE)
         return self.decode(latent[:, :, ::step, ::step])
+
+
+def _prompts(request: Request) -> list[str]:
+    """All that may name adapters and new words."""
+    second = [] if request.blend is None else [request.blend.prompt]
+    return [request.prompt, request.negative_prompt, *second]
+
+
+def _hash(checkpoint: Checkpoint) -> str | None:
+    files = checkpoint.unet.files
+    return remembered_hash(files[0], cache_dir() / "hashes.json") if len(files) == 1 else None
+
+
+def _title(checkpoint: Checkpoint) -> str:
+    """ "name [hash]", as A1111 shows models."""
+    hash = _hash(checkpoint)
+    return checkpoint.name if hash is None else f"{checkpoint.name} [{hash}]"
 
 
 def _joined(results: Sequence[Result]) -> Result:

@@ -65,7 +65,7 @@ class Tuning:
 def finetuning(tuning: Tuning, batch: int = 4, rate: float = 1e-5) -> Piece:
     """The training; when it is done, `export_finetuned` writes the model.
 
-    Raises InvalidRequest for a model with two text encoders, or if no picture is large enough.
+    Raises InvalidRequest for SDXL and its refiner, or if no picture is large enough.
     """
     pipeline = _open(tuning)
     networks = pipeline.networks
@@ -101,9 +101,9 @@ def _open(tuning: Tuning) -> Pipeline:
             f" 'pochade models convert {tuning.model} FOLDER' makes of it"
         )
     pipeline = pochade.load(tuning.model, engine="torch", precision="f32", device=tuning.device)
-    if pipeline.networks.text_encoder_2 is not None:
+    if pipeline.networks.unet_config.added_width is not None:
         raise InvalidRequest(
-            f"'{tuning.model}' has two text encoders; fine-tuning is for models with one, "
+            f"'{tuning.model}' is SDXL or its refiner; fine-tuning is for models with one text encoder, "
             "such as SD 1.5, SD 2.1 and the starter"
         )
     if pipeline.networks.unet_config.in_channels != pipeline.networks.autoencoder_config.latent_channels:

@@ -1,12 +1,20 @@
 """Running the command line as a user does: in a process of its own."""
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import pochade as package
+from pochade.checkpoints import safetensors
+from pochade.models.config import controlnet_config
+from pochade.pipeline.loading.load import starter_folder
+from pochade.pipeline.loading.shapes import controlnet_shapes
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -42,3 +50,45 @@ def pochade(environment: dict[str, str], tmp_path: Path) -> Command:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `ink.safetensors` for the starter's UNet, and `words/blob.safetensors`."""
+    folder = tmp_path_factory.mktemp("files")
+    checkpoint = package.load().checkpoint
+    rng = np.random.default_rng(0)
+    key = next(name for name in checkpoint.unet.tensors if name.endswith("attn2.to_v.weight"))
+    outputs, inputs = checkpoint.unet.tensors[key].shape
+    layer = f"unet.{key.removesuffix('.weight')}"
+    safetensors.write(
+        folder / "ink.safetensors",
+        {
+            f"{layer}.lora_B.weight": rng.standard_normal((outputs, 2), np.float32),
+            f"{layer}.lora_A.weight": rng.standard_normal((2, inputs), np.float32),
+        },
+    )
+    width = checkpoint.text_encoder.tensors["embeddings.token_embedding.weight"].shape[1]
+    (folder / "words").mkdir()
+    vectors = rng.standard_normal((2, width), np.float32)
+    safetensors.write(folder / "words" / "blob.safetensors", {"emb_params": vectors})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def control_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random ControlNet of the starter's shape."""
+    unet, vae = (
+        json.loads((starter_folder() / part / "config.json").read_text()) for part in ("unet", "vae")
+    )
+    widths = [8 * (i + 1) for i in range(len(vae["block_out_channels"]))]
+    config = {**unet, "_class_name": "ControlNetModel", "conditioning_embedding_out_channels": widths}
+    rng = np.random.default_rng(0)
+    tensors = {
+        name: (rng.standard_normal(shape) / np.prod(shape[1:]) ** 0.5).astype(np.float32)
+        for name, shape in controlnet_shapes(controlnet_config(config)).items()
+    }
+    folder = tmp_path_factory.mktemp("control")
+    (folder / "config.json").write_text(json.dumps(config))
+    safetensors.write(folder / "diffusion_pytorch_model.safetensors", tensors)
+    return folder

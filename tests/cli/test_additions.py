@@ -6,34 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import pochade
-from pochade.checkpoints import safetensors
 from pochade.cli.main import main
 
 DRAW = ["draw", "a red apple", "--steps", "2", "--seed", "1", "--size", "64x64"]
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `ink.safetensors` for the starter's UNet, and `words/blob.safetensors`."""
-    folder = tmp_path_factory.mktemp("files")
-    checkpoint = pochade.load().checkpoint
-    rng = np.random.default_rng(0)
-    key = next(name for name in checkpoint.unet.tensors if name.endswith("attn2.to_v.weight"))
-    outputs, inputs = checkpoint.unet.tensors[key].shape
-    layer = f"unet.{key.removesuffix('.weight')}"
-    safetensors.write(
-        folder / "ink.safetensors",
-        {
-            f"{layer}.lora_B.weight": rng.standard_normal((outputs, 2), np.float32),
-            f"{layer}.lora_A.weight": rng.standard_normal((2, inputs), np.float32),
-        },
-    )
-    width = checkpoint.text_encoder.tensors["embeddings.token_embedding.weight"].shape[1]
-    (folder / "words").mkdir()
-    vectors = rng.standard_normal((2, width), np.float32)
-    safetensors.write(folder / "words" / "blob.safetensors", {"emb_params": vectors})
-    return folder
 
 
 def drawn(tmp_path: Path, *options: object) -> Image.Image:
@@ -68,7 +43,7 @@ def test_a_new_word(tmp_path: Path, files: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        (["--lora", "nowhere.safetensors:0.5"], "--lora nowhere.safetensors:0.5: there is no file 'nowhere"),
+        (["--lora", "nowhere.safetensors:0.5"], "the adapter 'nowhere.safetensors' does not exist"),
         (["--lora", "inc", "--lora-dir", "FILES"], "there is no 'inc' in the folder of adapters"),
         (["--lora", "FILES/ink.safetensors:nan"], "the weight of"),
         (["--lora", "FILES/words/blob.safetensors"], "its tensor 'emb_params' belongs to no layer"),

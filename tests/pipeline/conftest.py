@@ -33,9 +33,11 @@ class Model:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Compiled graphs of tests stay out of the user's cache."""
+    """Compiled graphs of tests stay out of the user's cache, and the user's models out of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POCHADE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        patch.delenv("POCHADE_MODELS", raising=False)
         yield
 
 

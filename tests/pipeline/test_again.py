@@ -19,9 +19,9 @@ from pochade.pipeline.results.again import drawn_over, request_from
 from pochade.pipeline.results.infotext import Maker, infotext
 from pochade.request import Request
 from pochade.speed import SPEEDS
-from pochade.ways import Hires, Source, Variation
+from pochade.ways import Blend, Hires, Refiner, Source, Variation
 
-MAKER = Maker(model="starter", hash="0123456789")
+MAKER = Maker(model="starter", hash="0123456789", refiner="xl refiner_1.0 [0123456789]")
 
 words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=60).map(str.strip)
 sizes = st.integers(8, 1024).map(lambda side: side * 8)
@@ -49,8 +49,10 @@ requests = st.builds(
     clip_skip=st.integers(1, 12),
     speed=st.sampled_from(sorted(SPEEDS)),
     tiling=st.booleans(),
+    blend=st.none() | st.builds(Blend, prompt=words.filter(bool), share=shares),
     variation=st.none() | variations,
     hires=st.none() | passes,
+    refiner=st.none() | st.builds(Refiner, model=st.just("xl refiner_1.0"), switch=shares),
 )
 
 

@@ -62,10 +62,13 @@ def condition_wordings(
     distinct = list(dict.fromkeys(wordings))
     texts = [part.prompt for wording in distinct for part in wording.parts]
     texts += [wording.negative for wording in distinct if wording.negative is not None]
+    texts += [wording.towards for wording in distinct if wording.towards is not None]
     by_text = dict(zip(texts, condition(networks, tokenizers, texts, clip_skip), strict=True))
     result = {}
     for wording in distinct:
         found = [by_text[part.prompt] for part in wording.parts]
+        if wording.towards is not None:
+            found = [blended(found[0], by_text[wording.towards], wording.share)]
         if wording.negative is not None:
             negative = by_text[wording.negative]
             nothing = zeros_for_no_text and not wording.negative
@@ -79,14 +82,14 @@ def condition(
 ) -> list[Conditioning]:
     """Encode prompts, equal ones once, all to the same number of chunks: guidance subtracts one from another.
 
-    Emphasis and BREAK are read (`prompts.attention`). With two encoders (XL) their conditionings stand side
-    by side, both from one layer before the last and without the final norm, and the pooled vector is the
-    second's, of the first chunk (Podell et al. 2023, section 2.1).
+    Emphasis and BREAK are read (`prompts.attention`). XL reads one layer before the last, without the final
+    norm, and a pooled vector of the first chunk; its base has two encoders, whose conditionings stand side by
+    side, and the pooled vector is the second's (Podell et al. 2023, section 2.1).
     """
     encoders = [networks.text_encoder]
     if networks.text_encoder_2 is not None:
         encoders.append(networks.text_encoder_2)
-    wide = len(encoders) > 1
+    wide = networks.unet_config.added_width is not None
     skip = clip_skip if wide else clip_skip - 1
     for encoder in encoders:
         layers = _config(encoder).layers
@@ -138,6 +141,17 @@ def emphasize(context: Floats, weights: Floats) -> Floats:
         if weighed != 0:
             chunk *= np.float32(mean / weighed)
     return result
+
+
+def blended(one: Conditioning, other: Conditioning, share: float) -> Conditioning:
+    """From `one` (share 0) to `other` (share 1) along a straight line."""
+    weights = np.float32(1 - share), np.float32(share)
+    return replace(
+        one,
+        context=weights[0] * one.context + weights[1] * other.context,
+        pooled=weights[0] * one.pooled + weights[1] * other.pooled,
+        tokens=max(one.tokens, other.tokens),
+    )
 
 
 def without_text(given: Conditioning) -> Conditioning:

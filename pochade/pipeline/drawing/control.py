@@ -22,7 +22,7 @@ from pochade.ways import Control
 
 Floats = NDArray[np.float32]
 
-FAMILIES = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}
+FAMILIES = {768: "SD 1.x", 1024: "SD 2.x", 1280: "SDXL refiner", 2048: "SDXL"}
 """By the width of the text that they read."""
 
 ROUNDING = 1e-6

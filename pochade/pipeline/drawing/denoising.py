@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pochade.diffusion.guidance import compose, guide
 from pochade.diffusion.parametrization import Denoise, Predict
+from pochade.models.config import TextEncoderConfig
 from pochade.models.embedding import embed_guidance, embed_sizes, embed_timestep
 from pochade.pipeline.drawing.conditioning import Conditioning
 from pochade.pipeline.drawing.control import Steering, residuals
@@ -19,6 +20,9 @@ from pochade.speed import EVERYTHING, StepWork
 Floats = NDArray[np.float32]
 Residuals = Sequence[Floats]
 Named = dict[str, Floats]
+
+PLEASING, UNPLEASING = 6.0, 2.5
+"""The scores that XL's refiner is told with a prompt and with a negative one, as its authors have it."""
 
 ROUNDING = 1e-6
 """Relative: a sampler may come back to a level by arithmetic."""
@@ -78,11 +82,12 @@ def predictor(
     """
     memory = Memory() if memory is None else memory
 
-    def inputs(picture: Floats, timestep: float, chosen: Sequence[Conditioning]) -> tuple[Residuals, Named]:
-        """Of the UNet, for one picture (4, h, w) with some of the conditionings."""
+    def inputs(picture: Floats, timestep: float, first: int, end: int) -> tuple[Residuals, Named]:
+        """Of the UNet, for one picture (4, h, w) with the conditionings from `first` to before `end`."""
+        chosen, prompts = conditionings[first:end], max(0, len(weights) - first)
         told = {
             "context": np.concatenate([each.context for each in chosen]),
-            **_added(networks, request, chosen),
+            **_added(networks, request, chosen, prompts),
         }
         batch = np.repeat(picture[None], len(chosen), axis=0)
         steered = residuals(networks, steerings, batch, timestep, **told)
@@ -94,13 +99,13 @@ def predictor(
     def evaluate(number: int, picture: Floats, timestep: float, count: int) -> Floats:
         """Picture `number` with the first `count` conditionings: (4, h, w) -> (count, 4, h, w)."""
         if work == EVERYTHING:
-            steered, named = inputs(picture, timestep, conditionings)
+            steered, named = inputs(picture, timestep, 0, len(conditionings))
             return networks.predict(*steered, **named)
         return np.concatenate([economical(number, picture, timestep, row) for row in range(count)])
 
     def economical(number: int, picture: Floats, timestep: float, row: int) -> Floats:
         """One conditioning alone, so that one graph does for both and each has its own deep features."""
-        steered, named = inputs(picture, timestep, conditionings[row : row + 1])
+        steered, named = inputs(picture, timestep, row, row + 1)
         if steered or not work.layers:
             return networks.predict(*steered, **named)
         place = number, row
@@ -132,15 +137,35 @@ def predictor(
     return guide(both, 1.0 if told_the_scale else request.cfg_scale, request.guidance_rescale)
 
 
-def _added(networks: Networks, request: Request, conditionings: Sequence[Conditioning]) -> dict[str, Floats]:
-    """The further input of XL: pooled text and sizes."""
+def _added(
+    networks: Networks, request: Request, conditionings: Sequence[Conditioning], prompts: int
+) -> dict[str, Floats]:
+    """The further input of XL: pooled text and sizes, in the refiner with a score in place of the target's.
+
+    prompts: how many of the conditionings are no negative prompt's.
+    """
     config = networks.unet_config
     if config.added_width is None:
         return {}
     assert request.height is not None and request.width is not None
     pooled = np.concatenate([each.pooled for each in conditionings])
-    sizes = (request.height, request.width, 0, 0, request.height, request.width)
-    return {"added": embed_sizes(config, pooled, [sizes] * len(conditionings))}
+    original, crop = (request.height, request.width), (0, 0)
+    sizes: list[tuple[float, ...]] = [(*original, *crop, *original)] * len(conditionings)
+    if is_told_a_score(networks):
+        scores = [PLEASING if i < prompts else UNPLEASING for i in range(len(conditionings))]
+        sizes = [(*original, *crop, score) for score in scores]
+    return {"added": embed_sizes(config, pooled, sizes)}
+
+
+def is_told_a_score(networks: Networks) -> bool:
+    """Whether it is XL's refiner: beside the pooled text it has room for five numbers, not for six."""
+    config = networks.unet_config
+    encoder = networks.text_encoder_2 or networks.text_encoder
+    assert isinstance(encoder.config, TextEncoderConfig)
+    if config.added_width is None or config.added_time_width is None:
+        return False
+    pooled = encoder.config.projection_width or encoder.config.width
+    return config.added_width == pooled + 5 * config.added_time_width
 
 
 def _guidance(networks: Networks, request: Request, rows: int) -> dict[str, Floats]:

@@ -21,6 +21,7 @@ from pochade.pipeline.drawing.canvas import Canvas, blank
 from pochade.pipeline.drawing.conditioning import Told
 from pochade.pipeline.drawing.one_pass import Pass, all_levels
 from pochade.pipeline.drawing.pictures import from_image, to_images
+from pochade.pipeline.drawing.refining import Refining
 from pochade.pipeline.drawing.upscale import resized_by, upscaler_on
 from pochade.pipeline.loading.networks import Networks
 from pochade.request import Request
@@ -30,9 +31,14 @@ Floats = NDArray[np.float32]
 
 
 def second_pass(
-    first: Pass, told: Told, schedule: NoiseSchedule, sampler: Sampler, networks: Networks
+    first: Pass,
+    told: Told,
+    schedule: NoiseSchedule,
+    sampler: Sampler,
+    networks: Networks,
+    refining: Refining | None = None,
 ) -> Pass | None:
-    """What follows the first pass, if its request says so. Its canvas is empty yet. told: in it.
+    """What follows the first pass, if its request says so. Its canvas is empty yet. told, refining: in it.
 
     It does exactly as many steps as were asked for, from the level of its strength, as in A1111.
     """
@@ -46,7 +52,9 @@ def second_pass(
     request = _larger(first.request, asked, networks.autoencoder_config.factor)
     whole = min(schedule.steps, round(request.steps / asked.denoising_strength))
     levels = all_levels(schedule, networks, sampler, request.schedule, whole)[-request.steps - 1 :]
-    return replace(first, request=request, told=told, canvas=Canvas(), levels=levels, noise=None)
+    return replace(
+        first, request=request, told=told, canvas=Canvas(), levels=levels, noise=None, refining=refining
+    )
 
 
 def both(first: Iterator[Step], second: Callable[[Floats], Iterator[Step]], ahead: int) -> Iterator[Step]:

@@ -16,6 +16,7 @@ from pochade.pipeline.drawing.canvas import Canvas
 from pochade.pipeline.drawing.conditioning import Told
 from pochade.pipeline.drawing.control import Steering, cut_out, steering
 from pochade.pipeline.drawing.denoising import Memory, in_steps, predictor
+from pochade.pipeline.drawing.refining import Refining
 from pochade.pipeline.loading.networks import Networks
 from pochade.request import Request
 from pochade.speed import find_speed
@@ -29,7 +30,7 @@ class Pass:
 
     request: settled. canvas: where it begins. told: step by step; a pass over a picture, whose levels are
     fewer than the request's steps, begins at the first all the same, as in A1111. levels: decreasing, and 0
-    at the end. noise: (B, C, h, w), in place of the seeds'.
+    at the end. noise: (B, C, h, w), in place of the seeds'. refining: a second model, for the last part.
     """
 
     request: Request
@@ -37,6 +38,7 @@ class Pass:
     told: Told
     levels: Sequence[float]
     noise: Floats | None = None
+    refining: Refining | None = None
 
 
 def denoise(
@@ -66,14 +68,20 @@ def denoise(
             wording,
             tuple(each for each in steerings if each.acts(step, len(told))),
             economy.work(step, len(told)),
+            drawing.refining is not None and drawing.refining.acts(drawing.levels[step], schedule),
         )
         for step, wording in enumerate(told)
     ]
     denoisers = {}
-    for wording, acting, work in dict.fromkeys(plan):
-        given, weights = drawing.told.conditionings[wording], [part.weight for part in wording.parts]
-        predict = predictor(networks, request, given, weights, canvas.extra, acting, work, memory)
-        denoisers[wording, acting, work] = denoiser(predict, parametrization, schedule)
+    for wording, acting, work, refined in dict.fromkeys(plan):
+        weights = [part.weight for part in wording.parts]
+        if refined and drawing.refining is not None:
+            clean = drawing.refining.denoiser(request, wording, weights, canvas.extra)
+        else:
+            given = drawing.told.conditionings[wording]
+            predict = predictor(networks, request, given, weights, canvas.extra, acting, work, memory)
+            clean = denoiser(predict, parametrization, schedule)
+        denoisers[wording, acting, work, refined] = clean
     clean = canvas.keeping(in_steps(drawing.levels, [denoisers[each] for each in plan]))
     own = {name: getattr(request, name) for name in sampler.options}
     options = {name: value for name, value in own.items() if value is not None}

@@ -7,18 +7,19 @@ as an embedding's name.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pochade.adapters.embeddings import TABLE, Embedding, Extended, read_embedding
+from pochade.adapters.embeddings import TABLE, Embedding, Extended, OtherFamily, read_embedding
 from pochade.adapters.keys import TEXT, TEXT_2, UNET
 from pochade.adapters.library import find, names
 from pochade.adapters.read import Adapter, read_adapter
 from pochade.adapters.view import Strength, adapted, fingerprint
 from pochade.checkpoints.check import FiniteTensors
 from pochade.checkpoints.folder import Checkpoint
+from pochade.checkpoints.library import folders
 from pochade.errors import InvalidCheckpoint, InvalidRequest, expect
 from pochade.models.config import TextEncoderConfig
 from pochade.pipeline.loading.networks import Network, Networks
@@ -69,10 +70,15 @@ NOTHING = Additions()
 
 @dataclass(frozen=True)
 class Library:
-    """Folders in which the names in prompts are looked up. None: there are none."""
+    """Where the names in prompts are looked up.
+
+    loras, embeddings: folders. None: those of their kind in the folders of models, `roots`
+        (`checkpoints.library`).
+    """
 
     loras: Path | None = None
     embeddings: Path | None = None
+    roots: tuple[Path, ...] = ()
 
     def asked(self, *prompts: str) -> tuple[tuple[Lora, ...], tuple[Path, ...]]:
         """The adapters and the embeddings that prompts ask for.
@@ -84,31 +90,43 @@ class Library:
             text, networks = extra_networks(prompt)
             texts.append(normalize(text))
             loras += [self._lora(network) for network in networks]
-        if self.embeddings is None:
-            return tuple(loras), ()
-        known = names(self.embeddings, "embeddings")
+        places = self._places(self.embeddings, "embedding")
+        known = names(places, "embeddings")
         spoken = [name for name in known if any(_speaks_of(text, name) for text in texts)]
-        return tuple(loras), tuple(find(self.embeddings, name, "embeddings") for name in spoken)
+        return tuple(loras), tuple(find(places, name, "embeddings") for name in spoken)
+
+    def _places(self, given: Path | None, kind: str) -> list[Path]:
+        return folders(self.roots, kind) if given is None else [given]
 
     def _lora(self, network: ExtraNetwork) -> Lora:
         tag = f"<{network.kind}:{network.name}>"
         if network.kind == "hypernet":
             raise InvalidRequest(f"the prompt asks for {tag}; hypernetworks are not supported: take it out")
-        if self.loras is None:
+        places = self._places(self.loras, "lora")
+        if not places:
             raise InvalidRequest(
-                f"the prompt asks for {tag}, but no folder of adapters was given (--lora-dir)"
+                f"the prompt asks for {tag}, but no folder of adapters was given (--lora-dir), and no folder"
+                " of models has one (--models)"
             )
         text, unet = _weights(network, tag)
-        return Lora(find(self.loras, network.name, "adapters"), unet, None if text == unet else text)
+        return Lora(find(places, network.name, "adapters"), unet, None if text == unet else text)
 
 
 NO_LIBRARY = Library()
 
 
 def read_additions(
-    checkpoint: Checkpoint, loras: Sequence[Lora], embeddings: Sequence[Path | str]
+    checkpoint: Checkpoint,
+    loras: Sequence[Lora],
+    embeddings: Sequence[Path | str],
+    *,
+    skip_other_families: bool = False,
 ) -> Additions:
-    """Read the files. Raises InvalidCheckpoint if one is damaged, or made for other models."""
+    """Read the files. Raises InvalidCheckpoint if one is damaged, or made for other models.
+
+    skip_other_families: leave out embeddings that were made for other models: in a folder for all of them, a
+        word that a prompt happens to hold was not meant as theirs.
+    """
     parts = {UNET: checkpoint.unet, TEXT: checkpoint.text_encoder, TEXT_2: checkpoint.text_encoder_2}
     shapes = {
         name: {tensor: part.tensors[tensor].shape for tensor in part.tensors}
@@ -118,8 +136,19 @@ def read_additions(
     widths = {name: shapes[name][TABLE][1] for name in (TEXT, TEXT_2) if name in shapes}
     return Additions(
         tuple((lora, read_adapter(lora.path, shapes)) for lora in loras),
-        tuple(read_embedding(path, widths) for path in embeddings),
+        tuple(_embeddings(embeddings, widths, skip_other_families)),
     )
+
+
+def _embeddings(
+    paths: Sequence[Path | str], widths: Mapping[str, int], skip_other_families: bool
+) -> Iterator[Embedding]:
+    for path in paths:
+        try:
+            yield read_embedding(path, widths)
+        except OtherFamily:
+            if not skip_other_families:
+                raise
 
 
 def stamps(paths: Sequence[Path | str]) -> tuple[object, ...]:

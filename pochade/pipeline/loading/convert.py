@@ -15,6 +15,8 @@ import numpy.typing as npt
 from pochade.atomic import hidden_neighbour, sync_folder, unwritable
 from pochade.checkpoints import safetensors
 from pochade.checkpoints.detect import (
+    REFINER,
+    SD2,
     Family,
     describe_pipeline,
     describe_scheduler,
@@ -30,7 +32,7 @@ from pochade.checkpoints.single_file_names import single_file_tensors
 from pochade.checkpoints.write import write_json
 from pochade.errors import InvalidRequest, OutputError
 from pochade.models.config import autoencoder_config, text_encoder_config, unet_config
-from pochade.pipeline.loading.load import tokenizers_of
+from pochade.pipeline.loading.model import tokenizers_of
 from pochade.pipeline.loading.networks import make_networks
 from pochade.prompts.clip import clip_files, is_clip
 
@@ -109,6 +111,7 @@ def _metadata(checkpoint: Checkpoint, family: Family) -> dict[str, str]:
         "SD 1.x": "stable-diffusion-v1",
         "SD 2.x": "stable-diffusion-v2-768-v" if predicts_v else "stable-diffusion-v2-512",
         "SDXL": "stable-diffusion-xl-v1-base",
+        "SDXL refiner": "stable-diffusion-xl-v1-refiner",
     }[family.label]
     metadata = {
         "format": "pt",
@@ -136,7 +139,7 @@ def _what_tensors_do_not_tell(checkpoint: Checkpoint, family: Family) -> dict[st
     for i, encoder in enumerate((checkpoint.text_encoder, checkpoint.text_encoder_2)):
         if encoder is None:
             continue
-        open_clip = family.label == "SD 2.x" or i == 1
+        open_clip = family in (SD2, REFINER) or i == 1
         text = detect_text_encoder(encoder.tensors, open_clip=open_clip, pad_id=0, where=where)
         if text_encoder_config(text) != text_encoder_config(encoder.config):
             told[encoder.name] = _public(encoder.config)
@@ -146,8 +149,9 @@ def _what_tensors_do_not_tell(checkpoint: Checkpoint, family: Family) -> dict[st
     if any(usual[name] != value for name, value in own.items()):
         told["scheduler"] = own
     zeros = "force_zeros_for_empty_prompt"
-    if checkpoint.model_index.get(zeros, True) is not True:
-        told["model_index"] = {zeros: checkpoint.model_index[zeros]}
+    expected = describe_pipeline(family, in_channels=4).get(zeros, True)
+    if checkpoint.model_index.get(zeros, True) is not expected:
+        told["model_index"] = {zeros: checkpoint.model_index.get(zeros, True)}
     return told
 
 
@@ -196,8 +200,11 @@ def _write_folder(checkpoint: Checkpoint, target: Path, store_as: np.dtype[Any] 
 
 
 def _write_tokenizers(checkpoint: Checkpoint, new: Path) -> None:
-    folders = {"tokenizer": checkpoint.tokenizer, "tokenizer_2": checkpoint.tokenizer_2}
-    for i, (name, folder) in enumerate(folders.items()):
+    first = checkpoint.text_encoder.name.replace("text_encoder", "tokenizer")
+    folders = [(first, checkpoint.tokenizer)]
+    if checkpoint.text_encoder_2 is not None:
+        folders.append(("tokenizer_2", checkpoint.tokenizer_2))
+    for i, (name, folder) in enumerate(folders):
         if folder is not None:
             kept = [path for path in folder.iterdir() if path.suffix in (".json", ".txt")]
             (new / name).mkdir()

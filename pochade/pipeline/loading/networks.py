@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ from pochade.pipeline.loading.shapes import (
 
 Array = NDArray[Any]
 Inputs = Mapping[str, tuple[Shape, str]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +78,7 @@ class Networks:
 
     tiling: pictures and latents go round: what is beyond an edge is what stands at the opposite one.
     whole: latent pixels that the autoencoder takes at once; it does larger pictures in parts.
-    opened: networks beside these, such as ControlNets, by path.
+    opened: what is beside these, such as ControlNets, by path.
     """
 
     unet: Network
@@ -86,7 +87,7 @@ class Networks:
     text_encoder_2: Network | None
     tiling: bool = False
     whole: int = WHOLE
-    opened: dict[Path, Network] = field(default_factory=dict)
+    opened: dict[Path, Any] = field(default_factory=dict)
 
     @cached_property
     def unet_config(self) -> UNetConfig:
@@ -129,15 +130,16 @@ class Networks:
         result: Array = self.unet.run(partial(self._around(unet_again), layers=layers), **arrays)
         return result
 
-    def beside(self, path: Path, open_on: Callable[[Any, Path], Network]) -> Network:
-        """A further network, such as a ControlNet, on the same engine, opened once.
+    def beside(self, path: Path, open_on: Callable[[Any, Path], T]) -> T:
+        """A further network, such as a ControlNet, or a further model, on the same engine, opened once.
 
         open_on: makes it, from engine and path.
         """
         place = path.resolve()
         if place not in self.opened:
             self.opened[place] = open_on(self.unet.engine, path)
-        return self.opened[place]
+        opened: T = self.opened[place]
+        return opened
 
     def embed_hint(self, controlnet: Network, picture: Array) -> Array:
         """What a ControlNet makes of its picture (1, 3, H, W) in 0..1, for all steps: (1, C, h, w)."""

@@ -10,7 +10,7 @@ from pochade.errors import InvalidRequest
 from pochade.images.metadata import Parameters, read_parameters
 from pochade.request import Request
 from pochade.speed import SPEEDS
-from pochade.ways import Hires, Variation
+from pochade.ways import Blend, Hires, Refiner, Variation
 
 T = TypeVar("T")
 
@@ -45,8 +45,10 @@ def request_from(text: str) -> Request:
         height=height,
         speed=values["Speed"] if values.get("Speed") in SPEEDS else "exact",
         tiling=values.get("Tiling", "").lower() == "true",
+        blend=_blend(values),
         variation=_variation(values),
         hires=_hires(values),
+        refiner=_refiner(values),
         **{field: value for field, value in known.items() if value is not None},
     )
 
@@ -59,6 +61,11 @@ def drawn_over(parameters: Parameters) -> bool:
 def drawn_along(parameters: Parameters) -> bool:
     """Whether ControlNets steered it, whose pictures its text does not hold."""
     return any(name.startswith("ControlNet ") for name in parameters.values)
+
+
+def _blend(values: Mapping[str, str]) -> Blend | None:
+    share = _read(values, "Blend share", float)
+    return None if share is None else Blend(prompt=values.get("Blend prompt", ""), share=share)
 
 
 def _variation(values: Mapping[str, str]) -> Variation | None:
@@ -81,6 +88,15 @@ def _hires(values: Mapping[str, str]) -> Hires | None:
         steps=_read(values, "Hires steps", int) or None,  # some write 0 for "as many"
         denoising_strength=0.7 if strength is None else strength,
     )
+
+
+def _refiner(values: Mapping[str, str]) -> Refiner | None:
+    """By its name, which is looked up when it is drawn; the hash behind it is left out."""
+    name = re.sub(r"\s*\[[0-9a-fA-F]*\]$", "", values.get("Refiner", "")).strip()
+    if name in ("", "None"):
+        return None
+    switch = _read(values, "Refiner switch at", float)
+    return Refiner(model=name, switch=0.8 if switch is None else switch)
 
 
 def _read(values: Mapping[str, str], name: str, kind: Callable[[str], T]) -> T | None:

@@ -24,12 +24,14 @@ class Maker:
     """What drew the picture. hash: of its weights, if they are one file.
 
     additions: the hashes of adapters and embeddings. tags: the adapters that the prompt does not name.
+    refiner: name and hash of the model that took over.
     """
 
     model: str
     hash: str | None
     additions: Sequence[tuple[str, Value]] = ()
     tags: str = ""
+    refiner: str | None = None
 
 
 def infotext(request: Request, maker: Maker) -> str:
@@ -46,13 +48,21 @@ def infotext(request: Request, maker: Maker) -> str:
         height=request.height or 0,
         model_hash=maker.hash,
         model=maker.model,
-        extra=[*_variation(request), *_ways(request), *maker.additions, *_rest(request)],
+        extra=[
+            *_variation(request),
+            *_ways(request),
+            *_refiner(request, maker),
+            *maker.additions,
+            *_rest(request),
+        ],
         version=f"pochade {pochade.__version__}",
     )
 
 
 def _variation(request: Request) -> list[tuple[str, Value]]:
     variation, pairs = request.variation, list[tuple[str, Value]]()
+    if request.blend is not None:
+        pairs += [("Blend prompt", request.blend.prompt), ("Blend share", request.blend.share)]
     if variation is not None and variation.strength > 0:
         pairs += [("Variation seed", variation.seed), ("Variation seed strength", variation.strength)]
     if variation is not None and variation.size is not None:
@@ -76,6 +86,13 @@ def _ways(request: Request) -> list[tuple[str, Value]]:
         name = Path(hires.upscaler).stem if is_model_file(hires.upscaler) else hires.upscaler
         pairs.append(("Hires upscaler", name))
     return [*pairs, *((f"ControlNet {i}", _control(each)) for i, each in enumerate(request.controls))]
+
+
+def _refiner(request: Request, maker: Maker) -> list[tuple[str, Value]]:
+    if request.refiner is None or maker.refiner is None:
+        return []
+    name = re.sub(r"[,:\r\n]", "_", maker.refiner)
+    return [("Refiner", name), ("Refiner switch at", request.refiner.switch)]
 
 
 def _control(control: Control) -> str:

@@ -1,0 +1,110 @@
+"""`pochade walk`: pictures on the way from one prompt to the next, and an animation of them."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pochade.cli import draw
+from pochade.cli.background import in_background
+from pochade.errors import InvalidRequest, expect
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from pochade.request import Request
+
+EXAMPLES = """examples:
+  pochade walk "a red apple" "a green pear" --seed 7 --frames 16 -o fruit.webp
+  pochade walk "a fox" "an owl" "a cat" --seeds 1,2,3 --frames 48 --loop -o animals.gif
+  pochade walk "a castle" --seeds 1,2,3,4 --frames 40
+"""
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "walk",
+        help="draw the way from one prompt to the next",
+        description="Draw the way from one prompt to the next, and from seed to seed: a folder of pictures, "
+        "and an animation of them. Everything else is as in 'pochade draw'.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--frames", type=int, default=12, metavar="N", help="default: %(default)s")
+    parser.add_argument("--seeds", metavar="N,N", help="one for each prompt, or several for one prompt")
+    parser.add_argument("--fps", type=float, default=8.0, metavar="N", help="frames a second (default: 8)")
+    parser.add_argument("--loop", action="store_true", help="go back to the first prompt at the end")
+    draw.add_drawing_options(parser, prompts="+")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Draws all frames, writes each when it is done and the animation at the end; prints their paths."""
+    from tqdm import tqdm
+
+    from pochade.images.animation import check_animation, new_folder, save_animation
+    from pochade.images.files import default_name, save_without_overwriting
+    from pochade.pipeline.walk import frames
+
+    expect("--fps", options.fps, 0.1, 100.0)
+    stations = _stations(options)
+    requests = frames(stations, options.frames, loop=options.loop)
+    path = options.output
+    if path is None:
+        path = Path("walk-" + default_name(stations[0].prompt, stations[0].seed or 0)).with_suffix(".webp")
+    check_animation(path)
+    folder = None
+    images: list[Image.Image] = []
+    texts: list[str] = []
+
+    def drawn() -> Iterator[Any]:
+        for _, progress in draw.draw_all(options, requests):
+            yield progress
+
+    with tqdm(total=len(requests), unit="frame", disable=not sys.stderr.isatty(), leave=False) as bar:
+        for progress in in_background(drawn):
+            if progress.result is None:
+                continue
+            folder = new_folder(path.with_suffix("")) if folder is None else folder
+            image, text = progress.result.images[0], progress.result.infotexts[0]
+            images.append(image)
+            texts.append(text)
+            written = save_without_overwriting(image, folder / f"{len(images):03}.png", text)
+            bar.clear()
+            print(written, flush=True)
+            bar.update(1)
+    print(save_animation(images, path, 1 / options.fps, texts[0]), flush=True)
+    return 0
+
+
+def _stations(options: argparse.Namespace) -> "list[Request]":
+    """One request for each prompt, with its seed."""
+    prompts, seeds = list(options.prompt), _seeds(options)
+    if len(prompts) == 1:
+        prompts *= max(1, len(seeds))
+    elif len(seeds) not in (0, len(prompts)):
+        raise InvalidRequest(
+            f"--seeds names {len(seeds)} seeds for {len(prompts)} prompts; one for each is needed"
+        )
+    stations: list[Request] = []
+    for i, prompt in enumerate(prompts):
+        own = argparse.Namespace(**{**vars(options), "prompt": prompt, "count": 1})
+        if seeds:
+            own.seed = seeds[i]
+        elif stations:
+            own.seed = stations[0].seed  # drawn at random for the first one, if none was given
+        stations.append(replace(draw.requests_of(own)[0], batch_size=1))
+    return stations
+
+
+def _seeds(options: argparse.Namespace) -> list[int]:
+    if options.seeds is None:
+        return []
+    if options.seed is not None:
+        raise InvalidRequest("--seed is one seed for all, --seeds one for each; give one of the two")
+    parts = [part.strip() for part in options.seeds.split(",")]
+    if not all(part.isdecimal() and len(part) <= 20 for part in parts):
+        raise InvalidRequest(f"--seeds {options.seeds}: seeds are whole numbers, as in --seeds 1,2,3")
+    return [int(part) for part in parts]

@@ -1,0 +1,59 @@
+"""Pictures one after another: an animated WebP or GIF, and the folder of its frames."""
+
+import io
+from collections.abc import Sequence
+from itertools import chain, count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pochade.atomic import unwritable
+from pochade.errors import InvalidRequest
+from pochade.images.files import QUALITY, check_folder, exif, write_without_overwriting
+from pochade.images.metadata import encodable
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+FORMATS = {".webp": "WEBP", ".gif": "GIF"}
+
+
+def check_animation(path: Path) -> None:
+    """Refuse, before anything is drawn, a name under which no animation could be written. Creates nothing.
+
+    Raises InvalidRequest for an unknown suffix, OutputError for a folder that cannot be made or written to.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise InvalidRequest(f"'{path}' ends in '{path.suffix}'; an animation's name ends in .webp or .gif")
+    check_folder(path)
+
+
+def save_animation(frames: "Sequence[Image.Image]", path: Path, frame_s: float, text: str = "") -> Path:
+    """Write frames that go round for ever, each shown for `frame_s` seconds, under the first free name.
+
+    text: in the EXIF user comment of a WebP; a GIF has 256 colours and no place for it. Returns the name that
+    was taken. Raises InvalidRequest and OutputError as `check_animation` does.
+    """
+    check_animation(path)
+    kind = FORMATS[path.suffix.lower()]
+    first, *rest = (frame.convert("RGB") for frame in frames)
+    options = {"quality": QUALITY, "exif": exif(encodable(text)) if text else b""} if kind == "WEBP" else {}
+    file = io.BytesIO()
+    first.save(
+        file, kind, save_all=True, append_images=rest, duration=round(1000 * frame_s), loop=0, **options
+    )
+    return write_without_overwriting(file.getvalue(), path)
+
+
+def new_folder(path: Path) -> Path:
+    """Make a folder under the first free name of fox, fox-2, fox-3 ... Raises OutputError if none can be."""
+    for candidate in chain([path], (path.with_name(f"{path.name}-{i}") for i in count(2))):
+        try:
+            candidate.mkdir(parents=True)
+        except FileExistsError:
+            if candidate.parent.is_dir():
+                continue
+            raise unwritable(candidate, NotADirectoryError(f"'{candidate.parent}' is a file")) from None
+        except OSError as error:
+            raise unwritable(candidate, error) from error
+        return candidate
+    raise AssertionError("there is always another number")

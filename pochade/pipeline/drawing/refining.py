@@ -1,0 +1,98 @@
+"""A second model that takes over for the last part of a pass: XL's refiner."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pochade.checkpoints.folder import Checkpoint
+from pochade.checkpoints.read import family_of, read_checkpoint
+from pochade.diffusion.parametrization import Denoise, denoiser
+from pochade.diffusion.schedule import NoiseSchedule
+from pochade.errors import InvalidRequest
+from pochade.pipeline.drawing.canvas import reads_mask
+from pochade.pipeline.drawing.conditioning import Told, condition_wordings
+from pochade.pipeline.drawing.denoising import predictor
+from pochade.pipeline.drawing.wording import Wording
+from pochade.pipeline.loading.model import Model, make_model
+from pochade.pipeline.loading.networks import Networks
+from pochade.request import Request
+
+Floats = NDArray[np.float32]
+
+ROUNDING = 1e-3
+"""Of a training step: how far a level that was meant to lie on one may be from it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Refining:
+    """A model that does the steps that begin below a share of the noise levels, in its own words.
+
+    told: what its own text encoders made of the wordings. below: the training step.
+    """
+
+    model: Model
+    told: Told
+    switch: float
+
+    def acts(self, level: float, schedule: NoiseSchedule) -> bool:
+        """Whether it does the step that begins at a noise level of this schedule."""
+        return schedule.timestep(level) < round(schedule.steps * (1 - self.switch)) - ROUNDING
+
+    def denoiser(
+        self, request: Request, wording: Wording, weights: Sequence[float], extra: Floats | None
+    ) -> Denoise:
+        """Of a wording. extra: as in `predictor`, for a model that reads it. No ControlNet steers it."""
+        networks = self.model.networks
+        seen = extra if reads_mask(networks) else None
+        predict = predictor(networks, request, self.told.conditionings[wording], weights, seen)
+        return denoiser(predict, self.model.parametrization, self.model.schedule)
+
+
+def open_refiner(networks: Networks, checkpoint: Checkpoint, path: Path) -> Model:
+    """The model at `path` on the engine of these networks, with their autoencoder; opened once.
+
+    Raises InvalidCheckpoint as loading does, InvalidRequest for a model of other latents.
+    """
+    model = networks.beside(path, partial(_model_on, checkpoint))
+    ours, theirs = (family_of(each) for each in (checkpoint, model.checkpoint))
+    if ours.latent_scale != theirs.latent_scale:
+        raise InvalidRequest(
+            f"the refiner '{path}' is {theirs.label}, the model {ours.label}: their latents mean different"
+            " things; take one of the model's family"
+        )
+    if reads_mask(model.networks) and not reads_mask(networks):
+        raise InvalidRequest(
+            f"the refiner '{path}' is an inpainting model and the model is none; take a plain one"
+        )
+    return model
+
+
+def refining(
+    model: Model, request: Request, wordings: Sequence[Wording], *, tiling: bool = False
+) -> Refining:
+    """A model ready for a request that asks for it."""
+    assert request.refiner is not None
+    networks = replace(model.networks, tiling=tiling)
+    told = condition_wordings(
+        networks,
+        model.tokenizers,
+        wordings,
+        request.clip_skip,
+        zeros_for_no_text=zeros_for_no_text(model.checkpoint),
+    )
+    return Refining(replace(model, networks=networks), Told(wordings, told), request.refiner.switch)
+
+
+def zeros_for_no_text(checkpoint: Checkpoint) -> bool:
+    """Whether an empty negative prompt is no text at all, rather than the text ""; so in SDXL's base."""
+    wide = checkpoint.unet.config.get("addition_embed_type") == "text_time"
+    return wide and bool(checkpoint.model_index.get("force_zeros_for_empty_prompt", True))
+
+
+def _model_on(base: Checkpoint, engine: Any, path: Path) -> Model:
+    return make_model(read_checkpoint(path, vae=base.vae), engine, path)

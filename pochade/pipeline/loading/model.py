@@ -1,0 +1,77 @@
+"""A checkpoint made ready to compute: networks on an engine, tokenizers, noise schedule, prediction."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pochade.checkpoints.folder import Checkpoint
+from pochade.diffusion.parametrization import Parametrization, find_parametrization
+from pochade.diffusion.schedule import NoiseSchedule, noise_schedule
+from pochade.errors import InvalidCheckpoint
+from pochade.pipeline.loading.networks import Networks, make_networks
+from pochade.prompts.clip import clip_tokenizer
+from pochade.prompts.tokenizer import Tokenizer
+from pochade.prompts.tokenizer_files import load_tokenizer
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Model:
+    """Everything that draws with a checkpoint. tokenizers: one for each text encoder."""
+
+    checkpoint: Checkpoint
+    networks: Networks
+    tokenizers: Sequence[Tokenizer]
+    schedule: NoiseSchedule
+    parametrization: Parametrization
+
+
+def make_model(checkpoint: Checkpoint, engine: Any, path: Path) -> Model:
+    """Nothing is compiled yet. path: for messages. Raises InvalidCheckpoint for what is not supported."""
+    networks = make_networks(checkpoint, engine)
+    _check_channels(networks, path)
+    return Model(
+        checkpoint=checkpoint,
+        networks=networks,
+        tokenizers=tokenizers_of(checkpoint),
+        schedule=_schedule(checkpoint.scheduler),
+        parametrization=find_parametrization(checkpoint.scheduler.get("prediction_type", "epsilon")),
+    )
+
+
+def tokenizers_of(checkpoint: Checkpoint) -> list[Tokenizer]:
+    """One for each text encoder."""
+    folders = [checkpoint.tokenizer, checkpoint.tokenizer_2]
+    encoders = 1 if checkpoint.text_encoder_2 is None else 2
+    return [
+        clip_tokenizer(checkpoint.pad_ids[i]) if folder is None else load_tokenizer(folder)
+        for i, folder in enumerate(folders[:encoders])
+    ]
+
+
+def _check_channels(networks: Networks, path: Path) -> None:
+    """The UNet must take a latent, or with it a mask and the masked picture's latent, and nothing else."""
+    given, latent = networks.unet_config.in_channels, networks.autoencoder_config.latent_channels
+    if given not in (latent, 2 * latent + 1):
+        raise InvalidCheckpoint(
+            f"'{path}': its UNet takes {given} channels; {latent} (a latent) and {2 * latent + 1} (for"
+            " inpainting) are supported. It may be a model for depth maps, upscaling or instructions"
+        )
+
+
+def _schedule(json: Mapping[str, Any]) -> NoiseSchedule:
+    """From a `scheduler/scheduler_config.json` as diffusers writes it."""
+    if json.get("trained_betas") is not None:
+        raise InvalidCheckpoint("scheduler_config.json: trained_betas is not supported; beta_schedule is")
+    try:
+        numbers = (
+            float(json.get("beta_start", 0.00085)),
+            float(json.get("beta_end", 0.012)),
+            int(json.get("num_train_timesteps", 1000)),
+        )
+    except (TypeError, ValueError) as error:
+        raise InvalidCheckpoint(
+            f"scheduler_config.json: a number of the schedule is none ({error})"
+        ) from error
+    zero_snr = bool(json.get("rescale_betas_zero_snr", False))
+    return noise_schedule(json.get("beta_schedule", "scaled_linear"), *numbers, zero_snr)
