@@ -120,10 +120,10 @@ def test_diffusers_draw_with_what_is_written(whole, expected, family, kind, tmp_
     again = converted(file, tmp_path / "folder", kind)
     read = theirs.from_single_file(
         str(file), config=str(made.saved()), local_files_only=True, safety_checker=None,
-        torch_dtype=torch.float32,
+        dtype=torch.float32,
     )  # fmt: skip
     read.scheduler = made.theirs.scheduler
-    for pipeline in (read, theirs.from_pretrained(again, torch_dtype=torch.float32)):
+    for pipeline in (read, theirs.from_pretrained(again, dtype=torch.float32)):
         pipeline.set_progress_bar_config(disable=True)
         assert least_psnr(theirs_of(pipeline), expected(family, kind)) > ALIKE
     for path in (file, again):
