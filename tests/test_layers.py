@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "hub": GROUND | {"checkpoints", "pochade"},
     "training": BELOW_TOP,
     "evaluation": BELOW_TOP | {"training"},
+    "notebook": BELOW_TOP,
     "cli": BELOW_TOP | {"training", "evaluation", "hub"},
     "pochade": BELOW_TOP,  # __init__.py: it shows the public names
     "__main__": {"cli"},
@@ -37,6 +38,9 @@ HOMES = {
     "openvino": ("pochade/engines/openvino*.py",),
     "tokenizers": ("pochade/training/*",),
     "huggingface_hub": ("pochade/hub/*",),
+    "c2pa": ("pochade/images/signing.py",),
+    "cryptography": ("pochade/images/signing.py",),
+    "IPython": ("pochade/notebook/*",),
     "resvg_py": ("pochade/training/*",),
     "accelerate": (),
     "diffusers": (),
@@ -46,7 +50,10 @@ HOMES = {
 }
 """Packages that may be imported in these files only."""
 
-DISTRIBUTIONS = {"PIL": "pillow"}
+EXTRAS = ("train", "hub", "c2pa", "notebook")
+"""What `pip install 'pochade[...]'` takes; torch is part of train."""
+
+DISTRIBUTIONS = {"PIL": "pillow", "c2pa": "c2pa-python", "IPython": "ipython"}
 """Under which name a package is installed, where that is another one than it is imported by."""
 
 
@@ -149,14 +156,21 @@ def test_what_is_allowed_is_not_reported(file: str, source: str) -> None:
 
 
 def test_base_files_import_only_what_the_base_package_brings() -> None:
-    optional = ("pochade/engines/torch.py", "pochade/hub/*", *HOMES["tokenizers"], "pochade/evaluation/*")
+    optional = (
+        "pochade/engines/torch.py",
+        "pochade/hub/*",
+        "pochade/evaluation/*",
+        *HOMES["tokenizers"],
+        *HOMES["c2pa"],
+        *HOMES["IPython"],
+    )
     base = [file for file in FILES if not any(fnmatch(file, home) for home in optional)]
     assert outside_packages(base) <= declared("dependencies")
     assert outside_packages(base) >= {"numpy", "openvino", "pillow"}  # so that something was looked at
 
 
 def test_every_package_that_is_imported_is_declared_and_the_other_way_round() -> None:
-    assert outside_packages(FILES) == declared("dependencies") | declared("train") | declared("hub")
+    assert outside_packages(FILES) == set.union(*map(declared, ["dependencies", *EXTRAS]))
     assert declared("torch") == {"torch"}
 
 
@@ -167,9 +181,7 @@ def test_the_base_package_brings_no_framework() -> None:
 def test_every_declared_package_has_a_tested_version() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {line.split("==")[0] for line in lines if re.fullmatch(r"[\w-]+==[\w.]+", line)}
-    assert pinned >= declared("dependencies") | declared("train") | declared("hub") | declared("dev") - {
-        "pochade"
-    }
+    assert pinned >= set.union(*map(declared, ["dependencies", *EXTRAS, "dev"])) - {"pochade"}
 
 
 def module_name(file: str) -> str:

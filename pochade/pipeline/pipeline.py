@@ -17,6 +17,7 @@ from pochade.diffusion.samplers import Sampler, find_sampler
 from pochade.diffusion.schedule import AUTOMATIC, NoiseSchedule, find_schedule, split_sampler_name
 from pochade.errors import InvalidRequest
 from pochade.images.fitting import widened
+from pochade.images.marks import EDITED, GENERATED
 from pochade.images.opening import on_white
 from pochade.models.embedding import embed_timestep
 from pochade.pipeline.drawing import hires
@@ -352,7 +353,8 @@ class Pipeline:
         )
         each = pictures(request)
         texts = [infotext(one, maker) for one in each]
-        return Result(images, [one.seed or 0 for one in each], texts, size)
+        mark = GENERATED if request.source is None else EDITED
+        return Result(images, [one.seed or 0 for one in each], texts, size, mark)
 
     def _preview(self, latent: Floats) -> "list[Image.Image]":
         """Decode every n-th latent pixel: a small picture for any family, without a table of colours."""
@@ -366,6 +368,7 @@ def _joined(results: Sequence[Result]) -> Result:
         [seed for result in results for seed in result.seeds],
         [text for result in results for text in result.infotexts],
         results[0].prompt_size,
+        results[0].mark,
     )
 
 

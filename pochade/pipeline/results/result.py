@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pochade.images.marks import GENERATED
 from pochade.ops import Tensor
 
 if TYPE_CHECKING:
@@ -24,12 +25,16 @@ class PromptSize:
 
 @dataclass(frozen=True)
 class Result:
-    """Picture i was drawn from seeds[i]; infotexts[i] is the parameters text that belongs into its file."""
+    """Picture i was drawn from seeds[i]; infotexts[i] is the parameters text that belongs into its file.
+
+    mark: what the files should say of where the pictures come from, a name of `pochade.images.marks`.
+    """
 
     images: "list[Image.Image]"
     seeds: list[int]
     infotexts: list[str]
     prompt_size: PromptSize = PromptSize()
+    mark: str = GENERATED
 
 
 @dataclass(frozen=True)
