@@ -40,7 +40,7 @@ def model_roots(
 
 
 def signing_file() -> Path:
-    """The key and certificate that pictures are signed with, in the user's data folder. It may not exist yet."""
+    """The key that pictures are signed with, in the user's data folder. It may not exist yet."""
     import platformdirs
 
     return Path(platformdirs.user_data_dir("pochade", appauthor=False)) / "signing.pem"

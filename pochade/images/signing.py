@@ -1,7 +1,7 @@
-"""Signed pictures: C2PA manifests (Content Credentials), made and checked offline with a certificate of one's own.
+"""Signed pictures: C2PA manifests (Content Credentials), made offline with a certificate of one's own.
 
 A self-made certificate says "the same maker as last time", not who that is: checkers call such a signature
-valid and its signer unknown. Whoever has a certificate that others trust puts it, with its key, into the file.
+valid and its signer unknown. Whoever has a certificate that others trust puts it and its key into the file.
 """
 
 import io
@@ -21,6 +21,19 @@ from pochade.images.marks import GENERATED, TOOL, source_type
 
 TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 BLOCK = re.compile(r"(-----BEGIN ([A-Z ]+)-----\n.*?-----END \2-----)", re.DOTALL)
+USES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+"""All that X.509 knows of; each has to be allowed or not."""
+
 VALID_FOR = timedelta(days=5 * 365)
 SMALL = {"verify": {"verify_after_sign": False}, "builder": {"thumbnail": {"enabled": False}}}
 """No copy of the picture inside its own manifest, and no reading back of what was just written."""
@@ -90,11 +103,7 @@ def new_identity(now: datetime) -> Identity:
         )
 
     def uses(**allowed: bool) -> x509.KeyUsage:
-        names = (
-            "digital_signature content_commitment key_encipherment data_encipherment key_agreement"
-            " key_cert_sign crl_sign encipher_only decipher_only"
-        ).split()
-        return x509.KeyUsage(**{name: allowed.get(name, False) for name in names})
+        return x509.KeyUsage(**dict.fromkeys(USES, False) | allowed)
 
     def certificate(
         subject: x509.Name, public: Any, signer: Any, authority: bool, usage: x509.KeyUsage
@@ -172,7 +181,10 @@ def signer(identity: Identity, version: str) -> Sign:
 
 
 def read_signature(content: bytes, kind: str) -> Signature | None:
-    """What is signed in a picture file, and whether it still holds; None if nothing is. kind: as in `encoded`."""
+    """What is signed in a picture file, and whether it still holds; None if nothing is.
+
+    kind: "PNG", "JPEG" or "WEBP".
+    """
     c2pa = _c2pa()
     reader = c2pa.Reader.try_create(TYPES[kind], io.BytesIO(content))
     if reader is None:
