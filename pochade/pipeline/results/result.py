@@ -4,7 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pochade.images.embedding import figures
+from pochade.images.files import encoded
 from pochade.images.marks import GENERATED
+from pochade.images.sheet import COLUMNS, table
 from pochade.ops import Tensor
 
 if TYPE_CHECKING:
@@ -35,6 +38,18 @@ class Result:
     infotexts: list[str]
     prompt_size: PromptSize = PromptSize()
     mark: str = GENERATED
+
+    def _repr_html_(self) -> str | None:
+        """How a notebook shows it: the pictures, small, with their seeds."""
+        return figures(self.images, [f"seed {seed}" for seed in self.seeds], self.infotexts, self.mark)
+
+    def _repr_png_(self) -> bytes | None:
+        """How what cannot show HTML shows it: the picture; of several the first eight on a sheet."""
+        if len(self.images) == 1:
+            return encoded(self.images[0], "PNG", self.infotexts[0], mark=self.mark)
+        first = self.images[:COLUMNS]
+        page = table(first, [f"seed {seed}" for seed in self.seeds[:COLUMNS]])
+        return encoded(page, "PNG", mark=self.mark)
 
 
 @dataclass(frozen=True)
