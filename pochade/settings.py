@@ -44,3 +44,10 @@ def signing_file() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_data_dir("pochade", appauthor=False)) / "signing.pem"
+
+
+def studio_dir() -> Path:
+    """Where the server keeps jobs and pictures, in the user's data folder. It may not exist yet."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("pochade", appauthor=False)) / "studio"

@@ -201,10 +201,13 @@ class Pipeline:
                 steps, lambda latent: denoise(*parts, replace(second, canvas=enlarge(latent))), ahead
             )
         size = prompt_size(told.conditionings)
+
+        def result(latent: Floats) -> Result:
+            return self._result(networks, request, canvas, latent, size)
+
         for step in steps:
-            last = step.index == step.steps - 1
-            result = self._result(networks, request, canvas, step.x, size) if last else None
-            yield Progress(step.index + 1, step.steps, step.denoised, self._preview, result, size)
+            end = result(step.x) if step.index == step.steps - 1 else None
+            yield Progress(step.index + 1, step.steps, step.denoised, self._preview, result, end, size)
 
     # --- the parts, for researchers and tests -----------------------------------------------------------
 

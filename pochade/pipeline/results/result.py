@@ -63,9 +63,14 @@ class Progress:
     steps: int
     denoised: Tensor
     _preview: "Callable[[Tensor], list[Image.Image]]"
+    _now: "Callable[[Tensor], Result]"
     result: Result | None = None
     prompt_size: PromptSize = PromptSize()
 
     def preview(self) -> "list[Image.Image]":
         """What the pictures look like now, small and fast. Costs a small decode."""
         return self._preview(self.denoised)
+
+    def now(self) -> Result:
+        """What would come out if it ended here: the latest estimate, decoded in full size."""
+        return self._now(self.denoised)
