@@ -59,7 +59,7 @@ def make_app(desk: Desk, names: Sequence[str] = (), *, local: bool = True, rate:
     async def page() -> Response:
         return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
 
-    app.mount("/", StaticFiles(directory=STATIC), name="static")
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
     rules = Rules(
         keys=desk.keys,
         names=(*LOOPBACK, *(name.lower() for name in names)),

@@ -49,6 +49,16 @@ const CHANGES = {
   cancelled: () => ({ state: "cancelled", left: null }),
 };
 
+/** Jobs without these pictures, and without the jobs that had no others. */
+function without(jobs, gone) {
+  const rest = new Map();
+  for (const [id, job] of jobs) {
+    const pictures = job.pictures.filter((picture) => !gone.includes(picture.id));
+    if (pictures.length || !job.pictures.length) rest.set(id, pictures.length === job.pictures.length ? job : { ...job, pictures });
+  }
+  return rest;
+}
+
 /**
  * hub.jobs: a watched Map of id to job. hub.connected: whether events come.
  * hub.over(listener): called with each job that ends.
@@ -93,6 +103,7 @@ export function openHub() {
   const connect = () => {
     source = api.events();
     for (const type of Object.keys(CHANGES)) source.addEventListener(type, hear(type));
+    source.addEventListener("removed", (message) => jobs.set(without(jobs.get(), JSON.parse(message.data).pictures)));
     source.addEventListener("open", () => {
       connected.set(true);
       again();
@@ -109,6 +120,7 @@ export function openHub() {
     connected,
     connect,
     take,
+    drop: (picture) => jobs.set(without(jobs.get(), [picture])),
     over: (listener) => {
       enders.add(listener);
       return () => enders.delete(listener);

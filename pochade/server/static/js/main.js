@@ -44,6 +44,7 @@ async function open() {
     last: watched(null), // the newest picture, for its seed
     changed: watched(null), // a picture that was pinned or removed
   };
+  studio.changed.watch((picture) => { if (picture?.removed) hub.drop(picture.id); });
   const viewer = makeViewer(studio);
   const over = overBlock(studio);
   studio.draw = telling(async () => {
@@ -81,12 +82,13 @@ async function open() {
   const desk = el("div", { class: "desk" },
     el("div", { class: "desk-words" }, promptBlock(studio)),
     el("div", { class: "desk-go" }, generateBlock(studio)),
-    el("div", { class: "desk-settings" }, over.element, settingsBlock(studio)),
+    el("div", { class: "desk-over" }, over.element),
+    el("div", { class: "desk-settings" }, settingsBlock(studio)),
     el("div", { class: "desk-stage" }, makeStage(studio)));
   tabs.now.watch((name) => {
     if (name !== "draw" && name !== "over") return;
     rooms[name].append(desk);
-    shown(over.element, name === "over");
+    shown(desk.querySelector(".desk-over"), name === "over");
     shown(desk.querySelector("#hires"), name === "draw");
   });
 

@@ -40,6 +40,7 @@ export function sendButtons(studio, current) {
     if (request) act(request);
   });
   return el("div", { class: "send", role: "group", "aria-label": t("send_to") },
+    el("span", { class: "send-words", "aria-hidden": "true" }, t("send_to")),
     button(t("send_draw"), { icon: "brush", onclick: sendRequest((request) => studio.toDraw(request)) }),
     button(t("send_over"), { icon: "layers", onclick: send((picture) => studio.toOver(`picture:${picture.id}`, picture)) }),
     button(t("send_board"), { icon: "grid", onclick: sendRequest((request) => studio.toBoard(request)) }),

@@ -108,8 +108,8 @@ function additions({ form, known }) {
 
 export function promptBlock(studio) {
   const { form } = studio;
-  const positive = lines(form, "prompt", { rows: 3 });
-  const negative = lines(form, "negative_prompt", { rows: 2 });
+  const positive = lines(form, "prompt", { rows: 2 });
+  const negative = lines(form, "negative_prompt", { rows: 1 });
   const area = positive.querySelector("textarea");
   area.placeholder = t("prompt_hint");
   negative.querySelector("textarea").placeholder = t("negative_hint");
@@ -120,15 +120,13 @@ export function promptBlock(studio) {
       weigh(each, event.key === "ArrowUp" ? 1 : -1);
     });
   }
-  const examples = el("div", { class: "chips examples", role: "group", "aria-label": t("examples") },
-    EXAMPLES.map((words) => button(words, { class: "chip", onclick: () => form.change({ prompt: words }) })));
   const chosen = el("span", { class: "badge" });
   form.watch(({ styles }) => {
     chosen.textContent = styles.length || "";
     chosen.hidden = !styles.length;
   });
   return el("div", { class: "prompt-block card" },
-    positive, negative, examples,
+    positive, negative,
     el("div", { class: "prompt-extras" },
       fold(t("styles"), { summary: chosen }, styleChips(studio)),
       fold(t("additions"), {}, additions(studio))),

@@ -5,6 +5,7 @@ import { t } from "./i18n.js";
 import { OVER } from "./jobs.js";
 import { say } from "./notes.js";
 import { image, keepButtons, sendButtons } from "./pictures.js";
+import { EXAMPLES } from "./prompt.js";
 import { progressLine, told } from "./progress.js";
 
 const MOST_RECENT = 24;
@@ -14,13 +15,16 @@ const MOST_RECENT = 24;
  * the one being drawn before the newest.
  */
 export function makeStage(studio) {
-  const { hub, label, last, draw } = studio;
-  let chosen = null; // the picture that is shown large; null: the newest of the job
+  const { form, hub, label, last, draw } = studio;
+  let chosen = null; // the picture that is shown large; null while there is only a drawing to see
+  let shownJob = null;
 
   const welcome = el("div", { class: "welcome" },
     el("p", { class: "welcome-title" }, t("welcome")),
     el("p", {}, t("welcome_more")),
-    button(t("first_picture"), { icon: "brush", class: "primary", onclick: draw }));
+    button(t("first_picture"), { icon: "brush", class: "primary", onclick: draw }),
+    el("div", { class: "chips", role: "group", "aria-label": t("examples") },
+      EXAMPLES.map((words) => button(words, { class: "chip", onclick: () => form.change({ prompt: words }) }))));
   const large = el("div", { class: "large" });
   const strip = el("div", { class: "strip", role: "group", "aria-label": t("results") });
   const { line, show: showProgress } = progressLine();
@@ -42,7 +46,7 @@ export function makeStage(studio) {
     }, image(picture));
     open.style.setProperty("--across", picture.width);
     open.style.setProperty("--down", picture.height);
-    large.replaceChildren(open);
+    if (large.dataset.shows !== picture.id) large.replaceChildren(open);
     large.dataset.shows = picture.id;
   };
   const showPreview = (job) => {
@@ -68,52 +72,41 @@ export function makeStage(studio) {
     shown(strip, pictures.length > 1);
   };
 
-  let shownJob = null;
+  /** What the large place shows: a picture that was chosen, the drawing that goes on, or the newest picture. */
   const show = () => {
     const jobs = mine();
     const job = jobs.find((each) => each.state === "running") ?? jobs.at(-1) ?? null;
+    const busy = job !== null && !OVER.has(job.state);
     const pictures = recent();
+    if (job?.id !== shownJob) {
+      shownJob = job?.id ?? null;
+      if (busy) chosen = null;
+    }
+    if (chosen && !pictures.some((picture) => picture.id === chosen.id)) chosen = null;
+    if (!chosen && !busy && pictures.length) showLarge(job.pictures[0] ?? pictures[0]);
+    else if (!chosen && busy && job.preview.length) showPreview(job);
+    else if (!chosen && busy && large.dataset.shows !== "wait" && large.dataset.shows !== "preview") {
+      large.dataset.shows = "wait";
+      large.replaceChildren(el("div", { class: "canvas-wait" }));
+    } else if (!chosen && !busy) large.replaceChildren();
     stage.dataset.state = job?.state ?? "empty";
     showProgress(job);
-    if (job && !OVER.has(job.state)) {
-      chosen = job.id === shownJob ? chosen : null;
-      if (job.preview.length) showPreview(job);
-      else if (job.id !== shownJob) {
-        large.dataset.shows = "wait";
-        large.replaceChildren(el("div", { class: "canvas-wait" }));
-      }
-    } else if (job?.pictures.length && (chosen === null || job.id !== shownJob)) {
-      if (large.dataset.shows !== job.pictures[0].id) showLarge(job.pictures[0]);
-    } else if (pictures.length && !chosen) {
-      showLarge(pictures[0]);
-    } else if (!pictures.length) {
-      large.replaceChildren();
-    }
-    if (job && OVER.has(job.state)) shownJob = job.id;
-    else if (job) shownJob = job.id;
-    shown(welcome, job === null);
-    shown(large, job !== null && large.children.length > 0);
-    shown(actions, chosen !== null && (!job || OVER.has(job.state)));
+    shown(welcome, job === null && !pictures.length);
+    shown(large, large.children.length > 0);
+    shown(actions, chosen !== null);
     showStrip(pictures);
   };
   hub.jobs.watch(show);
   hub.over((job) => {
     if (job.label !== label) return;
     say(told(job));
-    if (job.pictures.length) {
-      last.set(job.pictures.at(0));
-      chosen = null;
-      showLarge(job.pictures[0]);
-      show();
-    }
+    if (!job.pictures.length) return;
+    last.set(job.pictures[0]);
+    showLarge(job.pictures[0]);
+    show();
   });
   studio.changed.watch((picture) => {
-    if (!picture || picture.id !== chosen?.id) return;
-    if (picture.removed) {
-      chosen = null;
-      large.replaceChildren();
-      show();
-    } else showLarge(picture);
+    if (picture && !picture.removed && picture.id === chosen?.id) showLarge(picture);
   });
   return stage;
 }

@@ -36,6 +36,7 @@ export function upscaleRoom(room, studio) {
 
   const { line, show: showProgress } = progressLine();
   const after = el("div", { class: "upscale-after" });
+  const nothing = el("p", { class: "hint" }, t("upscale_empty"));
   const keeping = keepButtons(studio, () => result, (picture) => {
     studio.changed.set(picture ?? { ...result, removed: true });
     result = picture;
@@ -53,6 +54,7 @@ export function upscaleRoom(room, studio) {
     if (result) keeping.show(result);
     else after.replaceChildren();
     shown(actions, result !== null);
+    shown(nothing, result === null && now === null);
   };
   hub.jobs.watch(show);
 
@@ -61,6 +63,6 @@ export function upscaleRoom(room, studio) {
     choice(form, "upscaler", known.choices(pictureUpscalers, (each) => each.name)),
     slider(form, "scale", { min: 1, max: 8, step: 0.5 }), go);
   acceptDrops(from, takeFile);
-  room.append(el("div", { class: "split" }, from, el("div", { class: "card stack" }, line, after, actions)));
+  room.append(el("div", { class: "split" }, from, el("div", { class: "card stack" }, nothing, line, after, actions)));
   return { take: (picture) => take(picture.url, `picture:${picture.id}`, picture.prompt) };
 }

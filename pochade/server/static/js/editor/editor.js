@@ -8,6 +8,7 @@ import { watched } from "../state.js";
 import { makeStrokes, maskUrl, paint } from "./strokes.js";
 import { SIDES, outpaintFields } from "./outpaint.js";
 
+const MASK_COLOUR = "#4f5bff"; // seldom in pictures, and seen on light and dark ones
 const ZOOMS = [1, 1.5, 2, 3, 4, 6, 8];
 
 /**
@@ -32,7 +33,7 @@ export function makeEditor() {
   const redraw = () => {
     if (!picture) return;
     const context = veil.getContext("2d");
-    paint(context, strokes.list());
+    paint(context, strokes.list(), MASK_COLOUR);
     undo.disabled = !strokes.canUndo();
     redo.disabled = !strokes.canRedo();
     clear.disabled = !strokes.canUndo();

@@ -19,7 +19,7 @@ export function makeStrokes(changed) {
 }
 
 /** Paint strokes on a canvas context whose pixels are the picture's: opaque where something new is wanted. */
-export function paint(context, strokes) {
+export function paint(context, strokes, colour = "#fff") {
   const { width, height } = context.canvas;
   context.clearRect(0, 0, width, height);
   context.lineCap = "round";
@@ -27,12 +27,12 @@ export function paint(context, strokes) {
   for (const stroke of strokes) {
     if (stroke.kind === "invert") {
       context.globalCompositeOperation = "xor";
-      context.fillStyle = "#fff";
+      context.fillStyle = colour;
       context.fillRect(0, 0, width, height);
       continue;
     }
     context.globalCompositeOperation = stroke.erase ? "destination-out" : "source-over";
-    context.strokeStyle = context.fillStyle = "#fff";
+    context.strokeStyle = context.fillStyle = colour;
     context.lineWidth = 2 * stroke.radius;
     context.beginPath();
     const [first, ...rest] = stroke.points;

@@ -188,6 +188,7 @@ export const messages = {
   field_upscaler: "Upscaler",
   field_scale: "Enlarge by",
   enlarge: "Enlarge",
+  upscale_empty: "The larger picture appears here.",
   info_title: "How it was made",
   info_drop_title: "A picture and its story",
   drop_info: "Drop a PNG, JPEG or WebP here, or choose one",

@@ -188,6 +188,7 @@ export const messages = {
   field_upscaler: "Agrandisseur",
   field_scale: "Agrandir de",
   enlarge: "Agrandir",
+  upscale_empty: "L’image agrandie apparaîtra ici.",
   info_title: "Comment elle a été faite",
   info_drop_title: "Une image et son histoire",
   drop_info: "Déposez un PNG, JPEG ou WebP ici, ou choisissez-en un",
