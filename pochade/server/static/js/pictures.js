@@ -20,7 +20,7 @@ export function image(picture, { thumbnail = false } = {}) {
 /** A small picture that opens the viewer among `all()` of its neighbours. */
 export function thumb(studio, picture, all) {
   return el("button", {
-    type: "button", class: "thumb", data: { id: picture.id }, "aria-label": t("open_picture", { prompt: picture.prompt, seed: picture.seed }),
+    type: "button", class: "thumb", data: { id: picture.id }, "aria-label": t("open_picture", { prompt: picture.prompt, seed: String(picture.seed) }),
     onclick: () => studio.view(all(), picture.id),
   }, image(picture, { thumbnail: true }), picture.pinned ? el("span", { class: "pin-mark" }) : null);
 }

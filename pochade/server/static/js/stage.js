@@ -41,7 +41,7 @@ export function makeStage(studio) {
     chosen = picture;
     keeping.show(picture);
     const open = el("button", {
-      type: "button", class: "large-picture", "aria-label": t("open_picture", { prompt: picture.prompt, seed: picture.seed }),
+      type: "button", class: "large-picture", "aria-label": t("open_picture", { prompt: picture.prompt, seed: String(picture.seed) }),
       onclick: () => studio.view(recent(), picture.id),
     }, image(picture));
     open.style.setProperty("--across", picture.width);
@@ -64,7 +64,7 @@ export function makeStage(studio) {
     if (strip.dataset.ids !== ids) {
       strip.dataset.ids = ids;
       strip.replaceChildren(...pictures.map((picture) => el("button", {
-        type: "button", class: "thumb", data: { id: picture.id }, "aria-label": t("show_picture", { seed: picture.seed }),
+        type: "button", class: "thumb", data: { id: picture.id }, "aria-label": t("show_picture", { seed: String(picture.seed) }),
         onclick: () => { showLarge(picture); show(); },
       }, image(picture, { thumbnail: true }))));
     }

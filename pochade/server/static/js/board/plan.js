@@ -60,15 +60,14 @@ export function mergedPrompt(a, b, share) {
   while (head < Math.min(left.length, right.length) && left[head] === right[head]) head += 1;
   let tail = 0;
   while (tail < Math.min(left.length, right.length) - head && left.at(-1 - tail) === right.at(-1 - tail)) tail += 1;
-  const middle = [left, right].map((parts) => parts.slice(head, parts.length - tail).join("").trim());
+  const middle = [left, right].map((parts) => parts.slice(head, parts.length - tail).join(""));
   const when = Math.round((1 - share) * LATEST_CHANGE * 100) / 100;
   if (middle.some((words) => SPECIAL.test(words))) {
     return `${a} :${(1 - share).toFixed(2)} AND ${b} :${share.toFixed(2)}`;
   }
   const before = left.slice(0, head).join("");
   const after = tail ? left.slice(-tail).join("") : "";
-  const gap = tail && /\s$/.test(left.slice(head, left.length - tail).join("")) ? " " : "";
-  return `${before}[${middle[0]}:${middle[1]}:${when}]${gap}${after}`;
+  return `${before}[${middle[0]}:${middle[1]}:${when}]${after}`;
 }
 
 const strengthOf = (request) => request.variation?.strength ?? 0;
