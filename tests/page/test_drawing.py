@@ -57,10 +57,10 @@ def text_of_shown(page: Any) -> str:
 
 def test_the_first_picture_takes_one_click(visit: Visit, size: str) -> None:
     page = visit(size)
-    expect(page.get_by_label("Prompt", exact=True).first).to_have_value("a fox, 3d style")
+    expect(page.get_by_label("Prompt", exact=True).first).to_have_value("a frog, 3d style")
     finished(page, generate(page))
     values = read_parameters(text_of_shown(page))
-    assert values.prompt == "a fox, 3d style"
+    assert values.prompt == "a frog, 3d style"
     assert values.values["Steps"] == "20"
     expect(page.locator("#said")).to_contain_text("1 picture")
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]

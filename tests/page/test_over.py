@@ -88,7 +88,7 @@ def test_only_what_is_under_the_mask_is_drawn_anew(visit: Visit, size: str, pict
 
 
 def test_brush_eraser_undo_redo_invert_and_clear(visit: Visit, picture: Path) -> None:
-    page = visit(path="/#over")
+    page = visit(path="/#over", quiet=False)  # nothing is drawn here: the requests are looked at and refused
     give(page, picture)
     page.route("**/api/v1/jobs", lambda route: route.abort() if route.request.method == "POST" else route.continue_())
 
@@ -122,9 +122,6 @@ def test_brush_eraser_undo_redo_invert_and_clear(visit: Visit, picture: Path) ->
     assert int(brush.input_value()) > before
     tools.get_by_role("button", name="Zoom in").click()
     assert page.locator(".editor-view").evaluate("view => view.scrollWidth > view.clientWidth")
-    page.unroute("**/api/v1/jobs")
-    for _ in range(page.get_by_role("alert").count()):
-        page.get_by_role("alert").first.get_by_role("button").click()
 
 
 
@@ -143,7 +140,7 @@ def test_a_frame_lets_the_picture_grow(visit: Visit, picture: Path) -> None:
     finished(page, job)
     result, _ = drawn(page)
     assert result.shape == (SIDE, SIDE + 32, 3)
-    assert np.array_equal(result[:, : SIDE - 16], np.asarray(Image.open(picture), int)[:, : SIDE - 16])
+    assert np.array_equal(result[:, : SIDE - 32], np.asarray(Image.open(picture), int)[:, : SIDE - 32])
 
 
 def test_a_picture_that_was_drawn_is_drawn_over(visit: Visit) -> None:

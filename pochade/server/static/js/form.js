@@ -2,7 +2,7 @@
 
 import { keep, recalled, watched } from "./state.js";
 
-export const FIRST_PROMPT = "a fox, 3d style";
+export const FIRST_PROMPT = "a frog, 3d style";
 
 /** null means: the model's own choice, or a random one. */
 const BLANK = {

@@ -5,11 +5,11 @@ import { fold, lines } from "./fields.js";
 import { t } from "./i18n.js";
 
 export const EXAMPLES = [
-  "a fox, 3d style",
-  "three mushrooms, flat style",
+  "an owl, 3d style",
+  "a sunflower, flat style",
   "a castle, noto style",
-  "a blue car, on a light green background, 3d style",
   "a red apple, flat style",
+  "a frog on a light blue background, 3d style",
 ];
 
 const STEP = 0.1;
