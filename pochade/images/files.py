@@ -98,7 +98,15 @@ def default_name(prompt: str, seed: int) -> str:
     return f"{slug or 'picture'}-{seed}.png"
 
 
-def _encoded(image: "Image.Image", path: Path, text: str) -> bytes:
+def encoded_picture(image: "Image.Image", name: str, text: str = "", *, quality: int = QUALITY) -> bytes:
+    """The content of a picture file of this name, with the text in it. quality: of JPEG and WebP, 0 to 100.
+
+    Raises InvalidRequest for an unknown suffix.
+    """
+    return _encoded(image, Path(name), text, quality)
+
+
+def _encoded(image: "Image.Image", path: Path, text: str, quality: int = QUALITY) -> bytes:
     """The file's content. It is made in memory, so that only writing it can fail on a full disk."""
     kind = picture_format(path)
     text = encodable(text)
@@ -116,7 +124,7 @@ def _encoded(image: "Image.Image", path: Path, text: str) -> bytes:
                 f"the text of '{path}' has {len(text):,} characters; a JPEG file holds"
                 f" {JPEG_TEXT_CHARACTERS:,}, use .png or .webp"
             )
-        image.convert("RGB").save(file, kind, quality=QUALITY, exif=_exif(text) if text else b"")
+        image.convert("RGB").save(file, kind, quality=quality, exif=_exif(text) if text else b"")
     return file.getvalue()
 
 

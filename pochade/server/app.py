@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -57,9 +57,11 @@ def make_app(desk: Desk, names: Sequence[str] = (), *, local: bool = True, rate:
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
+        if not (STATIC / "index.html").is_file():
+            return PlainTextResponse("Pochade draws. There is no page here, only APIs: see docs/api.md.")
         return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
 
-    app.mount("/", StaticFiles(directory=STATIC), name="static")
+    app.mount("/", StaticFiles(directory=STATIC, check_dir=False), name="static")
     rules = Rules(
         keys=desk.keys,
         names=(*LOOPBACK, *(name.lower() for name in names)),
