@@ -21,7 +21,7 @@ from pochade.jobs.messages import without_paths
 from pochade.server import session
 from pochade.server.desk import Desk, Stopping
 from pochade.server.dialects import a1111, native, openai
-from pochade.server.guard import LOOPBACK, Answer, Guard, Rules, Trouble
+from pochade.server.guard import BUG, LOOPBACK, Answer, Guard, Rules, Trouble
 from pochade.server.rates import Buckets, Rate
 from pochade.server.thumbnails import Thumbnails
 
@@ -49,7 +49,7 @@ def make_app(desk: Desk, names: Sequence[str] = (), *, local: bool = True, rate:
         docs_url=None,  # both load scripts from elsewhere
         redoc_url=None,
     )
-    for kind in (HTTPException, RequestValidationError, PochadeError, Trouble):
+    for kind in (HTTPException, RequestValidationError, PochadeError, Trouble, Exception):
         app.add_exception_handler(kind, _answered)
     app.include_router(native.router(desk, Thumbnails()))
     app.include_router(a1111.router(desk))
@@ -87,7 +87,7 @@ async def _answered(request: Request, error: Exception) -> Response:
 
 
 def trouble_of(error: Exception) -> Trouble:
-    """What to say of an error. Raises it if it is a bug."""
+    """What to say of an error. Of a bug no more than that it is one: the guard logs it."""
     if isinstance(error, Trouble):
         return error
     if isinstance(error, RequestValidationError):
@@ -104,7 +104,7 @@ def trouble_of(error: Exception) -> Trouble:
     if isinstance(error, PochadeError):
         message = without_paths(str(error))
         return Trouble(422, "invalid", message)
-    raise error
+    return Trouble(500, "internal", BUG)
 
 
 def _invalid(errors: Sequence[Any]) -> Trouble:

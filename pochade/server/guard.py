@@ -29,6 +29,8 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 BODY_TIMEOUT_S = 60.0
 """For so long nothing may come of a body that was announced."""
 
+BUG = "something went wrong inside; the server's log has more"
+
 CONTENT_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -138,10 +140,9 @@ class Guard:
             pass  # who asked is gone
         except Exception:
             traceback.print_exc(file=sys.stderr)
-            if begun:
-                raise
-            bug = Trouble(500, "internal", f"something went wrong; the server's log has more ({request_id})")
-            await self._answer(bug, request_id, scope["path"])(scope, receive, sending)
+            if not begun:
+                bug = Trouble(500, "internal", BUG)
+                await self._answer(bug, request_id, scope["path"])(scope, receive, sending)
 
     def _answer(self, trouble: Trouble, request_id: str, path: str) -> Response:
         answer = next(answer for prefix, answer in self._answers if path.startswith(prefix))

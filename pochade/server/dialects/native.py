@@ -135,7 +135,7 @@ def router(desk: Desk, thumbnails: Thumbnails) -> APIRouter:
 
     # --- events ---------------------------------------------------------------------------------------------
 
-    @routes.get("/jobs/{job_id}/events", response_class=EventStream)
+    @routes.get("/jobs/{job_id}/events", response_class=EventStream, status_code=200)
     async def job_events(request: Request, job_id: str) -> Response:
         owner = owner_of(request)
         if job_id not in desk.board.live:
@@ -149,7 +149,7 @@ def router(desk: Desk, thumbnails: Thumbnails) -> APIRouter:
             raise not_found("job")
         return stream(desk, owner, job_id)
 
-    @routes.get("/events", response_class=EventStream)
+    @routes.get("/events", response_class=EventStream, status_code=200)
     async def events(request: Request) -> Response:
         return stream(desk, owner_of(request), None)
 
