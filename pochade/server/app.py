@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 import pochade
 from pochade.errors import OutputError, PochadeError
+from pochade.images.metadata import encodable
 from pochade.jobs.limits import QueueFull
 from pochade.jobs.messages import without_paths
 from pochade.server import session
@@ -113,5 +114,5 @@ def _invalid(errors: Sequence[Any]) -> Trouble:
     place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
     if first["type"] == "json_invalid" or not place:
         return Trouble(400, "malformed", "the body is not a JSON object")
-    field = ".".join(place)[:200]
+    field = encodable(".".join(place)[:200])  # names of fields may be half characters
     return Trouble(422, "invalid", f"{field}: {first['msg']}", field)

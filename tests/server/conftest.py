@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent.parent
-START_S = 60.0
+START_S = 300.0
 
 
 @dataclass
@@ -99,12 +99,14 @@ def free_port() -> int:
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The caller's, with a cache and models of its own."""
     folder = tmp_path_factory.mktemp("cache")
-    outside = {name: value for name, value in os.environ.items() if not name.startswith("POCHADE_")}
+    ours = ("POCHADE_", "PYTHONDONTWRITEBYTECODE")
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {
         **outside,
         "POCHADE_CACHE": str(folder),
         "XDG_DATA_HOME": str(folder / "data"),
         "PYTHONWARNINGS": "error",
+        "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),  # servers are started often
     }
 
 
