@@ -30,9 +30,9 @@ def save(page: Any, folder: Path, name: str) -> None:
     page.mouse.move(0, 0)
     page.wait_for_timeout(400)  # until colours and shadows have settled
     page.screenshot(path=path)
-    Image.open(path).convert("RGB").quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-        path, optimize=True
-    )
+    Image.open(path).convert("RGB").quantize(
+        COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+    ).save(path, optimize=True)
     print(path, path.stat().st_size)
 
 
@@ -41,7 +41,9 @@ def draw(page: Any, prompt: str, seed: int) -> None:
     box = page.locator(".desk .field-seed input").first
     box.fill(str(seed))
     box.press("Tab")
-    with page.expect_response(lambda reply: reply.url.endswith("/jobs") and reply.request.method == "POST") as asked:
+    with page.expect_response(
+        lambda reply: reply.url.endswith("/jobs") and reply.request.method == "POST"
+    ) as asked:
         page.locator(".generate:visible, .generate-bar .primary:visible").click()
     expect(page.locator(f'.stage .large[data-shows^="{asked.value.json()["id"]}"] img')).to_be_visible()
 
@@ -83,7 +85,10 @@ def board(page: Any, folder: Path) -> None:
 def visit(browser: Any, address: str, size: str, scheme: str, locale: str = "en-US") -> Iterator[Any]:
     width, height = SIZES[size]
     context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme=scheme, locale=locale, has_touch=size == "phone"
+        viewport={"width": width, "height": height},
+        color_scheme=scheme,
+        locale=locale,
+        has_touch=size == "phone",
     )
     page = context.new_page()
     page.goto(address)
@@ -98,7 +103,11 @@ def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
     chromium = next(filter(None, map(shutil.which, NAMES)))
     expect.set_options(timeout=120_000)
-    with tempfile.TemporaryDirectory() as data, serving(Path(data)) as address, sync_playwright() as playwright:
+    with (
+        tempfile.TemporaryDirectory() as data,
+        serving(Path(data)) as address,
+        sync_playwright() as playwright,
+    ):
         browser = playwright.chromium.launch(executable_path=chromium, args=OPTIONS)
         with visit(browser, address, "desktop", "light") as page:
             page.set_default_timeout(120_000)

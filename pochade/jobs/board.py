@@ -202,7 +202,9 @@ class Board:
     def tell(self, owner: str, job: str, label: str, kind: str, **about: Any) -> None:
         event = {"type": kind, "job": job, "label": label, **about}
         for watcher in self.watchers:
-            if watcher.owner == owner and watcher.job in (None, job):
+            # Pictures on the way are large, and for the one who asked for them.
+            wanted = (job,) if kind == "partial" else (None, job)
+            if watcher.owner == owner and watcher.job in wanted:
                 watcher.put(event)
 
     def told(self, live: Live) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def check(order: Order, limits: Limits, usual: tuple[int, int]) -> None:
     if hires is not None:
         expect("hires steps", hires.get("steps") or 1, 1, limits.steps)
         if hires.get("size") is not None:
-            _check_pixels("the second pass", *hires["size"], limits)
+            _check_pixels("the second pass", hires["size"][0], hires["size"][1], limits)
         else:
             scale = 2.0 if hires.get("scale") is None else hires["scale"]
             _check_pixels("the second pass", round(width * scale), round(height * scale), limits)

@@ -1,7 +1,7 @@
 """An order: what a job is to draw, as JSON that outlives the process; and the requests that it stands for.
 
-The fields of `pochade.request.Request` have their own names. Pictures are numbers of files that came with the
-job (`places.read_input`); models, upscalers, ControlNets are names, which only the catalogue turns into paths.
+The fields of `Request` have their own names. Pictures are numbers of files that came with the
+job (`places.read_input`); models, upscalers and ControlNets are names, and only the catalogue knows paths.
 """
 
 import json

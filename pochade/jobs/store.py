@@ -106,11 +106,13 @@ def finish(
     drawn: Sequence[Drawn],
     now: float,
     work: cost.Work | None = None,
+    seconds: float = 0.0,
     state: str = FINISHED,
 ) -> None:
     """The job is over, and these are its pictures: both at once. Raises LeaseLost, and then neither.
 
-    work: what was done since it was taken, to learn from. state: FINISHED, or CANCELLED.
+    work, seconds: what was done, and how long that takes once the model is loaded, to learn from. state:
+    FINISHED, or CANCELLED.
     """
     job = lease.job
     with database.write() as connection:
@@ -138,10 +140,10 @@ def finish(
         ]
         if rows:
             connection.execute(pictures.insert(), rows)
-        if work is not None and job.started is not None:
-            seconds = now - job.started
+        if work is not None:
             cost.learn(connection, job.model, work, seconds)
-            spent = owners.c.spent + seconds
+        if job.started is not None:
+            spent = owners.c.spent + max(0.0, now - job.started)
             connection.execute(update(owners).where(owners.c.name == job.owner).values(spent=spent))
 
 

@@ -179,11 +179,11 @@ class Worker:
         self.tell("started", job=job.id, model=job.model, attempt=job.attempts, at=job.started)
         try:
             order = read_order(job.order)
-            self._draw(lease, order, drawn)
+            seconds = self._draw(lease, order, drawn)
             cancelled = self._asked == CANCEL
             work = None if cancelled or self._asked else work_of(order, drawn)
             state = CANCELLED if cancelled else FINISHED
-            store.finish(self.database, lease, drawn, self.clock(), work, state)
+            store.finish(self.database, lease, drawn, self.clock(), work, seconds, state)
             over: dict[str, Any] = {"event": state}
         except store.LeaseLost:
             discard(self.places, [picture.path for picture in drawn])
@@ -198,16 +198,20 @@ class Worker:
         drop_inputs(self.places, job.id)
         self.tell(over.pop("event"), job=job.id, **over)
 
-    def _draw(self, lease: Lease, order: Order, drawn: list[Drawn]) -> None:
+    def _draw(self, lease: Lease, order: Order, drawn: list[Drawn]) -> float:
+        """Seconds that such a drawing takes; loading and compiling, in the first step, do not count."""
         from pochade.images.opening import read_picture
 
         def fetch(number: int) -> "Image.Image":
             return read_picture(read_input(self.places, lease.job, number))
 
         previews, partials = _Rhythm(time.monotonic), order.partials
+        first, steps, batches = 0.0, 0, 0
         for event in self.artist.draw(order, fetch, self._wanted):
             if isinstance(event, Step):
                 self._tell_step(lease, order, event)
+                steps += 1
+                first = time.monotonic() if steps == 1 else first
                 if partials and event.step >= (order.partials + 1 - partials) * event.steps // (
                     order.partials + 1
                 ):
@@ -219,11 +223,15 @@ class Worker:
                         images = [_url(image, "JPEG") for image in event.preview()]
                     self.tell("preview", job=lease.job.id, picture=event.number, images=images)
             elif isinstance(event, Batch):
+                batches += 1
                 for image, seed, text in zip(event.images, event.seeds, event.texts, strict=True):
                     number = len(drawn)
                     drawn.append(keep_picture(self.places, lease, number, image, text, seed, event.prompt))
             else:
                 self._tell_loading(event, job=lease.job.id)
+        # The last step of a batch comes as its pictures. Only the first step's time is not known.
+        count, known = steps + batches, steps + batches - 1
+        return (time.monotonic() - first) * count / known if steps and known else 0.0
 
     def _wanted(self) -> str | None:
         with self._state:

@@ -9,19 +9,20 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 import pochade
 from pochade.errors import OutputError, PochadeError
+from pochade.images.metadata import encodable
 from pochade.jobs.limits import QueueFull
 from pochade.jobs.messages import without_paths
 from pochade.server import session
 from pochade.server.desk import Desk, Stopping
 from pochade.server.dialects import a1111, native, openai
-from pochade.server.guard import LOOPBACK, Answer, Guard, Rules, Trouble
+from pochade.server.guard import BUG, LOOPBACK, Answer, Guard, Rules, Trouble
 from pochade.server.rates import Buckets, Rate
 from pochade.server.thumbnails import Thumbnails
 
@@ -49,7 +50,7 @@ def make_app(desk: Desk, names: Sequence[str] = (), *, local: bool = True, rate:
         docs_url=None,  # both load scripts from elsewhere
         redoc_url=None,
     )
-    for kind in (HTTPException, RequestValidationError, PochadeError, Trouble):
+    for kind in (HTTPException, RequestValidationError, PochadeError, Trouble, Exception):
         app.add_exception_handler(kind, _answered)
     app.include_router(native.router(desk, Thumbnails()))
     app.include_router(a1111.router(desk))
@@ -57,9 +58,11 @@ def make_app(desk: Desk, names: Sequence[str] = (), *, local: bool = True, rate:
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
+        if not (STATIC / "index.html").is_file():
+            return PlainTextResponse("Pochade draws. There is no page here, only APIs: see docs/api.md.")
         return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
 
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.mount("/static", StaticFiles(directory=STATIC, check_dir=False), name="static")
     rules = Rules(
         keys=desk.keys,
         names=(*LOOPBACK, *(name.lower() for name in names)),
@@ -85,7 +88,7 @@ async def _answered(request: Request, error: Exception) -> Response:
 
 
 def trouble_of(error: Exception) -> Trouble:
-    """What to say of an error. Raises it if it is a bug."""
+    """What to say of an error. Of a bug no more than that it is one: the guard logs it."""
     if isinstance(error, Trouble):
         return error
     if isinstance(error, RequestValidationError):
@@ -102,7 +105,7 @@ def trouble_of(error: Exception) -> Trouble:
     if isinstance(error, PochadeError):
         message = without_paths(str(error))
         return Trouble(422, "invalid", message)
-    raise error
+    return Trouble(500, "internal", BUG)
 
 
 def _invalid(errors: Sequence[Any]) -> Trouble:
@@ -111,5 +114,5 @@ def _invalid(errors: Sequence[Any]) -> Trouble:
     place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
     if first["type"] == "json_invalid" or not place:
         return Trouble(400, "malformed", "the body is not a JSON object")
-    field = ".".join(place)[:200]
+    field = encodable(".".join(place)[:200])  # names of fields may be half characters
     return Trouble(422, "invalid", f"{field}: {first['msg']}", field)

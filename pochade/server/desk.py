@@ -210,7 +210,7 @@ class Desk:
         if order.upscale is not None:
             self.catalogue.upscaler(order.upscale.upscaler)
             picture = fetch(order.upscale.image)
-            limits.check_upscale(order.upscale, *picture.size, self.limits)
+            limits.check_upscale(order.upscale, picture.width, picture.height, self.limits)
             return
         request = orders.request_of(order, fetch, self.catalogue)
         find_sampler(split_sampler_name(request.sampler)[0])
@@ -218,7 +218,7 @@ class Desk:
         for control in request.controls:
             find_preprocessor(control.preprocessor)
         if request.source is not None:
-            limits.check_size(*request.source.image.size, self.limits)
+            limits.check_size(request.source.image.width, request.source.image.height, self.limits)
         if order.expand:
             first = next(orders.batches(order, request, self.catalogue))
             for text in (first.prompt, first.negative_prompt):
@@ -322,7 +322,7 @@ class Desk:
             hand.state, hand.job = "idle", None
             if live is not None:
                 live.invalid = bool(event.get("invalid"))
-            self._later(self._over(str(job)))
+            self.later(self._over(str(job)))
 
     async def _died(self, hand: Hand) -> None:
         """Its job waits again, or has failed; or it was over, and the word of it was lost."""
@@ -387,7 +387,8 @@ class Desk:
             except Exception as error:  # the next time may be better, and the server goes on
                 print(f"pochade: housekeeping: {type(error).__name__}: {error}", file=sys.stderr)
 
-    def _later(self, work: Any) -> None:
+    def later(self, work: Any) -> None:
+        """Run a coroutine by itself."""
         task = asyncio.create_task(work)
         self._soon.add(task)
         task.add_done_callback(self._soon.discard)

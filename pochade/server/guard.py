@@ -1,8 +1,8 @@
 """The one door: every request of every dialect comes through here, and every reply goes out through it.
 
 In this order: the name that the server was called by (against DNS rebinding), where a browser's request comes
-from (against other sites' pages), who asks, how often, how much they send. A reply gets its security headers and an
-id, whatever made it. What fails here is said in the shape of the dialect that was spoken.
+from (against other sites' pages), who asks, how often, how much they send. A reply gets its security headers
+and an id, whatever made it. What fails here is said in the shape of the dialect that was spoken.
 """
 
 import asyncio
@@ -28,6 +28,8 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 BODY_TIMEOUT_S = 60.0
 """For so long nothing may come of a body that was announced."""
+
+BUG = "something went wrong inside; the server's log has more"
 
 CONTENT_POLICY = "; ".join(
     (
@@ -75,8 +77,8 @@ OpenSession = Callable[[str], Awaitable[str | None]]
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """names: by which the server may be called, besides numbers; "*" is any. numbers: whether it may be called
-    by any IP address. open_paths: what needs no key; those that end in / with all below them."""
+    """names: by which the server may be called; "*" is any. numbers: whether it may be called by any IP
+    address too. guarded: beginnings of paths that need a key; open_paths: those of them that do not."""
 
     keys: Keys
     names: tuple[str, ...]
@@ -138,12 +140,9 @@ class Guard:
             pass  # who asked is gone
         except Exception:
             traceback.print_exc(file=sys.stderr)
-            if begun:
-                raise
-            trouble = Trouble(
-                500, "internal", f"something went wrong; the server's log has more ({request_id})"
-            )
-            await self._answer(trouble, request_id, scope["path"])(scope, receive, sending)
+            if not begun:
+                bug = Trouble(500, "internal", BUG)
+                await self._answer(bug, request_id, scope["path"])(scope, receive, sending)
 
     def _answer(self, trouble: Trouble, request_id: str, path: str) -> Response:
         answer = next(answer for prefix, answer in self._answers if path.startswith(prefix))

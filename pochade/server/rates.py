@@ -24,7 +24,7 @@ class Buckets:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait_s(self, name: str, cost: float = 1.0) -> float:
-        """0 if there was enough, which is then taken; else the seconds until there will be, and nothing is."""
+        """0 if there was enough, which is then taken; else the seconds until there will be."""
         now = self._clock()
         left, then = self._left.pop(name, (self._rate.burst, now))
         left = min(self._rate.burst, left + (now - then) * self._rate.per_s)

@@ -33,11 +33,13 @@ def content_of(text: str, what: str = "the picture") -> bytes:
 class Inputs:
     """Gathers the files that come with a job; each gets a number.
 
-    own: the content of one of the user's own pictures. Raises InvalidRequest if there is none.
+    own: the content of one of the user's own pictures; raises InvalidRequest if there is none.
+    check: raises InvalidRequest for what is no picture, or too large.
     """
 
-    def __init__(self, own: Callable[[str], bytes]) -> None:
+    def __init__(self, own: Callable[[str], bytes], check: Callable[[bytes], None]) -> None:
         self.contents: list[bytes] = []
+        self.check = check
         self._own = own
 
     def add(self, text: str, what: str) -> int:
@@ -47,5 +49,6 @@ class Inputs:
         return self.put(self._own(given.removeprefix(OWN)) if own else content_of(given, what))
 
     def put(self, content: bytes) -> int:
+        self.check(content)
         self.contents.append(content)
         return len(self.contents) - 1

@@ -75,7 +75,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     loras, styles = folder / "loras", folder / "styles.csv"
     loras.mkdir()
-    styles.write_text("name,prompt,negative_prompt\nflat,\"{prompt}, flat style\",\n", encoding="utf-8")
+    styles.write_text('name,prompt,negative_prompt\nflat,"{prompt}, flat style",\n', encoding="utf-8")
     return folder
 
 

@@ -90,7 +90,11 @@ def test_words_are_changed_and_merged(visit: Visit) -> None:
     page.get_by_role("button", name="Mix").click()
     all_drawn(page, 6)
     prompts = [each["prompt"] for each in asked if each and "prompt" in each]
-    assert prompts == ["a [fox:owl:0.52], flat style", "a [fox:owl:0.35], flat style", "a [fox:owl:0.18], flat style"]
+    assert prompts == [
+        "a [fox:owl:0.52], flat style",
+        "a [fox:owl:0.35], flat style",
+        "a [fox:owl:0.18], flat style",
+    ]
 
 
 def test_more_like_this_keeps_the_seed(visit: Visit) -> None:
@@ -120,6 +124,7 @@ def test_more_like_this_keeps_the_seed(visit: Visit) -> None:
 def test_merged_prompts(visit: Visit, a: str, b: str, share: float, merged: str) -> None:
     page = visit(path="/#board")
     found = page.evaluate(
-        "async ([a, b, share]) => (await import('/static/js/board/plan.js')).mergedPrompt(a, b, share)", [a, b, share]
+        "async ([a, b, share]) => (await import('/static/js/board/plan.js')).mergedPrompt(a, b, share)",
+        [a, b, share],
     )
     assert found == merged

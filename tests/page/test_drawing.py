@@ -84,7 +84,12 @@ def test_what_is_set_is_what_is_drawn(visit: Visit) -> None:
     assert said.negative_prompt == "blue"
     width, height = map(int, said.values["Size"].split("x"))
     assert width > height
-    for name, value in {"Sampler": "Euler a", "Schedule type": "Karras", "Steps": "4", "CFG scale": "5.5"}.items():
+    for name, value in {
+        "Sampler": "Euler a",
+        "Schedule type": "Karras",
+        "Steps": "4",
+        "CFG scale": "5.5",
+    }.items():
         assert said.values[name] == value
     assert said.values["Seed"] == "7"
     # The seed of the last picture is at hand, and the sides can be swapped.

@@ -50,7 +50,9 @@ def stroke(page: Any, *points: tuple[float, float]) -> None:
 
 def sent(page: Any, act: Any) -> Any:
     """The request that a click sends, and the job that comes of it."""
-    with page.expect_request(lambda request: request.url.endswith("/jobs") and request.method == "POST") as asked:
+    with page.expect_request(
+        lambda request: request.url.endswith("/jobs") and request.method == "POST"
+    ) as asked:
         job = act()
     return asked.value.post_data_json, job
 
@@ -90,7 +92,9 @@ def test_only_what_is_under_the_mask_is_drawn_anew(visit: Visit, size: str, pict
 def test_brush_eraser_undo_redo_invert_and_clear(visit: Visit, picture: Path) -> None:
     page = visit(path="/#over", quiet=False)  # nothing is drawn here: the requests are looked at and refused
     give(page, picture)
-    page.route("**/api/v1/jobs", lambda route: route.abort() if route.request.method == "POST" else route.continue_())
+    page.route(
+        "**/api/v1/jobs", lambda route: route.abort() if route.request.method == "POST" else route.continue_()
+    )
 
     def mask() -> Any:
         with page.expect_request(lambda each: each.url.endswith("/jobs") and each.method == "POST") as asked:
@@ -122,8 +126,6 @@ def test_brush_eraser_undo_redo_invert_and_clear(visit: Visit, picture: Path) ->
     assert int(brush.input_value()) > before
     tools.get_by_role("button", name="Zoom in").click()
     assert page.locator(".editor-view").evaluate("view => view.scrollWidth > view.clientWidth")
-
-
 
 
 def test_a_frame_lets_the_picture_grow(visit: Visit, picture: Path) -> None:

@@ -8,9 +8,24 @@ import pytest
 from tests.page.conftest import ROOT, Visit
 
 STATIC = ROOT / "pochade" / "server" / "static"
-SOURCES = {path: path.read_text(encoding="utf-8") for path in STATIC.rglob("*.js") if path.parent.name != "messages"}
+SOURCES = {
+    path: path.read_text(encoding="utf-8") for path in STATIC.rglob("*.js") if path.parent.name != "messages"
+}
 FIELDS = r"\b(?:slider|number|choice|toggle|lines|labelled)\(\s*(?:form|how|tool|margins)?,?\s*\"(\w+)\""
-FAMILIES = ("room", "shape", "fill", "resize", "side", "kind", "vary", "theme", "worker", "key", "field", "note")
+FAMILIES = (
+    "room",
+    "shape",
+    "fill",
+    "resize",
+    "side",
+    "kind",
+    "vary",
+    "theme",
+    "worker",
+    "key",
+    "field",
+    "note",
+)
 """Names that are put together: t(`room_${name}`)."""
 
 
@@ -23,7 +38,9 @@ def used() -> set[str]:
     names: set[str] = set()
     for source in SOURCES.values():
         names |= set(re.findall(r'\bt\("(\w+)"', source))
-        names |= {f"{name}_{n}" for name in re.findall(r'\bcounted\("(\w+)"', source) for n in ("one", "many")}
+        names |= {
+            f"{name}_{n}" for name in re.findall(r'\bcounted\("(\w+)"', source) for n in ("one", "many")
+        }
         names |= {f"field_{name}" for name in re.findall(FIELDS, source)}
     return names
 
@@ -50,9 +67,13 @@ def test_nothing_comes_from_elsewhere_and_nothing_is_inline() -> None:
         if path.suffix not in (".js", ".css", ".html", ".svg"):
             continue
         text = path.read_text(encoding="utf-8")
-        addresses = set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+", re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE)))
+        addresses = set(
+            re.findall(r"(?:https?:)?//[\w.-]+\.\w+", re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE))
+        )
         assert addresses <= {"http://www.w3.org"}, path  # the name of SVG
-        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text), path
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text
+        ), path
 
 
 def test_small_files() -> None:
@@ -60,7 +81,9 @@ def test_small_files() -> None:
         assert source.count("\n") <= 220, path
 
 
-@pytest.mark.parametrize(("locale", "word"), [("fr-FR", "Générer"), ("en-GB", "Generate"), ("de-DE", "Generate")])
+@pytest.mark.parametrize(
+    ("locale", "word"), [("fr-FR", "Générer"), ("en-GB", "Generate"), ("de-DE", "Generate")]
+)
 def test_the_browsers_language_is_spoken(browser: object, server: str, locale: str, word: str) -> None:
     context = browser.new_context(locale=locale)  # type: ignore[attr-defined]
     try:

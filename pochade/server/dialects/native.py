@@ -41,12 +41,15 @@ def router(desk: Desk, thumbnails: Thumbnails) -> APIRouter:
     """The routes, over one desk."""
     routes = APIRouter(prefix=PREFIX, tags=["native"])
 
+    def inputs_of(owner: str) -> Inputs:
+        return Inputs(lambda own: own_picture(desk, owner, own), desk.check_picture)
+
     # --- jobs -----------------------------------------------------------------------------------------------
 
     @routes.post("/jobs", status_code=202)
     async def submit(request: Request, body: JobBody) -> Any:
         owner = owner_of(request)
-        asked = await run_in_threadpool(body.asked, Inputs(lambda own: own_picture(desk, owner, own)))
+        asked = await run_in_threadpool(body.asked, inputs_of(owner))
         live = await desk.submit(owner, asked)
         job = await desk.ask(history.find_job, live.id)
         assert job is not None
@@ -132,7 +135,7 @@ def router(desk: Desk, thumbnails: Thumbnails) -> APIRouter:
 
     # --- events ---------------------------------------------------------------------------------------------
 
-    @routes.get("/jobs/{job_id}/events", response_class=EventStream)
+    @routes.get("/jobs/{job_id}/events", response_class=EventStream, status_code=200)
     async def job_events(request: Request, job_id: str) -> Response:
         owner = owner_of(request)
         if job_id not in desk.board.live:
@@ -146,7 +149,7 @@ def router(desk: Desk, thumbnails: Thumbnails) -> APIRouter:
             raise not_found("job")
         return stream(desk, owner, job_id)
 
-    @routes.get("/events", response_class=EventStream)
+    @routes.get("/events", response_class=EventStream, status_code=200)
     async def events(request: Request) -> Response:
         return stream(desk, owner_of(request), None)
 
@@ -211,7 +214,7 @@ def router(desk: Desk, thumbnails: Thumbnails) -> APIRouter:
         owner = owner_of(request)
 
         def read() -> dict[str, Any]:
-            inputs = Inputs(lambda own: own_picture(desk, owner, own))
+            inputs = inputs_of(owner)
             inputs.add(body.image, "image")
             return native_lists.what_it_says(desk, inputs.contents[0])
 
@@ -317,7 +320,7 @@ async def _events(desk: Desk, watcher: Watcher) -> AsyncIterator[str]:
                 return
             if event is None:
                 yield ": still here\n\n"
-            elif event["type"] != "partial":
+            elif event["type"] != "partial":  # of another dialect
                 yield written_event(event["type"], event)
     finally:
         desk.board.unwatch(watcher)

@@ -12,7 +12,7 @@ from pochade.ways import Hires, Source
 
 NO_PICTURE = Request(prompt="")
 HIRES = Hires()
-SOURCE = Source.__dataclass_fields__
+SOURCE: dict[str, Any] = {name: field.default for name, field in Source.__dataclass_fields__.items()}
 
 Picture = Annotated[str, Field(description='base64, a data URL, or "picture:ID"')]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -36,11 +36,11 @@ class SourceBody(Body):
     image: Picture
     mask: Picture | None = Field(None, description="white where something new is wanted")
     denoising_strength: Fraction | None = Field(None, description="0.75, or 1 to outpaint")
-    resize_mode: str = SOURCE["resize_mode"].default
-    mask_blur: float = SOURCE["mask_blur"].default
-    fill: str = SOURCE["fill"].default
-    only_masked: bool = SOURCE["only_masked"].default
-    padding: int = SOURCE["padding"].default
+    resize_mode: str = SOURCE["resize_mode"]
+    mask_blur: float = SOURCE["mask_blur"]
+    fill: str = SOURCE["fill"]
+    only_masked: bool = SOURCE["only_masked"]
+    padding: int = SOURCE["padding"]
     outpaint: OutpaintBody | None = None
 
 

@@ -84,7 +84,7 @@ def add(routes: APIRouter, desk: Desk) -> None:
 
     @routes.get("/defaults")
     async def defaults() -> Any:
-        return {**JobBody().model_dump(), "model": desk.catalogue.default}
+        return {**JobBody.model_validate({}).model_dump(), "model": desk.catalogue.default}
 
     @routes.get("/status")
     async def status(request: Request) -> Any:
