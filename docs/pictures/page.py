@@ -21,7 +21,13 @@ sys.path.insert(0, str(ROOT))
 from tests.page.conftest import NAMES, OPTIONS, SIZES, serving  # noqa: E402
 
 SUBJECTS = ("an owl, 3d style", "a castle, noto style", "a sunflower, flat style", "a frog, 3d style")
-CHANGES = "frog = owl\nfrog = snowman\n3d = flat\non a light blue background\nfrog = sunflower\nfrog = cactus\nfrog = castle"
+CHANGES = """frog = owl
+frog = snowman
+3d = flat
+on a light blue background
+frog = sunflower
+frog = cactus
+frog = castle"""
 COLOURS = 200  # of a screenshot: nothing on the page has more, but for the small pictures
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pochade.cli.library import add_models_option
+from pochade.cli.marks import add_mark_options, signer_of
 from pochade.errors import InvalidRequest, MissingDependency
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def add_parser(commands: Any) -> None:
     )
     what.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16 or f16")
     what.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
+    add_mark_options(parser)
     much = parser.add_argument_group("how much")
     for name, default in _limits().items():
         much.add_argument(
@@ -108,7 +110,9 @@ def run(options: argparse.Namespace) -> int:
     from pochade.jobs.limits import Limits
     from pochade.server.desk import Options
     from pochade.server.run import serve
-    from pochade.settings import cache_dir, model_roots, studio_dir
+    from pochade.settings import cache_dir, model_roots, signing_file, studio_dir
+
+    signer_of(options)  # what cannot be signed is said now, and the key is made
 
     for name in ("lora_dir", "embeddings_dir", "upscalers_dir", "wildcards"):
         folder = getattr(options, name)
@@ -134,6 +138,8 @@ def run(options: argparse.Namespace) -> int:
             devices=tuple(options.device or ("auto",)),
             precision=options.precision,
             engine=options.engine,
+            marks=not options.no_mark,
+            sign=signing_file() if options.sign else None,
             limits=Limits(**{name: value for name, value in given.items() if value is not None}),
             budget_bytes=int(options.budget * 1e9),
             keys=keys_of(options, os.environ),

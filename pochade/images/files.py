@@ -169,11 +169,6 @@ def _content(image: "Image.Image", path: Path, text: str, mark: str | None, sign
         raise InvalidRequest(f"'{path}' cannot be made: {refused}") from refused
 
 
-def encoded_picture(image: "Image.Image", name: str, text: str = "", *, quality: int = QUALITY) -> bytes:
-    """`encoded`, in the format that a file name asks for. Raises InvalidRequest for an unknown suffix."""
-    return encoded(image, picture_format(name), text, quality=quality)
-
-
 def _exif(text: str) -> bytes:
     """An EXIF block with one entry: the user comment, marked as Unicode (Exif 2.32, section 4.6.5).
 

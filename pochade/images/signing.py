@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,6 +34,8 @@ USES = (
     "decipher_only",
 )
 """All that X.509 knows of; each has to be allowed or not."""
+
+LOOKS, BETWEEN_LOOKS_S = 25, 0.02
 
 VALID_FOR = timedelta(days=5 * 365)
 SMALL = {"verify": {"verify_after_sign": False}, "builder": {"thumbnail": {"enabled": False}}}
@@ -69,7 +72,7 @@ def identity_in(path: Path, now: datetime) -> Identity:
             with suppress(FileExistsError), creating(path) as file:  # another process may be as early
                 os.chmod(file.name, 0o600)
                 file.write((made.key + made.chain).encode())
-        blocks = BLOCK.findall(path.read_text("ascii"))
+        blocks = BLOCK.findall(_written(path))
     except OSError as error:
         raise OutputError(f"'{path}' cannot hold a key to sign with: {error.strerror or error}") from error
     except UnicodeDecodeError as no_text:
@@ -82,6 +85,16 @@ def identity_in(path: Path, now: datetime) -> Identity:
             " key and the certificates that belong to it, or be removed to sign as someone new"
         )
     return Identity("\n".join(certificates) + "\n", keys[0] + "\n")
+
+
+def _written(path: Path) -> str:
+    """What a file holds. One that another process has just begun is empty for a moment."""
+    for _ in range(LOOKS):
+        content = path.read_text("ascii")
+        if content:
+            return content
+        time.sleep(BETWEEN_LOOKS_S)
+    return ""
 
 
 def new_identity(now: datetime) -> Identity:

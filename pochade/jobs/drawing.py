@@ -1,16 +1,19 @@
 """Drawing an order, step by step: what a worker does between taking a job and ending it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pochade.errors import InvalidRequest
+from pochade.images.marks import ENHANCED, GENERATED
 from pochade.jobs.catalogue import Catalogue, Folders, Model, embedding_folder, look, lora_folder
 from pochade.jobs.orders import UPSCALE, Fetch, Order, batches, request_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from pochade.images.files import Sign
     from pochade.pipeline import Pipeline, Result
     from pochade.request import Request
 
@@ -47,12 +50,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Batch:
-    """Finished pictures, and what they were drawn from."""
+    """Finished pictures, what they were drawn from, and what their files are to say of themselves."""
 
     images: "list[Image.Image]"
     seeds: list[int]
     texts: list[str]
     prompt: str
+    mark: str | None = GENERATED
+    sign: "Sign | None" = None
 
 
 Event = Loading | Loaded | Step | Batch
@@ -61,11 +66,14 @@ Event = Loading | Loaded | Step | Batch
 class Artist:
     """Draws orders on one device. The latest model stays loaded.
 
+    marks: "no" leaves the mark of generated pictures out. sign: the file of a key to sign with, or "".
     options: for `pochade.load`: device, precision, engine.
     """
 
-    def __init__(self, folders: Folders, **options: Any) -> None:
+    def __init__(self, folders: Folders, *, marks: str = "yes", sign: str = "", **options: Any) -> None:
         self._folders = folders
+        self._marks = marks == "yes"
+        self._sign = _signer(sign) if sign else None
         self._options = options
         self._catalogue: Catalogue | None = None
         self._loaded: tuple[Model, Pipeline] | None = None
@@ -77,7 +85,7 @@ class Artist:
     def draw(self, order: Order, fetch: Fetch, asked: Asked) -> Iterator[Event]:
         """Ends early, maybe without a Batch, if it is asked to. Raises PochadeError if it cannot be drawn."""
         if order.kind == UPSCALE:
-            yield self._upscaled(order, fetch)
+            yield self._marked(self._upscaled(order, fetch))
             return
         model = self._found(order.model)
         names = self._names()
@@ -87,11 +95,14 @@ class Artist:
         pipeline = self._loaded[1]
         for number, batch in enumerate(batches(order, request, names)):
             for event in _batch(pipeline, batch, number * batch.batch_size, asked):
-                yield event
+                yield self._marked(event) if isinstance(event, Batch) else event
                 if isinstance(event, Batch) and asked() in (CANCEL, KEEP):
                     return
             if asked() == CANCEL:
                 return
+
+    def _marked(self, batch: Batch) -> Batch:
+        return replace(batch, mark=batch.mark if self._marks else None, sign=self._sign)
 
     def _load(self, model: Model) -> Iterator[Loading | Loaded]:
         if self._loaded is not None and self._loaded[0] == model:
@@ -133,6 +144,8 @@ class Artist:
                 f"upscaler '{name}' is for latents; a picture needs another, such as Lanczos"
             )
         width, height = asked.sides(*image.size)
+        # What carries a text was drawn; a photograph is at most made larger by a model.
+        mark = GENERATED if order.request.get("text") else ENHANCED if is_model_file(name) else None
         if is_model_file(name):
             larger = resized_by(load_upscaler(name, **self._options), image, width, height)
         else:
@@ -145,7 +158,11 @@ class Artist:
         text = f"Postprocess upscale by: {scale:g}, Postprocess upscaler: {label}"
         told = order.request.get("text") or ""
         return Batch(
-            [larger], [0], [f"{told}, {text}" if told else text], str(order.request.get("prompt", ""))
+            [larger],
+            [0],
+            [f"{told}, {text}" if told else text],
+            str(order.request.get("prompt", "")),
+            mark,
         )
 
 
@@ -164,4 +181,13 @@ def _batch(pipeline: "Pipeline", request: "Request", number: int, asked: Asked) 
 
 
 def _finished(result: "Result", request: "Request") -> Batch:
-    return Batch(result.images, result.seeds, result.infotexts, request.prompt)
+    return Batch(result.images, result.seeds, result.infotexts, request.prompt, result.mark)
+
+
+def _signer(path: str) -> "Sign":
+    from datetime import UTC, datetime
+
+    import pochade
+    from pochade.images.signing import identity_in, signer
+
+    return signer(identity_in(Path(path), datetime.now(UTC)), pochade.__version__)

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from pochade.atomic import replacing, unwritable
 from pochade.errors import OutputError
-from pochade.images.files import save_picture
+from pochade.images.files import Sign, save_picture
+from pochade.images.marks import GENERATED
 from pochade.jobs.records import Drawn, Job, Lease
 
 if TYPE_CHECKING:
@@ -72,14 +73,23 @@ def new_id(now: float, random: Callable[[int], str]) -> str:
 
 
 def keep_picture(
-    places: Places, lease: Lease, number: int, image: "Image.Image", text: str, seed: int, prompt: str
+    places: Places,
+    lease: Lease,
+    number: int,
+    image: "Image.Image",
+    text: str,
+    seed: int,
+    prompt: str,
+    *,
+    mark: str | None = GENERATED,
+    sign: Sign | None = None,
 ) -> Drawn:
     """Write a picture into its place. It has no row yet. Raises OutputError."""
     job = lease.job
     day = f"{job.id[:4]}-{job.id[4:6]}-{job.id[6:8]}"
     # Each attempt has names of its own, so that a late one can never touch what another wrote.
     path = f"{day}/{job.id}.{job.attempts}-{number}.png"
-    save_picture(image, places.output(path), text)
+    save_picture(image, places.output(path), text, mark=mark, sign=sign)
     size = places.output(path).stat().st_size
     return Drawn(
         path=path,

@@ -226,7 +226,8 @@ class Worker:
                 batches += 1
                 for image, seed, text in zip(event.images, event.seeds, event.texts, strict=True):
                     number = len(drawn)
-                    drawn.append(keep_picture(self.places, lease, number, image, text, seed, event.prompt))
+                    of = self.places, lease, number, image, text, seed, event.prompt
+                    drawn.append(keep_picture(*of, mark=event.mark, sign=event.sign))
             else:
                 self._tell_loading(event, job=lease.job.id)
         # The last step of a batch comes as its pictures. Only the first step's time is not known.

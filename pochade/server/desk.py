@@ -48,13 +48,18 @@ DECODINGS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the server was started with. devices: one worker for each. budget_bytes: for all pictures."""
+    """What the server was started with. devices: one worker for each. budget_bytes: for all pictures.
+
+    marks: whether pictures say that a model made them. sign: the file of a key to sign them with.
+    """
 
     data: Path
     folders: Folders = field(default_factory=Folders)
     devices: tuple[str, ...] = ("auto",)
     precision: str = "auto"
     engine: str = "auto"
+    marks: bool = True
+    sign: Path | None = None
     limits: Limits = field(default_factory=Limits)
     budget_bytes: int = 20 * 10**9
     grace_s: float = 10.0
@@ -410,6 +415,8 @@ class Desk:
             "device": device,
             "precision": self.options.precision,
             "engine": self.options.engine,
+            "marks": "yes" if self.options.marks else "no",
+            "sign": "" if self.options.sign is None else str(self.options.sign),
         }
         settings = Settings(name="", places=self.places, folders=self.options.folders, options=options)
         return Hand(settings, device)

@@ -1,4 +1,6 @@
-"""A real server and a real browser. Without Chromium these tests are skipped: `apt-get install chromium` brings it.
+"""A real server and a real browser.
+
+Without Chromium these tests are skipped; `apt-get install chromium` brings it.
 
 $POCHADE_CHROMIUM names another one than those that are looked for in the path.
 """
@@ -129,7 +131,7 @@ Visit = Callable[..., Any]
 
 @pytest.fixture
 def visit(browser: Any, server: str) -> Iterator[Visit]:
-    """`visit("phone")`: a page that is ready, in a browser that has never been here. At the end, it was quiet."""
+    """`visit("phone")`: a page that is ready, in a browser that is new here. At the end, it was quiet."""
     opened: list[tuple[Any, Listener]] = []
 
     def open_page(size: str = "desktop", path: str = "/", *, quiet: bool = True, **options: Any) -> Any:

@@ -11,7 +11,7 @@ STATIC = ROOT / "pochade" / "server" / "static"
 SOURCES = {
     path: path.read_text(encoding="utf-8") for path in STATIC.rglob("*.js") if path.parent.name != "messages"
 }
-FIELDS = r"\b(?:slider|number|choice|toggle|lines|labelled)\(\s*(?:form|how|tool|margins)?,?\s*\"(\w+)\""
+FIELDS = r"(?<![.\w])(?:slider|number|choice|toggle|lines|labelled)\(\s*(?:(?:form|how|tool|margins),\s*)?\"(\w+)\""
 FAMILIES = (
     "room",
     "shape",

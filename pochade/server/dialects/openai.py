@@ -185,11 +185,13 @@ def _converted(content: bytes, body: ImagesBody, text: str = "") -> str:
     if body.format != "png":
         from PIL import Image
 
-        from pochade.images.files import encoded_picture
+        from pochade.images.files import encoded
+        from pochade.images.reading import mark_of
 
         quality = QUALITY if body.output_compression is None else body.output_compression
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            content = encoded_picture(image, f"picture.{body.format}", text, quality=quality)
+            kind, mark = body.format.upper(), mark_of(content)
+            content = encoded(image, kind, text, mark=mark, quality=quality)
     return base64.b64encode(content).decode()
 
 
