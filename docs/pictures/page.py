@@ -28,7 +28,6 @@ on a light blue background
 frog = sunflower
 frog = cactus
 frog = castle"""
-COLOURS = 200  # of a screenshot: nothing on the page has more, but for the small pictures
 
 
 def save(page: Any, folder: Path, name: str) -> None:
@@ -36,9 +35,7 @@ def save(page: Any, folder: Path, name: str) -> None:
     page.mouse.move(0, 0)
     page.wait_for_timeout(400)  # until colours and shadows have settled
     page.screenshot(path=path)
-    Image.open(path).convert("RGB").quantize(
-        COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
-    ).save(path, optimize=True)
+    Image.open(path).convert("RGB").save(path, optimize=True)
     print(path, path.stat().st_size)
 
 

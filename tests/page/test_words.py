@@ -11,7 +11,10 @@ STATIC = ROOT / "pochade" / "server" / "static"
 SOURCES = {
     path: path.read_text(encoding="utf-8") for path in STATIC.rglob("*.js") if path.parent.name != "messages"
 }
-FIELDS = r"(?<![.\w])(?:slider|number|choice|toggle|lines|labelled)\(\s*(?:(?:form|how|tool|margins),\s*)?\"(\w+)\""
+FIELDS = (
+    r"(?<![.\w])(?:slider|number|choice|toggle|lines|labelled)"
+    r"\(\s*(?:(?:form|how|tool|margins),\s*)?\"(\w+)\""
+)
 FAMILIES = (
     "room",
     "shape",

@@ -80,7 +80,7 @@ export function makeStage(studio) {
     const pictures = recent();
     if (job?.id !== shownJob) {
       shownJob = job?.id ?? null;
-      if (busy) chosen = null;
+      chosen = null;
     }
     if (chosen && !pictures.some((picture) => picture.id === chosen.id)) chosen = null;
     if (!chosen && !busy && pictures.length) showLarge(job.pictures[0] ?? pictures[0]);
