@@ -3,8 +3,9 @@
 PYTHON ?= python3
 ARGS ?=
 
-# Two environments: what draws must work without torch, also where somebody has run the tests.
+# What draws must work without torch, and without what serves, also where somebody has run the tests.
 BASE := .venv
+SERVE := .venv-serve
 DEV := .venv-dev
 INSTALL := -m pip --require-virtualenv --disable-pip-version-check install --quiet --constraint constraints.txt
 
@@ -13,7 +14,7 @@ override export PROMPT := $(value PROMPT)
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help draw test test-slow check format bench clean
+.PHONY: help draw serve test test-slow check format bench clean
 
 help: ## show this list
 	@echo 'make draw PROMPT="a red apple"   draw a picture; its path is the last line'
@@ -25,6 +26,9 @@ help: ## show this list
 draw: $(BASE)/.ready
 	@if [ -z "$$PROMPT" ]; then echo 'usage: make draw PROMPT="a red apple"' >&2; exit 2; fi
 	@$(BASE)/bin/python -m pochade draw $(ARGS) -- "$$PROMPT"
+
+serve: $(SERVE)/.ready ## draw in a browser, at http://127.0.0.1:7860; ARGS="--port 8000" for more
+	@$(SERVE)/bin/python -m pochade serve $(ARGS)
 
 test: $(DEV)/.ready ## run the tests; ARGS="tests/images -k text" for some of them
 	@$(DEV)/bin/python -m pytest $(ARGS)
@@ -46,10 +50,13 @@ bench: $(DEV)/.ready ## run the benchmarks in bench/, one after another
 	@for script in bench/*.py; do echo "$$script"; $(DEV)/bin/python "$$script" $(ARGS) || exit 1; done
 
 clean: ## remove the environments and caches that make and the checks made
-	rm -rf $(BASE) $(DEV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(BASE) $(SERVE) $(DEV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 
 $(BASE)/.ready: pyproject.toml constraints.txt
 	$(call environment,$(BASE),.)
+
+$(SERVE)/.ready: pyproject.toml constraints.txt
+	$(call environment,$(SERVE),.[serve])
 
 # sd-prompt-reader asks for an old pillow for its window; its reader, which is all that a test wants, does not.
 $(DEV)/.ready: pyproject.toml constraints.txt

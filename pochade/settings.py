@@ -37,3 +37,17 @@ def model_roots(
     named = [chosen] if chosen is not None else environ.get("POCHADE_MODELS", "").split(os.pathsep)
     folders = [Path(folder).expanduser().absolute() for folder in named if folder != ""]
     return tuple(dict.fromkeys([*folders, models_dir()]))
+
+
+def signing_file() -> Path:
+    """The key that pictures are signed with, in the user's data folder. It may not exist yet."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("pochade", appauthor=False)) / "signing.pem"
+
+
+def studio_dir() -> Path:
+    """Where the server keeps jobs and pictures, in the user's data folder. It may not exist yet."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("pochade", appauthor=False)) / "studio"

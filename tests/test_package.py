@@ -41,13 +41,22 @@ EXTRAS = [
     "tokenizers",
     "huggingface_hub",
     "resvg_py",
+    "c2pa",
+    "cryptography",
+    "IPython",
     "diffusers",
     "transformers",
     "accelerate",
     "safetensors",
     "scipy",
+    "sqlalchemy",
+    "fastapi",
+    "starlette",
+    "pydantic",
+    "uvicorn",
 ]
 HEAVY = ["numpy", "openvino", "PIL", "torch", "diffusers", "transformers", "tokenizers", "scipy", "tqdm"]
+HEAVY += ["sqlalchemy", "fastapi", "uvicorn"]
 
 
 def fresh(code: str) -> Any:
@@ -100,6 +109,7 @@ def test_the_guard_against_the_network_guards() -> None:
 def test_the_base_package_is_whole_without_any_extra() -> None:
     """Every module outside training can be imported where only the base dependencies are installed."""
     optional = ("pochade.engines.torch", "pochade.training", "pochade.evaluation", "pochade.__main__")
+    optional += ("pochade.jobs", "pochade.server")
     code = f"""
 ABSENT = {EXTRAS!r}
 {ONLY_THE_BASE}

@@ -11,6 +11,7 @@ from pochade.cli.additions import add_addition_options, with_additions
 from pochade.cli.background import in_background
 from pochade.cli.control import add_control_options, controls
 from pochade.cli.library import add_models_option
+from pochade.cli.marks import add_mark_options, mark_of, signer_of
 from pochade.cli.terminal import blocks, up
 from pochade.cli.ways import add_way_options, ways
 from pochade.errors import InvalidRequest
@@ -102,6 +103,7 @@ def add_drawing_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
     add_addition_options(parser)
     add_way_options(parser)
     add_control_options(parser)
+    add_mark_options(parser)
     add_model_options(parser)
 
 
@@ -139,6 +141,7 @@ def run(options: argparse.Namespace) -> int:
     requests = requests_of(options)
     # What cannot be written is found before the work, not after it.
     check_destination(default_name("", 0) if options.output is None else options.output)
+    sign = signer_of(options)
     shown = 0
     said = None
     quiet = not sys.stderr.isatty()
@@ -163,7 +166,8 @@ def run(options: argparse.Namespace) -> int:
                 path = options.output
                 if path is None:
                     path = Path(default_name(request.prompt, seed))
-                written = save_without_overwriting(image, path, text)
+                mark = mark_of(options, result.mark)
+                written = save_without_overwriting(image, path, text, mark=mark, sign=sign)
                 bar.clear()
                 print(written, flush=True)
                 shown = 0

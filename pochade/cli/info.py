@@ -31,22 +31,25 @@ def run(options: argparse.Namespace) -> int:
     """Prints what each picture carries; one that carries nothing is named, and the status is then 1."""
     from pochade.errors import InvalidRequest
     from pochade.images.metadata import read_parameters
-    from pochade.images.reading import read_text
+    from pochade.images.reading import mark_of, read_text
 
     status = 0
     for path in options.pictures:
         try:
             parameters = read_parameters(read_text(path))
+            mark = mark_of(path.read_bytes())
         except InvalidRequest as unreadable:
             print(f"pochade: error: {unreadable}", file=sys.stderr)
             status = 1
             continue
         if options.json:
-            print(json.dumps({"file": str(path), **asdict(parameters)}, ensure_ascii=False))
+            print(json.dumps({"file": str(path), "mark": mark, **asdict(parameters)}, ensure_ascii=False))
             continue
         print(f"{path}\n  prompt: {parameters.prompt}")
         if parameters.negative_prompt:
             print(f"  negative prompt: {parameters.negative_prompt}")
         for name, value in parameters.values.items():
             print(f"  {name}: {value}")
+        if mark is not None:
+            print(f"  digital source type: {mark}")
     return status

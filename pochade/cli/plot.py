@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pochade.cli import draw
 from pochade.cli.background import in_background
+from pochade.cli.marks import mark_of, signer_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -53,8 +54,10 @@ def run(options: argparse.Namespace) -> int:
     requests = plot.requests(base, [each for each in axes if each is not None])
     path = options.output or Path("plot-" + default_name(base.prompt, base.seed or 0))
     check_destination(path)
+    sign = signer_of(options)
     images: list[Image.Image] = []
     texts: list[str] = []
+    marks: list[str] = []
 
     def drawn() -> Iterator[Any]:
         for _, progress in draw.draw_all(options, requests):
@@ -65,8 +68,10 @@ def run(options: argparse.Namespace) -> int:
             if progress.result is not None:
                 images += progress.result.images[:1]
                 texts += progress.result.infotexts[:1]
+                marks.append(progress.result.mark)
                 bar.update(1)
-    print(save_without_overwriting(_page(images, axes), path, texts[0]), flush=True)
+    page, mark = _page(images, axes), mark_of(options, marks[0])
+    print(save_without_overwriting(page, path, texts[0], mark=mark, sign=sign), flush=True)
     return 0
 
 

@@ -52,7 +52,8 @@ def run(options: argparse.Namespace) -> int:
         larger, name = upscaled(image, width, height), "Lanczos"
     else:
         larger, name = _by_model(options, image), options.model.stem
-    print(save_without_overwriting(larger, options.target, _text(options.source, larger, image, name)))
+    text, mark = _text(options.source, larger, image, name), _mark(options)
+    print(save_without_overwriting(larger, options.target, text, mark=mark))
     return 0
 
 
@@ -74,6 +75,15 @@ def _size(image: "Image.Image", scale: float) -> tuple[int, int]:
     if max(width, height) > MAX_SIDE:
         raise InvalidRequest(f"the picture would have {width} x {height} px; at most {MAX_SIDE} are a side")
     return width, height
+
+
+def _mark(options: argparse.Namespace) -> str | None:
+    """The picture's own; one that has none was at most made larger by a model."""
+    from pochade.images.marks import ENHANCED
+    from pochade.images.reading import mark_of
+
+    own = mark_of(options.source.read_bytes())
+    return ENHANCED if own is None and options.model is not None else own
 
 
 def _text(path: Path, larger: "Image.Image", image: "Image.Image", name: str) -> str:

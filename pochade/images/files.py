@@ -6,12 +6,14 @@ import os
 import re
 import struct
 import unicodedata
+from collections.abc import Callable
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pochade.atomic import creating, replacing, unwritable
 from pochade.errors import InvalidRequest
+from pochade.images.marks import GENERATED, xmp_packet
 from pochade.images.metadata import encodable
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ LONG, UNDEFINED = 4, 7  # types of TIFF entries
 JPEG_TEXT_CHARACTERS = 32_000  # one JPEG segment holds 65,533 bytes, and UTF-16 takes two or four for each
 
 SLUG_CHARACTERS = 60
+
+Sign = Callable[[bytes, str, str | None], bytes]
+"""(a file's content, its format, its mark) -> the content with a signature; see `pochade.images.signing`."""
 
 
 def picture_format(path: Path | str) -> str:
@@ -56,25 +61,40 @@ def check_folder(path: Path | str) -> None:
         raise unwritable(Path(path), PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
-def save_picture(image: "Image.Image", path: Path | str, text: str = "") -> None:
-    """Write a picture that carries `text`; what was there under this name is replaced.
+def save_picture(
+    image: "Image.Image",
+    path: Path | str,
+    text: str = "",
+    *,
+    mark: str | None = GENERATED,
+    sign: Sign | None = None,
+) -> None:
+    """Write a picture that carries `text` and `mark`; what was there under this name is replaced.
 
-    PNG keeps the text in the chunk "parameters", JPEG and WebP in the EXIF user comment. Missing folders
-    are made. Raises InvalidRequest for an unknown suffix, and OutputError, with nothing left behind.
+    Text, mark and signature are as in `encoded`. Missing folders are made. Raises InvalidRequest for an
+    unknown suffix or what cannot be encoded, OutputError if the file cannot be written; then nothing is
+    left behind.
     """
     path = Path(path)
-    content = _encoded(image, path, text)
+    content = _content(image, path, text, mark, sign)
     _make_folder(path)
     with replacing(path) as file:
         file.write(content)
 
 
-def save_without_overwriting(image: "Image.Image", path: Path | str, text: str = "") -> Path:
+def save_without_overwriting(
+    image: "Image.Image",
+    path: Path | str,
+    text: str = "",
+    *,
+    mark: str | None = GENERATED,
+    sign: Sign | None = None,
+) -> Path:
     """Write a picture as `save_picture` does, under the first free name of fox.png, fox-2.png, fox-3.png ...
 
     Two processes that write at once get two names. Returns the name that was taken.
     """
-    return write_without_overwriting(_encoded(image, Path(path), text), path)
+    return write_without_overwriting(_content(image, Path(path), text, mark, sign), path)
 
 
 def write_without_overwriting(content: bytes, path: Path | str) -> Path:
@@ -96,6 +116,48 @@ def write_without_overwriting(content: bytes, path: Path | str) -> Path:
     raise AssertionError("there is always another number")
 
 
+def encoded(
+    image: "Image.Image",
+    kind: str = "PNG",
+    text: str = "",
+    *,
+    mark: str | None = GENERATED,
+    sign: Sign | None = None,
+    quality: int = QUALITY,
+) -> bytes:
+    """A picture file's content, with what it says of itself.
+
+    kind: "PNG", "JPEG" or "WEBP". quality: of the latter two, 1 to 100.
+    text: how it was made. PNG keeps it in the chunk "parameters", JPEG and WebP in the EXIF user comment.
+    mark: one of `pochade.images.marks.MARKS`, written as XMP; None leaves it out.
+    sign: signs the file when text and mark are in it.
+
+    Raises InvalidRequest for an unknown mark and for a text that is too long for a JPEG.
+    """
+    text = encodable(text)
+    packet = "" if mark is None else xmp_packet(mark)
+    file = io.BytesIO()
+    if kind == "PNG":
+        from PIL.PngImagePlugin import PngInfo
+
+        chunks = PngInfo()
+        if text:
+            chunks.add_text("parameters", text)  # tEXt where Latin-1 suffices, else iTXt
+        if packet:
+            chunks.add_itxt("XML:com.adobe.xmp", packet)
+        image.save(file, kind, pnginfo=chunks)
+    else:
+        if kind == "JPEG" and len(text.encode("utf-16-be")) > 2 * JPEG_TEXT_CHARACTERS:
+            raise InvalidRequest(
+                f"the text has {len(text):,} characters; a JPEG file holds {JPEG_TEXT_CHARACTERS:,},"
+                " use .png or .webp"
+            )
+        comment = exif(text) if text else b""
+        image.convert("RGB").save(file, kind, quality=quality, exif=comment, xmp=packet.encode())
+    content = file.getvalue()
+    return content if sign is None else sign(content, kind, mark)
+
+
 def default_name(prompt: str, seed: int) -> str:
     """A file name that tells what is in the picture: "a-red-fox-in-the-snow-7.png".
 
@@ -110,26 +172,13 @@ def default_name(prompt: str, seed: int) -> str:
     return f"{slug or 'picture'}-{seed}.png"
 
 
-def _encoded(image: "Image.Image", path: Path, text: str) -> bytes:
+def _content(image: "Image.Image", path: Path, text: str, mark: str | None, sign: Sign | None) -> bytes:
     """The file's content. It is made in memory, so that only writing it can fail on a full disk."""
     kind = picture_format(path)
-    text = encodable(text)
-    file = io.BytesIO()
-    if kind == "PNG":
-        from PIL.PngImagePlugin import PngInfo
-
-        chunks = PngInfo()
-        if text:
-            chunks.add_text("parameters", text)  # tEXt where Latin-1 suffices, else iTXt
-        image.save(file, kind, pnginfo=chunks)
-    else:
-        if kind == "JPEG" and len(text.encode("utf-16-be")) > 2 * JPEG_TEXT_CHARACTERS:
-            raise InvalidRequest(
-                f"the text of '{path}' has {len(text):,} characters; a JPEG file holds"
-                f" {JPEG_TEXT_CHARACTERS:,}, use .png or .webp"
-            )
-        image.convert("RGB").save(file, kind, quality=QUALITY, exif=exif(text) if text else b"")
-    return file.getvalue()
+    try:
+        return encoded(image, kind, text, mark=mark, sign=sign)
+    except InvalidRequest as refused:
+        raise InvalidRequest(f"'{path}' cannot be made: {refused}") from refused
 
 
 def exif(text: str) -> bytes:

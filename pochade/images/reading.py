@@ -6,6 +6,7 @@ from PIL import Image
 
 from pochade.errors import InvalidRequest
 from pochade.images.files import EXIF_FOLDER, USER_COMMENT
+from pochade.images.marks import read_mark
 from pochade.images.opening import UnreadablePicture, opened
 
 MAX_CHARACTERS = 1_000_000
@@ -35,6 +36,15 @@ def text_of(content: bytes) -> str:
         text = image.info.get("parameters")
         found = text if isinstance(text, str) else _comment(image)
     return found[:MAX_CHARACTERS]
+
+
+def mark_of(content: bytes) -> str | None:
+    """The mark in a picture file's content (`pochade.images.marks`), if any. Raises UnreadablePicture."""
+    with opened(content) as image:
+        if image.format == "PNG":
+            image.load()
+        packet = image.info.get("xmp", image.info.get("XML:com.adobe.xmp", b""))
+        return read_mark(packet) if isinstance(packet, bytes | str) else None
 
 
 def _comment(image: Image.Image) -> str:

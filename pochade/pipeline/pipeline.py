@@ -19,6 +19,7 @@ from pochade.diffusion.samplers import Sampler, find_sampler
 from pochade.diffusion.schedule import AUTOMATIC, NoiseSchedule, find_schedule, split_sampler_name
 from pochade.errors import InvalidRequest
 from pochade.images.fitting import widened
+from pochade.images.marks import EDITED, GENERATED
 from pochade.images.opening import on_white
 from pochade.models.embedding import embed_timestep
 from pochade.pipeline.drawing import hires
@@ -226,14 +227,17 @@ class Pipeline:
                 steps, lambda latent: denoise(*parts, replace(second, canvas=enlarge(latent))), ahead
             )
         size = prompt_size(told.conditionings)
+
+        def result(latent: Floats) -> Result:
+            return self._result(networks, request, canvas, latent, size)
+
         with ThreadPoolExecutor(1) as beside:
             # The decoder is compiled while the first step compiles the UNet; a fault in it shows then.
             ready = beside.submit(networks.prepare_decode, decoded)
             for step in steps:
                 ready.result()
-                last = step.index == step.steps - 1
-                result = self._result(networks, request, canvas, step.x, size) if last else None
-                yield Progress(step.index + 1, step.steps, step.denoised, self._preview, result, size)
+                end = result(step.x) if step.index == step.steps - 1 else None
+                yield Progress(step.index + 1, step.steps, step.denoised, self._preview, result, end, size)
 
     # --- the parts, for researchers and tests -----------------------------------------------------------
 
@@ -398,7 +402,8 @@ class Pipeline:
         )
         each = pictures(request)
         texts = [infotext(one, maker) for one in each]
-        return Result(images, [one.seed or 0 for one in each], texts, size)
+        mark = GENERATED if request.source is None else EDITED
+        return Result(images, [one.seed or 0 for one in each], texts, size, mark)
 
     def _preview(self, latent: Floats) -> "list[Image.Image]":
         """Decode every n-th latent pixel: a small picture for any family, without a table of colours."""
@@ -429,6 +434,7 @@ def _joined(results: Sequence[Result]) -> Result:
         [seed for result in results for seed in result.seeds],
         [text for result in results for text in result.infotexts],
         results[0].prompt_size,
+        results[0].mark,
     )
 
 

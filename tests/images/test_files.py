@@ -84,7 +84,9 @@ def test_half_a_character_becomes_a_question_mark(image: Image.Image, tmp_path: 
 def test_a_text_that_is_too_long_for_jpeg(image: Image.Image, tmp_path: Path) -> None:
     save_picture(image, tmp_path / "fits.jpg", "x" * 32_000)
     assert text_in(tmp_path / "fits.jpg") == "x" * 32_000
-    with pytest.raises(InvalidRequest, match=r"fox\.jpg' has 32,001 characters; .* use \.png or \.webp"):
+    with pytest.raises(
+        InvalidRequest, match=r"fox\.jpg' cannot be made: .* 32,001 characters; .* use \.png or \.webp"
+    ):
         save_picture(image, tmp_path / "fox.jpg", "x" * 32_001)
     for suffix in (".png", ".webp"):
         save_picture(image, tmp_path / f"fox{suffix}", "🦊" * 100_000)

@@ -4,6 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pochade.images.embedding import figures
+from pochade.images.files import encoded
+from pochade.images.marks import GENERATED
+from pochade.images.sheet import COLUMNS, table
 from pochade.ops import Tensor
 
 if TYPE_CHECKING:
@@ -24,12 +28,28 @@ class PromptSize:
 
 @dataclass(frozen=True)
 class Result:
-    """Picture i was drawn from seeds[i]; infotexts[i] is the parameters text that belongs into its file."""
+    """Picture i was drawn from seeds[i]; infotexts[i] is the parameters text that belongs into its file.
+
+    mark: what the files should say of where the pictures come from, a name of `pochade.images.marks`.
+    """
 
     images: "list[Image.Image]"
     seeds: list[int]
     infotexts: list[str]
     prompt_size: PromptSize = PromptSize()
+    mark: str = GENERATED
+
+    def _repr_html_(self) -> str | None:
+        """How a notebook shows it: the pictures, small, with their seeds."""
+        return figures(self.images, [f"seed {seed}" for seed in self.seeds], self.infotexts, self.mark)
+
+    def _repr_png_(self) -> bytes | None:
+        """How what cannot show HTML shows it: the picture; of several the first eight on a sheet."""
+        if len(self.images) == 1:
+            return encoded(self.images[0], "PNG", self.infotexts[0], mark=self.mark)
+        first = self.images[:COLUMNS]
+        page = table(first, [f"seed {seed}" for seed in self.seeds[:COLUMNS]])
+        return encoded(page, "PNG", mark=self.mark)
 
 
 @dataclass(frozen=True)
@@ -43,9 +63,14 @@ class Progress:
     steps: int
     denoised: Tensor
     _preview: "Callable[[Tensor], list[Image.Image]]"
+    _now: "Callable[[Tensor], Result]"
     result: Result | None = None
     prompt_size: PromptSize = PromptSize()
 
     def preview(self) -> "list[Image.Image]":
         """What the pictures look like now, small and fast. Costs a small decode."""
         return self._preview(self.denoised)
+
+    def now(self) -> Result:
+        """What would come out if it ended here: the latest estimate, decoded in full size."""
+        return self._now(self.denoised)

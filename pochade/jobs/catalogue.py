@@ -1,0 +1,246 @@
+"""What there is to draw with, by name. Names are compared with what was found and never joined to a path."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pochade.adapters.library import names as adapter_names
+from pochade.checkpoints.contents import MODEL
+from pochade.checkpoints.library import Entry, describe, entries, size_of
+from pochade.errors import InvalidRequest
+from pochade.images.upscaling import LATENT_UPSCALERS, MODEL_SUFFIXES, UPSCALERS
+from pochade.prompts.dynamic import expand
+from pochade.prompts.extra_networks import extra_networks
+from pochade.prompts.styles import Style, apply_styles, find_styles, read_styles
+from pochade.prompts.wildcards import folder_of_wildcards, no_wildcards
+
+STARTER = "starter"
+STARTER_FOLDER = Path(__file__).parent.parent / STARTER
+LORA_FOLDERS = ("loras", "Lora", "models/loras", "models/Lora")
+EMBEDDING_FOLDERS = ("embeddings",)
+UPSCALER_FOLDERS = (
+    "upscale_models",
+    "ESRGAN",
+    "RealESRGAN",
+    "models/upscale_models",
+    "models/ESRGAN",
+    "models/RealESRGAN",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folders:
+    """Where things lie; None: there are none, or (loras, embeddings, upscalers) where the roots have them.
+
+    model: the default one, a name or a path; only whoever starts the server says it.
+    roots: see `settings.model_roots`. memory: a file for what headers told, see `library.describe`.
+    """
+
+    model: str | None = None
+    roots: tuple[Path, ...] = ()
+    memory: Path | None = None
+    loras: Path | None = None
+    embeddings: Path | None = None
+    upscalers: Path | None = None
+    styles: Path | None = None
+    wildcards: Path | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {
+            name: [str(each) for each in value] if name == "roots" else None if value is None else str(value)
+            for name, value in plain.items()
+        }
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "Folders":
+        paths = {
+            name: None if value is None else Path(value)
+            for name, value in values.items()
+            if name not in ("model", "roots")
+        }
+        return Folders(model=values["model"], roots=tuple(map(Path, values["roots"])), **paths)
+
+
+@dataclass(frozen=True)
+class Model:
+    """name: as users say it. family: such as "SD 1.x"."""
+
+    name: str
+    path: Path
+    family: str
+    bytes: int
+
+    @property
+    def single(self) -> bool:
+        """Whether it is one file, which has a hash."""
+        return self.path.is_file()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """What was found; make one with `look`. The first model is the default one."""
+
+    folders: Folders
+    models: Mapping[str, Model]
+    default: str
+    loras: Sequence[str] = ()
+    embeddings: Sequence[str] = ()
+    controlnets: Mapping[str, Path] = field(default_factory=dict)
+    upscaler_files: Mapping[str, Path] = field(default_factory=dict)
+    styles: Mapping[str, Style] = field(default_factory=dict)
+
+    def model(self, name: str | None) -> Model:
+        """The model of a name, in any case, also without its suffix or folder, where one alone has it; None
+        is the default. Raises InvalidRequest."""
+        if name is None or name == "":
+            return self.models[self.default]
+        if name in self.models:
+            return self.models[name]
+        asked = name.partition(" [")[0].casefold()  # A1111 adds a hash
+        found = [
+            model
+            for model in self.models.values()
+            if asked
+            in (model.name.casefold(), model.path.name.casefold(), model.name.rpartition("/")[2].casefold())
+        ]
+        if len(found) == 1:
+            return found[0]
+        raise InvalidRequest(f"model '{name[:200]}' is unknown; one of: {_some(self.models)}")
+
+    def upscaler(self, name: str) -> str:
+        """What `Hires.upscaler` takes: the own name of one without a model, or the path of a file."""
+        for known in (*UPSCALERS, *LATENT_UPSCALERS):
+            if known.lower() == name.strip().lower():
+                return known
+        if name in self.upscaler_files:
+            return str(self.upscaler_files[name])
+        known_names = (*UPSCALERS, *LATENT_UPSCALERS, *self.upscaler_files)
+        raise InvalidRequest(f"upscaler '{name[:200]}' is unknown; one of: {_some(known_names)}")
+
+    def controlnet(self, name: str) -> str:
+        if name not in self.controlnets:
+            raise InvalidRequest(f"ControlNet '{name[:200]}' is unknown; one of: {_some(self.controlnets)}")
+        return str(self.controlnets[name])
+
+    def expanded(self, template: str, seed: int, purpose: str) -> str:
+        folder = self.folders.wildcards
+        read = no_wildcards if folder is None else folder_of_wildcards(folder)
+        return expand(template, seed, read, purpose=purpose)
+
+    def styled(self, prompt: str, negative_prompt: str, styles: Sequence[str]) -> tuple[str, str]:
+        return apply_styles(prompt, negative_prompt, find_styles(styles, self.styles))
+
+    def check_prompt(self, prompt: str) -> None:
+        """Raises InvalidRequest for a LoRA that is not there."""
+        for network in extra_networks(prompt)[1]:
+            if network.kind == "hypernet":
+                raise InvalidRequest(
+                    f"<hypernet:{network.name[:200]}>: hypernetworks are not supported; take it out"
+                )
+            if network.name not in self.loras:
+                raise InvalidRequest(f"LoRA '{network.name[:200]}' is unknown; one of: {_some(self.loras)}")
+
+
+def look(folders: Folders) -> Catalogue:
+    """Look through the folders. Raises InvalidRequest for a default model that is not there."""
+    described = describe(entries(folders.roots), folders.memory or Path("/nonexistent/memory"))
+    models = {STARTER: _model(Entry(STARTER, STARTER_FOLDER, STARTER_FOLDER), "SD 1.x")}
+    controlnets: dict[str, Path] = {}
+    for entry, contents in described:
+        if contents.kind == MODEL:
+            models[_free(entry, models)] = _model(entry, contents.family)
+        elif contents.kind == "controlnet":
+            controlnets[_free(entry, controlnets)] = entry.path
+    default = STARTER if folders.model is None else _default(folders.model, models)
+    loras, embeddings = lora_folder(folders), embedding_folder(folders)
+    return Catalogue(
+        folders=folders,
+        models={name: Model(name, model.path, model.family, model.bytes) for name, model in models.items()},
+        default=default,
+        loras=[] if loras is None else sorted(adapter_names([loras], "adapters")),
+        embeddings=[] if embeddings is None else sorted(adapter_names([embeddings], "embeddings")),
+        controlnets=controlnets,
+        upscaler_files=_upscalers(folders),
+        styles={} if folders.styles is None else read_styles(folders.styles),
+    )
+
+
+def lora_folder(folders: Folders) -> Path | None:
+    return folders.loras or _first(folders.roots, LORA_FOLDERS)
+
+
+def embedding_folder(folders: Folders) -> Path | None:
+    return folders.embeddings or _first(folders.roots, EMBEDDING_FOLDERS)
+
+
+# --- inside -----------------------------------------------------------------------------------------------
+
+
+def _model(entry: Entry, family: str) -> Model:
+    return Model(entry.name, entry.path, family, size_of(entry.path))
+
+
+def _default(asked: str, models: dict[str, Model]) -> str:
+    """The name of the default model, which is added if it lies elsewhere."""
+    if asked in models:
+        return asked
+    path = Path(asked).expanduser()
+    if path.exists():
+        for name, model in models.items():
+            if model.path.resolve() == path.resolve():
+                return name
+        from pochade.checkpoints.contents import contents_of
+
+        contents = contents_of(path)
+        if contents.kind != MODEL:
+            raise InvalidRequest(
+                f"--model '{asked}' holds no whole model: {contents.kind} {contents.family}".rstrip()
+            )
+        entry = Entry(path.stem if path.is_file() else path.resolve().name, path.absolute(), path.parent)
+        name = _free(entry, models)
+        models[name] = _model(entry, contents.family)
+        return name
+    near = [name for name in models if name.rpartition("/")[2].casefold() == asked.casefold()]
+    if len(near) == 1:
+        return near[0]
+    raise InvalidRequest(
+        f"--model '{asked}' is neither a path nor the name of a model; one of: {_some(models)}"
+    )
+
+
+def _free(entry: Entry, taken: Mapping[str, object]) -> str:
+    """The entry's name; with its suffix, or a number, if another one has it."""
+    names: Callable[[int], str] = lambda i: f"{entry.name} ({i})"  # noqa: E731
+    if entry.name not in taken:
+        return entry.name
+    if f"{entry.name}{entry.path.suffix}" not in taken:
+        return f"{entry.name}{entry.path.suffix}"
+    return next(name for name in map(names, range(2, 10_000)) if name not in taken)
+
+
+def _first(roots: Sequence[Path], names: Sequence[str]) -> Path | None:
+    return next((root / name for root in roots for name in names if (root / name).is_dir()), None)
+
+
+def _upscalers(folders: Folders) -> dict[str, Path]:
+    places = [root / name for root in folders.roots for name in UPSCALER_FOLDERS]
+    if folders.upscalers is not None:
+        places = [folders.upscalers]
+    found: dict[str, Path] = {}
+    for place in places:
+        if place.is_dir():
+            for file in sorted(place.iterdir()):
+                if file.suffix.lower() in MODEL_SUFFIXES and file.is_file():
+                    found.setdefault(file.stem, file)
+    return found
+
+
+def _some(names: object) -> str:
+    listed = list(names)  # type: ignore[call-overload]
+    return (
+        ", ".join(listed[:30]) + (f" and {len(listed) - 30} more" if len(listed) > 30 else "")
+        if listed
+        else "(there is none)"
+    )

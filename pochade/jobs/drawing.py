@@ -1,0 +1,193 @@
+"""Drawing an order, step by step: what a worker does between taking a job and ending it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pochade.errors import InvalidRequest
+from pochade.images.marks import ENHANCED, GENERATED
+from pochade.jobs.catalogue import Catalogue, Folders, Model, embedding_folder, look, lora_folder
+from pochade.jobs.orders import UPSCALE, Fetch, Order, batches, request_of
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from pochade.images.files import Sign
+    from pochade.pipeline import Pipeline, Result
+    from pochade.request import Request
+
+CANCEL, KEEP, SKIP = "cancel", "keep", "skip"
+Asked = Callable[[], str | None]
+"""What its owner wants of the drawing: None to go on; CANCEL; KEEP: to end with what there is; SKIP: to end
+this batch so and go on with the next. A SKIP is told once."""
+
+
+@dataclass(frozen=True)
+class Loading:
+    model: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """width, height: what it draws if no size is given, px."""
+
+    model: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """number: of the batch's first picture."""
+
+    step: int
+    steps: int
+    number: int
+    preview: "Callable[[], list[Image.Image]]"
+    now: "Callable[[], Result]"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Finished pictures, what they were drawn from, and what their files are to say of themselves."""
+
+    images: "list[Image.Image]"
+    seeds: list[int]
+    texts: list[str]
+    prompt: str
+    mark: str | None = GENERATED
+    sign: "Sign | None" = None
+
+
+Event = Loading | Loaded | Step | Batch
+
+
+class Artist:
+    """Draws orders on one device. The latest model stays loaded.
+
+    marks: "no" leaves the mark of generated pictures out. sign: the file of a key to sign with, or "".
+    options: for `pochade.load`: device, precision, engine.
+    """
+
+    def __init__(self, folders: Folders, *, marks: str = "yes", sign: str = "", **options: Any) -> None:
+        self._folders = folders
+        self._marks = marks == "yes"
+        self._sign = _signer(sign) if sign else None
+        self._options = options
+        self._catalogue: Catalogue | None = None
+        self._loaded: tuple[Model, Pipeline] | None = None
+
+    def prepare(self, model: str | None) -> Iterator[Loading | Loaded]:
+        """Load a model ahead of the first job. Raises as `draw` does."""
+        yield from self._load(self._found(model))
+
+    def draw(self, order: Order, fetch: Fetch, asked: Asked) -> Iterator[Event]:
+        """Ends early, maybe without a Batch, if it is asked to. Raises PochadeError if it cannot be drawn."""
+        if order.kind == UPSCALE:
+            yield self._marked(self._upscaled(order, fetch))
+            return
+        model = self._found(order.model)
+        names = self._names()
+        request = request_of(order, fetch, names)
+        yield from self._load(model)
+        assert self._loaded is not None
+        pipeline = self._loaded[1]
+        for number, batch in enumerate(batches(order, request, names)):
+            for event in _batch(pipeline, batch, number * batch.batch_size, asked):
+                yield self._marked(event) if isinstance(event, Batch) else event
+                if isinstance(event, Batch) and asked() in (CANCEL, KEEP):
+                    return
+            if asked() == CANCEL:
+                return
+
+    def _marked(self, batch: Batch) -> Batch:
+        return replace(batch, mark=batch.mark if self._marks else None, sign=self._sign)
+
+    def _load(self, model: Model) -> Iterator[Loading | Loaded]:
+        if self._loaded is not None and self._loaded[0] == model:
+            return
+        import pochade
+
+        yield Loading(model.name)
+        self._loaded = None  # before the next one is made, which takes memory too
+        pipeline = pochade.load(model.path, **self._options).with_library(
+            lora_folder(self._folders), embedding_folder(self._folders)
+        )
+        self._loaded = model, pipeline
+        side = pipeline.networks.unet_config.sample_size * pipeline.networks.autoencoder_config.factor
+        yield Loaded(model.name, side, side)
+
+    def _names(self) -> Catalogue:
+        if self._catalogue is None:
+            self._catalogue = look(self._folders)
+        return self._catalogue
+
+    def _found(self, name: str | None) -> Model:
+        """A model that came since the folders were looked through is found too."""
+        try:
+            return self._names().model(name)
+        except InvalidRequest:
+            self._catalogue = None
+            return self._names().model(name)
+
+    def _upscaled(self, order: Order, fetch: Fetch) -> Batch:
+        from pochade.images.upscaling import LATENT_UPSCALERS, is_model_file, upscaled
+        from pochade.pipeline.drawing.upscale import load_upscaler, resized_by
+
+        asked = order.upscale
+        assert asked is not None
+        image = fetch(asked.image)
+        name = self._names().upscaler(asked.upscaler)
+        if name in LATENT_UPSCALERS:
+            raise InvalidRequest(
+                f"upscaler '{name}' is for latents; a picture needs another, such as Lanczos"
+            )
+        width, height = asked.sides(*image.size)
+        # What carries a text was drawn; a photograph is at most made larger by a model.
+        mark = GENERATED if order.request.get("text") else ENHANCED if is_model_file(name) else None
+        if is_model_file(name):
+            larger = resized_by(load_upscaler(name, **self._options), image, width, height)
+        else:
+            larger = upscaled(image, width, height, name)
+        if asked.size is not None and asked.crop:
+            left, top = (width - asked.size[0]) // 2, (height - asked.size[1]) // 2
+            larger = larger.crop((left, top, left + asked.size[0], top + asked.size[1]))
+        scale = larger.width / image.width
+        label = asked.upscaler.replace(",", "_").replace(":", "_")
+        text = f"Postprocess upscale by: {scale:g}, Postprocess upscaler: {label}"
+        told = order.request.get("text") or ""
+        return Batch(
+            [larger],
+            [0],
+            [f"{told}, {text}" if told else text],
+            str(order.request.get("prompt", "")),
+            mark,
+        )
+
+
+def _batch(pipeline: "Pipeline", request: "Request", number: int, asked: Asked) -> Iterator[Event]:
+    for progress in pipeline.stream(request):
+        if progress.result is not None:
+            yield _finished(progress.result, request)
+            return
+        yield Step(progress.step, progress.steps, number, progress.preview, progress.now)
+        wanted = asked()
+        if wanted == CANCEL:
+            return
+        if wanted in (KEEP, SKIP):
+            yield _finished(progress.now(), request)
+            return
+
+
+def _finished(result: "Result", request: "Request") -> Batch:
+    return Batch(result.images, result.seeds, result.infotexts, request.prompt, result.mark)
+
+
+def _signer(path: str) -> "Sign":
+    from datetime import UTC, datetime
+
+    import pochade
+    from pochade.images.signing import identity_in, signer
+
+    return signer(identity_in(Path(path), datetime.now(UTC)), pochade.__version__)

@@ -1,0 +1,183 @@
+"""What was asked for and drawn: found again, pinned, removed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Table, and_, delete, func, select, tuple_, update
+
+from pochade.jobs.database import Database
+from pochade.jobs.records import ACTIVE, Job, Picture, columns
+from pochade.jobs.store import as_job
+from pochade.jobs.tables import jobs, pictures
+
+MAX_WORDS = 16
+"""Of a search; what follows is ignored."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """next: the place after the last one, to go on from; None at the end."""
+
+    found: Sequence[Any]
+    next: tuple[float, str] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What is looked for; None or nothing means anything. before: `Page.next` of the page before."""
+
+    words: str = ""
+    states: tuple[str, ...] = ()
+    kind: str | None = None
+    model: str | None = None
+    label: str | None = None
+    pinned: bool | None = None
+    before: tuple[float, str] | None = None
+    limit: int = 50
+
+
+def find_job(database: Database, job: str, owner: str | None = None) -> Job | None:
+    """owner: None finds everyone's."""
+    which = jobs.c.id == job if owner is None else and_(jobs.c.id == job, jobs.c.owner == owner)
+    with database.read() as connection:
+        row = connection.execute(select(jobs).where(which)).one_or_none()
+    return None if row is None else as_job(row)
+
+
+def active_jobs(database: Database) -> list[Job]:
+    """Everyone's that are not over, the oldest first."""
+    query = select(jobs).where(jobs.c.state.in_(ACTIVE)).order_by(jobs.c.created, jobs.c.id)
+    with database.read() as connection:
+        return [as_job(row) for row in connection.execute(query)]
+
+
+def find_jobs(database: Database, owner: str, search: Search) -> Page:
+    """The owner's jobs, the newest first."""
+    conditions = [*_conditions(jobs, owner, search)]
+    if search.states:
+        conditions.append(jobs.c.state.in_(search.states))
+    if search.kind is not None:
+        conditions.append(jobs.c.kind == search.kind)
+    rows, after = _page(database, jobs, conditions, search)
+    return Page([as_job(row) for row in rows], after)
+
+
+def find_pictures(database: Database, owner: str, search: Search) -> Page:
+    """The owner's pictures, the newest first."""
+    conditions = [*_conditions(pictures, owner, search)]
+    if search.pinned is not None:
+        conditions.append(pictures.c.pinned == int(search.pinned))
+    rows, after = _page(database, pictures, conditions, search)
+    return Page([_as_picture(row) for row in rows], after)
+
+
+def pictures_of(database: Database, job_ids: Sequence[str]) -> dict[str, list[Picture]]:
+    """Job -> its pictures in their order."""
+    found: dict[str, list[Picture]] = {job: [] for job in job_ids}
+    query = select(pictures).where(pictures.c.job.in_(job_ids)).order_by(pictures.c.number)
+    with database.read() as connection:
+        for row in connection.execute(query):
+            found[row.job].append(_as_picture(row))
+    return found
+
+
+def find_picture(database: Database, picture: str, owner: str) -> Picture | None:
+    query = select(pictures).where(pictures.c.id == picture, pictures.c.owner == owner)
+    with database.read() as connection:
+        row = connection.execute(query).one_or_none()
+    return None if row is None else _as_picture(row)
+
+
+def pin(database: Database, picture: str, owner: str, pinned: bool) -> Picture | None:
+    """The picture as it is then; None if there is none."""
+    which = and_(pictures.c.id == picture, pictures.c.owner == owner)
+    with database.write() as connection:
+        connection.execute(update(pictures).where(which).values(pinned=int(pinned)))
+        row = connection.execute(select(pictures).where(which)).one_or_none()
+    return None if row is None else _as_picture(row)
+
+
+# --- removing: first the row, so that none ever names a file that is not there -----------------------------
+
+
+def remove_picture(database: Database, picture: str, owner: str) -> Picture | None:
+    """Forget a picture. The caller removes its file."""
+    which = and_(pictures.c.id == picture, pictures.c.owner == owner)
+    with database.write() as connection:
+        row = connection.execute(select(pictures).where(which)).one_or_none()
+        connection.execute(delete(pictures).where(which))
+    return None if row is None else _as_picture(row)
+
+
+def remove_job(database: Database, job: str, owner: str) -> list[Picture] | None:
+    """Forget a job that is over, and its pictures. None: there is none, or it is not over."""
+    with database.write() as connection:
+        over = and_(jobs.c.id == job, jobs.c.owner == owner, jobs.c.state.not_in(ACTIVE))
+        if connection.execute(delete(jobs).where(over)).rowcount != 1:
+            return None
+        rows = connection.execute(select(pictures).where(pictures.c.job == job)).all()
+        connection.execute(delete(pictures).where(pictures.c.job == job))
+    return [_as_picture(row) for row in rows]
+
+
+def known_paths(database: Database) -> set[str]:
+    """The files that have rows."""
+    with database.read() as connection:
+        return set(connection.execute(select(pictures.c.path)).scalars())
+
+
+def stored_bytes(database: Database) -> int:
+    """Of all pictures."""
+    with database.read() as connection:
+        return int(connection.execute(select(func.coalesce(func.sum(pictures.c.bytes), 0))).scalar_one())
+
+
+def make_room(database: Database, budget_bytes: int) -> list[Picture]:
+    """Forget the oldest pictures that are not pinned until the rest fits; those that are to be removed."""
+    with database.write() as connection:
+        total = connection.execute(select(func.coalesce(func.sum(pictures.c.bytes), 0))).scalar_one()
+        gone: list[Picture] = []
+        if total <= budget_bytes:
+            return gone
+        oldest = select(pictures).where(pictures.c.pinned == 0).order_by(pictures.c.created, pictures.c.id)
+        for row in connection.execute(oldest):
+            if total <= budget_bytes:
+                break
+            gone.append(_as_picture(row))
+            total -= row.bytes
+        for picture in gone:
+            connection.execute(delete(pictures).where(pictures.c.id == picture.id))
+    return gone
+
+
+# --- inside -----------------------------------------------------------------------------------------------
+
+
+def _conditions(table: Table, owner: str, search: Search) -> list[ColumnElement[bool]]:
+    conditions = [table.c.owner == owner]
+    for word in search.words.lower().split()[:MAX_WORDS]:
+        conditions.append(table.c.words.contains(word, autoescape=True))
+    if search.model is not None:
+        conditions.append(table.c.model == search.model)
+    if search.label is not None:
+        conditions.append(table.c.label == search.label)
+    if search.before is not None:
+        conditions.append(tuple_(table.c.created, table.c.id) < tuple_(*search.before))
+    return conditions
+
+
+def _page(
+    database: Database, table: Table, conditions: Sequence[ColumnElement[bool]], search: Search
+) -> tuple[Sequence[Row[Any]], tuple[float, str] | None]:
+    newest = table.c.created.desc(), table.c.id.desc()
+    query = select(table).where(*conditions).order_by(*newest).limit(search.limit + 1)
+    with database.read() as connection:
+        rows = connection.execute(query).all()
+    page = rows[: search.limit]
+    return page, (page[-1].created, page[-1].id) if len(rows) > len(page) else None
+
+
+def _as_picture(row: Row[Any]) -> Picture:
+    values = {name: getattr(row, name) for name in columns(Picture)}
+    return Picture(**{**values, "seed": int(row.seed), "pinned": bool(row.pinned)})

@@ -1,0 +1,92 @@
+"""How much one may ask for. Whoever starts the server may change it."""
+
+from dataclasses import dataclass
+
+from pochade.errors import InvalidRequest, expect
+from pochade.jobs.orders import UPSCALE, Order, Upscale
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """body_bytes: of a request. pixels: of a picture that is drawn. picture_pixels: of one that is sent.
+
+    pictures: of one job. queue, own_queue: jobs that wait or run, of all and of one user.
+    """
+
+    body_bytes: int = 64 * 2**20
+    pixels: int = 2048 * 2048
+    picture_pixels: int = 32 * 2**20
+    side: int = 8192
+    steps: int = 150
+    batch_size: int = 16
+    pictures: int = 64
+    queue: int = 5000
+    own_queue: int = 1000
+    prompt_characters: int = 20_000
+
+
+class QueueFull(InvalidRequest):
+    """There are too many jobs already; later there may be fewer."""
+
+
+def check(order: Order, limits: Limits, usual: tuple[int, int]) -> None:
+    """Raises InvalidRequest, naming the field, for more than is allowed. The types were checked before.
+
+    usual: what the model draws if no size is given, px.
+    """
+    request = order.request
+    if order.kind == UPSCALE:
+        return
+    expect("steps", request["steps"], 1, limits.steps)
+    expect("batch_size", request["batch_size"], 1, limits.batch_size)
+    if order.pictures > limits.pictures:
+        raise InvalidRequest(
+            f"batch_size {request['batch_size']} times count {order.count} are {order.pictures} pictures;"
+            f" at most {limits.pictures} are drawn in one job"
+        )
+    for name in ("prompt", "negative_prompt"):
+        if len(request[name]) > limits.prompt_characters:
+            raise InvalidRequest(
+                f"{name} has {len(request[name]):,} characters; at most {limits.prompt_characters:,} are"
+                " taken"
+            )
+    width = usual[0] if request.get("width") is None else request["width"]
+    height = usual[1] if request.get("height") is None else request["height"]
+    for name, side in (("width", width), ("height", height)):
+        expect(name, side, 8, limits.side)
+    _check_pixels("the picture", width, height, limits)
+    hires = request.get("hires")
+    if hires is not None:
+        expect("hires steps", hires.get("steps") or 1, 1, limits.steps)
+        if hires.get("size") is not None:
+            _check_pixels("the second pass", hires["size"][0], hires["size"][1], limits)
+        else:
+            scale = 2.0 if hires.get("scale") is None else hires["scale"]
+            _check_pixels("the second pass", round(width * scale), round(height * scale), limits)
+
+
+def check_size(width: int, height: int, limits: Limits) -> None:
+    """Of a picture that is sent, px, before it is decoded. Raises InvalidRequest."""
+    if width * height > limits.picture_pixels:
+        raise InvalidRequest(
+            f"a picture of {width} x {height} px was sent; at most {limits.picture_pixels:,} px are taken"
+        )
+
+
+def check_upscale(upscale: Upscale, width: int, height: int, limits: Limits) -> None:
+    """width, height: of the picture that is to be made larger, px."""
+    sides = upscale.sides(width, height)
+    for side in sides:
+        expect("side of the larger picture", side, 1, limits.side)
+    if sides[0] * sides[1] > limits.picture_pixels:
+        raise InvalidRequest(
+            f"the larger picture would have {sides[0]} x {sides[1]} px; at most {limits.picture_pixels:,}"
+            " px are made"
+        )
+
+
+def _check_pixels(what: str, width: int, height: int, limits: Limits) -> None:
+    if width * height > limits.pixels:
+        raise InvalidRequest(
+            f"{what} would have {width} x {height} px; at most {limits.pixels:,} pixels are drawn"
+        )

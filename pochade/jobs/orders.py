@@ -1,0 +1,196 @@
+"""An order: what a job is to draw, as JSON that outlives the process; and the requests that it stands for.
+
+The fields of `Request` have their own names. Pictures are numbers of files that came with the
+job (`places.read_input`); models, upscalers and ControlNets are names, and only the catalogue knows paths.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pochade.errors import InvalidRequest, expect
+from pochade.request import Request
+from pochade.ways import Control, Hires, Source, Variation
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+TXT2IMG, IMG2IMG, INPAINT, UPSCALE = "txt2img", "img2img", "inpaint", "upscale"
+KINDS = (TXT2IMG, IMG2IMG, INPAINT, UPSCALE)
+MAX_SCALE = 8.0
+
+Fetch = Callable[[int], "Image.Image"]
+"""The picture of this number."""
+
+
+class Names(Protocol):
+    """What turns names into what `Request` takes. Raises InvalidRequest for those that are unknown."""
+
+    def upscaler(self, name: str) -> str: ...
+    def controlnet(self, name: str) -> str: ...
+    def expanded(self, template: str, seed: int, purpose: str) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upscale:
+    """A picture made larger: by `scale`, or to `size` (width, height), px, cut to fit it if `crop`."""
+
+    image: int
+    scale: float = 2.0
+    size: tuple[int, int] | None = None
+    crop: bool = False
+    upscaler: str = "Lanczos"
+
+    def __post_init__(self) -> None:
+        expect("scale", self.scale, 1.0, MAX_SCALE)
+
+    def sides(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height, px, of a picture of this size made larger, before it is cut."""
+        if self.size is None:
+            return max(1, round(width * self.scale)), max(1, round(height * self.scale))
+        if not self.crop:
+            return self.size
+        scale = max(self.size[0] / width, self.size[1] / height)
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """request: fields of `Request` as JSON, the seed settled. count: how often a batch is drawn.
+
+    expand: whether the prompts are templates. partials: so many pictures on the way are wanted in full size.
+    """
+
+    kind: str
+    model: str
+    request: Mapping[str, Any] = field(default_factory=dict)
+    upscale: Upscale | None = None
+    count: int = 1
+    expand: bool = False
+    preview: bool = True
+    partials: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InvalidRequest(f"kind is '{self.kind}'; one of: {', '.join(KINDS)}")
+        source = self.request.get("source")
+        if self.kind == UPSCALE and self.upscale is None:
+            raise InvalidRequest("kind 'upscale' needs a picture: give it as upscale.image")
+        if self.kind in (IMG2IMG, INPAINT) and source is None:
+            raise InvalidRequest(f"kind '{self.kind}' needs a picture: give it as source.image")
+        if self.kind == TXT2IMG and source is not None:
+            raise InvalidRequest(
+                "kind 'txt2img' draws from nothing; with a source it is 'img2img' or 'inpaint'"
+            )
+        if (
+            self.kind == INPAINT
+            and source is not None
+            and source.get("mask") is None
+            and not source.get("outpaint")
+        ):
+            raise InvalidRequest("kind 'inpaint' needs a mask: give it as source.mask, or source.outpaint")
+        if self.kind == IMG2IMG and source is not None and source.get("mask") is not None:
+            raise InvalidRequest("kind 'img2img' draws over the whole picture; with a mask it is 'inpaint'")
+        expect("count", self.count, 1, 1000)
+
+    @property
+    def pictures(self) -> int:
+        """How many there will be."""
+        return 1 if self.kind == UPSCALE else self.count * int(self.request.get("batch_size", 1))
+
+    def text(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+
+
+def read_order(text: str) -> Order:
+    """The inverse of `Order.text`."""
+    values = json.loads(text)
+    upscale = values.pop("upscale", None)
+    if upscale is not None:
+        size = upscale.get("size")
+        upscale = Upscale(**{**upscale, "size": None if size is None else tuple(size)})
+    known = {each.name for each in fields(Order)}
+    return Order(**{name: value for name, value in values.items() if name in known}, upscale=upscale)
+
+
+def request_of(order: Order, fetch: Fetch, names: Names) -> Request:
+    """The request of the first batch, its prompts not expanded yet. Raises InvalidRequest."""
+    given = dict(order.request)
+    source = given.get("source")
+    given["source"] = None if source is None else _source(source, fetch)
+    given["variation"] = _variation(given.get("variation"))
+    given["hires"] = _hires(given.get("hires"), names)
+    given["controls"] = tuple(_control(each, fetch, names) for each in given.get("controls") or ())
+    known = {each.name for each in fields(Request)}
+    return Request(**{name: value for name, value in given.items() if name in known})
+
+
+def batches(order: Order, request: Request, names: Names) -> Iterator[Request]:
+    """A request for each batch: its seeds follow those of the one before; templates are expanded anew."""
+    assert request.seed is not None
+    for number in range(order.count):
+        seed = request.seed + number * request.batch_size
+        batch = replace(request, seed=seed)
+        if request.variation is not None and request.variation.strength > 0:
+            # The batch's pictures share the first seed and differ in the second; so do those of all batches.
+            second = request.variation.seed + number * request.batch_size
+            batch = replace(request, variation=replace(request.variation, seed=second))
+        if order.expand:
+            batch = replace(
+                batch,
+                prompt=names.expanded(request.prompt, seed, "prompt"),
+                negative_prompt=names.expanded(request.negative_prompt, seed, "negative prompt"),
+                template=request.prompt,
+                negative_template=request.negative_prompt,
+            )
+        yield batch
+
+
+def words(order: Order) -> str:
+    """What a search looks in, in small letters."""
+    request = order.request
+    return f"{request.get('prompt', '')}\n{request.get('negative_prompt', '')}".lower()
+
+
+# --- inside -----------------------------------------------------------------------------------------------
+
+
+def _source(given: Mapping[str, Any], fetch: Fetch) -> Source:
+    from pochade.images.fitting import widened
+    from pochade.images.opening import on_white
+
+    values = {name: value for name, value in given.items() if value is not None}
+    image = fetch(values.pop("image"))
+    outpaint = values.pop("outpaint", None)
+    mask = values.pop("mask", None)
+    if outpaint:
+        if mask is not None:
+            raise InvalidRequest("outpaint makes its own mask; draw the other one in a second job")
+        image, drawn_anew = widened(
+            on_white(image), *(outpaint.get(side, 0) for side in ("left", "top", "right", "bottom"))
+        )
+        return Source(image=image, mask=drawn_anew, **{"denoising_strength": 1.0, **values})
+    return Source(image=image, mask=None if mask is None else fetch(mask), **values)
+
+
+def _variation(given: Mapping[str, Any] | None) -> Variation | None:
+    if given is None:
+        return None
+    size = given.get("size")
+    return Variation(**{**given, "size": None if size is None else (int(size[0]), int(size[1]))})
+
+
+def _hires(given: Mapping[str, Any] | None, names: Names) -> Hires | None:
+    if given is None:
+        return None
+    values = {name: value for name, value in given.items() if value is not None}
+    if "size" in values:
+        values["size"] = int(values["size"][0]), int(values["size"][1])
+    if "upscaler" in values:
+        values["upscaler"] = names.upscaler(values["upscaler"])
+    return Hires(**values)
+
+
+def _control(given: Mapping[str, Any], fetch: Fetch, names: Names) -> Control:
+    return Control(**{**given, "image": fetch(given["image"]), "model": names.controlnet(given["model"])})

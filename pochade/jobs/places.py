@@ -1,0 +1,198 @@
+"""Where a server keeps things, and the files there: whole or not at all, and none without a row for long.
+
+    DIR/jobs.sqlite                                the store
+    DIR/outputs/2026-11-24/20261124-5f0c6a1e9b.1-0.png   pictures, with their parameters in them
+    DIR/inputs/20261124-5f0c6a1e9b-0               what came with a job, until it is over
+    DIR/workers/NAME                               locked by the worker of that name for as long as it lives
+    DIR/lock                                       locked by the server
+
+No name comes from a client: they are made of the ids of jobs, which are made here.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pochade.atomic import replacing, unwritable
+from pochade.errors import OutputError
+from pochade.images.files import Sign, save_picture
+from pochade.images.marks import GENERATED
+from pochade.jobs.records import Drawn, Job, Lease
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+ID = re.compile(r"\d{8}-[0-9a-f]{10}")
+PART = re.compile(r"\.[0-9a-f]{16}\.part")
+"""As `pochade.atomic` names what is being written."""
+
+
+@dataclass(frozen=True)
+class Places:
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        return self.root / "jobs.sqlite"
+
+    @property
+    def outputs(self) -> Path:
+        return self.root / "outputs"
+
+    @property
+    def inputs(self) -> Path:
+        return self.root / "inputs"
+
+    def make(self) -> "Places":
+        """Make the folders, for their user alone. Raises OutputError if that cannot be."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self.outputs, self.inputs, self.root / "workers"):
+                folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise unwritable(self.root, error) from error
+        return self
+
+    def worker(self, name: str) -> Path:
+        return self.root / "workers" / name
+
+    def output(self, path: str) -> Path:
+        return self.outputs / path
+
+
+def new_id(now: float, random: Callable[[int], str]) -> str:
+    """ "20261124-5f0c6a1e9b". random: n -> n random bytes in hexadecimal digits, as `secrets.token_hex`."""
+    return f"{time.strftime('%Y%m%d', time.gmtime(now))}-{random(5)}"
+
+
+# --- pictures out -------------------------------------------------------------------------------------------
+
+
+def keep_picture(
+    places: Places,
+    lease: Lease,
+    number: int,
+    image: "Image.Image",
+    text: str,
+    seed: int,
+    prompt: str,
+    *,
+    mark: str | None = GENERATED,
+    sign: Sign | None = None,
+) -> Drawn:
+    """Write a picture into its place. It has no row yet. Raises OutputError."""
+    job = lease.job
+    day = f"{job.id[:4]}-{job.id[4:6]}-{job.id[6:8]}"
+    # Each attempt has names of its own, so that a late one can never touch what another wrote.
+    path = f"{day}/{job.id}.{job.attempts}-{number}.png"
+    save_picture(image, places.output(path), text, mark=mark, sign=sign)
+    size = places.output(path).stat().st_size
+    return Drawn(
+        path=path,
+        width=image.width,
+        height=image.height,
+        seed=seed,
+        text=text,
+        prompt=prompt,
+        bytes=size,
+    )
+
+
+def discard(places: Places, paths: "list[str]") -> None:
+    """Remove files of pictures that have no rows (any more)."""
+    for path in paths:
+        with suppress(OSError):
+            places.output(path).unlink()
+
+
+def sweep(places: Places, known: Callable[[str], bool], at_work: Callable[[str], bool]) -> int:
+    """Remove what a crash has left: files that no row names, and beginnings of files; returns how many.
+
+    known: whether a picture's path has a row. at_work: whether a job runs or waits: its files stay. Files
+    with other names than ours are nobody's business here.
+    """
+    removed = 0
+    for folder, pattern in ((places.outputs, "*/*"), (places.inputs, "*")):
+        for file in folder.glob(pattern):
+            found = ID.match(file.name)
+            if found is None and not PART.fullmatch(file.name):
+                continue
+            if found is not None and (at_work(found[0]) or known(file.relative_to(folder).as_posix())):
+                continue
+            with suppress(OSError):
+                file.unlink()
+                removed += 1
+    return removed
+
+
+# --- pictures in --------------------------------------------------------------------------------------------
+
+
+def keep_input(places: Places, job: str, number: int, content: bytes) -> None:
+    """Write what came with a job, before the job is accepted. Raises OutputError."""
+    with replacing(places.inputs / f"{job}-{number}") as file:
+        file.write(content)
+
+
+def read_input(places: Places, job: Job, number: int) -> bytes:
+    """Raises OutputError if it is gone."""
+    try:
+        return (places.inputs / f"{job.id}-{number}").read_bytes()
+    except OSError as error:
+        raise OutputError(f"a picture that came with job '{job.id}' is gone: {error.strerror}") from error
+
+
+def drop_inputs(places: Places, job: str) -> None:
+    """Of a job that is over."""
+    for file in places.inputs.glob(f"{job}-*"):
+        with suppress(OSError):
+            file.unlink()
+
+
+# --- who is alive -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def alive(path: Path) -> Iterator[None]:
+    """Hold a lock that the system takes away when this process ends, however it ends.
+
+    Raises OutputError if another process holds it.
+    """
+    with path.open("ab") as file:
+        if not _lock(file.fileno()):
+            raise OutputError(
+                f"'{path.parent}' is in use by another server; stop that one, or give another --data"
+            )
+        yield
+
+
+def is_dead(path: Path) -> bool:
+    """Whether the process that held the lock has ended. False where the system does not tell."""
+    try:
+        with path.open("ab") as file:
+            return CAN_LOCK and _lock(file.fileno())
+    except OSError:
+        return False
+
+
+try:
+    import fcntl
+except ImportError:  # Windows: there, silence for as long as a lease lasts is what tells
+    CAN_LOCK = False
+
+    def _lock(handle: int) -> bool:
+        return True
+
+else:
+    CAN_LOCK = True
+
+    def _lock(handle: int) -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,58 @@
+"""From an order to the work that it is, which `cost` turns into seconds."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pochade.diffusion.samplers import find_sampler
+from pochade.diffusion.schedule import split_sampler_name
+from pochade.jobs.cost import Work
+from pochade.jobs.orders import UPSCALE, Order
+from pochade.jobs.records import Drawn
+
+USUAL = (512, 512)
+"""Of a model that was never loaded, px."""
+
+
+def expected_work(order: Order, usual: tuple[int, int] = USUAL) -> Work:
+    """usual: what the model draws if no size is given, px."""
+    request = order.request
+    width = usual[0] if request.get("width") is None else request["width"]
+    height = usual[1] if request.get("height") is None else request["height"]
+    return _work(order, width, height, order.pictures)
+
+
+def work_of(order: Order, drawn: Sequence[Drawn]) -> Work | None:
+    """What was done; None if there is nothing to learn from it."""
+    if (
+        order.kind == UPSCALE
+        or not drawn
+        or order.request.get("source") is not None
+        or order.request.get("hires") is not None
+    ):
+        return None  # their sizes and steps are not what the request says
+    return _work(order, drawn[0].width, drawn[0].height, len(drawn))
+
+
+def _work(order: Order, width: int, height: int, count: int) -> Work:
+    if order.kind == UPSCALE:
+        return Work(width=width, height=height, evaluations=1.0, count=1)
+    request = order.request
+    sampler = find_sampler(split_sampler_name(request.get("sampler", "Euler"))[0])
+    halves = 1 if request.get("cfg_scale", 7.0) == 1 else 2
+    steps = float(request.get("steps", 20))
+    source, hires = request.get("source"), request.get("hires")
+    if source is not None:
+        steps = max(1.0, steps * _number(source, "denoising_strength", 0.75))
+    evaluations = steps * sampler.evaluations * halves
+    if hires is not None:
+        scale = _number(hires, "scale", 2.0) ** 2
+        if hires.get("size") is not None:
+            scale = hires["size"][0] * hires["size"][1] / (width * height)
+        more = request.get("steps", 20) if hires.get("steps") is None else hires["steps"]
+        evaluations += more * sampler.evaluations * halves * scale
+    return Work(width=width, height=height, evaluations=evaluations, count=count)
+
+
+def _number(values: dict[str, Any], name: str, otherwise: float) -> float:
+    value = values.get(name)
+    return otherwise if value is None else float(value)

@@ -1,0 +1,97 @@
+"""What the store gives back, as plain data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+QUEUED, RUNNING, FINISHED, FAILED, CANCELLED = "queued", "running", "finished", "failed", "cancelled"
+STATES = (QUEUED, RUNNING, FINISHED, FAILED, CANCELLED)
+ACTIVE = (QUEUED, RUNNING)
+
+LANES = {"interactive": 1, "batch": 0}
+"""Name -> priority; the higher is served first."""
+
+Clock = Callable[[], float]
+"""Seconds since 1970."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A row of `tables.jobs`, in words that a caller may use. order: JSON, see `orders`."""
+
+    id: str
+    owner: str
+    lane: int
+    state: str
+    kind: str
+    model: str
+    label: str
+    order: str
+    cost: float
+    created: float
+    started: float | None = None
+    ended: float | None = None
+    attempts: int = 0
+    deaths: int = 0
+    asked: str = ""
+    error: str | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.state not in ACTIVE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A row of `tables.pictures`. path: below the folder of outputs."""
+
+    id: str
+    job: str
+    owner: str
+    number: int
+    path: str
+    width: int
+    height: int
+    seed: int
+    text: str
+    prompt: str
+    model: str
+    label: str
+    created: float
+    pinned: bool
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A job that was taken, and what proves it."""
+
+    job: Job
+    token: str
+
+
+@dataclass(frozen=True)
+class Reclaimed:
+    """A job that was taken back from a worker that died; it waits again, or has failed or been cancelled."""
+
+    job: str
+    owner: str
+    state: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A picture whose file lies in its place, before it has a row. path: below the folder of outputs."""
+
+    path: str
+    width: int
+    height: int
+    seed: int
+    text: str
+    prompt: str
+    bytes: int
+
+
+def columns(kind: type[Any]) -> tuple[str, ...]:
+    """The names of the fields, which are those of the table's columns."""
+    return tuple(kind.__dataclass_fields__)

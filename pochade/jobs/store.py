@@ -1,0 +1,236 @@
+"""The life of a job: accepted, taken by a worker under a lease, over exactly once.
+
+A worker that takes a job gets a lease: a token and a time. It tells of itself from time to time, which moves
+the time; only who holds the token may end the job. Where a worker died, or fell silent for as long as a lease
+lasts, the job is taken back (`reclaim`) and waits again. After MAX_DEATHS of them it has failed.
+
+Each function is one transaction. Time and tokens are arguments.
+"""
+
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from pochade.errors import PochadeError
+from pochade.jobs import cost
+from pochade.jobs.database import Database
+from pochade.jobs.records import (
+    CANCELLED,
+    FAILED,
+    FINISHED,
+    QUEUED,
+    RUNNING,
+    Drawn,
+    Job,
+    Lease,
+    Reclaimed,
+    columns,
+)
+from pochade.jobs.tables import jobs, owners, pictures
+
+LEASE_S = 30.0
+MAX_DEATHS = 3
+CRASHED = (
+    "the process that drew it ended {deaths} times before it was done; there may be too little memory for"
+    " this size, or this model may not work here"
+)
+
+
+class LeaseLost(PochadeError):
+    """The job was taken back meanwhile, is over, or was removed; what was drawn for it is to be discarded."""
+
+
+def accept(database: Database, job: Job, words: str) -> None:
+    """Keep a new job. When this returns, it will be drawn, fail with a reason, or be cancelled."""
+    values = {name: getattr(job, name) for name in columns(Job)}
+    with database.write() as connection:
+        connection.execute(jobs.insert().values(**values, words=words))
+
+
+def take(
+    database: Database,
+    worker: str,
+    token: str,
+    now: float,
+    lease_s: float = LEASE_S,
+) -> Lease | None:
+    """The job that is to be drawn next, under a lease; None if none waits.
+
+    The highest lane comes first, in it whoever was served the longest ago, of theirs the oldest.
+    """
+    with database.write() as connection:
+        row = connection.execute(next_in_line()).one_or_none()
+        if row is None:
+            return None
+        changes = {
+            "state": RUNNING,
+            "worker": worker,
+            "lease": token,
+            "lease_until": now + lease_s,
+            "started": now,
+            "attempts": row.attempts + 1,
+        }
+        connection.execute(update(jobs).where(jobs.c.id == row.id).values(**changes))
+        served = insert(owners).values(name=row.owner, served=now, spent=0.0)
+        connection.execute(served.on_conflict_do_update(["name"], set_={"served": now}))
+        return Lease(
+            as_job(row, state=RUNNING, started=now, attempts=row.attempts + 1),
+            token,
+        )
+
+
+def next_in_line() -> "Select[tuple[object, ...]]":
+    """The query of `take`. Whoever was never served was served the longest ago."""
+    line = jobs.outerjoin(owners, owners.c.name == jobs.c.owner)
+    return (
+        select(*(jobs.c[name] for name in columns(Job)))
+        .select_from(line)
+        .where(jobs.c.state == QUEUED)
+        .order_by(jobs.c.lane.desc(), func.coalesce(owners.c.served, 0.0), jobs.c.created, jobs.c.id)
+        .limit(1)
+    )
+
+
+def heartbeat(database: Database, job: str, token: str, now: float, lease_s: float = LEASE_S) -> None:
+    """Hold the lease for longer. Raises LeaseLost."""
+    with database.write() as connection:
+        held = update(jobs).where(_held(job, token)).values(lease_until=now + lease_s)
+        if connection.execute(held).rowcount != 1:
+            raise LeaseLost(f"the lease of job '{job}' is over")
+
+
+def finish(
+    database: Database,
+    lease: Lease,
+    drawn: Sequence[Drawn],
+    now: float,
+    work: cost.Work | None = None,
+    seconds: float = 0.0,
+    state: str = FINISHED,
+) -> None:
+    """The job is over, and these are its pictures: both at once. Raises LeaseLost, and then neither.
+
+    work, seconds: what was done, and how long that takes once the model is loaded, to learn from. state:
+    FINISHED, or CANCELLED.
+    """
+    job = lease.job
+    with database.write() as connection:
+        _end(connection, lease, state, None, now)
+        rows = [
+            {
+                "id": f"{job.id}-{number}",
+                "job": job.id,
+                "owner": job.owner,
+                "number": number,
+                "path": picture.path,
+                "width": picture.width,
+                "height": picture.height,
+                "seed": str(picture.seed),
+                "text": picture.text,
+                "words": picture.text.lower(),
+                "prompt": picture.prompt,
+                "model": job.model,
+                "label": job.label,
+                "created": now,
+                "pinned": 0,
+                "bytes": picture.bytes,
+            }
+            for number, picture in enumerate(drawn)
+        ]
+        if rows:
+            connection.execute(pictures.insert(), rows)
+        if work is not None:
+            cost.learn(connection, job.model, work, seconds)
+        if job.started is not None:
+            spent = owners.c.spent + max(0.0, now - job.started)
+            connection.execute(update(owners).where(owners.c.name == job.owner).values(spent=spent))
+
+
+def fail(database: Database, lease: Lease, error: str, now: float) -> None:
+    """The job is over, for this reason. Raises LeaseLost."""
+    with database.write() as connection:
+        _end(connection, lease, FAILED, error, now)
+
+
+def release(database: Database, job: str, token: str) -> bool:
+    """Put a job back in line, at its old place, by the one who took it; whether it was theirs still.
+
+    One that was to be cancelled is cancelled.
+    """
+    with database.write() as connection:
+        back = {"worker": None, "lease": None, "lease_until": None}
+        held = _held(job, token)
+        stopped = update(jobs).where(held, jobs.c.asked != "").values(state=CANCELLED, ended=jobs.c.started)
+        if connection.execute(stopped.values(**back)).rowcount:
+            return True
+        waiting = update(jobs).where(held).values(state=QUEUED, started=None, **back)
+        return connection.execute(waiting).rowcount == 1
+
+
+def reclaim(
+    database: Database, now: float, dead: Callable[[str], bool] = lambda worker: False
+) -> list[Reclaimed]:
+    """Take back the jobs of workers whose lease is over, or that are known to be dead."""
+    with database.write() as connection:
+        running = connection.execute(select(jobs.c.worker).where(jobs.c.state == RUNNING).distinct())
+        gone = [worker for worker in running.scalars() if worker is not None and dead(worker)]
+        return _reclaim(connection, now, or_(jobs.c.lease_until < now, jobs.c.worker.in_(gone)))
+
+
+def cancel(database: Database, job: str, owner: str, now: float) -> str | None:
+    """Cancel a job that waits, or mark one that runs; the state it was in. None: there is no such job."""
+    with database.write() as connection:
+        own = and_(jobs.c.id == job, jobs.c.owner == owner)
+        state = connection.execute(select(jobs.c.state).where(own)).scalar_one_or_none()
+        if state == QUEUED:
+            over = {"state": CANCELLED, "ended": now, "asked": "cancel"}
+            connection.execute(update(jobs).where(own).values(**over))
+        elif state == RUNNING:
+            connection.execute(update(jobs).where(own).values(asked="cancel"))
+        return state
+
+
+def served_last(database: Database) -> dict[str, float]:
+    """Owner -> when a job of theirs was last taken."""
+    with database.read() as connection:
+        rows = connection.execute(select(owners.c.name, owners.c.served))
+        return {row.name: row.served for row in rows}
+
+
+def as_job(row: "Row[tuple[object, ...]]", **changes: object) -> Job:
+    """A row that has all columns of a Job."""
+    return Job(**{**{name: getattr(row, name) for name in columns(Job)}, **changes})
+
+
+# --- inside -----------------------------------------------------------------------------------------------
+
+
+def _held(job: str, token: str) -> ColumnElement[bool]:
+    return and_(jobs.c.id == job, jobs.c.state == RUNNING, jobs.c.lease == token)
+
+
+def _end(connection: Connection, lease: Lease, state: str, error: str | None, now: float) -> None:
+    over = {"state": state, "error": error, "ended": now, "lease": None, "lease_until": None}
+    ended = update(jobs).where(_held(lease.job.id, lease.token)).values(**over)
+    if connection.execute(ended).rowcount != 1:
+        raise LeaseLost(f"the lease of job '{lease.job.id}' is over; it was taken back or removed")
+
+
+def _reclaim(connection: Connection, now: float, which: ColumnElement[bool]) -> list[Reclaimed]:
+    dead = connection.execute(
+        select(jobs.c.id, jobs.c.owner, jobs.c.deaths, jobs.c.asked).where(jobs.c.state == RUNNING, which)
+    ).all()
+    back = []
+    for row in dead:
+        deaths = row.deaths + 1
+        changes: dict[str, object] = {"deaths": deaths, "worker": None, "lease": None, "lease_until": None}
+        if row.asked:
+            changes |= {"state": CANCELLED, "ended": now}
+        elif deaths >= MAX_DEATHS:
+            changes |= {"state": FAILED, "ended": now, "error": CRASHED.format(deaths=deaths)}
+        else:
+            changes |= {"state": QUEUED, "started": None}
+        connection.execute(update(jobs).where(jobs.c.id == row.id).values(**changes))
+        back.append(Reclaimed(row.id, row.owner, str(changes["state"])))
+    return back

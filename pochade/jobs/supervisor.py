@@ -1,0 +1,140 @@
+"""Worker processes, started and started again; what they tell is passed on."""
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pochade.jobs.worker import Settings
+
+COMMAND = (sys.executable, "-m", "pochade.jobs.worker")
+LINE_BYTES = 256 * 2**20
+"""Of an event: pictures on the way are told in full size."""
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 30.0
+"""Between the end of a worker and the start of the next: twice as long each time."""
+STEADY_S = 60.0
+"""One that lived for so long starts again without much of a pause."""
+
+Heard = Callable[["Hand", Mapping[str, Any]], None]
+Died = Callable[["Hand"], Awaitable[None]]
+
+
+@dataclass(eq=False)
+class Hand:
+    """A place for one worker process after another. settings: without the name, which each process has anew.
+
+    state: starting, idle, loading, drawing or broken. job: what it draws. restarts: after deaths.
+    """
+
+    settings: Settings
+    device: str
+    state: str = "starting"
+    model: str = ""
+    job: str | None = None
+    restarts: int = 0
+    process: "asyncio.subprocess.Process | None" = field(default=None, repr=False)
+    name: str = ""
+
+    def say(self, do: str, **about: Any) -> None:
+        """A word to the process; a dead one hears nothing, and its successor finds all in the store."""
+        if self.process is None or self.process.stdin is None or self.process.stdin.is_closing():
+            return
+        with contextlib.suppress(OSError, RuntimeError):
+            self.process.stdin.write(json.dumps({"do": do, **about}).encode() + b"\n")
+
+
+class Supervisor:
+    """heard: called with each event. died: awaited after each end of a process, before the next one starts.
+
+    names: a new name for each process. command: what starts one.
+    """
+
+    def __init__(
+        self,
+        hands: Sequence[Hand],
+        heard: Heard,
+        died: Died,
+        names: Callable[[], str],
+        command: Sequence[str] = COMMAND,
+    ) -> None:
+        self.hands = list(hands)
+        self._heard, self._died, self._names, self._command = heard, died, names, command
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._keep(hand)) for hand in self.hands]
+
+    def wake(self) -> None:
+        """There is a new job."""
+        for hand in self.hands:
+            if hand.job is None:
+                hand.say("wake")
+
+    def say(self, job: str, do: str) -> None:
+        """To whoever draws this job."""
+        for hand in self.hands:
+            if hand.job == job:
+                hand.say(do, job=job)
+
+    async def stop(self, grace_s: float) -> None:
+        """Let each worker end what it draws; after so long, what it draws waits for the next server."""
+        self._stopping = True
+        for hand in self.hands:
+            hand.say("stop")
+        ended = [hand.process.wait() for hand in self.hands if hand.process is not None]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*ended), grace_s)
+        for hand in self.hands:
+            hand.say("requeue")
+            if hand.process is not None and hand.process.stdin is not None:
+                hand.process.stdin.close()
+        await asyncio.wait(self._tasks, timeout=5.0) if self._tasks else None
+        for hand in self.hands:
+            if hand.process is not None and hand.process.returncode is None:
+                hand.process.kill()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _keep(self, hand: Hand) -> None:
+        loop, pause = asyncio.get_running_loop(), FIRST_PAUSE_S
+        while not self._stopping:
+            began = loop.time()
+            hand.name, hand.state, hand.job = self._names(), "starting", None
+            try:
+                await self._run(hand)
+            except OSError as error:
+                print(f"pochade: the worker cannot be started: {error}", file=sys.stderr)
+            if self._stopping:
+                return
+            hand.state, hand.process = "broken", None
+            await self._died(hand)
+            hand.job = None
+            hand.restarts += 1
+            pause = FIRST_PAUSE_S if loop.time() - began > STEADY_S else pause
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE_S, 2 * pause)
+
+    async def _run(self, hand: Hand) -> None:
+        """One process from its start to its end."""
+        hand.process = process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=LINE_BYTES,
+            start_new_session=True,  # Ctrl-C is for the server, which then tells its workers
+        )
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(replace(hand.settings, name=hand.name).line().encode() + b"\n")
+        try:
+            while line := await process.stdout.readline():
+                self._heard(hand, json.loads(line))
+            await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()

@@ -1,0 +1,340 @@
+"""The worker: a process that takes jobs, draws them and ends them. `python -m pochade.jobs.worker`.
+
+Its first line of standard input is its settings; each further line is a word from the server: a job to
+cancel, a new job to look for, or to stop. On standard output it tells what it does, a line of JSON for each
+event. That is for those who watch: the truth is in the store, which it writes itself.
+
+It ends when its input ends, so that no worker outlives its server; a job that it held waits again.
+"""
+
+import base64
+import io
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
+
+from pochade.errors import InvalidRequest, PochadeError
+from pochade.jobs import store
+from pochade.jobs.catalogue import Folders
+from pochade.jobs.database import Database
+from pochade.jobs.drawing import CANCEL, SKIP, Asked, Batch, Event, Loaded, Loading, Step
+from pochade.jobs.messages import without_paths
+from pochade.jobs.orders import Fetch, Order, read_order
+from pochade.jobs.places import Places, alive, discard, drop_inputs, keep_picture, read_input
+from pochade.jobs.pricing import work_of
+from pochade.jobs.records import CANCELLED, FINISHED, Drawn, Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from PIL import Image
+
+LOOK_S = 1.0
+"""How often an idle worker looks for a job without being told of one."""
+HEARTBEAT_S = store.LEASE_S / 6
+PREVIEW_S = 0.33
+PREVIEW_SHARE = 0.15
+"""Of the time, at the most, that previews may take."""
+PREVIEW_QUALITY = 80
+
+
+class Draws(Protocol):
+    """`drawing.Artist`, or what stands in for it in a test."""
+
+    def prepare(self, model: str | None) -> "Iterator[Event]": ...
+    def draw(self, order: Order, fetch: Fetch, asked: Asked) -> "Iterator[Event]": ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """name: of this worker, among those of one folder. options: see `drawing.Artist`."""
+
+    name: str
+    places: Places
+    folders: Folders
+    options: dict[str, str]
+    prepare: bool = True
+
+    def line(self) -> str:
+        values = {
+            "name": self.name,
+            "root": str(self.places.root),
+            "folders": self.folders.as_json(),
+            "options": self.options,
+            "prepare": self.prepare,
+        }
+        return json.dumps(values)
+
+
+def read_settings(line: str) -> Settings:
+    """The inverse of `Settings.line`."""
+    from pathlib import Path
+
+    values = json.loads(line)
+    return Settings(
+        name=values["name"],
+        places=Places(Path(values["root"])),
+        folders=Folders.from_json(values["folders"]),
+        options=values["options"],
+        prepare=values["prepare"],
+    )
+
+
+class Worker:
+    """clock: seconds since 1970. random: n -> n random bytes in hexadecimal digits."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        artist: Draws,
+        output: BinaryIO,
+        clock: Callable[[], float],
+        random: Callable[[int], str],
+    ) -> None:
+        self.settings, self.places = settings, settings.places
+        self.database = Database(settings.places.database)
+        self.artist, self.output = artist, output
+        self.clock, self.random = clock, random
+        self._telling = threading.Lock()
+        self._wake = threading.Event()
+        self._state = threading.Lock()
+        self._lease: Lease | None = None
+        self._asked: str | None = None
+        self._leaving = False
+
+    # --- what the server says -------------------------------------------------------------------------------
+
+    def listen(self, lines: TextIO) -> None:
+        """Until the lines end; then this process does."""
+        for line in lines:
+            said = json.loads(line)
+            if said["do"] == "stop":
+                self._leaving = True
+                self._wake.set()
+            elif said["do"] == "requeue":
+                break
+            elif said["do"] == "wake":
+                self._wake.set()
+            else:
+                with self._state:
+                    # A word about a job that is over by now is about nothing.
+                    if self._lease is not None and self._lease.job.id == said["job"]:
+                        self._asked = said["do"]
+        self.leave()
+
+    def leave(self) -> None:
+        """End at once, even in the middle of a step; the job waits again."""
+        with self._state:
+            if self._lease is not None:
+                with suppress(Exception):  # it ends anyhow; the lease then ends by itself
+                    store.release(self.database, self._lease.job.id, self._lease.token)
+            os._exit(0)
+
+    def tell(self, event: str, **about: Any) -> None:
+        line = json.dumps({"event": event, **about}).encode() + b"\n"
+        try:
+            with self._telling:
+                self.output.write(line)
+                self.output.flush()
+        except OSError:  # nobody is there any more
+            self.leave()
+
+    # --- what it does -------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        threading.Thread(target=self._beat, daemon=True).start()
+        if self.settings.prepare:
+            self._prepare()
+        self.tell("ready")
+        while not self._leaving:
+            self._wake.clear()
+            lease = store.take(self.database, self.settings.name, self.random(16), self.clock())
+            if lease is None:
+                self._wake.wait(LOOK_S)
+                continue
+            with self._state:
+                self._lease, self._asked = lease, None
+            try:
+                self._job(lease)
+            finally:
+                with self._state:
+                    self._lease = None
+
+    def _prepare(self) -> None:
+        try:
+            for event in self.artist.prepare(None):
+                self._tell_loading(event)
+        except PochadeError as error:  # each job will say it again, to its owner
+            print(f"pochade: the model could not be loaded: {error}", file=sys.stderr)
+
+    def _job(self, lease: Lease) -> None:
+        job, drawn = lease.job, list[Drawn]()
+        self.tell("started", job=job.id, model=job.model, attempt=job.attempts, at=job.started)
+        try:
+            order = read_order(job.order)
+            seconds = self._draw(lease, order, drawn)
+            cancelled = self._asked == CANCEL
+            work = None if cancelled or self._asked else work_of(order, drawn)
+            state = CANCELLED if cancelled else FINISHED
+            store.finish(self.database, lease, drawn, self.clock(), work, seconds, state)
+            over: dict[str, Any] = {"event": state}
+        except store.LeaseLost:
+            discard(self.places, [picture.path for picture in drawn])
+            return
+        except Exception as error:
+            discard(self.places, [picture.path for picture in drawn])
+            over = {"event": "failed", "error": _reason(error), "invalid": isinstance(error, InvalidRequest)}
+            try:
+                store.fail(self.database, lease, over["error"], self.clock())
+            except store.LeaseLost:
+                return
+        drop_inputs(self.places, job.id)
+        self.tell(over.pop("event"), job=job.id, **over)
+
+    def _draw(self, lease: Lease, order: Order, drawn: list[Drawn]) -> float:
+        """Seconds that such a drawing takes; loading and compiling, in the first step, do not count."""
+        from pochade.images.opening import read_picture
+
+        def fetch(number: int) -> "Image.Image":
+            return read_picture(read_input(self.places, lease.job, number))
+
+        previews, partials = _Rhythm(time.monotonic), order.partials
+        first, steps, batches = 0.0, 0, 0
+        for event in self.artist.draw(order, fetch, self._wanted):
+            if isinstance(event, Step):
+                self._tell_step(lease, order, event)
+                steps += 1
+                first = time.monotonic() if steps == 1 else first
+                if partials and event.step >= (order.partials + 1 - partials) * event.steps // (
+                    order.partials + 1
+                ):
+                    index, partials = order.partials - partials, partials - 1
+                    images = [_url(image, "PNG") for image in event.now().images]
+                    self.tell("partial", job=lease.job.id, index=index, picture=event.number, images=images)
+                elif order.preview and previews.due():
+                    with previews.taking():
+                        images = [_url(image, "JPEG") for image in event.preview()]
+                    self.tell("preview", job=lease.job.id, picture=event.number, images=images)
+            elif isinstance(event, Batch):
+                batches += 1
+                for image, seed, text in zip(event.images, event.seeds, event.texts, strict=True):
+                    number = len(drawn)
+                    of = self.places, lease, number, image, text, seed, event.prompt
+                    drawn.append(keep_picture(*of, mark=event.mark, sign=event.sign))
+            else:
+                self._tell_loading(event, job=lease.job.id)
+        # The last step of a batch comes as its pictures. Only the first step's time is not known.
+        count, known = steps + batches, steps + batches - 1
+        return (time.monotonic() - first) * count / known if steps and known else 0.0
+
+    def _wanted(self) -> str | None:
+        with self._state:
+            asked = self._asked
+            if asked == SKIP:
+                self._asked = None
+            return asked
+
+    def _tell_step(self, lease: Lease, order: Order, step: Step) -> None:
+        self.tell(
+            "progress",
+            job=lease.job.id,
+            step=step.step,
+            steps=step.steps,
+            picture=step.number,
+            pictures=order.pictures,
+        )
+
+    def _tell_loading(self, event: Event, **about: Any) -> None:
+        if isinstance(event, Loading):
+            self.tell("loading", model=event.model, **about)
+        elif isinstance(event, Loaded):
+            self.tell("loaded", model=event.model, width=event.width, height=event.height, **about)
+
+    def _beat(self) -> None:
+        """Tell the store that this process lives and holds its job. A job that was taken away is given up."""
+        while True:
+            time.sleep(HEARTBEAT_S)
+            with self._state:
+                lease = self._lease
+            if lease is None:
+                continue
+            try:
+                store.heartbeat(self.database, lease.job.id, lease.token, self.clock())
+            except store.LeaseLost:
+                with self._state:
+                    if self._lease is lease:
+                        self._asked = CANCEL
+            except Exception as error:  # a store that is busy now is asked again
+                print(f"pochade: the store did not answer: {error}", file=sys.stderr)
+
+
+class _Rhythm:
+    """When the next preview is due: not too often, and less often where they take long."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._next, self._began = clock, clock() + PREVIEW_S, 0.0
+
+    def due(self) -> bool:
+        return self._clock() >= self._next
+
+    def taking(self) -> "_Rhythm":
+        return self
+
+    def __enter__(self) -> None:
+        self._began = self._clock()
+
+    def __exit__(self, *_: object) -> None:
+        now = self._clock()
+        self._next = now + max(PREVIEW_S, (now - self._began) / PREVIEW_SHARE)
+
+
+def _url(image: "Image.Image", kind: str) -> str:
+    file = io.BytesIO()
+    image.convert("RGB").save(file, kind, **({"quality": PREVIEW_QUALITY} if kind == "JPEG" else {}))
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _reason(error: Exception) -> str:
+    """For the job's owner, who may not be who runs the server: no paths, no insides."""
+    if isinstance(error, PochadeError):
+        return without_paths(str(error))
+    traceback.print_exc(file=sys.stderr)
+    if isinstance(error, MemoryError):
+        return "there was not enough memory; ask for a smaller picture, or fewer at once"
+    return (
+        f"something went wrong inside: {type(error).__name__}; whoever runs the server finds more in its log"
+    )
+
+
+def main(artist: Callable[[Settings], Draws] | None = None) -> None:
+    """Run until standard input ends. artist: what draws, in place of the real one."""
+    import secrets
+
+    # Whatever prints, in whatever language it is written, must not print among the events.
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    lines = sys.stdin
+    settings = read_settings(lines.readline())
+    with alive(settings.places.worker(settings.name)):
+        draws = _real_artist(settings) if artist is None else artist(settings)
+        worker = Worker(settings, draws, output, time.time, secrets.token_hex)
+        threading.Thread(target=worker.listen, args=(lines,), daemon=True).start()
+        worker.run()
+        os._exit(0)  # the other threads wait for input, and Python would wait for them
+
+
+def _real_artist(settings: Settings) -> Draws:
+    from pochade.jobs.drawing import Artist
+
+    return Artist(settings.folders, **settings.options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""The API of A1111's web UI, /sdapi/v1: its clients wait within the request for their pictures."""
+
+import base64
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
+
+import pochade
+from pochade.errors import InvalidRequest
+from pochade.jobs import accounts
+from pochade.jobs.board import Live
+from pochade.jobs.orders import UPSCALE, Order, Upscale, read_order
+from pochade.jobs.records import QUEUED, RUNNING, Job, Picture
+from pochade.server.desk import Asked, Desk
+from pochade.server.dialects import a1111_lists
+from pochade.server.dialects.a1111_bodies import (
+    DrawBody,
+    ExtraBatchBody,
+    ExtraBody,
+    ExtraSingleBody,
+    ImageBody,
+    InterrogateBody,
+    PngInfoBody,
+    TextBody,
+    asked,
+    upscaler_of,
+)
+from pochade.server.dialects.native_lists import what_it_says
+from pochade.server.guard import Trouble
+from pochade.server.sent import Inputs, content_of
+from pochade.server.waiting import outcome
+
+PREFIX = "/sdapi/v1"
+NAMES = {401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
+
+
+def answer(trouble: Trouble, request_id: str) -> Response:
+    """An error in this dialect."""
+    body = {
+        "error": NAMES.get(trouble.status, "HTTPException"),
+        "detail": trouble.message,
+        "body": "",
+        "errors": trouble.message,
+    }
+    return JSONResponse(body, trouble.status, headers=dict(trouble.headers or {}))
+
+
+def router(desk: Desk) -> APIRouter:
+    """The routes, over one desk."""
+    routes = APIRouter(prefix=PREFIX, tags=["a1111"])
+
+    @routes.post("/txt2img")
+    async def txt2img(request: Request, body: TextBody) -> Any:
+        return await drawn(request, body)
+
+    @routes.post("/img2img")
+    async def img2img(request: Request, body: ImageBody) -> Any:
+        return await drawn(request, body)
+
+    async def drawn(request: Request, body: DrawBody) -> dict[str, Any]:
+        owner = request.state.owner
+        chosen = await desk.ask(accounts.choices_of, owner)
+        inputs = Inputs(_no_own, desk.check_picture)
+        order = await run_in_threadpool(asked, body, chosen, desk.catalogue, inputs)
+        live = await desk.submit(owner, order)
+        await remember(owner, body)
+        job, pictures = await outcome(desk, request, live)
+        send = body.send_images is not False
+        images = await run_in_threadpool(_encoded, desk, pictures) if send else []
+        return {"images": images, "parameters": _echo(body), "info": json.dumps(_info(job, pictures))}
+
+    async def remember(owner: str, body: DrawBody) -> None:
+        """Settings that a request overrode for good."""
+        model = (body.override_settings or {}).get("sd_model_checkpoint")
+        if model is not None and body.override_settings_restore_afterwards is False:
+            name = desk.catalogue.model(str(model)).name
+            await desk.ask(accounts.choose, owner, {"sd_model_checkpoint": name})
+
+    # --- extras ---------------------------------------------------------------------------------------------
+
+    @routes.post("/extra-single-image")
+    async def extra_single(request: Request, body: ExtraSingleBody) -> Any:
+        return {"html_info": "", "image": await larger(request, body, body.image)}
+
+    @routes.post("/extra-batch-images")
+    async def extra_batch(request: Request, body: ExtraBatchBody) -> Any:
+        images = [await larger(request, body, each.data) for each in body.imageList]
+        return {"html_info": "", "images": images}
+
+    async def larger(request: Request, body: ExtraBody, image: str) -> str:
+        inputs = Inputs(_no_own, desk.check_picture)
+        number = await run_in_threadpool(inputs.add, image, "image")
+        to_size = body.resize_mode == 1
+        size = body.upscaling_resize_w or 512, body.upscaling_resize_h or 512
+        if not all(1 <= side <= desk.limits.side for side in size):
+            raise InvalidRequest(
+                f"upscaling_resize_w and _h are {size[0]} and {size[1]}; 1 to {desk.limits.side}"
+            )
+        scale = 2.0 if body.upscaling_resize is None else body.upscaling_resize
+        upscale = Upscale(
+            image=number,
+            scale=1.0 if to_size else scale,
+            size=size if to_size else None,
+            crop=bool(body.upscaling_crop),
+            upscaler=upscaler_of(body.upscaler_1, desk.catalogue),
+        )
+        order = Order(kind=UPSCALE, model="", upscale=upscale)
+        live = await desk.submit(request.state.owner, Asked(order=order, inputs=inputs.contents))
+        _, pictures = await outcome(desk, request, live)
+        images = await run_in_threadpool(_encoded, desk, pictures)
+        return images[0] if images else ""
+
+    @routes.post("/png-info")
+    async def png_info(body: PngInfoBody) -> Any:
+        told = await run_in_threadpool(lambda: what_it_says(desk, content_of(body.image, "image")))
+        items = {"parameters": told["text"]} if told["text"] else {}
+        values = {"Prompt": told["prompt"], "Negative prompt": told["negative_prompt"], **told["values"]}
+        return {"info": told["text"], "items": items, "parameters": values if told["text"] else {}}
+
+    @routes.post("/interrogate")
+    async def interrogate(body: InterrogateBody) -> Any:
+        raise Trouble(404, "not_found", "Model not found: nothing here describes pictures")
+
+    # --- while it draws -------------------------------------------------------------------------------------
+
+    @routes.get("/progress")
+    async def progress(request: Request, skip_current_image: bool = False) -> Any:
+        mine = desk.board.of(request.state.owner)
+        live = next((job for job in mine if job.state == RUNNING), None)
+        return _progress(desk, live, mine, skip_current_image)
+
+    @routes.post("/interrupt")
+    async def interrupt(request: Request) -> Any:
+        await each_running(request.state.owner, "keep")
+        return {}
+
+    @routes.post("/skip")
+    async def skip(request: Request) -> None:
+        await each_running(request.state.owner, "skip")
+
+    async def each_running(owner: str, how: str) -> None:
+        for live in [job for job in desk.board.of(owner) if job.state == RUNNING]:
+            await desk.cancel(owner, live.id, how)
+
+    a1111_lists.add(routes, desk)
+    return routes
+
+
+def _no_own(picture: str) -> bytes:
+    raise InvalidRequest("a picture is sent in base64")
+
+
+def _encoded(desk: Desk, pictures: Sequence[Picture]) -> list[str]:
+    """The files in base64; one that was removed meanwhile is left out."""
+    paths = [desk.places.output(picture.path) for picture in pictures]
+    return [base64.b64encode(path.read_bytes()).decode() for path in paths if path.is_file()]
+
+
+def _echo(body: DrawBody) -> dict[str, Any]:
+    """The parameters as they were understood."""
+    given = body.model_dump(exclude={"override_settings", "alwayson_scripts"})
+    if isinstance(body, ImageBody) and not body.include_init_images:
+        given |= {"init_images": None, "mask": None}
+    return given
+
+
+def _info(job: Job, pictures: Sequence[Picture]) -> dict[str, Any]:
+    order = read_order(job.order)
+    request = order.request
+    seeds = [picture.seed for picture in pictures]
+    variation = request.get("variation") or {}
+    source, hires = request.get("source") or {}, request.get("hires") or {}
+    first = pictures[0] if pictures else None
+    return {
+        "prompt": request["prompt"],
+        "all_prompts": [picture.prompt for picture in pictures],
+        "negative_prompt": request["negative_prompt"],
+        "all_negative_prompts": [request["negative_prompt"] for _ in pictures],
+        "seed": seeds[0] if seeds else request["seed"],
+        "all_seeds": seeds,
+        "subseed": variation.get("seed", 0),
+        "all_subseeds": [variation.get("seed", 0) + number for number in range(len(pictures))],
+        "subseed_strength": variation.get("strength", 0.0),
+        "width": first.width if first is not None else request["width"],
+        "height": first.height if first is not None else request["height"],
+        "sampler_name": request["sampler"],
+        "cfg_scale": request["cfg_scale"],
+        "steps": request["steps"],
+        "batch_size": request["batch_size"],
+        "restore_faces": False,
+        "face_restoration_model": None,
+        "sd_model_name": job.model,
+        "sd_model_hash": _told(first, "Model hash"),
+        "sd_vae_name": None,
+        "sd_vae_hash": None,
+        "seed_resize_from_w": (variation.get("size") or [-1, -1])[0],
+        "seed_resize_from_h": (variation.get("size") or [-1, -1])[1],
+        "denoising_strength": source.get("denoising_strength", hires.get("denoising_strength")),
+        "extra_generation_params": {"Schedule type": request["schedule"]},
+        "index_of_first_image": 0,
+        "infotexts": [picture.text for picture in pictures],
+        "styles": [],
+        "job_timestamp": time.strftime("%Y%m%d%H%M%S", time.gmtime(job.created)),
+        "clip_skip": request["clip_skip"],
+        "is_using_inpainting_conditioning": False,
+        "version": f"pochade {pochade.__version__}",
+    }
+
+
+def _told(picture: Picture | None, name: str) -> str | None:
+    from pochade.images.metadata import read_parameters
+
+    return None if picture is None else read_parameters(picture.text).values.get(name)
+
+
+def _progress(desk: Desk, live: Live | None, mine: Sequence[Live], skip_image: bool) -> dict[str, Any]:
+    """Idle is progress 0 and job_count 0: clients wait for exactly that."""
+    waiting = [job for job in mine if job.state == QUEUED]
+    left = 0.0
+    for each in mine:
+        place = desk.board.place(each.id)
+        left = max(left, 0.0 if place is None else place.seconds_left)
+    image = live.previews[0].partition(",")[2] if live is not None and live.previews else None
+    began = live.created if live is not None else time.time()
+    return {
+        "progress": 0.0 if live is None else max(0.001, round(live.share(), 4)),
+        "eta_relative": round(left, 3),
+        "state": {
+            "skipped": False,
+            "interrupted": live is not None and live.interrupted,
+            "stopping_generation": False,
+            "job": "" if live is None else live.id,
+            "job_count": len(waiting) + (live is not None),
+            "job_timestamp": time.strftime("%Y%m%d%H%M%S", time.gmtime(began)),
+            "job_no": 0,
+            "sampling_step": 0 if live is None else live.step,
+            "sampling_steps": 0 if live is None else live.steps,
+        },
+        "current_image": None if skip_image else image,
+        "textinfo": f"{len(waiting)} in line" if waiting else None,
+        "current_task": None if live is None else (live.label or live.id),
+    }

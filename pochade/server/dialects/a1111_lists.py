@@ -1,0 +1,195 @@
+"""What there is, as clients of A1111's web UI ask for it. What Pochade does not have is an empty list."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+
+from pochade.adapters.library import find
+from pochade.checkpoints.tensor_files import open_tensors
+from pochade.diffusion.samplers import SAMPLERS
+from pochade.diffusion.schedule import AUTOMATIC, SCHEDULES
+from pochade.errors import PochadeError
+from pochade.images.upscaling import LATENT_UPSCALERS, UPSCALERS
+from pochade.jobs import accounts
+from pochade.jobs.catalogue import embedding_folder
+from pochade.server.desk import Desk
+from pochade.server.dialects.native_lists import schedule_aliases
+
+RHO = {"Karras": 7.0, "Polyexponential": 1.0}
+EMPTY = ("sd-vae", "hypernetworks", "face-restorers", "realesrgan-models", "script-info", "extensions")
+REFRESHED = ("refresh-checkpoints", "refresh-vae", "refresh-loras", "refresh-embeddings")
+CHOICES = ("sd_model_checkpoint", "CLIP_stop_at_last_layers")
+"""The options that mean something here; others are taken and forgotten."""
+
+
+def add(routes: APIRouter, desk: Desk) -> None:
+    """Adds the routes."""
+
+    def empty(name: str) -> None:
+        @routes.get(f"/{name}", name=name)
+        async def nothing() -> Any:
+            return []
+
+    def refreshed(name: str) -> None:
+        @routes.post(f"/{name}", name=name)
+        async def refresh() -> None:
+            await desk.refresh()
+
+    for name in EMPTY:
+        empty(name)
+    for name in REFRESHED:
+        refreshed(name)
+
+    @routes.get("/samplers")
+    async def samplers() -> Any:
+        return [
+            {"name": sampler.label, "aliases": [_alias(sampler.label)], "options": {}}
+            for sampler in SAMPLERS.values()
+        ]
+
+    @routes.get("/schedulers")
+    async def schedulers() -> Any:
+        return [
+            {
+                "name": label.lower().replace(" ", "_"),
+                "label": label,
+                "aliases": schedule_aliases(label) or None,
+                "default_rho": RHO.get(label, -1.0),
+                "need_inner_model": label not in ("Karras", "Exponential", "Polyexponential"),
+            }
+            for label in (AUTOMATIC, *SCHEDULES)
+        ]
+
+    @routes.get("/upscalers")
+    async def upscalers() -> Any:
+        plain = ["None", *UPSCALERS]
+        return [_upscaler(name, None, 1) for name in plain] + [
+            _upscaler(name, name, 4) for name in desk.catalogue.upscaler_files
+        ]
+
+    @routes.get("/latent-upscale-modes")
+    async def latent_upscale_modes() -> Any:
+        return [{"name": name} for name in LATENT_UPSCALERS]
+
+    @routes.get("/sd-models")
+    async def sd_models() -> Any:
+        return [
+            {
+                "title": model.name,
+                "model_name": model.name.rpartition("/")[2],
+                "hash": None,
+                "sha256": None,
+                "filename": model.path.name,
+                "config": None,
+            }
+            for model in desk.catalogue.models.values()
+        ]
+
+    @routes.get("/loras")
+    async def loras() -> Any:
+        return [{"name": name, "alias": name, "path": name, "metadata": {}} for name in desk.catalogue.loras]
+
+    @routes.get("/prompt-styles")
+    async def prompt_styles() -> Any:
+        return [
+            {"name": style.name, "prompt": style.prompt, "negative_prompt": style.negative_prompt}
+            for style in desk.catalogue.styles.values()
+        ]
+
+    @routes.get("/embeddings")
+    async def embeddings() -> Any:
+        folder = embedding_folder(desk.options.folders)
+        return await run_in_threadpool(_embeddings, folder, list(desk.catalogue.embeddings))
+
+    @routes.get("/scripts")
+    async def scripts() -> Any:
+        return {"txt2img": [], "img2img": []}
+
+    @routes.get("/cmd-flags")
+    async def cmd_flags() -> Any:
+        return {"api": True}  # how the server was started is nobody's business
+
+    @routes.get("/memory")
+    async def memory() -> Any:
+        return {"ram": _ram(), "cuda": {"error": "unavailable"}}
+
+    @routes.get("/options")
+    async def options(request: Request) -> Any:
+        return await options_of(desk, request.state.owner)
+
+    @routes.post("/options")
+    async def set_options(request: Request, body: dict[str, Any]) -> None:
+        wanted = {name: body[name] for name in CHOICES if body.get(name) is not None}
+        model = wanted.get("sd_model_checkpoint")
+        if model is not None:
+            wanted["sd_model_checkpoint"] = desk.catalogue.model(str(model)).name
+        layers = wanted.get("CLIP_stop_at_last_layers")
+        if layers is not None and not (isinstance(layers, int) and 1 <= layers <= 12):
+            del wanted["CLIP_stop_at_last_layers"]
+        if wanted:
+            await desk.ask(accounts.choose, request.state.owner, wanted)
+
+    @routes.post("/unload-checkpoint")
+    async def unload() -> Any:
+        return {}  # the next job may want another model anyhow, and loads it
+
+    @routes.post("/reload-checkpoint")
+    async def reload() -> Any:
+        return {}
+
+
+async def options_of(desk: Desk, owner: str) -> dict[str, Any]:
+    """What the user chose, with defaults for the rest. A model that is gone was not chosen."""
+    chosen = await desk.ask(accounts.choices_of, owner)
+    if chosen.get("sd_model_checkpoint") not in desk.catalogue.models:
+        chosen["sd_model_checkpoint"] = desk.catalogue.default
+    return {
+        "samples_format": "png",
+        "sd_vae": "Automatic",
+        "sd_checkpoint_hash": "",
+        "CLIP_stop_at_last_layers": 1,
+        "randn_source": "NV",
+        **chosen,
+    }
+
+
+def _alias(label: str) -> str:
+    return "k_" + label.lower().replace("++", "pp").replace(" ", "_")
+
+
+def _upscaler(name: str, model: str | None, scale: int) -> dict[str, Any]:
+    return {"name": name, "model_name": model, "model_path": None, "model_url": None, "scale": scale}
+
+
+def _embeddings(folder: Path | None, names: list[str]) -> dict[str, Mapping[str, Any]]:
+    loaded, skipped = dict[str, Any](), dict[str, Any]()
+    if folder is None:
+        return {"loaded": {}, "skipped": {}}
+    for name in names:
+        about = {"step": None, "sd_checkpoint": None, "sd_checkpoint_name": None, "shape": 0, "vectors": 0}
+        try:
+            shape = _shape(find([folder], name, "embeddings"))
+            loaded[name] = {**about, "shape": shape[-1], "vectors": shape[0] if len(shape) > 1 else 1}
+        except PochadeError:
+            skipped[name] = about
+    return {"loaded": loaded, "skipped": skipped}
+
+
+def _shape(path: Path) -> tuple[int, ...]:
+    """Of the first table in an embedding's file."""
+    tensors = open_tensors(path)
+    return next((tuple(array.shape) for array in tensors.values() if array.ndim), (0,))
+
+
+def _ram() -> dict[str, Any]:
+    """Bytes, where the system tells."""
+    try:
+        page = os.sysconf("SC_PAGE_SIZE")
+        total, free = page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return {"error": "unavailable"}
+    return {"free": free, "used": total - free, "total": total}

@@ -1,0 +1,358 @@
+"""The native API, /api/v1, as docs/api.md has it."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Query, Request
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from pochade.errors import InvalidRequest
+from pochade.jobs import history
+from pochade.jobs.board import Watcher
+from pochade.jobs.history import Search
+from pochade.jobs.orders import read_order
+from pochade.jobs.records import LANES, QUEUED, RUNNING, STATES, Job, Picture
+from pochade.server import session
+from pochade.server.desk import Desk, shown, timestamp
+from pochade.server.dialects import native_lists
+from pochade.server.dialects.native_bodies import CancelBody, InfoBody, JobBody, LoginBody, PinBody
+from pochade.server.guard import Trouble
+from pochade.server.sent import Inputs
+from pochade.server.thumbnails import Thumbnails
+
+PREFIX = "/api/v1"
+PING_S = 15.0
+MOST_STREAMS = 500
+LANE_NAMES = {number: name for name, number in LANES.items()}
+FOR_EVER = "private, max-age=31536000, immutable"
+
+
+def answer(trouble: Trouble, request_id: str) -> Response:
+    """An error in this dialect."""
+    error = {"code": trouble.code, "message": trouble.message}
+    if trouble.field is not None:
+        error["field"] = trouble.field
+    return JSONResponse({"error": error}, trouble.status, headers=dict(trouble.headers or {}))
+
+
+def router(desk: Desk, thumbnails: Thumbnails) -> APIRouter:
+    """The routes, over one desk."""
+    routes = APIRouter(prefix=PREFIX, tags=["native"])
+
+    def inputs_of(owner: str) -> Inputs:
+        return Inputs(lambda own: own_picture(desk, owner, own), desk.check_picture)
+
+    # --- jobs -----------------------------------------------------------------------------------------------
+
+    @routes.post("/jobs", status_code=202)
+    async def submit(request: Request, body: JobBody) -> Any:
+        owner = owner_of(request)
+        asked = await run_in_threadpool(body.asked, inputs_of(owner))
+        live = await desk.submit(owner, asked)
+        job = await desk.ask(history.find_job, live.id)
+        assert job is not None
+        return show(desk, job, [])
+
+    @routes.get("/jobs")
+    async def jobs(
+        request: Request,
+        q: Annotated[str, Query(max_length=1000)] = "",
+        state: Annotated[str, Query(max_length=100)] = "",
+        kind: str | None = None,
+        model: str | None = None,
+        label: str | None = None,
+        before: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    ) -> Any:
+        wanted = state.replace("active", f"{QUEUED},{RUNNING}")
+        states = tuple(each for each in wanted.split(",") if each)
+        for each in states:
+            if each not in STATES:
+                raise Trouble(
+                    422, "invalid", f"state is '{each}'; one of: active, {', '.join(STATES)}", "state"
+                )
+        search = Search(
+            words=q,
+            states=states,
+            kind=kind,
+            model=model,
+            label=label,
+            before=_cursor(before),
+            limit=limit,
+        )
+        page = await desk.ask(history.find_jobs, owner_of(request), search)
+        pictures = await desk.ask(history.pictures_of, [job.id for job in page.found])
+        found = [show(desk, job, pictures[job.id]) for job in page.found]
+        return {"jobs": found, "next": _written(page.next)}
+
+    @routes.post("/jobs/cancel")
+    async def cancel_all(request: Request) -> Any:
+        owner = owner_of(request)
+        mine = [live.id for live in desk.board.of(owner)]
+        states = [await desk.cancel(owner, job) for job in mine]
+        return {"cancelled": sum(state in (QUEUED, RUNNING) for state in states)}
+
+    @routes.get("/jobs/{job_id}")
+    async def job(request: Request, job_id: str) -> Any:
+        return await shown_job(request, job_id)
+
+    @routes.post("/jobs/{job_id}/cancel")
+    async def cancel(request: Request, job_id: str, body: Annotated[CancelBody | None, Body()] = None) -> Any:
+        how = "keep" if body is not None and body.keep else "cancel"
+        state = await desk.cancel(owner_of(request), job_id, how)
+        if state not in (None, QUEUED, RUNNING):
+            raise Trouble(409, "conflict", f"the job is over: it has {state}")
+        return await shown_job(request, job_id)
+
+    @routes.post("/jobs/{job_id}/skip")
+    async def skip(request: Request, job_id: str) -> Any:
+        state = await desk.cancel(owner_of(request), job_id, "skip")
+        if state not in (None, RUNNING):
+            raise Trouble(409, "conflict", f"the job is {state}; only what is being drawn can be skipped")
+        return await shown_job(request, job_id)
+
+    @routes.delete("/jobs/{job_id}", status_code=204)
+    async def remove_job(request: Request, job_id: str) -> Response:
+        owner = owner_of(request)
+        found = await desk.ask(history.find_job, job_id, owner)
+        if found is None:
+            raise not_found("job")
+        if not found.over:
+            await desk.cancel(owner, job_id)
+            return Response(status_code=204)
+        gone = await desk.ask(history.remove_job, job_id, owner)
+        await desk.remove_pictures(gone or [])
+        return Response(status_code=204)
+
+    async def shown_job(request: Request, job_id: str) -> dict[str, Any]:
+        found = await desk.ask(history.find_job, job_id, owner_of(request))
+        if found is None:
+            raise not_found("job")
+        pictures = await desk.ask(history.pictures_of, [job_id])
+        return show(desk, found, pictures[job_id])
+
+    # --- events ---------------------------------------------------------------------------------------------
+
+    @routes.get("/jobs/{job_id}/events", response_class=EventStream, status_code=200)
+    async def job_events(request: Request, job_id: str) -> Response:
+        owner = owner_of(request)
+        if job_id not in desk.board.live:
+            found = await desk.ask(history.find_job, job_id, owner)
+            if found is None:
+                raise not_found("job")
+            if found.over:
+                pictures = (await desk.ask(history.pictures_of, [job_id]))[job_id]
+                return EventStream(_once(_last_event(found, pictures)))
+        elif desk.board.live[job_id].owner != owner:
+            raise not_found("job")
+        return stream(desk, owner, job_id)
+
+    @routes.get("/events", response_class=EventStream, status_code=200)
+    async def events(request: Request) -> Response:
+        return stream(desk, owner_of(request), None)
+
+    # --- pictures -------------------------------------------------------------------------------------------
+
+    @routes.get("/pictures")
+    async def pictures(
+        request: Request,
+        q: Annotated[str, Query(max_length=1000)] = "",
+        model: str | None = None,
+        label: str | None = None,
+        pinned: bool | None = None,
+        before: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    ) -> Any:
+        search = Search(words=q, model=model, label=label, pinned=pinned, before=_cursor(before), limit=limit)
+        page = await desk.ask(history.find_pictures, owner_of(request), search)
+        return {"pictures": [shown(each) for each in page.found], "next": _written(page.next)}
+
+    async def found_picture(request: Request, picture_id: str) -> Picture:
+        found = await desk.ask(history.find_picture, picture_id, owner_of(request))
+        if found is None:
+            raise not_found("picture")
+        return found
+
+    @routes.get("/pictures/{picture_id}", response_class=FileResponse)
+    async def picture(request: Request, picture_id: str, download: bool = False) -> Response:
+        found = await found_picture(request, picture_id)
+        path = desk.places.output(found.path)
+        if not path.is_file():
+            raise not_found("picture")
+        name = f"{found.id}.png" if download else None
+        return FileResponse(path, media_type="image/png", filename=name, headers={"cache-control": FOR_EVER})
+
+    @routes.get("/pictures/{picture_id}/thumbnail", response_class=Response)
+    async def thumbnail(request: Request, picture_id: str) -> Response:
+        found = await found_picture(request, picture_id)
+        content = await thumbnails.of(desk.places.output(found.path))
+        return Response(content, media_type="image/jpeg", headers={"cache-control": FOR_EVER})
+
+    @routes.get("/pictures/{picture_id}/about")
+    async def about(request: Request, picture_id: str) -> Any:
+        return shown(await found_picture(request, picture_id))
+
+    @routes.post("/pictures/{picture_id}/pin")
+    async def pin(request: Request, picture_id: str, body: PinBody) -> Any:
+        found = await desk.ask(history.pin, picture_id, owner_of(request), body.pinned)
+        if found is None:
+            raise not_found("picture")
+        return shown(found)
+
+    @routes.delete("/pictures/{picture_id}", status_code=204)
+    async def remove_picture(request: Request, picture_id: str) -> Response:
+        gone = await desk.ask(history.remove_picture, picture_id, owner_of(request))
+        if gone is None:
+            raise not_found("picture")
+        await desk.remove_pictures([gone])
+        return Response(status_code=204)
+
+    @routes.post("/info")
+    async def info(request: Request, body: InfoBody) -> Any:
+        owner = owner_of(request)
+
+        def read() -> dict[str, Any]:
+            inputs = inputs_of(owner)
+            inputs.add(body.image, "image")
+            return native_lists.what_it_says(desk, inputs.contents[0])
+
+        return await run_in_threadpool(read)
+
+    # --- sessions -------------------------------------------------------------------------------------------
+
+    @routes.get("/session")
+    async def who(request: Request) -> Any:
+        return {"user": request.state.owner, "login_required": bool(desk.keys)}
+
+    @routes.post("/login")
+    async def login(request: Request, body: LoginBody) -> Response:
+        return await session.login(desk, request, body.key)
+
+    @routes.post("/logout")
+    async def logout(request: Request) -> Response:
+        return await session.logout(desk, request)
+
+    native_lists.add(routes, desk)
+    return routes
+
+
+def owner_of(request: Request) -> str:
+    """Who asks; the guard has seen to it."""
+    owner: str = request.state.owner
+    return owner
+
+
+def own_picture(desk: Desk, owner: str, picture: str) -> bytes:
+    """The file of one of the owner's pictures. Raises InvalidRequest if there is none."""
+    found = history.find_picture(desk.database, picture, owner)
+    if found is None:
+        raise InvalidRequest(f"there is no picture '{picture[:100]}' of yours here")
+    try:
+        return desk.places.output(found.path).read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"the picture '{picture[:100]}' is gone") from error
+
+
+def not_found(what: str) -> Trouble:
+    return Trouble(404, "not_found", f"there is no such {what} of yours")
+
+
+def show(desk: Desk, job: Job, pictures: list[Picture]) -> dict[str, Any]:
+    """A job as docs/api.md has it. A board that knows more than the row is believed."""
+    live = desk.board.live.get(job.id)
+    place = desk.board.place(job.id)
+    order = read_order(job.order)
+    request: dict[str, Any] = {**order.request, "count": order.count, "expand": order.expand}
+    if request.get("source"):
+        request["source"] = {**request["source"], "image": None, "mask": None}
+    request["controls"] = [{**each, "image": None} for each in request.get("controls") or ()]
+    if order.upscale is not None:
+        request["upscale"] = {"scale": order.upscale.scale, "upscaler": order.upscale.upscaler, "image": None}
+    progress = None
+    if live is not None and live.state == RUNNING and live.steps:
+        told = desk.board.progress(live)
+        progress = {name: told[name] for name in ("step", "steps", "picture", "pictures")}
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "state": job.state,
+        "model": job.model,
+        "lane": LANE_NAMES[job.lane],
+        "label": job.label,
+        "created": timestamp(job.created),
+        "started": None if job.started is None else timestamp(job.started),
+        "ended": None if job.ended is None else timestamp(job.ended),
+        "position": place.position if place is not None and job.state == QUEUED else None,
+        "predicted_seconds": round(job.cost, 3),
+        "seconds_left": None if place is None or job.over else round(place.seconds_left, 3),
+        "progress": progress,
+        "request": request,
+        "pictures": [shown(each) for each in pictures],
+        "error": job.error,
+        "attempts": job.attempts,
+    }
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events, which no proxy may keep back."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, content: Any, **options: Any) -> None:
+        super().__init__(content, headers={"cache-control": "no-store", "x-accel-buffering": "no"}, **options)
+
+
+def stream(desk: Desk, owner: str, job: str | None) -> Response:
+    if len(desk.board.watchers) >= MOST_STREAMS:
+        raise Trouble(429, "too_many", "too many are watching; try again later", headers={"Retry-After": "5"})
+    return EventStream(_events(desk, desk.board.watch(owner, job)))
+
+
+async def _events(desk: Desk, watcher: Watcher) -> AsyncIterator[str]:
+    try:
+        yield ": here\n\n"
+        while True:
+            try:
+                event = await watcher.next(PING_S)
+            except StopAsyncIteration:
+                return
+            if event is None:
+                yield ": still here\n\n"
+            elif event["type"] != "partial":  # of another dialect
+                yield written_event(event["type"], event)
+    finally:
+        desk.board.unwatch(watcher)
+
+
+async def _once(event: dict[str, Any]) -> AsyncIterator[str]:
+    yield written_event(event["type"], event)
+
+
+def written_event(kind: str, data: Any) -> str:
+    return f"event: {kind}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
+
+
+def _last_event(job: Job, pictures: list[Picture]) -> dict[str, Any]:
+    event: dict[str, Any] = {"type": job.state, "job": job.id, "label": job.label}
+    if job.state == "finished":
+        event["pictures"] = [shown(each) for each in pictures]
+        event["seconds"] = round((job.ended or 0.0) - (job.started or 0.0), 3)
+    elif job.state == "failed":
+        event["error"] = job.error
+    return event
+
+
+def _cursor(text: str | None) -> tuple[float, str] | None:
+    if text is None:
+        return None
+    created, _, row = text.partition("_")
+    try:
+        return float.fromhex(created), row
+    except (ValueError, OverflowError) as wrong:
+        raise Trouble(422, "invalid", "before is not what 'next' of a page was", "before") from wrong
+
+
+def _written(place: tuple[float, str] | None) -> str | None:
+    return None if place is None else f"{place[0].hex()}_{place[1]}"

@@ -1,0 +1,150 @@
+"""What the native API takes, by the names of `pochade.request` and `pochade.ways`. See docs/api.md."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pochade.jobs.orders import KINDS, Order, Upscale
+from pochade.request import Request
+from pochade.server.desk import Asked
+from pochade.server.sent import Inputs
+from pochade.ways import Hires, Source
+
+NO_PICTURE = Request(prompt="")
+HIRES = Hires()
+SOURCE: dict[str, Any] = {name: field.default for name, field in Source.__dataclass_fields__.items()}
+
+Picture = Annotated[str, Field(description='base64, a data URL, or "picture:ID"')]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Size = Annotated[tuple[int, int] | None, Field(description="[width, height], px")]
+
+
+class Body(BaseModel):
+    """Unknown fields are ignored; there is no number that is none."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, protected_namespaces=())
+
+
+class OutpaintBody(Body):
+    left: int = Field(0, ge=0, le=4096)
+    top: int = Field(0, ge=0, le=4096)
+    right: int = Field(0, ge=0, le=4096)
+    bottom: int = Field(0, ge=0, le=4096)
+
+
+class SourceBody(Body):
+    image: Picture
+    mask: Picture | None = Field(None, description="white where something new is wanted")
+    denoising_strength: Fraction | None = Field(None, description="0.75, or 1 to outpaint")
+    resize_mode: str = SOURCE["resize_mode"]
+    mask_blur: float = SOURCE["mask_blur"]
+    fill: str = SOURCE["fill"]
+    only_masked: bool = SOURCE["only_masked"]
+    padding: int = SOURCE["padding"]
+    outpaint: OutpaintBody | None = None
+
+
+class VariationBody(Body):
+    seed: int = Field(0, ge=0, le=2**63 - 1)
+    strength: Fraction = 0.0
+    size: Size = None
+
+
+class HiresBody(Body):
+    scale: float = HIRES.scale
+    size: Size = None
+    upscaler: str = HIRES.upscaler
+    steps: int | None = None
+    denoising_strength: float = HIRES.denoising_strength
+
+
+class ControlBody(Body):
+    image: Picture
+    model: str
+    strength: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    preprocessor: str = "none"
+    resize_mode: str = "crop"
+
+
+class UpscaleBody(Body):
+    image: Picture
+    scale: float = Field(2.0, ge=1, le=8)
+    upscaler: str = "Lanczos"
+
+
+class JobBody(Body):
+    kind: str = Field(KINDS[0], description=", ".join(KINDS))
+    model: str | None = None
+    prompt: str = ""
+    negative_prompt: str = ""
+    seed: int | None = Field(None, ge=-1, le=2**63 - 1)
+    steps: int = NO_PICTURE.steps
+    cfg_scale: float = NO_PICTURE.cfg_scale
+    guidance_rescale: float = NO_PICTURE.guidance_rescale
+    width: int | None = None
+    height: int | None = None
+    sampler: str = NO_PICTURE.sampler
+    schedule: str = NO_PICTURE.schedule
+    eta: float | None = None
+    clip_skip: int = NO_PICTURE.clip_skip
+    batch_size: int = 1
+    count: int = Field(1, ge=1, le=1000)
+    tiling: bool = False
+    source: SourceBody | None = None
+    variation: VariationBody | None = None
+    hires: HiresBody | None = None
+    controls: list[ControlBody] = Field([], max_length=8)
+    styles: list[str] = Field([], max_length=64)
+    expand: bool = False
+    upscale: UpscaleBody | None = None
+    preview: bool = True
+    lane: Literal["interactive", "batch"] = "interactive"
+    label: str = Field("", max_length=100)
+
+    def asked(self, inputs: Inputs) -> Asked:
+        """What the desk takes; pictures become numbers in `inputs`. Raises InvalidRequest."""
+        about = ("kind", "model", "count", "expand", "preview", "styles", "lane", "label", "upscale")
+        request: dict[str, Any] = self.model_dump(exclude=set(about))
+        if self.seed == -1:
+            request["seed"] = None
+        if self.source is not None:
+            source = request["source"]
+            source["image"] = inputs.add(self.source.image, "source.image")
+            if self.source.mask is not None:
+                source["mask"] = inputs.add(self.source.mask, "source.mask")
+        for number, control in enumerate(self.controls):
+            request["controls"][number]["image"] = inputs.add(control.image, f"controls[{number}].image")
+        upscale = None
+        if self.upscale is not None and self.kind == "upscale":
+            image = inputs.add(self.upscale.image, "upscale.image")
+            upscale = Upscale(image=image, scale=self.upscale.scale, upscaler=self.upscale.upscaler)
+        order = Order(
+            kind=self.kind,
+            model=self.model or "",
+            request=request,
+            upscale=upscale,
+            count=self.count,
+            expand=self.expand,
+            preview=self.preview,
+        )
+        return Asked(
+            order=order, inputs=inputs.contents, styles=self.styles, lane=self.lane, label=self.label
+        )
+
+
+class CancelBody(Body):
+    keep: bool = False
+
+
+class PinBody(Body):
+    pinned: bool = True
+
+
+class InfoBody(Body):
+    image: Picture
+
+
+class LoginBody(Body):
+    key: str = Field(max_length=1000)

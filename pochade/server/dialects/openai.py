@@ -1,0 +1,205 @@
+"""OpenAI's images API, /v1: generations, edits, models, and pictures on the way as server-sent events."""
+
+import base64
+import io
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Form, Request, UploadFile
+from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from pochade.jobs.board import Live, Watcher
+from pochade.jobs.records import FINISHED, Picture
+from pochade.server.desk import Asked, Desk
+from pochade.server.dialects.native import EventStream, written_event
+from pochade.server.dialects.openai_bodies import ImagesBody, asked, source_of
+from pochade.server.guard import Trouble
+from pochade.server.sent import Inputs
+from pochade.server.waiting import failure, outcome
+
+PREFIX = "/v1"
+GENERATION, EDIT = "image_generation", "image_edit"
+TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+CODES = {"unauthorized": "invalid_api_key", "too_many": "rate_limit_exceeded", "invalid": "invalid_value"}
+NO_USAGE = {
+    "total_tokens": 0,
+    "input_tokens": 0,
+    "output_tokens": 0,
+    "input_tokens_details": {"text_tokens": 0, "image_tokens": 0},
+}
+QUALITY = 95
+PING_S = 15.0
+
+
+def answer(trouble: Trouble, request_id: str) -> Response:
+    """An error in this dialect."""
+    # A value that cannot be is 400 here, and nothing else.
+    status = 400 if trouble.status == 422 else trouble.status
+    return JSONResponse({"error": _error(trouble, status)}, status, headers=dict(trouble.headers or {}))
+
+
+def router(desk: Desk) -> APIRouter:
+    """The routes, over one desk."""
+    routes = APIRouter(prefix=PREFIX, tags=["openai"])
+
+    @routes.get("/models")
+    async def models() -> Any:
+        return {"object": "list", "data": [_model(desk, name) for name in desk.catalogue.models]}
+
+    @routes.get("/models/{model_id:path}")
+    async def model(model_id: str) -> Any:
+        if model_id not in desk.catalogue.models:
+            raise Trouble(404, "model_not_found", f"there is no model '{model_id[:200]}' here", "model")
+        return _model(desk, model_id)
+
+    @routes.post("/images/generations")
+    async def generations(request: Request, body: ImagesBody) -> Any:
+        order = asked(body, desk.catalogue, _inputs(desk), None)
+        return await replied(request, body, order, GENERATION)
+
+    @routes.post("/images/edits")
+    async def edits(
+        request: Request,
+        prompt: Annotated[str, Form()],
+        image: Annotated[list[UploadFile] | None, File()] = None,
+        image_list: Annotated[list[UploadFile] | None, File(alias="image[]")] = None,
+        mask: Annotated[UploadFile | None, File()] = None,
+    ) -> Any:
+        # The other fields have the names and meanings of those of generations, as text.
+        form = await request.form()
+        told = {name: value for name, value in form.items() if isinstance(value, str)}
+        try:
+            body = ImagesBody.model_validate({**told, "prompt": prompt})
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"]))
+            raise Trouble(400, "invalid", f"{field}: {first['msg']}", field) from error
+        pictures = [*(image or ()), *(image_list or ())]
+        if len(pictures) != 1:
+            raise Trouble(400, "invalid", f"{len(pictures)} images were sent; one is edited", "image")
+        content = await pictures[0].read()
+        mask_content = None if mask is None else await mask.read()
+
+        def order() -> Asked:
+            inputs = _inputs(desk)
+            source = source_of(content, mask_content, body.strength, inputs)
+            return asked(body, desk.catalogue, inputs, source)
+
+        return await replied(request, body, await run_in_threadpool(order), EDIT)
+
+    async def replied(request: Request, body: ImagesBody, order: Asked, kind: str) -> Any:
+        live = await desk.submit(request.state.owner, order)
+        if body.stream:
+            watcher = desk.board.watch(live.owner, live.id)
+            return EventStream(_streamed(desk, live, watcher, body, kind))
+        _, pictures = await outcome(desk, request, live)
+        if body.response_format == "url":
+            base = str(request.base_url).rstrip("/")
+            data = [{"url": f"{base}/api/v1/pictures/{picture.id}"} for picture in pictures]
+        else:
+            data = [{"b64_json": await run_in_threadpool(_encoded, desk, each, body)} for each in pictures]
+        return {**_about(pictures, body), "created": int(live.created), "data": data}
+
+    return routes
+
+
+async def _streamed(
+    desk: Desk, live: Live, watcher: Watcher, body: ImagesBody, kind: str
+) -> AsyncIterator[str]:
+    """Pictures on the way, then the finished ones. A client that goes away takes its job along."""
+    try:
+        async with aclosing(_until_over(watcher)) as events:
+            async for event in events:
+                if event is None:
+                    yield ": still here\n\n"
+                elif event["type"] == "partial":
+                    image = event["images"][0].partition(",")[2]
+                    image = await run_in_threadpool(_converted, base64.b64decode(image), body)
+                    about = {"partial_image_index": event["index"], "created_at": int(live.created)}
+                    yield _event(f"{kind}.partial_image", {"b64_json": image, **_shape(body), **about})
+        job, pictures = await desk.wait(live)
+        if job.state != FINISHED:
+            trouble = failure(live, job.error) if job.error else Trouble(409, "conflict", "it was cancelled")
+            yield _event("error", {"error": _error(trouble, trouble.status)})
+            return
+        for picture in pictures:
+            image = await run_in_threadpool(_encoded, desk, picture, body)
+            about = {"created_at": int(live.created), "usage": NO_USAGE, "size": _size(picture)}
+            yield _event(f"{kind}.completed", {"b64_json": image, **_shape(body), **about})
+    finally:
+        desk.board.unwatch(watcher)
+        if live.id in desk.board.live:
+            desk.later(desk.cancel(live.owner, live.id))
+
+
+async def _until_over(watcher: Watcher) -> AsyncGenerator[Any]:
+    while True:
+        try:
+            yield await watcher.next(PING_S)
+        except StopAsyncIteration:
+            return
+
+
+def _event(kind: str, data: dict[str, Any]) -> str:
+    return written_event(kind, {"type": kind, **data})
+
+
+def _inputs(desk: Desk) -> Inputs:
+    def none(picture: str) -> bytes:
+        raise Trouble(400, "invalid", "a picture is sent as a file")
+
+    return Inputs(none, desk.check_picture)
+
+
+def _shape(body: ImagesBody) -> dict[str, Any]:
+    return {
+        "output_format": body.format,
+        "size": body.size or "auto",
+        "quality": body.quality or "auto",
+        "background": "opaque",
+    }
+
+
+def _about(pictures: list[Picture], body: ImagesBody) -> dict[str, Any]:
+    about = {**_shape(body), "usage": NO_USAGE}
+    return {**about, "size": _size(pictures[0])} if pictures else about
+
+
+def _size(picture: Picture) -> str:
+    return f"{picture.width}x{picture.height}"
+
+
+def _encoded(desk: Desk, picture: Picture, body: ImagesBody) -> str:
+    try:
+        content = desk.places.output(picture.path).read_bytes()
+    except OSError as gone:
+        raise Trouble(404, "not_found", "the picture was removed") from gone
+    return _converted(content, body, picture.text)
+
+
+def _converted(content: bytes, body: ImagesBody, text: str = "") -> str:
+    """A PNG in the format that was asked for, in base64, with its parameters text."""
+    if body.format != "png":
+        from PIL import Image
+
+        from pochade.images.files import encoded
+        from pochade.images.reading import mark_of
+
+        quality = QUALITY if body.output_compression is None else body.output_compression
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            kind, mark = body.format.upper(), mark_of(content)
+            content = encoded(image, kind, text, mark=mark, quality=quality)
+    return base64.b64encode(content).decode()
+
+
+def _model(desk: Desk, name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "pochade"}
+
+
+def _error(trouble: Trouble, status: int) -> dict[str, Any]:
+    kind = "server_error" if status >= 500 else TYPES.get(status, "invalid_request_error")
+    code = CODES.get(trouble.code, trouble.code)
+    return {"message": trouble.message, "type": kind, "param": trouble.field, "code": code}

@@ -1,0 +1,169 @@
+"""What clients of OpenAI's images API send, and what it means in our words.
+
+Models that only exist elsewhere, and "auto", stand for the default. seed, steps, negative_prompt and the like
+are fields that the original does not have; its clients send them as extra ones.
+"""
+
+import io
+import re
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from pochade.errors import InvalidRequest
+from pochade.jobs.catalogue import Catalogue
+from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, Order
+from pochade.request import Request
+from pochade.server.desk import Asked
+from pochade.server.guard import Trouble
+from pochade.server.sent import Inputs
+
+FOREIGN = re.compile(r"(auto|dall-e|gpt-image|gpt-|chatgpt-image)", re.IGNORECASE)
+FORMATS = ("png", "jpeg", "webp")
+RESPONSES = ("b64_json", "url")
+SIDE = 8
+USUAL = Request(prompt="")
+
+
+class ImagesBody(BaseModel):
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, protected_namespaces=())
+
+    prompt: str = Field(min_length=1, max_length=32_000)
+    model: str | None = None
+    n: int | None = Field(None, ge=1, le=10)
+    size: str | None = None
+    quality: str | None = None
+    response_format: str | None = None
+    background: str | None = None
+    output_format: str | None = None
+    output_compression: int | None = Field(None, ge=0, le=100)
+    moderation: str | None = None
+    style: str | None = None
+    user: str | None = None
+    stream: bool | None = None
+    partial_images: int | None = Field(None, ge=0, le=3)
+    seed: int | None = Field(None, ge=-1, le=2**63 - 1)
+    steps: int | None = Field(None, ge=1)
+    negative_prompt: str | None = None
+    cfg_scale: float | None = None
+    sampler: str | None = None
+    schedule: str | None = None
+    strength: float | None = Field(None, ge=0, le=1)
+
+    @field_validator("model", "n", "size", "quality", "background", "output_format", mode="before")
+    @classmethod
+    def auto_is_nothing(cls, value: Any) -> Any:
+        """ "auto" is sent for everything that has a default."""
+        return None if value in ("auto", "") and isinstance(value, str) else value
+
+    @property
+    def format(self) -> str:
+        return self.output_format or "png"
+
+
+def asked(body: ImagesBody, catalogue: Catalogue, inputs: Inputs, source: dict[str, Any] | None) -> Asked:
+    """What the desk takes. source: of an edit. Raises Trouble."""
+    _check(body)
+    width, height = _size(body.size)
+    request: dict[str, Any] = {
+        "prompt": body.prompt,
+        "negative_prompt": body.negative_prompt or "",
+        "seed": None if body.seed is None or body.seed < 0 else body.seed,
+        "steps": USUAL.steps if body.steps is None else body.steps,
+        "cfg_scale": USUAL.cfg_scale if body.cfg_scale is None else body.cfg_scale,
+        "width": width,
+        "height": height,
+        "sampler": body.sampler or USUAL.sampler,
+        "schedule": body.schedule or USUAL.schedule,
+        "clip_skip": 1,
+        "batch_size": 1,
+        "source": source,
+    }
+    kind = TXT2IMG if source is None else INPAINT if source["mask"] is not None else IMG2IMG
+    order = Order(
+        kind=kind,
+        model=model_of(body.model, catalogue),
+        request=request,
+        count=1 if body.n is None else body.n,
+        preview=False,
+        partials=(body.partial_images or 0) if body.stream else 0,
+    )
+    return Asked(order=order, inputs=inputs.contents)
+
+
+def model_of(name: str | None, catalogue: Catalogue) -> str:
+    """Raises Trouble for a name that is neither here nor one of the original's."""
+    if name is None:
+        return catalogue.default
+    try:
+        return catalogue.model(name).name
+    except InvalidRequest as unknown:
+        if FOREIGN.match(name):
+            return catalogue.default
+        raise Trouble(404, "model_not_found", str(unknown), "model") from unknown
+
+
+def source_of(image: bytes, mask: bytes | None, strength: float | None, inputs: Inputs) -> dict[str, Any]:
+    """The picture to edit. What is transparent in the mask, or without one in the picture, is drawn anew."""
+    from pochade.images.opening import on_white, read_picture
+
+    number = inputs.put(image)
+    picture = read_picture(image)
+    transparent = picture if mask is None and picture.mode == "RGBA" else None
+    if mask is not None:
+        inputs.check(mask)
+        transparent = read_mask(mask)
+        if transparent.mode != "RGBA":
+            raise Trouble(
+                400, "invalid", "nothing of the mask is transparent, so nothing is to be edited", "mask"
+            )
+        if transparent.size != picture.size:
+            raise Trouble(400, "invalid", "mask and image must have the same size", "mask")
+    source: dict[str, Any] = {"image": number, "mask": None}
+    if transparent is not None:
+        from PIL import ImageOps
+
+        white = ImageOps.invert(transparent.getchannel("A"))
+        inputs.contents[number] = _png(on_white(picture))
+        source["mask"] = inputs.put(_png(white.convert("L")))
+    default = 0.75 if source["mask"] is None else 1.0
+    return {**source, "denoising_strength": default if strength is None else strength}
+
+
+def read_mask(content: bytes) -> Any:
+    """A picture as RGBA, also if all of it is transparent: then all is to be edited."""
+    from pochade.images.opening import opened
+
+    with opened(content) as image:
+        image.load()
+        return image.convert("RGBA") if image.has_transparency_data else image.convert("RGB")
+
+
+# --- inside -----------------------------------------------------------------------------------------------
+
+
+def _check(body: ImagesBody) -> None:
+    for name, value, known in (
+        ("output_format", body.output_format, FORMATS),
+        ("response_format", body.response_format, RESPONSES),
+    ):
+        if value is not None and value not in known:
+            raise Trouble(400, "invalid", f"{name} is '{value[:100]}'; one of: {', '.join(known)}", name)
+    if body.background == "transparent":
+        raise Trouble(400, "invalid", "transparent backgrounds are not drawn here", "background")
+
+
+def _size(size: str | None) -> tuple[int | None, int | None]:
+    if size is None:
+        return None, None
+    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", size.strip(), re.ASCII)
+    if found is None:
+        raise Trouble(400, "invalid", f"size is '{size[:100]}'; write WIDTHxHEIGHT, or 'auto'", "size")
+    width, height = (max(SIDE, int(side) // SIDE * SIDE) for side in found.groups())
+    return width, height
+
+
+def _png(image: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()

@@ -1,0 +1,93 @@
+"""Who may come in: users and their keys, of which only hashes are kept in memory."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pochade.errors import InvalidRequest
+
+LOCAL = "local"
+"""The user of a server without keys, and of one with a single key."""
+
+SHORTEST = 8
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
+MAX_FILE_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Name of a user -> SHA-256 of their key. Empty: everyone is LOCAL."""
+
+    digests: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+    def __bool__(self) -> bool:
+        return bool(self.digests)
+
+    def owner(self, key: str) -> str | None:
+        """Whose key it is. It takes equally long for every key, right or wrong."""
+        digest, found = _digest(key), None
+        for name, known in self.digests.items():
+            if hmac.compare_digest(digest, known):
+                found = name
+        return found
+
+    def proof(self, owner: str) -> str:
+        """Changes when the owner's key does; tells nothing of it."""
+        return hashlib.sha256(b"session" + self.digests.get(owner, b"")).hexdigest()
+
+
+def one_key(key: str) -> Keys:
+    """Raises InvalidRequest for one that can be guessed."""
+    return Keys({LOCAL: _checked(key.strip(), "the key")})
+
+
+def read_keys(path: Path) -> Keys:
+    """The users of a file with lines NAME:KEY; # begins a remark. Raises InvalidRequest, naming the line."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_FILE_BYTES).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"the keys '{path}' cannot be read: {error}") from error
+    digests: dict[str, bytes] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, colon, key = line.strip().partition(":")
+        where = f"line {number} of '{path}'"
+        if not colon or not NAME.fullmatch(name):
+            raise InvalidRequest(f"{where} is not NAME:KEY; a name has letters, digits and _.@- only")
+        digest = _checked(key.strip(), where)
+        if name in digests or digest in digests.values():
+            raise InvalidRequest(f"{where}: the name or the key is in the file twice")
+        digests[name] = digest
+    if not digests:
+        raise InvalidRequest(f"there is no key in '{path}'; write lines NAME:KEY")
+    return Keys(digests)
+
+
+def key_of_header(authorization: str) -> str | None:
+    """The key of `Bearer KEY`, or of `Basic ...`, where it is the password."""
+    kind, _, value = authorization.partition(" ")
+    if kind.lower() == "bearer":
+        return value.strip()
+    if kind.lower() == "basic":
+        try:
+            return base64.b64decode(value.strip(), validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError, ValueError):
+            return None
+    return None
+
+
+def _checked(key: str, where: str) -> bytes:
+    if len(key) < SHORTEST:
+        raise InvalidRequest(f"{where} is too short; a key has {SHORTEST} characters or more")
+    return _digest(key)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,81 @@
+"""Listening: uvicorn around the application, with an orderly end."""
+
+import socket
+import sys
+
+import uvicorn
+
+from pochade.errors import InvalidRequest, OutputError
+from pochade.server.app import make_app
+from pochade.server.desk import Desk, Options
+from pochade.server.guard import LOOPBACK
+
+KEEP_ALIVE_S = 30
+CONNECTIONS = 1000
+STOP_S = 3
+"""For so long open replies may go on once the server is to stop."""
+
+
+def serve(options: Options, host: str, port: int, names: tuple[str, ...] = ()) -> None:
+    """Until it is told to stop (SIGINT, SIGTERM). Raises InvalidRequest for an address without a key.
+
+    host: the address to listen on. port: 0 takes a free one. names: see `app.make_app`.
+    """
+    local = host in LOOPBACK
+    if not local and not options.keys:
+        raise InvalidRequest(
+            f"--host {host} lets other computers in, and there is no key: give one with --key-file FILE,"
+            " $POCHADE_KEY or --keys FILE; or leave --host out"
+        )
+    listening = _listen(host, port)
+    desk = Desk(options)
+    app = make_app(desk, (*names, socket.gethostname()) if not local else names, local=local)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=STOP_S,
+        limit_concurrency=CONNECTIONS,
+        backlog=512,
+        lifespan="off",
+        ws="none",
+    )
+    number = listening.getsockname()[1]
+    shown = f"[{host}]" if ":" in host else host
+    with listening:
+        _Server(config, desk, f"http://{shown}:{number}").run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """Opens the desk before it listens, says where it does, and closes the desk at the end."""
+
+    def __init__(self, config: uvicorn.Config, desk: Desk, address: str) -> None:
+        super().__init__(config)
+        self._desk, self._address = desk, address
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._desk.open()
+        await super().startup(sockets=sockets)
+        if self.started:
+            print(f"Pochade draws at {self._address}   (Ctrl-C stops it)", file=sys.stderr, flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._desk.leave()  # replies that wait for something get it now
+        await super().shutdown(sockets=sockets)
+        await self._desk.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises OutputError if the address is taken or not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"cannot listen on {host}:{port}: {reason}; try another --port") from error
+    return listening

@@ -1,0 +1,164 @@
+// The picture that is drawn over: a mask by brush and eraser, zoom, and a frame to draw further than its edges.
+
+import { button, el, shown } from "../dom.js";
+import { slider } from "../fields.js";
+import { t } from "../i18n.js";
+import { note } from "../notes.js";
+import { watched } from "../state.js";
+import { makeStrokes, maskUrl, paint } from "./strokes.js";
+import { SIDES, outpaintFields } from "./outpaint.js";
+
+const MASK_COLOUR = "#4f5bff"; // seldom in pictures, and seen on light and dark ones
+const ZOOMS = [1, 1.5, 2, 3, 4, 6, 8];
+
+/**
+ * {element, load(url, send), source()}: load shows a picture and remembers what is sent for it ("picture:ID" or
+ * a data URL); source() is {image, mask, outpaint} for `withSource`, or null without a picture.
+ */
+export function makeEditor() {
+  const tool = watched({ brush: 24, erase: false, zoom: 0 });
+  const margins = watched(Object.fromEntries(SIDES.map((side) => [side, 0])));
+  let picture = null; // {send, image}
+  let stroke = null;
+  const strokes = makeStrokes(() => redraw());
+
+  const base = el("canvas", { class: "editor-base", "aria-hidden": "true" });
+  const veil = el("canvas", {
+    class: "editor-veil", tabindex: "0", role: "img", "aria-label": t("mask_canvas"),
+  });
+  const ring = el("div", { class: "editor-ring", hidden: true });
+  const frame = el("div", { class: "editor-frame" }, el("div", { class: "editor-sheet" }, base, veil, ring));
+  const view = el("div", { class: "editor-view" }, frame);
+
+  const redraw = () => {
+    if (!picture) return;
+    const context = veil.getContext("2d");
+    paint(context, strokes.list(), MASK_COLOUR);
+    undo.disabled = !strokes.canUndo();
+    redo.disabled = !strokes.canRedo();
+    clear.disabled = !strokes.canUndo();
+  };
+  const layOut = () => {
+    if (!picture) return;
+    const { naturalWidth: width, naturalHeight: height } = picture.image;
+    const { left, top, right, bottom } = margins.get();
+    const across = width + left + right;
+    const down = height + top + bottom;
+    const fit = Math.min((view.clientWidth || 512) / across, (Math.min(640, innerHeight * 0.62)) / down, 4);
+    const scale = fit * ZOOMS[tool.get().zoom];
+    for (const [name, value] of Object.entries({ across, down, left, top, width, height })) {
+      frame.style.setProperty(`--${name}`, `${value * scale}px`);
+    }
+    frame.dataset.scale = scale;
+    frame.classList.toggle("further", left + top + right + bottom > 0);
+  };
+
+  const place = (event) => {
+    const box = veil.getBoundingClientRect();
+    return [((event.clientX - box.left) * veil.width) / box.width, ((event.clientY - box.top) * veil.height) / box.height];
+  };
+  const showRing = (event) => {
+    const box = veil.getBoundingClientRect();
+    const size = (2 * tool.get().brush * box.width) / veil.width;
+    ring.hidden = event.pointerType === "touch";
+    ring.style.setProperty("--size", `${size}px`);
+    ring.style.setProperty("--x", `${event.clientX - box.left}px`);
+    ring.style.setProperty("--y", `${event.clientY - box.top}px`);
+  };
+  veil.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0 || !picture) return;
+    event.preventDefault();
+    veil.focus({ preventScroll: true });
+    veil.setPointerCapture(event.pointerId);
+    stroke = event.pointerId;
+    strokes.begin({ erase: tool.get().erase || event.shiftKey, radius: tool.get().brush, points: [place(event)] });
+  });
+  veil.addEventListener("pointermove", (event) => {
+    showRing(event);
+    if (stroke !== event.pointerId) return;
+    for (const each of event.getCoalescedEvents?.() ?? [event]) strokes.extend(place(each));
+  });
+  const lift = () => { stroke = null; };
+  veil.addEventListener("pointerup", lift);
+  veil.addEventListener("pointercancel", lift);
+  veil.addEventListener("pointerleave", () => { ring.hidden = true; });
+  view.addEventListener("wheel", (event) => {
+    if (!event.ctrlKey) return;
+    event.preventDefault();
+    zoom(event.deltaY < 0 ? 1 : -1);
+  }, { passive: false });
+
+  const zoom = (step) => {
+    const next = Math.min(ZOOMS.length - 1, Math.max(0, tool.get().zoom + step));
+    const middle = [(view.scrollLeft + view.clientWidth / 2) / view.scrollWidth, (view.scrollTop + view.clientHeight / 2) / view.scrollHeight];
+    tool.change({ zoom: next });
+    layOut();
+    view.scrollTo(middle[0] * view.scrollWidth - view.clientWidth / 2, middle[1] * view.scrollHeight - view.clientHeight / 2);
+  };
+  const size = (factor) => tool.change({ brush: Math.round(Math.min(256, Math.max(1, tool.get().brush * factor))) });
+
+  const brush = button(t("brush"), { icon: "brush", class: "tool", onclick: () => tool.change({ erase: false }) });
+  const eraser = button(t("eraser"), { icon: "eraser", class: "tool", onclick: () => tool.change({ erase: true }) });
+  const undo = button(t("undo"), { icon: "undo", bare: true, class: "tool", onclick: strokes.undo });
+  const redo = button(t("redo"), { icon: "redo", bare: true, class: "tool", onclick: strokes.redo });
+  const clear = button(t("clear_mask"), { icon: "bin", bare: true, class: "tool", onclick: strokes.clear });
+  const invert = button(t("invert_mask"), { icon: "invert", bare: true, class: "tool", onclick: strokes.invert });
+  const tools = el("div", { class: "tools", role: "toolbar", "aria-label": t("mask_tools") },
+    brush, eraser, undo, redo, clear, invert,
+    button(t("zoom_out"), { icon: "minus", bare: true, class: "tool", onclick: () => zoom(-1) }),
+    button(t("zoom_in"), { icon: "plus", bare: true, class: "tool", onclick: () => zoom(1) }));
+  tool.watch(({ erase }) => {
+    brush.setAttribute("aria-pressed", !erase);
+    eraser.setAttribute("aria-pressed", erase);
+  });
+
+  const element = el("div", { class: "editor", hidden: true },
+    tools, slider(tool, "brush", { min: 1, max: 128 }), view,
+    el("p", { class: "hint" }, t("mask_hint")), outpaintFields(margins));
+  element.addEventListener("keydown", (event) => {
+    if (event.target.matches("input")) return;
+    const control = event.ctrlKey || event.metaKey;
+    const act = {
+      "[": () => size(1 / 1.25),
+      "]": () => size(1.25),
+      ...(control ? { z: event.shiftKey ? strokes.redo : strokes.undo, Z: strokes.redo, y: strokes.redo } : { e: () => tool.change({ erase: !tool.get().erase }) }),
+    }[event.key];
+    if (!act) return;
+    event.preventDefault();
+    act();
+  });
+  margins.watch(layOut);
+  new ResizeObserver(layOut).observe(view);
+
+  const load = async (url, send = url) => {
+    const image = new Image();
+    image.src = url;
+    try {
+      await image.decode();
+    } catch {
+      note(t("unreadable"), "bad");
+      return false;
+    }
+    picture = { image, send };
+    for (const canvas of [base, veil]) Object.assign(canvas, { width: image.naturalWidth, height: image.naturalHeight });
+    base.getContext("2d").drawImage(image, 0, 0);
+    strokes.clear();
+    tool.change({ zoom: 0, brush: Math.max(2, Math.round(Math.min(image.naturalWidth, image.naturalHeight) / 12)) });
+    margins.set(Object.fromEntries(SIDES.map((side) => [side, 0])));
+    shown(element, true);
+    layOut();
+    return true;
+  };
+  return {
+    element,
+    load,
+    forget: () => { picture = null; shown(element, false); },
+    source: () => {
+      if (!picture) return null;
+      const any = Object.values(margins.get()).some((side) => side > 0);
+      const mask = any ? null : maskUrl(strokes.list(), veil.width, veil.height);
+      return { image: picture.send, mask, outpaint: any ? margins.get() : null };
+    },
+    masked: () => strokes.canUndo(),
+  };
+}

@@ -1,0 +1,125 @@
+// Puts the page together: what there is, the rooms, and the keys.
+
+import { api } from "./api.js";
+import { boardRoom } from "./board/board.js";
+import { el, shown } from "./dom.js";
+import { choice } from "./fields.js";
+import { formOf, openForm, withSource, requestOf } from "./form.js";
+import { generateBar, generateBlock, queueChip, stop } from "./generate.js";
+import { historyRoom } from "./history.js";
+import { language, t } from "./i18n.js";
+import { infoRoom } from "./info.js";
+import { openHub } from "./jobs.js";
+import { openCatalogue } from "./known.js";
+import { enter } from "./login.js";
+import { complain, note, say, telling } from "./notes.js";
+import { overBlock } from "./over.js";
+import { preferencesRoom } from "./preferences.js";
+import { promptBlock } from "./prompt.js";
+import { settingsBlock } from "./settings.js";
+import { makeStage } from "./stage.js";
+import { watched } from "./state.js";
+import { makeTabs } from "./tabs.js";
+import { upscaleRoom } from "./upscale.js";
+import { makeViewer } from "./viewer.js";
+
+const LABEL = "page";
+const ROOMS = { draw: "brush", over: "layers", board: "grid", upscale: "enlarge", info: "info", history: "clock", settings: "gear" };
+
+async function open() {
+  document.documentElement.lang = language();
+  document.getElementById("skip-link").textContent = t("skip_to_page");
+  const session = await enter();
+  const [defaults, status, known] = await Promise.all([api.defaults(), api.status(), openCatalogue()]);
+  const hub = openHub();
+  const tabs = makeTabs(ROOMS);
+  const form = openForm(defaults);
+  if (!known.models.get().some((model) => model.name === form.get().model)) form.change({ model: known.standard() });
+  const limits = status.limits;
+
+  /** What the rooms share. Each is given this, and nothing is reached by another way. */
+  const studio = {
+    session, hub, tabs, form, known, limits,
+    label: LABEL,
+    last: watched(null), // the newest picture, for its seed
+    changed: watched(null), // a picture that was pinned or removed
+  };
+  studio.changed.watch((picture) => { if (picture?.removed) hub.drop(picture.id); });
+  const viewer = makeViewer(studio);
+  const over = overBlock(studio);
+  studio.draw = telling(async () => {
+    const room = tabs.now.get();
+    const source = room === "over" ? over.source() : null;
+    if (room === "over" && source === null) return note(t("drop_first"), "bad");
+    const request = source === null ? requestOf(form.get()) : withSource(form.get(), source);
+    say(t("asked"));
+    return hub.submit({ ...request, label: LABEL });
+  });
+  studio.view = viewer.view;
+  studio.closeViewer = viewer.close;
+  studio.toDraw = (request) => {
+    form.change(formOf(request));
+    tabs.go("draw");
+  };
+  studio.toOver = (send, picture) => {
+    form.change({ width: null, height: null });
+    tabs.go("over");
+    over.take(picture.url, send);
+  };
+  studio.toBoard = (request) => {
+    form.change(formOf(request));
+    tabs.go("board");
+  };
+  const { rooms } = tabs;
+  const upscale = upscaleRoom(rooms.upscale, studio);
+  studio.toUpscale = (picture) => { tabs.go("upscale"); upscale.take(picture); };
+  const board = boardRoom(rooms.board, studio);
+  infoRoom(rooms.info, studio);
+  historyRoom(rooms.history, studio);
+  preferencesRoom(rooms.settings, studio);
+
+  // Text to picture and picture to picture are one desk: what is over it moves with the tab.
+  const desk = el("div", { class: "desk" },
+    el("div", { class: "desk-words" }, promptBlock(studio)),
+    el("div", { class: "desk-go" }, generateBlock(studio)),
+    el("div", { class: "desk-over" }, over.element),
+    el("div", { class: "desk-settings" }, settingsBlock(studio)),
+    el("div", { class: "desk-stage" }, makeStage(studio)));
+  tabs.now.watch((name) => {
+    if (name !== "draw" && name !== "over") return;
+    rooms[name].append(desk);
+    shown(desk.querySelector(".desk-over"), name === "over");
+    shown(desk.querySelector("#hires"), name === "draw");
+  });
+
+  const model = choice(form, "model", known.choices(known.models, (each) => each.title || each.name));
+  document.getElementById("bar").append(
+    el("div", { class: "bar-top" },
+      el("a", { class: "brand", href: "#draw" }, el("img", { src: "/static/icon.svg", alt: "", width: 28, height: 28 }), "Pochade"),
+      el("div", { class: "bar-model" }, model), ...queueChip(studio)),
+    el("nav", { "aria-label": t("rooms") }, tabs.list));
+  document.getElementById("rooms").append(...Object.values(rooms));
+  document.body.append(viewer.dialog, generateBar(studio));
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      if (tabs.now.get() === "board") board.make();
+      else if (["draw", "over"].includes(tabs.now.get())) studio.draw();
+    } else if (event.key === "Escape" && !document.querySelector("dialog[open], :popover-open")) {
+      telling(stop)(hub);
+    }
+  });
+
+  // What was being drawn, or was drawn last, when the page was left.
+  hub.connect();
+  const { jobs } = await api.jobs({ label: LABEL, limit: 12 });
+  for (const job of jobs.reverse()) hub.take(job);
+  studio.last.set([...hub.jobs.get().values()].findLast((job) => job.pictures.length)?.pictures[0] ?? null);
+  await board.findAgain();
+  document.documentElement.dataset.ready = "yes";
+}
+
+open().catch((error) => {
+  complain(error);
+});

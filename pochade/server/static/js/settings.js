@@ -1,0 +1,92 @@
+// Everything about a drawing that is not words: sampler, size, seed and the rest, in A1111's order.
+
+import { button, el } from "./dom.js";
+import { choice, fold, number, slider, toggle } from "./fields.js";
+import { t } from "./i18n.js";
+import { randomSeed } from "./form.js";
+
+const SHAPES = { square: 1, portrait: 2 / 3, landscape: 3 / 2, wide: 16 / 9 };
+
+/** Width and height of about `pixels`, in the multiples that models like. */
+export function sizeOf(ratio, [width, height]) {
+  const unit = Math.min(width, height) < 256 ? 16 : 64;
+  const side = Math.sqrt(width * height);
+  return [Math.sqrt(ratio), 1 / Math.sqrt(ratio)].map((part) => Math.max(unit, Math.round((side * part) / unit) * unit));
+}
+
+function sizeFields({ form, known, limits }) {
+  const own = () => known.models.get().find((model) => model.name === form.get().model)?.size ?? null;
+  const about = { min: 8, max: limits.side, step: 8, empty: t("model_size") };
+  const swap = button(t("swap"), {
+    icon: "swap", bare: true, class: "quiet",
+    onclick: () => form.change({ width: form.get().height, height: form.get().width }),
+  });
+  const shapes = el("div", { class: "chips shapes", role: "group", "aria-label": t("shapes") },
+    Object.entries(SHAPES).map(([name, ratio]) =>
+      button(t(`shape_${name}`), {
+        class: "chip",
+        onclick: () => {
+          const [width, height] = sizeOf(ratio, own() ?? [512, 512]);
+          form.change({ width, height });
+        },
+      })),
+    button(t("shape_own"), { class: "chip", onclick: () => form.change({ width: null, height: null }) }));
+  return el("div", { class: "size" },
+    el("div", { class: "pair" }, number(form, "width", about), swap, number(form, "height", about)),
+    shapes);
+}
+
+function seedFields({ form, last }) {
+  const dice = button(t("seed_random"), { icon: "dice", bare: true, class: "quiet", onclick: () => form.change({ seed: null }) });
+  const reuse = button(t("seed_reuse"), {
+    icon: "recycle", bare: true, class: "quiet",
+    onclick: () => { if (last.get()) form.change({ seed: last.get().seed }); },
+  });
+  last.watch((picture) => { reuse.disabled = picture === null; });
+  const field = number(form, "seed", { min: 0, max: Number.MAX_SAFE_INTEGER, empty: t("random") });
+  return el("div", { class: "seed" }, field, dice, reuse);
+}
+
+function variation({ form }) {
+  const dice = button(t("seed_random"), {
+    icon: "dice", bare: true, class: "quiet", onclick: () => form.change({ variation_seed: randomSeed() }),
+  });
+  return fold(t("variation"), { open: form.get().variation_on },
+    toggle(form, "variation_on", { hint: t("variation_hint") }),
+    el("div", { class: "seed" }, number(form, "variation_seed", { min: 0, max: 2 ** 32 - 1, empty: t("random") }), dice),
+    slider(form, "variation_strength", { min: 0, max: 1, step: 0.01 }));
+}
+
+function hires({ form, known }) {
+  const upscalers = known.choices(known.upscalers, (each) => each.name);
+  return fold(t("hires"), { open: form.get().hires_on, id: "hires" },
+    toggle(form, "hires_on", { hint: t("hires_hint") }),
+    slider(form, "hires_scale", { min: 1, max: 4, step: 0.05 }),
+    choice(form, "hires_upscaler", upscalers),
+    slider(form, "hires_strength", { min: 0.01, max: 1, step: 0.01 }),
+    number(form, "hires_steps", { min: 1, max: 150, empty: t("as_first") }));
+}
+
+export function settingsBlock(studio) {
+  const { form, known, limits } = studio;
+  return el("div", { class: "settings card" },
+    el("div", { class: "two" },
+      choice(form, "sampler", known.choices(known.samplers, (each) => each.name)),
+      choice(form, "schedule", known.choices(known.schedules, (each) => each.name))),
+    slider(form, "steps", { min: 1, max: Math.min(limits.steps, 150) }),
+    sizeFields(studio),
+    slider(form, "cfg_scale", { min: 1, max: 30, step: 0.5 }),
+    seedFields(studio),
+    el("div", { class: "two" },
+      slider(form, "count", { min: 1, max: Math.min(limits.pictures, 32) }),
+      slider(form, "batch_size", { min: 1, max: Math.min(limits.batch_size, 16) })),
+    hires(studio),
+    variation(studio),
+    fold(t("more"), {},
+      el("div", { class: "two" },
+        slider(form, "clip_skip", { min: 1, max: 12 }),
+        slider(form, "guidance_rescale", { min: 0, max: 1, step: 0.05 })),
+      toggle(form, "tiling", { hint: t("tiling_hint") }),
+      toggle(form, "expand", { hint: t("expand_hint") }),
+      button(t("reset"), { class: "quiet", icon: "recycle", onclick: () => form.reset() })));
+}

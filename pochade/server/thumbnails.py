@@ -1,0 +1,48 @@
+"""Small versions of pictures, made when they are asked for and kept in memory for a while."""
+
+import asyncio
+import io
+from collections import OrderedDict
+from pathlib import Path
+
+from PIL import Image
+from starlette.concurrency import run_in_threadpool
+
+from pochade.server.guard import Trouble
+
+SIDE = 320
+QUALITY = 85
+KEPT = 512
+AT_ONCE = 2
+
+
+class Thumbnails:
+    """JPEGs of at most SIDE px on the longer side."""
+
+    def __init__(self) -> None:
+        self._made: OrderedDict[Path, bytes] = OrderedDict()
+        self._making = asyncio.Semaphore(AT_ONCE)
+
+    async def of(self, path: Path) -> bytes:
+        """Of a picture file, which never changes. Raises Trouble if it is gone."""
+        if path in self._made:
+            self._made.move_to_end(path)
+            return self._made[path]
+        async with self._making:
+            try:
+                content = await run_in_threadpool(_small, path)
+            except OSError as error:
+                raise Trouble(404, "not_found", "there is no such picture of yours") from error
+        self._made[path] = content
+        if len(self._made) > KEPT:
+            self._made.popitem(last=False)
+        return content
+
+
+def _small(path: Path) -> bytes:
+    with Image.open(path, formats=["PNG"]) as image:
+        small = image.convert("RGB")
+    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=QUALITY)
+    return file.getvalue()

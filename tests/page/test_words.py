@@ -1,0 +1,171 @@
+"""Every visible word stands in the tables of both languages; nothing on the page comes from elsewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.page.conftest import ROOT, Visit
+
+STATIC = ROOT / "pochade" / "server" / "static"
+SOURCES = {
+    path: path.read_text(encoding="utf-8") for path in STATIC.rglob("*.js") if path.parent.name != "messages"
+}
+FIELDS = (
+    r"(?<![.\w])(?:slider|number|choice|toggle|lines|labelled)"
+    r"\(\s*(?:(?:form|how|tool|margins),\s*)?\"(\w+)\""
+)
+FAMILIES = (
+    "room",
+    "shape",
+    "fill",
+    "resize",
+    "side",
+    "kind",
+    "vary",
+    "theme",
+    "worker",
+    "key",
+    "field",
+    "note",
+)
+"""Names that are put together: t(`room_${name}`)."""
+
+
+def table(language: str) -> dict[str, str]:
+    text = (STATIC / "js" / "messages" / f"{language}.js").read_text(encoding="utf-8")
+    return dict(re.findall(r'^ {2}(\w+):\s*"((?:[^"\\]|\\.)*)",$', text, re.MULTILINE))
+
+
+def used() -> set[str]:
+    names: set[str] = set()
+    for source in SOURCES.values():
+        names |= set(re.findall(r'\bt\("(\w+)"', source))
+        names |= {
+            f"{name}_{n}" for name in re.findall(r'\bcounted\("(\w+)"', source) for n in ("one", "many")
+        }
+        names |= {f"field_{name}" for name in re.findall(FIELDS, source)}
+    return names
+
+
+def test_both_languages_have_the_same_names_and_places() -> None:
+    english, french = table("en"), table("fr")
+    assert len(english) > 200
+    assert set(english) == set(french)
+    for name, words in english.items():
+        assert set(re.findall(r"\{(\w+)\}", words)) == set(re.findall(r"\{(\w+)\}", french[name])), name
+
+
+def test_every_word_that_is_used_is_there_and_the_other_way_round() -> None:
+    english = table("en")
+    assert used() - set(english) == set()
+    families = {name for name in english if name.startswith(tuple(f"{family}_" for family in FAMILIES))}
+    assert set(english) - used() - families == set()
+
+
+def test_nothing_comes_from_elsewhere_and_nothing_is_inline() -> None:
+    page = (STATIC / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"<style|style=|\son\w+=|<script>", page)
+    for path in STATIC.rglob("*"):
+        if path.suffix not in (".js", ".css", ".html", ".svg"):
+            continue
+        text = path.read_text(encoding="utf-8")
+        addresses = set(
+            re.findall(r"(?:https?:)?//[\w.-]+\.\w+", re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE))
+        )
+        assert addresses <= {"http://www.w3.org"}, path  # the name of SVG
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text
+        ), path
+
+
+def test_small_files() -> None:
+    for path, source in SOURCES.items():
+        assert source.count("\n") <= 220, path
+
+
+@pytest.mark.parametrize(
+    ("locale", "word"), [("fr-FR", "Générer"), ("en-GB", "Generate"), ("de-DE", "Generate")]
+)
+def test_the_browsers_language_is_spoken(browser: object, server: str, locale: str, word: str) -> None:
+    context = browser.new_context(locale=locale)  # type: ignore[attr-defined]
+    try:
+        page = context.new_page()
+        page.goto(server)
+        page.locator("html[data-ready]").wait_for()
+        assert page.locator(".generate").inner_text().strip() == word
+        assert page.locator("html").get_attribute("lang") == ("fr" if locale == "fr-FR" else "en")
+    finally:
+        context.close()
+
+
+def test_language_and_colours_are_chosen_and_kept(visit: Visit, size: str) -> None:
+    page = visit(size, "/#settings", color_scheme="light")
+    paper = "getComputedStyle(document.documentElement).backgroundColor"
+    light = page.evaluate(paper)
+    page.get_by_role("radio", name="Dark").click()
+    dark = page.evaluate(paper)
+    assert dark != light
+    page.get_by_label("Language").select_option("fr")
+    page.locator("html[lang=fr][data-ready]").wait_for()
+    assert page.evaluate(paper) == dark
+    assert page.get_by_role("tab", name="Réglages").get_attribute("aria-selected") == "true"
+
+
+def test_everything_has_a_name_and_is_large_enough_for_a_finger(visit: Visit) -> None:
+    page = visit("phone")
+    for room in ("draw", "over", "board", "upscale", "info", "history", "settings"):
+        page.locator(f"#tab-{room}").click()
+        page.locator(f"#room-{room}").wait_for()
+        faults = page.evaluate(
+            """() => [...document.querySelectorAll("button, select, textarea, input, summary, a")]
+                .filter((each) => each.checkVisibility() && !each.matches(".skip-link, .unseen"))
+                .map((each) => {
+                    const target = each.type === "checkbox" ? each.closest("label") : each;
+                    const {width, height} = target.getBoundingClientRect();
+                    const label = each.labels?.[0]?.textContent;
+                    const name = each.getAttribute("aria-label") || label || each.textContent;
+                    return {name: name?.trim(), width, height, markup: each.outerHTML.slice(0, 90)};
+                })
+                .filter(({name, width, height}) => !name || height < 43.5 || width < 43.5)"""
+        )
+        assert faults == [], room
+        assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"]
+
+
+def test_rooms_are_reached_by_keys_and_by_address(visit: Visit) -> None:
+    page = visit()
+    page.locator("#tab-draw").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.url.endswith("#over")
+    assert page.evaluate("document.activeElement.id") == "tab-over"
+    page.keyboard.press("End")
+    assert page.url.endswith("#settings")
+    page.go_back()
+    page.locator("#room-over").wait_for()
+
+
+def test_words_are_weighed_by_keys(visit: Visit) -> None:
+    page = visit()
+    prompt = page.locator(".prompt-block .field-prompt textarea")
+    prompt.fill("a red fox, 3d style")
+    prompt.evaluate("area => area.setSelectionRange(3, 3)")
+    seen = []
+    for key in ("ArrowUp", "ArrowUp", "ArrowDown", "ArrowDown", "ArrowDown"):
+        prompt.press(f"Control+{key}")
+        seen.append(prompt.input_value())
+    assert seen == [
+        "a (red:1.1) fox, 3d style",
+        "a (red:1.2) fox, 3d style",
+        "a (red:1.1) fox, 3d style",
+        "a red fox, 3d style",
+        "a (red:0.9) fox, 3d style",
+    ]
+
+
+def test_the_page_is_in_the_package() -> None:
+    import tomllib
+
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "server/static/**" in told["tool"]["setuptools"]["package-data"]["pochade"]
+    assert Path(STATIC / "js" / "main.js").is_file()

@@ -1,0 +1,178 @@
+"""Real servers on free ports: one that draws with the starter, and quick ones that pretend to."""
+
+import base64
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent.parent
+START_S = 300.0
+
+
+@dataclass
+class Served:
+    """A server in a process of its own. http: a client for it."""
+
+    port: int
+    data: Path
+    command: list[str]
+    environment: dict[str, str]
+    log: Path
+    process: "subprocess.Popen[bytes]" = field(init=False)
+    http: httpx.Client = field(init=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> "Served":
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, cwd=ROOT, env=self.environment, stdout=log, stderr=log
+            )
+        self.http = httpx.Client(base_url=self.url, timeout=120)
+        end = time.monotonic() + START_S
+        while time.monotonic() < end:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                self.http.get("/api/v1/session")
+                return self
+            except httpx.TransportError:
+                time.sleep(0.05)
+        raise AssertionError("the server did not start")
+
+    def stop(self) -> int:
+        self.http.close()
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def kill(self) -> None:
+        self.http.close()
+        self.process.kill()
+        self.process.wait()
+
+    def submit(self, **body: Any) -> dict[str, Any]:
+        reply = self.http.post("/api/v1/jobs", json=body)
+        assert reply.status_code == 202, reply.text
+        return dict(reply.json())
+
+    def job(self, job: str) -> dict[str, Any]:
+        return dict(self.http.get(f"/api/v1/jobs/{job}").json())
+
+    def until(self, job: str, *states: str, timeout_s: float = 60.0) -> dict[str, Any]:
+        """The job, once it is in one of these states; without any, once it is over."""
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            found = self.job(job)
+            if found["state"] in (states or ("finished", "failed", "cancelled")):
+                return found
+            time.sleep(0.02)
+        raise AssertionError(f"{job} is {found['state']} after {timeout_s} s\n{self.log.read_text()}")
+
+    def workers(self) -> list[int]:
+        """Process ids of the workers."""
+        import psutil
+
+        return [child.pid for child in psutil.Process(self.process.pid).children()]
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The caller's, with a cache and models of its own."""
+    folder = tmp_path_factory.mktemp("cache")
+    ours = ("POCHADE_", "PYTHONDONTWRITEBYTECODE")
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {
+        **outside,
+        "POCHADE_CACHE": str(folder),
+        "XDG_DATA_HOME": str(folder / "data"),
+        "PYTHONWARNINGS": "error",
+        "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),  # servers are started often
+    }
+
+
+Start = Callable[..., Served]
+
+
+@pytest.fixture(scope="module")
+def serving(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """`serving(...)` starts `pochade serve` with these options; all are stopped at the end."""
+    started: list[Served] = []
+
+    def start(*options: str) -> Served:
+        folder, port = tmp_path_factory.mktemp("served"), free_port()
+        command = [sys.executable, "-m", "pochade", "serve", "--port", str(port)]
+        command += ["--data", str(folder / "data"), *options]
+        started.append(Served(port, folder / "data", command, environment, folder / "log"))
+        return started[-1].start()
+
+    yield start
+    for each in started:
+        if each.process.poll() is None:
+            each.stop()
+
+
+@pytest.fixture(scope="module")
+def pretending(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """`pretending(...)` starts a server whose worker is `fake_worker`; options: of `desk.Options`."""
+    started: list[Served] = []
+
+    def start(**options: Any) -> Served:
+        folder, port = tmp_path_factory.mktemp("served"), free_port()
+        command = [sys.executable, "-m", "tests.server.launch", str(port), str(folder / "data")]
+        command.append(json.dumps(options))
+        started.append(Served(port, folder / "data", command, environment, folder / "log"))
+        return started[-1].start()
+
+    yield start
+    for each in started:
+        if each.process.poll() is None:
+            each.stop()
+
+
+@pytest.fixture(scope="module")
+def studio(serving: Start) -> Served:
+    """One that draws with the starter."""
+    return serving()
+
+
+@pytest.fixture(scope="module")
+def quick(pretending: Start) -> Served:
+    """One that pretends to draw."""
+    return pretending()
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> str:
+    """A picture file in base64."""
+    return base64.b64encode(content(image, kind, **options)).decode()
+
+
+def content(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def decoded(text: str) -> Image.Image:
+    image = Image.open(io.BytesIO(base64.b64decode(text)))
+    image.load()
+    return image

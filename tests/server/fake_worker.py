@@ -1,0 +1,55 @@
+"""A worker whose drawings cost nothing: gray pictures after a few pretended steps. Started as a module."""
+
+import time
+from collections.abc import Iterator
+
+from PIL import Image
+
+from pochade.jobs.drawing import CANCEL, KEEP, SKIP, Asked, Batch, Event, Loaded, Step
+from pochade.jobs.orders import Fetch, Order
+from pochade.jobs.worker import Settings, main
+from pochade.pipeline import Result
+
+STEP_S = 0.002
+
+
+class Fake:
+    """A prompt that begins with a number takes so many seconds a step; "die" kills the process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def prepare(self, model: str | None) -> Iterator[Event]:
+        yield Loaded(model or "starter", 64, 64)
+
+    def draw(self, order: Order, fetch: Fetch, asked: Asked) -> Iterator[Event]:
+        request = order.request
+        prompt = str(request["prompt"])
+        pause = float(prompt.split()[0]) if prompt[:1].isdigit() else STEP_S
+        if prompt == "die":
+            import os
+
+            os._exit(9)
+        if prompt == "bug":
+            raise ZeroDivisionError("/secret/path")
+        image = Image.new("RGB", (64, 64), (request["seed"] % 256, 100, 50))
+        for number in range(order.count):
+            for step in range(1, int(request["steps"]) + 1):
+                time.sleep(pause)
+                text = (
+                    f"{prompt}\nSteps: {request['steps']}, Sampler: Euler, Seed: {request['seed'] + number}"
+                )
+                result = Result([image], [request["seed"] + number], [text])
+                yield Step(step, int(request["steps"]), number, lambda: [image], lambda result=result: result)
+                wanted = asked()
+                if wanted == CANCEL:
+                    return
+                if wanted in (KEEP, SKIP):
+                    break
+            yield Batch(result.images, result.seeds, result.infotexts, prompt)
+            if wanted == KEEP:
+                return
+
+
+if __name__ == "__main__":
+    main(Fake)

@@ -1,0 +1,47 @@
+"""A fuzz of every route of every dialect by its schema.
+
+POCHADE_FUZZ says how many requests there are; 5,000 is the full size.
+"""
+
+import os
+
+import hypothesis
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase
+
+from tests.server.conftest import Served
+
+REQUESTS = int(os.environ.get("POCHADE_FUZZ", "600"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of schemathesis, about itself
+def test_no_route_of_any_dialect_fails_whatever_it_is_sent(quick: Served) -> None:
+    schema = schemathesis.openapi.from_url(f"{quick.url}/api/v1/openapi.json")
+    routes = [found.ok() for found in schema.get_all_operations()]
+    routes = [route for route in routes if not route.path.endswith("/events")]  # which do not end
+    each = REQUESTS // len(routes) + 1
+    asked: dict[int, int] = {}
+    for route in routes:
+
+        @hypothesis.settings(
+            max_examples=each,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            phases=[Phase.explicit, Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @hypothesis.given(case=route.as_strategy())
+        def ask(case: schemathesis.Case) -> None:
+            reply = case.call(base_url=quick.url, timeout=60)
+            asked[reply.status_code] = asked.get(reply.status_code, 0) + 1
+            assert reply.status_code < 500, (case.method, case.path, case.body, reply.text[:500])
+            assert "Traceback" not in reply.text
+
+        ask()
+        quick.http.post("/api/v1/jobs/cancel")
+    print(f"{sum(asked.values())} requests to {len(routes)} routes: {dict(sorted(asked.items()))}")
+    assert "Traceback" not in quick.log.read_text()
+    assert quick.until(quick.submit(prompt="a fox")["id"])["state"] == "finished"
