@@ -91,6 +91,7 @@ class JobBody(Body):
     clip_skip: int = NO_PICTURE.clip_skip
     batch_size: int = 1
     count: int = Field(1, ge=1, le=1000)
+    speed: str = NO_PICTURE.speed
     tiling: bool = False
     source: SourceBody | None = None
     variation: VariationBody | None = None

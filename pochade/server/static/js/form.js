@@ -21,6 +21,7 @@ const BLANK = {
   seed: null,
   clip_skip: 1,
   eta: null,
+  speed: "exact",
   tiling: false,
   expand: false,
   styles: [],
@@ -42,7 +43,7 @@ const BLANK = {
 
 const PLAIN = [
   "prompt", "negative_prompt", "model", "sampler", "schedule", "steps", "width", "height", "cfg_scale",
-  "guidance_rescale", "batch_size", "count", "seed", "clip_skip", "eta", "tiling", "expand", "styles",
+  "guidance_rescale", "batch_size", "count", "seed", "clip_skip", "eta", "speed", "tiling", "expand", "styles",
 ]; // prettier-ignore
 
 /** The form as it was left, or with the server's defaults on the first visit. */

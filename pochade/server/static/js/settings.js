@@ -86,6 +86,7 @@ export function settingsBlock(studio) {
       el("div", { class: "two" },
         slider(form, "clip_skip", { min: 1, max: 12 }),
         slider(form, "guidance_rescale", { min: 0, max: 1, step: 0.05 })),
+      choice(form, "speed", ["exact", "balanced", "fast"].map((value) => ({ value, label: t(`speed_${value}`) }))),
       toggle(form, "tiling", { hint: t("tiling_hint") }),
       toggle(form, "expand", { hint: t("expand_hint") }),
       button(t("reset"), { class: "quiet", icon: "recycle", onclick: () => form.reset() })));
