@@ -271,7 +271,8 @@ class Desk:
         waiting = await self.ask(store.cancel_waiting, owner, self.clock())
         for job in waiting:
             self.board.gone(job, "cancelled")
-        await run_in_threadpool(lambda: [drop_inputs(self.places, job) for job in waiting])
+        for job in waiting:
+            await run_in_threadpool(drop_inputs, self.places, job)
         running = [live.id for live in self.board.of(owner)]
         states = [await self.cancel(owner, job) for job in running]
         return len(waiting) + sum(state in (QUEUED, RUNNING) for state in states)
