@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ async def _answered(request: Request, error: Exception) -> Response:
 def trouble_of(error: Exception) -> Trouble:
     """What to say of an error. Of a bug no more than that it is one: the guard logs it."""
     if isinstance(error, Trouble):
-        return error
+        return replace(error, message=encodable(error.message))
     if isinstance(error, RequestValidationError):
         return _invalid(error.errors())
     if isinstance(error, HTTPException):
@@ -103,7 +104,7 @@ def trouble_of(error: Exception) -> Trouble:
     if isinstance(error, OutputError):
         return Trouble(507, "no_room", "the server could not write to its disk; ask whoever runs it")
     if isinstance(error, PochadeError):
-        message = without_paths(str(error))
+        message = encodable(without_paths(str(error)))
         return Trouble(422, "invalid", message)
     return Trouble(500, "internal", BUG)
 
@@ -112,6 +113,8 @@ def _invalid(errors: Sequence[Any]) -> Trouble:
     """The first thing that is wrong with a body or a query."""
     first = errors[0]
     place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
+    if first["type"] == "value_error" and not place:
+        return Trouble(422, "invalid", first["msg"])
     if first["type"] == "json_invalid" or not place:
         return Trouble(400, "malformed", "the body is not a JSON object")
     field = encodable(".".join(place)[:200])  # names of fields may be half characters

@@ -271,6 +271,17 @@ class Desk:
             self.supervisor.say(job, "cancel")
         return state
 
+    async def cancel_all(self, owner: str) -> int:
+        """Everything of theirs that is not over; how much that was."""
+        waiting = await self.ask(store.cancel_waiting, owner, self.clock())
+        for job in waiting:
+            self.board.gone(job, "cancelled")
+        for job in waiting:
+            await run_in_threadpool(drop_inputs, self.places, job)
+        running = [live.id for live in self.board.of(owner)]
+        states = [await self.cancel(owner, job) for job in running]
+        return len(waiting) + sum(state in (QUEUED, RUNNING) for state in states)
+
     async def wait(self, live: Live) -> tuple[Job, list[Picture]]:
         """Until the job is over. Raises Stopping if the server stops before."""
         await live.over.wait()
