@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def test_escape_interrupts_and_skip_goes_on(visit: Visit) -> None:
 def test_a_page_that_is_left_in_the_middle_finds_its_drawing_again(visit: Visit, size: str) -> None:
     page = visit(size)
     page.get_by_label("Prompt", exact=True).first.fill("a sunflower, flat style")
-    for name, value in {"steps": "150", "count": "2", "seed": "3"}.items():
+    for name, value in (LONG | {"batch_size": "2", "seed": "3"}).items():
         number(page, name, value)
     job = generate(page)
     expect(page.locator(".stage[data-state=running]")).to_be_visible()
@@ -142,10 +143,25 @@ def test_a_page_that_is_left_in_the_middle_finds_its_drawing_again(visit: Visit,
     page.locator("html[data-ready]").wait_for()
     expect(page.get_by_label("Prompt", exact=True).first).to_have_value("a sunflower, flat style")
     expect(page.locator(".stage[data-state=running]")).to_be_visible()
+    expect(page.locator(".stage .previews img")).to_have_count(2)
+    interrupt(page)
     finished(page, job)
-    assert read_parameters(text_of_shown(page)).prompt == "a sunflower, flat style"
-    assert [read_parameters(text_of_shown(page)).values["Seed"]] == ["3"]
+    said = read_parameters(text_of_shown(page))
+    assert (said.prompt, said.values["Seed"]) == ("a sunflower, flat style", "3")
     page.reload()  # and again when it is over
+    finished(page, job)
+
+
+@pytest.mark.slow
+def test_what_is_finished_while_nobody_looks_is_there_afterwards(visit: Visit, server: str) -> None:
+    page = visit()
+    job = generate(page)
+    page.goto("about:blank")
+    deadline = time.monotonic() + 90
+    while page.request.get(f"{server}/api/v1/jobs/{job}").json()["state"] != "finished":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    page.goto(server)
     finished(page, job)
 
 
