@@ -191,6 +191,16 @@ def cancel(database: Database, job: str, owner: str, now: float) -> str | None:
         return state
 
 
+def cancel_waiting(database: Database, owner: str, now: float) -> list[str]:
+    """Cancel all jobs of an owner that wait; which these were."""
+    with database.write() as connection:
+        waiting = and_(jobs.c.owner == owner, jobs.c.state == QUEUED)
+        found = list(connection.execute(select(jobs.c.id).where(waiting)).scalars())
+        over = {"state": CANCELLED, "ended": now, "asked": "cancel"}
+        connection.execute(update(jobs).where(waiting).values(**over))
+        return found
+
+
 def served_last(database: Database) -> dict[str, float]:
     """Owner -> when a job of theirs was last taken."""
     with database.read() as connection:

@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ def make_app(desk: Desk, names: Sequence[str] = (), *, local: bool = True, rate:
             return PlainTextResponse("Pochade draws. There is no page here, only APIs: see docs/api.md.")
         return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
 
-    app.mount("/static", StaticFiles(directory=STATIC, check_dir=False), name="static")
+    if STATIC.is_dir():
+        app.mount("/static", StaticFiles(directory=STATIC), name="static")
     rules = Rules(
         keys=desk.keys,
         names=(*LOOPBACK, *(name.lower() for name in names)),
@@ -90,7 +92,7 @@ async def _answered(request: Request, error: Exception) -> Response:
 def trouble_of(error: Exception) -> Trouble:
     """What to say of an error. Of a bug no more than that it is one: the guard logs it."""
     if isinstance(error, Trouble):
-        return error
+        return replace(error, message=encodable(error.message))
     if isinstance(error, RequestValidationError):
         return _invalid(error.errors())
     if isinstance(error, HTTPException):
@@ -103,7 +105,7 @@ def trouble_of(error: Exception) -> Trouble:
     if isinstance(error, OutputError):
         return Trouble(507, "no_room", "the server could not write to its disk; ask whoever runs it")
     if isinstance(error, PochadeError):
-        message = without_paths(str(error))
+        message = encodable(without_paths(str(error)))
         return Trouble(422, "invalid", message)
     return Trouble(500, "internal", BUG)
 
@@ -112,6 +114,8 @@ def _invalid(errors: Sequence[Any]) -> Trouble:
     """The first thing that is wrong with a body or a query."""
     first = errors[0]
     place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
+    if first["type"] == "value_error" and not place:
+        return Trouble(422, "invalid", first["msg"])
     if first["type"] == "json_invalid" or not place:
         return Trouble(400, "malformed", "the body is not a JSON object")
     field = encodable(".".join(place)[:200])  # names of fields may be half characters

@@ -271,6 +271,17 @@ class Desk:
             self.supervisor.say(job, "cancel")
         return state
 
+    async def cancel_all(self, owner: str) -> int:
+        """Everything of theirs that is not over; how much that was."""
+        waiting = await self.ask(store.cancel_waiting, owner, self.clock())
+        for job in waiting:
+            self.board.gone(job, "cancelled")
+        for job in waiting:
+            await run_in_threadpool(drop_inputs, self.places, job)
+        running = [live.id for live in self.board.of(owner)]
+        states = [await self.cancel(owner, job) for job in running]
+        return len(waiting) + sum(state in (QUEUED, RUNNING) for state in states)
+
     async def wait(self, live: Live) -> tuple[Job, list[Picture]]:
         """Until the job is over. Raises Stopping if the server stops before."""
         await live.over.wait()
@@ -296,6 +307,10 @@ class Desk:
         self.catalogue = await run_in_threadpool(look, self.options.folders)
 
     # --- what workers tell --------------------------------------------------------------------------------
+
+    def usual_size(self, model: str) -> tuple[int, int] | None:
+        """Width and height, px, that a model draws if none are given; None if it has not been loaded yet."""
+        return self._usual.get(model)
 
     def _heard(self, hand: Hand, event: Mapping[str, Any]) -> None:
         kind, job = event["event"], event.get("job")

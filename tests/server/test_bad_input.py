@@ -140,17 +140,18 @@ def test_more_than_the_queue_takes_is_said_with_a_time(small: Served) -> None:
     assert small.job(slow["id"])["state"] == "running"
 
 
+@pytest.mark.slow
 def test_thousands_of_jobs_wait_and_are_answered_quickly(pretending: Start) -> None:
-    many = pretending()
+    many = pretending(limits={"own_queue": 5000})
     many.submit(prompt="1 slow", steps=100)
-    jobs = [many.submit(prompt="0.1 slow")["id"] for _ in range(900)]
+    jobs = [many.submit(prompt="0.1 slow")["id"] for _ in range(2500)]
     began = time.monotonic()
     for _ in range(20):
         status = many.http.get("/api/v1/status").json()["queue"]
     assert (time.monotonic() - began) / 20 < 0.2
-    assert status["queued"] >= 899
-    assert many.job(jobs[-1])["position"] >= 899
-    assert many.http.post("/api/v1/jobs/cancel").json()["cancelled"] == 901
+    assert status["queued"] >= 2499
+    assert many.job(jobs[-1])["position"] >= 2499
+    assert many.http.post("/api/v1/jobs/cancel").json()["cancelled"] == 2501
 
 
 # --- pictures ---------------------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ def test_what_there_is(a1111: webuiapi.WebUIApi) -> None:
     assert a1111.get_latent_upscale_modes()[0] == {"name": "Latent"}
     assert a1111.refresh_checkpoints() is None
     for name in ("script-info", "extensions"):
-        assert a1111.custom_get(name) == []
+        assert a1111.session.get(f"{a1111.baseurl}/{name}").json() == []
     for name in ("refresh-vae", "refresh-loras", "refresh-embeddings"):
         assert a1111.session.post(f"{a1111.baseurl}/{name}").json() is None
     for name in ("unload-checkpoint", "reload-checkpoint"):

@@ -140,6 +140,14 @@ def test_an_open_address_without_a_key_is_refused_at_the_start(host: str, tmp_pa
 # --- browsers ---------------------------------------------------------------------------------------------
 
 
+def test_what_is_not_there_is_not_found_in_every_shape(quick: Served) -> None:
+    for path in ("/nothing", "/script-info", "/../pyproject.toml", "/%2e%2e/app.py", "/api/v1/nothing"):
+        assert quick.http.get(path).status_code == 404
+    assert quick.http.get("/sdapi/v1/nothing").json()["detail"] == "Not Found"
+    assert quick.http.get("/v1/nothing").json()["error"]["type"] == "invalid_request_error"
+    assert quick.http.put("/api/v1/jobs").json()["error"]["code"] == "method_not_allowed"
+
+
 @pytest.mark.parametrize("path", ["/", "/api/v1/status", "/nothing", "/sdapi/v1/nothing", "/v1/nothing"])
 def test_every_reply_has_the_headers_that_keep_a_page_in_its_bounds(quick: Served, path: str) -> None:
     headers = quick.http.get(path).headers

@@ -9,13 +9,14 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from pochade.diffusion.samplers import find_sampler
 from pochade.diffusion.schedule import AUTOMATIC, find_schedule, split_sampler_name
 from pochade.errors import InvalidRequest
 from pochade.jobs.catalogue import Catalogue
 from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, Order
+from pochade.server.bodies import Body
 from pochade.server.desk import Asked
 from pochade.server.guard import Trouble
 from pochade.server.sent import Inputs
@@ -33,10 +34,6 @@ LATENT = {
 NONE = (None, "", "None", "none")
 SIDE = 8
 LARGEST_SEED = 2**63 - 1
-
-
-class Body(BaseModel):
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, protected_namespaces=())
 
 
 class DrawBody(Body):

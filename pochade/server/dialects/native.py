@@ -89,10 +89,7 @@ def router(desk: Desk, thumbnails: Thumbnails) -> APIRouter:
 
     @routes.post("/jobs/cancel")
     async def cancel_all(request: Request) -> Any:
-        owner = owner_of(request)
-        mine = [live.id for live in desk.board.of(owner)]
-        states = [await desk.cancel(owner, job) for job in mine]
-        return {"cancelled": sum(state in (QUEUED, RUNNING) for state in states)}
+        return {"cancelled": await desk.cancel_all(owner_of(request))}
 
     @routes.get("/jobs/{job_id}")
     async def job(request: Request, job_id: str) -> Any:

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from pochade.jobs.orders import KINDS, Order, Upscale
 from pochade.request import Request
+from pochade.server.bodies import Body
 from pochade.server.desk import Asked
 from pochade.server.sent import Inputs
 from pochade.ways import Hires, Source
@@ -17,12 +18,6 @@ SOURCE: dict[str, Any] = {name: field.default for name, field in Source.__datacl
 Picture = Annotated[str, Field(description='base64, a data URL, or "picture:ID"')]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Size = Annotated[tuple[int, int] | None, Field(description="[width, height], px")]
-
-
-class Body(BaseModel):
-    """Unknown fields are ignored; there is no number that is none."""
-
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, protected_namespaces=())
 
 
 class OutpaintBody(Body):

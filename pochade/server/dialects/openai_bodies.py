@@ -8,12 +8,13 @@ import io
 import re
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from pochade.errors import InvalidRequest
 from pochade.jobs.catalogue import Catalogue
 from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, Order
 from pochade.request import Request
+from pochade.server.bodies import Body
 from pochade.server.desk import Asked
 from pochade.server.guard import Trouble
 from pochade.server.sent import Inputs
@@ -25,9 +26,7 @@ SIDE = 8
 USUAL = Request(prompt="")
 
 
-class ImagesBody(BaseModel):
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, protected_namespaces=())
-
+class ImagesBody(Body):
     prompt: str = Field(min_length=1, max_length=32_000)
     model: str | None = None
     n: int | None = Field(None, ge=1, le=10)
