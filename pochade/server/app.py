@@ -63,7 +63,8 @@ def make_app(desk: Desk, names: Sequence[str] = (), *, local: bool = True, rate:
             return PlainTextResponse("Pochade draws. There is no page here, only APIs: see docs/api.md.")
         return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
 
-    app.mount("/static", StaticFiles(directory=STATIC, check_dir=False), name="static")
+    if STATIC.is_dir():
+        app.mount("/static", StaticFiles(directory=STATIC), name="static")
     rules = Rules(
         keys=desk.keys,
         names=(*LOOPBACK, *(name.lower() for name in names)),

@@ -308,6 +308,10 @@ class Desk:
 
     # --- what workers tell --------------------------------------------------------------------------------
 
+    def usual_size(self, model: str) -> tuple[int, int] | None:
+        """Width and height, px, that a model draws if none are given; None if it has not been loaded yet."""
+        return self._usual.get(model)
+
     def _heard(self, hand: Hand, event: Mapping[str, Any]) -> None:
         kind, job = event["event"], event.get("job")
         live = None if job is None else self.board.live.get(job)

@@ -9,6 +9,8 @@ from tests.page.conftest import Visit
 pytest.importorskip("playwright")
 from playwright.sync_api import expect
 
+pytestmark = pytest.mark.slow
+
 
 def set_number(page: Any, name: str, value: str) -> None:
     box = page.locator(f".board-tray .field-{name} input.small, dialog[open] .field-{name} input.small")

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def test_the_first_picture_takes_one_click(visit: Visit, size: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
 
 
+@pytest.mark.slow
 def test_what_is_set_is_what_is_drawn(visit: Visit) -> None:
     page = visit()
     page.get_by_label("Prompt", exact=True).first.fill("a castle, noto style")
@@ -101,6 +103,7 @@ def test_what_is_set_is_what_is_drawn(visit: Visit) -> None:
     assert [page.locator(f".field-{side} input").input_value() for side in ("height", "width")] == before
 
 
+@pytest.mark.slow
 def test_interrupt_keeps_what_is_there(visit: Visit, size: str) -> None:
     page = visit(size)
     for name, value in LONG.items():
@@ -114,6 +117,7 @@ def test_interrupt_keeps_what_is_there(visit: Visit, size: str) -> None:
     assert 8 <= page.locator(f'.strip [data-id^="{job}"]').count() < 8 * 4
 
 
+@pytest.mark.slow
 def test_escape_interrupts_and_skip_goes_on(visit: Visit) -> None:
     page = visit()
     for name, value in (LONG | {"batch_size": "4"}).items():
@@ -127,10 +131,11 @@ def test_escape_interrupts_and_skip_goes_on(visit: Visit) -> None:
     assert page.locator(f'.strip [data-id^="{job}"]').count() in range(5, 16)
 
 
+@pytest.mark.slow
 def test_a_page_that_is_left_in_the_middle_finds_its_drawing_again(visit: Visit, size: str) -> None:
     page = visit(size)
     page.get_by_label("Prompt", exact=True).first.fill("a sunflower, flat style")
-    for name, value in {"steps": "150", "count": "2", "seed": "3"}.items():
+    for name, value in (LONG | {"batch_size": "2", "seed": "3"}).items():
         number(page, name, value)
     job = generate(page)
     expect(page.locator(".stage[data-state=running]")).to_be_visible()
@@ -138,13 +143,29 @@ def test_a_page_that_is_left_in_the_middle_finds_its_drawing_again(visit: Visit,
     page.locator("html[data-ready]").wait_for()
     expect(page.get_by_label("Prompt", exact=True).first).to_have_value("a sunflower, flat style")
     expect(page.locator(".stage[data-state=running]")).to_be_visible()
+    expect(page.locator(".stage .previews img")).to_have_count(2)
+    interrupt(page)
     finished(page, job)
-    assert read_parameters(text_of_shown(page)).prompt == "a sunflower, flat style"
-    assert [read_parameters(text_of_shown(page)).values["Seed"]] == ["3"]
+    said = read_parameters(text_of_shown(page))
+    assert (said.prompt, said.values["Seed"]) == ("a sunflower, flat style", "3")
     page.reload()  # and again when it is over
     finished(page, job)
 
 
+@pytest.mark.slow
+def test_what_is_finished_while_nobody_looks_is_there_afterwards(visit: Visit, server: str) -> None:
+    page = visit()
+    job = generate(page)
+    page.goto("about:blank")
+    deadline = time.monotonic() + 90
+    while page.request.get(f"{server}/api/v1/jobs/{job}").json()["state"] != "finished":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    page.goto(server)
+    finished(page, job)
+
+
+@pytest.mark.slow
 def test_history_finds_what_was_drawn_and_the_viewer_walks_through_it(visit: Visit, size: str) -> None:
     page = visit(size)
     number(page, "steps", "2")
@@ -175,6 +196,7 @@ def test_history_finds_what_was_drawn_and_the_viewer_walks_through_it(visit: Vis
     expect(page.locator(".grid .thumb")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_a_dropped_picture_tells_how_it_was_made(visit: Visit, size: str, tmp_path: Path) -> None:
     text = "a lighthouse, flat style\nNegative prompt: fog\nSteps: 9, Sampler: Euler, Seed: 11, Size: 128x96"
     save_picture(Image.new("RGB", (128, 96), "teal"), tmp_path / "a.webp", text)
@@ -210,6 +232,7 @@ def drop(page: Any, selector: str, path: Path) -> None:
         page.locator(selector).dispatch_event(event, {"dataTransfer": files})
 
 
+@pytest.mark.slow
 def test_upscale(visit: Visit) -> None:
     page = visit(path="/#upscale")
     file = io.BytesIO()
@@ -223,6 +246,7 @@ def test_upscale(visit: Visit) -> None:
     expect(page.locator(".upscale-after")).to_contain_text("120 × 90")
 
 
+@pytest.mark.slow
 def test_a_refusal_is_told_in_words(visit: Visit) -> None:
     page = visit(quiet=False)
     page.route("**/api/v1/jobs", lambda route: route.abort())

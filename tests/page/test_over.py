@@ -17,6 +17,8 @@ from tests.page.test_drawing import finished, generate, number, shown
 pytest.importorskip("playwright")
 from playwright.sync_api import expect
 
+pytestmark = pytest.mark.slow
+
 SIDE = 128
 
 

@@ -99,6 +99,7 @@ def test_the_browsers_language_is_spoken(browser: object, server: str, locale: s
         context.close()
 
 
+@pytest.mark.slow
 def test_language_and_colours_are_chosen_and_kept(visit: Visit, size: str) -> None:
     page = visit(size, "/#settings", color_scheme="light")
     paper = "getComputedStyle(document.documentElement).backgroundColor"
@@ -112,6 +113,7 @@ def test_language_and_colours_are_chosen_and_kept(visit: Visit, size: str) -> No
     assert page.get_by_role("tab", name="Réglages").get_attribute("aria-selected") == "true"
 
 
+@pytest.mark.slow
 def test_everything_has_a_name_and_is_large_enough_for_a_finger(visit: Visit) -> None:
     page = visit("phone")
     for room in ("draw", "over", "board", "upscale", "info", "history", "settings"):
@@ -133,6 +135,7 @@ def test_everything_has_a_name_and_is_large_enough_for_a_finger(visit: Visit) ->
         assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"]
 
 
+@pytest.mark.slow
 def test_rooms_are_reached_by_keys_and_by_address(visit: Visit) -> None:
     page = visit()
     page.locator("#tab-draw").focus()
@@ -145,6 +148,7 @@ def test_rooms_are_reached_by_keys_and_by_address(visit: Visit) -> None:
     page.locator("#room-over").wait_for()
 
 
+@pytest.mark.slow
 def test_words_are_weighed_by_keys(visit: Visit) -> None:
     page = visit()
     prompt = page.locator(".prompt-block .field-prompt textarea")

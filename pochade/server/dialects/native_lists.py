@@ -161,6 +161,7 @@ def _models(desk: Desk) -> list[dict[str, Any]]:
             "kind": "inpainting" if "inpainting" in model.family else "model",
             "default": model.name == catalogue.default,
             "bytes": model.bytes,
+            "size": desk.usual_size(model.name),
         }
         for model in catalogue.models.values()
     ]

@@ -13,7 +13,8 @@ export function infoRoom(room, studio) {
     const url = await asDataUrl(file);
     const about = await api.info(url);
     shown.replaceChildren(el("img", { src: url, alt: about.prompt || t("picture") }));
-    const copy = button(t("copy"), { icon: "copy", class: "quiet", onclick: async () => {
+    // Browsers lend the clipboard to pages of this computer and of secure connections only.
+    const copy = navigator.clipboard && button(t("copy"), { icon: "copy", class: "quiet", onclick: async () => {
       await navigator.clipboard.writeText(about.text);
       note(t("copied"));
     } });

@@ -3,6 +3,9 @@
 import { api } from "./api.js";
 import { watched } from "./state.js";
 
+const AGAIN_MS = 3000;
+const UNSEEN_MS = 30_000; // a browser has six connections to a server: a page that nobody sees gives its own back
+
 export const OVER = new Set(["finished", "failed", "cancelled"]);
 
 /** A job as the page sees it, from the server's answer. */
@@ -100,6 +103,13 @@ export function openHub() {
   };
 
   let source = null;
+  let leaving = null;
+  const seeOrNot = () => {
+    clearTimeout(leaving);
+    if (document.hidden) leaving = setTimeout(() => source.close(), UNSEEN_MS);
+    else if (source.readyState === EventSource.CLOSED) connect();
+  };
+  document.addEventListener("visibilitychange", seeOrNot);
   const connect = () => {
     source = api.events();
     for (const type of Object.keys(CHANGES)) source.addEventListener(type, hear(type));
@@ -111,7 +121,7 @@ export function openHub() {
     source.addEventListener("error", () => {
       connected.set(false);
       // The browser connects again by itself unless the server answered with an error.
-      if (source.readyState === EventSource.CLOSED) setTimeout(connect, 3000);
+      if (source.readyState === EventSource.CLOSED && !document.hidden) setTimeout(connect, AGAIN_MS);
     });
   };
 

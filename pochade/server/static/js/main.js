@@ -74,7 +74,7 @@ async function open() {
   const upscale = upscaleRoom(rooms.upscale, studio);
   studio.toUpscale = (picture) => { tabs.go("upscale"); upscale.take(picture); };
   const board = boardRoom(rooms.board, studio);
-  infoRoom(rooms.info, studio);
+  const info = infoRoom(rooms.info, studio);
   historyRoom(rooms.history, studio);
   preferencesRoom(rooms.settings, studio);
 
@@ -109,6 +109,15 @@ async function open() {
     } else if (event.key === "Escape" && !document.querySelector("dialog[open], :popover-open")) {
       telling(stop)(hub);
     }
+  });
+
+  const pasted = { over: over.takeFile, upscale: upscale.takeFile, info: info.take };
+  document.addEventListener("paste", (event) => {
+    const file = [...event.clipboardData.files].find((each) => each.type.startsWith("image/"));
+    const take = pasted[tabs.now.get()];
+    if (!file || !take) return;
+    event.preventDefault();
+    take(file);
   });
 
   // What was being drawn, or was drawn last, when the page was left.

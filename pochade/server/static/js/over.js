@@ -37,5 +37,5 @@ export function overBlock({ form }) {
       slider(form, "padding", { min: 0, max: 256, step: 4 })));
   const element = el("div", { class: "over card" }, el("div", { class: "over-head" }, el("h2", {}, t("over_title")), other), drop, editor.element, settings);
   acceptDrops(element, takeFile);
-  return { element, source: editor.source, take };
+  return { element, source: editor.source, take, takeFile };
 }

@@ -1,10 +1,13 @@
 // Everything about a drawing that is not words: sampler, size, seed and the rest, in A1111's order.
 
+import { api } from "./api.js";
 import { button, el } from "./dom.js";
 import { choice, fold, number, slider, toggle } from "./fields.js";
 import { t } from "./i18n.js";
 import { randomSeed } from "./form.js";
+import { telling } from "./notes.js";
 
+const USUAL = [512, 512]; // of a model that has not been loaded yet
 const SHAPES = { square: 1, portrait: 2 / 3, landscape: 3 / 2, wide: 16 / 9 };
 
 /** Width and height of about `pixels`, in the multiples that models like. */
@@ -15,7 +18,11 @@ export function sizeOf(ratio, [width, height]) {
 }
 
 function sizeFields({ form, known, limits }) {
-  const own = () => known.models.get().find((model) => model.name === form.get().model)?.size ?? null;
+  const own = async () => {
+    const size = () => known.models.get().find((model) => model.name === form.get().model)?.size ?? null;
+    if (size() === null) known.models.set(await api.models()); // it may have been loaded since
+    return size() ?? USUAL;
+  };
   const about = { min: 8, max: limits.side, step: 8, empty: t("model_size") };
   const swap = button(t("swap"), {
     icon: "swap", bare: true, class: "quiet",
@@ -25,10 +32,10 @@ function sizeFields({ form, known, limits }) {
     Object.entries(SHAPES).map(([name, ratio]) =>
       button(t(`shape_${name}`), {
         class: "chip",
-        onclick: () => {
-          const [width, height] = sizeOf(ratio, own() ?? [512, 512]);
+        onclick: telling(async () => {
+          const [width, height] = sizeOf(ratio, await own());
           form.change({ width, height });
-        },
+        }),
       })),
     button(t("shape_own"), { class: "chip", onclick: () => form.change({ width: null, height: null }) }));
   return el("div", { class: "size" },

@@ -64,5 +64,5 @@ export function upscaleRoom(room, studio) {
     slider(form, "scale", { min: 1, max: 8, step: 0.5 }), go);
   acceptDrops(from, takeFile);
   room.append(el("div", { class: "split" }, from, el("div", { class: "card stack" }, nothing, line, after, actions)));
-  return { take: (picture) => take(picture.url, `picture:${picture.id}`, picture.prompt) };
+  return { takeFile, take: (picture) => take(picture.url, `picture:${picture.id}`, picture.prompt) };
 }

@@ -84,7 +84,7 @@ export const messages = {
 
   // over a picture
   over_title: "The picture to draw over",
-  drop_over: "Drop a picture here, or choose one",
+  drop_over: "Drop or paste a picture here, or choose one",
   drop_first: "Give a picture first: drop one, or choose one.",
   other_picture: "Another picture",
   field_denoising_strength: "Denoising strength",
@@ -188,14 +188,14 @@ export const messages = {
 
   // upscale, info, history
   upscale_title: "A picture, larger",
-  drop_upscale: "Drop a picture here, or choose one",
+  drop_upscale: "Drop or paste a picture here, or choose one",
   field_upscaler: "Upscaler",
   field_scale: "Enlarge by",
   enlarge: "Enlarge",
   upscale_empty: "The larger picture appears here.",
   info_title: "How it was made",
   info_drop_title: "A picture and its story",
-  drop_info: "Drop a PNG, JPEG or WebP here, or choose one",
+  drop_info: "Drop or paste a PNG, JPEG or WebP here, or choose one",
   info_empty: "Pictures drawn here, and by many other tools, carry their prompt and settings. Drop one to read them.",
   copy: "Copy",
   copied: "Copied.",

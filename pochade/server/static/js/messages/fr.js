@@ -84,7 +84,7 @@ export const messages = {
 
   // sur une image
   over_title: "L’image de départ",
-  drop_over: "Déposez une image ici, ou choisissez-en une",
+  drop_over: "Déposez ou collez une image ici, ou choisissez-en une",
   drop_first: "Donnez d’abord une image : déposez-la ou choisissez-la.",
   other_picture: "Une autre image",
   field_denoising_strength: "Force du débruitage",
@@ -188,14 +188,14 @@ export const messages = {
 
   // agrandir, infos, historique
   upscale_title: "Une image, plus grande",
-  drop_upscale: "Déposez une image ici, ou choisissez-en une",
+  drop_upscale: "Déposez ou collez une image ici, ou choisissez-en une",
   field_upscaler: "Agrandisseur",
   field_scale: "Agrandir de",
   enlarge: "Agrandir",
   upscale_empty: "L’image agrandie apparaîtra ici.",
   info_title: "Comment elle a été faite",
   info_drop_title: "Une image et son histoire",
-  drop_info: "Déposez un PNG, JPEG ou WebP ici, ou choisissez-en un",
+  drop_info: "Déposez ou collez un PNG, JPEG ou WebP ici, ou choisissez-en un",
   info_empty: "Les images dessinées ici, et par bien d’autres outils, portent leur prompt et leurs réglages. Déposez-en une pour les lire.",
   copy: "Copier",
   copied: "Copié.",
