@@ -1,7 +1,7 @@
 """Teaches the starter what the guide shows of adapters: a LoRA.
 
-It learns from pictures that the starter draws itself, recoloured in two inks, in some minutes. It is kept in the
-user's cache and not in the repository.
+It learns from pictures that the starter draws itself, recoloured in two inks, in some minutes, and is kept in
+the user's cache, not in the repository.
 """
 
 from collections.abc import Callable, Sequence
