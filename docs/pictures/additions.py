@@ -1,11 +1,11 @@
-"""Teaches the starter what the guide shows of additions: a LoRA, and a new word.
+"""Teaches the starter what the guide shows of adapters: a LoRA.
 
-Both learn from pictures that the starter draws itself, recoloured in two inks: some minutes each. They are
-kept in the user's cache and not in the repository.
+It learns from pictures that the starter draws itself, recoloured in two inks, in some minutes, and is kept in
+the user's cache, not in the repository.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from pochade.models.text_encoder import text_encoder
 from pochade.models.unet import unet
 from pochade.pipeline import Pipeline
 from pochade.pipeline.drawing.pictures import from_image
-from pochade.prompts.phrases import with_phrases
 from pochade.settings import cache_dir
 from pochade.training.data.tokenizing import Tokenize, tokenize_with
 from pochade.training.finetune import parameters
@@ -36,9 +35,7 @@ THINGS = (
     "a key", "a bell", "a whale", "a light bulb", "a car", "a heart", "a robot", "a penguin",
 )  # fmt: skip
 STYLES = ("flat style", "3d style")
-TABLE = "text_encoder.embeddings.token_embedding.weight"
-RANK, WORD, VECTORS = 8, "duskwood", 3
-BATCH = 8
+RANK, BATCH = 8, 8
 
 
 @dataclass(frozen=True)
@@ -78,30 +75,6 @@ def lora(pipeline: Pipeline, steps: int = 150) -> Path:
         tensors[f"{stem}.lora_A.weight"] = down[name].detach().numpy()
         tensors[f"{stem}.lora_B.weight"] = up[name].detach().numpy()
     safetensors.write(path, tensors)
-    return path
-
-
-def word(pipeline: Pipeline, steps: int = 200) -> Path:
-    """Vectors of a new word for the same two inks: nothing but these learns (Gal et al. 2022)."""
-    path = _folder() / f"{WORD}.safetensors"
-    if path.exists():
-        return path
-    base, text = parameters(pipeline, "cpu"), _text_config(pipeline)
-    longer = replace(text, vocabulary=text.vocabulary + VECTORS)
-    tokenizer = with_phrases(pipeline.tokenizers[0], {WORD: range(text.vocabulary, longer.vocabulary)})
-    spread = 0.01 * torch.randn(VECTORS, text.width, generator=torch.Generator().manual_seed(0))
-    vectors = base[TABLE].mean(0) + spread
-    lesson = _two_inks(pipeline)
-    named = replace(lesson, captions=tuple(f"{caption}, {WORD}" for caption in lesson.captions))
-
-    def added() -> Parameters:
-        return {**base, TABLE: torch.cat([base[TABLE], vectors])}
-
-    tokenize = tokenize_with(tokenizer)
-    _learn(
-        lambda rng: _error(pipeline, longer, added(), tokenize, named, rng), [vectors], steps=steps, rate=2e-2
-    )
-    safetensors.write(path, {"emb_params": vectors.detach().numpy()})
     return path
 
 

@@ -151,14 +151,6 @@ def lora(pipeline: Pipeline) -> Image.Image:
     return table(images, [f"strength {strength:g}" for strength in strengths], prompts)
 
 
-def new_word(pipeline: Pipeline) -> Image.Image:
-    learned = pipeline.with_adapters(embeddings=[additions.word(pipeline)])
-    things = ["a fox", "a castle", "an elephant", "two mushrooms"]
-    prompts = [thing + STYLE + end for end in ("", f", {additions.WORD}") for thing in things]
-    images = [learned.txt2img(prompt, seed=1, cfg_scale=5).images[0] for prompt in prompts]
-    return table(images, things, ["", f"..., {additions.WORD}"])
-
-
 def samplers(pipeline: Pipeline) -> Image.Image:
     schedules = [name for name in SCHEDULES if name != "Normal"]  # which is Uniform
     images = []
@@ -193,7 +185,6 @@ PICTURES: Mapping[str, Callable[[Pipeline], Image.Image]] = {
     "upscale": upscaled_pictures,
     "preprocessors": preprocessors,
     "lora": lora,
-    "new-word": new_word,
     "samplers": samplers,
 }
 
