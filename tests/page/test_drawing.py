@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from pochade.images.files import save_picture
+from pochade.images.marks import GENERATED
 from pochade.images.metadata import read_parameters
-from pochade.images.reading import text_of
+from pochade.images.reading import mark_of, text_of
 from tests.page.conftest import Visit
 
 pytest.importorskip("playwright")
@@ -52,8 +53,12 @@ def finished(page: Any, job: str) -> None:
 
 def text_of_shown(page: Any) -> str:
     """The parameters text in the file behind the picture on the stage."""
-    content = page.request.get(page.url.split("#")[0].rstrip("/") + shown(page).get_attribute("src")).body()
-    return text_of(content)
+    return text_of(file_of_shown(page))
+
+
+def file_of_shown(page: Any) -> bytes:
+    address = page.url.split("#")[0].rstrip("/") + shown(page).get_attribute("src")
+    return bytes(page.request.get(address).body())
 
 
 def test_the_first_picture_takes_one_click(visit: Visit, size: str) -> None:
@@ -63,6 +68,7 @@ def test_the_first_picture_takes_one_click(visit: Visit, size: str) -> None:
     values = read_parameters(text_of_shown(page))
     assert values.prompt == "a frog, 3d style"
     assert values.values["Steps"] == "20"
+    assert mark_of(file_of_shown(page)) == GENERATED
     expect(page.locator("#said")).to_contain_text("1 picture")
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
 

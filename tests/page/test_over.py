@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pochade.images.marks import EDITED
 from pochade.images.metadata import read_parameters
-from pochade.images.reading import text_of
+from pochade.images.reading import mark_of, text_of
 from tests.page.conftest import Visit
 from tests.page.test_drawing import finished, generate, number, shown
 
@@ -66,6 +67,7 @@ def masked(request: Any) -> Any:
 
 def drawn(page: Any) -> Any:
     content = page.request.get(page.url.split("#")[0].rstrip("/") + shown(page).get_attribute("src")).body()
+    assert mark_of(content) == EDITED
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), int), read_parameters(text_of(content))
 
 
