@@ -98,6 +98,7 @@ class Desk:
         self.failures = Buckets(WRONG_KEYS, time.monotonic)
         self.stopping = False
         self.stored_bytes = 0
+        self._tidied, self._patient_until = clock(), 0.0
         self.database: Database
         self.catalogue: Catalogue
         self.board: Board
@@ -329,6 +330,9 @@ class Desk:
             self.board.publish(
                 live, "partial", index=event["index"], picture=event["picture"], images=event["images"]
             )
+        elif kind == "lost":
+            hand.state, hand.job = "idle", None
+            self.later(self._settle({str(job)}))
         elif kind in ("finished", "cancelled", "failed"):
             hand.state, hand.job = "idle", None
             if live is not None:
@@ -378,7 +382,11 @@ class Desk:
         running = (live.id for live in self.board.live.values() if live.state == RUNNING)
         strange = set(running) - ours
         names = {hand.name for hand in self.supervisor.hands}
-        if strange:
+        now, before, self._tidied = self.clock(), self._tidied, self.clock()
+        if now - before > 5 * TIDY_S:
+            # This process stood still too, as a computer does that sleeps: the workers may speak first.
+            self._patient_until = now + store.LEASE_S
+        if (strange or ours - {None}) and now >= self._patient_until:
             back = await self.ask(
                 store.reclaim, self.clock(), lambda name: name not in names and self._is_dead(name)
             )

@@ -328,3 +328,22 @@ def test_it_starts_in_under_two_seconds(serving: Start) -> None:
         times.append(time.monotonic() - began)
         served.stop()
     assert min(times) < 2.0, times
+
+
+@pytest.mark.slow
+def test_a_worker_that_stands_still_loses_its_job_and_comes_back_without_harm(pretending: Start) -> None:
+    import os
+
+    quick = pretending()
+    job = quick.submit(prompt="0.1 slow", steps=20)["id"]
+    quick.until(job, "running")
+    (worker,) = quick.workers()
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        assert quick.until(job, "queued", timeout_s=60)["attempts"] == 1
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    done = quick.until(job)
+    assert (done["state"], done["attempts"], len(done["pictures"])) == ("finished", 2, 1)
+    assert len(list((quick.data / "outputs").glob("*/*.png"))) == 1
+    assert quick.workers() == [worker]
