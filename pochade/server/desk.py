@@ -168,10 +168,17 @@ class Desk:
         )
         usual = self._usual.get(order.model, USUAL)
         bytes_ = self.catalogue.model(order.model).bytes
-        job = await run_in_threadpool(self._keep, job, order, asked.inputs, usual, bytes_)
+        # On the board first: a worker may take it before this function goes on.
         live = self.board.add(job)
         live.pictures = order.pictures
-        self.board.publish(live, "queued", **self.board.told(live))
+        try:
+            job = await run_in_threadpool(self._keep, job, order, asked.inputs, usual, bytes_)
+        except BaseException:
+            self.board.forget(job.id)
+            raise
+        self.board.priced(live, job.cost)
+        if live.state == QUEUED and job.id in self.board.live:
+            self.board.publish(live, "queued", **self.board.told(live))
         self.supervisor.wake()
         return live
 
