@@ -187,6 +187,7 @@ class Worker:
             over: dict[str, Any] = {"event": state}
         except store.LeaseLost:
             discard(self.places, [picture.path for picture in drawn])
+            self.tell("lost", job=job.id)
             return
         except Exception as error:
             discard(self.places, [picture.path for picture in drawn])
@@ -194,6 +195,7 @@ class Worker:
             try:
                 store.fail(self.database, lease, over["error"], self.clock())
             except store.LeaseLost:
+                self.tell("lost", job=job.id)
                 return
         drop_inputs(self.places, job.id)
         self.tell(over.pop("event"), job=job.id, **over)
@@ -317,11 +319,14 @@ def main(artist: Callable[[Settings], Draws] | None = None) -> None:
     """Run until standard input ends. artist: what draws, in place of the real one."""
     import secrets
 
+    lines = sys.stdin
+    first = lines.readline()
+    if not first:  # the server was gone before it had said a word
+        return
     # Whatever prints, in whatever language it is written, must not print among the events.
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    lines = sys.stdin
-    settings = read_settings(lines.readline())
+    settings = read_settings(first)
     with alive(settings.places.worker(settings.name)):
         draws = _real_artist(settings) if artist is None else artist(settings)
         worker = Worker(settings, draws, output, time.time, secrets.token_hex)

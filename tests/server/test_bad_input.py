@@ -285,16 +285,20 @@ def request_of(path: str, body: bytes, length: int | None = None) -> bytes:
     )
 
 
+def await_running(served: Served, count: int) -> None:
+    """Until so many jobs are being drawn; well before they would end by themselves."""
+    end = time.monotonic() + 8
+    while served.http.get("/api/v1/status").json()["queue"]["running"] != count:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_clients_that_vanish_take_their_jobs_along(small: Served) -> None:
     for path in ("/sdapi/v1/txt2img", "/v1/images/generations"):
         with socket.create_connection(("127.0.0.1", small.port)) as client:
-            client.sendall(request_of(path, b'{"prompt": "0.1 vanishing", "steps": 100}'))
-            time.sleep(0.7)
-            assert small.http.get("/api/v1/status").json()["queue"]["running"] == 1
-        end = time.monotonic() + 5
-        while small.http.get("/api/v1/status").json()["queue"]["running"] and time.monotonic() < end:
-            time.sleep(0.05)
-        assert small.http.get("/api/v1/status").json()["queue"]["running"] == 0
+            client.sendall(request_of(path, b'{"prompt": "0.2 vanishing", "steps": 100}'))
+            await_running(small, 1)
+        await_running(small, 0)
 
 
 def test_clients_that_vanish_in_the_middle_of_what_they_say(small: Served) -> None:

@@ -93,16 +93,17 @@ def test_progress_and_interrupt(a1111: webuiapi.WebUIApi, studio: Served) -> Non
 def test_skip_ends_one_picture(a1111: webuiapi.WebUIApi, quick: Served) -> None:
     api = webuiapi.WebUIApi(host="127.0.0.1", port=quick.port)
     results: list[webuiapi.WebUIApiResult] = []
-    request = {**SMALL, "prompt": "0.05 slow", "steps": 40, "n_iter": 2}
+    request = {**SMALL, "prompt": "0.1 slow", "steps": 100, "n_iter": 2}
     drawing = threading.Thread(target=lambda: results.append(api.txt2img(**request)))
     drawing.start()
     other = webuiapi.WebUIApi(host="127.0.0.1", port=quick.port)
     while other.get_progress()["progress"] == 0:
         time.sleep(0.02)
     began = time.monotonic()
-    assert other.skip() is None
-    drawing.join(30)
-    assert len(results[0].images) == 2 and time.monotonic() - began < 3.9
+    while drawing.is_alive():  # each time the one that is being drawn
+        assert other.skip() is None
+        drawing.join(0.5)
+    assert len(results[0].images) == 2 and time.monotonic() - began < 15  # of 20 s
     for each in (api, other):
         each.session.close()
 

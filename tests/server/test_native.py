@@ -59,6 +59,7 @@ def test_a_prompt_becomes_a_picture_with_its_text(studio: Served) -> None:
     assert len(on_disk) >= 1
 
 
+@pytest.mark.slow
 def test_the_same_seed_draws_the_same_picture_here_as_in_python(studio: Served) -> None:
     import pochade
 
@@ -119,9 +120,10 @@ def test_a_size_that_the_model_cannot_draw_fails_with_the_reason(studio: Served)
 
 def test_events_tell_of_a_job_from_its_place_to_its_pictures(studio: Served) -> None:
     heard: list[dict[str, Any]] = []
-    reader = threading.Thread(target=lambda: heard.extend(_until_finished(studio)))
+    listening = threading.Event()
+    reader = threading.Thread(target=lambda: heard.extend(_until_finished(studio, listening)))
     reader.start()
-    time.sleep(0.3)
+    assert listening.wait(20)
     job = studio.submit(**{**SMALL, "steps": 40})
     studio.until(job["id"])
     reader.join(20)
@@ -138,10 +140,11 @@ def test_events_tell_of_a_job_from_its_place_to_its_pictures(studio: Served) -> 
     assert last["type"] == "finished" and last["pictures"] == mine[-1]["pictures"]
 
 
-def _until_finished(studio: Served) -> list[dict[str, Any]]:
+def _until_finished(studio: Served, listening: threading.Event) -> list[dict[str, Any]]:
     found = []
     with httpx.stream("GET", f"{studio.url}/api/v1/events", timeout=60) as reply:
         for line in reply.iter_lines():
+            listening.set()
             if line.startswith("data: "):
                 found.append(json.loads(line[6:]))
                 if found[-1]["type"] == "finished":
@@ -168,10 +171,8 @@ def test_what_waits_and_what_is_drawn_can_be_cancelled(quick: Served) -> None:
     quick.until(running["id"], "running")
     assert quick.job(waiting["id"])["position"] == 1
     assert quick.http.post(f"/api/v1/jobs/{waiting['id']}/cancel").json()["state"] == "cancelled"
-    began = time.monotonic()
     quick.http.post(f"/api/v1/jobs/{running['id']}/cancel")
-    assert quick.until(running["id"])["state"] == "cancelled"
-    assert time.monotonic() - began < 2
+    assert quick.until(running["id"], timeout_s=4)["state"] == "cancelled"  # of 5 s
     again = quick.http.post(f"/api/v1/jobs/{running['id']}/cancel")
     assert (again.status_code, again.json()["error"]["code"]) == (409, "conflict")
 
@@ -235,7 +236,9 @@ def test_the_oldest_pictures_go_when_the_budget_is_used_up(pretending: Start) ->
     jobs = [small.submit(prompt="a fox")["id"] for _ in range(12)]
     for job in jobs:
         small.until(job)
-    time.sleep(3)
+    end = time.monotonic() + 20
+    while len(small.http.get("/api/v1/pictures").json()["pictures"]) == 12 and time.monotonic() < end:
+        time.sleep(0.1)
     left = [each["job"] for each in small.http.get("/api/v1/pictures").json()["pictures"]]
     assert 0 < len(left) < 12 and left == jobs[::-1][: len(left)]
     assert len(list((small.data / "outputs").glob("*/*.png"))) == len(left)
@@ -276,7 +279,8 @@ def test_every_route_of_the_document_is_there_and_the_other_way_round(studio: Se
     assert plain == told
 
 
-def test_styles_loras_and_models_of_folders(serving: Start, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_styles_of_a_file(serving: Start, tmp_path: Path) -> None:
     styles = tmp_path / "styles.csv"
     styles.write_text('name,prompt,negative_prompt\n3d,"{prompt}, 3d style",\n')
     studio = serving("--styles", str(styles))
@@ -327,3 +331,22 @@ def test_it_starts_in_under_two_seconds(serving: Start) -> None:
         times.append(time.monotonic() - began)
         served.stop()
     assert min(times) < 2.0, times
+
+
+@pytest.mark.slow
+def test_a_worker_that_stands_still_loses_its_job_and_comes_back_without_harm(pretending: Start) -> None:
+    import os
+
+    quick = pretending()
+    job = quick.submit(prompt="0.1 slow", steps=20)["id"]
+    quick.until(job, "running")
+    (worker,) = quick.workers()
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        assert quick.until(job, "queued", timeout_s=60)["attempts"] == 1
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    done = quick.until(job)
+    assert (done["state"], done["attempts"], len(done["pictures"])) == ("finished", 2, 1)
+    assert len(list((quick.data / "outputs").glob("*/*.png"))) == 1
+    assert quick.workers() == [worker]
