@@ -164,6 +164,16 @@ class Board:
         self._changed = self._moved = True
         return live
 
+    def priced(self, live: Live, cost: float) -> None:
+        """Its cost is known now, s."""
+        live.cost = cost
+        self._changed = self._moved = True
+
+    def forget(self, job: str) -> None:
+        """It was not accepted after all."""
+        self.live.pop(job, None)
+        self._changed = self._moved = True
+
     def started(self, job: str, model: str, attempt: int) -> None:
         live = self.live.get(job)
         if live is None:

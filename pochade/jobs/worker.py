@@ -187,6 +187,7 @@ class Worker:
             over: dict[str, Any] = {"event": state}
         except store.LeaseLost:
             discard(self.places, [picture.path for picture in drawn])
+            self.tell("lost", job=job.id)
             return
         except Exception as error:
             discard(self.places, [picture.path for picture in drawn])
@@ -194,6 +195,7 @@ class Worker:
             try:
                 store.fail(self.database, lease, over["error"], self.clock())
             except store.LeaseLost:
+                self.tell("lost", job=job.id)
                 return
         drop_inputs(self.places, job.id)
         self.tell(over.pop("event"), job=job.id, **over)

@@ -103,6 +103,7 @@ class Desk:
         self.failures = Buckets(WRONG_KEYS, time.monotonic)
         self.stopping = False
         self.stored_bytes = 0
+        self._tidied, self._patient_until = clock(), 0.0
         self.database: Database
         self.catalogue: Catalogue
         self.board: Board
@@ -172,10 +173,17 @@ class Desk:
         )
         usual = self._usual.get(order.model, USUAL)
         bytes_ = self.catalogue.model(order.model).bytes
-        job = await run_in_threadpool(self._keep, job, order, asked.inputs, usual, bytes_)
+        # On the board first: a worker may take it before this function goes on.
         live = self.board.add(job)
         live.pictures = order.pictures
-        self.board.publish(live, "queued", **self.board.told(live))
+        try:
+            job = await run_in_threadpool(self._keep, job, order, asked.inputs, usual, bytes_)
+        except BaseException:
+            self.board.forget(job.id)
+            raise
+        self.board.priced(live, job.cost)
+        if live.state == QUEUED and job.id in self.board.live:
+            self.board.publish(live, "queued", **self.board.told(live))
         self.supervisor.wake()
         return live
 
@@ -338,6 +346,9 @@ class Desk:
             self.board.publish(
                 live, "partial", index=event["index"], picture=event["picture"], images=event["images"]
             )
+        elif kind == "lost":
+            hand.state, hand.job = "idle", None
+            self.later(self._settle({str(job)}))
         elif kind in ("finished", "cancelled", "failed"):
             hand.state, hand.job = "idle", None
             if live is not None:
@@ -387,7 +398,11 @@ class Desk:
         running = (live.id for live in self.board.live.values() if live.state == RUNNING)
         strange = set(running) - ours
         names = {hand.name for hand in self.supervisor.hands}
-        if strange:
+        now, before, self._tidied = self.clock(), self._tidied, self.clock()
+        if now - before > 5 * TIDY_S:
+            # This process stood still too, as a computer does that sleeps: the workers may speak first.
+            self._patient_until = now + store.LEASE_S
+        if (strange or ours - {None}) and now >= self._patient_until:
             back = await self.ask(
                 store.reclaim, self.clock(), lambda name: name not in names and self._is_dead(name)
             )

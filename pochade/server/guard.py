@@ -29,6 +29,9 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 BODY_TIMEOUT_S = 60.0
 """For so long nothing may come of a body that was announced."""
 
+DRAINED_BYTES, DRAINED_S = 16 * 2**20, 5.0
+"""Of a body that is too large: a client that is still sending when the connection closes never reads why."""
+
 BUG = "something went wrong inside; the server's log has more"
 
 CONTENT_POLICY = "; ".join(
@@ -135,6 +138,8 @@ class Guard:
         except Trouble as trouble:
             if begun:
                 raise
+            if trouble.status == 413:
+                await _drain(receive, max(DRAINED_BYTES, self._rules.body_bytes))
             await self._answer(trouble, request_id, scope["path"])(scope, receive, sending)
         except ConnectionResetError:
             pass  # who asked is gone
@@ -238,6 +243,20 @@ def too_large(limit: int) -> Trouble:
     return Trouble(
         413, "too_large", f"the request has more than {limit:,} bytes", headers={"Connection": "close"}
     )
+
+
+async def _drain(receive: Receive, limit: int) -> None:
+    """Read and forget so much of a body, if it comes soon."""
+    count = 0
+    try:
+        async with asyncio.timeout(DRAINED_S):
+            while count < limit:
+                message = await receive()
+                count += len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return
 
 
 def _bounded(receive: Receive, limit: int) -> Receive:

@@ -1,5 +1,6 @@
 """A worker whose drawings cost nothing: gray pictures after a few pretended steps. Started as a module."""
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -25,7 +26,8 @@ class Fake:
     def draw(self, order: Order, fetch: Fetch, asked: Asked) -> Iterator[Event]:
         request = order.request
         prompt = str(request["prompt"])
-        pause = float(prompt.split()[0]) if prompt[:1].isdigit() else STEP_S
+        slow = re.match(r"\d(\.\d{1,4})? ", prompt, re.ASCII)
+        pause = float(slow[0]) if slow else STEP_S
         if prompt == "die":
             import os
 

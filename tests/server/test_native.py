@@ -59,6 +59,7 @@ def test_a_prompt_becomes_a_picture_with_its_text(studio: Served) -> None:
     assert len(on_disk) >= 1
 
 
+@pytest.mark.slow
 def test_the_same_seed_draws_the_same_picture_here_as_in_python(studio: Served) -> None:
     import pochade
 
@@ -119,9 +120,10 @@ def test_a_size_that_the_model_cannot_draw_fails_with_the_reason(studio: Served)
 
 def test_events_tell_of_a_job_from_its_place_to_its_pictures(studio: Served) -> None:
     heard: list[dict[str, Any]] = []
-    reader = threading.Thread(target=lambda: heard.extend(_until_finished(studio)))
+    listening = threading.Event()
+    reader = threading.Thread(target=lambda: heard.extend(_until_finished(studio, listening)))
     reader.start()
-    time.sleep(0.3)
+    assert listening.wait(20)
     job = studio.submit(**{**SMALL, "steps": 40})
     studio.until(job["id"])
     reader.join(20)
@@ -138,10 +140,11 @@ def test_events_tell_of_a_job_from_its_place_to_its_pictures(studio: Served) -> 
     assert last["type"] == "finished" and last["pictures"] == mine[-1]["pictures"]
 
 
-def _until_finished(studio: Served) -> list[dict[str, Any]]:
+def _until_finished(studio: Served, listening: threading.Event) -> list[dict[str, Any]]:
     found = []
     with httpx.stream("GET", f"{studio.url}/api/v1/events", timeout=60) as reply:
         for line in reply.iter_lines():
+            listening.set()
             if line.startswith("data: "):
                 found.append(json.loads(line[6:]))
                 if found[-1]["type"] == "finished":
@@ -328,3 +331,22 @@ def test_it_starts_in_under_two_seconds(serving: Start) -> None:
         times.append(time.monotonic() - began)
         served.stop()
     assert min(times) < 2.0, times
+
+
+@pytest.mark.slow
+def test_a_worker_that_stands_still_loses_its_job_and_comes_back_without_harm(pretending: Start) -> None:
+    import os
+
+    quick = pretending()
+    job = quick.submit(prompt="0.1 slow", steps=20)["id"]
+    quick.until(job, "running")
+    (worker,) = quick.workers()
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        assert quick.until(job, "queued", timeout_s=60)["attempts"] == 1
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    done = quick.until(job)
+    assert (done["state"], done["attempts"], len(done["pictures"])) == ("finished", 2, 1)
+    assert len(list((quick.data / "outputs").glob("*/*.png"))) == 1
+    assert quick.workers() == [worker]

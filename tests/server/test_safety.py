@@ -85,6 +85,7 @@ def test_a_login_is_a_cookie_that_scripts_cannot_read_and_that_ends(shared: Serv
         assert token.encode() not in stored and b"long key" not in stored
 
 
+@pytest.mark.slow
 def test_wrong_keys_are_slowed_down(pretending: Start, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text(KEYS)

@@ -3,6 +3,7 @@
 import { api } from "./api.js";
 import { watched } from "./state.js";
 
+const NOW = "9"; // later than any time of this millennium
 const AGAIN_MS = 3000;
 const UNSEEN_MS = 30_000; // a browser has six connections to a server: a page that nobody sees gives its own back
 
@@ -84,6 +85,8 @@ export function openHub() {
     put(job);
     return job;
   };
+  // The oldest first. After a reload, events may tell of a job before its answer has come: it is a new one.
+  const all = () => [...jobs.get().values()].sort((a, b) => (a.created ?? NOW).localeCompare(b.created ?? NOW));
   const hear = (type) => (message) => {
     const event = JSON.parse(message.data);
     const before = jobs.get().get(event.job) ?? {
@@ -138,6 +141,7 @@ export function openHub() {
     submit: async (request) => take(await api.submit(request)),
     cancel: async (id, keeping) => take(await api.cancel(id, keeping)),
     skip: async (id) => take(await api.skip(id)),
-    active: () => [...jobs.get().values()].filter((job) => !OVER.has(job.state)),
+    all,
+    active: () => all().filter((job) => !OVER.has(job.state)),
   };
 }

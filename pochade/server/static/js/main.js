@@ -124,7 +124,7 @@ async function open() {
   hub.connect();
   const { jobs } = await api.jobs({ label: LABEL, limit: 12 });
   for (const job of jobs.reverse()) hub.take(job);
-  studio.last.set([...hub.jobs.get().values()].findLast((job) => job.pictures.length)?.pictures[0] ?? null);
+  studio.last.set(hub.all().findLast((job) => job.pictures.length)?.pictures[0] ?? null);
   await board.findAgain();
   document.documentElement.dataset.ready = "yes";
 }

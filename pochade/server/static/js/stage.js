@@ -34,7 +34,7 @@ export function makeStage(studio) {
   const actions = el("div", { class: "actions" }, sendButtons(studio, () => chosen), keeping.row);
   const stage = el("section", { class: "stage card", "aria-label": t("stage") }, welcome, large, line, strip, actions);
 
-  const mine = () => [...hub.jobs.get().values()].filter((job) => job.label === label);
+  const mine = () => hub.all().filter((job) => job.label === label);
   const recent = () => mine().filter((job) => job.pictures.length).flatMap((job) => [...job.pictures].reverse()).slice(-MOST_RECENT).reverse();
 
   const showLarge = (picture) => {
