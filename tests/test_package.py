@@ -106,6 +106,20 @@ def test_the_guard_against_the_network_guards() -> None:
             fresh(code)
 
 
+def test_importing_the_engine_tells_nobody() -> None:
+    """OpenVINO's own package would report the import to a statistics service, from a process of its own."""
+    code = """
+import json, multiprocessing, threading
+def refuse(*arguments, **options):
+    raise AssertionError("a process was started")
+multiprocessing.Process.start = refuse
+import pochade.engines.openvino, sys
+told = [name for name, module in sys.modules.items() if name.startswith("openvino_telemetry") and module]
+print(json.dumps([told, [thread.name for thread in threading.enumerate()]]))
+"""
+    assert fresh(code) == [[], ["MainThread"]]
+
+
 def test_the_base_package_is_whole_without_any_extra() -> None:
     """Every module outside training can be imported where only the base dependencies are installed."""
     optional = ("pochade.engines.torch", "pochade.training", "pochade.evaluation", "pochade.__main__")

@@ -17,11 +17,10 @@ from typing import IO, Any
 
 import ml_dtypes
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
-from openvino import opset13 as op
 
 from pochade.engines.openvino_cache import BlobFolder
+from pochade.engines.openvino_quiet import op, ov
 from pochade.errors import InvalidRequest
 from pochade.ops import Padding, Shape
 from pochade.settings import CACHE_BUDGET_BYTES

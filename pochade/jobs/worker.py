@@ -319,9 +319,13 @@ def main(artist: Callable[[Settings], Draws] | None = None) -> None:
     """Run until standard input ends. artist: what draws, in place of the real one."""
     import secrets
 
-    lines = sys.stdin
+    # A stream of our own: whatever else in this process reads, closes or locks standard input finds none.
+    lines = os.fdopen(os.dup(0), encoding="utf-8")
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
     first = lines.readline()
     if not first:  # the server was gone before it had said a word
+        lines.close()
         return
     # Whatever prints, in whatever language it is written, must not print among the events.
     output = os.fdopen(os.dup(1), "wb")
