@@ -25,8 +25,8 @@ class Painter:
 
     paint: Callable[[str, int], Image.Image]
 
-    def txt2img(self, prompt: str, *, seed: int, steps: int, cfg_scale: float) -> Result:
-        assert (steps, cfg_scale) == (3, 4.0)
+    def txt2img(self, prompt: str, *, seed: int, steps: int, cfg_scale: float, speed: str) -> Result:
+        assert (steps, cfg_scale, speed) == (3, 4.0, "balanced")
         return Result([self.paint(prompt, seed)], [seed], [f"{prompt} {seed}"])
 
 
@@ -54,7 +54,7 @@ def bench(
     pipeline: Any = Painter(paint)
     judge: Any = PixelJudge()
     return Bench(
-        studio=Studio(pipeline=pipeline, folder=folder, steps=3, cfg_scale=4.0),
+        studio=Studio(pipeline=pipeline, folder=folder, steps=3, cfg_scale=4.0, speed="balanced"),
         judge=judge,
         corpus=corpus,
         exact=lambda: pipeline,
