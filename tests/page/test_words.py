@@ -17,6 +17,7 @@ FIELDS = (
 )
 FAMILIES = (
     "room",
+    "speed",
     "shape",
     "fill",
     "resize",
