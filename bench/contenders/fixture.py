@@ -90,10 +90,10 @@ def make_case(scale: Scale, folder: Path) -> None:
 
 def make_trace(scale: Scale, folder: Path) -> None:
     """Trace with torch, convert with static shapes as the package uses them, keep f32. Takes minutes."""
-    import openvino as ov
     import torch
 
     from contenders.peers import load_diffusers
+    from pochade.engines.openvino_quiet import ov
 
     class Plain(torch.nn.Module):
         def __init__(self, network: Any) -> None:
