@@ -65,7 +65,7 @@ def node_seconds(network: Loaded, precision: str, threads: int, rounds: int) -> 
 
     The fastest, since whatever else runs on the machine can only add.
     """
-    from pochade.engines.openvino import Constants, build
+    from pochade.engines.openvino_ops import Constants, build
     from pochade.engines.openvino_quiet import ov
     from pochade.weights import View
 

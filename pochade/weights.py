@@ -13,7 +13,7 @@ from pochade.errors import InvalidCheckpoint
 from pochade.ops import Shape, Tensor
 
 
-def keep(tensor: Any) -> Any:
+def keep(tensor: Any, name: str) -> Any:
     """Bind nothing: the stored tensor is already the engine's own."""
     return tensor
 
@@ -25,11 +25,12 @@ class View:
     `w / "mid_block" / "resnets.0"` is the view one level down; `w("conv1.weight", shape)` fetches.
 
     tensors: name -> stored tensor (a mapped numpy array, a torch parameter, ...).
-    bind:    turns a stored tensor into the engine's value (a graph constant, a tensor on the device).
+    bind:    turns a stored tensor into the engine's value (a graph constant, a tensor on the device), and
+             is told its name; of rows, as "ff.net.0.proj.weight[0:1280]".
     """
 
     tensors: Mapping[str, Any]
-    bind: Callable[[Any], Tensor] = keep
+    bind: Callable[[Any, str], Tensor] = keep
     prefix: str = ""
 
     def __truediv__(self, name: str | int) -> "View":
@@ -48,4 +49,6 @@ class View:
             raise InvalidCheckpoint(
                 f"tensor '{full}' has shape {tuple(tensor.shape)}; the configuration says {shape}"
             )
-        return self.bind(tensor if rows is None else tensor[rows])
+        if rows is None:
+            return self.bind(tensor, full)
+        return self.bind(tensor[rows], f"{full}[{rows.start}:{rows.stop}]")

@@ -13,9 +13,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FILES = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "pochade").rglob("*.py"))]
 
-GROUND = {"ops", "weights", "request", "ways", "errors", "settings", "atomic", "mapping", "speed"}
+GROUND = {"ops", "weights", "request", "ways", "errors", "settings", "atomic", "mapping", "speed", "int8"}
 ROOMS = {"engines", "models", "diffusion", "prompts", "checkpoints", "images"}
-BELOW_PIPELINE = GROUND | ROOMS | {"adapters"}
+BELOW_PIPELINE = GROUND | ROOMS | {"adapters", "quantization"}
 BELOW_TOP = BELOW_PIPELINE | {"pipeline", "pochade"}
 BELOW_SERVER = GROUND | {
     "jobs",
@@ -32,6 +32,7 @@ MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
     **dict.fromkeys(ROOMS, GROUND),
     "adapters": GROUND | {"checkpoints"},
+    "quantization": GROUND | {"checkpoints"},
     "pipeline": BELOW_PIPELINE | {"pochade"},
     "hub": GROUND | {"checkpoints", "pochade"},
     "training": BELOW_TOP,

@@ -69,7 +69,7 @@ def build_phases(folder: Path) -> dict[str, float]:
     build: OpenVINO's graph, which shares the mapped memory.
     """
     from pochade.checkpoints.check import check_finite
-    from pochade.engines.openvino import Constants, build
+    from pochade.engines.openvino_ops import Constants, build
     from pochade.weights import View
 
     phases = Phases()

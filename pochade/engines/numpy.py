@@ -21,7 +21,7 @@ Array = NDArray[Any]
 INPUT_TYPES: Mapping[str, type[np.generic]] = {"f32": np.float32, "i64": np.int64}
 
 
-def float32(stored: Array) -> Array:
+def float32(stored: Array, name: str = "") -> Array:
     """A stored tensor (f32, f16 or bf16) as f32; one that is f32 already is not copied."""
     return np.asarray(stored, dtype=np.float32)
 

@@ -5,226 +5,32 @@ that takes about a tenth of a second for the UNet of Stable Diffusion 1.5, so a 
 built for every picture size. Compiling it takes seconds; `openvino_cache` keeps the result on disk.
 """
 
+import copy
 import hashlib
 import io
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-import ml_dtypes
 import numpy as np
-from numpy.typing import NDArray
 
 from pochade.engines.openvino_cache import BlobFolder
-from pochade.engines.openvino_quiet import op, ov
+from pochade.engines.openvino_int8 import Int8Ops
+from pochade.engines.openvino_ops import INPUT_TYPES, TUPLE, Array, Constants, Inputs, build
+from pochade.engines.openvino_quiet import ov
+from pochade.engines.openvino_watching import note, watched
+from pochade.engines.processor import sums_bytes_widely
 from pochade.errors import InvalidRequest
-from pochade.ops import Padding, Shape
+from pochade.int8 import ALL_BITS, SAFE_BITS, Grids, Sightings, digest
 from pochade.settings import CACHE_BUDGET_BYTES
 from pochade.weights import View
 
-Array = NDArray[Any]
-Inputs = Mapping[str, tuple[Shape, str]]
-
-INPUT_TYPES: Mapping[str, type[np.generic]] = {"f32": np.float32, "i64": np.int64}
 DEVICES: Mapping[str, str] = {"cpu": "CPU", "gpu": "GPU"}
-TUPLE = "pochade:tuple"
-BFLOAT16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-NARROW_TYPES: tuple[np.dtype[Any], ...] = (BFLOAT16, np.dtype(np.float16))
 PRECISIONS: Mapping[str, ov.Type] = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
-
-
-@dataclass(frozen=True, eq=False)
-class Node:
-    """A node of the graph, with the arithmetic of `pochade.ops`.
-
-    OpenVINO's own nodes have these operators too, but refuse plain numbers.
-    """
-
-    graph: Any  # openvino.Node
-
-    __array_ufunc__ = None  # so that `np.float32(2) * node` is left to __rmul__
-
-    def __add__(self, other: "Node | float") -> "Node":
-        return Node(op.add(self.graph, _operand(other)))
-
-    def __sub__(self, other: "Node | float") -> "Node":
-        return Node(op.subtract(self.graph, _operand(other)))
-
-    def __rsub__(self, other: float) -> "Node":
-        return Node(op.subtract(_operand(other), self.graph))
-
-    def __mul__(self, other: "Node | float") -> "Node":
-        return Node(op.multiply(self.graph, _operand(other)))
-
-    def __truediv__(self, other: "Node | float") -> "Node":
-        return Node(op.divide(self.graph, _operand(other)))
-
-    def __rtruediv__(self, other: float) -> "Node":
-        return Node(op.divide(_operand(other), self.graph))
-
-    __radd__ = __add__
-    __rmul__ = __mul__
-
-
-def _operand(value: Node | float) -> Any:
-    return value.graph if isinstance(value, Node) else op.constant(np.float32(value))
-
-
-class OpenVinoOps:
-    """`pochade.ops.Ops` on graph nodes."""
-
-    def linear(self, x: Node, weight: Node, bias: Node | None = None) -> Node:
-        y = Node(op.matmul(x.graph, weight.graph, transpose_a=False, transpose_b=True))
-        return y if bias is None else y + bias
-
-    def conv2d(
-        self, x: Node, weight: Node, bias: Node | None, stride: int = 1, padding: Padding = (0, 0, 0, 0)
-    ) -> Node:
-        top, bottom, left, right = padding
-        strides, begin, end, dilations = [stride, stride], [top, left], [bottom, right], [1, 1]
-        y = Node(op.convolution(x.graph, weight.graph, strides, begin, end, dilations))
-        return y if bias is None else y + self._per_channel(bias)
-
-    def conv2d_doubled(self, x: Node, weight: Node, bias: Node | None) -> Node:
-        # One 2x2 kernel for each of the four places within a doubled pixel, then interleaved: 0.94 of the
-        # time of a whole UNet of SD 1.5 with doubled pixels.
-        batch, _, height, width = self.shape(x)
-        channels = self.shape(weight)[0]
-        places = [
-            self.conv2d(x, kernel, bias, 1, (1 - row, row, 1 - column, column))
-            for row, tall in enumerate(self._merged(weight, axis=2))
-            for column, kernel in enumerate(self._merged(tall, axis=3))
-        ]
-        y = self.reshape(self.concat(places, 1), (batch, 2, 2, channels, height, width))
-        return self.reshape(self.transpose(y, (0, 3, 4, 1, 5, 2)), (batch, channels, 2 * height, 2 * width))
-
-    def attention(self, query: Node, key: Node, value: Node, *, causal: bool = False) -> Node:
-        return Node(op.scaled_dot_product_attention(query.graph, key.graph, value.graph, causal=causal))
-
-    def group_norm(self, x: Node, weight: Node, bias: Node, groups: int, eps: float) -> Node:
-        shape = self.shape(x)
-        normal = _normalise(self.reshape(x, (shape[0], groups, -1)), eps)
-        return self.reshape(normal, shape) * self._per_channel(weight) + self._per_channel(bias)
-
-    def layer_norm(self, x: Node, weight: Node, bias: Node, eps: float) -> Node:
-        return _normalise(x, eps) * weight + bias
-
-    def silu(self, x: Node) -> Node:
-        return Node(op.swish(x.graph))
-
-    def gelu(self, x: Node) -> Node:
-        return Node(op.gelu(x.graph, approximation_mode="erf"))
-
-    def quick_gelu(self, x: Node) -> Node:
-        return Node(op.swish(x.graph, op.constant(np.float32(1.702))))
-
-    def leaky_relu(self, x: Node, slope: float) -> Node:
-        if slope == 0:
-            return Node(op.relu(x.graph))
-        return Node(op.prelu(x.graph, op.constant(np.array([slope], np.float32))))
-
-    def tanh(self, x: Node) -> Node:
-        return Node(op.tanh(x.graph))
-
-    def shape(self, x: Node) -> Shape:
-        return tuple(x.graph.get_output_shape(0))
-
-    def reshape(self, x: Node, shape: Shape) -> Node:
-        return Node(op.reshape(x.graph, _integers(shape), special_zero=False))
-
-    def transpose(self, x: Node, axes: Shape) -> Node:
-        return Node(op.transpose(x.graph, _integers(axes)))
-
-    def concat(self, parts: Sequence[Node], axis: int) -> Node:
-        return Node(op.concat([part.graph for part in parts], axis))
-
-    def narrow(self, x: Node, axis: int, start: int, stop: int) -> Node:
-        return Node(op.slice(x.graph, *(_integers([n]) for n in (start, stop, 1, axis))))
-
-    def resize_nearest(self, x: Node, height: int, width: int) -> Node:
-        _, _, rows, columns = self.shape(x)
-        if (height, width) == (2 * rows, 2 * columns):
-            # Keeps the memory layout of the convolutions around it; doubling is exact in floating point.
-            size = _integers([height, width])
-            modes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-            return Node(op.interpolate(x.graph, size, "nearest", "sizes", axes=_integers([2, 3]), **modes))
-        tall = op.gather(x.graph, _integers(np.arange(height) * rows // height), _integers(2))
-        return Node(op.gather(tall, _integers(np.arange(width) * columns // width), _integers(3)))
-
-    def embedding(self, ids: Node, table: Node) -> Node:
-        return Node(op.gather(table.graph, ids.graph, _integers(0)))
-
-    def pick(self, x: Node, positions: Node) -> Node:
-        return Node(op.gather(x.graph, positions.graph, _integers(1), batch_dims=1))
-
-    def _merged(self, kernel: Node, axis: int) -> list[Node]:
-        """Three entries along an axis to two, as the first and the second of two equal pixels meet them."""
-        a, b, c = (self.narrow(kernel, axis, i, i + 1) for i in range(3))
-        return [self.concat([a, b + c], axis), self.concat([a + b, c], axis)]
-
-    def _per_channel(self, vector: Node) -> Node:
-        return self.reshape(vector, (1, -1, 1, 1))
-
-
-def _normalise(x: Node, eps: float) -> Node:
-    """Zero mean and unit variance over the last axis."""
-    return Node(op.mvn(x.graph, _integers([-1]), normalize_variance=True, eps=eps, eps_mode="inside_sqrt"))
-
-
-def _integers(values: Any) -> Any:
-    return op.constant(np.asarray(values, np.int64))
-
-
-class Constants:
-    """Turns stored tensors into f32 nodes, and holds the memory that those share.
-
-    f32, f16 and bf16 are shared where they lie. 8-bit numbers pass as bf16, which holds every one of them
-    exactly; other types as f32. round_to_bf16: store f32 matrices and kernels as bf16, as compiling for
-    bf16 does anyway, so that a blob takes half the space; vectors stay as they are.
-    """
-
-    def __init__(self, *, round_to_bf16: bool = False) -> None:
-        self._round = round_to_bf16
-        self._memory: list[Array] = []
-
-    def __call__(self, stored: Array) -> Node:
-        array = np.asarray(stored, self._kept_as(stored), order="C")
-        if not array.flags.writeable:  # OpenVINO shares no memory that it might not write to
-            array = array.copy()
-        self._memory.append(array)
-        if array.dtype != BFLOAT16:
-            node = op.constant(array, shared_memory=True)
-        else:  # numpy has no such type, so the bits travel as 16-bit integers
-            bits = ov.Tensor(array.view(np.uint16), list(array.shape), ov.Type.bf16)
-            node = op.constant(bits, shared_memory=True)
-        if array.dtype == np.float32:
-            return Node(node)
-        widened = op.convert(node, "f32")
-        widened.get_rt_info()["decompression_0"] = ""  # OpenVINO's mark for weights that are stored narrower
-        return Node(widened)
-
-    def _kept_as(self, stored: Array) -> np.dtype[Any]:
-        if stored.dtype.itemsize == 1 or (self._round and stored.dtype == np.float32 and stored.ndim >= 2):
-            return BFLOAT16
-        return stored.dtype if stored.dtype in NARROW_TYPES else np.dtype(np.float32)
-
-
-def build(function: Callable[..., Any], weights: View, inputs: Inputs) -> ov.Model:
-    """The graph of a model function. If that returns a tuple, the first result bears the name TUPLE."""
-    parameters = {}
-    for name, (shape, kind) in inputs.items():
-        parameters[name] = op.parameter(list(shape), INPUT_TYPES[kind])
-        parameters[name].output(0).set_names({name})
-    returned = function(OpenVinoOps(), weights, **{name: Node(graph) for name, graph in parameters.items()})
-    nodes = returned if isinstance(returned, tuple) else (returned,)
-    results = [op.result(node.graph) for node in nodes]
-    if isinstance(returned, tuple):
-        results[0].output(0).add_names({TUPLE})
-    return ov.Model(results, list(parameters.values()))
 
 
 class Compiled:
@@ -246,6 +52,11 @@ class Compiled:
 
     def __call__(self, **arrays: Any) -> Any:
         """Raises ValueError, naming the input, if one is missing, unknown or of another shape."""
+        results = self.all_results(**arrays)
+        return results if self._is_tuple else results[0]
+
+    def all_results(self, **arrays: Any) -> tuple[Array, ...]:
+        """Every result of the graph, in their order. Raises as calling it does."""
         if arrays.keys() != self._inputs.keys():
             raise ValueError(f"inputs are {sorted(arrays)}; the graph takes {sorted(self._inputs)}")
         host = {}
@@ -259,7 +70,7 @@ class Compiled:
             once_used, self.once_used = self.once_used, None
         if once_used is not None:
             threading.Thread(target=once_used, name="keeping a compiled graph", daemon=False).start()
-        return tuple(results[i] for i in range(self._outputs)) if self._is_tuple else results[0]
+        return tuple(results[i] for i in range(self._outputs))
 
     def export(self, file: IO[bytes]) -> None:
         """Write the compiled graph. Raises OSError if the file cannot take it."""
@@ -274,12 +85,13 @@ class ProcessorFeatures:
     """What a device can do.
 
     device: 'cpu' or 'gpu'. name: as the maker calls it. precisions: those it computes in natively, of
-    'f32', 'bf16' and 'f16'.
+    'f32', 'bf16' and 'f16'. sums_bytes_widely: whether products of bytes may use all bits of the weights.
     """
 
     device: str
     name: str
     precisions: tuple[str, ...]
+    sums_bytes_widely: bool = True
 
     @property
     def best_precision(self) -> str:
@@ -303,7 +115,8 @@ def processor_features(device: str = "cpu") -> ProcessorFeatures:
         "f16": "FP16" in listed,
     }
     name = str(core.get_property(target, "FULL_DEVICE_NAME")).strip()
-    return ProcessorFeatures(device, name, tuple(precision for precision, here in native.items() if here))
+    present = tuple(precision for precision, here in native.items() if here)
+    return ProcessorFeatures(device, name, present, device != "cpu" or sums_bytes_widely())
 
 
 class OpenVinoEngine:
@@ -346,6 +159,17 @@ class OpenVinoEngine:
         }
         self._blobs = None if cache_dir is None else BlobFolder(cache_dir / "openvino", cache_budget_bytes)
         self._keep_later = keep_later
+        self._grids: Grids = {}
+
+    def quantized(self, grids: Grids) -> "OpenVinoEngine":
+        """This engine with 8-bit products where there are grids. See `pochade.int8`."""
+        other = copy.copy(self)
+        other._grids = grids
+        return other
+
+    def watching(self, sightings: Sightings) -> "WatchingEngine":
+        """This engine, noting what products read. Nothing of it is kept on disk."""
+        return WatchingEngine(self, sightings)
 
     def compile(
         self, function: Callable[..., Any], tensors: Mapping[str, Array], inputs: Inputs, *, key: str = ""
@@ -385,8 +209,14 @@ class OpenVinoEngine:
         round_to_bf16: bool = False,
     ) -> Compiled:
         constants = Constants(round_to_bf16=round_to_bf16)
-        graph = build(function, View(tensors, bind=constants), inputs)
-        return Compiled(self._core.compile_model(graph, self._target, self._properties), inputs, constants)
+        largest = ALL_BITS if self._features.sums_bytes_widely else SAFE_BITS
+        ops = Int8Ops(self._grids, largest, constants)
+        graph = build(function, View(tensors, bind=ops.bind), inputs, ops)
+        return Compiled(self.compile_graph(graph), inputs, (constants, ops.memory))
+
+    def compile_graph(self, graph: ov.Model) -> ov.CompiledModel:
+        """For this device in this precision."""
+        return self._core.compile_model(graph, self._target, self._properties)
 
     def _restore(self, blobs: BlobFolder, name: str, inputs: Inputs) -> Compiled | None:
         blob = blobs.load(name)
@@ -400,11 +230,34 @@ class OpenVinoEngine:
             return None
 
     def _blob_name(self, key: str, inputs: Inputs) -> str:
-        parts = (key, sorted(inputs.items()), self._precision, self._target, self._features, ov.get_version())
-        digest = hashlib.sha256(repr((parts, _release())).encode())
+        asked = (key, sorted(inputs.items()), self._precision, digest(self._grids))
+        parts = (*asked, self._target, self._features, ov.get_version())
+        named = hashlib.sha256(repr((parts, _release())).encode())
         for path in sorted(_sources()):
-            digest.update(path.read_bytes())
-        return digest.hexdigest()
+            named.update(path.read_bytes())
+        return named.hexdigest()
+
+
+class WatchingEngine:
+    """What `OpenVinoEngine.watching` returns: compiles functions that note what their products read."""
+
+    def __init__(self, engine: OpenVinoEngine, sightings: Sightings) -> None:
+        self._engine, self._sightings = engine, sightings
+
+    def compile(
+        self, function: Callable[..., Any], tensors: Mapping[str, Array], inputs: Inputs, *, key: str = ""
+    ) -> Callable[..., Any]:
+        """As `OpenVinoEngine.compile`, for functions that return one tensor."""
+        graph, reading, constants = watched(function, tensors, inputs)
+        compiled = Compiled(self._engine.compile_graph(graph), inputs, constants)
+
+        def run(**arrays: Any) -> Any:
+            result, *seen = compiled.all_results(**arrays)
+            for i, weights in enumerate(reading):
+                note(self._sightings, weights, *seen[3 * i : 3 * i + 3])
+            return result
+
+        return run
 
 
 def _target(core: ov.Core, device: str) -> str:

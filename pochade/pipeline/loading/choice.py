@@ -8,7 +8,7 @@ from typing import Any
 from pochade.errors import InvalidRequest, MissingDependency
 
 DEVICES = ("auto", "cpu", "gpu", "cuda", "mps")
-PRECISIONS = ("auto", "f32", "bf16", "f16")
+PRECISIONS = ("auto", "f32", "bf16", "f16", "int8")
 ENGINES = ("auto", "openvino", "torch", "numpy")
 RUNS_ON: Mapping[str, tuple[str, ...]] = {
     "openvino": ("cpu", "gpu"),
@@ -31,7 +31,7 @@ def choose(device: str = "auto", precision: str = "auto", engine: str = "auto") 
     """Settle what was left to us.
 
     OpenVINO is the engine of CPUs and of Intel's GPUs, torch that of CUDA (ROCm answers to that name too)
-    and MPS. 'auto' precision is bf16 where the processor computes in it natively, else f32; f16 on GPUs.
+    and MPS. 'int8' is UNet and decoder in 8 bits, the rest in what 'auto' would be. 'auto' precision is bf16 where the processor computes in it natively, else f32; f16 on GPUs.
     Raises InvalidRequest for an unknown name or a combination that cannot be.
     """
     _known("engine", engine, ENGINES)
@@ -57,6 +57,11 @@ def choose(device: str = "auto", precision: str = "auto", engine: str = "auto") 
     if precision == "auto":
         precision, why = _find_precision(engine, device)
         reasons.append(why)
+    if precision == "int8" and (engine, device) != ("openvino", "cpu"):
+        raise InvalidRequest(
+            f"8-bit products are OpenVINO's on a processor, not those of '{engine}' on '{device}'; leave out"
+            " --precision int8 here"
+        )
     if engine == "numpy" and precision != "f32":
         raise InvalidRequest(f"the numpy engine computes in f32 only, not in {precision}")
     return Choice(engine=engine, device=device, precision=precision, reason="; ".join(reasons))
@@ -77,12 +82,13 @@ def make_engine(choice: Choice, *, compiled: bool = False) -> Any:
         from pochade.engines.numpy import NumpyEngine
 
         return NumpyEngine(choice.device, choice.precision)
-    from pochade.engines.openvino import OpenVinoEngine
+    from pochade.engines.openvino import OpenVinoEngine, processor_features
     from pochade.settings import cache_dir
 
-    return OpenVinoEngine(
-        choice.device, choice.precision, cache_dir=cache_dir() / "compiled", keep_later=True
-    )
+    precision = choice.precision
+    if precision == "int8":  # of what is between the products, which `loading.int8` turns to bytes
+        precision = processor_features(choice.device).best_precision
+    return OpenVinoEngine(choice.device, precision, cache_dir=cache_dir() / "compiled", keep_later=True)
 
 
 def _find_device(engine: str) -> tuple[str, str]:

@@ -133,11 +133,11 @@ class Networks:
     def beside(self, path: Path, open_on: Callable[[Any, Path], T]) -> T:
         """A further network, such as a ControlNet, or a further model, on the same engine, opened once.
 
-        open_on: makes it, from engine and path.
+        open_on: makes it, from engine and path. The engine is the text encoder's: that has no 8-bit grids.
         """
         place = path.resolve()
         if place not in self.opened:
-            self.opened[place] = open_on(self.unet.engine, path)
+            self.opened[place] = open_on(self.text_encoder.engine, path)
         opened: T = self.opened[place]
         return opened
 

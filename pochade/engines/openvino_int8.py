@@ -1,0 +1,93 @@
+"""Products of bytes: a vocabulary that puts the inputs and weights of products on their grids.
+
+OpenVINO finds the pattern (an input rounded to 256 values, weights stored as int8) and runs 8-bit kernels;
+what lies between the products stays in the engine's precision.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from pochade.engines.openvino_ops import Array, Constants, Node, OpenVinoOps
+from pochade.engines.openvino_quiet import op
+from pochade.int8 import Grid, Grids, round_weight
+from pochade.ops import Padding
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A weight that is not yet a constant, and the grid of the input that it meets."""
+
+    array: Array
+    grid: Grid
+
+
+class Int8Ops(OpenVinoOps):
+    """`OpenVinoOps`, with products of bytes where there are grids. Bind weights with `bind`.
+
+    largest: 8-bit weight (see `pochade.int8`). constants: of all other weights.
+    """
+
+    def __init__(self, grids: Grids, largest: int, constants: Constants) -> None:
+        self._grids, self._largest, self._constants = grids, largest, constants
+        self._rounded: dict[tuple[str, float, float, bytes], Node] = {}
+        self.memory: list[Array] = []  # of the weights, which the graph shares
+
+    def bind(self, stored: Array, name: str) -> Node | Stored:
+        grid = self._grids.get(name)
+        return self._constants(stored, name) if grid is None else Stored(stored, grid)
+
+    def linear(self, x: Node, weight: Node | Stored, bias: Node | None = None) -> Node:
+        if isinstance(weight, Stored):
+            x, weight = self._input(x, weight.grid, axis=-1), self._weight(weight.array, weight.grid)
+        return super().linear(x, weight, bias)
+
+    def conv2d(
+        self,
+        x: Node,
+        weight: Node | Stored,
+        bias: Node | None,
+        stride: int = 1,
+        padding: Padding = (0, 0, 0, 0),
+    ) -> Node:
+        if isinstance(weight, Stored):
+            x, weight = self._input(x, weight.grid, axis=1), self._weight(weight.array, weight.grid)
+        return super().conv2d(x, weight, bias, stride, padding)
+
+    def conv2d_doubled(self, x: Node, weight: Node | Stored, bias: Node | None) -> Node:
+        if not isinstance(weight, Stored):
+            return super().conv2d_doubled(x, weight, bias)
+        quarters = partial(self._weight, grid=weight.grid)
+        tall = _merged(weight.array.astype(np.float32), axis=2)
+        kernels = [[quarters(kernel) for kernel in _merged(row, axis=3)] for row in tall]
+        return self._doubled(self._input(x, weight.grid, axis=1), kernels, bias)
+
+    def _input(self, x: Node, grid: Grid, axis: int) -> Node:
+        """x divided by the smoothing, on its grid. Products that read the same x share it."""
+        key = (x.graph.get_name(), grid.low, grid.high, grid.smoothing.tobytes())
+        if key not in self._rounded:
+            shape = [1] * len(self.shape(x))
+            ends = [_constant(np.full(shape, end)) for end in (grid.low, grid.high)]
+            shape[axis] = -1
+            smoothing = grid.smoothing.reshape(shape)
+            wide = [_constant(end * smoothing) for end in (grid.low, grid.high)]
+            self._rounded[key] = Node(op.fake_quantize(x.graph, *wide, *ends, 256))
+        return self._rounded[key]
+
+    def _weight(self, array: Array, grid: Grid) -> Node:
+        rounded, steps = round_weight(array, grid.smoothing, self._largest)
+        self.memory.append(rounded)
+        whole = op.convert(op.constant(rounded, shared_memory=True), "f32")
+        return Node(op.multiply(whole, _constant(steps)))
+
+
+def _constant(array: Array) -> Any:
+    return op.constant(np.asarray(array, np.float32))
+
+
+def _merged(kernel: Array, axis: int) -> list[Array]:
+    """As `OpenVinoOps` merges three entries of a kernel to two, before they are rounded."""
+    a, b, c = np.split(kernel, 3, axis)
+    return [np.concatenate([a, b + c], axis), np.concatenate([a + b, c], axis)]

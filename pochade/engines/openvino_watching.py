@@ -1,0 +1,113 @@
+"""A vocabulary that computes as usual, and notes what the products read: the ground for 8-bit grids."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pochade.engines.openvino_ops import (
+    BFLOAT16,
+    Array,
+    Constants,
+    Inputs,
+    Node,
+    OpenVinoOps,
+    build,
+    integers,
+)
+from pochade.engines.openvino_quiet import op, ov
+from pochade.int8 import Sightings, Watched
+from pochade.ops import Padding
+from pochade.weights import View
+
+ROWS = 16
+"""Tokens or pixels of an input that are kept of each evaluation."""
+
+FEW = 8
+"""Products with fewer channels than this on a side gain nothing: the first and the last convolution."""
+
+
+@dataclass(frozen=True, eq=False)
+class Named(Node):
+    """A weight that knows its name and what is stored of it."""
+
+    name: str
+    stored: Array
+
+
+@dataclass(eq=False)
+class Read:
+    """An input, its axis of channels, and the weights of the products that read it."""
+
+    x: Node
+    axis: int
+    weights: dict[str, Array] = field(default_factory=dict)
+
+
+class WatchingOps(OpenVinoOps):
+    """`OpenVinoOps`, with an account of the inputs of products. Bind weights with `bind`."""
+
+    def __init__(self, constants: Constants) -> None:
+        self._constants = constants
+        self.read: dict[str, Read] = {}
+
+    def bind(self, stored: Array, name: str) -> Named:
+        return Named(self._constants(stored, name).graph, name, stored)
+
+    def linear(self, x: Node, weight: Node, bias: Node | None = None) -> Node:
+        if len(self.shape(x)) > 2:  # a single vector costs next to nothing, as the timestep's
+            self._note(x, weight, axis=-1)
+        return super().linear(x, weight, bias)
+
+    def conv2d(
+        self, x: Node, weight: Node, bias: Node | None, stride: int = 1, padding: Padding = (0, 0, 0, 0)
+    ) -> Node:
+        self._note(x, weight, axis=1)
+        return super().conv2d(x, weight, bias, stride, padding)
+
+    def conv2d_doubled(self, x: Node, weight: Node, bias: Node | None) -> Node:
+        self._note(x, weight, axis=1)
+        return super().conv2d_doubled(x, weight, bias)
+
+    def _note(self, x: Node, weight: Node, axis: int) -> None:
+        if isinstance(weight, Named) and min(weight.stored.shape[:2]) > FEW:
+            read = self.read.setdefault(x.graph.get_name(), Read(x, axis))
+            read.weights[weight.name] = weight.stored
+
+    def seen(self) -> list[Any]:
+        """Results for each input: its channels' lowest and highest numbers, and a few rows of them."""
+        return [op.result(node.graph) for read in self.read.values() for node in self._of(read)]
+
+    def _of(self, read: Read) -> tuple[Node, Node, Node]:
+        x, shape = read.x, self.shape(read.x)
+        if read.axis == 1:
+            spread = self.reshape(x, (*shape[:2], -1))  # (B, C, pixels)
+        else:
+            spread = self.transpose(self.reshape(x, (shape[0], -1, shape[-1])), (0, 2, 1))
+        places = self.shape(spread)[2]
+        chosen = np.random.default_rng(places).permutation(places)[: max(1, ROWS // shape[0])]
+        rows = Node(op.gather(spread.graph, integers(chosen), integers(2)))
+        low, high = (
+            Node(reduce(spread.graph, integers([0, 2]))) for reduce in (op.reduce_min, op.reduce_max)
+        )
+        return low, high, self.transpose(rows, (0, 2, 1))
+
+
+def watched(
+    function: Callable[..., Any], tensors: Mapping[str, Array], inputs: Inputs
+) -> tuple[ov.Model, list[dict[str, Array]], Constants]:
+    """The graph of a model function that returns one tensor, with what is seen of each input after it; of
+    each input the weights that read it; and what the graph's constants lie in."""
+    constants = Constants()
+    ops = WatchingOps(constants)
+    model = build(function, View(tensors, bind=ops.bind), inputs, ops)
+    model.add_results(ops.seen())
+    return model, [read.weights for read in ops.read.values()], constants
+
+
+def note(sightings: Sightings, weights: Mapping[str, Array], low: Array, high: Array, rows: Array) -> None:
+    """Add what one evaluation showed of one input. rows: (B, n, C)."""
+    kept = rows.reshape(-1, rows.shape[-1]).astype(BFLOAT16)
+    found = sightings.setdefault(tuple(weights), Watched(weights, low, high))
+    found.see(low, high, kept)
