@@ -28,7 +28,8 @@ class Grid:
     """Where the numbers that a product reads lie, once they are divided by `smoothing`.
 
     low, high: of the byte 0 and of the byte 255. smoothing: (C,), of the input's channels; the weights are
-    multiplied by it. So a few large channels take fewer steps from all others ("SmoothQuant", Xiao et al. 2023).
+    multiplied by it. So a few large channels take fewer steps from all others (Xiao et al. 2023, as
+    "SmoothQuant").
     """
 
     low: float

@@ -125,7 +125,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="what the model predicts, epsilon or v_prediction (default: what it says of itself)",
     )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
-    parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16 or f16")
+    parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16, f16 or int8")
     parser.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
     parser.add_argument("--compile", action="store_true", help="torch: slower to start, then faster")
 

@@ -77,7 +77,7 @@ def add_parser(commands: Any) -> None:
         help="where the report and the pictures go; earlier ones are replaced (default: %(default)s)",
     )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
-    parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16 or f16")
+    parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16, f16 or int8")
     parser.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
     parser.set_defaults(run=run)
 

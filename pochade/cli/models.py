@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pochade.cli.library import add_actions, add_models_option
+from pochade.cli.quantize import add_quantize
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ EXAMPLES = """examples:
   pochade models verify model.ckpt --sha256 6ce0161689
   pochade models convert model.ckpt model.safetensors --precision f16
   pochade models convert model.safetensors model/
+  pochade models quantize model.safetensors -o model.int8.safetensors
   pochade models list --models ~/ComfyUI
   pochade models pull OWNER/NAME --variant fp16
   pochade models remove OWNER/NAME
@@ -58,6 +60,7 @@ def add_parser(commands: Any) -> None:
         "--precision", choices=PRECISIONS, help="of the numbers in the file (default: as they are stored)"
     )
     convert.set_defaults(run=_convert)
+    add_quantize(actions, _source)
     add_actions(actions)
 
 

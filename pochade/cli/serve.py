@@ -77,7 +77,7 @@ def add_parser(commands: Any) -> None:
         metavar="NAME",
         help="auto, cpu, gpu, cuda, mps; repeated: a worker for each",
     )
-    what.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16 or f16")
+    what.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16, f16 or int8")
     what.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
     add_mark_options(parser)
     much = parser.add_argument_group("how much")

@@ -1,6 +1,6 @@
 """From what was seen of the inputs to grids, with the error that each makes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +61,8 @@ def _smoothing(extent: Array, of_weights: Array, share: float) -> Array:
     logs = np.zeros(len(extent))
     logs[alive] = share * np.log(extent[alive]) - (1 - share) * np.log(of_weights[alive])
     logs[alive] -= logs[alive].mean() if alive.any() else 0
-    return np.exp(logs).astype(np.float32)
+    smooth: Array = np.exp(logs).astype(np.float32)
+    return smooth
 
 
 def _extents(weight: Array) -> Array:
@@ -94,9 +95,10 @@ def _spread(array: Array, count: int) -> Array:
     """At most so many rows, evenly spread."""
     if len(array) <= count:
         return array
-    return array[np.linspace(0, len(array) - 1, count).astype(int)]
+    some: Array = array[np.linspace(0, len(array) - 1, count).astype(int)]
+    return some
 
 
-def worst(table: Table, count: int) -> Iterable[tuple[str, Quantized]]:
+def worst(table: Table, count: int) -> Sequence[tuple[str, Quantized]]:
     """The products with the largest errors, the largest first."""
     return sorted(table.items(), key=lambda each: -each[1].error)[:count]

@@ -31,7 +31,8 @@ def choose(device: str = "auto", precision: str = "auto", engine: str = "auto") 
     """Settle what was left to us.
 
     OpenVINO is the engine of CPUs and of Intel's GPUs, torch that of CUDA (ROCm answers to that name too)
-    and MPS. 'int8' is UNet and decoder in 8 bits, the rest in what 'auto' would be. 'auto' precision is bf16 where the processor computes in it natively, else f32; f16 on GPUs.
+    and MPS. 'auto' precision is bf16 where the processor computes in it natively, else f32; f16 on GPUs.
+    'int8' is the UNet and the decoder in 8 bits, and the rest in what 'auto' would be.
     Raises InvalidRequest for an unknown name or a combination that cannot be.
     """
     _known("engine", engine, ENGINES)

@@ -1,19 +1,21 @@
 """Loading a model: from a path to a pipeline."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from pochade.checkpoints.library import find
 from pochade.checkpoints.read import read_checkpoint
-from pochade.pipeline.calibrating import Calibrating, calibrate
+from pochade.pipeline.calibrating import calibrate
 from pochade.pipeline.loading.adapting import Library
 from pochade.pipeline.loading.choice import choose, make_engine
 from pochade.pipeline.loading.int8 import find_grids, grids_in_cache, in_int8
 from pochade.pipeline.loading.model import make_model
 from pochade.pipeline.pipeline import Pipeline
-from pochade.quantization.files import save
+from pochade.quantization.files import Tables, save
 from pochade.settings import model_roots
 
 STARTER = "starter"
@@ -38,8 +40,8 @@ def load(
         one in a folder of models; None or 'starter' is the model inside the package.
     device: 'cpu', 'gpu' (Intel, through OpenVINO), 'cuda', 'mps' or 'auto'.
     precision: 'f32', 'bf16', 'f16', 'int8' or 'auto', the fastest of the first three that the device computes
-        in natively. 'int8' takes the grids that come with the model, or makes them by drawing (`int8_grids`)
-        the first time.
+        in natively. 'int8' takes the grids that come with the model, or makes them the first time by
+        drawing, with a progress bar.
     engine: 'openvino', 'torch', 'numpy' or 'auto'. variant: which edition of the weights, such as 'fp16'.
     compiled: torch only: `torch.compile`, minutes of warm-up for faster pictures afterwards.
     vae: an autoencoder in place of the model's own: a file, a diffusers `vae` folder, a whole model, or the
@@ -69,29 +71,20 @@ def load(
     )
     if choice.precision != "int8":
         return pipeline
-    tables = None
-    for step in int8_grids(pipeline, path):
-        tables = step.tables
-    assert tables is not None, "the last step brings them"
+    tables = find_grids(path, checkpoint) or _fitted(pipeline)
     return replace(pipeline, networks=in_int8(pipeline.networks, tables))
 
 
-def int8_grids(pipeline: Pipeline, path: Path) -> Iterator[Calibrating]:
-    """The 8-bit grids of a model that is loaded: found beside it or in the cache, else made and kept there.
-
-    path: where the model lies. Raises InvalidCheckpoint if a file of them is damaged, OutputError if they
-    cannot be kept.
-    """
-    found = find_grids(path, pipeline.checkpoint)
-    if found is not None:
-        yield Calibrating(1, 1, found)
-        return
-    for step in calibrate(pipeline):
-        if step.tables is not None:
-            place = grids_in_cache(pipeline.checkpoint)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            save(place, step.tables)
-        yield step
+def _fitted(pipeline: Pipeline) -> Tables:
+    """Grids made by drawing, and kept for the next time. Raises OutputError if they cannot be."""
+    tables: Tables | None = None
+    for step in tqdm(calibrate(pipeline), desc="fitting 8-bit grids, once", leave=False, disable=None):
+        tables = step.tables
+    assert tables is not None, "the last step brings them"
+    place = grids_in_cache(pipeline.checkpoint)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    save(place, tables)
+    return tables
 
 
 def model_path(model: str | Path | None, models: str | Path | None = None) -> Path:
