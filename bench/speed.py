@@ -38,7 +38,7 @@ def main() -> None:
     options = _options()
     pipeline = pochade.load(device="cpu", precision=options.precision)
     shapes = {"SD 1.5": (unet_config(UNET), 64, 77), "starter": (pipeline.networks.unet_config, 16, 32)}
-    prompts = _prompts(options.prompts)
+    prompts = prompts_spread(options.prompts)
     exact: list[Any] = []
     rows: dict[str, Mapping[str, float]] = {}
     for name in options.settings:
@@ -90,7 +90,7 @@ def work(economy: Economy, config: UNetConfig, side: int, tokens: int) -> float:
     return total / (2 * STEPS)
 
 
-def _prompts(count: int) -> list[str]:
+def prompts_spread(count: int) -> list[str]:
     """Spread over both files of fixed prompts."""
     lines = [line for name in ("held_out", "composed") for line in (PROMPTS / f"{name}.jsonl").open("rb")]
     return [json.loads(line)["prompt"] for line in lines[:: max(1, len(lines) // count)][:count]]

@@ -37,4 +37,7 @@ train text 800
 train diffusion "${DIFFUSION:-31000}"
 train refined 3000
 pochade train export "$work/corpus" "$run" "$work/starter"
+here=$(dirname "$0")
+pochade models quantize "$work/starter" --smoothing 0.5 --prompts "$here/../pochade/evaluation/prompts/sheet.txt" \
+  -o "$work/starter/int8.safetensors"
 pochade draw "a red apple, 3d style" --model "$work/starter" -o "$work/apple.png"

@@ -1,0 +1,53 @@
+"""`pochade models quantize` as a user runs it."""
+
+from pathlib import Path
+
+import pytest
+
+from pochade.pipeline.loading.load import starter_folder
+from pochade.quantization.files import load
+
+
+def test_grids_are_written_and_their_errors_are_told(pochade, tmp_path: Path):
+    (tmp_path / "prompts.txt").write_text("a red fox\n\n  a blue house \n")
+    done = pochade(
+        "models", "quantize", "starter", "--prompts", "prompts.txt", "-o", "grids.safetensors", "--worst", "3"
+    )
+    assert done.returncode == 0, done.stderr
+    *lines, last = done.stdout.splitlines()
+    assert last == "grids.safetensors"
+    tables = load(tmp_path / "grids.safetensors")
+    assert set(tables) == {"unet", "vae"}
+    assert lines[0].startswith(f"unet: {len(tables['unet'])} products, 0 of them left")
+    assert len(lines) == 2 * (1 + 3)
+    shown = float(lines[1].split("%")[0]) / 100
+    assert shown == pytest.approx(max(each.error for each in tables["unet"].values()), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"), [("\n  \n", "holds no prompt"), (b"\xff\xfe\xff", "cannot be read")]
+)
+def test_prompts_that_are_none_are_refused(pochade, tmp_path: Path, text, complaint):
+    (tmp_path / "prompts.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
+    done = pochade("models", "quantize", "starter", "--prompts", "prompts.txt")
+    assert done.returncode != 0
+    assert complaint in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_folder_that_is_not_there_is_found_before_the_work(pochade):
+    done = pochade("models", "quantize", "starter", "-o", "nowhere/grids.safetensors")
+    assert done.returncode != 0
+    assert "nowhere" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_drawing_in_8_bits(pochade, tmp_path: Path):
+    done = pochade("draw", "a red apple", "--precision", "int8", "--steps", "2", "-o", "apple.png")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "apple.png").is_file()
+    assert (starter_folder() / "int8.safetensors").is_file()
+
+
+def test_the_doctor_says_what_bytes_are_good_for(pochade):
+    done = pochade("doctor", "--precision", "int8")
+    assert done.returncode == 0, done.stderr
+    assert "--precision int8" in done.stdout and "openvino on cpu in int8" in done.stdout

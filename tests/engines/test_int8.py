@@ -1,0 +1,181 @@
+"""8-bit products on the OpenVINO engine: the numbers of the grids, through real kernels."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pochade.engines.numpy import NumpyEngine
+from pochade.engines.openvino import OpenVinoEngine
+from pochade.engines.processor import sums_bytes_widely
+from pochade.int8 import ALL_BITS, SAFE_BITS, Sightings, grid, round_weight
+
+LARGEST = ALL_BITS if sums_bytes_widely() else SAFE_BITS
+SMOOTHING = np.linspace(0.5, 2, 16).astype(np.float32)
+
+
+def linear(ops, w, x):
+    return ops.linear(x, w("weight", (24, 16)), w("bias", (24,)))
+
+
+def conv(ops, w, x):
+    return ops.conv2d(x, w("weight", (24, 16, 3, 3)), w("bias", (24,)), padding=(1, 1, 1, 1))
+
+
+def strided(ops, w, x):
+    return ops.conv2d(x, w("weight", (24, 16, 3, 3)), w("bias", (24,)), stride=2, padding=(1, 1, 1, 1))
+
+
+def doubled(ops, w, x):
+    return ops.conv2d_doubled(x, w("weight", (24, 16, 3, 3)), w("bias", (24,)))
+
+
+KINDS = {
+    linear: ((24, 16), (2, 50, 16)),
+    conv: ((24, 16, 3, 3), (2, 16, 9, 7)),
+    strided: ((24, 16, 3, 3), (2, 16, 9, 7)),
+    doubled: ((24, 16, 3, 3), (2, 16, 9, 7)),
+}
+
+
+def relative(actual, expected):
+    return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
+
+
+def case(rng, function):
+    shape, of_x = KINDS[function]
+    tensors = {
+        "weight": (rng.standard_normal(shape) / 4).astype(np.float32),
+        "bias": rng.standard_normal(24).astype(np.float32),
+    }
+    x = rng.standard_normal(of_x).astype(np.float32)
+    return tensors, np.where(x < 0, x / 8, x)  # lopsided, as after SiLU
+
+
+def axis_last(x, function):
+    return x if function is linear else np.moveaxis(x, 1, -1)
+
+
+def grids(x, function):
+    smooth = axis_last(x, function) / SMOOTHING
+    return {"weight": grid(float(smooth.min()), float(smooth.max()), SMOOTHING)}
+
+
+def as_rounded(tensors, x, function, found):
+    """Weights and input with what is left of them on their grids, to be multiplied exactly."""
+    each = found["weight"]
+    rounded, steps = round_weight(tensors["weight"], each.smoothing, LARGEST)
+    beside = (1,) * (tensors["weight"].ndim - 2)
+    weight = rounded * steps / each.smoothing.reshape(1, -1, *beside)
+    left = each.rounded(axis_last(x, function))
+    return {**tensors, "weight": weight}, left if function is linear else np.moveaxis(left, -1, 1)
+
+
+@pytest.mark.parametrize("function", [linear, conv, strided])
+def test_a_product_of_bytes_is_the_product_of_the_rounded_numbers(rng, function):
+    tensors, x = case(rng, function)
+    found, inputs = grids(x, function), {"x": (x.shape, "f32")}
+    actual = OpenVinoEngine(threads=1).quantized(found).compile(function, tensors, inputs)(x=x)
+    weights, left = as_rounded(tensors, x, function, found)
+    expected = NumpyEngine().compile(function, weights, inputs)(x=left)
+    assert relative(actual, expected) < 1e-3  # an input at the middle of two bytes may go either way
+
+
+@pytest.mark.parametrize("function", list(KINDS))
+def test_it_is_near_the_exact_product_and_not_the_same(rng, function):
+    tensors, x = case(rng, function)
+    inputs = {"x": (x.shape, "f32")}
+    engine = OpenVinoEngine(threads=1).quantized(grids(x, function))
+    actual = engine.compile(function, tensors, inputs)(x=x)
+    exact = NumpyEngine().compile(function, tensors, inputs)(x=x)
+    assert 1e-4 < relative(actual, exact) < 2 / LARGEST  # normal weights reach about four times their spread
+
+
+@pytest.mark.parametrize("function", list(KINDS))
+def test_the_kernels_multiply_bytes(rng, function):
+    tensors, x = case(rng, function)
+    engine = OpenVinoEngine(threads=1).quantized(grids(x, function))
+    compiled = engine.compile(function, tensors, {"x": (x.shape, "f32")})
+    kernels = [
+        str(node.get_rt_info()["primitiveType"].astype(str)).lower()
+        for node in compiled.model.get_runtime_model().get_ops()
+        if node.get_rt_info()["layerType"].astype(str) in ("Convolution", "FullyConnected")
+    ]
+    assert kernels and all("i8" in kernel for kernel in kernels)
+
+
+def test_products_without_a_grid_stay_as_they_are(rng):
+    tensors, x = case(rng, conv)
+    inputs = {"x": (x.shape, "f32")}
+    engine = OpenVinoEngine(threads=1)
+    named_otherwise = engine.quantized({"other": grids(x, conv)["weight"]})
+    expected = engine.compile(conv, tensors, inputs)(x=x)
+    assert np.array_equal(named_otherwise.compile(conv, tensors, inputs)(x=x), expected)
+
+
+@pytest.mark.parametrize("function", list(KINDS))
+def test_what_products_read_is_noted_and_nothing_else_changes(rng, function):
+    tensors, x = case(rng, function)
+    inputs, sightings = {"x": (x.shape, "f32")}, Sightings()
+    run = OpenVinoEngine(threads=1).watching(sightings).compile(function, tensors, inputs)
+    exact = NumpyEngine().compile(function, tensors, inputs)(x=x)
+    assert relative(run(x=x), exact) < 1e-5
+    run(x=2 * x)
+    (seen,) = sightings.values()
+    last = axis_last(x, function).reshape(-1, 16)
+    np.testing.assert_allclose(seen.low, 2 * last.min(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(seen.high, 2 * last.max(axis=0), rtol=1e-6)
+    assert list(seen.weights) == ["weight"] and seen.weights["weight"] is not None
+    assert len(seen.rows) == 2
+    known = {tuple(row) for row in last.astype(seen.rows[0].dtype).tolist()}
+    assert all(tuple(row) in known for row in seen.rows[0].tolist())
+
+
+def test_products_that_read_the_same_input_are_noted_together_and_single_vectors_not_at_all(rng):
+    def several(ops, w, x, time):
+        both = [ops.linear(x, w(name, (16, 16))) for name in ("query", "key")]
+        return both[0] + both[1] + ops.linear(time, w("time", (16, 16)))
+
+    sightings = Sightings()
+    tensors = {name: rng.standard_normal((16, 16)).astype(np.float32) for name in ("query", "key", "time")}
+    inputs = {"x": ((1, 5, 16), "f32"), "time": ((1, 16), "f32")}
+    run = OpenVinoEngine(threads=1).watching(sightings).compile(several, tensors, inputs)
+    run(x=np.ones((1, 5, 16)), time=np.ones((1, 16)))
+    assert list(sightings) == [("query", "key")]
+
+
+def test_rows_of_a_weight_have_a_name_of_their_own(rng):
+    def half(ops, w, x):
+        return ops.linear(x, w("weight", (32, 16), rows=slice(16, 32)))
+
+    sightings = Sightings()
+    tensors = {"weight": rng.standard_normal((32, 16)).astype(np.float32)}
+    inputs = {"x": ((1, 5, 16), "f32")}
+    OpenVinoEngine(threads=1).watching(sightings).compile(half, tensors, inputs)(x=np.ones((1, 5, 16)))
+    assert list(sightings) == [("weight[16:32]",)]
+
+
+def test_compiled_graphs_of_other_grids_are_others(rng, tmp_path: Path):
+    tensors, x = case(rng, conv)
+    inputs = {"x": (x.shape, "f32")}
+    engine = OpenVinoEngine(threads=1, cache_dir=tmp_path)
+    for found in ({}, grids(x, conv), grids(2 * x, conv)):
+        engine.quantized(found).compile(conv, tensors, inputs, key="a model")(x=x)
+    assert len(list((tmp_path / "openvino").glob("*.blob"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "widely"),
+    [
+        ("x86_64", "fpu avx2 avx512_vnni", True),
+        ("AMD64", "fpu avx_vnni", True),
+        ("x86_64", "fpu avx2 avx512f", False),
+        ("x86_64", None, False),
+        ("aarch64", None, True),
+    ],
+)
+def test_where_bytes_are_summed_in_few_bits_weights_are_smaller(tmp_path: Path, machine, flags, widely):
+    cpuinfo = tmp_path / "cpuinfo"
+    if flags is not None:
+        cpuinfo.write_text(f"processor : 0\nflags\t\t: {flags}\nbugs : none\n")
+    assert sums_bytes_widely(machine, cpuinfo) is widely
