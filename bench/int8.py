@@ -76,11 +76,12 @@ def errors(exact: Pipeline, int8: Pipeline, subjects: tuple[str, ...]) -> dict[s
 
 
 def times(exact: Pipeline, int8: Pipeline, rounds: int) -> dict[str, Any]:
-    x = rng.standard_normal((2, config.in_channels, *(config.sample_size,) * 2), np.float32)
+    """Seconds of each evaluation, taking turns, after one to warm up; and the ratio of the medians."""
     config = exact.networks.unet_config
     rng = np.random.default_rng(0)
     context = np.repeat(exact.encode_prompt("a red fox"), 2, axis=0)
-    x = rng.standard_normal((2, config.in_channels, config.sample_size, config.sample_size), np.float32)
+    side = config.sample_size
+    x = rng.standard_normal((2, config.in_channels, side, side), np.float32)
     spent: dict[str, list[float]] = {"exact seconds": [], "int8 seconds": []}
     for round_ in range(rounds + 1):
         for name, pipe in zip(spent, (exact, int8), strict=True):

@@ -17,8 +17,7 @@ def add_quantize(actions: Any, add_source: Callable[[argparse.ArgumentParser, st
         help="fit the grids of 8-bit products, for --precision int8",
         description="Draw a few pictures, fit an 8-bit grid to what each product reads, and say how large the"
         " errors are. `--precision int8` does so by itself the first time. Here prompts can be given, and the"
-        " grids be put beside the model: as int8.safetensors in its folder, or as NAME.int8.safetensors beside"
-        " NAME.safetensors.",
+        " grids be put beside the model: as int8.safetensors in its folder, NAME.int8.safetensors by its file.",
     )
     add_source(parser, "path")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: kept in the cache")
@@ -27,8 +26,8 @@ def add_quantize(actions: Any, add_source: Callable[[argparse.ArgumentParser, st
         "--smoothing",
         type=float,
         metavar="SHARE",
-        help="how much of the unevenness of channels the weights take over, 0 to 1 (default: 0.25; 0.5 is good"
-        " with 30 prompts and more)",
+        help="of the unevenness of channels that the weights take over, 0 to 1 (default: 0.25; 0.5 suits 30"
+        " prompts and more)",
     )
     parser.add_argument("--worst", type=int, default=WORST, metavar="N", help="products shown (%(default)s)")
     parser.set_defaults(run=run)

@@ -89,7 +89,7 @@ def test_the_grids_of_another_model_are_refused(model, tmp_path):
     tiny = tmp_path / "tiny"
     shutil.copytree(model("SD 1.5").folder, tiny)
     shutil.copy(grids_beside(starter_folder()), grids_beside(tiny))
-    with pytest.raises(InvalidCheckpoint, match="another model's.*models quantize"):
+    with pytest.raises(InvalidCheckpoint, match=r"another model's.*models quantize"):
         pochade.load(tiny, precision="int8")
 
 
