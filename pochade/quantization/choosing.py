@@ -9,7 +9,7 @@ from pochade.int8 import ALL_BITS, Array, Grid, Sightings, Watched, grid, round_
 
 SMOOTHING = 0.25
 """The share of the unevenness between channels that goes to the weights. Half would suit what was seen better
-and serves other prompts worse if little was seen; measured in docs/decisions/0021-int8.md."""
+and serves other prompts worse if little was seen; measured in docs/decisions/0025-int8.md."""
 
 SENSITIVE = 0.1
 """Products with a larger relative error stay in the engine's precision."""
