@@ -16,8 +16,8 @@ def add_quantize(actions: Any, add_source: Callable[[argparse.ArgumentParser, st
         "quantize",
         help="fit the grids of 8-bit products, for --precision int8",
         description="Draw a few pictures, fit an 8-bit grid to what each product reads, and say how large the"
-        " errors are. `--precision int8` does so by itself the first time. Here prompts can be given, and the"
-        " grids be put beside the model: as int8.safetensors in its folder, NAME.int8.safetensors by its file.",
+        " errors are. `--precision int8` does so by itself the first time. Here prompts can be given, and"
+        " grids put beside the model: int8.safetensors in its folder, NAME.int8.safetensors by its file.",
     )
     add_source(parser, "path")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: kept in the cache")

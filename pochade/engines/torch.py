@@ -169,7 +169,10 @@ class TorchEngine:
             return function(ops, view, **values)
 
         if self.compiled:
-            run = torch.compile(run, dynamic=False)
+            # On CUDA the kernels of an evaluation are recorded and replayed as one graph; results are copied
+            # to the host before the next replay writes over them.
+            mode = "reduce-overhead" if self.device.type == "cuda" else "default"
+            run = torch.compile(run, mode=mode, dynamic=False)
 
         def call(*, _shared: Placed = placed, **arrays: Any) -> Any:
             with torch.inference_mode():
