@@ -20,8 +20,8 @@ SAMPLES = 192
 
 @dataclass(frozen=True, eq=False)
 class Quantized:
-    """One product's grid and its relative error: the root of the mean squared error of its outputs over
-    their variance, on samples. It is not used if the error is above SENSITIVE."""
+    """One product's grid and its relative error: root mean square of the outputs' error over that of the
+    outputs, on samples. It is not used if the error is above SENSITIVE."""
 
     grid: Grid
     error: float
@@ -81,8 +81,8 @@ def error(rows: Array, weight: Array, grid: Grid) -> float:
     exact, off = _matrix(some.astype(np.float32)), _matrix(inexact)
     outputs = rows @ exact
     wrong = grid.rounded(rows) @ off - outputs
-    variance = float(outputs.var(axis=0).mean())
-    return float(np.sqrt(np.square(wrong).mean() / variance)) if variance > 0 else 0.0
+    power = float(np.square(outputs).mean())
+    return float(np.sqrt(np.square(wrong).mean() / power)) if power > 0 else 0.0
 
 
 def _matrix(weight: Array) -> Array:
