@@ -15,11 +15,12 @@ from pochade.cli.marks import add_mark_options, mark_of, signer_of
 from pochade.cli.terminal import blocks, up
 from pochade.cli.ways import add_way_options, ways
 from pochade.errors import InvalidRequest
-from pochade.request import MAX_BATCH, Request
+from pochade.request import MAX_BATCH, USUAL, Request, open_ones
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from pochade.pipeline import Pipeline
     from pochade.pipeline.results.result import Progress, PromptSize
 
 EXAMPLES = """examples:
@@ -66,17 +67,22 @@ def add_drawing_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
     parser.add_argument(
         "--seed", type=int, metavar="N", help="the same seed draws the same picture (default: random)"
     )
-    parser.add_argument("--steps", type=int, metavar="N", help=f"default: {default.steps}")
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help=f"default: the model's own, mostly {USUAL.steps}"
+    )
     parser.add_argument(
         "--cfg",
         type=float,
         metavar="SCALE",
-        help=f"how closely to follow the prompt; 1 = no guidance (default: {default.cfg_scale:g})",
+        help="how closely to follow the prompt; 1 = no guidance (default: the model's own, mostly"
+        f" {USUAL.cfg_scale:g})",
     )
     parser.add_argument("--size", type=_size, metavar="WxH", help="in pixels (default: the model's own)")
     for name in ("sampler", "schedule"):
         parser.add_argument(
-            f"--{name}", metavar="NAME", help=f"'?' lists all (default: {getattr(default, name)})"
+            f"--{name}",
+            metavar="NAME",
+            help=f"'?' lists all (default: the model's own, mostly {getattr(USUAL, name)})",
         )
     parser.add_argument("--clip-skip", type=int, metavar="N", help=f"default: {default.clip_skip}")
     parser.add_argument(
@@ -191,9 +197,25 @@ def draw_all(
         models=options.models,
     )
     pipeline = with_additions(pipeline, options)
+    say_usual(pipeline, requests[0])
     for request in requests:
         for progress in pipeline.stream(request):
             yield request, progress
+
+
+def say_usual(pipeline: "Pipeline", request: Request) -> None:
+    """In one line what a model of few steps is drawn with, if any of it was left to the model."""
+    from tqdm import tqdm
+
+    left = open_ones(vars(request), USUAL)
+    few_steps = pipeline.few_steps_for(request.prompt, request.negative_prompt) if left else None
+    if few_steps is None:
+        return
+    usual = replace(
+        few_steps.usual, **{name: vars(request)[name] for name in vars(USUAL) if name not in left}
+    )
+    about = replace(few_steps, usual=usual)
+    tqdm.write(f"pochade: a model of few steps: {about}", file=sys.stderr)
 
 
 def requests_of(options: argparse.Namespace) -> list[Request]:

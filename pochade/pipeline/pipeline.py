@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pochade.checkpoints.few_steps import FewSteps
 from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.hashes import remembered_hash
 from pochade.checkpoints.library import find
@@ -49,7 +50,7 @@ from pochade.pipeline.loading.networks import Networks
 from pochade.pipeline.results.infotext import Maker, infotext
 from pochade.pipeline.results.result import Progress, PromptSize, Result
 from pochade.prompts.tokenizer import Tokenizer
-from pochade.request import Request
+from pochade.request import USUAL, Request, Settled, Usual, settled
 from pochade.settings import cache_dir
 from pochade.ways import Source
 
@@ -133,9 +134,26 @@ class Pipeline:
 
         noise: the starting noise (B, C, h, w), unit normal, in place of the seeds'.
         """
-        request, sampler = self._resolve(request)
+        settled, sampler = self._resolve(request)
         drawing = self._asked_for(*_prompts(request))
-        yield from drawing._draw(request, sampler, noise)
+        if drawing.few_steps != self.few_steps:
+            settled, sampler = drawing._resolve(replace(request, seed=settled.seed))
+        yield from drawing._draw(settled, sampler, noise)
+
+    @cached_property
+    def few_steps(self) -> FewSteps | None:
+        """What the model was made for, if it was distilled to draw in a few steps; so do some adapters."""
+        added = self.additions.few_steps
+        return self.checkpoint.few_steps if added is None else added
+
+    def few_steps_for(self, *prompts: str) -> FewSteps | None:
+        """The same with the adapters that prompts ask for by name."""
+        return self._asked_for(*prompts).few_steps
+
+    @property
+    def usual(self) -> Usual:
+        """What a request is drawn with where it leaves it open."""
+        return USUAL if self.few_steps is None else self.few_steps.usual
 
     # --- additions --------------------------------------------------------------------------------------
 
@@ -199,7 +217,7 @@ class Pipeline:
             )
         return self._latest[key]
 
-    def _draw(self, request: Request, sampler: Sampler, noise: Floats | None) -> Iterator[Progress]:
+    def _draw(self, request: Settled, sampler: Sampler, noise: Floats | None) -> Iterator[Progress]:
         """`stream`, for a settled request whose prompts ask for nothing that is not there."""
         if sampler.alone and request.batch_size > 1:
             yield from self._one_by_one(request, sampler, noise)
@@ -280,18 +298,19 @@ class Pipeline:
 
     # --- inside -----------------------------------------------------------------------------------------
 
-    def _resolve(self, request: Request) -> tuple[Request, Sampler]:
+    def _resolve(self, request: Request) -> tuple[Settled, Sampler]:
         """Everything that was left to us, settled: size, seed, labels of sampler and schedule."""
-        name, fused = split_sampler_name(request.sampler)
+        asked = settled(request, self.usual)
+        name, fused = split_sampler_name(asked.sampler)
         sampler = find_sampler(name)
-        schedule = find_schedule(request.schedule)
-        if schedule == AUTOMATIC and fused is not None:
+        schedule = find_schedule(asked.schedule)
+        if fused is not None and (schedule == AUTOMATIC or request.schedule is None):
             schedule = fused
         width, height = self._size(request)
         self._check_size(width, height)
         seed = secrets.randbelow(2**32) if request.seed is None else request.seed
-        settled = replace(
-            request,
+        resolved = replace(
+            asked,
             sampler=sampler.label,
             schedule=schedule,
             eta=request.eta if "eta" in sampler.options else None,
@@ -302,9 +321,9 @@ class Pipeline:
                 replace(each, model=find(each.model, self.roots, "controlnet")) for each in request.controls
             ),
         )
-        return settled, sampler
+        return resolved, sampler
 
-    def _one_by_one(self, request: Request, sampler: Sampler, noise: Floats | None) -> Iterator[Progress]:
+    def _one_by_one(self, request: Settled, sampler: Sampler, noise: Floats | None) -> Iterator[Progress]:
         """A batch in which each picture takes steps of its own: one after another, as if asked for alone.
 
         `Progress.denoised` is then that of the picture which is being drawn.
@@ -348,7 +367,7 @@ class Pipeline:
                 near = f"{low} or {low + factor}" if low else f"{factor}"
                 raise InvalidRequest(f"{name} is {side}; this model draws multiples of {factor}: try {near}")
 
-    def _told(self, request: Request) -> tuple[Told, Told]:
+    def _told(self, request: Settled) -> tuple[Told, Told]:
         """What the UNet is told in the first pass and in the second, if there is one."""
         prompts, steps = (request.prompt, request.negative_prompt), request.steps
         guided = request.cfg_scale != 1 and self.networks.unet_config.guidance_width is None
@@ -384,12 +403,12 @@ class Pipeline:
             return None
         return open_refiner(self.networks, self.checkpoint, find(asked.model, self.roots))
 
-    def _refining(self, request: Request, wordings: Sequence[Wording]) -> Refining | None:
+    def _refining(self, request: Settled, wordings: Sequence[Wording]) -> Refining | None:
         model = self._refiner(request)
         return None if model is None else refining(model, request, wordings, tiling=request.tiling)
 
     def _result(
-        self, networks: Networks, request: Request, canvas: Canvas, latent: Floats, size: PromptSize
+        self, networks: Networks, request: Settled, canvas: Canvas, latent: Floats, size: PromptSize
     ) -> Result:
         images = [canvas.finish(image) for image in to_images(networks.decode(latent))]
         refiner = self._refiner(request)
