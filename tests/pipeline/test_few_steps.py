@@ -66,9 +66,8 @@ def test_what_is_said_wins(lcm):
 def test_any_other_model_keeps_the_usual(model):
     ours = model("SD 1.5").load()
     assert (ours.few_steps, ours.usual) == (None, USUAL)
-    assert (
-        "Steps: 20, Sampler: DPM++ 2M, Schedule type: Automatic" in ours.txt2img("a fox", **SIZE).infotexts[0]
-    )
+    text = ours.txt2img("a fox", **SIZE).infotexts[0]
+    assert "Steps: 20, Sampler: DPM++ 2M, Schedule type: Automatic" in text
 
 
 @pytest.fixture

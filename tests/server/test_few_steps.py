@@ -28,6 +28,11 @@ def desk(tmp_path):
     return made
 
 
+def nothing():
+    """No pictures come with the job."""
+    return Inputs(lambda name: b"", lambda content: None)
+
+
 def drawn_with(desk, asked):
     request = desk._settled(asked).request
     return [request[name] for name in SETTINGS]
@@ -40,8 +45,8 @@ def native(desk, **body):
 
 
 def a1111(desk, **body):
-    inputs = Inputs(lambda name: b"", lambda content: None)
-    return drawn_with(desk, a1111_bodies.asked(a1111_bodies.TextBody(**body), {}, desk.catalogue, inputs))
+    body = a1111_bodies.TextBody(**body)
+    return drawn_with(desk, a1111_bodies.asked(body, {}, desk.catalogue, nothing()))
 
 
 def test_a_job_that_leaves_it_open(desk):
