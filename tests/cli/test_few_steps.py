@@ -15,10 +15,11 @@ def test_a_model_of_few_steps(pochade: Command, tmp_path: Path) -> None:
     done = pochade("draw", "a fox", "--model", "tiny-turbo-2step", "--sampler", "Heun", "-o", "fox.png")
     assert done.returncode == 0, done.stderr
     assert done.stderr == (
-        "pochade: a model of few steps: Turbo, for its name, 'tiny-turbo-2step', says so: 2 steps, no guidance,"
-        " sampler Heun, schedule Turbo\n"
+        "pochade: a model of few steps: Turbo, for its name, 'tiny-turbo-2step', says so: 2 steps,"
+        " no guidance, sampler Heun, schedule Turbo\n"
     )
-    values = read_parameters(Image.open(tmp_path / "fox.png").info["parameters"]).values
+    with Image.open(tmp_path / "fox.png") as image:
+        values = read_parameters(image.info["parameters"]).values
     asked = ("Steps", "CFG scale", "Sampler", "Schedule type")
     assert [values[name] for name in asked] == ["2", "1", "Heun", "Turbo"]
     told = pochade("models", "info", "tiny-turbo-2step")
