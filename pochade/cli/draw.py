@@ -77,7 +77,9 @@ def add_drawing_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
         help="how closely to follow the prompt; 1 = no guidance (default: the model's own, mostly"
         f" {USUAL.cfg_scale:g})",
     )
-    parser.add_argument("--size", type=_size, metavar="WxH", help="in pixels (default: the model's own)")
+    parser.add_argument(
+        "--size", type=size_option, metavar="WxH", help="in pixels (default: the model's own)"
+    )
     for name in ("sampler", "schedule"):
         parser.add_argument(
             f"--{name}",
@@ -307,7 +309,7 @@ def _counted(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def _size(text: str) -> tuple[int, int]:
+def size_option(text: str) -> tuple[int, int]:
     """'512x768' -> (512, 768)."""
     width, cross, height = text.lower().partition("x")
     if not (cross and width.isdecimal() and height.isdecimal()):
