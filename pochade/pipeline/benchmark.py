@@ -92,12 +92,13 @@ def evaluation(
     networks, config = pipeline.networks, pipeline.networks.unet_config
     factor = networks.autoencoder_config.factor
     columns, rows = (config.sample_size if side is None else side // factor for side in (width, height))
+    tokens = pipeline.tokenizers[0].max_length
     rng = np.random.default_rng(0)
     batch = 1 if config.guidance_width is not None or pipeline.usual.cfg_scale == 1 else 2
     inputs = {
         "x": rng.standard_normal((batch, config.in_channels, rows, columns), np.float32),
         "time": embed_timestep(config, np.full(batch, 500.0, np.float32)),
-        "context": rng.standard_normal((batch, 77, config.context_width), np.float32),
+        "context": rng.standard_normal((batch, tokens, config.context_width), np.float32),
     }
     for name, size in (("added", config.added_width), ("guidance", config.guidance_width)):
         if size is not None:

@@ -60,7 +60,7 @@ def test_the_flop_of_an_evaluation_are_those_of_its_shapes() -> None:
     shapes = {
         "x": ((2, 4, 16, 8), "f32"),
         "time": ((2, config.widths[0]), "f32"),
-        "context": ((2, 77, config.context_width), "f32"),
+        "context": ((2, 32, config.context_width), "f32"),
     }
     assert flop == 2 * sum(outline(with_config(unet, config), shapes).products.values())
     assert evaluate().shape == (2, 4, 16, 8)
