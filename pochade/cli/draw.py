@@ -135,6 +135,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
     parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16 or f16")
     parser.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
+    parser.add_argument(
+        "--memory-budget",
+        metavar="SIZE",
+        help="such as 4GB: load networks one after another, and decode in parts, where that is needed to keep"
+        " within it",
+    )
     parser.add_argument("--compile", action="store_true", help="torch: slower to start, then faster")
 
 
@@ -186,6 +192,8 @@ def draw_all(
     options: argparse.Namespace, requests: Sequence[Request]
 ) -> "Iterator[tuple[Request, Progress]]":
     """Everything that takes time: loading, compiling, drawing."""
+    from tqdm import tqdm
+
     import pochade
 
     pipeline = pochade.load(
@@ -197,9 +205,13 @@ def draw_all(
         vae=options.vae,
         prediction=options.prediction,
         models=options.models,
+        memory_budget=options.memory_budget,
     )
     pipeline = with_additions(pipeline, options)
     say_usual(pipeline, requests[0])
+    if pipeline.memory_budget is not None:
+        plan = pipeline.plan(requests[0])
+        tqdm.write(f"pochade: {plan}, of {pipeline.memory_budget / 1e9:.1f} GB", file=sys.stderr)
     for request in requests:
         for progress in pipeline.stream(request):
             yield request, progress

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pochade.engines.openvino_cache import BlobFolder
 from pochade.engines.openvino_quiet import op, ov
 from pochade.errors import InvalidRequest
+from pochade.mapping import let_go
 from pochade.ops import Padding, Shape
 from pochade.settings import CACHE_BUDGET_BYTES
 from pochade.weights import View
@@ -190,6 +191,11 @@ class Constants:
     def __init__(self, *, round_to_bf16: bool = False) -> None:
         self._round = round_to_bf16
         self._memory: list[Array] = []
+
+    def let_go(self) -> None:
+        """The compiler has copied what it rearranged: pages of mapped files need not stay; they come back."""
+        for array in self._memory:
+            let_go(array)
 
     def __call__(self, stored: Array) -> Node:
         array = np.asarray(stored, self._kept_as(stored), order="C")
@@ -386,7 +392,9 @@ class OpenVinoEngine:
     ) -> Compiled:
         constants = Constants(round_to_bf16=round_to_bf16)
         graph = build(function, View(tensors, bind=constants), inputs)
-        return Compiled(self._core.compile_model(graph, self._target, self._properties), inputs, constants)
+        compiled = self._core.compile_model(graph, self._target, self._properties)
+        constants.let_go()
+        return Compiled(compiled, inputs, constants)
 
     def _restore(self, blobs: BlobFolder, name: str, inputs: Inputs) -> Compiled | None:
         blob = blobs.load(name)

@@ -50,6 +50,7 @@ DECODINGS = 2
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What the server was started with. devices: one worker for each. budget_bytes: for all pictures.
+    memory_budget: bytes for each worker, or "".
 
     marks: whether pictures say that a model made them. sign: the file of a key to sign them with.
     """
@@ -59,6 +60,7 @@ class Options:
     devices: tuple[str, ...] = ("auto",)
     precision: str = "auto"
     engine: str = "auto"
+    memory_budget: str = ""
     marks: bool = True
     sign: Path | None = None
     limits: Limits = field(default_factory=Limits)
@@ -448,6 +450,7 @@ class Desk:
             "device": device,
             "precision": self.options.precision,
             "engine": self.options.engine,
+            "memory_budget": self.options.memory_budget,
             "marks": "yes" if self.options.marks else "no",
             "sign": "" if self.options.sign is None else str(self.options.sign),
         }

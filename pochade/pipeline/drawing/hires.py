@@ -71,11 +71,16 @@ def both(first: Iterator[Step], second: Callable[[Floats], Iterator[Step]], ahea
             yield replace(further, index=done + further.index, steps=done + further.steps)
 
 
-def _larger(request: Settled, hires: Hires, factor: int) -> Settled:
-    """In another size, of whole latent pixels."""
+def size_of(request: Settled, hires: Hires, factor: int) -> tuple[int, int]:
+    """Width and height of the second pass, px, of whole latent pixels."""
     assert request.width is not None and request.height is not None
     width, height = hires.size or (round(request.width * hires.scale), round(request.height * hires.scale))
-    width, height = (max(factor, side // factor * factor) for side in (width, height))
+    return max(factor, width // factor * factor), max(factor, height // factor * factor)
+
+
+def _larger(request: Settled, hires: Hires, factor: int) -> Settled:
+    """In another size."""
+    width, height = size_of(request, hires, factor)
     return replace(request, width=width, height=height, steps=hires.steps or request.steps)
 
 

@@ -62,10 +62,11 @@ def choose(device: str = "auto", precision: str = "auto", engine: str = "auto") 
     return Choice(engine=engine, device=device, precision=precision, reason="; ".join(reasons))
 
 
-def make_engine(choice: Choice, *, compiled: bool = False) -> Any:
+def make_engine(choice: Choice, *, compiled: bool = False, sparing: bool = False) -> Any:
     """The engine itself. Imports it, and with it torch or OpenVINO, only now.
 
     compiled: use `torch.compile`. Raises InvalidRequest for another engine than torch.
+    sparing: of memory; a graph is written to the disk before it is used, so that nothing else holds it.
     """
     if choice.engine == "torch":
         from pochade.engines.torch import TorchEngine
@@ -81,7 +82,7 @@ def make_engine(choice: Choice, *, compiled: bool = False) -> Any:
     from pochade.settings import cache_dir
 
     return OpenVinoEngine(
-        choice.device, choice.precision, cache_dir=cache_dir() / "compiled", keep_later=True
+        choice.device, choice.precision, cache_dir=cache_dir() / "compiled", keep_later=not sparing
     )
 
 

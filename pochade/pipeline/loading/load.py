@@ -1,12 +1,15 @@
 """Loading a model: from a path to a pipeline."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pochade.checkpoints.library import find
 from pochade.checkpoints.read import read_checkpoint
+from pochade.errors import InvalidRequest
 from pochade.pipeline.loading.adapting import Library
+from pochade.pipeline.loading.budget import budget_from, bytes_of
 from pochade.pipeline.loading.choice import choose, make_engine
 from pochade.pipeline.loading.model import make_model
 from pochade.pipeline.pipeline import Pipeline
@@ -27,6 +30,7 @@ def load(
     config: str | Path | Mapping[str, Any] | None = None,
     prediction: str | None = None,
     models: str | Path | None = None,
+    memory_budget: str | float | None = None,
 ) -> Pipeline:
     """Load a model for drawing.
 
@@ -42,15 +46,24 @@ def load(
         a JSON file) of them, as `{"unet": {"attention_head_dim": 8}, "tokenizer": FOLDER}`.
     prediction: 'epsilon' or 'v_prediction', in place of what the model says of itself.
     models: a folder to look for names in, in place of $POCHADE_MODELS (`settings.model_roots`).
+    memory_budget: bytes, or as "4GB": what may be used at the most. Where all networks would not fit, they
+        are loaded one after another, and pictures decoded in parts (`Pipeline.plan`). None:
+        $POCHADE_MEMORY_BUDGET, or any.
 
     Weights are mapped, not read; graphs are compiled when first used. Raises InvalidCheckpoint for a model
     that is missing, damaged or not supported, InvalidRequest for an unknown device, engine or precision.
     """
     choice = choose(device, precision, engine)
+    budget = budget_from(os.environ) if memory_budget is None else bytes_of(memory_budget)
+    if budget is not None and (choice.engine, choice.device) != ("openvino", "cpu"):
+        raise InvalidRequest(
+            "a memory budget can be kept on the processor by OpenVINO only, and this would run by"
+            f" {choice.engine} on {choice.device}: leave it out, or take device 'cpu' and engine 'openvino'"
+        )
     path, roots = model_path(model, models), model_roots(models)
     vae = None if vae is None else find(vae, roots, "vae")
     checkpoint = read_checkpoint(path, variant=variant, vae=vae, config=config, prediction=prediction)
-    model_ = make_model(checkpoint, make_engine(choice, compiled=compiled), path)
+    model_ = make_model(checkpoint, make_engine(choice, compiled=compiled, sparing=budget is not None), path)
     return Pipeline(
         checkpoint=checkpoint,
         choice=choice,
@@ -60,6 +73,7 @@ def load(
         parametrization=model_.parametrization,
         roots=roots,
         library=Library(roots=roots),
+        memory_budget=budget,
     )
 
 
