@@ -195,6 +195,7 @@ def draw_all(
     from tqdm import tqdm
 
     import pochade
+    from pochade.pipeline.loading.budget import amount
 
     pipeline = pochade.load(
         options.model,
@@ -211,7 +212,7 @@ def draw_all(
     say_usual(pipeline, requests[0])
     if pipeline.memory_budget is not None:
         plan = pipeline.plan(requests[0])
-        tqdm.write(f"pochade: {plan}, of {pipeline.memory_budget / 1e9:.1f} GB", file=sys.stderr)
+        tqdm.write(f"pochade: {plan}, of {amount(pipeline.memory_budget)}", file=sys.stderr)
     for request in requests:
         for progress in pipeline.stream(request):
             yield request, progress

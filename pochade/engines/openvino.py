@@ -402,7 +402,9 @@ class OpenVinoEngine:
             return None
         try:
             tensor = ov.Tensor(blob, shared_memory=True)
-            return Compiled(self._core.import_model(tensor, self._target, self._properties), inputs, tensor)
+            model = self._core.import_model(tensor, self._target, self._properties)
+            let_go(blob)  # its weights were copied
+            return Compiled(model, inputs, tensor)
         except RuntimeError:  # made for another processor, or damaged
             blobs.discard(name)
             return None

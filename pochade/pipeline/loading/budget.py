@@ -25,19 +25,22 @@ from pochade.pipeline.loading.shapes import (
 
 BYTES: Mapping[str, tuple[float, float]] = {
     "f32": (4.0, 4.0),
-    "bf16": (2.0, 2.0),
+    "bf16": (4.0, 2.0),
     "f16": (2.0, 2.0),
     "int8": (1.0, 4.0),
 }
-"""Precision -> bytes of each weight and of each activation. A precision that is new here counts as f32."""
+"""Precision -> bytes of each weight and of each activation. What is not listed counts as f32.
 
-PROCESS = 0.22e9
+In bf16 the weights are there twice while a network is first compiled, rounded and rearranged.
+"""
+
+PROCESS = 0.08e9
 """Python, numpy, OpenVINO, what a drawing holds beside the networks."""
 NETWORK = 0.03e9
 """Of any network, beside weights and activations."""
-UNET_VALUES = 24.0
+UNET_VALUES = 58.0
 """Numbers held for each channel of the first level, row and latent pixel."""
-CODER_VALUES = 5.5
+CODER_VALUES = 6.7
 """The same of the autoencoder, for each pixel of the picture."""
 TILES = (TILE, 64, 48, 32)
 """Sides of the parts in which the picture may be decoded, in latent pixels; the first that fits."""
@@ -65,11 +68,16 @@ class Plan:
         return PROCESS + (max(taken) if self.one_by_one else sum(taken))
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in self.parts.items())
+        parts = ", ".join(f"{name} {amount(size)}" for name, size in self.parts.items())
         how = [parts, "one after another, each let go" if self.one_by_one else "all kept"]
         if self.tile is not None:
             how.append("decoded in parts")
-        return f"{self.width}x{self.height} takes about {self.peak / 1e9:.1f} GB ({'; '.join(how)})"
+        return f"{self.width}x{self.height} takes about {amount(self.peak)} ({'; '.join(how)})"
+
+
+def amount(size: float) -> str:
+    """ "3.4 GB", "340 MB"."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def bytes_of(text: str | float) -> int:
@@ -133,7 +141,7 @@ def find_plan(networks: Networks, precision: str, budget: int | None, load: Load
         fits = next((plan for plan in tried if plan.peak <= budget), None)
     size = "no size of this model fits" if fits is None else f"{fits.width}x{fits.height} fits"
     raise InvalidRequest(
-        f"{least}, and the memory budget is {budget / 1e9:.1f} GB: {size}; else give a larger budget, or a"
+        f"{least}, and the memory budget is {amount(budget)}: {size}; else give a larger budget, or a"
         " smaller precision where the computer has one"
     )
 
