@@ -14,7 +14,7 @@ override export PROMPT := $(value PROMPT)
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help draw serve test test-slow check format bench clean
+.PHONY: help draw serve test test-slow check format bench bench-all clean
 
 help: ## show this list
 	@echo 'make draw PROMPT="a red apple"   draw a picture; its path is the last line'
@@ -46,7 +46,10 @@ format: $(DEV)/.ready ## put the code into its standard form
 	@$(DEV)/bin/ruff check --fix-only --quiet
 	@$(DEV)/bin/ruff format
 
-bench: $(DEV)/.ready ## run the benchmarks in bench/, one after another
+bench: $(DEV)/.ready ## measure beside other software; ARGS="--shapes xl --trace" for more
+	@$(DEV)/bin/python bench/compare.py $(ARGS)
+
+bench-all: $(DEV)/.ready ## run every benchmark in bench/, one after another
 	@for script in bench/*.py; do echo "$$script"; $(DEV)/bin/python "$$script" $(ARGS) || exit 1; done
 
 clean: ## remove the environments and caches that make and the checks made

@@ -8,58 +8,23 @@ the system lets us drop it), "second" has both.
 """
 
 import argparse
-import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-from numpy.typing import NDArray
-
+from contenders.models import SHAPES, random_model
 from measure.machine import describe_machine, versions
 from measure.record import append
-from pochade.checkpoints.folder import Checkpoint, Component
-from pochade.checkpoints.keymaps import LazyTensors
-from pochade.models.config import autoencoder_config, text_encoder_config, unet_config
-from pochade.ops import Shape
 from pochade.pipeline.loading.convert import convert
-from pochade.pipeline.loading.shapes import autoencoder_shapes, text_encoder_shapes, unet_shapes
 from pochade.settings import cache_dir
 
 RESULTS = Path(__file__).parent / "results" / "first_step.jsonl"
 GOALS_S = {"cold": 15.0, "second": 5.0}
-
-DOWN, UP = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
-UNET = {
-    "block_out_channels": [320, 640, 1280, 1280],
-    "down_block_types": [DOWN, DOWN, DOWN, "DownBlock2D"],
-    "up_block_types": ["UpBlock2D", UP, UP, UP],
-    "cross_attention_dim": 768,
-    "attention_head_dim": 8,
-    "sample_size": 64,
-}
-AUTOENCODER = {
-    "block_out_channels": [128, 256, 512, 512],
-    "layers_per_block": 2,
-    "latent_channels": 4,
-    "sample_size": 512,
-}
-TEXT = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "vocab_size": 49408,
-    "max_position_embeddings": 77,
-    "hidden_act": "quick_gelu",
-}
 
 START = """
 import sys, pochade
@@ -77,7 +42,7 @@ def main() -> None:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         print(f"writing {path} ...")
-        for _ in convert(_random_model(), path):
+        for _ in convert(random_model(SHAPES["sd15"]), path):
             pass
     seconds: dict[str, list[float]] = {"cold": [], "second": []}
     for _ in range(options.rounds):
@@ -124,42 +89,6 @@ def _forget(path: Path) -> None:
         with path.open("rb") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _random_model() -> Checkpoint:
-    """Numbers as small as those of trained weights, made one tensor at a time."""
-
-    def component(name: str, config: Mapping[str, object], shapes: Mapping[str, Shape]) -> Component:
-        makers = {key: _maker(key, shape) for key, shape in shapes.items()}
-        return Component(
-            name=name,
-            config=config,
-            tensors=LazyTensors(makers),
-            files=(Path("random"),),
-            fingerprint="random",
-        )
-
-    return Checkpoint(
-        name="random",
-        model_index={"_class_name": "StableDiffusionPipeline"},
-        unet=component("unet", UNET, unet_shapes(unet_config(UNET))),
-        vae=component("vae", AUTOENCODER, autoencoder_shapes(autoencoder_config(AUTOENCODER))),
-        text_encoder=component("text_encoder", TEXT, text_encoder_shapes(text_encoder_config(TEXT))),
-        text_encoder_2=None,
-        scheduler=json.loads('{"prediction_type": "epsilon"}'),
-        tokenizer=None,
-        tokenizer_2=None,
-        pad_ids=(49407,),
-    )
-
-
-def _maker(name: str, shape: Shape) -> Callable[[], NDArray[np.float32]]:
-    return partial(_numbers, sum(name.encode()), shape)
-
-
-def _numbers(seed: int, shape: Shape) -> NDArray[np.float32]:
-    numbers = np.random.default_rng(seed).standard_normal(shape, np.float32)
-    return np.float32(0.02) * numbers if len(shape) > 1 else 1 + np.float32(0.1) * numbers
 
 
 def _options() -> argparse.Namespace:

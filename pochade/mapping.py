@@ -20,3 +20,27 @@ def map_file(file: IO[bytes]) -> npt.NDArray[Any]:
     if hasattr(mapped, "madvise") and hasattr(mmap, "MADV_SEQUENTIAL"):
         mapped.madvise(mmap.MADV_SEQUENTIAL)
     return np.frombuffer(mapped, np.uint8)
+
+
+def let_go(array: npt.NDArray[Any]) -> None:
+    """Give the pages behind an array back, if they are those of a mapped file.
+
+    They are read again when looked at: for what has been copied elsewhere and is not needed soon. Nobody may
+    have written into them: what was written would be lost.
+    """
+    mapped, address = _mapping(array)
+    if mapped is None or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    start = array.__array_interface__["data"][0] - address
+    first, last = -(-start // mmap.PAGESIZE), (start + array.nbytes) // mmap.PAGESIZE  # whole pages only
+    if last > first:
+        mapped.madvise(mmap.MADV_DONTNEED, first * mmap.PAGESIZE, (last - first) * mmap.PAGESIZE)
+
+
+def _mapping(array: npt.NDArray[Any]) -> tuple[mmap.mmap | None, int]:
+    """The mapped file that an array looks into, and the address where it begins."""
+    root: Any = array
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    below = root.base.obj if isinstance(root.base, memoryview) else root.base
+    return (below if isinstance(below, mmap.mmap) else None), root.__array_interface__["data"][0]

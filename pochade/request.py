@@ -1,6 +1,8 @@
 """What a user asks for, as plain data."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from pochade.errors import InvalidRequest, expect
 from pochade.speed import find_speed
@@ -15,9 +17,30 @@ TEXTS = ("prompt", "negative_prompt", "template", "negative_template")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Usual:
+    """What a model is drawn with where a request leaves it open."""
+
+    steps: int = 20
+    cfg_scale: float = 7.0
+    sampler: str = "DPM++ 2M"
+    schedule: str = "Automatic"
+
+    def __str__(self) -> str:
+        steps = f"{self.steps} step{'' if self.steps == 1 else 's'}"
+        guidance = "no guidance" if self.cfg_scale == 1 else f"guidance {self.cfg_scale:g}"
+        schedule = "" if self.schedule == "Automatic" else f", schedule {self.schedule}"
+        return f"{steps}, {guidance}, sampler {self.sampler}{schedule}"
+
+
+USUAL = Usual()
+"""Of every model that was not made for fewer steps (`checkpoints.few_steps`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """One call for pictures. Sizes in pixels; None means the model's own choice.
 
+    steps, cfg_scale, sampler, schedule: None is what the model was made for, mostly USUAL.
     prompt, negative_prompt: in the grammar of docs/guide/prompts.md, except templates and styles.
     seed: the first picture's; picture i of the batch has seed + i. None draws one at random.
     cfg_scale: classifier-free guidance, 1 switches it off (Ho and Salimans 2022).
@@ -36,13 +59,13 @@ class Request:
     prompt: str
     negative_prompt: str = ""
     seed: int | None = None
-    steps: int = 20
-    cfg_scale: float = 7.0
+    steps: int | None = None
+    cfg_scale: float | None = None
     guidance_rescale: float = 0.0
     width: int | None = None
     height: int | None = None
-    sampler: str = "DPM++ 2M"
-    schedule: str = "Automatic"
+    sampler: str | None = None
+    schedule: str | None = None
     eta: float | None = None
     clip_skip: int = 1
     batch_size: int = 1
@@ -58,9 +81,11 @@ class Request:
     controls: tuple[Control, ...] = ()
 
     def __post_init__(self) -> None:
-        expect("steps", self.steps, 1, MAX_STEPS)
+        if self.steps is not None:
+            expect("steps", self.steps, 1, MAX_STEPS)
         expect("batch_size", self.batch_size, 1, MAX_BATCH)
-        expect("cfg_scale", self.cfg_scale, 0.0, 100.0)
+        if self.cfg_scale is not None:
+            expect("cfg_scale", self.cfg_scale, 0.0, 100.0)
         expect("guidance_rescale", self.guidance_rescale, 0.0, 1.0)
         if self.eta is not None:
             expect("eta", self.eta, 0.0, 1.0)
@@ -83,3 +108,24 @@ class Request:
             raise InvalidRequest(f"{len(self.controls)} controls were given; at most {MAX_CONTROLS} are")
         if self.source is not None and self.hires is not None:
             raise InvalidRequest("hires draws twice from a prompt; a source picture is drawn over once")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled(Request):
+    """A request in which the choices that are a model's have been made."""
+
+    steps: int
+    cfg_scale: float
+    sampler: str
+    schedule: str
+
+
+def settled(request: Request, usual: Usual) -> Settled:
+    """With what is left open as `usual` says."""
+    values = {field.name: getattr(request, field.name) for field in fields(Request)}
+    return Settled(**{**values, **open_ones(values, usual)})
+
+
+def open_ones(values: Mapping[str, Any], usual: Usual) -> dict[str, Any]:
+    """Of a request's fields by name, those that `usual` says and the request does not."""
+    return {name: value for name, value in vars(usual).items() if values.get(name) is None}

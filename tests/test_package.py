@@ -12,7 +12,7 @@ import pytest
 
 import pochade
 from pochade.errors import PochadeError
-from pochade.request import Request
+from pochade.request import USUAL, Request
 
 ROOT = Path(__file__).parent.parent
 
@@ -181,9 +181,12 @@ def test_the_signatures_that_outside_code_relies_on() -> None:
 
 def test_the_options_of_a_request_and_their_defaults() -> None:
     request = Request(prompt="a red fox in the snow")
-    assert (request.negative_prompt, request.seed, request.steps, request.cfg_scale) == ("", None, 20, 7.0)
-    assert (request.width, request.height, request.batch_size) == (None, None, 1)
-    assert (request.sampler, request.schedule) == ("DPM++ 2M", "Automatic")
+    assert (request.negative_prompt, request.seed, request.batch_size) == ("", None, 1)
+    left_to_the_model = ("width", "height", "steps", "cfg_scale", "sampler", "schedule")
+    assert {getattr(request, name) for name in left_to_the_model} == {None}
+    assert pochade.load().usual == USUAL
+    assert (USUAL.steps, USUAL.cfg_scale) == (20, 7.0)
+    assert (USUAL.sampler, USUAL.schedule) == ("DPM++ 2M", "Automatic")
 
 
 def test_the_version_stands_in_one_more_place_only() -> None:

@@ -107,18 +107,18 @@ class Worker:
         return answer
 
 
-def take_turns(workers: Mapping[str, Worker], rounds: int) -> dict[str, list[Turn]]:
+def take_turns(workers: Mapping[str, Worker], rounds: int, warm_up: int = WARM_UP) -> dict[str, list[Turn]]:
     """A B C A B C ... until each had `rounds` undisturbed turns after the warm-up, which is left out."""
     turns: dict[str, list[Turn]] = {name: [] for name in workers}
-    for number in range(MOST * rounds + WARM_UP):
-        if all(_quiet_turns(so_far[WARM_UP:]) >= rounds for so_far in turns.values()):
+    for number in range(MOST * rounds + warm_up):
+        if all(_quiet_turns(so_far[warm_up:]) >= rounds for so_far in turns.values()):
             break
         for name, worker in workers.items():
             turn = worker.turn()
             turns[name].append(turn)
             beside = "" if turn.others_s is None else f", others {turn.others_s:.2f} s"
             print(f"{number + 1} {name}: {turn.seconds:.3f} s{beside}", flush=True)
-    return {name: all_turns[WARM_UP:] for name, all_turns in turns.items()}
+    return {name: all_turns[warm_up:] for name, all_turns in turns.items()}
 
 
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:

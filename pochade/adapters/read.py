@@ -15,8 +15,10 @@ from pochade.adapters.deltas import Delta, Linear, Part, Whole, matrix_size
 from pochade.adapters.families import adapter_family, belonging, model_family
 from pochade.adapters.files import AdapterFile, adapter_files
 from pochade.adapters.keys import Place, places, split_key
+from pochade.adapters.library import stem
 from pochade.adapters.view import Deltas
 from pochade.checkpoints.check import check_finite
+from pochade.checkpoints.few_steps import FewSteps, find_few_steps, titles_of
 from pochade.checkpoints.fingerprint import fingerprint
 from pochade.errors import InvalidCheckpoint
 from pochade.ops import Shape
@@ -38,6 +40,11 @@ class Adapter:
     fingerprint: str
 
     @cached_property
+    def few_steps(self) -> FewSteps | None:
+        """What it makes of a model, if it was distilled for drawing in a few steps, as LCM-LoRA was."""
+        return _few_steps(self.files[0])
+
+    @cached_property
     def hash(self) -> str:
         """12 hexadecimal digits, as A1111 names LoRAs: of the SHA-256 of all tensors, the header left out.
 
@@ -50,6 +57,15 @@ class Adapter:
         for file in self.files:
             digest.update(file.tensors.mapped[file.tensors.header.data_start :].data)
         return digest.hexdigest()[:HASH_DIGITS]
+
+
+def few_steps_of_adapter(path: Path | str) -> FewSteps | None:
+    """`Adapter.few_steps` of a file, from its header. Raises InvalidCheckpoint for a damaged one."""
+    return _few_steps(adapter_files(Path(path))[0])
+
+
+def _few_steps(file: AdapterFile) -> FewSteps | None:
+    return find_few_steps(titles=titles_of(file.tensors.metadata), name=stem(file.path))
 
 
 def read_adapter(path: Path | str, components: Components) -> Adapter:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from pochade.checkpoints.detect import REFINER, SD1, SD2, XL
-from pochade.checkpoints.folder import is_listed
+from pochade.checkpoints.few_steps import FewSteps, few_steps_of_folder, find_few_steps, titles_of
+from pochade.checkpoints.folder import folder_name, is_listed
 from pochade.checkpoints.json_files import read_table
 from pochade.checkpoints.kinds import AVERAGE, UNET, find_family
+from pochade.checkpoints.overrides import Overrides
 from pochade.checkpoints.tensor_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 
@@ -33,15 +35,20 @@ BEGINNINGS: tuple[tuple[str, str], ...] = (
 )
 KINDS = (MODEL, *dict.fromkeys(kind for _, kind in BEGINNINGS), OTHER, UNREADABLE)
 FIRST_LAYER = f"{UNET}input_blocks.0.0.weight"
+TOLD_GUIDANCE = f"{UNET}time_embed.cond_proj.weight"
 INPAINTING_CHANNELS = 9
 
 
 @dataclass(frozen=True)
 class Contents:
-    """kind: one of KINDS. family: of a model, such as "SD 1.x"; else why it is none, or nothing."""
+    """kind: one of KINDS. family: of a model, such as "SD 1.x"; else why it is none, or nothing.
+
+    few_steps: of a model that was made for them.
+    """
 
     kind: str
     family: str = ""
+    few_steps: FewSteps | None = None
 
 
 def contents_of(path: Path) -> Contents:
@@ -70,12 +77,21 @@ def _of_file(path: Path) -> Contents:
         return Contents(UNREADABLE, str(error).partition(": ")[2])
     if any(name.startswith((UNET, AVERAGE)) for name in tensors):
         try:
-            label = find_family(tensors, path).label
+            family = find_family(tensors, path)
         except InvalidCheckpoint as error:
             return Contents(OTHER, str(error).rpartition(": ")[2])
         first = tensors.header.entries.get(FIRST_LAYER)
         channels = first.shape[1] if first is not None and len(first.shape) > 1 else 0
-        return Contents(MODEL, _described(label, inpainting=channels == INPAINTING_CHANNELS))
+        scheduler = _own_configuration(tensors.metadata, path).get("scheduler", {})
+        few_steps = find_few_steps(
+            told_guidance=TOLD_GUIDANCE in tensors,
+            classes=(scheduler.get("_class_name"),),
+            titles=titles_of(tensors.metadata),
+            name=path.stem,
+            family=family,
+        )
+        inpainting = channels == INPAINTING_CHANNELS
+        return Contents(MODEL, _described(family.label, inpainting=inpainting), few_steps)
     for begin, kind in BEGINNINGS:
         if any(name.startswith(begin) for name in tensors):
             return Contents(kind)
@@ -91,13 +107,22 @@ def _of_folder(folder: Path) -> Contents:
         unet = read_table(folder / "unet" / "config.json")
         refines = not is_listed(index, "text_encoder")
         encoder = {} if refines else read_table(folder / "text_encoder" / "config.json")
+        scheduler = read_table(folder / "scheduler" / "scheduler_config.json")
     except InvalidCheckpoint as error:
         return Contents(UNREADABLE, str(error))
     wide = is_listed(index, "text_encoder_2")
     plain = SD2 if encoder.get("hidden_act") == "gelu" else SD1
     family = REFINER if refines else XL if wide else plain
     inpainting = unet.get("in_channels") == INPAINTING_CHANNELS
-    return Contents(MODEL, _described(family.label, inpainting=inpainting))
+    few_steps = few_steps_of_folder(folder_name(folder), index, unet, scheduler, family)
+    return Contents(MODEL, _described(family.label, inpainting=inpainting), few_steps)
+
+
+def _own_configuration(metadata: Mapping[str, str], path: Path) -> Mapping[str, Mapping[str, Any]]:
+    try:
+        return Overrides.from_metadata(metadata, path).tables
+    except InvalidCheckpoint:  # says so when it is loaded
+        return {}
 
 
 def _described(label: str, *, inpainting: bool) -> str:

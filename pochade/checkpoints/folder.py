@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy.typing as npt
 
+from pochade.checkpoints.detect import SD1, XL
+from pochade.checkpoints.few_steps import FewSteps, few_steps_of_folder
 from pochade.checkpoints.fingerprint import fingerprint
 from pochade.checkpoints.json_files import read_table
 from pochade.checkpoints.keymaps import AUTOENCODER, TEXT_ENCODER, UNET, KeyMap, rename
@@ -49,6 +51,7 @@ class Checkpoint:
                  `tokenizer_2` and `text_encoder_2` are there in SDXL only. Its refiner has one of each, which
                  stand first here and keep the names of the second.
     prediction_reason: how it is known what the UNet predicts.
+    few_steps:   what it was made for, if it was distilled to draw in a few steps.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Checkpoint:
     tokenizer_2: Path | None
     pad_ids: tuple[int, ...] = ()
     prediction_reason: str = "scheduler_config.json says it"
+    few_steps: FewSteps | None = None
 
 
 def read_folder(folder: Path | str, variant: str | None = None) -> Checkpoint:
@@ -86,16 +90,20 @@ def read_folder(folder: Path | str, variant: str | None = None) -> Checkpoint:
         ("text_encoder_2", "tokenizer_2") if second and not plain else ("text_encoder", "tokenizer")
     )
     two_encoders = plain and second
+    unet = _component(folder, index, "unet", variant)
+    scheduler = read_table(_subfolder(folder, index, "scheduler") / "scheduler_config.json")
+    family = XL if two_encoders else SD1
     return Checkpoint(
-        name=_name(folder),
+        name=folder_name(folder),
         model_index=index,
-        unet=_component(folder, index, "unet", variant),
+        unet=unet,
         vae=_component(folder, index, "vae", variant),
         text_encoder=_component(folder, index, first, variant),
         text_encoder_2=_component(folder, index, "text_encoder_2", variant) if two_encoders else None,
-        scheduler=read_table(_subfolder(folder, index, "scheduler") / "scheduler_config.json"),
+        scheduler=scheduler,
         tokenizer=_subfolder(folder, index, words),
         tokenizer_2=_subfolder(folder, index, "tokenizer_2") if two_encoders else None,
+        few_steps=few_steps_of_folder(folder_name(folder), index, unet.config, scheduler, family),
     )
 
 
@@ -143,7 +151,7 @@ def is_listed(index: Mapping[str, Any], name: str) -> bool:
     return isinstance(entry, list) and len(entry) == 2 and entry[1] is not None
 
 
-def _name(folder: Path) -> str:
+def folder_name(folder: Path) -> str:
     """The folder's name; in a Hugging Face cache, `models--OWNER--NAME/snapshots/COMMIT`, the model's."""
     folder = folder.resolve()
     cached = folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--")

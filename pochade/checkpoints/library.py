@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pochade.atomic import replacing
 from pochade.checkpoints.contents import (
@@ -24,7 +25,9 @@ from pochade.checkpoints.contents import (
     Contents,
     contents_of,
 )
+from pochade.checkpoints.few_steps import FewSteps
 from pochade.errors import InvalidCheckpoint, OutputError
+from pochade.request import Usual
 
 FOLDERS = {
     "model": ("checkpoints", "diffusers", "Stable-diffusion"),
@@ -101,7 +104,7 @@ def describe(found: Iterable[Entry], memory: Path) -> list[tuple[Entry, Contents
         with suppress(OSError, OutputError):
             memory.parent.mkdir(parents=True, exist_ok=True)
             with replacing(memory) as file:
-                table = {key: [contents.kind, contents.family] for key, contents in told.items()}
+                table = {key: _kept(contents) for key, contents in told.items()}
                 file.write(json.dumps(table, indent=1).encode())
     return described
 
@@ -227,16 +230,39 @@ def _near(name: str, known: Sequence[Entry]) -> str:
     return f" (near it: {said})"
 
 
+def _kept(contents: Contents) -> list[Any]:
+    few = contents.few_steps
+    return [contents.kind, contents.family, None if few is None else [few.kind, few.reason, vars(few.usual)]]
+
+
 def _remembered(memory: Path) -> dict[str, Contents]:
     with suppress(OSError, ValueError):
         loaded = json.loads(memory.read_text("utf-8"))
         if isinstance(loaded, dict):
-            return {
-                key: Contents(*about)
-                for key, about in loaded.items()
-                if isinstance(about, list)
-                and len(about) == 2
-                and about[0] in KINDS
-                and isinstance(about[1], str)
-            }
+            found = {key: _read_back(about) for key, about in loaded.items()}
+            return {key: contents for key, contents in found.items() if contents is not None}
     return {}
+
+
+def _read_back(kept: object) -> Contents | None:
+    """The inverse of `_kept`; None for what is damaged, or older."""
+    match kept:
+        case [str(kind), str(family), None] if kind in KINDS:
+            return Contents(kind, family)
+        case [
+            str(kind),
+            str(family),
+            [
+                str(name),
+                str(reason),
+                {
+                    "steps": int(steps),
+                    "cfg_scale": float(scale),
+                    "sampler": str(sampler),
+                    "schedule": str(schedule),
+                },
+            ],
+        ] if kind in KINDS:
+            usual = Usual(steps=steps, cfg_scale=scale, sampler=sampler, schedule=schedule)
+            return Contents(kind, family, FewSteps(kind=name, reason=reason, usual=usual))
+    return None

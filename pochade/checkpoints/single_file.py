@@ -21,6 +21,7 @@ from pochade.checkpoints.detect import (
     detect_text_encoder,
     detect_unet,
 )
+from pochade.checkpoints.few_steps import find_few_steps, titles_of
 from pochade.checkpoints.fingerprint import fingerprint
 from pochade.checkpoints.folder import Checkpoint, Component, read_component
 from pochade.checkpoints.keymaps import AUTOENCODER as RENAMED_AUTOENCODER
@@ -88,19 +89,28 @@ def read_single_file(
         predicted, reason = prediction, "it was asked for"
     detected = detect_unet(unet, family, predicted, source.path)
     side, unet_json = detected["sample_size"], given.table("unet", detected)
-    scheduler = describe_scheduler(predicted, zero_snr=predicts_to_zero_snr(source.tensors))
+    described = describe_scheduler(predicted, zero_snr=predicts_to_zero_snr(source.tensors))
+    scheduler = given.table("scheduler", described)
+    index = given.table("model_index", describe_pipeline(family, in_channels))
     return Checkpoint(
         name=source.path.stem,
-        model_index=given.table("model_index", describe_pipeline(family, in_channels)),
+        model_index=index,
         unet=_component("unet", unet, unet_json, source),
         vae=_autoencoder(source, vae, family, given.number("unet", "sample_size", side), given),
         text_encoder=text,
         text_encoder_2=text_2,
-        scheduler={**given.table("scheduler", scheduler), "prediction_type": predicted},
+        scheduler={**scheduler, "prediction_type": predicted},
         tokenizer=given.folders.get(text.name.replace("text_encoder", "tokenizer")),
         tokenizer_2=given.folders.get("tokenizer_2"),
         pad_ids=family.pad_ids,
         prediction_reason=reason,
+        few_steps=find_few_steps(
+            told_guidance=unet_json.get("time_cond_proj_dim") is not None,
+            classes=(index.get("_class_name"), scheduler.get("_class_name")),
+            titles=titles_of(source.file.metadata),
+            name=source.path.stem,
+            family=family,
+        ),
     )
 
 

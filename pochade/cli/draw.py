@@ -15,11 +15,12 @@ from pochade.cli.marks import add_mark_options, mark_of, signer_of
 from pochade.cli.terminal import blocks, up
 from pochade.cli.ways import add_way_options, ways
 from pochade.errors import InvalidRequest
-from pochade.request import MAX_BATCH, Request
+from pochade.request import MAX_BATCH, USUAL, Request, open_ones
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from pochade.pipeline import Pipeline
     from pochade.pipeline.results.result import Progress, PromptSize
 
 EXAMPLES = """examples:
@@ -66,17 +67,24 @@ def add_drawing_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
     parser.add_argument(
         "--seed", type=int, metavar="N", help="the same seed draws the same picture (default: random)"
     )
-    parser.add_argument("--steps", type=int, metavar="N", help=f"default: {default.steps}")
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help=f"default: the model's own, mostly {USUAL.steps}"
+    )
     parser.add_argument(
         "--cfg",
         type=float,
         metavar="SCALE",
-        help=f"how closely to follow the prompt; 1 = no guidance (default: {default.cfg_scale:g})",
+        help="how closely to follow the prompt; 1 = no guidance (default: the model's own, mostly"
+        f" {USUAL.cfg_scale:g})",
     )
-    parser.add_argument("--size", type=_size, metavar="WxH", help="in pixels (default: the model's own)")
+    parser.add_argument(
+        "--size", type=size_option, metavar="WxH", help="in pixels (default: the model's own)"
+    )
     for name in ("sampler", "schedule"):
         parser.add_argument(
-            f"--{name}", metavar="NAME", help=f"'?' lists all (default: {getattr(default, name)})"
+            f"--{name}",
+            metavar="NAME",
+            help=f"'?' lists all (default: the model's own, mostly {getattr(USUAL, name)})",
         )
     parser.add_argument("--clip-skip", type=int, metavar="N", help=f"default: {default.clip_skip}")
     parser.add_argument(
@@ -127,6 +135,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
     parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16, f16 or int8")
     parser.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
+    parser.add_argument(
+        "--memory-budget",
+        metavar="SIZE",
+        help="such as 4GB: load networks one after another, and decode in parts, where that is needed to keep"
+        " within it",
+    )
     parser.add_argument("--compile", action="store_true", help="torch: slower to start, then faster")
 
 
@@ -178,7 +192,10 @@ def draw_all(
     options: argparse.Namespace, requests: Sequence[Request]
 ) -> "Iterator[tuple[Request, Progress]]":
     """Everything that takes time: loading, compiling, drawing."""
+    from tqdm import tqdm
+
     import pochade
+    from pochade.pipeline.loading.budget import amount
 
     pipeline = pochade.load(
         options.model,
@@ -189,11 +206,31 @@ def draw_all(
         vae=options.vae,
         prediction=options.prediction,
         models=options.models,
+        memory_budget=options.memory_budget,
     )
     pipeline = with_additions(pipeline, options)
+    say_usual(pipeline, requests[0])
+    if pipeline.memory_budget is not None:
+        plan = pipeline.plan(requests[0])
+        tqdm.write(f"pochade: {plan}, of {amount(pipeline.memory_budget)}", file=sys.stderr)
     for request in requests:
         for progress in pipeline.stream(request):
             yield request, progress
+
+
+def say_usual(pipeline: "Pipeline", request: Request) -> None:
+    """In one line what a model of few steps is drawn with, if any of it was left to the model."""
+    from tqdm import tqdm
+
+    left = open_ones(vars(request), USUAL)
+    few_steps = pipeline.few_steps_for(request.prompt, request.negative_prompt) if left else None
+    if few_steps is None:
+        return
+    usual = replace(
+        few_steps.usual, **{name: vars(request)[name] for name in vars(USUAL) if name not in left}
+    )
+    about = replace(few_steps, usual=usual)
+    tqdm.write(f"pochade: a model of few steps: {about}", file=sys.stderr)
 
 
 def requests_of(options: argparse.Namespace) -> list[Request]:
@@ -285,7 +322,7 @@ def _counted(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def _size(text: str) -> tuple[int, int]:
+def size_option(text: str) -> tuple[int, int]:
     """'512x768' -> (512, 768)."""
     width, cross, height = text.lower().partition("x")
     if not (cross and width.isdecimal() and height.isdecimal()):

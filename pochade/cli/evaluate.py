@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pochade.cli.background import in_background
 from pochade.evaluation import MEASURES
-from pochade.request import Request
+from pochade.request import USUAL, Request
 
 if TYPE_CHECKING:
     from pochade.evaluation.studio import Progress
@@ -37,11 +37,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--corpus", type=Path, metavar="FOLDER", help="the training set, which some measures compare with"
     )
-    parser.add_argument("--steps", type=int, default=default.steps, metavar="N", help="default: %(default)s")
+    parser.add_argument("--steps", type=int, default=USUAL.steps, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--guidance",
         type=float,
-        default=default.cfg_scale,
+        default=USUAL.cfg_scale,
         metavar="SCALE",
         help="how closely to follow the prompt (default: %(default)s)",
     )

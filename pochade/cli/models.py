@@ -117,6 +117,8 @@ def _lines(found: "Facts") -> list[str]:
         ("draws", f"{found.side}x{found.side}, if no size is given"),
         ("predicts", f"{found.prediction}: {found.prediction_reason}"),
     ]
+    if found.few_steps is not None:
+        said.append(("few steps", str(found.few_steps)))
     for part in found.parts:
         text = f"{_millions(part.parameters)} in {part.tensors:,} tensors, {', '.join(part.types)}"
         said.append((part.name.replace("_", " "), f"{text}, {size_text(part.bytes)}"))

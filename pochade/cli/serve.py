@@ -79,6 +79,9 @@ def add_parser(commands: Any) -> None:
     )
     what.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16, f16 or int8")
     what.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
+    what.add_argument(
+        "--memory-budget", metavar="SIZE", help="such as 4GB, for each worker: as for 'pochade draw'"
+    )
     add_mark_options(parser)
     much = parser.add_argument_group("how much")
     for name, default in _limits().items():
@@ -108,6 +111,7 @@ def run(options: argparse.Namespace) -> int:
         )
     from pochade.jobs.catalogue import Folders
     from pochade.jobs.limits import Limits
+    from pochade.pipeline.loading.budget import bytes_of
     from pochade.server.desk import Options
     from pochade.server.run import serve
     from pochade.settings import cache_dir, model_roots, signing_file, studio_dir
@@ -138,6 +142,7 @@ def run(options: argparse.Namespace) -> int:
             devices=tuple(options.device or ("auto",)),
             precision=options.precision,
             engine=options.engine,
+            memory_budget="" if options.memory_budget is None else str(bytes_of(options.memory_budget)),
             marks=not options.no_mark,
             sign=signing_file() if options.sign else None,
             limits=Limits(**{name: value for name, value in given.items() if value is not None}),

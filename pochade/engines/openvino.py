@@ -26,6 +26,7 @@ from pochade.engines.openvino_watching import note, watched
 from pochade.engines.processor import sums_bytes_widely
 from pochade.errors import InvalidRequest
 from pochade.int8 import ALL_BITS, SAFE_BITS, Grids, Sightings, digest
+from pochade.mapping import let_go
 from pochade.settings import CACHE_BUDGET_BYTES
 from pochade.weights import View
 
@@ -212,7 +213,9 @@ class OpenVinoEngine:
         largest = ALL_BITS if self._features.sums_bytes_widely else SAFE_BITS
         ops = Int8Ops(self._grids, largest, constants)
         graph = build(function, View(tensors, bind=ops.bind), inputs, ops)
-        return Compiled(self.compile_graph(graph), inputs, (constants, ops.memory))
+        compiled = self.compile_graph(graph)
+        constants.let_go()
+        return Compiled(compiled, inputs, (constants, ops.memory))
 
     def compile_graph(self, graph: ov.Model) -> ov.CompiledModel:
         """For this device in this precision."""
@@ -224,7 +227,9 @@ class OpenVinoEngine:
             return None
         try:
             tensor = ov.Tensor(blob, shared_memory=True)
-            return Compiled(self._core.import_model(tensor, self._target, self._properties), inputs, tensor)
+            model = self._core.import_model(tensor, self._target, self._properties)
+            let_go(blob)  # its weights were copied
+            return Compiled(model, inputs, tensor)
         except RuntimeError:  # made for another processor, or damaged
             blobs.discard(name)
             return None

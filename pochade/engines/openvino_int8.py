@@ -13,6 +13,7 @@ import numpy as np
 from pochade.engines.openvino_ops import Array, Constants, Node, OpenVinoOps
 from pochade.engines.openvino_quiet import op
 from pochade.int8 import Grid, Grids, round_weight
+from pochade.mapping import let_go
 from pochade.ops import Padding
 
 
@@ -78,6 +79,7 @@ class Int8Ops(OpenVinoOps):
 
     def _weight(self, array: Array, grid: Grid) -> Node:
         rounded, steps = round_weight(array, grid.smoothing, self._largest)
+        let_go(array)  # the pages of a mapped file, which are not wanted again
         self.memory.append(rounded)
         whole = op.convert(op.constant(rounded, shared_memory=True), "f32")
         return Node(op.multiply(whole, _constant(steps)))

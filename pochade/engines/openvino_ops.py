@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pochade.engines.openvino_quiet import op, ov
+from pochade.mapping import let_go
 from pochade.ops import Padding, Shape
 from pochade.weights import View
 
@@ -179,6 +180,11 @@ class Constants:
     def __init__(self, *, round_to_bf16: bool = False) -> None:
         self._round = round_to_bf16
         self._memory: list[Array] = []
+
+    def let_go(self) -> None:
+        """The compiler has copied what it rearranged: pages of mapped files need not stay; they come back."""
+        for array in self._memory:
+            let_go(array)
 
     def __call__(self, stored: Array, name: str = "") -> Node:
         array = np.asarray(stored, self._kept_as(stored), order="C")

@@ -1,12 +1,15 @@
 """What there is to draw with, by name. Names are compared with what was found and never joined to a path."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pochade.adapters.library import find as find_adapter
 from pochade.adapters.library import names as adapter_names
-from pochade.checkpoints.contents import MODEL
+from pochade.adapters.read import few_steps_of_adapter
+from pochade.checkpoints.contents import MODEL, Contents
+from pochade.checkpoints.few_steps import FewSteps
 from pochade.checkpoints.library import Entry, describe, entries, size_of
 from pochade.errors import InvalidRequest
 from pochade.images.upscaling import LATENT_UPSCALERS, MODEL_SUFFIXES, UPSCALERS
@@ -14,6 +17,7 @@ from pochade.prompts.dynamic import expand
 from pochade.prompts.extra_networks import extra_networks
 from pochade.prompts.styles import Style, apply_styles, find_styles, read_styles
 from pochade.prompts.wildcards import folder_of_wildcards, no_wildcards
+from pochade.request import USUAL, Usual
 
 STARTER = "starter"
 STARTER_FOLDER = Path(__file__).parent.parent / STARTER
@@ -65,12 +69,18 @@ class Folders:
 
 @dataclass(frozen=True)
 class Model:
-    """name: as users say it. family: such as "SD 1.x"."""
+    """name: as users say it. family: such as "SD 1.x". few_steps: if it was made for them."""
 
     name: str
     path: Path
     family: str
     bytes: int
+    few_steps: FewSteps | None = None
+
+    @property
+    def usual(self) -> Usual:
+        """What a job is drawn with where it leaves it open."""
+        return USUAL if self.few_steps is None else self.few_steps.usual
 
     @property
     def single(self) -> bool:
@@ -109,6 +119,20 @@ class Catalogue:
             return found[0]
         raise InvalidRequest(f"model '{name[:200]}' is unknown; one of: {_some(self.models)}")
 
+    def usual(self, model: str, *prompts: str) -> Usual:
+        """What a job with this model is drawn with where it leaves it open: what it, or an adapter that the
+        prompts ask for, was made for. Raises InvalidCheckpoint for a damaged adapter."""
+        from pochade.pipeline.loading.adapting import CHANGES_MUCH, weights_of
+
+        folder = lora_folder(self.folders)
+        for network in (each for prompt in prompts for each in extra_networks(prompt)[1]):
+            if folder is None or weights_of(network)[1] < CHANGES_MUCH:
+                continue
+            few_steps = few_steps_of_adapter(find_adapter([folder], network.name, "adapters"))
+            if few_steps is not None:
+                return few_steps.usual
+        return self.model(model).usual
+
     def upscaler(self, name: str) -> str:
         """What `Hires.upscaler` takes: the own name of one without a model, or the path of a file."""
         for known in (*UPSCALERS, *LATENT_UPSCALERS):
@@ -146,18 +170,19 @@ class Catalogue:
 def look(folders: Folders) -> Catalogue:
     """Look through the folders. Raises InvalidRequest for a default model that is not there."""
     described = describe(entries(folders.roots), folders.memory or Path("/nonexistent/memory"))
-    models = {STARTER: _model(Entry(STARTER, STARTER_FOLDER, STARTER_FOLDER), "SD 1.x")}
+    starter = Entry(STARTER, STARTER_FOLDER, STARTER_FOLDER)
+    models = {STARTER: _model(starter, Contents(MODEL, "SD 1.x"))}
     controlnets: dict[str, Path] = {}
     for entry, contents in described:
         if contents.kind == MODEL:
-            models[_free(entry, models)] = _model(entry, contents.family)
+            models[_free(entry, models)] = _model(entry, contents)
         elif contents.kind == "controlnet":
             controlnets[_free(entry, controlnets)] = entry.path
     default = STARTER if folders.model is None else _default(folders.model, models)
     loras, embeddings = lora_folder(folders), embedding_folder(folders)
     return Catalogue(
         folders=folders,
-        models={name: Model(name, model.path, model.family, model.bytes) for name, model in models.items()},
+        models={name: replace(model, name=name) for name, model in models.items()},
         default=default,
         loras=[] if loras is None else sorted(adapter_names([loras], "adapters")),
         embeddings=[] if embeddings is None else sorted(adapter_names([embeddings], "embeddings")),
@@ -178,8 +203,9 @@ def embedding_folder(folders: Folders) -> Path | None:
 # --- inside -----------------------------------------------------------------------------------------------
 
 
-def _model(entry: Entry, family: str) -> Model:
-    return Model(entry.name, entry.path, family, size_of(entry.path))
+def _model(entry: Entry, contents: Contents) -> Model:
+    size = size_of(entry.path)
+    return Model(entry.name, entry.path, contents.family, size, contents.few_steps)
 
 
 def _default(asked: str, models: dict[str, Model]) -> str:
@@ -200,7 +226,7 @@ def _default(asked: str, models: dict[str, Model]) -> str:
             )
         entry = Entry(path.stem if path.is_file() else path.resolve().name, path.absolute(), path.parent)
         name = _free(entry, models)
-        models[name] = _model(entry, contents.family)
+        models[name] = _model(entry, contents)
         return name
     near = [name for name in models if name.rpartition("/")[2].casefold() == asked.casefold()]
     if len(near) == 1:

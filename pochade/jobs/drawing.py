@@ -1,5 +1,6 @@
 """Drawing an order, step by step: what a worker does between taking a job and ending it."""
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,14 +68,16 @@ class Artist:
     """Draws orders on one device. The latest model stays loaded.
 
     marks: "no" leaves the mark of generated pictures out. sign: the file of a key to sign with, or "".
-    options: for `pochade.load`: device, precision, engine.
+    memory_budget: bytes, or "". options: for `pochade.load`: device, precision, engine.
     """
 
-    def __init__(self, folders: Folders, *, marks: str = "yes", sign: str = "", **options: Any) -> None:
+    def __init__(
+        self, folders: Folders, *, marks: str = "yes", sign: str = "", memory_budget: str = "", **options: Any
+    ) -> None:
         self._folders = folders
         self._marks = marks == "yes"
         self._sign = _signer(sign) if sign else None
-        self._options = options
+        self._options = {**options, "memory_budget": int(memory_budget) if memory_budget else None}
         self._catalogue: Catalogue | None = None
         self._loaded: tuple[Model, Pipeline] | None = None
 
@@ -115,6 +118,7 @@ class Artist:
             lora_folder(self._folders), embedding_folder(self._folders)
         )
         self._loaded = model, pipeline
+        _say_plan(pipeline)
         side = pipeline.networks.unet_config.sample_size * pipeline.networks.autoencoder_config.factor
         yield Loaded(model.name, side, side)
 
@@ -182,6 +186,18 @@ def _batch(pipeline: "Pipeline", request: "Request", number: int, asked: Asked) 
 
 def _finished(result: "Result", request: "Request") -> Batch:
     return Batch(result.images, result.seeds, result.infotexts, request.prompt, result.mark)
+
+
+def _say_plan(pipeline: "Pipeline") -> None:
+    """To whoever runs the server: what a picture of the usual size takes. Larger ones may be refused."""
+    from pochade.request import Request
+
+    if pipeline.memory_budget is None:
+        return
+    try:
+        print(f"pochade: {pipeline.checkpoint.name}: {pipeline.plan(Request(prompt=''))}", file=sys.stderr)
+    except InvalidRequest as too_much:  # each job will say so to its owner
+        print(f"pochade: {pipeline.checkpoint.name}: {too_much}", file=sys.stderr)
 
 
 def _signer(path: str) -> "Sign":

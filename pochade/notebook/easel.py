@@ -61,7 +61,7 @@ class Sheet:
         """Draw draft `number` (from 1) again with more steps, or with other changes to its request."""
         if not 1 <= number <= len(self):
             raise InvalidRequest(f"draft {number} is not on the sheet; it has 1 to {len(self)}")
-        changed = {"steps": Request(prompt="").steps, **changes}
+        changed: dict[str, Any] = {"steps": None, **changes}
         return self.easel.draw(replace(self.requests[number - 1], **changed))
 
     def near(self, number: int, *, count: int = 4, strength: float = 0.3) -> "Sheet":

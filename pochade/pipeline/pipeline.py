@@ -4,16 +4,17 @@ import secrets
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pochade.checkpoints.few_steps import FewSteps
 from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.hashes import remembered_hash
-from pochade.checkpoints.library import find
+from pochade.checkpoints.library import find, size_of
 from pochade.diffusion.parametrization import Parametrization
 from pochade.diffusion.samplers import Sampler, find_sampler
 from pochade.diffusion.schedule import AUTOMATIC, NoiseSchedule, find_schedule, split_sampler_name
@@ -27,7 +28,7 @@ from pochade.pipeline.drawing.canvas import Canvas, blank, over
 from pochade.pipeline.drawing.conditioning import Told, condition, condition_wordings, prompt_size
 from pochade.pipeline.drawing.denoising import is_told_a_score
 from pochade.pipeline.drawing.one_pass import Pass, check_noise, denoise, latent_shape, levels_of, pictures
-from pochade.pipeline.drawing.pictures import from_image, to_images
+from pochade.pipeline.drawing.pictures import from_image, rough_images, to_images
 from pochade.pipeline.drawing.refining import Refining, open_refiner, refining, zeros_for_no_text
 from pochade.pipeline.drawing.wording import Wording, wordings
 from pochade.pipeline.loading.adapting import (
@@ -43,13 +44,14 @@ from pochade.pipeline.loading.adapting import (
     with_additions,
     with_words,
 )
+from pochade.pipeline.loading.budget import Load, Plan, find_plan, release
 from pochade.pipeline.loading.choice import Choice
 from pochade.pipeline.loading.model import Model
-from pochade.pipeline.loading.networks import Networks
+from pochade.pipeline.loading.networks import Network, Networks
 from pochade.pipeline.results.infotext import Maker, infotext
 from pochade.pipeline.results.result import Progress, PromptSize, Result
 from pochade.prompts.tokenizer import Tokenizer
-from pochade.request import Request
+from pochade.request import USUAL, Request, Settled, Usual, settled
 from pochade.settings import cache_dir
 from pochade.ways import Source
 
@@ -70,6 +72,7 @@ class Pipeline:
     """A loaded model. Make one with `pochade.load`.
 
     roots: folders in which other models are looked for by name.
+    memory_budget: bytes that the process may take for itself; None: any.
     """
 
     checkpoint: Checkpoint
@@ -82,6 +85,7 @@ class Pipeline:
     library: Library = NO_LIBRARY
     additions: Additions = NOTHING
     loaded: tuple[Networks, Sequence[Tokenizer]] | None = None  # without additions; None: those above
+    memory_budget: int | None = None
     _latest: "dict[object, Pipeline]" = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -133,9 +137,34 @@ class Pipeline:
 
         noise: the starting noise (B, C, h, w), unit normal, in place of the seeds'.
         """
-        request, sampler = self._resolve(request)
+        settled, sampler = self._resolve(request)
         drawing = self._asked_for(*_prompts(request))
-        yield from drawing._draw(request, sampler, noise)
+        if drawing.few_steps != self.few_steps:
+            settled, sampler = drawing._resolve(replace(request, seed=settled.seed))
+        yield from drawing._draw(settled, sampler, noise)
+
+    @cached_property
+    def few_steps(self) -> FewSteps | None:
+        """What the model was made for, if it was distilled to draw in a few steps; so do some adapters."""
+        added = self.additions.few_steps
+        return self.checkpoint.few_steps if added is None else added
+
+    def few_steps_for(self, *prompts: str) -> FewSteps | None:
+        """The same with the adapters that prompts ask for by name."""
+        return self._asked_for(*prompts).few_steps
+
+    def plan(self, request: Request) -> Plan:
+        """How a request is drawn, and what it takes of memory, as measurements predict it.
+
+        Raises InvalidRequest, saying what would fit, for what does not fit into the memory budget.
+        """
+        drawing = self._asked_for(*_prompts(request))
+        return drawing._plan(drawing._resolve(request)[0])
+
+    @property
+    def usual(self) -> Usual:
+        """What a request is drawn with where it leaves it open."""
+        return USUAL if self.few_steps is None else self.few_steps.usual
 
     # --- additions --------------------------------------------------------------------------------------
 
@@ -199,14 +228,29 @@ class Pipeline:
             )
         return self._latest[key]
 
-    def _draw(self, request: Request, sampler: Sampler, noise: Floats | None) -> Iterator[Progress]:
+    def _draw(self, request: Settled, sampler: Sampler, noise: Floats | None) -> Iterator[Progress]:
         """`stream`, for a settled request whose prompts ask for nothing that is not there."""
+        plan = None if self.memory_budget is None else self._plan(request)
+        sparing = plan is not None and plan.one_by_one
         if sampler.alone and request.batch_size > 1:
             yield from self._one_by_one(request, sampler, noise)
             return
         networks = replace(self.networks, tiling=request.tiling)
+        if plan is not None and plan.tile is not None:
+            networks = replace(networks, whole=plan.tile**2, tile=plan.tile)
+
+        def let_go(*done: Network | None) -> None:
+            """Of networks that are not needed soon, if memory is short."""
+            if sparing:
+                for each in done:
+                    if each is not None:
+                        each.let_go()
+                release()
+
         canvas = self._canvas(networks, request)
+        let_go(networks.autoencoder)
         told, told_later = self._told(request)
+        let_go(networks.text_encoder, networks.text_encoder_2)
         last_part = self._refining(request, [*told.steps, *told_later.steps])
         first = Pass(
             request=request,
@@ -221,7 +265,13 @@ class Pipeline:
         parts = networks, self.schedule, self.parametrization, sampler
         steps = denoise(*parts, first)
         if second is not None:
-            enlarge = partial(hires.enlarged, networks, second.request)
+
+            def enlarge(latent: Floats) -> Canvas:
+                let_go(networks.unet)
+                larger = hires.enlarged(networks, second.request, latent)
+                let_go(networks.autoencoder)
+                return larger
+
             ahead = len(second.levels) - 1
             steps = hires.both(
                 steps, lambda latent: denoise(*parts, replace(second, canvas=enlarge(latent))), ahead
@@ -229,15 +279,20 @@ class Pipeline:
         size = prompt_size(told.conditionings)
 
         def result(latent: Floats) -> Result:
-            return self._result(networks, request, canvas, latent, size)
+            let_go(networks.unet)
+            made = self._result(networks, request, canvas, latent, size)
+            let_go(networks.autoencoder)
+            return made
 
+        preview = rough_images if sparing else self._preview
         with ThreadPoolExecutor(1) as beside:
             # The decoder is compiled while the first step compiles the UNet; a fault in it shows then.
-            ready = beside.submit(networks.prepare_decode, decoded)
+            ready = None if sparing else beside.submit(networks.prepare_decode, decoded)
             for step in steps:
-                ready.result()
+                if ready is not None:
+                    ready.result()
                 end = result(step.x) if step.index == step.steps - 1 else None
-                yield Progress(step.index + 1, step.steps, step.denoised, self._preview, result, end, size)
+                yield Progress(step.index + 1, step.steps, step.denoised, preview, result, end, size)
 
     # --- the parts, for researchers and tests -----------------------------------------------------------
 
@@ -280,18 +335,19 @@ class Pipeline:
 
     # --- inside -----------------------------------------------------------------------------------------
 
-    def _resolve(self, request: Request) -> tuple[Request, Sampler]:
+    def _resolve(self, request: Request) -> tuple[Settled, Sampler]:
         """Everything that was left to us, settled: size, seed, labels of sampler and schedule."""
-        name, fused = split_sampler_name(request.sampler)
+        asked = settled(request, self.usual)
+        name, fused = split_sampler_name(asked.sampler)
         sampler = find_sampler(name)
-        schedule = find_schedule(request.schedule)
-        if schedule == AUTOMATIC and fused is not None:
+        schedule = find_schedule(asked.schedule)
+        if fused is not None and (schedule == AUTOMATIC or request.schedule is None):
             schedule = fused
         width, height = self._size(request)
         self._check_size(width, height)
         seed = secrets.randbelow(2**32) if request.seed is None else request.seed
-        settled = replace(
-            request,
+        resolved = replace(
+            asked,
             sampler=sampler.label,
             schedule=schedule,
             eta=request.eta if "eta" in sampler.options else None,
@@ -302,9 +358,9 @@ class Pipeline:
                 replace(each, model=find(each.model, self.roots, "controlnet")) for each in request.controls
             ),
         )
-        return settled, sampler
+        return resolved, sampler
 
-    def _one_by_one(self, request: Request, sampler: Sampler, noise: Floats | None) -> Iterator[Progress]:
+    def _one_by_one(self, request: Settled, sampler: Sampler, noise: Floats | None) -> Iterator[Progress]:
         """A batch in which each picture takes steps of its own: one after another, as if asked for alone.
 
         `Progress.denoised` is then that of the picture which is being drawn.
@@ -348,10 +404,40 @@ class Pipeline:
                 near = f"{low} or {low + factor}" if low else f"{factor}"
                 raise InvalidRequest(f"{name} is {side}; this model draws multiples of {factor}: try {near}")
 
-    def _told(self, request: Request) -> tuple[Told, Told]:
+    def _plan(self, request: Settled) -> Plan:
+        """As `plan`, for a settled request that asks for no further additions."""
+        assert request.width is not None and request.height is not None
+        width, height = request.width, request.height
+        if request.hires is not None:
+            width, height = hires.size_of(request, request.hires, self.networks.autoencoder_config.factor)
+        beside = [each.model for each in request.controls]
+        if self._refines(request) and request.refiner is not None:
+            beside.append(find(request.refiner.model, self.roots))
+        told = wordings(
+            request.prompt, request.negative_prompt, 1, guided=self._guided(request), blend=request.blend
+        )
+        rows = max(len(each.parts) + (each.negative is not None) for each in told)
+        encodes = request.source is not None or request.hires is not None
+        load = Load(
+            width=width,
+            height=height,
+            rows=rows,
+            encodes=encodes,
+            adapted=bool(self.additions.adapters),
+            beside=float(sum(size_of(Path(each)) for each in beside)),
+        )
+        return find_plan(self.networks, self.choice.precision, self.memory_budget, load)
+
+    def _guided(self, request: Settled) -> bool:
+        return request.cfg_scale != 1 and self.networks.unet_config.guidance_width is None
+
+    def _refines(self, request: Settled) -> bool:
+        return request.refiner is not None and request.refiner.switch != 1
+
+    def _told(self, request: Settled) -> tuple[Told, Told]:
         """What the UNet is told in the first pass and in the second, if there is one."""
         prompts, steps = (request.prompt, request.negative_prompt), request.steps
-        guided = request.cfg_scale != 1 and self.networks.unet_config.guidance_width is None
+        guided = self._guided(request)
         first = wordings(*prompts, steps, guided=guided, blend=request.blend)
         second = []
         if request.hires is not None:
@@ -377,19 +463,19 @@ class Pipeline:
             return blank(networks, request.width, request.height)
         return over(networks, request.source, request.width, request.height)
 
-    def _refiner(self, request: Request) -> Model | None:
+    def _refiner(self, request: Settled) -> Model | None:
         """The model that takes over, if one is asked for. Raises InvalidCheckpoint and InvalidRequest."""
         asked = request.refiner
-        if asked is None or asked.switch == 1:
+        if asked is None or not self._refines(request):
             return None
         return open_refiner(self.networks, self.checkpoint, find(asked.model, self.roots))
 
-    def _refining(self, request: Request, wordings: Sequence[Wording]) -> Refining | None:
+    def _refining(self, request: Settled, wordings: Sequence[Wording]) -> Refining | None:
         model = self._refiner(request)
         return None if model is None else refining(model, request, wordings, tiling=request.tiling)
 
     def _result(
-        self, networks: Networks, request: Request, canvas: Canvas, latent: Floats, size: PromptSize
+        self, networks: Networks, request: Settled, canvas: Canvas, latent: Floats, size: PromptSize
     ) -> Result:
         images = [canvas.finish(image) for image in to_images(networks.decode(latent))]
         refiner = self._refiner(request)

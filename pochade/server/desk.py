@@ -34,6 +34,7 @@ from pochade.jobs.pricing import USUAL, expected_work
 from pochade.jobs.records import FAILED, FINISHED, LANES, QUEUED, RUNNING, Job, Picture
 from pochade.jobs.supervisor import COMMAND, Hand, Supervisor
 from pochade.jobs.worker import Settings
+from pochade.request import open_ones
 from pochade.server.keys import Keys
 from pochade.server.rates import Buckets, Rate
 
@@ -49,6 +50,7 @@ DECODINGS = 2
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What the server was started with. devices: one worker for each. budget_bytes: for all pictures.
+    memory_budget: bytes for each worker, or "".
 
     marks: whether pictures say that a model made them. sign: the file of a key to sign them with.
     """
@@ -58,6 +60,7 @@ class Options:
     devices: tuple[str, ...] = ("auto",)
     precision: str = "auto"
     engine: str = "auto"
+    memory_budget: str = ""
     marks: bool = True
     sign: Path | None = None
     limits: Limits = field(default_factory=Limits)
@@ -196,7 +199,7 @@ class Desk:
             raise QueueFull(f"{self.limits.own_queue} jobs of yours wait already; try again later")
 
     def _settled(self, asked: Asked) -> Order:
-        """With its model's own name, styles applied, a seed, and every name looked up."""
+        """With nothing left open: model, usual settings, styles, seed. Raises InvalidRequest for names."""
         order, request = asked.order, dict(asked.order.request)
         model = self.catalogue.model(order.model).name
         prompt, negative = self.catalogue.styled(
@@ -205,6 +208,7 @@ class Desk:
         for text in (prompt, negative):
             self.catalogue.check_prompt(text)
         request |= {"prompt": prompt, "negative_prompt": negative}
+        request |= open_ones(request, self.catalogue.usual(model, prompt, negative))
         if request.get("seed") is None:
             request["seed"] = int(self._random(4), 16)
         return replace(order, model=model, request=request)
@@ -226,6 +230,7 @@ class Desk:
             limits.check_upscale(order.upscale, picture.width, picture.height, self.limits)
             return
         request = orders.request_of(order, fetch, self.catalogue)
+        assert request.sampler is not None and request.schedule is not None
         find_sampler(split_sampler_name(request.sampler)[0])
         find_schedule(request.schedule)
         for control in request.controls:
@@ -445,6 +450,7 @@ class Desk:
             "device": device,
             "precision": self.options.precision,
             "engine": self.options.engine,
+            "memory_budget": self.options.memory_budget,
             "marks": "yes" if self.options.marks else "no",
             "sign": "" if self.options.sign is None else str(self.options.sign),
         }

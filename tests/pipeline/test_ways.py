@@ -17,7 +17,7 @@ from pochade.pipeline.drawing.canvas import over
 from pochade.pipeline.drawing.one_pass import Pass, denoise, levels_of
 from pochade.pipeline.drawing.pictures import from_image, to_images
 from pochade.pipeline.pipeline import finish
-from pochade.request import Request
+from pochade.request import USUAL, Request, settled
 from pochade.ways import Hires, Source, Variation
 from tests.pipeline.measure import SAMPLERS, draw_theirs, least_psnr, starting_noise
 from tests.reference import FACTOR, psnr
@@ -110,10 +110,11 @@ def test_an_inpainting_model_is_told_the_mask_and_what_is_left_of_the_picture(mo
             mask_image=torch.from_numpy(array(LEFT)[None, None] / 255).float(),
             masked_image_latents=torch.from_numpy(left),
         )  # fmt: skip
-    request = Request(
+    asked = Request(
         prompt=PROMPT, negative_prompt=NEGATIVE, seed=5, width=WIDTH, height=HEIGHT, source=source,
         steps=STEPS, schedule="Karras",
     )  # fmt: skip
+    request = settled(asked, USUAL)
     canvas = replace(over(pipeline.networks, source, WIDTH, HEIGHT), mask=None)
     one = Pass(
         request=request, canvas=canvas, told=pipeline._told(request)[0], noise=noise,

@@ -14,7 +14,7 @@ from pochade.models.embedding import embed_guidance, embed_sizes, embed_timestep
 from pochade.pipeline.drawing.conditioning import Conditioning
 from pochade.pipeline.drawing.control import Steering, residuals
 from pochade.pipeline.loading.networks import Networks
-from pochade.request import Request
+from pochade.request import Settled
 from pochade.speed import EVERYTHING, StepWork
 
 Floats = NDArray[np.float32]
@@ -61,7 +61,7 @@ class Memory:
 
 def predictor(
     networks: Networks,
-    request: Request,
+    request: Settled,
     conditionings: Sequence[Conditioning],
     weights: Sequence[float] = (1.0,),
     extra: Floats | None = None,
@@ -138,7 +138,7 @@ def predictor(
 
 
 def _added(
-    networks: Networks, request: Request, conditionings: Sequence[Conditioning], prompts: int
+    networks: Networks, request: Settled, conditionings: Sequence[Conditioning], prompts: int
 ) -> dict[str, Floats]:
     """The further input of XL: pooled text and sizes, in the refiner with a score in place of the target's.
 
@@ -168,7 +168,7 @@ def is_told_a_score(networks: Networks) -> bool:
     return config.added_width == pooled + 5 * config.added_time_width
 
 
-def _guidance(networks: Networks, request: Request, rows: int) -> dict[str, Floats]:
+def _guidance(networks: Networks, request: Settled, rows: int) -> dict[str, Floats]:
     """The further input of LCM: the guidance scale."""
     config = networks.unet_config
     if config.guidance_width is None:

@@ -24,7 +24,7 @@ from pochade.pipeline.drawing.pictures import from_image, to_images
 from pochade.pipeline.drawing.refining import Refining
 from pochade.pipeline.drawing.upscale import resized_by, upscaler_on
 from pochade.pipeline.loading.networks import Networks
-from pochade.request import Request
+from pochade.request import Settled
 from pochade.ways import Hires
 
 Floats = NDArray[np.float32]
@@ -71,15 +71,20 @@ def both(first: Iterator[Step], second: Callable[[Floats], Iterator[Step]], ahea
             yield replace(further, index=done + further.index, steps=done + further.steps)
 
 
-def _larger(request: Request, hires: Hires, factor: int) -> Request:
-    """In another size, of whole latent pixels."""
+def size_of(request: Settled, hires: Hires, factor: int) -> tuple[int, int]:
+    """Width and height of the second pass, px, of whole latent pixels."""
     assert request.width is not None and request.height is not None
     width, height = hires.size or (round(request.width * hires.scale), round(request.height * hires.scale))
-    width, height = (max(factor, side // factor * factor) for side in (width, height))
+    return max(factor, width // factor * factor), max(factor, height // factor * factor)
+
+
+def _larger(request: Settled, hires: Hires, factor: int) -> Settled:
+    """In another size."""
+    width, height = size_of(request, hires, factor)
     return replace(request, width=width, height=height, steps=hires.steps or request.steps)
 
 
-def enlarged(networks: Networks, request: Request, latent: Floats) -> Canvas:
+def enlarged(networks: Networks, request: Settled, latent: Floats) -> Canvas:
     """What the second pass draws over: the first one's latent (B, C, h, w), larger. request: the second's."""
     assert request.width is not None and request.height is not None and request.hires is not None
     factor, name = networks.autoencoder_config.factor, request.hires.upscaler

@@ -18,7 +18,7 @@ from pochade.pipeline.drawing.control import Steering, cut_out, steering
 from pochade.pipeline.drawing.denoising import Memory, in_steps, predictor
 from pochade.pipeline.drawing.refining import Refining
 from pochade.pipeline.loading.networks import Networks
-from pochade.request import Request
+from pochade.request import Settled
 from pochade.speed import find_speed
 
 Floats = NDArray[np.float32]
@@ -33,7 +33,7 @@ class Pass:
     at the end. noise: (B, C, h, w), in place of the seeds'. refining: a second model, for the last part.
     """
 
-    request: Request
+    request: Settled
     canvas: Canvas
     told: Told
     levels: Sequence[float]
@@ -103,7 +103,7 @@ def _steerings(networks: Networks, drawing: Pass) -> list[Steering]:
     return steering(networks, controls, request.width, request.height)
 
 
-def pictures(request: Request) -> list[Request]:
+def pictures(request: Settled) -> list[Settled]:
     """The request of each picture of a batch, which draws it alone: its seed, and that of its variation."""
     assert request.seed is not None
     seed, variation = request.seed, request.variation
@@ -114,7 +114,7 @@ def pictures(request: Request) -> list[Request]:
     return [replace(request, batch_size=1, variation=second) for second in seconds]
 
 
-def latent_shape(networks: Networks, request: Request) -> tuple[int, int, int]:
+def latent_shape(networks: Networks, request: Settled) -> tuple[int, int, int]:
     """(C, h, w)."""
     assert request.width is not None and request.height is not None
     config = networks.autoencoder_config
@@ -122,7 +122,7 @@ def latent_shape(networks: Networks, request: Request) -> tuple[int, int, int]:
 
 
 def levels_of(
-    schedule: NoiseSchedule, networks: Networks, sampler: Sampler, request: Request, canvas: Canvas
+    schedule: NoiseSchedule, networks: Networks, sampler: Sampler, request: Settled, canvas: Canvas
 ) -> list[float]:
     """The noise levels of a drawing: all, or over a picture the last ones, as many as its strength says."""
     levels = all_levels(schedule, networks, sampler, request.schedule, request.steps)
@@ -143,7 +143,7 @@ def all_levels(
     )
 
 
-def _varied(request: Request, whole: Floats, factor: int) -> Floats:
+def _varied(request: Settled, whole: Floats, factor: int) -> Floats:
     """The starting noise of one picture (C, h, w) with that of a second seed, or of another size, in it."""
     variation = request.variation
     assert variation is not None and request.seed is not None

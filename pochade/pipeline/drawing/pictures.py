@@ -30,3 +30,12 @@ def from_image(image: "Image.Image") -> Floats:
     """A picture of any mode -> (3, H, W) in -1..1."""
     rgb = np.asarray(image.convert("RGB"), np.float32)
     return np.ascontiguousarray((rgb / 127.5 - 1).transpose(2, 0, 1))
+
+
+def rough_images(latent: Floats) -> "list[Image.Image]":
+    """A latent (B, C, h, w) as it is, three of its channels as colours, where nothing may be decoded.
+
+    Shapes can be made out; the colours mean nothing.
+    """
+    shown = np.asarray(latent)[:, [0, 1, 2]]
+    return to_images((shown / (np.abs(shown).max() + np.float32(1e-6))).astype(np.float32))

@@ -20,7 +20,7 @@ from pochade.pipeline.drawing.denoising import predictor
 from pochade.pipeline.drawing.wording import Wording
 from pochade.pipeline.loading.model import Model, make_model
 from pochade.pipeline.loading.networks import Networks
-from pochade.request import Request
+from pochade.request import Settled
 
 Floats = NDArray[np.float32]
 
@@ -44,7 +44,7 @@ class Refining:
         return schedule.timestep(level) < round(schedule.steps * (1 - self.switch)) - ROUNDING
 
     def denoiser(
-        self, request: Request, wording: Wording, weights: Sequence[float], extra: Floats | None
+        self, request: Settled, wording: Wording, weights: Sequence[float], extra: Floats | None
     ) -> Denoise:
         """Of a wording. extra: as in `predictor`, for a model that reads it. No ControlNet steers it."""
         networks = self.model.networks
@@ -73,7 +73,7 @@ def open_refiner(networks: Networks, checkpoint: Checkpoint, path: Path) -> Mode
 
 
 def refining(
-    model: Model, request: Request, wordings: Sequence[Wording], *, tiling: bool = False
+    model: Model, request: Settled, wordings: Sequence[Wording], *, tiling: bool = False
 ) -> Refining:
     """A model ready for a request that asks for it."""
     assert request.refiner is not None

@@ -18,6 +18,7 @@ from pochade.adapters.library import find, names
 from pochade.adapters.read import Adapter, read_adapter
 from pochade.adapters.view import Strength, adapted, fingerprint
 from pochade.checkpoints.check import FiniteTensors
+from pochade.checkpoints.few_steps import FewSteps
 from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.library import folders
 from pochade.errors import InvalidCheckpoint, InvalidRequest, expect
@@ -54,12 +55,22 @@ class Lora:
         return f"<lora:{name}:{':'.join(f'{weight:g}' for weight in weights)}>"
 
 
+CHANGES_MUCH = 0.5
+"""Weight of an adapter from which on the model is what the adapter makes of it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Additions:
     """What a model is drawn with besides itself."""
 
     adapters: tuple[tuple[Lora, Adapter], ...] = ()
     embeddings: tuple[Embedding, ...] = ()
+
+    @property
+    def few_steps(self) -> FewSteps | None:
+        """Of the last adapter that was made to draw in a few steps and weighs enough to do so."""
+        found = [adapter.few_steps for lora, adapter in self.adapters if lora.weight >= CHANGES_MUCH]
+        return next((each for each in reversed(found) if each is not None), None)
 
     def __add__(self, other: "Additions") -> "Additions":
         return Additions(self.adapters + other.adapters, self.embeddings + other.embeddings)
@@ -108,7 +119,7 @@ class Library:
                 f"the prompt asks for {tag}, but no folder of adapters was given (--lora-dir), and no folder"
                 " of models has one (--models)"
             )
-        text, unet = _weights(network, tag)
+        text, unet = weights_of(network)
         return Lora(find(places, network.name, "adapters"), unet, None if text == unet else text)
 
 
@@ -266,8 +277,9 @@ def _speaks_of(text: str, name: str) -> bool:
     return bool(name) and re.search(before + re.escape(name) + after, text) is not None
 
 
-def _weights(network: ExtraNetwork, tag: str) -> tuple[float, float]:
+def weights_of(network: ExtraNetwork) -> tuple[float, float]:
     """(in the text encoders, in the UNet), as A1111 reads a tag: the second number is the UNet's."""
+    tag = f"<{network.kind}:{network.name}>"
     options = dict(network.options)
     if len(network.numbers) > 2 or set(options) - {"te", "unet"}:
         raise InvalidRequest(

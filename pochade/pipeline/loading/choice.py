@@ -68,10 +68,11 @@ def choose(device: str = "auto", precision: str = "auto", engine: str = "auto") 
     return Choice(engine=engine, device=device, precision=precision, reason="; ".join(reasons))
 
 
-def make_engine(choice: Choice, *, compiled: bool = False) -> Any:
+def make_engine(choice: Choice, *, compiled: bool = False, sparing: bool = False) -> Any:
     """The engine itself. Imports it, and with it torch or OpenVINO, only now.
 
     compiled: use `torch.compile`. Raises InvalidRequest for another engine than torch.
+    sparing: of memory; a graph is written to the disk before it is used, so that nothing else holds it.
     """
     if choice.engine == "torch":
         from pochade.engines.torch import TorchEngine
@@ -89,7 +90,9 @@ def make_engine(choice: Choice, *, compiled: bool = False) -> Any:
     precision = choice.precision
     if precision == "int8":  # of what is between the products, which `loading.int8` turns to bytes
         precision = processor_features(choice.device).best_precision
-    return OpenVinoEngine(choice.device, precision, cache_dir=cache_dir() / "compiled", keep_later=True)
+    return OpenVinoEngine(
+        choice.device, precision, cache_dir=cache_dir() / "compiled", keep_later=not sparing
+    )
 
 
 def _find_device(engine: str) -> tuple[str, str]:

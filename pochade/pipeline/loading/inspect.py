@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pochade.checkpoints.check import check_finite
+from pochade.checkpoints.few_steps import FewSteps
 from pochade.checkpoints.folder import Checkpoint, Component
 from pochade.checkpoints.read import family_of
 from pochade.errors import InvalidCheckpoint
@@ -28,7 +29,10 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What there is to say about a checkpoint. side: of its pictures, in pixels."""
+    """What there is to say about a checkpoint.
+
+    side: of its pictures, in pixels. few_steps: as in `Checkpoint`.
+    """
 
     name: str
     family: str
@@ -38,6 +42,7 @@ class Facts:
     prediction_reason: str
     parts: tuple[Part, ...]
     files: tuple[Path, ...]
+    few_steps: FewSteps | None = None
 
     @property
     def parameters(self) -> int:
@@ -58,6 +63,7 @@ def facts(checkpoint: Checkpoint) -> Facts:
         prediction_reason=checkpoint.prediction_reason,
         parts=tuple(map(_part, parts)),
         files=tuple(dict.fromkeys(file for part in parts for file in part.files)),
+        few_steps=checkpoint.few_steps,
     )
 
 

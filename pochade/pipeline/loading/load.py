@@ -1,5 +1,6 @@
 """Loading a model: from a path to a pipeline."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,10 @@ from tqdm import tqdm
 
 from pochade.checkpoints.library import find
 from pochade.checkpoints.read import read_checkpoint
+from pochade.errors import InvalidRequest
 from pochade.pipeline.calibrating import calibrate
 from pochade.pipeline.loading.adapting import Library
+from pochade.pipeline.loading.budget import budget_from, bytes_of
 from pochade.pipeline.loading.choice import choose, make_engine
 from pochade.pipeline.loading.int8 import find_grids, grids_in_cache, in_int8
 from pochade.pipeline.loading.model import make_model
@@ -33,6 +36,7 @@ def load(
     config: str | Path | Mapping[str, Any] | None = None,
     prediction: str | None = None,
     models: str | Path | None = None,
+    memory_budget: str | float | None = None,
 ) -> Pipeline:
     """Load a model for drawing.
 
@@ -50,15 +54,24 @@ def load(
         a JSON file) of them, as `{"unet": {"attention_head_dim": 8}, "tokenizer": FOLDER}`.
     prediction: 'epsilon' or 'v_prediction', in place of what the model says of itself.
     models: a folder to look for names in, in place of $POCHADE_MODELS (`settings.model_roots`).
+    memory_budget: bytes, or as "4GB": what may be used at the most. Where all networks would not fit, they
+        are loaded one after another, and pictures decoded in parts (`Pipeline.plan`). None:
+        $POCHADE_MEMORY_BUDGET, or any.
 
     Weights are mapped, not read; graphs are compiled when first used. Raises InvalidCheckpoint for a model
     that is missing, damaged or not supported, InvalidRequest for an unknown device, engine or precision.
     """
     choice = choose(device, precision, engine)
+    budget = budget_from(os.environ) if memory_budget is None else bytes_of(memory_budget)
+    if budget is not None and (choice.engine, choice.device) != ("openvino", "cpu"):
+        raise InvalidRequest(
+            "a memory budget can be kept on the processor by OpenVINO only, and this would run by"
+            f" {choice.engine} on {choice.device}: leave it out, or take device 'cpu' and engine 'openvino'"
+        )
     path, roots = model_path(model, models), model_roots(models)
     vae = None if vae is None else find(vae, roots, "vae")
     checkpoint = read_checkpoint(path, variant=variant, vae=vae, config=config, prediction=prediction)
-    model_ = make_model(checkpoint, make_engine(choice, compiled=compiled), path)
+    model_ = make_model(checkpoint, make_engine(choice, compiled=compiled, sparing=budget is not None), path)
     pipeline = Pipeline(
         checkpoint=checkpoint,
         choice=choice,
@@ -68,6 +81,7 @@ def load(
         parametrization=model_.parametrization,
         roots=roots,
         library=Library(roots=roots),
+        memory_budget=budget,
     )
     if choice.precision != "int8":
         return pipeline

@@ -71,13 +71,18 @@ class Network:
             )
         return self._compiled[form]
 
+    def let_go(self) -> None:
+        """Forget what was compiled, with its memory; it is compiled again when it is next used."""
+        self._compiled.clear()
+
 
 @dataclass(frozen=True, eq=False)
 class Networks:
     """Text encoder(s), UNet and autoencoder. `text_encoder_2` is XL's.
 
     tiling: pictures and latents go round: what is beyond an edge is what stands at the opposite one.
-    whole: latent pixels that the autoencoder takes at once; it does larger pictures in parts.
+    whole: latent pixels that the autoencoder takes at once; it does larger pictures in parts, of `tile` along
+        a side.
     opened: what is beside these, such as ControlNets, by path.
     """
 
@@ -87,6 +92,7 @@ class Networks:
     text_encoder_2: Network | None
     tiling: bool = False
     whole: int = WHOLE
+    tile: int = TILE
     opened: dict[Path, Any] = field(default_factory=dict)
 
     @cached_property
@@ -153,7 +159,7 @@ class Networks:
 
     def encode(self, picture: Array) -> Array:
         """(B, 3, H, W) in -1..1 -> the scaled latent (B, C, h, w), the posterior's mean."""
-        config, around = self.autoencoder_config, self._around(self._coders[0])
+        config, around = self.autoencoder_config, self._around(self.coders[0])
 
         def one(part: Array) -> Array:
             moments: Array = self.autoencoder.run(around, picture=part)
@@ -166,13 +172,13 @@ class Networks:
         """Compile what `decode` needs for latents (C, h, w), so that its faults show before the drawing."""
         channels, rows, columns = shape
         if rows * columns > self.whole:
-            rows, columns = min(rows, TILE), min(columns, TILE)
-        function = self._around(self._coders[1])
+            rows, columns = min(rows, self.tile), min(columns, self.tile)
+        function = self._around(self.coders[1])
         self.autoencoder.compiled(function, {"latent": ((1, channels, rows, columns), "f32")})
 
     def decode(self, latent: Array) -> Array:
         """Scaled latent (B, C, h, w) -> (B, 3, H, W), about -1..1."""
-        config, around = self.autoencoder_config, self._around(self._coders[1])
+        config, around = self.autoencoder_config, self._around(self.coders[1])
         plain = latent / np.float32(config.scale) + np.float32(config.shift)
 
         def one(part: Array) -> Array:
@@ -186,11 +192,12 @@ class Networks:
         all. given, made: as in `in_tiles`."""
         if x.shape[2] * x.shape[3] <= self.whole * given**2:
             return np.concatenate([one(x[i : i + 1]) for i in range(len(x))])
-        divided = partial(in_tiles, one, given=given, made=made, tile=TILE, overlap=OVERLAP)
+        overlap = min(OVERLAP, self.tile // 4)
+        divided = partial(in_tiles, one, given=given, made=made, tile=self.tile, overlap=overlap)
         return np.concatenate([divided(x[i : i + 1]) for i in range(len(x))])
 
     @property
-    def _coders(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def coders(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """The functions that encode and decode."""
         tiny = isinstance(self.autoencoder_config, TinyAutoencoderConfig)
         return (encode_tiny, decode_tiny) if tiny else (encode, decode)

@@ -26,7 +26,7 @@ def request_from(text: str) -> Request:
     """
     parameters = read_parameters(text)
     values = parameters.values
-    name, fused = split_sampler_name(values.get("Sampler", Request(prompt="").sampler))
+    name, fused = split_sampler_name(values["Sampler"]) if "Sampler" in values else (None, None)
     width, height = _size(values, "Size") or (None, None)
     known: dict[str, Any] = {
         "steps": _read(values, "Steps", int),
@@ -40,7 +40,7 @@ def request_from(text: str) -> Request:
         prompt=parameters.prompt,
         negative_prompt=parameters.negative_prompt,
         sampler=name,
-        schedule=values.get("Schedule type", fused or AUTOMATIC),
+        schedule=values.get("Schedule type", fused or (None if name is None else AUTOMATIC)),
         width=width,
         height=height,
         speed=values["Speed"] if values.get("Speed") in SPEEDS else "exact",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pochade
 from pochade.images.metadata import Value, parameters_text
 from pochade.images.upscaling import is_model_file
-from pochade.request import Request
+from pochade.request import Settled
 from pochade.ways import Control
 
 RESIZE_LABELS: Mapping[str, str] = {
@@ -34,7 +34,7 @@ class Maker:
     refiner: str | None = None
 
 
-def infotext(request: Request, maker: Maker) -> str:
+def infotext(request: Settled, maker: Maker) -> str:
     """request: settled, with the picture's own seeds."""
     return parameters_text(
         prompt=request.prompt + maker.tags,
@@ -59,7 +59,7 @@ def infotext(request: Request, maker: Maker) -> str:
     )
 
 
-def _variation(request: Request) -> list[tuple[str, Value]]:
+def _variation(request: Settled) -> list[tuple[str, Value]]:
     variation, pairs = request.variation, list[tuple[str, Value]]()
     if request.blend is not None:
         pairs += [("Blend prompt", request.blend.prompt), ("Blend share", request.blend.share)]
@@ -70,7 +70,7 @@ def _variation(request: Request) -> list[tuple[str, Value]]:
     return pairs
 
 
-def _ways(request: Request) -> list[tuple[str, Value]]:
+def _ways(request: Settled) -> list[tuple[str, Value]]:
     source, hires, pairs = request.source, request.hires, list[tuple[str, Value]]()
     if source is not None:
         pairs.append(("Denoising strength", source.denoising_strength))
@@ -88,7 +88,7 @@ def _ways(request: Request) -> list[tuple[str, Value]]:
     return [*pairs, *((f"ControlNet {i}", _control(each)) for i, each in enumerate(request.controls))]
 
 
-def _refiner(request: Request, maker: Maker) -> list[tuple[str, Value]]:
+def _refiner(request: Settled, maker: Maker) -> list[tuple[str, Value]]:
     if request.refiner is None or maker.refiner is None:
         return []
     name = re.sub(r"[,:\r\n]", "_", maker.refiner)
@@ -105,7 +105,7 @@ def _control(control: Control) -> str:
     )
 
 
-def _rest(request: Request) -> list[tuple[str, Value]]:
+def _rest(request: Settled) -> list[tuple[str, Value]]:
     pairs: list[tuple[str, Value]] = []
     if request.clip_skip > 1:
         pairs.append(("Clip skip", request.clip_skip))

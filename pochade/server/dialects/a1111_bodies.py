@@ -125,6 +125,7 @@ def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, input
     """What the desk takes. chosen: the user's options. Raises Trouble and InvalidRequest."""
     _refuse_what_is_not_there(body)
     settings = {**chosen, **(body.override_settings or {})}
+    model = catalogue.model(_model(settings, catalogue))
     sampler, schedule = _sampler(body)
     variation, size = None, (body.seed_resize_from_w or 0, body.seed_resize_from_h or 0)
     if body.subseed_strength or min(size) >= SIDE:
@@ -153,9 +154,16 @@ def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, input
         "source": _source(body, inputs) if isinstance(body, ImageBody) else None,
         "controls": _controls(body, catalogue, inputs),
     }
+    if model.few_steps is not None:
+        # What the original would fill in is not for such a model, so what is not sent stays open.
+        sent = body.model_fields_set
+        left = {name for name in ("steps", "cfg_scale") if name not in sent}
+        if not sent & {"sampler_name", "sampler_index"}:
+            left |= {"sampler"} | ({"schedule"} if "scheduler" not in sent else set())
+        request |= dict.fromkeys(left)
     source = request["source"]
     kind = TXT2IMG if source is None else INPAINT if source["mask"] is not None else IMG2IMG
-    order = Order(kind=kind, model=_model(settings, catalogue), request=request, count=_or(body.n_iter, 1))
+    order = Order(kind=kind, model=model.name, request=request, count=_or(body.n_iter, 1))
     styles = [style for style in body.styles or () if style in catalogue.styles]
     label = (body.force_task_id or "")[:100]
     return Asked(order=order, inputs=inputs.contents, styles=styles, label=label)

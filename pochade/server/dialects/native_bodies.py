@@ -75,13 +75,13 @@ class JobBody(Body):
     prompt: str = ""
     negative_prompt: str = ""
     seed: int | None = Field(None, ge=-1, le=2**63 - 1)
-    steps: int = NO_PICTURE.steps
-    cfg_scale: float = NO_PICTURE.cfg_scale
+    steps: int | None = Field(None, description="null: the model's own, as in GET /models")
+    cfg_scale: float | None = None
     guidance_rescale: float = NO_PICTURE.guidance_rescale
     width: int | None = None
     height: int | None = None
-    sampler: str = NO_PICTURE.sampler
-    schedule: str = NO_PICTURE.schedule
+    sampler: str | None = None
+    schedule: str | None = None
     eta: float | None = None
     clip_skip: int = NO_PICTURE.clip_skip
     batch_size: int = 1

@@ -84,7 +84,9 @@ def add(routes: APIRouter, desk: Desk) -> None:
 
     @routes.get("/defaults")
     async def defaults() -> Any:
-        return {**JobBody.model_validate({}).model_dump(), "model": desk.catalogue.default}
+        default = desk.catalogue.default
+        usual = asdict(desk.catalogue.model(default).usual)
+        return {**JobBody.model_validate({}).model_dump(), "model": default, **usual}
 
     @routes.get("/status")
     async def status(request: Request) -> Any:
@@ -162,6 +164,10 @@ def _models(desk: Desk) -> list[dict[str, Any]]:
             "default": model.name == catalogue.default,
             "bytes": model.bytes,
             "size": desk.usual_size(model.name),
+            "usual": asdict(model.usual),
+            "few_steps": None
+            if model.few_steps is None
+            else {"kind": model.few_steps.kind, "reason": model.few_steps.reason},
         }
         for model in catalogue.models.values()
     ]

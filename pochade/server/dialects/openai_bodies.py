@@ -13,7 +13,6 @@ from pydantic import Field, field_validator
 from pochade.errors import InvalidRequest
 from pochade.jobs.catalogue import Catalogue
 from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, Order
-from pochade.request import Request
 from pochade.server.bodies import Body
 from pochade.server.desk import Asked
 from pochade.server.guard import Trouble
@@ -23,7 +22,6 @@ FOREIGN = re.compile(r"(auto|dall-e|gpt-image|gpt-|chatgpt-image)", re.IGNORECAS
 FORMATS = ("png", "jpeg", "webp")
 RESPONSES = ("b64_json", "url")
 SIDE = 8
-USUAL = Request(prompt="")
 
 
 class ImagesBody(Body):
@@ -68,12 +66,12 @@ def asked(body: ImagesBody, catalogue: Catalogue, inputs: Inputs, source: dict[s
         "prompt": body.prompt,
         "negative_prompt": body.negative_prompt or "",
         "seed": None if body.seed is None or body.seed < 0 else body.seed,
-        "steps": USUAL.steps if body.steps is None else body.steps,
-        "cfg_scale": USUAL.cfg_scale if body.cfg_scale is None else body.cfg_scale,
+        "steps": body.steps,
+        "cfg_scale": body.cfg_scale,
         "width": width,
         "height": height,
-        "sampler": body.sampler or USUAL.sampler,
-        "schedule": body.schedule or USUAL.schedule,
+        "sampler": body.sampler or None,
+        "schedule": body.schedule or None,
         "clip_skip": 1,
         "batch_size": 1,
         "source": source,

@@ -93,6 +93,14 @@ async function open() {
   });
 
   const model = choice(form, "model", known.choices(known.models, (each) => each.title || each.name));
+  let before = form.get().model;
+  model.addEventListener("change", () => {
+    // What a model was made for, in place of what is still as the model before had it.
+    const usual = (name) => known.models.get().find((each) => each.name === name)?.usual ?? {};
+    const [old, now, values] = [usual(before), usual(form.get().model), form.get()];
+    before = values.model;
+    form.change(Object.fromEntries(Object.keys(now).filter((key) => values[key] === old[key]).map((key) => [key, now[key]])));
+  });
   document.getElementById("bar").append(
     el("div", { class: "bar-top" },
       el("a", { class: "brand", href: "#draw" }, el("img", { src: "/static/icon.svg", alt: "", width: 28, height: 28 }), "Pochade"),

@@ -1,0 +1,282 @@
+"""Pochade beside other software: one evaluation of the UNet, and whole pictures from prompt to PNG.
+
+    make bench                                  # the starter and SD 1.5's shapes
+    make bench ARGS="--shapes xl --trace"       # what is heavy is asked for
+    python bench/compare.py --shapes starter --rounds 5 --pictures 3
+
+Contenders take turns, each in a process of its own. Prints tables, draws a bar chart for each, and appends to
+bench/results/. See bench/README.md.
+"""
+
+import argparse
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contenders import whole
+from contenders.models import SHAPES, Shapes, make_model, random_model
+from contenders.whole import Case
+from measure.ceiling import engine_ceiling, register_ceilings
+from measure.machine import describe_machine, versions
+from measure.plot import bars
+from measure.record import Measured, append, ratios, record
+from measure.tables import table, times
+from measure.worker import Contender, Worker, in_own_process, take_turns
+from pochade.engines.openvino import processor_features
+from pochade.pipeline.loading.choice import PRECISIONS
+from pochade.pipeline.loading.convert import convert
+from pochade.settings import cache_dir
+from pochade.speed import SPEEDS
+
+RESULTS = Path(__file__).parent / "results" / "compare.jsonl"
+OURS = "pochade"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """How a contender starts. compiles: so that its first start differs from later ones."""
+
+    start: Callable[[Case, Path, str], Contender]
+    precision: str
+    speed: str = "exact"
+    compiles: bool = True
+
+
+def main() -> None:
+    options = _options()
+    machine, limits = describe_machine(), _ceilings()
+    for name in options.shapes:
+        shapes = SHAPES[name]
+        case = Case(
+            model=make_model(shapes, options.cache),
+            side=shapes.side,
+            steps=options.steps,
+            int8=options.trace_int8,
+            trace=options.cache / name / "traced" if options.trace or options.trace_int8 else None,
+            file=_single_file(shapes, options.cache)
+            if whole.sd_cpp() and "picture" in options.what
+            else None,
+        )
+        if case.trace is not None and not case.trace.exists():
+            print(f"making {case.trace}; this happens once", flush=True)
+            in_own_process(whole.make_trace, case)
+        for what in options.what:
+            entries = chosen(what, case, options.speeds, options.contenders)
+            rounds = options.rounds if what == "evaluation" else options.pictures
+            measured = measure(entries, case, options.cache / name / "compiled", rounds, options.warm_up)
+            report(what, shapes, case, measured, entries, limits, machine, options)
+
+
+def chosen(
+    what: str, case: Case, speeds: Sequence[str], wanted: Sequence[str] | None = None
+) -> dict[str, Entry]:
+    """The contenders that there are here, by name; of `wanted` only those. Raises SystemExit for others."""
+    pictures = what == "picture"
+    native = native_precisions()
+    entries = {}
+    for precision in native:
+        if pictures:
+            for speed in speeds:
+                name = f"pochade-{precision}" + ("" if speed == "exact" else f"-{speed}")
+                entries[name] = Entry(start=whole.pochade_picture, precision=precision, speed=speed)
+        else:
+            entries[f"pochade-{precision}"] = Entry(start=whole.pochade_unet, precision=precision)
+    theirs = whole.diffusers_picture if pictures else whole.diffusers_unet
+    traced = whole.traced_picture if pictures else whole.traced_unet
+    for precision in ("f32", "bf16"):
+        if precision in native:
+            entries[f"diffusers-{precision}"] = Entry(start=theirs, precision=precision, compiles=False)
+            if case.trace is not None:
+                entries[f"openvino-trace-{precision}"] = Entry(start=traced, precision=precision)
+    if case.int8 is not None:
+        entries["openvino-trace-int8"] = Entry(start=traced, precision="int8")
+    if pictures and case.file is not None:
+        entries["sd.cpp-f16"] = Entry(start=whole.sd_cpp_picture, precision="f16", compiles=False)
+    if wanted is None:
+        return entries
+    unknown = [name for name in wanted if name not in entries]
+    if unknown:
+        raise SystemExit(f"there is no contender '{unknown[0]}' here; one of: {', '.join(entries)}")
+    return {name: entries[name] for name in wanted}
+
+
+def native_precisions() -> list[str]:
+    """Those that Pochade offers on this processor, new ones too."""
+    here = processor_features().precisions
+    return [name for name in PRECISIONS if name in here]
+
+
+def measure(
+    entries: Mapping[str, Entry], case: Case, compiled: Path, rounds: int, warm_up: int
+) -> dict[str, Measured]:
+    """Start every contender that compiles twice, without and with compiled graphs on the disk; take turns."""
+    shutil.rmtree(compiled, ignore_errors=True)
+
+    def start(name: str) -> Worker:
+        entry = entries[name]
+        return Worker(entry.start, replace(case, speed=entry.speed), compiled / name, entry.precision)
+
+    first = {}
+    for name in (name for name, entry in entries.items() if entry.compiles):
+        worker = start(name)
+        first[name] = (worker.ready.phases, worker.close())
+    workers = {name: start(name) for name in entries}
+    turns = take_turns(workers, rounds, warm_up)
+    reference = next((turns[name][-1].result for name in ("diffusers-f32",) if name in turns), None)
+    measured = {}
+    for name, worker in workers.items():
+        first_phases, first_peak = first.get(name, (None, None))
+        fixed = name.startswith("sd.cpp")  # it says itself how long it took
+        known = reference is not None and not fixed
+        measured[name] = Measured(
+            seconds=[turn.result if fixed else turn.seconds for turn in turns[name]],
+            processor_s=[turn.processor_s for turn in turns[name]],
+            others_s=[turn.others_s for turn in turns[name]],
+            error=_difference(turns[name][-1].result, reference) if known else float("nan"),
+            threads=worker.ready.threads,
+            phases=worker.ready.phases,
+            peak_bytes=worker.close(),
+            first_phases=first_phases,
+            first_peak_bytes=first_peak,
+        )
+    return measured
+
+
+def report(
+    what: str,
+    shapes: Shapes,
+    case: Case,
+    measured: Mapping[str, Measured],
+    entries: Mapping[str, Entry],
+    limits: Mapping[str, Mapping[str, float]],
+    machine: Mapping[str, Any],
+    options: argparse.Namespace,
+) -> None:
+    """Print, draw, and append."""
+    about = f"{shapes.name}, {shapes.side} px" + (f", {case.steps} steps" if what == "picture" else "")
+    shares = {name: _shares(what, case, measured[name], entries[name], limits) for name in measured}
+    print(f"\n{what}: {about}\n{machine['processor']}, {machine['cores']} cores")
+    print(times(measured), "\n")
+    print(memory_and_starts(measured, shares))
+    entry = record(
+        "compare",
+        measured,
+        what=what,
+        shapes=shapes.name,
+        side=shapes.side,
+        steps=case.steps,
+        flop=case.flop,
+        ceilings=limits,
+        of_ceilings=shares,
+        ratios={name: ratios(measured, name) for name in measured if name.startswith(OURS)},
+        machine=machine,
+        versions=versions(("numpy", "openvino", "torch", "diffusers")),
+    )
+    if options.record:
+        append(options.results, entry)
+        seconds = {name: each.median for name, each in measured.items()}
+        plot = options.results.with_name(f"compare-{shapes.name}-{what}.svg")
+        bars(plot, f"{what}: {about}; {machine['processor']}, {machine['cores']} cores", seconds, OURS)
+        print(plot)
+
+
+def memory_and_starts(measured: Mapping[str, Measured], shares: Mapping[str, Mapping[str, float]]) -> str:
+    """Seconds from the start of the process to the first result, memory, and shares of the ceilings."""
+    rows = [["", "cold start", "from caches", "peak memory", "of registers", "of the engine's best"]]
+    for name, this in measured.items():
+        first = this.phases if this.first_phases is None else this.first_phases
+        peak = (
+            this.peak_bytes if this.first_peak_bytes is None else max(this.peak_bytes, this.first_peak_bytes)
+        )
+        share = shares[name]
+        rows.append(
+            [
+                name,
+                f"{sum(first.values()):.2f} s",
+                "-" if this.first_phases is None else f"{sum(this.phases.values()):.2f} s",
+                f"{peak / 1e9:.2f} GB",
+                *(f"{share[kind]:.0%}" if kind in share else "-" for kind in ("registers", "engine")),
+            ]
+        )
+    return table(rows)
+
+
+def _shares(
+    what: str,
+    case: Case,
+    measured: Measured,
+    entry: Entry,
+    limits: Mapping[str, Mapping[str, float]],
+) -> dict[str, float]:
+    """Of each ceiling that one evaluation reaches; whole pictures have other work too."""
+    if what != "evaluation":
+        return {}
+    flops = case.flop / measured.median
+    return {
+        kind: flops / known[entry.precision] for kind, known in limits.items() if entry.precision in known
+    }
+
+
+def _ceilings() -> dict[str, dict[str, float]]:
+    cores = int(describe_machine()["cores"] or 1)
+    found = {name: in_own_process(engine_ceiling, name) for name in native_precisions()}
+    limits = {
+        "registers": register_ceilings(cores),
+        "engine": {name: value for name, value in found.items() if value is not None},
+    }
+    for kind, known in limits.items():
+        print(
+            f"ceiling, {kind}: " + ", ".join(f"{name} {value / 1e9:.0f} G/s" for name, value in known.items())
+        )
+    return limits
+
+
+def _single_file(shapes: Shapes, folder: Path) -> Path | None:
+    """For stable-diffusion.cpp, if it is here; the starter's vocabulary has no place in a single file."""
+    if shapes.unet is None or whole.sd_cpp() is None:
+        return None
+    path = folder / shapes.name / "model.safetensors"
+    if not path.exists():
+        print(f"making {path}; this happens once", flush=True)
+        for _ in convert(random_model(shapes), path, shapes.narrow):
+            pass
+    return path
+
+
+def _difference(result: Any, reference: Any) -> float:
+    difference = np.asarray(result, np.float64) - np.asarray(reference, np.float64)
+    return float(np.linalg.norm(difference) / np.linalg.norm(np.asarray(reference, np.float64)))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["starter", "sd15"], metavar="NAME",
+        help=f"{', '.join(SHAPES)} (default: starter sd15; xl takes 7 GB of disk)")  # fmt: skip
+    parser.add_argument("--what", nargs="+", choices=("evaluation", "picture"),
+        default=["evaluation", "picture"], metavar="NAME")  # fmt: skip
+    parser.add_argument("--contenders", nargs="+", metavar="NAME", help="some of those that there are")
+    parser.add_argument("--speeds", nargs="+", choices=SPEEDS, default=["exact"], metavar="NAME",
+        help="of Pochade's pictures; exact is what others do (default)")  # fmt: skip
+    parser.add_argument("--trace", action="store_true",
+        help="OpenVINO from a torch trace too; making it takes minutes and 11 GB")  # fmt: skip
+    parser.add_argument("--trace-int8", type=Path, metavar="FILE",
+        help="the UNet of the trace in int8, as OpenVINO's .xml, quantized elsewhere")  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=5, help="evaluations that count (default 5)")
+    parser.add_argument("--pictures", type=int, default=3, help="pictures that count (default 3)")
+    parser.add_argument("--steps", type=int, default=20, help="of a picture (default 20)")
+    parser.add_argument("--warm-up", type=int, default=1, help="rounds before (default 1)")
+    parser.add_argument("--no-record", dest="record", action="store_false", help="only print")
+    parser.add_argument("--cache", type=Path, default=cache_dir() / "bench", help="where models are kept")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the file that gets lines of JSON")
+    options = parser.parse_args()
+    if options.trace_int8 is not None and len(options.shapes) > 1:
+        parser.error("--trace-int8 is the UNet of one model; name its shapes with --shapes")
+    return options
+
+
+if __name__ == "__main__":
+    main()

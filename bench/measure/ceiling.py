@@ -1,0 +1,44 @@
+"""The most that this machine computes, measured twice: registers only, and what the engine reaches.
+
+What a register loop reaches no program can beat. The engine's own best, in large products of matrices and
+convolutions, is what a network of such layers alone would reach.
+"""
+
+import subprocess
+import tempfile
+from pathlib import Path
+from shutil import which
+
+SOURCE = Path(__file__).with_name("ceiling.c")
+
+
+def register_ceilings(cores: int) -> dict[str, float]:
+    """Precision -> operations per second of all cores together; empty without a C compiler."""
+    compiler = which("cc") or which("gcc") or which("clang")
+    if compiler is None:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder, "ceiling")
+        command = [compiler, "-O3", "-march=native", str(SOURCE), "-o", str(program)]
+        if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+            return {}
+        both = [subprocess.Popen([program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+                for _ in range(cores)]  # fmt: skip
+        said = [process.communicate()[0] for process in both]
+    totals: dict[str, float] = {}
+    for line in "".join(said).splitlines():
+        name, _, value = line.partition(" ")
+        totals[name] = totals.get(name, 0.0) + float(value)
+    return totals
+
+
+def engine_ceiling(precision: str) -> float | None:
+    """Operations per second that Pochade's engine reaches; None if it has no such precision."""
+    from pochade.errors import PochadeError
+    from pochade.pipeline.benchmark import ceiling
+    from pochade.pipeline.loading.choice import choose, make_engine
+
+    try:
+        return ceiling(make_engine(choose("cpu", precision, "openvino")))
+    except PochadeError:
+        return None

@@ -1,0 +1,162 @@
+"""Models that were distilled to draw in a few steps: how they are known, and what they were made for.
+
+The signs, from the strongest; the first that says something decides:
+1. the UNet takes the guidance scale as an input (`time_cond_proj_dim`): latent consistency distillation;
+2. the pipeline's or the scheduler's class in a diffusers folder, where only such models have it;
+3. titles in metadata: `modelspec`'s of a safetensors file, a trainer's, `_name_or_path` of a folder;
+4. the name of the file or the folder.
+
+Words of a name only count as whole words: "LCM" is found in "dreamshaper_8LCM" and not in "calcmap".
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any
+
+from pochade.checkpoints.detect import XL, Family
+from pochade.request import Usual
+
+MOST_STEPS = 16
+"""A larger number before "steps" in a name tells of the training."""
+
+TITLES = ("modelspec.title", "modelspec.architecture", "modelspec.tags", "ss_output_name")
+"""Metadata that say what a file is. Descriptions are left out: they speak of other models too."""
+
+CLASSES: Mapping[str, str] = {
+    "LCMScheduler": "LCM",
+    "LatentConsistencyModelPipeline": "LCM",
+    "LatentConsistencyModelImg2ImgPipeline": "LCM",
+    "TCDScheduler": "TCD",
+}
+SAMPLERS: Mapping[str, str] = {
+    "EulerDiscreteScheduler": "Euler",
+    "EulerAncestralDiscreteScheduler": "Euler a",
+}
+"""Samplers that a folder may name in place of its kind's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewSteps:
+    """kind: as its authors call it. reason: how it is known, as a clause."""
+
+    kind: str
+    reason: str
+    usual: Usual
+
+    def __str__(self) -> str:
+        return f"{self.kind}, for {self.reason}: {self.usual}"
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """said: a regular expression over the words of a name. xl: only models of this family are called so."""
+
+    said: str
+    usual: Usual
+    xl: bool = False
+
+
+# "Turbo" is the schedule whose levels these were trained at, "trailing" in diffusers. Guidance 1 is none.
+KINDS: Mapping[str, _Kind] = {
+    "Hyper-SD": _Kind(
+        r"\bhyper (sd|sdxl|xl)\b|\bhyper\b.*\b\d+ steps?\b",
+        Usual(steps=4, cfg_scale=1.0, sampler="DDIM", schedule="Turbo"),
+    ),
+    "TCD": _Kind(r"\btcd\b", Usual(steps=4, cfg_scale=1.0, sampler="TCD")),
+    "DMD2": _Kind(r"\bdmd\b", Usual(steps=4, cfg_scale=1.0, sampler="LCM", schedule="Turbo")),
+    "LCM": _Kind(r"\blcm\b", Usual(steps=4, cfg_scale=1.0, sampler="LCM")),
+    "Lightning": _Kind(
+        r"\b(sd|sdxl|xl)?lightning\b",
+        Usual(steps=4, cfg_scale=1.0, sampler="Euler", schedule="Turbo"),
+        xl=True,
+    ),
+    "Turbo": _Kind(
+        r"\b(sd|sdxl|xl)?turbo\b", Usual(steps=4, cfg_scale=1.0, sampler="Euler a", schedule="Turbo")
+    ),
+}
+TOLD = Usual(steps=4, cfg_scale=8.0, sampler="LCM")
+"""What an LCM whose UNet is told the guidance scale was made for (Luo et al. 2023): free there."""
+KEEPS_GUIDANCE = 5.0
+"""Of Hyper-SD's adapters with "CFG" in their names."""
+
+
+def find_few_steps(
+    *,
+    told_guidance: bool = False,
+    classes: tuple[object, ...] = (),
+    titles: Mapping[str, object],
+    name: str,
+    family: Family | None = None,
+) -> FewSteps | None:
+    """What a model's signs say; None if it is no such model.
+
+    told_guidance: the UNet takes the guidance scale. classes: of pipeline and scheduler. titles: by where
+    they stand. name: of the file or folder. family: None where it is not known.
+    """
+    known = next((each for each in classes if isinstance(each, str) and each in CLASSES), None)
+    said = {where: text for where, text in titles.items() if isinstance(text, str)}
+    texts = [*said.values(), name]
+    if told_guidance:
+        reason = "its UNet is told the guidance scale"
+        return FewSteps(kind="LCM", reason=reason, usual=_with_steps(TOLD, texts))
+    if known is not None:
+        kind = CLASSES[known]
+        usual = _with_steps(KINDS[kind].usual, texts)
+        return FewSteps(kind=kind, reason=f"its configuration names {known}", usual=usual)
+    for where, text in [*said.items(), ("", name)]:
+        words = _words(text)
+        for kind, about in KINDS.items():
+            if re.search(about.said, words) is None or (about.xl and family not in (XL, None)):
+                continue
+            reason = f"its {where} is '{text[:80]}'" if where else f"its name, '{name[:80]}', says so"
+            usual = _with_steps(about.usual, [text, *texts])
+            if kind == "Hyper-SD" and re.search(r"\bcfg\b", words) is not None:
+                usual = replace(usual, cfg_scale=KEEPS_GUIDANCE)
+            own = next((SAMPLERS[each] for each in classes if isinstance(each, str) and each in SAMPLERS), "")
+            if kind in ("Lightning", "Turbo") and own:
+                usual = replace(usual, sampler=own)
+            return FewSteps(kind=kind, reason=reason, usual=usual)
+    return None
+
+
+def few_steps_of_folder(
+    name: str,
+    index: Mapping[str, Any],
+    unet: Mapping[str, Any],
+    scheduler: Mapping[str, Any],
+    family: Family | None = None,
+) -> FewSteps | None:
+    """From the small files of a diffusers folder."""
+    origins = {
+        f"_name_or_path in {file}": "/".join(PurePath(str(table.get("_name_or_path", ""))).parts[-2:])
+        for file, table in (("model_index.json", index), ("unet/config.json", unet))
+    }
+    return find_few_steps(
+        told_guidance=unet.get("time_cond_proj_dim") is not None,
+        classes=(index.get("_class_name"), scheduler.get("_class_name")),
+        titles=origins,
+        name=name,
+        family=family,
+    )
+
+
+def titles_of(metadata: Mapping[str, str]) -> dict[str, object]:
+    """What the metadata of a safetensors file call it."""
+    return {key: metadata[key] for key in TITLES if key in metadata}
+
+
+def _with_steps(usual: Usual, texts: list[str]) -> Usual:
+    """With the number of steps that a name says: "sdxl_lightning_8step"."""
+    for text in texts:
+        found = re.search(r"\b(\d+) steps?\b", _words(text))
+        if found is not None and 1 <= int(found[1][:4]) <= MOST_STEPS:
+            return replace(usual, steps=int(found[1]))
+    return usual
+
+
+def _words(text: str) -> str:
+    """ "SDXL-Lightning_4step", "v2Turbo" -> "sdxl lightning 4 step", "v 2 turbo"."""
+    parted = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1 \2", re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", text[:500]))
+    return " ".join(re.findall(r"[a-z]+|\d+", parted.lower()))

@@ -1,0 +1,213 @@
+"""What a picture will take of memory, and how it is made to fit into what may be used.
+
+Counted is the process's own memory. Pages of mapped files (the model, kept graphs) come on top where there is
+room; the system takes them back when it needs them. Constants were measured (docs/performance.md) with
+OpenVINO on a processor, which keeps a reordered copy of each network's weights and its activations.
+"""
+
+import gc
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from pochade.engines.outline import outline
+from pochade.errors import InvalidRequest
+from pochade.models.config import TextEncoderConfig, TinyAutoencoderConfig
+from pochade.pipeline.drawing.tiles import TILE
+from pochade.pipeline.loading.networks import Network, Networks
+from pochade.pipeline.loading.shapes import (
+    autoencoder_shapes,
+    text_encoder_shapes,
+    unet_shapes,
+    with_config,
+)
+
+BYTES: Mapping[str, tuple[float, float]] = {
+    "f32": (4.0, 4.0),
+    "bf16": (4.0, 2.0),
+    "f16": (2.0, 2.0),
+    "int8": (1.0, 4.0),
+}
+"""Precision -> bytes of each weight and of each activation. What is not listed counts as f32.
+
+In bf16 the weights are there twice while a network is first compiled, rounded and rearranged.
+"""
+
+PROCESS = 0.08e9
+"""Python, numpy, OpenVINO, what a drawing holds beside the networks."""
+NETWORK = 0.03e9
+"""Of any network, beside weights and activations."""
+UNET_VALUES = 58.0
+"""Numbers held for each channel of the first level, row and latent pixel."""
+CODER_VALUES = 6.7
+"""The same of the autoencoder, for each pixel of the picture."""
+TILES = (TILE, 64, 48, 32)
+"""Sides of the parts in which the picture may be decoded, in latent pixels; the first that fits."""
+SMALLEST = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a picture is drawn, and what that takes.
+
+    width, height: px. parts: bytes of each network with its activations. one_by_one: each network is let go
+    before the next is loaded. tile: side of the parts in which it is decoded, in latent pixels; None: whole.
+    """
+
+    width: int
+    height: int
+    parts: Mapping[str, float]
+    one_by_one: bool = False
+    tile: int | None = None
+
+    @property
+    def peak(self) -> float:
+        """Bytes."""
+        taken = self.parts.values()
+        return PROCESS + (max(taken) if self.one_by_one else sum(taken))
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {amount(size)}" for name, size in self.parts.items())
+        how = [parts, "one after another, each let go" if self.one_by_one else "all kept"]
+        if self.tile is not None:
+            how.append("decoded in parts")
+        return f"{self.width}x{self.height} takes about {amount(self.peak)} ({'; '.join(how)})"
+
+
+def amount(size: float) -> str:
+    """ "3.4 GB", "340 MB"."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def bytes_of(text: str | float) -> int:
+    """ "4GB", "3.5 g", "800MB" or a number of bytes. Raises InvalidRequest."""
+    if isinstance(text, (int, float)):
+        number, unit = float(text), 1.0
+    else:
+        plain = text.strip().lower().removesuffix("b").strip()
+        units = {"k": 1e3, "m": 1e6, "g": 1e9}
+        unit = units.get(plain[-1:], 1.0)
+        try:
+            number = float(plain.rstrip("kmg").strip())
+        except ValueError:
+            raise InvalidRequest(f"memory budget '{text}' is no amount; write 4GB or 800MB") from None
+    if not (math.isfinite(number) and 1e6 <= number * unit <= 1e15):
+        raise InvalidRequest(f"memory budget '{text}' is not between 1MB and 1000000GB; write 4GB or 800MB")
+    return int(number * unit)
+
+
+def budget_from(environ: Mapping[str, str]) -> int | None:
+    """$POCHADE_MEMORY_BUDGET, if it is set. Raises InvalidRequest for what is no amount."""
+    said = environ.get("POCHADE_MEMORY_BUDGET")
+    return bytes_of(said) if said else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What a picture asks of the networks.
+
+    width, height: px. rows: of the UNet's batch. encodes: the drawing begins with a picture. adapted: its
+    weights are changed, which are then held twice. beside: bytes of further networks, such as ControlNets.
+    """
+
+    width: int
+    height: int
+    rows: int = 2
+    encodes: bool = False
+    adapted: bool = False
+    beside: float = 0.0
+
+
+def find_plan(networks: Networks, precision: str, budget: int | None, load: Load) -> Plan:
+    """The first way of drawing that fits: all networks kept, then one by one, then also decoded in parts.
+
+    budget: bytes; None is any. Raises InvalidRequest, saying what would fit, if none does.
+    """
+    plans = list(_plans(networks, precision, load))
+    for plan in plans:
+        if budget is None or plan.peak <= budget:
+            return plan
+    assert budget is not None
+    least = min(plans, key=lambda plan: plan.peak)
+    factor = networks.autoencoder_config.factor
+    scale, fits = 1.0, None
+    while fits is None and min(load.width, load.height) * scale > SMALLEST:
+        scale *= 0.9
+        width, height = (
+            max(factor, int(side * scale) // SMALLEST * SMALLEST) for side in (load.width, load.height)
+        )
+        tried = _plans(networks, precision, replace(load, width=width, height=height))
+        fits = next((plan for plan in tried if plan.peak <= budget), None)
+    size = "no size of this model fits" if fits is None else f"{fits.width}x{fits.height} fits"
+    raise InvalidRequest(
+        f"{least}, and the memory budget is {amount(budget)}: {size}; else give a larger budget, or a"
+        " smaller precision where the computer has one"
+    )
+
+
+def release() -> None:
+    """Give back what has been let go: freed memory stays with the process otherwise, in pieces."""
+    gc.collect()
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; others give back by themselves
+    if trim is not None:
+        trim(0)
+
+
+# --- inside -----------------------------------------------------------------------------------------------
+
+
+def _plans(networks: Networks, precision: str, load: Load) -> Iterator[Plan]:
+    factor = networks.autoencoder_config.factor
+    pixels = load.width // factor * (load.height // factor)
+    usual = None if pixels <= networks.whole else TILE
+    kept = Plan(
+        width=load.width,
+        height=load.height,
+        parts=_parts(networks, precision, load, pixels, usual),
+        tile=usual,
+    )
+    yield kept
+    yield replace(kept, one_by_one=True)
+    for tile in TILES:
+        if tile**2 < pixels and (usual is None or tile < usual):
+            parts = _parts(networks, precision, load, pixels, tile)
+            yield replace(kept, parts=parts, one_by_one=True, tile=tile)
+
+
+def _parts(networks: Networks, precision: str, load: Load, pixels: int, tile: int | None) -> dict[str, float]:
+    weight, value = BYTES.get(precision, BYTES["f32"])
+    texts = [networks.text_encoder, networks.text_encoder_2]
+    unet, coder = networks.unet_config, networks.autoencoder_config
+    once = pixels if tile is None else min(pixels, tile**2)
+    first = 64 if isinstance(coder, TinyAutoencoderConfig) else coder.widths[0]
+    coding = CODER_VALUES * first * coder.factor**2 * once * value
+    both = sum(math.prod(shape) for shape in autoencoder_shapes(coder).values()) * weight
+    decoder = _decoder_weights(networks) * weight
+    parts = {
+        "text encoder": sum(_text_weights(each) * weight + NETWORK for each in texts if each is not None),
+        "UNet": sum(math.prod(shape) for shape in unet_shapes(unet).values()) * weight * (1 + load.adapted)
+        + UNET_VALUES * unet.widths[0] * load.rows * pixels * value
+        + NETWORK
+        + load.beside,
+        "decoder": decoder + coding + NETWORK,
+    }
+    return {"encoder": both - decoder + coding + NETWORK, **parts} if load.encodes else parts
+
+
+def _text_weights(encoder: Network) -> int:
+    """Without the table of words, of which only the rows that are asked for are read."""
+    assert isinstance(encoder.config, TextEncoderConfig)
+    shapes = text_encoder_shapes(encoder.config)
+    return sum(math.prod(shape) for name, shape in shapes.items() if "token_embedding" not in name)
+
+
+def _decoder_weights(networks: Networks) -> int:
+    config = networks.autoencoder_config
+    function: Callable[..., object] = networks.coders[1]
+    latent = {"latent": ((1, config.latent_channels, 1, 1), "f32")}
+    return outline(with_config(function, config), latent).parameter_count
