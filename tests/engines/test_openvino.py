@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from pochade.engines.numpy import NumpyEngine
-from pochade.engines.openvino import Node, OpenVinoEngine, ProcessorFeatures, processor_features
+from pochade.engines.openvino import OpenVinoEngine, ProcessorFeatures, processor_features
+from pochade.engines.openvino_ops import Node
 from pochade.errors import InvalidRequest
 
 bf16_only = pytest.mark.skipif(
