@@ -36,11 +36,13 @@ In bf16 the weights are there twice while a network is first compiled, rounded a
 
 PROCESS = 0.08e9
 """Python, numpy, OpenVINO, what a drawing holds beside the networks."""
-NETWORK = 0.03e9
+NETWORK = 0.06e9
 """Of any network, beside weights and activations."""
-UNET_VALUES = 58.0
+COPIES = 1.14
+"""Of weights: some are there in two forms."""
+UNET_VALUES = 16.0
 """Numbers held for each channel of the first level, row and latent pixel."""
-CODER_VALUES = 6.7
+CODER_VALUES = 6.25
 """The same of the autoencoder, for each pixel of the picture."""
 TILES = (TILE, 64, 48, 32)
 """Sides of the parts in which the picture may be decoded, in latent pixels; the first that fits."""
@@ -181,6 +183,7 @@ def _plans(networks: Networks, precision: str, load: Load) -> Iterator[Plan]:
 
 def _parts(networks: Networks, precision: str, load: Load, pixels: int, tile: int | None) -> dict[str, float]:
     weight, value = BYTES.get(precision, BYTES["f32"])
+    weight *= COPIES
     texts = [networks.text_encoder, networks.text_encoder_2]
     unet, coder = networks.unet_config, networks.autoencoder_config
     once = pixels if tile is None else min(pixels, tile**2)
