@@ -23,7 +23,7 @@ from pathlib import Path
 from pochade.server.app import make_app
 from pochade.server.desk import Desk, Options
 make_app(Desk(Options(data=Path("/nowhere"))))
-print(json.dumps([name for name in ("openvino", "torch", "pochade.pipeline") if name in sys.modules]))
+print(json.dumps([name for name in ("openvino", "torch", "pochade.pipeline", "mcp") if name in sys.modules]))
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
