@@ -173,6 +173,19 @@ def quick(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
         yield start("{}")
 
 
+ANNS_KEY, BOBS_KEY = "ann's long key", "bob's long key"
+KEYS = f"# users\nann:{ANNS_KEY}\nbob:{BOBS_KEY}\n"
+
+
+@pytest.fixture(scope="session")
+def shared(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One that pretends to draw, for Ann and Bob. No test draws anything for Bob."""
+    keys = tmp_path_factory.mktemp("keys") / "keys"
+    keys.write_text(KEYS)
+    with servers(environment, tmp_path_factory, pretended) as start:
+        yield start(json.dumps({"keys": str(keys)}))
+
+
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> str:
     """A picture file in base64."""
     return base64.b64encode(content(image, kind, **options)).decode()

@@ -26,7 +26,7 @@ from PIL import Image, ImageDraw
 
 from pochade.images.marks import GENERATED
 from pochade.images.reading import mark_of, text_of
-from tests.server.conftest import ROOT, Served, Start, encoded
+from tests.server.conftest import ANNS_KEY, BOBS_KEY, ROOT, Served, Start, encoded
 
 T = TypeVar("T")
 
@@ -207,28 +207,23 @@ async def with_key(served: Served, key: str) -> AsyncIterator[Client]:
         yield client
 
 
-def test_keys_and_what_is_everyones_own(pretending: Start, tmp_path: Path) -> None:
-    keys = tmp_path / "keys"
-    keys.write_text("ann:correct horse\nbob:battery staple\n")
-    served = pretending(keys=str(keys))
-
-    async def both() -> None:
-        async with with_key(served, "correct horse") as ann, with_key(served, "battery staple") as bob:
+def test_keys_and_what_is_everyones_own(shared: Served) -> None:
+    async def both() -> str:
+        async with with_key(shared, ANNS_KEY) as ann, with_key(shared, BOBS_KEY) as bob:
             _, _, text = drawn(await ann.call_tool("generate_image", {"prompt": "a fox"}))
             own = text.split()[0]
             mine = await ann.call_tool("edit_image", {"prompt": "a fox", "image": own})
             theirs = await bob.call_tool("edit_image", {"prompt": "a fox", "image": own})
             assert not mine.is_error
             assert theirs.is_error and "of yours" in said(theirs.content[0])
+            return own
 
-    asyncio.run(both())
-    reply = served.http.post("/mcp", headers=JSON_RPC, json={"jsonrpc": "2.0", "id": 1, "method": "ping"})
+    own = asyncio.run(both()).removeprefix("picture:")
+    reply = shared.http.post("/mcp", headers=JSON_RPC, json={"jsonrpc": "2.0", "id": 1, "method": "ping"})
     assert reply.status_code == 401 and reply.json()["error"]["data"] == {"code": "unauthorized"}
-    ann, bob = (
-        served.http.get("/api/v1/jobs", headers={"Authorization": f"Bearer {key}"}).json()["jobs"]
-        for key in ("correct horse", "battery staple")
-    )
-    assert len(ann) == 2 and bob == []
+    for key, status in ((ANNS_KEY, 200), (BOBS_KEY, 404)):
+        headers = {"Authorization": f"Bearer {key}"}
+        assert shared.http.get(f"/api/v1/pictures/{own}", headers=headers).status_code == status
 
 
 def test_the_guard_stands_before_it_too(quick: Served) -> None:
@@ -255,6 +250,7 @@ def test_a_client_that_gives_up_takes_its_job_along(quick: Served, era: str) -> 
     assert quick.until(job["id"], timeout_s=10)["state"] == "cancelled"
 
 
+@pytest.mark.slow
 def test_a_server_that_stops_lets_go_and_draws_it_after_the_next_start(pretending: Start) -> None:
     served = pretending(grace_s=0.2)
 

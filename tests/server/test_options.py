@@ -19,19 +19,12 @@ SMALL: dict[str, Any] = {"prompt": "a red apple", "seed": 7, "steps": 2}
 
 @pytest.fixture(scope="module")
 def full(serving: Start, tmp_path_factory: pytest.TempPathFactory) -> Served:
-    """One that signs, and that has a ControlNet and a style."""
+    """One that has a ControlNet and a style, and does not mark what it draws."""
     folder = tmp_path_factory.mktemp("models")
     write_control(folder / "controlnet" / "edges")
     styles = folder / "styles.csv"
     styles.write_text('name,prompt,negative_prompt\n3d,"{prompt}, 3d style",\n')
-    options = ("--sign",) if has_c2pa() else ()
-    return serving("--models", str(folder), "--styles", str(styles), *options)
-
-
-def has_c2pa() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("c2pa") is not None
+    return serving("--models", str(folder), "--styles", str(styles), "--no-mark")
 
 
 def files(served: Served, **body: Any) -> list[bytes]:
@@ -49,12 +42,14 @@ def sketch() -> Image.Image:
 # --- what the files say -------------------------------------------------------------------------------
 
 
-def test_pictures_are_signed_if_the_server_was_told_to(full: Served, environment: dict[str, str]) -> None:
+@pytest.mark.slow
+def test_pictures_are_signed_if_the_server_was_told_to(serving: Start, environment: dict[str, str]) -> None:
     pytest.importorskip("c2pa", reason="the extra c2pa is not installed")
     from pochade.images.signing import read_signature
 
-    first, second = files(full, count=2)
-    (over,) = files(full, kind="img2img", source={"image": encoded(sketch())})
+    signing = serving("--sign")
+    first, second = files(signing, count=2)
+    (over,) = files(signing, kind="img2img", source={"image": encoded(sketch())})
     for content, mark in ((first, GENERATED), (second, GENERATED), (over, EDITED)):
         signature = read_signature(content, "PNG")
         assert signature is not None and signature.state == "Valid"
@@ -68,12 +63,11 @@ def test_pictures_are_signed_if_the_server_was_told_to(full: Served, environment
     assert broken is None or broken.state != "Valid"  # so that "Valid" says something
 
 
-def test_pictures_are_marked_unless_the_server_was_told_not_to(studio: Served, serving: Start) -> None:
+def test_pictures_are_marked_unless_the_server_was_told_not_to(studio: Served, full: Served) -> None:
     source = {"image": encoded(sketch())}
     assert [mark_of(each) for each in files(studio)] == [GENERATED]
     assert [mark_of(each) for each in files(studio, kind="img2img", source=source)] == [EDITED]
-    bare = serving("--no-mark")
-    for content in (*files(bare), *files(bare, kind="img2img", source=source)):
+    for content in (*files(full), *files(full, kind="img2img", source=source)):
         assert mark_of(content) is None and text_of(content).startswith("a red apple\n")
 
 
