@@ -51,3 +51,10 @@ def studio_dir() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_data_dir("pochade", appauthor=False)) / "studio"
+
+
+def assistants_dir() -> Path:
+    """Where `pochade mcp` keeps jobs and pictures, in numbered folders. It may not exist yet."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("pochade", appauthor=False)) / "assistants"

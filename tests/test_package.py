@@ -54,9 +54,10 @@ EXTRAS = [
     "starlette",
     "pydantic",
     "uvicorn",
+    "mcp",
 ]
 HEAVY = ["numpy", "openvino", "PIL", "torch", "diffusers", "transformers", "tokenizers", "scipy", "tqdm"]
-HEAVY += ["sqlalchemy", "fastapi", "uvicorn"]
+HEAVY += ["sqlalchemy", "fastapi", "uvicorn", "mcp"]
 
 
 def fresh(code: str) -> Any:

@@ -132,9 +132,15 @@ def find(model: str | Path, roots: Sequence[Path], kind: str = MODEL) -> Path:
     path = Path(model)
     if path.exists():
         return path
-    found = pick(str(model), entries(roots), roots, kind).path
-    whole = found.parent if found.stem in DIFFUSERS_NAMES else found
-    return whole if (whole / "config.json").is_file() else found
+    return whole(pick(str(model), entries(roots), roots, kind)).path
+
+
+def whole(entry: Entry) -> Entry:
+    """Of a network in diffusers' layout, the folder that its config.json is in, which has a name to go by."""
+    folder = entry.path.parent
+    if entry.path.stem not in DIFFUSERS_NAMES or not (folder / "config.json").is_file():
+        return entry
+    return Entry(entry.name.rpartition("/")[0] or folder.name, folder, entry.root)
 
 
 def pick(name: str, known: Sequence[Entry], roots: Sequence[Path], kind: str | None = None) -> Entry:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import pochade
-from pochade.cli import bench, doctor, draw, evaluate, info, models, plot, serve, train, upscale, walk
+from pochade.cli import bench, doctor, draw, evaluate, info, mcp, models, plot, serve, train, upscale, walk
 from pochade.errors import PochadeError
 
 BUG = 70  # EX_SOFTWARE of sysexits.h
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"pochade {pochade.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (draw, serve, plot, walk, upscale, info, models, doctor, bench, train, evaluate):
+    for command in (draw, serve, mcp, plot, walk, upscale, info, models, doctor, bench, train, evaluate):
         command.add_parser(commands)
     options = parser.parse_args(arguments)
     try:

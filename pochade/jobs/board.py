@@ -227,8 +227,11 @@ class Board:
     # --- those who watch ----------------------------------------------------------------------------------
 
     def watch(self, owner: str, job: str | None = None) -> Watcher:
-        """Begins with how things stand. Hand it back to `unwatch`."""
+        """Begins with how things stand; of a job that is over there is nothing. Hand it back to `unwatch`."""
         watcher = Watcher(owner, job)
+        if job is not None and job not in self.live:
+            watcher.close()
+            return watcher
         mine = (live for live in self.live.values() if live.owner == owner and job in (None, live.id))
         for live in sorted(mine, key=lambda each: (each.created, each.id)):
             for kind, about in self._standing(live):

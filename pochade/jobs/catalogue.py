@@ -10,7 +10,7 @@ from pochade.adapters.library import names as adapter_names
 from pochade.adapters.read import few_steps_of_adapter
 from pochade.checkpoints.contents import MODEL, Contents
 from pochade.checkpoints.few_steps import FewSteps
-from pochade.checkpoints.library import Entry, describe, entries, size_of
+from pochade.checkpoints.library import Entry, describe, entries, size_of, whole
 from pochade.errors import InvalidRequest
 from pochade.images.upscaling import LATENT_UPSCALERS, MODEL_SUFFIXES, UPSCALERS
 from pochade.prompts.dynamic import expand
@@ -177,7 +177,8 @@ def look(folders: Folders) -> Catalogue:
         if contents.kind == MODEL:
             models[_free(entry, models)] = _model(entry, contents)
         elif contents.kind == "controlnet":
-            controlnets[_free(entry, controlnets)] = entry.path
+            found = whole(entry)
+            controlnets[_free(found, controlnets)] = found.path
     default = STARTER if folders.model is None else _default(folders.model, models)
     loras, embeddings = lora_folder(folders), embedding_folder(folders)
     return Catalogue(

@@ -170,6 +170,12 @@ def alive(path: Path) -> Iterator[None]:
         yield
 
 
+def in_use(root: Path) -> bool:
+    """Whether a server keeps its things there now. False where the system does not tell."""
+    lock = root / "lock"
+    return CAN_LOCK and lock.exists() and not is_dead(lock)
+
+
 def is_dead(path: Path) -> bool:
     """Whether the process that held the lock has ended. False where the system does not tell."""
     try:

@@ -87,7 +87,7 @@ class Rules:
     names: tuple[str, ...]
     numbers: bool
     body_bytes: int
-    guarded: tuple[str, ...] = ("/api/", "/sdapi/", "/v1/")
+    guarded: tuple[str, ...] = ("/api/", "/sdapi/", "/v1/", "/mcp")
     open_paths: tuple[str, ...] = ("/api/v1/session", "/api/v1/login", "/api/v1/logout")
 
 

@@ -1,6 +1,5 @@
 """Running the command line as a user does: in a process of its own."""
 
-import json
 import os
 import subprocess
 import sys
@@ -12,9 +11,7 @@ import pytest
 
 import pochade as package
 from pochade.checkpoints import safetensors
-from pochade.models.config import controlnet_config
-from pochade.pipeline.loading.load import starter_folder
-from pochade.pipeline.loading.shapes import controlnet_shapes
+from tests.controls import write_control
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -78,17 +75,4 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def control_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random ControlNet of the starter's shape."""
-    unet, vae = (
-        json.loads((starter_folder() / part / "config.json").read_text()) for part in ("unet", "vae")
-    )
-    widths = [8 * (i + 1) for i in range(len(vae["block_out_channels"]))]
-    config = {**unet, "_class_name": "ControlNetModel", "conditioning_embedding_out_channels": widths}
-    rng = np.random.default_rng(0)
-    tensors = {
-        name: (rng.standard_normal(shape) / np.prod(shape[1:]) ** 0.5).astype(np.float32)
-        for name, shape in controlnet_shapes(controlnet_config(config)).items()
-    }
-    folder = tmp_path_factory.mktemp("control")
-    (folder / "config.json").write_text(json.dumps(config))
-    safetensors.write(folder / "diffusion_pytorch_model.safetensors", tensors)
-    return folder
+    return write_control(tmp_path_factory.mktemp("control"))

@@ -262,4 +262,4 @@ def test_a_refusal_is_told_in_words(visit: Visit) -> None:
     page.unroute("**/api/v1/jobs")
     page.get_by_label("Prompt", exact=True).first.fill("x" * 30_000)
     page.keyboard.press("Control+Enter")
-    expect(page.get_by_role("alert")).to_contain_text("prompt")
+    expect(page.get_by_role("alert")).to_contain_text("Prompt has 30,000 characters; at most 20,000")

@@ -29,6 +29,7 @@ FAMILIES = (
     "key",
     "field",
     "note",
+    "refusal",
 )
 """Names that are put together: t(`room_${name}`)."""
 
@@ -174,3 +175,79 @@ def test_the_page_is_in_the_package() -> None:
     told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert "server/static/**" in told["tool"]["setuptools"]["package-data"]["pochade"]
     assert Path(STATIC / "js" / "main.js").is_file()
+
+
+REFUSALS = [
+    ({"steps": 151}, "Étapes vaut 151 ; il faut une valeur entre 1 et 150."),
+    ({"cfg_scale": 101}, "Échelle CFG vaut 101 ; il faut une valeur entre 0 et 100."),
+    ({"prompt": "x" * 30_000}, "30 000 caractères ; 20 000 au plus"),
+    ({"width": 8000, "height": 8000}, "8 000 × 8 000 pixels, c’est trop ; 4 194 304 au plus"),
+    ({"width": 66}, "Largeur vaut 66 ; ce modèle dessine des multiples de 8."),
+    ({"count": 65}, "65 images à la fois, c’est trop"),
+    ({"sampler": "nope"}, "« nope » est inconnu ici ; il y a : Euler"),
+    ({"model": "nope"}, "« nope » est inconnu ici ; il y a : starter"),
+    ({"prompt": "<lora:nope:1>"}, "« nope » est inconnu ici"),
+    ({"styles": ["nope"]}, "« nope » est inconnu ici ; il y a : flat"),
+    ({"kind": "img2img", "source": {"image": "aGVsbG8="}}, "Ce n’est pas une image lisible."),
+]
+
+
+@pytest.mark.slow
+def test_what_the_server_refuses_is_said_in_the_pages_language(browser: object, server: str) -> None:
+    """Its own sentences, as it says them now, and those that it says of failed jobs."""
+    from pochade.jobs.store import CRASHED
+    from pochade.jobs.worker import _reason
+
+    context = browser.new_context(locale="fr-FR")  # type: ignore[attr-defined]
+    try:
+        page = context.new_page()
+        page.goto(server)
+        page.locator("html[data-ready]").wait_for()
+        said = "async ([name, value]) => (await import('/static/js/refusals.js'))[name](value)"
+
+        def plain(text: str) -> str:
+            return text.replace("\u202f", " ").replace("\u00a0", " ")
+
+        for body, words in REFUSALS:
+            reply = context.request.post(f"{server}/api/v1/jobs", data={"prompt": "a fox", **body})
+            if reply.status == 202:
+                address = f"{server}/api/v1/jobs/{reply.json()['id']}"
+                while (job := context.request.get(address).json())["state"] != "failed":
+                    page.wait_for_timeout(100)
+                assert words in plain(page.evaluate(said, ["sentence", job["error"]]))
+                continue
+            error = {"status": reply.status, **reply.json()["error"]}
+            assert words in plain(page.evaluate(said, ["reason", error])), error
+        for text, words in (
+            (CRASHED.format(deaths=3), "s’est terminé 3 fois"),
+            (_reason(MemoryError()), "La mémoire ne suffit pas"),
+            (_reason(ZeroDivisionError()), "pendant le dessin (ZeroDivisionError)"),
+            ("it rains", "Le serveur répond : it rains"),
+        ):
+            assert words in plain(page.evaluate(said, ["sentence", text]))
+        gone = context.request.get(f"{server}/api/v1/jobs/nope")
+        error = {"status": gone.status, **gone.json()["error"]}
+        assert page.evaluate(said, ["reason", error]) == "Ce n’est plus là."
+        for code in ("conflict", "too_large", "internal", "stopping", "no_room", "forbidden", "timeout"):
+            words = page.evaluate(said, ["reason", {"status": 500, "code": code, "message": "english"}])
+            assert words and "english" not in words and "Le serveur répond" not in words
+    finally:
+        context.close()
+
+
+@pytest.mark.slow
+def test_eta_is_offered_where_the_sampler_takes_one(visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    page = visit(quiet=False)
+    page.locator(".settings details summary").last.click()
+    eta = page.locator(".field-eta")
+    expect(eta).to_be_hidden()
+    page.get_by_label("Sampler").select_option("DDIM")
+    expect(eta).to_be_visible()
+    eta.locator("input").fill("0.5")
+    eta.locator("input").press("Tab")
+    page.route("**/api/v1/jobs", lambda route: route.abort())
+    with page.expect_request(lambda each: each.url.endswith("/jobs") and each.method == "POST") as asked:
+        page.keyboard.press("Control+Enter")
+    assert asked.value.post_data_json["eta"] == 0.5

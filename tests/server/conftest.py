@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,52 +114,76 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 Start = Callable[..., Served]
 
 
-@pytest.fixture(scope="module")
-def serving(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """`serving(...)` starts `pochade serve` with these options; all are stopped at the end."""
+@contextmanager
+def servers(
+    environment: dict[str, str],
+    folders: pytest.TempPathFactory,
+    command: Callable[[int, Path], list[str]],
+) -> Iterator[Callable[..., Served]]:
+    """Starts them; all are stopped at the end. command: what begins each, for a port and a folder."""
     started: list[Served] = []
 
     def start(*options: str) -> Served:
-        folder, port = tmp_path_factory.mktemp("served"), free_port()
-        command = [sys.executable, "-m", "pochade", "serve", "--port", str(port)]
-        command += ["--data", str(folder / "data"), *options]
-        started.append(Served(port, folder / "data", command, environment, folder / "log"))
+        folder, port = folders.mktemp("served"), free_port()
+        words = [sys.executable, "-m", *command(port, folder / "data"), *options]
+        started.append(Served(port, folder / "data", words, environment, folder / "log"))
         return started[-1].start()
 
-    yield start
-    for each in started:
-        if each.process.poll() is None:
-            each.stop()
+    try:
+        yield start
+    finally:
+        for each in started:
+            if each.process.poll() is None:
+                each.stop()
+
+
+def real(port: int, data: Path) -> list[str]:
+    return ["pochade", "serve", "--port", str(port), "--data", str(data)]
+
+
+def pretended(port: int, data: Path) -> list[str]:
+    return ["tests.server.launch", str(port), str(data)]
+
+
+@pytest.fixture(scope="module")
+def serving(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """`serving(...)` starts `pochade serve` with these options."""
+    with servers(environment, tmp_path_factory, real) as start:
+        yield start
 
 
 @pytest.fixture(scope="module")
 def pretending(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """`pretending(...)` starts a server whose worker is `fake_worker`; options: of `desk.Options`."""
-    started: list[Served] = []
-
-    def start(**options: Any) -> Served:
-        folder, port = tmp_path_factory.mktemp("served"), free_port()
-        command = [sys.executable, "-m", "tests.server.launch", str(port), str(folder / "data")]
-        command.append(json.dumps(options))
-        started.append(Served(port, folder / "data", command, environment, folder / "log"))
-        return started[-1].start()
-
-    yield start
-    for each in started:
-        if each.process.poll() is None:
-            each.stop()
+    with servers(environment, tmp_path_factory, pretended) as start:
+        yield lambda **options: start(json.dumps(options))
 
 
-@pytest.fixture(scope="module")
-def studio(serving: Start) -> Served:
-    """One that draws with the starter."""
-    return serving()
+@pytest.fixture(scope="session")
+def studio(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One that draws with the starter. All tests share it: what is in it may be anyone's."""
+    with servers(environment, tmp_path_factory, real) as start:
+        yield start()
 
 
-@pytest.fixture(scope="module")
-def quick(pretending: Start) -> Served:
-    """One that pretends to draw."""
-    return pretending()
+@pytest.fixture(scope="session")
+def quick(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One that pretends to draw, shared in the same way."""
+    with servers(environment, tmp_path_factory, pretended) as start:
+        yield start("{}")
+
+
+ANNS_KEY, BOBS_KEY = "ann's long key", "bob's long key"
+KEYS = f"# users\nann:{ANNS_KEY}\nbob:{BOBS_KEY}\n"
+
+
+@pytest.fixture(scope="session")
+def shared(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One that pretends to draw, for Ann and Bob. No test draws anything for Bob."""
+    keys = tmp_path_factory.mktemp("keys") / "keys"
+    keys.write_text(KEYS)
+    with servers(environment, tmp_path_factory, pretended) as start:
+        yield start(json.dumps({"keys": str(keys)}))
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> str:

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import openai
@@ -12,7 +11,7 @@ import webuiapi
 from PIL import Image, ImageDraw
 
 from pochade.images.reading import text_of
-from tests.server.conftest import Served, Start, content, decoded
+from tests.server.conftest import ANNS_KEY, Served, content, decoded
 
 SIDE = 128
 
@@ -275,17 +274,14 @@ def test_errors_in_its_own_shape(
     assert caught.value.param == parameter  # type: ignore[attr-defined]
 
 
-def test_a_wrong_key_is_said_as_the_clients_know_it(pretending: Start, tmp_path: Path) -> None:
-    keys = tmp_path / "keys"
-    keys.write_text("ann:correct horse\n")
-    served = pretending(keys=str(keys))
-    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="wrong horse", max_retries=0) as client:
+def test_a_wrong_key_is_said_as_the_clients_know_it(shared: Served) -> None:
+    with openai.OpenAI(base_url=f"{shared.url}/v1", api_key="wrong horse", max_retries=0) as client:
         with pytest.raises(openai.AuthenticationError) as caught:
             client.images.generate(prompt="x")
         assert caught.value.code == "invalid_api_key"
-    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="correct horse", max_retries=0) as client:
+    with openai.OpenAI(base_url=f"{shared.url}/v1", api_key=ANNS_KEY, max_retries=0) as client:
         assert client.images.generate(prompt="x", extra_body=FEW).data
-    api = webuiapi.WebUIApi(host="127.0.0.1", port=served.port, username="ann", password="correct horse")
+    api = webuiapi.WebUIApi(host="127.0.0.1", port=shared.port, username="ann", password=ANNS_KEY)
     assert len(api.txt2img(**SMALL).images) == 1
     api.set_auth("ann", "wrong horse")
     reply = api.session.get(f"{api.baseurl}/options")

@@ -10,14 +10,15 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase
 
-from tests.server.conftest import Served
+from tests.server.conftest import Start
 
 REQUESTS = int(os.environ.get("POCHADE_FUZZ", "600"))
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of schemathesis, about itself
-def test_no_route_of_any_dialect_fails_whatever_it_is_sent(quick: Served) -> None:
+def test_no_route_of_any_dialect_fails_whatever_it_is_sent(pretending: Start) -> None:
+    quick = pretending()
     schema = schemathesis.openapi.from_url(f"{quick.url}/api/v1/openapi.json")
     routes = [found.ok() for found in schema.get_all_operations()]
     routes = [route for route in routes if not route.path.endswith("/events")]  # which do not end

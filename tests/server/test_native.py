@@ -279,18 +279,6 @@ def test_every_route_of_the_document_is_there_and_the_other_way_round(studio: Se
     assert plain == told
 
 
-@pytest.mark.slow
-def test_styles_of_a_file(serving: Start, tmp_path: Path) -> None:
-    styles = tmp_path / "styles.csv"
-    styles.write_text('name,prompt,negative_prompt\n3d,"{prompt}, 3d style",\n')
-    studio = serving("--styles", str(styles))
-    assert studio.http.get("/api/v1/styles").json()["styles"][0]["name"] == "3d"
-    done = studio.until(studio.submit(**SMALL, styles=["3d"])["id"])
-    assert done["pictures"][0]["prompt"] == "a red apple, 3d style"
-    unknown = studio.http.post("/api/v1/jobs", json={**SMALL, "styles": ["4d"]})
-    assert unknown.status_code == 422 and "one of: 3d" in unknown.json()["error"]["message"]
-
-
 # --- starting and stopping ----------------------------------------------------------------------------
 
 

@@ -12,17 +12,9 @@ from pochade.errors import InvalidRequest
 from pochade.server.guard import Rules, called_rightly
 from pochade.server.keys import Keys, key_of_header, one_key, read_keys
 from pochade.server.rates import Buckets, Rate
-from tests.server.conftest import Served, Start
+from tests.server.conftest import ANNS_KEY, BOBS_KEY, KEYS, Served, Start
 
-KEYS = "# users\nann:ann's long key\nbob:bob's long key\n"
-ANN, BOB = ({"Authorization": f"Bearer {name}'s long key"} for name in ("ann", "bob"))
-
-
-@pytest.fixture(scope="module")
-def shared(pretending: Start, tmp_path_factory: pytest.TempPathFactory) -> Served:
-    keys = tmp_path_factory.mktemp("keys") / "keys"
-    keys.write_text(KEYS)
-    return pretending(keys=str(keys))
+ANN, BOB = ({"Authorization": f"Bearer {key}"} for key in (ANNS_KEY, BOBS_KEY))
 
 
 # --- keys -------------------------------------------------------------------------------------------------

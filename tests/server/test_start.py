@@ -3,17 +3,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from pochade.cli.main import main
 from tests.server.conftest import ROOT
-
-
-def run(environment: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "pochade", "serve", *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
 
 
 def test_the_server_brings_in_no_engine(environment: dict[str, str]) -> None:
@@ -23,7 +18,7 @@ from pathlib import Path
 from pochade.server.app import make_app
 from pochade.server.desk import Desk, Options
 make_app(Desk(Options(data=Path("/nowhere"))))
-print(json.dumps([name for name in ("openvino", "torch", "pochade.pipeline") if name in sys.modules]))
+print(json.dumps([name for name in ("openvino", "torch", "pochade.pipeline", "mcp") if name in sys.modules]))
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
@@ -45,8 +40,27 @@ print(json.dumps([name for name in ("openvino", "torch", "pochade.pipeline") if 
     ],
 )
 def test_what_cannot_be_served_is_said_in_a_sentence(
-    environment: dict[str, str], tmp_path: object, arguments: tuple[str, ...], message: str
+    environment: dict[str, str],
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = run(environment, "--port", "0", "--data", f"{tmp_path}/data", *arguments)
-    assert done.returncode == 1 and message in done.stderr, done.stderr
-    assert "Traceback" not in done.stderr
+    for name in ("POCHADE_CACHE", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, environment[name])
+    assert main(["serve", "--port", "0", "--data", str(tmp_path / "data"), *arguments]) == 1
+    said = capsys.readouterr().err
+    assert message in said and "Traceback" not in said
+
+
+def test_a_sentence_is_all_that_the_shell_gets(environment: dict[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pochade", "serve", "--data", str(tmp_path / "data"), "--model", "nope"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert (
+        done.stderr.startswith("pochade: error: --model 'nope' is neither a path")
+        and done.stderr.count("\n") == 1
+    )

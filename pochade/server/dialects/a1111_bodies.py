@@ -32,6 +32,7 @@ LATENT = {
 }
 """Upscalers that others have, and ours that come nearest."""
 NONE = (None, "", "None", "none")
+BALANCED = (None, "", 0, "Balanced")
 SIDE = 8
 LARGEST_SEED = 2**63 - 1
 
@@ -285,7 +286,10 @@ def _controls(body: DrawBody, catalogue: Catalogue, inputs: Inputs) -> list[dict
     for unit in units if isinstance(units, list) else ():
         if not isinstance(unit, dict) or unit.get("enabled") is False or unit.get("model") in NONE:
             continue
-        image = unit.get("image") or unit.get("input_image")
+        if unit.get("mask") not in NONE or unit.get("control_mode") not in BALANCED:
+            why = "masks and modes other than Balanced are not supported; leave mask and control_mode out"
+            raise Trouble(422, "invalid", f"a ControlNet unit: {why}", "alwayson_scripts")
+        image = unit.get("image") or unit.get("input_image") or _first_image(body)
         image = image.get("image") if isinstance(image, dict) else image
         if not isinstance(image, str):
             raise Trouble(422, "invalid", "a ControlNet unit has no image", "alwayson_scripts")
@@ -300,11 +304,17 @@ def _controls(body: DrawBody, catalogue: Catalogue, inputs: Inputs) -> list[dict
                 "image": inputs.add(image, "the image of a ControlNet unit"),
                 "model": model,
                 **dict(zip(("strength", "start", "end"), map(float, numbers), strict=True)),
-                "preprocessor": str(unit.get("module", "none")).lower(),
+                # "invert (from white bg & black line)": the extension explains some of its names.
+                "preprocessor": str(unit.get("module") or "none").partition(" (")[0].lower(),
                 "resize_mode": CONTROL_RESIZE.get(mode, "crop"),
             }
         )
     return controls
+
+
+def _first_image(body: DrawBody) -> str | None:
+    """What a unit without a picture of its own goes by."""
+    return body.init_images[0] if isinstance(body, ImageBody) and body.init_images else None
 
 
 CONTROL_NUMBERS = (("weight", 1.0), ("guidance_start", 0.0), ("guidance_end", 1.0))

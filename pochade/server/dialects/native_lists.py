@@ -26,12 +26,12 @@ def add(routes: APIRouter, desk: Desk) -> None:
 
     @routes.get("/models")
     async def models() -> Any:
-        return {"models": _models(desk)}
+        return {"models": shown_models(desk)}
 
     @routes.post("/models/refresh")
     async def refresh() -> Any:
         await desk.refresh()
-        return {"models": _models(desk)}
+        return {"models": shown_models(desk)}
 
     @routes.get("/samplers")
     async def samplers() -> Any:
@@ -153,7 +153,8 @@ def _request(text: str, values: Mapping[str, str], known: Container[str]) -> dic
     return {**request, "model": values["Model"] if values.get("Model") in known else None}
 
 
-def _models(desk: Desk) -> list[dict[str, Any]]:
+def shown_models(desk: Desk) -> list[dict[str, Any]]:
+    """The models, the default one among them, as clients are told of them."""
     catalogue = desk.catalogue
     return [
         {

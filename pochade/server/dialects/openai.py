@@ -131,7 +131,8 @@ async def _streamed(
             yield _event(f"{kind}.completed", {"b64_json": image, **_shape(body), **about})
     finally:
         desk.board.unwatch(watcher)
-        if live.id in desk.board.live:
+        # A server that stops draws it after its next start, as what others wait for.
+        if live.id in desk.board.live and not desk.stopping:
             desk.later(desk.cancel(live.owner, live.id))
 
 

@@ -20,6 +20,9 @@ export function speak(name) {
   location.reload();
 }
 
+/** Whether there are words of this name. */
+export const has = (name) => Object.hasOwn(english, name);
+
 /** The words of `name`, with {places} filled. Numbers are written as the language writes them. */
 export function t(name, values = {}) {
   const now = language();

@@ -3,6 +3,7 @@
 import { api } from "./api.js";
 import { el } from "./dom.js";
 import { t } from "./i18n.js";
+import { reason } from "./refusals.js";
 
 /** The session, once there is one: at once if no key is needed. */
 export async function enter() {
@@ -19,7 +20,7 @@ export async function enter() {
         paper.remove();
         resolve({ ...session, user });
       } catch (error) {
-        wrong.textContent = error.status === 401 ? t("wrong_key") : error.message;
+        wrong.textContent = error.status === 401 ? t("wrong_key") : reason(error);
         key.select();
       }
     };

@@ -3,6 +3,7 @@
 import { Refused } from "./api.js";
 import { button, el } from "./dom.js";
 import { t } from "./i18n.js";
+import { reason } from "./refusals.js";
 
 const STAYS_MS = 8000;
 
@@ -29,9 +30,7 @@ export function note(text, kind = "good") {
 /** Tell why something did not work. What was no answer of the server is a mistake of the page: it goes on up. */
 export function complain(error) {
   if (!(error instanceof Refused)) throw error;
-  if (error.status === 0) note(t("unreachable"), "bad");
-  else if (error.status === 429 && error.retryAfter) note(t("try_again_in", { n: error.retryAfter }), "bad");
-  else note(error.message, "bad");
+  note(reason(error), "bad");
 }
 
 /** f, with its refusals told. */

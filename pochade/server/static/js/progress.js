@@ -3,6 +3,7 @@
 import { el } from "./dom.js";
 import { counted, duration, t } from "./i18n.js";
 import { OVER } from "./jobs.js";
+import { sentence } from "./refusals.js";
 
 /** 0 to 1 over all pictures of a job. */
 export function share(job) {
@@ -27,7 +28,7 @@ export function told(job) {
     parts.push(job.pictures.length ? counted("drawn", job.pictures.length) : t("drawn_none"));
     if (job.seconds) parts.push(t("took", { time: duration(job.seconds) }));
   } else if (job.state === "failed") {
-    parts.push(t("failed"), job.error ?? "");
+    parts.push(t("failed"), job.error ? sentence(job.error) : "");
   } else {
     parts.push(t("cancelled"));
   }

@@ -74,6 +74,15 @@ function hires({ form, known }) {
     number(form, "hires_steps", { min: 1, max: 150, empty: t("as_first") }));
 }
 
+/** Shown where the sampler takes one. */
+function eta({ form, known }) {
+  const field = number(form, "eta", { min: 0, max: 1, step: 0.05, empty: t("samplers_own"), hint: t("eta_hint") });
+  const show = () => { field.hidden = !known.samplers.get().find((each) => each.name === form.get().sampler)?.eta; };
+  known.samplers.watch(show);
+  form.watch(show);
+  return field;
+}
+
 export function settingsBlock(studio) {
   const { form, known, limits } = studio;
   return el("div", { class: "settings card" },
@@ -93,6 +102,7 @@ export function settingsBlock(studio) {
       el("div", { class: "two" },
         slider(form, "clip_skip", { min: 1, max: 12 }),
         slider(form, "guidance_rescale", { min: 0, max: 1, step: 0.05 })),
+      eta(studio),
       choice(form, "speed", ["exact", "balanced", "fast"].map((value) => ({ value, label: t(`speed_${value}`) }))),
       toggle(form, "tiling", { hint: t("tiling_hint") }),
       toggle(form, "expand", { hint: t("expand_hint") }),

@@ -1,0 +1,53 @@
+"""`pochade mcp`: tools for an assistant that starts this command and talks to it."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pochade.cli.studio import NEEDED, add_drawing_options, add_model_options, check_packages, studio_of
+
+PACKAGES = ("mcp", "mcp_types")
+MOST = 16
+"""Assistants that may each have started one, without a word about where it keeps its pictures."""
+
+EXAMPLES = """for a file of settings that has "mcpServers":
+  {"mcpServers": {"pochade": {"command": "pochade", "args": ["mcp"]}}}
+A running `pochade serve` has the same tools at http://127.0.0.1:7860/mcp.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "mcp",
+        help="draw for an assistant that calls tools",
+        description="Speak the Model Context Protocol over standard input and output. Needs the extra 'mcp'.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="where jobs and pictures are kept (default: one in the user's data folder that is free)",
+    )
+    add_model_options(parser)
+    add_drawing_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serves until the input ends."""
+    check_packages((*NEEDED, *PACKAGES), "mcp")
+    from pochade.server.stdio import GRACE_S, serve_stdio
+
+    serve_stdio(studio_of(options, options.data or free_folder(), grace_s=GRACE_S))
+    return 0
+
+
+def free_folder() -> Path:
+    """A folder that no other such process uses: two assistants, or one twice, may run at once."""
+    from pochade.jobs.places import in_use
+    from pochade.settings import assistants_dir
+
+    folders = [assistants_dir() / str(number) for number in range(1, MOST + 1)]
+    return next((folder for folder in folders if not in_use(folder)), folders[0])

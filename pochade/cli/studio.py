@@ -1,0 +1,130 @@
+"""What the commands that keep a queue of jobs have in common: their options, and what becomes of these."""
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pochade.cli.library import add_models_option
+from pochade.cli.marks import add_mark_options, signer_of
+from pochade.errors import InvalidRequest, MissingDependency
+
+if TYPE_CHECKING:
+    from pochade.server.desk import Options
+
+NEEDED = ("fastapi", "uvicorn", "sqlalchemy", "multipart")
+FOLDERS = ("lora_dir", "embeddings_dir", "upscalers_dir", "wildcards")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """--model and --models."""
+    parser.add_argument(
+        "--model", metavar="PATH", help="the default model: a path, or a name (default: the starter)"
+    )
+    add_models_option(parser)
+
+
+def add_drawing_options(parser: argparse.ArgumentParser) -> None:
+    """What it draws with, what a file says of itself, and how much there may be."""
+    what = parser.add_argument_group("what it draws with")
+    what.add_argument(
+        "--lora-dir", type=Path, metavar="DIR", help="default: where the folders of models have them"
+    )
+    what.add_argument("--embeddings-dir", type=Path, metavar="DIR", help="default: the same")
+    what.add_argument("--upscalers-dir", type=Path, metavar="DIR", help="ESRGAN models (default: the same)")
+    what.add_argument("--styles", type=Path, metavar="FILE", help="a styles.csv")
+    what.add_argument("--wildcards", type=Path, metavar="DIR", help="where __animal__ finds animal.txt")
+    what.add_argument(
+        "--device",
+        action="append",
+        metavar="NAME",
+        help="auto, cpu, gpu, cuda, mps; repeated: a worker for each",
+    )
+    what.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16, f16 or int8")
+    what.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
+    what.add_argument(
+        "--memory-budget", metavar="SIZE", help="such as 4GB, for each worker: as for 'pochade draw'"
+    )
+    add_mark_options(parser)
+    much = parser.add_argument_group("how much")
+    for name, default in _limits().items():
+        much.add_argument(
+            f"--max-{name.replace('_', '-')}", type=int, metavar="N", help=f"default: {default}"
+        )
+    much.add_argument(
+        "--budget", type=float, default=20.0, metavar="GB", help="for pictures; the oldest go (default: 20)"
+    )
+
+
+def check_packages(needed: Iterable[str], extra: str) -> None:
+    """Raises MissingDependency for packages that are not installed."""
+    import importlib.util
+
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingDependency(
+            f"more packages are needed ({', '.join(missing)}): pip install 'pochade[{extra}]'"
+        )
+
+
+def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options":
+    """The desk that is asked for. data: where it keeps things. more: fields that one command alone has.
+
+    Raises InvalidRequest for what cannot be.
+    """
+    if not 0.001 <= options.budget <= 1e6:
+        raise InvalidRequest(
+            f"--budget is {options.budget:g}; it must lie between 0.001 and 1000000 (gigabytes)"
+        )
+    from pochade.jobs.catalogue import Folders
+    from pochade.jobs.limits import Limits
+    from pochade.pipeline.loading.budget import bytes_of
+    from pochade.server.desk import Options
+    from pochade.settings import cache_dir, model_roots, signing_file
+
+    signer_of(options)  # what cannot be signed is said now, and the key is made
+
+    for name in FOLDERS:
+        folder = getattr(options, name)
+        if folder is not None and not folder.is_dir():
+            raise InvalidRequest(f"--{name.replace('_', '-')} '{folder}' is no folder")
+    given = {name: getattr(options, f"max_{name}") for name in _limits()}
+    for name, value in given.items():
+        if value is not None and value < 1:
+            raise InvalidRequest(f"--max-{name.replace('_', '-')} is {value}; it must be at least 1")
+    return Options(
+        data=data.expanduser().absolute(),
+        folders=Folders(
+            model=options.model,
+            roots=model_roots(options.models),
+            memory=cache_dir() / "models.json",
+            loras=options.lora_dir,
+            embeddings=options.embeddings_dir,
+            upscalers=options.upscalers_dir,
+            styles=options.styles,
+            wildcards=options.wildcards,
+        ),
+        devices=tuple(options.device or ("auto",)),
+        precision=options.precision,
+        engine=options.engine,
+        memory_budget="" if options.memory_budget is None else str(bytes_of(options.memory_budget)),
+        marks=not options.no_mark,
+        sign=signing_file() if options.sign else None,
+        limits=Limits(**{name: value for name, value in given.items() if value is not None}),
+        budget_bytes=int(options.budget * 1e9),
+        **more,
+    )
+
+
+def _limits() -> dict[str, int]:
+    """The limits that may be changed, with their defaults. Plain numbers: help must not need the packages."""
+    return {
+        "pixels": 2048 * 2048,
+        "steps": 150,
+        "batch_size": 16,
+        "pictures": 64,
+        "queue": 5000,
+        "own_queue": 1000,
+        "body_bytes": 64 * 2**20,
+        "picture_pixels": 32 * 2**20,
+    }

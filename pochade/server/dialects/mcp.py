@@ -1,0 +1,87 @@
+"""The Model Context Protocol over HTTP, /mcp: for assistants that call tools. Needs the extra 'mcp'.
+
+Each request stands for itself: there are no sessions to keep, to steal or to lose in a restart. The package
+that speaks the protocol takes a second to import, so that is done when somebody asks for the first time.
+"""
+
+import asyncio
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from fastapi.responses import JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
+
+from pochade.server.desk import Desk
+from pochade.server.guard import Trouble
+
+if TYPE_CHECKING:
+    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+PREFIX = "/mcp"
+NEEDED = ("mcp", "mcp_types")
+"""The packages; the second one came with the version that we need."""
+
+PARSE_ERROR, INVALID_REQUEST, INTERNAL_ERROR = -32700, -32600, -32603
+"""Of JSON-RPC 2.0, section 5.1."""
+
+
+def there() -> bool:
+    """Whether the extra is installed. Imports nothing."""
+    return all(find_spec(name) is not None for name in NEEDED)
+
+
+def answer(trouble: Trouble, request_id: str) -> Response:
+    """An error in this dialect, where no tool has been reached."""
+    code = INTERNAL_ERROR if trouble.status >= 500 else INVALID_REQUEST
+    error = {
+        "code": PARSE_ERROR if trouble.code == "malformed" else code,
+        "message": trouble.message,
+        "data": {"code": trouble.code},
+    }
+    body = {"jsonrpc": "2.0", "id": None, "error": error}
+    return JSONResponse(body, trouble.status, headers=dict(trouble.headers or {}))
+
+
+class Endpoint:
+    """The ASGI application at /mcp, over one desk."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._beginning = asyncio.Lock()
+        self._manager: StreamableHTTPSessionManager | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST":
+            # A stream for what the server says by itself (GET), and sessions to end (DELETE), are not here.
+            allow = {"Allow": "POST"}
+            raise Trouble(405, "method_not_allowed", "there is only POST here", headers=allow)
+        manager = await self._ready()
+        await manager.handle_request(scope, receive, send)
+
+    async def _ready(self) -> "StreamableHTTPSessionManager":
+        async with self._beginning:
+            if self._manager is None:
+                manager = await run_in_threadpool(_manager, self._desk)
+                runs = asyncio.Event()
+                self._desk.later(_keep(manager, runs))
+                await runs.wait()
+                self._manager = manager
+            return self._manager
+
+
+def _manager(desk: Desk) -> "StreamableHTTPSessionManager":
+    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+    from pochade.server.dialects.mcp_tools import make_server
+
+    return StreamableHTTPSessionManager(
+        make_server(desk), stateless=True, max_request_body_size=desk.limits.body_bytes
+    )
+
+
+async def _keep(manager: "StreamableHTTPSessionManager", runs: asyncio.Event) -> None:
+    """What the manager starts belongs to one task, which is cancelled when the desk closes."""
+    async with manager.run():
+        runs.set()
+        await asyncio.Event().wait()

@@ -1,0 +1,243 @@
+"""The tools themselves. What goes wrong in one of them is its result, so that a language model reads why."""
+
+import base64
+import io
+import json
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mcp import MCPError
+from mcp import types as spoken
+from mcp.server import Server, ServerRequestContext
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+
+import pochade
+from pochade.diffusion.samplers import SAMPLERS
+from pochade.diffusion.schedule import AUTOMATIC, SCHEDULES
+from pochade.images.metadata import encodable
+from pochade.jobs.board import Live, Watcher
+from pochade.jobs.records import FINISHED, Picture
+from pochade.server.desk import Desk
+from pochade.server.dialects.mcp_bodies import (
+    Arguments,
+    DrawArguments,
+    EditArguments,
+    NoArguments,
+    ReadArguments,
+)
+from pochade.server.dialects.native import own_picture
+from pochade.server.dialects.native_lists import shown_models, what_it_says
+from pochade.server.guard import Trouble
+from pochade.server.keys import LOCAL
+from pochade.server.sent import Inputs
+from pochade.server.troubles import invalid, trouble_of
+from pochade.server.waiting import failure
+
+LARGEST_BYTES, LARGEST_SIDE, QUALITY = 500_000, 1024, 85
+"""Assistants refuse results of a megabyte: a larger file is shown as a JPEG, and linked to."""
+
+INSTRUCTIONS = (
+    "Draws pictures with Stable Diffusion. Say in a few words and phrases what is to be seen, what matters"
+    ' most first; it knows nothing of the conversation. Each picture has an id: give "picture:ID" as the'
+    " image of edit_image to go on with it."
+)
+
+Context = ServerRequestContext[Any, Any]
+Content = spoken.ContentBlock
+Run = Callable[["Call", Any], Awaitable[list[Content]]]
+
+
+@dataclass(frozen=True)
+class Call:
+    """Who asks, and where they hear of progress."""
+
+    desk: Desk
+    context: Context
+
+    @property
+    def owner(self) -> str:
+        """Whom the guard has let in; over standard input there is only one who can ask."""
+        request = self.context.request
+        return LOCAL if request is None else str(request.state.owner)
+
+    def link(self, picture: Picture) -> str:
+        """Where the file is: at this server, or, for a program that started this one, on the disk."""
+        if self.context.request is None:
+            return self.desk.places.output(picture.path).absolute().as_uri()
+        base = str(self.context.request.base_url).rstrip("/")
+        return f"{base}/api/v1/pictures/{picture.id}"
+
+    def inputs(self) -> Inputs:
+        return Inputs(lambda own: own_picture(self.desk, self.owner, own), self.desk.check_picture)
+
+
+@dataclass(frozen=True)
+class Tool:
+    description: str
+    arguments: type[Arguments]
+    run: Run
+    reads: bool = False
+
+    def told(self, name: str) -> spoken.Tool:
+        """As clients are told of it."""
+        hints = spoken.ToolAnnotations(
+            read_only_hint=self.reads, destructive_hint=False, open_world_hint=False
+        )
+        schema = self.arguments.model_json_schema()
+        return spoken.Tool(name=name, description=self.description, input_schema=schema, annotations=hints)
+
+
+def make_server(desk: Desk) -> Server[Any]:
+    """What answers, over one desk, whatever carries the messages."""
+    told = [tool.told(name) for name, tool in TOOLS.items()]
+
+    async def list_tools(context: Context, params: object) -> spoken.ListToolsResult:
+        return spoken.ListToolsResult(tools=told)
+
+    async def call_tool(context: Context, params: spoken.CallToolRequestParams) -> spoken.CallToolResult:
+        tool = TOOLS.get(params.name)
+        if tool is None:
+            unknown = f"there is no tool '{encodable(params.name[:100])}'; one of: {', '.join(TOOLS)}"
+            raise MCPError(spoken.INVALID_PARAMS, unknown)
+        try:
+            arguments = tool.arguments.model_validate(params.arguments or {})
+            return spoken.CallToolResult(content=await tool.run(Call(desk, context), arguments))
+        except ValidationError as error:
+            trouble = invalid(error.errors())
+        except Exception as error:
+            trouble = trouble_of(error)
+            if trouble.code == "internal":
+                traceback.print_exc(file=sys.stderr)
+        return spoken.CallToolResult(content=[_text(trouble.message)], is_error=True)
+
+    return Server(
+        "pochade",
+        version=pochade.__version__,
+        title="Pochade",
+        instructions=INSTRUCTIONS,
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+    )
+
+
+# --- drawing ----------------------------------------------------------------------------------------------
+
+
+async def draw(call: Call, arguments: DrawArguments) -> list[Content]:
+    """A job as any other; a client that gives up takes it along. Raises what makes it fail."""
+    desk, owner = call.desk, call.owner
+    asked = await run_in_threadpool(arguments.asked, desk.catalogue, call.inputs())
+    live = await desk.submit(owner, asked)
+    watcher = desk.board.watch(owner, live.id)
+    try:
+        await _report(call, live, watcher)
+        job, pictures = await desk.wait(live)
+    finally:
+        desk.board.unwatch(watcher)
+        # A server that stops draws it after its next start, for the history.
+        if live.id in desk.board.live and not desk.stopping:
+            desk.later(desk.cancel(owner, live.id))
+    if job.state != FINISHED:
+        raise failure(live, job.error) if job.error else Trouble(409, "conflict", "it was cancelled")
+    found: list[Content] = []
+    for picture in pictures:
+        found += await run_in_threadpool(_shown, call, picture)
+    return found
+
+
+async def _report(call: Call, live: Live, watcher: Watcher) -> None:
+    """Tell how far it is, in percent, until it is over. What is told must grow each time."""
+    told = -1.0
+    async for event in watcher:
+        percent = round(100 * live.share(), 1)
+        if percent <= told or event["type"] not in ("queued", "progress"):
+            continue
+        told = percent
+        message = f"step {live.step} of {live.steps}"
+        if event["type"] == "queued":
+            message = f"in line, {event['position']}. from the front"
+        await call.context.session.report_progress(percent, 100.0, message)
+
+
+def _shown(call: Call, picture: Picture) -> list[Content]:
+    """A picture to look at, where it is, and how it was made."""
+    try:
+        content = call.desk.places.output(picture.path).read_bytes()
+    except OSError as gone:
+        raise Trouble(404, "not_found", "the picture was removed") from gone
+    kind = "image/png"
+    if len(content) > LARGEST_BYTES:
+        content, kind = _smaller(content, picture.text), "image/jpeg"
+    return [
+        spoken.ImageContent(data=base64.b64encode(content).decode(), mime_type=kind),
+        spoken.ResourceLink(
+            name=f"{picture.id}.png", uri=call.link(picture), mime_type="image/png", size=picture.bytes
+        ),
+        _text(f"picture:{picture.id} ({picture.width} x {picture.height} px)\n{picture.text}"),
+    ]
+
+
+def _smaller(content: bytes, text: str) -> bytes:
+    """A PNG as a smaller JPEG that says the same of itself."""
+    from PIL import Image
+
+    from pochade.images.files import encoded
+    from pochade.images.reading import mark_of
+
+    with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+        image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+        return encoded(image, "JPEG", text, mark=mark_of(content), quality=QUALITY)
+
+
+# --- telling ----------------------------------------------------------------------------------------------
+
+
+async def list_models(call: Call, arguments: NoArguments) -> list[Content]:
+    """Names for the arguments of the other tools."""
+    return _json(
+        {
+            "models": shown_models(call.desk),
+            "loras": list(call.desk.catalogue.loras),
+            "samplers": [sampler.label for sampler in SAMPLERS.values()],
+            "schedules": [AUTOMATIC, *SCHEDULES],
+        }
+    )
+
+
+async def read_parameters(call: Call, arguments: ReadArguments) -> list[Content]:
+    """What a picture file says of how it was made."""
+
+    def read() -> Mapping[str, Any]:
+        inputs = call.inputs()
+        return what_it_says(call.desk, inputs.contents[inputs.add(arguments.image, "image")])
+
+    return _json(await run_in_threadpool(read))
+
+
+def _json(found: Mapping[str, Any]) -> list[Content]:
+    return [_text(json.dumps(found, ensure_ascii=False))]
+
+
+def _text(text: str) -> spoken.TextContent:
+    return spoken.TextContent(text=encodable(text))
+
+
+TOOLS: Mapping[str, Tool] = {
+    "generate_image": Tool("Draw a picture from words.", DrawArguments, draw),
+    "edit_image": Tool(
+        "Draw over a picture: all of it, loosely or closely, or only what a mask shows in white.",
+        EditArguments,
+        draw,
+    ),
+    "list_models": Tool("Names of models, LoRAs, samplers and schedules.", NoArguments, list_models, True),
+    "read_parameters": Tool(
+        "How a picture was made: prompt, seed and settings, from the text in its file.",
+        ReadArguments,
+        read_parameters,
+        True,
+    ),
+}

@@ -1,0 +1,47 @@
+// What the server says is wrong, in the page's language. Its own sentences are English; those that a visitor
+// of this page can meet are known here, and any other one is shown as it came.
+
+import { has, t } from "./i18n.js";
+
+/** Codes of docs/api.md that say all there is to say. */
+const CODES = new Set([
+  "unauthorized", "forbidden", "not_found", "conflict", "timeout", "too_large", "too_many", "internal", "stopping", "no_room",
+]); // prettier-ignore
+
+/** What an invalid request, or a job that failed, may be told: the sentence's form, and what its parts are called. */
+const SENTENCES = [
+  ["bounds", /^(?<field>.+?) is (?<value>\S+); it must lie between (?<low>\S+) and (?<high>\S+)$/],
+  ["unknown", /'(?<name>[^']*)' is unknown; one of: (?<known>.*)$/s],
+  ["long", /^(?<field>\w+) has (?<n>[\d,]+) characters; at most (?<most>[\d,]+) are taken$/],
+  ["pixels", /(?<width>\d+) x (?<height>\d+) px(?: was sent)?; at most (?<most>[\d,]+) (?:px|pixels) are (?:drawn|made|taken)$/],
+  ["side", /^(?<field>\w+) is (?<value>\d+); this model draws multiples of (?<factor>\d+)/],
+  ["no_picture", /^no picture that can be read/],
+  ["pictures", /are (?<n>\d+) pictures; at most (?<most>\d+) are drawn in one job$/],
+  ["deaths", /^the process that drew it ended (?<n>\d+) times/],
+  ["memory", /^there was not enough memory/],
+  ["inside", /^something went wrong inside: (?<kind>\w+)/],
+];
+
+/** "steps" as the form calls it; numbers as numbers, which each language writes in its way. */
+function part(name, text) {
+  if (name === "field") return has(`field_${text}`) ? t(`field_${text}`) : text;
+  return /^\d[\d,]*(\.\d+)?$/.test(text) ? Number(text.replaceAll(",", "")) : text;
+}
+
+/** A sentence of the server's. */
+export function sentence(text) {
+  for (const [name, form] of SENTENCES) {
+    const found = form.exec(text);
+    if (!found) continue;
+    const parts = Object.entries(found.groups ?? {}).map(([place, value]) => [place, part(place, value)]);
+    return t(`refusal_${name}`, Object.fromEntries(parts));
+  }
+  return t("refusal_other", { text });
+}
+
+/** Why an answer was no: an error of api.js. */
+export function reason(error) {
+  if (error.status === 0) return t("unreachable");
+  if (error.status === 429 && error.retryAfter) return t("try_again_in", { n: error.retryAfter });
+  return CODES.has(error.code) ? t(`refusal_${error.code}`) : sentence(error.message);
+}

@@ -1,0 +1,50 @@
+"""Tools for a program that has started this one: the Model Context Protocol over standard streams."""
+
+import asyncio
+import os
+import signal
+import sys
+
+from mcp.server.stdio import stdio_server
+
+from pochade.server.desk import Desk, Options
+from pochade.server.dialects.mcp_tools import make_server
+
+GRACE_S = 1.0
+"""For what is drawn when the client has gone: clients kill after a few seconds."""
+
+
+def serve_stdio(options: Options) -> None:
+    """Until the input ends or a signal comes. Raises PochadeError if the desk cannot be opened."""
+    asyncio.run(_serve(options))
+
+
+async def _serve(options: Options) -> None:
+    desk = Desk(options)
+    await desk.open()
+    signals: asyncio.Queue[int] = asyncio.Queue()
+    if sys.platform != "win32":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
+    talking = asyncio.ensure_future(_talk(desk))
+    signalled = asyncio.ensure_future(signals.get())
+    try:
+        await asyncio.wait({talking, signalled}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        desk.leave()
+        await desk.close()
+    if signalled.done() and not talking.done():
+        # A thread waits for the next line of input; nothing but the end of the process ends that.
+        os._exit(128 + signalled.result())
+    signalled.cancel()
+    talking.result()
+
+
+async def _talk(desk: Desk) -> None:
+    """Until the client closes its end."""
+    server = make_server(desk)
+    try:
+        async with stdio_server() as (reading, writing):
+            await server.run(reading, writing, server.create_initialization_options())
+    except* BrokenPipeError:
+        pass  # it is gone without a word
