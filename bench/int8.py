@@ -5,7 +5,7 @@
 Against the same model in the processor's own precision. Errors: the UNet's outputs in 8 bits, relative to the
 exact ones, on noised latents of drawn pictures. Time: one guided evaluation (batch 2), both taking turns.
 `--model`: the file of `bench/first_step.py` has the shapes of SD 1.5; its numbers are random, so give it
---prompts 0.
+--prompts 0 --steps 2.
 """
 
 import argparse
@@ -27,7 +27,6 @@ from speed import prompts_spread
 RESULTS = Path(__file__).parent / "results" / "int8.jsonl"
 TIMESTEPS = (980, 800, 600, 400, 200, 100, 20)
 SUBJECTS = ("a red fox", "a blue house under a tree", "two green apples", "a sailing ship")
-STEPS = 20
 
 
 def main() -> None:
@@ -35,13 +34,13 @@ def main() -> None:
     exact = pochade.load(options.model, device="cpu", engine="openvino")
     int8 = pochade.load(options.model, device="cpu", engine="openvino", precision="int8")
     subjects = SUBJECTS if options.prompts else SUBJECTS[:1]
-    measured: dict[str, Any] = {"error": errors(exact, int8, subjects)}
+    measured: dict[str, Any] = {"error": errors(exact, int8, subjects, options.steps)}
     print("relative error of the UNet by timestep:", _texts(measured["error"]), flush=True)
     if options.rounds:
         measured |= times(exact, int8, options.rounds)
         print(f"one evaluation: {measured['ratio']:.2f} of {exact.choice.precision}", flush=True)
     if options.prompts:
-        measured |= likeness(exact, int8, prompts_spread(options.prompts))
+        measured |= likeness(exact, int8, prompts_spread(options.prompts), options.steps)
         print(_texts({name: measured[name] for name in ("ssim", "tenth lowest", "psnr")}), flush=True)
     entry = {
         "benchmark": "int8",
@@ -56,11 +55,11 @@ def main() -> None:
     append(options.results, entry)
 
 
-def errors(exact: Pipeline, int8: Pipeline, subjects: tuple[str, ...]) -> dict[str, float]:
+def errors(exact: Pipeline, int8: Pipeline, subjects: tuple[str, ...], steps: int) -> dict[str, float]:
     """By timestep: root of the mean squared difference over the root of the mean square."""
     found: dict[int, list[tuple[float, float]]] = {timestep: [] for timestep in TIMESTEPS}
     for seed, subject in enumerate(subjects):
-        clean = exact.encode_image(exact.txt2img(subject, seed=seed, steps=STEPS).images[0])
+        clean = exact.encode_image(exact.txt2img(subject, seed=seed, steps=steps).images[0])
         context = exact.encode_prompt(subject)
         noise = np.random.default_rng(seed).standard_normal(clean.shape).astype(np.float32)
         for timestep in TIMESTEPS:
@@ -92,10 +91,10 @@ def times(exact: Pipeline, int8: Pipeline, rounds: int) -> dict[str, Any]:
     return {**spent, "ratio": median(spent["int8 seconds"]) / median(spent["exact seconds"])}
 
 
-def likeness(exact: Pipeline, int8: Pipeline, prompts: list[str]) -> dict[str, float]:
+def likeness(exact: Pipeline, int8: Pipeline, prompts: list[str], steps: int) -> dict[str, float]:
     """Of whole pictures, decoder and all."""
     pairs = [
-        [np.asarray(pipe.txt2img(prompt, seed=seed, steps=STEPS).images[0]) for pipe in (exact, int8)]
+        [np.asarray(pipe.txt2img(prompt, seed=seed, steps=steps).images[0]) for pipe in (exact, int8)]
         for seed, prompt in enumerate(prompts)
     ]
     alike = [ssim(one, other) for one, other in pairs]
@@ -114,6 +113,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", help="default: the starter")
     parser.add_argument("--prompts", type=int, default=100, help="0: no pictures are compared")
+    parser.add_argument("--steps", type=int, default=20, help="of the pictures")
     parser.add_argument("--rounds", type=int, default=7, help="0: nothing is timed")
     parser.add_argument("--quick", action="store_true", help="8 prompts, 3 rounds, nothing is written")
     parser.add_argument("--results", type=Path, default=RESULTS)
