@@ -77,6 +77,8 @@ class Compiled:
         """Write the compiled graph. Raises OSError if the file cannot take it."""
         sink = _Sink(file)
         self.model.export_model(sink)
+        if isinstance(self._keep, Constants):
+            self._keep.let_go()  # the graph's own weights were read again for it
         if sink.error is not None:
             raise sink.error
 

@@ -1,0 +1,34 @@
+"""`--memory-budget`: what is said before the drawing, at the command line and by a worker of the server."""
+
+from pathlib import Path
+
+import pytest
+
+from pochade.jobs.catalogue import Folders
+from pochade.jobs.drawing import Artist
+from tests.cli.conftest import Command
+
+
+def test_it_is_said_what_it_takes(pochade: Command, tmp_path: Path) -> None:
+    asked = ("draw", "a fox", "--steps", "2", "--seed", "1", "--engine", "openvino", "--precision", "f32")
+    kept = pochade(*asked, "--memory-budget", "4GB", "-o", "kept.png")
+    assert kept.returncode == 0 and kept.stderr.startswith("pochade: 128x128 takes about ")
+    assert kept.stderr.endswith("; all kept), of 4.0 GB\n")
+    sparing = pochade(*asked, "--memory-budget", "300MB", "-o", "sparing.png")
+    assert sparing.stderr.endswith("; one after another, each let go), of 300 MB\n")
+    assert (tmp_path / "kept.png").read_bytes() == (tmp_path / "sparing.png").read_bytes()
+    refused = pochade(*asked, "--memory-budget", "200MB")
+    assert refused.returncode == 1
+    assert "and the memory budget is 200 MB" in refused.stderr and "Traceback" not in refused.stderr
+    nonsense = pochade(*asked, "--memory-budget", "lots")
+    assert nonsense.returncode == 1 and "'lots' is no amount; write 4GB" in nonsense.stderr
+
+
+def test_a_worker_says_it_too(capsys: pytest.CaptureFixture[str]) -> None:
+    artist = Artist(Folders(), memory_budget="4000000000", device="cpu")
+    list(artist.prepare(None))
+    assert "pochade: starter: 128x128 takes about " in capsys.readouterr().err
+    list(Artist(Folders(), memory_budget="20000000", device="cpu").prepare(None))
+    assert "and the memory budget is 20 MB" in capsys.readouterr().err
+    list(Artist(Folders(), device="cpu").prepare(None))
+    assert capsys.readouterr().err == ""
