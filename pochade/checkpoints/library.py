@@ -20,6 +20,7 @@ from pochade.atomic import replacing
 from pochade.checkpoints.contents import (
     KINDS,
     MODEL,
+    OTHER,
     UNREADABLE,
     Contents,
     contents_of,
@@ -32,6 +33,7 @@ FOLDERS = {
     "lora": ("loras", "Lora", "LyCORIS"),
     "embedding": ("embeddings",),
     "controlnet": ("controlnet", "ControlNet", "extensions/sd-webui-controlnet/models"),
+    "upscaler": ("upscale_models", "ESRGAN", "RealESRGAN"),
 }
 """Kind -> the folders that it is kept in: the first is Pochade's and ComfyUI's name, then come others."""
 
@@ -44,7 +46,13 @@ DIFFUSERS_NAMES = ("diffusion_pytorch_model", "diffusion_pytorch_model.fp16")
 MAX_DEPTH = 6
 """Folders below a folder of LAYOUTS."""
 NEAR_NAMES = 3
-WORDS = {"vae": "autoencoder", "lora": "adapter", "embedding": "embedding", "controlnet": "ControlNet"}
+WORDS = {
+    "vae": "autoencoder",
+    "lora": "adapter",
+    "embedding": "embedding",
+    "controlnet": "ControlNet",
+    "upscaler": "upscaler",
+}
 """What a message calls a kind; what is not here is a model."""
 
 
@@ -94,7 +102,8 @@ def describe(found: Iterable[Entry], memory: Path) -> list[tuple[Entry, Contents
             continue
         key = f"{entry.path} {status.st_size} {status.st_mtime_ns}"
         contents = known.get(key) or contents_of(entry.path)
-        if entry.path.is_file() and contents.kind != UNREADABLE:  # which may change with its permissions
+        # what cannot be read may change with its permissions; what is unknown, a later version may know
+        if entry.path.is_file() and contents.kind not in (UNREADABLE, OTHER):
             told[key] = contents
         described.append((entry, contents))
     if told != known:
@@ -237,6 +246,7 @@ def _remembered(memory: Path) -> dict[str, Contents]:
                 if isinstance(about, list)
                 and len(about) == 2
                 and about[0] in KINDS
+                and about[0] != OTHER
                 and isinstance(about[1], str)
             }
     return {}

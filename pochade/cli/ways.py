@@ -46,8 +46,8 @@ def add_way_options(parser: argparse.ArgumentParser) -> None:
         "--hires-upscaler",
         default="Latent",
         metavar="NAME",
-        help="Latent, Latent (bicubic), Latent (nearest), Lanczos, Bicubic, Bilinear, Nearest, or the file of"
-        " an ESRGAN model",
+        help="Latent, Latent (bicubic), Latent (nearest), Lanczos, Bicubic, Bilinear, Nearest, or an ESRGAN"
+        " model: a file, or its name in the folders of models",
     )
     last = parser.add_argument_group("a second model for the last part")
     last.add_argument(

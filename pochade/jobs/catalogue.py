@@ -8,6 +8,7 @@ from typing import Any
 from pochade.adapters.library import names as adapter_names
 from pochade.checkpoints.contents import MODEL
 from pochade.checkpoints.library import Entry, describe, entries, size_of
+from pochade.checkpoints.library import folders as kept_in
 from pochade.errors import InvalidRequest
 from pochade.images.upscaling import LATENT_UPSCALERS, MODEL_SUFFIXES, UPSCALERS
 from pochade.prompts.dynamic import expand
@@ -19,14 +20,6 @@ STARTER = "starter"
 STARTER_FOLDER = Path(__file__).parent.parent / STARTER
 LORA_FOLDERS = ("loras", "Lora", "models/loras", "models/Lora")
 EMBEDDING_FOLDERS = ("embeddings",)
-UPSCALER_FOLDERS = (
-    "upscale_models",
-    "ESRGAN",
-    "RealESRGAN",
-    "models/upscale_models",
-    "models/ESRGAN",
-    "models/RealESRGAN",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,11 +141,14 @@ def look(folders: Folders) -> Catalogue:
     described = describe(entries(folders.roots), folders.memory or Path("/nonexistent/memory"))
     models = {STARTER: _model(Entry(STARTER, STARTER_FOLDER, STARTER_FOLDER), "SD 1.x")}
     controlnets: dict[str, Path] = {}
+    upscalers = _upscalers(folders)
     for entry, contents in described:
         if contents.kind == MODEL:
             models[_free(entry, models)] = _model(entry, contents.family)
         elif contents.kind == "controlnet":
             controlnets[_free(entry, controlnets)] = entry.path
+        elif contents.kind == "upscaler" and folders.upscalers is None:
+            upscalers.setdefault(entry.path.stem, entry.path)
     default = STARTER if folders.model is None else _default(folders.model, models)
     loras, embeddings = lora_folder(folders), embedding_folder(folders)
     return Catalogue(
@@ -162,7 +158,7 @@ def look(folders: Folders) -> Catalogue:
         loras=[] if loras is None else sorted(adapter_names([loras], "adapters")),
         embeddings=[] if embeddings is None else sorted(adapter_names([embeddings], "embeddings")),
         controlnets=controlnets,
-        upscaler_files=_upscalers(folders),
+        upscaler_files=upscalers,
         styles={} if folders.styles is None else read_styles(folders.styles),
     )
 
@@ -225,9 +221,9 @@ def _first(roots: Sequence[Path], names: Sequence[str]) -> Path | None:
 
 
 def _upscalers(folders: Folders) -> dict[str, Path]:
-    places = [root / name for root in folders.roots for name in UPSCALER_FOLDERS]
-    if folders.upscalers is not None:
-        places = [folders.upscalers]
+    """What lies in the folders for them, whatever it is."""
+    own = folders.upscalers
+    places = kept_in(folders.roots, "upscaler") if own is None else [own]
     found: dict[str, Path] = {}
     for place in places:
         if place.is_dir():
