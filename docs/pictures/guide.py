@@ -21,7 +21,7 @@ from pochade.pipeline import Lora, Pipeline
 from pochade.pipeline.pipeline import finish
 from pochade.pipeline.walk import frames
 from pochade.request import Request
-from pochade.ways import Hires, Variation
+from pochade.ways import Control, Hires, Variation
 
 HERE = Path(__file__).parent
 SIDE = 128
@@ -151,6 +151,55 @@ def lora(pipeline: Pipeline) -> Image.Image:
     return table(images, [f"strength {strength:g}" for strength in strengths], prompts)
 
 
+def word(pipeline: Pipeline) -> Image.Image:
+    path = additions.word(pipeline)
+    shown = [Image.open(each).convert("RGB") for each in sorted(additions.owls(pipeline).glob("*.png"))[:3]]
+    told = pipeline.with_library(embeddings=path.parent)
+    places = ("{}", "{}, on a yellow background", "two {}s")
+    rows = [
+        [each.txt2img(place.format(thing) + STYLE, seed=1, cfg_scale=5).images[0] for place in places]
+        for each, thing in ((pipeline, "an owl"), (told, "a my-owl"))
+    ]
+    names = ["alone", "on a yellow background", "two"]
+    return stacked(
+        [
+            table(shown, ["of six pictures", "", ""], ["learned from"]),
+            table([image for row in rows for image in row], names, ["an owl", "a my-owl"]),
+        ]
+    )
+
+
+def regions(pipeline: Pipeline) -> Image.Image:
+    prompts = [
+        f"MASK({apple}) a red apple{STYLE} AND MASK({pear}) a green pear{STYLE}"
+        for apple, pear in (
+            ("0 1", "0 1"),
+            ("0 0.5", "0.5 1"),
+            ("0.5 1", "0 0.5"),
+            ("0 1, 0 0.5", "0 1, 0.5 1"),
+        )
+    ]
+    options = {"width": 2 * SIDE, "height": SIDE, "seed": 1, "cfg_scale": 5}
+    images = [pipeline.txt2img(prompt, **options).images[0] for prompt in prompts]
+    names = ["everywhere", "apple left, pear right", "apple right, pear left", "apple above, pear below"]
+    return table(images, names)
+
+
+def controlled(pipeline: Pipeline) -> Image.Image:
+    path = additions.controlnet()
+    pictures = [sketch(), pipeline.txt2img("a castle" + STYLE, seed=1, cfg_scale=5).images[0]]
+    things = [("an orange", "a cookie"), ("a castle", "a birthday cake")]
+    images = []
+    for picture, prompts in zip(pictures, things, strict=True):
+        images += [picture, preprocessed(picture, "canny")]
+        for prompt in prompts:
+            for strength in (0.0, 1.0):
+                control = Control(image=picture, model=path, preprocessor="canny", strength=strength)
+                images += pipeline.txt2img(prompt + STYLE, seed=2, cfg_scale=5, controls=(control,)).images
+    names = ["the picture", "canny", "without", "with", "without", "with"]
+    return table(images, names, [", ".join(prompts) for prompts in things])
+
+
 def samplers(pipeline: Pipeline) -> Image.Image:
     schedules = [name for name in SCHEDULES if name != "Normal"]  # which is Uniform
     images = []
@@ -184,7 +233,10 @@ PICTURES: Mapping[str, Callable[[Pipeline], Image.Image]] = {
     "walk": walk,
     "upscale": upscaled_pictures,
     "preprocessors": preprocessors,
+    "controlnet": controlled,
     "lora": lora,
+    "word": word,
+    "regions": regions,
     "samplers": samplers,
 }
 
