@@ -72,9 +72,10 @@ def closer(pipeline: Pipeline) -> Image.Image:
     mask = Image.new("L", init.size)
     ImageDraw.Draw(mask).rectangle((176, 8, 247, 79), fill=255)
     options = {"fill": "surroundings", "denoising_strength": 0.95, "seed": 2, "cfg_scale": 5}
+    size = {"width": 2 * SIDE, "height": 2 * SIDE}
     drawn = [
-        pipeline.inpaint("a yellow star" + STYLE, image=init, mask=mask, only_masked=alone, **options)
-        for alone in (False, True)
+        pipeline.inpaint("a red apple" + STYLE, image=init, mask=mask, **options, **given)
+        for given in (size, {"only_masked": True})
     ]
     images = [init, mask, *(result.images[0] for result in drawn)]
     return table(images, ["the picture", "the mask", "whole picture", "only masked"])
