@@ -93,7 +93,6 @@ def word(pipeline: Pipeline, steps: int = 300) -> Path:
             folder=folder / "my-owl-run",
         )
         deque(tqdm(inverting(inverted, rate=1e-2).train(steps), total=steps // 10), maxlen=0)
-        path.parent.mkdir(exist_ok=True)
         export_embedding(inverted.folder, "my-owl", path)
     return path
 

@@ -37,7 +37,7 @@ def _add_controlnet(pieces: Any) -> None:
         metavar="N",
         help="so many composed pictures besides, of a training set of cut-outs (default: %(default)s)",
     )
-    parser.add_argument("--output", type=Path, help="where the ControlNet goes (default: RUN/controlnet)")
+    parser.add_argument("--output", type=Path, help="where the ControlNet goes (default: FOLDER/controlnet)")
     parser.set_defaults(run=_controlnet)
 
 
@@ -81,7 +81,9 @@ def _add_embedding(pieces: Any) -> None:
         help="what is said of the pictures, with {name} and, if they have them, {caption}; may be repeated",
     )
     parser.add_argument("--rate", type=float, default=5e-3, help="learning rate (default: %(default)g)")
-    parser.add_argument("--output", type=Path, help="the file of the word (default: RUN/NAME.safetensors)")
+    parser.add_argument(
+        "--output", type=Path, help="the word's file (default: FOLDER/embeddings/NAME.safetensors)"
+    )
     parser.set_defaults(run=_embedding)
 
 
@@ -109,7 +111,7 @@ def _embedding(options: argparse.Namespace) -> int:
     )
     output = options.output
     if output is None:
-        output = options.folder / f"{word.token}.safetensors"
+        output = options.folder / "embeddings" / f"{word.token}.safetensors"  # apart from the states
     export_embedding(options.folder, word.token, output)
     print(output)
     return 0

@@ -13,6 +13,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from pochade.adapters.embeddings import MAX_VECTORS, TABLE
+from pochade.atomic import unwritable
 from pochade.checkpoints import safetensors
 from pochade.errors import InvalidRequest
 from pochade.images.opening import on_white, open_picture
@@ -180,8 +181,12 @@ def fresh(word: Word, frozen: Parameters, tokenizer: Tokenizer) -> Parameters:
 
 def export_embedding(folder: Path, token: str, output: Path) -> None:
     """Write the averaged vectors of a run as one table by the name of its word, f32: so A1111's web UI,
-    ComfyUI and diffusers read it."""
+    ComfyUI and diffusers read it. Raises OutputError if the system refuses."""
     vectors = averaged(folder)[inversion.VECTORS]
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(output.parent, error) from error
     safetensors.write(output, {token: vectors.numpy()}, {"format": "pt"})
 
 

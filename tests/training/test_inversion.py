@@ -70,7 +70,6 @@ def test_what_is_written_is_read_here_and_by_diffusers(
 ) -> None:
     list(inverting(inverted, batch=2, rate=0.5).train(2))
     path = tmp_path / "words" / "my-thing.safetensors"
-    path.parent.mkdir()
     export_embedding(inverted.folder, "my-thing", path)
     learned = averaged(inverted.folder)[VECTORS].numpy()
 
