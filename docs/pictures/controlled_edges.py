@@ -1,6 +1,6 @@
 """How closely a ControlNet for edges is followed: on pictures that no training has seen.
 
-    python bench/controlled_edges.py CORPUS CONTROLNET [--count 16] [--model MODEL]
+    python docs/pictures/controlled_edges.py CORPUS CONTROLNET [--count 16] [--model MODEL]
 
 Each held-out picture is drawn from its caption, without the ControlNet and along the picture's edges. "shown"
 is the share of those edges that lie within 2 px of an edge of the drawing, "drawn" the share of the drawing's
