@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import pochade
-from first_step import UNET
+from contenders.models import UNET
 from measure.machine import describe_machine, versions
 from measure.record import append
 from pochade.engines.outline import outline

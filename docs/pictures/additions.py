@@ -1,9 +1,11 @@
-"""Teaches the starter what the guide shows of adapters: a LoRA.
+"""Teaches the starter what the guide shows of additions: a LoRA and a new word; finds the ControlNet.
 
-It learns from pictures that the starter draws itself, recoloured in two inks, in some minutes, and is kept in
-the user's cache, not in the repository.
+LoRA and word learn from pictures that the starter draws itself, recoloured, in some minutes; the ControlNet
+needs the starter's training set, and an hour (docs/guide/controlnet.md). All are kept in the user's cache,
+not in the repository.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from tqdm import trange
+from tqdm import tqdm, trange
 
 from pochade.checkpoints import safetensors
 from pochade.engines.torch import TorchOps
@@ -25,6 +27,7 @@ from pochade.pipeline.drawing.pictures import from_image
 from pochade.settings import cache_dir
 from pochade.training.data.tokenizing import Tokenize, tokenize_with
 from pochade.training.finetune import parameters
+from pochade.training.inversion import Inversion, Word, export_embedding, inverting, open_folder
 from pochade.training.losses.diffusion import attention_for
 from pochade.training.parameters import Parameters
 from pochade.weights import View
@@ -76,6 +79,47 @@ def lora(pipeline: Pipeline, steps: int = 150) -> Path:
         tensors[f"{stem}.lora_B.weight"] = up[name].detach().numpy()
     safetensors.write(path, tensors)
     return path
+
+
+def word(pipeline: Pipeline, steps: int = 300) -> Path:
+    """The word "my-owl", as `pochade train embedding` teaches it: an owl in colours that owls do not have."""
+    folder = _folder()
+    path = folder / "words" / "my-owl.safetensors"
+    if not path.exists():
+        inverted = Inversion(
+            word=Word(token="my-owl", initial="owl", vectors=4, templates=("a {name}, flat style",)),
+            pictures=open_folder(owls(pipeline)),
+            model=None,
+            folder=folder / "my-owl-run",
+        )
+        deque(tqdm(inverting(inverted, rate=1e-2).train(steps), total=steps // 10), maxlen=0)
+        export_embedding(inverted.folder, "my-owl", path)
+    return path
+
+
+def owls(pipeline: Pipeline) -> Path:
+    """A folder of six of them."""
+    folder = _folder() / "my-owl"
+    folder.mkdir(exist_ok=True)
+    for seed in range(101, 107):
+        if not (folder / f"{seed}.png").exists():
+            image = pipeline.txt2img("an owl, flat style", seed=seed, steps=12, cfg_scale=5).images[0]
+            turned(image).save(folder / f"{seed}.png")
+    return folder
+
+
+def controlnet() -> Path:
+    """The folder of the ControlNet for edges."""
+    folder = _folder() / "canny"
+    if not folder.exists():
+        raise SystemExit(f"train it first, with --output {folder}: see docs/guide/controlnet.md")
+    return folder
+
+
+def turned(image: Image.Image) -> Image.Image:
+    """With every hue half a circle further: yellow becomes blue."""
+    hue, saturation, value = image.convert("HSV").split()
+    return Image.merge("HSV", (hue.point(lambda h: (h + 128) % 256), saturation, value)).convert("RGB")
 
 
 def two_inks(image: Image.Image) -> Image.Image:

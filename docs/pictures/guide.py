@@ -19,9 +19,10 @@ from pochade.images.sheet import stacked, table
 from pochade.images.upscaling import upscaled
 from pochade.pipeline import Lora, Pipeline
 from pochade.pipeline.pipeline import finish
+from pochade.pipeline.plot import axis, requests
 from pochade.pipeline.walk import frames
 from pochade.request import Request
-from pochade.ways import Hires, Variation
+from pochade.ways import Blend, Control, Hires, Variation
 
 HERE = Path(__file__).parent
 SIDE = 128
@@ -64,6 +65,22 @@ def inside_a_mask(pipeline: Pipeline) -> Image.Image:
     return table(images, ["the picture", "the mask", *(f"fill {fill}" for fill in fills)])
 
 
+def closer(pipeline: Pipeline) -> Image.Image:
+    """A small part of a large picture, drawn as it is and in the model's own size."""
+    castle = pipeline.txt2img("a castle" + STYLE, seed=1, cfg_scale=5).images[0]
+    init = upscaled(castle, 2 * SIDE, 2 * SIDE)
+    mask = Image.new("L", init.size)
+    ImageDraw.Draw(mask).rectangle((176, 8, 247, 79), fill=255)
+    options = {"fill": "surroundings", "denoising_strength": 0.95, "seed": 2, "cfg_scale": 5}
+    size = {"width": 2 * SIDE, "height": 2 * SIDE}
+    drawn = [
+        pipeline.inpaint("a red apple" + STYLE, image=init, mask=mask, **options, **given)
+        for given in (size, {"only_masked": True})
+    ]
+    images = [init, mask, *(result.images[0] for result in drawn)]
+    return table(images, ["the picture", "the mask", "whole picture", "only masked"])
+
+
 def further(pipeline: Pipeline) -> Image.Image:
     init = pipeline.txt2img(APPLE, seed=1, cfg_scale=5).images[0]
     _, mask = widened(init, 0, 0, SIDE, 0)
@@ -90,6 +107,62 @@ def variations(pipeline: Pipeline) -> Image.Image:
         for strength in strengths
     ]
     return table(images, [f"strength {strength}" for strength in strengths])
+
+
+def seed_sizes(pipeline: Pipeline) -> Image.Image:
+    """One seed at three sizes, with noise of its own in each and with that of the first."""
+    sizes = ((SIDE, SIDE), (160, SIDE), (SIDE, 160))
+    images = [
+        pipeline.txt2img(
+            APPLE, seed=3, cfg_scale=5, width=width, height=height, variation=Variation(size=size)
+        ).images[0]
+        for size in (None, (SIDE, SIDE))
+        for width, height in sizes
+    ]
+    return table(images, ["128x128", "160x128", "128x160"], ["as it is", "--seed-size 128x128"])
+
+
+def plot(pipeline: Pipeline) -> Image.Image:
+    """What `pochade plot "a fox, 3d style" --x words=fox,owl,cat --y cfg=3,7 --seed 1` lays out."""
+    axes = axis("words=fox,owl,cat"), axis("cfg=3,7")
+    base = Request(prompt="a fox, 3d style", seed=1)
+    images = [finish(pipeline.stream(each)).images[0] for each in requests(base, axes[::-1])]
+    return table(images, axes[0].values, [f"cfg {value}" for value in axes[1].values])
+
+
+def ways(pipeline: Pipeline) -> Image.Image:
+    """One of each, for the front page."""
+    shown = {}
+    init = pipeline.txt2img(APPLE, seed=1, cfg_scale=5).images[0]
+    shown["from a prompt"] = init
+    shown["over a picture"] = pipeline.img2img(
+        "an orange" + STYLE, image=sketch(), denoising_strength=0.7, seed=1, cfg_scale=5
+    ).images[0]
+    mask = Image.new("L", init.size)
+    ImageDraw.Draw(mask).rectangle((0, 0, SIDE, SIDE // 2), fill=255)
+    shown["inside a mask"] = pipeline.inpaint(
+        "a crown" + STYLE, image=init, mask=mask, fill="noise", denoising_strength=0.9, seed=2, cfg_scale=5
+    ).images[0]
+    shown["a variation"] = pipeline.txt2img(
+        APPLE, seed=1, cfg_scale=5, variation=Variation(seed=2, strength=0.5)
+    ).images[0]
+    shown["between prompts"] = pipeline.txt2img(
+        APPLE, seed=1, cfg_scale=5, blend=Blend(prompt="a green pear" + STYLE, share=0.5)
+    ).images[0]
+    hires = Hires(scale=1.5, upscaler="Latent", denoising_strength=0.5)
+    shown["larger"] = pipeline.txt2img(APPLE, seed=1, cfg_scale=5, hires=hires).images[0].resize(init.size)
+    halves = f"MASK(0 0.5) a red apple{STYLE} AND MASK(0.5 1) a green pear{STYLE}"
+    shown["each in its place"] = pipeline.txt2img(
+        halves, seed=1, cfg_scale=5, width=2 * SIDE, height=SIDE
+    ).images[0]
+    wide = pipeline.outpaint(
+        "a red apple to the left of a pear" + STYLE, image=init, right=SIDE, seed=3, cfg_scale=5,
+        width=2 * SIDE, height=SIDE,
+    )  # fmt: skip
+    shown["further"] = wide.images[0]
+    square = {name: image for name, image in shown.items() if image.width == image.height}
+    wider = {name: image for name, image in shown.items() if name not in square}
+    return stacked([table(list(each.values()), list(each)) for each in (square, wider)])
 
 
 def tiles(pipeline: Pipeline) -> Image.Image:
@@ -122,9 +195,9 @@ def walk(pipeline: Pipeline) -> Image.Image:
         Request(prompt=prompt, seed=seed, cfg_scale=5)
         for prompt, seed in zip(prompts, (1, 1, 2), strict=True)
     ]
-    requests = frames(stations, 13)
-    images = [finish(pipeline.stream(request)).images[0] for request in requests]
-    shares = [f"{each.blend.share:.2f}" if each.blend else "" for each in requests]
+    between = frames(stations, 13)
+    images = [finish(pipeline.stream(request)).images[0] for request in between]
+    shares = [f"{each.blend.share:.2f}" if each.blend else "" for each in between]
     names = [name or ("apple", "pear", "cake")[i // 6] for i, name in enumerate(shares)]
     return stacked([table(images[:7], names[:7]), table(images[6:], names[6:])])
 
@@ -149,6 +222,55 @@ def lora(pipeline: Pipeline) -> Image.Image:
     inked = [pipeline.with_adapters([Lora(path, strength)]) for strength in strengths]
     images = [each.txt2img(prompt, seed=1, cfg_scale=5).images[0] for prompt in prompts for each in inked]
     return table(images, [f"strength {strength:g}" for strength in strengths], prompts)
+
+
+def word(pipeline: Pipeline) -> Image.Image:
+    path = additions.word(pipeline)
+    shown = [Image.open(each).convert("RGB") for each in sorted(additions.owls(pipeline).glob("*.png"))[:3]]
+    told = pipeline.with_library(embeddings=path.parent)
+    places = ("{}", "{}, on a yellow background", "{} to the left of a house")
+    rows = [
+        [each.txt2img(place.format(thing) + STYLE, seed=1, cfg_scale=5).images[0] for place in places]
+        for each, thing in ((pipeline, "an owl"), (told, "a my-owl"))
+    ]
+    names = ["alone", "yellow background", "beside a house"]
+    return stacked(
+        [
+            table(shown, ["of six pictures", "", ""], ["learned from"]),
+            table([image for row in rows for image in row], names, ["an owl", "a my-owl"]),
+        ]
+    )
+
+
+def regions(pipeline: Pipeline) -> Image.Image:
+    prompts = [
+        f"MASK({apple}) a red apple{STYLE} AND MASK({pear}) a green pear{STYLE}"
+        for apple, pear in (
+            ("0 1", "0 1"),
+            ("0 0.5", "0.5 1"),
+            ("0.5 1", "0 0.5"),
+            ("0 1, 0 0.5", "0 1, 0.5 1"),
+        )
+    ]
+    options = {"width": 2 * SIDE, "height": SIDE, "seed": 1, "cfg_scale": 5}
+    images = [pipeline.txt2img(prompt, **options).images[0] for prompt in prompts]
+    names = ["everywhere", "apple left, pear right", "apple right, pear left", "apple above, pear below"]
+    return table(images, names)
+
+
+def controlled(pipeline: Pipeline) -> Image.Image:
+    path = additions.controlnet()
+    pictures = [sketch(), pipeline.txt2img("a castle" + STYLE, seed=1, cfg_scale=5).images[0]]
+    things = [("an orange", "a cookie"), ("a castle", "a birthday cake")]
+    images = []
+    for picture, prompts in zip(pictures, things, strict=True):
+        images += [picture, preprocessed(picture, "canny")]
+        for prompt in prompts:
+            for strength in (0.0, 1.0):
+                control = Control(image=picture, model=path, preprocessor="canny", strength=strength)
+                images += pipeline.txt2img(prompt + STYLE, seed=2, cfg_scale=5, controls=(control,)).images
+    names = ["the picture", "canny", "without", "with", "without", "with"]
+    return table(images, names, [", ".join(prompts) for prompts in things])
 
 
 def samplers(pipeline: Pipeline) -> Image.Image:
@@ -176,15 +298,22 @@ PICTURES: Mapping[str, Callable[[Pipeline], Image.Image]] = {
     "text-to-image": text_to_image,
     "over-a-picture": over_a_picture,
     "inside-a-mask": inside_a_mask,
+    "closer": closer,
     "further": further,
     "larger": larger,
     "variations": variations,
+    "seed-sizes": seed_sizes,
     "tiles": tiles,
+    "plot": plot,
+    "ways": ways,
     "weights": weights,
     "walk": walk,
     "upscale": upscaled_pictures,
     "preprocessors": preprocessors,
+    "controlnet": controlled,
     "lora": lora,
+    "word": word,
+    "regions": regions,
     "samplers": samplers,
 }
 

@@ -12,6 +12,7 @@ from pochade.checkpoints.json_files import read_table
 from pochade.checkpoints.kinds import AVERAGE, UNET, find_family
 from pochade.checkpoints.overrides import Overrides
 from pochade.checkpoints.tensor_files import open_tensors
+from pochade.checkpoints.upscaler import DENSE_BLOCKS, PREFIXES
 from pochade.errors import InvalidCheckpoint
 
 MODEL, OTHER, UNREADABLE = "model", "other", "unreadable"
@@ -32,6 +33,7 @@ BEGINNINGS: tuple[tuple[str, str], ...] = (
     ("text_model.", "text encoder"),
     ("input_blocks.", "unet"),
     ("down_blocks.", "unet"),
+    *((f"{prefix}{begin}", "upscaler") for prefix in PREFIXES for begin in DENSE_BLOCKS),
 )
 KINDS = (MODEL, *dict.fromkeys(kind for _, kind in BEGINNINGS), OTHER, UNREADABLE)
 FIRST_LAYER = f"{UNET}input_blocks.0.0.weight"

@@ -21,6 +21,7 @@ from pochade.atomic import replacing
 from pochade.checkpoints.contents import (
     KINDS,
     MODEL,
+    OTHER,
     UNREADABLE,
     Contents,
     contents_of,
@@ -35,6 +36,7 @@ FOLDERS = {
     "lora": ("loras", "Lora", "LyCORIS"),
     "embedding": ("embeddings",),
     "controlnet": ("controlnet", "ControlNet", "extensions/sd-webui-controlnet/models"),
+    "upscaler": ("upscale_models", "ESRGAN", "RealESRGAN"),
 }
 """Kind -> the folders that it is kept in: the first is Pochade's and ComfyUI's name, then come others."""
 
@@ -47,7 +49,13 @@ DIFFUSERS_NAMES = ("diffusion_pytorch_model", "diffusion_pytorch_model.fp16")
 MAX_DEPTH = 6
 """Folders below a folder of LAYOUTS."""
 NEAR_NAMES = 3
-WORDS = {"vae": "autoencoder", "lora": "adapter", "embedding": "embedding", "controlnet": "ControlNet"}
+WORDS = {
+    "vae": "autoencoder",
+    "lora": "adapter",
+    "embedding": "embedding",
+    "controlnet": "ControlNet",
+    "upscaler": "upscaler",
+}
 """What a message calls a kind; what is not here is a model."""
 
 
@@ -97,7 +105,8 @@ def describe(found: Iterable[Entry], memory: Path) -> list[tuple[Entry, Contents
             continue
         key = f"{entry.path} {status.st_size} {status.st_mtime_ns}"
         contents = known.get(key) or contents_of(entry.path)
-        if entry.path.is_file() and contents.kind != UNREADABLE:  # which may change with its permissions
+        # what cannot be read may change with its permissions; what is unknown, a later version may know
+        if entry.path.is_file() and contents.kind not in (UNREADABLE, OTHER):
             told[key] = contents
         described.append((entry, contents))
     if told != known:
@@ -253,7 +262,7 @@ def _remembered(memory: Path) -> dict[str, Contents]:
 def _read_back(kept: object) -> Contents | None:
     """The inverse of `_kept`; None for what is damaged, or older."""
     match kept:
-        case [str(kind), str(family), None] if kind in KINDS:
+        case [str(kind), str(family), None] if kind in KINDS and kind != OTHER:
             return Contents(kind, family)
         case [
             str(kind),

@@ -17,6 +17,9 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 
 PREFIXES = ("params_ema.", "params.", "module.", "")
 
+DENSE_BLOCKS = ("body.0.rdb1.", "RRDB_trunk.0.RDB1.", "model.1.sub.0.RDB1.")
+"""How names of the first block begin, in each of the three sets."""
+
 TRUNK: KeyMap = (
     Rule("RRDB_trunk.{}.RDB1.{*}", "body.{}.rdb1.{*}"),
     Rule("RRDB_trunk.{}.RDB2.{*}", "body.{}.rdb2.{*}"),

@@ -14,8 +14,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from pochade.cli.draw import size_option
 from pochade.cli.library import add_models_option
+from pochade.cli.ways import size_of
 from pochade.errors import InvalidRequest, PochadeError
 from pochade.speed import SPEEDS
 
@@ -69,9 +69,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--model", metavar="PATH", help="as for 'pochade draw' (default: the starter)")
     add_models_option(parser)
-    parser.add_argument(
-        "--size", type=size_option, metavar="WxH", help="in pixels (default: the model's own)"
-    )
+    parser.add_argument("--size", type=size_of, metavar="WxH", help="in pixels (default: the model's own)")
     parser.add_argument("--steps", type=int, metavar="N", help="default: the model's own")
     parser.add_argument(
         "--precision", nargs="+", metavar="NAME", help="some of those that there are (default: all of them)"

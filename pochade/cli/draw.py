@@ -13,7 +13,7 @@ from pochade.cli.control import add_control_options, controls
 from pochade.cli.library import add_models_option
 from pochade.cli.marks import add_mark_options, mark_of, signer_of
 from pochade.cli.terminal import blocks, up
-from pochade.cli.ways import add_way_options, ways
+from pochade.cli.ways import add_way_options, size_of, ways
 from pochade.errors import InvalidRequest
 from pochade.request import MAX_BATCH, USUAL, Request, open_ones
 
@@ -77,9 +77,7 @@ def add_drawing_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
         help="how closely to follow the prompt; 1 = no guidance (default: the model's own, mostly"
         f" {USUAL.cfg_scale:g})",
     )
-    parser.add_argument(
-        "--size", type=size_option, metavar="WxH", help="in pixels (default: the model's own)"
-    )
+    parser.add_argument("--size", type=size_of, metavar="WxH", help="in pixels (default: the model's own)")
     for name in ("sampler", "schedule"):
         parser.add_argument(
             f"--{name}",
@@ -320,14 +318,6 @@ def _length(size: "PromptSize") -> str:
 
 def _counted(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
-
-
-def size_option(text: str) -> tuple[int, int]:
-    """'512x768' -> (512, 768)."""
-    width, cross, height = text.lower().partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal()):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a size; write WIDTHxHEIGHT, for example 512x768")
-    return int(width), int(height)
 
 
 def _show(bar: Any, image: "Image.Image", shown: int) -> int:

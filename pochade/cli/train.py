@@ -1,17 +1,15 @@
 """`pochade train`: from packages of licensed pictures, or your own, to a model."""
 
 import argparse
-import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pochade.cli import corpus
-from pochade.errors import InvalidRequest, MissingDependency
+from pochade.cli import additions_taught, corpus
+from pochade.cli.loop import loop_options, prepare, require_torch, run_arguments, show
+from pochade.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from pochade.training.finetune import Tuning
-    from pochade.training.loop import Progress
     from pochade.training.starter import Run
 
 EXAMPLES = """examples:
@@ -27,6 +25,10 @@ EXAMPLES = """examples:
   a model of yours, on pictures of yours:
     pochade train corpus my-pictures/ --from photos/
     pochade train finetune my-pictures/ my-run/ --model sd15/ --output my-model/
+
+  what goes beside a model of yours, which stays as it is:
+    pochade train controlnet my-pictures/ canny-run/ --model sd15/ --condition canny
+    pochade train embedding my-cat/ cat-run/ --model sd15/ --token my-cat --initial "cat"
 
 Each piece goes on where it was stopped. --minutes 9 stops it after that time; torchrun -m pochade train ...
 uses several GPUs. runs/starter.sh makes the model in the package.
@@ -62,8 +64,8 @@ def add_parser(commands: Any) -> None:
     corpus.add_parser(pieces)
     for name, text in TEXTS.items():
         piece = pieces.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        _run_arguments(piece)
-        _loop_options(piece, STEPS[name])
+        run_arguments(piece)
+        loop_options(piece, STEPS[name])
         piece.add_argument(
             "--sample-every",
             type=int,
@@ -73,7 +75,7 @@ def add_parser(commands: Any) -> None:
         )
         piece.set_defaults(run=_train, piece=name)
     export = pieces.add_parser("export", help="write a diffusers folder")
-    _run_arguments(export)
+    run_arguments(export)
     export.add_argument("output", type=Path)
     export.set_defaults(run=_export)
     adopt = pieces.add_parser(
@@ -81,7 +83,7 @@ def add_parser(commands: Any) -> None:
         help="begin a run from a finished model of the starter's sizes, to train it further",
         description="Write a run's first state from a model; 'pochade train diffusion' goes on from there.",
     )
-    _run_arguments(adopt)
+    run_arguments(adopt)
     adopt.add_argument("--model", type=Path, help="a diffusers folder (default: the starter in the package)")
     adopt.add_argument(
         "--step", type=int, default=31000, help="how many steps it was trained for (default: %(default)s)"
@@ -92,13 +94,14 @@ def add_parser(commands: Any) -> None:
         help="train a model on your own pictures",
         description="Train a model that exists on the pictures of a corpus; write a diffusers folder.",
     )
-    _run_arguments(finetune)
-    _loop_options(finetune, 1000)
+    run_arguments(finetune)
+    loop_options(finetune, 1000)
     finetune.add_argument("--model", type=Path, help="a diffusers folder (default: the starter)")
     finetune.add_argument("--output", type=Path, required=True, help="where the trained model goes")
     finetune.add_argument("--rate", type=float, default=1e-5, help="learning rate (default: %(default)g)")
     finetune.add_argument("--only-unet", action="store_true", help="leave the text encoder as it is")
     finetune.set_defaults(run=_finetune)
+    additions_taught.add_parsers(pieces)
     pack = pieces.add_parser(
         "pack",
         help="write a run's averaged weights small enough to travel to another machine",
@@ -109,29 +112,13 @@ def add_parser(commands: Any) -> None:
     pack.set_defaults(run=_pack)
 
 
-def _run_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("corpus", type=Path)
-    parser.add_argument("folder", type=Path, help="where the run keeps its states and logs")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
-
-
-def _loop_options(parser: argparse.ArgumentParser, steps: int) -> None:
-    parser.add_argument("--steps", type=int, default=steps, help="default: %(default)s")
-    parser.add_argument("--batch", type=int, help="pictures at a time (default: what the starter had)")
-    parser.add_argument(
-        "--accumulation", type=int, default=1, help="batches in one step (default: %(default)s)"
-    )
-    parser.add_argument("--minutes", type=float, help="save and stop after so long; run it again to go on")
-    parser.add_argument("--threads", type=int, help="processor threads (default: all)")
-
-
 def _train(options: argparse.Namespace) -> int:
-    _prepare(options)
+    prepare(options)
     from pochade.training.starter import PIECES
 
     sizes = {} if options.batch is None else {"batch": options.batch}
     piece = PIECES[options.piece](_open(options), **sizes)
-    _show(
+    show(
         piece.train(
             options.steps,
             minutes=options.minutes,
@@ -144,12 +131,12 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _finetune(options: argparse.Namespace) -> int:
-    _prepare(options)
+    prepare(options)
     from pochade.training.finetune import export_finetuned, finetuning
 
     tuning = _tuning(options)
     piece = finetuning(tuning, batch=options.batch or 4, rate=options.rate)
-    done = _show(
+    done = show(
         piece.train(options.steps, minutes=options.minutes, accumulation=options.accumulation),
         options.steps,
     )
@@ -172,23 +159,8 @@ def _tuning(options: argparse.Namespace) -> "Tuning":
     )
 
 
-def _show(progresses: "Iterator[Progress]", steps: int) -> int:
-    """A bar while it trains; the number of steps that are done."""
-    from tqdm import tqdm
-
-    done = 0
-    with tqdm(total=steps, unit="step") as bar:
-        for progress in progresses:
-            done = progress.step
-            bar.update(done - bar.n)
-            bar.set_postfix(loss=f"{progress.loss:.4f}")
-    if 0 < done < steps:
-        print(f"stopped after step {done} of {steps}; run it again to go on")
-    return done or steps
-
-
 def _export(options: argparse.Namespace) -> int:
-    _require_torch()
+    require_torch()
     from pochade.training.starter import write_model
 
     write_model(_open(options), options.output)
@@ -197,7 +169,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _adopt(options: argparse.Namespace) -> int:
-    _require_torch()
+    require_torch()
     from pochade.pipeline.loading.load import starter_folder
     from pochade.training.starter import adopt
 
@@ -209,7 +181,7 @@ def _adopt(options: argparse.Namespace) -> int:
 
 
 def _pack(options: argparse.Namespace) -> int:
-    _require_torch()
+    require_torch()
     from pochade.training.loop import write_travel
 
     for path in write_travel(options.folder, options.output):
@@ -217,31 +189,8 @@ def _pack(options: argparse.Namespace) -> int:
     return 0
 
 
-def _prepare(options: argparse.Namespace) -> None:
-    _require_torch()
-    from pochade.training.loop import use_threads
-
-    for name in ("steps", "batch", "accumulation", "threads"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise InvalidRequest(f"--{name} {value} is too small; 1 is the least")
-    for name in ("minutes", "rate"):
-        value = getattr(options, name, None)
-        if value is not None and not 0 < value < math.inf:
-            raise InvalidRequest(f"--{name} {value:g} is too small or no number; it must be above 0")
-    if options.threads is not None:
-        use_threads(options.threads)
-
-
 def _open(options: argparse.Namespace) -> "Run":
     from pochade.training.corpus import load
     from pochade.training.starter import Run
 
     return Run(corpus=load(options.corpus), folder=options.folder, device=options.device)
-
-
-def _require_torch() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("torch") is None:
-        raise MissingDependency("training needs torch: pip install 'pochade[train]'")

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pochade.cli.library import add_models_option
 from pochade.errors import InvalidRequest, expect
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   pochade upscale fox.png large.png --model RealESRGAN_x4plus.pth
   pochade upscale fox.png large.png --model RealESRGAN_x4plus.pth --scale 2
+  pochade upscale fox.png large.png --upscaler RealESRGAN_x4plus
   pochade upscale fox.png large.png --scale 2
 """
 MAX_SIDE = 32768
@@ -27,7 +29,14 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("source", type=Path, metavar="IN")
     parser.add_argument("target", type=Path, metavar="OUT", help=".png, .jpg or .webp; never overwritten")
-    parser.add_argument("--model", type=Path, metavar="FILE", help="an ESRGAN or Real-ESRGAN file")
+    by = parser.add_mutually_exclusive_group()
+    by.add_argument("--model", type=Path, metavar="FILE", help="an ESRGAN or Real-ESRGAN file")
+    by.add_argument(
+        "--upscaler",
+        metavar="NAME",
+        help="such a file by its name in the folders of models; or Lanczos, Bicubic, Bilinear, Nearest",
+    )
+    add_models_option(parser)
     parser.add_argument(
         "--scale", type=float, metavar="S", help="how much larger (default: the model's own, without one 2)"
     )
@@ -47,23 +56,38 @@ def run(options: argparse.Namespace) -> int:
         expect("--scale", options.scale, 1.0, 16.0)
     check_destination(options.target)
     image = open_picture(options.source)
-    if options.model is None:
+    model, plain = _asked(options)
+    if model is None:
         width, height = _size(image, 2.0 if options.scale is None else options.scale)
-        larger, name = upscaled(image, width, height), "Lanczos"
+        larger, name = upscaled(image, width, height, plain), plain
     else:
-        larger, name = _by_model(options, image), options.model.stem
-    text, mark = _text(options.source, larger, image, name), _mark(options)
+        larger, name = _by_model(options, model, image), model.stem
+    text = _text(options.source, larger, image, name)
+    mark = _mark(options.source, by_model=model is not None)
     print(save_without_overwriting(larger, options.target, text, mark=mark))
     return 0
 
 
-def _by_model(options: argparse.Namespace, image: "Image.Image") -> "Image.Image":
+def _asked(options: argparse.Namespace) -> tuple[Path | None, str]:
+    """The file of a model, or none and the name of a way without one. Raises InvalidRequest."""
+    from pochade.images.upscaling import LATENT_UPSCALERS, UPSCALERS
+
+    if options.upscaler is None:
+        return options.model, "Lanczos"
+    from pochade.pipeline.drawing.upscale import named_upscaler
+    from pochade.settings import model_roots
+
+    found = named_upscaler(options.upscaler, model_roots(options.models))
+    if found in LATENT_UPSCALERS:
+        raise InvalidRequest(f"upscaler '{found}' is for latents; a picture needs another, such as Lanczos")
+    return (None, found) if found in UPSCALERS else (Path(found), "")
+
+
+def _by_model(options: argparse.Namespace, model: Path, image: "Image.Image") -> "Image.Image":
     from pochade.models.config import RrdbConfig
     from pochade.pipeline.drawing.upscale import load_upscaler, resized_by
 
-    network = load_upscaler(
-        options.model, device=options.device, precision=options.precision, engine=options.engine
-    )
+    network = load_upscaler(model, device=options.device, precision=options.precision, engine=options.engine)
     assert isinstance(network.config, RrdbConfig)
     scale = network.config.scale if options.scale is None else options.scale
     return resized_by(network, image, *_size(image, scale))
@@ -77,13 +101,13 @@ def _size(image: "Image.Image", scale: float) -> tuple[int, int]:
     return width, height
 
 
-def _mark(options: argparse.Namespace) -> str | None:
+def _mark(source: Path, *, by_model: bool) -> str | None:
     """The picture's own; one that has none was at most made larger by a model."""
     from pochade.images.marks import ENHANCED
     from pochade.images.reading import mark_of
 
-    own = mark_of(options.source.read_bytes())
-    return ENHANCED if own is None and options.model is not None else own
+    own = mark_of(source.read_bytes())
+    return ENHANCED if own is None and by_model else own
 
 
 def _text(path: Path, larger: "Image.Image", image: "Image.Image", name: str) -> str:

@@ -1,6 +1,7 @@
 """The options of `pochade draw` that begin with more than a prompt: pictures, masks, second passes."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,8 @@ def add_way_options(parser: argparse.ArgumentParser) -> None:
         "--hires-upscaler",
         default="Latent",
         metavar="NAME",
-        help="Latent, Latent (bicubic), Latent (nearest), Lanczos, Bicubic, Bilinear, Nearest, or the file of"
-        " an ESRGAN model",
+        help="Latent, Latent (bicubic), Latent (nearest), Lanczos, Bicubic, Bilinear, Nearest, or an ESRGAN"
+        " model: a file, or its name in the folders of models",
     )
     last = parser.add_argument_group("a second model for the last part")
     last.add_argument(
@@ -62,6 +63,12 @@ def add_way_options(parser: argparse.ArgumentParser) -> None:
         type=_variation,
         metavar="SEED:S",
         help="mix in the noise of a second seed, 0 to 1",
+    )
+    noise.add_argument(
+        "--seed-size",
+        type=size_of,
+        metavar="WxH",
+        help="draw the noise as for a picture of this size: a seed then keeps what it drew at another one",
     )
     parser.add_argument(
         "--speed",
@@ -78,7 +85,7 @@ def ways(options: argparse.Namespace) -> dict[str, Any]:
     """
     given: dict[str, Any] = {
         "tiling": options.tiling or None,
-        "variation": options.variation,
+        "variation": _with_size(options.variation, options.seed_size),
         "speed": options.speed,
     }
     if options.hires is not None:
@@ -135,6 +142,20 @@ def _margins(text: str) -> tuple[int, int, int, int]:
     if max(left, top, right, bottom) > 4096 or not any((left, top, right, bottom)):
         raise argparse.ArgumentTypeError(f"'{text}': margins are 0 to 4096 px, and one is more than 0")
     return left, top, right, bottom
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """'512x768' -> (512, 768)."""
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size; write WIDTHxHEIGHT, for example 512x768")
+    return int(width), int(height)
+
+
+def _with_size(variation: Variation | None, size: tuple[int, int] | None) -> Variation | None:
+    if size is None:
+        return variation
+    return Variation(size=size) if variation is None else replace(variation, size=size)
 
 
 def _variation(text: str) -> Variation:

@@ -19,11 +19,11 @@ def combine(cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
     return uncond + scale * (cond - uncond)
 
 
-def compose(conds: Sequence[Tensor], weights: Sequence[float], uncond: Tensor) -> Tensor:
+def compose(conds: Sequence[Tensor], weights: Sequence[float | Tensor], uncond: Tensor) -> Tensor:
     """One conditional prediction for several prompts: what each says apart from `uncond`, added up by weight.
 
     Shapes: all (B, C, H, W). Liu et al. 2022, "Compositional visual generation with composable diffusion
-    models", equation 11, before the guidance scale is applied.
+    models", equation 11, before the guidance scale is applied. A weight may be (H, W), for each place.
     """
     result = uncond
     for cond, weight in zip(conds, weights, strict=True):

@@ -48,7 +48,7 @@ def find_upscaler(name: str) -> str:
         if known.lower() == name.strip().lower():
             return known
     raise InvalidRequest(
-        f"upscaler '{name}' is unknown; one of: {', '.join(names)}, or the file of an ESRGAN model"
+        f"upscaler '{name}' is unknown; one of: {', '.join(names)}, or an ESRGAN model by file or name"
     )
 
 

@@ -11,6 +11,7 @@ from pochade.adapters.read import few_steps_of_adapter
 from pochade.checkpoints.contents import MODEL, Contents
 from pochade.checkpoints.few_steps import FewSteps
 from pochade.checkpoints.library import Entry, describe, entries, size_of, whole
+from pochade.checkpoints.library import folders as kept_in
 from pochade.errors import InvalidRequest
 from pochade.images.upscaling import LATENT_UPSCALERS, MODEL_SUFFIXES, UPSCALERS
 from pochade.prompts.dynamic import expand
@@ -23,14 +24,6 @@ STARTER = "starter"
 STARTER_FOLDER = Path(__file__).parent.parent / STARTER
 LORA_FOLDERS = ("loras", "Lora", "models/loras", "models/Lora")
 EMBEDDING_FOLDERS = ("embeddings",)
-UPSCALER_FOLDERS = (
-    "upscale_models",
-    "ESRGAN",
-    "RealESRGAN",
-    "models/upscale_models",
-    "models/ESRGAN",
-    "models/RealESRGAN",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,12 +166,15 @@ def look(folders: Folders) -> Catalogue:
     starter = Entry(STARTER, STARTER_FOLDER, STARTER_FOLDER)
     models = {STARTER: _model(starter, Contents(MODEL, "SD 1.x"))}
     controlnets: dict[str, Path] = {}
+    upscalers = _upscalers(folders)
     for entry, contents in described:
         if contents.kind == MODEL:
             models[_free(entry, models)] = _model(entry, contents)
         elif contents.kind == "controlnet":
             found = whole(entry)
             controlnets[_free(found, controlnets)] = found.path
+        elif contents.kind == "upscaler" and folders.upscalers is None:
+            upscalers.setdefault(entry.path.stem, entry.path)
     default = STARTER if folders.model is None else _default(folders.model, models)
     loras, embeddings = lora_folder(folders), embedding_folder(folders)
     return Catalogue(
@@ -188,7 +184,7 @@ def look(folders: Folders) -> Catalogue:
         loras=[] if loras is None else sorted(adapter_names([loras], "adapters")),
         embeddings=[] if embeddings is None else sorted(adapter_names([embeddings], "embeddings")),
         controlnets=controlnets,
-        upscaler_files=_upscalers(folders),
+        upscaler_files=upscalers,
         styles={} if folders.styles is None else read_styles(folders.styles),
     )
 
@@ -252,9 +248,9 @@ def _first(roots: Sequence[Path], names: Sequence[str]) -> Path | None:
 
 
 def _upscalers(folders: Folders) -> dict[str, Path]:
-    places = [root / name for root in folders.roots for name in UPSCALER_FOLDERS]
-    if folders.upscalers is not None:
-        places = [folders.upscalers]
+    """What lies in the folders for them, whatever it is."""
+    own = folders.upscalers
+    places = kept_in(folders.roots, "upscaler") if own is None else [own]
     found: dict[str, Path] = {}
     for place in places:
         if place.is_dir():

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pochade.models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
+from pochade.models.config import AutoencoderConfig, ControlNetConfig, TextEncoderConfig, UNetConfig
 
 
 def describe_text_encoder(config: TextEncoderConfig) -> dict[str, Any]:
@@ -55,6 +55,23 @@ def describe_unet(config: UNetConfig) -> dict[str, Any]:
         "flip_sin_to_cos": config.flip_sin_to_cos,
         "freq_shift": config.frequency_shift,
     }
+
+
+def describe_controlnet(config: ControlNetConfig) -> dict[str, Any]:
+    """A ControlNet's `config.json`: its UNet's, without the way up, and the network before it."""
+    own = {
+        "_class_name": "ControlNetModel",
+        "conditioning_channels": config.picture_channels,
+        "conditioning_embedding_out_channels": list(config.hint_widths),
+        "controlnet_conditioning_channel_order": "bgr" if config.blue_first else "rgb",
+        "global_pool_conditions": False,
+    }
+    unknown = ("sample_size", "out_channels", "up_block_types", "time_cond_proj_dim")
+    copied = {key: value for key, value in describe_unet(config.unet).items() if key not in unknown}
+    layers = copied["layers_per_block"]
+    if len(set(layers)) == 1:  # diffusers takes one number here, and a list for its UNet only
+        copied["layers_per_block"] = layers[0]
+    return {**copied, **own}
 
 
 def describe_autoencoder(config: AutoencoderConfig, sample_size: int) -> dict[str, Any]:

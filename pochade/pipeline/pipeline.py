@@ -30,6 +30,7 @@ from pochade.pipeline.drawing.denoising import is_told_a_score
 from pochade.pipeline.drawing.one_pass import Pass, check_noise, denoise, latent_shape, levels_of, pictures
 from pochade.pipeline.drawing.pictures import from_image, rough_images, to_images
 from pochade.pipeline.drawing.refining import Refining, open_refiner, refining, zeros_for_no_text
+from pochade.pipeline.drawing.upscale import named_upscaler
 from pochade.pipeline.drawing.wording import Wording, wordings
 from pochade.pipeline.loading.adapting import (
     NO_LIBRARY,
@@ -357,6 +358,9 @@ class Pipeline:
             controls=tuple(
                 replace(each, model=find(each.model, self.roots, "controlnet")) for each in request.controls
             ),
+            hires=None
+            if request.hires is None
+            else replace(request.hires, upscaler=named_upscaler(request.hires.upscaler, self.roots)),
         )
         return resolved, sampler
 

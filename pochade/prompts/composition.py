@@ -1,7 +1,8 @@
 """Several prompts for one picture: "a cat AND a dog:0.5", as A1111's web UI reads it.
 
 Each is evaluated by itself, and what they say apart from the negative prompt is added up by weight (Liu et
-al. 2022, "Compositional visual generation with composable diffusion models", equation 11).
+al. 2022, "Compositional visual generation with composable diffusion models", equation 11). One that says
+"MASK(0 0.5, 0 1)" counts in a part of the picture alone, which is how ComfyUI's prompt control writes it.
 """
 
 import re
@@ -17,18 +18,36 @@ AND = re.compile(r"\bAND\b")
 WEIGHT = re.compile(r":\s*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))\s*\Z")
 
 
+NUMBER = r"[0-9]*\.?[0-9]+"
+MASK = re.compile(
+    rf"\bMASK\(\s*(?:({NUMBER})(?:\s+({NUMBER}))?)?\s*(?:,\s*({NUMBER})(?:\s+({NUMBER}))?\s*)?\)"
+)
+"""What is not written is 0 for a beginning and 1 for an end."""
+
+
+class Region(NamedTuple):
+    """A part of the picture, in shares of its width and height, from its upper left corner."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+
 class Part(NamedTuple):
-    """One of the prompts, and its weight; 1 unless it is written."""
+    """One of the prompts, its weight (1 unless it is written), and where it counts (None: everywhere)."""
 
     prompt: str
     weight: float
+    region: Region | None = None
 
 
 def composition(prompt: str) -> list[Part]:
     """The prompts between one AND and the next. Without an AND it is the whole text, as it is.
 
-    AND counts wherever it stands; small letters mean the same to the model and are never read so. Raises
-    InvalidRequest for more than 16 prompts.
+    AND counts wherever it stands; small letters mean the same to the model and are never read so. Without
+    an AND there is nothing to divide the picture with, and MASK is text. Raises InvalidRequest for more than
+    16 prompts, for a region without an inside, and for two regions of one prompt.
     """
     parts = AND.split(prompt)
     if len(parts) == 1:
@@ -39,7 +58,31 @@ def composition(prompt: str) -> list[Part]:
 
 
 def _part(text: str) -> Part:
+    region = _region(text)
+    text = MASK.sub("", text)
     found = WEIGHT.search(text)
     if found is None:
-        return Part(text, 1.0)
-    return Part(text[: found.start()], max(-MAX_WEIGHT, min(MAX_WEIGHT, float(found[1]))))
+        return Part(text, 1.0, region)
+    return Part(text[: found.start()], max(-MAX_WEIGHT, min(MAX_WEIGHT, float(found[1]))), region)
+
+
+def _region(text: str) -> Region | None:
+    found = list(MASK.finditer(text))
+    if not found:
+        return None
+    if len(found) > 1:
+        raise InvalidRequest(
+            f"'{text.strip()[:200]}' has {len(found)} regions; join one prompt for each by AND"
+        )
+    defaults = (0.0, 1.0, 0.0, 1.0)
+    region = Region(
+        *(
+            value if said is None else float(said)
+            for said, value in zip(found[0].groups(), defaults, strict=True)
+        )
+    )
+    if not (0 <= region.left < region.right <= 1 and 0 <= region.top < region.bottom <= 1):
+        raise InvalidRequest(
+            f"{found[0][0]} has no inside: it says left and right, then top and bottom, as shares from 0 to 1"
+        )
+    return region

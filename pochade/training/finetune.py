@@ -5,12 +5,14 @@ autoencoder stays. Models with one text encoder can be trained so: SD 1.x, SD 2.
 """
 
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.random import Generator
+from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
@@ -24,7 +26,8 @@ from pochade.pipeline.loading.load import starter_folder
 from pochade.pipeline.pipeline import Pipeline
 from pochade.training.corpus import Corpus, Entry
 from pochade.training.data import buckets, captions
-from pochade.training.data.buckets import TOO_SMALL
+from pochade.training.data.buckets import TOO_SMALL, Bucket
+from pochade.training.data.examples import BucketedSet
 from pochade.training.data.tokenizing import tokenize_with
 from pochade.training.export import halves, part
 from pochade.training.loop import Plan, averaged
@@ -36,19 +39,14 @@ ENLARGEMENT = 1.5
 """How much a picture may be enlarged to fill its bucket; smaller ones are left out."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class BucketedSet:
-    """Latents of several sizes: one tensor (N_b, C, h_b, w_b), f16, and as many captions for each bucket."""
+class Pictures(Protocol):
+    """Pictures with what is known of each; a `Corpus` is one."""
 
-    latents: tuple[torch.Tensor, ...]
-    captions: tuple[tuple[str, ...], ...]
+    @property
+    def entries(self) -> Sequence[Entry]: ...
 
-    def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str]]:
-        """As in `examples.Examples`: all from one bucket, which comes up as often as it has pictures."""
-        assigned = np.repeat(np.arange(len(self.latents)), [len(each) for each in self.latents])
-        bucket, members = buckets.draw(assigned, count, rng)
-        rows = members - int(np.flatnonzero(assigned == bucket)[0])
-        return self.latents[bucket][rows].float(), [self.captions[bucket][int(row)] for row in rows]
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        """(height, width, 3 or 4)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,16 +98,21 @@ def _open(tuning: Tuning) -> Pipeline:
             f"'{tuning.model}' is a single file; fine-tuning starts from a diffusers folder, which"
             f" 'pochade models convert {tuning.model} FOLDER' makes of it"
         )
-    pipeline = pochade.load(tuning.model, engine="torch", precision="f32", device=tuning.device)
+    return open_model(tuning.model, tuning.device)
+
+
+def open_model(model: Path | None, device: str) -> Pipeline:
+    """The model, in f32 on torch; None is the starter. Raises InvalidRequest if it cannot be trained."""
+    pipeline = pochade.load(model, engine="torch", precision="f32", device=device)
     if pipeline.networks.unet_config.added_width is not None:
         raise InvalidRequest(
-            f"'{tuning.model}' is SDXL or its refiner; fine-tuning is for models with one text encoder, "
+            f"'{model}' is SDXL or its refiner; training is for models with one text encoder, "
             "such as SD 1.5, SD 2.1 and the starter"
         )
     if pipeline.networks.unet_config.in_channels != pipeline.networks.autoencoder_config.latent_channels:
         raise InvalidRequest(
-            f"the UNet of '{tuning.model}' takes more than a latent (an inpainting model?); "
-            "fine-tuning is for text-to-image models"
+            f"the UNet of '{model}' takes more than a latent (an inpainting model?); "
+            "training is for text-to-image models"
         )
     return pipeline
 
@@ -121,7 +124,7 @@ def prediction(pipeline: Pipeline) -> diffusion.Prediction:
         return "v_prediction"
     if kind == "epsilon":
         return "epsilon"
-    raise InvalidRequest(f"fine-tuning a model that predicts '{kind}' is not supported; epsilon and v are")
+    raise InvalidRequest(f"training a model that predicts '{kind}' is not supported; epsilon and v are")
 
 
 def parameters(pipeline: Pipeline, device: str) -> Parameters:
@@ -134,14 +137,40 @@ def parameters(pipeline: Pipeline, device: str) -> Parameters:
     }
 
 
-def latents_of(pipeline: Pipeline, corpus: Corpus) -> BucketedSet:
+def latents_of(
+    pipeline: Pipeline, corpus: Pictures, caption: Callable[[Entry], str] | None = None
+) -> BucketedSet:
     """The training pictures of a corpus, encoded, each in the bucket of its shape.
 
+    caption: what is said of each (None: see `words`).
     Raises InvalidRequest if none is large enough for the model.
+    """
+    latents: dict[Bucket, list[torch.Tensor]] = {}
+    texts: dict[Bucket, list[str]] = {}
+    for index, bucket in tqdm(placed(pipeline, corpus), desc="encoding", unit="picture", disable=None):
+        fitted, _ = buckets.fit(on_white(Image.fromarray(corpus.picture(index))), bucket)
+        latents.setdefault(bucket, []).append(encoded(pipeline, fitted))
+        texts.setdefault(bucket, []).append((caption or words)(corpus.entries[index]))
+    used = buckets.ordered(latents)
+    return BucketedSet(
+        latents=tuple(torch.stack(latents[bucket]) for bucket in used),
+        captions=tuple(tuple(texts[bucket]) for bucket in used),
+    )
+
+
+def encoded(pipeline: Pipeline, image: Image.Image) -> torch.Tensor:
+    """The scaled latent of a picture, (C, h, w), f16."""
+    return torch.from_numpy(pipeline.networks.encode(from_image(image)[None])[0]).half()
+
+
+def placed(pipeline: Pipeline, corpus: Pictures) -> list[tuple[int, Bucket]]:
+    """The training pictures that are large enough for the model, and the bucket of each.
+
+    Raises InvalidRequest if none is.
     """
     networks = pipeline.networks
     factor = networks.autoencoder_config.factor
-    side = networks.unet_config.sample_size * factor
+    side = trained_side(pipeline)
     multiple = factor << (len(networks.unet_config.widths) - 1)
     choices = buckets.buckets(side * side, multiple)
     chosen = [index for index, entry in enumerate(corpus.entries) if entry.split == "train"]
@@ -155,22 +184,16 @@ def latents_of(pipeline: Pipeline, corpus: Corpus) -> BucketedSet:
         )
     if small:
         print(f"{small} of {len(chosen)} pictures are too small for {side} x {side} px and left out")
-    latents: dict[int, list[torch.Tensor]] = {}
-    texts: dict[int, list[str]] = {}
-    for index, bucket in zip(
-        tqdm(chosen, desc="encoding", unit="picture", disable=None), assigned, strict=True
-    ):
-        if bucket == TOO_SMALL:
-            continue
-        fitted, _ = buckets.fit(on_white(Image.fromarray(corpus.picture(index))), choices[bucket])
-        latent = torch.from_numpy(networks.encode(from_image(fitted)[None])[0]).half()
-        latents.setdefault(int(bucket), []).append(latent)
-        texts.setdefault(int(bucket), []).append(words(corpus.entries[index]))
-    used = sorted(latents)
-    return BucketedSet(
-        latents=tuple(torch.stack(latents[bucket]) for bucket in used),
-        captions=tuple(tuple(texts[bucket]) for bucket in used),
-    )
+    return [
+        (index, choices[number])
+        for index, number in zip(chosen, assigned, strict=True)
+        if number != TOO_SMALL
+    ]
+
+
+def trained_side(pipeline: Pipeline) -> int:
+    """The side of the square pictures that the model was trained at, px."""
+    return pipeline.networks.unet_config.sample_size * pipeline.networks.autoencoder_config.factor
 
 
 def words(entry: Entry) -> str:

@@ -59,6 +59,11 @@ def test_from_ones_own_pictures_to_a_model_that_draws(
         (("export", *FOLDERS, "out"), "'set' is no training set"),
         (("finetune", *FOLDERS, "--output", "out", "--rate", "nan"), "--rate nan"),
         (("pack", "run", "out"), "'run"),
+        (("controlnet", *FOLDERS, "--output", "out"), "'set' is not there"),
+        (("controlnet", *FOLDERS, "--output", "out", "--condition", "depth"), "preprocessor 'depth'"),
+        (("controlnet", *FOLDERS, "--output", "out", "--rate", "0"), "--rate 0"),
+        (("embedding", *FOLDERS, "--output", "out", "--token", "a/b", "--initial", "x"), "token 'a/b'"),
+        (("embedding", *FOLDERS, "--output", "out", "--token", "ab", "--initial", "x"), "'set' is no folder"),
     ],
 )
 def test_failures_are_sentences(

@@ -57,6 +57,15 @@ def test_twice_and_in_a_variation(tmp_path: Path) -> None:
     assert "Variation seed: 4" in text and "Hires upscale: 1.5" in text and "Tiling: True" in text
 
 
+def test_a_seed_at_another_size(tmp_path: Path) -> None:
+    image = drawn(tmp_path, "--seed-size", "32x48", "--variation", "4:0.2")
+    text = image.info["parameters"]
+    assert "Seed resize from: 32x48" in text and "Variation seed: 4" in text
+    (tmp_path / "alone").mkdir()
+    alone = drawn(tmp_path / "alone", "--seed-size", "32x48").info["parameters"]
+    assert "Seed resize from: 32x48" in alone and "Variation seed" not in alone
+
+
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
@@ -65,6 +74,7 @@ def test_twice_and_in_a_variation(tmp_path: Path) -> None:
         (["--init", "IN", "--strength", "7"], "denoising_strength is 7.0; it must lie between 0 and 1"),
         (["--init", "IN", "--mask", "IN", "--outpaint", "8"], "--outpaint makes its own mask"),
         (["--hires", "0.5"], "hires scale is 0.5"),
+        (["--seed-size", "4x64"], "size of the seed is 4"),
     ],
 )
 def test_what_makes_no_sense(

@@ -10,8 +10,10 @@ from pochade.errors import InvalidRequest
 from pochade.images.metadata import read_parameters
 from pochade.pipeline.drawing.conditioning import emphasize
 from pochade.pipeline.drawing.denoising import in_steps
+from pochade.pipeline.drawing.regions import weights_of
 from pochade.pipeline.drawing.wording import wordings
 from pochade.pipeline.results.result import PromptSize
+from pochade.prompts.composition import composition
 from pochade.request import Request
 from pochade.ways import Hires
 from tests.models.measure import text_reference
@@ -287,6 +289,36 @@ def test_composed_prompts_make_the_picture_that_their_parts_do(model, scale):
         "the fox AND (snow:1.2):0.5", negative_prompt="red", noise=noise, **options
     ).images[0]
     assert least_psnr([np.asarray(drawn)], [np.asarray(pipeline.decode(denoised)[0])]) > 55
+
+
+@pytest.mark.parametrize("scale", [1.0, 4.0])
+def test_each_prompt_counts_in_its_region(model, scale):
+    """One step by hand: two columns of five by one prediction, the last four by the other."""
+    pipeline = model("SD 1.5").load()
+    noise = starting_noise([1])
+    sigma = pipeline.schedule.sigma(999)
+    fox, snow, red = (
+        pipeline.unet(noise, np.array([999.0], np.float32), pipeline.encode_prompt(text))
+        for text in ("the fox", "snow", "red")
+    )
+    assert noise.shape[-1] % 5 == 0
+    column = 5 * np.arange(noise.shape[-1]) // noise.shape[-1]
+    left, right = ((column < 2).astype(np.float32), (column >= 1).astype(np.float32))
+    eps = red + scale * (left * (fox - red) + np.float32(0.5) * right * (snow - red))
+    denoised = noise * np.float32((1 + sigma**2) ** 0.5) - np.float32(sigma) * eps
+    options = {"cfg_scale": scale, "steps": 1, "sampler": "Euler", "schedule": "Uniform", "seed": 0, **SIZE}
+    drawn = pipeline.txt2img(
+        "MASK(0 0.4)the fox AND MASK(0.2 1)snow:0.5", negative_prompt="red", noise=noise, **options
+    )
+    assert least_psnr([np.asarray(drawn.images[0])], [np.asarray(pipeline.decode(denoised)[0])]) > 55
+    assert drawn.infotexts[0].startswith("MASK(0 0.4)the fox AND MASK(0.2 1)snow:0.5\n")
+
+
+def test_a_latent_pixel_counts_by_its_share():
+    whole, half = weights_of(composition("a AND MASK(0.25 0.625, 0.5 1) b:2"), 2, 4)
+    assert whole == 1.0
+    assert isinstance(half, np.ndarray)
+    assert half.tolist() == [[0, 0, 0, 0], [0, 2, 1, 0]]
 
 
 def test_composed_prompts_for_a_model_that_is_told_the_guidance_scale(model):

@@ -117,7 +117,7 @@ def test_in_a_second_pass(model, file):
     assert "Hires upscaler: tiny_x4" in result.infotexts[0]
     with pytest.raises(InvalidCheckpoint, match=r"'nowhere\.pth' is no file"):
         drawn("nowhere.pth")
-    with pytest.raises(InvalidRequest, match="or the file of an ESRGAN model"):
+    with pytest.raises(InvalidRequest, match="or an ESRGAN model by file or name"):
         drawn("magic")
 
 

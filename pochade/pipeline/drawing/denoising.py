@@ -13,6 +13,7 @@ from pochade.models.config import TextEncoderConfig
 from pochade.models.embedding import embed_guidance, embed_sizes, embed_timestep
 from pochade.pipeline.drawing.conditioning import Conditioning
 from pochade.pipeline.drawing.control import Steering, residuals
+from pochade.pipeline.drawing.regions import Weight
 from pochade.pipeline.loading.networks import Networks
 from pochade.request import Settled
 from pochade.speed import EVERYTHING, StepWork
@@ -63,7 +64,7 @@ def predictor(
     networks: Networks,
     request: Settled,
     conditionings: Sequence[Conditioning],
-    weights: Sequence[float] = (1.0,),
+    weights: Sequence[Weight] = (1.0,),
     extra: Floats | None = None,
     steerings: Sequence[Steering] = (),
     work: StepWork = EVERYTHING,
@@ -72,7 +73,7 @@ def predictor(
     """`predict(x, timestep)` for latents (B, 4, h, w).
 
     conditionings: the prompts', then the negative prompt's if guidance is on. weights: of the prompts; there
-        are several only if they are composed.
+        are several only if they are composed, and then some may count in a part of the picture alone.
     extra: (1, C, h, w), channels that inpainting models read beside the latent.
     steerings: ControlNets that are asked before the UNet.
     work: what of it is computed. memory: shared by the predictors of all steps.

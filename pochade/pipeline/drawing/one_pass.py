@@ -17,6 +17,7 @@ from pochade.pipeline.drawing.conditioning import Told
 from pochade.pipeline.drawing.control import Steering, cut_out, steering
 from pochade.pipeline.drawing.denoising import Memory, in_steps, predictor
 from pochade.pipeline.drawing.refining import Refining
+from pochade.pipeline.drawing.regions import weights_of
 from pochade.pipeline.loading.networks import Networks
 from pochade.request import Settled
 from pochade.speed import find_speed
@@ -74,7 +75,7 @@ def denoise(
     ]
     denoisers = {}
     for wording, acting, work, refined in dict.fromkeys(plan):
-        weights = [part.weight for part in wording.parts]
+        weights = weights_of(wording.parts, *shape[1:])
         if refined and drawing.refining is not None:
             clean = drawing.refining.denoiser(request, wording, weights, canvas.extra)
         else:

@@ -17,6 +17,7 @@ from pochade.errors import InvalidRequest
 from pochade.pipeline.drawing.canvas import reads_mask
 from pochade.pipeline.drawing.conditioning import Told, condition_wordings
 from pochade.pipeline.drawing.denoising import predictor
+from pochade.pipeline.drawing.regions import Weight
 from pochade.pipeline.drawing.wording import Wording
 from pochade.pipeline.loading.model import Model, make_model
 from pochade.pipeline.loading.networks import Networks
@@ -44,7 +45,7 @@ class Refining:
         return schedule.timestep(level) < round(schedule.steps * (1 - self.switch)) - ROUNDING
 
     def denoiser(
-        self, request: Settled, wording: Wording, weights: Sequence[float], extra: Floats | None
+        self, request: Settled, wording: Wording, weights: Sequence[Weight], extra: Floats | None
     ) -> Denoise:
         """Of a wording. extra: as in `predictor`, for a model that reads it. No ControlNet steers it."""
         networks = self.model.networks

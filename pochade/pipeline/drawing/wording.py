@@ -40,7 +40,8 @@ def wordings(
     """
     parts = composition(_plain(prompt))
     columns = [
-        [Part(text, part.weight) for text in by_step(part.prompt, steps, first_pass_steps)] for part in parts
+        [part._replace(prompt=text) for text in by_step(part.prompt, steps, first_pass_steps)]
+        for part in parts
     ]
     guided = guided or len(parts) > 1
     negatives = by_step(_plain(negative_prompt), steps, first_pass_steps) if guided else [None] * steps

@@ -5,6 +5,7 @@ nearest to its own, and a batch is taken from one bucket.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +64,11 @@ def buckets(budget: int, multiple: int, *, widest: float = 4.0) -> tuple[Bucket,
         other = budget // side // multiple * multiple
         if max(side, other) <= widest * min(side, other):
             found |= {Bucket(side, other), Bucket(other, side)}
+    return ordered(found)
+
+
+def ordered(found: Iterable[Bucket]) -> tuple[Bucket, ...]:
+    """From the tallest to the widest."""
     return tuple(sorted(found, key=lambda bucket: (bucket.aspect, bucket.width)))
 
 

@@ -17,7 +17,7 @@ from pochade.checkpoints import safetensors
 from pochade.models.config import AutoencoderConfig
 from pochade.training.arithmetic import mixed_precision
 from pochade.training.corpus import Corpus
-from pochade.training.data import scenes
+from pochade.training.data import buckets, scenes
 from pochade.training.data.captions import caption
 from pochade.training.losses.autoencoder import encode_all
 from pochade.training.parameters import Parameters
@@ -82,6 +82,25 @@ def joined(parts: Sequence[LatentSet], weights: Sequence[float]) -> LatentSet:
             [part.shares * weight / total for part, weight in zip(parts, weights, strict=True)]
         ),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BucketedSet:
+    """Latents of several sizes: one tensor (N_b, C, h_b, w_b), f16, and as many captions for each bucket."""
+
+    latents: tuple[torch.Tensor, ...]
+    captions: tuple[tuple[str, ...], ...]
+
+    def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str]]:
+        """As in `Examples`: all from one bucket, which comes up as often as it has pictures."""
+        bucket, rows = self.rows(count, rng)
+        return self.latents[bucket][rows].float(), [self.captions[bucket][int(row)] for row in rows]
+
+    def rows(self, count: int, rng: Generator) -> tuple[int, NDArray[np.int64]]:
+        """The bucket and the rows in it of such a batch."""
+        assigned = np.repeat(np.arange(len(self.latents)), [len(each) for each in self.latents])
+        bucket, members = buckets.draw(assigned, count, rng)
+        return bucket, members - int(np.flatnonzero(assigned == bucket)[0])
 
 
 def encoder(config: AutoencoderConfig, parameters: Parameters, *, device: str, batch: int = 32) -> Encode:

@@ -1,6 +1,7 @@
 """Training the text encoder and the UNet together on latents (Rombach et al. 2022, section 3.3)."""
 
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -61,6 +62,57 @@ def attention_for(kind: str) -> AbstractContextManager[None]:
     return context
 
 
+@dataclass(frozen=True)
+class Noisy:
+    """What a UNet is asked in training: noisy latents (B, C, h, w) and their embedded timesteps, and what it
+    should answer. weight: (B, 1, 1, 1), how much each counts."""
+
+    latent: torch.Tensor
+    time: torch.Tensor
+    target: torch.Tensor
+    weight: torch.Tensor
+
+    def error(self, guess: torch.Tensor) -> torch.Tensor:
+        """The weighted squared error, a scalar."""
+        mean: torch.Tensor = (self.weight * (guess.float() - self.target).square()).mean() / (
+            self.weight.mean()
+        )
+        return mean
+
+
+def with_noise(
+    latent: torch.Tensor,
+    schedule: NoiseSchedule,
+    picture: UNetConfig,
+    rng: np.random.Generator,
+    *,
+    repeats: int = 1,
+    prediction: Prediction,
+    device: str,
+) -> Noisy:
+    """Each latent (N, C, h, w) at `repeats` noise levels: N * repeats questions.
+
+    Level k of picture i is drawn from stratum (k * N + i): every batch covers all levels evenly.
+    """
+    count = len(latent)
+    batch = count * repeats
+    strata = np.arange(batch).reshape(repeats, count).T.ravel()
+    timestep = ((strata + rng.random(batch)) / batch * schedule.steps).astype(np.int64)
+
+    latent = latent.repeat_interleave(repeats, dim=0).to(device)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+    noise = torch.randn(latent.shape, generator=generator).to(device)
+    alphas = torch.from_numpy(schedule.alphas_cumprod[timestep].astype(np.float32))
+    share = alphas.view(-1, 1, 1, 1).to(device)
+    signal, spread = share.sqrt(), (1 - share).sqrt()
+    return Noisy(
+        latent=signal * latent + spread * noise,
+        time=torch.from_numpy(embed_timestep(picture, timestep)).to(device),
+        target=signal * noise - spread * latent if prediction == "v_prediction" else noise,
+        weight=level_weight(share / (1 - share), prediction),
+    )
+
+
 def loss(
     text: TextEncoderConfig,
     picture: UNetConfig,
@@ -80,25 +132,13 @@ def loss(
     """
     ops = TorchOps()
     kind = device.split(":")[0]
-    alphas = torch.from_numpy(schedule.alphas_cumprod.astype(np.float32))
 
     def step(parameters: Parameters, rng: np.random.Generator) -> torch.Tensor:
-        count = batch // repeats
-        latent, texts = examples.batch(count, rng)
+        latent, texts = examples.batch(batch // repeats, rng)
         ids, end = tokenize(["" if rng.random() < UNCAPTIONED else each for each in texts])
-        # Level k of picture i is drawn from stratum (k * count + i): every batch covers all levels evenly.
-        strata = np.arange(batch).reshape(repeats, count).T.ravel()
-        timestep = ((strata + rng.random(batch)) / batch * schedule.steps).astype(np.int64)
-
-        latent = latent.repeat_interleave(repeats, dim=0).to(device)
-        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        noise = torch.randn(latent.shape, generator=generator).to(device)
-        share = alphas[timestep].view(-1, 1, 1, 1).to(device)
-        signal, spread = share.sqrt(), (1 - share).sqrt()
-        noisy = signal * latent + spread * noise
-        target = signal * noise - spread * latent if prediction == "v_prediction" else noise
-        time = torch.from_numpy(embed_timestep(picture, timestep)).to(device)
-
+        noisy = with_noise(
+            latent, schedule, picture, rng, repeats=repeats, prediction=prediction, device=device
+        )
         view = View(parameters)
         with mixed_precision(device), attention_for(kind):
             context, _ = text_encoder(
@@ -109,9 +149,7 @@ def loss(
                 torch.from_numpy(end).to(device),
             )
             context = context.repeat_interleave(repeats, dim=0)
-            guess = unet(ops, picture, view / "unet", noisy, time, context).float()
-        weight = level_weight(share / (1 - share), prediction)
-        mean: torch.Tensor = (weight * (guess - target).square()).mean() / weight.mean()
-        return mean
+            guess = unet(ops, picture, view / "unet", noisy.latent, noisy.time, context)
+        return noisy.error(guess)
 
     return step

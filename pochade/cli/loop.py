@@ -1,0 +1,67 @@
+"""What the pieces of `pochade train` have in common: their options, and the bar while they run."""
+
+import argparse
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pochade.errors import InvalidRequest, MissingDependency
+
+if TYPE_CHECKING:
+    from pochade.training.loop import Progress
+
+
+def run_arguments(parser: argparse.ArgumentParser, corpus: str = "a training set") -> None:
+    """What is learned from, where the run lies, and on what it computes. corpus: what may be given."""
+    parser.add_argument("corpus", type=Path, help=corpus)
+    parser.add_argument("folder", type=Path, help="where the run keeps its states and logs")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
+
+
+def loop_options(parser: argparse.ArgumentParser, steps: int) -> None:
+    parser.add_argument("--steps", type=int, default=steps, help="default: %(default)s")
+    parser.add_argument("--batch", type=int, help="pictures at a time (default: what the starter had)")
+    parser.add_argument(
+        "--accumulation", type=int, default=1, help="batches in one step (default: %(default)s)"
+    )
+    parser.add_argument("--minutes", type=float, help="save and stop after so long; run it again to go on")
+    parser.add_argument("--threads", type=int, help="processor threads (default: all)")
+
+
+def prepare(options: argparse.Namespace) -> None:
+    require_torch()
+    from pochade.training.loop import use_threads
+
+    for name in ("steps", "batch", "accumulation", "threads"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise InvalidRequest(f"--{name} {value} is too small; 1 is the least")
+    for name in ("minutes", "rate"):
+        value = getattr(options, name, None)
+        if value is not None and not 0 < value < math.inf:
+            raise InvalidRequest(f"--{name} {value:g} is too small or no number; it must be above 0")
+    if options.threads is not None:
+        use_threads(options.threads)
+
+
+def show(progresses: "Iterator[Progress]", steps: int) -> int:
+    """A bar while it trains; the number of steps that are done."""
+    from tqdm import tqdm
+
+    done = 0
+    with tqdm(total=steps, unit="step") as bar:
+        for progress in progresses:
+            done = progress.step
+            bar.update(done - bar.n)
+            bar.set_postfix(loss=f"{progress.loss:.4f}")
+    if 0 < done < steps:
+        print(f"stopped after step {done} of {steps}; run it again to go on")
+    return done or steps
+
+
+def require_torch() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        raise MissingDependency("training needs torch: pip install 'pochade[train]'")

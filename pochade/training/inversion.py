@@ -1,0 +1,212 @@
+"""A new word for a model that exists, learned from a few pictures: textual inversion (Gal et al. 2022).
+
+The model itself stays as it is. Models with one text encoder can have one so: SD 1.x, SD 2.x, the starter.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from pochade.adapters.embeddings import MAX_VECTORS, TABLE
+from pochade.atomic import unwritable
+from pochade.checkpoints import safetensors
+from pochade.errors import InvalidRequest
+from pochade.images.opening import on_white, open_picture
+from pochade.models.config import TextEncoderConfig
+from pochade.prompts.tokenizer import Tokenizer
+from pochade.training.corpus import Entry, Unusable
+from pochade.training.corpus.given.reading import PICTURE_SUFFIXES, caption_file
+from pochade.training.data.examples import BucketedSet
+from pochade.training.data.tokenizing import tokenize_with_word
+from pochade.training.finetune import latents_of, open_model, parameters, prediction
+from pochade.training.loop import Plan, averaged
+from pochade.training.loop.piece import Piece
+from pochade.training.losses import inversion
+from pochade.training.parameters import Parameters
+
+NAME, CAPTION = "{name}", "{caption}"
+WITH_CAPTIONS = ("{name}, {caption}",)
+WITHOUT = ("{name}", "a {name}", "a picture of {name}", "a picture of a {name}")
+"""What is said of the pictures, unless something else is asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Word:
+    """A word to learn.
+
+    token: how it is written in prompts, and its file called. initial: a word or words that it begins from.
+    vectors: how many tokens it takes (None: as many as `initial`). templates: sentences with `{name}`, and
+    with `{caption}` where pictures have one; without any, plain ones.
+    """
+
+    token: str
+    initial: str
+    vectors: int | None = None
+    templates: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.token):
+            raise InvalidRequest(f"token '{self.token}' is no name: letters, digits, - and _ make one")
+        if self.vectors is not None and not 1 <= self.vectors <= MAX_VECTORS:
+            raise InvalidRequest(f"vectors {self.vectors}: a word takes 1 to {MAX_VECTORS}")
+        for template in self.templates:
+            if NAME not in template:
+                raise InvalidRequest(f"template '{template}' does not say {NAME}, where the word stands")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A few pictures in memory, with their captions where there are text files beside them."""
+
+    entries: tuple[Entry, ...]
+    pictures: tuple[NDArray[np.uint8], ...]
+
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        return self.pictures[index]
+
+
+def open_folder(path: Path) -> Folder:
+    """The pictures in a folder, by name. Raises InvalidRequest if there are none, or for one that is none."""
+    if not path.is_dir():
+        raise InvalidRequest(f"'{path}' is no folder; a word is learned from a folder of pictures")
+    entries, pictures = [], []
+    for file in sorted(path.iterdir()):
+        if file.suffix.lower() not in PICTURE_SUFFIXES:
+            continue
+        pixels = np.asarray(on_white(open_picture(file)))
+        height, width = pixels.shape[:2]
+        entries.append(
+            Entry(name=file.name, source=path.name, width=width, height=height, caption=_caption(file))
+        )
+        pictures.append(pixels)
+    if not entries:
+        raise InvalidRequest(f"'{path}' holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
+    return Folder(tuple(entries), tuple(pictures))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inversion:
+    """What is learned, from which pictures, for which model; where the states and logs lie."""
+
+    word: Word
+    pictures: Folder
+    model: Path | None  # None: the embedded starter
+    folder: Path
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sayings:
+    """Latents, and sentences about them that say the new word."""
+
+    shown: BucketedSet
+    token: str
+    templates: tuple[str, ...]
+
+    def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str]]:
+        """As in `data.examples.Examples`."""
+        latents, captions = self.shown.batch(count, rng)
+        chosen = [self.templates[int(number)] for number in rng.integers(len(self.templates), size=count)]
+        return latents, [
+            template.replace(CAPTION, caption).replace(NAME, self.token)
+            for template, caption in zip(chosen, captions, strict=True)
+        ]
+
+
+def inverting(inverted: Inversion, batch: int = 4, rate: float = 5e-3) -> Piece:
+    """The training; `export_embedding` writes what it has learned.
+
+    Raises InvalidRequest as `finetune.open_model` does, for pictures that are too small, and for a word that
+    the model has already.
+    """
+    word, device = inverted.word, inverted.device
+    pipeline = open_model(inverted.model, device)
+    text, tokenizer = pipeline.networks.text_encoder.config, pipeline.tokenizers[0]
+    assert isinstance(text, TextEncoderConfig)
+    frozen = parameters(pipeline, device)
+    first = fresh(word, frozen, tokenizer)
+    count = len(first[inversion.VECTORS])
+    numbers = range(text.vocabulary, text.vocabulary + count)
+    sayings = Sayings(
+        shown=latents_of(pipeline, inverted.pictures, lambda entry: entry.caption),
+        token=word.token,
+        templates=_templates(word, inverted.pictures),
+    )
+    plan = Plan(
+        steps=1,
+        learning_rate=rate,
+        warmup=20,
+        averaging=0.99,
+        weight_decay=0.0,
+        batch=batch,
+        save_every=100,
+        log_every=10,
+    )
+    loss = inversion.loss(
+        text,
+        pipeline.networks.unet_config,
+        frozen,
+        pipeline.schedule,
+        sayings,
+        tokenize_with_word(tokenizer, word.token, numbers),
+        batch=batch,
+        prediction=prediction(pipeline),
+        device=device,
+    )
+    return Piece(loss=loss, parameters=first, plan=plan, folder=inverted.folder)
+
+
+def fresh(word: Word, frozen: Parameters, tokenizer: Tokenizer) -> Parameters:
+    """The first vectors: those of the initial word, in turn if there are more places.
+
+    Raises InvalidRequest for a token that is a word already, and for an initial word without tokens.
+    """
+    if len(tokenizer.encode(word.token)) == 1:
+        raise InvalidRequest(
+            f"the model knows '{word.token}' as a word already; choose a token that is none, like"
+            f" 'my-{word.token}'"
+        )
+    ids = tokenizer.encode(word.initial)
+    if not ids:
+        raise InvalidRequest(f"the initial word '{word.initial}' is empty; name what it is most like")
+    count = len(ids) if word.vectors is None else word.vectors
+    rows = [ids[place % len(ids)] for place in range(count)]
+    return {inversion.VECTORS: frozen[f"text_encoder.{TABLE}"][rows].detach().clone()}
+
+
+def export_embedding(folder: Path, token: str, output: Path) -> None:
+    """Write the averaged vectors of a run as one table by the name of its word, f32: so A1111's web UI,
+    ComfyUI and diffusers read it. Raises OutputError if the system refuses."""
+    vectors = averaged(folder)[inversion.VECTORS]
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(output.parent, error) from error
+    safetensors.write(output, {token: vectors.numpy()}, {"format": "pt"})
+
+
+def _templates(word: Word, folder: Folder) -> tuple[str, ...]:
+    captioned = all(entry.caption for entry in folder.entries)
+    if not word.templates:
+        return WITH_CAPTIONS if captioned else WITHOUT
+    for template in word.templates:
+        if CAPTION in template and not captioned:
+            silent = next(entry.name for entry in folder.entries if not entry.caption)
+            raise InvalidRequest(f"template '{template}' says {CAPTION}, and '{silent}' has no text file")
+    return word.templates
+
+
+def _caption(picture: Path) -> str:
+    """What the text file beside a picture says; nothing if there is none."""
+    path = picture.with_suffix(".txt")
+    if not path.exists():
+        return ""
+    try:
+        return caption_file(path)
+    except Unusable as unusable:
+        raise InvalidRequest(f"'{path}': {unusable.reason} {unusable.detail}".rstrip()) from unusable

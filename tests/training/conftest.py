@@ -1,0 +1,51 @@
+"""A model of the starter's kind, small enough to be trained by a test."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pochade.models.config import AutoencoderConfig, UNetConfig
+from pochade.training import samples, starter
+from pochade.training.starter import PIECES, Run, examples, write_model
+from tests.training.data.test_scenes import CORPUS
+
+AUTOENCODER = AutoencoderConfig(widths=(8, 8, 8, 16), layers=1, groups=4)
+UNET = UNetConfig(
+    widths=(8, 16),
+    down_depths=((0,), (1,)),
+    mid_depth=1,
+    up_depths=((1, 1), (0, 0)),
+    heads=(2, 2),
+    context_width=256,
+    groups=4,
+    sample_size=16,
+)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder, after a few steps of every piece."""
+    torch.set_num_threads(1)
+    run = Run(corpus=CORPUS, folder=tmp_path_factory.mktemp("run"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(starter, "AUTOENCODER", AUTOENCODER)
+        patch.setattr(starter, "UNET", UNET)
+        patch.setattr(starter, "SCENES", 6)
+        patch.setattr(starter, "MEASURED", 4)
+        patch.setattr(samples, "STEPS", 2)
+        patch.setattr(starter, "SAMPLES", ("a fox", "a kite"))
+        for name, piece in PIECES.items():
+            # before the UNet has learned to look at the text, there is nothing to teach the text encoder
+            count = 20 if name == "diffusion" else 2
+            steps = [progress.step for progress in piece(run, batch=4).train(count, sample_every=count)]
+            assert steps[-1] == count, name
+            if name != "text":
+                with Image.open(run.folder / name / "samples" / f"{count:06d}.png") as sheet:
+                    assert sheet.width > 128
+        latents, captions = examples(run).batch(10, np.random.default_rng(0))
+        assert latents.shape == (10, 4, 16, 16) and all(captions)
+        write_model(run, run.folder / "model")
+    return run.folder / "model"
