@@ -1,5 +1,7 @@
 """Every visible word stands in the tables of both languages; nothing on the page comes from elsewhere."""
 
+import contextlib
+import io
 import re
 from pathlib import Path
 
@@ -198,6 +200,8 @@ def test_what_the_server_refuses_is_said_in_the_pages_language(browser: object, 
     from pochade.jobs.store import CRASHED
     from pochade.jobs.worker import _reason
 
+    with contextlib.redirect_stderr(io.StringIO()):  # what the log gets beside it
+        of_failed = [_reason(error) for error in (MemoryError(), ZeroDivisionError())]
     context = browser.new_context(locale="fr-FR")  # type: ignore[attr-defined]
     try:
         page = context.new_page()
@@ -220,8 +224,8 @@ def test_what_the_server_refuses_is_said_in_the_pages_language(browser: object, 
             assert words in plain(page.evaluate(said, ["reason", error])), error
         for text, words in (
             (CRASHED.format(deaths=3), "s’est terminé 3 fois"),
-            (_reason(MemoryError()), "La mémoire ne suffit pas"),
-            (_reason(ZeroDivisionError()), "pendant le dessin (ZeroDivisionError)"),
+            (of_failed[0], "La mémoire ne suffit pas"),
+            (of_failed[1], "pendant le dessin (ZeroDivisionError)"),
             ("it rains", "Le serveur répond : it rains"),
         ):
             assert words in plain(page.evaluate(said, ["sentence", text]))
