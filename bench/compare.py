@@ -38,11 +38,14 @@ OURS = "pochade"
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """How a contender starts. compiles: so that its first start differs from later ones."""
+    """How a contender starts.
+
+    speed: of a picture. compiles: its first start differs from later ones.
+    """
 
     start: Callable[[Case, Path, str], Contender]
     precision: str
-    speed: str = "exact"
+    speed: str | None = None
     compiles: bool = True
 
 
@@ -118,7 +121,8 @@ def measure(
 
     def start(name: str) -> Worker:
         entry = entries[name]
-        return Worker(entry.start, replace(case, speed=entry.speed), compiled / name, entry.precision)
+        own = replace(case, speed=entry.speed or "exact")
+        return Worker(entry.start, own, compiled / name, entry.precision)
 
     first = {}
     for name in (name for name, entry in entries.items() if entry.compiles):
@@ -126,17 +130,19 @@ def measure(
         first[name] = (worker.ready.phases, worker.close())
     workers = {name: start(name) for name in entries}
     turns = take_turns(workers, rounds, warm_up)
+    pictures = any(entry.speed is not None for entry in entries.values())
     reference = next((turns[name][-1].result for name in ("diffusers-f32",) if name in turns), None)
     measured = {}
     for name, worker in workers.items():
         first_phases, first_peak = first.get(name, (None, None))
         fixed = name.startswith("sd.cpp")  # it says itself how long it took
-        known = reference is not None and not fixed
+        # Pictures begin with other noise in each program, so only evaluations can be compared.
+        known = reference is not None and not pictures
         measured[name] = Measured(
             seconds=[turn.result if fixed else turn.seconds for turn in turns[name]],
             processor_s=[turn.processor_s for turn in turns[name]],
             others_s=[turn.others_s for turn in turns[name]],
-            error=_difference(turns[name][-1].result, reference) if known else float("nan"),
+            error=_difference(turns[name][-1].result, reference) if known else None,
             threads=worker.ready.threads,
             phases=worker.ready.phases,
             peak_bytes=worker.close(),

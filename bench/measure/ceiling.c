@@ -6,7 +6,9 @@
 #include <immintrin.h>
 #endif
 
+// Twelve chains hide the latency of one. As single variables: an array would be kept in memory.
 #define CHAINS 12
+#define EACH(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
 #define TURNS 40000000L
 
 static double now(void) {
@@ -30,52 +32,49 @@ static double now(void) {
 typedef float vector __attribute__((vector_size(4 * LANES)));
 
 static void f32(void) {
-  vector sums[CHAINS], a, b;
+  vector a, b, kept = {0};
   for (int i = 0; i < LANES; i++) a[i] = 1.0f - 1e-7f * i, b[i] = 1e-9f * i;
-  for (int c = 0; c < CHAINS; c++) sums[c] = a * (float)c;
+#define START(n) vector s##n = a * (float)n;
+#define STEP(n) s##n = s##n * a + b; __asm__ volatile("" : KEPT(s##n));
+#define END(n) kept += s##n;
+  EACH(START)
   double begin = now();
-  for (long t = 0; t < TURNS; t++) {
-    for (int c = 0; c < CHAINS; c++) {
-      sums[c] = sums[c] * a + b;  // one fused multiply-add
-      __asm__ volatile("" : KEPT(sums[c]));
-    }
-  }
+  for (long t = 0; t < TURNS; t++) { EACH(STEP) }
   double seconds = now() - begin;
-  float kept = 0;
-  for (int c = 0; c < CHAINS; c++) kept += sums[c][0];
-  fprintf(stderr, "%g\n", kept);  // so that nothing is optimised away
+  EACH(END)
+#undef START
+#undef STEP
+#undef END
+  fprintf(stderr, "%g\n", kept[0]);  // so that nothing is optimised away
   printf("f32 %g\n", 2.0 * LANES * CHAINS * TURNS / seconds);
 }
 
 #if defined(__AVX512BF16__)
 static void bf16(void) {
-  __m512 sums[CHAINS];
   __m512bh a = _mm512_cvtne2ps_pbh(_mm512_set1_ps(0.5f), _mm512_set1_ps(0.25f));
-  for (int c = 0; c < CHAINS; c++) sums[c] = _mm512_set1_ps((float)c);
+#define START(n) __m512 s##n = _mm512_set1_ps((float)n);
+#define STEP(n) s##n = _mm512_dpbf16_ps(s##n, a, a); __asm__ volatile("" : "+v"(s##n));
+  EACH(START)
   double begin = now();
-  for (long t = 0; t < TURNS; t++) {
-    for (int c = 0; c < CHAINS; c++) {
-      sums[c] = _mm512_dpbf16_ps(sums[c], a, a);
-      __asm__ volatile("" : "+v"(sums[c]));
-    }
-  }
+  for (long t = 0; t < TURNS; t++) { EACH(STEP) }
   double seconds = now() - begin;
+#undef START
+#undef STEP
   printf("bf16 %g\n", 2.0 * 32 * CHAINS * TURNS / seconds);
 }
 #endif
 
 #if defined(__AVX512VNNI__)
 static void int8(void) {
-  __m512i sums[CHAINS], a = _mm512_set1_epi8(3);
-  for (int c = 0; c < CHAINS; c++) sums[c] = _mm512_set1_epi32(c);
+  __m512i a = _mm512_set1_epi8(3);
+#define START(n) __m512i s##n = _mm512_set1_epi32(n);
+#define STEP(n) s##n = _mm512_dpbusd_epi32(s##n, a, a); __asm__ volatile("" : "+v"(s##n));
+  EACH(START)
   double begin = now();
-  for (long t = 0; t < TURNS; t++) {
-    for (int c = 0; c < CHAINS; c++) {
-      sums[c] = _mm512_dpbusd_epi32(sums[c], a, a);
-      __asm__ volatile("" : "+v"(sums[c]));
-    }
-  }
+  for (long t = 0; t < TURNS; t++) { EACH(STEP) }
   double seconds = now() - begin;
+#undef START
+#undef STEP
   printf("int8 %g\n", 2.0 * 64 * CHAINS * TURNS / seconds);
 }
 #endif

@@ -20,14 +20,15 @@ class Measured:
 
     seconds: of each evaluation. processor_s: processor time of each, all threads together. others_s:
     processor time that everything else on the machine took meanwhile, None where the system does not say.
-    error: relative to the reference, Frobenius norm. phases, first_phases: seconds of getting ready with
-    compiled graphs on the disk, and without. peak_bytes, first_peak_bytes: the most memory, likewise.
+    error: relative to the reference, Frobenius norm; None where there is none. phases, first_phases: seconds
+    of getting ready with compiled graphs on the disk, and without. peak_bytes, first_peak_bytes: the most
+    memory, likewise.
     """
 
     seconds: Sequence[float]
     processor_s: Sequence[float]
     others_s: Sequence[float | None]
-    error: float
+    error: float | None
     threads: int
     phases: Mapping[str, float]
     peak_bytes: int

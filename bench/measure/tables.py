@@ -30,7 +30,7 @@ def times(measured: Mapping[str, Measured]) -> str:
                 f"{len(this.counted)} of {len(this.seconds)}",
                 *(f"{ratio(this, peer):.3f}" for peer in measured.values()),
                 f"{min(this.processor_s):.2f}",
-                f"{this.error:.1e}",
+                "-" if this.error is None else f"{this.error:.1e}",
                 str(this.threads),
             ]
         )
