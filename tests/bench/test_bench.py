@@ -4,7 +4,10 @@ import json
 import multiprocessing
 import os
 import platform
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +23,24 @@ from pochade.models.unet import unet
 from pochade.pipeline.loading.shapes import with_config
 from unet import relative_error
 from unet_layers import products
+
+BENCH = Path(__file__).parents[2] / "bench"
+
+
+SCRIPTS = [
+    pytest.param(path.stem, marks=[pytest.mark.slow] if path.stem == "gpu" else [])  # imports diffusers
+    for path in sorted(BENCH.glob("*.py"))
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_benchmark_can_say_what_it_is_for(script):
+    """Scripts share code; one that was moved is missed at once."""
+    done = subprocess.run(
+        [sys.executable, str(BENCH / f"{script}.py"), "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout
 
 
 def measured(seconds, others_s=None, **changes):
