@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -178,7 +179,9 @@ def test_ctrl_c_stops_and_leaves_nothing_behind(environment: dict[str, str], tmp
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(3)  # into the drawing, on any machine: it takes a thousand steps of two evaluations
+    watched = psutil.Process(process.pid)
+    while watched.cpu_times().user < 3:  # into the drawing, also on a busy machine: starting takes less
+        time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
