@@ -307,6 +307,9 @@ def test_clients_that_vanish_in_the_middle_of_what_they_say(small: Served) -> No
             client.sendall(part)
     with socket.create_connection(("127.0.0.1", small.port)) as client:
         client.sendall(request_of("/api/v1/jobs", b'{"prompt"', length=5000))
+    status = small.http.get("/api/v1/status")  # the server goes on, and took none of it for a job
+    assert status.status_code == 200
+    assert status.json()["queue"]["running"] == 0
 
 
 def test_nonsense_instead_of_http(small: Served) -> None:
@@ -323,6 +326,7 @@ def test_nonsense_instead_of_http(small: Served) -> None:
                 client.recv(1000)
             except OSError:
                 pass
+        assert small.http.get("/api/v1/status").status_code == 200
 
 
 def test_slow_readers_of_events_hold_nobody_up(small: Served) -> None:
