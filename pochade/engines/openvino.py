@@ -42,7 +42,7 @@ class Compiled:
 
     once_used: Callable[[], object] | None = None
 
-    def __init__(self, model: ov.CompiledModel, inputs: Inputs, keep: object) -> None:
+    def __init__(self, model: ov.CompiledModel, inputs: Inputs, keep: Constants | ov.Tensor) -> None:
         self.model = model
         self._request = model.create_infer_request()
         self._outputs = len(model.outputs)
@@ -217,7 +217,7 @@ class OpenVinoEngine:
         graph = build(function, View(tensors, bind=ops.bind), inputs, ops)
         compiled = self.compile_graph(graph)
         constants.let_go()
-        return Compiled(compiled, inputs, (constants, ops.memory))
+        return Compiled(compiled, inputs, constants)
 
     def compile_graph(self, graph: ov.Model) -> ov.CompiledModel:
         """For this device in this precision."""

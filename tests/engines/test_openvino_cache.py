@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pochade import settings
-from pochade.engines import openvino
+from pochade.engines import openvino, openvino_ops
 from pochade.engines.openvino import OpenVinoEngine
 from pochade.engines.openvino_cache import SEAL_BYTES, BlobFolder
 from pochade.errors import InvalidCheckpoint
@@ -50,6 +50,19 @@ def test_the_second_compilation_needs_no_weights_and_gives_the_same_numbers(tmp_
     np.testing.assert_array_equal(first, second)
     np.testing.assert_allclose(second, x @ tensors["weight"].T, rtol=1e-5, atol=1e-6)
     assert [path.suffix for path in blobs(tmp_path)] == [".blob"]
+
+
+def test_pages_of_the_weights_are_given_back_after_compiling_and_after_writing(
+    tmp_path, tensors, monkeypatch
+):
+    gone = []
+    monkeypatch.setattr(openvino_ops, "let_go", gone.append)
+    graph = OpenVinoEngine(threads=1).compile(line, tensors, {"x": ((3, 4), "f32")})
+    assert any(np.shares_memory(array, tensors["weight"]) for array in gone)
+    gone.clear()
+    with (tmp_path / "graph").open("wb") as file:
+        graph.export(file)
+    assert any(np.shares_memory(array, tensors["weight"]) for array in gone)
 
 
 def test_a_graph_may_be_kept_beside_the_work_once_it_was_used(tmp_path, tensors):
