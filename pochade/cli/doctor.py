@@ -3,31 +3,41 @@
 import argparse
 import os
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pochade
+from pochade.cli.mcp import PACKAGES as MCP
+from pochade.cli.studio import NEEDED as SERVE
 from pochade.errors import PochadeError
 
-OPTIONAL = {
-    "torch": "GPUs and training",
-    "tokenizers": "training",
-    "resvg_py": "training",
-    "huggingface_hub": "pochade models pull",
-}
+EXTRAS: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType(
+    {
+        "torch": (("torch",), "GPUs and training"),
+        "train": (("torch", "tokenizers", "resvg_py"), "pochade train"),
+        "hub": (("huggingface_hub",), "pochade models pull"),
+        "serve": (SERVE, "pochade serve"),
+        "mcp": ((*SERVE, *MCP), "assistants, pochade mcp"),
+        "c2pa": (("c2pa", "cryptography"), "signatures, --sign"),
+        "notebook": (("IPython",), "drawing in notebooks"),
+    }
+)
+"""Of each extra of the package: the modules that it brings, and what they are for."""
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "doctor",
         help="show what would be used on this computer, and why",
-        description="Shows processor, memory, engines, caches, and what `pochade draw` would use.",
+        description="Shows processor, memory, extras, caches, and what `pochade draw` would use.",
     )
-    parser.add_argument("--device", default="auto", help="default: %(default)s")
-    parser.add_argument("--precision", default="auto", help="default: %(default)s")
-    parser.add_argument("--engine", default="auto", help="default: %(default)s")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
+    parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16, f16 or int8")
+    parser.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
     parser.set_defaults(run=run)
 
 
@@ -45,8 +55,8 @@ def run(options: argparse.Namespace) -> int:
     _say("8 bits", _bytes(features))
     _say("memory", _memory())
     _say("openvino", metadata.version("openvino"))
-    for package, use in OPTIONAL.items():
-        _say(package, "installed" if find_spec(package) else f"not installed (only for {use})")
+    for extra, (modules, use) in EXTRAS.items():
+        _say(extra, _extra(extra, modules, use))
     cache = cache_dir()
     files = [path for path in cache.rglob("*") if path.is_file()] if cache.exists() else []
     _say("cache", f"{cache}: {len(files)} files, {_size(sum(path.stat().st_size for path in files))}")
@@ -69,6 +79,15 @@ def _bytes(features: Any) -> str:
     if features.sums_bytes_widely:
         return "--precision int8: the processor multiplies bytes, the fastest that it does"
     return "--precision int8: faster than f32, with weights in 7 bits, for want of instructions for bytes"
+
+
+def _extra(extra: str, modules: tuple[str, ...], use: str) -> str:
+    """Whether an extra is there; if only a part of it is missing, which; and how it comes."""
+    missing = [module for module in modules if find_spec(module) is None]
+    if not missing:
+        return f"installed (for {use})"
+    state = "not installed" if len(missing) == len(modules) else f"without {', '.join(missing)}"
+    return f"{state} (only for {use}): pip install 'pochade[{extra}]'"
 
 
 def _size(count: float) -> str:

@@ -19,9 +19,11 @@ def run_arguments(parser: argparse.ArgumentParser, corpus: str = "a training set
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
 
 
-def loop_options(parser: argparse.ArgumentParser, steps: int) -> None:
+def loop_options(parser: argparse.ArgumentParser, steps: int, batch: int | None = None) -> None:
+    """How long it trains, and how much at a time. batch: None leaves it to the pieces of the starter."""
     parser.add_argument("--steps", type=int, default=steps, help="default: %(default)s")
-    parser.add_argument("--batch", type=int, help="pictures at a time (default: what the starter had)")
+    usual = "what the starter had" if batch is None else "%(default)s"
+    parser.add_argument("--batch", type=int, default=batch, help=f"pictures at a time (default: {usual})")
     parser.add_argument(
         "--accumulation", type=int, default=1, help="batches in one step (default: %(default)s)"
     )

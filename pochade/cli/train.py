@@ -76,7 +76,7 @@ def add_parser(commands: Any) -> None:
         piece.set_defaults(run=_train, piece=name)
     export = pieces.add_parser("export", help="write a diffusers folder")
     run_arguments(export)
-    export.add_argument("output", type=Path)
+    export.add_argument("output", type=Path, help="where the model goes, as a diffusers folder")
     export.set_defaults(run=_export)
     adopt = pieces.add_parser(
         "adopt",
@@ -95,7 +95,7 @@ def add_parser(commands: Any) -> None:
         description="Train a model that exists on the pictures of a corpus; write a diffusers folder.",
     )
     run_arguments(finetune)
-    loop_options(finetune, 1000)
+    loop_options(finetune, steps=1000, batch=4)
     finetune.add_argument("--model", type=Path, help="a diffusers folder (default: the starter)")
     finetune.add_argument("--output", type=Path, required=True, help="where the trained model goes")
     finetune.add_argument("--rate", type=float, default=1e-5, help="learning rate (default: %(default)g)")
@@ -135,7 +135,7 @@ def _finetune(options: argparse.Namespace) -> int:
     from pochade.training.finetune import export_finetuned, finetuning
 
     tuning = _tuning(options)
-    piece = finetuning(tuning, batch=options.batch or 4, rate=options.rate)
+    piece = finetuning(tuning, batch=options.batch, rate=options.rate)
     done = show(
         piece.train(options.steps, minutes=options.minutes, accumulation=options.accumulation),
         options.steps,

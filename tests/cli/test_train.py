@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pochade.cli.main import main
 from tests.cli.conftest import Command
 
 FOLDERS = ("set", "run")
@@ -73,3 +74,15 @@ def test_failures_are_sentences(
     assert done.returncode == 1
     assert words in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("piece", "usual"),
+    [("text", "what the starter had"), ("finetune", "4"), ("controlnet", "4"), ("embedding", "4")],
+)
+def test_the_help_says_how_many_pictures_at_a_time(
+    piece: str, usual: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", piece, "--help"])
+    assert f"pictures at a time (default: {usual})" in " ".join(capsys.readouterr().out.split())
