@@ -35,6 +35,7 @@ from pochade.jobs.records import FAILED, FINISHED, LANES, QUEUED, RUNNING, Job, 
 from pochade.jobs.supervisor import COMMAND, Hand, Supervisor
 from pochade.jobs.worker import Settings
 from pochade.request import open_ones
+from pochade.server.door import Door
 from pochade.server.keys import Keys
 from pochade.server.rates import Buckets, Rate
 
@@ -103,7 +104,7 @@ class Desk:
         self._usual: dict[str, tuple[int, int]] = {}
         self.keys = options.keys
         self.sessions: dict[str, tuple[str, str]] = {}
-        self.failures = Buckets(WRONG_KEYS, time.monotonic)
+        self.door = Door(options.keys, Buckets(WRONG_KEYS, time.monotonic))
         self.stopping = False
         self.stored_bytes = 0
         self._tidied, self._patient_until = clock(), 0.0
