@@ -1,7 +1,7 @@
 """What a user asks for, as plain data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from pochade.errors import InvalidRequest, expect
@@ -112,18 +112,15 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Settled(Request):
-    """A request in which the choices that are a model's have been made."""
+    """A request in which all choices have been made (`pipeline.drawing.settling.settle`)."""
 
+    seed: int
     steps: int
     cfg_scale: float
+    width: int
+    height: int
     sampler: str
     schedule: str
-
-
-def settled(request: Request, usual: Usual) -> Settled:
-    """With what is left open as `usual` says."""
-    values = {field.name: getattr(request, field.name) for field in fields(Request)}
-    return Settled(**{**values, **open_ones(values, usual)})
 
 
 def open_ones(values: Mapping[str, Any], usual: Usual) -> dict[str, Any]:

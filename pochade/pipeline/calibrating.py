@@ -54,17 +54,15 @@ def calibrate(
     of_decoder: Sightings = {}
     networks = pipeline.networks
     watched = replace(
-        pipeline,
-        networks=replace(
-            networks,
-            unet=_watched(networks.unet, of_unet),
-            autoencoder=_watched(networks.autoencoder, of_decoder),
-        ),
+        networks,
+        unet=_watched(networks.unet, of_unet),
+        autoencoder=_watched(networks.autoencoder, of_decoder),
     )
+    watching = replace(pipeline, model=replace(pipeline.model, networks=watched))
     lengths = [STEPS[i % len(STEPS)] for i in range(len(prompts))]
     done, total = 0, sum(lengths)
     for seed, (prompt, length) in enumerate(zip(prompts, lengths, strict=True)):
-        for _ in watched.stream(Request(prompt=prompt, seed=seed, steps=length)):
+        for _ in watching.stream(Request(prompt=prompt, seed=seed, steps=length)):
             done += 1
             if done < total:
                 yield Calibrating(done, total)

@@ -106,7 +106,7 @@ def test_the_end_token_of_configurations_of_before_2023(model):
     old = replace(
         networks.text_encoder_2, config=replace(networks.text_encoder_2.config, end_token=2), _compiled={}
     )
-    dated = replace(pipeline, networks=replace(networks, text_encoder_2=old))
+    dated = replace(pipeline, model=replace(pipeline.model, networks=replace(networks, text_encoder_2=old)))
     np.testing.assert_array_equal(dated.encode_prompt("a red fox")[1], pipeline.encode_prompt("a red fox")[1])
 
 
@@ -151,7 +151,8 @@ def test_xl_without_zeros_for_no_text(model):
     made, noise = model("SDXL"), starting_noise([5])
     pipeline = made.load()
     index = {**pipeline.checkpoint.model_index, "force_zeros_for_empty_prompt": False}
-    other = replace(pipeline, checkpoint=replace(pipeline.checkpoint, model_index=MappingProxyType(index)))
+    checkpoint = replace(pipeline.checkpoint, model_index=MappingProxyType(index))
+    other = replace(pipeline, model=replace(pipeline.model, checkpoint=checkpoint))
     theirs = draw_theirs(made.theirs, "Euler", noise, [5], prompt="a red fox", negative_prompt="")
     assert least_psnr(draw_ours(other, "Euler", noise, [5], "a red fox"), theirs) > 50
     assert least_psnr(draw_ours(pipeline, "Euler", noise, [5], "a red fox"), theirs) < 45

@@ -8,6 +8,8 @@ import pytest
 from pochade.diffusion.noise import picture_noise, slerp
 from pochade.errors import InvalidRequest
 from pochade.pipeline.drawing.conditioning import condition
+from pochade.pipeline.drawing.settling import settle
+from pochade.pipeline.drawing.whole import told_of
 from pochade.pipeline.pipeline import finish
 from pochade.pipeline.results.again import request_from
 from pochade.pipeline.walk import frames
@@ -21,6 +23,12 @@ REQUEST = Request(prompt=A, seed=5, steps=3, width=24, height=16, sampler="Euler
 def drawn(pipeline, request, **inputs):
     (image,) = finish(pipeline.stream(request, **inputs)).images
     return np.asarray(image).astype(int)
+
+
+def told_in(pipeline, request):
+    """What the UNet is told in the first pass."""
+    settled, _ = settle(pipeline.networks, request, pipeline.usual, pipeline.roots)
+    return told_of(pipeline.model, settled)[0]
 
 
 @pytest.mark.parametrize("family", ["SD 1.5", "SDXL"])
@@ -37,7 +45,7 @@ def test_the_ends_are_the_prompts_alone(model, family):
 def test_what_the_unet_is_told_is_mixed_number_by_number(model):
     pipeline = model("SDXL").load()
     one, other = condition(pipeline.networks, pipeline.tokenizers, [A, B], 1)
-    told, _ = pipeline._told(replace(REQUEST, blend=Blend(prompt=B, share=0.25), negative_prompt=A))
+    told = told_in(pipeline, replace(REQUEST, blend=Blend(prompt=B, share=0.25), negative_prompt=A))
     (wording,) = set(told.steps)
     mixed, negative = told.conditionings[wording]
     np.testing.assert_allclose(mixed.context, 0.75 * one.context + 0.25 * other.context, rtol=1e-5, atol=1e-5)
@@ -49,12 +57,12 @@ def test_prompts_that_change_and_long_ones(model):
     """Each step blends what the two say in it; the shorter one gets as many chunks as the longer one."""
     pipeline = model("SD 1.5").load()
     changing = replace(REQUEST, prompt="a [fox:cat:1]", blend=Blend(prompt="[red:4k:2]", share=0.5))
-    told, _ = pipeline._told(changing)
+    told = told_in(pipeline, changing)
     assert [(step.parts[0].prompt, step.towards) for step in told.steps] == [
         ("a fox", "red"), ("a cat", "red"), ("a cat", "4k"),
     ]  # fmt: skip
     long = replace(REQUEST, blend=Blend(prompt=" fox," * 60, share=0.5))
-    told, _ = pipeline._told(long)
+    told = told_in(pipeline, long)
     assert {each.chunks for given in told.conditionings.values() for each in given} == {2}
     drawn(pipeline, long)
 

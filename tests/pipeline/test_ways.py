@@ -11,13 +11,14 @@ from diffusers import StableDiffusionImg2ImgPipeline
 from PIL import Image
 
 import pochade
-from pochade.diffusion.samplers import find_sampler
 from pochade.errors import InvalidRequest
 from pochade.pipeline.drawing.canvas import over
 from pochade.pipeline.drawing.one_pass import Pass, denoise, levels_of
 from pochade.pipeline.drawing.pictures import from_image, to_images
+from pochade.pipeline.drawing.settling import settle
+from pochade.pipeline.drawing.whole import told_of
 from pochade.pipeline.pipeline import finish
-from pochade.request import USUAL, Request, settled
+from pochade.request import USUAL, Request
 from pochade.ways import Hires, Source, Variation
 from tests.pipeline.measure import SAMPLERS, draw_theirs, least_psnr, starting_noise
 from tests.reference import FACTOR, psnr
@@ -112,17 +113,15 @@ def test_an_inpainting_model_is_told_the_mask_and_what_is_left_of_the_picture(mo
         )  # fmt: skip
     asked = Request(
         prompt=PROMPT, negative_prompt=NEGATIVE, seed=5, width=WIDTH, height=HEIGHT, source=source,
-        steps=STEPS, schedule="Karras",
+        steps=STEPS, sampler="Euler", schedule="Karras",
     )  # fmt: skip
-    request = settled(asked, USUAL)
+    request, sampler = settle(pipeline.networks, asked, USUAL, ())
     canvas = replace(over(pipeline.networks, source, WIDTH, HEIGHT), mask=None)
     one = Pass(
-        request=request, canvas=canvas, told=pipeline._told(request)[0], noise=noise,
-        levels=levels_of(pipeline.schedule, pipeline.networks, find_sampler("Euler"), request, canvas),
+        request=request, canvas=canvas, told=told_of(pipeline.model, request)[0], noise=noise,
+        levels=levels_of(pipeline.schedule, pipeline.networks, sampler, request, canvas),
     )  # fmt: skip
-    *_, last = denoise(
-        pipeline.networks, pipeline.schedule, pipeline.parametrization, find_sampler("Euler"), one
-    )
+    *_, last = denoise(pipeline.networks, pipeline.schedule, pipeline.parametrization, sampler, one)
     ours = to_images(pipeline.networks.decode(last.x))
     assert least_psnr([array(image) for image in ours], theirs) > 60
 

@@ -148,7 +148,6 @@ def _added(
     config = networks.unet_config
     if config.added_width is None:
         return {}
-    assert request.height is not None and request.width is not None
     pooled = np.concatenate([each.pooled for each in conditionings])
     original, crop = (request.height, request.width), (0, 0)
     sizes: list[tuple[float, ...]] = [(*original, *crop, *original)] * len(conditionings)

@@ -73,7 +73,6 @@ def both(first: Iterator[Step], second: Callable[[Floats], Iterator[Step]], ahea
 
 def size_of(request: Settled, hires: Hires, factor: int) -> tuple[int, int]:
     """Width and height of the second pass, px, of whole latent pixels."""
-    assert request.width is not None and request.height is not None
     width, height = hires.size or (round(request.width * hires.scale), round(request.height * hires.scale))
     return max(factor, width // factor * factor), max(factor, height // factor * factor)
 
@@ -81,12 +80,13 @@ def size_of(request: Settled, hires: Hires, factor: int) -> tuple[int, int]:
 def _larger(request: Settled, hires: Hires, factor: int) -> Settled:
     """In another size."""
     width, height = size_of(request, hires, factor)
-    return replace(request, width=width, height=height, steps=hires.steps or request.steps)
+    steps = request.steps if hires.steps is None else hires.steps
+    return replace(request, width=width, height=height, steps=steps)
 
 
 def enlarged(networks: Networks, request: Settled, latent: Floats) -> Canvas:
     """What the second pass draws over: the first one's latent (B, C, h, w), larger. request: the second's."""
-    assert request.width is not None and request.height is not None and request.hires is not None
+    assert request.hires is not None
     factor, name = networks.autoencoder_config.factor, request.hires.upscaler
     model = networks.beside(Path(name), upscaler_on) if is_model_file(name) else None
     name = find_upscaler(name) if model is None else name

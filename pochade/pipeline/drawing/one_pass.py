@@ -53,7 +53,7 @@ def denoise(
     request, canvas = drawing.request, drawing.canvas
     shape = latent_shape(networks, request)
     each = pictures(request)
-    draw_noise = batch_noise([one.seed or 0 for one in each], shape)
+    draw_noise = batch_noise([one.seed for one in each], shape)
     start = draw_noise()  # drawn even if it is not used: later draws are the same then
     if drawing.noise is not None:
         check_noise(drawing.noise, (len(each), *shape))
@@ -98,7 +98,6 @@ def check_noise(noise: Floats | None, shape: tuple[int, ...]) -> None:
 
 def _steerings(networks: Networks, drawing: Pass) -> list[Steering]:
     request, controls = drawing.request, drawing.request.controls
-    assert request.width is not None and request.height is not None
     if request.source is not None and drawing.canvas.box is not None:
         controls = tuple(cut_out(controls, request.source.image.size, drawing.canvas.box))
     return steering(networks, controls, request.width, request.height)
@@ -106,7 +105,6 @@ def _steerings(networks: Networks, drawing: Pass) -> list[Steering]:
 
 def pictures(request: Settled) -> list[Settled]:
     """The request of each picture of a batch, which draws it alone: its seed, and that of its variation."""
-    assert request.seed is not None
     seed, variation = request.seed, request.variation
     numbers = range(request.batch_size)
     if variation is None or variation.strength == 0:
@@ -117,7 +115,6 @@ def pictures(request: Settled) -> list[Settled]:
 
 def latent_shape(networks: Networks, request: Settled) -> tuple[int, int, int]:
     """(C, h, w)."""
-    assert request.width is not None and request.height is not None
     config = networks.autoencoder_config
     return config.latent_channels, request.height // config.factor, request.width // config.factor
 
@@ -147,7 +144,7 @@ def all_levels(
 def _varied(request: Settled, whole: Floats, factor: int) -> Floats:
     """The starting noise of one picture (C, h, w) with that of a second seed, or of another size, in it."""
     variation = request.variation
-    assert variation is not None and request.seed is not None
+    assert variation is not None
     shape: tuple[int, ...] = whole.shape
     if variation.size is not None:
         shape = shape[0], max(1, variation.size[1] // factor), max(1, variation.size[0] // factor)

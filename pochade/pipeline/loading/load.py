@@ -72,14 +72,10 @@ def load(
     path, roots = model_path(model, models), model_roots(models)
     vae = None if vae is None else find(vae, roots, "vae")
     checkpoint = read_checkpoint(path, variant=variant, vae=vae, config=config, prediction=prediction)
-    model_ = make_model(checkpoint, make_engine(choice, compiled=compiled, sparing=budget is not None), path)
+    on = make_engine(choice, compiled=compiled, sparing=budget is not None)
     pipeline = Pipeline(
-        checkpoint=checkpoint,
+        model=make_model(checkpoint, on, path),
         choice=choice,
-        networks=model_.networks,
-        tokenizers=model_.tokenizers,
-        schedule=model_.schedule,
-        parametrization=model_.parametrization,
         roots=roots,
         library=Library(roots=roots),
         memory_budget=budget,
@@ -87,7 +83,7 @@ def load(
     if choice.precision != "int8":
         return pipeline
     tables = find_grids(path, checkpoint, pipeline.networks) or _fitted(pipeline)
-    return replace(pipeline, networks=in_int8(pipeline.networks, tables))
+    return replace(pipeline, model=replace(pipeline.model, networks=in_int8(pipeline.networks, tables)))
 
 
 def _fitted(pipeline: Pipeline) -> Tables:

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pochade.checkpoints.folder import Checkpoint
+from pochade.checkpoints.hashes import remembered_hash
 from pochade.diffusion.parametrization import Parametrization, find_parametrization
 from pochade.diffusion.schedule import NoiseSchedule, noise_schedule
 from pochade.errors import InvalidCheckpoint
@@ -13,6 +15,7 @@ from pochade.pipeline.loading.networks import Networks, make_networks
 from pochade.prompts.clip import clip_tokenizer
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.prompts.tokenizer_files import load_tokenizer
+from pochade.settings import cache_dir
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -24,6 +27,17 @@ class Model:
     tokenizers: Sequence[Tokenizer]
     schedule: NoiseSchedule
     parametrization: Parametrization
+
+    @cached_property
+    def hash(self) -> str | None:
+        """The first ten digits of the UNet file's SHA-256; sharded weights have no such name."""
+        files = self.checkpoint.unet.files
+        return remembered_hash(files[0], cache_dir() / "hashes.json") if len(files) == 1 else None
+
+    @property
+    def title(self) -> str:
+        """ "name [hash]", as A1111 shows models."""
+        return self.checkpoint.name if self.hash is None else f"{self.checkpoint.name} [{self.hash}]"
 
 
 def make_model(checkpoint: Checkpoint, engine: Any, path: Path) -> Model:

@@ -43,9 +43,9 @@ def infotext(request: Settled, maker: Maker) -> str:
         sampler=request.sampler,
         schedule=request.schedule,
         cfg_scale=request.cfg_scale,
-        seed=request.seed or 0,
-        width=request.width or 0,
-        height=request.height or 0,
+        seed=request.seed,
+        width=request.width,
+        height=request.height,
         model_hash=maker.hash,
         model=maker.model,
         extra=[

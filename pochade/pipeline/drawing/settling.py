@@ -1,0 +1,124 @@
+"""What a request leaves open, settled for a model; and what it then asks of the networks."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+from pochade.checkpoints import library
+from pochade.diffusion.samplers import Sampler, find_sampler
+from pochade.diffusion.schedule import AUTOMATIC, find_schedule, split_sampler_name
+from pochade.errors import InvalidRequest
+from pochade.pipeline.drawing import hires
+from pochade.pipeline.drawing.upscale import named_upscaler
+from pochade.pipeline.drawing.wording import wordings
+from pochade.pipeline.loading.budget import Load
+from pochade.pipeline.loading.networks import Networks
+from pochade.request import Request, Settled, Usual, open_ones
+
+MUCH_LARGER = 2.25
+"""Of pixels: up to here, models of this family draw larger than they were trained to."""
+
+
+def settle(
+    networks: Networks, request: Request, usual: Usual, roots: Sequence[Path]
+) -> tuple[Settled, Sampler]:
+    """Everything that was left to us, with the labels of sampler and schedule and the paths of other models.
+
+    usual: of the model. roots: folders in which other models are looked for by name. Raises InvalidRequest
+    and InvalidCheckpoint for names of nothing, and for sizes that the model cannot draw.
+    """
+    asked = {each.name: getattr(request, each.name) for each in fields(Request)}
+    asked |= open_ones(asked, usual)
+    name, fused = split_sampler_name(asked["sampler"])
+    sampler = find_sampler(name)
+    schedule = find_schedule(asked["schedule"])
+    if fused is not None and (schedule == AUTOMATIC or request.schedule is None):
+        schedule = fused
+    width, height = size_of(networks, request)
+    check_size(networks, width, height)
+    asked |= {
+        "sampler": sampler.label,
+        "schedule": schedule,
+        "eta": request.eta if "eta" in sampler.options else None,
+        "width": width,
+        "height": height,
+        "seed": secrets.randbelow(2**32) if request.seed is None else request.seed,
+        "controls": tuple(
+            replace(each, model=library.find(each.model, roots, "controlnet")) for each in request.controls
+        ),
+    }
+    if request.hires is not None:
+        asked["hires"] = replace(request.hires, upscaler=named_upscaler(request.hires.upscaler, roots))
+    return Settled(**asked), sampler
+
+
+def size_of(networks: Networks, request: Request) -> tuple[int, int]:
+    """Width and height, px. What is left open is the model's own size, in the shape of a source picture.
+
+    A whole source picture that is not much larger keeps its size.
+    """
+    factor = networks.autoencoder_config.factor
+    width = height = networks.unet_config.sample_size * factor
+    source = request.source
+    if source is not None and not source.only_masked:
+        pixels, room = source.image.width * source.image.height, width * height
+        scale = 1.0 if room / 4 <= pixels <= MUCH_LARGER * room else (room / pixels) ** 0.5
+        sides = (max(factor, round(scale * side / factor) * factor) for side in source.image.size)
+        width, height = sides
+    width = width if request.width is None else request.width
+    return width, height if request.height is None else request.height
+
+
+def check_size(networks: Networks, width: int, height: int) -> None:
+    """Raises InvalidRequest, saying what is near, for sides that are no whole latent pixels."""
+    factor = networks.autoencoder_config.factor
+    for name, side in (("width", width), ("height", height)):
+        if side % factor:
+            low = side // factor * factor
+            near = f"{low} or {low + factor}" if low else f"{factor}"
+            raise InvalidRequest(f"{name} is {side}; this model draws multiples of {factor}: try {near}")
+
+
+def prompts_of(request: Request) -> list[str]:
+    """All that may name adapters and new words."""
+    second = [] if request.blend is None else [request.blend.prompt]
+    return [request.prompt, request.negative_prompt, *second]
+
+
+def guided(networks: Networks, request: Settled) -> bool:
+    """Whether the negative prompt is computed too. A model that is told the scale needs none."""
+    return request.cfg_scale != 1 and networks.unet_config.guidance_width is None
+
+
+def refiner_path(request: Settled, roots: Sequence[Path]) -> Path | None:
+    """The model that takes over for the last part, if one has a part to do. Raises InvalidCheckpoint."""
+    if request.refiner is None or request.refiner.switch == 1:
+        return None
+    return library.find(request.refiner.model, roots)
+
+
+def load_of(networks: Networks, request: Settled, roots: Sequence[Path], *, adapted: bool) -> Load:
+    """What a request asks of the networks. adapted: their weights are changed by adapters."""
+    width, height = request.width, request.height
+    if request.hires is not None:
+        width, height = hires.size_of(request, request.hires, networks.autoencoder_config.factor)
+    beside = [Path(each.model) for each in request.controls]
+    refiner = refiner_path(request, roots)
+    if refiner is not None:
+        beside.append(refiner)
+    told = wordings(
+        request.prompt,
+        request.negative_prompt,
+        1,
+        guided=guided(networks, request),
+        blend=request.blend,
+    )
+    return Load(
+        width=width,
+        height=height,
+        rows=max(len(each.parts) + (each.negative is not None) for each in told),
+        encodes=request.source is not None or request.hires is not None,
+        adapted=adapted,
+        beside=float(sum(map(library.size_of, beside))),
+    )

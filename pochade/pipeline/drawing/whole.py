@@ -1,0 +1,212 @@
+"""A whole drawing: canvas, words, one pass or two, and at the end the pictures."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pochade.diffusion.samplers import Sampler
+from pochade.errors import InvalidRequest
+from pochade.pipeline.drawing import hires
+from pochade.pipeline.drawing.canvas import Canvas, blank, over
+from pochade.pipeline.drawing.conditioning import Told, condition_wordings, prompt_size
+from pochade.pipeline.drawing.denoising import is_told_a_score
+from pochade.pipeline.drawing.one_pass import Pass, check_noise, denoise, latent_shape, levels_of, pictures
+from pochade.pipeline.drawing.pictures import rough_images, to_images
+from pochade.pipeline.drawing.refining import open_refiner, refining, zeros_for_no_text
+from pochade.pipeline.drawing.settling import guided, prompts_of, refiner_path
+from pochade.pipeline.drawing.wording import wordings
+from pochade.pipeline.loading.adapting import Additions, hashes, tags
+from pochade.pipeline.loading.budget import Plan, release
+from pochade.pipeline.loading.model import Model
+from pochade.pipeline.loading.networks import Network, Networks
+from pochade.pipeline.results.infotext import Maker
+from pochade.pipeline.results.making import joined, result_of
+from pochade.pipeline.results.result import Progress, Result
+from pochade.request import Settled
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Floats = NDArray[np.float32]
+
+PREVIEW_SIDE = 16
+"""Latent pixels along the longer side of a preview: a decode of 128 pixels costs a sixteenth of 512."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Means:
+    """What is drawn with, whatever is drawn.
+
+    additions: those that the model's networks have in them. roots: folders in which other models are looked
+    for by name. plan: how to keep within a memory budget; None if there is none.
+    """
+
+    model: Model
+    additions: Additions
+    roots: Sequence[Path]
+    plan: Plan | None = None
+
+    @property
+    def sparing(self) -> bool:
+        """Whether each network is let go before the next is loaded."""
+        return self.plan is not None and self.plan.one_by_one
+
+    def let_go(self, *done: Network | None) -> None:
+        """Of networks that are not needed soon, if memory is short."""
+        if self.sparing:
+            for each in done:
+                if each is not None:
+                    each.let_go()
+            release()
+
+
+def draw(means: Means, request: Settled, sampler: Sampler, noise: Floats | None) -> Iterator[Progress]:
+    """The steps of a drawing; the last one brings the result.
+
+    noise: the starting noise (B, C, h, w), unit normal, in place of the seeds'.
+    """
+    if sampler.alone and request.batch_size > 1:
+        yield from one_by_one(means, request, sampler, noise)
+        return
+    model, let_go = means.model, means.let_go
+    networks = networks_for(means, request)
+    canvas = canvas_of(model, networks, request)
+    let_go(networks.autoencoder)
+    told, told_later = told_of(model, request)
+    let_go(networks.text_encoder, networks.text_encoder_2)
+    second_model = refiner_of(means, request)
+    last_part = None
+    if second_model is not None:
+        wanted = [*told.steps, *told_later.steps]
+        last_part = refining(second_model, request, wanted, tiling=request.tiling)
+    first = Pass(
+        request=request,
+        canvas=canvas,
+        told=told,
+        levels=levels_of(model.schedule, networks, sampler, request, canvas),
+        noise=noise,
+        refining=last_part if request.hires is None else None,
+    )
+    second = hires.second_pass(first, told_later, model.schedule, sampler, networks, last_part)
+    decoded = latent_shape(networks, (second or first).request)
+    parts = networks, model.schedule, model.parametrization, sampler
+    steps = denoise(*parts, first)
+    if second is not None:
+
+        def enlarge(latent: Floats) -> Canvas:
+            let_go(networks.unet)
+            larger = hires.enlarged(networks, second.request, latent)
+            let_go(networks.autoencoder)
+            return larger
+
+        ahead = len(second.levels) - 1
+        steps = hires.both(
+            steps, lambda latent: denoise(*parts, replace(second, canvas=enlarge(latent))), ahead
+        )
+    size = prompt_size(told.conditionings)
+
+    def result(latent: Floats) -> Result:
+        let_go(networks.unet)
+        images = [canvas.finish(image) for image in to_images(networks.decode(latent))]
+        made = result_of(images, pictures(request), maker_of(means, request, second_model), size)
+        let_go(networks.autoencoder)
+        return made
+
+    preview = rough_images if means.sparing else partial(small_images, model.networks)
+    with ThreadPoolExecutor(1) as beside:
+        # The decoder is compiled while the first step compiles the UNet; a fault in it shows then.
+        ready = None if means.sparing else beside.submit(networks.prepare_decode, decoded)
+        for step in steps:
+            if ready is not None:
+                ready.result()
+            end = result(step.x) if step.index == step.steps - 1 else None
+            yield Progress(step.index + 1, step.steps, step.denoised, preview, result, end, size)
+
+
+def one_by_one(means: Means, request: Settled, sampler: Sampler, noise: Floats | None) -> Iterator[Progress]:
+    """A batch in which each picture takes steps of its own: one after another, as if asked for alone.
+
+    `Progress.denoised` is then that of the picture which is being drawn.
+    """
+    check_noise(noise, (request.batch_size, *latent_shape(means.model.networks, request)))
+    results: list[Result] = []
+    before = 0
+    for i, alone in enumerate(pictures(request)):
+        for progress in draw(means, alone, sampler, None if noise is None else noise[i : i + 1]):
+            if progress.result is not None:
+                results.append(progress.result)
+            yield replace(
+                progress,
+                step=before + progress.step,
+                steps=before + progress.steps * (request.batch_size - i),
+                result=joined(results) if len(results) == request.batch_size else None,
+            )
+        before += progress.step
+
+
+def networks_for(means: Means, request: Settled) -> Networks:
+    """The model's networks, set to tile and to decode in parts as request and plan say."""
+    networks = replace(means.model.networks, tiling=request.tiling)
+    if means.plan is None or means.plan.tile is None:
+        return networks
+    return replace(networks, whole=means.plan.tile**2, tile=means.plan.tile)
+
+
+def canvas_of(model: Model, networks: Networks, request: Settled) -> Canvas:
+    """Where the drawing begins. Raises InvalidRequest for a model that needs a picture and gets none."""
+    if request.source is not None:
+        return over(networks, request.source, request.width, request.height)
+    if is_told_a_score(networks):
+        raise InvalidRequest(
+            f"'{model.checkpoint.name}' is SDXL's refiner, which has seen little noise and draws over"
+            " pictures only; give it a picture (--init), or name it beside the base model (--refiner)"
+        )
+    return blank(networks, request.width, request.height)
+
+
+def told_of(model: Model, request: Settled) -> tuple[Told, Told]:
+    """What the UNet is told in the first pass and in the second, if there is one."""
+    prompts, steps = (request.prompt, request.negative_prompt), request.steps
+    both = guided(model.networks, request)
+    first = wordings(*prompts, steps, guided=both, blend=request.blend)
+    second = []
+    if request.hires is not None:
+        more = steps if request.hires.steps is None else request.hires.steps
+        second = wordings(*prompts, more, guided=both, first_pass_steps=steps, blend=request.blend)
+    conditionings = condition_wordings(
+        model.networks,
+        model.tokenizers,
+        [*first, *second],
+        request.clip_skip,
+        zeros_for_no_text=zeros_for_no_text(model.checkpoint),
+    )
+    return Told(first, conditionings), Told(second, conditionings)
+
+
+def refiner_of(means: Means, request: Settled) -> Model | None:
+    """The model that takes over, if one is asked for. Raises InvalidCheckpoint and InvalidRequest."""
+    path = refiner_path(request, means.roots)
+    return None if path is None else open_refiner(means.model.networks, means.model.checkpoint, path)
+
+
+def maker_of(means: Means, request: Settled, refiner: Model | None) -> Maker:
+    """What the pictures' texts say of the models that drew them."""
+    return Maker(
+        model=means.model.checkpoint.name,
+        hash=means.model.hash,
+        additions=hashes(means.additions, *prompts_of(request)),
+        tags=tags(means.additions, request.prompt),
+        refiner=None if refiner is None else refiner.title,
+    )
+
+
+def small_images(networks: Networks, latent: Floats) -> "list[Image.Image]":
+    """Decode every n-th latent pixel: a small picture for any family, without a table of colours."""
+    step = -(-max(latent.shape[2:]) // PREVIEW_SIDE)
+    return to_images(networks.decode(np.ascontiguousarray(latent[:, :, ::step, ::step], np.float32)))
