@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pochade.errors import InvalidRequest
 from pochade.images.marks import GENERATED
-from pochade.jobs.catalogue import Catalogue, Folders, Model, embedding_folder, look, lora_folder
+from pochade.jobs.catalogue import Catalogue, Folders, Model, look
 from pochade.jobs.orders import UPSCALE, Order, batches, request_of
 
 if TYPE_CHECKING:
@@ -121,9 +121,9 @@ class Artist:
 
         yield Loading(model.name)
         self._loaded = None  # before the next one is made, which takes memory too
-        pipeline = pochade.load(model.path, memory_budget=self._memory_budget, **self._options).with_library(
-            lora_folder(self._folders), embedding_folder(self._folders)
-        )
+        loaded = pochade.load(model.path, memory_budget=self._memory_budget, **self._options)
+        folders = self._folders
+        pipeline = replace(loaded, roots=folders.roots).with_library(folders.loras, folders.embeddings)
         self._loaded = model, pipeline
         _say_plan(pipeline)
         side = pipeline.networks.unet_config.sample_size * pipeline.networks.autoencoder_config.factor

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +13,8 @@ from safetensors.torch import save_file
 from pochade.images.files import encoded as file_of
 from pochade.images.marks import EDITED, ENHANCED
 from pochade.images.reading import mark_of, text_of
+from pochade.jobs.catalogue import Folders, look
+from tests.additions import write_adapter, write_embedding
 from tests.server.conftest import Served, Start, encoded
 from tests.upscalers import make_upscaler
 
@@ -20,9 +23,14 @@ TEXT = "a fox\nSteps: 2, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 24x16"
 
 @pytest.fixture(scope="module")
 def full(serving: Start, tmp_path_factory: pytest.TempPathFactory) -> Served:
-    """One whose folder of models has an upscaler."""
+    """One whose folder of models is like that of A1111's web UI, with a folder of ComfyUI's in it."""
     folder = tmp_path_factory.mktemp("models")
-    (folder / "models/ESRGAN").mkdir(parents=True)
+    for name in ("models/ESRGAN", "models/Lora", "models/LyCORIS", "models/loras", "embeddings"):
+        (folder / name).mkdir(parents=True)
+    write_adapter(folder / "models/Lora/ink.safetensors")
+    write_adapter(folder / "models/LyCORIS/paint.safetensors")
+    write_adapter(folder / "models/loras/chalk.safetensors")
+    write_embedding(folder / "embeddings/blob.safetensors")
     save_file(make_upscaler().state_dict(), folder / "models/ESRGAN/tiny.safetensors")
     return serving("--models", str(folder), "--device", "cpu")
 
@@ -38,6 +46,32 @@ def larger(full: Served, file: str, **upscale: Any) -> tuple[dict[str, Any], byt
     (made,) = done["pictures"]
     reply: httpx.Response = full.http.get(made["url"])
     return made, reply.content
+
+
+# --- adapters and new words ----------------------------------------------------------------------------
+
+
+def test_adapters_lie_in_all_their_folders(full: Served) -> None:
+    listed = [each["name"] for each in full.http.get("/api/v1/loras").json()["loras"]]
+    assert listed == ["chalk", "ink", "paint"]
+    words = full.http.get("/api/v1/embeddings").json()["embeddings"]
+    assert [each["name"] for each in words] == ["blob"]
+    assert full.http.get("/sdapi/v1/embeddings").json()["loaded"]["blob"]["vectors"] == 2
+    request = {"prompt": "a blob <lora:paint:0.5>", "seed": 7, "steps": 1}
+    done = full.until(full.submit(**request)["id"])
+    assert done["state"] == "finished", done
+    text = done["pictures"][0]["text"]
+    assert 'Lora hashes: "paint: ' in text and 'TI hashes: "blob: ' in text
+
+
+def test_a_folder_that_is_named_stands_in_place_of_them(tmp_path: Path) -> None:
+    (tmp_path / "models/Lora").mkdir(parents=True)
+    (tmp_path / "own").mkdir()
+    write_adapter(tmp_path / "models/Lora/ink.safetensors")
+    write_adapter(tmp_path / "own/oil.safetensors")
+    assert look(Folders(roots=(tmp_path,))).loras == ["ink"]
+    assert look(Folders(roots=(tmp_path,), loras=tmp_path / "own")).loras == ["oil"]
+    assert look(Folders()).loras == []
 
 
 # --- made larger --------------------------------------------------------------------------------------
