@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from pochade.pipeline import Pipeline
-    from pochade.pipeline.results.result import Progress, PromptSize
+    from pochade.pipeline.results.result import Progress, PromptSize, Result
 
 EXAMPLES = """examples:
   pochade draw "a red apple"
@@ -214,6 +214,13 @@ def draw_all(
     for request in requests:
         for progress in pipeline.stream(request):
             yield request, progress
+
+
+def results(options: argparse.Namespace, requests: Sequence[Request]) -> "Iterator[Result]":
+    """What each request gave, as soon as it is there; they are drawn beside whoever iterates."""
+    for _, progress in in_background(lambda: draw_all(options, requests)):
+        if progress.result is not None:
+            yield progress.result
 
 
 def say_usual(pipeline: "Pipeline", request: Request) -> None:
