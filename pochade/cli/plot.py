@@ -33,7 +33,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--x", required=True, metavar="NAME=VALUES", help="for example seed=1-4")
     parser.add_argument("--y", metavar="NAME=VALUES")
     parser.add_argument("--z", metavar="NAME=VALUES")
-    draw.add_drawing_options(parser)
+    draw.add_request_options(parser)
+    draw.add_file_options(parser, ".png, .jpg or .webp")
     parser.set_defaults(run=run)
 
 

@@ -35,7 +35,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--seeds", metavar="N,N", help="one for each prompt, or several for one prompt")
     parser.add_argument("--fps", type=float, default=8.0, metavar="N", help="frames a second (default: 8)")
     parser.add_argument("--loop", action="store_true", help="go back to the first prompt at the end")
-    draw.add_drawing_options(parser, prompts="+")
+    draw.add_request_options(parser, prompts="+")
+    draw.add_file_options(parser, ".webp or .gif, beside which the folder of frames is made")
     parser.set_defaults(run=run)
 
 
@@ -86,7 +87,7 @@ def _stations(options: argparse.Namespace) -> "list[Request]":
         )
     stations: list[Request] = []
     for i, prompt in enumerate(prompts):
-        own = argparse.Namespace(**{**vars(options), "prompt": prompt, "count": 1})
+        own = argparse.Namespace(**{**vars(options), "prompt": prompt})
         if seeds:
             own.seed = seeds[i]
         elif stations:

@@ -102,3 +102,12 @@ def test_frames_and_animation_are_signed_if_asked(
         signature = read_signature(file.read_bytes(), kind)
         assert signature is not None and signature.state == "Valid", file
         assert signature.source_type.rpartition("/")[2] == GENERATED
+
+
+@pytest.mark.parametrize("option", [["--count", "3"], ["--preview"], ["-v"]])
+def test_options_that_would_change_nothing_are_none(
+    tmp_path: Path, option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*WALK, "-o", str(tmp_path / "fruit.webp"), *option])
+    assert f"unrecognized arguments: {option[0]}" in capsys.readouterr().err
