@@ -20,6 +20,11 @@ def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(platformdirs.user_cache_dir("pochade", appauthor=False))
 
 
+def contents_file() -> Path:
+    """What was read of the files in folders of models (`checkpoints.library.describe`); it may be missing."""
+    return cache_dir() / "contents.json"
+
+
 def models_dir() -> Path:
     """Pochade's own folder of models, in the user's data folder. It may not exist yet."""
     import platformdirs

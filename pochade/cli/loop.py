@@ -12,10 +12,15 @@ if TYPE_CHECKING:
     from pochade.training.loop import Progress
 
 
-def run_arguments(parser: argparse.ArgumentParser, corpus: str = "a training set") -> None:
-    """What is learned from, where the run lies, and on what it computes. corpus: what may be given."""
+def run_places(parser: argparse.ArgumentParser, corpus: str = "a training set") -> None:
+    """What is learned from, and where the run lies. corpus: what may be given."""
     parser.add_argument("corpus", type=Path, help=corpus)
     parser.add_argument("folder", type=Path, help="where the run keeps its states and logs")
+
+
+def run_arguments(parser: argparse.ArgumentParser, corpus: str = "a training set") -> None:
+    """As `run_places`, and on what it computes."""
+    run_places(parser, corpus)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
 
 

@@ -80,7 +80,7 @@ def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options"
     from pochade.jobs.limits import Limits
     from pochade.pipeline.loading.budget import bytes_of
     from pochade.server.desk import Options
-    from pochade.settings import cache_dir, model_roots, signing_file
+    from pochade.settings import contents_file, model_roots, signing_file
 
     signer_of(options)  # what cannot be signed is said now, and the key is made
 
@@ -97,7 +97,7 @@ def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options"
         folders=Folders(
             model=options.model,
             roots=model_roots(options.models),
-            memory=cache_dir() / "models.json",
+            memory=contents_file(),
             loras=options.lora_dir,
             embeddings=options.embeddings_dir,
             upscalers=options.upscalers_dir,

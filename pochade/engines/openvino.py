@@ -11,7 +11,7 @@ import io
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -238,11 +238,16 @@ class OpenVinoEngine:
 
     def _blob_name(self, key: str, inputs: Inputs) -> str:
         asked = (key, sorted(inputs.items()), self._precision, digest(self._grids))
-        parts = (*asked, self._target, self._features, ov.get_version())
-        named = hashlib.sha256(repr((parts, _release())).encode())
+        parts = (*asked, self._target, self._features, ov.get_version(), _release(), self._code)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    @cached_property
+    def _code(self) -> str:
+        """A hash of what makes graphs. Read once: a running process does not change."""
+        read = hashlib.sha256()
         for path in sorted(_sources()):
-            named.update(path.read_bytes())
-        return named.hexdigest()
+            read.update(path.read_bytes())
+        return read.hexdigest()
 
 
 class WatchingEngine:
@@ -302,10 +307,22 @@ class _Sink(io.BytesIO):
         return 0
 
 
+SHAPE_GRAPHS = (
+    "models/*.py",
+    "engines/openvino*.py",
+    "ops.py",
+    "weights.py",
+    "int8.py",
+    "checkpoints/*.py",
+    "adapters/*.py",
+)
+"""The functions, the engine, what both are written in, and what makes the weights that become constants."""
+
+
 def _sources() -> list[Path]:
     """The files whose change makes another graph of the same model."""
     package = Path(__file__).parents[1]
-    return [*package.glob("models/*.py"), *package.glob("engines/openvino*.py"), package / "ops.py"]
+    return [path for pattern in SHAPE_GRAPHS for path in package.glob(pattern)]
 
 
 def _release() -> str:

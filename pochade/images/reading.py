@@ -1,12 +1,13 @@
 """The text that a picture file carries, wherever its kind keeps it."""
 
+import re
 from pathlib import Path
 
 from PIL import Image
 
 from pochade.errors import InvalidRequest
 from pochade.images.files import EXIF_FOLDER, USER_COMMENT
-from pochade.images.marks import read_mark
+from pochade.images.marks import ENHANCED, read_mark
 from pochade.images.opening import UnreadablePicture, opened
 
 MAX_CHARACTERS = 1_000_000
@@ -45,6 +46,26 @@ def mark_of(content: bytes) -> str | None:
             image.load()
         packet = image.info.get("xmp", image.info.get("XML:com.adobe.xmp", b""))
         return read_mark(packet) if isinstance(packet, bytes | str) else None
+
+
+def enlarged_text(content: bytes, scale: float, upscaler: str) -> str:
+    """What a picture that was made larger tells: the text of the file that it was made of, and how.
+
+    A file without a text gives none: a last line without a prompt would be read as one. scale: of the widths.
+    Raises UnreadablePicture.
+    """
+    text = text_of(content).strip()
+    name = re.sub("[,:]", "_", upscaler)
+    return f"{text}, Postprocess upscale by: {scale:g}, Postprocess upscaler: {name}" if text else ""
+
+
+def enlarged_mark(content: bytes, *, by_model: bool) -> str | None:
+    """The mark of a picture that was made larger: that of the file that it was made of, as far as it has one.
+
+    One that has none was at most made larger by a model. Raises UnreadablePicture.
+    """
+    own = mark_of(content)
+    return ENHANCED if own is None and by_model else own
 
 
 def _comment(image: Image.Image) -> str:

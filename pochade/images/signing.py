@@ -20,7 +20,7 @@ from pochade.errors import InvalidRequest, MissingDependency, OutputError
 from pochade.images.files import Sign
 from pochade.images.marks import GENERATED, TOOL, source_type
 
-TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 BLOCK = re.compile(r"(-----BEGIN ([A-Z ]+)-----\n.*?-----END \2-----)", re.DOTALL)
 USES = (
     "digital_signature",
@@ -196,7 +196,7 @@ def signer(identity: Identity, version: str) -> Sign:
 def read_signature(content: bytes, kind: str) -> Signature | None:
     """What is signed in a picture file, and whether it still holds; None if nothing is.
 
-    kind: "PNG", "JPEG" or "WEBP".
+    kind: "PNG", "JPEG", "WEBP" or "GIF".
     """
     c2pa = _c2pa()
     reader = c2pa.Reader.try_create(TYPES[kind], io.BytesIO(content))

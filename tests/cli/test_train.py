@@ -50,6 +50,15 @@ def test_from_ones_own_pictures_to_a_model_that_draws(
     assert all((tmp_path / file).stat().st_size < 16e6 for file in files)
 
 
+@pytest.mark.parametrize("command", [("export", *FOLDERS, "out"), ("adopt", *FOLDERS)])
+def test_what_computes_nothing_takes_no_device(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", *command, "--device", "cuda"])
+    assert "unrecognized arguments: --device cuda" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
