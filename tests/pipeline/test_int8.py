@@ -11,6 +11,7 @@ from pochade.checkpoints.safetensors import read, write
 from pochade.engines.openvino import OpenVinoEngine
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 from pochade.evaluation.likeness import ssim
+from pochade.pipeline import Pipeline
 from pochade.pipeline.calibrating import STEPS, calibrate
 from pochade.pipeline.loading.int8 import (
     find_grids,
@@ -174,3 +175,23 @@ def test_each_family_is_fitted_and_draws(model, family, tmp_path):
     networks = in_int8(pipeline.networks, last.tables)
     assert len(networks.unet.engine._grids) > 20
     assert len(networks.autoencoder.engine._grids) > 5
+
+
+def test_a_refiner_is_fitted_over_a_picture(whole):
+    pipeline = pochade.load(whole("refiner").file(), device="cpu", precision="f32", engine="openvino")
+    *steps, last = calibrate(pipeline, ["a red fox"])
+    assert len(last.tables["unet"]) > 20 and len(last.tables["vae"]) > 5
+    assert len(steps) in (STEPS[0] - 1, STEPS[0])
+
+
+def test_an_inpainting_model_is_fitted_with_pictures_and_its_first_layer_stays_exact(model, monkeypatch):
+    seen = []
+    pipeline = model("inpainting").load(engine="openvino")
+    original = Pipeline.stream
+    monkeypatch.setattr(
+        Pipeline, "stream", lambda self, request: seen.append(request) or original(self, request)
+    )
+    (*_, last) = calibrate(pipeline, ["a red fox", "a blue house"])
+    assert [request.source is not None for request in seen] == [False, True]
+    assert pipeline.networks.unet_config.in_channels == 9
+    assert "conv_in.weight" not in last.tables["unet"] and len(last.tables["unet"]) > 20

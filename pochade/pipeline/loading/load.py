@@ -87,10 +87,20 @@ def load(
 
 
 def _fitted(pipeline: Pipeline) -> Tables:
-    """Grids made by drawing, and kept for the next time, if the cache takes them."""
+    """Grids made by drawing, and kept for the next time, if the cache takes them.
+
+    Raises InvalidRequest for a model that cannot be drawn with so, or not within its memory budget.
+    """
     tables: Tables | None = None
-    for step in tqdm(calibrate(pipeline), desc="fitting 8-bit grids, once", leave=False, disable=None):
-        tables = step.tables
+    exact = replace(pipeline, choice=replace(pipeline.choice, precision="f32"))  # what a budget counts
+    try:
+        for step in tqdm(calibrate(exact), desc="fitting 8-bit grids, once", leave=False, disable=None):
+            tables = step.tables
+    except InvalidRequest as error:
+        raise InvalidRequest(
+            f"8-bit grids are fitted by drawing in full precision once, which cannot be done here: {error};"
+            " or fit them with `pochade models quantize MODEL -o FILE` and put the file beside the model"
+        ) from error
     assert tables is not None, "the last step brings them"
     try:
         keep_in_cache(pipeline.checkpoint, tables, pipeline.networks)
