@@ -13,11 +13,12 @@ from pochade.jobs import history
 from pochade.jobs.board import Watcher
 from pochade.jobs.history import Search
 from pochade.jobs.orders import read_order
-from pochade.jobs.records import LANES, QUEUED, RUNNING, STATES, Job, Picture
+from pochade.jobs.records import FAILED, FINISHED, LANES, QUEUED, RUNNING, STATES, Job, Picture
 from pochade.server import session
-from pochade.server.desk import Desk, shown, timestamp
+from pochade.server.desk import Desk
 from pochade.server.dialects import native_lists
 from pochade.server.dialects.native_bodies import CancelBody, InfoBody, JobBody, LoginBody, PinBody
+from pochade.server.dialects.native_shapes import shown, shown_event, timestamp
 from pochade.server.guard import Trouble
 from pochade.server.sent import Inputs
 from pochade.server.thumbnails import Thumbnails
@@ -318,13 +319,13 @@ async def _events(desk: Desk, watcher: Watcher) -> AsyncIterator[str]:
             if event is None:
                 yield ": still here\n\n"
             elif event["type"] != "partial":  # of another dialect
-                yield written_event(event["type"], event)
+                yield written_event(event["type"], shown_event(event))
     finally:
         desk.board.unwatch(watcher)
 
 
 async def _once(event: dict[str, Any]) -> AsyncIterator[str]:
-    yield written_event(event["type"], event)
+    yield written_event(event["type"], shown_event(event))
 
 
 def written_event(kind: str, data: Any) -> str:
@@ -333,10 +334,10 @@ def written_event(kind: str, data: Any) -> str:
 
 def _last_event(job: Job, pictures: list[Picture]) -> dict[str, Any]:
     event: dict[str, Any] = {"type": job.state, "job": job.id, "label": job.label}
-    if job.state == "finished":
-        event["pictures"] = [shown(each) for each in pictures]
+    if job.state == FINISHED:
+        event["pictures"] = pictures
         event["seconds"] = round((job.ended or 0.0) - (job.started or 0.0), 3)
-    elif job.state == "failed":
+    elif job.state == FAILED:
         event["error"] = job.error
     return event
 

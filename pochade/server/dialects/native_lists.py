@@ -108,10 +108,10 @@ def add(routes: APIRouter, desk: Desk) -> None:
                     "model": hand.model,
                     "restarts": hand.restarts,
                 }
-                for hand in desk.supervisor.hands
+                for hand in desk.foreman.supervisor.hands
             ],
             "limits": asdict(desk.limits),
-            "storage": {"bytes": desk.stored_bytes, "budget_bytes": desk.options.budget_bytes},
+            "storage": {"bytes": desk.foreman.stored_bytes, "budget_bytes": desk.options.budget_bytes},
         }
 
 
@@ -164,7 +164,7 @@ def shown_models(desk: Desk) -> list[dict[str, Any]]:
             "kind": "inpainting" if "inpainting" in model.family else "model",
             "default": model.name == catalogue.default,
             "bytes": model.bytes,
-            "size": desk.usual_size(model.name),
+            "size": desk.foreman.usual.get(model.name),
             "usual": asdict(model.usual),
             "few_steps": None
             if model.few_steps is None

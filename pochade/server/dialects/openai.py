@@ -13,10 +13,11 @@ from starlette.concurrency import run_in_threadpool
 
 from pochade.jobs.board import Live, Watcher
 from pochade.jobs.records import FINISHED, Picture
-from pochade.server.desk import Asked, Desk
+from pochade.server.desk import Desk
 from pochade.server.dialects.native import EventStream, written_event
 from pochade.server.dialects.openai_bodies import ImagesBody, asked, source_of
 from pochade.server.guard import Trouble
+from pochade.server.handing_in import Asked
 from pochade.server.sent import Inputs
 from pochade.server.waiting import failure, outcome
 
