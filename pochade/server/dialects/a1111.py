@@ -30,10 +30,10 @@ from pochade.server.dialects.a1111_bodies import (
     asked,
     upscaler_of,
 )
-from pochade.server.dialects.native_lists import what_it_says
 from pochade.server.guard import Trouble
 from pochade.server.handing_in import Asked
 from pochade.server.sent import Inputs, content_of
+from pochade.server.telling import what_it_says
 from pochade.server.waiting import outcome
 
 PREFIX = "/sdapi/v1"

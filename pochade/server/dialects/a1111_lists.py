@@ -17,7 +17,7 @@ from pochade.images.upscaling import LATENT_UPSCALERS, UPSCALERS
 from pochade.jobs import accounts
 from pochade.jobs.catalogue import embedding_folder
 from pochade.server.desk import Desk
-from pochade.server.dialects.native_lists import schedule_aliases
+from pochade.server.telling import schedule_aliases
 
 RHO = {"Karras": 7.0, "Polyexponential": 1.0}
 EMPTY = ("sd-vae", "hypernetworks", "face-restorers", "realesrgan-models", "script-info", "extensions")
