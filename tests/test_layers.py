@@ -47,6 +47,9 @@ MAY_IMPORT = {
 }
 """A part of the package, and the parts that it may import besides itself."""
 
+SPEAKING = ("app", "stdio")
+"""The files of the server that know its dialects; all others stand below them."""
+
 HOMES = {
     "torch": ("pochade/engines/torch.py", "pochade/training/*", "pochade/evaluation/*"),
     "openvino": ("pochade/engines/openvino*.py",),
@@ -106,9 +109,25 @@ def breaches(file: str, source: str) -> list[str]:
         elif top == "pochade":
             if part(module) not in MAY_IMPORT[own] | {own}:
                 found.append(f"{file}:{node.lineno}: {own} must not know {part(module)} ('{module}')")
+            elif not speaks(file, module):
+                found.append(f"{file}:{node.lineno}: this is another dialect's ('{module}')")
         elif top in HOMES and not any(fnmatch(file, home) for home in HOMES[top]):
             found.append(f"{file}:{node.lineno}: {top} has no place here")
     return found
+
+
+def dialect(name: str) -> str | None:
+    """Which dialect a file or a module belongs to: that of "a1111_bodies" is "a1111"."""
+    found = re.match(r"pochade[./]server[./]dialects[./]([a-z0-9]+)", name)
+    return None if found is None else found[1]
+
+
+def speaks(file: str, module: str) -> bool:
+    """Whether a file may know a module as far as dialects go: each knows itself, and few know them all."""
+    own = dialect(file)
+    if not module.startswith("pochade.server.dialects") or (own is None and Path(file).stem in SPEAKING):
+        return True
+    return own is not None and dialect(module) == own
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -141,6 +160,17 @@ def test_a_file_knows_only_what_stands_below_it(file: str) -> None:
         ("pochade/jobs/worker.py", "from pochade.server import desk", "jobs must not know server"),
         ("pochade/server/desk.py", "from pochade.engines import openvino", "server must not know engines"),
         ("pochade/server/desk.py", "import sqlalchemy", "sqlalchemy has no place here"),
+        (
+            "pochade/server/dialects/openai.py",
+            "from pochade.server.dialects.native import router",
+            "this is another dialect's",
+        ),
+        (
+            "pochade/server/dialects/mcp_tools.py",
+            "from pochade.server.dialects import native_lists",
+            "this is another dialect's",
+        ),
+        ("pochade/server/desk.py", "from pochade.server.dialects.native import show", "another dialect's"),
         ("pochade/jobs/board.py", "import fastapi", "fastapi has no place here"),
         ("pochade/checkpoints/read.py", "import huggingface_hub", "huggingface_hub has no place here"),
         ("pochade/pipeline/loading/load.py", "from pochade.hub import remote", "pipeline must not know hub"),
@@ -171,6 +201,11 @@ def test_a_breach_is_found(file: str, source: str, complaint: str) -> None:
         ("pochade/engines/openvino_cache.py", "import openvino as ov"),
         ("pochade/training/corpus/build.py", "import torch\nfrom pochade.pipeline import load"),
         ("pochade/cli/train.py", "from pochade.training import loop"),
+        ("pochade/server/app.py", "from pochade.server.dialects import a1111, native"),
+        (
+            "pochade/server/dialects/a1111.py",
+            "from pochade.server.dialects import a1111_lists\nfrom pochade.server import telling",
+        ),
     ],
 )
 def test_what_is_allowed_is_not_reported(file: str, source: str) -> None:

@@ -10,7 +10,7 @@ from pochade.cli.marks import add_mark_options, signer_of
 from pochade.errors import InvalidRequest, MissingDependency
 
 if TYPE_CHECKING:
-    from pochade.server.desk import Options
+    from pochade.server.options import Options
 
 NEEDED = ("fastapi", "uvicorn", "sqlalchemy", "multipart")
 FOLDERS = ("lora_dir", "embeddings_dir", "upscalers_dir", "wildcards")
@@ -79,7 +79,7 @@ def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options"
     from pochade.jobs.catalogue import Folders
     from pochade.jobs.limits import Limits
     from pochade.pipeline.loading.budget import bytes_of
-    from pochade.server.desk import Options
+    from pochade.server.options import Options
     from pochade.settings import contents_file, model_roots, signing_file
 
     signer_of(options)  # what cannot be signed is said now, and the key is made

@@ -7,8 +7,9 @@ import uvicorn
 
 from pochade.errors import InvalidRequest, OutputError
 from pochade.server.app import make_app
-from pochade.server.desk import Desk, Options
+from pochade.server.desk import Desk
 from pochade.server.guard import LOOPBACK
+from pochade.server.options import Options
 
 KEEP_ALIVE_S = 30
 CONNECTIONS = 1000

@@ -7,8 +7,9 @@ import sys
 
 from mcp.server.stdio import stdio_server
 
-from pochade.server.desk import Desk, Options
+from pochade.server.desk import Desk
 from pochade.server.dialects.mcp_tools import make_server
+from pochade.server.options import Options
 
 GRACE_S = 1.0
 """For what is drawn when the client has gone: clients kill after a few seconds."""

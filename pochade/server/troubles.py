@@ -11,8 +11,8 @@ from pochade.errors import OutputError, PochadeError
 from pochade.images.metadata import encodable
 from pochade.jobs.limits import QueueFull
 from pochade.jobs.messages import without_paths
-from pochade.server.desk import Stopping
 from pochade.server.guard import BUG, Trouble
+from pochade.server.handing_in import Stopping
 
 CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 408: "timeout", 413: "too_large"}
 

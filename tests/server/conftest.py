@@ -154,7 +154,7 @@ def serving(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def pretending(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """`pretending(...)` starts a server whose worker is `fake_worker`; options: of `desk.Options`."""
+    """`pretending(...)` starts a server whose worker is `fake_worker`; options: of `Options`."""
     with servers(environment, tmp_path_factory, pretended) as start:
         yield lambda **options: start(json.dumps(options))
 

@@ -1,13 +1,15 @@
 """What a job leaves open comes from its model, or from an adapter that its prompt asks for."""
 
+import secrets
+
 import numpy as np
 import pytest
 
 from pochade.checkpoints import safetensors
 from pochade.jobs.catalogue import Folders, look
-from pochade.server.desk import Desk, Options
 from pochade.server.dialects import a1111_bodies
 from pochade.server.dialects.native_bodies import JobBody
+from pochade.server.handing_in import settled
 from pochade.server.sent import Inputs
 from tests.checkpoints.test_library import SD1, UNET
 from tests.fake_hub import write_tensors
@@ -17,15 +19,13 @@ PLAIN, LCM = [20, 7.0, "DPM++ 2M", "Automatic"], [4, 1.0, "LCM", "Automatic"]
 
 
 @pytest.fixture
-def desk(tmp_path):
+def catalogue(tmp_path):
     root = tmp_path / "models"
     for name in ("plain", "tiny-lcm"):
         write_tensors(root / "checkpoints" / f"{name}.safetensors", UNET, SD1)
     (root / "loras").mkdir()
     safetensors.write(root / "loras" / "sd_lightning_8step.safetensors", {"unet.a": np.zeros(1, np.float32)})
-    made = Desk(Options(data=tmp_path / "data", folders=Folders(roots=(root,))))
-    made.catalogue = look(made.options.folders)
-    return made
+    return look(Folders(roots=(root,)))
 
 
 def nothing():
@@ -33,37 +33,37 @@ def nothing():
     return Inputs(lambda name: b"", lambda content: None)
 
 
-def drawn_with(desk, asked):
-    request = desk._settled(asked).request
+def drawn_with(catalogue, asked):
+    request = settled(asked, catalogue, secrets.token_hex).request
     return [request[name] for name in SETTINGS]
 
 
-def native(desk, **body):
+def native(catalogue, **body):
     return drawn_with(
-        desk, JobBody.model_validate(body).asked(Inputs(lambda name: b"", lambda content: None))
+        catalogue, JobBody.model_validate(body).asked(Inputs(lambda name: b"", lambda content: None))
     )
 
 
-def a1111(desk, **body):
+def a1111(catalogue, **body):
     body = a1111_bodies.TextBody(**body)
-    return drawn_with(desk, a1111_bodies.asked(body, {}, desk.catalogue, nothing()))
+    return drawn_with(catalogue, a1111_bodies.asked(body, {}, catalogue, nothing()))
 
 
-def test_a_job_that_leaves_it_open(desk):
-    assert native(desk, model="plain") == PLAIN
-    assert native(desk, model="tiny-lcm") == LCM
-    assert native(desk, model="tiny-lcm", steps=9, schedule="Karras") == [9, 1.0, "LCM", "Karras"]
+def test_a_job_that_leaves_it_open(catalogue):
+    assert native(catalogue, model="plain") == PLAIN
+    assert native(catalogue, model="tiny-lcm") == LCM
+    assert native(catalogue, model="tiny-lcm", steps=9, schedule="Karras") == [9, 1.0, "LCM", "Karras"]
 
 
-def test_an_adapter_in_the_prompt(desk):
+def test_an_adapter_in_the_prompt(catalogue):
     prompt = "a fox <lora:sd_lightning_8step:1>"
-    assert native(desk, model="plain", prompt=prompt) == [8, 1.0, "Euler", "Turbo"]
-    assert native(desk, model="plain", prompt=prompt.replace(":1", ":0.1")) == PLAIN
-    assert native(desk, model="plain", prompt=prompt, steps=3)[0] == 3
+    assert native(catalogue, model="plain", prompt=prompt) == [8, 1.0, "Euler", "Turbo"]
+    assert native(catalogue, model="plain", prompt=prompt.replace(":1", ":0.1")) == PLAIN
+    assert native(catalogue, model="plain", prompt=prompt, steps=3)[0] == 3
 
 
-def test_a1111_fills_in_what_it_always_did_save_for_models_of_few_steps(desk):
+def test_a1111_fills_in_what_it_always_did_save_for_models_of_few_steps(catalogue):
     chosen = {"override_settings": {"sd_model_checkpoint": "tiny-lcm"}}
-    assert a1111(desk) == [50, 7.0, "Euler", "Automatic"]
-    assert a1111(desk, **chosen) == LCM
-    assert a1111(desk, **chosen, steps=7, sampler_name="Euler a") == [7, 1.0, "Euler a", "Automatic"]
+    assert a1111(catalogue) == [50, 7.0, "Euler", "Automatic"]
+    assert a1111(catalogue, **chosen) == LCM
+    assert a1111(catalogue, **chosen, steps=7, sampler_name="Euler a") == [7, 1.0, "Euler a", "Automatic"]

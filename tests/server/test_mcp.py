@@ -413,8 +413,9 @@ def test_without_the_extra_there_is_no_such_route(
 
     from pochade.cli.main import main
     from pochade.server.app import make_app
-    from pochade.server.desk import Desk, Options
+    from pochade.server.desk import Desk
     from pochade.server.dialects import mcp
+    from pochade.server.options import Options
 
     real = importlib.util.find_spec
 

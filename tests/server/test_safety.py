@@ -122,7 +122,7 @@ def test_keys_are_not_in_what_they_are_kept_in() -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "studio.example.org"])
 def test_an_open_address_without_a_key_is_refused_at_the_start(host: str, tmp_path: Path) -> None:
-    from pochade.server.desk import Options
+    from pochade.server.options import Options
     from pochade.server.run import serve
 
     with pytest.raises(InvalidRequest, match="there is no key"):

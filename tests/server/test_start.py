@@ -16,7 +16,8 @@ def test_the_server_brings_in_no_engine(environment: dict[str, str]) -> None:
 import json, sys
 from pathlib import Path
 from pochade.server.app import make_app
-from pochade.server.desk import Desk, Options
+from pochade.server.desk import Desk
+from pochade.server.options import Options
 make_app(Desk(Options(data=Path("/nowhere"))))
 print(json.dumps([name for name in ("openvino", "torch", "pochade.pipeline", "mcp") if name in sys.modules]))
 """

@@ -16,7 +16,7 @@ from pochade.jobs import accounts
 from pochade.jobs.board import Live
 from pochade.jobs.orders import UPSCALE, Order, Upscale, read_order
 from pochade.jobs.records import QUEUED, RUNNING, Job, Picture
-from pochade.server.desk import Asked, Desk
+from pochade.server.desk import Desk
 from pochade.server.dialects import a1111_lists
 from pochade.server.dialects.a1111_bodies import (
     DrawBody,
@@ -30,9 +30,10 @@ from pochade.server.dialects.a1111_bodies import (
     asked,
     upscaler_of,
 )
-from pochade.server.dialects.native_lists import what_it_says
 from pochade.server.guard import Trouble
+from pochade.server.handing_in import Asked
 from pochade.server.sent import Inputs, content_of
+from pochade.server.telling import what_it_says
 from pochade.server.waiting import outcome
 
 PREFIX = "/sdapi/v1"

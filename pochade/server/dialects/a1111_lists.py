@@ -16,7 +16,7 @@ from pochade.errors import PochadeError
 from pochade.images.upscaling import LATENT_UPSCALERS, UPSCALERS
 from pochade.jobs import accounts
 from pochade.server.desk import Desk
-from pochade.server.dialects.native_lists import schedule_aliases
+from pochade.server.telling import schedule_aliases
 
 RHO = {"Karras": 7.0, "Polyexponential": 1.0}
 EMPTY = ("sd-vae", "hypernetworks", "face-restorers", "realesrgan-models", "script-info", "extensions")

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from pochade.jobs.catalogue import Catalogue
 from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, Order
 from pochade.server.bodies import Body
-from pochade.server.desk import Asked
+from pochade.server.handing_in import Asked
 from pochade.server.sent import Inputs
 
 MOST_PICTURES = 4

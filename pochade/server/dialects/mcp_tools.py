@@ -1,7 +1,6 @@
 """The tools themselves. What goes wrong in one of them is its result, so that a language model reads why."""
 
 import base64
-import io
 import json
 import sys
 import traceback
@@ -29,11 +28,11 @@ from pochade.server.dialects.mcp_bodies import (
     NoArguments,
     ReadArguments,
 )
-from pochade.server.dialects.native import own_picture
-from pochade.server.dialects.native_lists import shown_models, what_it_says
 from pochade.server.guard import Trouble
 from pochade.server.keys import LOCAL
+from pochade.server.sending import converted, file_of
 from pochade.server.sent import Inputs
+from pochade.server.telling import own_picture, shown_models, what_it_says
 from pochade.server.troubles import invalid, trouble_of
 from pochade.server.waiting import failure
 
@@ -165,11 +164,7 @@ async def _report(call: Call, live: Live, watcher: Watcher) -> None:
 
 def _shown(call: Call, picture: Picture) -> list[Content]:
     """A picture to look at, where it is, and how it was made."""
-    try:
-        content = call.desk.places.output(picture.path).read_bytes()
-    except OSError as gone:
-        raise Trouble(404, "not_found", "the picture was removed") from gone
-    kind = "image/png"
+    content, kind = file_of(call.desk.places, picture), "image/png"
     if len(content) > LARGEST_BYTES:
         content, kind = _smaller(content, picture.text), "image/jpeg"
     return [
@@ -183,14 +178,7 @@ def _shown(call: Call, picture: Picture) -> list[Content]:
 
 def _smaller(content: bytes, text: str) -> bytes:
     """A PNG as a smaller JPEG that says the same of itself."""
-    from PIL import Image
-
-    from pochade.images.files import encoded
-    from pochade.images.reading import mark_of
-
-    with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-        image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
-        return encoded(image, "JPEG", text, mark=mark_of(content), quality=QUALITY)
+    return converted(content, "JPEG", text, quality=QUALITY, largest=LARGEST_SIDE)
 
 
 # --- telling ----------------------------------------------------------------------------------------------

@@ -1,25 +1,26 @@
 """The native API, /api/v1, as docs/api.md has it."""
 
-import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request
-from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from pochade.errors import InvalidRequest
 from pochade.jobs import history
 from pochade.jobs.board import Watcher
 from pochade.jobs.history import Search
 from pochade.jobs.orders import read_order
-from pochade.jobs.records import LANES, QUEUED, RUNNING, STATES, Job, Picture
+from pochade.jobs.records import FAILED, FINISHED, LANES, QUEUED, RUNNING, STATES, Job, Picture
 from pochade.server import session
-from pochade.server.desk import Desk, shown, timestamp
+from pochade.server.desk import Desk
 from pochade.server.dialects import native_lists
 from pochade.server.dialects.native_bodies import CancelBody, InfoBody, JobBody, LoginBody, PinBody
+from pochade.server.dialects.native_shapes import shown, shown_event, timestamp
+from pochade.server.events import EventStream, written_event
 from pochade.server.guard import Trouble
 from pochade.server.sent import Inputs
+from pochade.server.telling import own_picture, what_it_says
 from pochade.server.thumbnails import Thumbnails
 
 PREFIX = "/api/v1"
@@ -213,7 +214,7 @@ def router(desk: Desk, thumbnails: Thumbnails) -> APIRouter:
         def read() -> dict[str, Any]:
             inputs = inputs_of(owner)
             inputs.add(body.image, "image")
-            return native_lists.what_it_says(desk, inputs.contents[0])
+            return what_it_says(desk, inputs.contents[0])
 
         return await run_in_threadpool(read)
 
@@ -239,17 +240,6 @@ def owner_of(request: Request) -> str:
     """Who asks; the guard has seen to it."""
     owner: str = request.state.owner
     return owner
-
-
-def own_picture(desk: Desk, owner: str, picture: str) -> bytes:
-    """The file of one of the owner's pictures. Raises InvalidRequest if there is none."""
-    found = history.find_picture(desk.database, picture, owner)
-    if found is None:
-        raise InvalidRequest(f"there is no picture '{picture[:100]}' of yours here")
-    try:
-        return desk.places.output(found.path).read_bytes()
-    except OSError as error:
-        raise InvalidRequest(f"the picture '{picture[:100]}' is gone") from error
 
 
 def not_found(what: str) -> Trouble:
@@ -292,15 +282,6 @@ def show(desk: Desk, job: Job, pictures: list[Picture]) -> dict[str, Any]:
     }
 
 
-class EventStream(StreamingResponse):
-    """Server-sent events, which no proxy may keep back."""
-
-    media_type = "text/event-stream"
-
-    def __init__(self, content: Any, **options: Any) -> None:
-        super().__init__(content, headers={"cache-control": "no-store", "x-accel-buffering": "no"}, **options)
-
-
 def stream(desk: Desk, owner: str, job: str | None) -> Response:
     if len(desk.board.watchers) >= MOST_STREAMS:
         raise Trouble(429, "too_many", "too many are watching; try again later", headers={"Retry-After": "5"})
@@ -318,25 +299,21 @@ async def _events(desk: Desk, watcher: Watcher) -> AsyncIterator[str]:
             if event is None:
                 yield ": still here\n\n"
             elif event["type"] != "partial":  # of another dialect
-                yield written_event(event["type"], event)
+                yield written_event(event["type"], shown_event(event))
     finally:
         desk.board.unwatch(watcher)
 
 
 async def _once(event: dict[str, Any]) -> AsyncIterator[str]:
-    yield written_event(event["type"], event)
-
-
-def written_event(kind: str, data: Any) -> str:
-    return f"event: {kind}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
+    yield written_event(event["type"], shown_event(event))
 
 
 def _last_event(job: Job, pictures: list[Picture]) -> dict[str, Any]:
     event: dict[str, Any] = {"type": job.state, "job": job.id, "label": job.label}
-    if job.state == "finished":
-        event["pictures"] = [shown(each) for each in pictures]
+    if job.state == FINISHED:
+        event["pictures"] = pictures
         event["seconds"] = round((job.ended or 0.0) - (job.started or 0.0), 3)
-    elif job.state == "failed":
+    elif job.state == FAILED:
         event["error"] = job.error
     return event
 

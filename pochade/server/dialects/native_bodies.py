@@ -7,7 +7,7 @@ from pydantic import Field
 from pochade.jobs.orders import KINDS, Order, Upscale
 from pochade.request import Request
 from pochade.server.bodies import Body
-from pochade.server.desk import Asked
+from pochade.server.handing_in import Asked
 from pochade.server.sent import Inputs
 from pochade.ways import Hires, Source
 

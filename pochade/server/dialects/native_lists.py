@@ -1,6 +1,5 @@
 """The part of the native API that tells what there is."""
 
-from collections.abc import Container, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -8,17 +7,13 @@ from fastapi import APIRouter, Request
 
 import pochade
 from pochade.diffusion.samplers import SAMPLERS
-from pochade.diffusion.schedule import ALIASES, AUTOMATIC, SCHEDULES
-from pochade.errors import InvalidRequest
-from pochade.images.metadata import read_parameters
-from pochade.images.opening import opened
+from pochade.diffusion.schedule import AUTOMATIC, SCHEDULES
 from pochade.images.preprocessors import PREPROCESSORS
-from pochade.images.reading import text_of
 from pochade.images.upscaling import LATENT_UPSCALERS, UPSCALERS
-from pochade.jobs import limits
 from pochade.jobs.records import QUEUED, RUNNING
 from pochade.server.desk import Desk
 from pochade.server.dialects.native_bodies import JobBody
+from pochade.server.telling import schedule_aliases, shown_models
 
 
 def add(routes: APIRouter, desk: Desk) -> None:
@@ -108,67 +103,8 @@ def add(routes: APIRouter, desk: Desk) -> None:
                     "model": hand.model,
                     "restarts": hand.restarts,
                 }
-                for hand in desk.supervisor.hands
+                for hand in desk.foreman.supervisor.hands
             ],
             "limits": asdict(desk.limits),
-            "storage": {"bytes": desk.stored_bytes, "budget_bytes": desk.options.budget_bytes},
+            "storage": {"bytes": desk.foreman.stored_bytes, "budget_bytes": desk.options.budget_bytes},
         }
-
-
-def schedule_aliases(label: str) -> list[str]:
-    return [alias for alias, name in ALIASES.items() if name == label]
-
-
-def what_it_says(desk: Desk, content: bytes) -> dict[str, Any]:
-    """Of a picture file: its text, read. Raises InvalidRequest if it is no picture."""
-    with opened(content) as image:
-        width, height = image.size
-        limits.check_size(width, height, desk.limits)
-    text = text_of(content)
-    parameters = read_parameters(text)
-    return {
-        "text": text,
-        "prompt": parameters.prompt,
-        "negative_prompt": parameters.negative_prompt,
-        "values": dict(parameters.values),
-        "request": _request(text, parameters.values, desk.catalogue.models),
-        "width": width,
-        "height": height,
-    }
-
-
-def _request(text: str, values: Mapping[str, str], known: Container[str]) -> dict[str, Any] | None:
-    """The fields of POST /jobs that a picture's text tells. known: names of models."""
-    if not text.strip():
-        return None
-    from pochade.pipeline.results.again import request_from
-
-    try:
-        found = request_from(text)
-    except InvalidRequest:
-        return None
-    request = asdict(found)
-    for name in ("source", "controls", "template", "negative_template", "batch_size"):
-        request.pop(name)
-    return {**request, "model": values["Model"] if values.get("Model") in known else None}
-
-
-def shown_models(desk: Desk) -> list[dict[str, Any]]:
-    """The models, the default one among them, as clients are told of them."""
-    catalogue = desk.catalogue
-    return [
-        {
-            "name": model.name,
-            "title": model.name,
-            "family": model.family,
-            "kind": "inpainting" if "inpainting" in model.family else "model",
-            "default": model.name == catalogue.default,
-            "bytes": model.bytes,
-            "size": desk.usual_size(model.name),
-            "usual": asdict(model.usual),
-            "few_steps": None
-            if model.few_steps is None
-            else {"kind": model.few_steps.kind, "reason": model.few_steps.reason},
-        }
-        for model in catalogue.models.values()
-    ]

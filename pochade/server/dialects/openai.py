@@ -1,7 +1,6 @@
 """OpenAI's images API, /v1: generations, edits, models, and pictures on the way as server-sent events."""
 
 import base64
-import io
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -13,10 +12,12 @@ from starlette.concurrency import run_in_threadpool
 
 from pochade.jobs.board import Live, Watcher
 from pochade.jobs.records import FINISHED, Picture
-from pochade.server.desk import Asked, Desk
-from pochade.server.dialects.native import EventStream, written_event
+from pochade.server.desk import Desk
 from pochade.server.dialects.openai_bodies import ImagesBody, asked, source_of
+from pochade.server.events import EventStream, written_event
 from pochade.server.guard import Trouble
+from pochade.server.handing_in import Asked
+from pochade.server.sending import converted, file_of
 from pochade.server.sent import Inputs
 from pochade.server.waiting import failure, outcome
 
@@ -117,7 +118,7 @@ async def _streamed(
                     yield ": still here\n\n"
                 elif event["type"] == "partial":
                     image = event["images"][0].partition(",")[2]
-                    image = await run_in_threadpool(_converted, base64.b64decode(image), body)
+                    image = await run_in_threadpool(_in_base64, base64.b64decode(image), body)
                     about = {"partial_image_index": event["index"], "created_at": int(live.created)}
                     yield _event(f"{kind}.partial_image", {"b64_json": image, **_shape(body), **about})
         job, pictures = await desk.wait(live)
@@ -174,25 +175,14 @@ def _size(picture: Picture) -> str:
 
 
 def _encoded(desk: Desk, picture: Picture, body: ImagesBody) -> str:
-    try:
-        content = desk.places.output(picture.path).read_bytes()
-    except OSError as gone:
-        raise Trouble(404, "not_found", "the picture was removed") from gone
-    return _converted(content, body, picture.text)
+    return _in_base64(file_of(desk.places, picture), body, picture.text)
 
 
-def _converted(content: bytes, body: ImagesBody, text: str = "") -> str:
-    """A PNG in the format that was asked for, in base64, with its parameters text."""
+def _in_base64(content: bytes, body: ImagesBody, text: str = "") -> str:
+    """A PNG in the format that was asked for, with its parameters text."""
     if body.format != "png":
-        from PIL import Image
-
-        from pochade.images.files import encoded
-        from pochade.images.reading import mark_of
-
         quality = QUALITY if body.output_compression is None else body.output_compression
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            kind, mark = body.format.upper(), mark_of(content)
-            content = encoded(image, kind, text, mark=mark, quality=quality)
+        content = converted(content, body.format.upper(), text, quality=quality)
     return base64.b64encode(content).decode()
 
 

@@ -14,8 +14,8 @@ from pochade.errors import InvalidRequest
 from pochade.jobs.catalogue import Catalogue
 from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, Order
 from pochade.server.bodies import Body
-from pochade.server.desk import Asked
 from pochade.server.guard import Trouble
+from pochade.server.handing_in import Asked
 from pochade.server.sent import Inputs
 
 FOREIGN = re.compile(r"(auto|dall-e|gpt-image|gpt-|chatgpt-image)", re.IGNORECASE)

@@ -1,0 +1,183 @@
+"""The workers, what they tell, and what they leave behind: dead ones' jobs, and room on the disk."""
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+from starlette.concurrency import run_in_threadpool
+
+from pochade.jobs import history, store
+from pochade.jobs.board import Board
+from pochade.jobs.database import Database
+from pochade.jobs.places import Places, discard, drop_inputs, is_dead, sweep
+from pochade.jobs.records import FAILED, FINISHED, QUEUED, RUNNING, Picture
+from pochade.jobs.supervisor import Hand, Supervisor
+from pochade.jobs.worker import Settings
+from pochade.server.options import Options
+
+T = TypeVar("T")
+
+TIDY_S = 2.0
+"""Between two calls of `tidy`."""
+
+
+class Foreman:
+    """clock: seconds since 1970. random: as `secrets.token_hex`. later: runs a coroutine by itself.
+
+    usual: width and height, px, that each model draws if none are given; of those that have been loaded.
+    stored_bytes: of all pictures.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        places: Places,
+        database: Database,
+        board: Board,
+        *,
+        clock: Callable[[], float],
+        random: Callable[[int], str],
+        later: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self._options, self._places, self._database, self._board = options, places, database, board
+        self._clock, self._random, self._later = clock, random, later
+        self._tidied, self._patient_until = clock(), 0.0
+        self.usual: dict[str, tuple[int, int]] = {}
+        self.stored_bytes = history.stored_bytes(database)
+        hands = [hand_of(options, places, device) for device in options.devices]
+        self.supervisor = Supervisor(hands, self._heard, self._died, self._name, options.command)
+
+    async def remove_pictures(self, pictures: Sequence[Picture]) -> None:
+        """The files, after the rows."""
+        await run_in_threadpool(discard, self._places, [picture.path for picture in pictures])
+        self.stored_bytes -= sum(picture.bytes for picture in pictures)
+        for owner in {picture.owner for picture in pictures}:
+            gone = [picture.id for picture in pictures if picture.owner == owner]
+            self._board.tell(owner, "", "", "removed", pictures=gone)
+
+    async def tidy(self) -> None:
+        """Jobs whose workers fell silent; room on the disk. To be called every TIDY_S."""
+        ours = {hand.job for hand in self.supervisor.hands}
+        running = (live.id for live in self._board.live.values() if live.state == RUNNING)
+        strange = set(running) - ours
+        names = {hand.name for hand in self.supervisor.hands}
+        now, before, self._tidied = self._clock(), self._tidied, self._clock()
+        if now - before > 5 * TIDY_S:
+            # This process stood still too, as a computer does that sleeps: the workers may speak first.
+            self._patient_until = now + store.LEASE_S
+        if (strange or ours - {None}) and now >= self._patient_until:
+            back = await self._ask(
+                store.reclaim,
+                self._clock(),
+                lambda name: name not in names and worker_is_dead(self._places, name),
+            )
+            await self._settle(strange | {each.job for each in back})
+        if self.stored_bytes > self._options.budget_bytes:
+            gone = await self._ask(history.make_room, self._options.budget_bytes)
+            await self.remove_pictures(gone)
+
+    # --- what workers tell --------------------------------------------------------------------------------
+
+    def _heard(self, hand: Hand, event: Mapping[str, Any]) -> None:
+        kind, job = event["event"], event.get("job")
+        live = None if job is None else self._board.live.get(job)
+        if kind == "ready":
+            hand.state = "idle"
+        elif kind == "started":
+            hand.state, hand.job = "drawing", job
+            self._board.started(str(job), event["model"], event["attempt"])
+        elif kind == "loading":
+            hand.state = "loading"
+            if live is not None:
+                self._board.publish(live, "loading", model=event["model"])
+        elif kind == "loaded":
+            hand.state, hand.model = "drawing" if job else "idle", event["model"]
+            self.usual[event["model"]] = event["width"], event["height"]
+        elif kind == "progress" and live is not None:
+            live.step, live.steps = event["step"], event["steps"]
+            live.number, live.pictures = event["picture"], event["pictures"]
+            self._board.publish(live, "progress", **self._board.progress(live))
+        elif kind == "preview" and live is not None:
+            live.previews = event["images"]
+            self._board.publish(live, "preview", picture=event["picture"], images=event["images"])
+        elif kind == "partial" and live is not None:
+            self._board.publish(
+                live, "partial", index=event["index"], picture=event["picture"], images=event["images"]
+            )
+        elif kind == "lost":
+            hand.state, hand.job = "idle", None
+            self._later(self._settle({str(job)}))
+        elif kind in ("finished", "cancelled", "failed"):
+            hand.state, hand.job = "idle", None
+            if live is not None:
+                live.invalid = bool(event.get("invalid"))
+            self._later(self._over(str(job)))
+
+    async def _died(self, hand: Hand) -> None:
+        """Its job waits again, or has failed; or it was over, and the word of it was lost."""
+        dead = hand.name
+        back = await self._ask(store.reclaim, self._clock(), lambda name: name == dead)
+        self._places.worker(dead).unlink(missing_ok=True)
+        await self._settle({each.job for each in back} | ({hand.job} if hand.job else set()))
+
+    async def _settle(self, doubtful: set[str]) -> None:
+        """Bring what the board says of these jobs into line with the store."""
+        for job in doubtful:
+            found = await self._ask(history.find_job, job)
+            if found is None or found.over:
+                await self._over(job)
+            elif found.state == QUEUED:
+                self._board.waits_again(job)
+        self.supervisor.wake()
+
+    async def _over(self, job: str) -> None:
+        found = await self._ask(history.find_job, job)
+        if found is None:
+            self._board.gone(job, "cancelled")
+            return
+        if not found.over:
+            return
+        pictures = (await self._ask(history.pictures_of, [job]))[job]
+        self.stored_bytes += sum(picture.bytes for picture in pictures)
+        if found.state == FINISHED:
+            seconds = round((found.ended or 0.0) - (found.started or 0.0), 3)
+            self._board.gone(job, "finished", pictures=pictures, seconds=seconds)
+        elif found.state == FAILED:
+            self._board.gone(job, "failed", error=found.error)
+        else:
+            self._board.gone(job, "cancelled")
+        await run_in_threadpool(drop_inputs, self._places, job)
+
+    async def _ask(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await run_in_threadpool(function, self._database, *arguments)
+
+    def _name(self) -> str:
+        return f"worker-{self._random(6)}"
+
+
+def take_up(database: Database, places: Places, now: float) -> None:
+    """Before the first worker starts: give back the jobs of dead ones, and sweep away what nobody knows."""
+    store.reclaim(database, now, lambda name: worker_is_dead(places, name))
+    active = {job.id for job in history.active_jobs(database)}
+    known = history.known_paths(database)
+    sweep(places, known.__contains__, active.__contains__)
+    for file in (places.root / "workers").glob("*"):
+        if is_dead(file):
+            file.unlink(missing_ok=True)
+
+
+def worker_is_dead(places: Places, name: str) -> bool:
+    path = places.worker(name)
+    return not path.exists() or is_dead(path)
+
+
+def hand_of(options: Options, places: Places, device: str) -> Hand:
+    """A place for workers on a device."""
+    given = {
+        "device": device,
+        "precision": options.precision,
+        "engine": options.engine,
+        "memory_budget": options.memory_budget,
+        "marks": "yes" if options.marks else "no",
+        "sign": "" if options.sign is None else str(options.sign),
+    }
+    return Hand(Settings(name="", places=places, folders=options.folders, options=given), device)

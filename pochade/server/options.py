@@ -1,0 +1,33 @@
+"""What a server is started with."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pochade.jobs.catalogue import Folders
+from pochade.jobs.limits import Limits
+from pochade.jobs.supervisor import COMMAND
+from pochade.server.keys import Keys
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the server works with, and how much it may take.
+
+    devices: one worker for each. memory_budget: bytes for each, or "". budget_bytes: for all pictures.
+    data: where jobs and pictures are kept. folders: where models are looked for.
+    marks: whether pictures say that a model made them. sign: the file of a key to sign them with.
+    """
+
+    data: Path
+    folders: Folders = field(default_factory=Folders)
+    devices: tuple[str, ...] = ("auto",)
+    precision: str = "auto"
+    engine: str = "auto"
+    memory_budget: str = ""
+    marks: bool = True
+    sign: Path | None = None
+    limits: Limits = field(default_factory=Limits)
+    budget_bytes: int = 20 * 10**9
+    grace_s: float = 10.0
+    keys: Keys = field(default_factory=Keys)
+    command: tuple[str, ...] = COMMAND

@@ -1,0 +1,84 @@
+"""What is told of models, schedules and pictures, in whatever dialect."""
+
+from collections.abc import Container, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from pochade.diffusion.schedule import ALIASES
+from pochade.errors import InvalidRequest
+from pochade.images.metadata import read_parameters
+from pochade.images.opening import opened
+from pochade.images.reading import text_of
+from pochade.jobs import history, limits
+from pochade.server.desk import Desk
+
+
+def schedule_aliases(label: str) -> list[str]:
+    """The other names that a schedule is known by."""
+    return [alias for alias, name in ALIASES.items() if name == label]
+
+
+def what_it_says(desk: Desk, content: bytes) -> dict[str, Any]:
+    """Of a picture file: its text, read. Raises InvalidRequest if it is no picture."""
+    with opened(content) as image:
+        width, height = image.size
+        limits.check_size(width, height, desk.limits)
+    text = text_of(content)
+    parameters = read_parameters(text)
+    return {
+        "text": text,
+        "prompt": parameters.prompt,
+        "negative_prompt": parameters.negative_prompt,
+        "values": dict(parameters.values),
+        "request": _request(text, parameters.values, desk.catalogue.models),
+        "width": width,
+        "height": height,
+    }
+
+
+def _request(text: str, values: Mapping[str, str], known: Container[str]) -> dict[str, Any] | None:
+    """The fields of POST /jobs that a picture's text tells. known: names of models."""
+    if not text.strip():
+        return None
+    from pochade.pipeline.results.again import request_from
+
+    try:
+        found = request_from(text)
+    except InvalidRequest:
+        return None
+    request = asdict(found)
+    for name in ("source", "controls", "template", "negative_template", "batch_size"):
+        request.pop(name)
+    return {**request, "model": values["Model"] if values.get("Model") in known else None}
+
+
+def shown_models(desk: Desk) -> list[dict[str, Any]]:
+    """The models, the default one among them, as clients are told of them."""
+    catalogue = desk.catalogue
+    return [
+        {
+            "name": model.name,
+            "title": model.name,
+            "family": model.family,
+            "kind": "inpainting" if "inpainting" in model.family else "model",
+            "default": model.name == catalogue.default,
+            "bytes": model.bytes,
+            "size": desk.foreman.usual.get(model.name),
+            "usual": asdict(model.usual),
+            "few_steps": None
+            if model.few_steps is None
+            else {"kind": model.few_steps.kind, "reason": model.few_steps.reason},
+        }
+        for model in catalogue.models.values()
+    ]
+
+
+def own_picture(desk: Desk, owner: str, picture: str) -> bytes:
+    """The file of one of the owner's pictures. Raises InvalidRequest if there is none."""
+    found = history.find_picture(desk.database, picture, owner)
+    if found is None:
+        raise InvalidRequest(f"there is no picture '{picture[:100]}' of yours here")
+    try:
+        return desk.places.output(found.path).read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"the picture '{picture[:100]}' is gone") from error
