@@ -35,8 +35,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the report; exit status 1 if nothing could draw."""
     from pochade.engines.openvino import processor_features
     from pochade.pipeline.loading.choice import choose
-    from pochade.pipeline.loading.load import starter_folder
-    from pochade.settings import cache_dir
+    from pochade.settings import cache_dir, starter_folder
 
     features = processor_features()
     _say("pochade", f"{pochade.__version__}, Python {platform.python_version()}, {platform.platform()}")

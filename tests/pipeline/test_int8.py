@@ -12,8 +12,8 @@ from pochade.errors import InvalidCheckpoint, InvalidRequest
 from pochade.evaluation.likeness import ssim
 from pochade.pipeline.calibrating import STEPS, calibrate
 from pochade.pipeline.loading.int8 import find_grids, grids_beside, grids_in_cache, in_int8
-from pochade.pipeline.loading.load import starter_folder
 from pochade.quantization.choosing import SENSITIVE
+from pochade.settings import starter_folder
 
 PROMPTS = ("a red apple, 3d style", "a blue house in the snow")
 
