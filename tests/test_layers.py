@@ -13,7 +13,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FILES = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "pochade").rglob("*.py"))]
 
-GROUND = {"ops", "weights", "request", "ways", "errors", "settings", "atomic", "mapping", "speed", "int8"}
+GROUND = {
+    "ops",
+    "weights",
+    "request",
+    "ways",
+    "errors",
+    "settings",
+    "atomic",
+    "mapping",
+    "speed",
+    "int8",
+    "machine",
+}
 ROOMS = {"engines", "models", "diffusion", "prompts", "checkpoints", "images"}
 BELOW_PIPELINE = GROUND | ROOMS | {"adapters", "quantization"}
 BELOW_TOP = BELOW_PIPELINE | {"pipeline", "pochade"}

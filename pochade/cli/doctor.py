@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pochade
+from pochade.cli.models import size_text
 from pochade.errors import PochadeError
+from pochade.machine import memory_bytes
 
 OPTIONAL = {
     "torch": "GPUs and training",
@@ -48,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
         _say(package, "installed" if find_spec(package) else f"not installed (only for {use})")
     cache = cache_dir()
     files = [path for path in cache.rglob("*") if path.is_file()] if cache.exists() else []
-    _say("cache", f"{cache}: {len(files)} files, {_size(sum(path.stat().st_size for path in files))}")
+    _say("cache", f"{cache}: {len(files)} files, {size_text(sum(path.stat().st_size for path in files))}")
     _say("starter", _starter(starter_folder()))
     try:
         choice = choose(options.device, options.precision, options.engine)
@@ -70,24 +72,14 @@ def _bytes(features: Any) -> str:
     return "--precision int8: faster than f32, with weights in 7 bits, for want of instructions for bytes"
 
 
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
-
-
 def _memory() -> str:
-    """Total and free memory, where the system tells."""
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        total, free = (os.sysconf(name) * page for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):
+    memory = memory_bytes()
+    if memory is None:
         return "unknown on this system"
-    return f"{_size(total)}, {_size(free)} free"
+    total, free = memory
+    return f"{size_text(total)}, {size_text(free)} free"
 
 
 def _starter(folder: Path) -> str:
     weights = list(folder.rglob("*.safetensors"))
-    return f"{_size(sum(path.stat().st_size for path in weights))} of weights" if weights else "missing"
+    return f"{size_text(sum(path.stat().st_size for path in weights))} of weights" if weights else "missing"

@@ -23,8 +23,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "info",
         help="show how pictures were made",
-        description="Show the prompt and the parameters that a PNG, JPEG or WebP file carries, its mark, and, with"
-        " the extra c2pa, who signed it.",
+        description="Show the prompt and the parameters that a PNG, JPEG or WebP file carries, its mark and, "
+        "with the extra c2pa, who signed it.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
