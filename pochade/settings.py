@@ -5,6 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 CACHE_BUDGET_BYTES = 20 * 10**9
+STARTER = "starter"
+"""The name of the model in the package."""
+
+
+def starter_folder() -> Path:
+    """Where the model in the package lies."""
+    return Path(__file__).parent / STARTER
 
 
 def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
@@ -21,7 +28,7 @@ def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def contents_file() -> Path:
-    """What was read of the files in folders of models (`checkpoints.library.describe`); it may be missing."""
+    """What headers in the folders of models told (`checkpoints.library.describe`). It may not exist yet."""
     return cache_dir() / "contents.json"
 
 

@@ -14,7 +14,19 @@ ROOT = Path(__file__).parent.parent
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 FILES = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "pochade").rglob("*.py"))]
 
-GROUND = {"ops", "weights", "request", "ways", "errors", "settings", "atomic", "mapping", "speed", "int8"}
+GROUND = {
+    "ops",
+    "weights",
+    "request",
+    "ways",
+    "errors",
+    "settings",
+    "atomic",
+    "mapping",
+    "speed",
+    "int8",
+    "machine",
+}
 ROOMS = {"engines", "models", "diffusion", "prompts", "checkpoints", "images"}
 BELOW_PIPELINE = GROUND | ROOMS | {"adapters", "quantization"}
 BELOW_TOP = BELOW_PIPELINE | {"pipeline", "pochade"}

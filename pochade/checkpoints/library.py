@@ -22,12 +22,12 @@ from pochade.atomic import replacing
 from pochade.checkpoints.contents import (
     KINDS,
     MODEL,
-    OTHER,
     UNREADABLE,
     Contents,
     contents_of,
 )
 from pochade.checkpoints.few_steps import FewSteps
+from pochade.checkpoints.kinds import OTHER
 from pochade.checkpoints.tensor_files import open_tensors
 from pochade.errors import InvalidCheckpoint, OutputError
 from pochade.request import Usual

@@ -12,8 +12,10 @@ from typing import Any
 
 import pochade
 from pochade.cli.mcp import PACKAGES as MCP
+from pochade.cli.models import size_text
 from pochade.cli.studio import NEEDED as SERVE
 from pochade.errors import PochadeError
+from pochade.machine import memory_bytes
 
 EXTRAS: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType(
     {
@@ -45,8 +47,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the report; exit status 1 if nothing could draw."""
     from pochade.engines.openvino import processor_features
     from pochade.pipeline.loading.choice import choose
-    from pochade.pipeline.loading.load import starter_folder
-    from pochade.settings import cache_dir
+    from pochade.settings import cache_dir, starter_folder
 
     features = processor_features()
     _say("pochade", f"{pochade.__version__}, Python {platform.python_version()}, {platform.platform()}")
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
         _say(extra, _extra(extra, modules, use))
     cache = cache_dir()
     files = [path for path in cache.rglob("*") if path.is_file()] if cache.exists() else []
-    _say("cache", f"{cache}: {len(files)} files, {_size(sum(path.stat().st_size for path in files))}")
+    _say("cache", f"{cache}: {len(files)} files, {size_text(sum(path.stat().st_size for path in files))}")
     _say("starter", _starter(starter_folder()))
     try:
         choice = choose(options.device, options.precision, options.engine)
@@ -90,24 +91,14 @@ def _extra(extra: str, modules: tuple[str, ...], use: str) -> str:
     return f"{state} (only for {use}): pip install 'pochade[{extra}]'"
 
 
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
-
-
 def _memory() -> str:
-    """Total and free memory, where the system tells."""
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        total, free = (os.sysconf(name) * page for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):
+    memory = memory_bytes()
+    if memory is None:
         return "unknown on this system"
-    return f"{_size(total)}, {_size(free)} free"
+    total, free = memory
+    return f"{size_text(total)}, {size_text(free)} free"
 
 
 def _starter(folder: Path) -> str:
     weights = list(folder.rglob("*.safetensors"))
-    return f"{_size(sum(path.stat().st_size for path in weights))} of weights" if weights else "missing"
+    return f"{size_text(sum(path.stat().st_size for path in weights))} of weights" if weights else "missing"

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,14 +118,7 @@ def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options"
 
 
 def _limits() -> dict[str, int]:
-    """The limits that may be changed, with their defaults. Plain numbers: help must not need the packages."""
-    return {
-        "pixels": 2048 * 2048,
-        "steps": 150,
-        "batch_size": 16,
-        "pictures": 64,
-        "queue": 5000,
-        "own_queue": 1000,
-        "body_bytes": 64 * 2**20,
-        "picture_pixels": 32 * 2**20,
-    }
+    """The limits that may be changed, with their defaults."""
+    from pochade.jobs.limits import Limits
+
+    return asdict(Limits())

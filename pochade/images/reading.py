@@ -15,18 +15,27 @@ MAX_CHARACTERS = 1_000_000
 
 def read_text(path: Path | str) -> str:
     """The parameters text of a PNG, JPEG or WebP file. Raises InvalidRequest if there is none."""
-    path = Path(path)
     try:
-        text = text_of(path.read_bytes())
-    except OSError as error:
-        raise InvalidRequest(f"the picture '{path}' cannot be read: {error.strerror or error}") from error
+        text = text_of(read_content(path))
     except UnreadablePicture as unreadable:
         raise InvalidRequest(f"'{path}' is {unreadable}") from unreadable
     if not text.strip():
-        raise InvalidRequest(
-            f"'{path}' carries no text of how it was made; editors and messengers often remove it"
-        )
+        raise tells_nothing(path)
     return text
+
+
+def tells_nothing(path: Path | str) -> InvalidRequest:
+    return InvalidRequest(
+        f"'{path}' carries no text of how it was made; editors and messengers often remove it"
+    )
+
+
+def read_content(path: Path | str) -> bytes:
+    """A picture file's content. Raises InvalidRequest if the file cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"the picture '{path}' cannot be read: {error.strerror or error}") from error
 
 
 def text_of(content: bytes) -> str:

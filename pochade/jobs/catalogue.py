@@ -19,9 +19,7 @@ from pochade.prompts.extra_networks import extra_networks
 from pochade.prompts.styles import Style, apply_styles, find_styles, read_styles
 from pochade.prompts.wildcards import folder_of_wildcards, no_wildcards
 from pochade.request import USUAL, Usual
-
-STARTER = "starter"
-STARTER_FOLDER = Path(__file__).parent.parent / STARTER
+from pochade.settings import STARTER, starter_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +165,7 @@ class Catalogue:
 def look(folders: Folders) -> Catalogue:
     """Look through the folders. Raises InvalidRequest for a default model that is not there."""
     described = describe(entries(folders.roots), folders.memory or Path("/nonexistent/memory"))
-    starter = Entry(STARTER, STARTER_FOLDER, STARTER_FOLDER)
+    starter = Entry(STARTER, starter_folder(), starter_folder())
     models = {STARTER: _model(starter, Contents(MODEL, "SD 1.x"))}
     controlnets: dict[str, Path] = {}
     upscalers = _upscalers(folders)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,12 @@ class Artist:
     ) -> None:
         self._folders = folders
         self._marks = marks == "yes"
-        self._sign = _signer(sign) if sign else None
+        self._sign = None
+        if sign:
+            import pochade
+            from pochade.images.signing import signer_in
+
+            self._sign = signer_in(Path(sign), datetime.now(UTC), pochade.__version__)
         self._options = options
         self._memory_budget = int(memory_budget) if memory_budget else None
         self._catalogue: Catalogue | None = None
@@ -199,12 +205,3 @@ def _say_plan(pipeline: "Pipeline") -> None:
         print(f"pochade: {pipeline.checkpoint.name}: {pipeline.plan(Request(prompt=''))}", file=sys.stderr)
     except InvalidRequest as too_much:  # each job will say so to its owner
         print(f"pochade: {pipeline.checkpoint.name}: {too_much}", file=sys.stderr)
-
-
-def _signer(path: str) -> "Sign":
-    from datetime import UTC, datetime
-
-    import pochade
-    from pochade.images.signing import identity_in, signer
-
-    return signer(identity_in(Path(path), datetime.now(UTC)), pochade.__version__)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pochade.pipeline.loading.load import starter_folder
 from pochade.quantization.files import load
+from pochade.settings import starter_folder
 
 
 def test_grids_are_written_and_their_errors_are_told(pochade, tmp_path: Path):

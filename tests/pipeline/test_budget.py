@@ -14,8 +14,8 @@ import pochade
 from pochade.errors import InvalidRequest
 from pochade.mapping import let_go, map_file
 from pochade.pipeline.loading.budget import Load, budget_from, bytes_of, find_plan
-from pochade.pipeline.loading.load import starter_folder
 from pochade.request import Request
+from pochade.settings import starter_folder
 from pochade.ways import Hires, Source
 from tests.reference import psnr
 

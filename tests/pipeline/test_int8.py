@@ -21,9 +21,9 @@ from pochade.pipeline.loading.int8 import (
     keep_grids,
     keep_in_cache,
 )
-from pochade.pipeline.loading.load import starter_folder
 from pochade.quantization.choosing import SENSITIVE
 from pochade.quantization.files import load
+from pochade.settings import starter_folder
 
 PROMPTS = ("a red apple, 3d style", "a blue house in the snow")
 

@@ -20,9 +20,7 @@ from pochade.pipeline.loading.int8 import find_grids, in_int8, keep_in_cache
 from pochade.pipeline.loading.model import make_model
 from pochade.pipeline.pipeline import Pipeline
 from pochade.quantization.files import Tables
-from pochade.settings import model_roots
-
-STARTER = "starter"
+from pochade.settings import STARTER, model_roots, starter_folder
 
 
 def load(
@@ -116,8 +114,3 @@ def model_path(model: str | Path | None, models: str | Path | None = None) -> Pa
     if model is None or str(model) == STARTER:
         return starter_folder()
     return find(model, model_roots(models))
-
-
-def starter_folder() -> Path:
-    """Where the embedded model lies."""
-    return Path(__file__).parent.parent.parent / STARTER

@@ -1,6 +1,5 @@
 """What there is, as clients of A1111's web UI ask for it. What Pochade does not have is an empty list."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pochade.diffusion.schedule import AUTOMATIC, SCHEDULES
 from pochade.errors import PochadeError
 from pochade.images.upscaling import LATENT_UPSCALERS, UPSCALERS
 from pochade.jobs import accounts
+from pochade.machine import memory_bytes
 from pochade.server.desk import Desk
 from pochade.server.telling import schedule_aliases
 
@@ -184,9 +184,8 @@ def _shape(path: Path) -> tuple[int, ...]:
 
 def _ram() -> dict[str, Any]:
     """Bytes, where the system tells."""
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        total, free = page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
+    memory = memory_bytes()
+    if memory is None:
         return {"error": "unavailable"}
+    total, free = memory
     return {"free": free, "used": total - free, "total": total}
