@@ -8,6 +8,7 @@ from typing import Any
 from pochade.checkpoints.detect import REFINER, SD1, SD2, XL
 from pochade.checkpoints.few_steps import FewSteps, few_steps_of_folder, find_few_steps, titles_of
 from pochade.checkpoints.folder import folder_name, is_listed
+from pochade.checkpoints.grids import are_grids
 from pochade.checkpoints.json_files import read_table
 from pochade.checkpoints.kinds import AVERAGE, BEGINNINGS, OTHER, UNET, find_beginning, find_family
 from pochade.checkpoints.overrides import Overrides
@@ -75,6 +76,8 @@ def _of_file(path: Path) -> Contents:
         )
         inpainting = channels == INPAINTING_CHANNELS
         return Contents(MODEL, _described(family.label, inpainting=inpainting), few_steps)
+    if are_grids(tensors.metadata):  # whose names are a model's
+        return Contents(OTHER, "8-bit grids of a model")
     kind, what = find_beginning(tensors)
     return Contents(kind, what if kind == OTHER else "")
 

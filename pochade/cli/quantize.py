@@ -81,9 +81,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _check_output(path: Path) -> None:
     """Before minutes of work: is there room for a file, or grids to be replaced? Raises OutputError."""
+    from pochade.checkpoints.grids import are_grids
     from pochade.checkpoints.safetensors import read
     from pochade.images.files import check_folder
-    from pochade.quantization.files import FORMAT
 
     if not path.parent.is_dir():
         raise OutputError(f"the folder '{path.parent}' is not there; make it, or choose another")
@@ -91,7 +91,7 @@ def _check_output(path: Path) -> None:
     if not path.exists():
         return
     try:
-        is_ours = path.is_file() and read(path).metadata.get("format") == FORMAT
+        is_ours = path.is_file() and are_grids(read(path).metadata)
     except InvalidCheckpoint:
         is_ours = False
     if not is_ours:

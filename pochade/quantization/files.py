@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from pochade.checkpoints.grids import FORMAT
 from pochade.checkpoints.safetensors import Array, read, write
 from pochade.errors import InvalidCheckpoint
 from pochade.int8 import Grid
 from pochade.quantization.choosing import Quantized, Table
-
-FORMAT = "pochade int8 2"
 
 SAMPLE = 16
 """Numbers of each tensor that mark a model."""

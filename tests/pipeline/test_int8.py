@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import pochade
+from pochade.checkpoints.grids import grids_beside
 from pochade.checkpoints.safetensors import read, write
 from pochade.engines.openvino import OpenVinoEngine
 from pochade.errors import InvalidCheckpoint, InvalidRequest
@@ -15,7 +16,6 @@ from pochade.pipeline import Pipeline
 from pochade.pipeline.calibrating import STEPS, calibrate
 from pochade.pipeline.loading.int8 import (
     find_grids,
-    grids_beside,
     grids_in_cache,
     in_int8,
     keep_grids,

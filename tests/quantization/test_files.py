@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pochade.checkpoints.grids import FORMAT
 from pochade.checkpoints.safetensors import write
 from pochade.errors import InvalidCheckpoint
 from pochade.int8 import Grid
 from pochade.quantization.choosing import Quantized
-from pochade.quantization.files import FORMAT, Kept, load, mark, save
+from pochade.quantization.files import Kept, load, mark, save
 
 SMOOTHING = np.linspace(0.5, 2, 4).astype(np.float32)
 

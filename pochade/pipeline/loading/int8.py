@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pochade.atomic import unwritable
 from pochade.checkpoints.folder import Checkpoint
+from pochade.checkpoints.grids import grids_beside
 from pochade.errors import InvalidCheckpoint
 from pochade.int8 import Grids
 from pochade.pipeline.loading.networks import Network, Networks
@@ -15,14 +16,6 @@ from pochade.quantization import files
 from pochade.quantization.choosing import Table
 from pochade.quantization.files import Kept, Tables, mark
 from pochade.settings import cache_dir
-
-BESIDE = "int8.safetensors"
-"""The name of a model's grids in its folder; beside a single file, model.int8.safetensors."""
-
-
-def grids_beside(model: Path) -> Path:
-    """Where grids that come with a model lie. model: its folder or file."""
-    return model / BESIDE if model.is_dir() else model.with_suffix(f".{BESIDE}")
 
 
 def grids_in_cache(checkpoint: Checkpoint) -> Path:
