@@ -62,8 +62,11 @@ def measure(settings: Settings) -> Iterator[dict[str, Any]]:
     """
     begin = time.perf_counter()
     import pochade
+    from pochade.pipeline.drawing.settling import check_size, size_of
     from pochade.pipeline.loading.memory import peak_bytes
+    from pochade.request import Request
 
+    asked = Request(prompt=PROMPT, width=settings.width, height=settings.height)
     pipeline = pochade.load(
         settings.model,
         models=settings.models,
@@ -74,6 +77,7 @@ def measure(settings: Settings) -> Iterator[dict[str, Any]]:
     load_s = time.perf_counter() - begin
     if settings.only_load:
         return
+    check_size(pipeline.networks, *size_of(pipeline.networks, asked))
     evaluate, flop = evaluation(pipeline, settings.width, settings.height)
     first_s = timed(evaluate)
     yield {"is": "start", "load_s": load_s, "first_s": first_s, "choice": asdict(pipeline.choice)}
