@@ -122,16 +122,18 @@ def test_over_a_picture_and_inside_a_mask(studio: Served) -> None:
     assert [type(each) for each in two.content] == [ImageContent, ResourceLink, TextContent] * 2
 
 
-def test_a_large_picture_is_shown_small_and_says_the_same_of_itself() -> None:
-    from pochade.server.dialects.mcp_tools import LARGEST_BYTES, LARGEST_SIDE, _smaller
+@pytest.mark.parametrize("count", [1, 4])
+def test_large_pictures_are_shown_small_and_say_the_same_of_themselves(count: int) -> None:
+    from pochade.images.files import encoded as file_of
+    from pochade.server.dialects.mcp_tools import LARGEST_BYTES, SIDES, _smaller
 
     noise = Image.effect_noise((2000, 1000), 100).convert("RGB")
-    from pochade.images.files import encoded as file_of
-
     large = file_of(noise, "PNG", "a fox\nSteps: 2")
-    small = _smaller(large, "a fox\nSteps: 2")
-    assert len(large) > LARGEST_BYTES > len(small)
-    assert (opened(small).format, opened(small).size) == ("JPEG", (LARGEST_SIDE, LARGEST_SIDE // 2))
+    small = _smaller(large, "a fox\nSteps: 2", LARGEST_BYTES // count)
+    assert len(large) > LARGEST_BYTES >= count * len(small)
+    picture = opened(small)
+    assert picture.format == "JPEG" and picture.width in SIDES and picture.width == 2 * picture.height
+    assert (picture.width == SIDES[0]) == (count == 1)
     assert text_of(small) == "a fox\nSteps: 2" and mark_of(small) == GENERATED
 
 

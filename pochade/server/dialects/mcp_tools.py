@@ -36,8 +36,9 @@ from pochade.server.telling import own_picture, shown_models, what_it_says
 from pochade.server.troubles import invalid, trouble_of
 from pochade.server.waiting import failure
 
-LARGEST_BYTES, LARGEST_SIDE, QUALITY = 500_000, 1024, 85
-"""Assistants refuse results of a megabyte: a larger file is shown as a JPEG, and linked to."""
+LARGEST_BYTES, SIDES, QUALITY = 500_000, (1024, 768, 512, 384, 256), 85
+"""Assistants refuse results of a megabyte, in which a byte takes 1.3. Files that are larger together are shown
+as JPEGs of the first of these sides that fits, and linked to."""
 
 INSTRUCTIONS = (
     "Draws pictures with Stable Diffusion. Say in a few words and phrases what is to be seen, what matters"
@@ -144,7 +145,7 @@ async def draw(call: Call, arguments: DrawArguments) -> list[Content]:
         raise failure(live, job.error) if job.error else Trouble(409, "conflict", "it was cancelled")
     found: list[Content] = []
     for picture in pictures:
-        found += await run_in_threadpool(_shown, call, picture)
+        found += await run_in_threadpool(_shown, call, picture, LARGEST_BYTES // len(pictures))
     return found
 
 
@@ -162,11 +163,11 @@ async def _report(call: Call, live: Live, watcher: Watcher) -> None:
         await call.context.session.report_progress(percent, 100.0, message)
 
 
-def _shown(call: Call, picture: Picture) -> list[Content]:
-    """A picture to look at, where it is, and how it was made."""
+def _shown(call: Call, picture: Picture, most: int) -> list[Content]:
+    """A picture to look at in `most` bytes, where it is, and how it was made."""
     content, kind = file_of(call.desk.places, picture), "image/png"
-    if len(content) > LARGEST_BYTES:
-        content, kind = _smaller(content, picture.text), "image/jpeg"
+    if len(content) > most:
+        content, kind = _smaller(content, picture.text, most), "image/jpeg"
     return [
         spoken.ImageContent(data=base64.b64encode(content).decode(), mime_type=kind),
         spoken.ResourceLink(
@@ -176,9 +177,13 @@ def _shown(call: Call, picture: Picture) -> list[Content]:
     ]
 
 
-def _smaller(content: bytes, text: str) -> bytes:
-    """A PNG as a smaller JPEG that says the same of itself."""
-    return converted(content, "JPEG", text, quality=QUALITY, largest=LARGEST_SIDE)
+def _smaller(content: bytes, text: str, most: int) -> bytes:
+    """A PNG as a JPEG of at most so many bytes, if the smallest of the sides allows, that says the same."""
+    for side in SIDES:
+        smaller = converted(content, "JPEG", text, quality=QUALITY, largest=side)
+        if len(smaller) <= most:
+            break
+    return smaller
 
 
 # --- telling ----------------------------------------------------------------------------------------------
