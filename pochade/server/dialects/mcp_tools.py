@@ -37,8 +37,8 @@ from pochade.server.troubles import invalid, trouble_of
 from pochade.server.waiting import failure
 
 LARGEST_BYTES, SIDES, QUALITY = 500_000, (1024, 768, 512, 384, 256), 85
-"""Assistants refuse results of a megabyte, in which a byte takes 1.3. Files that are larger together are shown
-as JPEGs of the first of these sides that fits, and linked to."""
+"""Assistants refuse results of a megabyte, in which a byte takes 1.3. Files that are larger together are
+shown as JPEGs of the first of these sides that fits, and linked to."""
 
 INSTRUCTIONS = (
     "Draws pictures with Stable Diffusion. Say in a few words and phrases what is to be seen, what matters"
