@@ -7,7 +7,7 @@ import numpy as np
 
 from pochade.checkpoints import safetensors
 from pochade.models.config import controlnet_config
-from pochade.pipeline.loading.load import starter_folder
+from pochade.pipeline.load import starter_folder
 from pochade.pipeline.loading.shapes import controlnet_shapes
 
 

@@ -34,8 +34,8 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the report; exit status 1 if nothing could draw."""
     from pochade.engines.openvino import processor_features
+    from pochade.pipeline.load import starter_folder
     from pochade.pipeline.loading.choice import choose
-    from pochade.pipeline.loading.load import starter_folder
     from pochade.settings import cache_dir
 
     features = processor_features()

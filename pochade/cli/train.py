@@ -170,7 +170,7 @@ def _export(options: argparse.Namespace) -> int:
 
 def _adopt(options: argparse.Namespace) -> int:
     require_torch()
-    from pochade.pipeline.loading.load import starter_folder
+    from pochade.pipeline.load import starter_folder
     from pochade.training.starter import adopt
 
     if options.step < 0:

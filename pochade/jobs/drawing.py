@@ -137,7 +137,8 @@ class Artist:
 
     def _upscaled(self, order: Order, fetch: Fetch) -> Batch:
         from pochade.images.upscaling import LATENT_UPSCALERS, is_model_file, upscaled
-        from pochade.pipeline.drawing.upscale import load_upscaler, resized_by
+        from pochade.pipeline.drawing.upscale import resized_by
+        from pochade.pipeline.loading.beside import load_upscaler
 
         asked = order.upscale
         assert asked is not None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pochade.pipeline.loading.load import starter_folder
+from pochade.pipeline.load import starter_folder
 from pochade.quantization.files import load
 
 

@@ -11,8 +11,8 @@ from pochade.engines.openvino import OpenVinoEngine
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 from pochade.evaluation.likeness import ssim
 from pochade.pipeline.calibrating import STEPS, calibrate
+from pochade.pipeline.load import starter_folder
 from pochade.pipeline.loading.int8 import find_grids, grids_beside, grids_in_cache, in_int8
-from pochade.pipeline.loading.load import starter_folder
 from pochade.quantization.choosing import SENSITIVE
 
 PROMPTS = ("a red apple, 3d style", "a blue house in the snow")

@@ -106,4 +106,4 @@ def model_path(model: str | Path | None, models: str | Path | None = None) -> Pa
 
 def starter_folder() -> Path:
     """Where the embedded model lies."""
-    return Path(__file__).parent.parent.parent / STARTER
+    return Path(__file__).parent.parent / STARTER
