@@ -31,7 +31,7 @@ serve: $(SERVE)/.ready ## draw in a browser, at http://127.0.0.1:7860; ARGS="--p
 	@$(SERVE)/bin/python -m pochade serve $(ARGS)
 
 test: $(DEV)/.ready ## run the tests; ARGS="tests/images -k text" for some of them
-	@$(DEV)/bin/python -m pytest $(ARGS)
+	@$(DEV)/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 test-slow: $(DEV)/.ready ## run all tests, those that take minutes too
 	@$(DEV)/bin/python -m pytest -m '' $(ARGS)

@@ -3,6 +3,7 @@
     make bench                                  # the starter and SD 1.5's shapes
     make bench ARGS="--shapes xl --trace"       # what is heavy is asked for
     python bench/compare.py --shapes starter --rounds 5 --pictures 3
+    python bench/compare.py --quick             # whether the script works
 
 Contenders take turns, each in a process of its own. Prints tables, draws a bar chart for each, and appends to
 bench/results/. See bench/README.md.
@@ -275,10 +276,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--pictures", type=int, default=3, help="pictures that count (default 3)")
     parser.add_argument("--steps", type=int, default=20, help="of a picture (default 20)")
     parser.add_argument("--warm-up", type=int, default=1, help="rounds before (default 1)")
+    parser.add_argument("--quick", action="store_true",
+        help="the starter alone, one round, pictures of 2 steps; nothing is recorded")  # fmt: skip
     parser.add_argument("--no-record", dest="record", action="store_false", help="only print")
     parser.add_argument("--cache", type=Path, default=cache_dir() / "bench", help="where models are kept")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the file that gets lines of JSON")
     options = parser.parse_args()
+    if options.quick:
+        options.shapes, options.rounds, options.pictures, options.warm_up = ["starter"], 1, 1, 0
+        options.steps, options.record = 2, False
     if options.trace_int8 is not None and len(options.shapes) > 1:
         parser.error("--trace-int8 is the UNet of one model; name its shapes with --shapes")
     return options

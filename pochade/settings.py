@@ -5,6 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 CACHE_BUDGET_BYTES = 20 * 10**9
+STARTER = "starter"
+"""The name of the model in the package."""
+
+
+def starter_folder() -> Path:
+    """Where the model in the package lies."""
+    return Path(__file__).parent / STARTER
 
 
 def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
@@ -18,6 +25,11 @@ def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
     import platformdirs  # here, so that reading the settings of a test or a server costs nothing
 
     return Path(platformdirs.user_cache_dir("pochade", appauthor=False))
+
+
+def contents_file() -> Path:
+    """What headers in the folders of models told (`checkpoints.library.describe`). It may not exist yet."""
+    return cache_dir() / "contents.json"
 
 
 def models_dir() -> Path:

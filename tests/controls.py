@@ -7,8 +7,8 @@ import numpy as np
 
 from pochade.checkpoints import safetensors
 from pochade.models.config import controlnet_config
-from pochade.pipeline.load import starter_folder
 from pochade.pipeline.loading.shapes import controlnet_shapes
+from pochade.settings import starter_folder
 
 
 def write_control(folder: Path) -> Path:

@@ -11,9 +11,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 FILES = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "pochade").rglob("*.py"))]
 
-GROUND = {"ops", "weights", "request", "ways", "errors", "settings", "atomic", "mapping", "speed", "int8"}
+GROUND = {
+    "ops",
+    "weights",
+    "request",
+    "ways",
+    "errors",
+    "settings",
+    "atomic",
+    "mapping",
+    "speed",
+    "int8",
+    "machine",
+}
 ROOMS = {"engines", "models", "diffusion", "prompts", "checkpoints", "images"}
 BELOW_PIPELINE = GROUND | ROOMS | {"adapters", "quantization"}
 BELOW_TOP = BELOW_PIPELINE | {"pipeline", "pochade"}
@@ -267,6 +280,60 @@ def test_every_declared_package_has_a_tested_version() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {line.split("==")[0] for line in lines if re.fullmatch(r"[\w-]+==[\w.]+", line)}
     assert pinned >= set.union(*map(declared, ["dependencies", *EXTRAS, "dev"])) - {"pochade"}
+
+
+# --- what docs/architecture.md shows is so -----------------------------------------------------------
+
+
+def test_the_picture_of_the_layers_shows_what_is_enforced() -> None:
+    rows = layers(ARCHITECTURE)
+    assert rows[0] == GROUND and rows[1] == ROOMS and rows[-1] == {"cli"}
+    assert sorted(name for row in rows for name in row) == sorted(MAY_IMPORT.keys() - {"pochade", "__main__"})
+    for number, row in enumerate(rows):
+        above = set().union(*rows[number + 1 :])
+        for name in row:
+            assert MAY_IMPORT[name].isdisjoint(above), f"{name} stands below what it may import"
+
+
+def test_a_picture_that_drifted_is_found() -> None:
+    assert layers(ARCHITECTURE.replace("  int8  ", "  ")) != layers(ARCHITECTURE)
+    assert layers("## Layers\n```\nops  weights     words about them\n  ^   ^\nmodles\n```") == [
+        {"ops", "weights"},
+        {"modles"},
+    ]
+
+
+def test_every_part_is_there_and_every_folder_is_explained() -> None:
+    there = {path.stem for path in (ROOT / "pochade").iterdir()}
+    assert MAY_IMPORT.keys() - {"pochade"} <= there
+    table = ARCHITECTURE.split("## Folders")[1].split("\n## ")[0]
+    explained = set(re.findall(r"^\| `([\w/]+)/` \|", table, re.MULTILINE))
+    assert all((ROOT / "pochade" / folder).is_dir() for folder in explained)
+    folders = {path.name for path in (ROOT / "pochade").iterdir() if path.is_dir()} - {"__pycache__"}
+    assert folders <= explained
+
+
+def test_the_files_that_it_names_are_there() -> None:
+    named = set(re.findall(r"`(?:pochade/)?([\w/]+\.py)`", ARCHITECTURE)) - {"tests/test_layers.py"}
+    assert len(named) > 10
+    assert [name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in FILES)] == []
+
+
+def layers(page: str) -> list[set[str]]:
+    """The rows of the picture under "## Layers", lowest first: single words with two spaces between them.
+
+    What stands on a line in several words explains it; a line of arrows ends a row.
+    """
+    rows: list[set[str]] = [set()]
+    for line in page.split("## Layers")[1].split("```")[1].splitlines():
+        if "^" in line:
+            rows.append(set())
+        else:
+            rows[-1] |= {words for words in re.split(r"\s{2,}", line.strip()) if re.fullmatch(r"\w+", words)}
+    return rows
+
+
+# --- what the tests above read ------------------------------------------------------------------------
 
 
 def module_name(file: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import pochade
-from pochade.pipeline.load import starter_folder
+from pochade.settings import starter_folder
 
 WEIGHTS_BUDGET_BYTES = 80_000_000
 

@@ -15,9 +15,9 @@ from pochade.checkpoints.folder import Checkpoint, Component
 from pochade.checkpoints.keymaps import LazyTensors
 from pochade.models.config import autoencoder_config, text_encoder_config, unet_config
 from pochade.ops import Shape
-from pochade.pipeline.load import starter_folder
 from pochade.pipeline.loading.convert import convert
 from pochade.pipeline.loading.shapes import autoencoder_shapes, text_encoder_shapes, unet_shapes
+from pochade.settings import starter_folder
 
 DOWN, UP = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
 UNET: Mapping[str, Any] = {

@@ -42,7 +42,7 @@ def diffusers_picture(precision: str, steps: int, noise: Any) -> Contender:
     with phases("import"):
         import torch
         from diffusers import StableDiffusionPipeline
-    from pochade.pipeline.load import starter_folder
+    from pochade.settings import starter_folder
 
     kind = {"f32": torch.float32, "bf16": torch.bfloat16}[precision]
     with phases("load"), warnings.catch_warnings():

@@ -65,7 +65,7 @@ def few_steps_of_adapter(path: Path | str) -> FewSteps | None:
 
 
 def _few_steps(file: AdapterFile) -> FewSteps | None:
-    return find_few_steps(titles=titles_of(file.tensors.metadata), name=stem(file.path))
+    return find_few_steps(titles=titles_of(file.tensors.metadata), name=stem(file.path), is_adapter=True)
 
 
 def read_adapter(path: Path | str, components: Components) -> Adapter:

@@ -8,34 +8,16 @@ from typing import Any
 from pochade.checkpoints.detect import REFINER, SD1, SD2, XL
 from pochade.checkpoints.few_steps import FewSteps, few_steps_of_folder, find_few_steps, titles_of
 from pochade.checkpoints.folder import folder_name, is_listed
+from pochade.checkpoints.grids import are_grids
 from pochade.checkpoints.json_files import read_table
-from pochade.checkpoints.kinds import AVERAGE, UNET, find_family
+from pochade.checkpoints.kinds import AVERAGE, BEGINNINGS, OTHER, UNET, find_beginning, find_family
 from pochade.checkpoints.overrides import Overrides
 from pochade.checkpoints.tensor_files import open_tensors
-from pochade.checkpoints.upscaler import DENSE_BLOCKS, PREFIXES
 from pochade.errors import InvalidCheckpoint
 
-MODEL, OTHER, UNREADABLE = "model", "other", "unreadable"
-
-# A beginning of names that only this kind of file has. The first that fits decides.
-BEGINNINGS: tuple[tuple[str, str], ...] = (
-    ("control_model.", "controlnet"),
-    ("controlnet_", "controlnet"),
-    ("lora_", "lora"),
-    ("unet.", "lora"),
-    ("text_encoder.", "lora"),
-    ("emb_params", "embedding"),
-    ("string_to_param", "embedding"),
-    ("clip_g", "embedding"),
-    ("clip_l", "embedding"),
-    ("encoder.down", "vae"),
-    ("first_stage_model.", "vae"),
-    ("text_model.", "text encoder"),
-    ("input_blocks.", "unet"),
-    ("down_blocks.", "unet"),
-    *((f"{prefix}{begin}", "upscaler") for prefix in PREFIXES for begin in DENSE_BLOCKS),
-)
-KINDS = (MODEL, *dict.fromkeys(kind for _, kind in BEGINNINGS), OTHER, UNREADABLE)
+MODEL, UNREADABLE = "model", "unreadable"
+PARTS = tuple(dict.fromkeys(kind for _, kind, _ in BEGINNINGS if kind != OTHER))
+KINDS = (MODEL, *PARTS, OTHER, UNREADABLE)
 FIRST_LAYER = f"{UNET}input_blocks.0.0.weight"
 TOLD_GUIDANCE = f"{UNET}time_embed.cond_proj.weight"
 INPAINTING_CHANNELS = 9
@@ -94,10 +76,10 @@ def _of_file(path: Path) -> Contents:
         )
         inpainting = channels == INPAINTING_CHANNELS
         return Contents(MODEL, _described(family.label, inpainting=inpainting), few_steps)
-    for begin, kind in BEGINNINGS:
-        if any(name.startswith(begin) for name in tensors):
-            return Contents(kind)
-    return Contents(OTHER)
+    if are_grids(tensors.metadata):  # whose names are a model's
+        return Contents(OTHER, "8-bit grids of a model")
+    kind, what = find_beginning(tensors)
+    return Contents(kind, what if kind == OTHER else "")
 
 
 def _of_folder(folder: Path) -> Contents:

@@ -18,9 +18,6 @@ from pochade.errors import InvalidCheckpoint
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
 
-SIZES_OF_XL = 6
-"""Numbers about a picture's size and place that XL is told, each embedded on its own."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Family:

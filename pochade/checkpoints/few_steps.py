@@ -6,7 +6,8 @@ The signs, from the strongest; the first that says something decides:
 3. titles in metadata: `modelspec`'s of a safetensors file, a trainer's, `_name_or_path` of a folder;
 4. the name of the file or the folder.
 
-Words of a name only count as whole words: "LCM" is found in "dreamshaper_8LCM" and not in "calcmap".
+Words of a name only count as whole words: "LCM" is found in "dreamshaper_8LCM" and not in "calcmap". And the
+name of an adapter must say more than "lightning" or "turbo", since adapters are named for what they show.
 """
 
 import re
@@ -51,11 +52,16 @@ class FewSteps:
 
 @dataclass(frozen=True)
 class _Kind:
-    """said: a regular expression over the words of a name. xl: only models of this family are called so."""
+    """said: a regular expression over the words of a name. xl: only models of this family are called so.
+
+    thing: a regular expression for what the word also means. An adapter may be named for that ("lightning
+    storm"), so its name must tell more: what it was distilled from, or the number of steps.
+    """
 
     said: str
     usual: Usual
     xl: bool = False
+    thing: str = ""
 
 
 # "Turbo" is the schedule whose levels these were trained at, "trailing" in diffusers. Guidance 1 is none.
@@ -63,6 +69,7 @@ KINDS: Mapping[str, _Kind] = {
     "Hyper-SD": _Kind(
         r"\bhyper (sd|sdxl|xl)\b|\bhyper\b.*\b\d+ steps?\b",
         Usual(steps=4, cfg_scale=1.0, sampler="DDIM", schedule="Turbo"),
+        thing="hyper",
     ),
     "TCD": _Kind(r"\btcd\b", Usual(steps=4, cfg_scale=1.0, sampler="TCD")),
     "DMD2": _Kind(r"\bdmd\b", Usual(steps=4, cfg_scale=1.0, sampler="LCM", schedule="Turbo")),
@@ -71,9 +78,12 @@ KINDS: Mapping[str, _Kind] = {
         r"\b(sd|sdxl|xl)?lightning\b",
         Usual(steps=4, cfg_scale=1.0, sampler="Euler", schedule="Turbo"),
         xl=True,
+        thing="lightning",
     ),
     "Turbo": _Kind(
-        r"\b(sd|sdxl|xl)?turbo\b", Usual(steps=4, cfg_scale=1.0, sampler="Euler a", schedule="Turbo")
+        r"\b(sd|sdxl|xl)?turbo\b",
+        Usual(steps=4, cfg_scale=1.0, sampler="Euler a", schedule="Turbo"),
+        thing="turbo",
     ),
 }
 TOLD = Usual(steps=4, cfg_scale=8.0, sampler="LCM")
@@ -89,11 +99,13 @@ def find_few_steps(
     titles: Mapping[str, object],
     name: str,
     family: Family | None = None,
+    is_adapter: bool = False,
 ) -> FewSteps | None:
     """What a model's signs say; None if it is no such model.
 
     told_guidance: the UNet takes the guidance scale. classes: of pipeline and scheduler. titles: by where
-    they stand. name: of the file or folder. family: None where it is not known.
+    they stand. name: of the file or folder. family: None where it is not known. is_adapter: of a LoRA, which
+    may be named for a thing that it shows.
     """
     known = next((each for each in classes if isinstance(each, str) and each in CLASSES), None)
     said = {where: text for where, text in titles.items() if isinstance(text, str)}
@@ -109,6 +121,8 @@ def find_few_steps(
         words = _words(text)
         for kind, about in KINDS.items():
             if re.search(about.said, words) is None or (about.xl and family not in (XL, None)):
+                continue
+            if is_adapter and about.thing and re.search(_firmly(about.thing), words) is None:
                 continue
             reason = f"its {where} is '{text[:80]}'" if where else f"its name, '{name[:80]}', says so"
             usual = _with_steps(about.usual, [text, *texts])
@@ -145,6 +159,11 @@ def few_steps_of_folder(
 def titles_of(metadata: Mapping[str, str]) -> dict[str, object]:
     """What the metadata of a safetensors file call it."""
     return {key: metadata[key] for key in TITLES if key in metadata}
+
+
+def _firmly(thing: str) -> str:
+    """Beside the name of the model that was distilled, or followed by its steps: "sdxl lightning 8 step"."""
+    return rf"\b(sd|sdxl|xl) ?{thing}\b|\b{thing} (sd|sdxl|xl)\b|\b{thing} (lora )?\d+ steps?\b"
 
 
 def _with_steps(usual: Usual, texts: list[str]) -> Usual:

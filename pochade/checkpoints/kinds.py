@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pochade.checkpoints.detect import REFINER, SD1, SD2, XL, Family
+from pochade.checkpoints.upscaler import DENSE_BLOCKS, PREFIXES
 from pochade.errors import InvalidCheckpoint
 
 UNET = "model.diffusion_model."
@@ -18,51 +19,78 @@ ENCODERS: tuple[tuple[str, Family], ...] = (
 )
 """How the names of the (first) text encoder begin, by family."""
 
-# A beginning of names that only this kind of file has, and what to say. The first that fits decides.
-OTHERS: tuple[tuple[str, str], ...] = (
-    ("model.diffusion_model.double_blocks.", "it is a Flux model, which is not supported"),
-    ("double_blocks.", "it is a Flux model, which is not supported"),
-    ("model.diffusion_model.joint_blocks.", "it is Stable Diffusion 3, which is not supported"),
-    ("joint_blocks.", "it is Stable Diffusion 3, which is not supported"),
-    ("edm_mean", "it predicts as EDM does (Playground 2.5), which is not supported"),
-    ("model.diffusion_model.label_emb.weight", "it is an upscaling model, which is not supported"),
-    ("control_model.", "it is a ControlNet; name the model itself, and this beside it (--control-model)"),
+OTHER = "other"
+
+FLUX = "it is a Flux model, which is not supported"
+SD3 = "it is Stable Diffusion 3, which is not supported"
+CONTROLNET = "it is a ControlNet; name the model itself, and this beside it (--control-model)"
+LORA = "it is a LoRA, an addition to a model; name the model itself"
+ADDITION = "it is a LoRA or another addition in diffusers' names; name the model itself"
+EMBEDDING = "it is a textual inversion, an addition to prompts; name the model itself"
+VAE = "it is an autoencoder alone; give it with vae=, beside a checkpoint"
+TINY_VAE = "it is a tiny autoencoder; give it with vae=, beside a checkpoint"
+UPSCALER = "it is an upscaler; give it as --hires-upscaler, or to 'pochade upscale'"
+
+BEGINNINGS: tuple[tuple[str, str, str], ...] = (
+    (f"{UNET}double_blocks.", OTHER, FLUX),
+    ("double_blocks.", OTHER, FLUX),
+    (f"{UNET}joint_blocks.", OTHER, SD3),
+    ("joint_blocks.", OTHER, SD3),
+    ("edm_mean", OTHER, "it predicts as EDM does (Playground 2.5), which is not supported"),
+    (f"{UNET}label_emb.weight", OTHER, "it is an upscaling model, which is not supported"),
+    ("control_model.", "controlnet", CONTROLNET),
+    ("controlnet_", "controlnet", CONTROLNET),
+    ("lora_", "lora", LORA),
+    ("unet.", "lora", ADDITION),
+    ("text_encoder.", "lora", ADDITION),
+    *((begin, "embedding", EMBEDDING) for begin in ("emb_params", "string_to_param", "clip_g", "clip_l")),
+    ("encoder.down", "vae", VAE),
+    (AUTOENCODER, "vae", VAE),
+    ("decoder.layers.0.weight", "vae", TINY_VAE),
+    ("taesd", "vae", TINY_VAE),
     (
-        "controlnet_cond_embedding.",
-        "it is a ControlNet; name the model itself, and this beside it (--control-model)",
+        "text_model.",
+        "text encoder",
+        "it is a text encoder alone; name a whole checkpoint or a diffusers folder",
     ),
-    ("lora_unet_", "it is a LoRA, an addition to a model; name the model itself"),
-    ("lora_te", "it is a LoRA, an addition to a model; name the model itself"),
-    ("unet.", "it is a LoRA or another addition in diffusers' names; name the model itself"),
-    ("emb_params", "it is a textual inversion, an addition to prompts; name the model itself"),
-    ("string_to_param", "it is a textual inversion, an addition to prompts; name the model itself"),
-    ("clip_g", "it is a textual inversion, an addition to prompts; name the model itself"),
     (
         "input_blocks.",
+        "unet",
         "it is a UNet alone: text encoder and autoencoder are missing; fetch the whole checkpoint",
     ),
     (
         "down_blocks.",
+        "unet",
         "it is a UNet alone, in diffusers' names: text encoder, autoencoder and configuration are missing;"
         " put it into a diffusers folder as unet/diffusion_pytorch_model.safetensors and name that folder",
     ),
-    ("encoder.down", "it is an autoencoder alone; give it with vae=, beside a checkpoint"),
-    ("first_stage_model.", "it is an autoencoder alone; give it with vae=, beside a checkpoint"),
-    ("text_model.", "it is a text encoder alone; name a whole checkpoint or a diffusers folder"),
-    ("taesd", "it is a tiny autoencoder; give it with vae=, beside a checkpoint"),
+    *((f"{prefix}{begin}", "upscaler", UPSCALER) for prefix in PREFIXES for begin in DENSE_BLOCKS),
 )
+"""A beginning of names that only this kind of file has, the kind, and what to say where a whole checkpoint is
+wanted. The first that fits decides."""
+
+
+def find_beginning(
+    names: Iterable[str], table: Iterable[tuple[str, str, str]] = BEGINNINGS
+) -> tuple[str, str]:
+    """Kind and sentence of the first beginning that any of the names has; OTHER and nothing if none has."""
+    names = list(names)
+    for begin, kind, what in table:
+        if any(name.startswith(begin) for name in names):
+            return kind, what
+    return OTHER, ""
 
 
 def find_family(names: Iterable[str], where: Path) -> Family:
     """The family of a whole checkpoint. Raises InvalidCheckpoint, saying what it is, for anything else."""
     names = list(names)
     unet = any(name.startswith(UNET) or name.startswith(f"{AVERAGE}diffusion_model") for name in names)
-    foreign = OTHERS if not unet else [(begin, _) for begin, _ in OTHERS if begin.startswith("model.")]
-    # EDM's keys come beside a UNet, and say what kind of checkpoint it is all the same.
-    foreign = [*foreign, *(each for each in OTHERS if each[0].startswith("edm"))]
-    for begin, what in foreign:
-        if any(name.startswith(begin) for name in names):
-            raise InvalidCheckpoint(f"'{where}' is no whole checkpoint of Stable Diffusion: {what}")
+    # Beside a UNet a file may have names of anything. What is inside it counts all the same, and so do EDM's
+    # keys, which say what kind of checkpoint it is.
+    foreign = BEGINNINGS if not unet else [each for each in BEGINNINGS if each[0].startswith((UNET, "edm"))]
+    what = find_beginning(names, foreign)[1]
+    if what:
+        raise InvalidCheckpoint(f"'{where}' is no whole checkpoint of Stable Diffusion: {what}")
     if not unet:
         shown = ", ".join(f"'{name}'" for name in sorted(names)[:3]) or "none"
         raise InvalidCheckpoint(

@@ -10,6 +10,7 @@ are followed, since a person put them there; in circles they are not.
 
 import difflib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -21,12 +22,13 @@ from pochade.atomic import replacing
 from pochade.checkpoints.contents import (
     KINDS,
     MODEL,
-    OTHER,
     UNREADABLE,
     Contents,
     contents_of,
 )
 from pochade.checkpoints.few_steps import FewSteps
+from pochade.checkpoints.kinds import OTHER
+from pochade.checkpoints.tensor_files import open_tensors
 from pochade.errors import InvalidCheckpoint, OutputError
 from pochade.request import Usual
 
@@ -181,6 +183,12 @@ def size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
+def weights_of(path: Path) -> int:
+    """How many numbers the tensors of a file, or of all files in a folder, have. Other files have none."""
+    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    return sum(map(_weights, files))
+
+
 # --- inside -----------------------------------------------------------------------------------------------
 
 
@@ -281,3 +289,10 @@ def _read_back(kept: object) -> Contents | None:
             usual = Usual(steps=steps, cfg_scale=scale, sampler=sampler, schedule=schedule)
             return Contents(kind, family, FewSteps(kind=name, reason=reason, usual=usual))
     return None
+
+
+def _weights(file: Path) -> int:
+    try:
+        return sum(math.prod(entry.shape) for entry in open_tensors(file).header.entries.values())
+    except InvalidCheckpoint:
+        return 0

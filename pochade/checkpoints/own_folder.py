@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pochade.atomic import creating, unwritable
+from pochade.checkpoints.grids import grids_beside
 from pochade.checkpoints.library import Entry, size_of
 from pochade.errors import OutputError
 from pochade.settings import models_dir
@@ -77,7 +78,8 @@ def unfinished(roots: Sequence[Path]) -> list[Entry]:
 def remove(entry: Entry) -> int:
     """Remove a model, and the folders that are empty then; returns the bytes that became free.
 
-    It goes at once, by a rename: what is half removed never looks like a model. Of a link, the link goes.
+    It goes at once, by a rename: what is half removed never looks like a model. Its 8-bit grids go with it.
+    Of a link, the link goes.
     Raises OutputError for what is not in Pochade's own folder, or if the system refuses.
     """
     check_removable(entry)
@@ -91,6 +93,7 @@ def remove(entry: Entry) -> int:
         else:
             going.unlink()
             record_of(path).unlink(missing_ok=True)
+            grids_beside(path).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"'{path}' could not be removed: {error.strerror or error}") from error
     folder = path.parent

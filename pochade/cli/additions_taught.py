@@ -19,7 +19,7 @@ def _add_controlnet(pieces: Any) -> None:
         description="Train a ControlNet on pictures and what a preprocessor makes of them.",
     )
     run_arguments(parser, "a training set, or a folder of pictures with a text file each")
-    loop_options(parser, 2000)
+    loop_options(parser, steps=2000, batch=4)
     parser.add_argument("--model", type=Path, help="a diffusers folder or a file (default: the starter)")
     parser.add_argument(
         "--condition", default="canny", help="canny, scribble, invert or tile (default: %(default)s)"
@@ -49,7 +49,7 @@ def _controlnet(options: argparse.Namespace) -> int:
     control = Control(condition=options.condition, scenes=options.scenes)
     corpus = training_pictures(options.corpus, options.folder, options.styles)
     tuning = Tuning(model=options.model, corpus=corpus, folder=options.folder, device=options.device)
-    piece = controlling(tuning, control, batch=options.batch or 4, rate=options.rate)
+    piece = controlling(tuning, control, batch=options.batch, rate=options.rate)
     show(
         piece.train(options.steps, minutes=options.minutes, accumulation=options.accumulation),
         options.steps,
@@ -67,7 +67,7 @@ def _add_embedding(pieces: Any) -> None:
         description="Learn the vectors of a new word from a few pictures; the model stays as it is.",
     )
     run_arguments(parser, "a folder of pictures; a text file beside one (cat.jpg, cat.txt) is its caption")
-    loop_options(parser, 500)
+    loop_options(parser, steps=500, batch=4)
     parser.add_argument("--model", type=Path, help="a diffusers folder or a file (default: the starter)")
     parser.add_argument("--token", required=True, metavar="NAME", help="how the word is written in prompts")
     parser.add_argument("--initial", required=True, metavar="WORD", help="what it is most like")
@@ -104,7 +104,7 @@ def _embedding(options: argparse.Namespace) -> int:
         folder=options.folder,
         device=options.device,
     )
-    piece = inverting(inverted, batch=options.batch or 4, rate=options.rate)
+    piece = inverting(inverted, batch=options.batch, rate=options.rate)
     show(
         piece.train(options.steps, minutes=options.minutes, accumulation=options.accumulation),
         options.steps,

@@ -3,40 +3,51 @@
 import argparse
 import os
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pochade
+from pochade.cli.mcp import PACKAGES as MCP
+from pochade.cli.models import size_text
+from pochade.cli.studio import NEEDED as SERVE
 from pochade.errors import PochadeError
+from pochade.machine import memory_bytes
 
-OPTIONAL = {
-    "torch": "GPUs and training",
-    "tokenizers": "training",
-    "resvg_py": "training",
-    "huggingface_hub": "pochade models pull",
-}
+EXTRAS: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType(
+    {
+        "torch": (("torch",), "GPUs and training"),
+        "train": (("torch", "tokenizers", "resvg_py"), "pochade train"),
+        "hub": (("huggingface_hub",), "pochade models pull"),
+        "serve": (SERVE, "pochade serve"),
+        "mcp": ((*SERVE, *MCP), "assistants, pochade mcp"),
+        "c2pa": (("c2pa", "cryptography"), "signatures, --sign"),
+        "notebook": (("IPython",), "drawing in notebooks"),
+    }
+)
+"""Of each extra of the package: the modules that it brings, and what they are for."""
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "doctor",
         help="show what would be used on this computer, and why",
-        description="Shows processor, memory, engines, caches, and what `pochade draw` would use.",
+        description="Shows processor, memory, extras, caches, and what `pochade draw` would use.",
     )
-    parser.add_argument("--device", default="auto", help="default: %(default)s")
-    parser.add_argument("--precision", default="auto", help="default: %(default)s")
-    parser.add_argument("--engine", default="auto", help="default: %(default)s")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
+    parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16, f16 or int8")
+    parser.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the report; exit status 1 if nothing could draw."""
     from pochade.engines.openvino import processor_features
-    from pochade.pipeline.load import starter_folder
     from pochade.pipeline.loading.choice import choose
-    from pochade.settings import cache_dir
+    from pochade.settings import cache_dir, starter_folder
 
     features = processor_features()
     _say("pochade", f"{pochade.__version__}, Python {platform.python_version()}, {platform.platform()}")
@@ -45,11 +56,11 @@ def run(options: argparse.Namespace) -> int:
     _say("8 bits", _bytes(features))
     _say("memory", _memory())
     _say("openvino", metadata.version("openvino"))
-    for package, use in OPTIONAL.items():
-        _say(package, "installed" if find_spec(package) else f"not installed (only for {use})")
+    for extra, (modules, use) in EXTRAS.items():
+        _say(extra, _extra(extra, modules, use))
     cache = cache_dir()
     files = [path for path in cache.rglob("*") if path.is_file()] if cache.exists() else []
-    _say("cache", f"{cache}: {len(files)} files, {_size(sum(path.stat().st_size for path in files))}")
+    _say("cache", f"{cache}: {len(files)} files, {size_text(sum(path.stat().st_size for path in files))}")
     _say("starter", _starter(starter_folder()))
     try:
         choice = choose(options.device, options.precision, options.engine)
@@ -71,24 +82,23 @@ def _bytes(features: Any) -> str:
     return "--precision int8: faster than f32, with weights in 7 bits, for want of instructions for bytes"
 
 
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
+def _extra(extra: str, modules: tuple[str, ...], use: str) -> str:
+    """Whether an extra is there; if only a part of it is missing, which; and how it comes."""
+    missing = [module for module in modules if find_spec(module) is None]
+    if not missing:
+        return f"installed (for {use})"
+    state = "not installed" if len(missing) == len(modules) else f"without {', '.join(missing)}"
+    return f"{state} (only for {use}): pip install 'pochade[{extra}]'"
 
 
 def _memory() -> str:
-    """Total and free memory, where the system tells."""
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        total, free = (os.sysconf(name) * page for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):
+    memory = memory_bytes()
+    if memory is None:
         return "unknown on this system"
-    return f"{_size(total)}, {_size(free)} free"
+    total, free = memory
+    return f"{size_text(total)}, {size_text(free)} free"
 
 
 def _starter(folder: Path) -> str:
     weights = list(folder.rglob("*.safetensors"))
-    return f"{_size(sum(path.stat().st_size for path in weights))} of weights" if weights else "missing"
+    return f"{size_text(sum(path.stat().st_size for path in weights))} of weights" if weights else "missing"

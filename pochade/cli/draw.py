@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from pochade.pipeline import Pipeline
-    from pochade.pipeline.results.result import Progress, PromptSize
+    from pochade.pipeline.results.result import Progress, PromptSize, Result
 
 EXAMPLES = """examples:
   pochade draw "a red apple"
@@ -47,12 +47,32 @@ def add_parser(commands: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_drawing_options(parser)
+    add_request_options(parser)
+    parser.add_argument(
+        "--count", type=int, default=1, metavar="N", help="how many pictures, with seeds N, N+1, ..."
+    )
+    parser.add_argument(
+        "--preview", action="store_true", help="show the picture in the terminal while it is drawn"
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="say how long the prompt is")
+    add_file_options(parser, ".png, .jpg or .webp")
     parser.set_defaults(run=run)
 
 
-def add_drawing_options(parser: argparse.ArgumentParser, *, prompts: str = "?") -> None:
-    """Everything that a drawing may be told: the prompt, the ways, the model, and where it goes.
+def add_file_options(parser: argparse.ArgumentParser, kinds: str) -> None:
+    """Where the file goes, and what it says of itself. kinds: the ends of its name that there may be."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=f"{kinds}; an existing file is never overwritten: a number is added",
+    )
+    add_mark_options(parser)
+
+
+def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") -> None:
+    """What a drawing may be told: the prompt, the ways, what is added to the model, and the model.
 
     prompts: how many there may be, as argparse says it.
     """
@@ -86,30 +106,15 @@ def add_drawing_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
         )
     parser.add_argument("--clip-skip", type=int, metavar="N", help=f"default: {default.clip_skip}")
     parser.add_argument(
-        "--count", type=int, default=1, metavar="N", help="how many pictures, with seeds N, N+1, ..."
-    )
-    parser.add_argument(
         "--wildcards", type=Path, metavar="DIR", help="where __animal__ in a prompt finds animal.txt"
     )
     parser.add_argument("--styles", type=Path, metavar="FILE", help="a styles.csv")
     parser.add_argument(
         "--style", action="append", default=[], metavar="NAME", help="one of its styles; may be repeated"
     )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help=".png, .jpg or .webp; an existing file is never overwritten: a number is added",
-    )
-    parser.add_argument(
-        "--preview", action="store_true", help="show the picture in the terminal while it is drawn"
-    )
-    parser.add_argument("-v", "--verbose", action="store_true", help="say how long the prompt is")
     add_addition_options(parser)
     add_way_options(parser)
     add_control_options(parser)
-    add_mark_options(parser)
     add_model_options(parser)
 
 
@@ -150,7 +155,7 @@ def run(options: argparse.Namespace) -> int:
 
     if not 1 <= options.count <= MAX_BATCH * MAX_BATCH:
         raise InvalidRequest(f"--count is {options.count}; it must lie between 1 and {MAX_BATCH * MAX_BATCH}")
-    requests = requests_of(options)
+    requests = requests_of(options, options.count)
     # What cannot be written is found before the work, not after it.
     check_destination(default_name("", 0) if options.output is None else options.output)
     sign = signer_of(options)
@@ -216,6 +221,13 @@ def draw_all(
             yield request, progress
 
 
+def results(options: argparse.Namespace, requests: Sequence[Request]) -> "Iterator[Result]":
+    """What each request gave, as soon as it is there; they are drawn beside whoever iterates."""
+    for _, progress in in_background(lambda: draw_all(options, requests)):
+        if progress.result is not None:
+            yield progress.result
+
+
 def say_usual(pipeline: "Pipeline", request: Request) -> None:
     """In one line what a model of few steps is drawn with, if any of it was left to the model."""
     from tqdm import tqdm
@@ -231,14 +243,17 @@ def say_usual(pipeline: "Pipeline", request: Request) -> None:
     tqdm.write(f"pochade: a model of few steps: {about}", file=sys.stderr)
 
 
-def requests_of(options: argparse.Namespace) -> list[Request]:
-    """One for each picture, with the seed and the prompt that are its own."""
+def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
+    """One for each of `count` pictures, with the seed and the prompt that are its own."""
     import secrets
 
     from pochade.prompts.dynamic import expand
     from pochade.prompts.styles import apply_styles, find_styles, read_styles
     from pochade.prompts.wildcards import folder_of_wildcards, no_wildcards
 
+    if options.prompt is None and (options.style or options.wildcards is not None):
+        asked = "--style" if options.style else "--wildcards"
+        raise InvalidRequest(f"{asked} needs a prompt; give one in quotes")
     given = _given(options)
     if options.style and options.styles is None:
         raise InvalidRequest(f"style '{options.style[0]}' is in no file; name one: --styles FILE")
@@ -247,7 +262,7 @@ def requests_of(options: argparse.Namespace) -> list[Request]:
     read = no_wildcards if options.wildcards is None else folder_of_wildcards(options.wildcards)
     first = secrets.randbelow(2**32) if given.seed is None else given.seed
     if options.prompt is None:  # what a picture says is no template
-        return [replace(given, seed=seed) for seed in range(first, first + options.count)]
+        return [replace(given, seed=seed) for seed in range(first, first + count)]
     return [
         replace(
             given,
@@ -257,12 +272,13 @@ def requests_of(options: argparse.Namespace) -> list[Request]:
             template=template,
             negative_template=negative,
         )
-        for seed in range(first, first + options.count)
+        for seed in range(first, first + count)
     ]
 
 
 def _given(options: argparse.Namespace) -> Request:
     """What the options ask for, on top of what a picture to be like says. Templates are not expanded yet."""
+    like = None if options.like is None else _like(options)
     width, height = options.size if options.size is not None else (None, None)
     asked = {
         "prompt": options.prompt,
@@ -275,16 +291,11 @@ def _given(options: argparse.Namespace) -> Request:
         "sampler": options.sampler,
         "schedule": options.schedule,
         "clip_skip": options.clip_skip,
-        **ways(options),
+        **ways(options, like),
         "controls": controls(options) or None,
     }
     changes = {name: value for name, value in asked.items() if value is not None}
-    if options.like is not None:
-        like = _like(options)
-        if options.refiner is None and options.refiner_switch is not None:
-            if like.refiner is None:
-                raise InvalidRequest("--refiner-switch needs a model: give it as --refiner")
-            changes["refiner"] = replace(like.refiner, switch=options.refiner_switch)
+    if like is not None:
         return replace(like, **changes)
     if options.prompt is None:
         raise InvalidRequest("there is no prompt; give one in quotes, or a picture as --like")

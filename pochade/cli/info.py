@@ -3,9 +3,14 @@
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pochade.images.metadata import Parameters
+    from pochade.images.signing import Signature
 
 EXAMPLES = """examples:
   pochade info fox.png
@@ -18,7 +23,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "info",
         help="show how pictures were made",
-        description="Show the prompt and the parameters that a PNG, JPEG or WebP file carries.",
+        description="Show the prompt and the parameters that a PNG, JPEG or WebP file carries, its mark and, "
+        "with the extra c2pa, who signed it.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -30,26 +36,66 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints what each picture carries; one that carries nothing is named, and the status is then 1."""
     from pochade.errors import InvalidRequest
-    from pochade.images.metadata import read_parameters
-    from pochade.images.reading import mark_of, read_text
 
     status = 0
     for path in options.pictures:
         try:
-            parameters = read_parameters(read_text(path))
-            mark = mark_of(path.read_bytes())
+            told = _told(path)
         except InvalidRequest as unreadable:
             print(f"pochade: error: {unreadable}", file=sys.stderr)
             status = 1
             continue
         if options.json:
-            print(json.dumps({"file": str(path), "mark": mark, **asdict(parameters)}, ensure_ascii=False))
+            print(json.dumps({"file": str(path), **_as_json(told)}, ensure_ascii=False))
             continue
-        print(f"{path}\n  prompt: {parameters.prompt}")
-        if parameters.negative_prompt:
-            print(f"  negative prompt: {parameters.negative_prompt}")
-        for name, value in parameters.values.items():
-            print(f"  {name}: {value}")
-        if mark is not None:
-            print(f"  digital source type: {mark}")
+        print(path)
+        for line in _lines(told):
+            print(f"  {line}")
     return status
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a file says of itself. signature: None too where it cannot be read, without the extra c2pa."""
+
+    parameters: "Parameters"
+    mark: str | None
+    signature: "Signature | None"
+
+
+def _told(path: Path) -> Told:
+    """Raises InvalidRequest, naming the file, for one that says nothing or cannot be read."""
+    from pochade.errors import InvalidRequest
+    from pochade.images.metadata import read_parameters
+    from pochade.images.opening import UnreadablePicture
+    from pochade.images.reading import mark_of, read_content, tells_nothing, text_of
+    from pochade.images.signing import signature_of
+
+    content = read_content(path)
+    try:
+        text, mark, signature = text_of(content), mark_of(content), signature_of(content)
+    except UnreadablePicture as unreadable:
+        raise InvalidRequest(f"'{path}' is {unreadable}") from unreadable
+    if not text.strip() and mark is None and signature is None:
+        raise tells_nothing(path)
+    return Told(read_parameters(text), mark, signature)
+
+
+def _as_json(told: Told) -> dict[str, Any]:
+    signature = None if told.signature is None else asdict(told.signature)
+    return {"mark": told.mark, "signature": signature, **asdict(told.parameters)}
+
+
+def _lines(told: Told) -> Iterator[str]:
+    parameters, signature = told.parameters, told.signature
+    if parameters.prompt or parameters.values:
+        yield f"prompt: {parameters.prompt}"
+    if parameters.negative_prompt:
+        yield f"negative prompt: {parameters.negative_prompt}"
+    for name, value in parameters.values.items():
+        yield f"{name}: {value}"
+    if told.mark is not None:
+        yield f"digital source type: {told.mark}"
+    if signature is not None:
+        by = f", by {signature.signer}" if signature.signer else ""
+        yield f"signature: {signature.state.lower()}{by}"

@@ -58,10 +58,10 @@ def add_models_option(parser: argparse.ArgumentParser) -> None:
 def _list(options: argparse.Namespace) -> int:
     from pochade.checkpoints.library import describe, entries, size_of
     from pochade.checkpoints.own_folder import unfinished
-    from pochade.settings import cache_dir, model_roots
+    from pochade.settings import contents_file, model_roots
 
     roots = model_roots(options.models)
-    found = describe(entries(roots), cache_dir() / "contents.json")
+    found = describe(entries(roots), contents_file())
     rows = [_row(entry, contents, size_of(entry.path)) for entry, contents in found]
     rows += [
         {**_place(entry), "kind": "unfinished", "family": "", "bytes": size_of(entry.path)}

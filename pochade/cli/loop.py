@@ -12,16 +12,23 @@ if TYPE_CHECKING:
     from pochade.training.loop import Progress
 
 
-def run_arguments(parser: argparse.ArgumentParser, corpus: str = "a training set") -> None:
-    """What is learned from, where the run lies, and on what it computes. corpus: what may be given."""
+def run_places(parser: argparse.ArgumentParser, corpus: str = "a training set") -> None:
+    """What is learned from, and where the run lies. corpus: what may be given."""
     parser.add_argument("corpus", type=Path, help=corpus)
     parser.add_argument("folder", type=Path, help="where the run keeps its states and logs")
+
+
+def run_arguments(parser: argparse.ArgumentParser, corpus: str = "a training set") -> None:
+    """As `run_places`, and on what it computes."""
+    run_places(parser, corpus)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
 
 
-def loop_options(parser: argparse.ArgumentParser, steps: int) -> None:
+def loop_options(parser: argparse.ArgumentParser, steps: int, batch: int | None = None) -> None:
+    """How long it trains, and how much at a time. batch: None leaves it to the pieces of the starter."""
     parser.add_argument("--steps", type=int, default=steps, help="default: %(default)s")
-    parser.add_argument("--batch", type=int, help="pictures at a time (default: what the starter had)")
+    usual = "what the starter had" if batch is None else "%(default)s"
+    parser.add_argument("--batch", type=int, default=batch, help=f"pictures at a time (default: {usual})")
     parser.add_argument(
         "--accumulation", type=int, default=1, help="batches in one step (default: %(default)s)"
     )

@@ -27,10 +27,10 @@ def signer_of(options: argparse.Namespace) -> "Sign | None":
     from datetime import UTC, datetime
 
     import pochade
-    from pochade.images.signing import identity_in, signer
+    from pochade.images.signing import signer_in
     from pochade.settings import signing_file
 
-    return signer(identity_in(signing_file(), datetime.now(UTC)), pochade.__version__)
+    return signer_in(signing_file(), datetime.now(UTC), pochade.__version__)
 
 
 def mark_of(options: argparse.Namespace, mark: str | None) -> str | None:

@@ -2,12 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pochade.cli import draw
-from pochade.cli.background import in_background
 from pochade.cli.marks import mark_of, signer_of
 
 if TYPE_CHECKING:
@@ -34,7 +33,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--x", required=True, metavar="NAME=VALUES", help="for example seed=1-4")
     parser.add_argument("--y", metavar="NAME=VALUES")
     parser.add_argument("--z", metavar="NAME=VALUES")
-    draw.add_drawing_options(parser)
+    draw.add_request_options(parser)
+    draw.add_file_options(parser, ".png, .jpg or .webp")
     parser.set_defaults(run=run)
 
 
@@ -58,18 +58,12 @@ def run(options: argparse.Namespace) -> int:
     images: list[Image.Image] = []
     texts: list[str] = []
     marks: list[str] = []
-
-    def drawn() -> Iterator[Any]:
-        for _, progress in draw.draw_all(options, requests):
-            yield progress
-
     with tqdm(total=len(requests), unit="picture", disable=not sys.stderr.isatty(), leave=False) as bar:
-        for progress in in_background(drawn):
-            if progress.result is not None:
-                images += progress.result.images[:1]
-                texts += progress.result.infotexts[:1]
-                marks.append(progress.result.mark)
-                bar.update(1)
+        for result in draw.results(options, requests):
+            images += result.images[:1]
+            texts += result.infotexts[:1]
+            marks.append(result.mark)
+            bar.update(1)
     page, mark = _page(images, axes), mark_of(options, marks[0])
     print(save_without_overwriting(page, path, texts[0], mark=mark, sign=sign), flush=True)
     return 0

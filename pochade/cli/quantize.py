@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pochade.errors import InvalidRequest, OutputError
+from pochade.errors import InvalidCheckpoint, InvalidRequest, OutputError
 
 WORST = 10
 """Products that are shown, of each part."""
@@ -37,13 +37,13 @@ def run(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     import pochade
+    from pochade.images.files import check_folder
     from pochade.pipeline.calibrating import PROMPTS, calibrate
-    from pochade.pipeline.loading.int8 import grids_in_cache
+    from pochade.pipeline.loading.int8 import grids_in_cache, keep_grids, keep_in_cache
     from pochade.quantization.choosing import SENSITIVE, SMOOTHING, worst
-    from pochade.quantization.files import save
 
-    if options.output is not None and not options.output.parent.is_dir():
-        raise OutputError(f"the folder '{options.output.parent}' is not there; make it, or choose another")
+    if options.output is not None:
+        _check_output(options.output)
     prompts = PROMPTS[:4] if options.prompts is None else _lines(options.prompts)
     pipeline = pochade.load(
         options.path,
@@ -55,6 +55,8 @@ def run(options: argparse.Namespace) -> int:
         prediction=options.prediction,
         models=options.models,
     )
+    if options.output is None:
+        check_folder(grids_in_cache(pipeline.checkpoint))
     tables = None
     smoothing = SMOOTHING if options.smoothing is None else options.smoothing
     with tqdm(desc="evaluations", leave=False, disable=None) as bar:
@@ -65,9 +67,9 @@ def run(options: argparse.Namespace) -> int:
     assert tables is not None, "the last step brings them"
     target = options.output
     if target is None:
-        target = grids_in_cache(pipeline.checkpoint)
-        target.parent.mkdir(parents=True, exist_ok=True)
-    save(target, tables)
+        target = keep_in_cache(pipeline.checkpoint, tables, pipeline.networks)
+    else:
+        keep_grids(target, tables, pipeline.networks)
     for part, table in tables.items():
         left = sum(not each.used for each in table.values())
         print(f"{part}: {len(table)} products, {left} of them left as they are (error above {SENSITIVE:.0%})")
@@ -75,6 +77,25 @@ def run(options: argparse.Namespace) -> int:
             print(f"{each.error:8.2%}  {name}{'' if each.used else '  left'}")
     print(target)
     return 0
+
+
+def _check_output(path: Path) -> None:
+    """Before minutes of work: is there room for a file, or grids to be replaced? Raises OutputError."""
+    from pochade.checkpoints.grids import are_grids
+    from pochade.checkpoints.safetensors import read
+    from pochade.images.files import check_folder
+
+    if not path.parent.is_dir():
+        raise OutputError(f"the folder '{path.parent}' is not there; make it, or choose another")
+    check_folder(path)
+    if not path.exists():
+        return
+    try:
+        is_ours = path.is_file() and are_grids(read(path).metadata)
+    except InvalidCheckpoint:
+        is_ours = False
+    if not is_ours:
+        raise OutputError(f"'{path}' exists and holds no 8-bit grids, so it is not replaced; name another")
 
 
 def _lines(path: Path) -> list[str]:

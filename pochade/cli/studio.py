@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,7 @@ def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options"
     from pochade.jobs.limits import Limits
     from pochade.pipeline.loading.budget import bytes_of
     from pochade.server.options import Options
-    from pochade.settings import cache_dir, model_roots, signing_file
+    from pochade.settings import contents_file, model_roots, signing_file
 
     signer_of(options)  # what cannot be signed is said now, and the key is made
 
@@ -97,7 +98,7 @@ def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options"
         folders=Folders(
             model=options.model,
             roots=model_roots(options.models),
-            memory=cache_dir() / "models.json",
+            memory=contents_file(),
             loras=options.lora_dir,
             embeddings=options.embeddings_dir,
             upscalers=options.upscalers_dir,
@@ -117,14 +118,7 @@ def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options"
 
 
 def _limits() -> dict[str, int]:
-    """The limits that may be changed, with their defaults. Plain numbers: help must not need the packages."""
-    return {
-        "pixels": 2048 * 2048,
-        "steps": 150,
-        "batch_size": 16,
-        "pictures": 64,
-        "queue": 5000,
-        "own_queue": 1000,
-        "body_bytes": 64 * 2**20,
-        "picture_pixels": 32 * 2**20,
-    }
+    """The limits that may be changed, with their defaults."""
+    from pochade.jobs.limits import Limits
+
+    return asdict(Limits())

@@ -1,11 +1,12 @@
 """`pochade train`: from packages of licensed pictures, or your own, to a model."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pochade.cli import additions_taught, corpus
-from pochade.cli.loop import loop_options, prepare, require_torch, run_arguments, show
+from pochade.cli.loop import loop_options, prepare, require_torch, run_arguments, run_places, show
 from pochade.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -75,15 +76,15 @@ def add_parser(commands: Any) -> None:
         )
         piece.set_defaults(run=_train, piece=name)
     export = pieces.add_parser("export", help="write a diffusers folder")
-    run_arguments(export)
-    export.add_argument("output", type=Path)
+    run_places(export)
+    export.add_argument("output", type=Path, help="where the model goes, as a diffusers folder")
     export.set_defaults(run=_export)
     adopt = pieces.add_parser(
         "adopt",
         help="begin a run from a finished model of the starter's sizes, to train it further",
         description="Write a run's first state from a model; 'pochade train diffusion' goes on from there.",
     )
-    run_arguments(adopt)
+    run_places(adopt)
     adopt.add_argument("--model", type=Path, help="a diffusers folder (default: the starter in the package)")
     adopt.add_argument(
         "--step", type=int, default=31000, help="how many steps it was trained for (default: %(default)s)"
@@ -95,7 +96,7 @@ def add_parser(commands: Any) -> None:
         description="Train a model that exists on the pictures of a corpus; write a diffusers folder.",
     )
     run_arguments(finetune)
-    loop_options(finetune, 1000)
+    loop_options(finetune, steps=1000, batch=4)
     finetune.add_argument("--model", type=Path, help="a diffusers folder (default: the starter)")
     finetune.add_argument("--output", type=Path, required=True, help="where the trained model goes")
     finetune.add_argument("--rate", type=float, default=1e-5, help="learning rate (default: %(default)g)")
@@ -117,7 +118,7 @@ def _train(options: argparse.Namespace) -> int:
     from pochade.training.starter import PIECES
 
     sizes = {} if options.batch is None else {"batch": options.batch}
-    piece = PIECES[options.piece](_open(options), **sizes)
+    piece = PIECES[options.piece](replace(_opened(options), device=options.device), **sizes)
     show(
         piece.train(
             options.steps,
@@ -135,7 +136,7 @@ def _finetune(options: argparse.Namespace) -> int:
     from pochade.training.finetune import export_finetuned, finetuning
 
     tuning = _tuning(options)
-    piece = finetuning(tuning, batch=options.batch or 4, rate=options.rate)
+    piece = finetuning(tuning, batch=options.batch, rate=options.rate)
     done = show(
         piece.train(options.steps, minutes=options.minutes, accumulation=options.accumulation),
         options.steps,
@@ -163,19 +164,19 @@ def _export(options: argparse.Namespace) -> int:
     require_torch()
     from pochade.training.starter import write_model
 
-    write_model(_open(options), options.output)
+    write_model(_opened(options), options.output)
     print(options.output)
     return 0
 
 
 def _adopt(options: argparse.Namespace) -> int:
     require_torch()
-    from pochade.pipeline.load import starter_folder
+    from pochade.settings import starter_folder
     from pochade.training.starter import adopt
 
     if options.step < 0:
         raise InvalidRequest(f"--step {options.step} is too small; 0 is the least")
-    adopt(_open(options), options.model or starter_folder(), options.step)
+    adopt(_opened(options), options.model or starter_folder(), options.step)
     print(options.folder)
     return 0
 
@@ -189,8 +190,8 @@ def _pack(options: argparse.Namespace) -> int:
     return 0
 
 
-def _open(options: argparse.Namespace) -> "Run":
+def _opened(options: argparse.Namespace) -> "Run":
     from pochade.training.corpus import load
     from pochade.training.starter import Run
 
-    return Run(corpus=load(options.corpus), folder=options.folder, device=options.device)
+    return Run(corpus=load(options.corpus), folder=options.folder)

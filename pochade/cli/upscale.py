@@ -50,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
     """Writes the larger picture, with the text of the one that it was made of; prints its path."""
     from pochade.images.files import check_destination, save_without_overwriting
     from pochade.images.opening import open_picture
+    from pochade.images.reading import enlarged_mark, enlarged_text
     from pochade.images.upscaling import upscaled
 
     if options.scale is not None:
@@ -62,8 +63,9 @@ def run(options: argparse.Namespace) -> int:
         larger, name = upscaled(image, width, height, plain), plain
     else:
         larger, name = _by_model(options, model, image), model.stem
-    text = _text(options.source, larger, image, name)
-    mark = _mark(options.source, by_model=model is not None)
+    content = options.source.read_bytes()
+    text = enlarged_text(content, larger.width / image.width, name)
+    mark = enlarged_mark(content, by_model=model is not None)
     print(save_without_overwriting(larger, options.target, text, mark=mark))
     return 0
 
@@ -100,24 +102,3 @@ def _size(image: "Image.Image", scale: float) -> tuple[int, int]:
     if max(width, height) > MAX_SIDE:
         raise InvalidRequest(f"the picture would have {width} x {height} px; at most {MAX_SIDE} are a side")
     return width, height
-
-
-def _mark(source: Path, *, by_model: bool) -> str | None:
-    """The picture's own; one that has none was at most made larger by a model."""
-    from pochade.images.marks import ENHANCED
-    from pochade.images.reading import mark_of
-
-    own = mark_of(source.read_bytes())
-    return ENHANCED if own is None and by_model else own
-
-
-def _text(path: Path, larger: "Image.Image", image: "Image.Image", name: str) -> str:
-    """The text of the picture, if it has one, and how it was made larger."""
-    from pochade.images.reading import text_of
-
-    text = text_of(path.read_bytes()).strip()
-    scale = larger.width / image.width
-    more = (
-        f"Postprocess upscale by: {scale:g}, Postprocess upscaler: {name.replace(',', '_').replace(':', '_')}"
-    )
-    return f"{text}, {more}" if text else ""

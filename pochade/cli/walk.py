@@ -2,13 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pochade.cli import draw
-from pochade.cli.background import in_background
+from pochade.cli.marks import mark_of, signer_of
 from pochade.errors import InvalidRequest, expect
 
 if TYPE_CHECKING:
@@ -36,7 +35,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--seeds", metavar="N,N", help="one for each prompt, or several for one prompt")
     parser.add_argument("--fps", type=float, default=8.0, metavar="N", help="frames a second (default: 8)")
     parser.add_argument("--loop", action="store_true", help="go back to the first prompt at the end")
-    draw.add_drawing_options(parser, prompts="+")
+    draw.add_request_options(parser, prompts="+")
+    draw.add_file_options(parser, ".webp or .gif, beside which the folder of frames is made")
     parser.set_defaults(run=run)
 
 
@@ -55,27 +55,24 @@ def run(options: argparse.Namespace) -> int:
     if path is None:
         path = Path("walk-" + default_name(stations[0].prompt, stations[0].seed or 0)).with_suffix(".webp")
     check_animation(path)
+    sign = signer_of(options)
     folder = None
     images: list[Image.Image] = []
     texts: list[str] = []
-
-    def drawn() -> Iterator[Any]:
-        for _, progress in draw.draw_all(options, requests):
-            yield progress
-
+    marks: list[str | None] = []
     with tqdm(total=len(requests), unit="frame", disable=not sys.stderr.isatty(), leave=False) as bar:
-        for progress in in_background(drawn):
-            if progress.result is None:
-                continue
+        for result in draw.results(options, requests):
             folder = new_folder(path.with_suffix("")) if folder is None else folder
-            image, text = progress.result.images[0], progress.result.infotexts[0]
+            image, text, mark = result.images[0], result.infotexts[0], mark_of(options, result.mark)
             images.append(image)
             texts.append(text)
-            written = save_without_overwriting(image, folder / f"{len(images):03}.png", text)
+            marks.append(mark)
+            frame = folder / f"{len(images):03}.png"
+            written = save_without_overwriting(image, frame, text, mark=mark, sign=sign)
             bar.clear()
             print(written, flush=True)
             bar.update(1)
-    print(save_animation(images, path, 1 / options.fps, texts[0]), flush=True)
+    print(save_animation(images, path, 1 / options.fps, texts[0], mark=marks[0], sign=sign), flush=True)
     return 0
 
 
@@ -90,7 +87,7 @@ def _stations(options: argparse.Namespace) -> "list[Request]":
         )
     stations: list[Request] = []
     for i, prompt in enumerate(prompts):
-        own = argparse.Namespace(**{**vars(options), "prompt": prompt, "count": 1})
+        own = argparse.Namespace(**{**vars(options), "prompt": prompt})
         if seeds:
             own.seed = seeds[i]
         elif stations:

@@ -6,8 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from pochade.errors import InvalidRequest
+from pochade.request import Request
 from pochade.speed import SPEEDS
 from pochade.ways import FILLS, RESIZE_MODES, Hires, Refiner, Source, Variation
+
+OVER = ("strength", "mask", "mask_blur", "fill", "only_masked", "padding", "resize", "outpaint")
+"""Options that say something about --init."""
+
+MASKED = ("mask_blur", "fill", "only_masked", "padding")
+"""Those that say something about --mask, or about what --outpaint adds."""
+
+AGAIN = ("hires_steps", "hires_strength", "hires_upscaler")
+"""Options that say something about --hires."""
 
 
 def add_way_options(parser: argparse.ArgumentParser) -> None:
@@ -21,18 +31,17 @@ def add_way_options(parser: argparse.ArgumentParser) -> None:
         help="how much may change, 0 to 1 (default: 0.75, or 1 to outpaint)",
     )
     over.add_argument("--mask", type=Path, metavar="FILE", help="white where something new is wanted")
-    over.add_argument("--mask-blur", type=float, default=4.0, metavar="PX", help="default: %(default)s")
+    over.add_argument("--mask-blur", type=float, metavar="PX", help="default: 4")
     over.add_argument(
         "--fill",
         choices=FILLS,
-        default=FILLS[0],
         help="what is under the mask at first (default: original)",
     )
-    over.add_argument("--only-masked", action="store_true", help="draw the masked part alone, in full size")
     over.add_argument(
-        "--padding", type=int, default=32, metavar="PX", help="around it, with --only-masked (default: 32)"
+        "--only-masked", action="store_true", default=None, help="draw the masked part alone, in full size"
     )
-    over.add_argument("--resize", choices=RESIZE_MODES, default="crop", help="default: %(default)s")
+    over.add_argument("--padding", type=int, metavar="PX", help="around it, with --only-masked (default: 32)")
+    over.add_argument("--resize", choices=RESIZE_MODES, help="default: crop")
     over.add_argument(
         "--outpaint",
         type=_margins,
@@ -42,13 +51,12 @@ def add_way_options(parser: argparse.ArgumentParser) -> None:
     larger = parser.add_argument_group("a second, larger pass")
     larger.add_argument("--hires", type=float, metavar="SCALE", help="how much larger, for example 2")
     larger.add_argument("--hires-steps", type=int, metavar="N", help="default: as many as the first")
-    larger.add_argument("--hires-strength", type=float, default=0.7, metavar="S", help="default: %(default)s")
+    larger.add_argument("--hires-strength", type=float, metavar="S", help="default: 0.7")
     larger.add_argument(
         "--hires-upscaler",
-        default="Latent",
         metavar="NAME",
-        help="Latent, Latent (bicubic), Latent (nearest), Lanczos, Bicubic, Bilinear, Nearest, or an ESRGAN"
-        " model: a file, or its name in the folders of models",
+        help="Latent (default), Latent (bicubic), Latent (nearest), Lanczos, Bicubic, Bilinear, Nearest, or"
+        " an ESRGAN model: a file, or its name in the folders of models",
     )
     last = parser.add_argument_group("a second model for the last part")
     last.add_argument(
@@ -78,41 +86,64 @@ def add_way_options(parser: argparse.ArgumentParser) -> None:
     noise.add_argument("--tiling", action="store_true", help="the picture's edges fit together")
 
 
-def ways(options: argparse.Namespace) -> dict[str, Any]:
+def ways(options: argparse.Namespace, like: Request | None = None) -> dict[str, Any]:
     """The fields of a Request that the options ask for; None where they say nothing.
 
-    Raises InvalidRequest if they do not fit together.
+    like: what they change, where a picture is drawn as another one was. Raises InvalidRequest, naming the
+    option, for one that would change nothing, and if they do not fit together.
     """
-    given: dict[str, Any] = {
+    if options.init is None:
+        _refuse(options, OVER, "a picture: give it as --init")
+    return {
         "tiling": options.tiling or None,
         "variation": _with_size(options.variation, options.seed_size),
         "speed": options.speed,
+        "hires": _hires(options, None if like is None else like.hires),
+        "refiner": _refiner(options, None if like is None else like.refiner),
+        "source": None if options.init is None else _source(options),
     }
+
+
+def _refuse(options: argparse.Namespace, names: tuple[str, ...], lacking: str) -> None:
+    """Raises InvalidRequest for the first of these options that is given: it needs what is lacking."""
+    for name in names:
+        if getattr(options, name) is not None:
+            raise InvalidRequest(f"--{name.replace('_', '-')} needs {lacking}")
+
+
+def _hires(options: argparse.Namespace, like: Hires | None) -> Hires | None:
+    if options.hires is None and like is None:
+        _refuse(options, AGAIN, "a second pass: give its scale as --hires")
+        return None
+    changes = {
+        "scale": options.hires,
+        "steps": options.hires_steps,
+        "denoising_strength": options.hires_strength,
+        "upscaler": options.hires_upscaler,
+    }
+    asked: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     if options.hires is not None:
-        given["hires"] = Hires(
-            scale=options.hires,
-            steps=options.hires_steps,
-            upscaler=options.hires_upscaler,
-            denoising_strength=options.hires_strength,
-        )
-    if options.refiner is not None:
-        given["refiner"] = Refiner(
-            model=options.refiner,
-            switch=0.8 if options.refiner_switch is None else options.refiner_switch,
-        )
-    elif options.refiner_switch is not None and options.like is None:
-        raise InvalidRequest("--refiner-switch needs a model: give it as --refiner")
-    if options.init is not None:
-        given["source"] = _source(options)
-    elif options.mask is not None or options.outpaint is not None or options.strength is not None:
-        raise InvalidRequest("--mask, --outpaint and --strength need a picture: give it as --init")
-    return given
+        asked["size"] = None  # which a picture may say in place of a scale
+    return replace(Hires() if like is None else like, **asked)
+
+
+def _refiner(options: argparse.Namespace, like: Refiner | None) -> Refiner | None:
+    asked = like if options.refiner is None else Refiner(model=options.refiner)
+    if asked is None:
+        _refuse(options, ("refiner_switch",), "a model: give it as --refiner")
+    elif options.refiner_switch is not None:
+        asked = replace(asked, switch=options.refiner_switch)
+    return asked
 
 
 def _source(options: argparse.Namespace) -> Source:
     from pochade.images.fitting import widened
     from pochade.images.opening import on_white, open_picture
 
+    if options.mask is None and options.outpaint is None:
+        _refuse(options, MASKED, "a mask: give it as --mask, or margins to draw in as --outpaint")
+    if not options.only_masked:
+        _refuse(options, ("padding",), "a part that is drawn alone: add --only-masked")
     image = on_white(open_picture(options.init))
     mask = None if options.mask is None else open_picture(options.mask)
     strength = options.strength
@@ -121,16 +152,16 @@ def _source(options: argparse.Namespace) -> Source:
             raise InvalidRequest("--outpaint makes its own mask; draw the --mask in a second call")
         image, mask = widened(image, *options.outpaint)
         strength = 1.0 if strength is None else strength
-    return Source(
-        image=image,
-        mask=mask,
-        denoising_strength=0.75 if strength is None else strength,
-        mask_blur=options.mask_blur,
-        fill=options.fill,
-        only_masked=options.only_masked,
-        padding=options.padding,
-        resize_mode=options.resize,
-    )
+    about = {
+        "denoising_strength": strength,
+        "mask_blur": options.mask_blur,
+        "fill": options.fill,
+        "only_masked": options.only_masked,
+        "padding": options.padding,
+        "resize_mode": options.resize,
+    }
+    given: dict[str, Any] = {name: value for name, value in about.items() if value is not None}
+    return Source(image=image, mask=mask, **given)
 
 
 def _margins(text: str) -> tuple[int, int, int, int]:

@@ -11,7 +11,7 @@ import io
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -42,7 +42,7 @@ class Compiled:
 
     once_used: Callable[[], object] | None = None
 
-    def __init__(self, model: ov.CompiledModel, inputs: Inputs, keep: object) -> None:
+    def __init__(self, model: ov.CompiledModel, inputs: Inputs, keep: Constants | ov.Tensor) -> None:
         self.model = model
         self._request = model.create_infer_request()
         self._outputs = len(model.outputs)
@@ -217,7 +217,7 @@ class OpenVinoEngine:
         graph = build(function, View(tensors, bind=ops.bind), inputs, ops)
         compiled = self.compile_graph(graph)
         constants.let_go()
-        return Compiled(compiled, inputs, (constants, ops.memory))
+        return Compiled(compiled, inputs, constants)
 
     def compile_graph(self, graph: ov.Model) -> ov.CompiledModel:
         """For this device in this precision."""
@@ -238,11 +238,16 @@ class OpenVinoEngine:
 
     def _blob_name(self, key: str, inputs: Inputs) -> str:
         asked = (key, sorted(inputs.items()), self._precision, digest(self._grids))
-        parts = (*asked, self._target, self._features, ov.get_version())
-        named = hashlib.sha256(repr((parts, _release())).encode())
+        parts = (*asked, self._target, self._features, ov.get_version(), _release(), self._code)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    @cached_property
+    def _code(self) -> str:
+        """A hash of what makes graphs. Read once: a running process does not change."""
+        read = hashlib.sha256()
         for path in sorted(_sources()):
-            named.update(path.read_bytes())
-        return named.hexdigest()
+            read.update(path.read_bytes())
+        return read.hexdigest()
 
 
 class WatchingEngine:
@@ -302,10 +307,22 @@ class _Sink(io.BytesIO):
         return 0
 
 
+SHAPE_GRAPHS = (
+    "models/*.py",
+    "engines/openvino*.py",
+    "ops.py",
+    "weights.py",
+    "int8.py",
+    "checkpoints/*.py",
+    "adapters/*.py",
+)
+"""The functions, the engine, what both are written in, and what makes the weights that become constants."""
+
+
 def _sources() -> list[Path]:
     """The files whose change makes another graph of the same model."""
     package = Path(__file__).parents[1]
-    return [*package.glob("models/*.py"), *package.glob("engines/openvino*.py"), package / "ops.py"]
+    return [path for pattern in SHAPE_GRAPHS for path in package.glob(pattern)]
 
 
 def _release() -> str:

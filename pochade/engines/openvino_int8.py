@@ -34,7 +34,6 @@ class Int8Ops(OpenVinoOps):
     def __init__(self, grids: Grids, largest: int, constants: Constants) -> None:
         self._grids, self._largest, self._constants = grids, largest, constants
         self._rounded: dict[tuple[str, float, float, bytes], Node] = {}
-        self.memory: list[Array] = []  # of the weights, which the graph shares
 
     def bind(self, stored: Array, name: str) -> Node | Stored:
         grid = self._grids.get(name)
@@ -80,7 +79,7 @@ class Int8Ops(OpenVinoOps):
     def _weight(self, array: Array, grid: Grid) -> Node:
         rounded, steps = round_weight(array, grid.smoothing, self._largest)
         let_go(array)  # the pages of a mapped file, which are not wanted again
-        self.memory.append(rounded)
+        self._constants.hold(rounded)
         whole = op.convert(op.constant(rounded, shared_memory=True), "f32")
         return Node(op.multiply(whole, _constant(steps)))
 

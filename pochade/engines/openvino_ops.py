@@ -181,6 +181,10 @@ class Constants:
         self._round = round_to_bf16
         self._memory: list[Array] = []
 
+    def hold(self, array: Array) -> None:
+        """Keep what a node shares that was made elsewhere."""
+        self._memory.append(array)
+
     def let_go(self) -> None:
         """The compiler has copied what it rearranged: pages of mapped files need not stay; they come back."""
         for array in self._memory:

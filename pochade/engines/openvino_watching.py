@@ -24,8 +24,9 @@ from pochade.weights import View
 ROWS = 16
 """Tokens or pixels of an input that are kept of each evaluation."""
 
-FEW = 8
-"""Products with fewer channels than this on a side gain nothing: the first and the last convolution."""
+FEW = 9
+"""Products with no more channels than this on a side gain nothing: the first convolution (4 channels, 9 of a
+model that inpaints) and the last."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,11 +4,12 @@ import io
 from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pochade.atomic import unwritable
 from pochade.errors import InvalidRequest
-from pochade.images.files import QUALITY, check_folder, exif, write_without_overwriting
+from pochade.images.files import QUALITY, Sign, check_folder, exif, write_without_overwriting
+from pochade.images.marks import GENERATED, xmp_packet
 from pochade.images.metadata import encodable
 
 if TYPE_CHECKING:
@@ -27,21 +28,33 @@ def check_animation(path: Path) -> None:
     check_folder(path)
 
 
-def save_animation(frames: "Sequence[Image.Image]", path: Path, frame_s: float, text: str = "") -> Path:
+def save_animation(
+    frames: "Sequence[Image.Image]",
+    path: Path,
+    frame_s: float,
+    text: str = "",
+    *,
+    mark: str | None = GENERATED,
+    sign: Sign | None = None,
+) -> Path:
     """Write frames that go round for ever, each shown for `frame_s` seconds, under the first free name.
 
-    text: in the EXIF user comment of a WebP; a GIF has 256 colours and no place for it. Returns the name that
-    was taken. Raises InvalidRequest and OutputError as `check_animation` does.
+    text, mark: as in `files.encoded`, in a WebP; a GIF has 256 colours and no place for either. sign: signs
+    both. Returns the name that was taken. Raises InvalidRequest and OutputError as `check_animation` does.
     """
     check_animation(path)
     kind = FORMATS[path.suffix.lower()]
     first, *rest = (frame.convert("RGB") for frame in frames)
-    options = {"quality": QUALITY, "exif": exif(encodable(text)) if text else b""} if kind == "WEBP" else {}
+    options: dict[str, Any] = {}
+    if kind == "WEBP":
+        packet = b"" if mark is None else xmp_packet(mark).encode()
+        options = {"quality": QUALITY, "exif": exif(encodable(text)) if text else b"", "xmp": packet}
     file = io.BytesIO()
     first.save(
         file, kind, save_all=True, append_images=rest, duration=round(1000 * frame_s), loop=0, **options
     )
-    return write_without_overwriting(file.getvalue(), path)
+    content = file.getvalue()
+    return write_without_overwriting(content if sign is None else sign(content, kind, mark), path)
 
 
 def new_folder(path: Path) -> Path:

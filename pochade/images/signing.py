@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from pochade.atomic import creating
 from pochade.errors import InvalidRequest, MissingDependency, OutputError
 from pochade.images.files import Sign
 from pochade.images.marks import GENERATED, TOOL, source_type
+from pochade.images.opening import opened
 
-TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 BLOCK = re.compile(r"(-----BEGIN ([A-Z ]+)-----\n.*?-----END \2-----)", re.DOTALL)
 USES = (
     "digital_signature",
@@ -158,6 +160,11 @@ def new_identity(now: datetime) -> Identity:
     return Identity(chain.decode(), key.decode())
 
 
+def signer_in(path: Path, now: datetime, version: str) -> Sign:
+    """What signs with the identity that a file holds, or comes to hold. Raises as `identity_in` does."""
+    return signer(identity_in(path, now), version)
+
+
 def signer(identity: Identity, version: str) -> Sign:
     """What signs files for `pochade.images.files.encoded`. version: of Pochade, for the manifest.
 
@@ -193,17 +200,31 @@ def signer(identity: Identity, version: str) -> Sign:
     return sign
 
 
+def signature_of(content: bytes) -> Signature | None:
+    """As `read_signature`, of a file of any kind; without the extra `c2pa` nothing is seen.
+
+    Raises UnreadablePicture for what is no picture.
+    """
+    with opened(content) as image:
+        kind = image.format
+    return read_signature(content, kind) if kind in TYPES and find_spec("c2pa") is not None else None
+
+
 def read_signature(content: bytes, kind: str) -> Signature | None:
     """What is signed in a picture file, and whether it still holds; None if nothing is.
 
-    kind: "PNG", "JPEG" or "WEBP".
+    kind: a name of TYPES. What is there and cannot be read is "Invalid". Raises MissingDependency without the
+    extra `c2pa`.
     """
     c2pa = _c2pa()
-    reader = c2pa.Reader.try_create(TYPES[kind], io.BytesIO(content))
-    if reader is None:
-        return None
-    with reader:
-        state, told = reader.get_validation_state(), json.loads(reader.json())
+    try:
+        reader = c2pa.Reader.try_create(TYPES[kind], io.BytesIO(content))
+        if reader is None:
+            return None
+        with reader:
+            state, told = reader.get_validation_state(), json.loads(reader.json())
+    except c2pa.C2paError:
+        return Signature("Invalid", "", "")
     manifest = told["manifests"][told["active_manifest"]]
     actions = [
         action

@@ -19,11 +19,7 @@ from pochade.prompts.extra_networks import extra_networks
 from pochade.prompts.styles import Style, apply_styles, find_styles, read_styles
 from pochade.prompts.wildcards import folder_of_wildcards, no_wildcards
 from pochade.request import USUAL, Usual
-
-STARTER = "starter"
-STARTER_FOLDER = Path(__file__).parent.parent / STARTER
-LORA_FOLDERS = ("loras", "Lora", "models/loras", "models/Lora")
-EMBEDDING_FOLDERS = ("embeddings",)
+from pochade.settings import STARTER, starter_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +38,12 @@ class Folders:
     upscalers: Path | None = None
     styles: Path | None = None
     wildcards: Path | None = None
+
+    def of(self, kind: str) -> list[Path]:
+        """Those that there are for a kind, "lora", "embedding" or "upscaler": the one that was named for it,
+        or all that the roots have."""
+        named = {"lora": self.loras, "embedding": self.embeddings, "upscaler": self.upscalers}[kind]
+        return kept_in(self.roots, kind) if named is None else [named]
 
     def as_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -117,11 +119,11 @@ class Catalogue:
         prompts ask for, was made for. Raises InvalidCheckpoint for a damaged adapter."""
         from pochade.pipeline.loading.adapting import CHANGES_MUCH, weights_of
 
-        folder = lora_folder(self.folders)
+        places = self.folders.of("lora")
         for network in (each for prompt in prompts for each in extra_networks(prompt)[1]):
-            if folder is None or weights_of(network)[1] < CHANGES_MUCH:
+            if not places or weights_of(network)[1] < CHANGES_MUCH:
                 continue
-            few_steps = few_steps_of_adapter(find_adapter([folder], network.name, "adapters"))
+            few_steps = few_steps_of_adapter(find_adapter(places, network.name, "adapters"))
             if few_steps is not None:
                 return few_steps.usual
         return self.model(model).usual
@@ -163,7 +165,7 @@ class Catalogue:
 def look(folders: Folders) -> Catalogue:
     """Look through the folders. Raises InvalidRequest for a default model that is not there."""
     described = describe(entries(folders.roots), folders.memory or Path("/nonexistent/memory"))
-    starter = Entry(STARTER, STARTER_FOLDER, STARTER_FOLDER)
+    starter = Entry(STARTER, starter_folder(), starter_folder())
     models = {STARTER: _model(starter, Contents(MODEL, "SD 1.x"))}
     controlnets: dict[str, Path] = {}
     upscalers = _upscalers(folders)
@@ -176,25 +178,16 @@ def look(folders: Folders) -> Catalogue:
         elif contents.kind == "upscaler" and folders.upscalers is None:
             upscalers.setdefault(entry.path.stem, entry.path)
     default = STARTER if folders.model is None else _default(folders.model, models)
-    loras, embeddings = lora_folder(folders), embedding_folder(folders)
     return Catalogue(
         folders=folders,
         models={name: replace(model, name=name) for name, model in models.items()},
         default=default,
-        loras=[] if loras is None else sorted(adapter_names([loras], "adapters")),
-        embeddings=[] if embeddings is None else sorted(adapter_names([embeddings], "embeddings")),
+        loras=sorted(adapter_names(folders.of("lora"), "adapters")),
+        embeddings=sorted(adapter_names(folders.of("embedding"), "embeddings")),
         controlnets=controlnets,
         upscaler_files=upscalers,
         styles={} if folders.styles is None else read_styles(folders.styles),
     )
-
-
-def lora_folder(folders: Folders) -> Path | None:
-    return folders.loras or _first(folders.roots, LORA_FOLDERS)
-
-
-def embedding_folder(folders: Folders) -> Path | None:
-    return folders.embeddings or _first(folders.roots, EMBEDDING_FOLDERS)
 
 
 # --- inside -----------------------------------------------------------------------------------------------
@@ -243,16 +236,10 @@ def _free(entry: Entry, taken: Mapping[str, object]) -> str:
     return next(name for name in map(names, range(2, 10_000)) if name not in taken)
 
 
-def _first(roots: Sequence[Path], names: Sequence[str]) -> Path | None:
-    return next((root / name for root in roots for name in names if (root / name).is_dir()), None)
-
-
 def _upscalers(folders: Folders) -> dict[str, Path]:
     """What lies in the folders for them, whatever it is."""
-    own = folders.upscalers
-    places = kept_in(folders.roots, "upscaler") if own is None else [own]
     found: dict[str, Path] = {}
-    for place in places:
+    for place in folders.of("upscaler"):
         if place.is_dir():
             for file in sorted(place.iterdir()):
                 if file.suffix.lower() in MODEL_SUFFIXES and file.is_file():

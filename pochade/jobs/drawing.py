@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pochade.errors import InvalidRequest
-from pochade.images.marks import ENHANCED, GENERATED
-from pochade.jobs.catalogue import Catalogue, Folders, Model, embedding_folder, look, lora_folder
-from pochade.jobs.orders import UPSCALE, Fetch, Order, batches, request_of
+from pochade.images.marks import GENERATED
+from pochade.jobs.catalogue import Catalogue, Folders, Model, look
+from pochade.jobs.orders import UPSCALE, Order, batches, request_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,6 +23,9 @@ CANCEL, KEEP, SKIP = "cancel", "keep", "skip"
 Asked = Callable[[], str | None]
 """What its owner wants of the drawing: None to go on; CANCEL; KEEP: to end with what there is; SKIP: to end
 this batch so and go on with the next. A SKIP is told once."""
+
+Read = Callable[[int], bytes]
+"""The content of the picture file of this number that came with an order."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ class Artist:
     """Draws orders on one device. The latest model stays loaded.
 
     marks: "no" leaves the mark of generated pictures out. sign: the file of a key to sign with, or "".
-    memory_budget: bytes, or "". options: for `pochade.load`: device, precision, engine.
+    memory_budget: bytes, or ""; of models, not of upscalers, which draw in parts anyhow. options: what it
+        computes on, for `pochade.load` and `load_upscaler`: device, precision, engine.
     """
 
     def __init__(
@@ -76,8 +81,14 @@ class Artist:
     ) -> None:
         self._folders = folders
         self._marks = marks == "yes"
-        self._sign = _signer(sign) if sign else None
-        self._options = {**options, "memory_budget": int(memory_budget) if memory_budget else None}
+        self._sign = None
+        if sign:
+            import pochade
+            from pochade.images.signing import signer_in
+
+            self._sign = signer_in(Path(sign), datetime.now(UTC), pochade.__version__)
+        self._options = options
+        self._memory_budget = int(memory_budget) if memory_budget else None
         self._catalogue: Catalogue | None = None
         self._loaded: tuple[Model, Pipeline] | None = None
 
@@ -85,14 +96,16 @@ class Artist:
         """Load a model ahead of the first job. Raises as `draw` does."""
         yield from self._load(self._found(model))
 
-    def draw(self, order: Order, fetch: Fetch, asked: Asked) -> Iterator[Event]:
+    def draw(self, order: Order, read: Read, asked: Asked) -> Iterator[Event]:
         """Ends early, maybe without a Batch, if it is asked to. Raises PochadeError if it cannot be drawn."""
+        from pochade.images.opening import read_picture
+
         if order.kind == UPSCALE:
-            yield self._marked(self._upscaled(order, fetch))
+            yield self._marked(self._upscaled(order, read))
             return
         model = self._found(order.model)
         names = self._names()
-        request = request_of(order, fetch, names)
+        request = request_of(order, lambda number: read_picture(read(number)), names)
         yield from self._load(model)
         assert self._loaded is not None
         pipeline = self._loaded[1]
@@ -114,9 +127,9 @@ class Artist:
 
         yield Loading(model.name)
         self._loaded = None  # before the next one is made, which takes memory too
-        pipeline = pochade.load(model.path, **self._options).with_library(
-            lora_folder(self._folders), embedding_folder(self._folders)
-        )
+        loaded = pochade.load(model.path, memory_budget=self._memory_budget, **self._options)
+        folders = self._folders
+        pipeline = replace(loaded, roots=folders.roots).with_library(folders.loras, folders.embeddings)
         self._loaded = model, pipeline
         _say_plan(pipeline)
         side = pipeline.networks.unet_config.sample_size * pipeline.networks.autoencoder_config.factor
@@ -135,22 +148,24 @@ class Artist:
             self._catalogue = None
             return self._names().model(name)
 
-    def _upscaled(self, order: Order, fetch: Fetch) -> Batch:
+    def _upscaled(self, order: Order, read: Read) -> Batch:
+        from pochade.images.metadata import read_parameters
+        from pochade.images.opening import read_picture
+        from pochade.images.reading import enlarged_mark, enlarged_text
         from pochade.images.upscaling import LATENT_UPSCALERS, is_model_file, upscaled
         from pochade.pipeline.drawing.upscale import resized_by
         from pochade.pipeline.loading.beside import load_upscaler
 
         asked = order.upscale
         assert asked is not None
-        image = fetch(asked.image)
+        content = read(asked.image)
+        image = read_picture(content)
         name = self._names().upscaler(asked.upscaler)
         if name in LATENT_UPSCALERS:
             raise InvalidRequest(
                 f"upscaler '{name}' is for latents; a picture needs another, such as Lanczos"
             )
         width, height = asked.sides(*image.size)
-        # What carries a text was drawn; a photograph is at most made larger by a model.
-        mark = GENERATED if order.request.get("text") else ENHANCED if is_model_file(name) else None
         if is_model_file(name):
             larger = resized_by(load_upscaler(name, **self._options), image, width, height)
         else:
@@ -158,17 +173,9 @@ class Artist:
         if asked.size is not None and asked.crop:
             left, top = (width - asked.size[0]) // 2, (height - asked.size[1]) // 2
             larger = larger.crop((left, top, left + asked.size[0], top + asked.size[1]))
-        scale = larger.width / image.width
-        label = asked.upscaler.replace(",", "_").replace(":", "_")
-        text = f"Postprocess upscale by: {scale:g}, Postprocess upscaler: {label}"
-        told = order.request.get("text") or ""
-        return Batch(
-            [larger],
-            [0],
-            [f"{told}, {text}" if told else text],
-            str(order.request.get("prompt", "")),
-            mark,
-        )
+        text = enlarged_text(content, larger.width / image.width, asked.upscaler)
+        mark = enlarged_mark(content, by_model=is_model_file(name))
+        return Batch([larger], [0], [text], read_parameters(text).prompt, mark)
 
 
 def _batch(pipeline: "Pipeline", request: "Request", number: int, asked: Asked) -> Iterator[Event]:
@@ -199,12 +206,3 @@ def _say_plan(pipeline: "Pipeline") -> None:
         print(f"pochade: {pipeline.checkpoint.name}: {pipeline.plan(Request(prompt=''))}", file=sys.stderr)
     except InvalidRequest as too_much:  # each job will say so to its owner
         print(f"pochade: {pipeline.checkpoint.name}: {too_much}", file=sys.stderr)
-
-
-def _signer(path: str) -> "Sign":
-    from datetime import UTC, datetime
-
-    import pochade
-    from pochade.images.signing import identity_in, signer
-
-    return signer(identity_in(Path(path), datetime.now(UTC)), pochade.__version__)

@@ -1,6 +1,5 @@
 """What the store gives back, as plain data."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +9,6 @@ ACTIVE = (QUEUED, RUNNING)
 
 LANES = {"interactive": 1, "batch": 0}
 """Name -> priority; the higher is served first."""
-
-Clock = Callable[[], float]
-"""Seconds since 1970."""
 
 
 @dataclass(frozen=True, kw_only=True)

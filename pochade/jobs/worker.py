@@ -24,9 +24,9 @@ from pochade.errors import InvalidRequest, PochadeError
 from pochade.jobs import store
 from pochade.jobs.catalogue import Folders
 from pochade.jobs.database import Database
-from pochade.jobs.drawing import CANCEL, SKIP, Asked, Batch, Event, Loaded, Loading, Step
+from pochade.jobs.drawing import CANCEL, SKIP, Asked, Batch, Event, Loaded, Loading, Read, Step
 from pochade.jobs.messages import without_paths
-from pochade.jobs.orders import Fetch, Order, read_order
+from pochade.jobs.orders import Order, read_order
 from pochade.jobs.places import Places, alive, discard, drop_inputs, keep_picture, read_input
 from pochade.jobs.pricing import work_of
 from pochade.jobs.records import CANCELLED, FINISHED, Drawn, Lease
@@ -49,7 +49,7 @@ class Draws(Protocol):
     """`drawing.Artist`, or what stands in for it in a test."""
 
     def prepare(self, model: str | None) -> "Iterator[Event]": ...
-    def draw(self, order: Order, fetch: Fetch, asked: Asked) -> "Iterator[Event]": ...
+    def draw(self, order: Order, read: Read, asked: Asked) -> "Iterator[Event]": ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,14 +202,13 @@ class Worker:
 
     def _draw(self, lease: Lease, order: Order, drawn: list[Drawn]) -> float:
         """Seconds that such a drawing takes; loading and compiling, in the first step, do not count."""
-        from pochade.images.opening import read_picture
 
-        def fetch(number: int) -> "Image.Image":
-            return read_picture(read_input(self.places, lease.job, number))
+        def read(number: int) -> bytes:
+            return read_input(self.places, lease.job, number)
 
         previews, partials = _Rhythm(time.monotonic), order.partials
         first, steps, batches = 0.0, 0, 0
-        for event in self.artist.draw(order, fetch, self._wanted):
+        for event in self.artist.draw(order, read, self._wanted):
             if isinstance(event, Step):
                 self._tell_step(lease, order, event)
                 steps += 1

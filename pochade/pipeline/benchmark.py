@@ -31,7 +31,10 @@ CHANNELS, SIDE, KERNELS = 320, 64, 2
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is measured. The first five are as in `pochade.load`; None of the others is the model's own."""
+    """What is measured. The first five are as in `pochade.load`; None of the others is the model's own.
+
+    only_load: measure nothing, but leave in the cache what loading puts there once, as 8-bit grids.
+    """
 
     model: str | None = None
     models: str | None = None
@@ -43,6 +46,7 @@ class Settings:
     height: int | None = None
     speeds: tuple[str, ...] = ("exact", "balanced", "fast")
     pictures: int = PICTURES
+    only_load: bool = False
 
 
 def measure(settings: Settings) -> Iterator[dict[str, Any]]:
@@ -68,6 +72,8 @@ def measure(settings: Settings) -> Iterator[dict[str, Any]]:
         engine=settings.engine,
     )
     load_s = time.perf_counter() - begin
+    if settings.only_load:
+        return
     evaluate, flop = evaluation(pipeline, settings.width, settings.height)
     first_s = timed(evaluate)
     yield {"is": "start", "load_s": load_s, "first_s": first_s, "choice": asdict(pipeline.choice)}

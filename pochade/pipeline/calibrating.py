@@ -4,12 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from pochade.errors import InvalidRequest
 from pochade.int8 import Sightings
+from pochade.pipeline.drawing.denoising import is_told_a_score
 from pochade.pipeline.pipeline import Pipeline
 from pochade.quantization.choosing import SMOOTHING, choose
 from pochade.quantization.files import Tables
 from pochade.request import Request
+from pochade.ways import Source
 
 PROMPTS = (
     "photograph of an old fisherman mending a net on a pier, morning fog, shallow focus",
@@ -26,6 +31,9 @@ PROMPTS = (
 STEPS = (5, 6, 7, 8)
 """Taken in turn, so that few evaluations meet many noise levels."""
 
+OVER = 3
+"""A refiner does the last of so many parts of the steps."""
+
 
 @dataclass(frozen=True)
 class Calibrating:
@@ -40,6 +48,8 @@ def calibrate(
     pipeline: Pipeline, prompts: Sequence[str] = PROMPTS[:4], smoothing: float = SMOOTHING
 ) -> Iterator[Calibrating]:
     """Draw these prompts with the model's own size and guidance, and fit grids to what its products read.
+
+    SDXL's refiner draws over a picture, an inpainting model every other time into one: that is their work.
 
     About a minute for Stable Diffusion 1.5 where an evaluation takes two seconds. smoothing: see
     `pochade.quantization.choosing`; the more prompts, the more it may be (up to 0.5).
@@ -62,13 +72,37 @@ def calibrate(
     lengths = [STEPS[i % len(STEPS)] for i in range(len(prompts))]
     done, total = 0, sum(lengths)
     for seed, (prompt, length) in enumerate(zip(prompts, lengths, strict=True)):
-        for _ in watching.stream(Request(prompt=prompt, seed=seed, steps=length)):
+        for _ in watching.stream(_request(pipeline, prompt, seed, length)):
             done += 1
             if done < total:
                 yield Calibrating(done, total)
     yield Calibrating(
         total, total, {"unet": choose(of_unet, smoothing), "vae": choose(of_decoder, smoothing)}
     )
+
+
+def _request(pipeline: Pipeline, prompt: str, number: int, steps: int) -> Request:
+    networks = pipeline.networks
+    side = networks.unet_config.sample_size * networks.autoencoder_config.factor
+    if is_told_a_score(networks):
+        source = Source(image=_landscape(side), denoising_strength=1 / OVER)
+        return Request(prompt=prompt, seed=number, steps=OVER * steps, source=source)
+    if networks.reads_mask and number % 2:
+        mask = Image.new("L", (side, side))
+        mask.paste(255, (0, side // 2, side, side))
+        source = Source(image=_landscape(side), mask=mask, denoising_strength=1.0)
+        return Request(prompt=prompt, seed=number, steps=steps, source=source)
+    return Request(prompt=prompt, seed=number, steps=steps)
+
+
+def _landscape(side: int) -> Image.Image:
+    """A sky that is lighter below, and a meadow: something to draw over."""
+    colours = np.array([(70, 130, 210), (220, 230, 240), (120, 170, 70), (40, 80, 30)], np.float32)
+    down = np.linspace(0, 1, side, dtype=np.float32)[:, None]
+    above = colours[0] + (colours[1] - colours[0]) * down / 0.6
+    below = colours[2] + (colours[3] - colours[2]) * (down - 0.6) / 0.4
+    rows = np.where(down < 0.6, above, below)
+    return Image.fromarray(np.repeat(rows[:, None].astype(np.uint8), side, axis=1))
 
 
 def _watched(network: Any, sightings: Sightings) -> Any:

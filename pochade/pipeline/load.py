@@ -1,6 +1,7 @@
 """Loading a model: from a path to a pipeline."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,18 +11,16 @@ from tqdm import tqdm
 
 from pochade.checkpoints.library import find
 from pochade.checkpoints.read import read_checkpoint
-from pochade.errors import InvalidRequest
+from pochade.errors import InvalidRequest, OutputError
 from pochade.pipeline.calibrating import calibrate
 from pochade.pipeline.loading.adapting import Library
 from pochade.pipeline.loading.budget import budget_from, bytes_of
 from pochade.pipeline.loading.choice import choose, make_engine
-from pochade.pipeline.loading.int8 import find_grids, grids_in_cache, in_int8
+from pochade.pipeline.loading.int8 import find_grids, in_int8, keep_in_cache
 from pochade.pipeline.loading.model import make_model
 from pochade.pipeline.pipeline import Pipeline
-from pochade.quantization.files import Tables, save
-from pochade.settings import model_roots
-
-STARTER = "starter"
+from pochade.quantization.files import Tables
+from pochade.settings import STARTER, model_roots, starter_folder
 
 
 def load(
@@ -81,19 +80,32 @@ def load(
     )
     if choice.precision != "int8":
         return pipeline
-    tables = find_grids(path, checkpoint) or _fitted(pipeline)
+    tables = find_grids(path, checkpoint, pipeline.networks) or _fitted(pipeline)
     return replace(pipeline, model=replace(pipeline.model, networks=in_int8(pipeline.networks, tables)))
 
 
 def _fitted(pipeline: Pipeline) -> Tables:
-    """Grids made by drawing, and kept for the next time. Raises OutputError if they cannot be."""
+    """Grids made by drawing, and kept for the next time, if the cache takes them.
+
+    Raises InvalidRequest for a model that cannot be drawn with so, or not within its memory budget.
+    """
     tables: Tables | None = None
-    for step in tqdm(calibrate(pipeline), desc="fitting 8-bit grids, once", leave=False, disable=None):
-        tables = step.tables
+    exact = replace(pipeline, choice=replace(pipeline.choice, precision="f32"))  # what a budget counts
+    try:
+        for step in tqdm(calibrate(exact), desc="fitting 8-bit grids, once", leave=False, disable=None):
+            tables = step.tables
+    except InvalidRequest as error:
+        raise InvalidRequest(
+            f"8-bit grids are fitted by drawing in full precision once, which cannot be done here: {error};"
+            " or fit them with `pochade models quantize MODEL -o FILE` and put the file beside the model"
+        ) from error
     assert tables is not None, "the last step brings them"
-    place = grids_in_cache(pipeline.checkpoint)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    save(place, tables)
+    try:
+        keep_in_cache(pipeline.checkpoint, tables, pipeline.networks)
+    except OutputError as error:
+        warnings.warn(
+            f"8-bit grids are not kept, and will be fitted again: {error}", RuntimeWarning, stacklevel=3
+        )
     return tables
 
 
@@ -102,8 +114,3 @@ def model_path(model: str | Path | None, models: str | Path | None = None) -> Pa
     if model is None or str(model) == STARTER:
         return starter_folder()
     return find(model, model_roots(models))
-
-
-def starter_folder() -> Path:
-    """Where the embedded model lies."""
-    return Path(__file__).parent.parent / STARTER

@@ -35,7 +35,7 @@ from pochade.pipeline.loading.adapting import (
     with_additions,
     with_words,
 )
-from pochade.pipeline.loading.budget import Plan, find_plan
+from pochade.pipeline.loading.budget import Plan, find_plan, release
 from pochade.pipeline.loading.choice import Choice
 from pochade.pipeline.loading.model import Model
 from pochade.pipeline.loading.networks import Networks
@@ -66,6 +66,7 @@ class Pipeline:
     loaded: Model | None = None  # without additions; None: it is `model`
     memory_budget: int | None = None
     _latest: "dict[object, Pipeline]" = field(default_factory=dict, init=False, repr=False)
+    _drawn: list[object] = field(default_factory=list, init=False, repr=False)  # how, within a budget
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -140,7 +141,10 @@ class Pipeline:
         drawing = self._asked_for(*prompts_of(request))
         if drawing.few_steps != self.few_steps:
             settled, sampler = drawing._settled(replace(request, seed=settled.seed))
-        plan = None if self.memory_budget is None else drawing._plan(settled)
+        plan = None
+        if self.memory_budget is not None:
+            plan = drawing._plan(settled)
+            self._make_room(drawing, settled)
         means = Means(model=drawing.model, additions=drawing.additions, roots=drawing.roots, plan=plan)
         yield from draw(means, settled, sampler, noise)
 
@@ -235,6 +239,19 @@ class Pipeline:
         """As `plan`, for a settled request that asks for no further additions."""
         load = load_of(self.networks, request, self.roots, adapted=bool(self.additions.adapters))
         return find_plan(self.networks, self.choice.precision, self.memory_budget, load)
+
+    def _make_room(self, drawing: "Pipeline", request: Settled) -> None:
+        """Let go of what earlier pictures compiled, if they were drawn in another way: the plan counts one.
+
+        drawing: this pipeline with what the request asks for by name.
+        """
+        load = load_of(drawing.networks, request, drawing.roots, adapted=bool(drawing.additions.adapters))
+        work = load, request.speed, request.tiling, id(drawing)
+        if self._drawn not in ([], [work]):
+            for each in (self, *self._latest.values()):
+                each.networks.let_go()
+            release()
+        self._drawn[:] = [work]
 
     # --- the parts, for researchers and tests -----------------------------------------------------------
 

@@ -45,16 +45,6 @@ def fill(parts: Sequence[Sequence[int]], tokenizer: Tokenizer) -> Ids:
     return rows
 
 
-def chunk_alike(prompts: Sequence[Sequence[int]], tokenizer: Tokenizer) -> Ids:
-    """Lay several prompts out with as many chunks as the longest needs: (prompts, chunks, max_length).
-
-    Guidance subtracts the conditioning of the negative prompt from that of the positive one, so both must
-    have one length.
-    """
-    chunks = max(chunk_count(ids, tokenizer) for ids in prompts)
-    return np.stack([chunk(ids, tokenizer, chunks) for ids in prompts])
-
-
 def end_positions(chunks: Ids, end_id: int) -> npt.NDArray[np.int64]:
     """Where each sequence's first end token is: (..., T) -> (...). There CLIP pools.
 

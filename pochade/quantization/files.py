@@ -4,26 +4,54 @@ It belongs to one model, but to all of its sizes and ways of drawing, and is sma
 Stable Diffusion 1.5. Weights are not in it, since rounding them takes a moment.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pochade.checkpoints.safetensors import read, write
+from pochade.checkpoints.grids import FORMAT
+from pochade.checkpoints.safetensors import Array, read, write
 from pochade.errors import InvalidCheckpoint
 from pochade.int8 import Grid
 from pochade.quantization.choosing import Quantized, Table
 
-FORMAT = "pochade int8 1"
+SAMPLE = 16
+"""Numbers of each tensor that mark a model."""
 
 Tables = Mapping[str, Table]
 """By component: 'unet', 'vae'."""
 
 
-def save(path: Path, tables: Tables) -> None:
+@dataclass(frozen=True)
+class Kept:
+    """What a file holds. marks: of the weights that the grids were fitted to, by component (see `mark`)."""
+
+    tables: Tables
+    marks: Mapping[str, str]
+
+
+def mark(tensors: Mapping[str, Array]) -> str:
+    """16 hex digits that change when weights do, wherever they lie and whether they are stored in f32 or f16.
+
+    Of each tensor the name, the shape and a few numbers from its middle.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        flat = tensors[name].reshape(-1)
+        middle = flat[max(0, len(flat) - SAMPLE) // 2 :][:SAMPLE]
+        with np.errstate(over="ignore"):
+            sample = np.asarray(middle, np.float16)
+        digest.update(f"{name} {tensors[name].shape} ".encode() + sample.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save(path: Path, kept: Kept) -> None:
     """Write them whole or not at all. Raises OutputError."""
+    tables = kept.tables
     tensors = {
         f"{part}.{name}": each.grid.smoothing.astype(np.float32)
         for part, table in tables.items()
@@ -33,10 +61,11 @@ def save(path: Path, tables: Tables) -> None:
         part: {name: [each.grid.low, each.grid.high, each.error] for name, each in table.items()}
         for part, table in tables.items()
     }
-    write(path, tensors, metadata={"format": FORMAT, "grids": json.dumps(numbers)})
+    texts = {"format": FORMAT, "grids": json.dumps(numbers), "marks": json.dumps(dict(kept.marks))}
+    write(path, tensors, metadata=texts)
 
 
-def load(path: Path) -> Tables:
+def load(path: Path) -> Kept:
     """Raises InvalidCheckpoint, naming the file, if it is none of these or damaged."""
     file = read(path)
     if file.metadata.get("format") != FORMAT:
@@ -45,7 +74,8 @@ def load(path: Path) -> Tables:
         )
     try:
         numbers = json.loads(file.metadata["grids"])
-        return {part: _table(file, part, table) for part, table in numbers.items()}
+        marks = {str(part): str(each) for part, each in json.loads(file.metadata["marks"]).items()}
+        return Kept({part: _table(file, part, table) for part, table in numbers.items()}, marks)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidCheckpoint(
             f"'{path}' is damaged ({error}); make it again with `pochade models quantize`"

@@ -76,7 +76,7 @@ def make_app(desk: Desk, names: Sequence[str] = (), *, local: bool = True, rate:
         ANSWERS,
         partial(session.owner_of, desk),
         Buckets(rate, time.monotonic),
-        desk.failures,
+        desk.door.owner,
         secrets.token_hex,
     )
 

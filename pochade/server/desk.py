@@ -19,6 +19,7 @@ from pochade.jobs.places import Places, alive, drop_inputs, new_id
 from pochade.jobs.pricing import USUAL
 from pochade.jobs.records import LANES, QUEUED, RUNNING, Job, Picture
 from pochade.server import handing_in
+from pochade.server.door import Door
 from pochade.server.foreman import TIDY_S, Foreman, take_up
 from pochade.server.handing_in import Asked, Stopping
 from pochade.server.options import Options
@@ -49,7 +50,7 @@ class Desk:
         self._decoding = asyncio.Semaphore(DECODINGS)
         self.keys = options.keys
         self.sessions: dict[str, tuple[str, str]] = {}
-        self.failures = Buckets(WRONG_KEYS, time.monotonic)
+        self.door = Door(options.keys, Buckets(WRONG_KEYS, time.monotonic))
         self.stopping = False
         self.database: Database
         self.catalogue: Catalogue

@@ -74,6 +74,9 @@ class Trouble(Exception):
 Answer = Callable[[Trouble, str], Response]
 """From trouble, and the id of the request, to a reply in a dialect."""
 
+OfKey = Callable[[str, str], str | None]
+"""From a key and the address that it comes from to a user. May raise Trouble."""
+
 OpenSession = Callable[[str], Awaitable[str | None]]
 """From what a cookie holds to a user."""
 
@@ -104,11 +107,11 @@ class Guard:
         answers: Sequence[tuple[str, Answer]],
         session: OpenSession,
         requests: Buckets,
-        failures: Buckets,
+        of_key: OfKey,
         random: Callable[[int], str],
     ) -> None:
         self._app, self._rules, self._answers, self._session = app, rules, answers, session
-        self._requests, self._failures, self._random = requests, failures, random
+        self._requests, self._of_key, self._random = requests, of_key, random
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -185,13 +188,7 @@ class Guard:
             return LOCAL
         shown = headers.get("authorization")
         if shown is not None:
-            key = key_of_header(shown)
-            owner = None if key is None else self._rules.keys.owner(key)
-            if owner is None:
-                wait = self._failures.wait_s(client)
-                if wait:
-                    raise too_many(wait, "too many wrong keys")
-            return owner
+            return self._of_key(key_of_header(shown) or "", client)
         token = cookie_of(headers)
         return None if token is None else await self._session(token)
 

@@ -25,11 +25,19 @@ class Buckets:
 
     def wait_s(self, name: str, cost: float = 1.0) -> float:
         """0 if there was enough, which is then taken; else the seconds until there will be."""
-        now = self._clock()
-        left, then = self._left.pop(name, (self._rate.burst, now))
-        left = min(self._rate.burst, left + (now - then) * self._rate.per_s)
+        now, left = self._clock(), self._now(name)
         wait = max(0.0, (cost - left) / self._rate.per_s)
         self._left[name] = (left if wait else left - cost), now
+        self._left.move_to_end(name)
         if len(self._left) > MOST:
             self._left.popitem(last=False)
         return wait
+
+    def lack_s(self, name: str, cost: float = 1.0) -> float:
+        """The seconds until there will be enough, 0 for now. Nothing is taken."""
+        return max(0.0, (cost - self._now(name)) / self._rate.per_s)
+
+    def _now(self, name: str) -> float:
+        now = self._clock()
+        left, then = self._left.get(name, (self._rate.burst, now))
+        return min(self._rate.burst, left + (now - then) * self._rate.per_s)

@@ -22,8 +22,8 @@ from pochade.errors import InvalidRequest
 from pochade.images.opening import on_white
 from pochade.models.config import TextEncoderConfig
 from pochade.pipeline.drawing.pictures import from_image
-from pochade.pipeline.load import starter_folder
 from pochade.pipeline.pipeline import Pipeline
+from pochade.settings import starter_folder
 from pochade.training.corpus import Corpus, Entry
 from pochade.training.data import buckets, captions
 from pochade.training.data.buckets import TOO_SMALL, Bucket

@@ -41,6 +41,22 @@ def test_every_benchmark_can_say_what_it_is_for(script):
     )
     assert done.returncode == 0, done.stderr
     assert "usage:" in done.stdout
+    assert "--quick" in done.stdout  # `make bench-all ARGS=--quick` gives it to each
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["compare", "first_step"])
+def test_the_smallest_form_runs_and_records_nothing(script, tmp_path):
+    cache = ["--cache", str(tmp_path / "cache"), "--results", str(tmp_path / "results.jsonl")]
+    done = subprocess.run(
+        [sys.executable, str(BENCH / f"{script}.py"), "--quick", *cache],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(BENCH.parent)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert (" s" in done.stdout) and not (tmp_path / "results.jsonl").exists()
 
 
 def measured(seconds, others_s=None, **changes):

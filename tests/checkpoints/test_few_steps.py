@@ -55,6 +55,37 @@ def test_other_names(name):
     assert named(name) is None
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sdxl_lightning_8step_lora",
+        "SDXL-Lightning",
+        "lightning_4step_lora",
+        "sd_xl_turbo_lora_v1",
+        "sd-turbo-lora",
+        "Hyper-SD15-8steps-lora",
+        "lcm-lora-sdv1-5",
+    ],
+)
+def test_adapters_for_few_steps(name):
+    assert named(name, is_adapter=True) is not None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lightning_storm",
+        "lightning",
+        "porsche-911-turbo",
+        "turbo_charged_cars_lora",
+        "hyper_realism_v3_8 steps",
+        "lightning_storm_sdxl",
+    ],
+)
+def test_adapters_that_show_lightning(name):
+    assert named(name, is_adapter=True) is None
+
+
 def test_a_number_of_training_steps_is_none_of_drawing():
     assert named("mine_20000steps_lcm").usual.steps == 4
     assert named("lcm_0steps").usual.steps == 4

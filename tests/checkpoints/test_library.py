@@ -2,11 +2,15 @@
 
 import json
 import os
+import re
 
+import numpy as np
 import pytest
 
-from pochade.checkpoints import library
+from pochade.checkpoints import library, safetensors
 from pochade.checkpoints.contents import contents_of
+from pochade.checkpoints.grids import FORMAT, grids_beside
+from pochade.checkpoints.kinds import BEGINNINGS, OTHER, find_family
 from pochade.checkpoints.library import describe, entries, find, pick
 from pochade.checkpoints.own_folder import MARKER, claim, is_own, own_folder, remove, unfinished
 from pochade.errors import InvalidCheckpoint, OutputError
@@ -117,7 +121,10 @@ def test_the_roots_that_are_named(tmp_path):
         (["controlnet_cond_embedding.conv_in.weight", "down_blocks.0.a"], "controlnet", ""),
         (["encoder.down.0.a", "decoder.up.0.a"], "vae", ""),
         (["encoder.down_blocks.0.a"], "vae", ""),
+        (["encoder.layers.0.weight", "decoder.layers.0.weight"], "vae", ""),
+        (["taesd.decoder.1.weight"], "vae", ""),
         (["down_blocks.0.a"], "unet", ""),
+        (["double_blocks.0.a"], "other", "Flux"),
         (["anything"], "other", ""),
     ],
 )
@@ -125,6 +132,16 @@ def test_kinds_by_content(tmp_path, tensor_names, kind, family):
     contents = contents_of(write_tensors(tmp_path / "named-at-will.pt", *tensor_names))
     assert contents.kind == kind and family in contents.family
     assert bool(family) == bool(contents.family)
+
+
+@pytest.mark.parametrize(("begin", "kind", "what"), BEGINNINGS)
+def test_one_table_says_what_a_file_is(tmp_path, begin, kind, what):
+    """In the list of models, and where a whole checkpoint is wanted."""
+    path = write_tensors(tmp_path / "named-at-will.pt", begin)
+    inside = begin.startswith(UNET.partition("input_blocks")[0])
+    assert contents_of(path).kind == kind
+    with pytest.raises(InvalidCheckpoint, match=re.escape(what)):
+        find_family([begin, SD1] if inside else [begin], path)
 
 
 def test_an_inpainting_model(tmp_path):
@@ -276,6 +293,16 @@ def test_removing_frees_what_it_says_and_takes_empty_folders_along(tmp_path):
     assert remove(folder) == size
     assert remove(file) > 0 and not record.exists()
     assert [each.name for each in own.iterdir()] == [MARKER]
+
+
+def test_grids_beside_a_model_are_no_model_and_go_with_it(tmp_path):
+    own = tmp_path / "own"
+    claim(own)
+    model = write_tensors(own / "checkpoints" / "a.safetensors", UNET, SD1)
+    safetensors.write(grids_beside(model), {"unet.x": np.ones(4, np.float32)}, metadata={"format": FORMAT})
+    assert contents_of(grids_beside(model)).kind == OTHER
+    remove(pick("a", entries([own]), [own]))
+    assert list((own).iterdir()) == [own / MARKER]
 
 
 def test_nothing_outside_is_removed(root, tmp_path):

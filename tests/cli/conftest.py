@@ -6,11 +6,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-import pochade as package
-from pochade.checkpoints import safetensors
+from tests.additions import write_adapter, write_embedding
 from tests.controls import write_control
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -53,22 +51,9 @@ def pochade(environment: dict[str, str], tmp_path: Path) -> Command:
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `ink.safetensors` for the starter's UNet, and `words/blob.safetensors`."""
     folder = tmp_path_factory.mktemp("files")
-    checkpoint = package.load().checkpoint
-    rng = np.random.default_rng(0)
-    key = next(name for name in checkpoint.unet.tensors if name.endswith("attn2.to_v.weight"))
-    outputs, inputs = checkpoint.unet.tensors[key].shape
-    layer = f"unet.{key.removesuffix('.weight')}"
-    safetensors.write(
-        folder / "ink.safetensors",
-        {
-            f"{layer}.lora_B.weight": rng.standard_normal((outputs, 2), np.float32),
-            f"{layer}.lora_A.weight": rng.standard_normal((2, inputs), np.float32),
-        },
-    )
-    width = checkpoint.text_encoder.tensors["embeddings.token_embedding.weight"].shape[1]
+    write_adapter(folder / "ink.safetensors")
     (folder / "words").mkdir()
-    vectors = rng.standard_normal((2, width), np.float32)
-    safetensors.write(folder / "words" / "blob.safetensors", {"emb_params": vectors})
+    write_embedding(folder / "words" / "blob.safetensors")
     return folder
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import pochade
+from pochade.cli import bench
+from pochade.cli.main import main
 from pochade.engines.numpy import NumpyEngine
 from pochade.engines.outline import outline
 from pochade.models.unet import unet
@@ -73,6 +75,31 @@ def test_a_ceiling_is_what_the_engine_does_in_time(monkeypatch: pytest.MonkeyPat
     for name, value in (("MATRIX", 16), ("MATRICES", 3), ("CHANNELS", 2), ("SIDE", 4), ("KERNELS", 1)):
         monkeypatch.setattr(f"pochade.pipeline.benchmark.{name}", value)
     assert ceiling(NumpyEngine("cpu", "f32")) == 3 * 2 * 16**3
+
+
+def test_what_was_measured_is_told_if_another_precision_fails(monkeypatch, tmp_path: Path, capsys) -> None:
+    """And 8-bit grids are fitted before their start is measured."""
+    asked = []
+
+    def measured(settings):
+        asked.append((settings.precision, settings.only_load))
+        if settings.precision == "f32":
+            raise bench.MeasurementFailed("measuring f32 ended with status -9")
+        found = [
+            {"is": "start", "load_s": 1.0, "first_s": 2.0},
+            {"is": "evaluation", "seconds": [1.0], "flop": 10**9},
+            {"is": "memory", "peak_bytes": 10**9},
+            {"is": "ceiling", "flops": 2e9},
+        ]
+        return bench.Measured(settings.precision, found, None)
+
+    monkeypatch.setattr(bench, "_measured", measured)
+    target = tmp_path / "mine.json"
+    assert main(["bench", "--precision", "f32", "int8", "--speed", "--json", str(target)]) == 0
+    assert asked == [("f32", False), ("int8", True), ("int8", False)]
+    said = capsys.readouterr().out
+    assert "50%" in said and "no f32: measuring f32 ended with status -9" in said
+    assert list(json.loads(target.read_text())["precisions"]) == ["int8"]
 
 
 MEMORY = """

@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from pochade.images.metadata import read_parameters
-from pochade.pipeline.load import starter_folder
+from pochade.settings import starter_folder
 from tests.cli.conftest import Command
 
 

@@ -1,6 +1,8 @@
 """`pochade info`: what a picture says of itself."""
 
 import json
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from PIL import Image
 
 from pochade.cli.main import main
 from pochade.images.files import save_picture
+from pochade.images.marks import GENERATED
 
 TEXT = "a red fox\nNegative prompt: snow\nSteps: 4, Sampler: Euler, CFG scale: 5, Seed: 3, Size: 64x64"
 
@@ -29,6 +32,46 @@ def test_for_programs(fox: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = json.loads(capsys.readouterr().out)
     assert told["prompt"] == "a red fox"
     assert told["values"]["Seed"] == "3"
+
+
+@pytest.fixture
+def signed(tmp_path: Path) -> Path:
+    pytest.importorskip("c2pa", reason="the extra c2pa is not installed")
+    from pochade.images.signing import new_identity, signer
+
+    sign = signer(new_identity(datetime.now(UTC)), "0.1.0")
+    save_picture(Image.new("RGB", (64, 64)), tmp_path / "signed.webp", TEXT, sign=sign)
+    return tmp_path / "signed.webp"
+
+
+def test_who_signed_a_picture(signed: Path, fox: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(signed)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "  signature: valid, by pictures" and "  prompt: a red fox" in lines
+    assert main(["info", str(fox)]) == 0
+    assert "signature" not in capsys.readouterr().out
+    content = signed.read_bytes()
+    signed.write_bytes(content.replace("fox".encode("utf-16-be"), "cat".encode("utf-16-be")))
+    assert main(["info", "--json", str(signed)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["prompt"] == "a red cat" and told["signature"]["state"] == "Invalid"
+    assert told["signature"]["source_type"].endswith(GENERATED)
+
+
+def test_without_the_package_no_signature_is_seen(
+    signed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pochade.images.signing.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "c2pa", None)  # importing it fails
+    assert main(["info", str(signed), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["signature"], told["mark"]) == (None, GENERATED)
+
+
+def test_a_mark_alone_is_something_to_tell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_picture(Image.new("RGB", (8, 8)), tmp_path / "bare.png")
+    assert main(["info", str(tmp_path / "bare.png")]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [f"  digital source type: {GENERATED}"]
 
 
 def test_a_picture_that_tells_nothing_is_named(

@@ -1,5 +1,6 @@
 """`pochade models list`, `pull` and `remove`, and a model by its name, as a user meets them."""
 
+import argparse
 import json
 import os
 import pty
@@ -9,6 +10,9 @@ import time
 
 import pytest
 
+from pochade.cli import serve
+from pochade.cli.main import main
+from pochade.cli.studio import studio_of
 from tests.fake_hub import COMMIT, REPO, FakeHub, serving, tiny_model, write_tensors
 from tests.test_package import NO_NETWORK
 
@@ -232,3 +236,15 @@ def test_a_pulled_model_draws_by_its_name(pochade, whole, hub, tmp_path):
     done = pochade(*order, "tiny", "-o", "by-name.png")
     assert (done.returncode, done.stdout) == (0, "by-name.png\n"), done.stderr
     assert (tmp_path / "by-name.png").stat().st_size > 0
+
+
+def test_what_the_list_has_read_the_server_need_not_read_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("POCHADE_CACHE", str(tmp_path / "cache"))
+    write_tensors(tmp_path / "models" / "checkpoints" / "sd15.safetensors", UNET, TEXT)
+    assert main(["models", "list", "--models", str(tmp_path / "models")]) == 0
+    assert "sd15" in capsys.readouterr().out
+    (written,) = (tmp_path / "cache").iterdir()
+    parser = argparse.ArgumentParser()
+    serve.add_parser(parser.add_subparsers())
+    options = parser.parse_args(["serve", "--models", str(tmp_path / "models")])
+    assert studio_of(options, tmp_path / "data").folders.memory == written

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from pochade.cli.main import main
+from pochade.images.files import save_picture
 from pochade.images.reading import read_text
 
 
@@ -22,6 +23,42 @@ def test_a_picture_like_another(tmp_path: Path, capsys: pytest.CaptureFixture[st
     with Image.open(other) as image:
         assert image.size == (64, 64)
     assert read_text(other) == text.replace("Seed: 7", "Seed: 8")
+
+
+def test_a_second_pass_like_another(tmp_path: Path) -> None:
+    first, again = (str(tmp_path / name) for name in ("first.png", "again.png"))
+    second_pass = ["--hires", "1.5", "--hires-steps", "1", "--hires-upscaler", "Lanczos"]
+    plain = ["--steps", "2", "--size", "64x64", "--seed", "7"]
+    assert main(["draw", "a red apple", *plain, *second_pass, "-o", first]) == 0
+    changes = ["--hires-strength", "0.4", "--hires-upscaler", "Bicubic"]
+    assert main(["draw", "--like", first, *changes, "-o", again]) == 0
+    text = read_text(first)
+    assert "Denoising strength: 0.7" in text and "Hires upscaler: Lanczos" in text
+    text = text.replace("Denoising strength: 0.7", "Denoising strength: 0.4")
+    assert read_text(again) == text.replace("Hires upscaler: Lanczos", "Hires upscaler: Bicubic")
+    # Another scale leaves the rest as it was.
+    wider = str(tmp_path / "wider.png")
+    assert main(["draw", "--like", first, "--hires", "2", "-o", wider]) == 0
+    assert read_text(wider) == read_text(first).replace("Hires upscale: 1.5", "Hires upscale: 2")
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (["--hires-strength", "0.4"], "--hires-strength needs a second pass"),
+        (["--refiner-switch", "0.4"], "--refiner-switch needs a model"),
+        (["--style", "3d", "--styles", "styles.csv"], "--style needs a prompt"),
+        (["--wildcards", "."], "--wildcards needs a prompt"),
+    ],
+)
+def test_what_would_change_nothing(
+    tmp_path: Path, options: list[str], fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_picture(
+        Image.new("RGB", (64, 64)), tmp_path / "first.png", "a fox\nSteps: 1, Sampler: Euler, Seed: 1"
+    )
+    assert main(["draw", "--like", str(tmp_path / "first.png"), *options]) == 1
+    assert fault in capsys.readouterr().err
 
 
 def test_nothing_to_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

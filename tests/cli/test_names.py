@@ -11,7 +11,7 @@ from pochade.checkpoints import safetensors
 from pochade.checkpoints.library import find, folders
 from pochade.cli.main import main
 from pochade.errors import InvalidCheckpoint
-from pochade.pipeline.load import starter_folder
+from pochade.settings import starter_folder
 
 DRAW = ["draw", "--steps", "2", "--seed", "1", "--size", "64x64"]
 LAYOUTS = {

@@ -34,3 +34,12 @@ def test_pictures_stand_where_they_belong() -> None:
     red, lime, blue, black = (found[colour] for colour in [(255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)])
     assert red[0] < lime[0] and red[1] == lime[1] < blue[1] == black[1]
     assert blue[0] == red[0]
+
+
+@pytest.mark.parametrize("option", [["--count", "3"], ["--preview"], ["-v"]])
+def test_options_that_would_change_nothing_are_none(
+    tmp_path: Path, option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["plot", "a fox", "--x", "seed=1-2", "-o", str(tmp_path / "table.png"), *option])
+    assert f"unrecognized arguments: {option[0]}" in capsys.readouterr().err

@@ -1,11 +1,14 @@
 """`pochade models quantize` as a user runs it."""
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from pochade.pipeline.load import starter_folder
 from pochade.quantization.files import load
+from pochade.settings import starter_folder
 
 
 def test_grids_are_written_and_their_errors_are_told(pochade, tmp_path: Path):
@@ -16,7 +19,7 @@ def test_grids_are_written_and_their_errors_are_told(pochade, tmp_path: Path):
     assert done.returncode == 0, done.stderr
     *lines, last = done.stdout.splitlines()
     assert last == "grids.safetensors"
-    tables = load(tmp_path / "grids.safetensors")
+    tables = load(tmp_path / "grids.safetensors").tables
     assert set(tables) == {"unet", "vae"}
     assert lines[0].startswith(f"unet: {len(tables['unet'])} products, 0 of them left")
     assert len(lines) == 2 * (1 + 3)
@@ -51,3 +54,25 @@ def test_the_doctor_says_what_bytes_are_good_for(pochade):
     done = pochade("doctor", "--precision", "int8")
     assert done.returncode == 0, done.stderr
     assert "--precision int8" in done.stdout and "openvino on cpu in int8" in done.stdout
+
+
+def test_a_file_of_something_else_is_not_replaced(pochade, tmp_path: Path):
+    weights = tmp_path / "weights.safetensors"
+    shutil.copy(starter_folder() / "vae" / "diffusion_pytorch_model.safetensors", weights)
+    before = weights.read_bytes()
+    for target in (weights, tmp_path):
+        done = pochade("models", "quantize", "starter", "-o", str(target))
+        assert done.returncode == 1 and "not replaced" in done.stderr
+    assert weights.read_bytes() == before
+
+
+def test_a_cache_that_cannot_be_written_to_is_found_before_the_work(environment, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "pochade", "models", "quantize", "starter"],
+        env={**environment, "POCHADE_CACHE": str(tmp_path / "file" / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and "could not be written" in done.stderr

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pochade.cli.main import main
 from tests.cli.conftest import Command
 
 FOLDERS = ("set", "run")
@@ -49,6 +50,15 @@ def test_from_ones_own_pictures_to_a_model_that_draws(
     assert all((tmp_path / file).stat().st_size < 16e6 for file in files)
 
 
+@pytest.mark.parametrize("command", [("export", *FOLDERS, "out"), ("adopt", *FOLDERS)])
+def test_what_computes_nothing_takes_no_device(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", *command, "--device", "cuda"])
+    assert "unrecognized arguments: --device cuda" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -73,3 +83,15 @@ def test_failures_are_sentences(
     assert done.returncode == 1
     assert words in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("piece", "usual"),
+    [("text", "what the starter had"), ("finetune", "4"), ("controlnet", "4"), ("embedding", "4")],
+)
+def test_the_help_says_how_many_pictures_at_a_time(
+    piece: str, usual: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", piece, "--help"])
+    assert f"pictures at a time (default: {usual})" in " ".join(capsys.readouterr().out.split())

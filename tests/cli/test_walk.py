@@ -7,7 +7,8 @@ import pytest
 from PIL import Image, ImageSequence
 
 from pochade.cli.main import main
-from pochade.images.reading import read_text
+from pochade.images.marks import EDITED, GENERATED
+from pochade.images.reading import mark_of, read_text
 
 WALK = ["walk", "a red apple", "a green pear", "--steps", "1", "--size", "64x64", "--frames", "3"]
 
@@ -64,3 +65,49 @@ def test_what_makes_no_sense(
 def test_one_prompt_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["walk", "a fox", "-o", str(tmp_path / "fox.webp")]) == 1
     assert "a walk needs two prompts, or two seeds" in capsys.readouterr().err
+
+
+def marks(tmp_path: Path, *options: str) -> list[str | None]:
+    """Of two frames and of the animation."""
+    path = tmp_path / "fruit.webp"
+    assert main([*WALK, "--seed", "3", *options, "--frames", "2", "-o", str(path)]) == 0
+    files = [tmp_path / "fruit" / "001.png", tmp_path / "fruit" / "002.png", path]
+    return [mark_of(file.read_bytes()) for file in files]
+
+
+def test_frames_and_animation_say_that_a_model_made_them(tmp_path: Path) -> None:
+    assert marks(tmp_path) == [GENERATED] * 3
+
+
+def test_what_is_drawn_over_a_picture_says_so(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), "orange").save(tmp_path / "in.png")
+    assert marks(tmp_path, "--init", str(tmp_path / "in.png")) == [EDITED] * 3
+
+
+def test_the_mark_can_be_left_out(tmp_path: Path) -> None:
+    assert marks(tmp_path, "--no-mark") == [None] * 3
+
+
+@pytest.mark.parametrize("suffix", ["webp", "gif"])
+def test_frames_and_animation_are_signed_if_asked(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("c2pa", reason="the extra c2pa is not installed")
+    from pochade.images.signing import read_signature
+
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    path = tmp_path / f"fruit.{suffix}"
+    assert main([*WALK, "--seed", "3", "--sign", "--frames", "2", "-o", str(path)]) == 0
+    for file, kind in ((tmp_path / "fruit" / "002.png", "PNG"), (path, suffix.upper())):
+        signature = read_signature(file.read_bytes(), kind)
+        assert signature is not None and signature.state == "Valid", file
+        assert signature.source_type.rpartition("/")[2] == GENERATED
+
+
+@pytest.mark.parametrize("option", [["--count", "3"], ["--preview"], ["-v"]])
+def test_options_that_would_change_nothing_are_none(
+    tmp_path: Path, option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*WALK, "-o", str(tmp_path / "fruit.webp"), *option])
+    assert f"unrecognized arguments: {option[0]}" in capsys.readouterr().err

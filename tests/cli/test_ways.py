@@ -44,6 +44,13 @@ def test_inside_a_mask(tmp_path: Path, init: Path, mask: Path) -> None:
     assert (np.asarray(image)[:, 32:] == (40, 160, 60)).all()
 
 
+def test_all_that_may_be_said_of_a_mask(tmp_path: Path, init: Path, mask: Path) -> None:
+    closer = ("--only-masked", "--padding", "8", "--fill", "noise", "--resize", "fill")
+    image = drawn(tmp_path, "--init", init, "--mask", mask, "--mask-blur", "0", *closer)
+    assert (np.asarray(image)[:, 32:] == (40, 160, 60)).all()
+    assert "Mask blur: 0" in image.info["parameters"]
+
+
 def test_further_than_the_picture(tmp_path: Path, init: Path) -> None:
     image = drawn(tmp_path, "--init", init, "--outpaint", "0,0,64,0", "--size", "128x64")
     assert image.size == (128, 64)
@@ -69,7 +76,22 @@ def test_a_seed_at_another_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        (["--strength", "0.5"], "need a picture: give it as --init"),
+        (["--strength", "0.5"], "--strength needs a picture: give it as --init"),
+        (["--mask", "IN"], "--mask needs a picture: give it as --init"),
+        (["--mask-blur", "2"], "--mask-blur needs a picture: give it as --init"),
+        (["--fill", "noise"], "--fill needs a picture: give it as --init"),
+        (["--only-masked"], "--only-masked needs a picture: give it as --init"),
+        (["--padding", "16"], "--padding needs a picture: give it as --init"),
+        (["--resize", "fill"], "--resize needs a picture: give it as --init"),
+        (["--outpaint", "8"], "--outpaint needs a picture: give it as --init"),
+        (["--init", "IN", "--mask-blur", "2"], "--mask-blur needs a mask: give it as --mask"),
+        (["--init", "IN", "--fill", "noise"], "--fill needs a mask: give it as --mask"),
+        (["--init", "IN", "--only-masked"], "--only-masked needs a mask: give it as --mask"),
+        (["--init", "IN", "--mask", "IN", "--padding", "8"], "--padding needs a part that is drawn alone"),
+        (["--hires-steps", "3"], "--hires-steps needs a second pass: give its scale as --hires"),
+        (["--hires-strength", "0.5"], "--hires-strength needs a second pass: give its scale as --hires"),
+        (["--hires-upscaler", "Lanczos"], "--hires-upscaler needs a second pass: give its scale as --hires"),
+        (["--refiner-switch", "0.5"], "--refiner-switch needs a model: give it as --refiner"),
         (["--init", "nowhere.png"], "the picture 'nowhere.png' cannot be read: No such file"),
         (["--init", "IN", "--strength", "7"], "denoising_strength is 7.0; it must lie between 0 and 1"),
         (["--init", "IN", "--mask", "IN", "--outpaint", "8"], "--outpaint makes its own mask"),

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from pochade import settings
-from pochade.engines import openvino
+from pochade.engines import openvino, openvino_ops
 from pochade.engines.openvino import OpenVinoEngine
 from pochade.engines.openvino_cache import SEAL_BYTES, BlobFolder
 from pochade.errors import InvalidCheckpoint
+from tests.test_layers import imports
 
 NOTHING = {}
 """Weights that no graph can be built from: whatever compiles with them came from the disk."""
@@ -50,6 +51,19 @@ def test_the_second_compilation_needs_no_weights_and_gives_the_same_numbers(tmp_
     np.testing.assert_array_equal(first, second)
     np.testing.assert_allclose(second, x @ tensors["weight"].T, rtol=1e-5, atol=1e-6)
     assert [path.suffix for path in blobs(tmp_path)] == [".blob"]
+
+
+def test_pages_of_the_weights_are_given_back_after_compiling_and_after_writing(
+    tmp_path, tensors, monkeypatch
+):
+    gone = []
+    monkeypatch.setattr(openvino_ops, "let_go", gone.append)
+    graph = OpenVinoEngine(threads=1).compile(line, tensors, {"x": ((3, 4), "f32")})
+    assert any(np.shares_memory(array, tensors["weight"]) for array in gone)
+    gone.clear()
+    with (tmp_path / "graph").open("wb") as file:
+        graph.export(file)
+    assert any(np.shares_memory(array, tensors["weight"]) for array in gone)
 
 
 def test_a_graph_may_be_kept_beside_the_work_once_it_was_used(tmp_path, tensors):
@@ -174,7 +188,36 @@ def test_a_change_of_code_or_machine_never_meets_an_old_blob(tmp_path, tensors, 
 def test_the_sources_are_those_that_shape_a_graph():
     names = {f"{path.parent.name}/{path.name}" for path in openvino._sources()}
     assert {"models/unet.py", "engines/openvino.py", "engines/openvino_cache.py", "pochade/ops.py"} <= names
-    assert not any("torch" in name for name in names)
+    # 8-bit products, and what the weights that become constants are made of
+    assert {"pochade/int8.py", "pochade/weights.py", "adapters/deltas.py", "checkpoints/gguf.py"} <= names
+    assert not any("torch" in name for name in names if name.startswith("engines"))
+
+
+SHAPE_NOTHING = {"errors", "settings", "mapping", "engines/processor"}
+"""What the engine and the models import besides: words, places, how a file is read, and what the processor
+can do, which is in the name by itself."""
+
+
+def imported(path):
+    """The files of the package that a file imports."""
+    package = Path(openvino.__file__).parents[1]
+    for name, _ in imports(path.read_text()):
+        parts = name.split(".")
+        for end in (len(parts), len(parts) - 1):  # a module, or something in one
+            file = package.parent.joinpath(*parts[:end]).with_suffix(".py")
+            if parts[0] == "pochade" and file.exists():
+                yield file
+
+
+def test_all_that_models_and_engine_import_is_among_the_sources():
+    package = Path(openvino.__file__).parents[1]
+    sources = set(openvino._sources())
+    graph = [path for path in sources if path.parent.name in ("models", "engines", "pochade")]
+    assert len(graph) > 15
+    for path in graph:
+        for file in imported(path):
+            known = file.relative_to(package).with_suffix("").as_posix() in SHAPE_NOTHING
+            assert file in sources or known, f"{path.name} imports {file.name}"
 
 
 def damage(path, how):

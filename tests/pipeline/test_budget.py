@@ -1,6 +1,7 @@
 """A memory budget: what is predicted, what is done to fit, and that let go memory goes back to the system."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ from pochade.errors import InvalidRequest
 from pochade.mapping import let_go, map_file
 from pochade.pipeline.loading.budget import Load, budget_from, bytes_of, find_plan
 from pochade.request import Request
+from pochade.settings import starter_folder
 from pochade.ways import Hires, Source
 from tests.reference import psnr
 
@@ -122,6 +124,53 @@ def test_one_after_another_draws_the_same_picture(starter, more):
     assert not any(network._compiled for network in (sparing.networks.unet, sparing.networks.autoencoder))
     (rough,) = steps[0].preview()
     assert np.asarray(rough).std() > 1
+
+
+def graphs(pipeline):
+    return len(pipeline.networks.unet._compiled), len(pipeline.networks.autoencoder._compiled)
+
+
+def test_graphs_of_one_way_of_drawing_are_held_and_no_others(starter):
+    """With room for everything that one picture needs, and for nothing that an earlier one needed."""
+    fresh = pochade.load(device="cpu", precision="f32")
+    roomy = replace(fresh, memory_budget=int(fresh.plan(Request(**OPTIONS, width=192)).peak) + 1)
+    once = [roomy.txt2img(**OPTIONS, width=width) for width in (128, 192)]
+    assert graphs(roomy) == (1, 1)
+    unet = next(iter(roomy.networks.unet._compiled.values()))
+    roomy.txt2img(**OPTIONS, width=192)
+    assert next(iter(roomy.networks.unet._compiled.values())) is unet, "the same way again: nothing is let go"
+    roomy.txt2img(**OPTIONS, width=192, tiling=True)
+    assert graphs(roomy) == (1, 1)
+    again = [roomy.txt2img(**OPTIONS, width=width) for width in (128, 192)]
+    for one, other in zip(once, again, strict=True):
+        np.testing.assert_array_equal(np.asarray(one.images[0]), np.asarray(other.images[0]))
+
+
+def test_two_sizes_of_the_unet_are_counted_if_both_are_kept(starter):
+    hires = Request(**{**OPTIONS, "width": 64, "height": 64}, hires=Hires(scale=2.0))
+    plain = Request(**OPTIONS, width=128, height=128)
+    weights = 4 * sum(tensor.size for tensor in starter.networks.unet.tensors.values())
+    kept, one = starter.plan(hires), starter.plan(plain)
+    assert kept.parts["UNet"] - one.parts["UNet"] > weights
+    sparing = within(starter, kept.peak - 1).plan(hires)
+    assert sparing.one_by_one and sparing.parts["UNet"] == one.parts["UNet"]
+
+
+def test_in_int8_only_what_has_grids_is_counted_in_bytes(starter):
+    load = Load(width=128, height=128, encodes=True)
+    exact, small = (find_plan(starter.networks, name, None, load).parts for name in ("f32", "int8"))
+    weights = sum(tensor.size for tensor in starter.networks.unet.tensors.values())
+    assert exact["UNet"] - small["UNet"] > 3 * weights and small["decoder"] < exact["decoder"]
+    assert all(small[name] == exact[name] for name in ("text encoder", "encoder"))
+
+
+def test_fitting_grids_is_full_precision_and_so_is_its_plan(tmp_path):
+    model = shutil.copytree(starter_folder(), tmp_path / "model")
+    (model / "int8.safetensors").unlink()
+    with pytest.raises(
+        InvalidRequest, match=r"grids are fitted .* full precision .* takes about .* models quantize"
+    ):
+        pochade.load(model, device="cpu", precision="int8", memory_budget="170MB")
 
 
 def test_over_a_picture(starter):

@@ -7,13 +7,23 @@ import numpy as np
 import pytest
 
 import pochade
+from pochade.checkpoints.grids import grids_beside
+from pochade.checkpoints.safetensors import read, write
 from pochade.engines.openvino import OpenVinoEngine
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 from pochade.evaluation.likeness import ssim
+from pochade.pipeline import Pipeline
 from pochade.pipeline.calibrating import STEPS, calibrate
-from pochade.pipeline.load import starter_folder
-from pochade.pipeline.loading.int8 import find_grids, grids_beside, grids_in_cache, in_int8
+from pochade.pipeline.loading.int8 import (
+    find_grids,
+    grids_in_cache,
+    in_int8,
+    keep_grids,
+    keep_in_cache,
+)
 from pochade.quantization.choosing import SENSITIVE
+from pochade.quantization.files import load
+from pochade.settings import starter_folder
 
 PROMPTS = ("a red apple, 3d style", "a blue house in the snow")
 
@@ -41,43 +51,46 @@ def test_the_settings_of_speed_work_in_8_bits_too(starters):
     assert np.mean([ssim(one, other) for one, other in zip(exact, int8, strict=True)]) > 0.95
 
 
-def test_the_starters_grids_are_of_its_weights(starters):
+@pytest.fixture(scope="module")
+def steps(starters):
+    """Calibrating the starter with two prompts."""
+    return list(calibrate(starters[0], ["a fox", "a dog"]))
+
+
+def test_the_starters_grids_are_of_its_weights(starters, steps):
     """All products that should have a grid have one, and all of them are good enough to be used."""
-    tables = find_grids(starter_folder(), starters[0].checkpoint)
-    (last,) = [step.tables for step in calibrate(starters[0], ["a fox"]) if step.tables is not None]
+    tables = find_grids(starter_folder(), starters[0].checkpoint, starters[0].networks)
     assert {part: set(table) for part, table in tables.items()} == {
-        part: set(table) for part, table in last.items()
+        part: set(table) for part, table in steps[-1].tables.items()
     }
     assert all(each.used for table in tables.values() for each in table.values())
 
 
-def test_an_error_is_measured_and_the_sensitive_stay_exact(starters):
-    (*_, last) = calibrate(starters[0], ["a fox"])
-    errors = [each.error for table in last.tables.values() for each in table.values()]
+def test_an_error_is_measured_and_the_sensitive_stay_exact(starters, steps):
+    tables = steps[-1].tables
+    errors = [each.error for table in tables.values() for each in table.values()]
     assert 0.001 < min(errors) < np.median(errors) < 0.05
-    network = in_int8(starters[0].networks, last.tables).unet
-    used = {name for name, each in last.tables["unet"].items() if each.error <= SENSITIVE}
+    network = in_int8(starters[0].networks, tables).unet
+    used = {name for name, each in tables["unet"].items() if each.error <= SENSITIVE}
     assert set(network.engine._grids) == used
 
 
-def test_progress_is_told_for_every_evaluation(starters):
-    steps = list(calibrate(starters[0], ["a fox", "a dog"]))
+def test_progress_is_told_for_every_evaluation(steps):
     total = STEPS[0] + STEPS[1]
     assert [(each.step, each.steps) for each in steps] == [(i, total) for i in range(1, total + 1)]
 
 
-def without_grids(folder: Path) -> Path:
-    shutil.copytree(starter_folder(), folder)
-    grids_beside(folder).unlink()
-    return folder
+@pytest.fixture
+def tiny(model, tmp_path) -> Path:
+    """A small random model's folder, without grids."""
+    return Path(shutil.copytree(model("SD 1.5").folder, tmp_path / "tiny"))
 
 
-def test_grids_that_a_model_lacks_are_made_once(tmp_path, monkeypatch):
-    model = without_grids(tmp_path / "model")
-    first = pochade.load(model, precision="int8")
+def test_grids_that_a_model_lacks_are_made_once(tiny, monkeypatch):
+    first = pochade.load(tiny, precision="int8")
     assert grids_in_cache(first.checkpoint).is_file()
     monkeypatch.setattr(OpenVinoEngine, "watching", None)  # fails if anything is watched again
-    again = pochade.load(model, precision="int8")
+    again = pochade.load(tiny, precision="int8")
     assert np.array_equal(*(np.asarray(pictures(each)[0]) for each in (first, again)))
 
 
@@ -85,12 +98,60 @@ def test_grids_lie_beside_a_single_file_under_its_name():
     assert grids_beside(Path("/models/a.b.safetensors")) == Path("/models/a.b.int8.safetensors")
 
 
-def test_the_grids_of_another_model_are_refused(model, tmp_path):
-    tiny = tmp_path / "tiny"
-    shutil.copytree(model("SD 1.5").folder, tiny)
+def test_grids_of_another_model_are_left_alone_and_new_ones_fitted(tiny):
     shutil.copy(grids_beside(starter_folder()), grids_beside(tiny))
+    with pytest.warns(RuntimeWarning, match="grids of other weights"):
+        pipeline = pochade.load(tiny, precision="int8")
+    assert grids_in_cache(pipeline.checkpoint).is_file()
+    assert pipeline.networks.unet.engine._grids
+
+
+def fitted(folder, **options):
+    pipeline = pochade.load(folder, precision="f32", engine="openvino", **options)
+    (*_, last) = calibrate(pipeline, ["a fox"])
+    return pipeline, last.tables
+
+
+def test_another_autoencoder_does_not_get_the_grids_of_the_models_own(tiny, tmp_path):
+    pipeline, tables = fitted(tiny)
+    keep_grids(grids_beside(tiny), tables, pipeline.networks)
+    assert find_grids(tiny, pipeline.checkpoint, pipeline.networks) is not None
+    other = shutil.copytree(tiny / "vae", tmp_path / "vae")
+    weights = other / "diffusion_pytorch_model.safetensors"
+    tensors = {name: np.asarray(tensor) for name, tensor in read(weights).items()}
+    write(weights, {name: tensor * tensor.dtype.type(2) for name, tensor in tensors.items()})
+    pipeline = pochade.load(tiny, precision="f32", engine="openvino", vae=other)
+    with pytest.warns(RuntimeWarning, match="grids of other weights"):
+        assert find_grids(tiny, pipeline.checkpoint, pipeline.networks) is None
+
+
+def test_ones_own_grids_win_over_those_that_came_with_the_model(tiny):
+    pipeline, tables = fitted(tiny)
+    keep_grids(grids_beside(tiny), tables, pipeline.networks)
+    (*_, last) = calibrate(pipeline, ["a castle by the sea"])
+    place = keep_in_cache(pipeline.checkpoint, last.tables, pipeline.networks)
+    assert ends(find_grids(tiny, pipeline.checkpoint, pipeline.networks)) == ends(last.tables)
+    place.write_bytes(b"damaged")
+    assert ends(find_grids(tiny, pipeline.checkpoint, pipeline.networks)) == ends(tables)
+
+
+def ends(tables):
+    return {name: (each.grid.low, each.grid.high) for name, each in tables["unet"].items()}
+
+
+@pytest.mark.filterwarnings("ignore:compiled graphs are not kept")
+def test_a_cache_that_cannot_be_written_to_costs_a_warning_and_no_picture(tiny, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("POCHADE_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.warns(RuntimeWarning, match="grids are not kept"):
+        pipeline = pochade.load(tiny, precision="int8")
+    assert pipeline.networks.unet.engine._grids
+
+
+def test_grids_that_do_not_fit_the_weights_are_refused(model):
+    pipeline = model("SD 1.5").load(engine="openvino")
     with pytest.raises(InvalidCheckpoint, match=r"another model's.*models quantize"):
-        pochade.load(tiny, precision="int8")
+        in_int8(pipeline.networks, load(grids_beside(starter_folder())).tables)
 
 
 @pytest.mark.parametrize(
@@ -114,3 +175,23 @@ def test_each_family_is_fitted_and_draws(model, family, tmp_path):
     networks = in_int8(pipeline.networks, last.tables)
     assert len(networks.unet.engine._grids) > 20
     assert len(networks.autoencoder.engine._grids) > 5
+
+
+def test_a_refiner_is_fitted_over_a_picture(whole):
+    pipeline = pochade.load(whole("refiner").file(), device="cpu", precision="f32", engine="openvino")
+    *steps, last = calibrate(pipeline, ["a red fox"])
+    assert len(last.tables["unet"]) > 20 and len(last.tables["vae"]) > 5
+    assert len(steps) in (STEPS[0] - 1, STEPS[0])
+
+
+def test_an_inpainting_model_is_fitted_with_pictures_and_its_first_layer_stays_exact(model, monkeypatch):
+    seen = []
+    pipeline = model("inpainting").load(engine="openvino")
+    original = Pipeline.stream
+    monkeypatch.setattr(
+        Pipeline, "stream", lambda self, request: seen.append(request) or original(self, request)
+    )
+    (*_, last) = calibrate(pipeline, ["a red fox", "a blue house"])
+    assert [request.source is not None for request in seen] == [False, True]
+    assert pipeline.networks.unet_config.in_channels == 9
+    assert "conv_in.weight" not in last.tables["unet"] and len(last.tables["unet"]) > 20

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
 from pochade.errors import InvalidCheckpoint
-from pochade.prompts.chunks import chunk, chunk_alike, chunk_count, end_positions
+from pochade.prompts.chunks import chunk, chunk_count, end_positions
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.prompts.tokenizer_files import load_tokenizer
 
@@ -63,13 +63,6 @@ def test_76_tokens_fill_a_chunk_and_begin_another() -> None:
     rows = chunk(list(range(1, 77)), tokenizer())
     assert rows[0].tolist() == [START, *range(1, 76), END]
     assert rows[1].tolist() == [START, 76, END, *[PAD] * 74]
-
-
-def test_prompts_get_the_same_number_of_chunks() -> None:
-    both = chunk_alike([[7] * 160, []], tokenizer())
-    assert both.shape == (2, 3, 77)
-    assert both[0].tolist() == chunk([7] * 160, tokenizer()).tolist()
-    assert both[1].tolist() == [[START, END, *[PAD] * 75]] * 3
 
 
 def test_too_few_chunks_are_refused_not_cut() -> None:

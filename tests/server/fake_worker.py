@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from pochade.jobs.drawing import CANCEL, KEEP, SKIP, Asked, Batch, Event, Loaded, Step
-from pochade.jobs.orders import Fetch, Order
+from pochade.jobs.drawing import CANCEL, KEEP, SKIP, Asked, Batch, Event, Loaded, Read, Step
+from pochade.jobs.orders import Order
 from pochade.jobs.worker import Settings, main
 from pochade.pipeline import Result
 
@@ -23,7 +23,7 @@ class Fake:
     def prepare(self, model: str | None) -> Iterator[Event]:
         yield Loaded(model or "starter", 64, 64)
 
-    def draw(self, order: Order, fetch: Fetch, asked: Asked) -> Iterator[Event]:
+    def draw(self, order: Order, read: Read, asked: Asked) -> Iterator[Event]:
         request = order.request
         prompt = str(request["prompt"])
         slow = re.match(r"\d(\.\d{1,4})? ", prompt, re.ASCII)

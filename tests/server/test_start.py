@@ -1,13 +1,18 @@
 """What the command line refuses, and what starting does not bring in."""
 
+import argparse
 import json
 import subprocess
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
+from pochade.cli import serve
 from pochade.cli.main import main
+from pochade.cli.studio import studio_of
+from pochade.jobs.limits import Limits
 from tests.server.conftest import ROOT
 
 
@@ -25,6 +30,15 @@ print(json.dumps([name for name in ("openvino", "torch", "pochade.pipeline", "mc
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize("limit", [each.name for each in fields(Limits)])
+def test_every_limit_may_be_changed(limit: str, tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    serve.add_parser(parser.add_subparsers())
+    options = parser.parse_args(["serve", f"--max-{limit.replace('_', '-')}", "7"])
+    assert studio_of(options, tmp_path).limits == replace(Limits(), **{limit: 7})
+    assert studio_of(parser.parse_args(["serve"]), tmp_path).limits == Limits()
 
 
 @pytest.mark.parametrize(

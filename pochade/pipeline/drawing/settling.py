@@ -100,9 +100,10 @@ def refiner_path(request: Settled, roots: Sequence[Path]) -> Path | None:
 
 def load_of(networks: Networks, request: Settled, roots: Sequence[Path], *, adapted: bool) -> Load:
     """What a request asks of the networks. adapted: their weights are changed by adapters."""
-    width, height = request.width, request.height
+    size = larger = request.width, request.height
     if request.hires is not None:
-        width, height = hires.size_of(request, request.hires, networks.autoencoder_config.factor)
+        larger = hires.size_of(request, request.hires, networks.autoencoder_config.factor)
+    steered = [each for each in request.controls if each.strength > 0]
     beside = [Path(each.model) for each in request.controls]
     refiner = refiner_path(request, roots)
     if refiner is not None:
@@ -115,10 +116,12 @@ def load_of(networks: Networks, request: Settled, roots: Sequence[Path], *, adap
         blend=request.blend,
     )
     return Load(
-        width=width,
-        height=height,
+        width=larger[0],
+        height=larger[1],
         rows=max(len(each.parts) + (each.negative is not None) for each in told),
         encodes=request.source is not None or request.hires is not None,
         adapted=adapted,
-        beside=float(sum(map(library.size_of, beside))),
+        sizes=1 if larger == size else 2,
+        forms=2 if any((each.start, each.end) != (0, 1) for each in steered) else 1,
+        beside=sum(map(library.weights_of, beside)),
     )

@@ -23,16 +23,13 @@ from pochade.pipeline.loading.shapes import (
 )
 from pochade.pipeline.loading.tiles import TILE
 
-BYTES: Mapping[str, tuple[float, float]] = {
-    "f32": (4.0, 4.0),
-    "bf16": (4.0, 2.0),
-    "f16": (2.0, 2.0),
-    "int8": (1.0, 4.0),
-}
+BYTES: Mapping[str, tuple[float, float]] = {"f32": (4.0, 4.0), "bf16": (4.0, 2.0), "f16": (2.0, 2.0)}
 """Precision -> bytes of each weight and of each activation. What is not listed counts as f32.
 
 In bf16 the weights are there twice while a network is first compiled, rounded and rearranged.
 """
+IN_BYTES = 1.0
+"""Of each weight of UNet and decoder in int8. The other networks have no 8-bit grids."""
 
 PROCESS = 0.08e9
 """Python, numpy, OpenVINO, what a drawing holds beside the networks."""
@@ -110,7 +107,8 @@ class Load:
     """What a picture asks of the networks.
 
     width, height: px. rows: of the UNet's batch. encodes: the drawing begins with a picture. adapted: its
-    weights are changed, which are then held twice. beside: bytes of further networks, such as ControlNets.
+    weights are changed, which are then held twice. sizes: that the UNet draws in. forms: of the UNet in each
+    size, as with a ControlNet and without. beside: weights of further networks, such as ControlNets.
     """
 
     width: int
@@ -118,7 +116,9 @@ class Load:
     rows: int = 2
     encodes: bool = False
     adapted: bool = False
-    beside: float = 0.0
+    sizes: int = 1
+    forms: int = 1
+    beside: int = 0
 
 
 def find_plan(networks: Networks, precision: str, budget: int | None, load: Load) -> Plan:
@@ -167,39 +167,39 @@ def _plans(networks: Networks, precision: str, load: Load) -> Iterator[Plan]:
     factor = networks.autoencoder_config.factor
     pixels = load.width // factor * (load.height // factor)
     usual = None if pixels <= networks.whole else TILE
-    kept = Plan(
-        width=load.width,
-        height=load.height,
-        parts=_parts(networks, precision, load, pixels, usual),
-        tile=usual,
-    )
-    yield kept
-    yield replace(kept, one_by_one=True)
-    for tile in TILES:
-        if tile**2 < pixels and (usual is None or tile < usual):
-            parts = _parts(networks, precision, load, pixels, tile)
-            yield replace(kept, parts=parts, one_by_one=True, tile=tile)
+    all_sizes = _parts(networks, precision, load, pixels, usual)
+    yield Plan(width=load.width, height=load.height, parts=all_sizes, tile=usual)
+    one_size = replace(load, sizes=1)  # between two sizes the UNet is let go
+    for tile in (usual, *TILES):
+        if tile == usual or (tile is not None and tile**2 < pixels and (usual is None or tile < usual)):
+            parts = _parts(networks, precision, one_size, pixels, tile)
+            yield Plan(width=load.width, height=load.height, parts=parts, one_by_one=True, tile=tile)
 
 
 def _parts(networks: Networks, precision: str, load: Load, pixels: int, tile: int | None) -> dict[str, float]:
     weight, value = BYTES.get(precision, BYTES["f32"])
     weight *= COPIES
+    drawn = IN_BYTES * COPIES if precision == "int8" else weight
     texts = [networks.text_encoder, networks.text_encoder_2]
     unet, coder = networks.unet_config, networks.autoencoder_config
     once = pixels if tile is None else min(pixels, tile**2)
     first = 64 if isinstance(coder, TinyAutoencoderConfig) else coder.widths[0]
     coding = CODER_VALUES * first * coder.factor**2 * once * value
-    both = sum(math.prod(shape) for shape in autoencoder_shapes(coder).values()) * weight
-    decoder = _decoder_weights(networks) * weight
+    both = sum(math.prod(shape) for shape in autoencoder_shapes(coder).values())
+    decoder = _decoder_weights(networks)
+    of_unet = sum(math.prod(shape) for shape in unet_shapes(unet).values())
     parts = {
         "text encoder": sum(_text_weights(each) * weight + NETWORK for each in texts if each is not None),
-        "UNet": sum(math.prod(shape) for shape in unet_shapes(unet).values()) * weight * (1 + load.adapted)
+        # An adapter's changed weights are held as they are stored, beside what is made of them.
+        "UNet": of_unet * (drawn * load.sizes * load.forms + weight * load.adapted)
         + UNET_VALUES * unet.widths[0] * load.rows * pixels * value
         + NETWORK
-        + load.beside,
-        "decoder": decoder + coding + NETWORK,
+        + load.beside * weight,
+        "decoder": decoder * drawn + coding + NETWORK,
     }
-    return {"encoder": both - decoder + coding + NETWORK, **parts} if load.encodes else parts
+    if load.encodes:
+        return {"encoder": (both - decoder) * weight + coding + NETWORK, **parts}
+    return parts
 
 
 def _text_weights(encoder: Network) -> int:

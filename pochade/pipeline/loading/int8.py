@@ -1,25 +1,21 @@
 """8-bit networks: where a model's grids lie, and networks that compute with them."""
 
 import hashlib
+import warnings
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from pochade.atomic import unwritable
 from pochade.checkpoints.folder import Checkpoint
+from pochade.checkpoints.grids import grids_beside
 from pochade.errors import InvalidCheckpoint
 from pochade.int8 import Grids
 from pochade.pipeline.loading.networks import Network, Networks
 from pochade.quantization import files
 from pochade.quantization.choosing import Table
-from pochade.quantization.files import Tables
+from pochade.quantization.files import Kept, Tables, mark
 from pochade.settings import cache_dir
-
-BESIDE = "int8.safetensors"
-"""The name of a model's grids in its folder; beside a single file, model.int8.safetensors."""
-
-
-def grids_beside(model: Path) -> Path:
-    """Where grids that come with a model lie. model: its folder or file."""
-    return model / BESIDE if model.is_dir() else model.with_suffix(f".{BESIDE}")
 
 
 def grids_in_cache(checkpoint: Checkpoint) -> Path:
@@ -28,12 +24,47 @@ def grids_in_cache(checkpoint: Checkpoint) -> Path:
     return cache_dir() / "int8" / f"{named.hexdigest()[:32]}.safetensors"
 
 
-def find_grids(model: Path, checkpoint: Checkpoint) -> Tables | None:
-    """Those beside the model, else those made here before. Raises InvalidCheckpoint if a file is damaged."""
-    for path in (grids_beside(model), grids_in_cache(checkpoint)):
-        if path.is_file():
-            return files.load(path)
+def find_grids(model: Path, checkpoint: Checkpoint, networks: Networks) -> Tables | None:
+    """Those made here for these very weights; else those beside the model, if they were fitted to the same.
+
+    So one's own win over those that came with a model, and another autoencoder, or a file that was replaced
+    under its name, gets new ones. Raises InvalidCheckpoint if the file beside the model is damaged.
+    """
+    own, beside = grids_in_cache(checkpoint), grids_beside(model)
+    if own.is_file():
+        with suppress(InvalidCheckpoint):  # damaged, or of an older version: made again
+            return files.load(own).tables
+    if beside.is_file():
+        kept = files.load(beside)
+        if kept.marks == marks_of(networks):
+            return kept.tables
+        warnings.warn(
+            f"'{beside}' holds 8-bit grids of other weights; it is left alone, and others are used",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return None
+
+
+def marks_of(networks: Networks) -> dict[str, str]:
+    """What tells the weights that grids were fitted to."""
+    return {"unet": mark(networks.unet.tensors), "vae": mark(networks.autoencoder.tensors)}
+
+
+def keep_grids(path: Path, tables: Tables, networks: Networks) -> None:
+    """Write the grids of these networks, whole or not at all. Raises OutputError."""
+    files.save(path, Kept(tables, marks_of(networks)))
+
+
+def keep_in_cache(checkpoint: Checkpoint, tables: Tables, networks: Networks) -> Path:
+    """The same where `find_grids` looks first. Raises OutputError."""
+    path = grids_in_cache(checkpoint)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    keep_grids(path, tables, networks)
+    return path
 
 
 def in_int8(networks: Networks, tables: Tables) -> Networks:

@@ -95,6 +95,12 @@ class Networks:
     tile: int = TILE
     opened: dict[Path, Any] = field(default_factory=dict)
 
+    def let_go(self) -> None:
+        """Forget everything that was compiled for a picture, and what was opened beside."""
+        self.unet.let_go()
+        self.autoencoder.let_go()
+        self.opened.clear()
+
     @cached_property
     def unet_config(self) -> UNetConfig:
         assert isinstance(self.unet.config, UNetConfig)

@@ -1,7 +1,6 @@
 """What there is, as clients of A1111's web UI ask for it. What Pochade does not have is an empty list."""
 
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from pochade.diffusion.schedule import AUTOMATIC, SCHEDULES
 from pochade.errors import PochadeError
 from pochade.images.upscaling import LATENT_UPSCALERS, UPSCALERS
 from pochade.jobs import accounts
-from pochade.jobs.catalogue import embedding_folder
+from pochade.machine import memory_bytes
 from pochade.server.desk import Desk
 from pochade.server.telling import schedule_aliases
 
@@ -102,8 +101,8 @@ def add(routes: APIRouter, desk: Desk) -> None:
 
     @routes.get("/embeddings")
     async def embeddings() -> Any:
-        folder = embedding_folder(desk.options.folders)
-        return await run_in_threadpool(_embeddings, folder, list(desk.catalogue.embeddings))
+        places = desk.options.folders.of("embedding")
+        return await run_in_threadpool(_embeddings, places, list(desk.catalogue.embeddings))
 
     @routes.get("/scripts")
     async def scripts() -> Any:
@@ -165,14 +164,12 @@ def _upscaler(name: str, model: str | None, scale: int) -> dict[str, Any]:
     return {"name": name, "model_name": model, "model_path": None, "model_url": None, "scale": scale}
 
 
-def _embeddings(folder: Path | None, names: list[str]) -> dict[str, Mapping[str, Any]]:
+def _embeddings(places: Sequence[Path], names: list[str]) -> dict[str, Mapping[str, Any]]:
     loaded, skipped = dict[str, Any](), dict[str, Any]()
-    if folder is None:
-        return {"loaded": {}, "skipped": {}}
     for name in names:
         about = {"step": None, "sd_checkpoint": None, "sd_checkpoint_name": None, "shape": 0, "vectors": 0}
         try:
-            shape = _shape(find([folder], name, "embeddings"))
+            shape = _shape(find(places, name, "embeddings"))
             loaded[name] = {**about, "shape": shape[-1], "vectors": shape[0] if len(shape) > 1 else 1}
         except PochadeError:
             skipped[name] = about
@@ -187,9 +184,8 @@ def _shape(path: Path) -> tuple[int, ...]:
 
 def _ram() -> dict[str, Any]:
     """Bytes, where the system tells."""
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        total, free = page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
+    memory = memory_bytes()
+    if memory is None:
         return {"error": "unavailable"}
+    total, free = memory
     return {"free": free, "used": total - free, "total": total}

@@ -1,0 +1,40 @@
+"""`pochade doctor`: what it says of the extras."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from pochade.cli import doctor
+from pochade.cli.main import main
+
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+
+
+def test_every_extra_is_there() -> None:
+    extras = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert list(doctor.EXTRAS) == [extra for extra in extras if extra != "dev"]
+
+
+def test_it_says_what_an_extra_is_for_and_what_it_lacks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = {"mcp", "mcp_types", "c2pa", "cryptography"}
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name in absent else object())
+    assert main(["doctor", "--device", "cpu"]) == 0
+    said = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
+    assert said["train"] == "installed (for pochade train)"
+    assert said["mcp"].startswith("without mcp, mcp_types (only for ") and "'pochade[mcp]'" in said["mcp"]
+    assert said["c2pa"].startswith("not installed (only for ") and "'pochade[c2pa]'" in said["c2pa"]
+
+
+def test_the_values_of_its_options_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["doctor", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for names in (
+        "auto, cpu, gpu, cuda or mps",
+        "auto, f32, bf16, f16 or int8",
+        "auto, openvino, torch or numpy",
+    ):
+        assert names in shown
