@@ -59,6 +59,9 @@ MAY_IMPORT = {
 }
 """A part of the package, and the parts that it may import besides itself."""
 
+PIPELINE = ("results", "loading", "drawing", "pipeline", "calibrating", "load")
+"""Folders and files in the pipeline, from below; the other files there stand on top."""
+
 SPEAKING = ("app", "stdio")
 """The files of the server that know its dialects; all others stand below them."""
 
@@ -121,11 +124,19 @@ def breaches(file: str, source: str) -> list[str]:
         elif top == "pochade":
             if part(module) not in MAY_IMPORT[own] | {own}:
                 found.append(f"{file}:{node.lineno}: {own} must not know {part(module)} ('{module}')")
+            elif own == part(module) == "pipeline" and floor(module) > floor(file):
+                found.append(f"{file}:{node.lineno}: '{module}' stands above this part of the pipeline")
             elif not speaks(file, module):
                 found.append(f"{file}:{node.lineno}: this is another dialect's ('{module}')")
         elif top in HOMES and not any(fnmatch(file, home) for home in HOMES[top]):
             found.append(f"{file}:{node.lineno}: {top} has no place here")
     return found
+
+
+def floor(name: str) -> int:
+    """How high a file or a module of the pipeline stands."""
+    known = re.match(rf"pochade[./]pipeline[./]({'|'.join(PIPELINE)})\b", name)
+    return len(PIPELINE) if known is None else PIPELINE.index(known[1])
 
 
 def dialect(name: str) -> str | None:
@@ -161,10 +172,10 @@ def test_a_file_knows_only_what_stands_below_it(file: str) -> None:
         ("pochade/images/files.py", "from pochade.checkpoints import write", "must not know checkpoints"),
         ("pochade/ops.py", "from pochade.models.config import UNetConfig", "ops must not know models"),
         ("pochade/diffusion/samplers/dpm.py", "import pochade", "diffusion must not know pochade"),
-        ("pochade/pipeline/loading/load.py", "from pochade.cli import draw", "pipeline must not know cli"),
+        ("pochade/pipeline/load.py", "from pochade.cli import draw", "pipeline must not know cli"),
         ("pochade/pipeline/plot.py", "from pochade.training import loop", "pipeline must not know training"),
         ("pochade/training/loop.py", "from pochade.cli import draw", "training must not know cli"),
-        ("pochade/pipeline/loading/load.py", "import torch.nn", "torch has no place here"),
+        ("pochade/pipeline/load.py", "import torch.nn", "torch has no place here"),
         ("pochade/engines/numpy.py", "if TYPE_CHECKING:\n    from torch import Tensor", "torch has no place"),
         ("pochade/cli/doctor.py", "from openvino import Core", "openvino has no place here"),
         ("pochade/training/loop.py", "import diffusers.models", "diffusers has no place here"),
@@ -172,6 +183,14 @@ def test_a_file_knows_only_what_stands_below_it(file: str) -> None:
         ("pochade/jobs/worker.py", "from pochade.server import desk", "jobs must not know server"),
         ("pochade/server/desk.py", "from pochade.engines import openvino", "server must not know engines"),
         ("pochade/server/desk.py", "import sqlalchemy", "sqlalchemy has no place here"),
+        (
+            "pochade/pipeline/loading/networks.py",
+            "from pochade.pipeline.drawing import canvas",
+            "stands above this part",
+        ),
+        ("pochade/pipeline/results/making.py", "from pochade.pipeline.loading.model import Model", "above"),
+        ("pochade/pipeline/drawing/whole.py", "from pochade.pipeline.pipeline import finish", "above"),
+        ("pochade/pipeline/pipeline.py", "from pochade.pipeline import load", "above"),
         (
             "pochade/server/dialects/openai.py",
             "from pochade.server.dialects.native import router",
@@ -185,7 +204,7 @@ def test_a_file_knows_only_what_stands_below_it(file: str) -> None:
         ("pochade/server/desk.py", "from pochade.server.dialects.native import show", "another dialect's"),
         ("pochade/jobs/board.py", "import fastapi", "fastapi has no place here"),
         ("pochade/checkpoints/read.py", "import huggingface_hub", "huggingface_hub has no place here"),
-        ("pochade/pipeline/loading/load.py", "from pochade.hub import remote", "pipeline must not know hub"),
+        ("pochade/pipeline/load.py", "from pochade.hub import remote", "pipeline must not know hub"),
         (
             "pochade/checkpoints/folder.py",
             "from safetensors import safe_open",
@@ -209,6 +228,8 @@ def test_a_breach_is_found(file: str, source: str, complaint: str) -> None:
         ("pochade/checkpoints/folder.py", "from pochade.checkpoints import safetensors"),
         ("pochade/pipeline/pipeline.py", "import pochade\nfrom pochade.models.unet import unet"),
         ("pochade/pipeline/pipeline.py", "from pochade import __version__"),
+        ("pochade/pipeline/pipeline.py", "from pochade.pipeline.drawing.whole import draw"),
+        ("pochade/pipeline/__init__.py", "from pochade.pipeline.load import load"),
         ("pochade/engines/torch.py", "import torch"),
         ("pochade/engines/openvino_cache.py", "import openvino as ov"),
         ("pochade/training/corpus/build.py", "import torch\nfrom pochade.pipeline import load"),

@@ -95,8 +95,8 @@ def run(options: argparse.Namespace) -> int:
     """Print the table; exit status 1 if nothing could be measured."""
     from pochade.images.files import check_folder
     from pochade.pipeline.benchmark import Settings
+    from pochade.pipeline.load import model_path
     from pochade.pipeline.loading.choice import PRECISIONS
-    from pochade.pipeline.loading.load import model_path
     from pochade.request import MAX_STEPS
 
     if not 1 <= options.pictures <= 1000:

@@ -83,7 +83,7 @@ def _source(parser: argparse.ArgumentParser, name: str) -> None:
 def _open(options: argparse.Namespace, path: Path) -> "Checkpoint":
     from pochade.checkpoints.library import find
     from pochade.checkpoints.read import read_checkpoint
-    from pochade.pipeline.loading.load import model_path
+    from pochade.pipeline.load import model_path
     from pochade.settings import model_roots
 
     vae = options.vae

@@ -76,7 +76,7 @@ def _asked(options: argparse.Namespace) -> tuple[Path | None, str]:
 
     if options.upscaler is None:
         return options.model, "Lanczos"
-    from pochade.pipeline.drawing.upscale import named_upscaler
+    from pochade.pipeline.loading.beside import named_upscaler
     from pochade.settings import model_roots
 
     found = named_upscaler(options.upscaler, model_roots(options.models))
@@ -87,7 +87,8 @@ def _asked(options: argparse.Namespace) -> tuple[Path | None, str]:
 
 def _by_model(options: argparse.Namespace, model: Path, image: "Image.Image") -> "Image.Image":
     from pochade.models.config import RrdbConfig
-    from pochade.pipeline.drawing.upscale import load_upscaler, resized_by
+    from pochade.pipeline.drawing.upscale import resized_by
+    from pochade.pipeline.loading.beside import load_upscaler
 
     network = load_upscaler(model, device=options.device, precision=options.precision, engine=options.engine)
     assert isinstance(network.config, RrdbConfig)

@@ -153,7 +153,8 @@ class Artist:
         from pochade.images.opening import read_picture
         from pochade.images.reading import enlarged_mark, enlarged_text
         from pochade.images.upscaling import LATENT_UPSCALERS, is_model_file, upscaled
-        from pochade.pipeline.drawing.upscale import load_upscaler, resized_by
+        from pochade.pipeline.drawing.upscale import resized_by
+        from pochade.pipeline.loading.beside import load_upscaler
 
         asked = order.upscale
         assert asked is not None

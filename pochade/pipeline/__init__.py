@@ -1,7 +1,7 @@
 """Where checkpoints, models, engines, prompts and diffusion meet: from a request to pictures."""
 
+from pochade.pipeline.load import load
 from pochade.pipeline.loading.adapting import Lora
-from pochade.pipeline.loading.load import load
 from pochade.pipeline.pipeline import Pipeline
 from pochade.pipeline.results.result import Progress, Result
 

@@ -9,7 +9,6 @@ from PIL import Image
 
 from pochade.errors import InvalidRequest
 from pochade.int8 import Sightings
-from pochade.pipeline.drawing.canvas import reads_mask
 from pochade.pipeline.drawing.denoising import is_told_a_score
 from pochade.pipeline.pipeline import Pipeline
 from pochade.quantization.choosing import SMOOTHING, choose
@@ -88,7 +87,7 @@ def _request(pipeline: Pipeline, prompt: str, number: int, steps: int) -> Reques
     if is_told_a_score(networks):
         source = Source(image=_landscape(side), denoising_strength=1 / OVER)
         return Request(prompt=prompt, seed=number, steps=OVER * steps, source=source)
-    if reads_mask(networks) and number % 2:
+    if networks.reads_mask and number % 2:
         mask = Image.new("L", (side, side))
         mask.paste(255, (0, side // 2, side, side))
         source = Source(image=_landscape(side), mask=mask, denoising_strength=1.0)

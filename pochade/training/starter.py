@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pochade.diffusion.schedule import noise_schedule
 from pochade.errors import InvalidRequest
 from pochade.models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
-from pochade.pipeline.loading.load import load
+from pochade.pipeline.load import load
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.prompts.tokenizer_files import load_tokenizer
 from pochade.training import samples

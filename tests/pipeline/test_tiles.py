@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import pochade
-from pochade.pipeline.drawing.tiles import in_tiles, ramp, starts
 from pochade.pipeline.loading import networks as module
+from pochade.pipeline.loading.tiles import in_tiles, ramp, starts
 from tests.reference import psnr
 
 

@@ -17,8 +17,8 @@ from pochade.images.preprocessors import preprocessed
 from pochade.models.config import controlnet_config
 from pochade.models.controlnet import controlnet, embed_hint
 from pochade.models.embedding import embed_timestep
-from pochade.pipeline.drawing.control import controlnet_on
-from pochade.pipeline.loading.load import load
+from pochade.pipeline.load import load
+from pochade.pipeline.loading.beside import controlnet_on
 from pochade.training.control import (
     Control,
     controlling,

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from pochade.errors import InvalidRequest
-from pochade.pipeline.loading.load import load
+from pochade.pipeline.load import load
 from pochade.training import starter
 from pochade.training.arithmetic import mixed_precision
 from pochade.training.data.selection import framed, known, random_view, scene_groups, single_entries

@@ -80,7 +80,7 @@ class Canvas:
 
 def blank(networks: Networks, width: int, height: int) -> Canvas:
     """For a drawing from nothing. An inpainting model is told so: a mask of ones over a gray picture."""
-    if not reads_mask(networks):
+    if not networks.reads_mask:
         return Canvas()
     factor = networks.autoencoder_config.factor
     gray = np.zeros((3, height, width), np.float32)
@@ -93,7 +93,7 @@ def over(networks: Networks, source: Source, width: int, height: int) -> Canvas:
     pixels, factor = from_image(picture), networks.autoencoder_config.factor
     mask = None if soft is None else in_latent(soft, factor)
     extra = None
-    if reads_mask(networks):
+    if networks.reads_mask:
         hidden = np.ones(pixels.shape[1:], bool) if soft is None else np.asarray(soft) > HALF
         shown = np.where(hidden, np.float32(0), pixels)
         everywhere = np.ones((1, height // factor, width // factor), np.float32)
@@ -142,11 +142,6 @@ def _set_back(whole: Image.Image, mask: Image.Image, box: masks.Box, drawn: Imag
     new = whole.copy()
     new.paste(fit(drawn, *box.size, "stretch"), box)
     return masks.composite(whole, new, mask)
-
-
-def reads_mask(networks: Networks) -> bool:
-    """Whether it is an inpainting model, which reads a mask and the masked picture beside the latent."""
-    return networks.unet_config.in_channels == 2 * networks.autoencoder_config.latent_channels + 1
 
 
 def _extra(networks: Networks, picture: Floats, mask: Floats) -> Floats:

@@ -3,21 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.checkpoints.controlnet import read_controlnet
 from pochade.errors import InvalidRequest
 from pochade.images.fitting import fit
 from pochade.images.masks import Box
 from pochade.images.opening import on_white
 from pochade.images.preprocessors import preprocessed
-from pochade.models.config import ControlNetConfig, controlnet_config
+from pochade.models.config import ControlNetConfig
 from pochade.models.embedding import embed_timestep
-from pochade.pipeline.loading.networks import Network, Networks, make_network
-from pochade.pipeline.loading.shapes import controlnet_shapes
+from pochade.pipeline.loading.beside import controlnet_on
+from pochade.pipeline.loading.networks import Network, Networks
 from pochade.ways import Control
 
 Floats = NDArray[np.float32]
@@ -87,13 +85,6 @@ def control_picture(control: Control, width: int, height: int) -> Floats:
     )
     pixels = np.asarray(image.convert("RGB"), np.float32) / np.float32(255)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
-
-
-def controlnet_on(engine: Any, path: Path) -> Network:
-    """The ControlNet of a file or folder on an engine. Raises InvalidCheckpoint if it is none."""
-    component = read_controlnet(path)
-    config = controlnet_config(component.config)
-    return make_network(component, config, controlnet_shapes(config), engine)
 
 
 def _one(networks: Networks, control: Control, width: int, height: int) -> Steering:

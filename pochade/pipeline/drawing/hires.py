@@ -22,7 +22,8 @@ from pochade.pipeline.drawing.conditioning import Told
 from pochade.pipeline.drawing.one_pass import Pass, all_levels
 from pochade.pipeline.drawing.pictures import from_image, to_images
 from pochade.pipeline.drawing.refining import Refining
-from pochade.pipeline.drawing.upscale import resized_by, upscaler_on
+from pochade.pipeline.drawing.upscale import resized_by
+from pochade.pipeline.loading.beside import upscaler_on
 from pochade.pipeline.loading.networks import Networks
 from pochade.request import Settled
 from pochade.ways import Hires

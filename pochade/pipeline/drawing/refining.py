@@ -2,25 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pochade.checkpoints.folder import Checkpoint
-from pochade.checkpoints.read import family_of, read_checkpoint
 from pochade.diffusion.parametrization import Denoise, denoiser
 from pochade.diffusion.schedule import NoiseSchedule
-from pochade.errors import InvalidRequest
-from pochade.pipeline.drawing.canvas import reads_mask
 from pochade.pipeline.drawing.conditioning import Told, condition_wordings
 from pochade.pipeline.drawing.denoising import predictor
 from pochade.pipeline.drawing.regions import Weight
 from pochade.pipeline.drawing.wording import Wording
-from pochade.pipeline.loading.model import Model, make_model
-from pochade.pipeline.loading.networks import Networks
+from pochade.pipeline.loading.model import Model
 from pochade.request import Settled
 
 Floats = NDArray[np.float32]
@@ -49,28 +42,9 @@ class Refining:
     ) -> Denoise:
         """Of a wording. extra: as in `predictor`, for a model that reads it. No ControlNet steers it."""
         networks = self.model.networks
-        seen = extra if reads_mask(networks) else None
+        seen = extra if networks.reads_mask else None
         predict = predictor(networks, request, self.told.conditionings[wording], weights, seen)
         return denoiser(predict, self.model.parametrization, self.model.schedule)
-
-
-def open_refiner(networks: Networks, checkpoint: Checkpoint, path: Path) -> Model:
-    """The model at `path` on the engine of these networks, with their autoencoder; opened once.
-
-    Raises InvalidCheckpoint as loading does, InvalidRequest for a model of other latents.
-    """
-    model = networks.beside(path, partial(_model_on, checkpoint))
-    ours, theirs = (family_of(each) for each in (checkpoint, model.checkpoint))
-    if ours.latent_scale != theirs.latent_scale:
-        raise InvalidRequest(
-            f"the refiner '{path}' is {theirs.label}, the model {ours.label}: their latents mean different"
-            " things; take one of the model's family"
-        )
-    if reads_mask(model.networks) and not reads_mask(networks):
-        raise InvalidRequest(
-            f"the refiner '{path}' is an inpainting model and the model is none; take a plain one"
-        )
-    return model
 
 
 def refining(
@@ -93,7 +67,3 @@ def zeros_for_no_text(checkpoint: Checkpoint) -> bool:
     """Whether an empty negative prompt is no text at all, rather than the text ""; so in SDXL's base."""
     wide = checkpoint.unet.config.get("addition_embed_type") == "text_time"
     return wide and bool(checkpoint.model_index.get("force_zeros_for_empty_prompt", True))
-
-
-def _model_on(base: Checkpoint, engine: Any, path: Path) -> Model:
-    return make_model(read_checkpoint(path, vae=base.vae), engine, path)

@@ -10,8 +10,8 @@ from pochade.diffusion.samplers import Sampler, find_sampler
 from pochade.diffusion.schedule import AUTOMATIC, find_schedule, split_sampler_name
 from pochade.errors import InvalidRequest
 from pochade.pipeline.drawing import hires
-from pochade.pipeline.drawing.upscale import named_upscaler
 from pochade.pipeline.drawing.wording import wordings
+from pochade.pipeline.loading.beside import named_upscaler
 from pochade.pipeline.loading.budget import Load
 from pochade.pipeline.loading.networks import Networks
 from pochade.request import Request, Settled, Usual, open_ones

@@ -1,62 +1,17 @@
 """Pictures made larger by a model of the ESRGAN family, in overlapping parts, or without a model."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 from PIL import Image
 
-from pochade.checkpoints.contents import contents_of
-from pochade.checkpoints.library import entries, pick
-from pochade.checkpoints.upscaler import read_upscaler
-from pochade.errors import InvalidRequest
 from pochade.images.fitting import surrounded
-from pochade.images.upscaling import find_upscaler, is_model_file, upscaled
-from pochade.models.config import RrdbConfig, rrdb_config
+from pochade.images.upscaling import upscaled
+from pochade.models.config import RrdbConfig
 from pochade.models.rrdb import rrdb
-from pochade.pipeline.drawing.tiles import in_tiles
-from pochade.pipeline.loading.choice import choose, make_engine
-from pochade.pipeline.loading.networks import Network, make_network
-from pochade.pipeline.loading.shapes import rrdb_shapes
+from pochade.pipeline.loading.networks import Network
+from pochade.pipeline.loading.tiles import in_tiles
 
 TILE, OVERLAP = 256, 32
 """Pixels of the picture: the side of a part, and how far neighbours reach into one another at the least."""
-
-
-def load_upscaler(
-    path: Path | str, *, device: str = "auto", precision: str = "auto", engine: str = "auto"
-) -> Network:
-    """Load an ESRGAN model by itself; the arguments are those of `pochade.load`."""
-    return upscaler_on(make_engine(choose(device, precision, engine)), path)
-
-
-def named_upscaler(name: str, roots: Sequence[Path]) -> str:
-    """The own name of an upscaler without a model, or the path of a model's file, given itself or by name.
-
-    roots: the folders of models. Raises InvalidRequest, naming what there is, for one that is not there,
-    InvalidCheckpoint if several files have the name.
-    """
-    try:
-        return find_upscaler(name)
-    except InvalidRequest as unknown:
-        if Path(name).is_file():
-            return name
-        known = entries(roots)
-        if any(entry.answers_to(name) for entry in known):
-            return str(pick(name, known, roots, "upscaler").path)
-        if is_model_file(name):  # a path, which is told to be none where it is opened
-            return name
-        files = [entry.name for entry in known if contents_of(entry.path).kind == "upscaler"]
-        listed = f"; in the folders of models: {', '.join(files)}" if files else ""
-        raise InvalidRequest(f"{unknown}{listed}") from unknown
-
-
-def upscaler_on(engine: Any, path: Path | str) -> Network:
-    """An ESRGAN model on an engine. Raises InvalidCheckpoint for anything else."""
-    component = read_upscaler(path)
-    config = rrdb_config(component.config)
-    return make_network(component, config, rrdb_shapes(config), engine)
 
 
 def enlarged_by(network: Network, image: Image.Image, *, tile: int = TILE) -> Image.Image:

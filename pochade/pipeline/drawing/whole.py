@@ -18,10 +18,11 @@ from pochade.pipeline.drawing.conditioning import Told, condition_wordings, prom
 from pochade.pipeline.drawing.denoising import is_told_a_score
 from pochade.pipeline.drawing.one_pass import Pass, check_noise, denoise, latent_shape, levels_of, pictures
 from pochade.pipeline.drawing.pictures import rough_images, to_images
-from pochade.pipeline.drawing.refining import open_refiner, refining, zeros_for_no_text
+from pochade.pipeline.drawing.refining import refining, zeros_for_no_text
 from pochade.pipeline.drawing.settling import guided, prompts_of, refiner_path
 from pochade.pipeline.drawing.wording import wordings
 from pochade.pipeline.loading.adapting import Additions, hashes, tags
+from pochade.pipeline.loading.beside import open_refiner
 from pochade.pipeline.loading.budget import Plan, release
 from pochade.pipeline.loading.model import Model
 from pochade.pipeline.loading.networks import Network, Networks

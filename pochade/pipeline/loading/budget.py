@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pochade.engines.outline import outline
 from pochade.errors import InvalidRequest
 from pochade.models.config import TextEncoderConfig, TinyAutoencoderConfig
-from pochade.pipeline.drawing.tiles import TILE
 from pochade.pipeline.loading.networks import Network, Networks
 from pochade.pipeline.loading.shapes import (
     autoencoder_shapes,
@@ -22,6 +21,7 @@ from pochade.pipeline.loading.shapes import (
     unet_shapes,
     with_config,
 )
+from pochade.pipeline.loading.tiles import TILE
 
 BYTES: Mapping[str, tuple[float, float]] = {"f32": (4.0, 4.0), "bf16": (4.0, 2.0), "f16": (2.0, 2.0)}
 """Precision -> bytes of each weight and of each activation. What is not listed counts as f32.

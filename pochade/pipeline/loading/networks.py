@@ -28,13 +28,13 @@ from pochade.models.text_encoder import text_encoder
 from pochade.models.tiny_autoencoder import decode_tiny, encode_tiny
 from pochade.models.unet import unet
 from pochade.ops import Shape
-from pochade.pipeline.drawing.tiles import OVERLAP, TILE, WHOLE, in_tiles
 from pochade.pipeline.loading.shapes import (
     autoencoder_shapes,
     text_encoder_shapes,
     unet_shapes,
     with_config,
 )
+from pochade.pipeline.loading.tiles import OVERLAP, TILE, WHOLE, in_tiles
 
 Array = NDArray[Any]
 Inputs = Mapping[str, tuple[Shape, str]]
@@ -110,6 +110,11 @@ class Networks:
     def autoencoder_config(self) -> AnyAutoencoderConfig:
         assert isinstance(self.autoencoder.config, AnyAutoencoderConfig)
         return self.autoencoder.config
+
+    @property
+    def reads_mask(self) -> bool:
+        """Whether it is an inpainting model, which reads a mask and the masked picture beside the latent."""
+        return self.unet_config.in_channels == 2 * self.autoencoder_config.latent_channels + 1
 
     def encode_text(
         self, encoder: Network, ids: Array, end: Array, *, skip: int, final_norm: bool
