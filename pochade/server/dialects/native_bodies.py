@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from pochade.jobs.orders import KINDS, Order, Upscale
 from pochade.request import Request
@@ -14,6 +14,9 @@ from pochade.ways import Hires, Source
 NO_PICTURE = Request(prompt="")
 HIRES = Hires()
 SOURCE: dict[str, Any] = {name: field.default for name, field in Source.__dataclass_fields__.items()}
+
+NOT_DRAWN = ("blend", "refiner")
+"""Fields of `Request` that a job cannot have. They are refused: without them it would be another picture."""
 
 Picture = Annotated[str, Field(description='base64, a data URL, or "picture:ID"')]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -98,6 +101,14 @@ class JobBody(Body):
     preview: bool = True
     lane: Literal["interactive", "batch"] = "interactive"
     label: str = Field("", max_length=100)
+    blend: Any = Field(None, description="of a picture that was drawn elsewhere; null here")
+    refiner: Any = Field(None, description="the same")
+
+    @field_validator(*NOT_DRAWN)
+    @classmethod
+    def none_of_these(cls, value: Any, about: ValidationInfo) -> None:
+        if value is not None:
+            raise ValueError(f"the server draws no picture with a {about.field_name}; leave it out")
 
     def asked(self, inputs: Inputs) -> Asked:
         """What the desk takes; pictures become numbers in `inputs`. Raises InvalidRequest."""
