@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 TXT2IMG, IMG2IMG, INPAINT, UPSCALE = "txt2img", "img2img", "inpaint", "upscale"
 KINDS = (TXT2IMG, IMG2IMG, INPAINT, UPSCALE)
+
+NOT_DRAWN = ("blend", "refiner")
+"""Fields of `Request` that a job cannot have. They are refused: without them it would be another picture."""
 MAX_SCALE = 8.0
 
 Fetch = Callable[[int], "Image.Image"]

@@ -1,15 +1,16 @@
 """What is told of models, schedules and pictures, in whatever dialect."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from dataclasses import asdict
 from typing import Any
 
 from pochade.diffusion.schedule import ALIASES
 from pochade.errors import InvalidRequest
-from pochade.images.metadata import read_parameters
+from pochade.images.metadata import Parameters, read_parameters
 from pochade.images.opening import opened
 from pochade.images.reading import text_of
 from pochade.jobs import history, limits
+from pochade.jobs.orders import NOT_DRAWN
 from pochade.server.desk import Desk
 
 
@@ -25,31 +26,44 @@ def what_it_says(desk: Desk, content: bytes) -> dict[str, Any]:
         limits.check_size(width, height, desk.limits)
     text = text_of(content)
     parameters = read_parameters(text)
+    request, left_out = _request(text, parameters, desk.catalogue.models)
     return {
         "text": text,
         "prompt": parameters.prompt,
         "negative_prompt": parameters.negative_prompt,
         "values": dict(parameters.values),
-        "request": _request(text, parameters.values, desk.catalogue.models),
+        "request": request,
+        "left_out": left_out,
         "width": width,
         "height": height,
     }
 
 
-def _request(text: str, values: Mapping[str, str], known: Container[str]) -> dict[str, Any] | None:
-    """The fields of POST /jobs that a picture's text tells. known: names of models."""
+def _request(
+    text: str, parameters: Parameters, known: Container[str]
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """The fields of POST /jobs that a picture's text tells, and the names of what it tells of besides: what
+    such a job would be drawn without. known: names of models."""
     if not text.strip():
-        return None
-    from pochade.pipeline.results.again import request_from
+        return None, []
+    from pochade.pipeline.results.again import drawn_along, drawn_over, request_from
 
     try:
         found = request_from(text)
     except InvalidRequest:
-        return None
+        return None, []
+    model = parameters.values.get("Model")
+    without = {
+        "model": model is not None and model not in known,
+        "source": drawn_over(parameters),
+        "controls": drawn_along(parameters),
+        **{name: getattr(found, name) is not None for name in NOT_DRAWN},
+    }
     request = asdict(found)
-    for name in ("source", "controls", "template", "negative_template", "batch_size"):
+    for name in ("source", "controls", "template", "negative_template", "batch_size", *NOT_DRAWN):
         request.pop(name)
-    return {**request, "model": values["Model"] if values.get("Model") in known else None}
+    request["model"] = None if without["model"] else model
+    return request, [name for name, missing in without.items() if missing]
 
 
 def shown_models(desk: Desk) -> list[dict[str, Any]]:

@@ -32,6 +32,7 @@ FAMILIES = (
     "field",
     "note",
     "refusal",
+    "left_out",
 )
 """Names that are put together: t(`room_${name}`)."""
 

@@ -1,5 +1,6 @@
 """The native API as docs/api.md promises it, against a real server."""
 
+import base64
 import io
 import json
 import signal
@@ -12,6 +13,7 @@ import httpx
 import pytest
 from PIL import Image, ImageDraw
 
+from pochade.images.files import encoded as file_of
 from pochade.images.reading import text_of
 from tests.server.conftest import ROOT, Served, Start, encoded
 
@@ -220,8 +222,6 @@ def test_history_is_found_paged_pinned_and_removed(quick: Served) -> None:
 def test_a_picture_says_how_it_was_drawn(studio: Served) -> None:
     done = studio.until(studio.submit(**SMALL)["id"])
     content = studio.http.get(done["pictures"][0]["url"]).content
-    import base64
-
     told = studio.http.post("/api/v1/info", json={"image": base64.b64encode(content).decode()}).json()
     assert told["prompt"] == "a red apple" and told["values"]["Seed"] == "7"
     again = studio.until(studio.submit(**told["request"])["id"])
@@ -229,6 +229,37 @@ def test_a_picture_says_how_it_was_drawn(studio: Served) -> None:
     assert Image.open(io.BytesIO(same)).tobytes() == Image.open(io.BytesIO(content)).tobytes()
     silent = studio.http.post("/api/v1/info", json={"image": encoded(picture())}).json()
     assert (silent["text"], silent["request"], silent["width"]) == ("", None, 128)
+
+
+MORE = {
+    "model": "Model: elsewhere",
+    "source": "Denoising strength: 0.6",
+    "controls": 'ControlNet 0: "Module: canny, Model: edges"',
+    "blend": "Blend prompt: a pear, Blend share: 0.5",
+    "refiner": "Refiner: xl-refiner [0123456789], Refiner switch at: 0.7",
+}
+
+
+@pytest.mark.parametrize("left_out", [[], *([name] for name in MORE), list(MORE)], ids=str)
+def test_what_a_job_would_lack_is_said(quick: Served, left_out: list[str]) -> None:
+    text = ", ".join(["a fox\nSteps: 4, Sampler: Euler, Seed: 3", *(MORE[name] for name in left_out)])
+    file = base64.b64encode(file_of(picture(), "PNG", text)).decode()
+    told = quick.http.post("/api/v1/info", json={"image": file}).json()
+    assert told["left_out"] == left_out
+    request = told["request"]
+    assert not {"blend", "refiner", "source", "controls"} & set(request) and request["model"] is None
+    assert quick.http.post("/api/v1/jobs", json=request).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("blend", {"prompt": "a pear", "share": 0.5}), ("refiner", {"model": "starter"})]
+)
+def test_what_cannot_be_drawn_is_refused(quick: Served, name: str, value: object) -> None:
+    reply = quick.http.post("/api/v1/jobs", json={**SMALL, name: value})
+    assert reply.status_code == 422
+    error = reply.json()["error"]
+    assert error["field"] == name and f"draws no picture with a {name}" in error["message"]
+    assert quick.http.post("/api/v1/jobs", json={**SMALL, name: None}).status_code == 202
 
 
 def test_the_oldest_pictures_go_when_the_budget_is_used_up(pretending: Start) -> None:

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from pochade.jobs.orders import KINDS, Order, Upscale
+from pochade.jobs.orders import KINDS, NOT_DRAWN, Order, Upscale
 from pochade.request import Request
 from pochade.server.bodies import Body
 from pochade.server.handing_in import Asked
@@ -98,6 +98,14 @@ class JobBody(Body):
     preview: bool = True
     lane: Literal["interactive", "batch"] = "interactive"
     label: str = Field("", max_length=100)
+    blend: Any = Field(None, description="of a picture that was drawn elsewhere; null here")
+    refiner: Any = Field(None, description="the same")
+
+    @field_validator(*NOT_DRAWN)
+    @classmethod
+    def none_of_these(cls, value: Any, about: ValidationInfo) -> None:
+        if value is not None:
+            raise ValueError(f"the server draws no picture with a {about.field_name}; leave it out")
 
     def asked(self, inputs: Inputs) -> Asked:
         """What the desk takes; pictures become numbers in `inputs`. Raises InvalidRequest."""

@@ -4,7 +4,7 @@ import { api } from "./api.js";
 import { button, el } from "./dom.js";
 import { t } from "./i18n.js";
 import { note, telling } from "./notes.js";
-import { acceptDrops, asDataUrl, dropPlace, textTable } from "./pictures.js";
+import { acceptDrops, asDataUrl, dropPlace, noteLeftOut, textTable } from "./pictures.js";
 
 export function infoRoom(room, studio) {
   const said = el("div", { class: "card stack info-said", "aria-live": "polite" }, el("p", { class: "hint" }, t("info_empty")));
@@ -18,6 +18,7 @@ export function infoRoom(room, studio) {
       await navigator.clipboard.writeText(about.text);
       note(t("copied"));
     } });
+    if (about.request) noteLeftOut(about);
     const send = about.request && el("div", { class: "send", role: "group", "aria-label": t("send_to") },
       button(t("send_draw"), { icon: "brush", onclick: () => studio.toDraw(about.request) }),
       button(t("send_over"), { icon: "layers", onclick: () => { studio.form.change({ prompt: about.prompt }); studio.toOver(url, { url }); } }),

@@ -27,9 +27,15 @@ export function thumb(studio, picture, all) {
 
 /** What the picture's own text asks for; null (and a note) if it has none that can be read. */
 export async function requestIn(picture) {
-  const { request } = await api.info(`picture:${picture.id}`);
-  if (request === null) note(t("no_parameters"), "bad");
-  return request;
+  const about = await api.info(`picture:${picture.id}`);
+  if (about.request === null) note(t("no_parameters"), "bad");
+  else noteLeftOut(about);
+  return about.request;
+}
+
+/** Says what a drawing after this text will lack. */
+export function noteLeftOut({ left_out }) {
+  if (left_out.length) note(t("left_out", { what: left_out.map((name) => t(`left_out_${name}`)).join(", ") }));
 }
 
 /** A1111's "send to": buttons that take a picture to the other rooms. */

@@ -187,6 +187,12 @@ export const messages = {
   remove: "Remove",
   remove_sure: "Remove this picture for good?",
   no_parameters: "This picture does not say how it was made; editors and messengers often remove that.",
+  left_out: "Not all that it was drawn with is here: {what} will be missing.",
+  left_out_model: "its model",
+  left_out_source: "the picture under it",
+  left_out_controls: "what steered it",
+  left_out_blend: "the second prompt",
+  left_out_refiner: "the refiner",
   unreadable: "This file cannot be read as a picture.",
 
   // upscale, info, history

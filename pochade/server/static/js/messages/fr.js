@@ -187,6 +187,12 @@ export const messages = {
   remove: "Supprimer",
   remove_sure: "Supprimer cette image pour de bon ?",
   no_parameters: "Cette image ne dit pas comment elle a été faite ; éditeurs et messageries l’enlèvent souvent.",
+  left_out: "Il manquera ici une part de ce qui l’a produite : {what}.",
+  left_out_model: "son modèle",
+  left_out_source: "l’image de départ",
+  left_out_controls: "ce qui l’a guidée",
+  left_out_blend: "le second prompt",
+  left_out_refiner: "le modèle d’affinage",
   unreadable: "Ce fichier ne peut pas être lu comme une image.",
 
   // agrandir, infos, historique
