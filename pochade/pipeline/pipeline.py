@@ -144,7 +144,7 @@ class Pipeline:
         plan = None
         if self.memory_budget is not None:
             plan = drawing._plan(settled)
-            self._make_room(drawing, settled)
+            self._make_room(drawing, settled, plan)
         means = Means(model=drawing.model, additions=drawing.additions, roots=drawing.roots, plan=plan)
         yield from draw(means, settled, sampler, noise)
 
@@ -240,13 +240,12 @@ class Pipeline:
         load = load_of(self.networks, request, self.roots, adapted=bool(self.additions.adapters))
         return find_plan(self.networks, self.choice.precision, self.memory_budget, load)
 
-    def _make_room(self, drawing: "Pipeline", request: Settled) -> None:
+    def _make_room(self, drawing: "Pipeline", request: Settled, plan: Plan) -> None:
         """Let go of what earlier pictures compiled, if they were drawn in another way: the plan counts one.
 
         drawing: this pipeline with what the request asks for by name.
         """
-        load = load_of(drawing.networks, request, drawing.roots, adapted=bool(drawing.additions.adapters))
-        work = load, request.speed, request.tiling, id(drawing)
+        work = plan, request.width, request.height, request.speed, request.tiling, id(drawing)
         if self._drawn not in ([], [work]):
             for each in (self, *self._latest.values()):
                 each.networks.let_go()
