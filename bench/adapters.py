@@ -55,9 +55,8 @@ def main() -> None:
             "attention": _measure(Path(folder), base, shapes, config, side, options.rank, ATTENTION),
             "all layers": _measure(Path(folder), base, shapes, config, side, options.rank, None),
         }
-    print(
-        f"UNet of {sum(map(np.prod, shapes.values())) / 1e6:.0f} M parameters, {processor_features().best_precision}; rank {options.rank}"
-    )
+    size, precision = sum(map(np.prod, shapes.values())) / 1e6, processor_features().best_precision
+    print(f"UNet of {size:.0f} M parameters, computed in {precision}; rank {options.rank}")
     print(f"without adapter: compile {plain_s:.2f} s")
     for name, row in rows.items():
         print(f"{name:12s}", "  ".join(f"{key} {value:.4g}" for key, value in row.items()))
