@@ -23,7 +23,7 @@ from measure.record import append
 from pochade.adapters.read import Adapter, read_adapter
 from pochade.adapters.view import Strength, adapted
 from pochade.checkpoints import safetensors
-from pochade.engines.openvino import OpenVinoEngine
+from pochade.engines.openvino import OpenVinoEngine, processor_features
 from pochade.models.config import UNetConfig
 from pochade.models.unet import unet
 from pochade.pipeline.loading.shapes import unet_shapes, with_config
@@ -55,7 +55,8 @@ def main() -> None:
             "attention": _measure(Path(folder), base, shapes, config, side, options.rank, ATTENTION),
             "all layers": _measure(Path(folder), base, shapes, config, side, options.rank, None),
         }
-    print(f"UNet of {sum(map(np.prod, shapes.values())) / 1e6:.0f} M parameters, bf16; rank {options.rank}")
+    size, precision = sum(map(np.prod, shapes.values())) / 1e6, processor_features().best_precision
+    print(f"UNet of {size:.0f} M parameters, computed in {precision}; rank {options.rank}")
     print(f"without adapter: compile {plain_s:.2f} s")
     for name, row in rows.items():
         print(f"{name:12s}", "  ".join(f"{key} {value:.4g}" for key, value in row.items()))
@@ -113,7 +114,7 @@ def _compile_s(config: UNetConfig, tensors: Mapping[str, Any], side: int) -> flo
         "context": ((2, 77, config.context_width), "f32"),
     }
     gc.collect()
-    engine = OpenVinoEngine("cpu", "bf16")
+    engine = OpenVinoEngine("cpu", processor_features().best_precision)
     return _timed(lambda: engine.compile(with_config(unet, config), tensors, inputs))[0]
 
 

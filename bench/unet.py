@@ -25,6 +25,7 @@ from measure.machine import describe_machine, versions
 from measure.record import Measured, append, ratios, record
 from measure.tables import starts, times, verdicts
 from measure.worker import Contender, Worker, in_own_process, take_turns
+from pochade.engines.openvino import processor_features
 from pochade.settings import cache_dir
 
 RESULTS = Path(__file__).parent / "results" / "unet.jsonl"
@@ -51,7 +52,8 @@ ENTRIES: Mapping[str, Entry] = {
     "diffusers-f32": Entry(diffusers, "f32", compiles=False),
     "openvino-trace-f32": Entry(traced, "f32"),
 }
-USUAL = ("pochade-bf16", "diffusers-bf16", "openvino-trace-bf16")
+USUAL = ("pochade", "diffusers", "openvino-trace")
+"""In the precision that this processor is fastest in."""
 
 
 def main() -> None:
@@ -76,7 +78,7 @@ def main() -> None:
         commit=_commit(),
     )
     print(report(measured, entry))
-    if not options.quick:
+    if not options.quick and OURS in measured:
         print("\n".join(verdicts(measured, OURS, TARGETS)))
         append(options.results, entry)
 
@@ -164,8 +166,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="a tiny network, to try the script itself; nothing is recorded"
     )
+    usual = [f"{name}-{processor_features().best_precision}" for name in USUAL]
     parser.add_argument(
-        "--contenders", nargs="+", choices=ENTRIES, default=USUAL, metavar="NAME", help=", ".join(ENTRIES)
+        "--contenders", nargs="+", choices=ENTRIES, default=usual, metavar="NAME", help=", ".join(ENTRIES)
     )
     parser.add_argument("--rounds", type=int, default=5, help="evaluations of each that count (default 5)")
     parser.add_argument(
