@@ -28,10 +28,12 @@ LEAST_COUNTED = 200
 """How many options are looked through for one prompt; each choice counts as this many at least. More come of
 templates that multiply themselves."""
 
-WILDCARD = r"__(?P<name>[^\s_{}|\\](?:[\w\-./ ]{0,198}?[^\s_{}|\\])??)__"
+NAME = r"[^\s_{}|\\](?:[\w\-./ ]{0,198}?[^\s_{}|\\])??"
+WILDCARD = rf"__(?P<name>{NAME})__"
 NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 SIGNS = re.compile(rf"\\.|{WILDCARD}|[{{}}|]|[^\\{{}}|_]+|\\|_", re.DOTALL)
-HOW_MANY = re.compile(r"\s*(?:([0-9]{1,6})|([0-9]{0,6})-([0-9]{0,6}))\$\$(?:([^{}|$]*)\$\$)?")
+SEPARATED = rf"(?:(?!__{NAME}__)[^{{}}|$])*"  # a wildcard is none: it begins the first option
+HOW_MANY = re.compile(rf"\s*(?:([0-9]{{1,6}})|([0-9]{{0,6}})-([0-9]{{0,6}}))\$\$(?:({SEPARATED})\$\$)?")
 WEIGHT = re.compile(rf"\s*({NUMBER})::")
 
 

@@ -124,6 +124,17 @@ def test_braces_without_a_counterpart_are_text_around_those_that_have_one() -> N
     assert set(outcomes("{a|b}}")) == {"a}", "b}"}
 
 
+def test_a_wildcard_is_no_separator() -> None:
+    lines = {"animal": ["fox"]}
+    for template, expected in (
+        ("{2$$__animal__1-2$$ $$", "{2$$fox1-2$$ $$"),
+        ("{1$$__animal__$$|a::b}", None),
+        ("{2$$ _ $$x|x}", "x _ x"),
+    ):
+        found = expand(template, 1, lines.__getitem__)
+        assert "animal" not in found and (expected is None or found == expected)
+
+
 @given(st.text(st.characters(exclude_characters="{_")), st.integers(0, 2**64))
 def test_a_prompt_without_grammar_is_left_as_it_is(text: str, seed: int) -> None:
     assert expand(text, seed) == text
