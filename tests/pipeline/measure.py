@@ -115,10 +115,12 @@ def draw_theirs(
 def draw_ours(
     pipeline: Pipeline, label: str, noise: Floats, seeds: Sequence[int], prompt: str, **options: Any
 ) -> Any:
-    """Our pictures from the same noise, (B, H, W, 3) bytes."""
+    """Our pictures from the same noise, (B, H, W, 3) bytes; what is left open is as in `draw_theirs`."""
     request = {
         "sampler": label,
         "schedule": SAMPLERS[label].schedule,
+        "steps": 20,
+        "cfg_scale": 7.0,
         "seed": seeds[0],
         "batch_size": len(seeds),
         "height": noise.shape[2] * FACTOR,
