@@ -160,7 +160,7 @@ def test_in_int8_only_what_has_grids_is_counted_in_bytes(starter):
     load = Load(width=128, height=128, encodes=True)
     exact, small = (find_plan(starter.networks, name, None, load).parts for name in ("f32", "int8"))
     weights = sum(tensor.size for tensor in starter.networks.unet.tensors.values())
-    assert exact["UNet"] - small["UNet"] > 3 * weights and small["decoder"] < exact["decoder"]
+    assert exact["UNet"] - small["UNet"] > 2 * weights and small["decoder"] < exact["decoder"]
     assert all(small[name] == exact[name] for name in ("text encoder", "encoder"))
 
 
