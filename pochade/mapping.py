@@ -1,6 +1,8 @@
 """Files as arrays of bytes that are read when they are looked at."""
 
 import mmap
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any
 
 import numpy as np
@@ -20,6 +22,19 @@ def map_file(file: IO[bytes]) -> npt.NDArray[Any]:
     if hasattr(mapped, "madvise") and hasattr(mmap, "MADV_SEQUENTIAL"):
         mapped.madvise(mmap.MADV_SEQUENTIAL)
     return np.frombuffer(mapped, np.uint8)
+
+
+def moved_to_file(array: npt.NDArray[Any], folder: Path) -> npt.NDArray[Any]:
+    """The same numbers in a file without a name, so that the system can take their pages when it needs them.
+
+    The file is gone when nothing looks into it any more. Raises OSError if the folder cannot take it.
+    """
+    if array.nbytes == 0:
+        return array
+    with TemporaryFile(dir=folder) as file:
+        file.write(np.ascontiguousarray(array).data)
+        file.flush()
+        return map_file(file).view(array.dtype).reshape(array.shape)
 
 
 def let_go(array: npt.NDArray[Any]) -> None:

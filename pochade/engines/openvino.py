@@ -10,6 +10,7 @@ import hashlib
 import io
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import metadata
@@ -213,7 +214,12 @@ class OpenVinoEngine:
     ) -> Compiled:
         constants = Constants(round_to_bf16=round_to_bf16)
         largest = ALL_BITS if self._features.sums_bytes_widely else SAFE_BITS
-        ops = Int8Ops(self._grids, largest, constants)
+        aside = None
+        if self._blobs is not None and not self._keep_later:  # memory is short
+            aside = self._blobs.folder
+            with suppress(OSError):
+                aside.mkdir(parents=True, exist_ok=True)
+        ops = Int8Ops(self._grids, largest, constants, aside)
         graph = build(function, View(tensors, bind=ops.bind), inputs, ops)
         compiled = self.compile_graph(graph)
         constants.let_go()

@@ -4,8 +4,10 @@ OpenVINO finds the pattern (an input rounded to 256 values, weights stored as in
 what lies between the products stays in the engine's precision.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,11 @@ import numpy as np
 from pochade.engines.openvino_ops import Array, Constants, Node, OpenVinoOps
 from pochade.engines.openvino_quiet import op
 from pochade.int8 import Grid, Grids, round_weight
-from pochade.mapping import let_go
+from pochade.mapping import let_go, moved_to_file
 from pochade.ops import Padding
+
+LARGE = 2**18
+"""Bytes of a weight that is worth a file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,11 +33,12 @@ class Stored:
 class Int8Ops(OpenVinoOps):
     """`OpenVinoOps`, with products of bytes where there are grids. Bind weights with `bind`.
 
-    largest: 8-bit weight (see `pochade.int8`). constants: of all other weights.
+    largest: 8-bit weight (see `pochade.int8`). constants: of all other weights. aside: a folder for files in
+    which rounded weights wait for the compiler, where memory is short; None keeps them in memory.
     """
 
-    def __init__(self, grids: Grids, largest: int, constants: Constants) -> None:
-        self._grids, self._largest, self._constants = grids, largest, constants
+    def __init__(self, grids: Grids, largest: int, constants: Constants, aside: Path | None = None) -> None:
+        self._grids, self._largest, self._constants, self._aside = grids, largest, constants, aside
         self._rounded: dict[tuple[str, float, float, bytes], Node] = {}
 
     def bind(self, stored: Array, name: str) -> Node | Stored:
@@ -79,6 +85,9 @@ class Int8Ops(OpenVinoOps):
     def _weight(self, array: Array, grid: Grid) -> Node:
         rounded, steps = round_weight(array, grid.smoothing, self._largest)
         let_go(array)  # the pages of a mapped file, which are not wanted again
+        if self._aside is not None and rounded.nbytes >= LARGE:
+            with suppress(OSError):  # a full disk: then it is memory after all
+                rounded = moved_to_file(rounded, self._aside)
         self._constants.hold(rounded)
         whole = op.convert(op.constant(rounded, shared_memory=True), "f32")
         return Node(op.multiply(whole, _constant(steps)))

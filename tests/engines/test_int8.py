@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pochade.engines import openvino_int8
 from pochade.engines.numpy import NumpyEngine
 from pochade.engines.openvino import OpenVinoEngine
 from pochade.engines.processor import sums_bytes_widely
@@ -153,6 +154,31 @@ def test_rows_of_a_weight_have_a_name_of_their_own(rng):
     inputs = {"x": ((1, 5, 16), "f32")}
     OpenVinoEngine(threads=1).watching(sightings).compile(half, tensors, inputs)(x=np.ones((1, 5, 16)))
     assert list(sightings) == [("weight[16:32]",)]
+
+
+@pytest.mark.parametrize("function", [linear, doubled])
+def test_rounded_weights_may_wait_in_files(rng, tmp_path: Path, monkeypatch, function):
+    """Where memory is short, and where the folder takes none they stay in memory."""
+    tensors, x = case(rng, function)
+    inputs, found = {"x": (x.shape, "f32")}, grids(x, function)
+    monkeypatch.setattr("pochade.engines.openvino_int8.LARGE", 1)
+    expected = OpenVinoEngine(threads=1).quantized(found).compile(function, tensors, inputs)(x=x)
+    moved = []
+    original = openvino_int8.moved_to_file
+    monkeypatch.setattr(
+        openvino_int8, "moved_to_file", lambda *given: moved.append(given) or original(*given)
+    )
+    for cache in (tmp_path, tmp_path / "again"):
+        engine = OpenVinoEngine(threads=1, cache_dir=cache).quantized(found)
+        np.testing.assert_array_equal(engine.compile(function, tensors, inputs, key="x")(x=x), expected)
+        assert moved and all(path.suffix == ".blob" for path in (cache / "openvino").iterdir())
+
+    def full(*_):
+        raise OSError("no space")
+
+    monkeypatch.setattr(openvino_int8, "moved_to_file", full)
+    engine = OpenVinoEngine(threads=1, cache_dir=tmp_path / "full").quantized(found)
+    np.testing.assert_array_equal(engine.compile(function, tensors, inputs, key="x")(x=x), expected)
 
 
 def test_compiled_graphs_of_other_grids_are_others(rng, tmp_path: Path):

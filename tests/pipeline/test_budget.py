@@ -12,7 +12,7 @@ from PIL import Image
 
 import pochade
 from pochade.errors import InvalidRequest
-from pochade.mapping import let_go, map_file
+from pochade.mapping import let_go, map_file, moved_to_file
 from pochade.pipeline.loading.budget import Load, budget_from, bytes_of, find_plan
 from pochade.request import Request
 from pochade.settings import starter_folder
@@ -160,7 +160,7 @@ def test_in_int8_only_what_has_grids_is_counted_in_bytes(starter):
     load = Load(width=128, height=128, encodes=True)
     exact, small = (find_plan(starter.networks, name, None, load).parts for name in ("f32", "int8"))
     weights = sum(tensor.size for tensor in starter.networks.unet.tensors.values())
-    assert exact["UNet"] - small["UNet"] > 2 * weights and small["decoder"] < exact["decoder"]
+    assert exact["UNet"] - small["UNet"] > 3 * weights and small["decoder"] < exact["decoder"]
     assert all(small[name] == exact[name] for name in ("text encoder", "encoder"))
 
 
@@ -193,6 +193,17 @@ def test_what_does_not_fit_is_refused_before_anything_is_compiled(starter):
     with pytest.raises(InvalidRequest, match=r"128x128 takes .* the memory budget is 2 MB: no size"):
         next(fresh.stream(Request(**OPTIONS)))
     assert not fresh.networks.text_encoder._compiled
+
+
+@pytest.mark.parametrize("shape", [(300, 7), (0, 3), ()])
+def test_numbers_moved_to_a_file_are_the_same_and_leave_no_file(tmp_path, shape):
+    array = np.random.default_rng(0).integers(-127, 127, shape).astype(np.int8)
+    moved = moved_to_file(array, tmp_path)
+    assert moved.dtype == array.dtype and moved.shape == array.shape
+    np.testing.assert_array_equal(moved, array)
+    let_go(moved)
+    np.testing.assert_array_equal(moved, array)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pages_of_a_mapped_file_come_back(tmp_path):

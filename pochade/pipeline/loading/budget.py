@@ -28,9 +28,9 @@ BYTES: Mapping[str, tuple[float, float]] = {"f32": (4.0, 4.0), "bf16": (4.0, 2.0
 
 In bf16 the weights are there twice while a network is first compiled, rounded and rearranged.
 """
-IN_BYTES = 2.0
-"""Of each weight of UNet and decoder in int8: a byte, there twice while it is first compiled, rounded and
-rearranged. The other networks have no 8-bit grids."""
+IN_BYTES = 1.2
+"""Of each weight of UNet and decoder in int8, with those that stay wide. While a network is compiled, its
+rounded weights wait in files. The other networks have no 8-bit grids."""
 
 PROCESS = 0.08e9
 """Python, numpy, OpenVINO, what a drawing holds beside the networks."""
