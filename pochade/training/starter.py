@@ -28,6 +28,7 @@ from pochade.prompts.tokenizer_files import load_tokenizer
 from pochade.training import samples
 from pochade.training.corpus import Corpus
 from pochade.training.data.examples import (
+    Encode,
     LatentSet,
     composed_pictures,
     encoder,
@@ -35,6 +36,7 @@ from pochade.training.data.examples import (
     remembering,
     single_pictures,
 )
+from pochade.training.data.placed import WithSmallThings, small_things
 from pochade.training.data.selection import (
     SIDE,
     framed,
@@ -49,7 +51,7 @@ from pochade.training.export import export, part
 from pochade.training.loop import Plan, averaged, state, travel
 from pochade.training.loop.parallel import local_device
 from pochade.training.loop.piece import Piece
-from pochade.training.losses import adversary, autoencoder, diffusion, text
+from pochade.training.losses import adversary, autoencoder, diffusion, placing, text
 from pochade.training.losses.adversary import Adversary
 from pochade.training.parameters import Parameters
 
@@ -91,9 +93,12 @@ DECODING = ("decoder.", "post_quant_conv.")
 MEASURED = 512
 """Pictures whose latents tell the mean and the deviation of the channels."""
 
-SCENES = 32_000
-SCENE_SHARE = 0.4
+SCENES = 8_000
+SCENE_SHARE = 0.25
 """How many composed pictures there are, and how often one is drawn instead of a single one."""
+
+SMALL_SHARE = 0.44
+"""How often the diffusion model learns from a scene of small things instead of these (`data.placed`)."""
 
 
 def text_config(tokenizer: Tokenizer) -> TextEncoderConfig:
@@ -184,7 +189,7 @@ def text_lesson(run: Run, batch: int = 96) -> Piece:
 def text_and_unet(run: Run, batch: int = 32) -> Piece:
     """The fourth piece: text encoder and UNet on the latents."""
     device, tokenizer = local_device(run.device), open_tokenizer(run)
-    config, shown = text_config(tokenizer), examples(run)
+    config, shown = text_config(tokenizer), placed_examples(run)
     first = diffusion.fresh(config, UNET, seed=0)
     taught = averaged(run.folder / "text")
     first.update((name, tensor) for name, tensor in taught.items() if name in first)
@@ -197,8 +202,7 @@ def text_and_unet(run: Run, batch: int = 32) -> Piece:
         batch=batch,
         save_every=250,
     )
-    tokenize = tokenize_with(tokenizer)
-    loss = diffusion.loss(config, UNET, NOISE, shown, tokenize, batch=batch, device=device)
+    loss = placing.loss(config, UNET, NOISE, shown, tokenizer, batch=batch, device=device)
     folder = run.folder / "diffusion"
 
     def draw(parameters: Parameters, step: int) -> None:
@@ -335,14 +339,24 @@ def open_tokenizer(run: Run) -> Tokenizer:
 
 def examples(run: Run) -> LatentSet:
     """Single pictures and scenes; their latents are kept in the run's folder."""
-    corpus, chosen = run.corpus, single_entries(run.corpus)
+    corpus, chosen, encode = run.corpus, single_entries(run.corpus), _encoder(run)
+    singles = single_pictures(corpus, chosen, lambda index: framed(corpus, index), encode)
+    composed = composed_pictures(corpus, scene_groups(corpus), SCENES, SIDE, encode, seed=0)
+    return joined([singles, composed], [1 - SCENE_SHARE, SCENE_SHARE])
+
+
+def placed_examples(run: Run) -> WithSmallThings:
+    """The same, and scenes that are put together anew for every step."""
+    small = small_things(run.corpus, scene_groups(run.corpus), SIDE, _encoder(run), seed=5)
+    return WithSmallThings(others=examples(run), small=small, share=SMALL_SHARE)
+
+
+def _encoder(run: Run) -> Encode:
+    """Encodes once what the run's autoencoder sees of the run's corpus."""
     config, parameters = finished_autoencoder(run, latest=False)
     device = local_device(run.device)
     encode = encoder(config, _moved(parameters, device), device=device)
-    remembered = remembering(encode, run.folder, _fingerprint(parameters, corpus, chosen))
-    singles = single_pictures(corpus, chosen, lambda index: framed(corpus, index), remembered)
-    composed = composed_pictures(corpus, scene_groups(corpus), SCENES, SIDE, remembered, seed=0)
-    return joined([singles, composed], [1 - SCENE_SHARE, SCENE_SHARE])
+    return remembering(encode, run.folder, _fingerprint(parameters, run.corpus, single_entries(run.corpus)))
 
 
 def _fingerprint(parameters: Parameters, corpus: Corpus, chosen: Sequence[int]) -> str:

@@ -71,7 +71,7 @@ def plan(corpus: Corpus, groups: Sequence[Sequence[int]], rng: Generator) -> Sce
 
     groups: entries that may stand in one picture (of one style), one list for each style.
     """
-    entries = groups[int(rng.choice(len(groups), p=_shares(groups)))]
+    entries = one_style(groups, rng)
     kind = rng.random()
     background = "white" if rng.random() < 0.35 else _one_of(list(BACKGROUNDS), rng)
     subject = _one_of(entries, rng)
@@ -80,19 +80,29 @@ def plan(corpus: Corpus, groups: Sequence[Sequence[int]], rng: Generator) -> Sce
     if kind < 0.35:
         return replace(_tinted(corpus, entries, rng), background=background)
     if kind < 0.5:
-        while not captions.countable(corpus.entries[subject]):
-            subject = _one_of(entries, rng)
-        return Scene(subjects=(subject,), count=int(rng.integers(2, MOST_ALIKE + 1)), background=background)
+        return replace(several(corpus, entries, subject, rng), background=background)
+    return replace(pair(corpus, entries, subject, rng), background=background)
+
+
+def one_style(groups: Sequence[Sequence[int]], rng: Generator) -> Sequence[int]:
+    """One of the groups; the larger ones come up more often."""
+    sizes = np.array([len(group) for group in groups], np.float64)
+    return groups[int(rng.choice(len(groups), p=sizes / sizes.sum()))]
+
+
+def several(corpus: Corpus, entries: Sequence[int], subject: int, rng: Generator) -> Scene:
+    """Some of one thing, on white: of `subject` if that can be counted."""
+    while not captions.countable(corpus.entries[subject]):
+        subject = _one_of(entries, rng)
+    return Scene(subjects=(subject,), count=int(rng.integers(2, MOST_ALIKE + 1)))
+
+
+def pair(corpus: Corpus, entries: Sequence[int], subject: int, rng: Generator) -> Scene:
+    """`subject` and another thing, on white."""
     other = subject
     while corpus.entries[other].label == corpus.entries[subject].label:
         other = _one_of(entries, rng)
-    return Scene(subjects=(subject, other), relation=_one_of(list(RELATIONS), rng), background=background)
-
-
-def _shares(groups: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-    sizes = np.array([len(group) for group in groups], np.float64)
-    shares: NDArray[np.float64] = sizes / sizes.sum()
-    return shares
+    return Scene(subjects=(subject, other), relation=_one_of(list(RELATIONS), rng))
 
 
 def _one_of(choices: Sequence[T], rng: Generator) -> T:

@@ -1,0 +1,90 @@
+"""The terms that teach places: least where every square looks at its own thing's words."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import pochade
+from pochade.engines.torch import TorchOps
+from pochade.models.unet import unet
+from pochade.prompts.tokenizer_files import load_tokenizer
+from pochade.training.data.placed import Thing
+from pochade.training.losses import diffusion, placing
+from pochade.training.losses.placing import Placed, Watched, looking, placed, saying
+from pochade.weights import View
+from tests.training.tiny import TEXT, UNET
+
+TOKENIZER = load_tokenizer(Path(pochade.__file__).parent / "starter" / "tokenizer")
+LEFT_OF = (Thing(0, 5, "left", (0, 0)), Thing(21, 27, "right", (0, 2)))
+TEXTS = ["a fox, flat style", "a fox to the left of an owl, 3d style"]
+
+
+def known() -> Placed:
+    found = placed(TEXTS, [(), LEFT_OF], TOKENIZER, 4)
+    assert found is not None
+    return found
+
+
+def test_words_and_squares_are_those_of_the_things() -> None:
+    found = known()
+    assert found.rows.tolist() == [1] and found.places.tolist() == [1]
+    ids = [TOKENIZER.start_id, *TOKENIZER.encode(TEXTS[1])]
+    for n, words in enumerate(("a fox", "an owl")):
+        marked = found.words[0, n].nonzero().flatten().tolist()
+        assert [ids[place] for place in marked] == TOKENIZER.encode(words)
+    left = torch.tensor([[1.0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    assert torch.equal(found.squares[0], torch.stack([left, left.flip(1)]))
+
+
+def test_what_tells_no_places_or_is_too_long_is_left_out() -> None:
+    assert placed(TEXTS[:1], [()], TOKENIZER, 4) is None
+    long = "a fox to the left of " + "really " * 40 + "an owl"
+    pair = (LEFT_OF[0], Thing(len(long) - 6, len(long), "right", (0, 2)))
+    assert placed([long], [pair], TOKENIZER, 4) is None
+
+
+def test_looking_is_least_where_each_square_looks_at_its_own_words() -> None:
+    found = known()
+    own = found.squares.flatten(2).transpose(1, 2) @ found.words  # (1, T, S)
+    own = own / own.sum(2, keepdim=True).clamp(min=1)
+    swapped = found.squares.flip(1).flatten(2).transpose(1, 2) @ found.words
+    swapped = swapped / swapped.sum(2, keepdim=True).clamp(min=1)
+    elsewhere = torch.zeros_like(own)
+    elsewhere[..., 0] = 1
+    errors = [
+        float(looking([look[:, None]], found)) for look in (own, (own + swapped) / 2, swapped, elsewhere)
+    ]
+    assert errors[0] < 0.001
+    assert errors[1] == pytest.approx(placing.TELLS_APART * np.log(2), rel=0.01)
+    assert errors[2] > 5 * errors[1]
+    # no words at all: no wiser than chance, and a little worse for not reading
+    assert errors[1] < errors[3] < errors[2]
+
+
+def test_saying_is_about_the_second_things_words_alone() -> None:
+    found = known()
+    context = torch.zeros(1, TOKENIZER.max_length, 16, requires_grad=True)
+    error = saying(context, found)
+    assert float(error.detach()) == pytest.approx(np.log(4))
+    (slope,) = torch.autograd.grad(error, context)
+    assert torch.equal(slope[0].abs().sum(1) > 0, found.words[0, 1] > 0)
+    assert float(saying((context - 100 * slope).detach(), found)) < 0.2
+
+
+def test_watching_changes_nothing_and_notes_the_text_alone() -> None:
+    weights = {
+        name: tensor
+        if tensor.any()
+        else 0.2 * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(1))
+        for name, tensor in diffusion.fresh(TEXT, UNET, seed=0).items()
+    }
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(shape, generator=generator) for shape in ((2, 4, 4, 4), (2, 8), (2, 6, 16))]
+    watched = Watched(6)
+    plain, seen = (unet(ops, UNET, View(weights) / "unet", *inputs) for ops in (TorchOps(), watched))
+    assert torch.allclose(plain, seen, atol=1e-5)
+    assert [tuple(look.shape) for look in watched.looks] == [(2, 16, 6), (2, 4, 6), (2, 16, 6), (2, 16, 6)]
+    for look in watched.looks:
+        assert torch.allclose(look.sum(2), torch.ones(()))
