@@ -1,5 +1,6 @@
 """The terms that teach places: least where every square looks at its own thing's words."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 import torch
 
 import pochade
+from pochade.diffusion.schedule import noise_schedule
 from pochade.engines.torch import TorchOps
 from pochade.models.unet import unet
 from pochade.prompts.tokenizer_files import load_tokenizer
-from pochade.training.data.placed import Thing
+from pochade.training.data.placed import Thing, Things
 from pochade.training.losses import diffusion, placing
 from pochade.training.losses.placing import Placed, Watched, looking, placed, saying
 from pochade.weights import View
@@ -88,3 +90,54 @@ def test_watching_changes_nothing_and_notes_the_text_alone() -> None:
     assert [tuple(look.shape) for look in watched.looks] == [(2, 16, 6), (2, 4, 6), (2, 16, 6), (2, 16, 6)]
     for look in watched.looks:
         assert torch.allclose(look.sum(2), torch.ones(()))
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Empty pictures of a fox and an owl, one to the left of the other, and what is told of their places."""
+
+    told: bool
+
+    def batch(self, count: int, rng: np.random.Generator) -> tuple[torch.Tensor, list[str], list[Things]]:
+        texts, things = [], []
+        for left in rng.random(count) < 0.5:
+            here, there = ("left", "right") if left else ("right", "left")
+            text = f"a fox to the {here} of an owl"
+            corners = ((0, 0), (0, 2)) if left else ((0, 2), (0, 0))
+            start = text.index("an owl")
+            texts.append(text)
+            things.append((Thing(0, 5, here, corners[0]), Thing(start, start + 6, there, corners[1])))
+        return torch.zeros(count, 4, 4, 4), texts, things if self.told else [()] * count
+
+
+def test_a_model_learns_where_to_look_and_what_words_say() -> None:
+    text = replace(TEXT, vocabulary=len(TOKENIZER.vocabulary), positions=32, end_token=TOKENIZER.end_id)
+    weights = diffusion.fresh(text, UNET, seed=0)
+    taught, plain = (
+        placing.loss(text, UNET, noise_schedule(), Sentences(told), TOKENIZER, batch=8)
+        for told in (True, False)
+    )
+
+    def lesson() -> float:
+        """What the two terms add to the error of the prediction."""
+        with torch.no_grad():
+            questions = [np.random.default_rng((7, seed)) for seed in range(4)]
+            again = [np.random.default_rng((7, seed)) for seed in range(4)]
+            return (
+                float(
+                    sum(taught(weights, rng) for rng in questions) - sum(plain(weights, rng) for rng in again)
+                )
+                / 4
+            )
+
+    for tensor in weights.values():
+        tensor.requires_grad_(True)
+    optimizer = torch.optim.Adam(weights.values(), lr=1e-2)
+    before = lesson()
+    for step in range(60):
+        optimizer.zero_grad()
+        taught(weights, np.random.default_rng((1, step))).backward()
+        optimizer.step()
+    chance = placing.TELLS_APART * np.log(2)
+    assert before > chance
+    assert lesson() < chance / 2
