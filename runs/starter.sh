@@ -7,6 +7,7 @@
 #   DEVICE=cuda       where to train                          (cpu)
 #   THREADS=1         processor threads                       (all)
 #   DIFFUSION=31000   steps of the diffusion model            (31000; the longer, the better)
+#   REHEARSE=20       so many steps of every piece instead: whether all of it works
 #   LAUNCH='torchrun --nproc-per-node 4 -m pochade'           (pochade): several GPUs
 #
 # On two processor cores that do nothing else: corpus 4 minutes, autoencoder 50, text 3, diffusion about five
@@ -24,8 +25,9 @@ export OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0
 export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
 
 train() { # piece, steps
-  until grep -qs "\"step\": $2\b" "$run/$1/log.jsonl"; do
-    $launch train "$1" "$work/corpus" "$run" --steps "$2" --minutes 8 \
+  local steps=${REHEARSE:-$2}
+  until grep -qs "\"step\": $steps\b" "$run/$1/log.jsonl"; do
+    $launch train "$1" "$work/corpus" "$run" --steps "$steps" --minutes 8 \
       --device "${DEVICE:-cpu}" --threads "${THREADS:-$(nproc)}"
   done
 }

@@ -45,7 +45,7 @@ def events_of(studio: Served, path: str, count: int | None = None) -> list[dict[
 
 def test_a_prompt_becomes_a_picture_with_its_text(studio: Served) -> None:
     job = studio.submit(**SMALL, label="mine")
-    assert job["state"] == "queued" and job["request"]["seed"] == 7
+    assert job["state"] in ("queued", "running") and job["request"]["seed"] == 7
     done = studio.until(job["id"])
     assert (done["state"], done["error"], done["attempts"], done["label"]) == ("finished", None, 1, "mine")
     (drawn,) = done["pictures"]
