@@ -9,13 +9,12 @@ from pochade.diffusion.schedule import NoiseSchedule
 from pochade.engines.torch import TorchOps
 from pochade.models.config import ControlNetConfig, TextEncoderConfig, UNetConfig
 from pochade.models.controlnet import controlnet, embed_hint
-from pochade.models.text_encoder import text_encoder
 from pochade.models.unet import unet
 from pochade.pipeline.loading.shapes import controlnet_shapes
 from pochade.training.arithmetic import mixed_precision
 from pochade.training.data.tokenizing import Tokenize
 from pochade.training.loop import Loss
-from pochade.training.losses.diffusion import Prediction, attention_for, with_noise
+from pochade.training.losses.diffusion import Prediction, attention_for, read, with_noise
 from pochade.training.parameters import Parameters, create
 from pochade.weights import View
 
@@ -78,13 +77,7 @@ def loss(
         own = View(parameters) / PREFIX.rstrip(".")
         with mixed_precision(device), attention_for(kind):
             with torch.no_grad():
-                context, _ = text_encoder(
-                    ops,
-                    text,
-                    fixed / "text_encoder",
-                    torch.from_numpy(ids).to(device),
-                    torch.from_numpy(end).to(device),
-                )
+                context = read(ops, text, fixed / "text_encoder", ids, end, device)
             hint = embed_hint(ops, config, own, hints.to(device))
             residuals = controlnet(ops, config, own, noisy.latent, noisy.time, context, hint)
             guess = unet(ops, picture, fixed / "unet", noisy.latent, noisy.time, context, residuals=residuals)

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pochade.diffusion.schedule import NoiseSchedule
@@ -113,6 +114,21 @@ def with_noise(
     )
 
 
+def read(
+    ops: TorchOps,
+    text: TextEncoderConfig,
+    w: View,
+    ids: NDArray[np.int64],
+    end: NDArray[np.int64],
+    device: str,
+) -> torch.Tensor:
+    """What a UNet is told of texts: ids (B, T) and positions of their end tokens (B,) -> (B, T, E)."""
+    context: torch.Tensor = text_encoder(
+        ops, text, w, torch.from_numpy(ids).to(device), torch.from_numpy(end).to(device)
+    )[0]
+    return context
+
+
 def loss(
     text: TextEncoderConfig,
     picture: UNetConfig,
@@ -141,13 +157,7 @@ def loss(
         )
         view = View(parameters)
         with mixed_precision(device), attention_for(kind):
-            context, _ = text_encoder(
-                ops,
-                text,
-                view / "text_encoder",
-                torch.from_numpy(ids).to(device),
-                torch.from_numpy(end).to(device),
-            )
+            context = read(ops, text, view / "text_encoder", ids, end, device)
             context = context.repeat_interleave(repeats, dim=0)
             guess = unet(ops, picture, view / "unet", noisy.latent, noisy.time, context)
         return noisy.error(guess)

@@ -25,7 +25,6 @@ import torch.nn.functional as F
 from pochade.diffusion.schedule import NoiseSchedule
 from pochade.engines.torch import TorchOps
 from pochade.models.config import TextEncoderConfig, UNetConfig
-from pochade.models.text_encoder import text_encoder
 from pochade.models.unet import unet
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.training.arithmetic import mixed_precision
@@ -33,7 +32,7 @@ from pochade.training.data.placed import PlacedExamples, Things
 from pochade.training.data.scenes import RELATIONS
 from pochade.training.data.tokenizing import tokenize_with
 from pochade.training.loop import Loss
-from pochade.training.losses.diffusion import UNCAPTIONED, attention_for, with_noise
+from pochade.training.losses.diffusion import UNCAPTIONED, attention_for, read, with_noise
 from pochade.training.parameters import Parameters
 from pochade.weights import View
 
@@ -174,13 +173,7 @@ def loss(
             latent, schedule, picture, rng, repeats=repeats, prediction="v_prediction", device=device
         )
         with mixed_precision(device), attention_for(kind):
-            context, _ = text_encoder(
-                ops,
-                text,
-                view / "text_encoder",
-                torch.from_numpy(ids).to(device),
-                torch.from_numpy(end).to(device),
-            )
+            context = read(ops, text, view / "text_encoder", ids, end, device)
             each = context.repeat_interleave(repeats, dim=0)
             guess = unet(ops, picture, view / "unet", noisy.latent, noisy.time, each)
         error = noisy.error(guess)
