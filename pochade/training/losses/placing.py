@@ -132,8 +132,8 @@ def looking(looks: Sequence[torch.Tensor], known: Placed) -> torch.Tensor:
         share = F.adaptive_avg_pool2d(known.squares, side).flatten(2)[:, None]  # (R, 1, 2, T), in a square
         own = torch.einsum("rkts,rns->rknt", look, known.words) + LEAST
         both = own.sum(2, keepdim=True)
-        apart, read = -(share * (own / both).log()).sum((2, 3)), -(share * both.log()).sum((2, 3))
-        error = error + ((TELLS_APART * apart + READS * read) / share.sum((2, 3))).mean()
+        apart, unread = -(share * (own / both).log()).sum((2, 3)), -(share * both.log()).sum((2, 3))
+        error = error + ((TELLS_APART * apart + READS * unread) / share.sum((2, 3))).mean()
     return error / len(looks)
 
 
