@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,8 @@ def test_ctrl_c_stops_and_leaves_nothing_behind(environment: dict[str, str], tmp
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's job in the background ignores Ctrl-C, and so would all that it starts, these tests too.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     watched = psutil.Process(process.pid)
     while watched.cpu_times().user < 3:  # into the drawing, also on a busy machine: starting takes less
