@@ -13,12 +13,13 @@ import argparse
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from contenders import whole
+from contenders import trace_int8, whole
 from contenders.models import SHAPES, Shapes, make_model, random_model
 from contenders.whole import Case
 from measure.ceiling import engine_ceiling, register_ceilings
@@ -59,7 +60,7 @@ def main() -> None:
             model=make_model(shapes, options.cache),
             side=shapes.side,
             steps=options.steps,
-            int8=options.trace_int8,
+            int8=trace_int8.path_in(options.cache / name) if options.trace_int8 else None,
             trace=options.cache / name / "traced" if options.trace or options.trace_int8 else None,
             file=_single_file(shapes, options.cache)
             if whole.sd_cpp() and "picture" in options.what
@@ -68,6 +69,9 @@ def main() -> None:
         if case.trace is not None and not case.trace.exists():
             print(f"making {case.trace}; this happens once", flush=True)
             in_own_process(whole.make_trace, case)
+        if case.int8 is not None and not case.int8.exists():
+            print(f"making {case.int8}; this happens once", flush=True)
+            in_own_process(trace_int8.make_trace_int8, case)
         for what in options.what:
             entries = chosen(what, case, options.speeds, options.contenders)
             rounds = options.rounds if what == "evaluation" else options.pictures
@@ -270,8 +274,8 @@ def _options() -> argparse.Namespace:
         help="of Pochade's pictures; exact is what others do (default)")  # fmt: skip
     parser.add_argument("--trace", action="store_true",
         help="OpenVINO from a torch trace too; making it takes minutes and 11 GB")  # fmt: skip
-    parser.add_argument("--trace-int8", type=Path, metavar="FILE",
-        help="the UNet of the trace in int8, as OpenVINO's .xml, quantized elsewhere")  # fmt: skip
+    parser.add_argument("--trace-int8", action="store_true",
+        help="the trace with its UNet in int8 too; needs NNCF (pip install nncf), and minutes")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=5, help="evaluations that count (default 5)")
     parser.add_argument("--pictures", type=int, default=3, help="pictures that count (default 3)")
     parser.add_argument("--steps", type=int, default=20, help="of a picture (default 20)")
@@ -285,8 +289,8 @@ def _options() -> argparse.Namespace:
     if options.quick:
         options.shapes, options.rounds, options.pictures, options.warm_up = ["starter"], 1, 1, 0
         options.steps, options.record = 2, False
-    if options.trace_int8 is not None and len(options.shapes) > 1:
-        parser.error("--trace-int8 is the UNet of one model; name its shapes with --shapes")
+    if options.trace_int8 and find_spec("nncf") is None:
+        parser.error("--trace-int8 quantizes with NNCF, which is not installed here: pip install nncf")
     return options
 
 

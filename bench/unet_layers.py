@@ -3,136 +3,177 @@
     python bench/unet_layers.py [--quick] [--precision bf16] [--rounds 5]
 
 OpenVINO's counters cost time themselves, so `bench/unet.py` says how long an evaluation takes; this says
-in what proportion. Needs the folder that `bench/unet.py` made.
+in what proportion. Layers that multiply are also held against the ceiling: what a loop in registers alone
+reaches in their numbers. Needs the folder that `bench/unet.py` made.
 """
 
 import argparse
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import Any
 
 from contenders.fixture import FULL, QUICK
 from contenders.ours import Loaded, load
+from measure.ceiling import register_ceilings
 from measure.machine import describe_machine, versions
 from measure.record import append
 from measure.tables import table
-from pochade.engines.outline import OutlineOps, RecordingView, Sketch
-from pochade.ops import Padding
+from pochade.engines.openvino import OpenVinoEngine, processor_features
+from pochade.engines.openvino_int8 import Int8Ops
+from pochade.engines.openvino_ops import Constants, build
+from pochade.engines.openvino_quiet import ov
+from pochade.int8 import ALL_BITS, SAFE_BITS, Sightings
+from pochade.quantization.choosing import choose
 from pochade.settings import cache_dir
+from pochade.weights import View
 
 RESULTS = Path(__file__).parent / "results" / "unet_layers.jsonl"
+OTHERS = dict.fromkeys(("Reorder", "Transpose", "Concat"), "changes of memory layout")
+"""OpenVINO's names for nodes that only move numbers."""
 
 
-class KindsOps(OutlineOps):
-    """Counts products by a finer division: kinds, multiply-accumulates of one evaluation."""
+@dataclass(frozen=True)
+class Layer:
+    """An operation that multiplies: its kind, and its multiply-accumulates in one evaluation."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.kinds: Counter[str] = Counter()
-
-    def linear(self, x: Sketch, weight: Sketch, bias: Sketch | None = None) -> Sketch:
-        before = self.products["linear"]
-        y = super().linear(x, weight, bias)
-        self.kinds["linear"] += self.products["linear"] - before
-        return y
-
-    def conv2d(
-        self, x: Sketch, weight: Sketch, bias: Sketch | None, stride: int = 1, padding: Padding = (0, 0, 0, 0)
-    ) -> Sketch:
-        before = self.products["conv2d"]
-        y = super().conv2d(x, weight, bias, stride, padding)
-        self.kinds["x".join(map(str, weight.shape[2:])) + " convolution"] += self.products["conv2d"] - before
-        return y
-
-    def attention(self, query: Sketch, key: Sketch, value: Sketch, *, causal: bool = False) -> Sketch:
-        before = self.products["attention"]
-        y = super().attention(query, key, value, causal=causal)
-        kind = "self-attention" if query.shape == key.shape else "cross-attention"
-        self.kinds[kind] += self.products["attention"] - before
-        return y
+    kind: str
+    products: int
 
 
-def products(network: Loaded) -> Mapping[str, int]:
-    """Multiply-accumulates of one evaluation, by kind of layer."""
-    ops = KindsOps()
-    sketches = {name: Sketch(shape) for name, (shape, _) in network.shapes.items()}
-    network.function(ops, RecordingView(tensors={}), **sketches)
-    return ops.kinds
+def graph_of(network: Loaded, precision: str) -> tuple[ov.Model, Constants]:
+    """The graph as the engine compiles it, and what its constants lie in.
 
-
-def node_seconds(network: Loaded, precision: str, threads: int, rounds: int) -> Mapping[str, float]:
-    """OpenVINO's seconds by kind of node: of each node the fastest of `rounds` evaluations, then summed.
-
-    The fastest, since whatever else runs on the machine can only add.
+    In int8 with grids fitted to the one evaluation of the case: time is all that is asked.
     """
-    from pochade.engines.openvino_ops import Constants, build
-    from pochade.engines.openvino_quiet import ov
-    from pochade.weights import View
-
     constants = Constants()
-    graph = build(network.function, View(network.tensors, bind=constants), network.shapes)
+    if precision != "int8":
+        view = View(network.tensors, bind=constants)
+        return build(network.function, view, network.shapes), constants
+    sightings: Sightings = {}
+    engine = OpenVinoEngine().watching(sightings)
+    engine.compile(network.function, network.tensors, network.shapes)(**network.inputs)
+    grids = {name: each.grid for name, each in choose(sightings).items() if each.used}
+    wide = processor_features().sums_bytes_widely
+    ops = Int8Ops(grids, ALL_BITS if wide else SAFE_BITS, constants, convolving=not wide)
+    return build(network.function, View(network.tensors, bind=ops.bind), network.shapes, ops), constants
+
+
+def layers(graph: ov.Model) -> dict[str, Layer]:
+    """By the operation's name.
+
+    A doubling convolution has 2x2 kernels in place of one of 3x3, and counts as what it is. One without
+    height is how the engine may write a linear layer.
+    """
+    found = {}
+    for node in graph.get_ops():
+        sort = node.get_type_name()
+        if sort not in ("Convolution", "MatMul", "ScaledDotProductAttention"):
+            continue
+        made = node.output(0).get_shape()
+        first, second = (node.input_value(i).get_shape() for i in range(2))
+        if sort == "Convolution":
+            kind = "1x1 convolution" if set(second[2:]) == {1} else "3x3 convolution"
+            kind = "linear" if len(second) == 3 else kind
+            found[node.get_friendly_name()] = Layer(kind, prod(made) * prod(second[1:]))
+        elif sort == "MatMul":
+            found[node.get_friendly_name()] = Layer("linear", prod(made) * first[-1])
+        else:
+            kind = "self-attention" if first == second else "cross-attention"
+            found[node.get_friendly_name()] = Layer(kind, 2 * prod(first) * second[-2])
+    return found
+
+
+def node_seconds(
+    graph: ov.Model, inputs: Mapping[str, Any], precision: str, threads: int, rounds: int
+) -> dict[str, float]:
+    """Seconds by kind: of each node the fastest of `rounds` evaluations, then summed.
+
+    The fastest, since whatever else runs on the machine can only add. A node does what several operations
+    say; it counts as the layer among them, if there is one, and else by OpenVINO's name for it.
+    """
     hints = {
-        "INFERENCE_PRECISION_HINT": {"f32": ov.Type.f32, "bf16": ov.Type.bf16}[precision],
+        "INFERENCE_PRECISION_HINT": ov.Type.bf16 if precision == "bf16" else ov.Type.f32,
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
         "PERF_COUNT": True,
     }
-    request = ov.Core().compile_model(graph, "CPU", hints).create_infer_request()
+    known = layers(graph)
+    compiled = ov.Core().compile_model(graph, "CPU", hints)
+    stands_for = {
+        node.get_friendly_name(): node.get_rt_info()["originalLayersNames"].astype(str).split(",")
+        for node in compiled.get_runtime_model().get_ops()
+    }
+    request = compiled.create_infer_request()
     fastest: dict[tuple[str, str], float] = {}
     for _ in range(rounds):
-        request.infer(network.inputs, share_inputs=True)
+        request.infer(inputs, share_inputs=True)
         for node in request.profiling_info:
+            operations = stands_for.get(node.node_name, [])
+            kind = next((known[each].kind for each in operations if each in known), None)
+            key = kind or OTHERS.get(node.node_type, "elementwise and normalisation"), node.node_name
             seconds = node.real_time.total_seconds()
-            key = (_kind(node.node_type, node.exec_type, node.node_name), node.node_name)
             fastest[key] = min(seconds, fastest.get(key, seconds))
-    total: dict[str, float] = {}
+    total: Counter[str] = Counter()
     for (kind, _), seconds in fastest.items():
-        total[kind] = total.get(kind, 0.0) + seconds
-    return dict(sorted(total.items(), key=lambda pair: -pair[1]))
+        total[kind] += seconds
+    return dict(total.most_common())
 
 
 def main() -> None:
     options = _options()
     network = load(options.cache / (QUICK if options.quick else FULL).name)
-    kinds = products(network)
-    whole = sum(kinds.values())
-    rows = [
-        (kind, f"{count / 1e9:.1f}", f"{count / whole:.1%}") for kind, count in Counter(kinds).most_common()
-    ]
-    print(table([("layer", "10^9 products", "share"), *rows, ("all", f"{whole / 1e9:.1f}", "100.0%")]), "\n")
-    seconds = node_seconds(network, options.precision, options.threads, options.rounds)
-    total = sum(seconds.values())
-    shares = [
-        (kind, f"{part * 1e3:.0f}", f"{part / total:.1%}") for kind, part in seconds.items() if part > 0
-    ]
-    print(table([("node", "ms", "share"), *shares, ("all", f"{total * 1e3:.0f}", "100.0%")]))
+    graph, constants = graph_of(network, options.precision)
+    products: Counter[str] = Counter()
+    for layer in layers(graph).values():
+        products[layer.kind] += layer.products
+    seconds = node_seconds(graph, network.inputs, options.precision, options.threads, options.rounds)
+    ceiling = register_ceilings(options.threads)
+    print(_rows(products, seconds, ceiling, options.precision))
+    constants.let_go()
     if not options.quick:
         entry = {
             "benchmark": "unet_layers",
             "precision": options.precision,
             "threads": options.threads,
             "rounds": options.rounds,
-            "products": kinds,
-            "node_s": seconds,
+            "products": products,
+            "seconds": seconds,
+            "ceiling": ceiling,
             "machine": describe_machine(),
             "versions": versions(("openvino",)),
         }
         append(RESULTS, entry)
 
 
-def _kind(node: str, implementation: str, name: str) -> str:
-    """OpenVINO's name for a kind of node, where that does not say enough with what it stands for."""
-    if node == "Subgraph":
-        return "attention, fused" if "ScaledDotProductAttention" in name else "elementwise, fused"
-    if node == "Convolution":
-        return "Convolution 1x1" if "1x1" in implementation else "Convolution 3x3"
-    return node
+def _rows(
+    products: Mapping[str, int], seconds: Mapping[str, float], ceiling: Mapping[str, float], precision: str
+) -> str:
+    """A line for each kind. Attention is never in bytes: its ceiling is that of f32 or bf16."""
+    between = "bf16" if "bf16" in ceiling else "f32"
+    rows = [("layer", "10^9 products", "ms", "share", "10^9 operations/s", "of the ceiling")]
+    total = sum(seconds.values())
+    for kind, spent in seconds.items():
+        if spent == 0:
+            continue
+        line = [kind, "", f"{spent * 1e3:.0f}", f"{spent / total:.1%}", "", ""]
+        if kind in products:
+            rate = 2 * products[kind] / spent
+            most = ceiling.get(between if "attention" in kind and precision == "int8" else precision)
+            line[1], line[4] = f"{products[kind] / 1e9:.1f}", f"{rate / 1e9:.0f}"
+            line[5] = "-" if most is None else f"{rate / most:.0%}"
+        rows.append(tuple(line))
+    return table(
+        [*rows, ("all", f"{sum(products.values()) / 1e9:.1f}", f"{total * 1e3:.0f}", "100%", "", "")]
+    )
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a tiny network; nothing is recorded")
-    parser.add_argument("--precision", choices=("bf16", "f32"), default="bf16")
+    parser.add_argument("--precision", choices=("bf16", "f32", "int8"), default="bf16")
     parser.add_argument(
         "--threads", type=int, default=1, help="1 (default) is disturbed least on a shared machine"
     )

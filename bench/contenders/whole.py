@@ -10,7 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -24,6 +24,8 @@ from pochade.atomic import hidden_neighbour
 PROMPT = "a red fox in the snow"
 GUIDANCE = 7.0
 TIMESTEP = 500.0
+FIRST_STEPS = 4
+"""Of the first picture, before those that count: every graph of every speed is used in so many."""
 SD_CPP = ("sd-cli", "sd")
 """What the binary of stable-diffusion.cpp is called, the newer name first."""
 
@@ -34,7 +36,7 @@ class Case:
 
     model: a diffusers folder. side: of the picture, px, the model's own. file: the model as a single file,
     for stable-diffusion.cpp. trace: a folder with the converted networks. int8: OpenVINO's file (.xml) of the
-    UNet in int8, made elsewhere, for the trace's contender in that precision.
+    trace's UNet in int8 (`trace_int8.py`), for the contender in that precision.
     """
 
     model: Path
@@ -141,11 +143,11 @@ def pochade_picture(case: Case, compiled: Path, precision: str) -> Contender:
     pipeline, phases = _pochade(case, compiled, precision)
     from pochade.images.files import encoded
 
-    def evaluate() -> Any:
+    def draw(steps: int = case.steps) -> Any:
         drawn = pipeline.txt2img(
             PROMPT,
             seed=1,
-            steps=case.steps,
+            steps=steps,
             cfg_scale=GUIDANCE,
             width=case.side,
             height=case.side,
@@ -155,13 +157,14 @@ def pochade_picture(case: Case, compiled: Path, precision: str) -> Contender:
         encoded(drawn.images[0], "PNG", drawn.infotexts[0])
         return np.asarray(drawn.images[0])
 
-    return _started(evaluate, phases)
+    return _started(draw, phases, first=_few(draw, case))
 
 
 def diffusers_picture(case: Case, compiled: Path, precision: str) -> Contender:
     """diffusers' own pipeline, with the scheduler that the folder names, channels last."""
     pipeline, phases = _diffusers(case, precision)
-    return _started(_drawing(pipeline, case), phases, _threads())
+    draw = _drawing(pipeline, case)
+    return _started(draw, phases, _threads(), _few(draw, case))
 
 
 def traced_picture(case: Case, compiled: Path, precision: str) -> Contender:
@@ -195,7 +198,8 @@ def traced_picture(case: Case, compiled: Path, precision: str) -> Contender:
         for parameter in network.parameters():
             parameter.data = torch.empty(0)
     pipeline.unet.forward, pipeline.vae.decode = predict, decode
-    return _started(_drawing(pipeline, case), phases, _threads())
+    draw = _drawing(pipeline, case)
+    return _started(draw, phases, _threads(), _few(draw, case))
 
 
 def sd_cpp_picture(case: Case, compiled: Path, precision: str) -> Contender:
@@ -293,11 +297,21 @@ def make_trace(case: Case) -> None:
     part.rename(case.trace)
 
 
-def _started(evaluate: Callable[[], Any], phases: Phases, threads: int = 0) -> Contender:
+def _started(
+    evaluate: Callable[[], Any],
+    phases: Phases,
+    threads: int = 0,
+    first: Callable[[], Any] | None = None,
+) -> Contender:
     """With its first evaluation, in which compiling falls, as a phase."""
     with phases("first"):
-        evaluate()
+        (first or evaluate)()
     return Contender(evaluate, phases.seconds, threads)
+
+
+def _few(draw: Callable[[int], Any], case: Case) -> Callable[[], Any]:
+    """A picture of few steps, to get ready with."""
+    return partial(draw, min(FIRST_STEPS, case.steps))
 
 
 def _pochade(case: Case, compiled: Path, precision: str) -> tuple[Any, Phases]:
@@ -347,18 +361,18 @@ def _diffusers(case: Case, precision: str) -> tuple[Any, Phases]:
     return pipeline, phases
 
 
-def _drawing(pipeline: Any, case: Case) -> Callable[[], Any]:
-    def evaluate() -> Any:
+def _drawing(pipeline: Any, case: Case) -> Callable[..., Any]:
+    def draw(steps: int = case.steps) -> Any:
         import torch
 
-        options = {"num_inference_steps": case.steps, "guidance_scale": GUIDANCE}
+        options = {"num_inference_steps": steps, "guidance_scale": GUIDANCE}
         size = {"width": case.side, "height": case.side}
         generator = torch.Generator().manual_seed(1)
         image = pipeline(PROMPT, generator=generator, **options, **size).images[0]
         image.save(io.BytesIO(), "PNG")
         return np.asarray(image)
 
-    return evaluate
+    return draw
 
 
 def _compiled(graph: Path | None, compiled: Path, precision: str) -> Any:

@@ -213,13 +213,14 @@ class OpenVinoEngine:
         round_to_bf16: bool = False,
     ) -> Compiled:
         constants = Constants(round_to_bf16=round_to_bf16)
-        largest = ALL_BITS if self._features.sums_bytes_widely else SAFE_BITS
+        wide = self._features.sums_bytes_widely
+        largest = ALL_BITS if wide else SAFE_BITS
         aside = None
         if self._blobs is not None and not self._keep_later:  # memory is short
             aside = self._blobs.folder
             with suppress(OSError):
                 aside.mkdir(parents=True, exist_ok=True)
-        ops = Int8Ops(self._grids, largest, constants, aside)
+        ops = Int8Ops(self._grids, largest, constants, aside, convolving=not wide)
         graph = build(function, View(tensors, bind=ops.bind), inputs, ops)
         compiled = self.compile_graph(graph)
         constants.let_go()

@@ -7,22 +7,20 @@ import platform
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from contenders.fixture import FULL
-from contenders.ours import Loaded
 from measure.machine import busy_seconds, describe_machine, versions
 from measure.record import ENOUGH, Measured, append, disturbed, is_quiet, ratio, ratios, record
 from measure.tables import starts, table, times, verdicts
 from measure.worker import Contender, Phases, Turn, Worker, in_own_process, take_turns
-from pochade.engines.outline import outline
-from pochade.models.config import unet_config
-from pochade.models.unet import unet
-from pochade.pipeline.loading.shapes import with_config
+from pochade.engines.openvino_ops import Constants, build
+from pochade.weights import View
 from unet import relative_error
-from unet_layers import products
+from unet_layers import layers, node_seconds
 
 BENCH = Path(__file__).parents[2] / "bench"
 
@@ -244,14 +242,32 @@ def test_phases_are_timed_by_name():
     assert phases.seconds["wait"] >= 0.01
 
 
+def of_every_kind(ops, w, x, text):
+    y = ops.conv2d(x, w("wide", (16, 8, 3, 3)), None, padding=(1, 1, 1, 1))
+    y = ops.conv2d_doubled(
+        ops.conv2d(y, w("narrow", (16, 16, 1, 1)), None), w("doubled", (16, 16, 3, 3)), None
+    )
+    tokens = ops.transpose(ops.reshape(y, (2, 16, 16 * 16)), (0, 2, 1))
+    tokens = ops.reshape(ops.linear(tokens, w("linear", (32, 16))), (2, 1, 256, 32))
+    return ops.attention(ops.attention(tokens, tokens, tokens), text, text)
+
+
 def test_products_are_divided_by_kind_and_none_is_lost():
-    config = unet_config({"cross_attention_dim": 768, "attention_head_dim": 8})
-    function = with_config(unet, config)
-    shapes = {"x": (FULL.latent, "f32"), "time": ((2, 320), "f32"), "context": (FULL.context, "f32")}
-    kinds = products(Loaded(function, tensors={}, inputs={}, shapes=shapes, key=""))
-    assert set(kinds) == {"3x3 convolution", "1x1 convolution", "linear", "self-attention", "cross-attention"}
-    assert sum(kinds.values()) == sum(outline(function, shapes).products.values())
-    # by hand: the text has 77 tokens, and (side of the picture): (layers, width) that attend to it are
-    attending = {64: (5, 320), 32: (5, 640), 16: (5, 1280), 8: (1, 1280)}
-    by_hand = [layers * 2 * 2 * side**2 * 77 * width for side, (layers, width) in attending.items()]
-    assert kinds["cross-attention"] == sum(by_hand)
+    shapes = {"wide": (16, 8, 3, 3), "narrow": (16, 16, 1, 1), "doubled": (16, 16, 3, 3), "linear": (32, 16)}
+    tensors = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    inputs = {"x": ((2, 8, 8, 8), "f32"), "text": ((2, 1, 77, 32), "f32")}
+    graph = build(of_every_kind, View(tensors, bind=Constants()), inputs)
+    found = Counter()
+    for layer in layers(graph).values():
+        found[layer.kind] += layer.products
+    assert found == {
+        "3x3 convolution": 2 * 8 * 8 * 16 * 8 * 9
+        + 4 * 2 * 8 * 8 * 16 * 16 * 4,  # four of 2x2 for a doubled one
+        "1x1 convolution": 2 * 8 * 8 * 16 * 16,
+        "linear": 2 * 256 * 16 * 32,
+        "self-attention": 2 * (2 * 256 * 256 * 32),
+        "cross-attention": 2 * (2 * 256 * 77 * 32),
+    }
+    arrays = {name: np.ones(shape, np.float32) for name, (shape, _) in inputs.items()}
+    seconds = node_seconds(graph, arrays, "f32", threads=1, rounds=2)
+    assert set(found) < set(seconds) and all(seconds[kind] > 0 for kind in found)

@@ -8,8 +8,11 @@ import pytest
 from pochade.engines import openvino_int8
 from pochade.engines.numpy import NumpyEngine
 from pochade.engines.openvino import OpenVinoEngine
+from pochade.engines.openvino_int8 import Int8Ops
+from pochade.engines.openvino_ops import Constants, build
 from pochade.engines.processor import sums_bytes_widely
 from pochade.int8 import ALL_BITS, SAFE_BITS, Sightings, grid, round_weight
+from pochade.weights import View
 
 LARGEST = ALL_BITS if sums_bytes_widely() else SAFE_BITS
 SMOOTHING = np.linspace(0.5, 2, 16).astype(np.float32)
@@ -103,6 +106,19 @@ def test_the_kernels_multiply_bytes(rng, function):
         if node.get_rt_info()["layerType"].astype(str) in ("Convolution", "FullyConnected")
     ]
     assert kernels and all("i8" in kernel for kernel in kernels)
+
+
+def test_linear_layers_give_the_same_as_matrices_and_as_convolutions(rng):
+    tensors, x = case(rng, linear)
+    results = []
+    for convolving in (False, True):
+        constants = Constants()
+        ops = Int8Ops(grids(x, linear), SAFE_BITS, constants, convolving=convolving)
+        graph = build(linear, View(tensors, bind=ops.bind), {"x": (x.shape, "f32")}, ops)
+        kinds = {node.get_type_name() for node in graph.get_ops()}
+        assert ("Convolution" in kinds, "MatMul" in kinds) == (convolving, not convolving)
+        results.append(OpenVinoEngine(threads=1).compile_graph(graph)([x])[0])
+    assert relative(*results) < 1e-5
 
 
 def test_products_without_a_grid_stay_as_they_are(rng):
