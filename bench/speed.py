@@ -78,8 +78,7 @@ def work(economy: Economy, config: UNetConfig, side: int, tokens: int) -> float:
     }
     whole = sum(outline(with_config(unet, config), inputs).products.values())
     total = 0.0
-    for step in range(STEPS):
-        work = economy.work(step, STEPS)
+    for work in economy.plan([step / (STEPS - 1) for step in range(STEPS)]):
         part = 1.0
         if not work.whole:
             layers = work.layers

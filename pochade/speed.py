@@ -1,27 +1,28 @@
 """What may be left out of a drawing for speed, and the three settings that people choose from.
 
-What each costs was measured: docs/performance.md.
+What each costs was measured: docs/performance.md; why it is so: docs/decisions/0029-where-whole-steps-pay.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from pochade.errors import InvalidRequest, expect
+
+ROUNDING = 1e-6
+"""Of the way: places come from noise levels and back."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepWork:
     """What is computed in one step.
 
-    guided: the negative prompt's prediction is computed; else its last difference from the prompt's is used
-        again, if `held`, or guidance is off.
+    guided: the negative prompt's prediction too; else guidance is off.
     whole: the whole UNet; else only its last `layers` layers, on what the deeper ones gave before.
     layers: 0 if nothing will be used again.
     """
 
     guided: bool = True
-    held: bool = True
     whole: bool = True
     layers: int = 0
 
@@ -31,47 +32,56 @@ EVERYTHING = StepWork()
 
 @dataclass(frozen=True, kw_only=True)
 class Economy:
-    """What is left out in which steps.
+    """What is left out where on the way from noise (0) to the picture (1), told in shares of the timesteps.
 
-    guided: shares of the steps between which both prompts are evaluated (Kynkaanniemi et al. 2024, "Applying
-        guidance in a limited interval").
-    guided_every: within them, in every n-th step; in the ones between, the last difference of the two
-        predictions is used again (Castillo et al. 2023, "Adaptive guidance").
-    whole_every: the whole UNet in every n-th step, in the others only its last `layers` layers (Ma et al.
-        2024). The first and the last `whole_ends` steps are always whole.
+    guided: from where to where both prompts are evaluated (Kynkaanniemi et al. 2024, "Applying guidance in a
+        limited interval").
+    whole: stretches of the way, as (end, gap): the whole UNet is computed in the first step, and in one that
+        is at least the gap of its stretch further on than the last; in the others only its last `layers`
+        layers (Ma et al. 2024, "DeepCache"). Empty: in every step.
+
+    Distances on the way, not numbers of steps: deep features age with the noise level, however many steps
+    there are to it, and a model of few steps gets every one whole.
     """
 
     guided: tuple[float, float] = (0.0, 1.0)
-    guided_every: int = 1
-    whole_every: int = 1
-    whole_ends: int = 1
+    whole: tuple[tuple[float, float], ...] = ()
     layers: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("guided_every", "whole_every", "layers"):
-            expect(name, getattr(self, name), 1, 1000)
+        expect("layers", self.layers, 1, 1000)
         first, last = self.guided
         if not 0 <= first <= last <= 1:
             raise InvalidRequest(f"guided is {self.guided}; it goes from 0 up to 1")
+        ends = [0.0, *(end for end, _ in self.whole)]
+        if self.whole and (ends != sorted(ends) or ends[-1] != 1 or min(gap for _, gap in self.whole) < 0):
+            raise InvalidRequest(f"whole is {self.whole}; stretches end one after another, the last at 1")
 
-    def work(self, step: int, steps: int) -> StepWork:
-        """What is computed in a step, counted from 0."""
-        first, last = (round(share * steps) for share in self.guided)
-        within = first <= step < last
-        ends = step < self.whole_ends or step >= steps - self.whole_ends
-        return StepWork(
-            guided=within and (step - first) % self.guided_every == 0,
-            held=within,
-            whole=ends or (step - first) % self.whole_every == 0,
-            layers=self.layers if self.whole_every > 1 else 0,
-        )
+    def plan(self, places: Sequence[float]) -> list[StepWork]:
+        """What is computed in each step. places: where on the way the steps begin, from 0 to 1."""
+        if not self.whole:
+            return [StepWork(guided=self._guides(place)) for place in places]
+        plan: list[StepWork] = []
+        last = -1.0
+        for place in places:
+            whole = not plan or place - last >= self._gap(place) - ROUNDING
+            last = place if whole else last
+            plan.append(StepWork(guided=self._guides(place), whole=whole, layers=self.layers))
+        return plan
+
+    def _guides(self, place: float) -> bool:
+        first, last = self.guided
+        return first - ROUNDING <= place and (place < last - ROUNDING or last == 1)
+
+    def _gap(self, place: float) -> float:
+        return next(gap for end, gap in self.whole if place < end - ROUNDING or end == 1)
 
 
 SPEEDS: Mapping[str, Economy] = MappingProxyType(
     {
         "exact": Economy(),
-        "balanced": Economy(guided=(0.1, 1.0), guided_every=2, whole_every=2),
-        "fast": Economy(guided=(0.1, 0.8), whole_every=3),
+        "balanced": Economy(guided=(0.1, 1.0), whole=((0.3, 0.15), (0.7, 0.05), (0.85, 0.1), (1.0, 0.25))),
+        "fast": Economy(guided=(0.1, 1.0), whole=((0.25, 0.15), (0.8, 0.1), (1.0, 0.25))),
     }
 )
 

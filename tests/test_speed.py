@@ -7,34 +7,56 @@ from pochade.request import Request
 from pochade.speed import EVERYTHING, SPEEDS, Economy, StepWork, find_speed
 
 
-def works(economy: Economy, steps: int) -> list[StepWork]:
-    return [economy.work(step, steps) for step in range(steps)]
+def plan(economy: Economy, steps: int) -> list[StepWork]:
+    """With the steps evenly over the way."""
+    return economy.plan([step / (steps - 1) for step in range(steps)])
+
+
+def whole(economy: Economy, steps: int) -> list[int]:
+    return [step for step, work in enumerate(plan(economy, steps)) if work.whole]
 
 
 def test_exact_leaves_nothing_out() -> None:
-    assert works(SPEEDS["exact"], 20) == [EVERYTHING] * 20
+    assert plan(SPEEDS["exact"], 20) == [EVERYTHING] * 20
 
 
-def test_guidance_within_its_part_and_every_other_step() -> None:
-    found = works(Economy(guided=(0.2, 0.8), guided_every=2), 10)
-    assert [each.guided for each in found] == [False] * 2 + [True, False] * 3 + [False] * 2
-    assert [each.held for each in found] == [False] * 2 + [True] * 6 + [False] * 2
+def test_guidance_within_its_part() -> None:
+    found = Economy(guided=(0.2, 0.8)).plan([place / 10 for place in range(10)])
+    assert [each.guided for each in found] == [False] * 2 + [True] * 6 + [False] * 2
     assert all(each.whole and each.layers == 0 for each in found)
+    assert all(each.guided for each in plan(Economy(guided=(0.0, 1.0)), 7))
 
 
-def test_whole_steps_at_the_ends_and_between() -> None:
-    found = works(Economy(whole_every=3, whole_ends=2, layers=2), 10)
-    assert [each.whole for each in found] == [True, True, False, True, False, False, True, False, True, True]
-    assert {each.layers for each in found} == {2}
+def test_whole_steps_keep_the_distance_of_their_stretch() -> None:
+    economy = Economy(whole=((0.5, 0.2), (0.8, 0.1), (1.0, 0.5)), layers=2)
+    assert whole(economy, 21) == [0, 4, 8, 10, 12, 14]
+    assert whole(economy, 11) == [0, 2, 4, 5, 6, 7]
+    assert {each.layers for each in plan(economy, 11)} == {2}
 
 
-def test_each_setting_leaves_out_at_least_as_much_as_the_one_before() -> None:
-    def evaluations(economy: Economy) -> float:
-        """A part of the UNet counts a fifth."""
-        return sum((1 + each.guided) * (1 if each.whole else 0.2) for each in works(economy, 20))
+def test_a_drawing_that_begins_late_begins_whole() -> None:
+    late = Economy(whole=((0.5, 0.2), (1.0, 0.3))).plan([0.6, 0.7, 0.8, 0.9, 1.0])
+    assert [each.whole for each in late] == [True, False, False, True, False]
 
-    exact, balanced, fast = (evaluations(SPEEDS[name]) for name in ("exact", "balanced", "fast"))
-    assert exact == 40 and fast < balanced < exact
+
+@pytest.mark.parametrize("name", ["balanced", "fast"])
+@pytest.mark.parametrize("steps", [2, 3, 4])
+def test_a_model_of_few_steps_gets_every_one_whole(name: str, steps: int) -> None:
+    assert whole(SPEEDS[name], steps) == list(range(steps))
+
+
+def test_the_settings_as_they_are_documented() -> None:
+    assert whole(SPEEDS["balanced"], 20) == [0, 3, 6, 7, 8, 9, 10, 11, 12, 13, 15]
+    assert whole(SPEEDS["fast"], 20) == [0, 3, 5, 7, 9, 11, 13, 15]
+
+
+@pytest.mark.parametrize("steps", [4, 10, 20, 28, 50, 100])
+def test_each_setting_leaves_out_at_least_as_much_as_the_one_before(steps: int) -> None:
+    def evaluations(name: str) -> float:
+        """A part of the UNet counts a tenth."""
+        return sum((1 + each.guided) * (1 if each.whole else 0.1) for each in plan(SPEEDS[name], steps))
+
+    assert evaluations("fast") <= evaluations("balanced") <= evaluations("exact") == 2 * steps
 
 
 def test_what_cannot_be_is_refused() -> None:
@@ -42,7 +64,10 @@ def test_what_cannot_be_is_refused() -> None:
         find_speed("warp")
     with pytest.raises(InvalidRequest, match="'warp'"):
         Request(prompt="", speed="warp")
-    with pytest.raises(InvalidRequest, match="guided_every is 0"):
-        Economy(guided_every=0)
+    with pytest.raises(InvalidRequest, match="layers is 0"):
+        Economy(layers=0)
     with pytest.raises(InvalidRequest, match="guided is"):
         Economy(guided=(0.8, 0.2))
+    for stretches in (((0.5, 0.1),), ((0.5, 0.1), (0.4, 0.1), (1.0, 0.1)), ((1.0, -0.1),)):
+        with pytest.raises(InvalidRequest, match="whole is"):
+            Economy(whole=stretches)

@@ -25,7 +25,7 @@ def economies(monkeypatch):
 
 def test_what_leaves_nothing_out_draws_the_exact_picture(model, economies):
     """One conditioning at a time, kept features and all."""
-    economies(careful=Economy(whole_every=1, guided=(0, 1)), split=Economy(whole_every=2, whole_ends=8))
+    economies(careful=Economy(guided=(0, 1)), split=Economy(whole=((1.0, 0.0),)))
     for family in ("SD 1.5", "SDXL"):
         pipeline = model(family).load()
         exact = pipeline.txt2img(PROMPT, **OPTIONS).images[0]

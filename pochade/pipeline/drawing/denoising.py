@@ -52,12 +52,10 @@ def in_steps(levels: Sequence[float], denoisers: Sequence[Denoise]) -> Denoise:
 class Memory:
     """What later steps use again, by the number of the picture.
 
-    deep: (picture, conditioning) -> deep features. differences: picture -> the prompt's prediction minus the
-    negative prompt's.
+    deep: (picture, conditioning) -> deep features.
     """
 
     deep: dict[tuple[int, int], Floats] = field(default_factory=dict)
-    differences: dict[int, Floats] = field(default_factory=dict)
 
 
 def predictor(
@@ -118,14 +116,12 @@ def predictor(
     def both(x: Floats, timestep: float) -> tuple[Floats, Floats]:
         pairs = []
         for number, picture in enumerate(x):
-            if work.guided or len(weights) > 1 or (work.held and number not in memory.differences):
+            if work.guided or len(weights) > 1:
                 found = evaluate(number, picture, timestep, len(conditionings))
                 uncond = found[-1]
                 cond = found[0] if len(weights) == 1 else compose(list(found[:-1]), weights, uncond)
-                memory.differences[number] = cond - uncond
             else:
-                cond = evaluate(number, picture, timestep, 1)[0]
-                uncond = cond - memory.differences[number] if work.held else cond
+                cond = uncond = evaluate(number, picture, timestep, 1)[0]
             pairs.append((cond, uncond))
         conds, unconds = (np.stack(each) for each in zip(*pairs, strict=True))
         return conds, unconds

@@ -63,12 +63,16 @@ def denoise(
         start = np.stack([_varied(one, noise, factor) for one, noise in zip(each, start, strict=True)])
     told = drawing.told.steps[: len(drawing.levels) - 1]
     steerings = _steerings(networks, drawing)
-    economy, memory = find_speed(request.speed), Memory()
+    memory = Memory()
+    noisiest = schedule.steps - 1
+    works = find_speed(request.speed).plan(
+        [1 - schedule.timestep(level) / noisiest for level in drawing.levels[: len(told)]]
+    )
     plan = [
         (
             wording,
             tuple(each for each in steerings if each.acts(step, len(told))),
-            economy.work(step, len(told)),
+            works[step],
             drawing.refining is not None and drawing.refining.acts(drawing.levels[step], schedule),
         )
         for step, wording in enumerate(told)
