@@ -80,7 +80,9 @@ class Economy:
 SPEEDS: Mapping[str, Economy] = MappingProxyType(
     {
         "exact": Economy(),
-        "balanced": Economy(guided=(0.1, 1.0), whole=((0.3, 0.15), (0.7, 0.05), (0.85, 0.1), (1.0, 0.25))),
+        "balanced": Economy(
+            guided=(0.1, 1.0), whole=((0.25, 0.15), (0.4, 0.1), (0.7, 0.05), (0.85, 0.1), (1.0, 0.25))
+        ),
         "fast": Economy(guided=(0.1, 1.0), whole=((0.25, 0.15), (0.8, 0.1), (1.0, 0.25))),
     }
 )
