@@ -23,6 +23,10 @@ SAFE_BITS = 63
 unsigned and a signed byte are added in 16 bits, which 2 * 255 * 63 still fits."""
 
 
+CACHED = 2**18
+"""Numbers that are rounded at a time: as many as a processor's own cache holds, in f32."""
+
+
 @dataclass(frozen=True, eq=False)
 class Grid:
     """Where the numbers that a product reads lie, once they are divided by `smoothing`.
@@ -62,14 +66,20 @@ def grid(low: float, high: float, smoothing: Array) -> Grid:
 def round_weight(weight: Array, smoothing: Array, largest: int) -> tuple[Array, Array]:
     """(O, I, ...) on a grid for each output channel: int8 up to +-largest, and steps (O, 1, ...)."""
     beside = (1,) * (weight.ndim - 2)
-    smooth = weight.astype(np.float32)
-    smooth *= smoothing.reshape(1, -1, *beside)
-    ends = smooth.reshape(len(smooth), -1)
-    extent = np.maximum(ends.max(axis=1), -ends.min(axis=1))
-    steps = (np.where(extent > 0, extent, 1) / largest).astype(np.float32).reshape(-1, 1, *beside)
-    smooth /= steps
-    np.rint(smooth, out=smooth)
-    return smooth.astype(np.int8), steps
+    factors = np.asarray(smoothing, np.float32).reshape(-1, *beside)
+    rounded = np.empty(weight.shape, np.int8)
+    steps = np.empty((len(weight), 1, *beside), np.float32)
+    rows = max(1, CACHED // max(1, weight[:1].size))
+    for first in range(0, len(weight), rows):
+        some = slice(first, first + rows)
+        smooth = weight[some].astype(np.float32) * factors
+        ends = smooth.reshape(len(smooth), -1)
+        extent = np.maximum(ends.max(axis=1), -ends.min(axis=1))
+        steps[some] = (np.where(extent > 0, extent, 1) / largest).reshape(-1, 1, *beside)
+        smooth /= steps[some]
+        np.rint(smooth, out=smooth)
+        rounded[some] = smooth
+    return rounded, steps
 
 
 def digest(grids: Grids) -> str:
