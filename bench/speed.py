@@ -21,13 +21,14 @@ import pochade
 from contenders.models import UNET
 from measure.machine import describe_machine, versions
 from measure.record import append
+from pochade.diffusion.schedule import NoiseSchedule, noise_schedule, sigmas
 from pochade.engines.outline import outline
 from pochade.evaluation.likeness import psnr, ssim
 from pochade.models.config import UNetConfig, unet_config
 from pochade.models.reuse import unet_again, unet_keeping
 from pochade.models.unet import unet
 from pochade.pipeline.loading.shapes import with_config
-from pochade.speed import SPEEDS, Economy
+from pochade.speed import SPEEDS, Economy, way
 
 RESULTS = Path(__file__).parent / "results" / "speed.jsonl"
 PROMPTS = Path(pochade.__file__).parent / "evaluation" / "prompts"
@@ -37,7 +38,10 @@ STEPS = 20
 def main() -> None:
     options = _options()
     pipeline = pochade.load(device="cpu", precision=options.precision)
-    shapes = {"SD 1.5": (unet_config(UNET), 64, 77), "starter": (pipeline.networks.unet_config, 16, 32)}
+    shapes: dict[str, tuple[UNetConfig, int, int, NoiseSchedule]] = {
+        "SD 1.5": (unet_config(UNET), 64, 77, noise_schedule()),
+        "starter": (pipeline.networks.unet_config, 16, 32, pipeline.schedule),
+    }
     prompts = prompts_spread(options.prompts)
     exact: list[Any] = []
     rows: dict[str, Mapping[str, float]] = {}
@@ -69,8 +73,9 @@ def main() -> None:
     append(options.results, entry)
 
 
-def work(economy: Economy, config: UNetConfig, side: int, tokens: int) -> float:
-    """The multiplications of a drawing as a share of those of the exact one."""
+def work(economy: Economy, config: UNetConfig, side: int, tokens: int, schedule: NoiseSchedule) -> float:
+    """The multiplications of a drawing by Karras' schedule as a share of those of the exact one."""
+    places = [way(level) for level in sigmas(schedule, "Karras", STEPS)[:-1]]
     inputs = {
         "x": ((1, config.in_channels, side, side), "f32"),
         "time": ((1, config.widths[0]), "f32"),
@@ -78,7 +83,7 @@ def work(economy: Economy, config: UNetConfig, side: int, tokens: int) -> float:
     }
     whole = sum(outline(with_config(unet, config), inputs).products.values())
     total = 0.0
-    for work in economy.plan([step / (STEPS - 1) for step in range(STEPS)]):
+    for work in economy.plan(places):
         part = 1.0
         if not work.whole:
             layers = work.layers

@@ -1,10 +1,12 @@
 """What is left out in which step."""
 
+import numpy as np
 import pytest
 
+from pochade.diffusion.schedule import noise_schedule, sigmas
 from pochade.errors import InvalidRequest
 from pochade.request import Request
-from pochade.speed import EVERYTHING, SPEEDS, Economy, StepWork, find_speed
+from pochade.speed import EVERYTHING, SPEEDS, Economy, StepWork, find_speed, way
 
 
 def plan(economy: Economy, steps: int) -> list[StepWork]:
@@ -27,6 +29,12 @@ def test_guidance_within_its_part() -> None:
     assert all(each.guided for each in plan(Economy(guided=(0.0, 1.0)), 7))
 
 
+def test_a_long_step_is_guided_if_a_part_of_it_is() -> None:
+    found = Economy(guided=(0.1, 0.5)).plan([0.0, 0.3, 0.6, 0.9])
+    assert [each.guided for each in found] == [True, True, False, False]
+    assert not any(each.guided for each in plan(Economy(guided=(0.0, 0.0)), 4))
+
+
 def test_whole_steps_keep_the_distance_of_their_stretch() -> None:
     economy = Economy(whole=((0.5, 0.2), (0.8, 0.1), (1.0, 0.5)), layers=2)
     assert whole(economy, 21) == [0, 4, 8, 10, 12, 14]
@@ -42,12 +50,25 @@ def test_a_drawing_that_begins_late_begins_whole() -> None:
 @pytest.mark.parametrize("name", ["balanced", "fast"])
 @pytest.mark.parametrize("steps", [2, 3, 4])
 def test_a_model_of_few_steps_gets_every_one_whole(name: str, steps: int) -> None:
-    assert whole(SPEEDS[name], steps) == list(range(steps))
+    levels = sigmas(noise_schedule(), "Turbo", steps)[:-1]
+    assert all(work.whole and work.guided for work in SPEEDS[name].plan([way(level) for level in levels]))
+
+
+def test_the_way_is_even_over_the_steps_of_karras_and_begins_where_stable_diffusion_does() -> None:
+    levels = sigmas(noise_schedule(), "Karras", 12)[:-1]
+    assert np.allclose([way(level) for level in levels], np.linspace(0, 1, 12), atol=0.005)
+    assert way(0.0) == 1.0 and way(100.0) < 0
+
+
+def test_pure_noise_is_guided_and_hardly_looked_at() -> None:
+    found = SPEEDS["fast"].plan([-0.4, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2])
+    assert all(each.guided for each in found)
+    assert [each.whole for each in found] == [True, False, True, False, True, False, True]
 
 
 def test_the_settings_as_they_are_documented() -> None:
-    assert whole(SPEEDS["balanced"], 20) == [0, 3, 5, 7, 8, 9, 10, 11, 12, 13, 15]
-    assert whole(SPEEDS["fast"], 20) == [0, 3, 5, 7, 9, 11, 13, 15]
+    assert whole(SPEEDS["balanced"], 20) == [0, 2, 4, 6, 7, 8, 9, 10, 11, 12, 14]
+    assert whole(SPEEDS["fast"], 20) == [0, 3, 6, 8, 10, 12, 14]
 
 
 @pytest.mark.parametrize("steps", [4, 10, 20, 28, 50, 100])

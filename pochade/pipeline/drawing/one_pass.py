@@ -20,7 +20,7 @@ from pochade.pipeline.drawing.refining import Refining
 from pochade.pipeline.drawing.regions import weights_of
 from pochade.pipeline.loading.networks import Networks
 from pochade.request import Settled
-from pochade.speed import find_speed
+from pochade.speed import find_speed, way
 
 Floats = NDArray[np.float32]
 
@@ -64,10 +64,7 @@ def denoise(
     told = drawing.told.steps[: len(drawing.levels) - 1]
     steerings = _steerings(networks, drawing)
     memory = Memory()
-    noisiest = schedule.steps - 1
-    works = find_speed(request.speed).plan(
-        [1 - schedule.timestep(level) / noisiest for level in drawing.levels[: len(told)]]
-    )
+    works = find_speed(request.speed).plan([way(level) for level in drawing.levels[: len(told)]])
     plan = [
         (
             wording,
