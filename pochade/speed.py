@@ -11,8 +11,8 @@ from types import MappingProxyType
 from pochade.errors import InvalidRequest, expect
 
 NOISE, CLEAN, BEND = 14.6, 0.03, 7
-"""Noise levels that Stable Diffusion draws between, and the power that spaces the others as they count (Karras
-et al. 2022, equation 5)."""
+"""Noise levels that Stable Diffusion draws between, and the power that spaces the others (Karras et al. 2022,
+equation 5)."""
 
 ROUNDING = 1e-3
 """Of the way: schedules round their levels, each in its own manner."""
