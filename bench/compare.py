@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from contenders import trace_int8, whole
-from contenders.models import SHAPES, Shapes, make_model, random_model
+from contenders.models import SHAPES, Shapes, fit_grids, make_model, random_model
 from contenders.whole import Case
 from measure.ceiling import engine_ceiling, register_ceilings
 from measure.machine import describe_machine, versions
@@ -74,6 +74,8 @@ def main() -> None:
             in_own_process(trace_int8.make_trace_int8, case)
         for what in options.what:
             entries = chosen(what, case, options.speeds, options.contenders)
+            if any(entry.precision == "int8" for entry in entries.values()):
+                in_own_process(fit_grids, case.model)
             rounds = options.rounds if what == "evaluation" else options.pictures
             measured = measure(entries, case, options.cache / name / "compiled", rounds, options.warm_up)
             report(what, shapes, case, measured, entries, limits, machine, options)
@@ -113,8 +115,8 @@ def chosen(
 
 
 def native_precisions() -> list[str]:
-    """Those that Pochade offers on this processor, new ones too."""
-    here = processor_features().precisions
+    """Those that Pochade offers on this processor, new ones too; bytes it offers on each."""
+    here = (*processor_features().precisions, "int8")
     return [name for name in PRECISIONS if name in here]
 
 
@@ -234,7 +236,8 @@ def _shares(
 
 def _ceilings() -> dict[str, dict[str, float]]:
     cores = int(describe_machine()["cores"] or 1)
-    found = {name: in_own_process(engine_ceiling, name) for name in native_precisions()}
+    floats = (name for name in native_precisions() if name != "int8")
+    found = {name: in_own_process(engine_ceiling, name) for name in floats}
     limits = {
         "registers": register_ceilings(cores),
         "engine": {name: value for name, value in found.items() if value is not None},

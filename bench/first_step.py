@@ -19,14 +19,10 @@ import time
 from pathlib import Path
 from statistics import median
 
-import pochade
-from contenders.models import SHAPES, random_model
+from contenders.models import SHAPES, fit_grids, random_model
 from measure.machine import describe_machine, versions
 from measure.record import append
-from pochade.checkpoints.grids import grids_beside
-from pochade.pipeline.calibrating import PROMPTS, calibrate
 from pochade.pipeline.loading.convert import convert
-from pochade.pipeline.loading.int8 import keep_grids
 from pochade.settings import cache_dir, starter_folder
 
 RESULTS = Path(__file__).parent / "results" / "first_step.jsonl"
@@ -47,7 +43,7 @@ def main() -> None:
     options = _options()
     path = starter_folder() if options.quick else _large_file(options.cache / "sd15-f32.safetensors")
     if options.precision == "int8" and not options.quick:
-        _with_grids(path)
+        fit_grids(path)
     seconds: dict[str, list[float]] = {"cold": [], "second": []}
     steps: list[float] = []
     for _ in range(options.rounds):
@@ -89,17 +85,6 @@ def _large_file(path: Path) -> Path:
         for _ in convert(random_model(SHAPES["sd15"]), path):
             pass
     return path
-
-
-def _with_grids(path: Path) -> None:
-    """Fit 8-bit grids to the file by one drawing, and put them beside it, the first time."""
-    beside = grids_beside(path)
-    if not beside.exists():
-        print(f"writing {beside} ...")
-        pipeline = pochade.load(path, device="cpu", precision="f32")
-        *_, done = calibrate(pipeline, PROMPTS[:1])
-        assert done.tables is not None
-        keep_grids(beside, done.tables, pipeline.networks)
 
 
 def _started(path: Path, compiled: Path, precision: str) -> tuple[float, float]:

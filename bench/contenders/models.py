@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 
 from pochade.checkpoints.detect import describe_scheduler
 from pochade.checkpoints.folder import Checkpoint, Component
+from pochade.checkpoints.grids import grids_beside
 from pochade.checkpoints.keymaps import LazyTensors
 from pochade.models.config import autoencoder_config, text_encoder_config, unet_config
 from pochade.ops import Shape
+from pochade.pipeline.calibrating import PROMPTS, calibrate
+from pochade.pipeline.load import load
 from pochade.pipeline.loading.convert import convert
+from pochade.pipeline.loading.int8 import keep_grids
 from pochade.pipeline.loading.shapes import autoencoder_shapes, text_encoder_shapes, unet_shapes
 from pochade.settings import starter_folder
 
@@ -101,6 +105,18 @@ def make_model(shapes: Shapes, folder: Path) -> Path:
         for _ in convert(random_model(shapes), made, shapes.narrow):
             pass
     return made
+
+
+def fit_grids(model: Path) -> None:
+    """Fit 8-bit grids to a model by one drawing, and put them beside it, the first time. To time starts, as any
+    but a model's very first one is."""
+    beside = grids_beside(model)
+    if not beside.exists():
+        print(f"making {beside}; this happens once", flush=True)
+        pipeline = load(model, device="cpu", precision="f32")
+        *_, done = calibrate(pipeline, PROMPTS[:1])
+        assert done.tables is not None
+        keep_grids(beside, done.tables, pipeline.networks)
 
 
 def forget(shapes: Shapes, folder: Path) -> None:
