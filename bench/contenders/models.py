@@ -108,8 +108,10 @@ def make_model(shapes: Shapes, folder: Path) -> Path:
 
 
 def fit_grids(model: Path) -> None:
-    """Fit 8-bit grids to a model by one drawing, and put them beside it, the first time. To time starts, as any
-    but a model's very first one is."""
+    """Fit 8-bit grids to a model by one drawing, and put them beside it, the first time.
+
+    So the starts that are timed are like all but a model's very first.
+    """
     beside = grids_beside(model)
     if not beside.exists():
         print(f"making {beside}; this happens once", flush=True)

@@ -58,6 +58,11 @@ class FiniteTensors(Mapping[str, Array]):
         return len(self.tensors)
 
 
+def unchecked(tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+    """The same tensors, not looked through: for whoever wants shapes or a few numbers, and not all of a file."""
+    return tensors.tensors if isinstance(tensors, FiniteTensors) else tensors
+
+
 def check_finite(tensors: Mapping[str, Array], where: Path | str) -> None:
     """Raise InvalidCheckpoint, naming the first tensor with a NaN or an infinity. Integer tensors pass.
 

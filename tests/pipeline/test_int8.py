@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import pochade
+from pochade.checkpoints import check
 from pochade.checkpoints.grids import grids_beside
 from pochade.checkpoints.safetensors import read, write
 from pochade.engines.openvino import OpenVinoEngine
@@ -92,6 +93,16 @@ def test_grids_that_a_model_lacks_are_made_once(tiny, monkeypatch):
     monkeypatch.setattr(OpenVinoEngine, "watching", None)  # fails if anything is watched again
     again = pochade.load(tiny, precision="int8")
     assert np.array_equal(*(np.asarray(pictures(each)[0]) for each in (first, again)))
+
+
+def test_loading_with_grids_reads_no_weights(monkeypatch):
+    """They are gigabytes, and a graph that comes from the cache needs none of them."""
+    read_through = []
+    monkeypatch.setattr(check, "check_finite", lambda tensors, where: read_through.extend(tensors))
+    pipeline = pochade.load(precision="int8", engine="openvino")
+    assert read_through == []
+    next(iter(pipeline.networks.unet.tensors.items()))
+    assert len(read_through) == 1
 
 
 def test_grids_lie_beside_a_single_file_under_its_name():

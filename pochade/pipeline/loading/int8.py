@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pochade.atomic import unwritable
+from pochade.checkpoints.check import unchecked
 from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.grids import grids_beside
 from pochade.errors import InvalidCheckpoint
@@ -48,7 +49,10 @@ def find_grids(model: Path, checkpoint: Checkpoint, networks: Networks) -> Table
 
 def marks_of(networks: Networks) -> dict[str, str]:
     """What tells the weights that grids were fitted to."""
-    return {"unet": mark(networks.unet.tensors), "vae": mark(networks.autoencoder.tensors)}
+    return {
+        "unet": mark(unchecked(networks.unet.tensors)),
+        "vae": mark(unchecked(networks.autoencoder.tensors)),
+    }
 
 
 def keep_grids(path: Path, tables: Tables, networks: Networks) -> None:
@@ -78,8 +82,9 @@ def in_int8(networks: Networks, tables: Tables) -> Networks:
 
 def _in_int8(network: Network, table: Table) -> Network:
     used: Grids = {name: each.grid for name, each in table.items() if each.used}
+    tensors = unchecked(network.tensors)
     for name, grid in used.items():
-        stored = network.tensors.get(name.partition("[")[0])
+        stored = tensors.get(name.partition("[")[0])
         if stored is None or stored.ndim < 2 or stored.shape[1] != len(grid.smoothing):
             raise InvalidCheckpoint(
                 f"the 8-bit grids are another model's: their '{name}' has {len(grid.smoothing)} channels,"
