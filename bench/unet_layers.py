@@ -31,8 +31,14 @@ from pochade.settings import cache_dir
 from pochade.weights import View
 
 RESULTS = Path(__file__).parent / "results" / "unet_layers.jsonl"
-OTHERS = dict.fromkeys(("Reorder", "Transpose", "Concat"), "changes of memory layout")
-"""OpenVINO's names for nodes that only move numbers."""
+BY_NODE = {
+    "FullyConnected": "linear",
+    "Reorder": "changes of memory layout",
+    "Transpose": "changes of memory layout",
+    "Concat": "changes of memory layout",
+}
+"""What OpenVINO's nodes are that do not say which layer they stand for. A linear layer of f32 is named after
+its bias."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ def node_seconds(
         for node in request.profiling_info:
             operations = stands_for.get(node.node_name, [])
             kind = next((known[each].kind for each in operations if each in known), None)
-            key = kind or OTHERS.get(node.node_type, "elementwise and normalisation"), node.node_name
+            key = kind or BY_NODE.get(node.node_type, "elementwise and normalisation"), node.node_name
             seconds = node.real_time.total_seconds()
             fastest[key] = min(seconds, fastest.get(key, seconds))
     total: Counter[str] = Counter()
