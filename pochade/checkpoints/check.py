@@ -59,7 +59,7 @@ class FiniteTensors(Mapping[str, Array]):
 
 
 def unchecked(tensors: Mapping[str, Array]) -> Mapping[str, Array]:
-    """The same tensors, not looked through: for whoever wants shapes or a few numbers, and not all of a file."""
+    """The same tensors, not looked through: for whoever wants shapes or a few numbers of a file."""
     return tensors.tensors if isinstance(tensors, FiniteTensors) else tensors
 
 
