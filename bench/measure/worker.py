@@ -58,8 +58,8 @@ class Ready:
 
 @dataclass(frozen=True)
 class Turn:
-    """One evaluation. processor_s: seconds of processor time, all threads together; others_s: what everything
-    else on the machine took meanwhile, None where the system does not say."""
+    """One evaluation. processor_s: seconds of processor time, threads and children together; others_s: what
+    everything else on the machine took meanwhile, None where the system does not say."""
 
     seconds: float
     processor_s: float
@@ -153,12 +153,18 @@ def _call(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, 
 
 def _timed(evaluate: Callable[[], Any]) -> Turn:
     busy = busy_seconds()
-    processor, begin = time.process_time(), time.perf_counter()
+    processor, begin = _processor_seconds(), time.perf_counter()
     result = evaluate()
-    seconds, processor_s = time.perf_counter() - begin, time.process_time() - processor
+    seconds, processor_s = time.perf_counter() - begin, _processor_seconds() - processor
     busy_after = busy_seconds()
     others_s = None if busy is None or busy_after is None else max(0.0, busy_after - busy - processor_s)
     return Turn(seconds, processor_s, others_s, result)
+
+
+def _processor_seconds() -> float:
+    """Of this process and of those that it started and that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def _serve(pipe: Connection, start: Callable[..., Contender], arguments: tuple[Any, ...]) -> None:

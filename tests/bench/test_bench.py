@@ -43,18 +43,18 @@ def test_every_benchmark_can_say_what_it_is_for(script):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["compare", "first_step"])
+@pytest.mark.parametrize("script", ["compare", "draw", "first_step"])
 def test_the_smallest_form_runs_and_records_nothing(script, tmp_path):
-    cache = ["--cache", str(tmp_path / "cache"), "--results", str(tmp_path / "results.jsonl")]
+    results = tmp_path / "results.jsonl"
     done = subprocess.run(
-        [sys.executable, str(BENCH / f"{script}.py"), "--quick", *cache],
+        [sys.executable, str(BENCH / f"{script}.py"), "--quick", "--results", str(results)],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(BENCH.parent)},
+        env={**os.environ, "PYTHONPATH": str(BENCH.parent), "POCHADE_CACHE": str(tmp_path / "cache")},
     )
     assert done.returncode == 0, done.stderr
-    assert (" s" in done.stdout) and not (tmp_path / "results.jsonl").exists()
+    assert (" s" in done.stdout) and not results.exists()
 
 
 def measured(seconds, others_s=None, **changes):
@@ -165,6 +165,20 @@ def test_busy_seconds_leave_idle_and_waiting_out(tmp_path):
     stat.write_text("cpu  1 20 300 99999 88888 4000 50000 600000 7 7\ncpu0 1 1 1 1 1 1 1 1 1 1\n")
     assert busy_seconds(stat) == pytest.approx(654321 * tick)
     assert busy_seconds(tmp_path / "absent") is None
+
+
+def with_a_child():
+    """A contender whose work is done by a process that it starts."""
+    work = [sys.executable, "-c", "print(sum(range(10**7)))"]
+    return Contender(lambda: subprocess.run(work, capture_output=True, check=True).stdout, {}, threads=1)
+
+
+def test_processes_that_a_contender_starts_are_its_own_work():
+    worker = Worker(with_a_child)
+    turn = worker.turn()
+    worker.close()
+    assert int(turn.result) == sum(range(10**7))
+    assert turn.processor_s > 0.3 * turn.seconds  # waiting alone would take none
 
 
 def counting(start):
