@@ -9,11 +9,11 @@ from pochade.jobs.cost import Work
 from pochade.jobs.orders import UPSCALE, Order
 from pochade.jobs.records import Drawn
 
-USUAL = (512, 512)
-"""Of a model that was never loaded, px."""
+UNKNOWN_SIZE = (512, 512)
+"""What a model that was never loaded is taken to draw, px."""
 
 
-def expected_work(order: Order, usual: tuple[int, int] = USUAL) -> Work:
+def expected_work(order: Order, usual: tuple[int, int] = UNKNOWN_SIZE) -> Work:
     """usual: what the model draws if no size is given, px."""
     request = order.request
     width = usual[0] if request.get("width") is None else request["width"]

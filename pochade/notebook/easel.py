@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from pochade.errors import InvalidRequest, expect
-from pochade.images.embedding import figures, placeholder
+from pochade.images.inline import figures, placeholder
 from pochade.notebook.display import Frame, Place, bar
 from pochade.pipeline.pipeline import Pipeline
 from pochade.pipeline.results.result import Progress, Result

@@ -16,7 +16,7 @@ from pochade.jobs.catalogue import Catalogue, look
 from pochade.jobs.database import Database
 from pochade.jobs.limits import QueueFull
 from pochade.jobs.places import Places, alive, drop_inputs, new_id
-from pochade.jobs.pricing import USUAL
+from pochade.jobs.pricing import UNKNOWN_SIZE
 from pochade.jobs.records import LANES, QUEUED, RUNNING, Job, Picture
 from pochade.server import handing_in
 from pochade.server.door import Door
@@ -108,7 +108,7 @@ class Desk:
         """
         self._check_room(owner)
         order = handing_in.settled(asked, self.catalogue, self._random)
-        limits.check(order, self.limits, self.foreman.usual.get(order.model, USUAL))
+        limits.check(order, self.limits, self.foreman.usual.get(order.model, UNKNOWN_SIZE))
         async with self._decoding if asked.inputs else nullcontext():
             await run_in_threadpool(handing_in.check, order, asked.inputs, self.catalogue, self.limits)
         now = self.clock()
@@ -124,7 +124,7 @@ class Desk:
             cost=0.0,
             created=now,
         )
-        usual = self.foreman.usual.get(order.model, USUAL)
+        usual = self.foreman.usual.get(order.model, UNKNOWN_SIZE)
         bytes_ = self.catalogue.model(order.model).bytes
         # On the board first: a worker may take it before this function goes on.
         live = self.board.add(job)

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pochade.images.embedding import figures
 from pochade.images.files import encoded
+from pochade.images.inline import figures
 from pochade.images.marks import GENERATED
 from pochade.images.sheet import COLUMNS, table
 from pochade.ops import Tensor
