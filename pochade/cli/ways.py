@@ -96,7 +96,7 @@ def ways(options: argparse.Namespace, like: Request | None = None) -> dict[str, 
         _refuse(options, OVER, "a picture: give it as --init")
     return {
         "tiling": options.tiling or None,
-        "variation": _with_size(options.variation, options.seed_size),
+        "variation": _varied(options, None if like is None else like.variation),
         "speed": options.speed,
         "hires": _hires(options, None if like is None else like.hires),
         "refiner": _refiner(options, None if like is None else like.refiner),
@@ -183,10 +183,13 @@ def size_of(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _with_size(variation: Variation | None, size: tuple[int, int] | None) -> Variation | None:
-    if size is None:
-        return variation
-    return Variation(size=size) if variation is None else replace(variation, size=size)
+def _varied(options: argparse.Namespace, like: Variation | None) -> Variation | None:
+    """The second seed and the seed's size that are asked for, each in place of like's own alone."""
+    if options.variation is None and options.seed_size is None:
+        return None
+    before = Variation() if like is None else like
+    second = before if options.variation is None else options.variation
+    return replace(second, size=options.seed_size or before.size)
 
 
 def _variation(text: str) -> Variation:

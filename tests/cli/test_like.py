@@ -42,6 +42,19 @@ def test_a_second_pass_like_another(tmp_path: Path) -> None:
     assert read_text(wider) == read_text(first).replace("Hires upscale: 1.5", "Hires upscale: 2")
 
 
+def test_a_variation_like_another(tmp_path: Path) -> None:
+    first, resized, varied = (str(tmp_path / name) for name in ("first.png", "resized.png", "varied.png"))
+    plain = ["--steps", "1", "--size", "64x64", "--seed", "7"]
+    assert main(["draw", "a fox", *plain, "--variation", "4:0.2", "--seed-size", "32x48", "-o", first]) == 0
+    text = read_text(first)
+    assert "Variation seed: 4" in text and "Seed resize from: 32x48" in text
+    # Either is changed alone.
+    assert main(["draw", "--like", first, "--seed-size", "48x32", "-o", resized]) == 0
+    assert read_text(resized) == text.replace("from: 32x48", "from: 48x32")
+    assert main(["draw", "--like", first, "--variation", "5:0.2", "-o", varied]) == 0
+    assert read_text(varied) == text.replace("Variation seed: 4", "Variation seed: 5")
+
+
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
