@@ -25,6 +25,10 @@ class OutputError(PochadeError):
     """A picture or a file could not be written where it was asked for."""
 
 
+class InUse(OutputError):
+    """Another process keeps its things there."""
+
+
 def expect(name: str, value: float, low: float, high: float) -> None:
     """Raise InvalidRequest, naming thing and bounds, for a number that does not lie within them."""
     if not low <= value <= high:  # also refuses NaN

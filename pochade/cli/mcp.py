@@ -1,10 +1,12 @@
 """`pochade mcp`: tools for an assistant that starts this command and talks to it."""
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pochade.cli.studio import NEEDED, add_drawing_options, add_model_options, check_packages, studio_of
+from pochade.errors import InUse
 
 PACKAGES = ("mcp", "mcp_types")
 MOST = 16
@@ -40,14 +42,17 @@ def run(options: argparse.Namespace) -> int:
     check_packages((*NEEDED, *PACKAGES), "mcp")
     from pochade.server.stdio import GRACE_S, serve_stdio
 
-    serve_stdio(studio_of(options, options.data or free_folder(), grace_s=GRACE_S))
+    *others, last = _folders() if options.data is None else [options.data]
+    for folder in others:
+        with suppress(InUse):
+            serve_stdio(studio_of(options, folder, grace_s=GRACE_S))
+            return 0
+    serve_stdio(studio_of(options, last, grace_s=GRACE_S))
     return 0
 
 
-def free_folder() -> Path:
-    """A folder that no other such process uses: two assistants, or one twice, may run at once."""
-    from pochade.jobs.places import in_use
+def _folders() -> list[Path]:
+    """Two assistants, or one twice, may run at once: the first that no other such process holds is taken."""
     from pochade.settings import assistants_dir
 
-    folders = [assistants_dir() / str(number) for number in range(1, MOST + 1)]
-    return next((folder for folder in folders if not in_use(folder)), folders[0])
+    return [assistants_dir() / str(number) for number in range(1, MOST + 1)]

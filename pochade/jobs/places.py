@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pochade.atomic import replacing, unwritable
-from pochade.errors import OutputError
+from pochade.errors import InUse, OutputError
 from pochade.images.files import Sign, save_picture
 from pochade.images.marks import GENERATED
 from pochade.jobs.records import Drawn, Job, Lease
@@ -160,20 +160,12 @@ def drop_inputs(places: Places, job: str) -> None:
 def alive(path: Path) -> Iterator[None]:
     """Hold a lock that the system takes away when this process ends, however it ends.
 
-    Raises OutputError if another process holds it.
+    Raises InUse if another process holds it.
     """
     with path.open("ab") as file:
         if not _lock(file.fileno()):
-            raise OutputError(
-                f"'{path.parent}' is in use by another server; stop that one, or give another --data"
-            )
+            raise InUse(f"'{path.parent}' is in use by another server; stop that one, or give another --data")
         yield
-
-
-def in_use(root: Path) -> bool:
-    """Whether a server keeps its things there now. False where the system does not tell."""
-    lock = root / "lock"
-    return CAN_LOCK and lock.exists() and not is_dead(lock)
 
 
 def is_dead(path: Path) -> bool:

@@ -26,6 +26,7 @@ from PIL import Image, ImageDraw
 
 from pochade.images.marks import GENERATED
 from pochade.images.reading import mark_of, text_of
+from pochade.jobs.places import Places, alive, is_dead
 from tests.server.conftest import ANNS_KEY, BOBS_KEY, ROOT, Served, Start, encoded
 
 T = TypeVar("T")
@@ -374,9 +375,20 @@ def test_over_standard_input_and_output(command: StdioServerParameters, tmp_path
     path = Path(link.removeprefix("file://"))
     assert path.is_relative_to(tmp_path / "data") and path.read_bytes() == file
     assert "Seed: 7" in text
-    from pochade.jobs.places import in_use
+    assert is_dead(tmp_path / "data" / "lock")
 
-    assert not in_use(tmp_path / "data")
+
+def test_each_of_several_takes_a_folder_of_its_own(environment: dict[str, str], tmp_path: Path) -> None:
+    own = {**environment, "XDG_DATA_HOME": str(tmp_path)}
+    places = tmp_path / "pochade" / "assistants"
+    held = Places(places / "1").make()
+    with alive(held.root / "lock"):
+        command = [sys.executable, "-m", "pochade", "mcp"]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=own, cwd=ROOT
+        )
+    assert done.returncode == 0, done.stderr
+    assert sorted(folder.name for folder in places.iterdir()) == ["1", "2"]
 
 
 @pytest.mark.slow
