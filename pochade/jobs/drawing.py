@@ -118,7 +118,9 @@ class Artist:
                 return
 
     def _marked(self, batch: Batch) -> Batch:
-        return replace(batch, mark=batch.mark if self._marks else None, sign=self._sign)
+        """A picture that no model has touched is neither marked nor signed: a signature says how it was made."""
+        sign = None if batch.mark is None else self._sign
+        return replace(batch, mark=batch.mark if self._marks else None, sign=sign)
 
     def _load(self, model: Model) -> Iterator[Loading | Loaded]:
         if self._loaded is not None and self._loaded[0] == model:

@@ -55,6 +55,9 @@ def test_pictures_are_signed_if_the_server_was_told_to(serving: Start, environme
         assert signature is not None and signature.state == "Valid"
         assert signature.source_type.rpartition("/")[2] == mark == mark_of(content)
         assert text_of(content).startswith("a red apple\nSteps: 2,")
+    done = signing.until(signing.submit(kind="upscale", upscale={"image": encoded(sketch())})["id"])
+    larger = signing.http.get(done["pictures"][0]["url"]).content
+    assert read_signature(larger, "PNG") is None and mark_of(larger) is None  # no model has touched it
     key = Path(environment["XDG_DATA_HOME"]) / "pochade" / "signing.pem"
     assert key.stat().st_mode & 0o077 == 0
     spoiled = bytearray(first)
