@@ -118,7 +118,7 @@ class Artist:
                 return
 
     def _marked(self, batch: Batch) -> Batch:
-        """A picture that no model has touched is neither marked nor signed: a signature says how it was made."""
+        """What no model has touched is neither marked nor signed: a signature says how a picture was made."""
         sign = None if batch.mark is None else self._sign
         return replace(batch, mark=batch.mark if self._marks else None, sign=sign)
 
