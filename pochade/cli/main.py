@@ -12,6 +12,7 @@ from pochade.errors import PochadeError
 
 BUG = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130  # what shells expect of a program that Ctrl-C ended
+UNREAD = 141  # and of one whose output nobody reads any more, as behind `head`
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,12 +29,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         status: int = options.run(options)
+        sys.stdout.flush()  # a closed pipe shows here at the latest, and not while Python ends
     except PochadeError as error:
         print(f"pochade: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("pochade: stopped", file=sys.stderr)
         _leave(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
     except Exception as bug:
         if os.environ.get("POCHADE_DEBUG"):
             raise

@@ -1,6 +1,8 @@
 """`pochade info`: what a picture says of itself."""
 
 import json
+import os
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pochade.cli.main import main
+from pochade.cli.main import UNREAD, main
 from pochade.images.files import save_picture
 from pochade.images.marks import GENERATED
 
@@ -83,3 +85,16 @@ def test_a_picture_that_tells_nothing_is_named(
     assert "bare.png' carries no text" in captured.err
     assert "absent.png' cannot be read: No such file" in captured.err
     assert "a red fox" in captured.out
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_read_enough(fox: Path, unbuffered: str) -> None:
+    """As `pochade info FILE | head -1`: no complaint."""
+    command = [sys.executable, "-m", "pochade", "info", str(fox)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=environment) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == UNREAD
