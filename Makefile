@@ -7,6 +7,8 @@ ARGS ?=
 BASE := .venv
 SERVE := .venv-serve
 DEV := .venv-dev
+# An installation builds it, where there is a C compiler.
+COMPILED := setup.py pochade/engines/attention_kernel/attention.c
 INSTALL := -m pip --require-virtualenv --disable-pip-version-check install --quiet --constraint constraints.txt
 
 # The prompt reaches the program through the environment, so that neither make nor the shell reads it.
@@ -54,15 +56,16 @@ bench-all: $(DEV)/.ready ## run every benchmark in bench/, one after another
 
 clean: ## remove the environments and caches that make and the checks made
 	rm -rf $(BASE) $(SERVE) $(DEV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -f pochade/engines/attention_kernel/attention.so*
 
-$(BASE)/.ready: pyproject.toml constraints.txt
+$(BASE)/.ready: pyproject.toml constraints.txt $(COMPILED)
 	$(call environment,$(BASE),.)
 
-$(SERVE)/.ready: pyproject.toml constraints.txt
+$(SERVE)/.ready: pyproject.toml constraints.txt $(COMPILED)
 	$(call environment,$(SERVE),.[serve])
 
 # sd-prompt-reader asks for an old pillow for its window; its reader, which is all that a test wants, does not.
-$(DEV)/.ready: pyproject.toml constraints.txt
+$(DEV)/.ready: pyproject.toml constraints.txt $(COMPILED)
 	$(call environment,$(DEV),.[dev])
 	@$(DEV)/bin/python $(INSTALL) --no-deps sd-prompt-reader >&2
 

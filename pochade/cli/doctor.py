@@ -45,6 +45,7 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the report; exit status 1 if nothing could draw."""
+    from pochade.engines.attention_kernel import describe_kernel
     from pochade.engines.openvino import processor_features
     from pochade.pipeline.loading.choice import choose
     from pochade.settings import cache_dir, starter_folder
@@ -54,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
     _say("processor", f"{features.name}, {os.cpu_count()} threads")
     _say("computes in", ", ".join(features.precisions))
     _say("8 bits", _bytes(features))
+    _say("attention", describe_kernel())
     _say("memory", _memory())
     _say("openvino", metadata.version("openvino"))
     for extra, (modules, use) in EXTRAS.items():

@@ -19,6 +19,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from pochade.engines.attention_kernel import load_kernel
+from pochade.engines.openvino_attention import KernelUse, TokenAttention
 from pochade.engines.openvino_cache import BlobFolder
 from pochade.engines.openvino_int8 import Int8Ops
 from pochade.engines.openvino_ops import INPUT_TYPES, TUPLE, Array, Constants, Inputs, build
@@ -153,7 +155,9 @@ class OpenVinoEngine:
                 f"f32; one of: {', '.join(features.precisions)}"
             )
         self._core = ov.Core()
+        self._core.add_extension(TokenAttention)
         self._features = features
+        self._threads = threads
         self._target = _target(self._core, device)
         self._precision = precision
         self._properties = {
@@ -220,11 +224,19 @@ class OpenVinoEngine:
             aside = self._blobs.folder
             with suppress(OSError):
                 aside.mkdir(parents=True, exist_ok=True)
-        ops = Int8Ops(self._grids, largest, constants, aside, convolving=not wide)
+        ops = Int8Ops(self._grids, largest, constants, aside, convolving=not wide, kernel=self._kernel_use())
         graph = build(function, View(tensors, bind=ops.bind), inputs, ops)
         compiled = self.compile_graph(graph)
         constants.let_go()
         return Compiled(compiled, inputs, constants)
+
+    def _kernel_use(self) -> KernelUse | None:
+        """How attention calls the compiled kernel; None where that cannot run or is not exact enough."""
+        kernel = load_kernel() if self._target == DEVICES["cpu"] and self._precision == "bf16" else None
+        if kernel is None:
+            return None
+        as_bytes = bool(self._grids) and "bytes" in kernel.paths
+        return KernelUse(as_bytes=as_bytes, threads=self._threads or 0)
 
     def compile_graph(self, graph: ov.Model) -> ov.CompiledModel:
         """For this device in this precision."""
@@ -244,7 +256,7 @@ class OpenVinoEngine:
             return None
 
     def _blob_name(self, key: str, inputs: Inputs) -> str:
-        asked = (key, sorted(inputs.items()), self._precision, digest(self._grids))
+        asked = (key, sorted(inputs.items()), self._precision, digest(self._grids), str(self._kernel_use()))
         parts = (*asked, self._target, self._features, ov.get_version(), _release(), self._code)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 

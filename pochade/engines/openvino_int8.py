@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pochade.engines.openvino_attention import KernelUse
 from pochade.engines.openvino_ops import Array, Constants, Node, OpenVinoOps
 from pochade.engines.openvino_quiet import op
 from pochade.int8 import Grid, Grids, round_weight
@@ -47,7 +48,9 @@ class Int8Ops(OpenVinoOps):
         aside: Path | None = None,
         *,
         convolving: bool = False,
+        kernel: KernelUse | None = None,
     ) -> None:
+        super().__init__(kernel)
         self._grids, self._largest, self._constants, self._aside = grids, largest, constants, aside
         self._convolving = convolving
         self._rounded: dict[tuple[str, float, float, bytes], Node] = {}

@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from pochade.engines.openvino_attention import KernelUse, TokenAttention
 from pochade.engines.openvino_quiet import op, ov
 from pochade.mapping import let_go
 from pochade.ops import Padding, Shape
@@ -60,7 +61,10 @@ def _operand(value: Node | float) -> Any:
 
 
 class OpenVinoOps:
-    """`pochade.ops.Ops` on graph nodes."""
+    """`pochade.ops.Ops` on graph nodes. kernel: how long attention calls the compiled kernel, if it does."""
+
+    def __init__(self, kernel: KernelUse | None = None) -> None:
+        self._kernel = kernel
 
     def linear(self, x: Node, weight: Node, bias: Node | None = None) -> Node:
         y = Node(op.matmul(x.graph, weight.graph, transpose_a=False, transpose_b=True))
@@ -81,7 +85,23 @@ class OpenVinoOps:
         return self._doubled(x, kernels, bias)
 
     def attention(self, query: Node, key: Node, value: Node, *, causal: bool = False) -> Node:
+        through_kernel = None if causal else self._kernel_attention(query, key, value)
+        if through_kernel is not None:
+            return through_kernel
         return Node(op.scaled_dot_product_attention(query.graph, key.graph, value.graph, causal=causal))
+
+    def _kernel_attention(self, query: Node, key: Node, value: Node) -> Node | None:
+        """By the compiled kernel, which reads tokens as they were before they were split into heads; None
+        where it does not serve."""
+        batch, heads, tokens, dim = self.shape(query)
+        if self._kernel is None or not self._kernel.serves(self.shape(key)[2], dim):
+            return None
+        whole = [_before_heads(node) for node in (query, key, value)]
+        if None in whole:
+            return None
+        narrow = [op.convert(node, "bf16").output(0) for node in whole]
+        result = op.convert(TokenAttention(narrow, heads=heads, use=self._kernel).output(0), "f32")
+        return self.transpose(self.reshape(Node(result), (batch, tokens, heads, dim)), (0, 2, 1, 3))
 
     def group_norm(self, x: Node, weight: Node, bias: Node, groups: int, eps: float) -> Node:
         shape = self.shape(x)
@@ -158,6 +178,22 @@ class OpenVinoOps:
 
     def _per_channel(self, vector: Node) -> Node:
         return self.reshape(vector, (1, -1, 1, 1))
+
+
+def _before_heads(x: Node) -> Any:
+    """The tokens (B, T, N * D) that `models.layers.split_heads` made (B, N, T, D) of; None if it did not."""
+    if x.graph.get_type_name() != "Transpose":
+        return None
+    split = x.graph.input_value(0).get_node()
+    if split.get_type_name() != "Reshape" or list(split.get_output_shape(0)) != _swapped_heads(x):
+        return None
+    tokens = split.input_value(0)
+    return tokens if len(tokens.get_shape()) == 3 else None
+
+
+def _swapped_heads(x: Node) -> list[int]:
+    batch, heads, tokens, dim = x.graph.get_output_shape(0)
+    return [batch, tokens, heads, dim]
 
 
 def _normalise(x: Node, eps: float) -> Node:

@@ -50,6 +50,7 @@ class WatchingOps(OpenVinoOps):
     """`OpenVinoOps`, with an account of the inputs of products. Bind weights with `bind`."""
 
     def __init__(self, constants: Constants) -> None:
+        super().__init__()
         self._constants = constants
         self.read: dict[str, Read] = {}
 

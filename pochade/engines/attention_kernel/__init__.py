@@ -1,0 +1,162 @@
+"""A compiled kernel for attention over long rows of tokens, where it was built and the processor can run it.
+
+`attention.c` beside this file is an optional part: an installation without a C compiler, or on a processor
+without its instructions, draws with OpenVINO's own attention. What it gains and why it is there:
+docs/decisions/0030-attention-kernel.md.
+"""
+
+import ctypes
+import os
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+VERSION = 1
+"""Of `attention.c`: a library built from another version is not used."""
+
+WIDEST = 256
+"""Dimensions of a head."""
+
+DISABLED = "POCHADE_NO_KERNEL"
+"""Environment variable: set to anything, the kernel is left alone."""
+
+PATHS: Mapping[str, int] = MappingProxyType({"bf16": 1, "bytes": 2})
+"""Bits of `pochade_attention_path`."""
+
+NUMBERS: Mapping[str, int] = MappingProxyType({"f32": 0, "bf16": 1})
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """The loaded library. paths: of PATHS, those that this processor runs. processors: how many this process
+    might run on when it was loaded; an engine may since have pinned the thread that asks."""
+
+    library: Any
+    paths: frozenset[str]
+    processors: int
+
+    def run(
+        self,
+        query: int,
+        key: int,
+        value: int,
+        result: int,
+        *,
+        numbers: str,
+        as_bytes: bool,
+        sizes: tuple[int, int, int, int, int],
+        threads: int = 0,
+    ) -> None:
+        """Attention from addresses to an address. sizes: (batch, heads, queries, keys, dim).
+
+        query and result: (batch, queries, heads * dim); key and value: (batch, keys, heads * dim), all in C
+        order and of the type `numbers`. as_bytes: multiply queries and keys as bytes. threads: 0 means one
+        for each processor. Raises ValueError if the library does not serve these.
+        """
+        batch, heads, _, keys, dim = sizes
+        with _scratch(self.library.pochade_attention_scratch(batch, heads, keys, dim)) as scratch:
+            status = self.library.pochade_attention(
+                query,
+                key,
+                value,
+                result,
+                NUMBERS[numbers],
+                as_bytes,
+                *sizes,
+                scratch.ctypes.data,
+                threads or self.processors,
+            )
+        if status != 0:
+            raise ValueError(f"the attention kernel does not serve sizes {sizes} here")
+
+    def attention(
+        self,
+        query: NDArray[Any],
+        key: NDArray[Any],
+        value: NDArray[Any],
+        heads: int,
+        *,
+        as_bytes: bool = False,
+        threads: int = 0,
+    ) -> NDArray[Any]:
+        """The same from f32 arrays: (B, T, heads * D), (B, S, heads * D) twice -> (B, T, heads * D)."""
+        query, key, value = (np.ascontiguousarray(x, np.float32) for x in (query, key, value))
+        result = np.empty_like(query)
+        batch, queries, width = query.shape
+        sizes = (batch, heads, queries, key.shape[1], width // heads)
+        places = (x.ctypes.data for x in (query, key, value, result))
+        self.run(*places, numbers="f32", as_bytes=as_bytes, sizes=sizes, threads=threads)
+        return result
+
+
+@cache
+def load_kernel() -> Kernel | None:
+    """The kernel, or None if it was not built, is of another version, is switched off or cannot run here."""
+    if os.environ.get(DISABLED):
+        return None
+    found = built_library()
+    if found is None:
+        return None
+    try:
+        library = ctypes.CDLL(str(found))
+        if library.pochade_attention_version() != VERSION:
+            return None
+        bits = library.pochade_attention_path()
+    except (OSError, AttributeError):  # for another system, or damaged
+        return None
+    paths = frozenset(name for name, bit in PATHS.items() if bits & bit)
+    if not paths:
+        return None
+    pointer, size, number = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
+    library.pochade_attention_scratch.restype = ctypes.c_size_t
+    library.pochade_attention_scratch.argtypes = [size] * 4
+    library.pochade_attention.argtypes = [*[pointer] * 4, number, number, *[size] * 5, pointer, number]
+    return Kernel(library, paths, _processors())
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def built_library() -> Path | None:
+    """The file that installing made, if it did."""
+    library = Path(__file__).with_name("attention.so.1")
+    return library if library.exists() else None
+
+
+def describe_kernel() -> str:
+    """One line for `pochade doctor`."""
+    kernel = load_kernel()
+    if kernel is not None:
+        return f"own kernel for long rows ({', '.join(sorted(kernel.paths))}), elsewhere OpenVINO's"
+    if os.environ.get(DISABLED):
+        return f"OpenVINO's ({DISABLED} is set)"
+    if built_library() is None:
+        return "OpenVINO's (the kernel was not built: install a C compiler, then Pochade again)"
+    return "OpenVINO's (the kernel needs AVX-512 with bf16)"
+
+
+# Work space of calls that have ended, for the next ones: clearing fresh pages would take a tenth of the time.
+_SPARE: list[NDArray[np.uint8]] = []
+
+
+@contextmanager
+def _scratch(size: int) -> Any:
+    """Memory of at least this many bytes, which nobody else uses meanwhile."""
+    try:
+        space = _SPARE.pop()
+    except IndexError:
+        space = np.empty(0, np.uint8)
+    if space.nbytes < size:
+        space = np.empty(size, np.uint8)
+    try:
+        yield space
+    finally:
+        _SPARE.append(space)

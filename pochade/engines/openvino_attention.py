@@ -1,0 +1,70 @@
+"""The compiled attention kernel as an operation of OpenVINO's graphs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pochade.engines.attention_kernel import VERSION, WIDEST, load_kernel
+from pochade.engines.openvino_quiet import ov
+
+LONG = 256
+"""Keys from which on the kernel takes less time than OpenVINO's fused attention (docs/performance.md)."""
+
+
+@dataclass(frozen=True)
+class KernelUse:
+    """How a graph calls the kernel. as_bytes: queries and keys are multiplied as bytes. threads: 0 means
+    one for each processor that the process may use."""
+
+    as_bytes: bool = False
+    threads: int = 0
+
+    def serves(self, keys: int, dim: int) -> bool:
+        return keys >= LONG and dim <= WIDEST
+
+    def __str__(self) -> str:
+        return f"kernel {VERSION}, {'bytes' if self.as_bytes else 'bf16'}, {self.threads} threads"
+
+
+class TokenAttention(ov.Op):  # type: ignore[misc]
+    """(B, T, N * D), (B, S, N * D), (B, S, N * D) -> (B, T, N * D), in bf16."""
+
+    def __init__(
+        self, inputs: Sequence[Any] | None = None, *, heads: int = 1, use: KernelUse | None = None
+    ) -> None:
+        super().__init__(self, inputs) if inputs is not None else super().__init__(self)
+        use = use or KernelUse()
+        self._attributes = {"heads": heads, "as_bytes": int(use.as_bytes), "threads": use.threads}
+
+    def validate_and_infer_types(self) -> None:
+        self.set_output_type(0, self.get_input_element_type(0), self.get_input_partial_shape(0))
+
+    def clone_with_new_inputs(self, inputs: Sequence[Any]) -> "TokenAttention":
+        copy = TokenAttention(inputs)
+        copy._attributes = dict(self._attributes)
+        return copy
+
+    def visit_attributes(self, visitor: Any) -> bool:
+        """Written with a compiled graph, and read back with it."""
+        visitor.on_attributes(self._attributes)
+        return True
+
+    def has_evaluate(self) -> bool:
+        return True
+
+    def evaluate(self, outputs: Sequence[Any], inputs: Sequence[Any]) -> bool:
+        """Called by the engine from one of its threads."""
+        kernel = load_kernel()
+        if kernel is None:
+            return False
+        query, key, value = inputs
+        batch, queries, width = query.shape
+        heads = self._attributes["heads"]
+        kernel.run(
+            *(tensor.data.ctypes.data for tensor in (query, key, value, outputs[0])),
+            numbers="bf16" if query.element_type == ov.Type.bf16 else "f32",
+            as_bytes=bool(self._attributes["as_bytes"]),
+            sizes=(batch, heads, queries, key.shape[1], width // heads),
+            threads=self._attributes["threads"],
+        )
+        return True

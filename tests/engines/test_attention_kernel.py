@@ -1,0 +1,292 @@
+"""The compiled attention kernel: against numpy in f64, within graphs, and where it is absent."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pochade.engines.attention_kernel as attention_kernel
+from pochade.engines.attention_kernel import DISABLED, WIDEST, describe_kernel, load_kernel
+from pochade.engines.openvino import OpenVinoEngine
+from pochade.engines.openvino_attention import LONG, KernelUse
+from pochade.int8 import grid
+from pochade.models.layers import join_heads, split_heads
+
+ROOT = Path(__file__).parents[2]
+kernel_only = pytest.mark.skipif(load_kernel() is None, reason=describe_kernel())
+
+
+def exact(query, key, value, heads):
+    """softmax(Q K^T / sqrt(D)) V in f64."""
+    split = [x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3).astype(np.float64)
+             for x in (query, key, value)]  # fmt: skip
+    scores = split[0] @ split[1].swapaxes(2, 3) / np.sqrt(split[0].shape[-1])
+    scores -= scores.max(-1, keepdims=True)
+    weights = np.exp(scores)
+    result = weights / weights.sum(-1, keepdims=True) @ split[2]
+    return result.transpose(0, 2, 1, 3).reshape(query.shape)
+
+
+def inputs(rng, batch, heads, queries, keys, dim, scale=1.0):
+    return [
+        (rng.standard_normal((batch, tokens, heads * dim)) * size).astype(np.float32)
+        for tokens, size in ((queries, scale), (keys, scale), (keys, 1.0))
+    ]
+
+
+def relative(actual, expected):
+    return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
+
+
+@kernel_only
+@pytest.mark.parametrize("as_bytes", [False, True])
+@pytest.mark.parametrize(
+    ("batch", "heads", "queries", "keys", "dim"),
+    [
+        (2, 8, 128, 128, 40),
+        (1, 5, 256, 256, 64),
+        (2, 2, 96, 320, 80),
+        (1, 2, 64, 128, 160),
+        (1, 1, 50, 77, 256),
+        (1, 3, 1, 1, 8),
+        (1, 3, 333, 777, 24),
+        (1, 2, 47, 65, 16),
+        (1, 2, 49, 63, 32),
+        (1, 2, 6, 129, 48),
+        (1, 2, 7, 200, 56),
+        (1, 1, 100, 100, 6),
+        (1, 1, 100, 100, 37),
+        (1, 2, 30, 90, 120),
+        (1, 2, 30, 90, 104),
+        (1, 1, 30, 90, 3),
+    ],
+)
+def test_agrees_with_f64_in_every_shape(rng, as_bytes, batch, heads, queries, keys, dim):
+    given = inputs(rng, batch, heads, queries, keys, dim)
+    expected = exact(*given, heads)
+    error = relative(load_kernel().attention(*given, heads, as_bytes=as_bytes), expected)
+    # one rounding to bf16 is 2**-9 of a number; a byte's is a half of 1/127 of the largest of a row
+    assert error < (0.03 if as_bytes else 0.01)
+
+
+@kernel_only
+@pytest.mark.parametrize("as_bytes", [False, True])
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 3.0, 8.0, 30.0])
+def test_flat_and_sharp_rows_and_those_beyond_what_needs_a_maximum(rng, as_bytes, scale):
+    given = inputs(rng, 1, 2, 60, 300, 40, scale)
+    result = load_kernel().attention(*given, 2, as_bytes=as_bytes)
+    assert np.isfinite(result).all()
+    if scale <= 3:
+        assert relative(result, exact(*given, 2)) < (0.15 if as_bytes else 0.03)
+    else:  # rounded scores choose among near equals: a weighted mean of values all the same
+        assert np.abs(result).max() <= np.abs(given[2]).max() * 1.01
+
+
+@kernel_only
+def test_exponents_that_overflow_without_a_shift_are_exact_where_scores_are(rng):
+    """Scores of some thousands, from numbers that bf16 holds exactly."""
+    query, key, value = inputs(rng, 1, 1, 12, 70, 16)
+    key[:] = 0
+    key[0, np.arange(16), np.arange(16)] = 256.0
+    query = np.eye(16, dtype=np.float32)[None, :12] * 64.0
+    result = load_kernel().attention(query, key, value, 1)
+    assert relative(result, exact(query, key, value, 1)) < 0.01
+
+
+@kernel_only
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_a_common_offset_of_the_keys_changes_nothing(rng, as_bytes):
+    given = inputs(rng, 1, 2, 64, 192, 40)
+    moved = [given[0], given[1] + 50.0, given[2]]
+    error = relative(load_kernel().attention(*moved, 2, as_bytes=as_bytes), exact(*given, 2))
+    assert error < 0.03
+
+
+@kernel_only
+def test_bytes_take_dimensions_of_very_different_size(rng):
+    query, key, value = inputs(rng, 1, 1, 128, 256, 64)
+    key[..., 3] *= 100
+    query[..., 3] /= 100
+    error = relative(
+        load_kernel().attention(query, key, value, 1, as_bytes=True), exact(query, key, value, 1)
+    )
+    assert error < 0.03
+
+
+@kernel_only
+@pytest.mark.parametrize("as_bytes", [False, True])
+@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("what", [np.nan, np.inf])
+def test_what_is_not_finite_stays_so(rng, as_bytes, which, what):
+    given = inputs(rng, 1, 1, 64, 128, 40)
+    given[which][0, 5, 7] = what
+    result = load_kernel().attention(*given, 1, as_bytes=as_bytes)
+    assert not np.isfinite(result).all()
+
+
+@kernel_only
+def test_any_number_of_threads_gives_the_same_numbers(rng):
+    given = inputs(rng, 2, 3, 200, 333, 40)
+    results = [load_kernel().attention(*given, 3, threads=threads) for threads in (1, 2, 3, 16)]
+    assert all(np.array_equal(results[0], other) for other in results[1:])
+
+
+@kernel_only
+def test_sizes_that_are_not_served_are_refused(rng):
+    given = inputs(rng, 1, 1, 8, 8, WIDEST + 8)
+    with pytest.raises(ValueError, match="does not serve"):
+        load_kernel().attention(*given, 1)
+
+
+def attend(ops, w, x):
+    """Self-attention of two heads of 8 over LONG tokens."""
+    q, k, v = (split_heads(ops, ops.linear(x, w(name, (16, 16))), 2) for name in "qkv")
+    return join_heads(ops, ops.attention(q, k, v))
+
+
+def graph_case(rng):
+    tensors = {name: rng.standard_normal((16, 16)).astype(np.float32) / 4 for name in "qkv"}
+    return tensors, rng.standard_normal((1, LONG, 16), dtype=np.float32)
+
+
+def compiled(engine, tensors, x, key=""):
+    return engine.compile(attend, tensors, {"x": (x.shape, "f32")}, key=key)
+
+
+def node_types(run):
+    return [node.get_rt_info()["layerType"].astype(str) for node in run.model.get_runtime_model().get_ops()]
+
+
+@kernel_only
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_graph_calls_it_and_agrees_with_the_graph_that_does_not(rng, monkeypatch, int8):
+    tensors, x = graph_case(rng)
+    engine = OpenVinoEngine(precision="bf16", threads=1)
+    if int8:
+        engine = engine.quantized({name: grid(-4.0, 4.0, np.ones(16, np.float32)) for name in "qkv"})
+    through = compiled(engine, tensors, x)
+    monkeypatch.setattr(KernelUse, "serves", lambda *_: False)
+    plain = compiled(engine, tensors, x)
+    assert "Reference" in node_types(through)
+    assert "Reference" not in node_types(plain)
+    assert relative(through(x=x), plain(x=x)) < (0.03 if int8 else 0.01)
+
+
+@kernel_only
+def test_a_compiled_graph_comes_back_from_the_disk_with_it(rng, tmp_path):
+    tensors, x = graph_case(rng)
+    first = compiled(OpenVinoEngine(precision="bf16", cache_dir=tmp_path), tensors, x, "key")
+    expected = first(x=x)
+    again = compiled(OpenVinoEngine(precision="bf16", cache_dir=tmp_path), tensors, x, "key")
+    assert "Reference" in node_types(again)
+    assert np.array_equal(again(x=x), expected)
+    assert len(list(tmp_path.rglob("*.blob"))) == 1
+
+
+@kernel_only
+def test_without_the_kernel_a_graph_is_compiled_anew(rng, tmp_path, monkeypatch):
+    tensors, x = graph_case(rng)
+    expected = compiled(OpenVinoEngine(precision="bf16", cache_dir=tmp_path), tensors, x, "key")(x=x)
+    monkeypatch.setenv(DISABLED, "1")
+    load_kernel.cache_clear()
+    try:
+        other = compiled(OpenVinoEngine(precision="bf16", cache_dir=tmp_path), tensors, x, "key")
+        assert "Reference" not in node_types(other)
+        assert relative(other(x=x), expected) < 0.01
+        assert len(list(tmp_path.rglob("*.blob"))) == 2
+        assert DISABLED in describe_kernel()
+    finally:
+        load_kernel.cache_clear()
+
+
+@kernel_only
+def test_f32_and_causal_attention_are_left_to_openvino(rng):
+    tensors, x = graph_case(rng)
+    assert "Reference" not in node_types(compiled(OpenVinoEngine(threads=1), tensors, x))
+
+    def causal(ops, w, x):
+        q, k, v = (split_heads(ops, ops.linear(x, w(name, (16, 16))), 2) for name in "qkv")
+        return ops.attention(q, k, v, causal=True)
+
+    engine = OpenVinoEngine(precision="bf16", threads=1)
+    run = engine.compile(causal, tensors, {"x": (x.shape, "f32")})
+    assert "Reference" not in node_types(run)
+
+
+@kernel_only
+def test_a_library_of_another_version_is_not_used(monkeypatch):
+    monkeypatch.setattr(attention_kernel, "VERSION", attention_kernel.VERSION + 1)
+    load_kernel.cache_clear()
+    try:
+        assert load_kernel() is None
+    finally:
+        load_kernel.cache_clear()
+
+
+def test_versions_of_source_and_module_are_the_same():
+    source = Path(attention_kernel.__file__).with_name("attention.c").read_text(encoding="utf-8")
+    assert f"#define VERSION {attention_kernel.VERSION}\n" in source
+
+
+def test_a_library_that_is_not_there_or_damaged_is_no_fault(monkeypatch, tmp_path):
+    for found in (None, tmp_path / "missing.so", tmp_path / "damaged.so"):
+        (tmp_path / "damaged.so").write_bytes(b"\x7fELF, or nearly")
+        monkeypatch.setattr(attention_kernel, "built_library", lambda found=found: found)
+        load_kernel.cache_clear()
+        assert load_kernel() is None
+        assert "OpenVINO" in describe_kernel()
+    monkeypatch.undo()
+    load_kernel.cache_clear()
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_the_source_compiles_without_warnings(tmp_path):
+    source = Path(attention_kernel.__file__).with_name("attention.c")
+    command = [
+        "cc",
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-shared",
+        "-fPIC",
+        source,
+        "-o",
+        tmp_path / "a.so",
+        "-lm",
+    ]
+    subprocess.run(command, check=True)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_on_other_processors_it_compiles_to_a_library_that_serves_nothing(tmp_path):
+    source = Path(attention_kernel.__file__).with_name("attention.c")
+    command = ["cc", "-O2", "-DPOCHADE_NO_INTRINSICS", "-shared", "-fPIC", source, "-o", tmp_path / "a.so"]
+    subprocess.run(command, check=True)
+    code = f"import ctypes; print(ctypes.CDLL({str(tmp_path / 'a.so')!r}).pochade_attention_path())"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "0\n"
+    )
+
+
+def test_setup_goes_on_without_a_compiler(tmp_path):
+    """The compiled part is optional: a build whose compiler is missing ends well, with nothing built."""
+    environment = {"PATH": str(tmp_path), "CC": str(tmp_path / "no-such-compiler")}
+    command = [
+        sys.executable,
+        "setup.py",
+        "-q",
+        "build_ext",
+        "--build-lib",
+        tmp_path,
+        "--build-temp",
+        tmp_path,
+    ]
+    pytest.importorskip("setuptools")
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.rglob("attention.so*"))
