@@ -80,7 +80,7 @@ def layer(sizes: Sizes, rounds: int) -> dict[str, Any]:
     ways: dict[str, Callable[[], NDArray[Any]]] = {
         "openvino": fused(given, heads),
         "bf16": lambda: kernel.attention(*given, heads),
-        "bytes": lambda: kernel.attention(*given, heads, as_bytes=True),
+        "bytes": lambda: kernel.attention(*given, heads, products="bytes"),
     }
     expected = exact(given, heads, 64)
     errors = {name: relative(way()[0, :64], expected) for name, way in ways.items()}

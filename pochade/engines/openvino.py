@@ -232,11 +232,11 @@ class OpenVinoEngine:
 
     def _kernel_use(self) -> KernelUse | None:
         """How attention calls the compiled kernel; None where that cannot run or is not exact enough."""
-        kernel = load_kernel() if self._target == DEVICES["cpu"] and self._precision == "bf16" else None
-        if kernel is None:
+        kernel = load_kernel() if self._target == DEVICES["cpu"] else None
+        if kernel is None or self._precision not in kernel.paths:
             return None
-        as_bytes = bool(self._grids) and "bytes" in kernel.paths
-        return KernelUse(as_bytes=as_bytes, threads=self._threads or 0)
+        as_bytes = bool(self._grids) and self._precision == "bf16" and "bytes" in kernel.paths
+        return KernelUse("bytes" if as_bytes else self._precision, self._threads or 0)
 
     def compile_graph(self, graph: ov.Model) -> ov.CompiledModel:
         """For this device in this precision."""

@@ -1,40 +1,51 @@
 """The compiled attention kernel as an operation of OpenVINO's graphs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from pochade.engines.attention_kernel import VERSION, WIDEST, load_kernel
 from pochade.engines.openvino_quiet import ov
 
-LONG = 256
-"""Keys from which on the kernel takes less time than OpenVINO's fused attention (docs/performance.md)."""
+LONG: Mapping[str, int] = MappingProxyType({"bf16": 256, "bytes": 256, "f32": 2048})
+"""Keys from which on the kernel takes less time than OpenVINO's fused attention, by how products are computed
+(docs/performance.md)."""
 
 
 @dataclass(frozen=True)
 class KernelUse:
-    """How a graph calls the kernel. as_bytes: queries and keys are multiplied as bytes. threads: 0 means
-    one for each processor that the process may use."""
+    """How a graph calls the kernel. products: of `attention_kernel.PRODUCTS`. threads: 0 means one for each
+    processor that the process may use."""
 
-    as_bytes: bool = False
+    products: str = "bf16"
     threads: int = 0
 
+    @property
+    def numbers(self) -> str:
+        """The type of its inputs and result."""
+        return "f32" if self.products == "f32" else "bf16"
+
     def serves(self, keys: int, dim: int) -> bool:
-        return keys >= LONG and dim <= WIDEST
+        return keys >= LONG[self.products] and dim <= WIDEST
 
     def __str__(self) -> str:
-        return f"kernel {VERSION}, {'bytes' if self.as_bytes else 'bf16'}, {self.threads} threads"
+        return f"kernel {VERSION}, {self.products}, {self.threads} threads"
 
 
 class TokenAttention(ov.Op):  # type: ignore[misc]
-    """(B, T, N * D), (B, S, N * D), (B, S, N * D) -> (B, T, N * D), in bf16."""
+    """(B, T, N * D), (B, S, N * D), (B, S, N * D) -> (B, T, N * D), in bf16 or f32."""
 
     def __init__(
         self, inputs: Sequence[Any] | None = None, *, heads: int = 1, use: KernelUse | None = None
     ) -> None:
         super().__init__(self, inputs) if inputs is not None else super().__init__(self)
         use = use or KernelUse()
-        self._attributes = {"heads": heads, "as_bytes": int(use.as_bytes), "threads": use.threads}
+        self._attributes: dict[str, Any] = {
+            "heads": heads,
+            "products": use.products,
+            "threads": use.threads,
+        }
 
     def validate_and_infer_types(self) -> None:
         self.set_output_type(0, self.get_input_element_type(0), self.get_input_partial_shape(0))
@@ -63,7 +74,7 @@ class TokenAttention(ov.Op):  # type: ignore[misc]
         kernel.run(
             *(tensor.data.ctypes.data for tensor in (query, key, value, outputs[0])),
             numbers="bf16" if query.element_type == ov.Type.bf16 else "f32",
-            as_bytes=bool(self._attributes["as_bytes"]),
+            products=self._attributes["products"],
             sizes=(batch, heads, queries, key.shape[1], width // heads),
             threads=self._attributes["threads"],
         )

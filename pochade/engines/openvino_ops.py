@@ -99,8 +99,8 @@ class OpenVinoOps:
         whole = [_before_heads(node) for node in (query, key, value)]
         if None in whole:
             return None
-        narrow = [op.convert(node, "bf16").output(0) for node in whole]
-        result = op.convert(TokenAttention(narrow, heads=heads, use=self._kernel).output(0), "f32")
+        given = [op.convert(node, self._kernel.numbers).output(0) for node in whole]
+        result = op.convert(TokenAttention(given, heads=heads, use=self._kernel).output(0), "f32")
         return self.transpose(self.reshape(Node(result), (batch, tokens, heads, dim)), (0, 2, 1, 3))
 
     def group_norm(self, x: Node, weight: Node, bias: Node, groups: int, eps: float) -> Node:

@@ -10,13 +10,26 @@ import pytest
 
 import pochade.engines.attention_kernel as attention_kernel
 from pochade.engines.attention_kernel import DISABLED, WIDEST, describe_kernel, load_kernel
-from pochade.engines.openvino import OpenVinoEngine
+from pochade.engines.openvino import OpenVinoEngine, processor_features
 from pochade.engines.openvino_attention import LONG, KernelUse
 from pochade.int8 import grid
 from pochade.models.layers import join_heads, split_heads
 
 ROOT = Path(__file__).parents[2]
 kernel_only = pytest.mark.skipif(load_kernel() is None, reason=describe_kernel())
+
+
+WAYS = ("bf16", "bytes", "f32", "f32, narrow")
+ERRORS = {"bf16": 0.01, "bytes": 0.03, "f32": 3e-6, "f32, narrow": 3e-6}
+"""One rounding to bf16 is 2**-9 of a number; a byte's is half of 1/127 of the largest of a row."""
+
+
+def of(way):
+    """The kernel's arguments for a way to compute products. Skips where this processor does not have it."""
+    products, _, narrow = way.partition(", ")
+    if products not in load_kernel().paths:
+        pytest.skip(f"this processor does not compute attention in {products}")
+    return {"products": products, "narrow": bool(narrow)}
 
 
 def exact(query, key, value, heads):
@@ -42,7 +55,7 @@ def relative(actual, expected):
 
 
 @kernel_only
-@pytest.mark.parametrize("as_bytes", [False, True])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("batch", "heads", "queries", "keys", "dim"),
     [
@@ -64,23 +77,22 @@ def relative(actual, expected):
         (1, 1, 30, 90, 3),
     ],
 )
-def test_agrees_with_f64_in_every_shape(rng, as_bytes, batch, heads, queries, keys, dim):
+def test_agrees_with_f64_in_every_shape(rng, way, batch, heads, queries, keys, dim):
     given = inputs(rng, batch, heads, queries, keys, dim)
     expected = exact(*given, heads)
-    error = relative(load_kernel().attention(*given, heads, as_bytes=as_bytes), expected)
-    # one rounding to bf16 is 2**-9 of a number; a byte's is a half of 1/127 of the largest of a row
-    assert error < (0.03 if as_bytes else 0.01)
+    error = relative(load_kernel().attention(*given, heads, **of(way)), expected)
+    assert error < ERRORS[way]
 
 
 @kernel_only
-@pytest.mark.parametrize("as_bytes", [False, True])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("scale", [0.0, 1e-3, 3.0, 8.0, 30.0])
-def test_flat_and_sharp_rows_and_those_beyond_what_needs_a_maximum(rng, as_bytes, scale):
+def test_flat_and_sharp_rows_and_those_beyond_what_needs_a_maximum(rng, way, scale):
     given = inputs(rng, 1, 2, 60, 300, 40, scale)
-    result = load_kernel().attention(*given, 2, as_bytes=as_bytes)
+    result = load_kernel().attention(*given, 2, **of(way))
     assert np.isfinite(result).all()
     if scale <= 3:
-        assert relative(result, exact(*given, 2)) < (0.15 if as_bytes else 0.03)
+        assert relative(result, exact(*given, 2)) < 5 * ERRORS[way]
     else:  # rounded scores choose among near equals: a weighted mean of values all the same
         assert np.abs(result).max() <= np.abs(given[2]).max() * 1.01
 
@@ -92,64 +104,72 @@ def test_exponents_that_overflow_without_a_shift_are_exact_where_scores_are(rng)
     key[:] = 0
     key[0, np.arange(16), np.arange(16)] = 256.0
     query = np.eye(16, dtype=np.float32)[None, :12] * 64.0
-    result = load_kernel().attention(query, key, value, 1)
-    assert relative(result, exact(query, key, value, 1)) < 0.01
+    for products in load_kernel().paths - {"bytes"}:
+        result = load_kernel().attention(query, key, value, 1, products=products)
+        assert relative(result, exact(query, key, value, 1)) < ERRORS[products]
 
 
 @kernel_only
-@pytest.mark.parametrize("as_bytes", [False, True])
-def test_a_common_offset_of_the_keys_changes_nothing(rng, as_bytes):
+@pytest.mark.parametrize("way", WAYS)
+def test_a_common_offset_of_the_keys_changes_nothing(rng, way):
     given = inputs(rng, 1, 2, 64, 192, 40)
     moved = [given[0], given[1] + 50.0, given[2]]
-    error = relative(load_kernel().attention(*moved, 2, as_bytes=as_bytes), exact(*given, 2))
-    assert error < 0.03
+    error = relative(load_kernel().attention(*moved, 2, **of(way)), exact(*given, 2))
+    assert error < 5 * ERRORS[way]
 
 
 @kernel_only
 def test_bytes_take_dimensions_of_very_different_size(rng):
+    of("bytes")
     query, key, value = inputs(rng, 1, 1, 128, 256, 64)
     key[..., 3] *= 100
     query[..., 3] /= 100
     error = relative(
-        load_kernel().attention(query, key, value, 1, as_bytes=True), exact(query, key, value, 1)
+        load_kernel().attention(query, key, value, 1, products="bytes"), exact(query, key, value, 1)
     )
     assert error < 0.03
 
 
 @kernel_only
-@pytest.mark.parametrize("as_bytes", [False, True])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("which", [0, 1, 2])
 @pytest.mark.parametrize("what", [np.nan, np.inf])
-def test_what_is_not_finite_stays_so(rng, as_bytes, which, what):
+def test_what_is_not_finite_stays_so(rng, way, which, what):
     given = inputs(rng, 1, 1, 64, 128, 40)
     given[which][0, 5, 7] = what
-    result = load_kernel().attention(*given, 1, as_bytes=as_bytes)
+    result = load_kernel().attention(*given, 1, **of(way))
     assert not np.isfinite(result).all()
 
 
 @kernel_only
 def test_any_number_of_threads_gives_the_same_numbers(rng):
     given = inputs(rng, 2, 3, 200, 333, 40)
-    results = [load_kernel().attention(*given, 3, threads=threads) for threads in (1, 2, 3, 16)]
-    assert all(np.array_equal(results[0], other) for other in results[1:])
+    for products in load_kernel().paths:
+        results = [
+            load_kernel().attention(*given, 3, products=products, threads=threads)
+            for threads in (1, 2, 3, 16)
+        ]
+        assert all(np.array_equal(results[0], other) for other in results[1:])
 
 
 @kernel_only
 def test_sizes_that_are_not_served_are_refused(rng):
     given = inputs(rng, 1, 1, 8, 8, WIDEST + 8)
-    with pytest.raises(ValueError, match="does not serve"):
-        load_kernel().attention(*given, 1)
+    for products in load_kernel().paths:
+        with pytest.raises(ValueError, match="does not serve"):
+            load_kernel().attention(*given, 1, products=products)
 
 
 def attend(ops, w, x):
-    """Self-attention of two heads of 8 over LONG tokens."""
+    """Self-attention of two heads of 8."""
     q, k, v = (split_heads(ops, ops.linear(x, w(name, (16, 16))), 2) for name in "qkv")
     return join_heads(ops, ops.attention(q, k, v))
 
 
-def graph_case(rng):
+def graph_case(rng, precision):
+    """Weights, and as many tokens as the kernel takes."""
     tensors = {name: rng.standard_normal((16, 16)).astype(np.float32) / 4 for name in "qkv"}
-    return tensors, rng.standard_normal((1, LONG, 16), dtype=np.float32)
+    return tensors, rng.standard_normal((1, LONG[precision], 16), dtype=np.float32)
 
 
 def compiled(engine, tensors, x, key=""):
@@ -160,27 +180,36 @@ def node_types(run):
     return [node.get_rt_info()["layerType"].astype(str) for node in run.model.get_runtime_model().get_ops()]
 
 
+def engine_in(precision, **options):
+    if precision not in processor_features().precisions or precision not in load_kernel().paths:
+        pytest.skip(f"nothing computes in {precision} here")
+    return OpenVinoEngine(precision=precision, **options)
+
+
+BEST = processor_features().best_precision
+
+
 @kernel_only
-@pytest.mark.parametrize("int8", [False, True])
-def test_a_graph_calls_it_and_agrees_with_the_graph_that_does_not(rng, monkeypatch, int8):
-    tensors, x = graph_case(rng)
-    engine = OpenVinoEngine(precision="bf16", threads=1)
-    if int8:
+@pytest.mark.parametrize(("precision", "error"), [("f32", 1e-5), ("bf16", 0.01), ("int8", 0.03)])
+def test_a_graph_calls_it_and_agrees_with_the_graph_that_does_not(rng, monkeypatch, precision, error):
+    tensors, x = graph_case(rng, "bf16" if precision == "int8" else precision)
+    engine = engine_in("bf16" if precision == "int8" else precision, threads=1)
+    if precision == "int8":
         engine = engine.quantized({name: grid(-4.0, 4.0, np.ones(16, np.float32)) for name in "qkv"})
     through = compiled(engine, tensors, x)
     monkeypatch.setattr(KernelUse, "serves", lambda *_: False)
     plain = compiled(engine, tensors, x)
     assert "Reference" in node_types(through)
     assert "Reference" not in node_types(plain)
-    assert relative(through(x=x), plain(x=x)) < (0.03 if int8 else 0.01)
+    assert relative(through(x=x), plain(x=x)) < error
 
 
 @kernel_only
 def test_a_compiled_graph_comes_back_from_the_disk_with_it(rng, tmp_path):
-    tensors, x = graph_case(rng)
-    first = compiled(OpenVinoEngine(precision="bf16", cache_dir=tmp_path), tensors, x, "key")
+    tensors, x = graph_case(rng, BEST)
+    first = compiled(engine_in(BEST, cache_dir=tmp_path), tensors, x, "key")
     expected = first(x=x)
-    again = compiled(OpenVinoEngine(precision="bf16", cache_dir=tmp_path), tensors, x, "key")
+    again = compiled(engine_in(BEST, cache_dir=tmp_path), tensors, x, "key")
     assert "Reference" in node_types(again)
     assert np.array_equal(again(x=x), expected)
     assert len(list(tmp_path.rglob("*.blob"))) == 1
@@ -188,12 +217,13 @@ def test_a_compiled_graph_comes_back_from_the_disk_with_it(rng, tmp_path):
 
 @kernel_only
 def test_without_the_kernel_a_graph_is_compiled_anew(rng, tmp_path, monkeypatch):
-    tensors, x = graph_case(rng)
-    expected = compiled(OpenVinoEngine(precision="bf16", cache_dir=tmp_path), tensors, x, "key")(x=x)
+    tensors, x = graph_case(rng, BEST)
+    engine = engine_in(BEST, cache_dir=tmp_path)
+    expected = compiled(engine, tensors, x, "key")(x=x)
     monkeypatch.setenv(DISABLED, "1")
     load_kernel.cache_clear()
     try:
-        other = compiled(OpenVinoEngine(precision="bf16", cache_dir=tmp_path), tensors, x, "key")
+        other = compiled(engine, tensors, x, "key")
         assert "Reference" not in node_types(other)
         assert relative(other(x=x), expected) < 0.01
         assert len(list(tmp_path.rglob("*.blob"))) == 2
@@ -203,17 +233,17 @@ def test_without_the_kernel_a_graph_is_compiled_anew(rng, tmp_path, monkeypatch)
 
 
 @kernel_only
-def test_f32_and_causal_attention_are_left_to_openvino(rng):
-    tensors, x = graph_case(rng)
-    assert "Reference" not in node_types(compiled(OpenVinoEngine(threads=1), tensors, x))
+def test_causal_and_short_attention_are_left_to_openvino(rng):
+    tensors, x = graph_case(rng, BEST)
 
     def causal(ops, w, x):
         q, k, v = (split_heads(ops, ops.linear(x, w(name, (16, 16))), 2) for name in "qkv")
-        return ops.attention(q, k, v, causal=True)
+        return join_heads(ops, ops.attention(q, k, v, causal=True))
 
-    engine = OpenVinoEngine(precision="bf16", threads=1)
+    engine = engine_in(BEST, threads=1)
     run = engine.compile(causal, tensors, {"x": (x.shape, "f32")})
     assert "Reference" not in node_types(run)
+    assert "Reference" not in node_types(compiled(engine, tensors, x[:, :-1]))
 
 
 @kernel_only

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = 1
+VERSION = 2
 """Of `attention.c`: a library built from another version is not used."""
 
 WIDEST = 256
@@ -27,9 +27,11 @@ WIDEST = 256
 DISABLED = "POCHADE_NO_KERNEL"
 """Environment variable: set to anything, the kernel is left alone."""
 
-PATHS: Mapping[str, int] = MappingProxyType({"bf16": 1, "bytes": 2})
-"""Bits of `pochade_attention_path`."""
+PATHS: Mapping[str, int] = MappingProxyType({"bf16": 1, "bytes": 2, "f32": 8})
+"""Bits of `pochade_attention_path`, by how products are computed: in bf16; in bf16 but for queries and keys,
+which are multiplied as bytes; in f32."""
 
+PRODUCTS: Mapping[str, int] = MappingProxyType({"bf16": 0, "bytes": 1, "f32": 2})
 NUMBERS: Mapping[str, int] = MappingProxyType({"f32": 0, "bf16": 1})
 
 
@@ -50,28 +52,34 @@ class Kernel:
         result: int,
         *,
         numbers: str,
-        as_bytes: bool,
+        products: str,
         sizes: tuple[int, int, int, int, int],
         threads: int = 0,
+        narrow: bool = False,
     ) -> None:
         """Attention from addresses to an address. sizes: (batch, heads, queries, keys, dim).
 
         query and result: (batch, queries, heads * dim); key and value: (batch, keys, heads * dim), all in C
-        order and of the type `numbers`. as_bytes: multiply queries and keys as bytes. threads: 0 means one
-        for each processor. Raises ValueError if the library does not serve these.
+        order and of the type `numbers`. products: of PRODUCTS. threads: 0 means one for each processor.
+        narrow: use 8 lanes in f32 even where there are 16.
+
+        Raises ValueError if the library does not serve these.
         """
         batch, heads, _, keys, dim = sizes
-        with _scratch(self.library.pochade_attention_scratch(batch, heads, keys, dim)) as scratch:
+        with _scratch(
+            self.library.pochade_attention_scratch(PRODUCTS[products], batch, heads, keys, dim)
+        ) as scratch:
             status = self.library.pochade_attention(
                 query,
                 key,
                 value,
                 result,
                 NUMBERS[numbers],
-                as_bytes,
+                PRODUCTS[products],
                 *sizes,
                 scratch.ctypes.data,
                 threads or self.processors,
+                narrow,
             )
         if status != 0:
             raise ValueError(f"the attention kernel does not serve sizes {sizes} here")
@@ -83,8 +91,9 @@ class Kernel:
         value: NDArray[Any],
         heads: int,
         *,
-        as_bytes: bool = False,
+        products: str = "bf16",
         threads: int = 0,
+        narrow: bool = False,
     ) -> NDArray[Any]:
         """The same from f32 arrays: (B, T, heads * D), (B, S, heads * D) twice -> (B, T, heads * D)."""
         query, key, value = (np.ascontiguousarray(x, np.float32) for x in (query, key, value))
@@ -92,7 +101,7 @@ class Kernel:
         batch, queries, width = query.shape
         sizes = (batch, heads, queries, key.shape[1], width // heads)
         places = (x.ctypes.data for x in (query, key, value, result))
-        self.run(*places, numbers="f32", as_bytes=as_bytes, sizes=sizes, threads=threads)
+        self.run(*places, numbers="f32", products=products, sizes=sizes, threads=threads, narrow=narrow)
         return result
 
 
@@ -116,8 +125,16 @@ def load_kernel() -> Kernel | None:
         return None
     pointer, size, number = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
     library.pochade_attention_scratch.restype = ctypes.c_size_t
-    library.pochade_attention_scratch.argtypes = [size] * 4
-    library.pochade_attention.argtypes = [*[pointer] * 4, number, number, *[size] * 5, pointer, number]
+    library.pochade_attention_scratch.argtypes = [number, *[size] * 4]
+    library.pochade_attention.argtypes = [
+        *[pointer] * 4,
+        number,
+        number,
+        *[size] * 5,
+        pointer,
+        number,
+        number,
+    ]
     return Kernel(library, paths, _processors())
 
 
@@ -140,7 +157,7 @@ def describe_kernel() -> str:
         return f"OpenVINO's ({DISABLED} is set)"
     if built_library() is None:
         return "OpenVINO's (the kernel was not built: install a C compiler, then Pochade again)"
-    return "OpenVINO's (the kernel needs AVX-512 with bf16)"
+    return "OpenVINO's (the kernel needs x86-64 with AVX2 on Linux)"
 
 
 # Work space of calls that have ended, for the next ones: clearing fresh pages would take a tenth of the time.

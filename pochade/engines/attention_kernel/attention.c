@@ -16,10 +16,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VERSION 1
+#define VERSION 2
 
-enum { PATH_NONE = 0, PATH_BF16 = 1, PATH_BYTES = 2 };  // bits of what this processor can do
-enum { NUMBERS_F32 = 0, NUMBERS_BF16 = 1 };             // of inputs and result
+// What this processor can do, as bits: products in bf16; with queries and keys as bytes; in f32 on 16 or on 8 lanes.
+enum { PATH_NONE = 0, PATH_BF16 = 1, PATH_BYTES = 2, PATH_F32_WIDE = 4, PATH_F32 = 8 };
+enum { NUMBERS_F32 = 0, NUMBERS_BF16 = 1 };  // of inputs and result
+enum { IN_BF16 = 0, IN_BYTES = 1, IN_F32 = 2 };  // how products are computed
 
 int pochade_attention_version(void) { return VERSION; }
 
@@ -56,7 +58,7 @@ typedef struct {
 typedef struct {
   const void *query, *key, *value;  // (batch, tokens, heads * dim)
   void *result;
-  int numbers, bytes;
+  int numbers, products, bytes, wide;
   long batch, heads, queries, keys, dim;
   float scale;  // to powers of two
   char *scratch;
@@ -79,16 +81,16 @@ INLINE size_t values_bytes(long keys, long dim) {
 }
 INLINE size_t head_bytes(long keys, long dim) { return sizeof(Head) + keys_bytes(keys, dim) + values_bytes(keys, dim); }
 
-size_t pochade_attention_scratch(long batch, long heads, long keys, long dim) {
-  return (size_t)batch * heads * head_bytes(keys, dim) + 64;
-}
-
 int pochade_attention_path(void) {
   __builtin_cpu_init();
-  int wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bf16");
-  if (!wide) return PATH_NONE;
-  return PATH_BF16 | (__builtin_cpu_supports("avx512vnni") ? PATH_BYTES : 0);
+  int path = PATH_NONE;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) path |= PATH_F32;
+  if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq")))
+    return path;
+  path |= PATH_F32_WIDE;
+  if (!__builtin_cpu_supports("avx512bf16")) return path;
+  return path | PATH_BF16 | (__builtin_cpu_supports("avx512vnni") ? PATH_BYTES : 0);
 }
 
 // --- packing ---------------------------------------------------------------------------------------------------------
@@ -505,6 +507,15 @@ TARGET static void draw_block(const Job *job, long number, long first) {
   }
 }
 
+// --- in f32 ---------------------------------------------------------------------------------------------------------
+
+#define W 16
+#define INSTRUCTIONS "avx512f,avx512bw,avx512vl,avx512dq,fma"
+#include "attention_f32.h"
+#define W 8
+#define INSTRUCTIONS "avx2,fma"
+#include "attention_f32.h"
+
 // --- threads -----------------------------------------------------------------------------------------------------------
 
 // OpenVINO pins the thread that calls to one core, and its children would stay there. They may run wherever this process
@@ -516,11 +527,23 @@ __attribute__((constructor)) static void remember_processors(void) {
   allowed_known = sched_getaffinity(0, sizeof allowed, &allowed) == 0;
 }
 
+static void pack(const Job *job, long number) {
+  if (job->products != IN_F32) pack_head(job, number);
+  else if (job->wide) pack_head_f32x16(job, number);
+  else pack_head_f32x8(job, number);
+}
+
+static void draw(const Job *job, long number, long first) {
+  if (job->products != IN_F32) draw_block(job, number, first);
+  else if (job->wide) draw_block_f32x16(job, number, first);
+  else draw_block_f32x8(job, number, first);
+}
+
 static void *work(void *given) {
   Job *job = given;
   long heads = job->batch * job->heads, blocks = (job->queries + SUPER - 1) / SUPER;
   for (long i; (i = atomic_fetch_add(&job->next_head, 1)) < heads;) {
-    pack_head(job, i);
+    pack(job, i);
     pthread_mutex_lock(&job->turn);
     if (++job->packed == heads) pthread_cond_broadcast(&job->all_packed);
     pthread_mutex_unlock(&job->turn);
@@ -529,20 +552,33 @@ static void *work(void *given) {
   while (job->packed < heads) pthread_cond_wait(&job->all_packed, &job->turn);
   pthread_mutex_unlock(&job->turn);
   for (long i; (i = atomic_fetch_add(&job->next_block, 1)) < heads * blocks;)
-    draw_block(job, i / blocks, i % blocks * SUPER);
+    draw(job, i / blocks, i % blocks * SUPER);
   return NULL;
 }
 
+static size_t bytes_of_head(int products, long keys, long dim) {
+  size_t f32 = head_bytes_f32x16(keys, dim), other = head_bytes(keys, dim);
+  if (products != IN_F32) return other;
+  return f32 > head_bytes_f32x8(keys, dim) ? f32 : head_bytes_f32x8(keys, dim);
+}
+
+size_t pochade_attention_scratch(int products, long batch, long heads, long keys, long dim) {
+  return (size_t)batch * heads * bytes_of_head(products, keys, dim) + 64;
+}
+
 // query, result: (batch, queries, heads * dim); key, value: (batch, keys, heads * dim); in C order, of one type (NUMBERS_...).
-// scratch: pochade_attention_scratch bytes. bytes: multiply queries and keys as bytes. threads: this one among them; fewer
-// do the work where the system gives no more. Returns 0; 1 if this processor or these sizes are not served.
-int pochade_attention(const void *query, const void *key, const void *value, void *result, int numbers, int bytes,
-                      long batch, long heads, long queries, long keys, long dim, void *scratch, int threads) {
-  int path = pochade_attention_path();
-  if (!(path & PATH_BF16) || (bytes && !(path & PATH_BYTES)) || dim < 1 || dim > WIDEST || keys < 1) return 1;
-  Job job = {.query = query, .key = key, .value = value, .result = result, .numbers = numbers, .bytes = bytes,
+// products: IN_...; in f32 the numbers are f32 too. scratch: pochade_attention_scratch bytes. threads: this one among them;
+// fewer do the work where the system gives no more. narrow: 8 lanes even where there are 16 (for tests).
+// Returns 0; 1 if this processor or these sizes are not served.
+int pochade_attention(const void *query, const void *key, const void *value, void *result, int numbers, int products,
+                      long batch, long heads, long queries, long keys, long dim, void *scratch, int threads, int narrow) {
+  int path = pochade_attention_path(), needed[] = {PATH_BF16, PATH_BYTES, PATH_F32};
+  if (products < IN_BF16 || products > IN_F32 || !(path & needed[products])) return 1;
+  if (dim < 1 || dim > WIDEST || keys < 1 || (products == IN_F32 && numbers != NUMBERS_F32)) return 1;
+  Job job = {.query = query, .key = key, .value = value, .result = result, .numbers = numbers, .products = products,
+             .bytes = products == IN_BYTES, .wide = (path & PATH_F32_WIDE) && !narrow,
              .batch = batch, .heads = heads, .queries = queries, .keys = keys, .dim = dim,
-             .scale = LOG2E / sqrtf((float)dim), .head_bytes = head_bytes(keys, dim)};
+             .scale = LOG2E / sqrtf((float)dim), .head_bytes = bytes_of_head(products, keys, dim)};
   job.scratch = (char *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63);
   pthread_mutex_init(&job.turn, NULL);
   pthread_cond_init(&job.all_packed, NULL);
@@ -562,12 +598,14 @@ int pochade_attention(const void *query, const void *key, const void *value, voi
 
 #else
 
-size_t pochade_attention_scratch(long batch, long heads, long keys, long dim) { return (size_t)(batch + heads + keys + dim) * 0; }
+size_t pochade_attention_scratch(int products, long batch, long heads, long keys, long dim) {
+  return (size_t)(products + batch + heads + keys + dim) * 0;
+}
 int pochade_attention_path(void) { return PATH_NONE; }
-int pochade_attention(const void *query, const void *key, const void *value, void *result, int numbers, int bytes,
-                      long batch, long heads, long queries, long keys, long dim, void *scratch, int threads) {
-  (void)query, (void)key, (void)value, (void)result, (void)numbers, (void)bytes, (void)batch, (void)heads, (void)queries;
-  (void)keys, (void)dim, (void)scratch, (void)threads;
+int pochade_attention(const void *query, const void *key, const void *value, void *result, int numbers, int products,
+                      long batch, long heads, long queries, long keys, long dim, void *scratch, int threads, int narrow) {
+  (void)query, (void)key, (void)value, (void)result, (void)numbers, (void)products, (void)batch, (void)heads, (void)queries;
+  (void)keys, (void)dim, (void)scratch, (void)threads, (void)narrow;
   return 1;
 }
 
