@@ -161,13 +161,17 @@ class OpenVinoOps:
 
     def _doubled(self, x: Node, kernels: Sequence[Sequence[Node]], bias: Node | None) -> Node:
         """kernels: [row][column], (O, I, 2, 2) for each place within a doubled pixel."""
-        batch, _, height, width = self.shape(x)
-        channels = self.shape(kernels[0][0])[0]
-        places = [
-            OpenVinoOps.conv2d(self, x, kernel, bias, 1, (1 - row, row, 1 - column, column))
-            for row, tall in enumerate(kernels)
-            for column, kernel in enumerate(tall)
-        ]
+        return self._interleaved(
+            [
+                OpenVinoOps.conv2d(self, x, kernel, bias, 1, (1 - row, row, 1 - column, column))
+                for row, tall in enumerate(kernels)
+                for column, kernel in enumerate(tall)
+            ]
+        )
+
+    def _interleaved(self, places: Sequence[Node]) -> Node:
+        """Pictures (B, C, H, W) of the four places within a doubled pixel -> (B, C, 2 * H, 2 * W)."""
+        batch, channels, height, width = self.shape(places[0])
         y = self.reshape(self.concat(places, 1), (batch, 2, 2, channels, height, width))
         return self.reshape(self.transpose(y, (0, 3, 4, 1, 5, 2)), (batch, channels, 2 * height, 2 * width))
 

@@ -34,7 +34,23 @@ def doubled(ops, w, x):
     return ops.conv2d_doubled(x, w("weight", (24, 16, 3, 3)), w("bias", (24,)))
 
 
+def conv_of_a_large_picture(ops, w, x):
+    """More numbers than the kernel has, so that its input keeps an offset."""
+    return conv(ops, w, x)
+
+
+def conv_of_single_places(ops, w, x):
+    return ops.conv2d(x, w("weight", (24, 16, 1, 1)), w("bias", (24,)))
+
+
+def conv_without_bias(ops, w, x):
+    return ops.conv2d(x, w("weight", (24, 16, 3, 3)), None, padding=(1, 1, 1, 1))
+
+
 KINDS = {
+    conv_of_a_large_picture: ((24, 16, 3, 3), (2, 16, 15, 17)),
+    conv_of_single_places: ((24, 16, 1, 1), (2, 16, 4, 4)),
+    conv_without_bias: ((24, 16, 3, 3), (2, 16, 9, 7)),
     linear: ((24, 16), (2, 50, 16)),
     conv: ((24, 16, 3, 3), (2, 16, 9, 7)),
     strided: ((24, 16, 3, 3), (2, 16, 9, 7)),
