@@ -91,7 +91,7 @@ def as_rounded(tensors, x, function, found):
     return {**tensors, "weight": weight}, left if function is linear else np.moveaxis(left, -1, 1)
 
 
-@pytest.mark.parametrize("function", [linear, conv, strided])
+@pytest.mark.parametrize("function", [kind for kind in KINDS if kind is not doubled])
 def test_a_product_of_bytes_is_the_product_of_the_rounded_numbers(rng, function):
     tensors, x = case(rng, function)
     found, inputs = grids(x, function), {"x": (x.shape, "f32")}
@@ -101,7 +101,8 @@ def test_a_product_of_bytes_is_the_product_of_the_rounded_numbers(rng, function)
     assert relative(actual, expected) < 1e-3  # an input at the middle of two bytes may go either way
 
 
-@pytest.mark.parametrize("function", list(KINDS))
+# A larger picture reaches further out, and its grid is wider: held to its rounded numbers above.
+@pytest.mark.parametrize("function", [kind for kind in KINDS if kind is not conv_of_a_large_picture])
 def test_it_is_near_the_exact_product_and_not_the_same(rng, function):
     tensors, x = case(rng, function)
     inputs = {"x": (x.shape, "f32")}
