@@ -101,7 +101,7 @@ def _telling(path: Path) -> Iterator[None]:
 
 
 def _engine(path: Path) -> Engine:
-    # Not as the text of a URL, in which ? and % have meanings. An absolute path is never ":memory:" or "file:".
+    # In the text of a URL ? and % have meanings; and an absolute path is never ":memory:" or "file:".
     url = URL.create("sqlite", database=str(path.absolute()))
     engine = create_engine(url, connect_args={"timeout": BUSY_S})
 

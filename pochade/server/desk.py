@@ -128,12 +128,13 @@ class Desk:
         bytes_ = self.catalogue.model(order.model).bytes
         # On the board first: a worker may take it before this function goes on.
         live = self.board.add(job)
-        live.pictures = order.pictures
+        live.pictures, live.accepted = order.pictures, False
         try:
             job = await self.ask(handing_in.keep, self.places, job, order, asked.inputs, usual, bytes_)
         except BaseException:
             self.board.forget(job.id)
             raise
+        live.accepted = True
         self.board.priced(live, job.cost)
         if live.state == QUEUED and job.id in self.board.live:
             self.board.publish(live, "queued", **self.board.told(live))
@@ -203,8 +204,9 @@ class Desk:
         await self.foreman.remove_pictures(pictures)
 
     async def refresh(self) -> None:
-        """Look through the folders again."""
+        """Look through the folders again, and let the workers do so before their next jobs."""
         self.catalogue = await run_in_threadpool(look, self.options.folders)
+        self.foreman.supervisor.say_to_all("look")
 
     # --- what goes on by itself ---------------------------------------------------------------------------
 
@@ -223,4 +225,10 @@ class Desk:
         """Run a coroutine by itself."""
         task = asyncio.create_task(work)
         self._soon.add(task)
-        task.add_done_callback(self._soon.discard)
+        task.add_done_callback(self._is_done)
+
+    def _is_done(self, task: "asyncio.Task[object]") -> None:
+        self._soon.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            # What it was to tell is found again by `Foreman.tidy`.
+            print(f"pochade: housekeeping: {task.exception()}", file=sys.stderr)

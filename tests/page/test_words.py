@@ -198,11 +198,11 @@ REFUSALS = [
 @pytest.mark.slow
 def test_what_the_server_refuses_is_said_in_the_pages_language(browser: object, server: str) -> None:
     """Its own sentences, as it says them now, and those that it says of failed jobs."""
+    from pochade.jobs.messages import reason_of
     from pochade.jobs.store import CRASHED
-    from pochade.jobs.worker import _reason
 
     with contextlib.redirect_stderr(io.StringIO()):  # what the log gets beside it
-        of_failed = [_reason(error) for error in (MemoryError(), ZeroDivisionError())]
+        of_failed = [reason_of(error) for error in (MemoryError(), ZeroDivisionError())]
     context = browser.new_context(locale="fr-FR")  # type: ignore[attr-defined]
     try:
         page = context.new_page()

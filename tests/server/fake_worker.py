@@ -23,6 +23,9 @@ class Fake:
     def prepare(self, model: str | None) -> Iterator[Event]:
         yield Loaded(model or "starter", 64, 64)
 
+    def forget(self) -> None:
+        pass
+
     def draw(self, order: Order, read: Read, asked: Asked) -> Iterator[Event]:
         request = order.request
         prompt = str(request["prompt"])

@@ -275,6 +275,22 @@ def test_the_oldest_pictures_go_when_the_budget_is_used_up(pretending: Start) ->
     assert len(list((small.data / "outputs").glob("*/*.png"))) == len(left)
 
 
+def test_a_user_may_pin_a_part_of_the_budget(pretending: Start) -> None:
+    small = pretending(budget_bytes=10_000)
+    for _ in range(3):
+        small.until(small.submit(prompt="a fox")["id"])
+    pictures = small.http.get("/api/v1/pictures").json()["pictures"]
+    bytes_ = [each["bytes"] for each in pictures]
+    small.stop()
+    small.command[-1] = json.dumps({"budget_bytes": 2 * (bytes_[0] + bytes_[1])})
+    small.start()
+    pin = [small.http.post(f"/api/v1/pictures/{each['id']}/pin", json={"pinned": True}) for each in pictures]
+    assert [reply.status_code for reply in pin] == [200, 200, 422]
+    assert "unpin others first" in pin[2].json()["error"]["message"]
+    told = small.http.get("/api/v1/status").json()["storage"]
+    assert told["own_pinned_bytes"] == told["pin_budget_bytes"] == bytes_[0] + bytes_[1]
+
+
 # --- what there is ------------------------------------------------------------------------------------
 
 

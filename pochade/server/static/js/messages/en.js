@@ -300,6 +300,7 @@ export const messages = {
   refusal_internal: "Something went wrong in the server; its log has more.",
   refusal_stopping: "The server is about to stop; try again in a moment.",
   refusal_no_room: "The server’s disk is full, or cannot be written to.",
+  refusal_busy: "The server’s store of jobs is busy; try again in a moment.",
   refusal_bounds: "{field} is {value}; it must lie between {low} and {high}.",
   refusal_unknown: "“{name}” is not known here; there is: {known}",
   refusal_long: "{field} has {n} characters; at most {most} are taken.",

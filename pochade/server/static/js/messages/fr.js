@@ -300,6 +300,7 @@ export const messages = {
   refusal_internal: "Une erreur s’est produite dans le serveur ; son journal en dit plus.",
   refusal_stopping: "Le serveur va s’arrêter ; réessayez dans un instant.",
   refusal_no_room: "Le disque du serveur est plein, ou protégé en écriture.",
+  refusal_busy: "Le registre des tâches est occupé ; réessayez dans un instant.",
   refusal_bounds: "{field} vaut {value} ; il faut une valeur entre {low} et {high}.",
   refusal_unknown: "« {name} » est inconnu ici ; il y a : {known}",
   refusal_long: "{field} a {n} caractères ; {most} au plus sont acceptés.",
