@@ -1,6 +1,5 @@
 """Drawing an order, step by step: what a worker does between taking a job and ending it."""
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pochade.errors import InvalidRequest
 from pochade.images.marks import GENERATED
 from pochade.jobs.catalogue import Catalogue, Folders, Model, look
+from pochade.jobs.log import log
 from pochade.jobs.orders import UPSCALE, Fetch, Order, batches, request_of
 
 if TYPE_CHECKING:
@@ -221,6 +221,6 @@ def _say_plan(pipeline: "Pipeline") -> None:
     if pipeline.memory_budget is None:
         return
     try:
-        print(f"pochade: {pipeline.checkpoint.name}: {pipeline.plan(Request(prompt=''))}", file=sys.stderr)
+        log(f"{pipeline.checkpoint.name}: {pipeline.plan(Request(prompt=''))}")
     except InvalidRequest as too_much:  # each job will say so to its owner
-        print(f"pochade: {pipeline.checkpoint.name}: {too_much}", file=sys.stderr)
+        log(f"{pipeline.checkpoint.name}: {too_much}")

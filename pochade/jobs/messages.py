@@ -1,11 +1,10 @@
 """Sentences for those who may not see the insides of the server's computer."""
 
 import re
-import sys
-import traceback
 
 from pochade.atomic import WAYS_OUT
 from pochade.errors import OutputError, PochadeError
+from pochade.jobs.log import log, log_traceback
 
 PATH = re.compile(r"(?<![\w:/.])(?:/|~/|[A-Za-z]:\\)(?:[^\s'\",;:/\\]+[/\\])+")
 
@@ -26,11 +25,11 @@ def reason_of(error: Exception) -> str:
     The rest goes to the log.
     """
     if isinstance(error, OutputError):
-        print(f"pochade: {error}", file=sys.stderr)
+        log(f"{error}")
         return f"on the server's disk: {without_paths(str(error))}"
     if isinstance(error, PochadeError):
         return without_paths(str(error))
-    traceback.print_exc(file=sys.stderr)
+    log_traceback()
     if isinstance(error, OSError) and error.errno in WAYS_OUT:
         return f"on the server's disk: {error.strerror}; ask whoever runs the server"
     if isinstance(error, MemoryError):

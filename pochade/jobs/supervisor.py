@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pochade.jobs.log import log
 from pochade.jobs.worker import Settings
 
 COMMAND = (sys.executable, "-m", "pochade.jobs.worker")
@@ -130,14 +131,14 @@ class Supervisor:
             try:
                 await self._run(hand)
             except Exception as error:
-                print(f"pochade: the worker cannot be started: {error}", file=sys.stderr)
+                log(f"the worker cannot be started: {error}")
             if self._stopping:
                 return
             hand.state, hand.process = "broken", None
             try:
                 await self._died(hand)
             except Exception as error:  # its job is found again by whoever looks through the store
-                print(f"pochade: a worker died, and its job was not given back: {error}", file=sys.stderr)
+                log(f"a worker died, and its job was not given back: {error}")
             hand.job = None
             hand.restarts += 1
             pause = FIRST_PAUSE_S if loop.time() - began > STEADY_S else pause
@@ -161,7 +162,7 @@ class Supervisor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), CLOSING_S)
         except ValueError as error:  # of the stream: a line that is longer than any of ours
-            print(f"pochade: what the worker says cannot be read: {error}", file=sys.stderr)
+            log(f"what the worker says cannot be read: {error}")
         finally:
             if process.returncode is None:
                 process.kill()
@@ -174,7 +175,7 @@ class Supervisor:
             self._heard(hand, json.loads(line))
         except Exception as error:
             shown = f"{line[:60]!r}: {type(error).__name__}: {error}"
-            print(f"pochade: a line of the worker was not understood: {shown}", file=sys.stderr)
+            log(f"a line of the worker was not understood: {shown}")
 
     async def _watch(self) -> None:
         while True:
@@ -188,10 +189,9 @@ class Supervisor:
             return
         hand.silent_s += passed_s
         if hand.silent_s > self._patience(hand):
-            print(
-                f"pochade: the worker ({hand.state}) has said nothing for {hand.silent_s:.0f} s;"
-                " it is ended, and another one started",
-                file=sys.stderr,
+            log(
+                f"the worker ({hand.state}) has said nothing for {hand.silent_s:.0f} s;"
+                " it is ended, and another one started"
             )
             hand.silent_s = 0.0
             with contextlib.suppress(ProcessLookupError):

@@ -9,7 +9,6 @@ It ends when its input ends, so that no worker outlives its server; a job that i
 
 import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from pochade.jobs import store
 from pochade.jobs.catalogue import Folders
 from pochade.jobs.database import Database, StoreFailed
 from pochade.jobs.drawing import CANCEL, SKIP, Asked, Batch, Event, Loaded, Loading, Read, Step
+from pochade.jobs.log import log
 from pochade.jobs.messages import is_of_the_disk, reason_of
 from pochade.jobs.orders import Order, read_order
 from pochade.jobs.places import Places, alive, discard, drop_inputs, keep_picture, read_input
@@ -161,7 +161,7 @@ class Worker:
             try:
                 lease = store.take(self.database, self.settings.name, self.random(16), self.clock())
             except StoreFailed as error:  # the disk may be full now and have room later
-                print(f"pochade: no job could be taken: {error}", file=sys.stderr)
+                log(f"no job could be taken: {error}")
                 lease = None
             if lease is None:
                 self._tell_here()
@@ -186,7 +186,7 @@ class Worker:
             for event in self.artist.prepare(None):
                 self._tell_loading(event)
         except Exception as error:  # each job will say it again, to its owner; another model may do
-            print(f"pochade: the model could not be loaded: {reason_of(error)}", file=sys.stderr)
+            log(f"the model could not be loaded: {reason_of(error)}")
 
     def _job(self, lease: Lease) -> None:
         job, drawn = lease.job, list[Drawn]()
@@ -242,7 +242,7 @@ class Worker:
                 tries += 1
                 if tries >= TRIES and not isinstance(error, StoreFailed):
                     raise
-                print(f"pochade: job {lease.job.id} is over and not kept yet: {error}", file=sys.stderr)
+                log(f"job {lease.job.id} is over and not kept yet: {error}")
             self.tell("waiting", job=lease.job.id)
             time.sleep(pause)
             pause = min(LONGEST_PAUSE_S, 2 * pause)
@@ -321,7 +321,7 @@ class Worker:
         except store.LeaseLost:
             asked = CANCEL
         except Exception as error:  # a store that is busy now is asked again
-            print(f"pochade: the store did not answer: {error}", file=sys.stderr)
+            log(f"the store did not answer: {error}")
             return
         if asked == CANCEL:
             with self._state:

@@ -1,7 +1,6 @@
 """The application: dialects over one desk, behind one guard, and the page."""
 
 import secrets
-import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -17,6 +16,7 @@ from starlette.types import ASGIApp
 
 import pochade
 from pochade.errors import PochadeError
+from pochade.jobs.log import log
 from pochade.server import session
 from pochade.server.desk import Desk
 from pochade.server.dialects import a1111, mcp, native, openai
@@ -96,5 +96,5 @@ async def _answered(request: Request, error: Exception) -> Response:
     answer = next(answer for prefix, answer in ANSWERS if path.startswith(prefix))
     trouble = trouble_of(error)
     if trouble.code == "no_room":
-        print(f"pochade: {error.__cause__ or error}", file=sys.stderr)
+        log(f"{error.__cause__ or error}")
     return answer(trouble, "")

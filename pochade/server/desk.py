@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack, nullcontext
@@ -15,6 +14,7 @@ from pochade.jobs.board import Board, Live
 from pochade.jobs.catalogue import Catalogue, look
 from pochade.jobs.database import Database
 from pochade.jobs.limits import QueueFull
+from pochade.jobs.log import log
 from pochade.jobs.places import Places, alive, drop_inputs, new_id
 from pochade.jobs.pricing import UNKNOWN_SIZE
 from pochade.jobs.records import LANES, QUEUED, RUNNING, Job, Picture
@@ -219,7 +219,7 @@ class Desk:
             try:
                 await work()
             except Exception as error:  # the next time may be better, and the server goes on
-                print(f"pochade: housekeeping: {type(error).__name__}: {error}", file=sys.stderr)
+                log(f"housekeeping: {type(error).__name__}: {error}")
 
     def later(self, work: Coroutine[Any, Any, object]) -> None:
         """Run a coroutine by itself."""
@@ -231,4 +231,4 @@ class Desk:
         self._soon.discard(task)
         if not task.cancelled() and task.exception() is not None:
             # What it was to tell is found again by `Foreman.tidy`.
-            print(f"pochade: housekeeping: {task.exception()}", file=sys.stderr)
+            log(f"housekeeping: {task.exception()}")

@@ -1,7 +1,6 @@
 """The workers, what they tell, and what they leave behind: dead ones' jobs, and room on the disk."""
 
 import math
-import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from pochade.jobs import history, storage, store
 from pochade.jobs.board import Board
 from pochade.jobs.database import Database
+from pochade.jobs.log import log
 from pochade.jobs.places import Places, discard, drop_inputs, is_dead, sweep
 from pochade.jobs.records import FAILED, FINISHED, QUEUED, RUNNING, Picture
 from pochade.jobs.supervisor import Hand, Supervisor
@@ -55,10 +55,9 @@ class Foreman:
         held = storage.stored(database)
         self.stored_bytes = held.bytes
         if held.pinned > storage.pin_budget(options.budget_bytes, 1):
-            print(
-                f"pochade: pinned pictures take {held.pinned:,} bytes, and the budget is"
-                f" {options.budget_bytes:,}: others may take {1 - storage.PINNED_SHARE:.0%} of that besides",
-                file=sys.stderr,
+            log(
+                f"pinned pictures take {held.pinned:,} bytes, and the budget is"
+                f" {options.budget_bytes:,}: others may take {1 - storage.PINNED_SHARE:.0%} of that besides"
             )
         hands = [hand_of(options, places, device) for device in options.devices]
         self.supervisor = Supervisor(

@@ -166,3 +166,21 @@ def test_a_word_about_a_job_that_nobody_has_told_of_goes_to_all() -> None:
         await ended.supervisor.stop(0.1)
 
     asyncio.run(go())
+
+
+def test_a_log_that_cannot_be_written_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+        def flush(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    async def go() -> None:
+        ended = Ended("say('no event\\n' + ready[:9]); os._exit(9)", mourning=False)
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stderr", Full())
+            await ended.run()
+            await ended.supervisor.stop(0.1)
+
+    asyncio.run(go())

@@ -351,6 +351,19 @@ def test_a_worker_that_dies_is_started_again_and_the_third_death_is_a_reason(qui
     assert after["state"] == "finished"
 
 
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_ended_and_the_next_one_draws(pretending: Start) -> None:
+    served = pretending(stall_s=12.0)
+    job = served.submit(prompt="hang")["id"]
+    served.until(job, "running")
+    served.http.post(f"/api/v1/jobs/{job}/cancel")  # which it does not hear
+    after = served.submit(prompt="a fox")["id"]
+    assert served.until(after, timeout_s=200)["state"] == "finished"
+    assert served.job(job)["state"] == "cancelled"
+    assert served.http.get("/api/v1/status").json()["workers"][0]["restarts"] == 1
+    assert "has said nothing for" in served.log.read_text()
+
+
 def test_a_bug_in_the_worker_fails_one_job_and_tells_no_insides(quick: Served) -> None:
     done = quick.until(quick.submit(prompt="bug")["id"])
     assert done["state"] == "failed" and "ZeroDivisionError" in done["error"]
