@@ -1,5 +1,6 @@
 """A disk that is full: every dialect says so in its own shape, and once there is room all goes on."""
 
+import errno
 import json
 import os
 import resource
@@ -12,7 +13,11 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.exceptions import HTTPException
 
+from pochade.errors import OutputError
+from pochade.jobs.database import StoreBusy, StoreFailed
+from pochade.server.troubles import trouble_of
 from tests.server.conftest import Served, servers
 from tests.server.test_mcp import called
 
@@ -152,3 +157,28 @@ def test_a_picture_that_finds_no_room_is_the_disks_fault_for_who_waits_too() -> 
     live = Live("1", "ann", 1, 0.0, 1.0, "starter", "", no_room=True)
     trouble = failure(live, "on the server's disk: 'a.png' could not be written: No space left on device")
     assert (trouble.status, trouble.code) == (507, "no_room") and "No space left" in trouble.message
+
+
+def after(cause: BaseException) -> HTTPException:
+    """What FastAPI raises for a form whose parts it cannot keep in the temporary folder."""
+    try:
+        raise HTTPException(400, "There was an error parsing the body") from cause
+    except HTTPException as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (StoreFailed(Path("/a/jobs"), "could not be written", "the disk is full"), 507, "no_room"),
+        (StoreBusy(Path("/a/jobs"), "could not be written", "try again"), 503, "busy"),
+        (OutputError("'/a/inputs/1-0' could not be written"), 507, "no_room"),
+        (OSError(errno.ENOSPC, "No space left on device"), 507, "no_room"),
+        (after(OSError(errno.ENOSPC, "No space left on device")), 507, "no_room"),
+        (after(ValueError("no boundary")), 400, "malformed"),
+        (ZeroDivisionError(), 500, "internal"),
+    ],
+)
+def test_only_what_the_disk_refuses_is_said_to_be_so(error: Exception, status: int, code: str) -> None:
+    trouble = trouble_of(error)
+    assert (trouble.status, trouble.code) == (status, code) and "/a/" not in trouble.message

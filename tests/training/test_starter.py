@@ -132,6 +132,15 @@ def test_a_model_is_tuned_on_pictures_of_several_shapes(
     assert after.txt2img("my picture", steps=1, seed=0).images[0].size == (128, 128)
 
 
+def test_latents_of_replaced_pictures_are_not_taken_for_theirs() -> None:
+    others: Any = Others(PHOTOGRAPHS.entries)
+    chosen = range(len(PHOTOGRAPHS.entries))
+    kept, again, replaced = (
+        starter._fingerprint({}, corpus, chosen) for corpus in (PHOTOGRAPHS, PHOTOGRAPHS, others)
+    )
+    assert kept == again != replaced
+
+
 def test_a_tuning_keeps_its_pictures_its_model_and_what_it_trains(model: Path, tmp_path: Path) -> None:
     tuning = Tuning(model=model, corpus=PHOTOGRAPHS, folder=tmp_path / "run")
     list(finetuning(tuning, batch=2).train(1))

@@ -19,6 +19,7 @@ const SENTENCES = [
   ["no_picture", /^no picture that can be read/],
   ["pictures", /are (?<n>\d+) pictures; at most (?<most>\d+) are drawn in one job$/],
   ["deaths", /^the process that drew it ended (?<n>\d+) times/],
+  ["pins", /^pinned pictures of yours would take (?<n>[\d,]+) bytes; at most (?<most>[\d,]+) may be pinned/],
   ["no_room", /^on the server's disk: /],
   ["memory", /^there was not enough memory/],
   ["inside", /^something went wrong inside: (?<kind>\w+)/],

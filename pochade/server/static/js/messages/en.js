@@ -309,6 +309,7 @@ export const messages = {
   refusal_no_picture: "That is no picture that can be read.",
   refusal_pictures: "{n} pictures at once are too many; at most {most} are drawn in one job.",
   refusal_deaths: "The process that drew it ended {n} times; perhaps there is too little memory for it.",
+  refusal_pins: "Your pinned pictures would take {n} bytes, and at most {most} may be pinned; unpin others first.",
   refusal_memory: "There was not enough memory; ask for a smaller picture, or fewer at once.",
   refusal_inside: "Something went wrong while it was drawn ({kind}); the server’s log has more.",
   refusal_other: "{text}",

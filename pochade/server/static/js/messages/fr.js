@@ -309,6 +309,7 @@ export const messages = {
   refusal_no_picture: "Ce n’est pas une image lisible.",
   refusal_pictures: "{n} images à la fois, c’est trop ; une tâche en dessine {most} au plus.",
   refusal_deaths: "Le processus qui dessinait s’est terminé {n} fois ; il manque peut-être de mémoire.",
+  refusal_pins: "Vos images épinglées prendraient {n} octets, et {most} au plus peuvent l’être ; désépinglez-en d’autres.",
   refusal_memory: "La mémoire ne suffit pas ; demandez une image plus petite, ou moins d’images à la fois.",
   refusal_inside: "Une erreur s’est produite pendant le dessin ({kind}) ; le journal du serveur en dit plus.",
   refusal_other: "Le serveur répond : {text}",
