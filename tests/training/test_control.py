@@ -176,17 +176,16 @@ def test_replaced_pictures_are_encoded_anew_and_are_another_run(tuning: Tuning, 
 
 
 def test_a_folder_of_pictures_is_learned_from_as_a_whole(tmp_path: Path) -> None:
-    """Also a single picture, which a share that is held out may take: here it would take that of 1 in 50."""
-    for number in range(60):
-        folder = tmp_path / f"photos-{number}"
-        folder.mkdir()
-        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / "a.png")
-        (folder / "a.txt").write_text("picture")
-        held_out = split_by_share((folder / "a.png").read_bytes(), HELD_OUT) == "held-out"
-        if held_out:
+    """Also a single picture that, by its bytes, would be held out of a training set."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(1000):
+        Image.new("RGB", (8, 8), (number % 256, number // 256, 0)).save(folder / "a.png")
+        if split_by_share((folder / "a.png").read_bytes(), HELD_OUT) == "held-out":
             break
     else:
         raise AssertionError("none would be held out")
+    (folder / "a.txt").write_text("picture")
     corpus = training_pictures(folder, tmp_path / "run")
     assert [entry.split for entry in corpus.entries] == ["train"]
 
