@@ -91,7 +91,7 @@ class Foreman:
         """The jobs of workers that are gone or silent, whatever was heard of them, or not heard, here."""
         hands = self.supervisor.hands
         names = {hand.name for hand in hands}
-        alive = {hand.name for hand in hands if hand.silent_s < store.LEASE_S}
+        alive = {hand.name for hand in hands if hand.job and hand.silent_s < store.LEASE_S}
         strange = {live.id for live in self._board.live.values() if live.state == RUNNING}
         strange -= {hand.job for hand in hands}
         held = await self._ask(store.running)

@@ -85,6 +85,18 @@ def test_a_job_of_a_worker_that_is_at_work_is_not_even_if_its_lease_could_not_be
     assert watched.state(live.id) == QUEUED
 
 
+def test_a_job_that_a_worker_has_and_does_not_know_of_is_taken_back_when_its_lease_is_over(
+    watched: Watched,
+) -> None:
+    """As when the disk failed while it took the job: it idles, and tells so."""
+    live = watched.add()
+    watched.studio.taken("worker-1")
+    watched.tidy()
+    assert watched.state(live.id) == RUNNING
+    watched.tidy(round(store.LEASE_S))
+    assert watched.state(live.id) == QUEUED
+
+
 def test_whoever_waits_for_a_job_whose_end_was_never_told_hears_of_it(watched: Watched) -> None:
     live = watched.add()
     lease = watched.studio.taken("worker-1")
