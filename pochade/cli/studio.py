@@ -55,6 +55,13 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     much.add_argument(
         "--budget", type=float, default=20.0, metavar="GB", help="for pictures; the oldest go (default: 20)"
     )
+    much.add_argument(
+        "--stall-minutes",
+        type=float,
+        default=30.0,
+        metavar="N",
+        help="a drawing without a sign of progress for so long is ended (default: 30; 0: never)",
+    )
 
 
 def check_packages(needed: Iterable[str], extra: str) -> None:
@@ -76,6 +83,10 @@ def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options"
     if not 0.001 <= options.budget <= 1e6:
         raise InvalidRequest(
             f"--budget is {options.budget:g}; it must lie between 0.001 and 1000000 (gigabytes)"
+        )
+    if options.stall_minutes != 0 and not 1 <= options.stall_minutes <= 1e5:
+        raise InvalidRequest(
+            f"--stall-minutes is {options.stall_minutes:g}; it must lie between 1 and 100000, or be 0 (never)"
         )
     from pochade.jobs.catalogue import Folders
     from pochade.jobs.limits import Limits
@@ -113,6 +124,7 @@ def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options"
         sign=signing_file() if options.sign else None,
         limits=Limits(**{name: value for name, value in given.items() if value is not None}),
         budget_bytes=int(options.budget * 1e9),
+        stall_s=60 * options.stall_minutes,
         **more,
     )
 

@@ -26,7 +26,10 @@ Event = Mapping[str, Any]
 
 @dataclass(eq=False)
 class Live:
-    """A job that is not over. previews: data URLs."""
+    """A job that is not over. previews: data URLs. accepted: whether the store has it by now.
+
+    invalid, no_room: of one that has failed, whether what was asked for, or the server's disk, is to blame.
+    """
 
     id: str
     owner: str
@@ -44,7 +47,9 @@ class Live:
     pictures: int = 1
     previews: list[str] = field(default_factory=list)
     over: "asyncio.Event" = field(default_factory=asyncio.Event)
+    accepted: bool = True
     invalid: bool = False
+    no_room: bool = False
     interrupted: bool = False
 
     def share(self) -> float:

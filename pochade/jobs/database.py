@@ -1,12 +1,13 @@
 """The SQLite file: opened so that whatever was told to be kept is kept, whoever is killed when."""
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
 
 from pochade.errors import OutputError
@@ -14,6 +15,31 @@ from pochade.jobs.tables import FORMAT, METADATA
 
 BUSY_S = 30.0
 """How long a process waits for another one that is writing."""
+
+REFUSED = {
+    sqlite3.SQLITE_FULL: "the disk is full; free some space there",
+    sqlite3.SQLITE_IOERR: "the disk does not take it; is there space left, and is it whole?",
+    sqlite3.SQLITE_READONLY: "it may not be written to; choose a folder that you may write to",
+    sqlite3.SQLITE_PERM: "it may not be written to; choose a folder that you may write to",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; is the folder there, writable, and is space left?",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a copy, or start with another folder",
+    sqlite3.SQLITE_NOTADB: "the file is no database of ours; choose another folder",
+}
+"""SQLite's primary result codes that tell of the disk, with what to do. Other errors are bugs."""
+
+BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+class StoreFailed(OutputError):
+    """The disk that holds the store refused: it is full, not writable, or damaged. reason: what to do."""
+
+    def __init__(self, path: Path, what: str, reason: str) -> None:
+        super().__init__(f"the jobs in '{path}' {what}: {reason}")
+        self.reason = reason
+
+
+class StoreBusy(StoreFailed):
+    """Another process was writing for longer than BUSY_S; later the same may succeed."""
 
 
 class Database:
@@ -25,34 +51,59 @@ class Database:
     def __init__(self, path: Path) -> None:
         # Within a process, writers queue here: SQLite's own waiting is a loop of sleeps, and unfair.
         self._writing = threading.Lock()
+        self._path = path
         self._engine = _engine(path)
         try:
             with self.write() as connection:
                 _prepare(connection, path)
-        except DatabaseError as error:
+        except StoreFailed as error:
             self.close()
-            raise OutputError(
-                f"the jobs in '{path}' cannot be opened: {error.orig}; is it ours, and writable?"
-            ) from error
+            raise type(error)(path, "cannot be opened", error.reason) from error
+        except BaseException:
+            self.close()
+            raise
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that has the right to write from its first statement on."""
-        with self._writing, self._engine.begin() as connection:
+        """A transaction that has the right to write from its first statement on.
+
+        Raises StoreFailed if the disk refuses; nothing of the transaction is kept then.
+        """
+        with _telling(self._path), self._writing, self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that sees one state of everything and keeps nobody from writing."""
-        with self._engine.connect().execution_options(reading=True) as connection:
+        """A transaction that sees one state of everything and keeps nobody from writing.
+
+        Raises StoreFailed as `write` does: reading needs some room beside the file too.
+        """
+        with _telling(self._path), self._engine.connect().execution_options(reading=True) as connection:
             yield connection
 
     def close(self) -> None:
         self._engine.dispose()
 
 
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Turn what SQLite says of the disk into StoreFailed. path: of the store, for the message."""
+    try:
+        yield
+    except DatabaseError as error:
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # without what is added to primary codes
+        if code in BUSY:
+            reason = f"another process was writing for over {BUSY_S:g} s; try again later"
+            raise StoreBusy(path, "could not be written", reason) from error
+        if code in REFUSED:
+            raise StoreFailed(path, "could not be written", REFUSED[code]) from error
+        raise
+
+
 def _engine(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_S})
+    # In the text of a URL ? and % have meanings; and an absolute path is never ":memory:" or "file:".
+    url = URL.create("sqlite", database=str(path.absolute()))
+    engine = create_engine(url, connect_args={"timeout": BUSY_S})
 
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _: object) -> None:

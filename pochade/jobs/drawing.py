@@ -1,6 +1,5 @@
 """Drawing an order, step by step: what a worker does between taking a job and ending it."""
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pochade.errors import InvalidRequest
 from pochade.images.marks import GENERATED
 from pochade.jobs.catalogue import Catalogue, Folders, Model, look
-from pochade.jobs.orders import UPSCALE, Order, batches, request_of
+from pochade.jobs.log import log
+from pochade.jobs.orders import UPSCALE, Fetch, Order, batches, request_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -104,8 +104,13 @@ class Artist:
             yield self._marked(self._upscaled(order, read))
             return
         model = self._found(order.model)
+        fetch: Fetch = lambda number: read_picture(read(number))  # noqa: E731
+        try:
+            request = request_of(order, fetch, self._names())
+        except InvalidRequest:  # perhaps a ControlNet or an upscaler that came since
+            self.forget()
+            request = request_of(order, fetch, self._names())
         names = self._names()
-        request = request_of(order, lambda number: read_picture(read(number)), names)
         yield from self._load(model)
         assert self._loaded is not None
         pipeline = self._loaded[1]
@@ -137,6 +142,10 @@ class Artist:
         side = pipeline.networks.unet_config.sample_size * pipeline.networks.autoencoder_config.factor
         yield Loaded(model.name, side, side)
 
+    def forget(self) -> None:
+        """Look through the folders again before the next drawing."""
+        self._catalogue = None
+
     def _names(self) -> Catalogue:
         if self._catalogue is None:
             self._catalogue = look(self._folders)
@@ -147,8 +156,15 @@ class Artist:
         try:
             return self._names().model(name)
         except InvalidRequest:
-            self._catalogue = None
+            self.forget()
             return self._names().model(name)
+
+    def _upscaler(self, name: str) -> str:
+        try:
+            return self._names().upscaler(name)
+        except InvalidRequest:
+            self.forget()
+            return self._names().upscaler(name)
 
     def _upscaled(self, order: Order, read: Read) -> Batch:
         from pochade.images.metadata import read_parameters
@@ -162,7 +178,7 @@ class Artist:
         assert asked is not None
         content = read(asked.image)
         image = read_picture(content)
-        name = self._names().upscaler(asked.upscaler)
+        name = self._upscaler(asked.upscaler)
         if name in LATENT_UPSCALERS:
             raise InvalidRequest(
                 f"upscaler '{name}' is for latents; a picture needs another, such as Lanczos"
@@ -205,6 +221,6 @@ def _say_plan(pipeline: "Pipeline") -> None:
     if pipeline.memory_budget is None:
         return
     try:
-        print(f"pochade: {pipeline.checkpoint.name}: {pipeline.plan(Request(prompt=''))}", file=sys.stderr)
+        log(f"{pipeline.checkpoint.name}: {pipeline.plan(Request(prompt=''))}")
     except InvalidRequest as too_much:  # each job will say so to its owner
-        print(f"pochade: {pipeline.checkpoint.name}: {too_much}", file=sys.stderr)
+        log(f"{pipeline.checkpoint.name}: {too_much}")

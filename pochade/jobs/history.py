@@ -1,15 +1,20 @@
 """What was asked for and drawn: found again, pinned, removed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Table, and_, delete, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, select, tuple_, update
 
+from pochade.errors import InvalidRequest
+from pochade.jobs import storage
 from pochade.jobs.database import Database
 from pochade.jobs.records import ACTIVE, Job, Picture, columns
 from pochade.jobs.store import as_job
 from pochade.jobs.tables import jobs, pictures
+
+REMOVED_AT_ONCE = 100
+"""Pictures for which there is no room, in one transaction."""
 
 MAX_WORDS = 16
 """Of a search; what follows is ignored."""
@@ -52,6 +57,12 @@ def active_jobs(database: Database) -> list[Job]:
         return [as_job(row) for row in connection.execute(query)]
 
 
+def active_ids(database: Database) -> set[str]:
+    """Of everyone's jobs that are not over."""
+    with database.read() as connection:
+        return set(connection.execute(select(jobs.c.id).where(jobs.c.state.in_(ACTIVE))).scalars())
+
+
 def find_jobs(database: Database, owner: str, search: Search) -> Page:
     """The owner's jobs, the newest first."""
     conditions = [*_conditions(jobs, owner, search)]
@@ -89,13 +100,28 @@ def find_picture(database: Database, picture: str, owner: str) -> Picture | None
     return None if row is None else _as_picture(row)
 
 
-def pin(database: Database, picture: str, owner: str, pinned: bool) -> Picture | None:
-    """The picture as it is then; None if there is none."""
+def pin(
+    database: Database, picture: str, owner: str, pinned: bool, most_bytes: int | None = None
+) -> Picture | None:
+    """The picture as it is then; None if there is none.
+
+    most_bytes: that the owner may pin, all in all. Raises InvalidRequest if this one is too much.
+    """
     which = and_(pictures.c.id == picture, pictures.c.owner == owner)
     with database.write() as connection:
-        connection.execute(update(pictures).where(which).values(pinned=int(pinned)))
         row = connection.execute(select(pictures).where(which)).one_or_none()
-    return None if row is None else _as_picture(row)
+        if row is None:
+            return None
+        if bool(row.pinned) != pinned:
+            taken = storage.stored_in(connection, owner).pinned + row.bytes
+            if pinned and most_bytes is not None and taken > most_bytes:
+                raise InvalidRequest(
+                    f"pinned pictures of yours would take {taken:,} bytes; at most {most_bytes:,} may be"
+                    " pinned: unpin others first, or keep a copy of your own"
+                )
+            connection.execute(update(pictures).where(which).values(pinned=int(pinned)))
+            storage.count(connection, owner, 0, row.bytes if pinned else -row.bytes)
+    return replace(_as_picture(row), pinned=pinned)
 
 
 # --- removing: first the row, so that none ever names a file that is not there -----------------------------
@@ -105,9 +131,9 @@ def remove_picture(database: Database, picture: str, owner: str) -> Picture | No
     """Forget a picture. The caller removes its file."""
     which = and_(pictures.c.id == picture, pictures.c.owner == owner)
     with database.write() as connection:
-        row = connection.execute(select(pictures).where(which)).one_or_none()
-        connection.execute(delete(pictures).where(which))
-    return None if row is None else _as_picture(row)
+        found = [_as_picture(row) for row in connection.execute(select(pictures).where(which))]
+        _forget(connection, found)
+    return found[0] if found else None
 
 
 def remove_job(database: Database, job: str, owner: str) -> list[Picture] | None:
@@ -116,9 +142,10 @@ def remove_job(database: Database, job: str, owner: str) -> list[Picture] | None
         over = and_(jobs.c.id == job, jobs.c.owner == owner, jobs.c.state.not_in(ACTIVE))
         if connection.execute(delete(jobs).where(over)).rowcount != 1:
             return None
-        rows = connection.execute(select(pictures).where(pictures.c.job == job)).all()
-        connection.execute(delete(pictures).where(pictures.c.job == job))
-    return [_as_picture(row) for row in rows]
+        rows = connection.execute(select(pictures).where(pictures.c.job == job))
+        found = [_as_picture(row) for row in rows]
+        _forget(connection, found)
+    return found
 
 
 def known_paths(database: Database) -> set[str]:
@@ -127,31 +154,36 @@ def known_paths(database: Database) -> set[str]:
         return set(connection.execute(select(pictures.c.path)).scalars())
 
 
-def stored_bytes(database: Database) -> int:
-    """Of all pictures."""
-    with database.read() as connection:
-        return int(connection.execute(select(func.coalesce(func.sum(pictures.c.bytes), 0))).scalar_one())
+def make_room(database: Database, budget_bytes: int, most: int = REMOVED_AT_ONCE) -> list[Picture]:
+    """Forget the oldest pictures that are not pinned until the rest fits; those that are to be removed.
 
-
-def make_room(database: Database, budget_bytes: int) -> list[Picture]:
-    """Forget the oldest pictures that are not pinned until the rest fits; those that are to be removed."""
+    Not more than `most` in one transaction, for which others wait: call it again until there is none.
+    """
+    if not storage.stored(database).to_remove(budget_bytes):
+        return []
     with database.write() as connection:
-        total = connection.execute(select(func.coalesce(func.sum(pictures.c.bytes), 0))).scalar_one()
-        gone: list[Picture] = []
-        if total <= budget_bytes:
-            return gone
+        left, gone = storage.stored_in(connection).to_remove(budget_bytes), list[Picture]()
         oldest = select(pictures).where(pictures.c.pinned == 0).order_by(pictures.c.created, pictures.c.id)
-        for row in connection.execute(oldest):
-            if total <= budget_bytes:
+        for row in connection.execute(oldest.limit(most)).all():
+            if left <= 0:
                 break
             gone.append(_as_picture(row))
-            total -= row.bytes
-        for picture in gone:
-            connection.execute(delete(pictures).where(pictures.c.id == picture.id))
+            left -= row.bytes
+        _forget(connection, gone)
     return gone
 
 
 # --- inside -----------------------------------------------------------------------------------------------
+
+
+def _forget(connection: Connection, gone: Sequence[Picture]) -> None:
+    if not gone:
+        return
+    connection.execute(delete(pictures).where(pictures.c.id.in_([picture.id for picture in gone])))
+    for owner in {picture.owner for picture in gone}:
+        theirs = [picture for picture in gone if picture.owner == owner]
+        pinned = sum(picture.bytes for picture in theirs if picture.pinned)
+        storage.count(connection, owner, -sum(picture.bytes for picture in theirs), -pinned)
 
 
 def _conditions(table: Table, owner: str, search: Search) -> list[ColumnElement[bool]]:

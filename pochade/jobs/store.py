@@ -7,13 +7,13 @@ lasts, the job is taken back (`reclaim`) and waits again. After MAX_DEATHS of th
 Each function is one transaction. Time and tokens are arguments.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from pochade.errors import PochadeError
-from pochade.jobs import cost
+from pochade.jobs import cost, storage
 from pochade.jobs.database import Database
 from pochade.jobs.records import (
     CANCELLED,
@@ -32,8 +32,8 @@ from pochade.jobs.tables import jobs, owners, pictures
 LEASE_S = 30.0
 MAX_DEATHS = 3
 CRASHED = (
-    "the process that drew it ended {deaths} times before it was done; there may be too little memory for"
-    " this size, or this model may not work here"
+    "the process that drew it ended {deaths} times before it was done, or hung and was ended; there may be"
+    " too little memory for this size, or this model may not work here"
 )
 
 
@@ -92,12 +92,14 @@ def next_in_line() -> "Select[tuple[object, ...]]":
     )
 
 
-def heartbeat(database: Database, job: str, token: str, now: float, lease_s: float = LEASE_S) -> None:
-    """Hold the lease for longer. Raises LeaseLost."""
+def heartbeat(database: Database, job: str, token: str, now: float, lease_s: float = LEASE_S) -> str:
+    """Hold the lease for longer; what is asked of the job: "" to go on, or "cancel". Raises LeaseLost."""
     with database.write() as connection:
         held = update(jobs).where(_held(job, token)).values(lease_until=now + lease_s)
-        if connection.execute(held).rowcount != 1:
-            raise LeaseLost(f"the lease of job '{job}' is over")
+        asked = connection.execute(held.returning(jobs.c.asked)).scalar_one_or_none()
+    if asked is None:
+        raise LeaseLost(f"the lease of job '{job}' is over")
+    return str(asked)
 
 
 def finish(
@@ -140,6 +142,7 @@ def finish(
         ]
         if rows:
             connection.execute(pictures.insert(), rows)
+            storage.count(connection, job.owner, sum(picture.bytes for picture in drawn))
         if work is not None:
             cost.learn(connection, job.model, work, seconds)
         if job.started is not None:
@@ -169,13 +172,28 @@ def release(database: Database, job: str, token: str) -> bool:
 
 
 def reclaim(
-    database: Database, now: float, dead: Callable[[str], bool] = lambda worker: False
+    database: Database,
+    now: float,
+    dead: Callable[[str], bool] = lambda worker: False,
+    alive: Collection[str] = (),
 ) -> list[Reclaimed]:
-    """Take back the jobs of workers whose lease is over, or that are known to be dead."""
+    """Take back the jobs of workers whose lease is over, or that are known to be dead.
+
+    alive: workers that are known to be at work: while the store takes nothing, it takes no heartbeats either,
+    and what they have drawn is kept once it takes something again.
+    """
     with database.write() as connection:
         running = connection.execute(select(jobs.c.worker).where(jobs.c.state == RUNNING).distinct())
         gone = [worker for worker in running.scalars() if worker is not None and dead(worker)]
-        return _reclaim(connection, now, or_(jobs.c.lease_until < now, jobs.c.worker.in_(gone)))
+        silent = and_(jobs.c.lease_until < now, jobs.c.worker.not_in(alive))
+        return _reclaim(connection, now, or_(silent, jobs.c.worker.in_(gone)))
+
+
+def running(database: Database) -> list[tuple[str, float]]:
+    """(worker, time until which its lease holds) of each job that is taken."""
+    with database.read() as connection:
+        rows = connection.execute(select(jobs.c.worker, jobs.c.lease_until).where(jobs.c.state == RUNNING))
+        return [(row.worker, row.lease_until) for row in rows]
 
 
 def cancel(database: Database, job: str, owner: str, now: float) -> str | None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pochade.jobs.log import log
 from pochade.jobs.worker import Settings
 
 COMMAND = (sys.executable, "-m", "pochade.jobs.worker")
@@ -19,8 +20,15 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 30.0
 STEADY_S = 60.0
 """One that lived for so long starts again without much of a pause."""
 
+WATCH_S = 5.0
+"""Between two looks at how long the workers have been silent."""
+CLOSING_S = 5.0
+"""For so long a process may live on once it has closed its output."""
+
 Heard = Callable[["Hand", Mapping[str, Any]], None]
 Died = Callable[["Hand"], Awaitable[None]]
+Patience = Callable[["Hand"], float]
+"""How long a process may be silent in its present state, s."""
 
 
 @dataclass(eq=False)
@@ -28,6 +36,7 @@ class Hand:
     """A place for one worker process after another. settings: without the name, which each process has anew.
 
     state: starting, idle, loading, drawing or broken. job: what it draws. restarts: after deaths.
+    silent_s: since the process last said anything; time in which the computer slept does not count.
     """
 
     settings: Settings
@@ -38,6 +47,7 @@ class Hand:
     restarts: int = 0
     process: "asyncio.subprocess.Process | None" = field(default=None, repr=False)
     name: str = ""
+    silent_s: float = 0.0
 
     def say(self, do: str, **about: Any) -> None:
         """A word to the process; a dead one hears nothing, and its successor finds all in the store."""
@@ -50,7 +60,10 @@ class Hand:
 class Supervisor:
     """heard: called with each event. died: awaited after each end of a process, before the next one starts.
 
-    names: a new name for each process. command: what starts one.
+    Whatever these two raise is printed and changes nothing: a place is kept until the supervisor stops.
+
+    names: a new name for each process. patience: a process that is silent for longer is killed, and another
+    one started; it hangs. command: what starts one.
     """
 
     def __init__(
@@ -59,15 +72,19 @@ class Supervisor:
         heard: Heard,
         died: Died,
         names: Callable[[], str],
+        patience: Patience,
         command: Sequence[str] = COMMAND,
     ) -> None:
         self.hands = list(hands)
         self._heard, self._died, self._names, self._command = heard, died, names, command
+        self._patience = patience
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._watching: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         self._tasks = [asyncio.create_task(self._keep(hand)) for hand in self.hands]
+        self._watching = asyncio.create_task(self._watch())
 
     def wake(self) -> None:
         """There is a new job."""
@@ -76,14 +93,19 @@ class Supervisor:
                 hand.say("wake")
 
     def say(self, job: str, do: str) -> None:
-        """To whoever draws this job."""
+        """To whoever draws this job; to all if none has told so yet: it may have been taken a moment ago."""
+        for hand in [hand for hand in self.hands if hand.job == job] or self.hands:
+            hand.say(do, job=job)
+
+    def say_to_all(self, do: str) -> None:
         for hand in self.hands:
-            if hand.job == job:
-                hand.say(do, job=job)
+            hand.say(do)
 
     async def stop(self, grace_s: float) -> None:
         """Let each worker end what it draws; after so long, what it draws waits for the next server."""
         self._stopping = True
+        if self._watching is not None:
+            self._watching.cancel()
         for hand in self.hands:
             hand.say("stop")
         ended = [hand.process.wait() for hand in self.hands if hand.process is not None]
@@ -105,15 +127,18 @@ class Supervisor:
         loop, pause = asyncio.get_running_loop(), FIRST_PAUSE_S
         while not self._stopping:
             began = loop.time()
-            hand.name, hand.state, hand.job = self._names(), "starting", None
+            hand.name, hand.state, hand.job, hand.silent_s = self._names(), "starting", None, 0.0
             try:
                 await self._run(hand)
-            except OSError as error:
-                print(f"pochade: the worker cannot be started: {error}", file=sys.stderr)
+            except Exception as error:
+                log(f"the worker cannot be started: {error}")
             if self._stopping:
                 return
             hand.state, hand.process = "broken", None
-            await self._died(hand)
+            try:
+                await self._died(hand)
+            except Exception as error:  # its job is found again by whoever looks through the store
+                log(f"a worker died, and its job was not given back: {error}")
             hand.job = None
             hand.restarts += 1
             pause = FIRST_PAUSE_S if loop.time() - began > STEADY_S else pause
@@ -133,8 +158,41 @@ class Supervisor:
         process.stdin.write(replace(hand.settings, name=hand.name).line().encode() + b"\n")
         try:
             while line := await process.stdout.readline():
-                self._heard(hand, json.loads(line))
-            await process.wait()
+                self._pass_on(hand, line)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), CLOSING_S)
+        except ValueError as error:  # of the stream: a line that is longer than any of ours
+            log(f"what the worker says cannot be read: {error}")
         finally:
             if process.returncode is None:
                 process.kill()
+                await process.wait()
+
+    def _pass_on(self, hand: Hand, line: bytes) -> None:
+        """A process that is killed while it writes leaves half a line; no line ends this one's keeper."""
+        hand.silent_s = 0.0
+        try:
+            self._heard(hand, json.loads(line))
+        except Exception as error:
+            shown = f"{line[:60]!r}: {type(error).__name__}: {error}"
+            log(f"a line of the worker was not understood: {shown}")
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            for hand in self.hands:
+                self.look_at(hand, WATCH_S)
+
+    def look_at(self, hand: Hand, passed_s: float) -> None:
+        """Kill a process that has been silent for too long. passed_s: of looking, since the look before."""
+        if hand.process is None or hand.process.returncode is not None:
+            return
+        hand.silent_s += passed_s
+        if hand.silent_s > self._patience(hand):
+            log(
+                f"the worker ({hand.state}) has said nothing for {hand.silent_s:.0f} s;"
+                " it is ended, and another one started"
+            )
+            hand.silent_s = 0.0
+            with contextlib.suppress(ProcessLookupError):
+                hand.process.kill()

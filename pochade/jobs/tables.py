@@ -57,6 +57,14 @@ pictures = Table(
     Index("pictures_to_remove", "pinned", "created"),
 )
 
+storage = Table(
+    "storage",
+    METADATA,
+    Column("owner", Text, primary_key=True),
+    Column("bytes", Integer, nullable=False),  # of all their pictures
+    Column("pinned", Integer, nullable=False),  # of those of them that are pinned
+)
+
 owners = Table(
     "owners",
     METADATA,

@@ -7,42 +7,38 @@ event. That is for those who watch: the truth is in the store, which it writes i
 It ends when its input ends, so that no worker outlives its server; a job that it held waits again.
 """
 
-import base64
-import io
 import json
 import os
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
 
-from pochade.errors import InvalidRequest, PochadeError
+from pochade.errors import InvalidRequest
 from pochade.jobs import store
 from pochade.jobs.catalogue import Folders
-from pochade.jobs.database import Database
+from pochade.jobs.database import Database, StoreFailed
 from pochade.jobs.drawing import CANCEL, SKIP, Asked, Batch, Event, Loaded, Loading, Read, Step
-from pochade.jobs.messages import without_paths
+from pochade.jobs.log import log
+from pochade.jobs.messages import is_of_the_disk, reason_of
 from pochade.jobs.orders import Order, read_order
 from pochade.jobs.places import Places, alive, discard, drop_inputs, keep_picture, read_input
+from pochade.jobs.previews import Rhythm, data_url
 from pochade.jobs.pricing import work_of
 from pochade.jobs.records import CANCELLED, FINISHED, Drawn, Lease
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from PIL import Image
-
 LOOK_S = 1.0
 """How often an idle worker looks for a job without being told of one."""
 HEARTBEAT_S = store.LEASE_S / 6
-PREVIEW_S = 0.33
-PREVIEW_SHARE = 0.15
-"""Of the time, at the most, that previews may take."""
-PREVIEW_QUALITY = 80
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 10.0
+"""Before the store is asked again to keep what it did not take: twice as long each time."""
+TRIES = 3
+"""To end a job, if what is raised says nothing of the disk and so may be a mistake of ours."""
 
 
 class Draws(Protocol):
@@ -50,6 +46,7 @@ class Draws(Protocol):
 
     def prepare(self, model: str | None) -> "Iterator[Event]": ...
     def draw(self, order: Order, read: Read, asked: Asked) -> "Iterator[Event]": ...
+    def forget(self) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,26 +105,32 @@ class Worker:
         self._lease: Lease | None = None
         self._asked: str | None = None
         self._leaving = False
+        self._look = threading.Event()
+        self._here = 0.0
 
     # --- what the server says -------------------------------------------------------------------------------
 
     def listen(self, lines: TextIO) -> None:
-        """Until the lines end; then this process does."""
-        for line in lines:
-            said = json.loads(line)
-            if said["do"] == "stop":
-                self._leaving = True
-                self._wake.set()
-            elif said["do"] == "requeue":
-                break
-            elif said["do"] == "wake":
-                self._wake.set()
-            else:
-                with self._state:
-                    # A word about a job that is over by now is about nothing.
-                    if self._lease is not None and self._lease.job.id == said["job"]:
-                        self._asked = said["do"]
-        self.leave()
+        """Until the lines end; then this process does, also if the last of them is cut off."""
+        try:
+            for line in lines:
+                said = json.loads(line)
+                if said["do"] == "stop":
+                    self._leaving = True
+                    self._wake.set()
+                elif said["do"] == "requeue":
+                    break
+                elif said["do"] == "wake":
+                    self._wake.set()
+                elif said["do"] == "look":
+                    self._look.set()
+                else:
+                    with self._state:
+                        # A word about a job that is over by now is about nothing.
+                        if self._lease is not None and self._lease.job.id == said["job"]:
+                            self._asked = said["do"]
+        finally:
+            self.leave()
 
     def leave(self) -> None:
         """End at once, even in the middle of a step; the job waits again."""
@@ -155,8 +158,13 @@ class Worker:
         self.tell("ready")
         while not self._leaving:
             self._wake.clear()
-            lease = store.take(self.database, self.settings.name, self.random(16), self.clock())
+            try:
+                lease = store.take(self.database, self.settings.name, self.random(16), self.clock())
+            except StoreFailed as error:  # the disk may be full now and have room later
+                log(f"no job could be taken: {error}")
+                lease = None
             if lease is None:
+                self._tell_here()
                 self._wake.wait(LOOK_S)
                 continue
             with self._state:
@@ -167,38 +175,77 @@ class Worker:
                 with self._state:
                     self._lease = None
 
+    def _tell_here(self) -> None:
+        """While there is nothing to do, so that whoever listens knows that this process does not hang."""
+        if time.monotonic() - self._here >= HEARTBEAT_S:
+            self._here = time.monotonic()
+            self.tell("here")
+
     def _prepare(self) -> None:
         try:
             for event in self.artist.prepare(None):
                 self._tell_loading(event)
-        except PochadeError as error:  # each job will say it again, to its owner
-            print(f"pochade: the model could not be loaded: {error}", file=sys.stderr)
+        except Exception as error:  # each job will say it again, to its owner; another model may do
+            log(f"the model could not be loaded: {reason_of(error)}")
 
     def _job(self, lease: Lease) -> None:
         job, drawn = lease.job, list[Drawn]()
         self.tell("started", job=job.id, model=job.model, attempt=job.attempts, at=job.started)
+        self._ask_store(lease)  # what was asked for after the job was taken and before that was known
+        if self._look.is_set():
+            self._look.clear()
+            self.artist.forget()
         try:
             order = read_order(job.order)
-            seconds = self._draw(lease, order, drawn)
+            seconds = 0.0 if self._asked == CANCEL else self._draw(lease, order, drawn)
             cancelled = self._asked == CANCEL
             work = None if cancelled or self._asked else work_of(order, drawn)
             state = CANCELLED if cancelled else FINISHED
-            store.finish(self.database, lease, drawn, self.clock(), work, seconds, state)
+            self._end(
+                lease, lambda: store.finish(self.database, lease, drawn, self.clock(), work, seconds, state)
+            )
             over: dict[str, Any] = {"event": state}
         except store.LeaseLost:
             discard(self.places, [picture.path for picture in drawn])
             self.tell("lost", job=job.id)
             return
         except Exception as error:
+            reason = reason_of(error)
+            over = {
+                "event": "failed",
+                "error": reason,
+                "invalid": isinstance(error, InvalidRequest),
+                "no_room": is_of_the_disk(error),
+            }
             discard(self.places, [picture.path for picture in drawn])
-            over = {"event": "failed", "error": _reason(error), "invalid": isinstance(error, InvalidRequest)}
             try:
-                store.fail(self.database, lease, over["error"], self.clock())
+                self._end(lease, lambda: store.fail(self.database, lease, reason, self.clock()))
             except store.LeaseLost:
                 self.tell("lost", job=job.id)
                 return
         drop_inputs(self.places, job.id)
         self.tell(over.pop("event"), job=job.id, **over)
+
+    def _end(self, lease: Lease, end: Callable[[], None]) -> None:
+        """Call this until the store takes it: what was drawn is not thrown away because a disk is full now.
+
+        Raises LeaseLost at once; what else it raises that the disk is not to blame for, after TRIES.
+        """
+        pause, tries = FIRST_PAUSE_S, 0
+        while True:
+            try:
+                end()
+                return
+            except store.LeaseLost:
+                raise
+            except Exception as error:
+                tries += 1
+                if tries >= TRIES and not isinstance(error, StoreFailed):
+                    raise
+                log(f"job {lease.job.id} is over and not kept yet: {error}")
+            self.tell("waiting", job=lease.job.id)
+            time.sleep(pause)
+            pause = min(LONGEST_PAUSE_S, 2 * pause)
 
     def _draw(self, lease: Lease, order: Order, drawn: list[Drawn]) -> float:
         """Seconds that such a drawing takes; loading and compiling, in the first step, do not count."""
@@ -206,7 +253,7 @@ class Worker:
         def read(number: int) -> bytes:
             return read_input(self.places, lease.job, number)
 
-        previews, partials = _Rhythm(time.monotonic), order.partials
+        previews, partials = Rhythm(time.monotonic), order.partials
         first, steps, batches = 0.0, 0, 0
         for event in self.artist.draw(order, read, self._wanted):
             if isinstance(event, Step):
@@ -217,11 +264,11 @@ class Worker:
                     order.partials + 1
                 ):
                     index, partials = order.partials - partials, partials - 1
-                    images = [_url(image, "PNG") for image in event.now().images]
+                    images = [data_url(image, "PNG") for image in event.now().images]
                     self.tell("partial", job=lease.job.id, index=index, picture=event.number, images=images)
                 elif order.preview and previews.due():
                     with previews.taking():
-                        images = [_url(image, "JPEG") for image in event.preview()]
+                        images = [data_url(image, "JPEG") for image in event.preview()]
                     self.tell("preview", job=lease.job.id, picture=event.number, images=images)
             elif isinstance(event, Batch):
                 batches += 1
@@ -264,54 +311,22 @@ class Worker:
             time.sleep(HEARTBEAT_S)
             with self._state:
                 lease = self._lease
-            if lease is None:
-                continue
-            try:
-                store.heartbeat(self.database, lease.job.id, lease.token, self.clock())
-            except store.LeaseLost:
-                with self._state:
-                    if self._lease is lease:
-                        self._asked = CANCEL
-            except Exception as error:  # a store that is busy now is asked again
-                print(f"pochade: the store did not answer: {error}", file=sys.stderr)
+            if lease is not None:
+                self._ask_store(lease)
 
-
-class _Rhythm:
-    """When the next preview is due: not too often, and less often where they take long."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock, self._next, self._began = clock, clock() + PREVIEW_S, 0.0
-
-    def due(self) -> bool:
-        return self._clock() >= self._next
-
-    def taking(self) -> "_Rhythm":
-        return self
-
-    def __enter__(self) -> None:
-        self._began = self._clock()
-
-    def __exit__(self, *_: object) -> None:
-        now = self._clock()
-        self._next = now + max(PREVIEW_S, (now - self._began) / PREVIEW_SHARE)
-
-
-def _url(image: "Image.Image", kind: str) -> str:
-    file = io.BytesIO()
-    image.convert("RGB").save(file, kind, **({"quality": PREVIEW_QUALITY} if kind == "JPEG" else {}))
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def _reason(error: Exception) -> str:
-    """For the job's owner, who may not be who runs the server: no paths, no insides."""
-    if isinstance(error, PochadeError):
-        return without_paths(str(error))
-    traceback.print_exc(file=sys.stderr)
-    if isinstance(error, MemoryError):
-        return "there was not enough memory; ask for a smaller picture, or fewer at once"
-    return (
-        f"something went wrong inside: {type(error).__name__}; whoever runs the server finds more in its log"
-    )
+    def _ask_store(self, lease: Lease) -> None:
+        """Hold the lease for longer, and hear whether the job is to be cancelled, if no word of it came."""
+        try:
+            asked = store.heartbeat(self.database, lease.job.id, lease.token, self.clock())
+        except store.LeaseLost:
+            asked = CANCEL
+        except Exception as error:  # a store that is busy now is asked again
+            log(f"the store did not answer: {error}")
+            return
+        if asked == CANCEL:
+            with self._state:
+                if self._lease is lease:
+                    self._asked = CANCEL
 
 
 def main(artist: Callable[[Settings], Draws] | None = None) -> None:

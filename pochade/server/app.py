@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 import pochade
 from pochade.errors import PochadeError
+from pochade.jobs.log import log
 from pochade.server import session
 from pochade.server.desk import Desk
 from pochade.server.dialects import a1111, mcp, native, openai
@@ -74,15 +75,26 @@ def make_app(desk: Desk, names: Sequence[str] = (), *, local: bool = True, rate:
         app,
         rules,
         ANSWERS,
-        partial(session.owner_of, desk),
+        partial(_logged_in, desk),
         Buckets(rate, time.monotonic),
         desk.door.owner,
         secrets.token_hex,
     )
 
 
+async def _logged_in(desk: Desk, token: str) -> str | None:
+    """`session.owner_of` for the guard, which knows no other errors than Trouble."""
+    try:
+        return await session.owner_of(desk, token)
+    except PochadeError as error:
+        raise trouble_of(error) from error
+
+
 async def _answered(request: Request, error: Exception) -> Response:
     """An error in the shape of the dialect that was spoken."""
     path = request.scope["path"]
     answer = next(answer for prefix, answer in ANSWERS if path.startswith(prefix))
-    return answer(trouble_of(error), "")
+    trouble = trouble_of(error)
+    if trouble.code == "no_room":
+        log(f"{error.__cause__ or error}")
+    return answer(trouble, "")

@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack, nullcontext
@@ -15,6 +14,7 @@ from pochade.jobs.board import Board, Live
 from pochade.jobs.catalogue import Catalogue, look
 from pochade.jobs.database import Database
 from pochade.jobs.limits import QueueFull
+from pochade.jobs.log import log
 from pochade.jobs.places import Places, alive, drop_inputs, new_id
 from pochade.jobs.pricing import UNKNOWN_SIZE
 from pochade.jobs.records import LANES, QUEUED, RUNNING, Job, Picture
@@ -128,12 +128,13 @@ class Desk:
         bytes_ = self.catalogue.model(order.model).bytes
         # On the board first: a worker may take it before this function goes on.
         live = self.board.add(job)
-        live.pictures = order.pictures
+        live.pictures, live.accepted = order.pictures, False
         try:
             job = await self.ask(handing_in.keep, self.places, job, order, asked.inputs, usual, bytes_)
         except BaseException:
             self.board.forget(job.id)
             raise
+        live.accepted = True
         self.board.priced(live, job.cost)
         if live.state == QUEUED and job.id in self.board.live:
             self.board.publish(live, "queued", **self.board.told(live))
@@ -203,8 +204,9 @@ class Desk:
         await self.foreman.remove_pictures(pictures)
 
     async def refresh(self) -> None:
-        """Look through the folders again."""
+        """Look through the folders again, and let the workers do so before their next jobs."""
         self.catalogue = await run_in_threadpool(look, self.options.folders)
+        self.foreman.supervisor.say_to_all("look")
 
     # --- what goes on by itself ---------------------------------------------------------------------------
 
@@ -217,10 +219,16 @@ class Desk:
             try:
                 await work()
             except Exception as error:  # the next time may be better, and the server goes on
-                print(f"pochade: housekeeping: {type(error).__name__}: {error}", file=sys.stderr)
+                log(f"housekeeping: {type(error).__name__}: {error}")
 
     def later(self, work: Coroutine[Any, Any, object]) -> None:
         """Run a coroutine by itself."""
         task = asyncio.create_task(work)
         self._soon.add(task)
-        task.add_done_callback(self._soon.discard)
+        task.add_done_callback(self._is_done)
+
+    def _is_done(self, task: "asyncio.Task[object]") -> None:
+        self._soon.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            # What it was to tell is found again by `Foreman.tidy`.
+            log(f"housekeeping: {task.exception()}")

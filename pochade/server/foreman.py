@@ -1,13 +1,16 @@
 """The workers, what they tell, and what they leave behind: dead ones' jobs, and room on the disk."""
 
+import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
-from pochade.jobs import history, store
+from pochade.jobs import history, storage, store
 from pochade.jobs.board import Board
 from pochade.jobs.database import Database
+from pochade.jobs.log import log
 from pochade.jobs.places import Places, discard, drop_inputs, is_dead, sweep
 from pochade.jobs.records import FAILED, FINISHED, QUEUED, RUNNING, Picture
 from pochade.jobs.supervisor import Hand, Supervisor
@@ -18,6 +21,13 @@ T = TypeVar("T")
 
 TIDY_S = 2.0
 """Between two calls of `tidy`."""
+COMPARE_EVERY = 15
+"""Of so many calls of `tidy` one compares the whole board with the store; the call after a death does too."""
+
+IDLE_S = 120.0
+"""For so long a worker may be silent that has nothing to do: it speaks every few seconds."""
+PREDICTED = 20.0
+"""For so many times its predicted time a job may go on without a sign of progress, if that is longer."""
 
 
 class Foreman:
@@ -42,38 +52,64 @@ class Foreman:
         self._clock, self._random, self._later = clock, random, later
         self._tidied, self._patient_until = clock(), 0.0
         self.usual: dict[str, tuple[int, int]] = {}
-        self.stored_bytes = history.stored_bytes(database)
+        held = storage.stored(database)
+        self.stored_bytes = held.bytes
+        if held.pinned > storage.pin_budget(options.budget_bytes, 1):
+            log(
+                f"pinned pictures take {held.pinned:,} bytes, and the budget is"
+                f" {options.budget_bytes:,}: others may take {1 - storage.PINNED_SHARE:.0%} of that besides"
+            )
         hands = [hand_of(options, places, device) for device in options.devices]
-        self.supervisor = Supervisor(hands, self._heard, self._died, self._name, options.command)
+        self.supervisor = Supervisor(
+            hands, self._heard, self._died, self._name, self._patience, options.command
+        )
+        self._until_compared = COMPARE_EVERY
 
     async def remove_pictures(self, pictures: Sequence[Picture]) -> None:
         """The files, after the rows."""
         await run_in_threadpool(discard, self._places, [picture.path for picture in pictures])
-        self.stored_bytes -= sum(picture.bytes for picture in pictures)
+        await self._count_stored()
         for owner in {picture.owner for picture in pictures}:
             gone = [picture.id for picture in pictures if picture.owner == owner]
             self._board.tell(owner, "", "", "removed", pictures=gone)
 
     async def tidy(self) -> None:
         """Jobs whose workers fell silent; room on the disk. To be called every TIDY_S."""
-        ours = {hand.job for hand in self.supervisor.hands}
-        running = (live.id for live in self._board.live.values() if live.state == RUNNING)
-        strange = set(running) - ours
-        names = {hand.name for hand in self.supervisor.hands}
         now, before, self._tidied = self._clock(), self._tidied, self._clock()
         if now - before > 5 * TIDY_S:
             # This process stood still too, as a computer does that sleeps: the workers may speak first.
             self._patient_until = now + store.LEASE_S
-        if (strange or ours - {None}) and now >= self._patient_until:
+        if now >= self._patient_until:
+            await self._take_back(now)
+        self._until_compared -= 1
+        if self._until_compared <= 0:
+            await self._compare()
+        while gone := await self._ask(history.make_room, self._options.budget_bytes):
+            await self.remove_pictures(gone)
+
+    async def _take_back(self, now: float) -> None:
+        """The jobs of workers that are gone or silent, whatever was heard of them, or not heard, here."""
+        hands = self.supervisor.hands
+        names = {hand.name for hand in hands}
+        alive = {hand.name for hand in hands if hand.job and hand.silent_s < store.LEASE_S}
+        strange = {live.id for live in self._board.live.values() if live.state == RUNNING}
+        strange -= {hand.job for hand in hands}
+        held = await self._ask(store.running)
+        if strange or any(worker not in names or until < now for worker, until in held):
             back = await self._ask(
                 store.reclaim,
-                self._clock(),
+                now,
                 lambda name: name not in names and worker_is_dead(self._places, name),
+                alive,
             )
             await self._settle(strange | {each.job for each in back})
-        if self.stored_bytes > self._options.budget_bytes:
-            gone = await self._ask(history.make_room, self._options.budget_bytes)
-            await self.remove_pictures(gone)
+
+    async def _compare(self) -> None:
+        """Jobs that are over in the store and not on the board: whoever waits for them was never told."""
+        accepted = [live.id for live in self._board.live.values() if live.accepted]
+        active = await self._ask(history.active_ids)
+        await self._settle(set(accepted) - active)
+        self._until_compared = COMPARE_EVERY
 
     # --- what workers tell --------------------------------------------------------------------------------
 
@@ -93,6 +129,7 @@ class Foreman:
             hand.state, hand.model = "drawing" if job else "idle", event["model"]
             self.usual[event["model"]] = event["width"], event["height"]
         elif kind == "progress" and live is not None:
+            hand.state, hand.job = "drawing", job
             live.step, live.steps = event["step"], event["steps"]
             live.number, live.pictures = event["picture"], event["pictures"]
             self._board.publish(live, "progress", **self._board.progress(live))
@@ -109,14 +146,15 @@ class Foreman:
         elif kind in ("finished", "cancelled", "failed"):
             hand.state, hand.job = "idle", None
             if live is not None:
-                live.invalid = bool(event.get("invalid"))
+                live.invalid, live.no_room = bool(event.get("invalid")), bool(event.get("no_room"))
             self._later(self._over(str(job)))
 
     async def _died(self, hand: Hand) -> None:
         """Its job waits again, or has failed; or it was over, and the word of it was lost."""
-        dead = hand.name
+        dead, self._until_compared = hand.name, 0
         back = await self._ask(store.reclaim, self._clock(), lambda name: name == dead)
-        self._places.worker(dead).unlink(missing_ok=True)
+        with suppress(OSError):
+            self._places.worker(dead).unlink(missing_ok=True)
         await self._settle({each.job for each in back} | ({hand.job} if hand.job else set()))
 
     async def _settle(self, doubtful: set[str]) -> None:
@@ -137,7 +175,7 @@ class Foreman:
         if not found.over:
             return
         pictures = (await self._ask(history.pictures_of, [job]))[job]
-        self.stored_bytes += sum(picture.bytes for picture in pictures)
+        await self._count_stored()
         if found.state == FINISHED:
             seconds = round((found.ended or 0.0) - (found.started or 0.0), 3)
             self._board.gone(job, "finished", pictures=pictures, seconds=seconds)
@@ -147,8 +185,20 @@ class Foreman:
             self._board.gone(job, "cancelled")
         await run_in_threadpool(drop_inputs, self._places, job)
 
+    async def _count_stored(self) -> None:
+        self.stored_bytes = (await self._ask(storage.stored)).bytes
+
     async def _ask(self, function: Callable[..., T], *arguments: Any) -> T:
         return await run_in_threadpool(function, self._database, *arguments)
+
+    def _patience(self, hand: Hand) -> float:
+        """How long this worker may be silent before it is taken to hang, s."""
+        if not self._options.stall_s:
+            return math.inf
+        if hand.state == "idle":
+            return min(IDLE_S, self._options.stall_s)
+        live = self._board.live.get(hand.job or "")
+        return max(self._options.stall_s, 0.0 if live is None else PREDICTED * live.cost)
 
     def _name(self) -> str:
         return f"worker-{self._random(6)}"
@@ -158,11 +208,13 @@ def take_up(database: Database, places: Places, now: float) -> None:
     """Before the first worker starts: give back the jobs of dead ones, and sweep away what nobody knows."""
     store.reclaim(database, now, lambda name: worker_is_dead(places, name))
     active = {job.id for job in history.active_jobs(database)}
+    storage.recount(database)
     known = history.known_paths(database)
     sweep(places, known.__contains__, active.__contains__)
     for file in (places.root / "workers").glob("*"):
         if is_dead(file):
-            file.unlink(missing_ok=True)
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
 
 
 def worker_is_dead(places: Places, name: str) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pochade.jobs.catalogue import Folders
 from pochade.jobs.limits import Limits
+from pochade.jobs.storage import pin_budget
 from pochade.jobs.supervisor import COMMAND
 from pochade.server.keys import Keys
 
@@ -15,6 +16,7 @@ class Options:
 
     devices: one worker for each. memory_budget: bytes for each, or "". budget_bytes: for all pictures.
     data: where jobs and pictures are kept. folders: where models are looked for.
+    stall_s: a worker that shows no progress for so long is ended, and another one started; 0: never.
     marks: whether pictures say that a model made them. sign: the file of a key to sign them with.
     """
 
@@ -29,5 +31,11 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     budget_bytes: int = 20 * 10**9
     grace_s: float = 10.0
+    stall_s: float = 1800.0
     keys: Keys = field(default_factory=Keys)
     command: tuple[str, ...] = COMMAND
+
+    @property
+    def pin_budget_bytes(self) -> int:
+        """That each user may pin."""
+        return pin_budget(self.budget_bytes, len(self.keys.digests))

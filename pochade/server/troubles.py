@@ -7,13 +7,15 @@ from typing import Any
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from pochade.errors import OutputError, PochadeError
+from pochade.errors import PochadeError
 from pochade.images.metadata import encodable
+from pochade.jobs.database import StoreBusy
 from pochade.jobs.limits import QueueFull
-from pochade.jobs.messages import without_paths
+from pochade.jobs.messages import is_of_the_disk, without_paths
 from pochade.server.guard import BUG, Trouble
 from pochade.server.handing_in import Stopping
 
+NO_ROOM = "the server's disk is full, or cannot be written to, and nothing was kept; ask whoever runs it"
 CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 408: "timeout", 413: "too_large"}
 
 
@@ -23,15 +25,19 @@ def trouble_of(error: Exception) -> Trouble:
         return replace(error, message=encodable(error.message))
     if isinstance(error, RequestValidationError):
         return invalid(error.errors())
-    if isinstance(error, HTTPException):
+    if isinstance(error, HTTPException) and not is_of_the_disk(error.__cause__):
+        # A form whose files find no room in the temporary folder is said to be malformed, and is not.
         code = CODES.get(error.status_code, "invalid")
         return Trouble(error.status_code, code, str(error.detail), headers=error.headers)
     if isinstance(error, QueueFull):
         return Trouble(429, "too_many", str(error), headers={"Retry-After": "5"})
     if isinstance(error, Stopping):
         return Trouble(503, "stopping", str(error), headers={"Retry-After": "5"})
-    if isinstance(error, OutputError):
-        return Trouble(507, "no_room", "the server could not write to its disk; ask whoever runs it")
+    if isinstance(error, StoreBusy):
+        busy = "the server's store of jobs is busy; try again in a moment"
+        return Trouble(503, "busy", busy, headers={"Retry-After": "5"})
+    if is_of_the_disk(error) or isinstance(error, HTTPException):
+        return Trouble(507, "no_room", NO_ROOM)
     if isinstance(error, PochadeError):
         message = encodable(without_paths(str(error)))
         return Trouble(422, "invalid", message)

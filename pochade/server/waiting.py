@@ -36,9 +36,11 @@ async def outcome(desk: Desk, request: Request, live: Live) -> tuple[Job, list[P
 
 
 def failure(live: Live, reason: str | None) -> Trouble:
-    """What a failed job is to a client: its own fault, or ours."""
+    """What a failed job is to a client: its own fault, or ours, or our disk's."""
     if live.invalid:
         return Trouble(422, "invalid", reason or "it cannot be drawn")
+    if live.no_room:
+        return Trouble(507, "no_room", reason or "the server could not write to its disk")
     return Trouble(500, "failed", reason or "it could not be drawn")
 
 

@@ -21,6 +21,8 @@ from pochade.training.data.tokenizing import tokenize_with
 from pochade.training.export import halves, part
 from pochade.training.finetune import (
     Tuning,
+    digest_of_model,
+    digest_of_pictures,
     encoded,
     open_model,
     parameters,
@@ -29,7 +31,7 @@ from pochade.training.finetune import (
     trained_side,
     words,
 )
-from pochade.training.loop import Plan, averaged
+from pochade.training.loop import Plan, averaged, belonging
 from pochade.training.loop.piece import Piece
 from pochade.training.losses import controlnet
 
@@ -63,7 +65,10 @@ def training_pictures(path: Path, folder: Path, style: str | None = None) -> Cor
 
     style: leave out all pictures of other styles. Raises InvalidRequest if none is left.
     """
-    corpus = load(path) if (path / "manifest.json").exists() else gather(folder / "pictures", [path])
+    if (path / "manifest.json").exists():
+        corpus = load(path)
+    else:  # nothing looks at what would be held out of this set
+        corpus = gather(folder / "pictures", [path], held_out=0.0)
     if style is None:
         return corpus
     styles = [name.strip() for name in style.split(",")]
@@ -80,6 +85,14 @@ def controlling(tuning: Tuning, control: Control, batch: int = 4, rate: float = 
     Raises InvalidRequest as `finetune.open_model` does, or if no picture is large enough.
     """
     pipeline = open_model(tuning.model, tuning.device)
+    belongs = {
+        "kind": "ControlNet",
+        "condition": control.condition,
+        "scenes": str(control.scenes),
+        "model": digest_of_model(pipeline),
+        "pictures": digest_of_pictures(tuning.corpus, words),
+    }
+    belonging.check(tuning.folder, belongs)
     text, picture = pipeline.networks.text_encoder.config, pipeline.networks.unet_config
     assert isinstance(text, TextEncoderConfig)
     config, frozen = controlnet_for(pipeline), parameters(pipeline, tuning.device)
@@ -99,7 +112,7 @@ def controlling(tuning: Tuning, control: Control, batch: int = 4, rate: float = 
         device=tuning.device,
     )
     first = {name: tensor.to(tuning.device) for name, tensor in controlnet.fresh(config, frozen, 0).items()}
-    return Piece(loss=loss, parameters=first, plan=plan, folder=tuning.folder)
+    return Piece(loss=loss, parameters=first, plan=plan, folder=tuning.folder, belongs=belongs)
 
 
 def controlnet_for(pipeline: Pipeline) -> ControlNetConfig:
@@ -121,14 +134,14 @@ def hinted_pictures(pipeline: Pipeline, tuning: Tuning, control: Control) -> Hin
     if control.scenes:
         square = Bucket(side, side)
         pictures[square] = [*pictures.get(square, ()), *composed(corpus, control.scenes, side)]
-    about = [(entry.source, entry.name, entry.row, entry.length, words(entry)) for entry in corpus.entries]
-    digest = hashlib.sha256(repr(about).encode()).hexdigest()
+    about = [(entry.source, entry.name, entry.row) for entry in corpus.entries]
+    digest = hashlib.sha256(f"{about} {digest_of_pictures(corpus, words)}".encode()).hexdigest()
     return hinted(
         pictures,
         control.condition,
         lambda image: encoded(pipeline, image),
         tuning.folder,
-        key=f"{pipeline.networks.autoencoder.fingerprint} {digest} {control.scenes}",
+        key=f"{digest_of_model(pipeline)} {digest} {control.scenes}",
     )
 
 

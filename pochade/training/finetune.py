@@ -4,6 +4,8 @@ The pictures keep their shapes (see `buckets`) and are encoded once. UNet and te
 autoencoder stays. Models with one text encoder can be trained so: SD 1.x, SD 2.x, the starter.
 """
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,13 +32,15 @@ from pochade.training.data.buckets import TOO_SMALL, Bucket
 from pochade.training.data.examples import BucketedSet
 from pochade.training.data.tokenizing import tokenize_with
 from pochade.training.export import halves, part
-from pochade.training.loop import Plan, averaged
+from pochade.training.loop import Plan, averaged, belonging
 from pochade.training.loop.piece import Piece
 from pochade.training.losses import diffusion
 from pochade.training.parameters import Parameters
 
 ENLARGEMENT = 1.5
 """How much a picture may be enlarged to fill its bucket; smaller ones are left out."""
+SAMPLED = 1000
+"""About so many numbers of each tensor tell models apart."""
 
 
 class Pictures(Protocol):
@@ -47,6 +51,9 @@ class Pictures(Protocol):
 
     def picture(self, index: int) -> NDArray[np.uint8]:
         """(height, width, 3 or 4)"""
+
+    def content(self, index: int) -> bytes:
+        """Something of that picture that is another one when its pixels are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +73,13 @@ def finetuning(tuning: Tuning, batch: int = 4, rate: float = 1e-5) -> Piece:
     Raises InvalidRequest for SDXL and its refiner, or if no picture is large enough.
     """
     pipeline = _open(tuning)
+    belongs = {
+        "kind": "fine-tuning",
+        "text encoder": "trained" if tuning.with_text_encoder else "left as it is",
+        "model": digest_of_model(pipeline),
+        "pictures": digest_of_pictures(tuning.corpus, words),
+    }
+    belonging.check(tuning.folder, belongs)
     networks = pipeline.networks
     text, picture = networks.text_encoder.config, networks.unet_config
     assert isinstance(text, TextEncoderConfig)
@@ -89,7 +103,7 @@ def finetuning(tuning: Tuning, batch: int = 4, rate: float = 1e-5) -> Piece:
         device=tuning.device,
     )
     first = parameters(pipeline, tuning.device)
-    return Piece(loss=loss, parameters=first, plan=plan, folder=tuning.folder)
+    return Piece(loss=loss, parameters=first, plan=plan, folder=tuning.folder, belongs=belongs)
 
 
 def _open(tuning: Tuning) -> Pipeline:
@@ -115,6 +129,35 @@ def open_model(model: Path | None, device: str) -> Pipeline:
             "training is for text-to-image models"
         )
     return pipeline
+
+
+def digest_of_pictures(pictures: Pictures, caption: Callable[[Entry], str]) -> str:
+    """16 hex digits that are others when a picture, its split or what is said of it is.
+
+    caption: what is said of each.
+    """
+    digest = hashlib.sha256()
+    for index, entry in enumerate(pictures.entries):
+        content = pictures.content(index)
+        about = [entry.split, entry.width, entry.height, len(content), caption(entry)]
+        digest.update(json.dumps(about).encode() + content)
+    return digest.hexdigest()[:16]
+
+
+def digest_of_model(pipeline: Pipeline) -> str:
+    """16 hex digits that are others for other weights, wherever the files lie.
+
+    Some numbers of each tensor stand for all of them: training and merging change nearly all.
+    """
+    networks = pipeline.networks
+    parts = {"text": networks.text_encoder, "unet": networks.unet, "autoencoder": networks.autoencoder}
+    digest = hashlib.sha256()
+    for part_name, network in parts.items():
+        for name in sorted(network.tensors):
+            flat = np.asarray(network.tensors[name]).reshape(-1)
+            some = np.ascontiguousarray(flat[:: max(1, flat.size // SAMPLED)], np.float32)
+            digest.update(f"{part_name} {name} {flat.size} ".encode() + some.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def prediction(pipeline: Pipeline) -> diffusion.Prediction:
@@ -177,6 +220,11 @@ def placed(pipeline: Pipeline, corpus: Pictures) -> list[tuple[int, Bucket]]:
     sizes = [(corpus.entries[index].width, corpus.entries[index].height) for index in chosen]
     assigned = buckets.assign(sizes, choices, enlargement=ENLARGEMENT)
     small = int((assigned == TOO_SMALL).sum())
+    if not chosen:
+        raise InvalidRequest(
+            f"there is no picture to learn from: all {len(corpus.entries)} are held out; make the training"
+            " set anew with --held-out 0, or of more pictures"
+        )
     if small == len(chosen):
         raise InvalidRequest(
             f"none of {small} pictures is large enough: this model was trained at {side} x {side} px, and "

@@ -20,11 +20,19 @@ from pochade.images.opening import on_white, open_picture
 from pochade.models.config import TextEncoderConfig
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.training.corpus import Entry, Unusable
+from pochade.training.corpus.given.folder import UNSUPPORTED
 from pochade.training.corpus.given.reading import PICTURE_SUFFIXES, caption_file
 from pochade.training.data.examples import BucketedSet
 from pochade.training.data.tokenizing import tokenize_with_word
-from pochade.training.finetune import latents_of, open_model, parameters, prediction
-from pochade.training.loop import Plan, averaged
+from pochade.training.finetune import (
+    digest_of_model,
+    digest_of_pictures,
+    latents_of,
+    open_model,
+    parameters,
+    prediction,
+)
+from pochade.training.loop import Plan, averaged, belonging
 from pochade.training.loop.piece import Piece
 from pochade.training.losses import inversion
 from pochade.training.parameters import Parameters
@@ -69,19 +77,34 @@ class Folder:
     def picture(self, index: int) -> NDArray[np.uint8]:
         return self.pictures[index]
 
+    def content(self, index: int) -> bytes:
+        return self.pictures[index].tobytes()
+
 
 def open_folder(path: Path) -> Folder:
     """The pictures in a folder, by name. Raises InvalidRequest if there are none, or for one that is none."""
     if not path.is_dir():
         raise InvalidRequest(f"'{path}' is no folder; a word is learned from a folder of pictures")
     entries, pictures = [], []
-    for file in sorted(path.iterdir()):
+    # Hidden files are not pictures of a person's: macOS puts one, ._cat.png, beside each on a foreign disk.
+    files = [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
+    texts = {file.stem: file for file in files if file.suffix.lower() == ".txt"}
+    left_out = [file.name for file in files if file.suffix.lower() in UNSUPPORTED]
+    if left_out:
+        print(f"left out, being of kinds that are not supported: {', '.join(left_out)}")
+    for file in files:
         if file.suffix.lower() not in PICTURE_SUFFIXES:
             continue
         pixels = np.asarray(on_white(open_picture(file)))
         height, width = pixels.shape[:2]
         entries.append(
-            Entry(name=file.name, source=path.name, width=width, height=height, caption=_caption(file))
+            Entry(
+                name=file.name,
+                source=path.name,
+                width=width,
+                height=height,
+                caption=_caption(texts.get(file.stem)),
+            )
         )
         pictures.append(pixels)
     if not entries:
@@ -102,16 +125,21 @@ class Inversion:
 
 @dataclass(frozen=True, kw_only=True)
 class Sayings:
-    """Latents, and sentences about them that say the new word."""
+    """Latents, and sentences about them that say the new word.
+
+    templates, without: for pictures that have captions, and for those that have none.
+    """
 
     shown: BucketedSet
     token: str
     templates: tuple[str, ...]
+    without: tuple[str, ...]
 
     def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str]]:
         """As in `data.examples.Examples`."""
         latents, captions = self.shown.batch(count, rng)
-        chosen = [self.templates[int(number)] for number in rng.integers(len(self.templates), size=count)]
+        choices = [self.templates if caption else self.without for caption in captions]
+        chosen = [each[int(rng.integers(len(each)))] for each in choices]
         return latents, [
             template.replace(CAPTION, caption).replace(NAME, self.token)
             for template, caption in zip(chosen, captions, strict=True)
@@ -126,6 +154,15 @@ def inverting(inverted: Inversion, batch: int = 4, rate: float = 5e-3) -> Piece:
     """
     word, device = inverted.word, inverted.device
     pipeline = open_model(inverted.model, device)
+    belongs = {
+        "kind": "embedding",
+        "token": word.token,
+        "initial word": word.initial,
+        "templates": " | ".join(word.templates),
+        "model": digest_of_model(pipeline),
+        "pictures": digest_of_pictures(inverted.pictures, lambda entry: entry.caption),
+    }
+    belonging.check(inverted.folder, belongs)
     text, tokenizer = pipeline.networks.text_encoder.config, pipeline.tokenizers[0]
     assert isinstance(text, TextEncoderConfig)
     frozen = parameters(pipeline, device)
@@ -136,6 +173,7 @@ def inverting(inverted: Inversion, batch: int = 4, rate: float = 5e-3) -> Piece:
         shown=latents_of(pipeline, inverted.pictures, lambda entry: entry.caption),
         token=word.token,
         templates=_templates(word, inverted.pictures),
+        without=word.templates or WITHOUT,
     )
     plan = Plan(
         steps=1,
@@ -158,7 +196,7 @@ def inverting(inverted: Inversion, batch: int = 4, rate: float = 5e-3) -> Piece:
         prediction=prediction(pipeline),
         device=device,
     )
-    return Piece(loss=loss, parameters=first, plan=plan, folder=inverted.folder)
+    return Piece(loss=loss, parameters=first, plan=plan, folder=inverted.folder, belongs=belongs)
 
 
 def fresh(word: Word, frozen: Parameters, tokenizer: Tokenizer) -> Parameters:
@@ -191,20 +229,22 @@ def export_embedding(folder: Path, token: str, output: Path) -> None:
 
 
 def _templates(word: Word, folder: Folder) -> tuple[str, ...]:
-    captioned = all(entry.caption for entry in folder.entries)
-    if not word.templates:
-        return WITH_CAPTIONS if captioned else WITHOUT
-    for template in word.templates:
-        if CAPTION in template and not captioned:
-            silent = next(entry.name for entry in folder.entries if not entry.caption)
-            raise InvalidRequest(f"template '{template}' says {CAPTION}, and '{silent}' has no text file")
-    return word.templates
+    """For pictures that have captions. Prints what a person may not expect of the others."""
+    silent = [entry.name for entry in folder.entries if not entry.caption]
+    captioned = len(folder.entries) - len(silent)
+    saying = [template for template in word.templates if CAPTION in template]
+    if saying and silent:
+        raise InvalidRequest(f"template '{saying[0]}' says {CAPTION}, and '{silent[0]}' has no text file")
+    if word.templates and captioned and not saying:
+        print(f"{captioned} captions are not used: no template says {CAPTION}")
+    if not word.templates and captioned and silent:
+        print(f"{len(silent)} of {len(folder.entries)} pictures have no caption: {', '.join(silent[:5])}")
+    return word.templates or WITH_CAPTIONS
 
 
-def _caption(picture: Path) -> str:
+def _caption(path: Path | None) -> str:
     """What the text file beside a picture says; nothing if there is none."""
-    path = picture.with_suffix(".txt")
-    if not path.exists():
+    if path is None:
         return ""
     try:
         return caption_file(path)

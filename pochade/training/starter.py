@@ -363,6 +363,9 @@ def _fingerprint(parameters: Parameters, corpus: Corpus, chosen: Sequence[int]) 
     digest = hashlib.sha256(
         repr([(corpus.entries[i].code, corpus.entries[i].source) for i in chosen]).encode()
     )
+    for index in range(len(corpus.entries)):  # scenes show others than those that are chosen to stand alone
+        content = corpus.content(index)
+        digest.update(f"{len(content)} ".encode() + content)
     for name, tensor in sorted(parameters.items()):
         digest.update(name.encode() + tensor.numpy().tobytes())
     return digest.hexdigest()

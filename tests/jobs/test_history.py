@@ -1,13 +1,15 @@
 """Found again, page by page; removed when there is no room; nothing of anyone else."""
 
+import threading
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from pochade.errors import OutputError
+from pochade.errors import InvalidRequest, OutputError
 from pochade.images.reading import read_text
-from pochade.jobs import accounts, history, store
+from pochade.jobs import accounts, history, storage, store
+from pochade.jobs.database import Database
 from pochade.jobs.history import Search
 from pochade.jobs.places import (
     Places,
@@ -21,6 +23,7 @@ from pochade.jobs.places import (
     read_input,
     sweep,
 )
+from pochade.jobs.storage import Stored
 from tests.jobs.conftest import Studio
 
 
@@ -86,16 +89,110 @@ def test_nobody_finds_pins_or_removes_what_is_someone_elses(studio: Studio) -> N
 
 def test_the_oldest_pictures_go_when_there_is_no_room_pinned_ones_stay(studio: Studio) -> None:
     jobs = [studio.finished() for _ in range(5)]
-    assert history.stored_bytes(studio.database) == 500
+    assert storage.stored(studio.database).bytes == 500
     assert history.pin(studio.database, f"{jobs[0]}-0", "ann", True) is not None
     assert history.make_room(studio.database, 500) == []
     gone = history.make_room(studio.database, 250)
     assert [picture.job for picture in gone] == jobs[1:4]
-    assert history.stored_bytes(studio.database) == 200
+    assert storage.stored(studio.database).bytes == 200
     assert [
         each.job for each in history.find_pictures(studio.database, "ann", Search(pinned=True)).found
     ] == [jobs[0]]
     assert [picture.job for picture in history.make_room(studio.database, 0)] == [jobs[4]]
+
+
+def counted(studio: Studio) -> bool:
+    """Whether the counts are those of the rows."""
+    kept = [storage.stored(studio.database, owner) for owner in ("ann", "bob")]
+    storage.recount(studio.database)
+    return kept == [storage.stored(studio.database, owner) for owner in ("ann", "bob")]
+
+
+def test_what_each_user_has_is_counted_with_every_change(studio: Studio) -> None:
+    db = studio.database
+    mine, theirs = [studio.finished() for _ in range(4)], studio.finished(owner="bob")
+    for picture, owner in ((f"{mine[0]}-0", "ann"), (f"{mine[1]}-0", "ann"), (f"{theirs}-0", "bob")):
+        for pinned in (True, True, False, False, True):  # the same again changes nothing
+            assert history.pin(db, picture, owner, pinned) is not None
+            assert counted(studio)
+    assert storage.stored(db, "ann") == Stored(400, 200) and storage.stored(db) == Stored(500, 300)
+    history.pin(db, f"{mine[2]}-0", "bob", True)
+    assert history.remove_picture(db, f"{mine[0]}-0", "bob") is None and counted(studio)
+    assert history.remove_picture(db, f"{mine[0]}-0", "ann") is not None
+    assert history.remove_picture(db, f"{mine[0]}-0", "ann") is None and counted(studio)
+    history.remove_job(db, mine[1], "ann")
+    assert storage.stored(db, "ann") == Stored(200, 0) and counted(studio)
+    history.make_room(db, 0)
+    assert storage.stored(db) == Stored(100, 100) and counted(studio)
+
+
+def test_counts_of_an_older_file_are_made_from_its_pictures(studio: Studio) -> None:
+    job = studio.finished()
+    history.pin(studio.database, f"{job}-0", "ann", True)
+    with studio.database.write() as connection:
+        connection.exec_driver_sql("DROP TABLE storage")
+    studio.database.close()
+    again = Database(studio.places.database)
+    storage.recount(again)
+    assert storage.stored(again, "ann") == Stored(100, 100)
+    again.close()
+
+
+def test_two_cleanings_at_once_remove_and_count_each_picture_once(studio: Studio) -> None:
+    for _ in range(30):
+        studio.finished()
+    gone: list[str] = []
+
+    def clean() -> None:
+        while found := history.make_room(studio.database, 500, most=2):
+            gone.extend(picture.id for picture in found)
+
+    threads = [threading.Thread(target=clean) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(gone) == len(set(gone)) == 25
+    assert storage.stored(studio.database).bytes == 500 and counted(studio)
+
+
+def test_nothing_waits_for_a_look_at_whether_there_is_room(studio: Studio) -> None:
+    """Also while more is pinned than the budget: the transaction that others wait for is not begun."""
+    for _ in range(3):
+        history.pin(studio.database, f"{studio.finished()}-0", "ann", True)
+    with studio.database.write():  # which would wait for itself
+        assert history.make_room(studio.database, 10) == []
+
+
+def test_pictures_for_which_there_is_no_room_go_a_few_at_a_time(studio: Studio) -> None:
+    for _ in range(5):
+        studio.finished()
+    assert [len(history.make_room(studio.database, 100, most=3)) for _ in range(3)] == [3, 1, 0]
+
+
+def test_what_is_pinned_leaves_room_for_what_is_new(studio: Studio) -> None:
+    """More was pinned than the budget is now; half of it is for the new pictures of others."""
+    for _ in range(10):
+        history.pin(studio.database, f"{studio.finished()}-0", "ann", True)
+    new = [studio.finished(owner="bob") for _ in range(4)]
+    assert [picture.job for picture in history.make_room(studio.database, 600)] == new[:1]
+    assert history.make_room(studio.database, 600) == []
+    assert storage.stored(studio.database, "ann") == Stored(1000, 1000)
+
+
+def test_pins_have_a_part_of_the_budget_and_each_user_a_part_of_that(studio: Studio) -> None:
+    most = storage.pin_budget(1000, users=2)
+    assert most == 250 and storage.pin_budget(1000, users=0) == 500
+    mine = [studio.finished() for _ in range(3)]
+    theirs = studio.finished(owner="bob")
+    for job in mine[:2]:
+        assert history.pin(studio.database, f"{job}-0", "ann", True, most) is not None
+    with pytest.raises(InvalidRequest, match="300 bytes; at most 250 may be pinned"):
+        history.pin(studio.database, f"{mine[2]}-0", "ann", True, most)
+    assert history.pin(studio.database, f"{mine[0]}-0", "ann", True, 0) is not None  # it is pinned already
+    assert history.pin(studio.database, f"{theirs}-0", "bob", True, most) is not None
+    history.pin(studio.database, f"{mine[0]}-0", "ann", False, most)
+    assert history.pin(studio.database, f"{mine[2]}-0", "ann", True, most) is not None
 
 
 def test_removing_a_job_takes_its_pictures_along_but_not_while_it_runs(studio: Studio) -> None:
@@ -107,7 +204,7 @@ def test_removing_a_job_takes_its_pictures_along_but_not_while_it_runs(studio: S
     gone = history.remove_job(studio.database, job, "ann")
     assert gone is not None and len(gone) == 2
     assert history.find_job(studio.database, job) is None
-    assert history.stored_bytes(studio.database) == 0
+    assert storage.stored(studio.database).bytes == 0
 
 
 # --- files ------------------------------------------------------------------------------------------------

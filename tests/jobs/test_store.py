@@ -4,15 +4,18 @@ import random
 import sqlite3
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from pochade.errors import OutputError
-from pochade.jobs import cost, history, store
+from pochade.jobs import accounts, cost, history, store
 from pochade.jobs.cost import Work
-from pochade.jobs.database import Database
+from pochade.jobs.database import Database, StoreBusy, StoreFailed
 from pochade.jobs.line import upcoming
 from pochade.jobs.places import Places
 from pochade.jobs.records import CANCELLED, FAILED, FINISHED, LANES, QUEUED, RUNNING
@@ -195,6 +198,81 @@ def test_a_foreign_or_later_file_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(OutputError, match="later version"):
         Database(later)
+
+
+@pytest.mark.parametrize(
+    "name", ["run?1", "run#1", "100%41", "a b", "file:x?mode=memory", ":memory:", "ü", "user:word@host"]
+)
+def test_a_folder_of_any_name_holds_its_own_jobs_and_no_others(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for root in (tmp_path / name, Path(name), Path("odd", name)):
+        places = Places(root).make()
+        database = Database(places.database)
+        accounts.choose(database, "ann", {str(root): 1})
+        assert str(root) in accounts.choices_of(database, "ann")
+        database.close()
+        assert places.database.is_file()
+    found = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*")}
+    assert found == {name, "odd"}  # nothing beside the folder
+
+
+def test_folders_that_differ_behind_a_question_mark_are_not_shared(tmp_path: Path) -> None:
+    first, second = (Database(Places(tmp_path / name).make().database) for name in ("run?1", "run?2"))
+    accounts.choose(first, "ann", {"a": 1})
+    assert accounts.choices_of(second, "ann") == {}
+    first.close()
+    second.close()
+
+
+def test_a_full_disk_is_said_to_be_one_and_nothing_is_half_kept(studio: Studio) -> None:
+    job = studio.submit()
+    lease = studio.taken()
+    full(studio.database)
+    with pytest.raises(StoreFailed, match="disk is full; free some space"):
+        studio.submit(words="fox " * 100_000)
+    with pytest.raises(StoreFailed, match="disk is full"):
+        store.finish(studio.database, lease, studio.drawn(lease, 500), studio.now)
+    found = history.find_job(studio.database, job)
+    assert found is not None and found.state == RUNNING
+    assert history.pictures_of(studio.database, [job]) == {job: []}
+
+
+def test_a_store_that_another_process_holds_is_busy_not_broken(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pochade.jobs.database.BUSY_S", 0.05)
+    impatient = Database(studio.places.database)
+    with studio.database.write(), pytest.raises(StoreBusy, match="another process was writing"):
+        accounts.choose(impatient, "ann", {"a": 1})
+    accounts.choose(impatient, "ann", {"a": 1})
+    impatient.close()
+
+
+def test_a_damaged_store_is_said_to_be_one(studio: Studio) -> None:
+    studio.submit()
+    studio.database.close()
+    content = bytearray(studio.places.database.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    studio.places.database.write_bytes(content)
+    with pytest.raises(OutputError, match="damaged"):
+        history.active_jobs(Database(studio.places.database))
+
+
+def test_a_mistake_in_a_query_is_not_called_a_full_disk(studio: Studio) -> None:
+    with pytest.raises(OperationalError), studio.database.write() as connection:
+        connection.exec_driver_sql("SELECT nothing FROM nowhere")
+
+
+def full(database: Database) -> None:
+    """Let the file grow no more: SQLite then says what it says of a full disk."""
+
+    def limit(connection: Any, *_: object) -> None:
+        connection.execute("PRAGMA max_page_count = 1")  # which is: as many as there are
+
+    event.listen(database._engine, "connect", limit)
+    database._engine.dispose()
 
 
 # --- how long it will take --------------------------------------------------------------------------------

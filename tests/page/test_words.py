@@ -198,11 +198,11 @@ REFUSALS = [
 @pytest.mark.slow
 def test_what_the_server_refuses_is_said_in_the_pages_language(browser: object, server: str) -> None:
     """Its own sentences, as it says them now, and those that it says of failed jobs."""
+    from pochade.jobs.messages import reason_of
     from pochade.jobs.store import CRASHED
-    from pochade.jobs.worker import _reason
 
     with contextlib.redirect_stderr(io.StringIO()):  # what the log gets beside it
-        of_failed = [_reason(error) for error in (MemoryError(), ZeroDivisionError())]
+        of_failed = [reason_of(error) for error in (MemoryError(), ZeroDivisionError())]
     context = browser.new_context(locale="fr-FR")  # type: ignore[attr-defined]
     try:
         page = context.new_page()
@@ -227,13 +227,27 @@ def test_what_the_server_refuses_is_said_in_the_pages_language(browser: object, 
             (CRASHED.format(deaths=3), "s’est terminé 3 fois"),
             (of_failed[0], "La mémoire ne suffit pas"),
             (of_failed[1], "pendant le dessin (ZeroDivisionError)"),
+            ("on the server's disk: 'a.png' could not be written", "Le disque du serveur est plein"),
+            (
+                "pinned pictures of yours would take 3,000 bytes; at most 2,000 may be pinned: unpin others",
+                "prendraient 3 000 octets, et 2 000 au plus",
+            ),
             ("it rains", "Le serveur répond : it rains"),
         ):
             assert words in plain(page.evaluate(said, ["sentence", text]))
         gone = context.request.get(f"{server}/api/v1/jobs/nope")
         error = {"status": gone.status, **gone.json()["error"]}
         assert page.evaluate(said, ["reason", error]) == "Ce n’est plus là."
-        for code in ("conflict", "too_large", "internal", "stopping", "no_room", "forbidden", "timeout"):
+        for code in (
+            "conflict",
+            "too_large",
+            "internal",
+            "stopping",
+            "no_room",
+            "busy",
+            "forbidden",
+            "timeout",
+        ):
             words = page.evaluate(said, ["reason", {"status": 500, "code": code, "message": "english"}])
             assert words and "english" not in words and "Le serveur répond" not in words
     finally:

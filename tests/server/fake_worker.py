@@ -15,13 +15,17 @@ STEP_S = 0.002
 
 
 class Fake:
-    """A prompt that begins with a number takes so many seconds a step; "die" kills the process."""
+    """A prompt that begins with a number takes so many seconds a step; "die" kills the process, "hang" stops
+    it for ever."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
     def prepare(self, model: str | None) -> Iterator[Event]:
         yield Loaded(model or "starter", 64, 64)
+
+    def forget(self) -> None:
+        pass
 
     def draw(self, order: Order, read: Read, asked: Asked) -> Iterator[Event]:
         request = order.request
@@ -32,6 +36,8 @@ class Fake:
             import os
 
             os._exit(9)
+        if prompt == "hang":
+            time.sleep(10_000)
         if prompt == "bug":
             raise ZeroDivisionError("/secret/path")
         image = Image.new("RGB", (64, 64), (request["seed"] % 256, 100, 50))

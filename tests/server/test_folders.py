@@ -87,6 +87,17 @@ def test_a_picture_is_made_larger_by_a_model(full: Served) -> None:
     assert reply.json()["image"]
 
 
+def test_an_upscaler_that_came_after_the_start_draws_once_the_server_has_looked(full: Served) -> None:
+    larger(full, encoded(picture()), upscaler="tiny")  # the worker has looked by now
+    folder = Path(full.command[full.command.index("--models") + 1]) / "models/ESRGAN"
+    (folder / "late.safetensors").write_bytes((folder / "tiny.safetensors").read_bytes())
+    late = {"kind": "upscale", "upscale": {"image": encoded(picture()), "upscaler": "late"}}
+    assert full.http.post("/api/v1/jobs", json=late).status_code == 422
+    assert full.http.post("/api/v1/models/refresh").status_code == 200
+    made, _ = larger(full, encoded(picture()), upscaler="late")
+    assert (made["width"], made["height"]) == (48, 32)
+
+
 def test_what_a_picture_says_of_itself_is_kept(full: Served) -> None:
     drawn = base64.b64encode(file_of(picture(), "JPEG", TEXT, mark=EDITED)).decode()
     for upscaler, shown in (("Lanczos", "Lanczos"), ("tiny", "tiny")):

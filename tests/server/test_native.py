@@ -275,6 +275,22 @@ def test_the_oldest_pictures_go_when_the_budget_is_used_up(pretending: Start) ->
     assert len(list((small.data / "outputs").glob("*/*.png"))) == len(left)
 
 
+def test_a_user_may_pin_a_part_of_the_budget(pretending: Start) -> None:
+    small = pretending(budget_bytes=10_000)
+    for _ in range(3):
+        small.until(small.submit(prompt="a fox")["id"])
+    pictures = small.http.get("/api/v1/pictures").json()["pictures"]
+    bytes_ = [each["bytes"] for each in pictures]
+    small.stop()
+    small.command[-1] = json.dumps({"budget_bytes": 2 * (bytes_[0] + bytes_[1])})
+    small.start()
+    pin = [small.http.post(f"/api/v1/pictures/{each['id']}/pin", json={"pinned": True}) for each in pictures]
+    assert [reply.status_code for reply in pin] == [200, 200, 422]
+    assert "unpin others first" in pin[2].json()["error"]["message"]
+    told = small.http.get("/api/v1/status").json()["storage"]
+    assert told["own_pinned_bytes"] == told["pin_budget_bytes"] == bytes_[0] + bytes_[1]
+
+
 # --- what there is ------------------------------------------------------------------------------------
 
 
@@ -333,6 +349,19 @@ def test_a_worker_that_dies_is_started_again_and_the_third_death_is_a_reason(qui
     assert done["state"] == "failed" and "ended 3 times" in done["error"]
     after = quick.until(quick.submit(prompt="a fox")["id"])
     assert after["state"] == "finished"
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_ended_and_the_next_one_draws(pretending: Start) -> None:
+    served = pretending(stall_s=12.0)
+    job = served.submit(prompt="hang")["id"]
+    served.until(job, "running")
+    served.http.post(f"/api/v1/jobs/{job}/cancel")  # which it does not hear
+    after = served.submit(prompt="a fox")["id"]
+    assert served.until(after, timeout_s=200)["state"] == "finished"
+    assert served.job(job)["state"] == "cancelled"
+    assert served.http.get("/api/v1/status").json()["workers"][0]["restarts"] == 1
+    assert "has said nothing for" in served.log.read_text()
 
 
 def test_a_bug_in_the_worker_fails_one_job_and_tells_no_insides(quick: Served) -> None:

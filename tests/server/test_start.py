@@ -41,6 +41,13 @@ def test_every_limit_may_be_changed(limit: str, tmp_path: Path) -> None:
     assert studio_of(parser.parse_args(["serve"]), tmp_path).limits == Limits()
 
 
+def test_how_long_a_drawing_may_stand_still_may_be_said(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    serve.add_parser(parser.add_subparsers())
+    for words, seconds in ((["--stall-minutes", "5"], 300.0), (["--stall-minutes", "0"], 0.0), ([], 1800.0)):
+        assert studio_of(parser.parse_args(["serve", *words]), tmp_path).stall_s == seconds
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -50,6 +57,8 @@ def test_every_limit_may_be_changed(limit: str, tmp_path: Path) -> None:
         (("--key", "long enough", "--keys", "file"), "one of them is enough"),
         (("--lora-dir", "/nowhere"), "is no folder"),
         (("--max-steps", "0"), "--max-steps is 0"),
+        (("--stall-minutes", "-1"), "--stall-minutes is -1"),
+        (("--stall-minutes", "nan"), "--stall-minutes is nan"),
         (("--model", "nope"), "--model 'nope'"),
         (("--host", "192.0.2.1", "--key", "long enough"), "cannot listen on 192.0.2.1"),
     ],

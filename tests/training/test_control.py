@@ -1,7 +1,7 @@
 """A ControlNet is taught: it changes nothing at first, resumes to the bit, and loads in diffusers."""
 
 import io
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from pochade.training.control import (
     hinted_pictures,
     training_pictures,
 )
+from pochade.training.corpus.given.gather import HELD_OUT
+from pochade.training.corpus.given.reading import split_by_share
 from pochade.training.finetune import Tuning, open_model
 from pochade.training.loop import averaged
 from pochade.ways import Control as Steered
@@ -137,6 +139,61 @@ def test_hints_are_what_the_preprocessor_shows_of_the_learned_picture(tuning: Tu
     learned = on_white(Image.fromarray(CORPUS.picture(0))).resize((128, 128), Image.Resampling.LANCZOS)
     with Image.open(io.BytesIO(found.hints[0][0])) as hint:
         assert np.array_equal(np.asarray(hint), np.asarray(preprocessed(learned, "canny")))
+
+
+@dataclass(frozen=True)
+class Recoloured:
+    """The same corpus to all appearances, with other pixels."""
+
+    entries: tuple[Any, ...]
+
+    def picture(self, index: int) -> Any:
+        return CORPUS.picture(index)[..., [2, 0, 1, 3]]
+
+    def content(self, index: int) -> bytes:
+        return bytes(self.picture(index).tobytes())
+
+
+def test_replaced_pictures_are_encoded_anew_and_are_another_run(tuning: Tuning, tmp_path: Path) -> None:
+    recoloured: Any = Recoloured(CORPUS.entries)
+    pipeline = open_model(tuning.model, "cpu")
+    kept = hinted_pictures(pipeline, tuning, Control())
+    found = hinted_pictures(pipeline, replace(tuning, corpus=recoloured), Control())
+    fresh = replace(tuning, corpus=recoloured, folder=tmp_path / "fresh")
+    anew = hinted_pictures(pipeline, fresh, Control())
+    assert not torch.equal(found.shown.latents[0], kept.shown.latents[0])
+    assert torch.equal(found.shown.latents[0], anew.shown.latents[0]) and found.hints == anew.hints
+    list(controlling(tuning, Control(), batch=2).train(1))
+    for other, control, words in (
+        (replace(tuning, corpus=recoloured), Control(), "other pictures or captions"),
+        (tuning, Control(condition="scribble"), "condition 'canny', not 'scribble'"),
+        (tuning, Control(scenes=1), "scenes '0', not '1'"),
+        (replace(tuning, model=None), Control(), "another model"),
+    ):
+        with pytest.raises(InvalidRequest, match=words):
+            controlling(other, control, batch=2)
+    list(controlling(tuning, Control(), batch=2).train(2))
+
+
+def test_a_folder_of_pictures_is_learned_from_as_a_whole(tmp_path: Path) -> None:
+    """Also a single picture that, by its bytes, would be held out of a training set."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(1000):
+        Image.new("RGB", (8, 8), (number % 256, number // 256, 0)).save(folder / "a.png")
+        if split_by_share((folder / "a.png").read_bytes(), HELD_OUT) == "held-out":
+            break
+    else:
+        raise AssertionError("none would be held out")
+    (folder / "a.txt").write_text("picture")
+    corpus = training_pictures(folder, tmp_path / "run")
+    assert [entry.split for entry in corpus.entries] == ["train"]
+
+
+def test_pictures_that_are_all_held_out_are_not_called_too_small(tuning: Tuning) -> None:
+    held_out: Any = replace(CORPUS, entries=tuple(replace(each, split="held-out") for each in CORPUS.entries))
+    with pytest.raises(InvalidRequest, match="all 4 are held out; make the training set anew"):
+        controlling(replace(tuning, corpus=held_out), Control())
 
 
 def test_a_folder_of_pictures_becomes_a_training_set(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A new word is taught: only its vectors learn, and other programs read them."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,14 @@ from pochade.adapters.embeddings import TABLE, read_embedding
 from pochade.checkpoints import safetensors
 from pochade.errors import InvalidRequest
 from pochade.pipeline.load import load
+from pochade.training.data.examples import BucketedSet
 from pochade.training.data.tokenizing import tokenize_with, tokenize_with_word
 from pochade.training.inversion import (
+    WITHOUT,
     Inversion,
+    Sayings,
     Word,
+    _templates,
     export_embedding,
     inverting,
     open_folder,
@@ -117,6 +122,67 @@ def test_captions_and_templates(model: Path, pictures: Path, tmp_path: Path) -> 
     )
     with pytest.raises(InvalidRequest, match=r"'a.png' has no text file"):
         inverting(silent)
+
+
+def test_each_picture_is_said_what_its_own_caption_allows(
+    pictures: Path, tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One caption that is missing, or an ending in capitals, takes nothing from the others."""
+    for name in ("a.png", "b.webp"):
+        (tmp_path / name).write_bytes((pictures / name).read_bytes())
+    (tmp_path / "c.PNG").write_bytes((pictures / "a.png").read_bytes())
+    (tmp_path / "a.TXT").write_text("on a")
+    (tmp_path / "b.txt").write_text("on b")
+    (tmp_path / "._a.png").write_bytes(b"\0\5\x16\7 what macOS puts beside files")
+    (tmp_path / "._b.txt").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "d.heic").write_bytes(b"not read")
+    opened = open_folder(tmp_path)
+    assert [each.caption for each in opened.entries] == ["on a", "on b", ""]
+    assert "not supported: d.heic" in capsys.readouterr().out
+    word = Word(token="my-x", initial="fox")
+    templates = _templates(word, opened)
+    assert "1 of 3 pictures have no caption: c.PNG" in capsys.readouterr().out
+    said = Sayings(
+        shown=BucketedSet(latents=(torch.zeros(3, 1, 1, 1),), captions=(("on a", "on b", ""),)),
+        token="my-x",
+        templates=templates,
+        without=WITHOUT,
+    )
+    rng = np.random.default_rng(0)
+    heard = {text for _ in range(50) for text in said.batch(3, rng)[1]}
+    assert heard == {"my-x, on a", "my-x, on b", *(each.replace("{name}", "my-x") for each in WITHOUT)}
+    _templates(replace(word, templates=("a {name}",)), opened)
+    assert "2 captions are not used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"token": "my-other"}, "token 'my-thing', not 'my-other'"),
+        ({"initial": "cat"}, "initial word 'fox', not 'cat'"),
+        ({"templates": ("a {name}",)}, "templates '', not 'a {name}'"),
+    ],
+)
+def test_a_run_of_one_word_is_not_taken_for_another(
+    inverted: Inversion, changes: dict[str, Any], words: str
+) -> None:
+    list(inverting(inverted, batch=2).train(1))
+    before = (inverted.folder / "state.safetensors").read_bytes()
+    other = replace(inverted, word=replace(inverted.word, **changes))
+    with pytest.raises(InvalidRequest, match=f"was begun with {re.escape(words)}.*choose another folder"):
+        inverting(other, batch=2)
+    assert (inverted.folder / "state.safetensors").read_bytes() == before
+    list(inverting(inverted, batch=2).train(2))  # what it was begun with goes on
+
+
+def test_a_run_keeps_its_pictures(inverted: Inversion) -> None:
+    list(inverting(inverted, batch=2).train(1))
+    shown = inverted.pictures
+    inverse = replace(shown, pictures=tuple(255 - each for each in shown.pictures))
+    told = replace(shown, entries=tuple(replace(each, caption="new") for each in shown.entries))
+    for pictures in (inverse, told, replace(shown, entries=shown.entries[:1], pictures=shown.pictures[:1])):
+        with pytest.raises(InvalidRequest, match="begun with other pictures or captions"):
+            inverting(replace(inverted, pictures=pictures), batch=2)
 
 
 @pytest.mark.parametrize(

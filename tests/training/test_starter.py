@@ -1,5 +1,6 @@
 """The starter's pieces, one after another, on four small pictures; and fine-tuning what comes out."""
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pochade.training import starter
 from pochade.training.arithmetic import mixed_precision
 from pochade.training.data.selection import framed, known, random_view, scene_groups, single_entries
 from pochade.training.finetune import Tuning, export_finetuned, finetuning, latents_of
-from pochade.training.loop import averaged
+from pochade.training.loop import averaged, write_travel
 from pochade.training.starter import Run, write_model
 from tests.training.conftest import AUTOENCODER, UNET
 from tests.training.data.test_captions import entry
@@ -92,6 +93,17 @@ class Photographs:
         shape = (self.entries[index].height, self.entries[index].width, 3)
         return np.random.default_rng(index).integers(0, 256, shape, dtype=np.uint8)
 
+    def content(self, index: int) -> bytes:
+        return self.picture(index).tobytes()
+
+
+@dataclass(frozen=True)
+class Others(Photographs):
+    """Other pictures under the same names."""
+
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        return 255 - super().picture(index)
+
 
 PHOTOGRAPHS: Any = Photographs(
     tuple(
@@ -118,6 +130,34 @@ def test_a_model_is_tuned_on_pictures_of_several_shapes(
     assert np.array_equal(*text) != with_text_encoder
     assert after.schedule.sigma_max == before.schedule.sigma_max
     assert after.txt2img("my picture", steps=1, seed=0).images[0].size == (128, 128)
+
+
+def test_latents_of_replaced_pictures_are_not_taken_for_theirs() -> None:
+    others: Any = Others(PHOTOGRAPHS.entries)
+    chosen = range(len(PHOTOGRAPHS.entries))
+    kept, again, replaced = (
+        starter._fingerprint({}, corpus, chosen) for corpus in (PHOTOGRAPHS, PHOTOGRAPHS, others)
+    )
+    assert kept == again != replaced
+
+
+def test_a_tuning_keeps_its_pictures_its_model_and_what_it_trains(model: Path, tmp_path: Path) -> None:
+    tuning = Tuning(model=model, corpus=PHOTOGRAPHS, folder=tmp_path / "run")
+    list(finetuning(tuning, batch=2).train(1))
+    others: Any = Others(PHOTOGRAPHS.entries)
+    for changed, words in (
+        (replace(tuning, corpus=others), "other pictures or captions"),
+        (replace(tuning, model=None), "another model"),
+        (replace(tuning, with_text_encoder=False), "text encoder 'trained', not 'left as it is'"),
+    ):
+        with pytest.raises(InvalidRequest, match=words):
+            finetuning(changed, batch=2)
+    write_travel(tuning.folder, tmp_path / "elsewhere")
+    with pytest.raises(InvalidRequest, match="other pictures or captions"):
+        finetuning(replace(tuning, corpus=others, folder=tmp_path / "elsewhere"), batch=2)
+    moved = tmp_path / "moved"
+    shutil.copytree(model, moved)
+    finetuning(replace(tuning, model=moved), batch=2)  # the same model in another place
 
 
 def test_latents_keep_the_shapes_of_their_pictures(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -194,7 +194,8 @@ def router(desk: Desk, thumbnails: Thumbnails) -> APIRouter:
 
     @routes.post("/pictures/{picture_id}/pin")
     async def pin(request: Request, picture_id: str, body: PinBody) -> Any:
-        found = await desk.ask(history.pin, picture_id, owner_of(request), body.pinned)
+        pinned = picture_id, owner_of(request), body.pinned
+        found = await desk.ask(history.pin, *pinned, desk.options.pin_budget_bytes)
         if found is None:
             raise not_found("picture")
         return shown(found)

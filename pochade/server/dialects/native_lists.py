@@ -10,6 +10,7 @@ from pochade.diffusion.samplers import SAMPLERS
 from pochade.diffusion.schedule import AUTOMATIC, SCHEDULES
 from pochade.images.preprocessors import PREPROCESSORS
 from pochade.images.upscaling import LATENT_UPSCALERS, UPSCALERS
+from pochade.jobs import storage
 from pochade.jobs.records import QUEUED, RUNNING
 from pochade.server.desk import Desk
 from pochade.server.dialects.native_bodies import JobBody
@@ -106,5 +107,10 @@ def add(routes: APIRouter, desk: Desk) -> None:
                 for hand in desk.foreman.supervisor.hands
             ],
             "limits": asdict(desk.limits),
-            "storage": {"bytes": desk.foreman.stored_bytes, "budget_bytes": desk.options.budget_bytes},
+            "storage": {
+                "bytes": desk.foreman.stored_bytes,
+                "budget_bytes": desk.options.budget_bytes,
+                "own_pinned_bytes": (await desk.ask(storage.stored, owner)).pinned,
+                "pin_budget_bytes": desk.options.pin_budget_bytes,
+            },
         }

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
+from pochade.errors import PochadeError
 from pochade.jobs.board import Live, Watcher
 from pochade.jobs.records import FINISHED, Picture
 from pochade.server.desk import Desk
@@ -19,6 +20,7 @@ from pochade.server.guard import Trouble
 from pochade.server.handing_in import Asked
 from pochade.server.sending import converted, file_of
 from pochade.server.sent import Inputs
+from pochade.server.troubles import trouble_of
 from pochade.server.waiting import failure, outcome
 
 PREFIX = "/v1"
@@ -130,6 +132,9 @@ async def _streamed(
             image = await run_in_threadpool(_encoded, desk, picture, body)
             about = {"created_at": int(live.created), "usage": NO_USAGE, "size": _size(picture)}
             yield _event(f"{kind}.completed", {"b64_json": image, **_shape(body), **about})
+    except (PochadeError, Trouble) as error:  # the status is sent already: it is said as an event
+        trouble = trouble_of(error)
+        yield _event("error", {"error": _error(trouble, trouble.status)})
     finally:
         desk.board.unwatch(watcher)
         # A server that stops draws it after its next start, as what others wait for.

@@ -113,9 +113,7 @@ class Corpus:
         """
         entry = self.entries[index]
         try:
-            with Path(self.folder, entry.file).open("rb") as shard:
-                shard.seek(entry.offset)
-                content = shard.read(entry.length)
+            content = self.content(index)
             if entry.file.endswith(".npy"):
                 return np.frombuffer(content, np.uint8).reshape(entry.height, entry.width, 4)
             with Image.open(io.BytesIO(content)) as image:
@@ -125,6 +123,13 @@ class Corpus:
                 f"picture {index} ('{entry.name}') cannot be read from '{self.folder / entry.file}' "
                 f"({damaged}); delete the training set and make it anew"
             ) from damaged
+
+    def content(self, index: int) -> bytes:
+        """The bytes of entry `index` as they are stored. Raises OSError."""
+        entry = self.entries[index]
+        with Path(self.folder, entry.file).open("rb") as shard:
+            shard.seek(entry.offset)
+            return shard.read(entry.length)
 
 
 def load(folder: str | Path) -> Corpus:

@@ -8,7 +8,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -18,7 +18,7 @@ import torch
 
 from pochade.atomic import replacing, unwritable
 from pochade.errors import InvalidRequest
-from pochade.training.loop import log, state
+from pochade.training.loop import belonging, log, state
 from pochade.training.loop.parallel import Ranks, any_of, average, copy_first, join
 from pochade.training.loop.plan import Plan, adamw, learning_rate
 from pochade.training.loop.state import State
@@ -61,24 +61,26 @@ def train(
     *,
     minutes: float | None = None,
     samples: Samples | None = None,
+    belongs: Mapping[str, str] | None = None,
 ) -> Iterator[Progress]:
     """Train `parameters` in place, yielding progress; resumes from `folder` if it holds a state.
 
     Writes `state.safetensors` (all that a step changes), `plan.json` and `log.jsonl`.
 
     minutes: after these, save and stop; at least one step is done. The next call goes on from there.
+    belongs: to the run, see `belonging.check`.
     samples: called every `plan.sample_every` steps and after the last one. If it fails, training goes on.
 
     Under torchrun the processes train together, and only the first one writes and yields.
 
-    Raises InvalidRequest if the folder holds a run with another seed or other parameters, or if no step
-    succeeds any more; InvalidCheckpoint if a file of the run is damaged; OutputError if the system refuses
-    to write. What was saved last stays.
+    Raises InvalidRequest if the folder holds a run with another seed, other parameters or other things that
+    belong to it, or if no step succeeds any more; InvalidCheckpoint if a file of the run is damaged;
+    OutputError if the system refuses to write. What was saved last stays.
     """
     folder = Path(folder)
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     ranks = join(_device(parameters))
-    first = _open(parameters, plan, folder, ranks)
+    first = _open(parameters, plan, folder, ranks, belongs or {})
     recent: list[_Step] = []
     told = False
     for step in _steps(loss, first, plan, ranks, deadline):
@@ -122,7 +124,9 @@ class _Step:
     last: bool
 
 
-def _open(parameters: Parameters, plan: Plan, folder: Path, ranks: Ranks) -> State:
+def _open(
+    parameters: Parameters, plan: Plan, folder: Path, ranks: Ranks, belongs: Mapping[str, str]
+) -> State:
     """The state to go on from, the same in every process."""
     for tensor in parameters.values():
         tensor.requires_grad_(True)
@@ -133,10 +137,13 @@ def _open(parameters: Parameters, plan: Plan, folder: Path, ranks: Ranks) -> Sta
         except OSError as error:
             raise unwritable(folder, error) from error
         state.sweep(folder)
+        belonging.check(folder, belongs)
         now = state.restore(now, folder, plan.seed)
         log.cut(folder, now.counts.step)
         with replacing(folder / state.PLAN) as file:
             file.write(json.dumps(asdict(plan), indent=1).encode())
+        if belongs:
+            belonging.keep(folder, belongs)
     copy_first(ranks, [*now.updates, *(tensor for part in now.parts.values() for tensor in part.values())])
     counts = torch.tensor(list(asdict(now.counts).values()), device=_device(parameters))
     copy_first(ranks, [counts])

@@ -1,7 +1,7 @@
 """One part of a training, ready to go."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pochade.training.loop.loop import ByStep, Loss, Progress, Samples, train
@@ -11,13 +11,14 @@ from pochade.training.parameters import Parameters
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """What the loop needs, and the folder of its states."""
+    """What the loop needs, and the folder of its states. belongs: to the run, see `belonging.check`."""
 
     loss: Loss | ByStep
     parameters: Parameters
     plan: Plan
     folder: Path
     samples: Samples | None = None
+    belongs: Mapping[str, str] = field(default_factory=dict)
 
     def train(
         self,
@@ -29,4 +30,12 @@ class Piece:
     ) -> Iterator[Progress]:
         """See `loop.train` and `plan.Plan`."""
         plan = replace(self.plan, steps=steps, accumulation=accumulation, sample_every=sample_every)
-        return train(self.loss, self.parameters, plan, self.folder, minutes=minutes, samples=self.samples)
+        return train(
+            self.loss,
+            self.parameters,
+            plan,
+            self.folder,
+            minutes=minutes,
+            samples=self.samples,
+            belongs=self.belongs,
+        )

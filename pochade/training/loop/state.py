@@ -22,6 +22,8 @@ from pochade.training.parameters import Parameters
 
 STATE = "state.safetensors"
 PLAN = "plan.json"
+RUN = "run.json"
+"""What belongs to the run, see `belonging`."""
 
 
 @dataclass(frozen=True)
@@ -143,15 +145,17 @@ def write_travel(folder: str | Path, output: str | Path) -> list[Path]:
     Raises InvalidCheckpoint if there is no state or a damaged one, OutputError if the system refuses.
     """
     folder, output = Path(folder), Path(output)
-    path, plan = folder / STATE, folder / PLAN
+    path = folder / STATE
     whole = _open(path)
     files = travel.pack(_part(whole, "averaged"), _count(whole, "step", path), output)
-    if not plan.exists():
-        return files
-    if folder.resolve() != output.resolve():
-        with plan.open("rb") as source, replacing(output / PLAN) as file:
-            shutil.copyfileobj(source, file)
-    return [*files, output / PLAN]
+    for name in (PLAN, RUN):
+        if not (folder / name).exists():
+            continue
+        if folder.resolve() != output.resolve():
+            with (folder / name).open("rb") as source, replacing(output / name) as file:
+                shutil.copyfileobj(source, file)
+        files = [*files, output / name]
+    return files
 
 
 def _from_whole(state: State, stored: TensorFile, path: Path) -> State:

@@ -226,7 +226,7 @@ def test_json_lines_name_pictures_and_captions(photos: Path, gathered: Gather) -
     })  # fmt: skip
     corpus = gathered()
     assert captions(corpus) == {"c.png": "third", "train/a.png": "first", "train/sub/b.png": "second"}
-    assert skipped(corpus.folder) == {}
+    assert skipped(corpus.folder) == {"unnamed.png": "no caption"}
 
 
 def test_bad_lines_are_skipped_and_listed(photos: Path, gathered: Gather, tmp_path: Path) -> None:
@@ -266,6 +266,72 @@ def test_bad_lines_are_skipped_and_listed(photos: Path, gathered: Gather, tmp_pa
     lines = Path(corpus.folder, "skipped.jsonl").read_text("utf-8")
     assert "none of text, caption, prompt is among image" in lines
     assert "data.jsonl:2" in lines
+
+
+STRAYS = {
+    "log.jsonl": lines_of({"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.4}),
+    "metadata.jsonl": lines_of({"model": "SD 1.x", "text": "of something else"}),
+    "empty.jsonl": "",
+    "cut.jsonl": b'{"file_name": \n\xff\xfe',
+    "backup.tar": tar_of({"notes.md": b"nothing to see"}),
+    "empty.tar": tar_of({}),
+    "zipped.tar": gzip.compress(tar_of({"0001.png": picture()})),
+    "damaged.parquet": b"PAR1",
+}
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+def test_what_lies_beside_captioned_pictures_by_chance_does_not_stand_for_them(
+    photos: Path, gathered: Gather, stray: str
+) -> None:
+    put(photos, {"a.png": picture(), "a.txt": "first", "sub/b.png": picture("blue"), "sub/b.TXT": "second"})
+    put(photos, {"sub/bare.png": picture(), "._a.png": b"\0\5\x16\7", stray: STRAYS[stray]})
+    corpus = gathered()
+    assert captions(corpus) == {"a.png": "first", "sub/b.png": "second"}
+    listed = skipped(corpus.folder)
+    assert listed.pop("sub/bare.png") == "no caption"
+    assert any(name.startswith(stray) for name in listed), listed
+
+
+def test_a_list_speaks_for_what_it_names_and_text_files_for_the_rest(photos: Path, gathered: Gather) -> None:
+    put(photos, {
+        "a.png": picture(), "a.txt": "by text, which the list outweighs", "b.png": picture("blue"),
+        "b.txt": "by text", "sub/c.png": picture("lime"), "sub/c.txt": "deeper", "d.png": picture("navy"),
+        "metadata.jsonl": lines_of({"file_name": "./a.png", "text": "by list"}, {"file_name": "gone.png"}),
+    })  # fmt: skip
+    corpus = gathered()
+    assert captions(corpus) == {"./a.png": "by list", "b.png": "by text", "sub/c.png": "deeper"}
+    assert skipped(corpus.folder) == {"gone.png": "no caption", "d.png": "no caption"}
+
+
+def test_a_tar_of_the_pictures_beside_it_gives_none_twice(photos: Path, gathered: Gather) -> None:
+    copies = {"a.png": picture(), "a.txt": b"first", "further.png": picture("blue"), "further.txt": b"second"}
+    put(photos, {"a.png": picture(), "a.txt": "first", "backup.tar": tar_of(copies)})
+    corpus = gathered()
+    assert captions(corpus) == {"a.png": "first", "backup.tar/further": "second"}
+    assert skipped(corpus.folder) == {"backup.tar/a": "a copy of a picture that lies beside the tar"}
+
+
+def test_a_table_beside_captioned_pictures_needs_no_package(
+    photos: Path, gathered: Gather, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    put(photos, {"a.png": picture(), "a.txt": "first", "index.parquet": b"PAR1"})
+    corpus = gathered()
+    assert captions(corpus) == {"a.png": "first"}
+    assert skipped(corpus.folder) == {"index.parquet": "a parquet file, for which a package is missing"}
+
+
+def test_pictures_that_a_table_names_are_not_called_bare(photos: Path, gathered: Gather) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    put(photos, {"d.png": picture("blue"), "e.png": picture(), "f.png": picture(), "f.txt": "by text"})
+    rows = [{"image": {"bytes": None, "path": "d.png"}, "text": "by path"}]
+    parquet.write_table(arrow.Table.from_pylist(rows), photos / "a.parquet")
+    parquet.write_table(arrow.table({"image": ["e.png"], "text": ["plain"]}), photos / "b.parquet")
+    corpus = gathered()
+    expected = {"a.parquet:0": "by path", "b.parquet:0": "plain", "f.png": "by text"}
+    assert captions(corpus) == expected and skipped(corpus.folder) == {}
 
 
 # --- parquet ---------------------------------------------------------------------------------------

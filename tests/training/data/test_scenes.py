@@ -29,6 +29,9 @@ class Cutouts:
         picture[4:28, 4:28] = (*self.colours[index], 255)
         return picture
 
+    def content(self, index: int) -> bytes:
+        return self.picture(index).tobytes()
+
 
 CORPUS: Any = Cutouts(
     entries=(

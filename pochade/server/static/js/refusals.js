@@ -6,6 +6,7 @@ import { has, t } from "./i18n.js";
 /** Codes of docs/api.md that say all there is to say. */
 const CODES = new Set([
   "unauthorized", "forbidden", "not_found", "conflict", "timeout", "too_large", "too_many", "internal", "stopping", "no_room",
+  "busy",
 ]); // prettier-ignore
 
 /** What an invalid request, or a job that failed, may be told: the sentence's form, and what its parts are called. */
@@ -18,6 +19,8 @@ const SENTENCES = [
   ["no_picture", /^no picture that can be read/],
   ["pictures", /are (?<n>\d+) pictures; at most (?<most>\d+) are drawn in one job$/],
   ["deaths", /^the process that drew it ended (?<n>\d+) times/],
+  ["pins", /^pinned pictures of yours would take (?<n>[\d,]+) bytes; at most (?<most>[\d,]+) may be pinned/],
+  ["no_room", /^on the server's disk: /],
   ["memory", /^there was not enough memory/],
   ["inside", /^something went wrong inside: (?<kind>\w+)/],
 ];

@@ -1,7 +1,7 @@
 """Pictures in a folder, each with a text file of the same name: cat.jpg, cat.txt."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -71,12 +71,17 @@ def scan(root: Path) -> Scan:
     return found
 
 
-def folder_items(found: Scan, settings: Settings) -> Iterator[Item]:
-    """The pictures of a folder, with what is wrong with it."""
+def folder_items(found: Scan, settings: Settings, named: Collection[str] = ()) -> Iterator[Item]:
+    """The pictures of a folder, with what is wrong with it.
+
+    named: pictures that a list in the folder names and says something of, as paths relative to the folder.
+    """
     captions = {name.removesuffix(Path(name).suffix): name for name in found.captions}
-    owners: dict[str, str] = {}
+    owners: dict[str, str] = {name.removesuffix(Path(name).suffix): name for name in named}
     for name in found.pictures:
         stem = name.removesuffix(Path(name).suffix)
+        if name in named:
+            continue
         if stem not in captions:
             yield bad_item(name, "no caption", f"'{Path(stem).name}.txt' is missing")
         elif stem in owners:

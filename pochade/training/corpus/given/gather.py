@@ -3,18 +3,20 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
+from posixpath import normpath
 
-from pochade.errors import InvalidRequest
+from pochade.errors import InvalidRequest, MissingDependency
 from pochade.training.corpus.assemble import NothingUsable, assemble, check_numbers
 from pochade.training.corpus.concepts import name_slug
 from pochade.training.corpus.given.folder import Scan, folder_items, refused_items, scan
-from pochade.training.corpus.given.lines import count_lines, line_items
-from pochade.training.corpus.given.reading import Settings
-from pochade.training.corpus.given.table import count_rows, table_items
+from pochade.training.corpus.given.lines import count_lines, line_items, named_in_lines
+from pochade.training.corpus.given.reading import Settings, bad_item
+from pochade.training.corpus.given.table import count_rows, named_in_table, table_items
 from pochade.training.corpus.given.tars import count_items, tar_items, tar_members
 from pochade.training.corpus.samples import Item, Progress, Stream, silent
 from pochade.training.corpus.store import Corpus
@@ -97,25 +99,54 @@ def _single(path: Path) -> Scan:
 
 
 def _open(found: Scan, settings: Settings) -> tuple[int, Iterator[Item]]:
-    """Lines, tables and tars say what belongs together; text files are looked at where there are none."""
-    total = 0
+    """Lines and tables say what is said of the pictures that they name; of all others text files do.
+
+    A file that names or holds no picture, such as a log in JSON lines, is listed and changes nothing.
+    """
+    total, strays = 0, list(refused_items(found))
     parts: list[Iterator[Item]] = []
+    named: set[str] = set()
     for name in found.lines:
-        total += count_lines(found.root / name)
-        parts.append(line_items(found.root / name, settings, _prefix(name)))
+        path, prefix = found.root / name, _prefix(name)
+        names = named_in_lines(path)
+        if not names and (found.pictures or found.tables or found.tars):
+            strays.append(bad_item(name, "a JSON-lines file that names no picture"))
+            continue
+        named.update(normpath(prefix + each) for each in names)
+        total += count_lines(path)
+        parts.append(line_items(path, settings, prefix))
     for name in found.tables:
-        total += count_rows(found.root / name)
-        parts.append(table_items(found.root / name, settings, _prefix(name)))
+        path, prefix = found.root / name, _prefix(name)
+        try:
+            names, count = named_in_table(path), count_rows(path)
+        except MissingDependency as missing:
+            if not found.captions:
+                raise
+            strays.append(bad_item(name, "a parquet file, for which a package is missing", str(missing)))
+            continue
+        named.update(normpath(prefix + each) for each in names)
+        total += count
+        parts.append(table_items(path, settings, prefix))
     for name in found.tars:
-        members = tar_members(found.root / name)
+        members, prefix = tar_members(found.root / name), _prefix(name)
+        if not count_items(members):
+            strays.append(bad_item(name, "an empty tar"))
         total += count_items(members)
-        parts.append(tar_items(found.root / name, members, settings, _prefix(name)))
-    if not parts:
-        items = list(folder_items(found, settings))
-        total += len(items)
-        parts.append(iter(items))
-    refused = list(refused_items(found))
-    return total + len(refused), chain(*parts, refused)
+        parts.append(tar_items(found.root / name, members, settings, prefix, _sizes(found)))
+    items = list(folder_items(found, settings, named))
+    parts.append(iter(items))
+    return total + len(items) + len(strays), chain(*parts, strays)
+
+
+def _sizes(found: Scan) -> set[tuple[str, int]]:
+    """(name without its folder, bytes) of each picture with a text file: a tar of these is a copy."""
+    captioned = {name.removesuffix(Path(name).suffix) for name in found.captions}
+    sizes = set()
+    for name in found.pictures:
+        if name.removesuffix(Path(name).suffix) in captioned:
+            with suppress(OSError):
+                sizes.add((Path(name).name, Path(found.root, name).stat().st_size))
+    return sizes
 
 
 def _prefix(name: str) -> str:

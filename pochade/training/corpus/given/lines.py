@@ -1,6 +1,7 @@
 """JSON lines: one object per line that names a picture file and its caption, as metadata.jsonl does."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,16 @@ def count_lines(path: Path) -> int:
             return sum(not line.isspace() for line in file)
     except OSError:
         return 1
+
+
+def named_in_lines(path: Path) -> set[str]:
+    """The pictures that a file names; there is none if it cannot be read, or is a file of something else."""
+    names = set()
+    with suppress(OSError), path.open("rb") as file:
+        for line in file:
+            with suppress(Unusable):
+                names.add(_picture_name(json_object(line)))
+    return names
 
 
 def line_items(path: Path, settings: Settings, prefix: str = "") -> Iterator[Item]:

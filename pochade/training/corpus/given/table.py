@@ -32,6 +32,31 @@ def count_rows(path: Path) -> int:
         return 1
 
 
+def named_in_table(path: Path) -> set[str]:
+    """The pictures that a table names by a path, whether or not it holds their bytes too."""
+    names: set[str] = set()
+    try:
+        table = _parquet().ParquetFile(path)
+        for key in (key for key in IMAGE_KEYS if key in table.schema_arrow.names):
+            column = f"{key}.path" if "path" in _fields(table.schema_arrow.field(key).type) else key
+            if "binary" in str(table.schema_arrow.field(key).type) and column == key:
+                continue
+            for batch in table.iter_batches(batch_size=1024, columns=[column]):
+                for value in batch.column(0).to_pylist():
+                    value = value.get("path") if isinstance(value, Mapping) else value
+                    if isinstance(value, str):
+                        names.add(value)
+    except BROKEN:
+        return names
+    return names
+
+
+def _fields(kind: Any) -> set[str]:
+    """The names of a struct's fields; of other types there are none."""
+    count = getattr(kind, "num_fields", 0)
+    return {kind.field(number).name for number in range(count)} if str(kind).startswith("struct") else set()
+
+
 def table_items(path: Path, settings: Settings, prefix: str = "") -> Iterator[Item]:
     """The pictures of a parquet file, row by row. Raises MissingDependency without pyarrow."""
     parquet = _parquet()

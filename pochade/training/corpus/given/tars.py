@@ -1,7 +1,7 @@
 """Webdataset tars: files whose names differ in the end only are one sample: 0001.jpg, 0001.txt or .json."""
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -47,12 +47,24 @@ def tar_members(path: Path) -> Members:
     return found
 
 
-def tar_items(path: Path, found: Members, settings: Settings, prefix: str = "") -> Iterator[Item]:
-    """The samples of a tar, in its order."""
+def tar_items(
+    path: Path,
+    found: Members,
+    settings: Settings,
+    prefix: str = "",
+    beside: Collection[tuple[str, int]] = (),
+) -> Iterator[Item]:
+    """The samples of a tar, in its order.
+
+    beside: names and lengths of pictures that are used anyway, of which those in the tar are copies.
+    """
     for key, files in found.samples.items():
         name = f"{prefix}{path.name}/{key}"
-        picture = next((files[suffix] for suffix in PICTURE_SUFFIXES if suffix in files), None)
-        if picture is None:
+        suffix = next((suffix for suffix in PICTURE_SUFFIXES if suffix in files), None)
+        picture = None if suffix is None else files[suffix]
+        if picture is not None and (f"{PurePosixPath(key).name}{suffix}", picture[1]) in beside:
+            yield bad_item(name, "a copy of a picture that lies beside the tar")
+        elif picture is None:
             yield bad_item(name, "a caption without a picture", f"it has {', '.join(files)}")
         elif ".txt" not in files and ".json" not in files:
             yield bad_item(name, "no caption", f"it has {', '.join(files)}")

@@ -1,0 +1,72 @@
+"""What an artist knows of the folders: a file that came since it last looked is found."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from pochade.errors import InvalidRequest
+from pochade.jobs.catalogue import Catalogue, Folders, Model, look
+from pochade.jobs.drawing import Artist, Event
+from pochade.jobs.orders import Order
+from pochade.pipeline import Result
+from tests.server.conftest import content
+
+CONTROL = {"image": 0, "model": "late", "preprocessor": "canny"}
+HIRES = {"upscaler": "late", "scale": 2.0}
+
+
+class Quick(Artist):
+    """Draws nothing; remembers what was asked of it."""
+
+    def __init__(self, folders: Folders) -> None:
+        super().__init__(folders)
+        self.requests: list[Any] = []
+
+    def _load(self, model: Model) -> Iterator[Any]:
+        self._loaded = model, self  # type: ignore[assignment]
+        yield from ()
+
+    def stream(self, request: Any) -> Iterator[Any]:
+        self.requests.append(request)
+        yield SimpleNamespace(result=Result([Image.new("RGB", (8, 8))], [1], ["a fox\nSteps: 1"]))
+
+
+def drawn(artist: Artist, **request: Any) -> list[Event]:
+    picture = content(Image.new("RGB", (8, 8)))
+    order = Order(
+        kind="txt2img", model="starter", request={"prompt": "a fox", "seed": 1, "steps": 1, **request}
+    )
+    return list(artist.draw(order, lambda number: picture, lambda: None))
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"), [("controlnets", {"controls": [CONTROL]}), ("upscalers", {"hires": HIRES})]
+)
+def test_what_came_since_the_first_drawing_is_known(
+    kind: str, asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: dict[str, dict[str, Path]] = {"controlnets": {}, "upscalers": {}}
+
+    def looked(folders: Folders) -> Catalogue:
+        found = look(folders)
+        files = {"controlnets": dict(there["controlnets"]), "upscaler_files": dict(there["upscalers"])}
+        return Catalogue(folders=folders, models=found.models, default=found.default, **files)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("pochade.jobs.drawing.look", looked)
+    artist = Quick(Folders())
+    drawn(artist)
+    with pytest.raises(InvalidRequest, match="'late' is unknown"):
+        drawn(artist, **asked)
+    there[kind]["late"] = tmp_path / "late.safetensors"
+    drawn(artist, **asked)
+    assert len(artist.requests) == 2
+    there[kind]["late"] = tmp_path / "moved" / "late.safetensors"
+    artist.forget()  # as after each refresh: what was moved is not sought in its old place
+    drawn(artist, **asked)
+    request = artist.requests[-1]
+    used = request.controls[0].model if request.controls else request.hires.upscaler
+    assert Path(used) == tmp_path / "moved" / "late.safetensors"

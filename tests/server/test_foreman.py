@@ -1,0 +1,178 @@
+"""What is looked after by itself: jobs whose word was lost, workers that hang, whoever waits for nothing."""
+
+import asyncio
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pochade.jobs import history, store
+from pochade.jobs.board import Board, Live
+from pochade.jobs.database import StoreFailed
+from pochade.jobs.records import FINISHED, QUEUED, RUNNING
+from pochade.jobs.supervisor import Hand
+from pochade.server.foreman import COMPARE_EVERY, IDLE_S, Foreman
+from pochade.server.options import Options
+from tests.jobs.conftest import Studio, studio
+
+__all__ = ["studio"]
+
+
+class Watched:
+    """A foreman whose worker was never started, with the board and the store."""
+
+    def __init__(self, studio: Studio, **options: Any) -> None:
+        self.studio = studio
+        self.board = Board(lambda: studio.now, {})
+        self.later: list[Any] = []
+        self.foreman = Foreman(
+            Options(data=studio.places.root, **options),
+            studio.places,
+            studio.database,
+            self.board,
+            clock=lambda: studio.now,
+            random=lambda n: "ab" * n,
+            later=self.later.append,
+        )
+        self.hand = self.foreman.supervisor.hands[0]
+        self.hand.name, self.hand.state = "worker-1", "idle"
+
+    def add(self) -> Live:
+        found = history.find_job(self.studio.database, self.studio.submit())
+        assert found is not None
+        return self.board.add(found)
+
+    def tidy(self, times: int = 1) -> None:
+        async def go() -> None:
+            for _ in range(times):
+                self.studio.now += 2
+                await self.foreman.tidy()
+
+        asyncio.run(go())
+
+    def state(self, job: str) -> str:
+        found = history.find_job(self.studio.database, job)
+        assert found is not None
+        return found.state
+
+
+@pytest.fixture
+def watched(studio: Studio) -> Iterator[Watched]:
+    yield Watched(studio)
+
+
+def test_a_job_that_a_worker_took_and_never_told_of_is_taken_back(watched: Watched) -> None:
+    live = watched.add()
+    watched.studio.taken("worker-0")  # which is dead: no file of that name is locked
+    assert live.state == QUEUED and watched.state(live.id) == RUNNING
+    watched.tidy()
+    assert watched.state(live.id) == QUEUED
+
+
+def test_a_job_of_a_worker_that_is_at_work_is_not_even_if_its_lease_could_not_be_extended(
+    watched: Watched,
+) -> None:
+    live = watched.add()
+    watched.studio.taken("worker-1")
+    watched.hand.job, watched.hand.state = live.id, "drawing"
+    watched.tidy(round(store.LEASE_S))
+    assert watched.state(live.id) == RUNNING
+    watched.hand.silent_s = store.LEASE_S + 1
+    watched.tidy()
+    assert watched.state(live.id) == QUEUED
+
+
+def test_a_job_that_a_worker_has_and_does_not_know_of_is_taken_back_when_its_lease_is_over(
+    watched: Watched,
+) -> None:
+    """As when the disk failed while it took the job: it idles, and tells so."""
+    live = watched.add()
+    watched.studio.taken("worker-1")
+    watched.tidy()
+    assert watched.state(live.id) == RUNNING
+    watched.tidy(round(store.LEASE_S))
+    assert watched.state(live.id) == QUEUED
+
+
+def test_whoever_waits_for_a_job_whose_end_was_never_told_hears_of_it(watched: Watched) -> None:
+    live = watched.add()
+    lease = watched.studio.taken("worker-1")
+    store.finish(watched.studio.database, lease, watched.studio.drawn(lease), watched.studio.now)
+    assert live.state == QUEUED and not live.over.is_set()
+    watched.tidy(COMPARE_EVERY)
+    assert live.over.is_set() and watched.board.live == {}
+    assert watched.foreman.stored_bytes == 100
+
+
+def test_a_job_that_is_being_accepted_stays_on_the_board(watched: Watched) -> None:
+    live = watched.add()
+    coming = watched.board.add(replace(history.active_jobs(watched.studio.database)[0], id="20251124-coming"))
+    coming.accepted = False
+    watched.tidy(2 * COMPARE_EVERY)
+    assert set(watched.board.live) == {live.id, coming.id}
+
+
+def test_a_death_that_the_store_could_not_be_told_of_is_made_good_later(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = watched.add()
+    watched.studio.taken("worker-1")
+    watched.foreman._heard(watched.hand, {"event": "started", "job": live.id, "model": "", "attempt": 1})
+    full = StoreFailed(Path("jobs"), "could not be written", "the disk is full")
+
+    def refuse(*_: Any) -> None:
+        raise full
+
+    with monkeypatch.context() as patched, pytest.raises(StoreFailed):
+        patched.setattr(store, "reclaim", refuse)
+        asyncio.run(watched.foreman._died(watched.hand))
+    watched.hand.name, watched.hand.job, watched.hand.state = "worker-2", None, "idle"
+    watched.tidy()
+    assert watched.state(live.id) == QUEUED and live.state == QUEUED
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["its end was not told", "its end was told twice"])
+def test_what_is_stored_is_counted_once(watched: Watched, lost: bool) -> None:
+    live = watched.add()
+    lease = watched.studio.taken("worker-1")
+    watched.foreman._heard(watched.hand, {"event": "started", "job": live.id, "model": "", "attempt": 1})
+    store.finish(watched.studio.database, lease, watched.studio.drawn(lease), watched.studio.now)
+    for _ in range(0 if lost else 2):
+        watched.foreman._heard(watched.hand, {"event": FINISHED, "job": live.id})
+
+    async def go() -> None:
+        await asyncio.gather(*watched.later)
+
+    asyncio.run(go())
+    watched.hand.job = None
+    watched.tidy(COMPARE_EVERY)
+    assert watched.foreman.stored_bytes == 100 and watched.board.live == {}
+
+
+def test_a_worker_may_be_silent_for_as_long_as_what_it_does_can_take(studio: Studio) -> None:
+    watched = Watched(studio, stall_s=600.0)
+
+    def patience(state: str, job: str | None = None) -> float:
+        hand: Hand = watched.hand
+        hand.state, hand.job = state, job
+        return watched.foreman._patience(hand)
+
+    assert patience("idle") == IDLE_S
+    assert patience("starting") == patience("loading") == 600
+    live = watched.add()
+    assert patience("drawing", live.id) == 600
+    live.cost = 1000.0
+    assert patience("drawing", live.id) == 20_000
+    assert patience("drawing", "gone") == 600
+    never = Watched(studio, stall_s=0.0)
+    assert never.foreman._patience(never.hand) == math.inf
+
+
+def test_progress_tells_who_draws_if_the_beginning_was_not_heard(watched: Watched) -> None:
+    live = watched.add()
+    told = {"event": "progress", "job": live.id, "step": 1, "steps": 4, "picture": 0, "pictures": 1}
+    watched.foreman._heard(watched.hand, told)
+    assert (watched.hand.state, watched.hand.job) == ("drawing", live.id)
