@@ -21,9 +21,10 @@ from measure.ceiling import register_ceilings
 from measure.machine import describe_machine, versions
 from measure.record import append
 from measure.tables import table
-from pochade.engines.openvino import OpenVinoEngine, processor_features
+from pochade.engines.openvino import PRECISIONS, OpenVinoEngine, processor_features
+from pochade.engines.openvino_attention import TokenAttention
 from pochade.engines.openvino_int8 import Int8Ops
-from pochade.engines.openvino_ops import Constants, build
+from pochade.engines.openvino_ops import Constants, OpenVinoOps, build
 from pochade.engines.openvino_quiet import ov
 from pochade.int8 import ALL_BITS, SAFE_BITS, Sightings
 from pochade.quantization.choosing import choose
@@ -49,21 +50,23 @@ class Layer:
     products: int
 
 
-def graph_of(network: Loaded, precision: str) -> tuple[ov.Model, Constants]:
+def graph_of(network: Loaded, precision: str, threads: int) -> tuple[ov.Model, Constants]:
     """The graph as the engine compiles it, and what its constants lie in.
 
     In int8 with grids fitted to the one evaluation of the case: time is all that is asked.
     """
     constants = Constants()
+    between = processor_features().best_precision if precision == "int8" else precision
+    kernel = OpenVinoEngine(precision=between, threads=threads).kernel_use(int8=precision == "int8")
     if precision != "int8":
         view = View(network.tensors, bind=constants)
-        return build(network.function, view, network.shapes), constants
+        return build(network.function, view, network.shapes, OpenVinoOps(kernel)), constants
     sightings: Sightings = {}
     engine = OpenVinoEngine().watching(sightings)
     engine.compile(network.function, network.tensors, network.shapes)(**network.inputs)
     grids = {name: each.grid for name, each in choose(sightings).items() if each.used}
     wide = processor_features().sums_bytes_widely
-    ops = Int8Ops(grids, ALL_BITS if wide else SAFE_BITS, constants, convolving=not wide)
+    ops = Int8Ops(grids, ALL_BITS if wide else SAFE_BITS, constants, convolving=not wide, kernel=kernel)
     return build(network.function, View(network.tensors, bind=ops.bind), network.shapes, ops), constants
 
 
@@ -76,7 +79,7 @@ def layers(graph: ov.Model) -> dict[str, Layer]:
     found = {}
     for node in graph.get_ops():
         sort = node.get_type_name()
-        if sort not in ("Convolution", "MatMul", "ScaledDotProductAttention"):
+        if sort not in ("Convolution", "MatMul", "ScaledDotProductAttention", "TokenAttention"):
             continue
         made = node.output(0).get_shape()
         first, second = (node.input_value(i).get_shape() for i in range(2))
@@ -88,7 +91,7 @@ def layers(graph: ov.Model) -> dict[str, Layer]:
             found[node.get_friendly_name()] = Layer("linear", prod(made) * first[-1])
         else:
             kind = "self-attention" if first == second else "cross-attention"
-            found[node.get_friendly_name()] = Layer(kind, 2 * prod(first) * second[-2])
+            found[node.get_friendly_name()] = Layer(kind, 2 * prod(first) * second[-2])  # tokens before D
     return found
 
 
@@ -101,13 +104,15 @@ def node_seconds(
     say; it counts as the layer among them, if there is one, and else by OpenVINO's name for it.
     """
     hints = {
-        "INFERENCE_PRECISION_HINT": ov.Type.bf16 if precision == "bf16" else ov.Type.f32,
+        "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
         "PERF_COUNT": True,
     }
     known = layers(graph)
-    compiled = ov.Core().compile_model(graph, "CPU", hints)
+    core = ov.Core()
+    core.add_extension(TokenAttention)
+    compiled = core.compile_model(graph, "CPU", hints)
     stands_for = {
         node.get_friendly_name(): node.get_rt_info()["originalLayersNames"].astype(str).split(",")
         for node in compiled.get_runtime_model().get_ops()
@@ -131,11 +136,12 @@ def node_seconds(
 def main() -> None:
     options = _options()
     network = load(options.cache / (QUICK if options.quick else FULL).name)
-    graph, constants = graph_of(network, options.precision)
+    graph, constants = graph_of(network, options.precision, options.threads)
     products: Counter[str] = Counter()
     for layer in layers(graph).values():
         products[layer.kind] += layer.products
-    seconds = node_seconds(graph, network.inputs, options.precision, options.threads, options.rounds)
+    between = processor_features().best_precision if options.precision == "int8" else options.precision
+    seconds = node_seconds(graph, network.inputs, between, options.threads, options.rounds)
     ceiling = register_ceilings(options.threads)
     print(_rows(products, seconds, ceiling, options.precision))
     constants.let_go()
@@ -157,7 +163,8 @@ def main() -> None:
 def _rows(
     products: Mapping[str, int], seconds: Mapping[str, float], ceiling: Mapping[str, float], precision: str
 ) -> str:
-    """A line for each kind. Attention is never in bytes: its ceiling is that of f32 or bf16."""
+    """A line for each kind. The ceiling of attention is that of f32 or bf16, also where a half of it is in
+    bytes."""
     between = "bf16" if "bf16" in ceiling else "f32"
     rows = [("layer", "10^9 products", "ms", "share", "10^9 operations/s", "of the ceiling")]
     total = sum(seconds.values())

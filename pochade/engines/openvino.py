@@ -224,18 +224,22 @@ class OpenVinoEngine:
             aside = self._blobs.folder
             with suppress(OSError):
                 aside.mkdir(parents=True, exist_ok=True)
-        ops = Int8Ops(self._grids, largest, constants, aside, convolving=not wide, kernel=self._kernel_use())
+        ops = Int8Ops(self._grids, largest, constants, aside, convolving=not wide, kernel=self.kernel_use())
         graph = build(function, View(tensors, bind=ops.bind), inputs, ops)
         compiled = self.compile_graph(graph)
         constants.let_go()
         return Compiled(compiled, inputs, constants)
 
-    def _kernel_use(self) -> KernelUse | None:
-        """How attention calls the compiled kernel; None where that cannot run or is not exact enough."""
+    def kernel_use(self, *, int8: bool | None = None) -> KernelUse | None:
+        """How attention calls the compiled kernel; None where that cannot run or is not exact enough.
+
+        int8: whether products are of bytes; None: whether this engine has grids.
+        """
         kernel = load_kernel() if self._target == DEVICES["cpu"] else None
         if kernel is None or self._precision not in kernel.paths:
             return None
-        as_bytes = bool(self._grids) and self._precision == "bf16" and "bytes" in kernel.paths
+        int8 = bool(self._grids) if int8 is None else int8
+        as_bytes = int8 and self._precision == "bf16" and "bytes" in kernel.paths
         return KernelUse("bytes" if as_bytes else self._precision, self._threads or 0)
 
     def compile_graph(self, graph: ov.Model) -> ov.CompiledModel:
@@ -256,7 +260,7 @@ class OpenVinoEngine:
             return None
 
     def _blob_name(self, key: str, inputs: Inputs) -> str:
-        asked = (key, sorted(inputs.items()), self._precision, digest(self._grids), str(self._kernel_use()))
+        asked = (key, sorted(inputs.items()), self._precision, digest(self._grids), str(self.kernel_use()))
         parts = (*asked, self._target, self._features, ov.get_version(), _release(), self._code)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
