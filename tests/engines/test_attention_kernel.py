@@ -256,6 +256,13 @@ def test_a_library_of_another_version_is_not_used(monkeypatch):
         load_kernel.cache_clear()
 
 
+def test_bf16_is_left_to_openvino_where_the_processor_has_tiles_for_it():
+    assert attention_kernel.paths_of(1 | 2 | 4 | 8) == {"bf16", "bytes", "f32"}
+    assert attention_kernel.paths_of(1 | 2 | 4 | 8 | attention_kernel.AMX) == {"f32"}
+    assert attention_kernel.paths_of(8) == {"f32"}
+    assert attention_kernel.paths_of(0) == frozenset()
+
+
 def test_versions_of_source_and_module_are_the_same():
     source = Path(attention_kernel.__file__).with_name("attention.c").read_text(encoding="utf-8")
     assert f"#define VERSION {attention_kernel.VERSION}\n" in source

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = 2
+VERSION = 3
 """Of `attention.c`: a library built from another version is not used."""
 
 WIDEST = 256
@@ -30,6 +30,9 @@ DISABLED = "POCHADE_NO_KERNEL"
 PATHS: Mapping[str, int] = MappingProxyType({"bf16": 1, "bytes": 2, "f32": 8})
 """Bits of `pochade_attention_path`, by how products are computed: in bf16; in bf16 but for queries and keys,
 which are multiplied as bytes; in f32."""
+
+AMX = 16
+"""A further bit: the processor multiplies bf16 in tiles, as OpenVINO's attention does and the kernel does not."""
 
 PRODUCTS: Mapping[str, int] = MappingProxyType({"bf16": 0, "bytes": 1, "f32": 2})
 NUMBERS: Mapping[str, int] = MappingProxyType({"f32": 0, "bf16": 1})
@@ -120,7 +123,7 @@ def load_kernel() -> Kernel | None:
         bits = library.pochade_attention_path()
     except (OSError, AttributeError):  # for another system, or damaged
         return None
-    paths = frozenset(name for name, bit in PATHS.items() if bits & bit)
+    paths = paths_of(bits)
     if not paths:
         return None
     pointer, size, number = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
@@ -138,6 +141,13 @@ def load_kernel() -> Kernel | None:
     return Kernel(library, paths, _processors())
 
 
+def paths_of(bits: int) -> frozenset[str]:
+    """Those that pay on this processor."""
+    return frozenset(
+        name for name, bit in PATHS.items() if bits & bit and not (bits & AMX and name in ("bf16", "bytes"))
+    )
+
+
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -152,7 +162,9 @@ def describe_kernel() -> str:
     """One line for `pochade doctor`."""
     kernel = load_kernel()
     if kernel is not None:
-        return f"own kernel for long rows ({', '.join(sorted(kernel.paths))}), elsewhere OpenVINO's"
+        amx = kernel.library.pochade_attention_path() & AMX
+        in_tiles = ", in bf16 OpenVINO's with AMX" if amx else ""
+        return f"own kernel for long rows ({', '.join(sorted(kernel.paths))}){in_tiles}, elsewhere OpenVINO's"
     if os.environ.get(DISABLED):
         return f"OpenVINO's ({DISABLED} is set)"
     if built_library() is None:

@@ -16,10 +16,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VERSION 2
+#define VERSION 3
 
 // What this processor can do, as bits: products in bf16; with queries and keys as bytes; in f32 on 16 or on 8 lanes.
-enum { PATH_NONE = 0, PATH_BF16 = 1, PATH_BYTES = 2, PATH_F32_WIDE = 4, PATH_F32 = 8 };
+// Matrix tiles (AMX) are only told of.
+enum { PATH_NONE = 0, PATH_BF16 = 1, PATH_BYTES = 2, PATH_F32_WIDE = 4, PATH_F32 = 8, PATH_AMX = 16 };
 enum { NUMBERS_F32 = 0, NUMBERS_BF16 = 1 };  // of inputs and result
 enum { IN_BF16 = 0, IN_BYTES = 1, IN_F32 = 2 };  // how products are computed
 
@@ -27,6 +28,7 @@ int pochade_attention_version(void) { return VERSION; }
 
 #if defined(__x86_64__) && defined(__linux__) && !defined(POCHADE_NO_INTRINSICS)
 
+#include <cpuid.h>
 #include <immintrin.h>
 #include <math.h>
 #include <pthread.h>
@@ -84,6 +86,8 @@ INLINE size_t head_bytes(long keys, long dim) { return sizeof(Head) + keys_bytes
 int pochade_attention_path(void) {
   __builtin_cpu_init();
   int path = PATH_NONE;
+  unsigned a, b, c, d;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1)) path |= PATH_AMX;  // its bf16 part
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) path |= PATH_F32;
   if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq")))
