@@ -32,7 +32,7 @@ PATHS: Mapping[str, int] = MappingProxyType({"bf16": 1, "bytes": 2, "f32": 8})
 which are multiplied as bytes; in f32."""
 
 AMX = 16
-"""A further bit: the processor multiplies bf16 in tiles, as OpenVINO's attention does and the kernel does not."""
+"""A further bit: the processor multiplies bf16 in tiles, which OpenVINO uses and the kernel does not."""
 
 PRODUCTS: Mapping[str, int] = MappingProxyType({"bf16": 0, "bytes": 1, "f32": 2})
 NUMBERS: Mapping[str, int] = MappingProxyType({"f32": 0, "bf16": 1})
