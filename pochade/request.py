@@ -48,7 +48,8 @@ class Request:
         conditional one's (Lin et al. 2023, section 3.4).
     eta: share of fresh noise, 0..1 (Song et al. 2020, equation 16), in samplers that have one; None means
         the sampler's own: 0 in DDIM, 0.3 in TCD, 1 in 'Euler a' and all of its kind.
-    clip_skip: 1 uses the text encoder's usual layer, 2 the one before it, and so on.
+    clip_skip: which of the text encoder's layers is read, counted from its end: 1 is the last, 2 the one
+        before. Families that always read the last but one (XL, SD 2.x) take 1 as 2.
     template, negative_template: what the prompts were expanded from, if from something else
         (`pochade.prompts.dynamic`). They are only written into the picture.
     speed: 'exact', 'balanced' or 'fast': how much may be left out (`pochade.speed`).

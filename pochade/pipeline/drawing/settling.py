@@ -10,10 +10,12 @@ from pochade.diffusion.samplers import Sampler, find_sampler
 from pochade.diffusion.schedule import AUTOMATIC, find_schedule, split_sampler_name
 from pochade.errors import InvalidRequest
 from pochade.pipeline.drawing import hires
-from pochade.pipeline.drawing.wording import wordings
+from pochade.pipeline.drawing.conditioning import text_lengths
+from pochade.pipeline.drawing.wording import Wording, wordings
 from pochade.pipeline.loading.beside import named_upscaler
 from pochade.pipeline.loading.budget import Load
 from pochade.pipeline.loading.networks import Networks
+from pochade.prompts.tokenizer import Tokenizer
 from pochade.request import Request, Settled, Usual, open_ones
 
 MUCH_LARGER = 2.25
@@ -91,6 +93,17 @@ def guided(networks: Networks, request: Settled) -> bool:
     return request.cfg_scale != 1 and networks.unet_config.guidance_width is None
 
 
+def wordings_of(networks: Networks, request: Settled) -> tuple[list[Wording], list[Wording]]:
+    """What the prompts say at each step of the first pass, and of the second, if there is one."""
+    prompts, steps, blend = (request.prompt, request.negative_prompt), request.steps, request.blend
+    both = guided(networks, request)
+    first = wordings(*prompts, steps, guided=both, blend=blend)
+    if request.hires is None:
+        return first, []
+    more = steps if request.hires.steps is None else request.hires.steps
+    return first, wordings(*prompts, more, guided=both, first_pass_steps=steps, blend=blend)
+
+
 def refiner_path(request: Settled, roots: Sequence[Path]) -> Path | None:
     """The model that takes over for the last part, if one has a part to do. Raises InvalidCheckpoint."""
     if request.refiner is None or request.refiner.switch == 1:
@@ -98,7 +111,14 @@ def refiner_path(request: Settled, roots: Sequence[Path]) -> Path | None:
     return library.find(request.refiner.model, roots)
 
 
-def load_of(networks: Networks, request: Settled, roots: Sequence[Path], *, adapted: bool) -> Load:
+def load_of(
+    networks: Networks,
+    tokenizers: Sequence[Tokenizer],
+    request: Settled,
+    roots: Sequence[Path],
+    *,
+    adapted: bool,
+) -> Load:
     """What a request asks of the networks. adapted: their weights are changed by adapters."""
     size = larger = request.width, request.height
     if request.hires is not None:
@@ -108,13 +128,9 @@ def load_of(networks: Networks, request: Settled, roots: Sequence[Path], *, adap
     refiner = refiner_path(request, roots)
     if refiner is not None:
         beside.append(refiner)
-    told = wordings(
-        request.prompt,
-        request.negative_prompt,
-        1,
-        guided=guided(networks, request),
-        blend=request.blend,
-    )
+    first, second = wordings_of(networks, request)
+    told = list(dict.fromkeys([*first, *second]))
+    forms = 2 if any((each.start, each.end) != (0, 1) for each in steered) else 1
     return Load(
         width=larger[0],
         height=larger[1],
@@ -122,6 +138,6 @@ def load_of(networks: Networks, request: Settled, roots: Sequence[Path], *, adap
         encodes=request.source is not None or request.hires is not None,
         adapted=adapted,
         sizes=1 if larger == size else 2,
-        forms=2 if any((each.start, each.end) != (0, 1) for each in steered) else 1,
+        forms=forms * len(text_lengths(tokenizers, told)),
         beside=sum(map(library.weights_of, beside)),
     )
