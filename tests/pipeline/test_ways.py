@@ -11,8 +11,10 @@ from diffusers import StableDiffusionImg2ImgPipeline
 from PIL import Image
 
 import pochade
+from pochade.diffusion.schedule import sigmas
 from pochade.errors import InvalidRequest
-from pochade.pipeline.drawing.canvas import over
+from pochade.pipeline.drawing import hires
+from pochade.pipeline.drawing.canvas import Canvas, over
 from pochade.pipeline.drawing.one_pass import Pass, denoise, levels_of
 from pochade.pipeline.drawing.pictures import from_image, to_images
 from pochade.pipeline.drawing.settling import settle
@@ -261,6 +263,35 @@ def test_a_second_pass_is_larger(pipeline, upscaler):
     assert all(each.result is None for each in progress[:-1])
     text = "Denoising strength: 0.5, Hires upscale: 1.5, Hires steps: 3, Hires upscaler: "
     assert text in result.infotexts[0]
+
+
+@pytest.mark.parametrize(
+    ("steps", "strength", "count"),
+    [
+        (20, 0.7, 28),
+        (20, 0.75, 26),
+        (20, 0.5, 40),
+        (30, 0.55, 54),
+        (7, 0.7, 10),
+        (20, 1.0, 20),
+        (3, 0.01, 300),
+    ],
+)
+@pytest.mark.parametrize("label", ["Euler", "DPM2"])  # the latter leaves out its last level but one
+def test_the_levels_of_a_second_pass_are_those_of_a1111(pipeline, steps, strength, count, label):
+    """Their `int(steps / min(strength, 0.999))` levels, of which the last `steps` are done."""
+    asked = Request(
+        prompt="", seed=1, steps=2, width=HEIGHT, height=HEIGHT, sampler=label, schedule="Karras",
+        hires=Hires(scale=1.5, steps=steps, denoising_strength=strength),
+    )  # fmt: skip
+    settled, sampler = settle(pipeline.networks, asked, USUAL, ())
+    told, told_later = told_of(pipeline.model, settled)
+    first = Pass(request=settled, canvas=Canvas(), told=told, levels=[1.0, 0.0])
+    second = hires.second_pass(first, told_later, pipeline.schedule, sampler, pipeline.networks)
+    more = count + sampler.discard_penultimate
+    expected = sigmas(pipeline.schedule, "Karras", more)[:count]
+    np.testing.assert_allclose(second.levels, [*expected[count - steps :], 0.0], rtol=1e-6)
+    assert len(second.levels) == steps + 1
 
 
 def test_a_weaker_second_pass_keeps_more_of_the_first():

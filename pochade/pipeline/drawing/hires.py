@@ -51,11 +51,17 @@ def second_pass(
     else:
         find_upscaler(asked.upscaler)
     request = _larger(first.request, asked, networks.autoencoder_config.factor)
-    whole = min(schedule.steps, round(request.steps / asked.denoising_strength))
-    levels = all_levels(schedule, networks, sampler, request.schedule, whole)[-request.steps - 1 :]
+    count = min(schedule.steps, levels_from_noise(request.steps, asked.denoising_strength))
+    levels = all_levels(schedule, networks, sampler, request.schedule, count)[count - request.steps :]
     return replace(
         first, request=request, told=told, canvas=Canvas(), levels=levels, noise=None, refining=refining
     )
+
+
+def levels_from_noise(steps: int, strength: float) -> int:
+    """How many levels a whole drawing would have of which a second pass does the last `steps`, as A1111
+    counts them: 28 for 20 steps at 0.7."""
+    return int(steps / min(strength, 0.999))
 
 
 def both(first: Iterator[Step], second: Callable[[Floats], Iterator[Step]], ahead: int) -> Iterator[Step]:
