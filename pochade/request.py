@@ -13,6 +13,10 @@ MAX_BATCH = 64
 MAX_SIDE = 8192
 MAX_CONTROLS = 8
 MAX_PROMPT_CHARACTERS = 200_000
+FITTED, FILLED, SET_BACK = FRAMINGS = ("fitted", "filled", "set back")
+"""Of a source picture. fitted: brought to the size that is drawn, as its resize mode says, which comes out.
+filled: filled up to whole latent pixels and cut back, so that its own size comes out. set back: brought to
+the size that is drawn, and what is new inside the mask is set into the picture, in its own size."""
 TEXTS = ("prompt", "negative_prompt", "template", "negative_template")
 
 
@@ -113,7 +117,11 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Settled(Request):
-    """A request in which all choices have been made (`pipeline.drawing.settling.settle`)."""
+    """A request in which all choices have been made (`pipeline.drawing.settling.settle`).
+
+    width, height: of what is drawn, in whole latent pixels.
+    framing: how a source picture becomes that, and the result the picture again; one of FRAMINGS.
+    """
 
     seed: int
     steps: int
@@ -122,6 +130,7 @@ class Settled(Request):
     height: int
     sampler: str
     schedule: str
+    framing: str = FITTED
 
 
 def open_ones(values: Mapping[str, Any], usual: Usual) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pochade.errors import InvalidRequest
 from pochade.pipeline.drawing import conditioning
 from pochade.pipeline.drawing.conditioning import common_length, common_lengths, condition
 from pochade.pipeline.pipeline import finish
+from pochade.pipeline.results.again import request_from
 from pochade.request import Request
 from pochade.ways import Blend
 from tests.models.measure import text_reference
@@ -114,6 +115,17 @@ def test_clip_skip_where_the_last_layer_is_not_in_the_file(model, clip_skip, ski
     other, _ = encoded(made.theirs.tokenizer, encoder, "a red fox", skip=skipped + 1)
     ours = Model(made.theirs, tmp_path / "model").load().encode_prompt("a red fox", clip_skip=clip_skip)
     assert relative_error(ours, expected) < 1e-4 < relative_error(ours, other)
+
+
+def test_a_picture_of_xl_that_says_clip_skip_2_is_the_usual_one(model):
+    """As most pictures of Pony and Illustrious models say."""
+    pipeline = model("SDXL").load()
+    text = f"the red fox\nSteps: 2, Sampler: Euler, CFG scale: 7, Seed: 3, Size: {WIDTH}x{WIDTH}"
+    drawn = [
+        finish(pipeline.stream(request_from(f"{text}{more}"))).images[0]
+        for more in ("", ", Clip skip: 2", ", Clip skip: 3")
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 @pytest.mark.parametrize(("family", "clip_skip"), [("SD 1.5", 4), ("SDXL", 4)])

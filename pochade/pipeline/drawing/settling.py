@@ -11,15 +11,13 @@ from pochade.diffusion.schedule import AUTOMATIC, find_schedule, split_sampler_n
 from pochade.errors import InvalidRequest
 from pochade.pipeline.drawing import hires
 from pochade.pipeline.drawing.conditioning import text_lengths
+from pochade.pipeline.drawing.sizes import Size, size_over, whole_latents
 from pochade.pipeline.drawing.wording import Wording, wordings
 from pochade.pipeline.loading.beside import named_upscaler
 from pochade.pipeline.loading.budget import Load
 from pochade.pipeline.loading.networks import Networks
 from pochade.prompts.tokenizer import Tokenizer
-from pochade.request import Request, Settled, Usual, open_ones
-
-MUCH_LARGER = 2.25
-"""Of pixels: up to here, models of this family draw larger than they were trained to."""
+from pochade.request import FILLED, FITTED, Request, Settled, Usual, open_ones
 
 
 def settle(
@@ -37,7 +35,7 @@ def settle(
     schedule = find_schedule(asked["schedule"])
     if fused is not None and (schedule == AUTOMATIC or request.schedule is None):
         schedule = fused
-    width, height = size_of(networks, request)
+    (width, height), framing = size_of(networks, request)
     check_size(networks, width, height)
     asked |= {
         "sampler": sampler.label,
@@ -45,6 +43,7 @@ def settle(
         "eta": request.eta if "eta" in sampler.options else None,
         "width": width,
         "height": height,
+        "framing": framing,
         "seed": secrets.randbelow(2**32) if request.seed is None else request.seed,
         "controls": tuple(
             replace(each, model=library.find(each.model, roots, "controlnet")) for each in request.controls
@@ -55,21 +54,25 @@ def settle(
     return Settled(**asked), sampler
 
 
-def size_of(networks: Networks, request: Request) -> tuple[int, int]:
-    """Width and height, px. What is left open is the model's own size, in the shape of a source picture.
+def size_of(networks: Networks, request: Request) -> tuple[Size, str]:
+    """Width and height, px, of what is drawn, and the framing.
 
-    A whole source picture that is not much larger keeps its size.
+    What is left open is the model's own size, in the shape of a source picture. A whole source picture keeps
+    its size as `size_over` says, or if just that is asked for, whatever the model's multiples are.
     """
     factor = networks.autoencoder_config.factor
     width = height = networks.unet_config.sample_size * factor
-    source = request.source
+    asked, source = (request.width, request.height), request.source
     if source is not None and not source.only_masked:
-        pixels, room = source.image.width * source.image.height, width * height
-        scale = 1.0 if room / 4 <= pixels <= MUCH_LARGER * room else (room / pixels) ** 0.5
-        sides = (max(factor, round(scale * side / factor) * factor) for side in source.image.size)
-        width, height = sides
+        picture = source.image.size
+        if asked == picture:
+            return whole_latents(picture, factor), FILLED
+        drawn, framing = size_over(picture, (width, height), factor, masked=source.mask is not None)
+        if asked == (None, None):
+            return drawn, framing
+        width, height = drawn
     width = width if request.width is None else request.width
-    return width, height if request.height is None else request.height
+    return (width, height if request.height is None else request.height), FITTED
 
 
 def check_size(networks: Networks, width: int, height: int) -> None:

@@ -101,7 +101,7 @@ def draw(means: Means, request: Settled, sampler: Sampler, noise: Floats | None)
 
         def enlarge(latent: Floats) -> Canvas:
             let_go(networks.unet)
-            larger = hires.enlarged(networks, second.request, latent)
+            larger = hires.enlarged(networks, request, second.request, latent)
             let_go(networks.autoencoder)
             return larger
 
@@ -161,7 +161,7 @@ def networks_for(means: Means, request: Settled) -> Networks:
 def canvas_of(model: Model, networks: Networks, request: Settled) -> Canvas:
     """Where the drawing begins. Raises InvalidRequest for a model that needs a picture and gets none."""
     if request.source is not None:
-        return over(networks, request.source, request.width, request.height)
+        return over(networks, request.source, request.width, request.height, request.framing)
     if is_told_a_score(networks):
         raise InvalidRequest(
             f"'{model.checkpoint.name}' is SDXL's refiner, which has seen little noise and draws over"
