@@ -11,7 +11,7 @@ from diffusers import StableDiffusionImg2ImgPipeline
 from PIL import Image
 
 import pochade
-from pochade.diffusion.schedule import sigmas
+from pochade.diffusion.schedule import noise_schedule, sigmas
 from pochade.errors import InvalidRequest
 from pochade.images.upscaling import upscaled_latent
 from pochade.pipeline.drawing import hires, one_pass
@@ -407,6 +407,15 @@ def test_the_levels_of_a_second_pass_are_those_of_a1111(pipeline, steps, strengt
     expected = sigmas(pipeline.schedule, "Karras", more)[:count]
     np.testing.assert_allclose(second.levels, [*expected[count - steps :], 0.0], rtol=1e-6)
     assert len(second.levels) == steps + 1
+
+
+def test_a_second_pass_has_no_more_levels_than_the_model(pipeline):
+    few, asked = noise_schedule(steps=10), Request(prompt="", seed=1, steps=2, hires=Hires(steps=20))
+    settled, sampler = settle(pipeline.networks, asked, USUAL, ())
+    told, told_later = told_of(pipeline.model, settled)
+    first = Pass(request=settled, canvas=Canvas(), told=told, levels=[1.0, 0.0])
+    second = hires.second_pass(first, told_later, few, sampler, pipeline.networks)
+    assert len(second.levels) == 11 and second.levels[0] == pytest.approx(few.sigma_max)
 
 
 SHAPES = [

@@ -53,7 +53,8 @@ def second_pass(
         find_upscaler(asked.upscaler)
     request = _larger(first.request, asked, networks.autoencoder_config.factor)
     count = min(schedule.steps, levels_from_noise(request.steps, asked.denoising_strength))
-    levels = all_levels(schedule, networks, sampler, request.schedule, count)[count - request.steps :]
+    first_one = max(0, count - request.steps)
+    levels = all_levels(schedule, networks, sampler, request.schedule, count)[first_one:]
     return replace(
         first, request=request, told=told, canvas=Canvas(), levels=levels, noise=None, refining=refining
     )
