@@ -13,6 +13,10 @@ MAX_BATCH = 64
 MAX_SIDE = 8192
 MAX_CONTROLS = 8
 MAX_PROMPT_CHARACTERS = 200_000
+FITTED, FILLED, SET_BACK = FRAMINGS = ("fitted", "filled", "set back")
+"""Of a source picture. fitted: brought to the size that is drawn, as its resize mode says, which comes out.
+filled: filled up to whole latent pixels and cut back, so that its own size comes out. set back: brought to
+the size that is drawn, and what is new inside the mask is set into the picture, in its own size."""
 TEXTS = ("prompt", "negative_prompt", "template", "negative_template")
 
 
@@ -48,7 +52,8 @@ class Request:
         conditional one's (Lin et al. 2023, section 3.4).
     eta: share of fresh noise, 0..1 (Song et al. 2020, equation 16), in samplers that have one; None means
         the sampler's own: 0 in DDIM, 0.3 in TCD, 1 in 'Euler a' and all of its kind.
-    clip_skip: 1 uses the text encoder's usual layer, 2 the one before it, and so on.
+    clip_skip: which of the text encoder's layers is read, counted from its end: 1 is the last, 2 the one
+        before. Families that always read the last but one (XL, SD 2.x) take 1 as 2.
     template, negative_template: what the prompts were expanded from, if from something else
         (`pochade.prompts.dynamic`). They are only written into the picture.
     speed: 'exact', 'balanced' or 'fast': how much may be left out (`pochade.speed`).
@@ -112,7 +117,11 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Settled(Request):
-    """A request in which all choices have been made (`pipeline.drawing.settling.settle`)."""
+    """A request in which all choices have been made (`pipeline.drawing.settling.settle`).
+
+    width, height: of what is drawn, in whole latent pixels.
+    framing: how a source picture becomes that, and the result the picture again; one of FRAMINGS.
+    """
 
     seed: int
     steps: int
@@ -121,6 +130,7 @@ class Settled(Request):
     height: int
     sampler: str
     schedule: str
+    framing: str = FITTED
 
 
 def open_ones(values: Mapping[str, Any], usual: Usual) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Ways of drawing that begin with more than a prompt and a seed, as plain data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pochade.errors import InvalidRequest, expect
@@ -10,12 +12,48 @@ if TYPE_CHECKING:
     from PIL import Image
 
 RESIZE_MODES = ("stretch", "crop", "fill")
+RESIZE_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "just resize": "stretch",
+        "just resize (latent upscale)": "stretch",
+        "crop and resize": "crop",
+        "scale to fit (inner fit)": "crop",
+        "inner fit (scale to fit)": "crop",
+        "inner_fit": "crop",
+        "resize": "stretch",
+        "resize and fill": "fill",
+        "envelope (outer fit)": "fill",
+        "outer fit (shrink to fit)": "fill",
+        "outer_fit": "fill",
+    }
+)
+"""What A1111's web UI and its ControlNet extension call them, in the versions that there have been."""
+RESIZE_NUMBERS = ("stretch", "crop", "fill", "stretch")
+"""Their numbers there; the last one resizes latents."""
 FILLS = ("original", "surroundings", "noise", "nothing")
 """What is under the mask at first: the picture itself, the colours around it, latent noise, or latent zeros.
 In A1111: original, fill, latent noise, latent nothing."""
 
 MAX_PADDING = 1024
 MAX_BLUR = 256.0
+
+
+def find_resize_mode(given: object) -> str:
+    """One of RESIZE_MODES, from its name, or from a name or a number that A1111 has for it.
+
+    Raises InvalidRequest, naming all, for anything else.
+    """
+    name = str(given).strip().lower().removeprefix("resizemode.")
+    if name in RESIZE_MODES:
+        return name
+    if name in RESIZE_NAMES:
+        return RESIZE_NAMES[name]
+    if not isinstance(given, bool) and name in map(str, range(len(RESIZE_NUMBERS))):
+        return RESIZE_NUMBERS[int(name)]
+    raise InvalidRequest(
+        f"resize_mode is '{str(given)[:100]}'; one of: {', '.join(RESIZE_MODES)}, or 0 (Just Resize), 1 (Crop"
+        " and Resize), 2 (Resize and Fill)"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,7 +63,8 @@ class Source:
     image: of any size and mode; what is transparent counts as white.
     denoising_strength: share of the steps that are done: at 0 nearly all is kept, at 1 hardly anything.
     resize_mode: how the picture is brought to the size that is drawn; a name of RESIZE_MODES.
-    mask: a picture of the same size, white where something new is wanted; None draws all of it anew.
+    mask: a picture of the same size, white where something new is wanted, or opaque there if it has
+        transparency; None draws all of it anew.
     mask_blur: deviation of the Gaussian that softens the mask's edge, px.
     fill: what is under the mask at first; a name of FILLS.
     only_masked: look closer: draw only the masked part, in the full size, and set it back into the picture.
@@ -100,9 +139,10 @@ class Blend:
 class Hires:
     """A second pass on a larger picture: the first decides what is where, the second adds detail.
 
-    scale: how much wider and higher. size: (width, height), px, instead. steps: of the second pass; None does
-    as many as the first. upscaler: a name of `pochade.images.upscaling`, of pictures or of latents, or
-    the file of an ESRGAN model.
+    scale: how much wider and higher. size: (width, height), px, instead; of another shape than the first it
+        shows the middle of that.
+    steps: of the second pass; None does as many as the first.
+    upscaler: a name of `pochade.images.upscaling`, of pictures or of latents, or the file of an ESRGAN model.
     """
 
     scale: float = 2.0

@@ -76,7 +76,6 @@ def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
 
     prompts: how many there may be, as argparse says it.
     """
-    default = Request(prompt="")
     parser.add_argument(
         "prompt", nargs=prompts, help="what to draw; may be empty. \\( and \\{ are brackets that are drawn"
     )
@@ -104,7 +103,12 @@ def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
             metavar="NAME",
             help=f"'?' lists all (default: the model's own, mostly {getattr(USUAL, name)})",
         )
-    parser.add_argument("--clip-skip", type=int, metavar="N", help=f"default: {default.clip_skip}")
+    parser.add_argument(
+        "--clip-skip",
+        type=int,
+        metavar="N",
+        help="the text encoder's layer, counted from its end (default: 1, the last)",
+    )
     parser.add_argument(
         "--wildcards", type=Path, metavar="DIR", help="where __animal__ in a prompt finds animal.txt"
     )

@@ -30,7 +30,9 @@ def add_way_options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="how much may change, 0 to 1 (default: 0.75, or 1 to outpaint)",
     )
-    over.add_argument("--mask", type=Path, metavar="FILE", help="white where something new is wanted")
+    over.add_argument(
+        "--mask", type=Path, metavar="FILE", help="white (or opaque) where something new is wanted"
+    )
     over.add_argument("--mask-blur", type=float, metavar="PX", help="default: 4")
     over.add_argument(
         "--fill",

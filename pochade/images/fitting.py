@@ -47,6 +47,11 @@ def surrounded(image: Image.Image, left: int, top: int, right: int, bottom: int)
     return Image.fromarray(np.pad(pixels, margins, mode="edge"))
 
 
+def filled_up(image: Image.Image, width: int, height: int) -> Image.Image:
+    """As large as this, px, by what `surrounded` adds at the right and at the bottom."""
+    return surrounded(image, 0, 0, width - image.width, height - image.height)
+
+
 OVERLAP = 8
 """Pixels of the old picture, along an edge that is drawn further, that are drawn anew with it."""
 

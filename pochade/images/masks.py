@@ -34,11 +34,11 @@ class Box(NamedTuple):
 
 
 def gray(mask: Image.Image) -> Image.Image:
-    """Any picture as a mask: its brightness, black where it is transparent."""
+    """Any picture as a mask: its opacity if it is transparent anywhere, as in A1111, else its brightness."""
     if "A" in mask.getbands():
-        black = Image.new("RGBA", mask.size, (0, 0, 0, 255))
-        black.alpha_composite(mask.convert("RGBA"))
-        mask = black
+        alpha = mask.getchannel("A")
+        if alpha.getextrema() != (255, 255):
+            return alpha
     return mask.convert("L")
 
 

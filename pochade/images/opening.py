@@ -27,6 +27,8 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What brings a picture with this EXIF orientation upright."""
+SIDEWAYS = (5, 6, 7, 8)
+"""Those in which width and height are exchanged."""
 
 
 class UnreadablePicture(InvalidRequest):
@@ -68,6 +70,24 @@ def read_picture(content: bytes) -> Image.Image:
         turn = turn_of(image)
         picture = in_srgb(eight_bits(image), profile)
         return picture if turn is None else picture.transpose(turn)
+
+
+def read_mask(content: bytes) -> Image.Image:
+    """As `read_picture`, and what is transparent everywhere is no fault: a mask may be."""
+    with opened(content) as image:
+        image.load()
+        turn = turn_of(image)
+        mask = image.convert("RGBA") if image.has_transparency_data else image
+        if mask.mode != "RGBA" or mask.getchannel("A").getextrema()[1]:
+            return read_picture(content)
+        return mask if turn is None else mask.transpose(turn)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of a picture that is opened and not loaded, as `read_picture` will give it."""
+    # Pillow turns TIFF files by itself, and says so in their size at once.
+    turned = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in SIDEWAYS
+    return (image.height, image.width) if turned else image.size
 
 
 def on_white(image: Image.Image) -> Image.Image:

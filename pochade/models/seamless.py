@@ -5,22 +5,33 @@ from typing import Any
 
 from pochade.ops import Ops, Padding, Tensor
 
+ROWS, COLUMNS = 2, 3
+"""Axes of (B, C, H, W)."""
+BOTH = (ROWS, COLUMNS)
 
-def seamless(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A model function on the same vocabulary, but for its convolutions, which pad by going round."""
+
+def seamless(function: Callable[..., Tensor], axes: tuple[int, ...] = BOTH) -> Callable[..., Tensor]:
+    """A model function on the same vocabulary, but for its convolutions, which pad by going round.
+
+    axes: along which they do; along the others they pad with zeros, as always.
+    """
+    if not axes:
+        return function
 
     def going_round(ops: Ops, *arguments: Any, **inputs: Any) -> Tensor:
-        return function(GoingRound(ops), *arguments, **inputs)
+        return function(GoingRound(ops, axes), *arguments, **inputs)
 
-    going_round.__name__ = f"seamless {function.__name__}"
+    along = "" if axes == BOTH else f" along {axes[0]}"
+    going_round.__name__ = f"seamless{along} {function.__name__}"
     return going_round
 
 
 class GoingRound:
     """The vocabulary `ops`; its convolutions pad with the pixels of the opposite edge in place of zeros."""
 
-    def __init__(self, ops: Ops) -> None:
+    def __init__(self, ops: Ops, axes: tuple[int, ...] = BOTH) -> None:
         self.ops = ops
+        self.axes = axes
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.ops, name)
@@ -29,17 +40,25 @@ class GoingRound:
         self, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: Padding = (0, 0, 0, 0)
     ) -> Tensor:
         """As `Ops.conv2d`."""
-        return self.ops.conv2d(self._padded(x, padding), weight, bias, stride)
+        top, bottom, left, right = padding
+        zeros = (
+            *((0, 0) if ROWS in self.axes else (top, bottom)),
+            *((0, 0) if COLUMNS in self.axes else (left, right)),
+        )
+        return self.ops.conv2d(self._padded(x, padding), weight, bias, stride, zeros)
 
     def conv2d_doubled(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """As `Ops.conv2d_doubled`."""
         doubled = self.ops.conv2d_doubled(self._padded(x, (1, 1, 1, 1)), weight, bias)
-        rows, columns = self.ops.shape(doubled)[2:]
-        return self.ops.narrow(self.ops.narrow(doubled, 2, 2, rows - 2), 3, 2, columns - 2)
+        for axis in self.axes:
+            doubled = self.ops.narrow(doubled, axis, 2, self.ops.shape(doubled)[axis] - 2)
+        return doubled
 
     def _padded(self, x: Tensor, padding: Padding) -> Tensor:
         top, bottom, left, right = padding
-        return self._longer(self._longer(x, 2, top, bottom), 3, left, right)
+        if ROWS in self.axes:
+            x = self._longer(x, ROWS, top, bottom)
+        return self._longer(x, COLUMNS, left, right) if COLUMNS in self.axes else x
 
     def _longer(self, x: Tensor, axis: int, before: int, after: int) -> Tensor:
         length = self.ops.shape(x)[axis]

@@ -77,7 +77,7 @@ def measure(settings: Settings) -> Iterator[dict[str, Any]]:
     load_s = time.perf_counter() - begin
     if settings.only_load:
         return
-    check_size(pipeline.networks, *size_of(pipeline.networks, asked))
+    check_size(pipeline.networks, *size_of(pipeline.networks, asked)[0])
     evaluate, flop = evaluation(pipeline, settings.width, settings.height)
     first_s = timed(evaluate)
     yield {"is": "start", "load_s": load_s, "first_s": first_s, "choice": asdict(pipeline.choice)}

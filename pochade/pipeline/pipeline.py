@@ -237,7 +237,8 @@ class Pipeline:
 
     def _plan(self, request: Settled) -> Plan:
         """As `plan`, for a settled request that asks for no further additions."""
-        load = load_of(self.networks, request, self.roots, adapted=bool(self.additions.adapters))
+        adapted = bool(self.additions.adapters)
+        load = load_of(self.networks, self.tokenizers, request, self.roots, adapted=adapted)
         return find_plan(self.networks, self.choice.precision, self.memory_budget, load)
 
     def _make_room(self, drawing: "Pipeline", request: Settled, plan: Plan) -> None:

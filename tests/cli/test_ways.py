@@ -57,6 +57,29 @@ def test_further_than_the_picture(tmp_path: Path, init: Path) -> None:
     assert (np.asarray(image)[:, :40] == (40, 160, 60)).all()
 
 
+SAME_SIZE = ["draw", "a red apple", "--steps", "2", "--seed", "1"]
+
+
+def test_without_a_size_the_old_one_and_the_margins_come_out(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (91, 107, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "odd.png")
+    half = Image.new("L", (107, 91))
+    half.paste(255, (0, 0, 50, 91))
+    half.save(tmp_path / "half.png")
+    output = str(tmp_path / "out.png")
+    inside = ["--mask", str(tmp_path / "half.png"), "--mask-blur", "0"]
+    assert main([*SAME_SIZE, "--init", str(tmp_path / "odd.png"), *inside, "-o", output]) == 0
+    with Image.open(output) as image:
+        np.testing.assert_array_equal(np.asarray(image)[:, 50:], noise[:, 50:])
+    further = ["--outpaint", "64", "--mask-blur", "0"]
+    Image.new("RGB", (128, 128), (40, 160, 60)).save(tmp_path / "square.png")
+    output = str(tmp_path / "further.png")
+    assert main([*SAME_SIZE, "--init", str(tmp_path / "square.png"), *further, "-o", output]) == 0
+    with Image.open(output) as image:
+        assert image.size == (256, 256)
+        assert (np.asarray(image)[72:184, 72:184] == (40, 160, 60)).all()
+
+
 def test_twice_and_in_a_variation(tmp_path: Path) -> None:
     image = drawn(tmp_path, "--hires", "1.5", "--hires-steps", "1", "--variation", "4:0.2", "--tiling")
     assert image.size == (96, 96)

@@ -22,6 +22,23 @@ def test_any_picture_is_a_mask() -> None:
     assert gray(Image.new("RGB", (1, 1), (10, 10, 10))).getpixel((0, 0)) == 10
 
 
+@pytest.mark.parametrize("colour", ["black", "white", "red"])
+def test_a_mask_that_is_transparent_anywhere_is_its_opacity(colour: str) -> None:
+    """As in A1111: what is painted on nothing is the mask, in whatever colour."""
+    alpha = mask((16, 16, 48, 40))
+    alpha.putpixel((20, 20), 100)
+    painted = Image.new("RGB", alpha.size, colour)
+    painted.putalpha(alpha)
+    assert gray(painted) == alpha
+    grays = Image.merge("LA", [painted.convert("L"), alpha])
+    assert gray(grays) == alpha
+
+
+def test_a_mask_that_is_opaque_everywhere_is_its_brightness() -> None:
+    opaque = mask((16, 16, 48, 40)).convert("RGBA")
+    assert gray(opaque) == mask((16, 16, 48, 40))
+
+
 def test_a_black_mask_is_refused() -> None:
     assert bounds(mask((3, 4, 10, 20))) == Box(3, 4, 10, 20)
     with pytest.raises(InvalidRequest, match="black everywhere"):

@@ -10,7 +10,15 @@ import pytest
 from PIL import Image
 
 from pochade.errors import InvalidRequest
-from pochade.images.opening import on_white, open_picture, read_picture
+from pochade.images.opening import (
+    UnreadablePicture,
+    on_white,
+    open_picture,
+    opened,
+    read_mask,
+    read_picture,
+    upright_size,
+)
 
 
 def content(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -42,6 +50,29 @@ def test_a_turned_picture_is_set_upright() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     assert read_picture(content(Image.new("RGB", (40, 20)), "JPEG", exif=exif)).size == (20, 40)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_the_upright_size_is_known_before_decoding(kind: str, turn: int) -> None:
+    """Pillow turns TIFF files by itself, and only those."""
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    file = content(Image.new("RGB", (40, 20)), kind, exif=exif)
+    with opened(file) as image:
+        size = upright_size(image)
+    assert size == read_picture(file).size == ((40, 20) if turn < 5 else (20, 40))
+
+
+def test_a_mask_may_be_transparent_everywhere() -> None:
+    nothing = Image.new("RGBA", (4, 3), (255, 255, 255, 0))
+    assert read_mask(content(nothing)) == nothing
+    with pytest.raises(UnreadablePicture, match="a picture that shows nothing"):
+        read_picture(content(nothing))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert read_mask(content(nothing, exif=exif)).size == (3, 4)
+    assert read_mask(content(Image.new("L", (4, 3), 7))).getpixel((0, 0)) == (7, 7, 7)
 
 
 def test_of_an_animation_the_first_frame_is_taken() -> None:

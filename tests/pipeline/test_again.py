@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +18,7 @@ from pochade.images.metadata import read_parameters
 from pochade.images.reading import read_text
 from pochade.pipeline.results.again import drawn_over, request_from
 from pochade.pipeline.results.infotext import Maker, infotext
-from pochade.request import Request
+from pochade.request import FILLED, Request, Settled
 from pochade.speed import SPEEDS
 from pochade.ways import Blend, Hires, Refiner, Source, Variation
 
@@ -86,9 +87,24 @@ def test_texts_of_other_tools() -> None:
     assert (request.width, request.height, request.seed) == (512, 768, 12)
 
 
+def settled(request: Request, **changes: Any) -> Settled:
+    return Settled(**{**vars(request), **changes})
+
+
+def test_a_size_that_a_picture_lent_is_left_open() -> None:
+    """Nothing is drawn from nothing in it; over the picture it is that picture's in any case."""
+    source = Source(image=Image.new("RGB", (107, 91)))
+    plain = Request(prompt="", seed=1, width=112, height=96)
+    odd = infotext(settled(plain, source=source, framing=FILLED), MAKER)
+    assert "Size: 107x91," in odd
+    assert (request_from(odd).width, request_from(odd).height) == (None, None)
+    even = infotext(settled(plain, source=source), MAKER)
+    assert (request_from(even).width, request_from(even).height) == (112, 96)
+
+
 def test_a_picture_that_was_drawn_over_is_known() -> None:
     plain = Request(prompt="", seed=1, width=64, height=64)
-    over = replace(plain, source=Source(image=Image.new("RGB", (8, 8))))
+    over = settled(plain, source=Source(image=Image.new("RGB", (8, 8))))
     assert drawn_over(read_parameters(infotext(over, MAKER)))
     assert not drawn_over(read_parameters(infotext(plain, MAKER)))
     assert not drawn_over(read_parameters(infotext(replace(plain, hires=Hires()), MAKER)))

@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from pochade.errors import InvalidCheckpoint, InvalidRequest
+from pochade.pipeline.drawing import conditioning
 from pochade.pipeline.drawing.control import control_picture
 from pochade.ways import Control, Hires
 from tests.pipeline.measure import SAMPLERS, draw_ours, draw_theirs, least_psnr, starting_noise
@@ -91,6 +92,24 @@ def test_a_picture_as_diffusers(model, controlnet, name, engine):
     control = Control(image=drawing(), model=net.folder, strength=0.8)
     assert least_psnr(ours_of(made, control, engine=engine), theirs) > ALIKE
     assert least_psnr(ours_of(made), theirs) < OTHER
+
+
+def test_texts_that_are_evaluated_one_by_one_are_steered_alike(model, controlnet, monkeypatch):
+    pipeline = model("SD 1.5").load()
+    control = Control(image=drawing(), model=controlnet("SD 1.5").folder)
+    options = {
+        "seed": SEED,
+        "steps": 4,
+        "width": HEIGHT,
+        "height": HEIGHT,
+        "negative_prompt": "the fox " * 80,
+    }
+    drawn = [pipeline.txt2img(PROMPT, **options).images[0]]
+    drawn.append(pipeline.txt2img(PROMPT, controls=(control,), **options).images[0])
+    monkeypatch.setattr(conditioning, "common_length", lambda _: None)
+    drawn.append(pipeline.txt2img(PROMPT, controls=(control,), **options).images[0])
+    plain, at_once, apart = map(np.asarray, drawn)
+    assert psnr(apart, at_once) > 60 > psnr(plain, at_once)
 
 
 @pytest.mark.parametrize("label", ["Euler", "DPM++ 2M"])

@@ -241,7 +241,7 @@ def test_all_texts_have_one_length_and_each_is_encoded_once(model, monkeypatch):
     prompt = "[the|" + "red " * 80 + "] fox"
     result = pipeline.txt2img(prompt, negative_prompt="the fox", seed=1, steps=6, **SIZE)
     assert contexts == {(2, 154, 24)}
-    assert chunks == [2, 2]  # "the fox" is a prompt and the negative prompt
+    assert chunks == [1, 2]  # "the fox" is a prompt and the negative prompt
     assert result.prompt_size == PromptSize(tokens=81, negative_tokens=2, chunks=2)
 
 

@@ -41,6 +41,66 @@ def test_a_function_of_single_pixels_is_not_changed(given: int, made: int) -> No
     assert len(sizes) == 2  # of all parts one, and the whole
 
 
+@pytest.mark.parametrize(("length", "tile", "overlap"), [(97, 96, 24), (129, 96, 24), (500, 96, 24)])
+def test_parts_of_what_goes_round_overlap_across_the_edge_too(length: int, tile: int, overlap: int) -> None:
+    found = [*starts(length, tile, overlap, tiling=True), length]
+    assert found[0] == 0
+    assert all(0 < later - earlier <= tile - overlap for earlier, later in pairwise(found))
+    assert starts(96, 96, 24, tiling=True) == [0]
+
+
+@pytest.mark.parametrize(("given", "made"), [(1, 4), (4, 1)])
+def test_a_function_of_single_pixels_is_not_changed_by_going_round(given: int, made: int) -> None:
+    x = np.random.default_rng(0).standard_normal((1, 3, 11 * given, 29 * given), np.float32)
+
+    def scaled(part: np.ndarray) -> np.ndarray:
+        larger = part.repeat(made, axis=2).repeat(made, axis=3)
+        return larger if made > given else part[:, :, ::given, ::given]
+
+    found = in_tiles(scaled, x, given=given, made=made, tile=8, overlap=3, tiling=True)
+    np.testing.assert_allclose(found, scaled(x), atol=1e-6)
+
+
+def rolled(x: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    return np.roll(x, (rows, columns), (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("engine", "rows", "columns"),
+    [  # both sides in parts, or one
+        ("openvino", 32, 32), ("openvino", 32, 20), ("torch", 32, 32), ("torch", 20, 32), ("numpy", 20, 32),
+    ],
+)  # fmt: skip
+def test_edges_fit_together_in_parts(engine: str, rows: int, columns: int) -> None:
+    """What is shifted by a part comes out shifted: the seam across the edges is one like all others."""
+    networks = pochade.load(device="cpu", precision="f32", engine=engine).networks
+    going_round = replace(networks, whole=24 * 24, tile=24, tiling=True)
+    channels, factor = networks.autoencoder_config.latent_channels, networks.autoencoder_config.factor
+    by = tuple(16 if side > 24 else 3 for side in (rows, columns))  # the parts begin at 0 and 16
+    latent = np.random.default_rng(0).standard_normal((1, channels, rows, columns), np.float32)
+    picture = going_round.decode(latent)
+    moved = going_round.decode(rolled(latent, *by))
+    np.testing.assert_allclose(moved, rolled(picture, *(factor * each for each in by)), atol=2e-4)
+    picture = picture.clip(-1, 1)
+    found = going_round.encode(rolled(picture, *(factor * each for each in by)))
+    np.testing.assert_allclose(found, rolled(going_round.encode(picture), *by), atol=2e-3)
+
+
+def test_no_step_where_edges_of_parts_meet() -> None:
+    """Across the edges a smooth picture changes as it does everywhere else."""
+    networks = replace(
+        pochade.load(device="cpu", precision="f32").networks, tiling=True, whole=24 * 24, tile=24
+    )
+    y, x = np.mgrid[0:256, 0:256] * 2 * np.pi / 256
+    picture = np.stack([np.sin(x), np.cos(y), np.sin(x + 2 * y)])[None].astype(np.float32) * 0.8
+    decoded = networks.decode(networks.encode(picture))
+    for axis in (2, 3):
+        steps = np.abs(np.diff(decoded, axis=axis, append=decoded.take([0], axis))).mean(axis=(1, 5 - axis))[
+            0
+        ]
+        assert steps[-1] < 2 * np.median(steps[:-1])
+
+
 def test_a_large_picture_is_nearly_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TILE", 24)
     monkeypatch.setattr(module, "OVERLAP", 8)

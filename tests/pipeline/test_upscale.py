@@ -76,6 +76,33 @@ def test_files_of_every_age(tmp_path, layout):
         np.testing.assert_array_equal(component.tensors[name], value.numpy())
 
 
+@pytest.mark.parametrize("settings", [{}, {"unshuffle": 2}])
+@pytest.mark.parametrize("tile", [16, 256])
+def test_edges_that_fit_together_still_do(tmp_path, settings, tile):
+    """A picture that goes round is enlarged the same wherever it begins."""
+    save_file(tamed(**settings).state_dict(), tmp_path / "it.safetensors")
+    network = load_upscaler(tmp_path / "it.safetensors", device="cpu", precision="f32")
+    noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3)).astype(np.uint8)
+    by = 12  # where the second of two parts begins
+    moved = Image.fromarray(np.roll(noise, (by, by), (0, 1)))
+    scale = network.config.scale
+
+    def larger(image, **options):
+        return np.asarray(enlarged_by(network, image, tile=tile, **options))
+
+    expected = np.roll(larger(Image.fromarray(noise), tiling=True), (by * scale, by * scale), (0, 1))
+    assert psnr(larger(moved, tiling=True), expected) > 60 > psnr(larger(moved), expected)
+
+
+def test_a_part_of_a_picture_is_enlarged_as_it_is_within_the_whole(file):
+    network = load_upscaler(file, device="cpu", precision="f32")
+    image, box = photo(160, 48), (80.0, 8.5, 120.0, 38.5)
+    whole = resized_by(network, image, 640, 192)
+    expected = whole.crop((320, 34, 480, 154))
+    found = resized_by(network, image, 160, 120, box=box)
+    assert psnr(np.asarray(found), np.asarray(expected)) > 45
+
+
 def test_parts_make_the_whole(file):
     """What each pixel sees lies within the overlap, nearly all of it."""
     network = load_upscaler(file, device="cpu", precision="f32", engine="torch")

@@ -11,15 +11,19 @@ from diffusers import StableDiffusionImg2ImgPipeline
 from PIL import Image
 
 import pochade
+from pochade.diffusion.schedule import noise_schedule, sigmas
 from pochade.errors import InvalidRequest
-from pochade.pipeline.drawing.canvas import over
+from pochade.images.upscaling import upscaled_latent
+from pochade.pipeline.drawing import hires, one_pass
+from pochade.pipeline.drawing.canvas import Canvas, blank, over
 from pochade.pipeline.drawing.one_pass import Pass, denoise, levels_of
 from pochade.pipeline.drawing.pictures import from_image, to_images
 from pochade.pipeline.drawing.settling import settle
+from pochade.pipeline.drawing.sizes import size_over
 from pochade.pipeline.drawing.whole import told_of
 from pochade.pipeline.pipeline import finish
 from pochade.request import USUAL, Request
-from pochade.ways import Hires, Source, Variation
+from pochade.ways import Control, Hires, Source, Variation
 from tests.pipeline.measure import SAMPLERS, draw_theirs, least_psnr, starting_noise
 from tests.reference import FACTOR, psnr
 
@@ -200,6 +204,119 @@ def test_a_picture_keeps_its_shape_and_a_large_one_is_reduced(pipeline):
     assert asked.size == (side, 2 * side)
 
 
+@pytest.mark.parametrize("size", [(43, 27), (40, 24), (23, 41)])
+@pytest.mark.parametrize("fill", ["original", "surroundings", "noise"])
+def test_inpainting_keeps_any_size_and_every_old_pixel(pipeline, size, fill):
+    """Sizes that are no whole latent pixels are filled up, drawn, and cut back."""
+    old, mask = photo(*size), part((0, 0, size[0] // 2, size[1]), size=size)
+    result = pipeline.inpaint(PROMPT, image=old, mask=mask, mask_blur=0, fill=fill, seed=1, steps=3)
+    (image,) = result.images
+    assert image.size == size
+    change = np.abs(array(image) - array(old)).max(axis=2)
+    assert not change[array(mask) == 0].any()
+    assert change[array(mask) > 0].mean() > 5
+    assert f"Size: {size[0]}x{size[1]}," in result.infotexts[0]
+    asked = {"width": size[0], "height": size[1]}
+    again = pipeline.inpaint(PROMPT, image=old, mask=mask, mask_blur=0, fill=fill, seed=1, steps=3, **asked)
+    assert again.images[0] == image
+
+
+def test_the_right_and_lower_edge_of_an_odd_size_can_be_drawn(pipeline):
+    size = (43, 27)
+    mask = part((30, 20, 43, 27), size=size)
+    image = pipeline.inpaint(PROMPT, image=photo(*size), mask=mask, mask_blur=0, seed=1, steps=3).images[0]
+    change = np.abs(array(image) - array(photo(*size))).max(axis=2)
+    assert change[20:, 30:].mean() > 5 and change[-1].any() and change[:, -1].any()
+    change[20:, 30:] = 0
+    assert not change.any()
+
+
+def test_over_a_picture_of_an_odd_size(pipeline):
+    """Its size is kept, whatever is drawn; another that is asked for is brought to whole latent pixels."""
+    (image,) = pipeline.img2img("", image=photo(43, 27), seed=1, steps=1).images
+    assert image.size == (43, 27)
+    with pytest.raises(InvalidRequest, match="width is 43; this model draws multiples of 4: try 40 or 44"):
+        pipeline.img2img("", image=photo(), width=43, height=24, steps=1)
+
+
+@pytest.mark.parametrize("size", [(160, 96), (6, 10)])
+def test_a_mask_in_a_picture_of_quite_another_size(pipeline, size):
+    """It is drawn in the model's size, and what is new set into the picture in its own."""
+    old, mask = photo(*size), part((0, 0, size[0] // 2, size[1]), size=size)
+    progress = list(pipeline.stream(Request(
+        prompt=PROMPT, seed=1, steps=2, source=Source(image=old, mask=mask, mask_blur=0)
+    )))  # fmt: skip
+    rows, columns = progress[-1].denoised.shape[2:]
+    side = pipeline.networks.unet_config.sample_size
+    assert 0.8 < rows * columns / side**2 < 1.25
+    (image,) = progress[-1].result.images
+    assert image.size == size
+    change = np.abs(array(image) - array(old)).max(axis=2)
+    assert not change[:, size[0] // 2 :].any() and change[:, : size[0] // 2].mean() > 5
+
+
+@pytest.mark.parametrize("margins", [{"left": 16, "top": 16, "right": 16, "bottom": 16}, {"right": 7}])
+def test_outpainting_makes_the_old_size_and_its_margins(pipeline, margins):
+    side = pipeline.networks.unet_config.sample_size * FACTOR
+    old = photo(side, side)
+    image = pipeline.outpaint(PROMPT, image=old, seed=1, steps=2, mask_blur=0, **margins).images[0]
+    left, top = margins.get("left", 0), margins.get("top", 0)
+    assert image.size == (side + left + margins["right"], side + top + margins.get("bottom", 0))
+    inside = np.s_[8:-8, 8:-8]
+    kept = array(image)[top : top + side, left : left + side]
+    np.testing.assert_array_equal(kept[inside], array(old)[inside])
+
+
+@pytest.mark.parametrize(
+    ("picture", "masked", "drawn", "framing"),
+    [
+        ((107, 91), True, (112, 96), "filled"),
+        ((107, 91), False, (112, 96), "filled"),
+        ((256, 256), True, (256, 256), "filled"),  # 128 x 128 by 64 px all round
+        ((256, 256), False, (128, 128), "fitted"),
+        ((1024, 512), True, (184, 88), "set back"),
+        ((30, 20), True, (160, 104), "set back"),
+        ((30, 20), False, (160, 104), "fitted"),
+    ],
+)
+def test_the_size_over_a_picture(picture, masked, drawn, framing):
+    assert size_over(picture, (128, 128), 8, masked=masked) == (drawn, framing)
+
+
+def test_a_control_picture_lies_over_a_picture_that_is_filled_up(monkeypatch, pipeline):
+    """Pixel on pixel, not resized with what was added."""
+    seen = []
+    monkeypatch.setattr(one_pass, "steering", lambda _, controls, *size: seen.append((controls, size)) or [])
+    control = Control(image=photo(43, 27), model="none")
+    source = Source(image=photo(43, 27))
+    settled, _ = settle(pipeline.networks, Request(prompt="", source=source), USUAL, ())
+    canvas = over(pipeline.networks, source, settled.width, settled.height, settled.framing)
+    request = replace(settled, controls=(control,))
+    one = Pass(request=request, canvas=canvas, told=None, levels=[1.0, 0.0])
+    one_pass._steerings(pipeline.networks, one)
+    (((laid,), size),) = seen
+    assert laid.image.size == size == (44, 28)
+    np.testing.assert_array_equal(array(laid.image)[:27, :43], array(photo(43, 27)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mask_blur": 30.0},
+        {"mask_blur": 30.0, "only_masked": True},
+        {"mask_blur": 0.0, "width": 8, "height": 8},
+    ],
+)
+def test_a_mask_of_which_nothing_is_left_is_said(pipeline, options):
+    dot = part((100, 60, 102, 62), size=(160, 96))
+    with pytest.raises(
+        InvalidRequest, match=r"white part, 2 x 2 of 160 x 96 px, fades away with a mask blur"
+    ):
+        pipeline.inpaint("", image=photo(160, 96), mask=dot, steps=1, **options)
+    closer = {"mask_blur": 0.0, "only_masked": True}
+    assert pipeline.inpaint("", image=photo(160, 96), mask=dot, steps=1, **closer).images[0].size == (160, 96)
+
+
 def test_masks_that_make_no_sense(pipeline):
     with pytest.raises(InvalidRequest, match=r"the mask has 8 x 8 px, the picture 40 x 24"):
         pipeline.inpaint("", image=photo(), mask=Image.new("L", (8, 8)), steps=1)
@@ -263,6 +380,99 @@ def test_a_second_pass_is_larger(pipeline, upscaler):
     assert text in result.infotexts[0]
 
 
+@pytest.mark.parametrize(
+    ("steps", "strength", "count"),
+    [
+        (20, 0.7, 28),
+        (20, 0.75, 26),
+        (20, 0.5, 40),
+        (30, 0.55, 54),
+        (7, 0.7, 10),
+        (20, 1.0, 20),
+        (3, 0.01, 300),
+    ],
+)
+@pytest.mark.parametrize("label", ["Euler", "DPM2"])  # the latter leaves out its last level but one
+def test_the_levels_of_a_second_pass_are_those_of_a1111(pipeline, steps, strength, count, label):
+    """Their `int(steps / min(strength, 0.999))` levels, of which the last `steps` are done."""
+    asked = Request(
+        prompt="", seed=1, steps=2, width=HEIGHT, height=HEIGHT, sampler=label, schedule="Karras",
+        hires=Hires(scale=1.5, steps=steps, denoising_strength=strength),
+    )  # fmt: skip
+    settled, sampler = settle(pipeline.networks, asked, USUAL, ())
+    told, told_later = told_of(pipeline.model, settled)
+    first = Pass(request=settled, canvas=Canvas(), told=told, levels=[1.0, 0.0])
+    second = hires.second_pass(first, told_later, pipeline.schedule, sampler, pipeline.networks)
+    more = count + sampler.discard_penultimate
+    expected = sigmas(pipeline.schedule, "Karras", more)[:count]
+    np.testing.assert_allclose(second.levels, [*expected[count - steps :], 0.0], rtol=1e-6)
+    assert len(second.levels) == steps + 1
+
+
+def test_a_second_pass_has_no_more_levels_than_the_model(pipeline):
+    few, asked = noise_schedule(steps=10), Request(prompt="", seed=1, steps=2, hires=Hires(steps=20))
+    settled, sampler = settle(pipeline.networks, asked, USUAL, ())
+    told, told_later = told_of(pipeline.model, settled)
+    first = Pass(request=settled, canvas=Canvas(), told=told, levels=[1.0, 0.0])
+    second = hires.second_pass(first, told_later, few, sampler, pipeline.networks)
+    assert len(second.levels) == 11 and second.levels[0] == pytest.approx(few.sigma_max)
+
+
+SHAPES = [
+    ((64, 64), (96, 64)),
+    ((64, 64), (64, 112)),
+    ((64, 48), (128, 128)),
+    ((64, 96), (136, 128)),
+    ((56, 96), (104, 120)),  # whose enlarged sides are no whole latent pixels
+    ((64, 64), (128, 128)),
+    ((64, 64), (32, 48)),
+]
+
+
+@pytest.mark.parametrize(("own", "size"), SHAPES)
+@pytest.mark.parametrize("upscaler", ["Latent", "Latent (bicubic)", "Latent (nearest)"])
+def test_a_second_pass_of_another_shape_takes_the_middle(own, size, upscaler):
+    """As A1111: enlarged until it covers the new shape, then whole latent pixels are cut off."""
+    latent = starting_noise((5,), (4, own[1] // 8, own[0] // 8))
+    wider = own[0] / own[1] < size[0] / size[1]
+    covering = (size[0], size[0] * own[1] // own[0]) if wider else (size[1] * own[0] // own[1], size[1])
+    whole = upscaled_latent(
+        latent, covering[0] // 8, covering[1] // 8, upscaler, box=(0, 0, own[0] // 8, own[1] // 8)
+    )
+    x, y = (covering[0] - size[0]) // 8, (covering[1] - size[1]) // 8
+    expected = whole[:, :, y // 2 : whole.shape[2] - (y + 1) // 2, x // 2 : whole.shape[3] - (x + 1) // 2]
+    left, top, right, bottom = (side / 8 for side in hires.middle(own, size, 8))
+    found = upscaled_latent(latent, size[0] // 8, size[1] // 8, upscaler, box=(left, top, right, bottom))
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("upscaler", ["Latent", "Lanczos"])
+def test_a_second_pass_of_another_shape_is_not_squashed(pipeline, upscaler, monkeypatch):
+    """What it draws over is the middle of the first picture; with a scale it is the whole of it."""
+    side = 8 * FACTOR
+    seen = []
+    enlarged = hires.enlarged
+
+    def watched(networks, first, request, latent):
+        seen.append((latent, enlarged(networks, first, request, latent).latent))
+        return blank(networks, request.width, request.height)
+
+    monkeypatch.setattr(hires, "enlarged", watched)
+    options = {"seed": 1, "steps": 1, "width": side, "height": side}
+    pipeline.txt2img("", hires=Hires(size=(2 * side, side), upscaler=upscaler), **options)
+    ((latent, found),) = seen
+    middle = np.ascontiguousarray(latent[:, :, 2:6])
+    assert found.shape[2:] == (8, 16)
+    if upscaler == "Latent":
+        inside = np.s_[:, :, 1:-1]
+        np.testing.assert_allclose(found[inside], upscaled_latent(middle, 16, 8)[inside], atol=1e-5)
+    else:
+        (whole,) = pipeline.decode(latent)
+        cut = whole.resize((2 * side, 2 * side), Image.Resampling.LANCZOS).crop((0, 16, 2 * side, 16 + side))
+        np.testing.assert_allclose(found, pipeline.encode_image(cut), atol=1e-3)
+
+
 def test_a_weaker_second_pass_keeps_more_of_the_first():
     """Of a trained model: a random autoencoder does not give back what it is given."""
     starter = pochade.load(engine="openvino", device="cpu", precision="f32")
@@ -295,6 +505,29 @@ def test_tiles_go_round(model, engine):
     assert psnr(back, whole) > 50
     plain = array(pipeline.txt2img(PROMPT, noise=noise, **{**options, "tiling": False}).images[0])
     assert psnr(plain, whole) < 45
+
+
+@pytest.mark.parametrize("upscaler", ["Latent", "Latent (bicubic)", "Lanczos"])
+def test_tiles_go_round_in_parts_and_in_a_second_pass(pipeline, upscaler, monkeypatch):
+    """As above, with pictures that are encoded and decoded in parts, of which the second begins at half."""
+    tight = replace(
+        pipeline, model=replace(pipeline.model, networks=replace(pipeline.networks, whole=16, tile=10))
+    )
+    side, batch_noise = 8 * FACTOR, one_pass.batch_noise
+    options = {
+        "seed": 5, "steps": 2, "width": side, "height": side, "tiling": True, "sampler": "Euler",
+        "hires": Hires(scale=2.0, upscaler=upscaler, denoising_strength=0.4, steps=2),
+    }  # fmt: skip
+    whole = array(tight.txt2img(PROMPT, **options).images[0])
+
+    def moved(seeds, shape):
+        draw = batch_noise(seeds, shape)
+        return lambda: np.roll(draw(), (shape[1] // 2, shape[2] // 2), (2, 3))
+
+    monkeypatch.setattr(one_pass, "batch_noise", moved)
+    back = np.roll(array(tight.txt2img(PROMPT, **options).images[0]), (-side, -side), (0, 1))
+    assert whole.shape == (2 * side, 2 * side, 3)
+    assert psnr(back, whole) > 50
 
 
 def test_the_stream_of_a_source_can_be_finished(pipeline):

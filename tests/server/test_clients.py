@@ -5,13 +5,15 @@ import time
 from collections.abc import Iterator
 
 import httpx
+import numpy as np
 import openai
 import pytest
 import webuiapi
 from PIL import Image, ImageDraw
 
 from pochade.images.reading import text_of
-from tests.server.conftest import ANNS_KEY, Served, content, decoded
+from tests.reference import psnr
+from tests.server.conftest import ANNS_KEY, Served, content, decoded, encoded
 
 SIDE = 128
 
@@ -64,6 +66,50 @@ def test_img2img_and_inpainting_with_a_mask(a1111: webuiapi.WebUIApi) -> None:
     other = a1111.img2img(images=[picture()], mask_image=mask, inpainting_mask_invert=1, **SMALL, **options)
     above = (0, 0, SIDE, 30)
     assert other.image.crop(above).tobytes() == picture().crop(above).tobytes()
+
+
+def turned(image: Image.Image, kind: str) -> str:
+    """A file whose header says that the picture lies on its side, in base64."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(image.transpose(Image.Transpose.ROTATE_90), kind, exif=exif)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PNG"])
+def test_a_mask_over_a_picture_that_is_turned_upright(a1111: webuiapi.WebUIApi, kind: str) -> None:
+    upright = Image.new("RGB", (SIDE, 64), "white")
+    upright.paste("red", (0, 0, 32, 64))
+    mask = Image.new("RGBA", (SIDE, 64), (0, 0, 0, 0))  # painted in black on nothing
+    mask.paste((0, 0, 0, 255), (64, 0, SIDE, 64))
+    body = {
+        **SMALL, "height": 64, "init_images": [turned(upright, kind)], "inpaint_full_res": False,
+        "mask_blur": 0, "denoising_strength": 1.0, "inpainting_fill": 2,
+    }  # fmt: skip
+    for given in (encoded(mask), turned(mask, "PNG")):
+        reply = a1111.session.post(f"{a1111.baseurl}/img2img", json={**body, "mask": given})
+        image = decoded(reply.json()["images"][0])
+        assert image.size == (SIDE, 64)
+        left, right = (0, 0, 60, 64), (68, 0, SIDE, 64)
+        assert image.crop(left).tobytes() == upright.crop(left).tobytes()
+        assert image.crop(right).tobytes() != upright.crop(right).tobytes()
+
+
+@pytest.mark.parametrize("size", [(192, 128), (128, 192), (160, 160)])
+def test_a_second_pass_of_another_shape_shows_the_middle(
+    a1111: webuiapi.WebUIApi, size: tuple[int, int]
+) -> None:
+    hires = {"enable_hr": True, "hr_resize_x": size[0], "hr_resize_y": size[1], "hr_upscaler": "Lanczos"}
+    options = {**SMALL, **hires, "hr_second_pass_steps": 1, "denoising_strength": 0.01, "steps": 6}
+    second = a1111.txt2img(**options).image
+    first = a1111.txt2img(**{**SMALL, "steps": 6}).image
+    assert second.size == size
+    larger = max(size)
+    left, top = (larger - size[0]) // 2, (larger - size[1]) // 2
+    expected = first.resize((larger, larger)).crop((left, top, left + size[0], top + size[1]))
+    squashed = first.resize(size)
+    found = np.asarray(second)
+    if size[0] != size[1]:
+        assert psnr(found, np.asarray(expected)) > psnr(found, np.asarray(squashed)) + 3
 
 
 def test_progress_and_interrupt(a1111: webuiapi.WebUIApi, studio: Served) -> None:

@@ -1,6 +1,7 @@
 """What a server draws with and what its files say of themselves, as it was told at its start."""
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,9 +127,31 @@ def test_a_unit_without_a_picture_goes_by_the_one_that_is_drawn_over(a1111: webu
     assert 'ControlNet 0: "Module: invert' in image.info["parameters"]
 
 
+def test_how_a_unit_brings_its_picture_to_size(a1111: webuiapi.WebUIApi) -> None:
+    """By number, or by any name that the extension had for it; without one it is the middle."""
+    unit = {"image": encoded(sketch()), "model": "edges", "module": "canny"}
+    label = {"stretch": "Just Resize", "crop": "Crop and Resize", "fill": "Resize and Fill"}
+    for given, mode in (
+        (0, "stretch"),
+        (1, "crop"),
+        (2, "fill"),
+        ("Envelope (Outer Fit)", "fill"),
+        ("Scale to Fit (Inner Fit)", "crop"),
+        ("Just Resize", "stretch"),
+        ("2", "fill"),
+        (None, "crop"),
+    ):
+        args = [{**unit, "resize_mode": given}]
+        body = {**A1111, "steps": 1, "alwayson_scripts": {"controlnet": {"args": args}}}
+        reply = a1111.session.post(f"{a1111.baseurl}/txt2img", json=body).json()
+        assert f"Resize Mode: {label[mode]}," in json.loads(reply["info"])["infotexts"][0], given
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"resize_mode": "bend"}, "resize_mode is 'bend'; one of: stretch"),
+        ({"resize_mode": 7}, "resize_mode is '7'; one of: stretch"),
         ({"model": "nope"}, "ControlNet 'nope' is unknown; one of: edges"),
         ({"module": "magic"}, "preprocessor 'magic' is unknown"),
         ({"image": None}, "has no image"),

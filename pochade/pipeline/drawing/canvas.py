@@ -9,13 +9,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pochade.diffusion.parametrization import Denoise
+from pochade.errors import InvalidRequest
 from pochade.images import masks
-from pochade.images.fitting import fit
+from pochade.images.fitting import filled_up, fit
 from pochade.images.masks import in_latent
 from pochade.images.opening import on_white
 from pochade.ops import Tensor
 from pochade.pipeline.drawing.pictures import from_image
+from pochade.pipeline.drawing.sizes import Size
 from pochade.pipeline.loading.networks import Networks
+from pochade.request import FILLED, FITTED, SET_BACK
 from pochade.ways import Source
 
 Floats = NDArray[np.float32]
@@ -37,6 +40,7 @@ class Canvas:
     fill: what is under the mask at first, of `pochade.ways.FILLS`.
     extra: (1, C + 1, h, w), what inpainting models read beside the latent.
     box: the part of the source picture that is drawn, if it is not all of it.
+    filled: width and height of the source picture, px, if it was filled up to whole latent pixels.
     finish: sets a drawn picture back into the one that it came from.
     """
 
@@ -46,6 +50,7 @@ class Canvas:
     fill: str = "original"
     extra: Floats | None = None
     box: masks.Box | None = None
+    filled: Size | None = None
     finish: Finish = unchanged
 
     def first_step(self, steps: int) -> int:
@@ -87,11 +92,19 @@ def blank(networks: Networks, width: int, height: int) -> Canvas:
     return Canvas(extra=_extra(networks, gray, np.ones((1, height // factor, width // factor), np.float32)))
 
 
-def over(networks: Networks, source: Source, width: int, height: int) -> Canvas:
-    """For a drawing over a picture, or over a part of it. Raises InvalidRequest for a mask that is black."""
-    picture, soft, box, finish = _looked_at(source, width, height)
-    pixels, factor = from_image(picture), networks.autoencoder_config.factor
+def over(networks: Networks, source: Source, width: int, height: int, framing: str = FITTED) -> Canvas:
+    """For a drawing over a picture, or over a part of it.
+
+    width, height: of what is drawn, px. framing: one of `pochade.request.FRAMINGS`.
+
+    Raises InvalidRequest for a mask that is black, or that is once it is as soft and small as it is drawn.
+    """
+    factor = networks.autoencoder_config.factor
+    picture, soft, box, finish = _looked_at(source, width, height, framing)
+    pixels = from_image(picture)
     mask = None if soft is None else in_latent(soft, factor)
+    if mask is not None and not mask.any():
+        raise _faded(source, (width, height))
     extra = None
     if networks.reads_mask:
         hidden = np.ones(pixels.shape[1:], bool) if soft is None else np.asarray(soft) > HALF
@@ -105,25 +118,36 @@ def over(networks: Networks, source: Source, width: int, height: int) -> Canvas:
         fill=source.fill,
         extra=extra,
         box=box,
+        filled=source.image.size if framing == FILLED and not source.only_masked else None,
         finish=finish,
     )
 
 
 def _looked_at(
-    source: Source, width: int, height: int
+    source: Source, width: int, height: int, framing: str
 ) -> tuple[Image.Image, Image.Image | None, masks.Box | None, Finish]:
     """What is drawn over, width x height px: the picture, its soft mask, where it lies if it is a part, and
     how the result is set back."""
     whole, box = on_white(source.image), None
     if source.mask is None:
+        if framing == FILLED:
+            return filled_up(whole, width, height), None, None, partial(_cut, whole.size)
         return fit(whole, width, height, source.resize_mode), None, None, unchanged
     mask = masks.gray(source.mask)
     masks.bounds(mask)  # refuses one that is black
-    if source.only_masked:
+    if framing == FILLED:
+        picture, sharp = (filled_up(each, width, height) for each in (whole, mask))
+        inner = masks.blurred(sharp, source.mask_blur)
+        finish: Finish = partial(_cut_and_merged, whole, inner)
+    elif source.only_masked or framing == SET_BACK:
         soft = masks.blurred(mask, source.mask_blur)
-        box = masks.region(soft, source.padding, width, height)
-        picture, inner = (fit(each.crop(box), width, height, "stretch") for each in (whole, soft))
-        finish = partial(_set_back, whole, soft, box)
+        part = masks.Box(0, 0, *whole.size)
+        if source.only_masked:
+            if soft.getbbox() is None:
+                raise _faded(source, soft.size)
+            part = box = masks.region(soft, source.padding, width, height)
+        picture, inner = (fit(each.crop(part), width, height, "stretch") for each in (whole, soft))
+        finish = partial(_set_back, whole, soft, part)
     else:
         picture, sharp = (fit(each, width, height, source.resize_mode) for each in (whole, mask))
         inner = masks.blurred(sharp, source.mask_blur)
@@ -131,6 +155,27 @@ def _looked_at(
     if source.fill == "surroundings":
         picture = masks.surroundings(picture, inner)
     return picture, inner, box, finish
+
+
+def _faded(source: Source, size: Size) -> InvalidRequest:
+    """The error about a mask of which nothing is left in a picture of this size."""
+    assert source.mask is not None
+    box = masks.bounds(masks.gray(source.mask))
+    width, height = source.mask.size
+    other = "" if source.only_masked else ", or draw only what is masked"
+    return InvalidRequest(
+        f"the mask's white part, {box.size[0]} x {box.size[1]} of {width} x {height} px, fades away with a"
+        f" mask blur of {source.mask_blur:g} px in a picture of {size[0]} x {size[1]} px: paint more of it"
+        f" white, or take a smaller mask blur{other}"
+    )
+
+
+def _cut(size: Size, drawn: Image.Image) -> Image.Image:
+    return drawn.crop((0, 0, *size))
+
+
+def _cut_and_merged(old: Image.Image, mask: Image.Image, drawn: Image.Image) -> Image.Image:
+    return masks.composite(old, *(_cut(old.size, each) for each in (drawn, mask)))
 
 
 def _merged(old: Image.Image, mask: Image.Image, drawn: Image.Image) -> Image.Image:

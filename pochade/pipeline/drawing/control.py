@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pochade.errors import InvalidRequest
-from pochade.images.fitting import fit
+from pochade.images.fitting import filled_up, fit
 from pochade.images.masks import Box
 from pochade.images.opening import on_white
 from pochade.images.preprocessors import preprocessed
@@ -59,6 +59,14 @@ def cut_out(controls: Sequence[Control], size: tuple[int, int], box: Box) -> lis
     return [
         replace(control, image=fit(on_white(control.image), *size, "stretch").crop(box))
         for control in controls
+    ]
+
+
+def laid_over(controls: Sequence[Control], size: tuple[int, int], drawn: tuple[int, int]) -> list[Control]:
+    """Control pictures over a source picture of this size, px, which is filled up to what is drawn."""
+    return [
+        replace(each, image=filled_up(fit(on_white(each.image), *size, each.resize_mode), *drawn))
+        for each in controls
     ]
 
 

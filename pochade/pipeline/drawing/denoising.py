@@ -77,9 +77,11 @@ def predictor(
     work: what of it is computed. memory: shared by the predictors of all steps.
 
     Pictures are evaluated one at a time, each with both conditionings in one call: a processor gains nothing
-    from larger batches, the graph is the same for any number of pictures, and so is each picture.
+    from larger batches, the graph is the same for any number of pictures, and so is each picture. Contexts of
+    different lengths (see `conditioning.even`) are evaluated one after another.
     """
     memory = Memory() if memory is None else memory
+    at_once = work == EVERYTHING and len({each.context.shape for each in conditionings}) == 1
 
     def inputs(picture: Floats, timestep: float, first: int, end: int) -> tuple[Residuals, Named]:
         """Of the UNet, for one picture (4, h, w) with the conditionings from `first` to before `end`."""
@@ -97,13 +99,13 @@ def predictor(
 
     def evaluate(number: int, picture: Floats, timestep: float, count: int) -> Floats:
         """Picture `number` with the first `count` conditionings: (4, h, w) -> (count, 4, h, w)."""
-        if work == EVERYTHING:
+        if at_once:
             steered, named = inputs(picture, timestep, 0, len(conditionings))
             return networks.predict(*steered, **named)
         return np.concatenate([economical(number, picture, timestep, row) for row in range(count)])
 
     def economical(number: int, picture: Floats, timestep: float, row: int) -> Floats:
-        """One conditioning alone, so that one graph does for both and each has its own deep features."""
+        """One conditioning alone: its text may have a length of its own, and its deep features are."""
         steered, named = inputs(picture, timestep, row, row + 1)
         if steered or not work.layers:
             return networks.predict(*steered, **named)

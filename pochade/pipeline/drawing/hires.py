@@ -12,6 +12,7 @@ from pochade.diffusion.samplers.step import Step
 from pochade.diffusion.schedule import NoiseSchedule
 from pochade.images.upscaling import (
     LATENT_UPSCALERS,
+    Box,
     find_upscaler,
     is_model_file,
     upscaled,
@@ -51,11 +52,18 @@ def second_pass(
     else:
         find_upscaler(asked.upscaler)
     request = _larger(first.request, asked, networks.autoencoder_config.factor)
-    whole = min(schedule.steps, round(request.steps / asked.denoising_strength))
-    levels = all_levels(schedule, networks, sampler, request.schedule, whole)[-request.steps - 1 :]
+    count = min(schedule.steps, levels_from_noise(request.steps, asked.denoising_strength))
+    first_one = max(0, count - request.steps)
+    levels = all_levels(schedule, networks, sampler, request.schedule, count)[first_one:]
     return replace(
         first, request=request, told=told, canvas=Canvas(), levels=levels, noise=None, refining=refining
     )
+
+
+def levels_from_noise(steps: int, strength: float) -> int:
+    """How many levels a whole drawing would have of which a second pass does the last `steps`, as A1111
+    counts them: 28 for 20 steps at 0.7."""
+    return int(steps / min(strength, 0.999))
 
 
 def both(first: Iterator[Step], second: Callable[[Floats], Iterator[Step]], ahead: int) -> Iterator[Step]:
@@ -85,20 +93,49 @@ def _larger(request: Settled, hires: Hires, factor: int) -> Settled:
     return replace(request, width=width, height=height, steps=steps)
 
 
-def enlarged(networks: Networks, request: Settled, latent: Floats) -> Canvas:
-    """What the second pass draws over: the first one's latent (B, C, h, w), larger. request: the second's."""
+def enlarged(networks: Networks, first: Settled, request: Settled, latent: Floats) -> Canvas:
+    """What the second pass draws over: the first one's latent (B, C, h, w), larger.
+
+    first, request: of the first pass and of the second.
+    """
     assert request.hires is not None
     factor, name = networks.autoencoder_config.factor, request.hires.upscaler
     model = networks.beside(Path(name), upscaler_on) if is_model_file(name) else None
     name = find_upscaler(name) if model is None else name
+    size, own = (request.width, request.height), (first.width, first.height)
+    box = None if request.hires.size is None else middle(own, size, factor)
+    tiling = networks.tiling
     if name in LATENT_UPSCALERS:
-        start = upscaled_latent(latent, request.width // factor, request.height // factor, name)
+        if box is not None:
+            left, top, right, bottom = (side / factor for side in box)
+            box = (left, top, right, bottom)
+        start = upscaled_latent(latent, size[0] // factor, size[1] // factor, name, box=box, tiling=tiling)
     else:
         images = to_images(networks.decode(latent))
-        size = request.width, request.height
         sharp = [
-            upscaled(image, *size, name) if model is None else resized_by(model, image, *size)
+            upscaled(image, *size, name, box=box, tiling=tiling)
+            if model is None
+            else resized_by(model, image, *size, box=box, tiling=tiling)
             for image in images
         ]
         start = networks.encode(np.stack([from_image(image) for image in sharp]))
-    return replace(blank(networks, request.width, request.height), latent=start)
+    return replace(blank(networks, *size), latent=start)
+
+
+def middle(own: tuple[int, int], size: tuple[int, int], factor: int) -> Box:
+    """The part of the first picture that the second one shows, if it has another shape, px: as much as fits,
+    from the middle, as in A1111.
+
+    own, size: width and height of the first and of the second, px. There the first is made large enough to
+    cover the second, and whole latent pixels are cut off, the odd one at the right or at the bottom.
+    """
+    (width, height), (wide, high) = own, size
+    if width * high < wide * height:
+        covering = wide, wide * height // width
+    else:
+        covering = high * width // height, high
+    latent = [side // factor for side in covering]
+    cut = [(side - asked) // factor for side, asked in zip(covering, size, strict=True)]
+    scale = [side / length for side, length in zip(own, latent, strict=True)]
+    left, top = (each // 2 * by for each, by in zip(cut, scale, strict=True))
+    return left, top, left + wide // factor * scale[0], top + high // factor * scale[1]

@@ -14,7 +14,7 @@ from pochade.diffusion.schedule import NoiseSchedule, sigmas
 from pochade.errors import InvalidRequest
 from pochade.pipeline.drawing.canvas import Canvas
 from pochade.pipeline.drawing.conditioning import Told
-from pochade.pipeline.drawing.control import Steering, cut_out, steering
+from pochade.pipeline.drawing.control import Steering, cut_out, laid_over, steering
 from pochade.pipeline.drawing.denoising import Memory, in_steps, predictor
 from pochade.pipeline.drawing.refining import Refining
 from pochade.pipeline.drawing.regions import weights_of
@@ -101,6 +101,8 @@ def _steerings(networks: Networks, drawing: Pass) -> list[Steering]:
     request, controls = drawing.request, drawing.request.controls
     if request.source is not None and drawing.canvas.box is not None:
         controls = tuple(cut_out(controls, request.source.image.size, drawing.canvas.box))
+    elif drawing.canvas.filled is not None:
+        controls = tuple(laid_over(controls, drawing.canvas.filled, (request.width, request.height)))
     return steering(networks, controls, request.width, request.height)
 
 

@@ -10,14 +10,14 @@ from pochade.diffusion.samplers import Sampler, find_sampler
 from pochade.diffusion.schedule import AUTOMATIC, find_schedule, split_sampler_name
 from pochade.errors import InvalidRequest
 from pochade.pipeline.drawing import hires
-from pochade.pipeline.drawing.wording import wordings
+from pochade.pipeline.drawing.conditioning import text_lengths
+from pochade.pipeline.drawing.sizes import Size, size_over, whole_latents
+from pochade.pipeline.drawing.wording import Wording, wordings
 from pochade.pipeline.loading.beside import named_upscaler
 from pochade.pipeline.loading.budget import Load
 from pochade.pipeline.loading.networks import Networks
-from pochade.request import Request, Settled, Usual, open_ones
-
-MUCH_LARGER = 2.25
-"""Of pixels: up to here, models of this family draw larger than they were trained to."""
+from pochade.prompts.tokenizer import Tokenizer
+from pochade.request import FILLED, FITTED, Request, Settled, Usual, open_ones
 
 
 def settle(
@@ -35,7 +35,7 @@ def settle(
     schedule = find_schedule(asked["schedule"])
     if fused is not None and (schedule == AUTOMATIC or request.schedule is None):
         schedule = fused
-    width, height = size_of(networks, request)
+    (width, height), framing = size_of(networks, request)
     check_size(networks, width, height)
     asked |= {
         "sampler": sampler.label,
@@ -43,6 +43,7 @@ def settle(
         "eta": request.eta if "eta" in sampler.options else None,
         "width": width,
         "height": height,
+        "framing": framing,
         "seed": secrets.randbelow(2**32) if request.seed is None else request.seed,
         "controls": tuple(
             replace(each, model=library.find(each.model, roots, "controlnet")) for each in request.controls
@@ -53,21 +54,25 @@ def settle(
     return Settled(**asked), sampler
 
 
-def size_of(networks: Networks, request: Request) -> tuple[int, int]:
-    """Width and height, px. What is left open is the model's own size, in the shape of a source picture.
+def size_of(networks: Networks, request: Request) -> tuple[Size, str]:
+    """Width and height, px, of what is drawn, and the framing.
 
-    A whole source picture that is not much larger keeps its size.
+    What is left open is the model's own size, in the shape of a source picture. A whole source picture keeps
+    its size as `size_over` says, or if just that is asked for, whatever the model's multiples are.
     """
     factor = networks.autoencoder_config.factor
     width = height = networks.unet_config.sample_size * factor
-    source = request.source
+    asked, source = (request.width, request.height), request.source
     if source is not None and not source.only_masked:
-        pixels, room = source.image.width * source.image.height, width * height
-        scale = 1.0 if room / 4 <= pixels <= MUCH_LARGER * room else (room / pixels) ** 0.5
-        sides = (max(factor, round(scale * side / factor) * factor) for side in source.image.size)
-        width, height = sides
+        picture = source.image.size
+        if asked == picture:
+            return whole_latents(picture, factor), FILLED
+        drawn, framing = size_over(picture, (width, height), factor, masked=source.mask is not None)
+        if asked == (None, None):
+            return drawn, framing
+        width, height = drawn
     width = width if request.width is None else request.width
-    return width, height if request.height is None else request.height
+    return (width, height if request.height is None else request.height), FITTED
 
 
 def check_size(networks: Networks, width: int, height: int) -> None:
@@ -91,6 +96,17 @@ def guided(networks: Networks, request: Settled) -> bool:
     return request.cfg_scale != 1 and networks.unet_config.guidance_width is None
 
 
+def wordings_of(networks: Networks, request: Settled) -> tuple[list[Wording], list[Wording]]:
+    """What the prompts say at each step of the first pass, and of the second, if there is one."""
+    prompts, steps, blend = (request.prompt, request.negative_prompt), request.steps, request.blend
+    both = guided(networks, request)
+    first = wordings(*prompts, steps, guided=both, blend=blend)
+    if request.hires is None:
+        return first, []
+    more = steps if request.hires.steps is None else request.hires.steps
+    return first, wordings(*prompts, more, guided=both, first_pass_steps=steps, blend=blend)
+
+
 def refiner_path(request: Settled, roots: Sequence[Path]) -> Path | None:
     """The model that takes over for the last part, if one has a part to do. Raises InvalidCheckpoint."""
     if request.refiner is None or request.refiner.switch == 1:
@@ -98,7 +114,14 @@ def refiner_path(request: Settled, roots: Sequence[Path]) -> Path | None:
     return library.find(request.refiner.model, roots)
 
 
-def load_of(networks: Networks, request: Settled, roots: Sequence[Path], *, adapted: bool) -> Load:
+def load_of(
+    networks: Networks,
+    tokenizers: Sequence[Tokenizer],
+    request: Settled,
+    roots: Sequence[Path],
+    *,
+    adapted: bool,
+) -> Load:
     """What a request asks of the networks. adapted: their weights are changed by adapters."""
     size = larger = request.width, request.height
     if request.hires is not None:
@@ -108,13 +131,9 @@ def load_of(networks: Networks, request: Settled, roots: Sequence[Path], *, adap
     refiner = refiner_path(request, roots)
     if refiner is not None:
         beside.append(refiner)
-    told = wordings(
-        request.prompt,
-        request.negative_prompt,
-        1,
-        guided=guided(networks, request),
-        blend=request.blend,
-    )
+    first, second = wordings_of(networks, request)
+    told = list(dict.fromkeys([*first, *second]))
+    forms = 2 if any((each.start, each.end) != (0, 1) for each in steered) else 1
     return Load(
         width=larger[0],
         height=larger[1],
@@ -122,6 +141,6 @@ def load_of(networks: Networks, request: Settled, roots: Sequence[Path], *, adap
         encodes=request.source is not None or request.hires is not None,
         adapted=adapted,
         sizes=1 if larger == size else 2,
-        forms=2 if any((each.start, each.end) != (0, 1) for each in steered) else 1,
+        forms=forms * len(text_lengths(tokenizers, told)),
         beside=sum(map(library.weights_of, beside)),
     )

@@ -1,26 +1,31 @@
 """Pictures made larger by a model of the ESRGAN family, in overlapping parts, or without a model."""
 
+import math
+
 import numpy as np
 from PIL import Image
 
 from pochade.images.fitting import surrounded
-from pochade.images.upscaling import upscaled
+from pochade.images.upscaling import Box, upscaled
 from pochade.models.config import RrdbConfig
 from pochade.models.rrdb import rrdb
 from pochade.pipeline.loading.networks import Network
-from pochade.pipeline.loading.tiles import in_tiles
+from pochade.pipeline.loading.tiles import form_of, in_tiles
 
 TILE, OVERLAP = 256, 32
 """Pixels of the picture: the side of a part, and how far neighbours reach into one another at the least."""
 
 
-def enlarged_by(network: Network, image: Image.Image, *, tile: int = TILE) -> Image.Image:
+def enlarged_by(
+    network: Network, image: Image.Image, *, tile: int = TILE, tiling: bool = False
+) -> Image.Image:
     """An RGB picture, larger by the model's own factor; of RGBA the transparency is interpolated.
 
-    tile: side of the parts, px, which bounds the memory.
+    tile: side of the parts, px, which bounds the memory. tiling: the picture's edges fit together; its sides
+    must then be multiples of what the model takes together (4 px at most).
     """
     if image.mode == "RGBA":
-        larger = enlarged_by(network, image.convert("RGB"), tile=tile)
+        larger = enlarged_by(network, image.convert("RGB"), tile=tile, tiling=tiling)
         larger.putalpha(image.getchannel("A").resize(larger.size, Image.Resampling.LANCZOS))
         return larger
     config = network.config
@@ -28,24 +33,52 @@ def enlarged_by(network: Network, image: Image.Image, *, tile: int = TILE) -> Im
     side = config.unshuffle
     even = surrounded(image.convert("RGB"), 0, 0, -image.width % side, -image.height % side)
     pixels = np.asarray(even, np.float32).transpose(2, 0, 1)[None] / np.float32(255)
+    unit = max(1, tile // side)
+    function = form_of(rrdb, even.height // side, even.width // side, tile=unit, tiling=tiling)
     result = in_tiles(
-        lambda part: network.run(rrdb, picture=part),
+        lambda part: network.run(function, picture=part),
         pixels,
         given=side,
         made=1 << config.doublings,
-        tile=max(1, tile // side),
+        tile=unit,
         overlap=min(OVERLAP, tile // 4) // side,
+        tiling=tiling,
     )
     width, height = image.width * config.scale, image.height * config.scale
     kept = result[0, :, :height, :width].transpose(1, 2, 0)
     return Image.fromarray(np.rint(kept.clip(0, 1) * 255).astype(np.uint8))
 
 
-def resized_by(network: Network, image: Image.Image, width: int, height: int) -> Image.Image:
-    """A picture in another size, px: enlarged by the model as often as that is needed, then fitted."""
+def resized_by(
+    network: Network,
+    image: Image.Image,
+    width: int,
+    height: int,
+    *,
+    box: Box | None = None,
+    tiling: bool = False,
+) -> Image.Image:
+    """A picture in another size, px: enlarged by the model as often as that is needed, then fitted.
+
+    box: of the picture only this part. tiling: as in `enlarged_by`.
+    """
     config = network.config
     assert isinstance(config, RrdbConfig)
-    image = enlarged_by(network, image)
-    while config.scale > 1 and (image.width < width or image.height < height):
-        image = enlarged_by(network, image)
-    return image if image.size == (width, height) else upscaled(image, width, height)
+    if box is not None and not tiling:
+        image, box = _around(image, box)
+    left, top, right, bottom = (0.0, 0.0, *image.size) if box is None else box
+    larger, scale = enlarged_by(network, image, tiling=tiling), config.scale
+    while config.scale > 1 and ((right - left) * scale < width or (bottom - top) * scale < height):
+        larger, scale = enlarged_by(network, larger, tiling=tiling), scale * config.scale
+    if box is None and larger.size == (width, height):
+        return larger
+    part = (left * scale, top * scale, right * scale, bottom * scale)
+    return upscaled(larger, width, height, box=part, tiling=tiling)
+
+
+def _around(image: Image.Image, box: Box) -> tuple[Image.Image, Box]:
+    """What of a picture a part of it needs, and where the part lies in that."""
+    left, top = (max(0, math.floor(side) - OVERLAP) for side in box[:2])
+    right = min(image.width, math.ceil(box[2]) + OVERLAP)
+    bottom = min(image.height, math.ceil(box[3]) + OVERLAP)
+    return image.crop((left, top, right, bottom)), (box[0] - left, box[1] - top, box[2] - left, box[3] - top)

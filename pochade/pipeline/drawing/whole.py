@@ -19,8 +19,7 @@ from pochade.pipeline.drawing.denoising import is_told_a_score
 from pochade.pipeline.drawing.one_pass import Pass, check_noise, denoise, latent_shape, levels_of, pictures
 from pochade.pipeline.drawing.pictures import rough_images, to_images
 from pochade.pipeline.drawing.refining import refining, zeros_for_no_text
-from pochade.pipeline.drawing.settling import guided, prompts_of, refiner_path
-from pochade.pipeline.drawing.wording import wordings
+from pochade.pipeline.drawing.settling import prompts_of, refiner_path, wordings_of
 from pochade.pipeline.loading.adapting import Additions, hashes, tags
 from pochade.pipeline.loading.beside import open_refiner
 from pochade.pipeline.loading.budget import Plan, release
@@ -102,7 +101,7 @@ def draw(means: Means, request: Settled, sampler: Sampler, noise: Floats | None)
 
         def enlarge(latent: Floats) -> Canvas:
             let_go(networks.unet)
-            larger = hires.enlarged(networks, second.request, latent)
+            larger = hires.enlarged(networks, request, second.request, latent)
             let_go(networks.autoencoder)
             return larger
 
@@ -162,7 +161,7 @@ def networks_for(means: Means, request: Settled) -> Networks:
 def canvas_of(model: Model, networks: Networks, request: Settled) -> Canvas:
     """Where the drawing begins. Raises InvalidRequest for a model that needs a picture and gets none."""
     if request.source is not None:
-        return over(networks, request.source, request.width, request.height)
+        return over(networks, request.source, request.width, request.height, request.framing)
     if is_told_a_score(networks):
         raise InvalidRequest(
             f"'{model.checkpoint.name}' is SDXL's refiner, which has seen little noise and draws over"
@@ -173,13 +172,7 @@ def canvas_of(model: Model, networks: Networks, request: Settled) -> Canvas:
 
 def told_of(model: Model, request: Settled) -> tuple[Told, Told]:
     """What the UNet is told in the first pass and in the second, if there is one."""
-    prompts, steps = (request.prompt, request.negative_prompt), request.steps
-    both = guided(model.networks, request)
-    first = wordings(*prompts, steps, guided=both, blend=request.blend)
-    second = []
-    if request.hires is not None:
-        more = steps if request.hires.steps is None else request.hires.steps
-        second = wordings(*prompts, more, guided=both, first_pass_steps=steps, blend=request.blend)
+    first, second = wordings_of(model.networks, request)
     conditionings = condition_wordings(
         model.networks,
         model.tokenizers,

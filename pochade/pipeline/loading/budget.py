@@ -109,7 +109,8 @@ class Load:
 
     width, height: px. rows: of the UNet's batch. encodes: the drawing begins with a picture. adapted: its
     weights are changed, which are then held twice. sizes: that the UNet draws in. forms: of the UNet in each
-    size, as with a ControlNet and without. beside: weights of further networks, such as ControlNets.
+    size, as with a ControlNet and without, or for texts of lengths that have none in common. beside: weights
+    of further networks, such as ControlNets.
     """
 
     width: int

@@ -34,7 +34,7 @@ from pochade.pipeline.loading.shapes import (
     unet_shapes,
     with_config,
 )
-from pochade.pipeline.loading.tiles import OVERLAP, TILE, WHOLE, in_tiles
+from pochade.pipeline.loading.tiles import OVERLAP, TILE, WHOLE, form_of, in_tiles
 
 Array = NDArray[Any]
 Inputs = Mapping[str, tuple[Shape, str]]
@@ -170,42 +170,47 @@ class Networks:
 
     def encode(self, picture: Array) -> Array:
         """(B, 3, H, W) in -1..1 -> the scaled latent (B, C, h, w), the posterior's mean."""
-        config, around = self.autoencoder_config, self._around(self.coders[0])
-
-        def one(part: Array) -> Array:
-            moments: Array = self.autoencoder.run(around, picture=part)
-            return moments
-
-        mean = self._each(one, picture, given=config.factor, made=1)[:, : config.latent_channels]
+        config = self.autoencoder_config
+        moments = self._each(self.coders[0], "picture", picture, given=config.factor, made=1)
+        mean = moments[:, : config.latent_channels]
         return (mean - np.float32(config.shift)) * np.float32(config.scale)
 
     def prepare_decode(self, shape: Shape) -> None:
         """Compile what `decode` needs for latents (C, h, w), so that its faults show before the drawing."""
         channels, rows, columns = shape
-        if rows * columns > self.whole:
-            rows, columns = min(rows, self.tile), min(columns, self.tile)
-        function = self._around(self.coders[1])
-        self.autoencoder.compiled(function, {"latent": ((1, channels, rows, columns), "f32")})
+        tile = self._tile(rows, columns)
+        function = form_of(self.coders[1], rows, columns, tile=tile, tiling=self.tiling)
+        sides = min(rows, tile), min(columns, tile)
+        self.autoencoder.compiled(function, {"latent": ((1, channels, *sides), "f32")})
 
     def decode(self, latent: Array) -> Array:
         """Scaled latent (B, C, h, w) -> (B, 3, H, W), about -1..1."""
-        config, around = self.autoencoder_config, self._around(self.coders[1])
+        config = self.autoencoder_config
         plain = latent / np.float32(config.scale) + np.float32(config.shift)
+        return self._each(self.coders[1], "latent", plain, given=1, made=config.factor)
+
+    def _each(self, coder: Callable[..., Any], name: str, x: Array, *, given: int, made: int) -> Array:
+        """The autoencoder on one picture at a time, and on parts of large ones: it takes the most memory of
+        all. name: of its input. given, made: as in `in_tiles`."""
+        rows, columns = x.shape[2] // given, x.shape[3] // given
+        tile = self._tile(rows, columns)
+        function = form_of(coder, rows, columns, tile=tile, tiling=self.tiling)
 
         def one(part: Array) -> Array:
-            picture: Array = self.autoencoder.run(around, latent=part)
-            return picture
+            result: Array = self.autoencoder.run(function, **{name: part})
+            return result
 
-        return self._each(one, plain, given=1, made=config.factor)
-
-    def _each(self, one: Callable[[Array], Array], x: Array, *, given: int, made: int) -> Array:
-        """The autoencoder on one picture at a time, and on parts of large ones: it takes the most memory of
-        all. given, made: as in `in_tiles`."""
-        if x.shape[2] * x.shape[3] <= self.whole * given**2:
+        if max(rows, columns) <= tile:
             return np.concatenate([one(x[i : i + 1]) for i in range(len(x))])
         overlap = min(OVERLAP, self.tile // 4)
-        divided = partial(in_tiles, one, given=given, made=made, tile=self.tile, overlap=overlap)
+        divided = partial(
+            in_tiles, one, given=given, made=made, tile=tile, overlap=overlap, tiling=self.tiling
+        )
         return np.concatenate([divided(x[i : i + 1]) for i in range(len(x))])
+
+    def _tile(self, rows: int, columns: int) -> int:
+        """The side of the parts, in latent pixels, in which a picture of this size is encoded and decoded."""
+        return max(rows, columns) if rows * columns <= self.whole else self.tile
 
     @property
     def coders(self) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pochade.models.seamless import COLUMNS, ROWS, seamless
+
 Floats = NDArray[np.float32]
 
 WHOLE = 128 * 128
@@ -16,38 +18,69 @@ TILE, OVERLAP = 96, 24
 
 
 def in_tiles(
-    function: Callable[[Floats], Floats], x: Floats, *, given: int, made: int, tile: int, overlap: int
+    function: Callable[[Floats], Floats],
+    x: Floats,
+    *,
+    given: int,
+    made: int,
+    tile: int,
+    overlap: int,
+    tiling: bool = False,
 ) -> Floats:
     """`function` on overlapping parts of x, put together with soft seams.
 
     given, made: pixels along one latent pixel, in x and in the result: 1 and 8 to decode, 8 and 1 to encode.
     function: (1, C, h * given, w * given) -> (1, D, h * made, w * made); all parts have one size, so that it
-    is compiled once. tile, overlap: in latent pixels. x: (1, C, H * given, W * given).
+    is compiled once. tile, overlap: in latent pixels. x: (1, C, H * given, W * given). tiling: the picture
+    goes round, so parts lie across its edges too; function is what `form_of` gives.
     """
     rows, columns = x.shape[2] // given, x.shape[3] // given
     high, wide = min(tile, rows), min(tile, columns)
     weight: Floats = np.outer(ramp(high * made, overlap * made), ramp(wide * made, overlap * made))
     total: list[NDArray[Any]] = []
     weights: NDArray[Any] = np.zeros((rows * made, columns * made), np.float32)
-    for top in starts(rows, high, overlap):
-        for left in starts(columns, wide, overlap):
-            part = function(np.ascontiguousarray(x[:, :, *_window(top, left, high, wide, given)]))
+    for top in starts(rows, high, overlap, tiling=tiling):
+        for left in starts(columns, wide, overlap, tiling=tiling):
+
+            def place(unit: int, top: int = top, left: int = left) -> tuple[Any, ...]:
+                return np.ix_(_places(top, high, rows, unit), _places(left, wide, columns, unit))
+
+            part = function(np.ascontiguousarray(x[:, :, *place(given)]))
             if not total:
                 total.append(np.zeros((1, part.shape[1], *weights.shape), np.float32))
-            place = _window(top, left, high, wide, made)
-            total[0][:, :, *place] += part * weight
-            weights[place] += weight
+            total[0][:, :, *place(made)] += part * weight
+            weights[place(made)] += weight
     whole: Floats = total[0] / weights
     return whole
 
 
-def _window(top: int, left: int, high: int, wide: int, unit: int) -> tuple[slice, slice]:
-    return slice(top * unit, (top + high) * unit), slice(left * unit, (left + wide) * unit)
+def form_of(
+    function: Callable[..., Any], rows: int, columns: int, *, tile: int, tiling: bool
+) -> Callable[..., Any]:
+    """The model function that is run on the parts of a picture of rows x columns latent pixels.
+
+    tiling: the picture goes round. Along a side of one part so does the function; along a side of several
+    they meet across the edge (`in_tiles`), and each ends in zeros there, like any part.
+    """
+    if not tiling:
+        return function
+    sides = ((ROWS, rows), (COLUMNS, columns))
+    return seamless(function, tuple(axis for axis, length in sides if length <= tile))
 
 
-def starts(length: int, tile: int, overlap: int) -> list[int]:
-    """Where parts begin, evenly, the last one ending at `length`."""
-    count = 1 if length <= tile else 1 + -(-(length - tile) // (tile - overlap))
+def _places(start: int, length: int, limit: int, unit: int) -> NDArray[np.intp]:
+    """The pixels of a part along one side, `unit` for each latent pixel; beyond the end it goes round."""
+    return np.arange(start * unit, (start + length) * unit) % (limit * unit)
+
+
+def starts(length: int, tile: int, overlap: int, *, tiling: bool = False) -> list[int]:
+    """Where parts begin, evenly. The last one ends at `length`, or goes on at 0 if the picture goes round."""
+    if length <= tile:
+        return [0]
+    if tiling:
+        count = -(-length // (tile - overlap))
+        return [round(number * length / count) for number in range(count)]
+    count = 1 + -(-(length - tile) // (tile - overlap))
     return [round(start) for start in np.linspace(0, length - tile, count)]
 
 

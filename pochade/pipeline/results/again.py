@@ -14,6 +14,9 @@ from pochade.ways import Blend, Hires, Refiner, Variation
 
 T = TypeVar("T")
 
+MULTIPLE = 8
+"""Of pixels: sizes that are drawn from nothing."""
+
 UNSEEN = ("Denoising strength", "Mask blur")
 """Names that, without those of a second pass, tell of a picture that was drawn over."""
 
@@ -28,6 +31,8 @@ def request_from(text: str) -> Request:
     values = parameters.values
     name, fused = split_sampler_name(values["Sampler"]) if "Sampler" in values else (None, None)
     width, height = _size(values, "Size") or (None, None)
+    if drawn_over(parameters) and (width or 0) % MULTIPLE + (height or 0) % MULTIPLE:
+        width = height = None  # that of the picture that it was drawn over, which is kept where it is given
     known: dict[str, Any] = {
         "steps": _read(values, "Steps", int),
         "cfg_scale": _read(values, "CFG scale", float),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pochade
 from pochade.images.metadata import Value, parameters_text
 from pochade.images.upscaling import is_model_file
-from pochade.request import Settled
+from pochade.request import FILLED, Settled
 from pochade.ways import Control
 
 RESIZE_LABELS: Mapping[str, str] = {
@@ -36,6 +36,9 @@ class Maker:
 
 def infotext(request: Settled, maker: Maker) -> str:
     """request: settled, with the picture's own seeds."""
+    source, size = request.source, (request.width, request.height)
+    if source is not None and request.framing == FILLED:
+        size = source.image.size  # so that it is asked for when the picture is drawn again
     return parameters_text(
         prompt=request.prompt + maker.tags,
         negative_prompt=request.negative_prompt,
@@ -44,8 +47,8 @@ def infotext(request: Settled, maker: Maker) -> str:
         schedule=request.schedule,
         cfg_scale=request.cfg_scale,
         seed=request.seed,
-        width=request.width,
-        height=request.height,
+        width=size[0],
+        height=size[1],
         model_hash=maker.hash,
         model=maker.model,
         extra=[

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class PromptSize:
     """How long the prompts are. A scheduled prompt counts at its longest.
 
-    chunks: of 75 tokens, which all texts are laid out in.
+    chunks: of 75 tokens, that the longest of all texts fills.
     """
 
     tokens: int = 0

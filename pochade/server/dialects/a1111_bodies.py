@@ -20,10 +20,9 @@ from pochade.server.bodies import Body
 from pochade.server.guard import Trouble
 from pochade.server.handing_in import Asked
 from pochade.server.sent import Inputs
+from pochade.ways import find_resize_mode
 
 FILLS = ("surroundings", "original", "noise", "nothing")
-RESIZE_MODES = ("stretch", "crop", "fill", "stretch")  # the last resizes latents there
-CONTROL_RESIZE = {"just resize": "stretch", "crop and resize": "crop", "resize and fill": "fill"}
 LATENT = {
     "latent (antialiased)": "Latent",
     "latent (bicubic antialiased)": "Latent (bicubic)",
@@ -242,7 +241,7 @@ def _source(body: ImageBody, inputs: Inputs) -> dict[str, Any]:
         "image": image,
         "mask": inputs.put(_mask(body, inputs, image)) if masked else None,
         "denoising_strength": _or(body.denoising_strength, 0.75),
-        "resize_mode": RESIZE_MODES[_or(body.resize_mode, 0)],
+        "resize_mode": find_resize_mode(_or(body.resize_mode, 0)),
         "mask_blur": float(_blur(body)),
         "fill": FILLS[_or(body.inpainting_fill, 0)],
         "only_masked": bool(body.inpaint_full_res) and masked,
@@ -260,14 +259,12 @@ def _mask(body: ImageBody, inputs: Inputs, image: int) -> bytes:
     from PIL import ImageOps
 
     from pochade.images.masks import gray
-    from pochade.images.opening import opened, read_picture
+    from pochade.images.opening import opened, read_mask, upright_size
 
     number = inputs.add(str(body.mask), "mask")
-    content = inputs.contents.pop(number)
-    # A mask may be transparent where something new is wanted, or show it: what is bright counts.
-    mask = gray(read_picture(content))
+    mask = gray(read_mask(inputs.contents.pop(number)))
     with opened(inputs.contents[image]) as picture:
-        size = picture.size if picture.getexif().get(0x0112, 1) < 5 else picture.size[::-1]
+        size = upright_size(picture)
     if mask.size != size:
         mask = mask.resize(size)
     if body.inpainting_mask_invert:
@@ -298,7 +295,6 @@ def _controls(body: DrawBody, catalogue: Catalogue, inputs: Inputs) -> list[dict
         numbers = [unit.get(name, default) for name, default in CONTROL_NUMBERS]
         if not all(isinstance(number, int | float) for number in numbers):
             raise Trouble(422, "invalid", "a ControlNet unit's numbers are none", "alwayson_scripts")
-        mode = str(unit.get("resize_mode", "")).lower()
         controls.append(
             {
                 "image": inputs.add(image, "the image of a ControlNet unit"),
@@ -306,10 +302,19 @@ def _controls(body: DrawBody, catalogue: Catalogue, inputs: Inputs) -> list[dict
                 **dict(zip(("strength", "start", "end"), map(float, numbers), strict=True)),
                 # "invert (from white bg & black line)": the extension explains some of its names.
                 "preprocessor": str(unit.get("module") or "none").partition(" (")[0].lower(),
-                "resize_mode": CONTROL_RESIZE.get(mode, "crop"),
+                "resize_mode": _control_resize(unit),
             }
         )
     return controls
+
+
+def _control_resize(unit: Mapping[str, Any]) -> str:
+    """How a unit's picture is brought to the size that is drawn: a name or a number; none is the middle."""
+    given = unit.get("resize_mode")
+    try:
+        return "crop" if given in (None, "") else find_resize_mode(given)
+    except InvalidRequest as unknown:
+        raise Trouble(422, "invalid", f"a ControlNet unit: {unknown}", "alwayson_scripts") from unknown
 
 
 def _first_image(body: DrawBody) -> str | None:

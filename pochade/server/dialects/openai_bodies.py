@@ -102,7 +102,7 @@ def model_of(name: str | None, catalogue: Catalogue) -> str:
 
 def source_of(image: bytes, mask: bytes | None, strength: float | None, inputs: Inputs) -> dict[str, Any]:
     """The picture to edit. What is transparent in the mask, or without one in the picture, is drawn anew."""
-    from pochade.images.opening import on_white, read_picture
+    from pochade.images.opening import on_white, read_mask, read_picture
 
     number = inputs.put(image)
     picture = read_picture(image)
@@ -125,15 +125,6 @@ def source_of(image: bytes, mask: bytes | None, strength: float | None, inputs: 
         source["mask"] = inputs.put(_png(white.convert("L")))
     default = 0.75 if source["mask"] is None else 1.0
     return {**source, "denoising_strength": default if strength is None else strength}
-
-
-def read_mask(content: bytes) -> Any:
-    """A picture as RGBA, also if all of it is transparent: then all is to be edited."""
-    from pochade.images.opening import opened
-
-    with opened(content) as image:
-        image.load()
-        return image.convert("RGBA") if image.has_transparency_data else image.convert("RGB")
 
 
 # --- inside -----------------------------------------------------------------------------------------------
