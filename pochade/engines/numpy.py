@@ -113,6 +113,7 @@ class NumpyEngine:
     """
 
     name = "numpy"
+    precision = "f32"
 
     def __init__(self, device: str = "cpu", precision: str = "f32") -> None:
         if (device, precision) != ("cpu", "f32"):
@@ -120,6 +121,10 @@ class NumpyEngine:
                 f"the numpy engine computes on 'cpu' in 'f32', not on '{device}' in '{precision}'; "
                 "choose the openvino or the torch engine for those"
             )
+
+    def wider(self) -> "NumpyEngine":
+        """This engine: f32 has all the range that there is."""
+        return self
 
     def compile(
         self,

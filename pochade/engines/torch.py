@@ -124,12 +124,20 @@ class TorchEngine:
     """Runs a model function on a torch device.
 
     device: 'cpu', 'cuda', 'cuda:1', 'mps'. precision: of weights and activations. compiled: use
-    `torch.compile`, worth its minute of warm-up for many pictures on a GPU.
+    `torch.compile`, worth its minute of warm-up for many pictures on a GPU. threads: of the processor, which
+    torch knows one number of for the whole process; None leaves it alone.
     """
 
     name = "torch"
 
-    def __init__(self, device: str = "cpu", precision: str = "f32", *, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        device: str = "cpu",
+        precision: str = "f32",
+        *,
+        compiled: bool = False,
+        threads: int | None = None,
+    ) -> None:
         if precision not in DTYPES:
             raise InvalidRequest(
                 f"precision '{precision}' is unknown to torch here; one of: {', '.join(DTYPES)}"
@@ -138,12 +146,21 @@ class TorchEngine:
             raise InvalidRequest(f"device '{device}': torch sees no CUDA device; use --device cpu")
         if device == "mps" and not torch.backends.mps.is_available():
             raise InvalidRequest("device 'mps': torch sees no Metal device; use --device cpu")
+        if threads is not None:
+            torch.set_num_threads(threads)
         self.device = torch.device(device)
         self.precision = precision
         self.compiled = compiled
         # By the id of what they hold, which cannot be used again as long as they do: until the last function
         # that uses them goes, as those of an adapter that was taken away.
         self._placed: WeakValueDictionary[int, Placed] = WeakValueDictionary()
+
+    def wider(self) -> "TorchEngine":
+        """This engine in a precision with the range of f32: itself, unless it computes in f16."""
+        if self.precision != "f16":
+            return self
+        native = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return TorchEngine(str(self.device), "bf16" if native else "f32", compiled=self.compiled)
 
     def compile(
         self,

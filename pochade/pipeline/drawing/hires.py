@@ -20,7 +20,7 @@ from pochade.images.upscaling import (
 from pochade.pipeline.drawing.canvas import Canvas, blank
 from pochade.pipeline.drawing.conditioning import Told
 from pochade.pipeline.drawing.one_pass import Pass, all_levels
-from pochade.pipeline.drawing.pictures import from_image, to_images
+from pochade.pipeline.drawing.pictures import decoded_images, from_image
 from pochade.pipeline.drawing.refining import Refining
 from pochade.pipeline.drawing.upscale import resized_by
 from pochade.pipeline.loading.beside import upscaler_on
@@ -94,7 +94,7 @@ def enlarged(networks: Networks, request: Settled, latent: Floats) -> Canvas:
     if name in LATENT_UPSCALERS:
         start = upscaled_latent(latent, request.width // factor, request.height // factor, name)
     else:
-        images = to_images(networks.decode(latent))
+        images = decoded_images(networks, latent)
         size = request.width, request.height
         sharp = [
             upscaled(image, *size, name) if model is None else resized_by(model, image, *size)

@@ -7,6 +7,7 @@ from pochade.images.fitting import surrounded
 from pochade.images.upscaling import upscaled
 from pochade.models.config import RrdbConfig
 from pochade.models.rrdb import rrdb
+from pochade.pipeline.drawing.pictures import check_finite
 from pochade.pipeline.loading.networks import Network
 from pochade.pipeline.loading.tiles import in_tiles
 
@@ -36,6 +37,7 @@ def enlarged_by(network: Network, image: Image.Image, *, tile: int = TILE) -> Im
         tile=max(1, tile // side),
         overlap=min(OVERLAP, tile // 4) // side,
     )
+    check_finite(result, "the upscaler", network.engine.precision)
     width, height = image.width * config.scale, image.height * config.scale
     kept = result[0, :, :height, :width].transpose(1, 2, 0)
     return Image.fromarray(np.rint(kept.clip(0, 1) * 255).astype(np.uint8))

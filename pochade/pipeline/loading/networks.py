@@ -1,7 +1,7 @@
 """The networks of a checkpoint on an engine: host arrays in, host arrays out."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from pochade.errors import InvalidCheckpoint
 from pochade.models.autoencoder import decode, encode
 from pochade.models.config import (
     AnyAutoencoderConfig,
+    AutoencoderConfig,
     TinyAutoencoderConfig,
     UNetConfig,
     any_autoencoder_config,
@@ -81,6 +82,8 @@ class Networks:
     """Text encoder(s), UNet and autoencoder. `text_encoder_2` is XL's.
 
     tiling: pictures and latents go round: what is beyond an edge is what stands at the opposite one.
+    wide_autoencoder: with the range of f32, for what overflows where `autoencoder` computes in f16; None: it
+        does not. overflowed: holds something as soon as that happened.
     whole: latent pixels that the autoencoder takes at once; it does larger pictures in parts, of `tile` along
         a side.
     opened: what is beside these, such as ControlNets, by path.
@@ -90,6 +93,8 @@ class Networks:
     autoencoder: Network
     text_encoder: Network
     text_encoder_2: Network | None
+    wide_autoencoder: Network | None = None
+    overflowed: set[str] = field(default_factory=set)
     tiling: bool = False
     whole: int = WHOLE
     tile: int = TILE
@@ -99,6 +104,8 @@ class Networks:
         """Forget everything that was compiled for a picture, and what was opened beside."""
         self.unet.let_go()
         self.autoencoder.let_go()
+        if self.wide_autoencoder is not None:
+            self.wide_autoencoder.let_go()
         self.opened.clear()
 
     @cached_property
@@ -173,8 +180,7 @@ class Networks:
         config, around = self.autoencoder_config, self._around(self.coders[0])
 
         def one(part: Array) -> Array:
-            moments: Array = self.autoencoder.run(around, picture=part)
-            return moments
+            return self._coded(around, picture=part)
 
         mean = self._each(one, picture, given=config.factor, made=1)[:, : config.latent_channels]
         return (mean - np.float32(config.shift)) * np.float32(config.scale)
@@ -185,7 +191,7 @@ class Networks:
         if rows * columns > self.whole:
             rows, columns = min(rows, self.tile), min(columns, self.tile)
         function = self._around(self.coders[1])
-        self.autoencoder.compiled(function, {"latent": ((1, channels, rows, columns), "f32")})
+        self.coder.compiled(function, {"latent": ((1, channels, rows, columns), "f32")})
 
     def decode(self, latent: Array) -> Array:
         """Scaled latent (B, C, h, w) -> (B, 3, H, W), about -1..1."""
@@ -193,10 +199,23 @@ class Networks:
         plain = latent / np.float32(config.scale) + np.float32(config.shift)
 
         def one(part: Array) -> Array:
-            picture: Array = self.autoencoder.run(around, latent=part)
-            return picture
+            return self._coded(around, latent=part)
 
         return self._each(one, plain, given=1, made=config.factor)
+
+    @property
+    def coder(self) -> Network:
+        """The autoencoder that works: the wide one as soon as the other has overflowed."""
+        wide = self.wide_autoencoder if self.overflowed else None
+        return self.autoencoder if wide is None else wide
+
+    def _coded(self, function: Callable[..., Any], **arrays: Array) -> Array:
+        coder = self.coder
+        result: Array = coder.run(function, **arrays)
+        if self.wide_autoencoder in (None, coder) or np.isfinite(result).all():
+            return result
+        self.overflowed.add(coder.fingerprint)
+        return self._coded(function, **arrays)
 
     def _each(self, one: Callable[[Array], Array], x: Array, *, given: int, made: int) -> Array:
         """The autoencoder on one picture at a time, and on parts of large ones: it takes the most memory of
@@ -230,12 +249,28 @@ def make_networks(checkpoint: Checkpoint, engine: Any) -> Networks:
 
     picture, autoencoder = unet_config(checkpoint.unet.config), any_autoencoder_config(checkpoint.vae.config)
     second = checkpoint.text_encoder_2
+    coder = make_network(checkpoint.vae, autoencoder, autoencoder_shapes(autoencoder), engine)
+    wide = None
+    if engine is not None and engine.precision == "f16":
+        wide = replace(coder, engine=engine.wider(), _compiled={})
+    if wide is not None and needs_range(autoencoder, picture):
+        coder, wide = wide, None
     return Networks(
         unet=make_network(checkpoint.unet, picture, unet_shapes(picture), engine),
-        autoencoder=make_network(checkpoint.vae, autoencoder, autoencoder_shapes(autoencoder), engine),
+        autoencoder=coder,
         text_encoder=text(checkpoint.text_encoder),
         text_encoder_2=None if second is None else text(second),
+        wide_autoencoder=wide,
     )
+
+
+def needs_range(autoencoder: AnyAutoencoderConfig, unet: UNetConfig) -> bool:
+    """Whether the autoencoder's activations pass what f16 holds: in XL, unless its configuration denies it.
+
+    Other families' configurations say the same by default, and mean nothing by it, as in diffusers.
+    """
+    wide = isinstance(autoencoder, AutoencoderConfig) and autoencoder.force_upcast
+    return wide and unet.added_width is not None
 
 
 def make_network(component: Component, config: object, expected: Mapping[str, Shape], engine: Any) -> Network:
