@@ -53,7 +53,8 @@ def _flags(cpuinfo: Path) -> set[str]:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return set()
-    named = (line.partition(":") for line in lines)
-    return next(
-        (set(after.split()) for name, _, after in named if name.strip() in ("flags", "Features")), set()
-    )
+    for line in lines:
+        name, _, after = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return set(after.split())
+    return set()
