@@ -12,6 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from pochade.engines.host import HostArrays
 from pochade.errors import InvalidRequest
 from pochade.ops import Padding, Shape
 from pochade.weights import View
@@ -106,7 +107,7 @@ class NumpyOps:
         return x[np.arange(x.shape[0]), positions]
 
 
-class NumpyEngine:
+class NumpyEngine(HostArrays):
     """Runs a model function as it stands; there is nothing to compile.
 
     device and precision are those of every engine; this one has 'cpu' and 'f32' only.

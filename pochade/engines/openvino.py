@@ -19,6 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from pochade.engines.host import HostArrays
 from pochade.engines.openvino_cache import BlobFolder
 from pochade.engines.openvino_int8 import Int8Ops
 from pochade.engines.openvino_ops import INPUT_TYPES, TUPLE, Array, Constants, Inputs, build
@@ -132,7 +133,7 @@ def features_of(device: str, name: str, listed: Sequence[str], chosen: ov.Type) 
     return ProcessorFeatures(device, name, present, device != "cpu" or sums_bytes_widely(), default)
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(HostArrays):
     """Compiles model functions for the processor or an Intel GPU.
 
     device: 'cpu' or 'gpu'. precision: of weights and arithmetic; inputs and results are f32 all the same.
@@ -281,7 +282,7 @@ class OpenVinoEngine:
         return read.hexdigest()
 
 
-class WatchingEngine:
+class WatchingEngine(HostArrays):
     """What `OpenVinoEngine.watching` returns: compiles functions that note what their products read."""
 
     def __init__(self, engine: OpenVinoEngine, sightings: Sightings) -> None:

@@ -56,7 +56,8 @@ def test_openvino_computes_with_them():
     assert compiled.model.get_property("INFERENCE_NUM_THREADS") == min(2, processors().allowed)
 
 
-def test_torch_computes_with_them():
+def test_torch_computes_with_them(monkeypatch):
+    allowed(monkeypatch, None)
     before = torch.get_num_threads()
     try:
         make_engine(choose("cpu", "f32", "torch"), threads=3)

@@ -1,10 +1,11 @@
 """The networks of a checkpoint on an engine: host arrays in, host arrays out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +17,21 @@ from pochade.models.autoencoder import decode, encode
 from pochade.models.config import (
     AnyAutoencoderConfig,
     AutoencoderConfig,
+    ControlNetConfig,
     TinyAutoencoderConfig,
     UNetConfig,
     any_autoencoder_config,
     text_encoder_config,
     unet_config,
 )
-from pochade.models.controlnet import RESIDUAL, controlled_unet, controlnet, embed_hint
+from pochade.models.controlnet import (
+    RESIDUAL,
+    SteeredConfig,
+    controlled_unet,
+    controlnet,
+    embed_hint,
+    steered_unet,
+)
 from pochade.models.reuse import unet_again, unet_keeping
 from pochade.models.seamless import seamless
 from pochade.models.text_encoder import text_encoder
@@ -36,6 +45,7 @@ from pochade.pipeline.loading.shapes import (
     with_config,
 )
 from pochade.pipeline.loading.tiles import OVERLAP, TILE, WHOLE, in_tiles
+from pochade.weights import Parts
 
 Array = NDArray[Any]
 Inputs = Mapping[str, tuple[Shape, str]]
@@ -54,10 +64,7 @@ class Network:
 
     def run(self, function: Callable[..., Any], **arrays: Array) -> Any:
         """`function(ops, config, w, **arrays)`. A `partial` may fix further keywords."""
-        inputs = {
-            name: (tuple(array.shape), "i64" if array.dtype.kind == "i" else "f32")
-            for name, array in arrays.items()
-        }
+        inputs = {name: (tuple(array.shape), _kind(array)) for name, array in arrays.items()}
         return self.compiled(function, inputs)(**arrays)
 
     def compiled(self, function: Callable[..., Any], inputs: Inputs) -> Callable[..., Any]:
@@ -86,7 +93,7 @@ class Networks:
         does not. overflowed: holds something as soon as that happened.
     whole: latent pixels that the autoencoder takes at once; it does larger pictures in parts, of `tile` along
         a side.
-    opened: what is beside these, such as ControlNets, by path.
+    opened: what is beside these, such as ControlNets, by path. steered: UNets joined with ControlNets.
     """
 
     unet: Network
@@ -99,6 +106,9 @@ class Networks:
     whole: int = WHOLE
     tile: int = TILE
     opened: dict[Path, Any] = field(default_factory=dict)
+    steered: WeakKeyDictionary[Network, dict[tuple[Network, ...], Network]] = field(
+        default_factory=WeakKeyDictionary
+    )
 
     def let_go(self) -> None:
         """Forget everything that was compiled for a picture, and what was opened beside."""
@@ -107,6 +117,7 @@ class Networks:
         if self.wide_autoencoder is not None:
             self.wide_autoencoder.let_go()
         self.opened.clear()
+        self.steered.clear()
 
     @cached_property
     def unet_config(self) -> UNetConfig:
@@ -141,6 +152,18 @@ class Networks:
         named = {f"{RESIDUAL}{i}": residual for i, residual in enumerate(residuals)}
         function = self._around(controlled_unet if named else unet)
         result: Array = self.unet.run(function, **arrays, **named)
+        return result
+
+    def predict_steered(self, controlnets: Sequence[Network], **arrays: Array) -> Array:
+        """The UNet's raw output with its ControlNets', by an engine that joins them in one function.
+
+        arrays: the inputs of `models.controlnet.steered_unet`.
+        """
+        of_unet = self.steered.setdefault(self.unet, {})
+        chosen = tuple(controlnets)
+        if chosen not in of_unet:
+            of_unet[chosen] = _joined(self.unet, chosen)
+        result: Array = of_unet[chosen].run(self._around(steered_unet), **arrays)
         return result
 
     def predict_keeping(self, layers: int, **arrays: Array) -> tuple[Array, Array]:
@@ -256,7 +279,9 @@ def make_networks(checkpoint: Checkpoint, engine: Any) -> Networks:
     if wide is not None and needs_range(autoencoder, picture):
         coder, wide = wide, None
     return Networks(
-        unet=make_network(checkpoint.unet, picture, unet_shapes(picture), engine),
+        unet=make_network(
+            checkpoint.unet, picture, unet_shapes(picture), None if engine is None else engine.repeated()
+        ),
         autoencoder=coder,
         text_encoder=text(checkpoint.text_encoder),
         text_encoder_2=None if second is None else text(second),
@@ -271,6 +296,20 @@ def needs_range(autoencoder: AnyAutoencoderConfig, unet: UNetConfig) -> bool:
     """
     wide = isinstance(autoencoder, AutoencoderConfig) and autoencoder.force_upcast
     return wide and unet.added_width is not None
+
+
+def _joined(unet: Network, controlnets: Sequence[Network]) -> Network:
+    """A UNet and ControlNets as one network, which reads the tensors of all where they are."""
+    assert isinstance(unet.config, UNetConfig)
+    named = {f"control_{i}": each for i, each in enumerate(controlnets)}
+    configs = [each.config for each in controlnets]
+    return Network(
+        Parts({"unet": unet.tensors, **{name: each.tensors for name, each in named.items()}}),
+        " + ".join(each.fingerprint for each in (unet, *controlnets)),
+        unet.engine,
+        SteeredConfig(unet.config, tuple(each for each in configs if isinstance(each, ControlNetConfig))),
+        {},
+    )
 
 
 def make_network(component: Component, config: object, expected: Mapping[str, Shape], engine: Any) -> Network:
@@ -290,6 +329,11 @@ def _check_shapes(tensors: Mapping[str, Array], expected: Mapping[str, Shape], w
                 f"tensor '{name}' in '{where}' has shape {found}; the configuration says {shape}: one of the"
                 " two belongs to another model"
             )
+
+
+def _kind(array: Any) -> str:
+    """What engines call its type. array: the host's, or an engine's own."""
+    return "i64" if "int" in str(array.dtype) else "f32"
 
 
 def _name(function: Callable[..., Any]) -> str:
