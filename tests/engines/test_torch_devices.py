@@ -3,6 +3,7 @@
 import threading
 import warnings
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -169,6 +170,66 @@ def test_an_engine_that_records_computes_the_same() -> None:
     for factor in range(4):
         np.testing.assert_array_equal(run(x=factor * X), plain(x=factor * X))
     assert engine._record.recorded == 1
+
+
+# --- on CUDA, whose properties are made up ----------------------------------------------------------------
+
+
+def on_cuda(precision: str = "f16", *, compiled: bool = False) -> TorchEngine:
+    """An engine that believes to be there, as long as it computes nothing."""
+    engine = TorchEngine("cpu", precision, compiled=compiled)
+    engine.device = torch.device("cuda")
+    return engine
+
+
+def test_only_what_is_called_step_after_step_is_recorded() -> None:
+    engine = on_cuda()
+    repeated = engine.repeated()
+    assert engine._record is None and repeated._record is not None
+    assert repeated._placed is engine._placed  # weights lie on the device once
+    compiled = on_cuda(compiled=True)
+    assert compiled.repeated() is compiled  # it records by itself
+
+
+@pytest.mark.parametrize(("precision", "rounded"), [("f32", False), ("f16", True), ("bf16", True)])
+def test_cudnn_looks_for_kernels_of_what_is_repeated_and_f32_is_f32(precision: str, rounded: bool) -> None:
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.allow_tf32, cudnn.enabled
+    for engine, benchmark in (
+        (on_cuda(precision), False),
+        (on_cuda(precision).repeated(), True),
+        (on_cuda(precision, compiled=True), True),
+    ):
+        with engine._settings():
+            assert (cudnn.benchmark, cudnn.allow_tf32, cudnn.enabled) == (benchmark, rounded, True)
+        assert (cudnn.benchmark, cudnn.allow_tf32, cudnn.enabled) == before
+
+
+@pytest.mark.slow  # imports the compiler
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_the_compiler_is_told_that_weights_stay_where_they_are() -> None:
+    engine = TorchEngine("cpu", "f32", compiled=True)
+    run = engine.compile(line, TENSORS, INPUTS)
+    (weight,) = engine._placed[id(TENSORS)].values()
+    assert weight._dynamo_static_input_type == "unguarded"  # type: ignore[attr-defined]
+    assert callable(run)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_more_range_is_bf16_where_a_device_has_it(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert on_cuda().wider().precision == ("bf16" if native else "f32")
+    engine = on_cuda("bf16")
+    assert engine.wider() is engine
+
+
+def test_a_share_of_the_device_counts_as_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    properties = SimpleNamespace(total_memory=16 * GIB)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    for share, pictures in ((1.0, MOST_AT_ONCE), (0.25, 5), (0.01, 1)):
+        monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device, share=share: share)
+        assert on_cuda().pictures_at_once(2 * 320 * 64 * 64) == pictures
 
 
 # --- batches ---------------------------------------------------------------------------
