@@ -1,6 +1,13 @@
 """What a computer tells of itself without being asked by an engine."""
 
+import math
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+MOST_THREADS = 1024
+"""That may be asked for."""
 
 
 def memory_bytes() -> tuple[int, int] | None:
@@ -10,3 +17,99 @@ def memory_bytes() -> tuple[int, int] | None:
         return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
+
+
+@dataclass(frozen=True)
+class Processors:
+    """What this process may compute with.
+
+    allowed: logical processors in its affinity mask. cores: physical ones among them. quota: the processor
+    time that its control groups, as a container's, allow it, in processors; None: all.
+    """
+
+    allowed: int
+    cores: int
+    quota: float | None = None
+
+    @property
+    def limited(self) -> int | None:
+        """The threads that the quota has work for; None if it takes nothing away from the cores.
+
+        Of a fraction the next whole number: two threads use a quota of 1.5, one does not.
+        """
+        if self.quota is None or self.quota >= self.cores:
+            return None
+        return max(1, math.ceil(self.quota))
+
+
+def processors(root: Path = Path("/")) -> Processors:
+    """Asks the system. root: where `proc` and `sys` are."""
+    allowed = set(range(os.cpu_count() or 1))
+    if hasattr(os, "sched_getaffinity"):
+        allowed = os.sched_getaffinity(0)
+    return Processors(len(allowed), _cores(allowed, root), cpu_quota(root))
+
+
+def cpu_quota(root: Path = Path("/")) -> float | None:
+    """The least quota of this process's control groups and of those around them, in processors; None: none.
+
+    Control groups of both versions: `cpu.max`, and `cpu.cfs_quota_us` with its period.
+    """
+    quotas = [quota for folder in _groups(root) if (quota := _quota(folder)) is not None]
+    return min(quotas, default=None)
+
+
+# --- inside -----------------------------------------------------------------------------------------------
+
+
+def _cores(allowed: set[int], root: Path) -> int:
+    """Physical cores among logical processors; all of them where the system does not tell siblings apart."""
+    siblings = set()
+    for number in allowed:
+        topology = root / f"sys/devices/system/cpu/cpu{number}/topology"
+        siblings.add(_read(topology / "thread_siblings_list") or str(number))
+    return max(1, len(siblings))
+
+
+def _groups(root: Path) -> Iterator[Path]:
+    """The folders of the control groups that this process is in, each with those around it."""
+    lines = [line.split(":", 2) for line in _read(root / "proc/self/cgroup").splitlines()]
+    groups = {kinds: path for _, kinds, path in (line for line in lines if len(line) == 3)}
+    for line in _read(root / "proc/self/mountinfo").splitlines():
+        before, _, after = line.partition(" - ")
+        fields, source = before.split(), after.split()
+        if len(fields) < 5 or len(source) < 3 or source[0] not in ("cgroup", "cgroup2"):
+            continue
+        if source[0] == "cgroup2":
+            path = groups.get("")
+        else:
+            path = next((each for kinds, each in groups.items() if "cpu" in kinds.split(",")), None)
+            path = path if "cpu" in source[2].split(",") else None
+        if path is None:
+            continue
+        top = root / fields[4].lstrip("/")
+        # Within a container the path may be the one outside, of which only the mounted part can be seen.
+        mounted = fields[3].rstrip("/")
+        inner = path.removeprefix(mounted) if f"{path}/".startswith(f"{mounted}/") else "/"
+        folder = top / inner.strip("/")
+        yield folder
+        yield from (parent for parent in folder.parents if parent == top or top in parent.parents)
+
+
+def _quota(folder: Path) -> float | None:
+    """Of one group. Nonsense counts as no quota."""
+    words = _read(folder / "cpu.max").split()
+    if not words:
+        words = [*_read(folder / "cpu.cfs_quota_us").split(), *_read(folder / "cpu.cfs_period_us").split()]
+    try:
+        quota, period = map(int, words)
+    except ValueError:  # "max", or a file that is not there
+        return None
+    return quota / period if quota > 0 and period > 0 else None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""

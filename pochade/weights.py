@@ -5,7 +5,7 @@ line declares the parameter (training creates it, tests fill it), checks it (a c
 another shape is named), and fetches it. There is no second list of shapes to keep in step.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,3 +52,20 @@ class View:
         if rows is None:
             return self.bind(tensor, full)
         return self.bind(tensor[rows], f"{full}[{rows.start}:{rows.stop}]")
+
+
+@dataclass(frozen=True, eq=False)
+class Parts(Mapping[str, Any]):
+    """Several sets of tensors as one: "unet.conv_in.weight" is "conv_in.weight" of the part "unet"."""
+
+    parts: Mapping[str, Mapping[str, Any]]
+
+    def __getitem__(self, name: str) -> Any:
+        part, _, rest = name.partition(".")
+        return self.parts[part][rest]
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{part}.{name}" for part, tensors in self.parts.items() for name in tensors)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts.values()))

@@ -66,7 +66,7 @@ SPEAKING = ("app", "stdio")
 """The files of the server that know its dialects; all others stand below them."""
 
 HOMES = {
-    "torch": ("pochade/engines/torch.py", "pochade/training/*", "pochade/evaluation/*"),
+    "torch": ("pochade/engines/torch*.py", "pochade/training/*", "pochade/evaluation/*"),
     "openvino": ("pochade/engines/openvino*.py",),
     "tokenizers": ("pochade/training/*",),
     "huggingface_hub": ("pochade/hub/*",),
@@ -250,7 +250,7 @@ def test_what_is_allowed_is_not_reported(file: str, source: str) -> None:
 
 def test_base_files_import_only_what_the_base_package_brings() -> None:
     optional = (
-        "pochade/engines/torch.py",
+        "pochade/engines/torch*.py",
         "pochade/hub/*",
         "pochade/evaluation/*",
         *HOMES["tokenizers"],

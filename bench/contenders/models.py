@@ -130,7 +130,7 @@ def random_model(shapes: Shapes) -> Checkpoint:
     """Numbers as small as those of trained weights, made one tensor at a time."""
 
     def component(name: str, config: Mapping[str, Any], tensors: Mapping[str, Shape]) -> Component:
-        makers = {key: _maker(key, shape) for key, shape in tensors.items()}
+        makers = {key: maker(key, shape) for key, shape in tensors.items()}
         return Component(
             name=name,
             config=config,
@@ -157,7 +157,8 @@ def random_model(shapes: Shapes) -> Checkpoint:
     )
 
 
-def _maker(name: str, shape: Shape) -> Callable[[], NDArray[np.float32]]:
+def maker(name: str, shape: Shape) -> Callable[[], NDArray[np.float32]]:
+    """Makes a tensor of a model of random numbers."""
     return partial(_numbers, sum(name.encode()), shape)
 
 

@@ -15,6 +15,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pochade.cli.library import add_models_option
+from pochade.cli.threads import add_threads_option
 from pochade.cli.ways import size_of
 from pochade.errors import InvalidRequest, PochadeError
 from pochade.speed import SPEEDS
@@ -87,6 +88,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
     parser.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
+    add_threads_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number there")
     parser.set_defaults(run=run)
 
@@ -122,6 +124,7 @@ def run(options: argparse.Namespace) -> int:
             device=options.device,
             precision=precision,
             engine=options.engine,
+            threads=options.threads,
             steps=options.steps,
             width=width,
             height=height,

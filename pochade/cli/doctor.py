@@ -15,7 +15,7 @@ from pochade.cli.mcp import PACKAGES as MCP
 from pochade.cli.models import size_text
 from pochade.cli.studio import NEEDED as SERVE
 from pochade.errors import PochadeError
-from pochade.machine import memory_bytes
+from pochade.machine import Processors, memory_bytes, processors
 
 EXTRAS: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType(
     {
@@ -47,12 +47,15 @@ def run(options: argparse.Namespace) -> int:
     """Print the report; exit status 1 if nothing could draw."""
     from pochade.engines.attention_kernel import describe_kernel
     from pochade.engines.openvino import processor_features
+    from pochade.engines.processor import instructions
     from pochade.pipeline.loading.choice import choose
     from pochade.settings import cache_dir, starter_folder
 
     features = processor_features()
     _say("pochade", f"{pochade.__version__}, Python {platform.python_version()}, {platform.platform()}")
     _say("processor", f"{features.name}, {os.cpu_count()} threads")
+    _say("instructions", ", ".join(instructions()) or "the system does not tell")
+    _say("threads", _threads(processors()))
     _say("computes in", ", ".join(features.precisions))
     _say("8 bits", _bytes(features))
     _say("attention", describe_kernel())
@@ -76,6 +79,17 @@ def run(options: argparse.Namespace) -> int:
 
 def _say(what: str, text: str) -> None:
     print(f"{what:>12}  {text}")
+
+
+def _threads(found: Processors) -> str:
+    """How many are computed with if nothing is said, and why."""
+    allowed = f"{found.cores} cores with {found.allowed} threads may be used"
+    if found.limited is None:
+        return f"{allowed}; --threads says otherwise"
+    return (
+        f"{found.limited}: {allowed}, and control groups, as a container's, allow {found.quota:g} of them;"
+        " --threads says otherwise"
+    )
 
 
 def _bytes(features: Any) -> str:

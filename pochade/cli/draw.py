@@ -13,6 +13,7 @@ from pochade.cli.control import add_control_options, controls
 from pochade.cli.library import add_models_option
 from pochade.cli.marks import add_mark_options, mark_of, signer_of
 from pochade.cli.terminal import blocks, up
+from pochade.cli.threads import add_threads_option
 from pochade.cli.ways import add_way_options, size_of, ways
 from pochade.errors import InvalidRequest
 from pochade.request import MAX_BATCH, USUAL, Request, open_ones
@@ -148,6 +149,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="such as 4GB: load networks one after another, and decode in parts, where that is needed to keep"
         " within it",
     )
+    add_threads_option(parser)
     parser.add_argument("--compile", action="store_true", help="torch: slower to start, then faster")
 
 
@@ -214,6 +216,7 @@ def draw_all(
         prediction=options.prediction,
         models=options.models,
         memory_budget=options.memory_budget,
+        threads=options.threads,
     )
     pipeline = with_additions(pipeline, options)
     say_usual(pipeline, requests[0])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pochade.cli.background import in_background
+from pochade.cli.threads import add_threads_option
 from pochade.evaluation import MEASURES
 from pochade.request import USUAL, Request
 
@@ -79,6 +80,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
     parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16, f16 or int8")
     parser.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
+    add_threads_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -124,5 +126,6 @@ def _evaluate(options: argparse.Namespace) -> "Iterator[Progress]":
         device=options.device,
         precision=options.precision,
         engine=options.engine,
+        threads=options.threads,
     )
     yield from evaluate(order, load)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pochade.cli.threads import add_threads_option
 from pochade.errors import InvalidCheckpoint, InvalidRequest, OutputError
 
 WORST = 10
@@ -30,6 +31,7 @@ def add_quantize(actions: Any, add_source: Callable[[argparse.ArgumentParser, st
         " prompts and more)",
     )
     parser.add_argument("--worst", type=int, default=WORST, metavar="N", help="products shown (%(default)s)")
+    add_threads_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -54,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
         config=options.config,
         prediction=options.prediction,
         models=options.models,
+        threads=options.threads,
     )
     if options.output is None:
         check_folder(grids_in_cache(pipeline.checkpoint))

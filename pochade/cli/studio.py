@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pochade.cli.library import add_models_option
 from pochade.cli.marks import add_mark_options, signer_of
-from pochade.errors import InvalidRequest, MissingDependency
+from pochade.cli.threads import add_threads_option
+from pochade.errors import InvalidRequest, MissingDependency, expect
+from pochade.machine import MOST_THREADS
 
 if TYPE_CHECKING:
     from pochade.server.options import Options
@@ -46,6 +48,7 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--memory-budget", metavar="SIZE", help="such as 4GB, for each worker: as for 'pochade draw'"
     )
+    add_threads_option(what)
     add_mark_options(parser)
     much = parser.add_argument_group("how much")
     for name, default in _limits().items():
@@ -120,6 +123,7 @@ def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options"
         precision=options.precision,
         engine=options.engine,
         memory_budget="" if options.memory_budget is None else str(bytes_of(options.memory_budget)),
+        threads=_threads(options),
         marks=not options.no_mark,
         sign=signing_file() if options.sign else None,
         limits=Limits(**{name: value for name, value in given.items() if value is not None}),
@@ -127,6 +131,20 @@ def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options"
         stall_s=60 * options.stall_minutes,
         **more,
     )
+
+
+def _threads(options: argparse.Namespace) -> int | None:
+    """What each worker would refuse is refused before there are any."""
+    threads: int | None = options.threads
+    if threads is None:
+        return None
+    expect("--threads", threads, 1, MOST_THREADS)
+    others = [device for device in options.device or () if device not in ("auto", "cpu")]
+    if others:
+        raise InvalidRequest(
+            f"--threads is of the processor, and --device {others[0]} is none; leave one of the two out"
+        )
+    return threads
 
 
 def _limits() -> dict[str, int]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pochade.cli.library import add_models_option
+from pochade.cli.threads import add_threads_option
 from pochade.errors import InvalidRequest, expect
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
     parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16 or f16")
     parser.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
+    add_threads_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -90,7 +92,13 @@ def _by_model(options: argparse.Namespace, model: Path, image: "Image.Image") ->
     from pochade.pipeline.drawing.upscale import resized_by
     from pochade.pipeline.loading.beside import load_upscaler
 
-    network = load_upscaler(model, device=options.device, precision=options.precision, engine=options.engine)
+    network = load_upscaler(
+        model,
+        device=options.device,
+        precision=options.precision,
+        engine=options.engine,
+        threads=options.threads,
+    )
     assert isinstance(network.config, RrdbConfig)
     scale = network.config.scale if options.scale is None else options.scale
     return resized_by(network, image, *_size(image, scale))

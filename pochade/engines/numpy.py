@@ -12,6 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from pochade.engines.host import HostArrays
 from pochade.errors import InvalidRequest
 from pochade.ops import Padding, Shape
 from pochade.weights import View
@@ -106,13 +107,14 @@ class NumpyOps:
         return x[np.arange(x.shape[0]), positions]
 
 
-class NumpyEngine:
+class NumpyEngine(HostArrays):
     """Runs a model function as it stands; there is nothing to compile.
 
     device and precision are those of every engine; this one has 'cpu' and 'f32' only.
     """
 
     name = "numpy"
+    precision = "f32"
 
     def __init__(self, device: str = "cpu", precision: str = "f32") -> None:
         if (device, precision) != ("cpu", "f32"):
@@ -120,6 +122,10 @@ class NumpyEngine:
                 f"the numpy engine computes on 'cpu' in 'f32', not on '{device}' in '{precision}'; "
                 "choose the openvino or the torch engine for those"
             )
+
+    def wider(self) -> "NumpyEngine":
+        """This engine: f32 has all the range that there is."""
+        return self
 
     def compile(
         self,

@@ -9,7 +9,7 @@ import copy
 import hashlib
 import io
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -20,6 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from pochade.engines.attention_kernel import load_kernel
+from pochade.engines.host import HostArrays
 from pochade.engines.openvino_attention import KernelUse, TokenAttention
 from pochade.engines.openvino_cache import BlobFolder
 from pochade.engines.openvino_int8 import Int8Ops
@@ -92,40 +93,49 @@ class ProcessorFeatures:
 
     device: 'cpu' or 'gpu'. name: as the maker calls it. precisions: those it computes in natively, of
     'f32', 'bf16' and 'f16'. sums_bytes_widely: whether products of bytes may use all bits of the weights.
+    default: the precision that OpenVINO would take by itself.
     """
 
     device: str
     name: str
     precisions: tuple[str, ...]
     sums_bytes_widely: bool = True
+    default: str = "f32"
 
     @property
     def best_precision(self) -> str:
-        """What `auto` means: bf16 where it is native; on a GPU without it f16; f32 everywhere else."""
+        """What `auto` means: bf16 where it is native; f16 on a GPU without it, and on a processor where
+        OpenVINO computes in it by default, as on ARM; f32 everywhere else."""
         if "bf16" in self.precisions:
             return "bf16"
-        return "f16" if self.device == "gpu" and "f16" in self.precisions else "f32"
+        narrow = self.device == "gpu" or self.default == "f16"
+        return "f16" if narrow and "f16" in self.precisions else "f32"
 
 
 def processor_features(device: str = "cpu") -> ProcessorFeatures:
     """Asks OpenVINO. Raises InvalidRequest if there is no such device."""
     core = ov.Core()
     target = _target(core, device)
+    name = str(core.get_property(target, "FULL_DEVICE_NAME")).strip()
     listed = core.get_property(target, "OPTIMIZATION_CAPABILITIES")
+    return features_of(device, name, listed, core.get_property(target, "INFERENCE_PRECISION_HINT"))
+
+
+def features_of(device: str, name: str, listed: Sequence[str], chosen: ov.Type) -> ProcessorFeatures:
+    """From OpenVINO's own words: its list of capabilities, and the precision that it would take by itself."""
     # A processor with AVX-512 lists BF16 even where that is only emulated; what OpenVINO would choose by
     # itself it never emulates.
-    chosen = core.get_property(target, "INFERENCE_PRECISION_HINT")
     native = {
         "f32": True,
         "bf16": "BF16" in listed and (device != "cpu" or chosen == ov.Type.bf16),
         "f16": "FP16" in listed,
     }
-    name = str(core.get_property(target, "FULL_DEVICE_NAME")).strip()
     present = tuple(precision for precision, here in native.items() if here)
-    return ProcessorFeatures(device, name, present, device != "cpu" or sums_bytes_widely())
+    default = next((name for name, kind in PRECISIONS.items() if kind == chosen), "f32")
+    return ProcessorFeatures(device, name, present, device != "cpu" or sums_bytes_widely(), default)
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(HostArrays):
     """Compiles model functions for the processor or an Intel GPU.
 
     device: 'cpu' or 'gpu'. precision: of weights and arithmetic; inputs and results are f32 all the same.
@@ -168,6 +178,21 @@ class OpenVinoEngine:
         self._blobs = None if cache_dir is None else BlobFolder(cache_dir / "openvino", cache_budget_bytes)
         self._keep_later = keep_later
         self._grids: Grids = {}
+
+    @property
+    def precision(self) -> str:
+        """Of weights and arithmetic; with 8-bit products, of what is between them."""
+        return self._precision
+
+    def wider(self) -> "OpenVinoEngine":
+        """This engine in a precision with the range of f32: itself, unless it computes in f16."""
+        if self._precision != "f16":
+            return self
+        other = copy.copy(self)
+        other._precision = "bf16" if "bf16" in self._features.precisions else "f32"
+        hint = {"INFERENCE_PRECISION_HINT": PRECISIONS[other._precision]}
+        other._properties = {**self._properties, **hint}
+        return other
 
     def quantized(self, grids: Grids) -> "OpenVinoEngine":
         """This engine with 8-bit products where there are grids. See `pochade.int8`."""
@@ -273,11 +298,12 @@ class OpenVinoEngine:
         return read.hexdigest()
 
 
-class WatchingEngine:
+class WatchingEngine(HostArrays):
     """What `OpenVinoEngine.watching` returns: compiles functions that note what their products read."""
 
     def __init__(self, engine: OpenVinoEngine, sightings: Sightings) -> None:
         self._engine, self._sightings = engine, sightings
+        self.precision = engine.precision
 
     def compile(
         self, function: Callable[..., Any], tensors: Mapping[str, Array], inputs: Inputs, *, key: str = ""

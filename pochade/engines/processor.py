@@ -1,14 +1,35 @@
 """What a processor can do that OpenVINO does not tell."""
 
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
+CPUINFO = Path("/proc/cpuinfo")
 X86 = ("x86_64", "amd64", "i386", "i686")
 BYTE_PRODUCTS = ("avx512_vnni", "avx_vnni", "amx_int8")
 """Linux's names for instructions that multiply unsigned by signed bytes and add in 32 bits."""
 
+INSTRUCTIONS: Mapping[str, tuple[str, ...]] = {
+    "AVX2": ("avx2",),
+    "AVX-512": ("avx512f",),
+    "VNNI": ("avx512_vnni", "avx_vnni"),
+    "AVX-512 BF16": ("avx512_bf16",),
+    "AVX-512 FP16": ("avx512_fp16",),
+    "AMX BF16": ("amx_bf16",),
+    "AMX INT8": ("amx_int8",),
+    "AMX FP16": ("amx_fp16",),
+    "NEON": ("asimd",),
+    "NEON FP16": ("asimdhp",),
+    "SVE": ("sve",),
+    "SVE2": ("sve2",),
+    "BF16": ("bf16",),
+    "I8MM": ("i8mm",),
+    "SME": ("sme",),
+}
+"""Instructions that matter to products of matrices, and Linux's names for them; any of several will do."""
 
-def sums_bytes_widely(machine: str | None = None, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+
+def sums_bytes_widely(machine: str | None = None, cpuinfo: Path = CPUINFO) -> bool:
     """Whether products of bytes are added in 32 bits, so that none can be cut off.
 
     On other processors than x86 they always are. Where it cannot be known (x86 without Linux) it is denied,
@@ -16,9 +37,24 @@ def sums_bytes_widely(machine: str | None = None, cpuinfo: Path = Path("/proc/cp
     """
     if (machine or platform.machine()).lower() not in X86:
         return True
+    flags = _flags(cpuinfo)
+    return any(name in flags for name in BYTE_PRODUCTS)
+
+
+def instructions(cpuinfo: Path = CPUINFO) -> list[str]:
+    """Those of `INSTRUCTIONS` that the processor has; none where the system does not tell."""
+    flags = _flags(cpuinfo)
+    return [name for name, flag in INSTRUCTIONS.items() if not flags.isdisjoint(flag)]
+
+
+def _flags(cpuinfo: Path) -> set[str]:
+    """Of the first processor: x86 calls them flags, ARM Features."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return False
-    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
-    return any(name in flags for name in BYTE_PRODUCTS)
+        return set()
+    for line in lines:
+        name, _, after = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return set(after.split())
+    return set()

@@ -72,12 +72,20 @@ class Artist:
     """Draws orders on one device. The latest model stays loaded.
 
     marks: "no" leaves the mark of generated pictures out. sign: the file of a key to sign with, or "".
-    memory_budget: bytes, or ""; of models, not of upscalers, which draw in parts anyhow. options: what it
-        computes on, for `pochade.load` and `load_upscaler`: device, precision, engine.
+    memory_budget: bytes, or ""; of models, not of upscalers, which draw in parts anyhow. threads: of the
+        processor, or "". options: what it computes on, for `pochade.load` and `load_upscaler`: device,
+        precision, engine.
     """
 
     def __init__(
-        self, folders: Folders, *, marks: str = "yes", sign: str = "", memory_budget: str = "", **options: Any
+        self,
+        folders: Folders,
+        *,
+        marks: str = "yes",
+        sign: str = "",
+        memory_budget: str = "",
+        threads: str = "",
+        **options: Any,
     ) -> None:
         self._folders = folders
         self._marks = marks == "yes"
@@ -87,7 +95,7 @@ class Artist:
             from pochade.images.signing import signer_in
 
             self._sign = signer_in(Path(sign), datetime.now(UTC), pochade.__version__)
-        self._options = options
+        self._options = {**options, "threads": int(threads) if threads else None}
         self._memory_budget = int(memory_budget) if memory_budget else None
         self._catalogue: Catalogue | None = None
         self._loaded: tuple[Model, Pipeline] | None = None

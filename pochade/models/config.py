@@ -70,6 +70,7 @@ class AutoencoderConfig:
     attention: bool = True
     quant_conv: bool = True
     post_quant_conv: bool = True
+    force_upcast: bool = True  # f16 is too narrow for its activations; has an effect beside XL's UNet alone
 
     @property
     def factor(self) -> int:
@@ -355,6 +356,7 @@ def autoencoder_config(json: Json) -> AutoencoderConfig:
         attention=bool(json.get("mid_block_add_attention", True)),
         quant_conv=bool(json.get("use_quant_conv", True)),
         post_quant_conv=bool(json.get("use_post_quant_conv", True)),
+        force_upcast=bool(json.get("force_upcast", True)),
     )
 
 

@@ -1,5 +1,7 @@
 """ControlNet: a picture (edges, depth, a sketch) that says what goes where (Zhang et al. 2023)."""
 
+from dataclasses import dataclass
+
 from pochade.models.config import ControlNetConfig, UNetConfig
 from pochade.models.layers import conv
 from pochade.models.unet import embedded_time, middle, unet, way_down
@@ -55,3 +57,40 @@ def controlled_unet(ops: Ops, config: UNetConfig, w: View, **inputs: Tensor) -> 
     names = [name for name in inputs if name.startswith(RESIDUAL)]
     residuals = [inputs.pop(f"{RESIDUAL}{i}") for i in range(len(names))]
     return unet(ops, config, w, residuals=residuals, **inputs)
+
+
+@dataclass(frozen=True)
+class SteeredConfig:
+    """A UNet and the ControlNets that are asked before it."""
+
+    unet: UNetConfig
+    controlnets: tuple[ControlNetConfig, ...]
+
+
+def steered_unet(
+    ops: Ops,
+    config: SteeredConfig,
+    w: View,
+    x: Tensor,
+    time: Tensor,
+    context: Tensor,
+    added: Tensor | None = None,
+    guidance: Tensor | None = None,
+    extra: Tensor | None = None,
+    **steering: Tensor,
+) -> Tensor:
+    """`unet` with the residuals of ControlNets, each by its strength, in one function.
+
+    Its weights are the parts "unet", "control_0", "control_1", ... extra: (B, C, H, W), what an inpainting
+    model reads beside the latent x. steering: of ControlNet i `time_i` (B, widths[0]), `hint_i` (1 or B,
+    widths[0], H, W) and `strength_i` (1, 1, 1, 1). The others are as in `models.unet.unet`.
+    """
+    residuals: list[Tensor] = []
+    for i, of_one in enumerate(config.controlnets):
+        own = {name: steering[f"{name}_{i}"] for name in ("time", "hint")}
+        parts = controlnet(ops, of_one, w / f"control_{i}", x=x, context=context, added=added, **own)
+        weighted = [part * steering[f"strength_{i}"] for part in parts]
+        residuals = [a + b for a, b in zip(residuals, weighted, strict=True)] if residuals else weighted
+    if extra is not None:
+        x = ops.concat([x, extra], axis=1)
+    return unet(ops, config.unet, w / "unet", x, time, context, added, guidance, residuals)

@@ -93,5 +93,5 @@ def describe_autoencoder(config: AutoencoderConfig, sample_size: int) -> dict[st
         "mid_block_add_attention": config.attention,
         "use_quant_conv": config.quant_conv,
         "use_post_quant_conv": config.post_quant_conv,
-        "force_upcast": False,
+        "force_upcast": config.force_upcast,
     }

@@ -31,7 +31,7 @@ CHANNELS, SIDE, KERNELS = 320, 64, 2
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is measured. The first five are as in `pochade.load`; None of the others is the model's own.
+    """What is measured. The first six are as in `pochade.load`; None of the others is the model's own.
 
     only_load: measure nothing, but leave in the cache what loading puts there once, as 8-bit grids.
     """
@@ -41,6 +41,7 @@ class Settings:
     device: str = "auto"
     precision: str = "auto"
     engine: str = "auto"
+    threads: int | None = None
     steps: int | None = None
     width: int | None = None
     height: int | None = None
@@ -73,6 +74,7 @@ def measure(settings: Settings) -> Iterator[dict[str, Any]]:
         device=settings.device,
         precision=settings.precision,
         engine=settings.engine,
+        threads=settings.threads,
     )
     load_s = time.perf_counter() - begin
     if settings.only_load:

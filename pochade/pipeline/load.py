@@ -36,6 +36,7 @@ def load(
     prediction: str | None = None,
     models: str | Path | None = None,
     memory_budget: str | float | None = None,
+    threads: int | None = None,
 ) -> Pipeline:
     """Load a model for drawing.
 
@@ -56,6 +57,8 @@ def load(
     memory_budget: bytes, or as "4GB": what may be used at the most. Where all networks would not fit, they
         are loaded one after another, and pictures decoded in parts (`Pipeline.plan`). None:
         $POCHADE_MEMORY_BUDGET, or any.
+    threads: of the processor, for the engines OpenVINO and torch. None: one for each core, or as many as a
+        container's quota allows.
 
     Weights are mapped, not read; graphs are compiled when first used. Raises InvalidCheckpoint for a model
     that is missing, damaged or not supported, InvalidRequest for an unknown device, engine or precision.
@@ -70,7 +73,7 @@ def load(
     path, roots = model_path(model, models), model_roots(models)
     vae = None if vae is None else find(vae, roots, "vae")
     checkpoint = read_checkpoint(path, variant=variant, vae=vae, config=config, prediction=prediction)
-    on = make_engine(choice, compiled=compiled, sparing=budget is not None)
+    on = make_engine(choice, compiled=compiled, sparing=budget is not None, threads=threads)
     pipeline = Pipeline(
         model=make_model(checkpoint, on, path),
         choice=choice,

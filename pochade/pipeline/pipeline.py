@@ -20,7 +20,7 @@ from pochade.images.fitting import widened
 from pochade.images.opening import on_white
 from pochade.models.embedding import embed_timestep
 from pochade.pipeline.drawing.conditioning import condition
-from pochade.pipeline.drawing.pictures import from_image, to_images
+from pochade.pipeline.drawing.pictures import decoded_images, from_image
 from pochade.pipeline.drawing.settling import check_size, load_of, prompts_of, settle
 from pochade.pipeline.drawing.whole import Means, draw
 from pochade.pipeline.drawing.wording import wordings
@@ -290,7 +290,7 @@ class Pipeline:
 
     def decode(self, latent: Floats) -> "list[Image.Image]":
         """Scaled latents (B, C, h, w) to pictures."""
-        return to_images(self.networks.decode(np.ascontiguousarray(latent, np.float32)))
+        return decoded_images(self.networks, np.ascontiguousarray(latent, np.float32))
 
 
 def finish(stream: Iterator[Progress]) -> Result:

@@ -14,7 +14,8 @@ from pochade.server.keys import Keys
 class Options:
     """What the server works with, and how much it may take.
 
-    devices: one worker for each. memory_budget: bytes for each, or "". budget_bytes: for all pictures.
+    devices: one worker for each. memory_budget: bytes for each, or "". threads: of the processor, for each.
+    budget_bytes: for all pictures.
     data: where jobs and pictures are kept. folders: where models are looked for.
     stall_s: a worker that shows no progress for so long is ended, and another one started; 0: never.
     marks: whether pictures say that a model made them. sign: the file of a key to sign them with.
@@ -26,6 +27,7 @@ class Options:
     precision: str = "auto"
     engine: str = "auto"
     memory_budget: str = ""
+    threads: int | None = None
     marks: bool = True
     sign: Path | None = None
     limits: Limits = field(default_factory=Limits)

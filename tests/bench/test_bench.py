@@ -57,6 +57,27 @@ def test_the_smallest_form_runs_and_records_nothing(script, tmp_path):
     assert (" s" in done.stdout) and not results.exists()
 
 
+@pytest.mark.slow
+def test_the_script_for_gpus_runs_on_a_processor_and_records_nothing(tmp_path):
+    results = tmp_path / "results.jsonl"
+    words = ["--quick", "--eager", "--device", "cpu", "--precision", "f32", "--rounds", "2"]
+    done = subprocess.run(
+        [sys.executable, str(BENCH / "gpu.py"), *words, "--results", str(results)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(BENCH.parent), "POCHADE_CACHE": str(tmp_path / "cache")},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("--- ")] == [
+        "--- parity",
+        "--- memory",
+        "--- xl",
+        "--- speed",
+    ]
+    assert done.stdout.endswith("everything as expected\n") and not results.exists()
+
+
 def measured(seconds, others_s=None, **changes):
     fields = {
         "seconds": seconds,

@@ -7,6 +7,8 @@ import pytest
 
 from pochade.cli import doctor
 from pochade.cli.main import main
+from pochade.engines import processor
+from pochade.machine import Processors
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
@@ -38,3 +40,26 @@ def test_the_values_of_its_options_are_listed(capsys: pytest.CaptureFixture[str]
         "auto, openvino, torch or numpy",
     ):
         assert names in shown
+
+
+def test_it_names_instructions_and_threads(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    told = tmp_path / "cpuinfo"
+    told.write_text("flags\t: avx512f avx512_vnni amx_tile amx_bf16 amx_int8\n")
+    monkeypatch.setattr(processor.instructions, "__defaults__", (told,))
+    monkeypatch.setattr(doctor, "processors", lambda: Processors(16, 8, 2.5))
+    assert main(["doctor", "--device", "cpu"]) == 0
+    said = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
+    assert said["instructions"] == "AVX-512, VNNI, AMX BF16, AMX INT8"
+    assert said["threads"].startswith("3: 8 cores with 16 threads may be used, and control groups, as a")
+    assert "allow 2.5 of them" in said["threads"]
+
+
+def test_without_a_quota_it_says_what_there_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "processors", lambda: Processors(16, 8))
+    main(["doctor", "--device", "cpu"])
+    said = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
+    assert said["threads"] == "8 cores with 16 threads may be used; --threads says otherwise"

@@ -53,8 +53,15 @@ def test_text_encoder(projection: int | None) -> None:
     assert text_encoder_config(describe_text_encoder(config)) == config
 
 
-def test_autoencoder() -> None:
+@pytest.mark.parametrize("upcast", [True, False])
+def test_autoencoder(upcast: bool) -> None:
     config = AutoencoderConfig(
-        widths=(8, 16, 32), layers=1, groups=4, scale=0.13025, shift=0.1, attention=False
+        widths=(8, 16, 32),
+        layers=1,
+        groups=4,
+        scale=0.13025,
+        shift=0.1,
+        attention=False,
+        force_upcast=upcast,
     )
     assert autoencoder_config(describe_autoencoder(config, 32)) == config

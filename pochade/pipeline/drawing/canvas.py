@@ -1,7 +1,7 @@
 """What a drawing starts from and what it keeps: a source picture in the words of the denoise loop."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -53,6 +53,11 @@ class Canvas:
     filled: Size | None = None
     finish: Finish = unchanged
 
+    def placed(self, place: Callable[[Floats], Tensor]) -> "Canvas":
+        """With its arrays where an engine computes."""
+        arrays = {name: getattr(self, name) for name in ("latent", "mask", "extra")}
+        return replace(self, **{name: place(array) for name, array in arrays.items() if array is not None})
+
     def first_step(self, steps: int) -> int:
         """How many of the steps are left out: the noise that is laid on is that of the first one done."""
         if self.latent is None:
@@ -60,16 +65,16 @@ class Canvas:
         done = min(int(self.strength * steps), steps - 1) + 1
         return steps - done
 
-    def start(self, noise: Floats, sigma: float) -> Floats:
+    def start(self, noise: Tensor, sigma: float) -> Tensor:
         """Where the loop begins, (B, C, h, w), at noise level sigma. noise: unit normal, (B, C, h, w)."""
         if self.latent is None:
             # Unit variance where the model was trained: data and noise together, not the noise alone.
-            return noise * np.float32((1 + sigma**2) ** 0.5)
+            return noise * (1 + sigma**2) ** 0.5
         latent = self.latent
         if self.mask is not None and self.fill in ("noise", "nothing"):
-            under = noise if self.fill == "noise" else np.zeros_like(noise)
+            under = noise if self.fill == "noise" else 0.0 * noise
             latent = latent * (1 - self.mask) + under * self.mask
-        return latent + noise * np.float32(sigma)
+        return latent + noise * sigma
 
     def keeping(self, denoise: Denoise) -> Denoise:
         """`denoise` that finds the old picture, whatever it is given, where nothing new is wanted."""

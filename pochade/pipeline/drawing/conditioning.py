@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pochade.errors import InvalidRequest
 from pochade.models.config import TextEncoderConfig
+from pochade.pipeline.drawing.pictures import check_finite
 from pochade.pipeline.drawing.wording import Wording
 from pochade.pipeline.loading.networks import Network, Networks
 from pochade.pipeline.results.result import PromptSize
@@ -110,6 +111,7 @@ def condition(
             ids, weights = rows(layout, tokenizer, chunks)
             ends = end_positions(ids, _end_token(_config(encoder), tokenizer))
             context, vectors = networks.encode_text(encoder, ids, ends, skip=skip, final_norm=not wide)
+            check_finite(context, "the text encoder", encoder.engine.precision)
             context = emphasize(context, weights)
             contexts.append(context.reshape(1, -1, context.shape[-1]))
             pooled = vectors[:1]

@@ -1,7 +1,7 @@
 """The UNet with guidance, as the `predict(x, timestep)` that samplers are built on; and which prompt when."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ from pochade.diffusion.guidance import compose, guide
 from pochade.diffusion.parametrization import Denoise, Predict
 from pochade.models.config import TextEncoderConfig
 from pochade.models.embedding import embed_guidance, embed_sizes, embed_timestep
+from pochade.ops import Tensor
 from pochade.pipeline.drawing.conditioning import Conditioning
 from pochade.pipeline.drawing.control import Steering, residuals
 from pochade.pipeline.drawing.regions import Weight
@@ -19,8 +20,7 @@ from pochade.request import Settled
 from pochade.speed import EVERYTHING, StepWork
 
 Floats = NDArray[np.float32]
-Residuals = Sequence[Floats]
-Named = dict[str, Floats]
+Named = dict[str, Tensor]
 
 PLEASING, UNPLEASING = 6.0, 2.5
 """The scores that XL's refiner is told with a prompt and with a negative one, as its authors have it."""
@@ -50,12 +50,12 @@ def in_steps(levels: Sequence[float], denoisers: Sequence[Denoise]) -> Denoise:
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """What later steps use again, by the number of the picture.
+    """What later steps use again, by the number of the picture, or of the first of several.
 
     deep: (picture, conditioning) -> deep features.
     """
 
-    deep: dict[tuple[int, int], Floats] = field(default_factory=dict)
+    deep: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
 
 def predictor(
@@ -63,76 +63,125 @@ def predictor(
     request: Settled,
     conditionings: Sequence[Conditioning],
     weights: Sequence[Weight] = (1.0,),
-    extra: Floats | None = None,
+    extra: Tensor | None = None,
     steerings: Sequence[Steering] = (),
     work: StepWork = EVERYTHING,
     memory: Memory | None = None,
 ) -> Predict:
-    """`predict(x, timestep)` for latents (B, 4, h, w).
+    """`predict(x, timestep)` for latents (B, 4, h, w), placed by the UNet's engine.
 
     conditionings: the prompts', then the negative prompt's if guidance is on. weights: of the prompts; there
         are several only if they are composed, and then some may count in a part of the picture alone.
-    extra: (1, C, h, w), channels that inpainting models read beside the latent.
+    extra: (1, C, h, w), placed, channels that inpainting models read beside the latent.
     steerings: ControlNets that are asked before the UNet.
     work: what of it is computed. memory: shared by the predictors of all steps.
 
-    Pictures are evaluated one at a time, each with both conditionings in one call: a processor gains nothing
-    from larger batches, the graph is the same for any number of pictures, and so is each picture. Contexts of
-    different lengths (see `conditioning.even`) are evaluated one after another.
+    Pictures are evaluated in one call with all their conditionings, and as many of them as the engine likes:
+    on a processor one at a time, which gains nothing from larger batches; there the graph is the same for any
+    number of pictures, and so is each picture. Contexts of different lengths (see `conditioning.even`) are
+    evaluated one after another.
     """
     memory = Memory() if memory is None else memory
+    engine, config = networks.unet.engine, networks.unet_config
+    weights = [weight if isinstance(weight, (int, float)) else engine.place(weight) for weight in weights]
+    hints = [engine.place(each.hint) for each in steerings] if engine.joins else []
+    known: dict[tuple[int, int, int], Named] = {}
     at_once = work == EVERYTHING and len({each.context.shape for each in conditionings}) == 1
 
-    def inputs(picture: Floats, timestep: float, first: int, end: int) -> tuple[Residuals, Named]:
-        """Of the UNet, for one picture (4, h, w) with the conditionings from `first` to before `end`."""
-        chosen, prompts = conditionings[first:end], max(0, len(weights) - first)
-        told = {
-            "context": np.concatenate([each.context for each in chosen]),
-            **_added(networks, request, chosen, prompts),
-        }
-        batch = np.repeat(picture[None], len(chosen), axis=0)
-        steered = residuals(networks, steerings, batch, timestep, **told)
-        if extra is not None:
-            batch = np.concatenate([batch, np.repeat(extra, len(chosen), axis=0)], axis=1)
-        time = embed_timestep(networks.unet_config, np.full(len(chosen), timestep, np.float32))
-        return steered, {"x": batch, "time": time, **told, **_guidance(networks, request, len(chosen))}
+    def told(count: int, first: int, end: int) -> Named:
+        """What does not change from step to step, for `count` pictures with these conditionings."""
+        if (count, first, end) not in known:
+            chosen = [each for each in conditionings[first:end] for _ in range(count)]
+            prompts = count * max(0, len(weights) - first)
+            named = {
+                "context": np.concatenate([each.context for each in chosen]),
+                **_added(networks, request, chosen, prompts),
+            }
+            known[count, first, end] = {name: engine.place(array) for name, array in named.items()}
+        return known[count, first, end]
 
-    def evaluate(number: int, picture: Floats, timestep: float, count: int) -> Floats:
-        """Picture `number` with the first `count` conditionings: (4, h, w) -> (count, 4, h, w)."""
+    def whole(pictures: Tensor, timestep: float, first: int, end: int) -> Tensor:
+        """All of the UNet, and its ControlNets, for pictures with the conditionings from `first` to before
+        `end`: (n, 4, h, w) -> ((end - first) * n, 4, h, w), a conditioning after the other."""
+        named = inputs(pictures, timestep, first, end)
+        if not steerings:
+            return networks.predict(**with_extra(named))
+        if engine.joins:
+            return networks.predict_steered(
+                [each.network for each in steerings], **named, **beside(len(named["x"]), timestep)
+            )
+        constant = told(len(pictures), first, end)
+        return networks.predict(
+            *residuals(networks, steerings, named["x"], timestep, **constant), **with_extra(named)
+        )
+
+    def inputs(pictures: Tensor, timestep: float, first: int, end: int) -> Named:
+        """Of the UNet, but for the channels of inpainting models."""
+        rows = (end - first) * len(pictures)
+        time = embed_timestep(config, np.full(rows, timestep, np.float32))
+        named = {"x": engine.join([pictures] * (end - first)), "time": engine.place(time)}
+        return {**named, **told(len(pictures), first, end), **_guidance(networks, request, rows)}
+
+    def with_extra(named: Named) -> Named:
+        if extra is None:
+            return named
+        x = named["x"]
+        return {**named, "x": engine.join([x, engine.join([extra] * len(x))], axis=1)}
+
+    def beside(rows: int, timestep: float) -> Named:
+        """What `steered_unet` reads further."""
+        named = {} if extra is None else {"extra": engine.join([extra] * rows)}
+        for i, (each, hint) in enumerate(zip(steerings, hints, strict=True)):
+            times = embed_timestep(each.config.unet, np.full(rows, timestep, np.float32))
+            strength = np.full((1, 1, 1, 1), each.control.strength, np.float32)
+            named[f"hint_{i}"] = hint
+            named[f"time_{i}"], named[f"strength_{i}"] = engine.place(times), engine.place(strength)
+        return named
+
+    def evaluate(number: int, pictures: Tensor, timestep: float, count: int) -> list[Tensor]:
+        """Pictures from `number` on with the first `count` conditionings: (n, 4, h, w) -> as many each."""
         if at_once:
-            steered, named = inputs(picture, timestep, 0, len(conditionings))
-            return networks.predict(*steered, **named)
-        return np.concatenate([economical(number, picture, timestep, row) for row in range(count)])
+            found = whole(pictures, timestep, 0, count)
+            n = len(pictures)
+            return [found[i * n : (i + 1) * n] for i in range(count)]
+        return [economical(number, pictures, timestep, row) for row in range(count)]
 
-    def economical(number: int, picture: Floats, timestep: float, row: int) -> Floats:
+    def economical(number: int, pictures: Tensor, timestep: float, row: int) -> Tensor:
         """One conditioning alone: its text may have a length of its own, and its deep features are."""
-        steered, named = inputs(picture, timestep, row, row + 1)
-        if steered or not work.layers:
-            return networks.predict(*steered, **named)
+        if steerings or not work.layers:
+            return whole(pictures, timestep, row, row + 1)
+        named = with_extra(inputs(pictures, timestep, row, row + 1))
         place = number, row
         if work.whole or place not in memory.deep:
             result, memory.deep[place] = networks.predict_keeping(work.layers, **named)
             return result
         return networks.predict_again(work.layers, deep=memory.deep[place], **named)
 
-    def both(x: Floats, timestep: float) -> tuple[Floats, Floats]:
-        pairs = []
-        for number, picture in enumerate(x):
+    def groups(x: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """The pictures that are evaluated together, and the number of the first."""
+        _, _, rows, columns = x.shape
+        at_once = engine.pictures_at_once(config.widths[0] * rows * columns * len(conditionings))
+        for number in range(0, len(x), at_once):
+            yield number, x[number : number + at_once]
+
+    def both(x: Tensor, timestep: float) -> tuple[Tensor, Tensor]:
+        conds, unconds = [], []
+        for number, pictures in groups(x):
             if work.guided or len(weights) > 1:
-                found = evaluate(number, picture, timestep, len(conditionings))
-                uncond = found[-1]
-                cond = found[0] if len(weights) == 1 else compose(list(found[:-1]), weights, uncond)
+                *found, uncond = evaluate(number, pictures, timestep, len(conditionings))
+                cond = found[0] if len(weights) == 1 else compose(found, weights, uncond)
             else:
-                cond = uncond = evaluate(number, picture, timestep, 1)[0]
-            pairs.append((cond, uncond))
-        conds, unconds = (np.stack(each) for each in zip(*pairs, strict=True))
-        return conds, unconds
+                (cond,) = (uncond,) = evaluate(number, pictures, timestep, 1)
+            conds.append(cond)
+            unconds.append(uncond)
+        return engine.join(conds), engine.join(unconds)
+
+    def alone(x: Tensor, timestep: float) -> Tensor:
+        return engine.join([evaluate(number, each, timestep, 1)[0] for number, each in groups(x)])
 
     if len(conditionings) == 1:
-        return lambda x, timestep: np.concatenate(
-            [evaluate(number, picture, timestep, 1) for number, picture in enumerate(x)]
-        )
-    told_the_scale = networks.unet_config.guidance_width is not None
+        return alone
+    told_the_scale = config.guidance_width is not None
     return guide(both, 1.0 if told_the_scale else request.cfg_scale, request.guidance_rescale)
 
 

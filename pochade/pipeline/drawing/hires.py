@@ -21,7 +21,7 @@ from pochade.images.upscaling import (
 from pochade.pipeline.drawing.canvas import Canvas, blank
 from pochade.pipeline.drawing.conditioning import Told
 from pochade.pipeline.drawing.one_pass import Pass, all_levels
-from pochade.pipeline.drawing.pictures import from_image, to_images
+from pochade.pipeline.drawing.pictures import decoded_images, from_image
 from pochade.pipeline.drawing.refining import Refining
 from pochade.pipeline.drawing.upscale import resized_by
 from pochade.pipeline.loading.beside import upscaler_on
@@ -111,7 +111,7 @@ def enlarged(networks: Networks, first: Settled, request: Settled, latent: Float
             box = (left, top, right, bottom)
         start = upscaled_latent(latent, size[0] // factor, size[1] // factor, name, box=box, tiling=tiling)
     else:
-        images = to_images(networks.decode(latent))
+        images = decoded_images(networks, latent)
         sharp = [
             upscaled(image, *size, name, box=box, tiling=tiling)
             if model is None

@@ -49,8 +49,12 @@ def denoise(
     sampler: Sampler,
     drawing: Pass,
 ) -> Iterator[Step]:
-    """The steps of a pass; the last one's `x` is the finished latent (B, C, h, w)."""
-    request, canvas = drawing.request, drawing.canvas
+    """The steps of a pass; the last one's `x` is the finished latent (B, C, h, w).
+
+    The loop's own arrays stay where the UNet computes; what the steps hold are copies on the host.
+    """
+    engine = networks.unet.engine
+    request, canvas = drawing.request, drawing.canvas.placed(engine.place)
     shape = latent_shape(networks, request)
     each = pictures(request)
     draw_noise = batch_noise([one.seed for one in each], shape)
@@ -87,8 +91,9 @@ def denoise(
     clean = canvas.keeping(in_steps(drawing.levels, [denoisers[each] for each in plan]))
     own = {name: getattr(request, name) for name in sampler.options}
     options = {name: value for name, value in own.items() if value is not None}
-    x = canvas.start(start, drawing.levels[0])
-    return sampler.function(clean, x, drawing.levels, draw_noise, **options)
+    x = canvas.start(engine.place(start), float(drawing.levels[0]))
+    steps = sampler.function(clean, x, drawing.levels, lambda: engine.place(draw_noise()), **options)
+    return (replace(step, x=engine.fetch(step.x), denoised=engine.fetch(step.denoised)) for step in steps)
 
 
 def check_noise(noise: Floats | None, shape: tuple[int, ...]) -> None:

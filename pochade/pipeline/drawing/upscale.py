@@ -9,6 +9,7 @@ from pochade.images.fitting import surrounded
 from pochade.images.upscaling import Box, upscaled
 from pochade.models.config import RrdbConfig
 from pochade.models.rrdb import rrdb
+from pochade.pipeline.drawing.pictures import check_finite
 from pochade.pipeline.loading.networks import Network
 from pochade.pipeline.loading.tiles import form_of, in_tiles
 
@@ -44,6 +45,7 @@ def enlarged_by(
         overlap=min(OVERLAP, tile // 4) // side,
         tiling=tiling,
     )
+    check_finite(result, "the upscaler", network.engine.precision)
     width, height = image.width * config.scale, image.height * config.scale
     kept = result[0, :, :height, :width].transpose(1, 2, 0)
     return Image.fromarray(np.rint(kept.clip(0, 1) * 255).astype(np.uint8))

@@ -17,7 +17,7 @@ from pochade.pipeline.drawing.canvas import Canvas, blank, over
 from pochade.pipeline.drawing.conditioning import Told, condition_wordings, prompt_size
 from pochade.pipeline.drawing.denoising import is_told_a_score
 from pochade.pipeline.drawing.one_pass import Pass, check_noise, denoise, latent_shape, levels_of, pictures
-from pochade.pipeline.drawing.pictures import rough_images, to_images
+from pochade.pipeline.drawing.pictures import check_finite, decoded_images, rough_images
 from pochade.pipeline.drawing.refining import refining, zeros_for_no_text
 from pochade.pipeline.drawing.settling import prompts_of, refiner_path, wordings_of
 from pochade.pipeline.loading.adapting import Additions, hashes, tags
@@ -100,6 +100,7 @@ def draw(means: Means, request: Settled, sampler: Sampler, noise: Floats | None)
     if second is not None:
 
         def enlarge(latent: Floats) -> Canvas:
+            check_finite(latent, "the UNet", networks.unet.engine.precision)
             let_go(networks.unet)
             larger = hires.enlarged(networks, request, second.request, latent)
             let_go(networks.autoencoder)
@@ -113,7 +114,8 @@ def draw(means: Means, request: Settled, sampler: Sampler, noise: Floats | None)
 
     def result(latent: Floats) -> Result:
         let_go(networks.unet)
-        images = [canvas.finish(image) for image in to_images(networks.decode(latent))]
+        check_finite(latent, "the UNet", networks.unet.engine.precision)
+        images = [canvas.finish(image) for image in decoded_images(networks, latent)]
         made = result_of(images, pictures(request), maker_of(means, request, second_model), size)
         let_go(networks.autoencoder)
         return made
@@ -125,6 +127,8 @@ def draw(means: Means, request: Settled, sampler: Sampler, noise: Floats | None)
         for step in steps:
             if ready is not None:
                 ready.result()
+            if step.index == 0:  # an overflow is said now, not after all steps
+                check_finite(step.x, "the UNet", networks.unet.engine.precision)
             end = result(step.x) if step.index == step.steps - 1 else None
             yield Progress(step.index + 1, step.steps, step.denoised, preview, result, end, size)
 
@@ -203,4 +207,4 @@ def maker_of(means: Means, request: Settled, refiner: Model | None) -> Maker:
 def small_images(networks: Networks, latent: Floats) -> "list[Image.Image]":
     """Decode every n-th latent pixel: a small picture for any family, without a table of colours."""
     step = -(-max(latent.shape[2:]) // PREVIEW_SIDE)
-    return to_images(networks.decode(np.ascontiguousarray(latent[:, :, ::step, ::step], np.float32)))
+    return decoded_images(networks, np.ascontiguousarray(latent[:, :, ::step, ::step], np.float32))

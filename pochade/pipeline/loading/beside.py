@@ -35,10 +35,15 @@ def upscaler_on(engine: Any, path: Path | str) -> Network:
 
 
 def load_upscaler(
-    path: Path | str, *, device: str = "auto", precision: str = "auto", engine: str = "auto"
+    path: Path | str,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    engine: str = "auto",
+    threads: int | None = None,
 ) -> Network:
     """Load an ESRGAN model by itself; the arguments are those of `pochade.load`."""
-    return upscaler_on(make_engine(choose(device, precision, engine)), path)
+    return upscaler_on(make_engine(choose(device, precision, engine), threads=threads), path)
 
 
 def named_upscaler(name: str, roots: Sequence[Path]) -> str:

@@ -182,11 +182,15 @@ def _parts(networks: Networks, precision: str, load: Load, pixels: int, tile: in
     weight, value = BYTES.get(precision, BYTES["f32"])
     weight *= COPIES
     drawn = IN_BYTES * COPIES if precision == "int8" else weight
+    coder_weight, coder_value = weight, value
+    if precision == "f16":  # the autoencoder may be in another
+        coder_weight, coder_value = BYTES[networks.autoencoder.engine.precision]
+        coder_weight *= COPIES
     texts = [networks.text_encoder, networks.text_encoder_2]
     unet, coder = networks.unet_config, networks.autoencoder_config
     once = pixels if tile is None else min(pixels, tile**2)
     first = 64 if isinstance(coder, TinyAutoencoderConfig) else coder.widths[0]
-    coding = CODER_VALUES * first * coder.factor**2 * once * value
+    coding = CODER_VALUES * first * coder.factor**2 * once * coder_value
     both = sum(math.prod(shape) for shape in autoencoder_shapes(coder).values())
     decoder = _decoder_weights(networks)
     of_unet = sum(math.prod(shape) for shape in unet_shapes(unet).values())
@@ -197,10 +201,10 @@ def _parts(networks: Networks, precision: str, load: Load, pixels: int, tile: in
         + UNET_VALUES * unet.widths[0] * load.rows * pixels * value
         + NETWORK
         + load.beside * weight,
-        "decoder": decoder * drawn + coding + NETWORK,
+        "decoder": decoder * (drawn if precision == "int8" else coder_weight) + coding + NETWORK,
     }
     if load.encodes:
-        return {"encoder": (both - decoder) * weight + coding + NETWORK, **parts}
+        return {"encoder": (both - decoder) * coder_weight + coding + NETWORK, **parts}
     return parts
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from pochade.errors import InvalidRequest, MissingDependency
+from pochade.errors import InvalidRequest, MissingDependency, expect
+from pochade.machine import MOST_THREADS, processors
 
 DEVICES = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("auto", "f32", "bf16", "f16", "int8")
@@ -68,16 +69,20 @@ def choose(device: str = "auto", precision: str = "auto", engine: str = "auto") 
     return Choice(engine=engine, device=device, precision=precision, reason="; ".join(reasons))
 
 
-def make_engine(choice: Choice, *, compiled: bool = False, sparing: bool = False) -> Any:
+def make_engine(
+    choice: Choice, *, compiled: bool = False, sparing: bool = False, threads: int | None = None
+) -> Any:
     """The engine itself. Imports it, and with it torch or OpenVINO, only now.
 
     compiled: use `torch.compile`. Raises InvalidRequest for another engine than torch.
     sparing: of memory; a graph is written to the disk before it is used, so that nothing else holds it.
+    threads: of the processor; None: the engine's own choice, or as many as a container's quota allows.
     """
+    threads = settled_threads(choice, threads)
     if choice.engine == "torch":
         from pochade.engines.torch import TorchEngine
 
-        return TorchEngine(choice.device, choice.precision, compiled=compiled)
+        return TorchEngine(choice.device, choice.precision, compiled=compiled, threads=threads)
     if compiled:
         raise InvalidRequest(f"torch.compile needs engine 'torch'; this would run on '{choice.engine}'")
     if choice.engine == "numpy":
@@ -91,8 +96,35 @@ def make_engine(choice: Choice, *, compiled: bool = False, sparing: bool = False
     if precision == "int8":  # of what is between the products, which `loading.int8` turns to bytes
         precision = processor_features(choice.device).best_precision
     return OpenVinoEngine(
-        choice.device, precision, cache_dir=cache_dir() / "compiled", keep_later=not sparing
+        choice.device,
+        precision,
+        cache_dir=cache_dir() / "compiled",
+        keep_later=not sparing,
+        threads=threads,
     )
+
+
+def settled_threads(choice: Choice, threads: int | None) -> int | None:
+    """The threads to compute with; None: the engine's own choice.
+
+    Raises InvalidRequest for a number that cannot be, and where no processor computes or none obeys.
+    """
+    if threads is None:
+        return processors().limited if choice.device == "cpu" else None
+    if not isinstance(threads, int) or isinstance(threads, bool):
+        raise InvalidRequest(f"threads is {threads!r}; it must be a whole number")
+    expect("threads", threads, 1, MOST_THREADS)
+    if choice.device != "cpu":
+        raise InvalidRequest(
+            f"threads is {threads}, of a processor, and this would run on '{choice.device}': leave it out, or"
+            " take device 'cpu'"
+        )
+    if choice.engine == "numpy":
+        raise InvalidRequest(
+            f"threads is {threads}, and the numpy engine has no say in that: leave it out, or take engine"
+            " 'openvino' or 'torch'"
+        )
+    return threads
 
 
 def _find_device(engine: str) -> tuple[str, str]:

@@ -1,10 +1,11 @@
 """The networks of a checkpoint on an engine: host arrays in, host arrays out."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,22 @@ from pochade.errors import InvalidCheckpoint
 from pochade.models.autoencoder import decode, encode
 from pochade.models.config import (
     AnyAutoencoderConfig,
+    AutoencoderConfig,
+    ControlNetConfig,
     TinyAutoencoderConfig,
     UNetConfig,
     any_autoencoder_config,
     text_encoder_config,
     unet_config,
 )
-from pochade.models.controlnet import RESIDUAL, controlled_unet, controlnet, embed_hint
+from pochade.models.controlnet import (
+    RESIDUAL,
+    SteeredConfig,
+    controlled_unet,
+    controlnet,
+    embed_hint,
+    steered_unet,
+)
 from pochade.models.reuse import unet_again, unet_keeping
 from pochade.models.seamless import seamless
 from pochade.models.text_encoder import text_encoder
@@ -35,6 +45,7 @@ from pochade.pipeline.loading.shapes import (
     with_config,
 )
 from pochade.pipeline.loading.tiles import OVERLAP, TILE, WHOLE, form_of, in_tiles
+from pochade.weights import Parts
 
 Array = NDArray[Any]
 Inputs = Mapping[str, tuple[Shape, str]]
@@ -53,10 +64,7 @@ class Network:
 
     def run(self, function: Callable[..., Any], **arrays: Array) -> Any:
         """`function(ops, config, w, **arrays)`. A `partial` may fix further keywords."""
-        inputs = {
-            name: (tuple(array.shape), "i64" if array.dtype.kind == "i" else "f32")
-            for name, array in arrays.items()
-        }
+        inputs = {name: (tuple(array.shape), _kind(array)) for name, array in arrays.items()}
         return self.compiled(function, inputs)(**arrays)
 
     def compiled(self, function: Callable[..., Any], inputs: Inputs) -> Callable[..., Any]:
@@ -81,25 +89,35 @@ class Networks:
     """Text encoder(s), UNet and autoencoder. `text_encoder_2` is XL's.
 
     tiling: pictures and latents go round: what is beyond an edge is what stands at the opposite one.
+    wide_autoencoder: with the range of f32, for what overflows where `autoencoder` computes in f16; None: it
+        does not. overflowed: holds something as soon as that happened.
     whole: latent pixels that the autoencoder takes at once; it does larger pictures in parts, of `tile` along
         a side.
-    opened: what is beside these, such as ControlNets, by path.
+    opened: what is beside these, such as ControlNets, by path. steered: UNets joined with ControlNets.
     """
 
     unet: Network
     autoencoder: Network
     text_encoder: Network
     text_encoder_2: Network | None
+    wide_autoencoder: Network | None = None
+    overflowed: set[str] = field(default_factory=set)
     tiling: bool = False
     whole: int = WHOLE
     tile: int = TILE
     opened: dict[Path, Any] = field(default_factory=dict)
+    steered: WeakKeyDictionary[Network, dict[tuple[Network, ...], Network]] = field(
+        default_factory=WeakKeyDictionary
+    )
 
     def let_go(self) -> None:
         """Forget everything that was compiled for a picture, and what was opened beside."""
         self.unet.let_go()
         self.autoencoder.let_go()
+        if self.wide_autoencoder is not None:
+            self.wide_autoencoder.let_go()
         self.opened.clear()
+        self.steered.clear()
 
     @cached_property
     def unet_config(self) -> UNetConfig:
@@ -134,6 +152,18 @@ class Networks:
         named = {f"{RESIDUAL}{i}": residual for i, residual in enumerate(residuals)}
         function = self._around(controlled_unet if named else unet)
         result: Array = self.unet.run(function, **arrays, **named)
+        return result
+
+    def predict_steered(self, controlnets: Sequence[Network], **arrays: Array) -> Array:
+        """The UNet's raw output with its ControlNets', by an engine that joins them in one function.
+
+        arrays: the inputs of `models.controlnet.steered_unet`.
+        """
+        of_unet = self.steered.setdefault(self.unet, {})
+        chosen = tuple(controlnets)
+        if chosen not in of_unet:
+            of_unet[chosen] = _joined(self.unet, chosen)
+        result: Array = of_unet[chosen].run(self._around(steered_unet), **arrays)
         return result
 
     def predict_keeping(self, layers: int, **arrays: Array) -> tuple[Array, Array]:
@@ -181,7 +211,7 @@ class Networks:
         tile = self._tile(rows, columns)
         function = form_of(self.coders[1], rows, columns, tile=tile, tiling=self.tiling)
         sides = min(rows, tile), min(columns, tile)
-        self.autoencoder.compiled(function, {"latent": ((1, channels, *sides), "f32")})
+        self.coder.compiled(function, {"latent": ((1, channels, *sides), "f32")})
 
     def decode(self, latent: Array) -> Array:
         """Scaled latent (B, C, h, w) -> (B, 3, H, W), about -1..1."""
@@ -197,8 +227,7 @@ class Networks:
         function = form_of(coder, rows, columns, tile=tile, tiling=self.tiling)
 
         def one(part: Array) -> Array:
-            result: Array = self.autoencoder.run(function, **{name: part})
-            return result
+            return self._coded(function, **{name: part})
 
         if max(rows, columns) <= tile:
             return np.concatenate([one(x[i : i + 1]) for i in range(len(x))])
@@ -207,6 +236,20 @@ class Networks:
             in_tiles, one, given=given, made=made, tile=tile, overlap=overlap, tiling=self.tiling
         )
         return np.concatenate([divided(x[i : i + 1]) for i in range(len(x))])
+
+    @property
+    def coder(self) -> Network:
+        """The autoencoder that works: the wide one as soon as the other has overflowed."""
+        wide = self.wide_autoencoder if self.overflowed else None
+        return self.autoencoder if wide is None else wide
+
+    def _coded(self, function: Callable[..., Any], **arrays: Array) -> Array:
+        coder = self.coder
+        result: Array = coder.run(function, **arrays)
+        if self.wide_autoencoder in (None, coder) or np.isfinite(result).all():
+            return result
+        self.overflowed.add(coder.fingerprint)
+        return self._coded(function, **arrays)
 
     def _tile(self, rows: int, columns: int) -> int:
         """The side of the parts, in latent pixels, in which a picture of this size is encoded and decoded."""
@@ -235,11 +278,43 @@ def make_networks(checkpoint: Checkpoint, engine: Any) -> Networks:
 
     picture, autoencoder = unet_config(checkpoint.unet.config), any_autoencoder_config(checkpoint.vae.config)
     second = checkpoint.text_encoder_2
+    coder = make_network(checkpoint.vae, autoencoder, autoencoder_shapes(autoencoder), engine)
+    wide = None
+    if engine is not None and engine.precision == "f16":
+        wide = replace(coder, engine=engine.wider(), _compiled={})
+    if wide is not None and needs_range(autoencoder, picture):
+        coder, wide = wide, None
     return Networks(
-        unet=make_network(checkpoint.unet, picture, unet_shapes(picture), engine),
-        autoencoder=make_network(checkpoint.vae, autoencoder, autoencoder_shapes(autoencoder), engine),
+        unet=make_network(
+            checkpoint.unet, picture, unet_shapes(picture), None if engine is None else engine.repeated()
+        ),
+        autoencoder=coder,
         text_encoder=text(checkpoint.text_encoder),
         text_encoder_2=None if second is None else text(second),
+        wide_autoencoder=wide,
+    )
+
+
+def needs_range(autoencoder: AnyAutoencoderConfig, unet: UNetConfig) -> bool:
+    """Whether the autoencoder's activations pass what f16 holds: in XL, unless its configuration denies it.
+
+    Other families' configurations say the same by default, and mean nothing by it, as in diffusers.
+    """
+    wide = isinstance(autoencoder, AutoencoderConfig) and autoencoder.force_upcast
+    return wide and unet.added_width is not None
+
+
+def _joined(unet: Network, controlnets: Sequence[Network]) -> Network:
+    """A UNet and ControlNets as one network, which reads the tensors of all where they are."""
+    assert isinstance(unet.config, UNetConfig)
+    named = {f"control_{i}": each for i, each in enumerate(controlnets)}
+    configs = [each.config for each in controlnets]
+    return Network(
+        Parts({"unet": unet.tensors, **{name: each.tensors for name, each in named.items()}}),
+        " + ".join(each.fingerprint for each in (unet, *controlnets)),
+        unet.engine,
+        SteeredConfig(unet.config, tuple(each for each in configs if isinstance(each, ControlNetConfig))),
+        {},
     )
 
 
@@ -260,6 +335,11 @@ def _check_shapes(tensors: Mapping[str, Array], expected: Mapping[str, Shape], w
                 f"tensor '{name}' in '{where}' has shape {found}; the configuration says {shape}: one of the"
                 " two belongs to another model"
             )
+
+
+def _kind(array: Any) -> str:
+    """What engines call its type. array: the host's, or an engine's own."""
+    return "i64" if "int" in str(array.dtype) else "f32"
 
 
 def _name(function: Callable[..., Any]) -> str:
