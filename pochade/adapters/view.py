@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.adapters.deltas import Delta
+from pochade.adapters.deltas import Delta, blocks
 
 Array = NDArray[Any]
 
@@ -28,8 +28,9 @@ class Strength:
 def adapted(tensors: Mapping[str, Array], given: Sequence[Strength]) -> Mapping[str, Array]:
     """The same names, `w + sum of weight * delta` where something is added; elsewhere the very same arrays.
 
-    A sum is made in f32 when the tensor is asked for, and rounded once, to the type that `w` has. It is
-    the same in every order of `given`, to the bit: a delta sees `w`, not what another made of it.
+    A sum is made in f32 when the tensor is asked for, a few rows at a time, and rounded once, to the type
+    that `w` has. It is the same in every order of `given`, to the bit: a delta sees `w`, not what another
+    made of it.
     """
     changes: dict[str, list[tuple[float, Delta]]] = {}
     for each in in_order(given):
@@ -81,10 +82,16 @@ class Adapted(Mapping[str, Array]):
 
 
 def _sum(base: Array, changes: Sequence[tuple[float, Delta]]) -> Array:
-    wide = np.asarray(base, np.float32)
+    rows = base.reshape(-1) if base.ndim == 0 else base
+    total = np.empty(rows.shape, base.dtype)
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found by name, see FiniteTensors
-        total = wide  # not written to: of f32 weights it is what is stored
-        for weight, delta in changes:
-            change = delta.change(wide)
-            total = total + (change if weight == 1 else change * np.float32(weight))
-        return total.astype(base.dtype, copy=False)
+        given = [(np.float32(weight), delta.by_rows(rows)) for weight, delta in changes]
+        for begin, end in blocks(rows):
+            wide = np.asarray(
+                rows[begin:end], np.float32
+            )  # not written to: of f32 weights it is what is stored
+            for weight, change in given:
+                added = change(begin, end)
+                wide = wide + (added if weight == 1 else added * weight)
+            total[begin:end] = wide
+    return total.reshape(base.shape)
