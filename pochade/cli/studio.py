@@ -46,6 +46,11 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--memory-budget", metavar="SIZE", help="such as 4GB, for each worker: as for 'pochade draw'"
     )
+    what.add_argument(
+        "--graph-budget",
+        metavar="SIZE",
+        help="of compiled graphs that each worker keeps in memory (default: half of what there is)",
+    )
     add_mark_options(parser)
     much = parser.add_argument_group("how much")
     for name, default in _limits().items():
@@ -109,6 +114,9 @@ def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options"
         precision=options.precision,
         engine=options.engine,
         memory_budget="" if options.memory_budget is None else str(bytes_of(options.memory_budget)),
+        graph_budget=(
+            "" if options.graph_budget is None else str(bytes_of(options.graph_budget, "graph budget"))
+        ),
         marks=not options.no_mark,
         sign=signing_file() if options.sign else None,
         limits=Limits(**{name: value for name, value in given.items() if value is not None}),

@@ -45,6 +45,8 @@ class Compiled:
 
     def __init__(self, model: ov.CompiledModel, inputs: Inputs, keep: Constants | ov.Tensor) -> None:
         self.model = model
+        self.restored = not isinstance(keep, Constants)  # from the disk: it holds no rounded weights beside
+        self._storing: threading.Thread | None = None
         self._request = model.create_infer_request()
         self._outputs = len(model.outputs)
         self._is_tuple = TUPLE in model.outputs[0].get_names()
@@ -71,8 +73,14 @@ class Compiled:
             results = self._request.infer(host, share_inputs=True, share_outputs=False)
             once_used, self.once_used = self.once_used, None
         if once_used is not None:
-            threading.Thread(target=once_used, name="keeping a compiled graph", daemon=False).start()
+            self._storing = threading.Thread(target=once_used, name="keeping a compiled graph", daemon=False)
+            self._storing.start()
         return tuple(results[i] for i in range(self._outputs))
+
+    def wait_stored(self) -> None:
+        """Wait for the thread that writes this graph to the disk, if there is one: it holds the graph too."""
+        if self._storing is not None:
+            self._storing.join()
 
     def export(self, file: IO[bytes]) -> None:
         """Write the compiled graph. Raises OSError if the file cannot take it."""
@@ -135,6 +143,8 @@ class OpenVinoEngine:
     """
 
     name = "openvino"
+    copies_weights = True
+    """Each compiled graph holds its own."""
 
     def __init__(
         self,
@@ -165,6 +175,15 @@ class OpenVinoEngine:
         self._keep_later = keep_later
         self._grids: Grids = {}
 
+    @property
+    def precision(self) -> str:
+        return self._precision
+
+    @property
+    def grids(self) -> Grids:
+        """Of 8-bit products, by the name of the weight."""
+        return self._grids
+
     def quantized(self, grids: Grids) -> "OpenVinoEngine":
         """This engine with 8-bit products where there are grids. See `pochade.int8`."""
         other = copy.copy(self)
@@ -175,15 +194,28 @@ class OpenVinoEngine:
         """This engine, noting what products read. Nothing of it is kept on disk."""
         return WatchingEngine(self, sightings)
 
+    def keeps(self, inputs: Inputs, *, key: str) -> bool:
+        """Whether `compile` would find such a graph on the disk."""
+        return (
+            self._blobs is not None and bool(key) and self._blobs.holds(self._blob_name(key, _fixed(inputs)))
+        )
+
     def compile(
-        self, function: Callable[..., Any], tensors: Mapping[str, Array], inputs: Inputs, *, key: str = ""
+        self,
+        function: Callable[..., Any],
+        tensors: Mapping[str, Array],
+        inputs: Inputs,
+        *,
+        key: str = "",
+        on_second_use: bool = False,
     ) -> Compiled:
         """A callable that takes the inputs as keyword arrays and returns what `function(ops, w, ...)` does.
 
         inputs: argument name -> (static shape, 'f32' or 'i64'). key: names function and weights uniquely;
-        the compiled graph is kept on disk under it, or nowhere if it is ''.
+        the compiled graph is kept on disk under it, or nowhere if it is ''. on_second_use: only once it is
+        compiled for the second time; of the first time a mark is left.
         """
-        inputs = {name: (tuple(shape), kind) for name, (shape, kind) in inputs.items()}
+        inputs = _fixed(inputs)
         if self._blobs is None or not key:
             return self._compiled(function, tensors, inputs)
         name = self._blob_name(key, inputs)
@@ -191,6 +223,9 @@ class OpenVinoEngine:
         if restored is not None:
             return restored
         compiled = self._compiled(function, tensors, inputs, round_to_bf16=self._precision == "bf16")
+        passing = on_second_use and not self._blobs.seen_before(name)
+        if passing and self._keep_later:
+            return compiled
         if self._keep_later:
             compiled.once_used = partial(self._blobs.store, name, compiled.export)
             return compiled
@@ -200,6 +235,8 @@ class OpenVinoEngine:
         # and the first picture is computed with the very numbers of the second.
         del compiled
         restored = self._restore(self._blobs, name, inputs)
+        if passing:
+            self._blobs.discard(name)  # what is mapped stays until it is let go
         if restored is None:  # removed or damaged at this moment
             return self._compiled(function, tensors, inputs)
         return restored
@@ -264,7 +301,13 @@ class WatchingEngine:
         self._engine, self._sightings = engine, sightings
 
     def compile(
-        self, function: Callable[..., Any], tensors: Mapping[str, Array], inputs: Inputs, *, key: str = ""
+        self,
+        function: Callable[..., Any],
+        tensors: Mapping[str, Array],
+        inputs: Inputs,
+        *,
+        key: str = "",
+        on_second_use: bool = False,
     ) -> Callable[..., Any]:
         """As `OpenVinoEngine.compile`, for functions that return one tensor."""
         graph, reading, constants = watched(function, tensors, inputs)
@@ -277,6 +320,10 @@ class WatchingEngine:
             return result
 
         return run
+
+
+def _fixed(inputs: Inputs) -> Inputs:
+    return {name: (tuple(shape), kind) for name, (shape, kind) in inputs.items()}
 
 
 def _target(core: ov.Core, device: str) -> str:

@@ -25,6 +25,8 @@ from pochade.settings import CACHE_BUDGET_BYTES
 SEAL_BYTES = 32
 SEALED_HEAD_BYTES = 2**20
 SEALED_TAIL_BYTES = 2**24
+MARKS = 1000
+"""Names of which it is known that they were used once. A mark is an empty file."""
 STALE_AFTER_S = 3600.0
 """A part-file this old was left behind by a process that ended while writing."""
 
@@ -42,6 +44,22 @@ class BlobFolder:
 
     def path(self, name: str) -> Path:
         return self.folder / f"{name}.blob"
+
+    def holds(self, name: str) -> bool:
+        return self.path(name).exists()
+
+    def seen_before(self, name: str) -> bool:
+        """Whether this was asked before about the name. Of the latest `MARKS` names, marks are left here."""
+        mark = self.folder / f"{name}.seen"
+        with contextlib.suppress(OSError):
+            if mark.exists():
+                return True
+            self.folder.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+            marks = sorted(self.folder.glob("*.seen"), key=lambda path: path.stat().st_mtime)
+            for oldest in marks[:-MARKS]:
+                oldest.unlink()
+        return False
 
     def load(self, name: str) -> NDArray[np.uint8] | None:
         """The blob, mapped copy-on-write; None if there is none. A damaged one is deleted."""

@@ -192,6 +192,8 @@ class Constants:
 
     def __call__(self, stored: Array, name: str = "") -> Node:
         array = np.asarray(stored, self._kept_as(stored), order="C")
+        if array.dtype != stored.dtype:
+            let_go(stored)  # the pages of a mapped file, which are not wanted again
         if not array.flags.writeable:  # OpenVINO shares no memory that it might not write to
             array = array.copy()
         self._memory.append(array)

@@ -72,12 +72,20 @@ class Artist:
     """Draws orders on one device. The latest model stays loaded.
 
     marks: "no" leaves the mark of generated pictures out. sign: the file of a key to sign with, or "".
-    memory_budget: bytes, or ""; of models, not of upscalers, which draw in parts anyhow. options: what it
-        computes on, for `pochade.load` and `load_upscaler`: device, precision, engine.
+    memory_budget: bytes, or ""; of models, not of upscalers, which draw in parts anyhow. graph_budget: of
+        compiled graphs that stay in memory, the same. options: what it computes on, for `pochade.load` and
+        `load_upscaler`: device, precision, engine.
     """
 
     def __init__(
-        self, folders: Folders, *, marks: str = "yes", sign: str = "", memory_budget: str = "", **options: Any
+        self,
+        folders: Folders,
+        *,
+        marks: str = "yes",
+        sign: str = "",
+        memory_budget: str = "",
+        graph_budget: str = "",
+        **options: Any,
     ) -> None:
         self._folders = folders
         self._marks = marks == "yes"
@@ -88,7 +96,8 @@ class Artist:
 
             self._sign = signer_in(Path(sign), datetime.now(UTC), pochade.__version__)
         self._options = options
-        self._memory_budget = int(memory_budget) if memory_budget else None
+        budgets = {"memory_budget": memory_budget, "graph_budget": graph_budget}
+        self._budgets = {name: int(size) for name, size in budgets.items() if size}
         self._catalogue: Catalogue | None = None
         self._loaded: tuple[Model, Pipeline] | None = None
 
@@ -129,7 +138,7 @@ class Artist:
 
         yield Loading(model.name)
         self._loaded = None  # before the next one is made, which takes memory too
-        loaded = pochade.load(model.path, memory_budget=self._memory_budget, **self._options)
+        loaded = pochade.load(model.path, **self._budgets, **self._options)
         folders = self._folders
         pipeline = replace(loaded, roots=folders.roots).with_library(folders.loras, folders.embeddings)
         self._loaded = model, pipeline

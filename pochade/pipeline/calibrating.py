@@ -106,4 +106,4 @@ def _landscape(side: int) -> Image.Image:
 
 
 def _watched(network: Any, sightings: Sightings) -> Any:
-    return replace(network, engine=network.engine.watching(sightings), _compiled={})
+    return replace(network, engine=network.engine.watching(sightings))

@@ -35,8 +35,9 @@ from pochade.pipeline.loading.adapting import (
     with_additions,
     with_words,
 )
-from pochade.pipeline.loading.budget import Plan, find_plan, release
+from pochade.pipeline.loading.budget import Plan, find_plan
 from pochade.pipeline.loading.choice import Choice
+from pochade.pipeline.loading.memory import release
 from pochade.pipeline.loading.model import Model
 from pochade.pipeline.loading.networks import Networks
 from pochade.pipeline.results.result import Progress, Result
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Floats = NDArray[np.float32]
+
+LATEST = 4
+"""Pipelines with what prompts asked for by name that are kept."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -214,13 +218,22 @@ class Pipeline:
         return replace(self, model=model, additions=additions, loaded=plain)
 
     def _asked_for(self, *prompts: str) -> "Pipeline":
-        """This pipeline with what prompts ask for by name. The latest one is kept for the next picture."""
+        """This pipeline with what prompts ask for by name. The latest ones are kept for the next picture.
+
+        On OpenVINO what they compiled is kept within the graphs' budget; where nothing else limits what they
+        hold, one alone is kept.
+        """
         loras, embeddings = self.library.asked(*prompts)
         if not loras and not embeddings:
             return self
         key = (loras, embeddings, stamps([*(lora.path for lora in loras), *embeddings]))
-        if key not in self._latest:
-            self._latest.clear()  # before the next one is made, which takes as much memory
+        if key in self._latest:
+            self._latest[key] = self._latest.pop(key)  # as the latest
+        else:
+            counted = self.choice.engine == "openvino" and self.memory_budget is None
+            room = LATEST if counted else 1
+            for oldest in list(self._latest)[: max(0, len(self._latest) + 1 - room)]:
+                del self._latest[oldest]  # before the next one is made, which takes as much memory
             self._latest[key] = self._with(
                 self.additions
                 + read_additions(
@@ -278,6 +291,7 @@ class Pipeline:
         inputs: `added` (B, added_width) for XL, `guidance` (B, guidance_width) for LCM, both embedded.
         """
         time = embed_timestep(self.networks.unet_config, timestep)
+        self.networks.graphs.begin_part()
         return self.networks.predict(x=x, time=time, context=context, **inputs)
 
     def encode_image(self, image: "Image.Image | Sequence[Image.Image]") -> Floats:
@@ -285,10 +299,12 @@ class Pipeline:
         images = list(image) if isinstance(image, Sequence) else [image]
         for each in images:
             check_size(self.networks, *each.size)
+        self.networks.graphs.begin_part()
         return self.networks.encode(np.stack([from_image(each) for each in images]))
 
     def decode(self, latent: Floats) -> "list[Image.Image]":
         """Scaled latents (B, C, h, w) to pictures."""
+        self.networks.graphs.begin_part()
         return to_images(self.networks.decode(np.ascontiguousarray(latent, np.float32)))
 
 

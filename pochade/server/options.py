@@ -13,7 +13,8 @@ from pochade.server.keys import Keys
 class Options:
     """What the server works with, and how much it may take.
 
-    devices: one worker for each. memory_budget: bytes for each, or "". budget_bytes: for all pictures.
+    devices: one worker for each. memory_budget: bytes for each, or "". graph_budget: of compiled graphs in
+    the memory of each, the same. budget_bytes: for all pictures.
     data: where jobs and pictures are kept. folders: where models are looked for.
     marks: whether pictures say that a model made them. sign: the file of a key to sign them with.
     """
@@ -24,6 +25,7 @@ class Options:
     precision: str = "auto"
     engine: str = "auto"
     memory_budget: str = ""
+    graph_budget: str = ""
     marks: bool = True
     sign: Path | None = None
     limits: Limits = field(default_factory=Limits)

@@ -251,7 +251,7 @@ def _adapted(network: Network, name: str, additions: Additions) -> Network:
     where = " + ".join(str(adapter.files[0].path) for _, adapter in additions.adapters)
     checked = FiniteTensors(tensors, Path(where))
     return replace(
-        network, tensors=checked, fingerprint=fingerprint(network.fingerprint, given), _compiled={}
+        network, tensors=checked, fingerprint=fingerprint(network.fingerprint, given), adapted=True
     )
 
 
@@ -265,7 +265,6 @@ def _extended(network: Network, rows: Sequence[Any], additions: Additions) -> Ne
         tensors=Extended(network.tensors, rows),
         fingerprint=f"{network.fingerprint} {' '.join(marks)}",
         config=replace(network.config, vocabulary=network.config.vocabulary + sum(map(len, rows))),
-        _compiled={},
     )
 
 

@@ -1,11 +1,13 @@
 """Which engine runs on which device in which precision, and why."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 from pochade.errors import InvalidRequest, MissingDependency
+from pochade.pipeline.loading.budget import budget_from
 
 DEVICES = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("auto", "f32", "bf16", "f16", "int8")
@@ -73,6 +75,7 @@ def make_engine(choice: Choice, *, compiled: bool = False, sparing: bool = False
 
     compiled: use `torch.compile`. Raises InvalidRequest for another engine than torch.
     sparing: of memory; a graph is written to the disk before it is used, so that nothing else holds it.
+    $POCHADE_CACHE_BUDGET says how much of them is kept there ("10GB").
     """
     if choice.engine == "torch":
         from pochade.engines.torch import TorchEngine
@@ -85,13 +88,18 @@ def make_engine(choice: Choice, *, compiled: bool = False, sparing: bool = False
 
         return NumpyEngine(choice.device, choice.precision)
     from pochade.engines.openvino import OpenVinoEngine, processor_features
-    from pochade.settings import cache_dir
+    from pochade.settings import CACHE_BUDGET_BYTES, cache_dir
 
     precision = choice.precision
     if precision == "int8":  # of what is between the products, which `loading.int8` turns to bytes
         precision = processor_features(choice.device).best_precision
+    budget = budget_from(os.environ, "POCHADE_CACHE_BUDGET")
     return OpenVinoEngine(
-        choice.device, precision, cache_dir=cache_dir() / "compiled", keep_later=not sparing
+        choice.device,
+        precision,
+        cache_dir=cache_dir() / "compiled",
+        cache_budget_bytes=CACHE_BUDGET_BYTES if budget is None else budget,
+        keep_later=not sparing,
     )
 
 

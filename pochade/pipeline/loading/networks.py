@@ -1,6 +1,7 @@
 """The networks of a checkpoint on an engine: host arrays in, host arrays out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,28 +29,38 @@ from pochade.models.text_encoder import text_encoder
 from pochade.models.tiny_autoencoder import decode_tiny, encode_tiny
 from pochade.models.unet import unet
 from pochade.ops import Shape
+from pochade.pipeline.loading.graphs import CompiledGraphs, Graph, graph_bytes
 from pochade.pipeline.loading.shapes import (
     autoencoder_shapes,
     text_encoder_shapes,
     unet_shapes,
     with_config,
 )
+from pochade.pipeline.loading.texts import EncodedTexts
 from pochade.pipeline.loading.tiles import OVERLAP, TILE, WHOLE, in_tiles
 
 Array = NDArray[Any]
 Inputs = Mapping[str, tuple[Shape, str]]
 T = TypeVar("T")
 
+OPENED = 8
+"""Networks and models beside a model that stay open. Their compiled graphs are kept with all others."""
+
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """One model function with its weights, compiled for each set of input shapes when first met."""
+    """One model function with its weights, compiled for each set of input shapes when first met.
+
+    adapted: the weights are a model's with adapters added. graphs: where compiled graphs are kept, shared by
+    all networks that draw together.
+    """
 
     tensors: Mapping[str, Array]
     fingerprint: str
     engine: Any
     config: object
-    _compiled: dict[object, Callable[..., Any]]
+    adapted: bool = False
+    graphs: CompiledGraphs = field(default_factory=CompiledGraphs, repr=False)
 
     def run(self, function: Callable[..., Any], **arrays: Array) -> Any:
         """`function(ops, config, w, **arrays)`. A `partial` may fix further keywords."""
@@ -57,23 +68,46 @@ class Network:
             name: (tuple(array.shape), "i64" if array.dtype.kind == "i" else "f32")
             for name, array in arrays.items()
         }
-        return self.compiled(function, inputs)(**arrays)
+        with self._graph(function, inputs) as graph:
+            return graph(**arrays)
 
-    def compiled(self, function: Callable[..., Any], inputs: Inputs) -> Callable[..., Any]:
-        """The function for inputs of these shapes. Raises InvalidCheckpoint if weights are not finite."""
-        form = (_name(function), tuple(inputs.items()))
-        if form not in self._compiled:
-            self._compiled[form] = self.engine.compile(
-                with_config(function, self.config),
-                self.tensors,
-                inputs,
-                key=f"{self.fingerprint} {form[0]} {self.config}",
-            )
-        return self._compiled[form]
+    def prepare(self, function: Callable[..., Any], inputs: Inputs) -> None:
+        """Compile the function for inputs of these shapes. Raises InvalidCheckpoint if weights are not
+        finite."""
+        with self._graph(function, inputs):
+            pass
+
+    @property
+    def compiled(self) -> Mapping[object, Graph]:
+        """The graphs that are kept in memory, by function and shapes of inputs."""
+        return self.graphs.of(self)
 
     def let_go(self) -> None:
         """Forget what was compiled, with its memory; it is compiled again when it is next used."""
-        self._compiled.clear()
+        self.graphs.drop(self)
+
+    @contextmanager
+    def _graph(self, function: Callable[..., Any], inputs: Inputs) -> Iterator[Graph]:
+        form = (_name(function), tuple(inputs.items()))
+        bound = with_config(function, self.config)
+
+        key = f"{self.fingerprint} {form[0]} {self.config}"
+
+        def size(restored: bool | None) -> int:
+            if restored is None:
+                keeps = getattr(self.engine, "keeps", None)
+                restored = keeps is not None and keeps(inputs, key=key)
+            return graph_bytes(self.engine, bound, inputs, restored=restored)
+
+        def make() -> Graph:
+            # An adapter's weight is often tried once: its graph need not fill the disk.
+            graph: Graph = self.engine.compile(
+                bound, self.tensors, inputs, key=key, on_second_use=self.adapted
+            )
+            return graph
+
+        with self.graphs.using(self, form, size, make) as graph:
+            yield graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +117,7 @@ class Networks:
     tiling: pictures and latents go round: what is beyond an edge is what stands at the opposite one.
     whole: latent pixels that the autoencoder takes at once; it does larger pictures in parts, of `tile` along
         a side.
-    opened: what is beside these, such as ControlNets, by path.
+    opened: what is beside these, such as ControlNets, by path. texts: what was encoded lately.
     """
 
     unet: Network
@@ -94,6 +128,7 @@ class Networks:
     whole: int = WHOLE
     tile: int = TILE
     opened: dict[Path, Any] = field(default_factory=dict)
+    texts: EncodedTexts = field(default_factory=EncodedTexts, repr=False)
 
     def let_go(self) -> None:
         """Forget everything that was compiled for a picture, and what was opened beside."""
@@ -112,6 +147,11 @@ class Networks:
         return self.autoencoder.config
 
     @property
+    def graphs(self) -> CompiledGraphs:
+        """Where the compiled graphs of all these are kept."""
+        return self.unet.graphs
+
+    @property
     def reads_mask(self) -> bool:
         """Whether it is an inpainting model, which reads a mask and the masked picture beside the latent."""
         return self.unet_config.in_channels == 2 * self.autoencoder_config.latent_channels + 1
@@ -121,10 +161,19 @@ class Networks:
     ) -> tuple[Array, Array]:
         """Tokens (B, 77) and end positions (B,) -> conditioning (B, 77, D) and pooled vectors (B, P).
 
-        One chunk at a time, so that a longer prompt needs no other graph.
+        One chunk at a time, so that a longer prompt needs no other graph; one that was encoded lately is not
+        encoded again.
         """
         function = partial(text_encoder, skip=skip, final_norm=final_norm)
-        parts = [encoder.run(function, ids=ids[i : i + 1], end=end[i : i + 1]) for i in range(len(ids))]
+        by = encoder.engine, encoder.fingerprint, encoder.config, skip, final_norm
+
+        def chunk(i: int) -> tuple[Array, Array]:
+            one = {"ids": ids[i : i + 1], "end": end[i : i + 1]}
+            told = tuple((array.dtype.str, array.tobytes()) for array in one.values())
+            encoded: tuple[Array, Array] = self.texts.of((by, told), lambda: encoder.run(function, **one))
+            return encoded
+
+        parts = [chunk(i) for i in range(len(ids))]
         return np.concatenate([tokens for tokens, _ in parts]), np.concatenate(
             [pooled for _, pooled in parts]
         )
@@ -147,15 +196,21 @@ class Networks:
         result: Array = self.unet.run(partial(self._around(unet_again), layers=layers), **arrays)
         return result
 
-    def beside(self, path: Path, open_on: Callable[[Any, Path], T]) -> T:
+    def beside(self, path: Path, open_on: Callable[..., T]) -> T:
         """A further network, such as a ControlNet, or a further model, on the same engine, opened once.
 
-        open_on: makes it, from engine and path. The engine is the text encoder's: that has no 8-bit grids.
+        open_on: makes it, from engine and path, with `graphs`, which it shares with these networks. The
+        engine is the text encoder's: that has no 8-bit grids. The last `OPENED` stay open.
         """
         place = path.resolve()
-        if place not in self.opened:
-            self.opened[place] = open_on(self.text_encoder.engine, path)
-        opened: T = self.opened[place]
+        opened: T = (
+            self.opened.pop(place)
+            if place in self.opened
+            else open_on(self.text_encoder.engine, path, graphs=self.graphs)
+        )
+        self.opened[place] = opened  # as the latest
+        for oldest in list(self.opened)[:-OPENED]:
+            del self.opened[oldest]
         return opened
 
     def embed_hint(self, controlnet: Network, picture: Array) -> Array:
@@ -185,7 +240,7 @@ class Networks:
         if rows * columns > self.whole:
             rows, columns = min(rows, self.tile), min(columns, self.tile)
         function = self._around(self.coders[1])
-        self.autoencoder.compiled(function, {"latent": ((1, channels, rows, columns), "f32")})
+        self.autoencoder.prepare(function, {"latent": ((1, channels, rows, columns), "f32")})
 
     def decode(self, latent: Array) -> Array:
         """Scaled latent (B, C, h, w) -> (B, 3, H, W), about -1..1."""
@@ -217,33 +272,44 @@ class Networks:
         return seamless(function) if self.tiling else function
 
 
-def make_networks(checkpoint: Checkpoint, engine: Any) -> Networks:
+def make_networks(checkpoint: Checkpoint, engine: Any, *, graphs: CompiledGraphs | None = None) -> Networks:
     """Read the configurations and check that the weights fit them. Nothing is compiled yet.
+
+    graphs: where compiled graphs are kept; None: in one place for these networks, within its default budget.
 
     Raises InvalidCheckpoint, naming what is missing, unexpected or of another shape. Numbers that are not
     finite are found when a network is first built.
     """
 
+    kept = CompiledGraphs() if graphs is None else graphs
+
     def text(component: Component) -> Network:
         config = text_encoder_config(component.config)
-        return make_network(component, config, text_encoder_shapes(config), engine)
+        return make_network(component, config, text_encoder_shapes(config), engine, kept)
 
     picture, autoencoder = unet_config(checkpoint.unet.config), any_autoencoder_config(checkpoint.vae.config)
     second = checkpoint.text_encoder_2
     return Networks(
-        unet=make_network(checkpoint.unet, picture, unet_shapes(picture), engine),
-        autoencoder=make_network(checkpoint.vae, autoencoder, autoencoder_shapes(autoencoder), engine),
+        unet=make_network(checkpoint.unet, picture, unet_shapes(picture), engine, kept),
+        autoencoder=make_network(checkpoint.vae, autoencoder, autoencoder_shapes(autoencoder), engine, kept),
         text_encoder=text(checkpoint.text_encoder),
         text_encoder_2=None if second is None else text(second),
     )
 
 
-def make_network(component: Component, config: object, expected: Mapping[str, Shape], engine: Any) -> Network:
+def make_network(
+    component: Component,
+    config: object,
+    expected: Mapping[str, Shape],
+    engine: Any,
+    graphs: CompiledGraphs | None = None,
+) -> Network:
     """One network, whose weights fit its configuration. Raises InvalidCheckpoint as `make_networks` does."""
     where = component.files[0]
     check_names(component.tensors, expected, where)
     _check_shapes(component.tensors, expected, where)
-    return Network(FiniteTensors(component.tensors, where), component.fingerprint, engine, config, {})
+    tensors, kept = FiniteTensors(component.tensors, where), CompiledGraphs() if graphs is None else graphs
+    return Network(tensors, component.fingerprint, engine, config, graphs=kept)
 
 
 def _check_shapes(tensors: Mapping[str, Array], expected: Mapping[str, Shape], where: Path) -> None:
