@@ -82,6 +82,11 @@ class Compiled:
         if self._storing is not None:
             self._storing.join()
 
+    @property
+    def export_bytes(self) -> int:
+        """About what `export` writes: the constants, and a little that is merged of them."""
+        return self._keep.held_bytes * 21 // 20 if isinstance(self._keep, Constants) else 0
+
     def export(self, file: IO[bytes]) -> None:
         """Write the compiled graph. Raises OSError if the file cannot take it."""
         sink = _Sink(file)
@@ -227,9 +232,11 @@ class OpenVinoEngine:
         if passing and self._keep_later:
             return compiled
         if self._keep_later:
-            compiled.once_used = partial(self._blobs.store, name, compiled.export)
+            compiled.once_used = partial(
+                self._blobs.store, name, compiled.export, expected_bytes=compiled.export_bytes
+            )
             return compiled
-        if not self._blobs.store(name, compiled.export):
+        if not self._blobs.store(name, compiled.export, expected_bytes=compiled.export_bytes):
             return compiled
         # Continue with the mapped file, as every later start does: the rounded weights need no memory then,
         # and the first picture is computed with the very numbers of the second.

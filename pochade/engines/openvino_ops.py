@@ -185,6 +185,11 @@ class Constants:
         """Keep what a node shares that was made elsewhere."""
         self._memory.append(array)
 
+    @property
+    def held_bytes(self) -> int:
+        """Of all arrays that nodes share, those in mapped files too."""
+        return sum(array.nbytes for array in self._memory)
+
     def let_go(self) -> None:
         """The compiler has copied what it rearranged: pages of mapped files need not stay; they come back."""
         for array in self._memory:

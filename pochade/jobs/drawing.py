@@ -97,7 +97,7 @@ class Artist:
             self._sign = signer_in(Path(sign), datetime.now(UTC), pochade.__version__)
         self._options = options
         budgets = {"memory_budget": memory_budget, "graph_budget": graph_budget}
-        self._budgets = {name: int(size) for name, size in budgets.items() if size}
+        self._budgets: dict[str, Any] = {name: int(size) for name, size in budgets.items() if size}
         self._catalogue: Catalogue | None = None
         self._loaded: tuple[Model, Pipeline] | None = None
 

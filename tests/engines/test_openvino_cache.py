@@ -489,3 +489,51 @@ def test_where_no_mark_can_be_left_nothing_is_kept_and_nothing_fails(tmp_path):
     (tmp_path / "file").write_text("in the way")
     folder = BlobFolder(tmp_path / "file")
     assert not folder.seen_before("a") and not folder.seen_before("a")
+
+
+def test_room_is_made_before_a_blob_is_written(tmp_path):
+    """So the disk's budget is kept all along, whoever looks."""
+    size = 100 + SEAL_BYTES
+    folder = BlobFolder(tmp_path, budget_bytes=3 * size)
+    for age, name in enumerate("abc"):
+        folder.store(name, write(100))
+        os.utime(folder.path(name), (1000 + age, 1000 + age))
+    seen = []
+
+    def look(file):
+        seen.append(sum(path.stat().st_size for path in tmp_path.iterdir()))
+        file.write(bytes(100))
+
+    assert folder.store("d", look, expected_bytes=size)
+    assert seen == [2 * size] and names(tmp_path) == ["b", "c", "d"]
+    with pytest.warns(RuntimeWarning, match="more than the cache may hold"):
+        assert not folder.store("e", look, expected_bytes=4 * size)
+    assert len(seen) == 1 and names(tmp_path) == ["b", "c", "d"], "nothing went for what is too large anyhow"
+
+
+def test_what_another_process_is_writing_counts(tmp_path):
+    folder = BlobFolder(tmp_path, budget_bytes=400)
+    folder.store("a", write(100))
+    (tmp_path / "writing-another.part").write_bytes(bytes(250))
+    folder.store("b", write(100))
+    assert names(tmp_path) == ["b", "writing-another"]
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_it_is_known_beforehand_how_large_a_blob_will_be(tmp_path, precision):
+    from pochade.engines.openvino import processor_features
+
+    if precision not in processor_features().precisions:
+        pytest.skip(f"no {precision} here")
+    weight = np.ones((1024, 1024), np.float32)
+    engine = OpenVinoEngine(cache_dir=tmp_path, precision=precision)
+
+    def function(ops, w, x):
+        return ops.linear(x, w("w", (1024, 1024)))
+
+    inputs = {"x": ((2, 1024), "f32")}
+    graph = engine._compiled(function, {"w": weight}, inputs, round_to_bf16=precision == "bf16")
+    path = tmp_path / "graph"
+    with path.open("wb") as file:
+        graph.export(file)
+    assert path.stat().st_size * 0.95 < graph.export_bytes < path.stat().st_size * 1.1
