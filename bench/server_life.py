@@ -42,7 +42,7 @@ from pochade.settings import cache_dir
 
 RESULTS = Path(__file__).parent / "results" / "server_life.jsonl"
 LOOK_S = 0.05
-RANK = 16
+LORAS, RANK = 3, 16
 SIZES = (
     *((512, 512), (512, 640), (640, 512), (512, 768), (768, 512), (576, 576)),
     *((448, 640), (640, 448), (384, 640), (640, 384), (640, 640), (448, 448)),
@@ -83,7 +83,7 @@ def main() -> None:
     model = make_model(shapes, options.cache)
     if options.precision == "int8" and not options.quick:
         fit_grids(model)
-    names = [f"lora{i}" for i in range(3)]
+    names = [f"lora{i}" for i in range(LORAS)]
     for seed, name in enumerate(names):
         _write_lora(folder / "loras" / f"{name}.safetensors", model, seed)
     shutil.rmtree(folder / "compiled", ignore_errors=True)
@@ -232,7 +232,8 @@ def _say(most: Most, rows: list[dict[str, Any]], resident: int, disk: int) -> No
 
 
 def _write_lora(path: Path, model: Path, seed: int) -> None:
-    """Random factors for every attention layer of the model's UNet."""
+    """Random factors for every attention layer of the model's UNet; the last adapter has the first
+    convolution too, so that it is folded into the weights and its graphs are its own."""
     numbers = np.random.default_rng(seed)
     tensors: dict[str, Any] = {}
     for name, weight in read_checkpoint(model).unet.tensors.items():
@@ -242,6 +243,11 @@ def _write_lora(path: Path, model: Path, seed: int) -> None:
         up, down = (weight.shape[0], RANK), (RANK, weight.shape[1])
         tensors[f"{layer}.lora_B.weight"] = np.float32(0.02) * numbers.standard_normal(up, np.float32)
         tensors[f"{layer}.lora_A.weight"] = np.float32(0.02) * numbers.standard_normal(down, np.float32)
+    if seed == LORAS - 1:
+        weight = read_checkpoint(model).unet.tensors["conv_in.weight"]
+        up, down = (weight.shape[0], RANK, 1, 1), (RANK, *weight.shape[1:])
+        tensors["unet.conv_in.lora_B.weight"] = np.float32(0.02) * numbers.standard_normal(up, np.float32)
+        tensors["unet.conv_in.lora_A.weight"] = np.float32(0.02) * numbers.standard_normal(down, np.float32)
     path.parent.mkdir(parents=True, exist_ok=True)
     safetensors.write(path, tensors)
 

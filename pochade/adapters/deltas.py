@@ -64,6 +64,10 @@ class Linear(ABC):
     def rows(self) -> Rows:
         """Of the matrix of `size`."""
 
+    def factors(self) -> tuple[Floats, Floats] | None:
+        """(O, R) and (R, columns), whose product is the matrix; None if it has no low rank."""
+        return None
+
     def matrix(self) -> Floats:
         """All of it."""
         return self.rows()(0, self.size[0])
@@ -89,6 +93,11 @@ class LowRank(Linear):
     @property
     def size(self) -> Size:
         return len(self.up), self.down.shape[1] * _area(self.middle)
+
+    def factors(self) -> tuple[Floats, Floats] | None:
+        if self.middle is not None:
+            return None
+        return _f32(self.up) * np.float32(self.scale), _f32(self.down)
 
     def rows(self) -> Rows:
         up = _f32(self.up) * np.float32(self.scale)
@@ -166,6 +175,10 @@ class Part(Linear):
     @property
     def size(self) -> Size:
         return self.end - self.begin, self.columns
+
+    def factors(self) -> tuple[Floats, Floats] | None:
+        whole = self.whole.factors()
+        return None if whole is None else (whole[0][self.begin : self.end], whole[1])
 
     def rows(self) -> Rows:
         rows = self.whole.rows()

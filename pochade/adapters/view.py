@@ -8,9 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.adapters.deltas import Delta, blocks
+from pochade.adapters.deltas import Delta, Linear, blocks
+from pochade.weights import FACTOR_DOWN, FACTOR_UP
 
 Array = NDArray[Any]
+
+RANKS = 16
+"""Ranks of factors are filled up to a multiple of this."""
+LARGEST = 1e30
+"""Of a sum that is left to arithmetic. Beyond it the sum is made, looked through, and refused by name."""
+EMBEDDING = "embedding"
+"""In the names of tables, whose rows are picked rather than multiplied."""
 
 Deltas = Mapping[str, Delta]
 """Canonical name of a weight -> what is added to it."""
@@ -37,6 +45,34 @@ def adapted(tensors: Mapping[str, Array], given: Sequence[Strength]) -> Mapping[
         for name, delta in each.deltas.items():
             changes.setdefault(name, []).append((each.weight, delta))
     return Adapted(tensors, changes) if changes else tensors
+
+
+def factors(tensors: Mapping[str, Array], given: Sequence[Strength]) -> dict[str, Array] | None:
+    """The same additions as low-rank factors, by `weights.FACTOR_DOWN` and `FACTOR_UP` and the weight's name.
+
+    All adapters' factors of a weight stand side by side, filled up with zeros to a multiple of `RANKS`, so
+    that other adapters of about these ranks have factors of the same shapes. None if there is any addition
+    that is none of low rank, or not to a matrix that a product reads, or one that f32 may not hold.
+    """
+    found: dict[str, Array] = {}
+    pairs: dict[str, list[tuple[Array, Array]]] = {}
+    for each in in_order(given):
+        for name, delta in each.deltas.items():
+            pair = delta.factors() if isinstance(delta, Linear) else None
+            shape = tensors[name].shape
+            if pair is None or len(shape) not in (2, 4) or shape[2:] not in ((), (1, 1)) or EMBEDDING in name:
+                return None
+            with np.errstate(over="ignore", invalid="ignore"):
+                pairs.setdefault(name, []).append((pair[0] * np.float32(each.weight), pair[1]))
+    for name, several in pairs.items():
+        up = np.concatenate([one for one, _ in several], axis=1)
+        down = np.concatenate([other for _, other in several], axis=0)
+        if not float(np.abs(up).max(initial=0)) * float(np.abs(down).max(initial=0)) * len(down) < LARGEST:
+            return None
+        more = -len(down) % RANKS
+        found[FACTOR_DOWN + name] = np.pad(down, ((0, more), (0, 0)))
+        found[FACTOR_UP + name] = np.pad(up, ((0, 0), (0, more)))
+    return found
 
 
 def fingerprint(base: str, given: Sequence[Strength]) -> str:

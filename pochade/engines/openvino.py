@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from pochade.engines.openvino_cache import BlobFolder
-from pochade.engines.openvino_int8 import Int8Ops
+from pochade.engines.openvino_factors import FactoredOps
 from pochade.engines.openvino_ops import INPUT_TYPES, TUPLE, Array, Constants, Inputs, build
 from pochade.engines.openvino_quiet import ov
 from pochade.engines.openvino_watching import note, watched
@@ -51,6 +51,7 @@ class Compiled:
         self._outputs = len(model.outputs)
         self._is_tuple = TUPLE in model.outputs[0].get_names()
         self._inputs = inputs
+        self.takes = frozenset(inputs)
         self._keep = keep  # the mapped memory that the compiled model reads its constants from
         self._turn = threading.Lock()
 
@@ -185,6 +186,11 @@ class OpenVinoEngine:
         return self._precision
 
     @property
+    def takes_factors(self) -> bool:
+        """Whether inputs may be additions to weights (`weights.FACTOR_DOWN`). f16 might not hold them."""
+        return self._target == "CPU" and self._precision != "f16"
+
+    @property
     def grids(self) -> Grids:
         """Of 8-bit products, by the name of the weight."""
         return self._grids
@@ -264,7 +270,7 @@ class OpenVinoEngine:
             aside = self._blobs.folder
             with suppress(OSError):
                 aside.mkdir(parents=True, exist_ok=True)
-        ops = Int8Ops(self._grids, largest, constants, aside, convolving=not wide)
+        ops = FactoredOps(self._grids, largest, constants, aside, convolving=not wide)
         graph = build(function, View(tensors, bind=ops.bind), inputs, ops)
         compiled = self.compile_graph(graph)
         constants.let_go()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pochade.engines.openvino_quiet import op, ov
 from pochade.mapping import let_go
 from pochade.ops import Padding, Shape
-from pochade.weights import View
+from pochade.weights import FACTOR_DOWN, FACTOR_UP, View
 
 Array = NDArray[Any]
 Inputs = Mapping[str, tuple[Shape, str]]
@@ -61,6 +61,11 @@ def _operand(value: Node | float) -> Any:
 
 class OpenVinoOps:
     """`pochade.ops.Ops` on graph nodes."""
+
+    def take(self, factors: Mapping[str, Node]) -> None:
+        """Before a function is called: the inputs that are additions to weights (see `openvino_factors`)."""
+        if factors:
+            raise ValueError(f"these weights take no additions, and {', '.join(factors)} were given")
 
     def linear(self, x: Node, weight: Node, bias: Node | None = None) -> Node:
         y = Node(op.matmul(x.graph, weight.graph, transpose_a=False, transpose_b=True))
@@ -227,11 +232,13 @@ def build(
     for name, (shape, kind) in inputs.items():
         parameters[name] = op.parameter(list(shape), INPUT_TYPES[kind])
         parameters[name].output(0).set_names({name})
-    returned = function(
-        ops or OpenVinoOps(), weights, **{name: Node(graph) for name, graph in parameters.items()}
-    )
-    nodes = returned if isinstance(returned, tuple) else (returned,)
-    results = [op.result(node.graph) for node in nodes]
+    nodes = {name: Node(graph) for name, graph in parameters.items()}
+    factors = {name: nodes.pop(name) for name in inputs if name.startswith((FACTOR_DOWN, FACTOR_UP))}
+    ops = OpenVinoOps() if ops is None else ops
+    ops.take(factors)
+    returned = function(ops, weights, **nodes)
+    made = returned if isinstance(returned, tuple) else (returned,)
+    results = [op.result(node.graph) for node in made]
     if isinstance(returned, tuple):
         results[0].output(0).add_names({TUPLE})
     return ov.Model(results, list(parameters.values()))

@@ -73,8 +73,8 @@ class Artist:
 
     marks: "no" leaves the mark of generated pictures out. sign: the file of a key to sign with, or "".
     memory_budget: bytes, or ""; of models, not of upscalers, which draw in parts anyhow. graph_budget: of
-        compiled graphs that stay in memory, the same. options: what it computes on, for `pochade.load` and
-        `load_upscaler`: device, precision, engine.
+        compiled graphs that stay in memory, the same. fold_adapters: "yes": see `pochade.load`.
+    options: what it computes on, for `pochade.load` and `load_upscaler`: device, precision, engine.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class Artist:
         sign: str = "",
         memory_budget: str = "",
         graph_budget: str = "",
+        fold_adapters: str = "no",
         **options: Any,
     ) -> None:
         self._folders = folders
@@ -96,6 +97,7 @@ class Artist:
 
             self._sign = signer_in(Path(sign), datetime.now(UTC), pochade.__version__)
         self._options = options
+        self._fold = fold_adapters == "yes"
         budgets = {"memory_budget": memory_budget, "graph_budget": graph_budget}
         self._budgets: dict[str, Any] = {name: int(size) for name, size in budgets.items() if size}
         self._catalogue: Catalogue | None = None
@@ -140,7 +142,9 @@ class Artist:
         self._loaded = None  # before the next one is made, which takes memory too
         loaded = pochade.load(model.path, **self._budgets, **self._options)
         folders = self._folders
-        pipeline = replace(loaded, roots=folders.roots).with_library(folders.loras, folders.embeddings)
+        pipeline = replace(loaded, roots=folders.roots, fold_adapters=self._fold).with_library(
+            folders.loras, folders.embeddings
+        )
         self._loaded = model, pipeline
         _say_plan(pipeline)
         side = pipeline.networks.unet_config.sample_size * pipeline.networks.autoencoder_config.factor

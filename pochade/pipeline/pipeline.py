@@ -60,6 +60,7 @@ class Pipeline:
 
     roots: folders in which other models are looked for by name.
     memory_budget: bytes that the process may take for itself; None: any.
+    fold_adapters: whether LoRAs are added to the weights where they could be inputs of a graph.
     """
 
     model: Model
@@ -69,6 +70,7 @@ class Pipeline:
     additions: Additions = NOTHING
     loaded: Model | None = None  # without additions; None: it is `model`
     memory_budget: int | None = None
+    fold_adapters: bool = False
     _latest: "dict[object, Pipeline]" = field(default_factory=dict, init=False, repr=False)
     _drawn: list[object] = field(default_factory=list, init=False, repr=False)  # how, within a budget
 
@@ -212,7 +214,7 @@ class Pipeline:
         plain = self.model if self.loaded is None else self.loaded
         model = replace(
             plain,
-            networks=with_additions(plain.networks, additions),
+            networks=with_additions(plain.networks, additions, fold=self.fold_adapters),
             tokenizers=with_words(plain.tokenizers, plain.networks, additions.embeddings),
         )
         return replace(self, model=model, additions=additions, loaded=plain)

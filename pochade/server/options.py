@@ -16,6 +16,7 @@ class Options:
     devices: one worker for each. memory_budget: bytes for each, or "". graph_budget: of compiled graphs in
     the memory of each, the same. budget_bytes: for all pictures.
     data: where jobs and pictures are kept. folders: where models are looked for.
+    fold_adapters: as for `pochade.load`.
     marks: whether pictures say that a model made them. sign: the file of a key to sign them with.
     """
 
@@ -26,6 +27,7 @@ class Options:
     engine: str = "auto"
     memory_budget: str = ""
     graph_budget: str = ""
+    fold_adapters: bool = False
     marks: bool = True
     sign: Path | None = None
     limits: Limits = field(default_factory=Limits)

@@ -54,7 +54,10 @@ def test_the_server_s_options_reach_its_workers(tmp_path: Path) -> None:
     add_drawing_options(parser)
     options = studio_of(parser.parse_args(["--graph-budget", "2.5GB"]), tmp_path)
     assert hand_of(options, Places(tmp_path), "cpu").settings.options["graph_budget"] == "2500000000"
+    folding = studio_of(parser.parse_args(["--fold-loras"]), tmp_path)
+    assert hand_of(folding, Places(tmp_path), "cpu").settings.options["fold_adapters"] == "yes"
     unsaid = studio_of(parser.parse_args([]), tmp_path)
+    assert hand_of(unsaid, Places(tmp_path), "cpu").settings.options["fold_adapters"] == "no"
     assert hand_of(unsaid, Places(tmp_path), "cpu").settings.options["graph_budget"] == ""
     with pytest.raises(InvalidRequest, match="graph budget 'lots' is no amount"):
         studio_of(parser.parse_args(["--graph-budget", "lots"]), tmp_path)

@@ -237,9 +237,22 @@ def test_few_choices_are_kept_at_a_time(pipeline: Pipeline, ink: Path, engine: s
 
 
 def test_a_graph_with_an_adapter_is_on_the_disk_from_its_second_use_on(
-    model: Callable[[str], Model], ink: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Callable[[str], Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So trying weights of a LoRA does not fill the cache; the plain model's graphs are kept at once."""
+    """So trying weights of a LoCon does not fill the cache; the plain model's graphs are kept at once.
+
+    Its convolutions are folded into the weights, where a LoRA of low rank is an input of the plain graph.
+    """
+    path, rng = tmp_path / "conv.safetensors", np.random.default_rng(0)
+    layer, text = "lora_unet_conv_in", "lora_te_text_model_encoder_layers_0_mlp_fc1"
+    safetensors.write(
+        path,
+        {
+            f"{layer}.lora_up.weight": rng.standard_normal((16, 2, 1, 1), np.float32),
+            f"{layer}.lora_down.weight": rng.standard_normal((2, 4, 3, 3), np.float32),
+            f"{text}.diff": rng.standard_normal((64, 24), np.float32),
+        },
+    )
     monkeypatch.setenv("POCHADE_CACHE", str(tmp_path / "cache"))
     plain = model("SD 1.5").load("openvino")
 
@@ -255,7 +268,7 @@ def test_a_graph_with_an_adapter_is_on_the_disk_from_its_second_use_on(
 
     everything = "unet", "text_encoder", "autoencoder"
     for expected in ([False, False, False], [False, False, True], [True, True, True]):
-        changed = plain.with_adapters([ink])
+        changed = plain.with_adapters([path])
         networks = replace(changed.networks, texts=EncodedTexts())
         changed = replace(changed, model=replace(changed.model, networks=networks))
         pixels(changed)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pochade.checkpoints.check import FiniteTensors, check_names
 from pochade.checkpoints.folder import Checkpoint, Component
+from pochade.engines.outline import outline
 from pochade.errors import InvalidCheckpoint
 from pochade.models.autoencoder import decode, encode
 from pochade.models.config import (
@@ -52,7 +53,8 @@ class Network:
     """One model function with its weights, compiled for each set of input shapes when first met.
 
     adapted: the weights are a model's with adapters added. graphs: where compiled graphs are kept, shared by
-    all networks that draw together.
+    all networks that draw together. factors: low-rank additions to weights that graphs take as inputs (see
+    `weights.FACTOR_DOWN`); `plain` is then the network without them, to which the graphs belong.
     """
 
     tensors: Mapping[str, Array]
@@ -61,6 +63,9 @@ class Network:
     config: object
     adapted: bool = False
     graphs: CompiledGraphs = field(default_factory=CompiledGraphs, repr=False)
+    factors: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    plain: "Network | None" = None
+    _asked: dict[object, frozenset[str]] = field(default_factory=dict, repr=False)
 
     def run(self, function: Callable[..., Any], **arrays: Array) -> Any:
         """`function(ops, config, w, **arrays)`. A `partial` may fix further keywords."""
@@ -69,7 +74,8 @@ class Network:
             for name, array in arrays.items()
         }
         with self._graph(function, inputs) as graph:
-            return graph(**arrays)
+            added = {name: factor for name, factor in self.factors.items() if name in graph.takes}
+            return graph(**arrays, **added)
 
     def prepare(self, function: Callable[..., Any], inputs: Inputs) -> None:
         """Compile the function for inputs of these shapes. Raises InvalidCheckpoint if weights are not
@@ -80,24 +86,39 @@ class Network:
     @property
     def compiled(self) -> Mapping[object, Graph]:
         """The graphs that are kept in memory, by function and shapes of inputs."""
-        return self.graphs.of(self)
+        return self.graphs.of(self._owner)
 
     def let_go(self) -> None:
         """Forget what was compiled, with its memory; it is compiled again when it is next used."""
-        self.graphs.drop(self)
+        self.graphs.drop(self._owner)
+
+    @property
+    def _owner(self) -> "Network":
+        return self if self.plain is None else self.plain
+
+    def _with_factors(self, function: Callable[..., Any], inputs: Inputs) -> Inputs:
+        """The inputs, and those factors whose weights this function asks for."""
+        if not self.factors:
+            return inputs
+        form = (_name(function), tuple(inputs.items()))
+        if form not in self._asked:
+            self._asked[form] = frozenset(outline(with_config(function, self.config), inputs).parameters)
+        asked = self._asked[form]
+        names = [name for name in sorted(self.factors) if name.partition(" of ")[2] in asked]
+        return {**inputs, **{name: (self.factors[name].shape, "f32") for name in names}}
 
     @contextmanager
-    def _graph(self, function: Callable[..., Any], inputs: Inputs) -> Iterator[Graph]:
+    def _graph(self, function: Callable[..., Any], given: Inputs) -> Iterator[Any]:
+        inputs = self._with_factors(function, given)
         form = (_name(function), tuple(inputs.items()))
         bound = with_config(function, self.config)
-
-        key = f"{self.fingerprint} {form[0]} {self.config}"
+        key = f"{self._owner.fingerprint} {form[0]} {self.config}"
 
         def size(restored: bool | None) -> int:
             if restored is None:
                 keeps = getattr(self.engine, "keeps", None)
                 restored = keeps is not None and keeps(inputs, key=key)
-            return graph_bytes(self.engine, bound, inputs, restored=restored)
+            return graph_bytes(self.engine, bound, given, restored=restored)
 
         def make() -> Graph:
             # An adapter's weight is often tried once: its graph need not fill the disk.
@@ -106,7 +127,7 @@ class Network:
             )
             return graph
 
-        with self.graphs.using(self, form, size, make) as graph:
+        with self.graphs.using(self._owner, form, size, make) as graph:
             yield graph
 
 
