@@ -138,12 +138,18 @@ class Kronecker(Linear):
         return self.first.size[0] * self.second.size[0], self.first.size[1] * self.second.size[1]
 
     def rows(self) -> Rows:
-        first, second = self.first.matrix() * np.float32(self.scale), self.second.matrix()
+        first, second = self.first.matrix() * np.float32(self.scale), self.second.rows()
+        inner_rows = self.second.size[0]
 
         def rows(begin: int, end: int) -> Floats:
-            outer, inner = np.divmod(np.arange(begin, end), len(second))
-            products = first[outer][:, :, None] * second[inner][:, None, :]
-            return np.asarray(products.reshape(end - begin, -1))
+            parts = []
+            while begin < end:
+                outer, inner = divmod(begin, inner_rows)
+                stop = min(inner_rows, inner + end - begin)
+                products = first[outer][None, :, None] * second(inner, stop)[:, None, :]
+                parts.append(products.reshape(stop - inner, -1))
+                begin += stop - inner
+            return np.concatenate(parts)
 
         return rows
 
