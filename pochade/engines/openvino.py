@@ -7,7 +7,6 @@ built for every picture size. Compiling it takes seconds; `openvino_cache` keeps
 
 import copy
 import hashlib
-import io
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,9 +18,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from pochade.engines.openvino_cache import BlobFolder
+from pochade.engines.openvino_cache import BlobFolder, Sink
 from pochade.engines.openvino_factors import FactoredOps
-from pochade.engines.openvino_ops import INPUT_TYPES, TUPLE, Array, Constants, Inputs, build
+from pochade.engines.openvino_ops import INPUT_TYPES, TUPLE, Array, Constants, Inputs, build, fits, fixed
 from pochade.engines.openvino_quiet import ov
 from pochade.engines.openvino_watching import note, watched
 from pochade.engines.processor import sums_bytes_widely
@@ -67,7 +66,7 @@ class Compiled:
         host = {}
         for name, (shape, kind) in self._inputs.items():
             host[name] = np.asarray(arrays[name], INPUT_TYPES[kind], order="C")
-            if host[name].shape != shape:
+            if not fits(host[name].shape, shape):
                 raise ValueError(f"input '{name}' is {host[name].shape}; the graph takes {shape}")
         with self._turn:
             # Inputs are read where they lie; outputs are copied, for the next call writes over them.
@@ -90,7 +89,7 @@ class Compiled:
 
     def export(self, file: IO[bytes]) -> None:
         """Write the compiled graph. Raises OSError if the file cannot take it."""
-        sink = _Sink(file)
+        sink = Sink(file)
         self.model.export_model(sink)
         if isinstance(self._keep, Constants):
             self._keep.let_go()  # the graph's own weights were read again for it
@@ -186,6 +185,11 @@ class OpenVinoEngine:
         return self._precision
 
     @property
+    def bounds_sides(self) -> bool:
+        """Whether a side of an input's shape may be -n: anything from 1 to n."""
+        return self._target == "CPU"
+
+    @property
     def takes_factors(self) -> bool:
         """Whether inputs may be additions to weights (`weights.FACTOR_DOWN`). f16 might not hold them."""
         return self._target == "CPU" and self._precision != "f16"
@@ -208,7 +212,7 @@ class OpenVinoEngine:
     def keeps(self, inputs: Inputs, *, key: str) -> bool:
         """Whether `compile` would find such a graph on the disk."""
         return (
-            self._blobs is not None and bool(key) and self._blobs.holds(self._blob_name(key, _fixed(inputs)))
+            self._blobs is not None and bool(key) and self._blobs.holds(self._blob_name(key, fixed(inputs)))
         )
 
     def compile(
@@ -226,7 +230,7 @@ class OpenVinoEngine:
         the compiled graph is kept on disk under it, or nowhere if it is ''. on_second_use: only once it is
         compiled for the second time; of the first time a mark is left.
         """
-        inputs = _fixed(inputs)
+        inputs = fixed(inputs)
         if self._blobs is None or not key:
             return self._compiled(function, tensors, inputs)
         name = self._blob_name(key, inputs)
@@ -335,10 +339,6 @@ class WatchingEngine:
         return run
 
 
-def _fixed(inputs: Inputs) -> Inputs:
-    return {name: (tuple(shape), kind) for name, (shape, kind) in inputs.items()}
-
-
 def _target(core: ov.Core, device: str) -> str:
     target = DEVICES.get(device, device)
     kinds = {listed.partition(".")[0] for listed in core.available_devices}  # GPUs may be GPU.0, GPU.1, ...
@@ -346,32 +346,6 @@ def _target(core: ov.Core, device: str) -> str:
     if device not in present:
         raise InvalidRequest(f"OpenVINO sees no device '{device}' here; one of: {', '.join(present)}")
     return target
-
-
-class _Sink(io.BytesIO):
-    """Passes everything on to a file. `export_model` insists on a BytesIO, which would hold it all.
-
-    error: why writing stopped; OpenVINO does not pass an exception on.
-    """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        super().__init__()
-        self.error: OSError | None = None
-        self._file = file
-
-    def write(self, data: Any) -> int:
-        return self._attempt(self._file.write, data)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._attempt(self._file.seek, offset, whence)
-
-    def _attempt(self, action: Callable[..., int], *arguments: Any) -> int:
-        if self.error is None:
-            try:
-                return action(*arguments)
-            except OSError as error:
-                self.error = error
-        return 0
 
 
 SHAPE_GRAPHS = (

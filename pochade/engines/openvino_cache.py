@@ -7,6 +7,7 @@ bit among the weights passes here as it passes in any checkpoint.
 
 import contextlib
 import hashlib
+import io
 import os
 import tempfile
 import threading
@@ -145,6 +146,32 @@ class BlobFolder:
                 with contextlib.suppress(OSError):  # on Windows a file in use stays
                     path.unlink()
                     total -= size
+
+
+class Sink(io.BytesIO):
+    """Passes everything on to a file. `export_model` insists on a BytesIO, which would hold it all.
+
+    error: why writing stopped; OpenVINO does not pass an exception on.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self.error: OSError | None = None
+        self._file = file
+
+    def write(self, data: Any) -> int:
+        return self._attempt(self._file.write, data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._attempt(self._file.seek, offset, whence)
+
+    def _attempt(self, action: Callable[..., int], *arguments: Any) -> int:
+        if self.error is None:
+            try:
+                return action(*arguments)
+            except OSError as error:
+                self.error = error
+        return 0
 
 
 def _seal(blob: NDArray[Any]) -> bytes:

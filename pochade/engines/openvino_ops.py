@@ -114,7 +114,9 @@ class OpenVinoOps:
         return Node(op.tanh(x.graph))
 
     def shape(self, x: Node) -> Shape:
-        return tuple(x.graph.get_output_shape(0))
+        """A side that is bounded only is -1, which `reshape` takes for one side."""
+        sides = x.graph.get_output_partial_shape(0)
+        return tuple(-1 if side.is_dynamic else side.get_length() for side in sides)
 
     def reshape(self, x: Node, shape: Shape) -> Node:
         return Node(op.reshape(x.graph, integers(shape), special_zero=False))
@@ -227,10 +229,14 @@ class Constants:
 def build(
     function: Callable[..., Any], weights: View, inputs: Inputs, ops: OpenVinoOps | None = None
 ) -> ov.Model:
-    """The graph of a model function. If that returns a tuple, the first result bears the name TUPLE."""
+    """The graph of a model function. If that returns a tuple, the first result bears the name TUPLE.
+
+    A side of an input's shape that is -n is anything from 1 to n.
+    """
     parameters = {}
     for name, (shape, kind) in inputs.items():
-        parameters[name] = op.parameter(list(shape), INPUT_TYPES[kind])
+        sides = [ov.Dimension(1, -side) if side < 0 else ov.Dimension(side) for side in shape]
+        parameters[name] = op.parameter(ov.PartialShape(sides), INPUT_TYPES[kind])
         parameters[name].output(0).set_names({name})
     nodes = {name: Node(graph) for name, graph in parameters.items()}
     factors = {name: nodes.pop(name) for name in inputs if name.startswith((FACTOR_DOWN, FACTOR_UP))}
@@ -242,3 +248,14 @@ def build(
     if isinstance(returned, tuple):
         results[0].output(0).add_names({TUPLE})
     return ov.Model(results, list(parameters.values()))
+
+
+def fits(given: Shape, shape: Shape) -> bool:
+    """Whether an array of a shape may be given where a graph takes `shape`, whose sides may be bounds."""
+    sides = zip(given, shape, strict=False)
+    return len(given) == len(shape) and all(0 < a <= -b if b < 0 else a == b for a, b in sides)
+
+
+def fixed(inputs: Inputs) -> Inputs:
+    """With shapes that are tuples, however they were given."""
+    return {name: (tuple(shape), kind) for name, (shape, kind) in inputs.items()}

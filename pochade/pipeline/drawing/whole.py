@@ -104,7 +104,9 @@ def draw(means: Means, request: Settled, sampler: Sampler, noise: Floats | None)
 
         def enlarge(latent: Floats) -> Canvas:
             let_go(networks.unet)
-            networks.graphs.begin_part()  # the UNet in the first size may go
+            networks.graphs.begin_part()  # the UNet in the first size may go, the decoder is still wanted
+            if not means.sparing:
+                networks.prepare_decode(decoded)
             larger = hires.enlarged(networks, second.request, latent)
             let_go(networks.autoencoder)
             return larger

@@ -44,6 +44,8 @@ Array = NDArray[Any]
 Inputs = Mapping[str, tuple[Shape, str]]
 T = TypeVar("T")
 
+TOKENS = 8 * 77
+"""Of texts up to which one graph serves all lengths, where the engine can. Longer ones have their own."""
 OPENED = 8
 """Networks and models beside a model that stay open. Their compiled graphs are kept with all others."""
 
@@ -107,9 +109,16 @@ class Network:
         names = [name for name in sorted(self.factors) if name.partition(" of ")[2] in asked]
         return {**inputs, **{name: (self.factors[name].shape, "f32") for name in names}}
 
+    def _bounded(self, inputs: Inputs) -> Inputs:
+        """With the number of tokens left open, so that a longer text needs no other graph."""
+        (batch, tokens, width), kind = inputs.get("context", ((0, TOKENS + 1, 0), ""))
+        if tokens > TOKENS or not getattr(self.engine, "bounds_sides", False):
+            return inputs
+        return {**inputs, "context": ((batch, -TOKENS, width), kind)}
+
     @contextmanager
     def _graph(self, function: Callable[..., Any], given: Inputs) -> Iterator[Any]:
-        inputs = self._with_factors(function, given)
+        inputs = self._bounded(self._with_factors(function, given))
         form = (_name(function), tuple(inputs.items()))
         bound = with_config(function, self.config)
         key = f"{self._owner.fingerprint} {form[0]} {self.config}"
