@@ -59,6 +59,21 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
     return min(quotas, default=None)
 
 
+def usable_memory_bytes(cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """The memory that this process may use, bytes: all of the computer's, or what its container may have.
+
+    None where the system does not tell.
+    """
+    found = memory_bytes()
+    limits = [] if found is None else [found[0]]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of the second version, of the first
+        try:
+            limits.append(int((cgroups / name).read_text()))
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+    return min(limits, default=None)
+
+
 # --- inside -----------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,11 @@ from typing import Any
 from pochade.errors import InvalidCheckpoint
 from pochade.ops import Shape, Tensor
 
+FACTOR_DOWN, FACTOR_UP = "down of ", "up of "
+"""Inputs of an engine's function with these names and that of a weight (O, I) or (O, I, 1, 1) are low-rank
+factors, (R, I) and (O, R): the function computes with the weight plus `up @ down`. Only engines that say so
+(`takes_factors`) take them."""
+
 
 def keep(tensor: Any, name: str) -> Any:
     """Bind nothing: the stored tensor is already the engine's own."""

@@ -1,10 +1,12 @@
 """What an adapter adds to one weight, in the factors that its file holds.
 
 Every kind gives a matrix of `size`, (outputs, inputs): a convolution's weight (O, I, H, W) counts as
-(O, I * H * W). Factors stay as they are stored until the sum is asked for; the arithmetic is f32.
+(O, I * H * W). Factors stay as they are stored until the sum is asked for; the arithmetic is f32. The sum is
+made a few rows at a time, so that nothing of the weight's size is made beside it.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,16 +17,35 @@ Array = NDArray[Any]
 Floats = NDArray[np.float32]
 Size = tuple[int, int]
 
+Rows = Callable[[int, int], Floats]
+"""`rows(begin, end)`: those rows of what is added to a weight at the strength 1."""
+
 TINY = float(np.finfo(np.float32).eps)
+BLOCK = 2**18
+"""Numbers that are computed at a time: as many as a processor's own cache holds, in f32."""
 
 
 class Delta(Protocol):
-    """An addend to a weight. `change(base)` is what is added to `base`, in its shape, at the strength 1."""
+    """An addend to a weight."""
 
     @property
     def size(self) -> Size: ...
 
-    def change(self, base: Floats) -> Floats: ...
+    def by_rows(self, base: Array) -> Rows:
+        """What is added to `base`, which has at least one axis, in its shape."""
+        ...
+
+
+def blocks(base: Array) -> Iterator[tuple[int, int]]:
+    """Begin and end of blocks of rows of about `BLOCK` numbers."""
+    rows = max(1, BLOCK // max(1, base[:1].size))
+    return ((begin, min(begin + rows, len(base))) for begin in range(0, len(base), rows))
+
+
+def whole_change(delta: Delta, base: Array) -> Floats:
+    """All of what is added to `base`, in its shape, at the strength 1."""
+    atleast_1d = base.reshape(-1) if base.ndim == 0 else base
+    return delta.by_rows(atleast_1d)(0, len(atleast_1d)).reshape(base.shape)
 
 
 def matrix_size(shape: tuple[int, ...]) -> Size:
@@ -33,17 +54,27 @@ def matrix_size(shape: tuple[int, ...]) -> Size:
 
 
 class Linear(ABC):
-    """A delta that does not depend on what it is added to: `matrix()` is all of it."""
+    """A delta that does not depend on what it is added to."""
 
     @property
     @abstractmethod
     def size(self) -> Size: ...
 
     @abstractmethod
-    def matrix(self) -> Floats: ...
+    def rows(self) -> Rows:
+        """Of the matrix of `size`."""
 
-    def change(self, base: Floats) -> Floats:
-        return self.matrix().reshape(base.shape)
+    def factors(self) -> tuple[Floats, Floats] | None:
+        """(O, R) and (R, columns), whose product is the matrix; None if it has no low rank."""
+        return None
+
+    def matrix(self) -> Floats:
+        """All of it."""
+        return self.rows()(0, self.size[0])
+
+    def by_rows(self, base: Array) -> Rows:
+        rows, beside = self.rows(), base.shape[1:]
+        return lambda begin, end: rows(begin, end).reshape(end - begin, *beside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +94,15 @@ class LowRank(Linear):
     def size(self) -> Size:
         return len(self.up), self.down.shape[1] * _area(self.middle)
 
-    def matrix(self) -> Floats:
+    def factors(self) -> tuple[Floats, Floats] | None:
+        if self.middle is not None:
+            return None
+        return _f32(self.up) * np.float32(self.scale), _f32(self.down)
+
+    def rows(self) -> Rows:
         up = _f32(self.up) * np.float32(self.scale)
-        if self.middle is None:
-            return np.asarray(up @ _f32(self.down))
-        return tucker(self.middle, up, self.down)
+        down = _f32(self.down) if self.middle is None else tucker_core(self.middle, self.down)
+        return lambda begin, end: np.asarray(up[begin:end] @ down)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +120,9 @@ class Hadamard(Linear):
     def size(self) -> Size:
         return self.first.size
 
-    def matrix(self) -> Floats:
-        return np.asarray(self.first.matrix() * self.second.matrix() * np.float32(self.scale))
+    def rows(self) -> Rows:
+        first, second, scale = self.first.rows(), self.second.rows(), np.float32(self.scale)
+        return lambda begin, end: np.asarray(first(begin, end) * second(begin, end) * scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +137,21 @@ class Kronecker(Linear):
     def size(self) -> Size:
         return self.first.size[0] * self.second.size[0], self.first.size[1] * self.second.size[1]
 
-    def matrix(self) -> Floats:
-        return np.asarray(np.kron(self.first.matrix() * np.float32(self.scale), self.second.matrix()))
+    def rows(self) -> Rows:
+        first, second = self.first.matrix() * np.float32(self.scale), self.second.rows()
+        inner_rows = self.second.size[0]
+
+        def rows(begin: int, end: int) -> Floats:
+            parts = []
+            while begin < end:
+                outer, inner = divmod(begin, inner_rows)
+                stop = min(inner_rows, inner + end - begin)
+                products = first[outer][None, :, None] * second(inner, stop)[:, None, :]
+                parts.append(products.reshape(stop - inner, -1))
+                begin += stop - inner
+            return np.concatenate(parts)
+
+        return rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +164,9 @@ class Whole(Linear):
     def size(self) -> Size:
         return matrix_size(self.difference.shape)
 
-    def matrix(self) -> Floats:
-        return _f32(self.difference).reshape(self.size)
+    def rows(self) -> Rows:
+        difference = self.difference.reshape(self.size)
+        return lambda begin, end: _f32(difference[begin:end])
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,8 +182,13 @@ class Part(Linear):
     def size(self) -> Size:
         return self.end - self.begin, self.columns
 
-    def matrix(self) -> Floats:
-        return self.whole.matrix()[self.begin : self.end]
+    def factors(self) -> tuple[Floats, Floats] | None:
+        whole = self.whole.factors()
+        return None if whole is None else (whole[0][self.begin : self.end], whole[1])
+
+    def rows(self) -> Rows:
+        rows = self.whole.rows()
+        return lambda begin, end: rows(self.begin + begin, self.begin + end)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,20 +207,37 @@ class Decomposed:
     def size(self) -> Size:
         return self.direction.size
 
-    def change(self, base: Floats) -> Floats:
-        turned = base + self.direction.change(base)
+    def by_rows(self, base: Array) -> Rows:
+        direction = self.direction.by_rows(base)
         axis = 0 if self.of_outputs else 1
         others = tuple(i for i in range(base.ndim) if i != axis)
-        norms = np.sqrt(np.square(turned).sum(axis=others, keepdims=True)) + np.float32(TINY)
-        lengths = _f32(self.lengths).reshape(norms.shape)
-        return np.asarray(turned * (lengths / norms) - base)
+
+        def turned(begin: int, end: int) -> Floats:
+            return np.asarray(_f32(base[begin:end]) + direction(begin, end))
+
+        def squares(begin: int, end: int) -> Floats:
+            return np.asarray(np.square(turned(begin, end)).sum(axis=others, keepdims=True))
+
+        shape = tuple(side if i == axis else 1 for i, side in enumerate(base.shape))
+        lengths = _f32(self.lengths).reshape(shape)
+        of_inputs = np.zeros(shape, np.float32)
+        if not self.of_outputs:
+            for block in blocks(base):
+                of_inputs += squares(*block)
+
+        def rows(begin: int, end: int) -> Floats:
+            found = squares(begin, end) if self.of_outputs else of_inputs
+            wanted = lengths[begin:end] if self.of_outputs else lengths
+            norms = np.sqrt(found) + np.float32(TINY)
+            return np.asarray(turned(begin, end) * (wanted / norms) - _f32(base[begin:end]))
+
+        return rows
 
 
-def tucker(middle: Array, up: Array, down: Array) -> Floats:
-    """Sum over p, q of up[o, p] middle[p, q, h, w] down[q, i] as a matrix (O, I * H * W)."""
+def tucker_core(middle: Array, down: Array) -> Floats:
+    """Sum over q of middle[p, q, h, w] down[q, i] as a matrix (p, I * H * W)."""
     core = np.tensordot(_f32(middle), _f32(down), axes=(1, 0))  # (p, h, w, i)
-    core = core.transpose(0, 3, 1, 2).reshape(len(core), -1)
-    return np.asarray(_f32(up) @ core)
+    return np.asarray(core.transpose(0, 3, 1, 2).reshape(len(core), -1))
 
 
 def _area(middle: Array | None) -> int:

@@ -1,6 +1,7 @@
 """The options of `pochade draw` that add to the model: adapters and embeddings."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ def add_addition_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where <lora:style:0.8> in a prompt finds its file (default: the folders of models)",
     )
+    add_fold_option(group)
     group.add_argument(
         "--embeddings-dir",
         type=Path,
@@ -32,8 +34,18 @@ def add_addition_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_fold_option(group: "argparse._ArgumentGroup") -> None:
+    """--fold-loras."""
+    group.add_argument(
+        "--fold-loras",
+        action="store_true",
+        help="add LoRAs to the weights on OpenVINO too: a tenth faster, but each strength is compiled anew",
+    )
+
+
 def with_additions(pipeline: "Pipeline", options: argparse.Namespace) -> "Pipeline":
     """The pipeline with what the options ask for. Raises InvalidRequest and InvalidCheckpoint."""
+    pipeline = replace(pipeline, fold_adapters=options.fold_loras)
     loras = [_lora(text, options.lora_dir) for text in options.lora]
     if loras:
         pipeline = pipeline.with_adapters(loras)

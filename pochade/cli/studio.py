@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pochade.cli.additions import add_fold_option
 from pochade.cli.library import add_models_option
 from pochade.cli.marks import add_mark_options, signer_of
 from pochade.cli.threads import add_threads_option
@@ -33,6 +34,7 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--lora-dir", type=Path, metavar="DIR", help="default: where the folders of models have them"
     )
+    add_fold_option(what)
     what.add_argument("--embeddings-dir", type=Path, metavar="DIR", help="default: the same")
     what.add_argument("--upscalers-dir", type=Path, metavar="DIR", help="ESRGAN models (default: the same)")
     what.add_argument("--styles", type=Path, metavar="FILE", help="a styles.csv")
@@ -49,6 +51,11 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
         "--memory-budget", metavar="SIZE", help="such as 4GB, for each worker: as for 'pochade draw'"
     )
     add_threads_option(what)
+    what.add_argument(
+        "--graph-budget",
+        metavar="SIZE",
+        help="of compiled graphs that each worker keeps in memory (default: half of what there is)",
+    )
     add_mark_options(parser)
     much = parser.add_argument_group("how much")
     for name, default in _limits().items():
@@ -124,6 +131,10 @@ def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options"
         engine=options.engine,
         memory_budget="" if options.memory_budget is None else str(bytes_of(options.memory_budget)),
         threads=_threads(options),
+        graph_budget=(
+            "" if options.graph_budget is None else str(bytes_of(options.graph_budget, "graph budget"))
+        ),
+        fold_adapters=options.fold_loras,
         marks=not options.no_mark,
         sign=signing_file() if options.sign else None,
         limits=Limits(**{name: value for name, value in given.items() if value is not None}),

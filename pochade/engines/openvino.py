@@ -7,7 +7,6 @@ built for every picture size. Compiling it takes seconds; `openvino_cache` keeps
 
 import copy
 import hashlib
-import io
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -22,9 +21,9 @@ import numpy as np
 from pochade.engines.attention_kernel import load_kernel
 from pochade.engines.host import HostArrays
 from pochade.engines.openvino_attention import KernelUse, TokenAttention
-from pochade.engines.openvino_cache import BlobFolder
-from pochade.engines.openvino_int8 import Int8Ops
-from pochade.engines.openvino_ops import INPUT_TYPES, TUPLE, Array, Constants, Inputs, build
+from pochade.engines.openvino_cache import BlobFolder, Sink
+from pochade.engines.openvino_factors import FactoredOps
+from pochade.engines.openvino_ops import INPUT_TYPES, TUPLE, Array, Constants, Inputs, build, fits, fixed
 from pochade.engines.openvino_quiet import ov
 from pochade.engines.openvino_watching import note, watched
 from pochade.engines.processor import sums_bytes_widely
@@ -48,10 +47,13 @@ class Compiled:
 
     def __init__(self, model: ov.CompiledModel, inputs: Inputs, keep: Constants | ov.Tensor) -> None:
         self.model = model
+        self.restored = not isinstance(keep, Constants)  # from the disk: it holds no rounded weights beside
+        self._storing: threading.Thread | None = None
         self._request = model.create_infer_request()
         self._outputs = len(model.outputs)
         self._is_tuple = TUPLE in model.outputs[0].get_names()
         self._inputs = inputs
+        self.takes = frozenset(inputs)
         self._keep = keep  # the mapped memory that the compiled model reads its constants from
         self._turn = threading.Lock()
 
@@ -67,19 +69,30 @@ class Compiled:
         host = {}
         for name, (shape, kind) in self._inputs.items():
             host[name] = np.asarray(arrays[name], INPUT_TYPES[kind], order="C")
-            if host[name].shape != shape:
+            if not fits(host[name].shape, shape):
                 raise ValueError(f"input '{name}' is {host[name].shape}; the graph takes {shape}")
         with self._turn:
             # Inputs are read where they lie; outputs are copied, for the next call writes over them.
             results = self._request.infer(host, share_inputs=True, share_outputs=False)
             once_used, self.once_used = self.once_used, None
         if once_used is not None:
-            threading.Thread(target=once_used, name="keeping a compiled graph", daemon=False).start()
+            self._storing = threading.Thread(target=once_used, name="keeping a compiled graph", daemon=False)
+            self._storing.start()
         return tuple(results[i] for i in range(self._outputs))
+
+    def wait_stored(self) -> None:
+        """Wait for the thread that writes this graph to the disk, if there is one: it holds the graph too."""
+        if self._storing is not None:
+            self._storing.join()
+
+    @property
+    def export_bytes(self) -> int:
+        """About what `export` writes: the constants, and a little that is merged of them."""
+        return self._keep.held_bytes * 21 // 20 if isinstance(self._keep, Constants) else 0
 
     def export(self, file: IO[bytes]) -> None:
         """Write the compiled graph. Raises OSError if the file cannot take it."""
-        sink = _Sink(file)
+        sink = Sink(file)
         self.model.export_model(sink)
         if isinstance(self._keep, Constants):
             self._keep.let_go()  # the graph's own weights were read again for it
@@ -147,6 +160,8 @@ class OpenVinoEngine(HostArrays):
     """
 
     name = "openvino"
+    copies_weights = True
+    """Each compiled graph holds its own."""
 
     def __init__(
         self,
@@ -194,6 +209,21 @@ class OpenVinoEngine(HostArrays):
         other._properties = {**self._properties, **hint}
         return other
 
+    @property
+    def bounds_sides(self) -> bool:
+        """Whether a side of an input's shape may be -n: anything from 1 to n."""
+        return self._target == "CPU"
+
+    @property
+    def takes_factors(self) -> bool:
+        """Whether inputs may be additions to weights (`weights.FACTOR_DOWN`). f16 might not hold them."""
+        return self._target == "CPU" and self._precision != "f16"
+
+    @property
+    def grids(self) -> Grids:
+        """Of 8-bit products, by the name of the weight."""
+        return self._grids
+
     def quantized(self, grids: Grids) -> "OpenVinoEngine":
         """This engine with 8-bit products where there are grids. See `pochade.int8`."""
         other = copy.copy(self)
@@ -204,15 +234,28 @@ class OpenVinoEngine(HostArrays):
         """This engine, noting what products read. Nothing of it is kept on disk."""
         return WatchingEngine(self, sightings)
 
+    def keeps(self, inputs: Inputs, *, key: str) -> bool:
+        """Whether `compile` would find such a graph on the disk."""
+        return (
+            self._blobs is not None and bool(key) and self._blobs.holds(self._blob_name(key, fixed(inputs)))
+        )
+
     def compile(
-        self, function: Callable[..., Any], tensors: Mapping[str, Array], inputs: Inputs, *, key: str = ""
+        self,
+        function: Callable[..., Any],
+        tensors: Mapping[str, Array],
+        inputs: Inputs,
+        *,
+        key: str = "",
+        on_second_use: bool = False,
     ) -> Compiled:
         """A callable that takes the inputs as keyword arrays and returns what `function(ops, w, ...)` does.
 
         inputs: argument name -> (static shape, 'f32' or 'i64'). key: names function and weights uniquely;
-        the compiled graph is kept on disk under it, or nowhere if it is ''.
+        the compiled graph is kept on disk under it, or nowhere if it is ''. on_second_use: only once it is
+        compiled for the second time; of the first time a mark is left.
         """
-        inputs = {name: (tuple(shape), kind) for name, (shape, kind) in inputs.items()}
+        inputs = fixed(inputs)
         if self._blobs is None or not key:
             return self._compiled(function, tensors, inputs)
         name = self._blob_name(key, inputs)
@@ -220,15 +263,22 @@ class OpenVinoEngine(HostArrays):
         if restored is not None:
             return restored
         compiled = self._compiled(function, tensors, inputs, round_to_bf16=self._precision == "bf16")
-        if self._keep_later:
-            compiled.once_used = partial(self._blobs.store, name, compiled.export)
+        passing = on_second_use and not self._blobs.seen_before(name)
+        if passing and self._keep_later:
             return compiled
-        if not self._blobs.store(name, compiled.export):
+        if self._keep_later:
+            compiled.once_used = partial(
+                self._blobs.store, name, compiled.export, expected_bytes=compiled.export_bytes
+            )
+            return compiled
+        if not self._blobs.store(name, compiled.export, expected_bytes=compiled.export_bytes):
             return compiled
         # Continue with the mapped file, as every later start does: the rounded weights need no memory then,
         # and the first picture is computed with the very numbers of the second.
         del compiled
         restored = self._restore(self._blobs, name, inputs)
+        if passing:
+            self._blobs.discard(name)  # what is mapped stays until it is let go
         if restored is None:  # removed or damaged at this moment
             return self._compiled(function, tensors, inputs)
         return restored
@@ -249,7 +299,9 @@ class OpenVinoEngine(HostArrays):
             aside = self._blobs.folder
             with suppress(OSError):
                 aside.mkdir(parents=True, exist_ok=True)
-        ops = Int8Ops(self._grids, largest, constants, aside, convolving=not wide, kernel=self.kernel_use())
+        ops = FactoredOps(
+            self._grids, largest, constants, aside, convolving=not wide, kernel=self.kernel_use()
+        )
         graph = build(function, View(tensors, bind=ops.bind), inputs, ops)
         compiled = self.compile_graph(graph)
         constants.let_go()
@@ -306,7 +358,13 @@ class WatchingEngine(HostArrays):
         self.precision = engine.precision
 
     def compile(
-        self, function: Callable[..., Any], tensors: Mapping[str, Array], inputs: Inputs, *, key: str = ""
+        self,
+        function: Callable[..., Any],
+        tensors: Mapping[str, Array],
+        inputs: Inputs,
+        *,
+        key: str = "",
+        on_second_use: bool = False,
     ) -> Callable[..., Any]:
         """As `OpenVinoEngine.compile`, for functions that return one tensor."""
         graph, reading, constants = watched(function, tensors, inputs)
@@ -328,32 +386,6 @@ def _target(core: ov.Core, device: str) -> str:
     if device not in present:
         raise InvalidRequest(f"OpenVINO sees no device '{device}' here; one of: {', '.join(present)}")
     return target
-
-
-class _Sink(io.BytesIO):
-    """Passes everything on to a file. `export_model` insists on a BytesIO, which would hold it all.
-
-    error: why writing stopped; OpenVINO does not pass an exception on.
-    """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        super().__init__()
-        self.error: OSError | None = None
-        self._file = file
-
-    def write(self, data: Any) -> int:
-        return self._attempt(self._file.write, data)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._attempt(self._file.seek, offset, whence)
-
-    def _attempt(self, action: Callable[..., int], *arguments: Any) -> int:
-        if self.error is None:
-            try:
-                return action(*arguments)
-            except OSError as error:
-                self.error = error
-        return 0
 
 
 SHAPE_GRAPHS = (

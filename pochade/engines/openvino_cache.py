@@ -7,12 +7,14 @@ bit among the weights passes here as it passes in any checkpoint.
 
 import contextlib
 import hashlib
+import io
 import os
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +27,8 @@ from pochade.settings import CACHE_BUDGET_BYTES
 SEAL_BYTES = 32
 SEALED_HEAD_BYTES = 2**20
 SEALED_TAIL_BYTES = 2**24
+MARKS = 1000
+"""Names of which it is known that they were used once. A mark is an empty file."""
 STALE_AFTER_S = 3600.0
 """A part-file this old was left behind by a process that ended while writing."""
 
@@ -33,15 +37,33 @@ STALE_AFTER_S = 3600.0
 class BlobFolder:
     """Files named by content, at most `budget_bytes` in all: the least recently used go first.
 
-    Any number of processes may share the folder. A file appears whole or not at all and is never written
-    to again; where a file cannot be written or read, only the time it would have saved is lost.
+    Files that are being written count too. Any number of processes may share the folder. A file appears
+    whole or not at all and is never written to again; where a file cannot be written or read, only the time
+    it would have saved is lost.
     """
 
     folder: Path
     budget_bytes: int = CACHE_BUDGET_BYTES
+    _storing: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     def path(self, name: str) -> Path:
         return self.folder / f"{name}.blob"
+
+    def holds(self, name: str) -> bool:
+        return self.path(name).exists()
+
+    def seen_before(self, name: str) -> bool:
+        """Whether this was asked before about the name. Of the latest `MARKS` names, marks are left here."""
+        mark = self.folder / f"{name}.seen"
+        with contextlib.suppress(OSError):
+            if mark.exists():
+                return True
+            self.folder.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+            marks = sorted(self.folder.glob("*.seen"), key=lambda path: path.stat().st_mtime)
+            for oldest in marks[:-MARKS]:
+                oldest.unlink()
+        return False
 
     def load(self, name: str) -> NDArray[np.uint8] | None:
         """The blob, mapped copy-on-write; None if there is none. A damaged one is deleted."""
@@ -62,10 +84,20 @@ class BlobFolder:
             os.utime(path)  # used now; the access time is not kept on every system
         return blob
 
-    def store(self, name: str, write: Callable[[IO[bytes]], None]) -> bool:
-        """Keep what `write(file)` writes. If that fails, warns and returns False."""
+    def store(self, name: str, write: Callable[[IO[bytes]], None], *, expected_bytes: int = 0) -> bool:
+        """Keep what `write(file)` writes. If that fails, warns and returns False.
+
+        expected_bytes: about how much it will be, so that room is made before it is written, and not after.
+        """
+        with self._storing:  # one after another: each makes room for itself alone
+            return self._store(name, write, expected_bytes)
+
+    def _store(self, name: str, write: Callable[[IO[bytes]], None], expected_bytes: int) -> bool:
         try:
+            if expected_bytes > self.budget_bytes:
+                raise OSError(f"about {expected_bytes:,} bytes are more than the cache may hold")
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._prune(expected_bytes, keep=self.path(name))
             handle, part = tempfile.mkstemp(dir=self.folder, prefix="writing-", suffix=".part")
             try:
                 with open(handle, "wb") as file:
@@ -83,7 +115,7 @@ class BlobFolder:
                 f"compiled graphs are not kept in {self.folder} ({error.strerror or error}), so every start "
                 "compiles anew; set POCHADE_CACHE to a folder with space that can be written to",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
             return False
         return True
@@ -93,17 +125,20 @@ class BlobFolder:
         with contextlib.suppress(OSError):
             self.path(name).unlink()
 
-    def _prune(self, keep: Path) -> None:
-        now = time.time()
+    def _prune(self, room: int = 0, *, keep: Path) -> None:
+        """Until all that is left and `room` bytes are within the budget."""
+        now, total = time.time(), room
         used: list[tuple[float, int, Path]] = []
         for path in self.folder.iterdir():
             with contextlib.suppress(FileNotFoundError):  # another process prunes too
                 stat = path.stat()
                 if path.suffix == ".part" and now - stat.st_mtime > STALE_AFTER_S:
                     path.unlink()
+                elif path.suffix == ".part":
+                    total += stat.st_size
                 elif path.suffix == ".blob":
                     used.append((stat.st_mtime, stat.st_size, path))
-        total = sum(size for _, size, _ in used)
+        total += sum(size for _, size, _ in used)
         for _, size, path in sorted(used):
             if total <= self.budget_bytes:
                 break
@@ -111,6 +146,32 @@ class BlobFolder:
                 with contextlib.suppress(OSError):  # on Windows a file in use stays
                     path.unlink()
                     total -= size
+
+
+class Sink(io.BytesIO):
+    """Passes everything on to a file. `export_model` insists on a BytesIO, which would hold it all.
+
+    error: why writing stopped; OpenVINO does not pass an exception on.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self.error: OSError | None = None
+        self._file = file
+
+    def write(self, data: Any) -> int:
+        return self._attempt(self._file.write, data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._attempt(self._file.seek, offset, whence)
+
+    def _attempt(self, action: Callable[..., int], *arguments: Any) -> int:
+        if self.error is None:
+            try:
+                return action(*arguments)
+            except OSError as error:
+                self.error = error
+        return 0
 
 
 def _seal(blob: NDArray[Any]) -> bytes:

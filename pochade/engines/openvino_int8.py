@@ -132,10 +132,15 @@ class Int8Ops(OpenVinoOps):
             shape = [1] * len(self.shape(x))
             moved = grid.low if from_zero else 0.0
             ends = [_constant(np.full(shape, end - moved)) for end in (grid.low, grid.high)]
+            bounded = -1 in self.shape(x)
             shape[axis] = -1
             smoothing = grid.smoothing.reshape(shape)
-            wide = [_constant(end * smoothing) for end in (grid.low, grid.high)]
-            self._rounded[key] = Node(op.fake_quantize(x.graph, *wide, *ends, 256))
+            if bounded:  # of which OpenVINO rounds all channels alike only
+                smooth = op.multiply(x.graph, _constant(1 / smoothing))
+                self._rounded[key] = Node(op.fake_quantize(smooth, *ends, *ends, 256))
+            else:
+                wide = [_constant(end * smoothing) for end in (grid.low, grid.high)]
+                self._rounded[key] = Node(op.fake_quantize(x.graph, *wide, *ends, 256))
         return self._rounded[key]
 
     def _weight(self, array: Array, grid: Grid) -> Node:

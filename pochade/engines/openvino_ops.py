@@ -12,7 +12,7 @@ from pochade.engines.openvino_attention import KernelUse, TokenAttention
 from pochade.engines.openvino_quiet import op, ov
 from pochade.mapping import let_go
 from pochade.ops import Padding, Shape
-from pochade.weights import View
+from pochade.weights import FACTOR_DOWN, FACTOR_UP, View
 
 Array = NDArray[Any]
 Inputs = Mapping[str, tuple[Shape, str]]
@@ -65,6 +65,11 @@ class OpenVinoOps:
 
     def __init__(self, kernel: KernelUse | None = None) -> None:
         self._kernel = kernel
+
+    def take(self, factors: Mapping[str, Node]) -> None:
+        """Before a function is called: the inputs that are additions to weights (see `openvino_factors`)."""
+        if factors:
+            raise ValueError(f"these weights take no additions, and {', '.join(factors)} were given")
 
     def linear(self, x: Node, weight: Node, bias: Node | None = None) -> Node:
         y = Node(op.matmul(x.graph, weight.graph, transpose_a=False, transpose_b=True))
@@ -129,7 +134,9 @@ class OpenVinoOps:
         return Node(op.tanh(x.graph))
 
     def shape(self, x: Node) -> Shape:
-        return tuple(x.graph.get_output_shape(0))
+        """A side that is bounded only is -1, which `reshape` takes for one side."""
+        sides = x.graph.get_output_partial_shape(0)
+        return tuple(-1 if side.is_dynamic else side.get_length() for side in sides)
 
     def reshape(self, x: Node, shape: Shape) -> Node:
         return Node(op.reshape(x.graph, integers(shape), special_zero=False))
@@ -225,6 +232,11 @@ class Constants:
         """Keep what a node shares that was made elsewhere."""
         self._memory.append(array)
 
+    @property
+    def held_bytes(self) -> int:
+        """Of all arrays that nodes share, those in mapped files too."""
+        return sum(array.nbytes for array in self._memory)
+
     def let_go(self) -> None:
         """The compiler has copied what it rearranged: pages of mapped files need not stay; they come back."""
         for array in self._memory:
@@ -232,6 +244,8 @@ class Constants:
 
     def __call__(self, stored: Array, name: str = "") -> Node:
         array = np.asarray(stored, self._kept_as(stored), order="C")
+        if array.dtype != stored.dtype:
+            let_go(stored)  # the pages of a mapped file, which are not wanted again
         if not array.flags.writeable:  # OpenVINO shares no memory that it might not write to
             array = array.copy()
         self._memory.append(array)
@@ -255,16 +269,33 @@ class Constants:
 def build(
     function: Callable[..., Any], weights: View, inputs: Inputs, ops: OpenVinoOps | None = None
 ) -> ov.Model:
-    """The graph of a model function. If that returns a tuple, the first result bears the name TUPLE."""
+    """The graph of a model function. If that returns a tuple, the first result bears the name TUPLE.
+
+    A side of an input's shape that is -n is anything from 1 to n.
+    """
     parameters = {}
     for name, (shape, kind) in inputs.items():
-        parameters[name] = op.parameter(list(shape), INPUT_TYPES[kind])
+        sides = [ov.Dimension(1, -side) if side < 0 else ov.Dimension(side) for side in shape]
+        parameters[name] = op.parameter(ov.PartialShape(sides), INPUT_TYPES[kind])
         parameters[name].output(0).set_names({name})
-    returned = function(
-        ops or OpenVinoOps(), weights, **{name: Node(graph) for name, graph in parameters.items()}
-    )
-    nodes = returned if isinstance(returned, tuple) else (returned,)
-    results = [op.result(node.graph) for node in nodes]
+    nodes = {name: Node(graph) for name, graph in parameters.items()}
+    factors = {name: nodes.pop(name) for name in inputs if name.startswith((FACTOR_DOWN, FACTOR_UP))}
+    ops = OpenVinoOps() if ops is None else ops
+    ops.take(factors)
+    returned = function(ops, weights, **nodes)
+    made = returned if isinstance(returned, tuple) else (returned,)
+    results = [op.result(node.graph) for node in made]
     if isinstance(returned, tuple):
         results[0].output(0).add_names({TUPLE})
     return ov.Model(results, list(parameters.values()))
+
+
+def fits(given: Shape, shape: Shape) -> bool:
+    """Whether an array of a shape may be given where a graph takes `shape`, whose sides may be bounds."""
+    sides = zip(given, shape, strict=False)
+    return len(given) == len(shape) and all(0 < a <= -b if b < 0 else a == b for a, b in sides)
+
+
+def fixed(inputs: Inputs) -> Inputs:
+    """With shapes that are tuples, however they were given."""
+    return {name: (tuple(shape), kind) for name, (shape, kind) in inputs.items()}

@@ -23,11 +23,13 @@ class Outline:
     parameters: name -> shape of every tensor asked for, in the order of first use.
     outputs: the shapes of what the function returns (one entry if it returns a single tensor).
     products: multiply-accumulates of one evaluation, by operation: 'linear', 'conv2d', 'attention'.
+    largest: numbers in the largest tensor that an operation makes.
     """
 
     parameters: Mapping[str, Shape]
     outputs: tuple[Shape, ...]
     products: Mapping[str, int]
+    largest: int = 0
 
     @property
     def parameter_count(self) -> int:
@@ -43,7 +45,8 @@ def outline(function: Callable[..., object], inputs: Mapping[str, tuple[Shape, s
     weights = RecordingView(tensors={})
     returned = function(ops, weights, **{name: Sketch(tuple(shape)) for name, (shape, _) in inputs.items()})
     outputs = returned if isinstance(returned, tuple) else (returned,)
-    return Outline(weights.parameters, tuple(ops.shape(output) for output in outputs), dict(ops.products))
+    shapes = tuple(ops.shape(output) for output in outputs)
+    return Outline(weights.parameters, shapes, dict(ops.products), ops.largest)
 
 
 @dataclass(frozen=True)
@@ -84,16 +87,21 @@ class RecordingView(View):
 class OutlineOps:
     """`pochade.ops.Ops` on sketches.
 
-    products: multiply-accumulates so far, by operation.
+    products: multiply-accumulates so far, by operation. largest: numbers in the largest tensor so far.
     """
 
     def __init__(self) -> None:
         self.products: Counter[str] = Counter()
+        self.largest = 0
+
+    def _made(self, shape: Shape) -> Sketch:
+        self.largest = max(self.largest, math.prod(shape))
+        return Sketch(shape)
 
     def linear(self, x: Sketch, weight: Sketch, bias: Sketch | None = None) -> Sketch:
         fits = len(x.shape) >= 1 and len(weight.shape) == 2 and x.shape[-1] == weight.shape[1]
         _expect(fits and _is_vector(bias, weight.shape[0]), "linear", x=x, weight=weight, bias=bias)
-        y = Sketch((*x.shape[:-1], weight.shape[0]))
+        y = self._made((*x.shape[:-1], weight.shape[0]))
         self.products["linear"] += math.prod(y.shape) * weight.shape[1]
         return y
 
@@ -108,7 +116,7 @@ class OutlineOps:
         spare_width = width + left + right - weight.shape[3]
         fits = min(spare_height, spare_width, *padding) >= 0
         _expect(fits, f"conv2d, padding {padding}", x=x, weight=weight)
-        y = Sketch((batch, weight.shape[0], spare_height // stride + 1, spare_width // stride + 1))
+        y = self._made((batch, weight.shape[0], spare_height // stride + 1, spare_width // stride + 1))
         self.products["conv2d"] += math.prod(y.shape) * channels * math.prod(weight.shape[2:])
         return y
 
@@ -172,7 +180,7 @@ class OutlineOps:
         axis %= len(first)
         rest = {(len(part.shape), part.shape[:axis], part.shape[axis + 1 :]) for part in parts}
         _expect(len(rest) == 1, f"concat along {axis}", **named)
-        return Sketch((*first[:axis], sum(part.shape[axis] for part in parts), *first[axis + 1 :]))
+        return self._made((*first[:axis], sum(part.shape[axis] for part in parts), *first[axis + 1 :]))
 
     def narrow(self, x: Sketch, axis: int, start: int, stop: int) -> Sketch:
         fits = -len(x.shape) <= axis < len(x.shape) and 0 <= start <= stop <= x.shape[axis]
@@ -182,7 +190,7 @@ class OutlineOps:
 
     def resize_nearest(self, x: Sketch, height: int, width: int) -> Sketch:
         _expect(len(x.shape) == 4 and height > 0 and width > 0, f"resize_nearest to {height} x {width}", x=x)
-        return Sketch((*x.shape[:2], height, width))
+        return self._made((*x.shape[:2], height, width))
 
     def embedding(self, ids: Sketch, table: Sketch) -> Sketch:
         _expect(len(ids.shape) == 2 and len(table.shape) == 2, "embedding", ids=ids, table=table)

@@ -106,9 +106,7 @@ def load(folder: str | Path | None = None, *, engine: str = "auto") -> Judge:
         labels=labels,
         styles=styles,
         style_places=normal(tensors[PLACES].astype(np.float32)),
-        network=Network(
-            tensors, fingerprint([stored]), make_engine(choose("cpu", "f32", engine)), config, {}
-        ),
+        network=Network(tensors, fingerprint([stored]), make_engine(choose("cpu", "f32", engine)), config),
     )
 
 

@@ -72,8 +72,9 @@ class Artist:
     """Draws orders on one device. The latest model stays loaded.
 
     marks: "no" leaves the mark of generated pictures out. sign: the file of a key to sign with, or "".
-    memory_budget: bytes, or ""; of models, not of upscalers, which draw in parts anyhow. threads: of the
-        processor, or "". options: what it computes on, for `pochade.load` and `load_upscaler`: device,
+    memory_budget: bytes, or ""; of models, not of upscalers, which draw in parts anyhow. graph_budget: of
+        compiled graphs that stay in memory, the same. fold_adapters: "yes": see `pochade.load`. threads: of
+        the processor, or "". options: what it computes on, for `pochade.load` and `load_upscaler`: device,
         precision, engine.
     """
 
@@ -85,6 +86,8 @@ class Artist:
         sign: str = "",
         memory_budget: str = "",
         threads: str = "",
+        graph_budget: str = "",
+        fold_adapters: str = "no",
         **options: Any,
     ) -> None:
         self._folders = folders
@@ -96,7 +99,9 @@ class Artist:
 
             self._sign = signer_in(Path(sign), datetime.now(UTC), pochade.__version__)
         self._options = {**options, "threads": int(threads) if threads else None}
-        self._memory_budget = int(memory_budget) if memory_budget else None
+        self._fold = fold_adapters == "yes"
+        budgets = {"memory_budget": memory_budget, "graph_budget": graph_budget}
+        self._budgets: dict[str, Any] = {name: int(size) for name, size in budgets.items() if size}
         self._catalogue: Catalogue | None = None
         self._loaded: tuple[Model, Pipeline] | None = None
 
@@ -142,9 +147,11 @@ class Artist:
 
         yield Loading(model.name)
         self._loaded = None  # before the next one is made, which takes memory too
-        loaded = pochade.load(model.path, memory_budget=self._memory_budget, **self._options)
+        loaded = pochade.load(model.path, **self._budgets, **self._options)
         folders = self._folders
-        pipeline = replace(loaded, roots=folders.roots).with_library(folders.loras, folders.embeddings)
+        pipeline = replace(loaded, roots=folders.roots, fold_adapters=self._fold).with_library(
+            folders.loras, folders.embeddings
+        )
         self._loaded = model, pipeline
         _say_plan(pipeline)
         side = pipeline.networks.unet_config.sample_size * pipeline.networks.autoencoder_config.factor

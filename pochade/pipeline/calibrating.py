@@ -62,13 +62,14 @@ def calibrate(
         raise InvalidRequest(f"smoothing is {smoothing}; it must lie between 0 and 1")
     of_unet: Sightings = {}
     of_decoder: Sightings = {}
-    networks = pipeline.networks
+    plain = pipeline.model if pipeline.loaded is None else pipeline.loaded  # grids are no LoRA's
+    networks = plain.networks
     watched = replace(
         networks,
         unet=_watched(networks.unet, of_unet),
         autoencoder=_watched(networks.autoencoder, of_decoder),
     )
-    watching = replace(pipeline, model=replace(pipeline.model, networks=watched))
+    watching = replace(pipeline, model=replace(plain, networks=watched))
     lengths = [STEPS[i % len(STEPS)] for i in range(len(prompts))]
     done, total = 0, sum(lengths)
     for seed, (prompt, length) in enumerate(zip(prompts, lengths, strict=True)):
@@ -106,4 +107,4 @@ def _landscape(side: int) -> Image.Image:
 
 
 def _watched(network: Any, sightings: Sightings) -> Any:
-    return replace(network, engine=network.engine.watching(sightings), _compiled={})
+    return replace(network, engine=network.engine.watching(sightings))

@@ -35,8 +35,9 @@ from pochade.pipeline.loading.adapting import (
     with_additions,
     with_words,
 )
-from pochade.pipeline.loading.budget import Plan, find_plan, release
+from pochade.pipeline.loading.budget import Plan, find_plan
 from pochade.pipeline.loading.choice import Choice
+from pochade.pipeline.loading.memory import release
 from pochade.pipeline.loading.model import Model
 from pochade.pipeline.loading.networks import Networks
 from pochade.pipeline.results.result import Progress, Result
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
+LATEST = 4
+"""Pipelines with what prompts asked for by name that are kept."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Pipeline:
@@ -56,6 +60,7 @@ class Pipeline:
 
     roots: folders in which other models are looked for by name.
     memory_budget: bytes that the process may take for itself; None: any.
+    fold_adapters: whether LoRAs are added to the weights where they could be inputs of a graph.
     """
 
     model: Model
@@ -65,6 +70,7 @@ class Pipeline:
     additions: Additions = NOTHING
     loaded: Model | None = None  # without additions; None: it is `model`
     memory_budget: int | None = None
+    fold_adapters: bool = False
     _latest: "dict[object, Pipeline]" = field(default_factory=dict, init=False, repr=False)
     _drawn: list[object] = field(default_factory=list, init=False, repr=False)  # how, within a budget
 
@@ -208,19 +214,28 @@ class Pipeline:
         plain = self.model if self.loaded is None else self.loaded
         model = replace(
             plain,
-            networks=with_additions(plain.networks, additions),
+            networks=with_additions(plain.networks, additions, fold=self.fold_adapters),
             tokenizers=with_words(plain.tokenizers, plain.networks, additions.embeddings),
         )
         return replace(self, model=model, additions=additions, loaded=plain)
 
     def _asked_for(self, *prompts: str) -> "Pipeline":
-        """This pipeline with what prompts ask for by name. The latest one is kept for the next picture."""
+        """This pipeline with what prompts ask for by name. The latest ones are kept for the next picture.
+
+        On OpenVINO what they compiled is kept within the graphs' budget; where nothing else limits what they
+        hold, one alone is kept.
+        """
         loras, embeddings = self.library.asked(*prompts)
         if not loras and not embeddings:
             return self
         key = (loras, embeddings, stamps([*(lora.path for lora in loras), *embeddings]))
-        if key not in self._latest:
-            self._latest.clear()  # before the next one is made, which takes as much memory
+        if key in self._latest:
+            self._latest[key] = self._latest.pop(key)  # as the latest
+        else:
+            counted = self.choice.engine == "openvino" and self.memory_budget is None
+            room = LATEST if counted else 1
+            for oldest in list(self._latest)[: max(0, len(self._latest) + 1 - room)]:
+                del self._latest[oldest]  # before the next one is made, which takes as much memory
             self._latest[key] = self._with(
                 self.additions
                 + read_additions(
@@ -279,6 +294,7 @@ class Pipeline:
         inputs: `added` (B, added_width) for XL, `guidance` (B, guidance_width) for LCM, both embedded.
         """
         time = embed_timestep(self.networks.unet_config, timestep)
+        self.networks.graphs.begin_part()
         return self.networks.predict(x=x, time=time, context=context, **inputs)
 
     def encode_image(self, image: "Image.Image | Sequence[Image.Image]") -> Floats:
@@ -286,10 +302,12 @@ class Pipeline:
         images = list(image) if isinstance(image, Sequence) else [image]
         for each in images:
             check_size(self.networks, *each.size)
+        self.networks.graphs.begin_part()
         return self.networks.encode(np.stack([from_image(each) for each in images]))
 
     def decode(self, latent: Floats) -> "list[Image.Image]":
         """Scaled latents (B, C, h, w) to pictures."""
+        self.networks.graphs.begin_part()
         return decoded_images(self.networks, np.ascontiguousarray(latent, np.float32))
 
 

@@ -14,9 +14,10 @@ from pochade.server.keys import Keys
 class Options:
     """What the server works with, and how much it may take.
 
-    devices: one worker for each. memory_budget: bytes for each, or "". threads: of the processor, for each.
-    budget_bytes: for all pictures.
+    devices: one worker for each. memory_budget: bytes for each, or "". graph_budget: of compiled graphs in
+    the memory of each, the same. threads: of the processor, for each. budget_bytes: for all pictures.
     data: where jobs and pictures are kept. folders: where models are looked for.
+    fold_adapters: as for `pochade.load`.
     stall_s: a worker that shows no progress for so long is ended, and another one started; 0: never.
     marks: whether pictures say that a model made them. sign: the file of a key to sign them with.
     """
@@ -28,6 +29,8 @@ class Options:
     engine: str = "auto"
     memory_budget: str = ""
     threads: int | None = None
+    graph_budget: str = ""
+    fold_adapters: bool = False
     marks: bool = True
     sign: Path | None = None
     limits: Limits = field(default_factory=Limits)

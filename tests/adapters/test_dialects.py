@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_open_clip_checkpoint
 
+from pochade.adapters.deltas import whole_change
 from pochade.adapters.keys import places
 from pochade.adapters.ldm_names import open_clip_names, unet_names
 from pochade.adapters.read import read_adapter
@@ -149,7 +150,10 @@ def test_a_fused_matrix_of_queries_keys_and_values(write: Write, sd15: Shapes) -
     for i, name in enumerate("qkv"):
         delta = deltas[f"encoder.layers.1.self_attn.{name}_proj.weight"]
         np.testing.assert_allclose(
-            delta.change(np.zeros((24, 24), np.float32)), whole[24 * i : 24 * (i + 1)], rtol=1e-5, atol=1e-6
+            whole_change(delta, np.zeros((24, 24), np.float32)),
+            whole[24 * i : 24 * (i + 1)],
+            rtol=1e-5,
+            atol=1e-6,
         )
 
 

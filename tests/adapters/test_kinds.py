@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pochade.adapters import deltas
+from pochade.adapters.deltas import whole_change
 from pochade.adapters.read import read_adapter
 from pochade.adapters.view import Strength, adapted
 from pochade.checkpoints import safetensors
@@ -135,9 +137,14 @@ FORMS: Mapping[str, tuple[Any, tuple[int, ...], dict[str, tuple[int, ...]], floa
 }
 
 
+@pytest.mark.parametrize("block", [None, 1, 150], ids=["whole", "row by row", "some rows"])
 @pytest.mark.parametrize("dora", [None, "outputs", "inputs"])
 @pytest.mark.parametrize("form", FORMS)
-def test_a_kind(write: Write, form: str, dora: str | None) -> None:
+def test_a_kind(
+    write: Write, form: str, dora: str | None, block: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if block is not None:
+        monkeypatch.setattr(deltas, "BLOCK", block)
     function, shape, factors, scale = FORMS[form]
     ones = (1,) * (len(shape) - 2)
     rng = np.random.default_rng(3)
@@ -166,7 +173,7 @@ def test_without_alpha_the_factors_are_taken_as_they_are(write: Write) -> None:
     adapter = read_adapter(path, {"unet": {"conv_in.weight": LINEAR}})
     file = safetensors.read(path)
     expected = file["unet.conv_in.lora_B.weight"] @ file["unet.conv_in.lora_A.weight"]
-    change = adapter.deltas["unet"]["conv_in.weight"].change(np.zeros(LINEAR, np.float32))
+    change = whole_change(adapter.deltas["unet"]["conv_in.weight"], np.zeros(LINEAR, np.float32))
     assert relative_error(change, expected) < 1e-6
 
 

@@ -1,5 +1,6 @@
 """Adapters as a view of the weights."""
 
+import tracemalloc
 from itertools import permutations
 from pathlib import Path
 
@@ -7,7 +8,17 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from pochade.adapters.deltas import LowRank
+from pochade.adapters.deltas import (
+    BLOCK,
+    Decomposed,
+    Delta,
+    Hadamard,
+    Kronecker,
+    LowRank,
+    Part,
+    Whole,
+    blocks,
+)
 from pochade.adapters.view import Strength, adapted, fingerprint
 from pochade.checkpoints import safetensors
 
@@ -81,3 +92,56 @@ def test_a_fingerprint_for_each_choice_of_adapters() -> None:
     assert fingerprint("other", [strength(1)]) != fingerprint("base", [strength(1)])
     two = [strength(1), strength(2)]
     assert fingerprint("base", two) == fingerprint("base", two[::-1])
+
+
+def large_deltas(shape: tuple[int, ...]) -> dict[str, Delta]:
+    """Of every kind, for a weight of this shape, whose sides are even."""
+    rng = np.random.default_rng(1)
+    outputs, columns = shape[0], int(np.prod(shape[1:]))
+
+    def some(*sides: int) -> np.ndarray:
+        return rng.standard_normal(sides, np.float32)
+
+    plain = LowRank(some(outputs, 4), some(4, columns), 0.3)
+    return {
+        "LoRA": plain,
+        "LoHa": Hadamard(plain, LowRank(some(outputs, 3), some(3, columns), 1.0), 0.2),
+        "LoKr": Kronecker(Whole(some(2, 2)), LowRank(some(outputs // 2, 3), some(3, columns // 2), 1.0), 0.2),
+        "difference": Whole(some(*shape)),
+        "part": Part(LowRank(some(2 * outputs, 4), some(4, columns), 0.3), 5, 5 + outputs, columns),
+        "DoRA": Decomposed(plain, some(outputs), of_outputs=True),
+        "DoRA of inputs": Decomposed(plain, some(shape[1]), of_outputs=False),
+    }
+
+
+SHAPE = (1500, 320, 3, 3)
+
+
+@pytest.mark.parametrize("kind", large_deltas((8, 4, 3, 3)))
+def test_a_sum_needs_no_further_memory_of_the_weight_s_size(kind: str) -> None:
+    """Beside the result there are blocks of rows, and factors of low rank."""
+    delta = large_deltas(SHAPE)[kind]
+    tensors = {"a": np.random.default_rng(2).standard_normal(SHAPE, np.float32)}
+    view = adapted(tensors, [Strength({"a": delta}, 0.7, "one"), Strength({"a": delta}, 0.1, "two")])
+    tracemalloc.start()
+    try:
+        result = view["a"]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(list(blocks(result))) > 10
+    assert result.nbytes <= peak < result.nbytes + 40 * BLOCK
+
+
+def test_blocks_of_rows_make_up_the_weight() -> None:
+    for shape in ((1,), (7,), (5, 4), (3, BLOCK), (2 * BLOCK,), (1000, 320, 3, 3), (0, 4)):
+        found = list(blocks(np.empty(shape, np.int8)))
+        assert [row for begin, end in found for row in range(begin, end)] == list(range(shape[0]))
+        assert all((end - begin) * np.prod(shape[1:]) <= BLOCK or end - begin == 1 for begin, end in found)
+
+
+def test_one_number_is_added_to() -> None:
+    result = adapted(
+        {"a": np.float32(2).reshape(())}, [Strength({"a": Whole(np.ones((), np.float32))}, 0.5, "x")]
+    )
+    assert result["a"].shape == () and result["a"] == 2.5

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pochade import settings
-from pochade.engines import openvino, openvino_ops
+from pochade.engines import openvino, openvino_cache, openvino_ops
 from pochade.engines.openvino import OpenVinoEngine
 from pochade.engines.openvino_cache import SEAL_BYTES, BlobFolder
 from pochade.errors import InvalidCheckpoint
@@ -442,3 +442,98 @@ def test_the_cache_lies_where_the_environment_says(tmp_path):
 def test_the_cache_lies_in_the_users_cache_folder_otherwise(environ):
     assert "pochade" in settings.cache_dir(environ).parts
     assert settings.cache_dir(environ).is_absolute()
+
+
+# --- graphs that may never be wanted again ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep_later", [False, True])
+def test_a_graph_of_passing_interest_is_kept_from_its_second_compilation_on(
+    tmp_path, tensors, rng, keep_later
+):
+    x = rng.standard_normal((3, 4), dtype=np.float32)
+
+    def use(weights, **options):
+        engine = OpenVinoEngine(cache_dir=tmp_path, threads=1, keep_later=keep_later)
+        inputs = {"x": ((3, 4), "f32")}
+        kept_before = engine.keeps(inputs, key="line")
+        graph = engine.compile(line, weights, inputs, key="line", **options)
+        result = graph(x=x)
+        graph.wait_stored()
+        suffixes = {path.suffix for path in blobs(tmp_path)}
+        return result, kept_before, suffixes, graph.restored
+
+    first, kept, found, _ = use(tensors, on_second_use=True)
+    assert not kept and found == {".seen"}
+    second, kept, found, _ = use(tensors, on_second_use=True)
+    assert not kept and found == {".seen", ".blob"}
+    third, kept, _, restored = use(NOTHING, on_second_use=True)
+    assert kept and restored
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(first, third)
+
+
+def test_marks_of_what_was_used_once_are_few_and_take_no_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(openvino_cache, "MARKS", 3)
+    folder = BlobFolder(tmp_path, budget_bytes=200)
+    for age, name in enumerate("abcd"):
+        assert not folder.seen_before(name)
+        os.utime(tmp_path / f"{name}.seen", (1000 + age, 1000 + age))
+    assert folder.seen_before("c") and folder.seen_before("d") and not folder.seen_before("a")
+    assert names(tmp_path) == ["a", "c", "d"]
+    assert folder.store("blob", write(100)), "marks do not count"
+    assert names(tmp_path) == ["a", "blob", "c", "d"]
+
+
+def test_where_no_mark_can_be_left_nothing_is_kept_and_nothing_fails(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    folder = BlobFolder(tmp_path / "file")
+    assert not folder.seen_before("a") and not folder.seen_before("a")
+
+
+def test_room_is_made_before_a_blob_is_written(tmp_path):
+    """So the disk's budget is kept all along, whoever looks."""
+    size = 100 + SEAL_BYTES
+    folder = BlobFolder(tmp_path, budget_bytes=3 * size)
+    for age, name in enumerate("abc"):
+        folder.store(name, write(100))
+        os.utime(folder.path(name), (1000 + age, 1000 + age))
+    seen = []
+
+    def look(file):
+        seen.append(sum(path.stat().st_size for path in tmp_path.iterdir()))
+        file.write(bytes(100))
+
+    assert folder.store("d", look, expected_bytes=size)
+    assert seen == [2 * size] and names(tmp_path) == ["b", "c", "d"]
+    with pytest.warns(RuntimeWarning, match="more than the cache may hold"):
+        assert not folder.store("e", look, expected_bytes=4 * size)
+    assert len(seen) == 1 and names(tmp_path) == ["b", "c", "d"], "nothing went for what is too large anyhow"
+
+
+def test_what_another_process_is_writing_counts(tmp_path):
+    folder = BlobFolder(tmp_path, budget_bytes=400)
+    folder.store("a", write(100))
+    (tmp_path / "writing-another.part").write_bytes(bytes(250))
+    folder.store("b", write(100))
+    assert names(tmp_path) == ["b", "writing-another"]
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_it_is_known_beforehand_how_large_a_blob_will_be(tmp_path, precision):
+    from pochade.engines.openvino import processor_features
+
+    if precision not in processor_features().precisions:
+        pytest.skip(f"no {precision} here")
+    weight = np.ones((1024, 1024), np.float32)
+    engine = OpenVinoEngine(cache_dir=tmp_path, precision=precision)
+
+    def function(ops, w, x):
+        return ops.linear(x, w("w", (1024, 1024)))
+
+    inputs = {"x": ((2, 1024), "f32")}
+    graph = engine._compiled(function, {"w": weight}, inputs, round_to_bf16=precision == "bf16")
+    path = tmp_path / "graph"
+    with path.open("wb") as file:
+        graph.export(file)
+    assert path.stat().st_size * 0.95 < graph.export_bytes < path.stat().st_size * 1.1

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from pochade.checkpoints import safetensors
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 from pochade.images.metadata import read_parameters
 from pochade.pipeline import Lora, Pipeline
+from pochade.pipeline.loading.texts import EncodedTexts
+from pochade.pipeline.pipeline import LATEST
 from tests.pipeline.conftest import Model
 from tests.reference import FACTOR, relative_error
 
@@ -217,6 +220,59 @@ def test_the_latest_choice_is_kept_until_its_file_changes(pipeline: Pipeline, in
     write(ink, LAYERS, seed=9, note="longer")
     again = library._asked_for("<lora:ink:1>")
     assert again.networks.unet.fingerprint != first.networks.unet.fingerprint
+
+
+@pytest.mark.parametrize("engine", ["openvino", "numpy"])
+def test_few_choices_are_kept_at_a_time(pipeline: Pipeline, ink: Path, engine: str) -> None:
+    """Where graphs are counted, some; where nothing limits what they hold, one."""
+    choice = replace(pipeline.choice, engine=engine)
+    library = replace(pipeline, choice=choice).with_library(ink.parent)
+    kept = LATEST if engine == "openvino" else 1
+    made = [library._asked_for(f"<lora:ink:0.{i}>") for i in range(1, 8)]
+    for i in range(8 - kept, 8):
+        assert library._asked_for(f"<lora:ink:0.{i}>") is made[i - 1]
+    library._asked_for("<lora:ink:2>")
+    assert len(library._latest) == kept
+    assert (library._asked_for("<lora:ink:0.7>") is made[6]) == (kept > 1)
+
+
+def test_a_graph_with_an_adapter_is_on_the_disk_from_its_second_use_on(
+    model: Callable[[str], Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So trying weights of a LoCon does not fill the cache; the plain model's graphs are kept at once.
+
+    Its convolutions are folded into the weights, where a LoRA of low rank is an input of the plain graph.
+    """
+    path, rng = tmp_path / "conv.safetensors", np.random.default_rng(0)
+    layer, text = "lora_unet_conv_in", "lora_te_text_model_encoder_layers_0_mlp_fc1"
+    safetensors.write(
+        path,
+        {
+            f"{layer}.lora_up.weight": rng.standard_normal((16, 2, 1, 1), np.float32),
+            f"{layer}.lora_down.weight": rng.standard_normal((2, 4, 3, 3), np.float32),
+            f"{text}.diff": rng.standard_normal((64, 24), np.float32),
+        },
+    )
+    monkeypatch.setenv("POCHADE_CACHE", str(tmp_path / "cache"))
+    plain = model("SD 1.5").load("openvino")
+
+    def stored(pipeline: Pipeline, *networks: str) -> list[bool]:
+        found = []
+        for name in networks:
+            network = getattr(pipeline.networks, name)
+            (graph,) = network.compiled.values()
+            graph.wait_stored()
+            found.append(graph.restored)
+            network.let_go()
+        return found
+
+    everything = "unet", "text_encoder", "autoencoder"
+    for expected in ([False, False, False], [False, False, True], [True, True, True]):
+        changed = plain.with_adapters([path])
+        networks = replace(changed.networks, texts=EncodedTexts())
+        changed = replace(changed, model=replace(changed.model, networks=networks))
+        pixels(changed)
+        assert stored(changed, *everything) == expected
 
 
 def test_a_folder_that_is_not_there(pipeline: Pipeline, tmp_path: Path) -> None:

@@ -121,13 +121,13 @@ def test_one_after_another_draws_the_same_picture(starter, more):
     assert sparing.plan(request).one_by_one
     *steps, last = sparing.stream(request)
     np.testing.assert_array_equal(np.asarray(last.result.images[0]), np.asarray(usual))
-    assert not any(network._compiled for network in (sparing.networks.unet, sparing.networks.autoencoder))
+    assert not any(network.compiled for network in (sparing.networks.unet, sparing.networks.autoencoder))
     (rough,) = steps[0].preview()
     assert np.asarray(rough).std() > 1
 
 
 def graphs(pipeline):
-    return len(pipeline.networks.unet._compiled), len(pipeline.networks.autoencoder._compiled)
+    return len(pipeline.networks.unet.compiled), len(pipeline.networks.autoencoder.compiled)
 
 
 def test_graphs_of_one_way_of_drawing_are_held_and_no_others(starter):
@@ -136,9 +136,9 @@ def test_graphs_of_one_way_of_drawing_are_held_and_no_others(starter):
     roomy = replace(fresh, memory_budget=int(fresh.plan(Request(**OPTIONS, width=192)).peak) + 1)
     once = [roomy.txt2img(**OPTIONS, width=width) for width in (128, 192)]
     assert graphs(roomy) == (1, 1)
-    unet = next(iter(roomy.networks.unet._compiled.values()))
+    unet = next(iter(roomy.networks.unet.compiled.values()))
     roomy.txt2img(**OPTIONS, width=192)
-    assert next(iter(roomy.networks.unet._compiled.values())) is unet, "the same way again: nothing is let go"
+    assert next(iter(roomy.networks.unet.compiled.values())) is unet, "the same way again: nothing is let go"
     roomy.txt2img(**OPTIONS, width=192, tiling=True)
     assert graphs(roomy) == (1, 1)
     again = [roomy.txt2img(**OPTIONS, width=width) for width in (128, 192)]
@@ -192,7 +192,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_compiled(starter):
     fresh = pochade.load(device="cpu", precision="f32", memory_budget="2MB")
     with pytest.raises(InvalidRequest, match=r"128x128 takes .* the memory budget is 2 MB: no size"):
         next(fresh.stream(Request(**OPTIONS)))
-    assert not fresh.networks.text_encoder._compiled
+    assert not fresh.networks.text_encoder.compiled
 
 
 @pytest.mark.parametrize("shape", [(300, 7), (0, 3), ()])

@@ -138,9 +138,7 @@ def test_the_end_token_of_configurations_of_before_2023(model):
     """eos_token_id 2 stood in them, and still the vector at the real end token was meant."""
     pipeline = model("SDXL").load()
     networks = pipeline.networks
-    old = replace(
-        networks.text_encoder_2, config=replace(networks.text_encoder_2.config, end_token=2), _compiled={}
-    )
+    old = replace(networks.text_encoder_2, config=replace(networks.text_encoder_2.config, end_token=2))
     dated = replace(pipeline, model=replace(pipeline.model, networks=replace(networks, text_encoder_2=old)))
     np.testing.assert_array_equal(dated.encode_prompt("a red fox")[1], pipeline.encode_prompt("a red fox")[1])
 

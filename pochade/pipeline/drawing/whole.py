@@ -22,7 +22,8 @@ from pochade.pipeline.drawing.refining import refining, zeros_for_no_text
 from pochade.pipeline.drawing.settling import prompts_of, refiner_path, wordings_of
 from pochade.pipeline.loading.adapting import Additions, hashes, tags
 from pochade.pipeline.loading.beside import open_refiner
-from pochade.pipeline.loading.budget import Plan, release
+from pochade.pipeline.loading.budget import Plan
+from pochade.pipeline.loading.memory import release
 from pochade.pipeline.loading.model import Model
 from pochade.pipeline.loading.networks import Network, Networks
 from pochade.pipeline.results.infotext import Maker
@@ -76,6 +77,7 @@ def draw(means: Means, request: Settled, sampler: Sampler, noise: Floats | None)
         return
     model, let_go = means.model, means.let_go
     networks = networks_for(means, request)
+    networks.graphs.begin_part()
     canvas = canvas_of(model, networks, request)
     let_go(networks.autoencoder)
     told, told_later = told_of(model, request)
@@ -102,6 +104,9 @@ def draw(means: Means, request: Settled, sampler: Sampler, noise: Floats | None)
         def enlarge(latent: Floats) -> Canvas:
             check_finite(latent, "the UNet", networks.unet.engine.precision)
             let_go(networks.unet)
+            networks.graphs.begin_part()  # the UNet in the first size may go, the decoder is still wanted
+            if not means.sparing:
+                networks.prepare_decode(decoded)
             larger = hires.enlarged(networks, request, second.request, latent)
             let_go(networks.autoencoder)
             return larger

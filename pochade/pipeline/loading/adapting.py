@@ -16,7 +16,7 @@ from pochade.adapters.embeddings import TABLE, Embedding, Extended, OtherFamily,
 from pochade.adapters.keys import TEXT, TEXT_2, UNET
 from pochade.adapters.library import find, names
 from pochade.adapters.read import Adapter, read_adapter
-from pochade.adapters.view import Strength, adapted, fingerprint
+from pochade.adapters.view import Strength, adapted, factors, fingerprint
 from pochade.checkpoints.check import FiniteTensors
 from pochade.checkpoints.few_steps import FewSteps
 from pochade.checkpoints.folder import Checkpoint
@@ -169,17 +169,20 @@ def stamps(paths: Sequence[Path | str]) -> tuple[object, ...]:
     return tuple((status.st_size, status.st_mtime_ns) for status in found)
 
 
-def with_additions(networks: Networks, additions: Additions) -> Networks:
-    """The networks with adapters and with rows for new words; a network that nothing changes stays itself."""
+def with_additions(networks: Networks, additions: Additions, *, fold: bool = False) -> Networks:
+    """The networks with adapters and with rows for new words; a network that nothing changes stays itself.
+
+    fold: add adapters to the weights even where a graph could take them as inputs.
+    """
 
     def text(name: str, network: Network) -> Network:
-        adapted = _adapted(network, name, additions)
+        adapted = _adapted(network, name, additions, fold)
         return _extended(adapted, [each.vectors[name] for each in additions.embeddings], additions)
 
     second = networks.text_encoder_2
     return replace(
         networks,
-        unet=_adapted(networks.unet, UNET, additions),
+        unet=_adapted(networks.unet, UNET, additions, fold),
         text_encoder=text(TEXT, networks.text_encoder),
         text_encoder_2=None if second is None else text(TEXT_2, second),
     )
@@ -239,7 +242,7 @@ def tags(additions: Additions, prompt: str) -> str:
 # --- inside -------------------------------------------------------------------------------------------
 
 
-def _adapted(network: Network, name: str, additions: Additions) -> Network:
+def _adapted(network: Network, name: str, additions: Additions, fold: bool) -> Network:
     given = [
         Strength(adapter.deltas[name], lora.weight if name == UNET else lora.in_text, adapter.fingerprint)
         for lora, adapter in additions.adapters
@@ -248,11 +251,14 @@ def _adapted(network: Network, name: str, additions: Additions) -> Network:
     tensors = adapted(network.tensors, given)
     if tensors is network.tensors:
         return network
+    known_as = fingerprint(network.fingerprint, given)
+    as_inputs = not fold and getattr(network.engine, "takes_factors", False)
+    low_rank = factors(network.tensors, given) if as_inputs else None
+    if low_rank is not None:
+        return replace(network, fingerprint=known_as, factors=low_rank, plain=network)
     where = " + ".join(str(adapter.files[0].path) for _, adapter in additions.adapters)
     checked = FiniteTensors(tensors, Path(where))
-    return replace(
-        network, tensors=checked, fingerprint=fingerprint(network.fingerprint, given), _compiled={}
-    )
+    return replace(network, tensors=checked, fingerprint=known_as, adapted=True)
 
 
 def _extended(network: Network, rows: Sequence[Any], additions: Additions) -> Network:
@@ -260,12 +266,13 @@ def _extended(network: Network, rows: Sequence[Any], additions: Additions) -> Ne
         return network
     assert isinstance(network.config, TextEncoderConfig)
     marks = [f"{each.fingerprint}:{each.count}" for each in additions.embeddings]
+    plain = None if network.plain is None else _extended(network.plain, rows, additions)
     return replace(
         network,
         tensors=Extended(network.tensors, rows),
         fingerprint=f"{network.fingerprint} {' '.join(marks)}",
         config=replace(network.config, vocabulary=network.config.vocabulary + sum(map(len, rows))),
-        _compiled={},
+        plain=plain,
     )
 
 

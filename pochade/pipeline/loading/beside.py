@@ -15,23 +15,24 @@ from pochade.errors import InvalidRequest
 from pochade.images.upscaling import find_upscaler, is_model_file
 from pochade.models.config import controlnet_config, rrdb_config
 from pochade.pipeline.loading.choice import choose, make_engine
+from pochade.pipeline.loading.graphs import CompiledGraphs
 from pochade.pipeline.loading.model import Model, make_model
 from pochade.pipeline.loading.networks import Network, Networks, make_network
 from pochade.pipeline.loading.shapes import controlnet_shapes, rrdb_shapes
 
 
-def controlnet_on(engine: Any, path: Path) -> Network:
+def controlnet_on(engine: Any, path: Path, *, graphs: CompiledGraphs | None = None) -> Network:
     """The ControlNet of a file or folder on an engine. Raises InvalidCheckpoint if it is none."""
     component = read_controlnet(path)
     config = controlnet_config(component.config)
-    return make_network(component, config, controlnet_shapes(config), engine)
+    return make_network(component, config, controlnet_shapes(config), engine, graphs)
 
 
-def upscaler_on(engine: Any, path: Path | str) -> Network:
+def upscaler_on(engine: Any, path: Path | str, *, graphs: CompiledGraphs | None = None) -> Network:
     """An ESRGAN model on an engine. Raises InvalidCheckpoint for anything else."""
     component = read_upscaler(path)
     config = rrdb_config(component.config)
-    return make_network(component, config, rrdb_shapes(config), engine)
+    return make_network(component, config, rrdb_shapes(config), engine, graphs)
 
 
 def load_upscaler(
@@ -86,5 +87,5 @@ def open_refiner(networks: Networks, checkpoint: Checkpoint, path: Path) -> Mode
     return model
 
 
-def _model_on(base: Checkpoint, engine: Any, path: Path) -> Model:
-    return make_model(read_checkpoint(path, vae=base.vae), engine, path)
+def _model_on(base: Checkpoint, engine: Any, path: Path, *, graphs: CompiledGraphs | None = None) -> Model:
+    return make_model(read_checkpoint(path, vae=base.vae), engine, path, graphs=graphs)

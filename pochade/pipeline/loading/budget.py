@@ -5,9 +5,7 @@ room; the system takes them back when it needs them. Constants were measured (do
 OpenVINO on a processor, which keeps a reordered copy of each network's weights and its activations.
 """
 
-import gc
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -80,8 +78,8 @@ def amount(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
-def bytes_of(text: str | float) -> int:
-    """ "4GB", "3.5 g", "800MB" or a number of bytes. Raises InvalidRequest."""
+def bytes_of(text: str | float, what: str = "memory budget") -> int:
+    """ "4GB", "3.5 g", "800MB" or a number of bytes. what: for messages. Raises InvalidRequest."""
     if isinstance(text, (int, float)):
         number, unit = float(text), 1.0
     else:
@@ -91,16 +89,16 @@ def bytes_of(text: str | float) -> int:
         try:
             number = float(plain.rstrip("kmg").strip())
         except ValueError:
-            raise InvalidRequest(f"memory budget '{text}' is no amount; write 4GB or 800MB") from None
+            raise InvalidRequest(f"{what} '{text}' is no amount; write 4GB or 800MB") from None
     if not (math.isfinite(number) and 1e6 <= number * unit <= 1e15):
-        raise InvalidRequest(f"memory budget '{text}' is not between 1MB and 1000000GB; write 4GB or 800MB")
+        raise InvalidRequest(f"{what} '{text}' is not between 1MB and 1000000GB; write 4GB or 800MB")
     return int(number * unit)
 
 
-def budget_from(environ: Mapping[str, str]) -> int | None:
-    """$POCHADE_MEMORY_BUDGET, if it is set. Raises InvalidRequest for what is no amount."""
-    said = environ.get("POCHADE_MEMORY_BUDGET")
-    return bytes_of(said) if said else None
+def budget_from(environ: Mapping[str, str], name: str = "POCHADE_MEMORY_BUDGET") -> int | None:
+    """The amount in this variable, if it is set. Raises InvalidRequest for what is no amount."""
+    said = environ.get(name)
+    return bytes_of(said, f"${name}") if said else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,18 +146,6 @@ def find_plan(networks: Networks, precision: str, budget: int | None, load: Load
         f"{least}, and the memory budget is {amount(budget)}: {size}; else give a larger budget, or a"
         " smaller precision where the computer has one"
     )
-
-
-def release() -> None:
-    """Give back what has been let go: freed memory stays with the process otherwise, in pieces."""
-    gc.collect()
-    if sys.platform != "linux":
-        return
-    import ctypes
-
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; others give back by themselves
-    if trim is not None:
-        trim(0)
 
 
 # --- inside -----------------------------------------------------------------------------------------------

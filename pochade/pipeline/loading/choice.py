@@ -1,5 +1,6 @@
 """Which engine runs on which device in which precision, and why."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -7,6 +8,7 @@ from typing import Any
 
 from pochade.errors import InvalidRequest, MissingDependency, expect
 from pochade.machine import MOST_THREADS, processors
+from pochade.pipeline.loading.budget import budget_from
 
 DEVICES = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("auto", "f32", "bf16", "f16", "int8")
@@ -77,6 +79,7 @@ def make_engine(
     compiled: use `torch.compile`. Raises InvalidRequest for another engine than torch.
     sparing: of memory; a graph is written to the disk before it is used, so that nothing else holds it.
     threads: of the processor; None: the engine's own choice, or as many as a container's quota allows.
+    $POCHADE_CACHE_BUDGET says how much of them is kept there ("10GB").
     """
     threads = settled_threads(choice, threads)
     if choice.engine == "torch":
@@ -90,15 +93,17 @@ def make_engine(
 
         return NumpyEngine(choice.device, choice.precision)
     from pochade.engines.openvino import OpenVinoEngine, processor_features
-    from pochade.settings import cache_dir
+    from pochade.settings import CACHE_BUDGET_BYTES, cache_dir
 
     precision = choice.precision
     if precision == "int8":  # of what is between the products, which `loading.int8` turns to bytes
         precision = processor_features(choice.device).best_precision
+    budget = budget_from(os.environ, "POCHADE_CACHE_BUDGET")
     return OpenVinoEngine(
         choice.device,
         precision,
         cache_dir=cache_dir() / "compiled",
+        cache_budget_bytes=CACHE_BUDGET_BYTES if budget is None else budget,
         keep_later=not sparing,
         threads=threads,
     )

@@ -90,4 +90,4 @@ def _in_int8(network: Network, table: Table) -> Network:
                 f"the 8-bit grids are another model's: their '{name}' has {len(grid.smoothing)} channels,"
                 " which this model has not; make its own with `pochade models quantize`"
             )
-    return replace(network, engine=network.engine.quantized(used), _compiled={})
+    return replace(network, engine=network.engine.quantized(used))

@@ -11,6 +11,7 @@ from pochade.checkpoints.hashes import remembered_hash
 from pochade.diffusion.parametrization import Parametrization, find_parametrization
 from pochade.diffusion.schedule import NoiseSchedule, noise_schedule
 from pochade.errors import InvalidCheckpoint
+from pochade.pipeline.loading.graphs import CompiledGraphs
 from pochade.pipeline.loading.networks import Networks, make_networks
 from pochade.prompts.clip import clip_tokenizer
 from pochade.prompts.tokenizer import Tokenizer
@@ -40,9 +41,14 @@ class Model:
         return self.checkpoint.name if self.hash is None else f"{self.checkpoint.name} [{self.hash}]"
 
 
-def make_model(checkpoint: Checkpoint, engine: Any, path: Path) -> Model:
-    """Nothing is compiled yet. path: for messages. Raises InvalidCheckpoint for what is not supported."""
-    networks = make_networks(checkpoint, engine)
+def make_model(
+    checkpoint: Checkpoint, engine: Any, path: Path, *, graphs: CompiledGraphs | None = None
+) -> Model:
+    """Nothing is compiled yet. path: for messages. graphs: as for `make_networks`.
+
+    Raises InvalidCheckpoint for what is not supported.
+    """
+    networks = make_networks(checkpoint, engine, graphs=graphs)
     _check_channels(networks, path)
     return Model(
         checkpoint=checkpoint,

@@ -1,6 +1,7 @@
 """The networks of a checkpoint on an engine: host arrays in, host arrays out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from pochade.checkpoints.check import FiniteTensors, check_names
 from pochade.checkpoints.folder import Checkpoint, Component
+from pochade.engines.outline import outline
 from pochade.errors import InvalidCheckpoint
 from pochade.models.autoencoder import decode, encode
 from pochade.models.config import (
@@ -38,12 +40,14 @@ from pochade.models.text_encoder import text_encoder
 from pochade.models.tiny_autoencoder import decode_tiny, encode_tiny
 from pochade.models.unet import unet
 from pochade.ops import Shape
+from pochade.pipeline.loading.graphs import CompiledGraphs, Graph, graph_bytes
 from pochade.pipeline.loading.shapes import (
     autoencoder_shapes,
     text_encoder_shapes,
     unet_shapes,
     with_config,
 )
+from pochade.pipeline.loading.texts import EncodedTexts
 from pochade.pipeline.loading.tiles import OVERLAP, TILE, WHOLE, form_of, in_tiles
 from pochade.weights import Parts
 
@@ -51,37 +55,97 @@ Array = NDArray[Any]
 Inputs = Mapping[str, tuple[Shape, str]]
 T = TypeVar("T")
 
+TOKENS = 8 * 77
+"""Of texts up to which one graph serves all lengths, where the engine can. Longer ones have their own."""
+OPENED = 8
+"""Networks and models beside a model that stay open. Their compiled graphs are kept with all others."""
+
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """One model function with its weights, compiled for each set of input shapes when first met."""
+    """One model function with its weights, compiled for each set of input shapes when first met.
+
+    adapted: the weights are a model's with adapters added. graphs: where compiled graphs are kept, shared by
+    all networks that draw together. factors: low-rank additions to weights that graphs take as inputs (see
+    `weights.FACTOR_DOWN`); `plain` is then the network without them, to which the graphs belong.
+    """
 
     tensors: Mapping[str, Array]
     fingerprint: str
     engine: Any
     config: object
-    _compiled: dict[object, Callable[..., Any]]
+    adapted: bool = False
+    graphs: CompiledGraphs = field(default_factory=CompiledGraphs, repr=False)
+    factors: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    plain: "Network | None" = None
+    _asked: dict[object, frozenset[str]] = field(default_factory=dict, repr=False)
 
     def run(self, function: Callable[..., Any], **arrays: Array) -> Any:
         """`function(ops, config, w, **arrays)`. A `partial` may fix further keywords."""
         inputs = {name: (tuple(array.shape), _kind(array)) for name, array in arrays.items()}
-        return self.compiled(function, inputs)(**arrays)
+        with self._graph(function, inputs) as graph:
+            added = {name: factor for name, factor in self.factors.items() if name in graph.takes}
+            return graph(**arrays, **added)
 
-    def compiled(self, function: Callable[..., Any], inputs: Inputs) -> Callable[..., Any]:
-        """The function for inputs of these shapes. Raises InvalidCheckpoint if weights are not finite."""
-        form = (_name(function), tuple(inputs.items()))
-        if form not in self._compiled:
-            self._compiled[form] = self.engine.compile(
-                with_config(function, self.config),
-                self.tensors,
-                inputs,
-                key=f"{self.fingerprint} {form[0]} {self.config}",
-            )
-        return self._compiled[form]
+    def prepare(self, function: Callable[..., Any], inputs: Inputs) -> None:
+        """Compile the function for inputs of these shapes. Raises InvalidCheckpoint if weights are not
+        finite."""
+        with self._graph(function, inputs):
+            pass
+
+    @property
+    def compiled(self) -> Mapping[object, Graph]:
+        """The graphs that are kept in memory, by function and shapes of inputs."""
+        return self.graphs.of(self._owner)
 
     def let_go(self) -> None:
         """Forget what was compiled, with its memory; it is compiled again when it is next used."""
-        self._compiled.clear()
+        self.graphs.drop(self._owner)
+
+    @property
+    def _owner(self) -> "Network":
+        return self if self.plain is None else self.plain
+
+    def _with_factors(self, function: Callable[..., Any], inputs: Inputs) -> Inputs:
+        """The inputs, and those factors whose weights this function asks for."""
+        if not self.factors:
+            return inputs
+        form = (_name(function), tuple(inputs.items()))
+        if form not in self._asked:
+            self._asked[form] = frozenset(outline(with_config(function, self.config), inputs).parameters)
+        asked = self._asked[form]
+        names = [name for name in sorted(self.factors) if name.partition(" of ")[2] in asked]
+        return {**inputs, **{name: (self.factors[name].shape, "f32") for name in names}}
+
+    def _bounded(self, inputs: Inputs) -> Inputs:
+        """With the number of tokens left open, so that a longer text needs no other graph."""
+        (batch, tokens, width), kind = inputs.get("context", ((0, TOKENS + 1, 0), ""))
+        if tokens > TOKENS or not getattr(self.engine, "bounds_sides", False):
+            return inputs
+        return {**inputs, "context": ((batch, -TOKENS, width), kind)}
+
+    @contextmanager
+    def _graph(self, function: Callable[..., Any], given: Inputs) -> Iterator[Any]:
+        inputs = self._bounded(self._with_factors(function, given))
+        form = (_name(function), tuple(inputs.items()))
+        bound = with_config(function, self.config)
+        key = f"{self._owner.fingerprint} {form[0]} {self.config}"
+
+        def size(restored: bool | None) -> int:
+            if restored is None:
+                keeps = getattr(self.engine, "keeps", None)
+                restored = keeps is not None and keeps(inputs, key=key)
+            return graph_bytes(self.engine, bound, given, restored=restored)
+
+        def make() -> Graph:
+            # An adapter's weight is often tried once: its graph need not fill the disk.
+            graph: Graph = self.engine.compile(
+                bound, self.tensors, inputs, key=key, on_second_use=self.adapted
+            )
+            return graph
+
+        with self.graphs.using(self._owner, form, size, make) as graph:
+            yield graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +157,8 @@ class Networks:
         does not. overflowed: holds something as soon as that happened.
     whole: latent pixels that the autoencoder takes at once; it does larger pictures in parts, of `tile` along
         a side.
-    opened: what is beside these, such as ControlNets, by path. steered: UNets joined with ControlNets.
+    opened: what is beside these, such as ControlNets, by path. steered: UNets joined with ControlNets. texts:
+        what was encoded lately.
     """
 
     unet: Network
@@ -109,6 +174,7 @@ class Networks:
     steered: WeakKeyDictionary[Network, dict[tuple[Network, ...], Network]] = field(
         default_factory=WeakKeyDictionary
     )
+    texts: EncodedTexts = field(default_factory=EncodedTexts, repr=False)
 
     def let_go(self) -> None:
         """Forget everything that was compiled for a picture, and what was opened beside."""
@@ -130,6 +196,11 @@ class Networks:
         return self.autoencoder.config
 
     @property
+    def graphs(self) -> CompiledGraphs:
+        """Where the compiled graphs of all these are kept."""
+        return self.unet.graphs
+
+    @property
     def reads_mask(self) -> bool:
         """Whether it is an inpainting model, which reads a mask and the masked picture beside the latent."""
         return self.unet_config.in_channels == 2 * self.autoencoder_config.latent_channels + 1
@@ -139,10 +210,19 @@ class Networks:
     ) -> tuple[Array, Array]:
         """Tokens (B, 77) and end positions (B,) -> conditioning (B, 77, D) and pooled vectors (B, P).
 
-        One chunk at a time, so that a longer prompt needs no other graph.
+        One chunk at a time, so that a longer prompt needs no other graph; one that was encoded lately is not
+        encoded again.
         """
         function = partial(text_encoder, skip=skip, final_norm=final_norm)
-        parts = [encoder.run(function, ids=ids[i : i + 1], end=end[i : i + 1]) for i in range(len(ids))]
+        by = encoder.engine, encoder.fingerprint, encoder.config, skip, final_norm
+
+        def chunk(i: int) -> tuple[Array, Array]:
+            one = {"ids": ids[i : i + 1], "end": end[i : i + 1]}
+            told = tuple((array.dtype.str, array.tobytes()) for array in one.values())
+            encoded: tuple[Array, Array] = self.texts.of((by, told), lambda: encoder.run(function, **one))
+            return encoded
+
+        parts = [chunk(i) for i in range(len(ids))]
         return np.concatenate([tokens for tokens, _ in parts]), np.concatenate(
             [pooled for _, pooled in parts]
         )
@@ -177,15 +257,21 @@ class Networks:
         result: Array = self.unet.run(partial(self._around(unet_again), layers=layers), **arrays)
         return result
 
-    def beside(self, path: Path, open_on: Callable[[Any, Path], T]) -> T:
+    def beside(self, path: Path, open_on: Callable[..., T]) -> T:
         """A further network, such as a ControlNet, or a further model, on the same engine, opened once.
 
-        open_on: makes it, from engine and path. The engine is the text encoder's: that has no 8-bit grids.
+        open_on: makes it, from engine and path, with `graphs`, which it shares with these networks. The
+        engine is the text encoder's: that has no 8-bit grids. The last `OPENED` stay open.
         """
         place = path.resolve()
-        if place not in self.opened:
-            self.opened[place] = open_on(self.text_encoder.engine, path)
-        opened: T = self.opened[place]
+        opened: T = (
+            self.opened.pop(place)
+            if place in self.opened
+            else open_on(self.text_encoder.engine, path, graphs=self.graphs)
+        )
+        self.opened[place] = opened  # as the latest
+        for oldest in list(self.opened)[:-OPENED]:
+            del self.opened[oldest]
         return opened
 
     def embed_hint(self, controlnet: Network, picture: Array) -> Array:
@@ -211,7 +297,7 @@ class Networks:
         tile = self._tile(rows, columns)
         function = form_of(self.coders[1], rows, columns, tile=tile, tiling=self.tiling)
         sides = min(rows, tile), min(columns, tile)
-        self.coder.compiled(function, {"latent": ((1, channels, *sides), "f32")})
+        self.coder.prepare(function, {"latent": ((1, channels, *sides), "f32")})
 
     def decode(self, latent: Array) -> Array:
         """Scaled latent (B, C, h, w) -> (B, 3, H, W), about -1..1."""
@@ -265,28 +351,36 @@ class Networks:
         return seamless(function) if self.tiling else function
 
 
-def make_networks(checkpoint: Checkpoint, engine: Any) -> Networks:
+def make_networks(checkpoint: Checkpoint, engine: Any, *, graphs: CompiledGraphs | None = None) -> Networks:
     """Read the configurations and check that the weights fit them. Nothing is compiled yet.
+
+    graphs: where compiled graphs are kept; None: in one place for these networks, within its default budget.
 
     Raises InvalidCheckpoint, naming what is missing, unexpected or of another shape. Numbers that are not
     finite are found when a network is first built.
     """
 
+    kept = CompiledGraphs() if graphs is None else graphs
+
     def text(component: Component) -> Network:
         config = text_encoder_config(component.config)
-        return make_network(component, config, text_encoder_shapes(config), engine)
+        return make_network(component, config, text_encoder_shapes(config), engine, kept)
 
     picture, autoencoder = unet_config(checkpoint.unet.config), any_autoencoder_config(checkpoint.vae.config)
     second = checkpoint.text_encoder_2
-    coder = make_network(checkpoint.vae, autoencoder, autoencoder_shapes(autoencoder), engine)
+    coder = make_network(checkpoint.vae, autoencoder, autoencoder_shapes(autoencoder), engine, kept)
     wide = None
     if engine is not None and engine.precision == "f16":
-        wide = replace(coder, engine=engine.wider(), _compiled={})
+        wide = replace(coder, engine=engine.wider(), _asked={})
     if wide is not None and needs_range(autoencoder, picture):
         coder, wide = wide, None
     return Networks(
         unet=make_network(
-            checkpoint.unet, picture, unet_shapes(picture), None if engine is None else engine.repeated()
+            checkpoint.unet,
+            picture,
+            unet_shapes(picture),
+            None if engine is None else engine.repeated(),
+            kept,
         ),
         autoencoder=coder,
         text_encoder=text(checkpoint.text_encoder),
@@ -314,16 +408,23 @@ def _joined(unet: Network, controlnets: Sequence[Network]) -> Network:
         " + ".join(each.fingerprint for each in (unet, *controlnets)),
         unet.engine,
         SteeredConfig(unet.config, tuple(each for each in configs if isinstance(each, ControlNetConfig))),
-        {},
+        graphs=unet.graphs,
     )
 
 
-def make_network(component: Component, config: object, expected: Mapping[str, Shape], engine: Any) -> Network:
+def make_network(
+    component: Component,
+    config: object,
+    expected: Mapping[str, Shape],
+    engine: Any,
+    graphs: CompiledGraphs | None = None,
+) -> Network:
     """One network, whose weights fit its configuration. Raises InvalidCheckpoint as `make_networks` does."""
     where = component.files[0]
     check_names(component.tensors, expected, where)
     _check_shapes(component.tensors, expected, where)
-    return Network(FiniteTensors(component.tensors, where), component.fingerprint, engine, config, {})
+    tensors, kept = FiniteTensors(component.tensors, where), CompiledGraphs() if graphs is None else graphs
+    return Network(tensors, component.fingerprint, engine, config, graphs=kept)
 
 
 def _check_shapes(tensors: Mapping[str, Array], expected: Mapping[str, Shape], where: Path) -> None:

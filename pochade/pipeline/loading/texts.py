@@ -1,0 +1,56 @@
+"""Encoded texts, kept for the next picture: the same prompt need not be encoded again by the next job."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Encoded = tuple[Array, Array]
+
+TEXTS_BYTES = 64 * 10**6
+"""About 270 chunks of 77 tokens for SD 1.5, 100 for XL."""
+
+
+class EncodedTexts:
+    """What text encoders made of chunks of tokens, at most `budget_bytes`; the least recently used go first.
+
+    Threads may share it.
+    """
+
+    def __init__(self, budget_bytes: int = TEXTS_BYTES) -> None:
+        self.budget_bytes = budget_bytes
+        self._kept: OrderedDict[Hashable, Encoded] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def held_bytes(self) -> int:
+        with self._lock:
+            return sum(_size(each) for each in self._kept.values())
+
+    def of(self, key: Hashable, encode: Callable[[], Encoded]) -> Encoded:
+        """What is kept under the key, else what `encode` returns. Nobody may write into it.
+
+        key: names the encoder's weights, how it is used, and the tokens.
+        """
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+                return found
+        made = encode()
+        for array in made:
+            array.setflags(write=False)
+        with self._lock:
+            self._kept[key] = made
+            self._kept.move_to_end(key)
+            total = sum(_size(each) for each in self._kept.values())
+            while total > self.budget_bytes:
+                total -= _size(self._kept.popitem(last=False)[1])
+        return made
+
+
+def _size(encoded: Encoded) -> int:
+    return sum(array.nbytes for array in encoded)
