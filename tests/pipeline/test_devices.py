@@ -104,7 +104,7 @@ def test_a_joined_unet_is_made_once_and_goes_with_its_unet(model, controls):
         **{**options, "controls": weaker}
     )  # another strength is another number, no other function
     (second,) = pipeline.networks.steered[pipeline.networks.unet].values()
-    assert second is first and len(first._compiled) == 1
+    assert second is first and len(first.compiled) == 1
     pipeline.networks.let_go()
     assert not pipeline.networks.steered
 

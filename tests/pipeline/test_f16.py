@@ -96,7 +96,7 @@ def test_an_autoencoder_that_overflows_unexpectedly_is_computed_again(model: Any
     assert narrow.networks.overflowed and narrow.networks.coder.engine.precision == "f32"
     small = narrow.decode(np.zeros((1, 4, 2, 2), np.float32))  # and from then on at once
     assert psnr(small[0], exact.decode(np.zeros((1, 4, 2, 2), np.float32))[0]) > 35
-    shapes = [dict(inputs)["latent"][0] for _, inputs in narrow.networks.autoencoder._compiled]
+    shapes = [dict(inputs)["latent"][0] for _, inputs in narrow.networks.autoencoder.compiled]
     assert (1, 4, 2, 2) not in shapes
 
 
@@ -104,7 +104,7 @@ def test_an_autoencoder_that_fits_stays_in_f16(model: Any, tmp_path: Path) -> No
     folder = changed(model("SD 1.5").folder, tmp_path / "sd", "vae", ())
     narrow = pochade.load(folder, device="cpu", engine="torch", precision="f16")
     narrow.txt2img(PROMPT, **OPTIONS)
-    assert not narrow.networks.overflowed and not narrow.networks.wide_autoencoder._compiled
+    assert not narrow.networks.overflowed and not narrow.networks.wide_autoencoder.compiled
 
 
 UNET = ("conv_in.weight", "conv_in.bias")
