@@ -14,11 +14,14 @@ from pochade.pipeline.results.result import PromptSize
 from pochade.prompts.chunks import end_positions
 from pochade.prompts.layout import Layout, lay_out, rows
 from pochade.prompts.tokenizer import Tokenizer
+from pochade.request import EMPHASES
 
 Floats = NDArray[np.float32]
 
 MAX_TOKENS = 4800
 """In whole chunks. Attention to the text grows with it: 64 of 75 take a gigabyte in SD 1.5's first level."""
+
+ORIGINAL, NO_NORM, IGNORED, NO_EMPHASIS = EMPHASES
 
 LEGACY_END_TOKEN = 2
 """What configurations of before 2023 say; the tokenizer's own end token is meant."""
@@ -51,19 +54,21 @@ def condition_wordings(
     tokenizers: Sequence[Tokenizer],
     wordings: Sequence[Wording],
     clip_skip: int,
+    emphasis: str = ORIGINAL,
     *,
     zeros_for_no_text: bool,
 ) -> Mapping[Wording, list[Conditioning]]:
     """For each wording the conditionings of its parts, then the negative prompt's if it has one.
 
     All have one number of chunks, so that the UNet's graph fits at every step.
+    emphasis: as in `condition`.
     zeros_for_no_text: an empty negative prompt is no text at all, rather than the text "".
     """
     distinct = list(dict.fromkeys(wordings))
     texts = [part.prompt for wording in distinct for part in wording.parts]
     texts += [wording.negative for wording in distinct if wording.negative is not None]
     texts += [wording.towards for wording in distinct if wording.towards is not None]
-    by_text = dict(zip(texts, condition(networks, tokenizers, texts, clip_skip), strict=True))
+    by_text = dict(zip(texts, condition(networks, tokenizers, texts, clip_skip, emphasis), strict=True))
     result = {}
     for wording in distinct:
         found = [by_text[part.prompt] for part in wording.parts]
@@ -78,11 +83,16 @@ def condition_wordings(
 
 
 def condition(
-    networks: Networks, tokenizers: Sequence[Tokenizer], prompts: Sequence[str], clip_skip: int
+    networks: Networks,
+    tokenizers: Sequence[Tokenizer],
+    prompts: Sequence[str],
+    clip_skip: int,
+    emphasis: str = ORIGINAL,
 ) -> list[Conditioning]:
     """Encode prompts, equal ones once, all to the same number of chunks: guidance subtracts one from another.
 
-    Emphasis and BREAK are read (`prompts.attention`). XL reads one layer before the last, without the final
+    Emphasis and BREAK are read (`prompts.attention`) and count as `emphasis` says, a name of
+    `request.EMPHASES`. XL reads one layer before the last, without the final
     norm, and a pooled vector of the first chunk; its base has two encoders, whose conditionings stand side by
     side, and the pooled vector is the second's (Podell et al. 2023, section 2.1).
     """
@@ -97,7 +107,7 @@ def condition(
             raise InvalidRequest(f"clip_skip is {clip_skip}; this model's text encoder has {layers} layers")
 
     layouts = {
-        prompt: [_checked(lay_out(prompt, tokenizer), tokenizer) for tokenizer in tokenizers]
+        prompt: [_checked(lay_out(prompt, tokenizer, literal=emphasis == NO_EMPHASIS), tokenizer) for tokenizer in tokenizers]
         for prompt in dict.fromkeys(prompts)
     }
     chunks = max(len(layout.chunks) for each in layouts.values() for layout in each)
@@ -108,7 +118,7 @@ def condition(
             ids, weights = rows(layout, tokenizer, chunks)
             ends = end_positions(ids, _end_token(_config(encoder), tokenizer))
             context, vectors = networks.encode_text(encoder, ids, ends, skip=skip, final_norm=not wide)
-            context = emphasize(context, weights)
+            context = emphasize(context, weights, emphasis)
             contexts.append(context.reshape(1, -1, context.shape[-1]))
             pooled = vectors[:1]
         encoded[prompt] = Conditioning(np.concatenate(contexts, axis=-1), pooled, each[0].tokens, chunks)
@@ -125,18 +135,24 @@ def prompt_size(conditionings: Mapping[Wording, Sequence[Conditioning]]) -> Prom
     return PromptSize(max(prompts), max(negatives, default=0), chunks)
 
 
-def emphasize(context: Floats, weights: Floats) -> Floats:
+def emphasize(context: Floats, weights: Floats, emphasis: str = ORIGINAL) -> Floats:
     """Multiply each token's vector by its weight, then the whole chunk so that its mean is what it was.
 
-    context: (chunks, T, D); weights: (chunks, T). A chunk whose weights are all 1 is left as it is. This is
-    the emphasis that A1111's web UI calls "Original".
+    context: (chunks, T, D), of one encoder; weights: (chunks, T). A chunk whose weights are all 1 is left as
+    it is. emphasis: "Original" does this, as in A1111's web UI; "No norm" leaves the mean as it has become:
+    that of XL's encoders lies near zero, so restoring it may change the vectors much more than the weights
+    do. "Ignore" and "None" leave the vectors alone.
     """
+    if emphasis in (IGNORED, NO_EMPHASIS):
+        return context
     result = context.copy()
     for chunk, weight in zip(result, weights, strict=True):
         if (weight == 1).all():
             continue
         mean = chunk.mean(dtype=np.float64)
         chunk *= weight[:, None]
+        if emphasis == NO_NORM:
+            continue
         weighed = chunk.mean(dtype=np.float64)
         if weighed != 0:
             chunk *= np.float32(mean / weighed)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.diffusion.noise import batch_noise, picture_noise, set_in, slerp
+from pochade.diffusion.noise import batch_noise, noise_stream, set_in, slerp
 from pochade.diffusion.parametrization import Parametrization, denoiser
 from pochade.diffusion.samplers import Sampler
 from pochade.diffusion.samplers.step import Step
@@ -53,7 +53,7 @@ def denoise(
     request, canvas = drawing.request, drawing.canvas
     shape = latent_shape(networks, request)
     each = pictures(request)
-    draw_noise = batch_noise([one.seed for one in each], shape)
+    draw_noise = batch_noise([one.seed for one in each], shape, request.rng)
     start = draw_noise()  # drawn even if it is not used: later draws are the same then
     if drawing.noise is not None:
         check_noise(drawing.noise, (len(each), *shape))
@@ -149,7 +149,8 @@ def _varied(request: Settled, whole: Floats, factor: int) -> Floats:
     shape: tuple[int, ...] = whole.shape
     if variation.size is not None:
         shape = shape[0], max(1, variation.size[1] // factor), max(1, variation.size[0] // factor)
-    noise = picture_noise(request.seed, 0, shape)
+    noise = noise_stream(request.seed, request.rng)(shape)
     if variation.strength > 0:
-        noise = slerp(noise, picture_noise(variation.seed, 0, shape), variation.strength)
+        second = noise_stream(variation.seed, request.rng)(shape)
+        noise = slerp(noise, second, variation.strength)
     return set_in(noise, whole)

@@ -185,6 +185,7 @@ def told_of(model: Model, request: Settled) -> tuple[Told, Told]:
         model.tokenizers,
         [*first, *second],
         request.clip_skip,
+        request.emphasis,
         zeros_for_no_text=zeros_for_no_text(model.checkpoint),
     )
     return Told(first, conditionings), Told(second, conditionings)

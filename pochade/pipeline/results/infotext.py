@@ -8,7 +8,7 @@ from pathlib import Path
 import pochade
 from pochade.images.metadata import Value, parameters_text
 from pochade.images.upscaling import is_model_file
-from pochade.request import Settled
+from pochade.request import EMPHASES, Settled
 from pochade.ways import Control
 
 RESIZE_LABELS: Mapping[str, str] = {
@@ -115,7 +115,9 @@ def _rest(request: Settled) -> list[tuple[str, Value]]:
         pairs.append(("Speed", request.speed))
     if request.tiling:
         pairs.append(("Tiling", "True"))
-    pairs.append(("RNG", "NV"))
+    pairs.append(("RNG", request.rng))
+    if request.emphasis != EMPHASES[0]:
+        pairs.append(("Emphasis", request.emphasis))
     if request.template not in ("", request.prompt):
         pairs.append(("Template", request.template))
     if request.negative_template not in ("", request.negative_prompt):

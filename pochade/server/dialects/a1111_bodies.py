@@ -16,10 +16,14 @@ from pochade.diffusion.schedule import AUTOMATIC, find_schedule, split_sampler_n
 from pochade.errors import InvalidRequest
 from pochade.jobs.catalogue import Catalogue
 from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, Order
+from pochade.request import find_emphasis, find_rng
 from pochade.server.bodies import Body
 from pochade.server.guard import Trouble
 from pochade.server.handing_in import Asked
 from pochade.server.sent import Inputs
+
+NAMED = {"randn_source": ("rng", find_rng), "emphasis": ("emphasis", find_emphasis)}
+"""Options there -> the field of a Request, and what finds its value."""
 
 FILLS = ("surroundings", "original", "noise", "nothing")
 RESIZE_MODES = ("stretch", "crop", "fill", "stretch")  # the last resizes latents there
@@ -150,6 +154,7 @@ def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, input
         "clip_skip": _clip_skip(settings),
         "batch_size": _or(body.batch_size, 1),
         "tiling": bool(body.tiling),
+        **named_settings(settings),
         "variation": variation,
         "hires": _hires(body, catalogue) if isinstance(body, TextBody) else None,
         "source": _source(body, inputs) if isinstance(body, ImageBody) else None,
@@ -168,6 +173,18 @@ def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, input
     styles = [style for style in body.styles or () if style in catalogue.styles]
     label = (body.force_task_id or "")[:100]
     return Asked(order=order, inputs=inputs.contents, styles=styles, label=label)
+
+
+def named_settings(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Fields of a Request that are options there. Raises Trouble for a value that there is none of."""
+    found = {}
+    for option, (field, find) in NAMED.items():
+        if settings.get(option) is not None:
+            try:
+                found[field] = find(str(settings[option]))
+            except InvalidRequest as unknown:
+                raise Trouble(422, "invalid", f"{option}: {unknown}", option) from unknown
+    return found
 
 
 def upscaler_of(name: str | None, catalogue: Catalogue) -> str:
