@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pochade.errors import InvalidRequest
+from pochade.images.opening import on_white
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,8 +28,8 @@ def to_images(pictures: Floats) -> "list[Image.Image]":
 
 
 def from_image(image: "Image.Image") -> Floats:
-    """A picture of any mode -> (3, H, W) in -1..1."""
-    rgb = np.asarray(image.convert("RGB"), np.float32)
+    """A picture of any mode -> (3, H, W) in -1..1. What is transparent counts as white."""
+    rgb = np.asarray(on_white(image), np.float32)
     return np.ascontiguousarray((rgb / 127.5 - 1).transpose(2, 0, 1))
 
 

@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from pochade.images.fitting import surrounded
+from pochade.images.masks import surroundings
 from pochade.images.upscaling import upscaled
 from pochade.models.config import RrdbConfig
 from pochade.models.rrdb import rrdb
@@ -15,13 +16,17 @@ TILE, OVERLAP = 256, 32
 
 
 def enlarged_by(network: Network, image: Image.Image, *, tile: int = TILE) -> Image.Image:
-    """An RGB picture, larger by the model's own factor; of RGBA the transparency is interpolated.
+    """A picture larger by the model's own factor: RGB, or RGBA if it has transparency, which is interpolated.
 
-    tile: side of the parts, px, which bounds the memory.
+    The model sees the colours around it in place of those that are hidden by full transparency. tile: side of
+    the parts, px, which bounds the memory.
     """
-    if image.mode == "RGBA":
-        larger = enlarged_by(network, image.convert("RGB"), tile=tile)
-        larger.putalpha(image.getchannel("A").resize(larger.size, Image.Resampling.LANCZOS))
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        alpha = rgba.getchannel("A")
+        hidden = alpha.point(lambda value: 0 if value else 255)
+        larger = enlarged_by(network, surroundings(rgba, hidden), tile=tile)
+        larger.putalpha(alpha.resize(larger.size, Image.Resampling.LANCZOS))
         return larger
     config = network.config
     assert isinstance(config, RrdbConfig)
