@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pochade.checkpoints.check import FiniteTensors, check_names
 from pochade.checkpoints.folder import Checkpoint, Component
+from pochade.engines.outline import outline
 from pochade.errors import InvalidCheckpoint
 from pochade.models.autoencoder import decode, encode
 from pochade.models.config import (
@@ -24,6 +25,7 @@ from pochade.models.config import (
 from pochade.models.controlnet import RESIDUAL, controlled_unet, controlnet, embed_hint
 from pochade.models.reuse import unet_again, unet_keeping
 from pochade.models.seamless import seamless
+from pochade.models.shared_norms import measuring, normalised
 from pochade.models.text_encoder import text_encoder
 from pochade.models.tiny_autoencoder import decode_tiny, encode_tiny
 from pochade.models.unet import unet
@@ -34,10 +36,11 @@ from pochade.pipeline.loading.shapes import (
     unet_shapes,
     with_config,
 )
-from pochade.pipeline.loading.tiles import OVERLAP, TILE, WHOLE, in_tiles
+from pochade.pipeline.loading.tiles import OVERLAP, TILE, WHOLE, in_tiles, made_small
 
 Array = NDArray[Any]
 Inputs = Mapping[str, tuple[Shape, str]]
+Norms = Callable[[Callable[..., Any]], Callable[..., Any]]
 T = TypeVar("T")
 
 
@@ -170,10 +173,10 @@ class Networks:
 
     def encode(self, picture: Array) -> Array:
         """(B, 3, H, W) in -1..1 -> the scaled latent (B, C, h, w), the posterior's mean."""
-        config, around = self.autoencoder_config, self._around(self.coders[0])
+        config, function = self.autoencoder_config, self.coders[0]
 
-        def one(part: Array) -> Array:
-            moments: Array = self.autoencoder.run(around, picture=part)
+        def one(part: Array, norms: Norms = _own, **statistics: Array) -> Array:
+            moments: Array = self.autoencoder.run(self._around(norms(function)), picture=part, **statistics)
             return moments
 
         mean = self._each(one, picture, given=config.factor, made=1)[:, : config.latent_channels]
@@ -182,30 +185,49 @@ class Networks:
     def prepare_decode(self, shape: Shape) -> None:
         """Compile what `decode` needs for latents (C, h, w), so that its faults show before the drawing."""
         channels, rows, columns = shape
-        if rows * columns > self.whole:
+        divided = rows * columns > self.whole
+        if divided:
             rows, columns = min(rows, self.tile), min(columns, self.tile)
-        function = self._around(self.coders[1])
-        self.autoencoder.compiled(function, {"latent": ((1, channels, rows, columns), "f32")})
+        inputs: Inputs = {"latent": ((1, channels, rows, columns), "f32")}
+        function = self.coders[1]
+        if divided and self.shares_norms:
+            measured = measuring(function)
+            self.autoencoder.compiled(self._around(measured), inputs)
+            found = outline(with_config(measured, self.autoencoder_config), inputs).outputs[0]
+            function, inputs = normalised(function), {**inputs, "statistics": (found, "f32")}
+        self.autoencoder.compiled(self._around(function), inputs)
 
     def decode(self, latent: Array) -> Array:
         """Scaled latent (B, C, h, w) -> (B, 3, H, W), about -1..1."""
-        config, around = self.autoencoder_config, self._around(self.coders[1])
+        config, function = self.autoencoder_config, self.coders[1]
         plain = latent / np.float32(config.scale) + np.float32(config.shift)
 
-        def one(part: Array) -> Array:
-            picture: Array = self.autoencoder.run(around, latent=part)
+        def one(part: Array, norms: Norms = _own, **statistics: Array) -> Array:
+            picture: Array = self.autoencoder.run(self._around(norms(function)), latent=part, **statistics)
             return picture
 
         return self._each(one, plain, given=1, made=config.factor)
 
-    def _each(self, one: Callable[[Array], Array], x: Array, *, given: int, made: int) -> Array:
+    def _each(self, one: Callable[..., Array], x: Array, *, given: int, made: int) -> Array:
         """The autoencoder on one picture at a time, and on parts of large ones: it takes the most memory of
-        all. given, made: as in `in_tiles`."""
+        all. Their group norms share the statistics of the whole made small. given, made: as in `in_tiles`."""
         if x.shape[2] * x.shape[3] <= self.whole * given**2:
             return np.concatenate([one(x[i : i + 1]) for i in range(len(x))])
         overlap = min(OVERLAP, self.tile // 4)
-        divided = partial(in_tiles, one, given=given, made=made, tile=self.tile, overlap=overlap)
+
+        def divided(picture: Array) -> Array:
+            part = one
+            if self.shares_norms:
+                small = made_small(picture, given=given, tile=self.tile)
+                part = partial(one, norms=normalised, statistics=one(small, norms=measuring))
+            return in_tiles(part, picture, given=given, made=made, tile=self.tile, overlap=overlap)
+
         return np.concatenate([divided(x[i : i + 1]) for i in range(len(x))])
+
+    @property
+    def shares_norms(self) -> bool:
+        """Whether the autoencoder has group norms, whose statistics its parts are to share."""
+        return not isinstance(self.autoencoder_config, TinyAutoencoderConfig)
 
     @property
     def coders(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -255,6 +277,11 @@ def _check_shapes(tensors: Mapping[str, Array], expected: Mapping[str, Shape], w
                 f"tensor '{name}' in '{where}' has shape {found}; the configuration says {shape}: one of the"
                 " two belongs to another model"
             )
+
+
+def _own(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function itself, whose group norms look at what they are given."""
+    return function
 
 
 def _name(function: Callable[..., Any]) -> str:

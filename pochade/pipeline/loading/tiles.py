@@ -41,6 +41,16 @@ def in_tiles(
     return whole
 
 
+def made_small(x: Floats, *, given: int, tile: int) -> Floats:
+    """Every n-th pixel of x, so many that the result is as large as a part. given, tile: as in `in_tiles`."""
+    sides = [min(side, tile * given) for side in x.shape[2:]]
+    rows, columns = (
+        ((np.arange(small) + 0.5) * side / small).astype(np.int64)
+        for small, side in zip(sides, x.shape[2:], strict=True)
+    )
+    return np.ascontiguousarray(x[:, :, rows][:, :, :, columns])
+
+
 def _window(top: int, left: int, high: int, wide: int, unit: int) -> tuple[slice, slice]:
     return slice(top * unit, (top + high) * unit), slice(left * unit, (left + wide) * unit)
 
