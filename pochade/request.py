@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pochade.errors import InvalidRequest, expect
-from pochade.speed import find_speed
+from pochade.speed import EXACT, find_speed
 from pochade.ways import Blend, Control, Hires, Refiner, Source, Variation
 
 RNG_NV, RNG_CPU = RNGS = ("NV", "CPU")
@@ -13,8 +13,8 @@ RNG_NV, RNG_CPU = RNGS = ("NV", "CPU")
 processor, which ComfyUI draws too."""
 
 EMPHASES = ("Original", "No norm", "Ignore", "None")
-"""What weights in a prompt do, by A1111's names: multiply the tokens' vectors and then restore the mean of all,
-or not restore it; nothing; or the brackets are text like any other."""
+"""What weights in a prompt do, by A1111's names: multiply the tokens' vectors and then restore the mean of
+all, or not restore it; nothing; or the brackets are text like any other."""
 
 MAX_STEPS = 1000
 MAX_BATCH = 64
@@ -81,7 +81,7 @@ class Request:
     batch_size: int = 1
     template: str = ""
     negative_template: str = ""
-    speed: str = "exact"
+    speed: str = EXACT
     tiling: bool = False
     rng: str = RNG_NV
     emphasis: str = EMPHASES[0]

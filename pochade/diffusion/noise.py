@@ -2,8 +2,8 @@
 
 The numbers come from a counter-based generator, so there is no state to carry: element i of draw d of seed s
 is a function of (s, d, i). They are laid out as CUDA's `torch.randn` lays them out for a latent of ordinary
-size, what users know as 'NV' random numbers; so a seed that someone shared draws the same noise here. Those of
-torch on a processor, 'CPU', are in `diffusion.torch_noise`.
+size, what users know as 'NV' random numbers; so a seed that someone shared draws the same noise here. Those
+of torch on a processor, 'CPU', are in `diffusion.torch_noise`.
 """
 
 from collections.abc import Callable, Sequence
@@ -50,7 +50,7 @@ def picture_noise(seed: int, draw: int, shape: tuple[int, ...]) -> NDArray[np.fl
     Made of the first two words of Philox at key = seed, counter = (draw, 0, element, 0), element counting in
     C order. Equal to a CUDA device's numbers up to the rounding of its float32 functions.
     """
-    _check(seed)
+    check_seed(seed)
     elements = prod(shape)
     counter = np.zeros((4, elements), np.uint32)
     counter[0] = draw
@@ -75,7 +75,7 @@ class PictureNoise:
     _draws: "count[int]" = field(default_factory=count, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check(self.seed)
+        check_seed(self.seed)
 
     def __call__(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         return picture_noise(self.seed, next(self._draws), shape)
@@ -88,7 +88,7 @@ def noise_stream(seed: int, rng: str = RNG_NV) -> Callable[[tuple[int, ...]], ND
     2^64 - 1.
     """
     if rng == RNG_CPU:
-        _check(seed)
+        check_seed(seed)
         return TorchStream(seed)
     return PictureNoise(seed)
 
@@ -130,6 +130,7 @@ def _middle(noise: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.f
     return noise[:, top : top + rows, left : left + columns]
 
 
-def _check(seed: int) -> None:
+def check_seed(seed: int) -> None:
+    """Raises InvalidRequest for a seed outside 0 to 2^64 - 1."""
     if not 0 <= seed < 2**64:
         raise InvalidRequest(f"seed is {seed}; it must lie between 0 and 2^64 - 1")

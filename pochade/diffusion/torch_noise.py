@@ -1,7 +1,7 @@
 """The numbers of `torch.randn` on a processor, without torch.
 
-A1111 calls them "RNG: CPU"; ComfyUI and diffusers draw them too. They come from a generator with a state: unlike
-those of `picture_noise`, a draw depends on how many numbers were drawn before it.
+A1111 calls them "RNG: CPU"; ComfyUI and diffusers draw them too. They come from a generator with a state:
+unlike those of `picture_noise`, a draw depends on how many numbers were drawn before it.
 """
 
 from math import prod
@@ -45,7 +45,7 @@ class TorchStream:
         return result
 
     def _uniform(self, count: int) -> NDArray[np.float64]:
-        return (self._words(count) & np.uint32(2**24 - 1)) * 2.0**-24
+        return (self._words(count) & np.uint32(2**24 - 1)).astype(np.float64) * 2.0**-24
 
     def _few(self, count: int) -> NDArray[np.float64]:
         """In pairs, from numbers of 53 bits; the second of a pair waits for the next call."""

@@ -48,6 +48,8 @@ requests = st.builds(
     sampler=st.sampled_from(sorted(SAMPLERS)),
     schedule=st.sampled_from(["Automatic", *SCHEDULES]),
     clip_skip=st.integers(1, 12),
+    guidance_rescale=st.just(0.0) | shares,
+    eta=st.none() | shares,
     speed=st.sampled_from(sorted(SPEEDS)),
     tiling=st.booleans(),
     rng=st.sampled_from(RNGS),
@@ -123,6 +125,7 @@ def test_values_that_cannot_be(pair: str, fault: str) -> None:
         ("Emphasis: No norm", "emphasis", "No norm"),
         ("Emphasis: none", "emphasis", "None"),
         ("Tiling: True", "tiling", True),
+        ("CFG Rescale: 0.7", "guidance_rescale", 0.7),
     ],
 )
 def test_what_is_followed(pair: str, field: str, value: object) -> None:
@@ -161,7 +164,28 @@ def test_what_cannot_be_followed_is_told(pair: str) -> None:
     """Of what changes the picture, whoever writes it: a name that nobody here knows counts."""
     text = f"a fox\nSteps: 4, Sampler: Euler, Seed: 3, {pair}, Version: v1.10.0"
     assert not_followed(read_parameters(text).values) == [pair.partition(":")[0]]
-    assert request_from(text) == Request(prompt="a fox", steps=4, sampler="Euler", schedule="Automatic", seed=3)
+    assert request_from(text) == Request(
+        prompt="a fox", steps=4, sampler="Euler", schedule="Automatic", seed=3
+    )
+
+
+@pytest.mark.parametrize(
+    ("pairs", "sampler", "left_out"),
+    [
+        ("UniPC variant: bh1, UniPC order: 3", "UniPC", []),
+        ("UniPC variant: bh2", "UniPC bh2", []),
+        ("UniPC variant: bh2, UniPC order: 2", "UniPC order 2", []),
+        ("UniPC variant: vary_coeff", "UniPC", ["UniPC variant"]),
+        ("UniPC order: 5", "UniPC", ["UniPC order"]),
+        ("UniPC skip type: logSNR", "UniPC", ["UniPC skip type"]),
+        ("UniPC lower order final: False", "UniPC", ["UniPC lower order final"]),
+        ("UniPC skip type: time_uniform, UniPC lower order final: True", "UniPC", []),
+    ],
+)
+def test_the_options_of_unipc(pairs: str, sampler: str, left_out: list[str]) -> None:
+    text = f"a fox\nSteps: 4, Sampler: UniPC, {pairs}, Version: v1.10.0"
+    assert request_from(text).sampler == sampler
+    assert not_followed(read_parameters(text).values) == left_out
 
 
 def test_what_changes_nothing_is_not_told() -> None:
@@ -169,7 +193,7 @@ def test_what_changes_nothing_is_not_told() -> None:
         "a fox\nSteps: 4, Sampler: Euler a, Schedule type: Automatic, CFG scale: 7, Seed: 3, Size: 512x512, "
         "Model hash: 0123456789, Model: m, VAE hash: 01, VAE: Automatic, Denoising strength: 0.5, ENSD: 0, "
         "Clip skip: 2, Batch size: 4, Batch pos: 1, Noise multiplier: 1.0, Conditional mask weight: 1.0, "
-        'VAE Encoder: Full, Token merging ratio: 0, Pad conds: False, Lora hashes: "a: 01", TI hashes: "b: 02", '
+        'VAE Encoder: Full, Token merging ratio: 0, Pad conds: 0, Lora hashes: "a: 1", TI hashes: "b: 2", '
         "Mask blur: 4, Inpaint area: Only masked, Masked area padding: 32, Masked content: fill, Eta: 0.5, "
         'ControlNet 0: "Module: canny", Face restoration: None, User: me, Version: v1.10.0'
     )

@@ -101,7 +101,7 @@ def test_the_ways_of_emphasis(emphasis, factors):
 
 
 def test_without_a_mean_to_restore():
-    """Of a mean near zero, as XL's encoders have it, the quotient says nothing: A1111 has "No norm" for it."""
+    """Of a mean near zero, as XL's encoders have it, the quotient says little: A1111 has "No norm"."""
     context = np.array([[[1.0, -1.0], [1.0, -0.999]]], np.float32)
     weights = np.array([[1, 1.2]], np.float32)
     np.testing.assert_allclose(emphasize(context, weights, "No norm")[0, 1], [1.2, -1.1988], rtol=1e-6)
@@ -180,7 +180,7 @@ def test_steps_that_are_all_alike_need_no_looking_up():
     assert in_steps([2.0, 1.0, 0.0], [denoise, denoise]) is denoise
 
 
-@pytest.mark.parametrize("label", ["Euler", "DPM++ 2M", "UniPC"])
+@pytest.mark.parametrize("label", ["Euler", "DPM++ 2M", "UniPC order 2"])
 def test_a_picture_of_changing_prompts(model, label):
     """Against diffusers, whose embeddings are exchanged between two steps."""
     made, noise, steps = model("SD 1.5"), starting_noise([5]), 6

@@ -22,7 +22,9 @@ def starter() -> Pipeline:
     return pochade.load(device="cpu", precision="f32")
 
 
-def latent(pipeline: Pipeline, request: Request, noise: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+def latent(
+    pipeline: Pipeline, request: Request, noise: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     *_, last = pipeline.stream(request, noise=noise)
     return np.asarray(last.denoised)
 

@@ -52,10 +52,11 @@ def in_steps(levels: Sequence[float], denoisers: Sequence[Denoise]) -> Denoise:
 class Memory:
     """What later steps use again, by the number of the picture.
 
-    deep: (picture, conditioning) -> deep features.
+    deep: (picture, conditioning) -> deep features. left_out: what was not computed so far, for speed.
     """
 
     deep: dict[tuple[int, int], Floats] = field(default_factory=dict)
+    left_out: set[str] = field(default_factory=set)
 
 
 def predictor(
@@ -111,6 +112,7 @@ def predictor(
         if work.whole or place not in memory.deep:
             result, memory.deep[place] = networks.predict_keeping(work.layers, **named)
             return result
+        memory.left_out.add("deep layers")
         return networks.predict_again(work.layers, deep=memory.deep[place], **named)
 
     def both(x: Floats, timestep: float) -> tuple[Floats, Floats]:
@@ -121,6 +123,7 @@ def predictor(
                 uncond = found[-1]
                 cond = found[0] if len(weights) == 1 else compose(list(found[:-1]), weights, uncond)
             else:
+                memory.left_out.add("negative prompt")
                 cond = uncond = evaluate(number, picture, timestep, 1)[0]
             pairs.append((cond, uncond))
         conds, unconds = (np.stack(each) for each in zip(*pairs, strict=True))

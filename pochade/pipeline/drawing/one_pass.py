@@ -1,11 +1,13 @@
 """One pass over the noise levels: the denoise loop, for every way of drawing."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pochade.diffusion.brownian import batch_path
 from pochade.diffusion.noise import batch_noise, noise_stream, set_in, slerp
 from pochade.diffusion.parametrization import Parametrization, denoiser
 from pochade.diffusion.samplers import Sampler
@@ -32,6 +34,7 @@ class Pass:
     request: settled. canvas: where it begins. told: step by step; a pass over a picture, whose levels are
     fewer than the request's steps, begins at the first all the same, as in A1111. levels: decreasing, and 0
     at the end. noise: (B, C, h, w), in place of the seeds'. refining: a second model, for the last part.
+    left_out: what was not computed so far, for speed; a second pass shares it with the first.
     """
 
     request: Settled
@@ -40,6 +43,7 @@ class Pass:
     levels: Sequence[float]
     noise: Floats | None = None
     refining: Refining | None = None
+    left_out: set[str] = field(default_factory=set)
 
 
 def denoise(
@@ -63,7 +67,7 @@ def denoise(
         start = np.stack([_varied(one, noise, factor) for one, noise in zip(each, start, strict=True)])
     told = drawing.told.steps[: len(drawing.levels) - 1]
     steerings = _steerings(networks, drawing)
-    memory = Memory()
+    memory = Memory(left_out=drawing.left_out)
     works = find_speed(request.speed).plan([way(level) for level in drawing.levels[: len(told)]])
     plan = [
         (
@@ -86,7 +90,11 @@ def denoise(
         denoisers[wording, acting, work, refined] = clean
     clean = canvas.keeping(in_steps(drawing.levels, [denoisers[each] for each in plan]))
     own = {name: getattr(request, name) for name in sampler.options}
-    options = {name: value for name, value in own.items() if value is not None}
+    options: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
+    if sampler.brownian:
+        options["path"] = batch_path([one.seed for one in each], shape)
+    if sampler.needs_schedule:
+        options["schedule"] = schedule
     x = canvas.start(start, drawing.levels[0])
     return sampler.function(clean, x, drawing.levels, draw_noise, **options)
 

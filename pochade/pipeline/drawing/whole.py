@@ -30,6 +30,7 @@ from pochade.pipeline.results.infotext import Maker
 from pochade.pipeline.results.making import joined, result_of
 from pochade.pipeline.results.result import Progress, Result
 from pochade.request import Settled
+from pochade.speed import EXACT
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -115,7 +116,9 @@ def draw(means: Means, request: Settled, sampler: Sampler, noise: Floats | None)
     def result(latent: Floats) -> Result:
         let_go(networks.unet)
         images = [canvas.finish(image) for image in to_images(networks.decode(latent))]
-        made = result_of(images, pictures(request), maker_of(means, request, second_model), size)
+        # A text that says "fast" of a picture of which everything was computed would tell of another one.
+        drawn = request if first.left_out else replace(request, speed=EXACT)
+        made = result_of(images, pictures(drawn), maker_of(means, request, second_model), size)
         let_go(networks.autoencoder)
         return made
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pochade.diffusion.schedule import AUTOMATIC, split_sampler_name
 from pochade.errors import InvalidRequest
 from pochade.images.metadata import Parameters, read_parameters
-from pochade.pipeline.results.left_out import known_choices
+from pochade.pipeline.results.left_out import known_choices, unipc_of
 from pochade.request import Request
 from pochade.ways import Blend, Hires, Refiner, Variation
 
@@ -21,12 +21,15 @@ UNSEEN = ("Denoising strength", "Mask blur")
 def request_from(text: str) -> Request:
     """What a parameters text asks for, as far as it says it; the rest is at its defaults.
 
-    A picture that was drawn over another one is drawn from nothing: the text does not hold that picture
-    (see `drawn_over`). What else it does not follow, `left_out.not_followed` tells. Raises InvalidRequest, naming the value, for one that cannot be read or drawn.
+    A picture that was drawn over another one is drawn from nothing: the text does not hold that picture (see
+    `drawn_over`). What else it does not follow, `left_out.not_followed` tells. Raises InvalidRequest, naming
+    the value, for one that cannot be read or drawn.
     """
     parameters = read_parameters(text)
     values = parameters.values
     name, fused = split_sampler_name(values["Sampler"]) if "Sampler" in values else (None, None)
+    if name is not None:
+        name = unipc_of(name, values) or name
     width, height = _size(values, "Size") or (None, None)
     known: dict[str, Any] = {
         "steps": _read(values, "Steps", int),

@@ -9,6 +9,7 @@ import pochade
 from pochade.images.metadata import Value, parameters_text
 from pochade.images.upscaling import is_model_file
 from pochade.request import EMPHASES, Settled
+from pochade.speed import EXACT
 from pochade.ways import Control
 
 RESIZE_LABELS: Mapping[str, str] = {
@@ -111,7 +112,9 @@ def _rest(request: Settled) -> list[tuple[str, Value]]:
         pairs.append(("Clip skip", request.clip_skip))
     if request.eta is not None:
         pairs.append(("Eta DDIM" if request.sampler == "DDIM" else "Eta", request.eta))
-    if request.speed != "exact":
+    if request.guidance_rescale > 0:
+        pairs.append(("CFG Rescale", request.guidance_rescale))
+    if request.speed != EXACT:
         pairs.append(("Speed", request.speed))
     if request.tiling:
         pairs.append(("Tiling", "True"))

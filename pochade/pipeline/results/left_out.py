@@ -1,8 +1,10 @@
 """What a picture's text says of how it was drawn and `again.request_from` cannot follow."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
+from pochade.diffusion.samplers import UNIPC
 from pochade.errors import InvalidRequest
 from pochade.request import find_emphasis, find_rng
 from pochade.speed import find_speed
@@ -32,8 +34,11 @@ DESCRIBING = frozenset(
         *("Date", "Created Date"),
     }
 )
-"""Names of what does not change the picture, or is told of otherwise: the model by those who know it, adapters
-and embeddings by the prompt."""
+"""Names of what does not change the picture, or is told of otherwise: the model by those who know it,
+adapters and embeddings by the prompt."""
+
+UNIPC_OPTIONS: Mapping[str, str] = {"UniPC variant": "bh1", "UniPC order": "3"}
+"""A1111's options that `request_from` follows, where there is such a sampler, and their defaults there."""
 
 NOTHING = ("", "0", "none", "false", "disable", "disabled")
 """Values with which most settings change nothing, in small letters."""
@@ -41,6 +46,10 @@ NOTHING = ("", "0", "none", "false", "disable", "disabled")
 NEUTRAL: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("Noise multiplier", "Conditional mask weight", "Sigma noise"), ("1",)),
     "Sigma tmax": (*NOTHING, "inf"),
+    "UniPC variant": ("bh1",),
+    "UniPC order": ("3",),
+    "UniPC skip type": ("time_uniform",),
+    "UniPC lower order final": ("true",),
     "VAE": (*NOTHING, "automatic"),
     "VAE Encoder": ("full",),
     "VAE Decoder": ("full",),
@@ -63,12 +72,21 @@ def not_followed(values: Mapping[str, str]) -> list[str]:
     values: of `read_parameters`. A name that nobody here knows counts: extensions write what they did. Not
     among them are the model, a source picture and ControlNets (`again.drawn_over`, `again.drawn_along`).
     """
+    unipc = unipc_of(values.get("Sampler", ""), values) is not None
     return [
         name
         for name, value in values.items()
         if (name in CHOICES and _choice(values, name) is None)
-        or (not _is_told(name) and not _is_neutral(name, value))
+        or not (_is_told(name) or _is_neutral(name, value) or (unipc and name in UNIPC_OPTIONS))
     ]
+
+
+def unipc_of(sampler: str, values: Mapping[str, str]) -> str | None:
+    """The label of the UniPC that A1111's options in a text describe; None if it is none that there is."""
+    if sampler.strip().lower() != "unipc":
+        return None
+    variant, order = (values.get(name, default) for name, default in UNIPC_OPTIONS.items())
+    return UNIPC.get((variant.strip().lower(), int(order) if order.strip().isdecimal() else 0))
 
 
 def _choice(values: Mapping[str, str], name: str) -> Any:
@@ -108,8 +126,6 @@ def _is_told(name: str) -> bool:
 
 def _is_neutral(name: str, value: str) -> bool:
     plain = value.strip().lower()
-    try:
+    with suppress(ValueError):
         plain = f"{float(plain):g}"
-    except ValueError:
-        pass
     return plain in NEUTRAL.get(name, NOTHING)
