@@ -107,7 +107,10 @@ def condition(
             raise InvalidRequest(f"clip_skip is {clip_skip}; this model's text encoder has {layers} layers")
 
     layouts = {
-        prompt: [_checked(lay_out(prompt, tokenizer, literal=emphasis == NO_EMPHASIS), tokenizer) for tokenizer in tokenizers]
+        prompt: [
+            _checked(lay_out(prompt, tokenizer, literal=emphasis == NO_EMPHASIS), tokenizer)
+            for tokenizer in tokenizers
+        ]
         for prompt in dict.fromkeys(prompts)
     }
     chunks = max(len(layout.chunks) for each in layouts.values() for layout in each)
