@@ -22,7 +22,7 @@ FROM, TO = -10.0, 6.0
 outside of it, but for the step to 0, which draws nothing."""
 
 DEPTH = 13
-CELLS = 2**DEPTH
+CELLS: int = 2**DEPTH
 """The path is known at so many points, evenly in lambda, 0.002 apart: 1,000 steps are three times as long."""
 
 PATH = 1
