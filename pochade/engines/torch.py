@@ -51,6 +51,10 @@ class TorchOps:
     def group_norm(self, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
         return F.group_norm(x, groups, weight, bias, eps)
 
+    def group_statistics(self, x: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor]:
+        variance, mean = torch.var_mean(x.reshape(x.shape[0], groups, -1), dim=-1, correction=0)
+        return mean, torch.sqrt(variance + eps)
+
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
 

@@ -153,7 +153,12 @@ def encoded(
                 " use .png or .webp"
             )
         comment = exif(text) if text else b""
-        image.convert("RGB").save(file, kind, quality=quality, exif=comment, xmp=packet.encode())
+        from pochade.images.opening import on_white
+
+        transparent = image.has_transparency_data
+        # JPEG knows no transparency: without a sheet under it, colours would show that nobody has seen.
+        shown = image.convert("RGBA") if transparent and kind == "WEBP" else on_white(image)
+        shown.save(file, kind, quality=quality, exif=comment, xmp=packet.encode())
     content = file.getvalue()
     return content if sign is None else sign(content, kind, mark)
 

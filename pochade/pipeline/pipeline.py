@@ -41,7 +41,7 @@ from pochade.pipeline.loading.model import Model
 from pochade.pipeline.loading.networks import Networks
 from pochade.pipeline.results.result import Progress, Result
 from pochade.prompts.tokenizer import Tokenizer
-from pochade.request import USUAL, Request, Settled, Usual
+from pochade.request import EMPHASES, USUAL, Request, Settled, Usual
 from pochade.ways import Source
 
 if TYPE_CHECKING:
@@ -256,7 +256,13 @@ class Pipeline:
     # --- the parts, for researchers and tests -----------------------------------------------------------
 
     def encode_prompt(
-        self, prompt: str, *, clip_skip: int = 1, step: int = 1, steps: int = 20
+        self,
+        prompt: str,
+        *,
+        clip_skip: int = 1,
+        emphasis: str = EMPHASES[0],
+        step: int = 1,
+        steps: int = 20,
     ) -> Floats | tuple[Floats, Floats]:
         """The conditioning (1, 77 * chunks, D), and for XL with it the pooled vector (1, P).
 
@@ -269,7 +275,9 @@ class Pipeline:
         if len(wording.parts) > 1:
             raise InvalidRequest("the prompt joins several by AND; encode each by itself")
         asked = self._asked_for(prompt)
-        (result,) = condition(asked.networks, asked.tokenizers, [wording.parts[0].prompt], clip_skip)
+        (result,) = condition(
+            asked.networks, asked.tokenizers, [wording.parts[0].prompt], clip_skip, emphasis
+        )
         wide = self.networks.unet_config.added_width is not None
         return (result.context, result.pooled) if wide else result.context
 

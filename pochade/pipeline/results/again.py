@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from pochade.diffusion.schedule import AUTOMATIC, split_sampler_name
 from pochade.errors import InvalidRequest
 from pochade.images.metadata import Parameters, read_parameters
+from pochade.pipeline.results.left_out import known_choices, unipc_of
 from pochade.request import Request
-from pochade.speed import SPEEDS
 from pochade.ways import Blend, Hires, Refiner, Variation
 
 T = TypeVar("T")
@@ -24,12 +24,15 @@ UNSEEN = ("Denoising strength", "Mask blur")
 def request_from(text: str) -> Request:
     """What a parameters text asks for, as far as it says it; the rest is at its defaults.
 
-    A picture that was drawn over another one is drawn from nothing: the text does not hold that picture
-    (see `drawn_over`). Raises InvalidRequest, naming the value, for one that cannot be read or drawn.
+    A picture that was drawn over another one is drawn from nothing: the text does not hold that picture (see
+    `drawn_over`). What else it does not follow, `left_out.not_followed` tells. Raises InvalidRequest, naming
+    the value, for one that cannot be read or drawn.
     """
     parameters = read_parameters(text)
     values = parameters.values
     name, fused = split_sampler_name(values["Sampler"]) if "Sampler" in values else (None, None)
+    if name is not None:
+        name = unipc_of(name, values) or name
     width, height = _size(values, "Size") or (None, None)
     if drawn_over(parameters) and (width or 0) % MULTIPLE + (height or 0) % MULTIPLE:
         width = height = None  # that of the picture that it was drawn over, which is kept where it is given
@@ -40,6 +43,7 @@ def request_from(text: str) -> Request:
         "clip_skip": _read(values, "Clip skip", int),
         "eta": _read(values, "Eta" if "Eta" in values else "Eta DDIM", float),
         "guidance_rescale": _read(values, "CFG Rescale", float),
+        **known_choices(values),
     }
     return Request(
         prompt=parameters.prompt,
@@ -48,8 +52,6 @@ def request_from(text: str) -> Request:
         schedule=values.get("Schedule type", fused or (None if name is None else AUTOMATIC)),
         width=width,
         height=height,
-        speed=values["Speed"] if values.get("Speed") in SPEEDS else "exact",
-        tiling=values.get("Tiling", "").lower() == "true",
         blend=_blend(values),
         variation=_variation(values),
         hires=_hires(values),
