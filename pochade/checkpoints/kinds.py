@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pochade.checkpoints.detect import REFINER, SD1, SD2, XL, Family
+from pochade.checkpoints.keymaps import LEFT_OVERS
 from pochade.checkpoints.upscaler import DENSE_BLOCKS, PREFIXES
 from pochade.errors import InvalidCheckpoint
 
@@ -97,8 +98,10 @@ def find_family(names: Iterable[str], where: Path) -> Family:
             f"'{where}' is no checkpoint of Stable Diffusion: none of its {len(names):,} tensors begins with"
             f" '{UNET}' (the first are: {shown})"
         )
+    # A left-over may carry the prefix of another family's encoder.
+    parts_of_models = [name for name in names if name.rpartition(".")[2] not in LEFT_OVERS]
     for begin, family in ENCODERS:
-        if any(name.startswith(begin) for name in names):
+        if any(name.startswith(begin) for name in parts_of_models):
             return family
     parts = "" if any(name.startswith(AUTOENCODER) for name in names) else " and autoencoder"
     raise InvalidCheckpoint(

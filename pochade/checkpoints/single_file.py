@@ -25,7 +25,7 @@ from pochade.checkpoints.few_steps import find_few_steps, titles_of
 from pochade.checkpoints.fingerprint import fingerprint
 from pochade.checkpoints.folder import Checkpoint, Component, read_component
 from pochade.checkpoints.keymaps import AUTOENCODER as RENAMED_AUTOENCODER
-from pochade.checkpoints.keymaps import Below, KeyMap, LazyTensors, rename
+from pochade.checkpoints.keymaps import LEFT_OVERS, Below, KeyMap, LazyTensors, rename
 from pochade.checkpoints.kinds import AUTOENCODER, AVERAGE, UNET, find_family
 from pochade.checkpoints.ldm import (
     CLIP,
@@ -45,8 +45,8 @@ from pochade.errors import InvalidCheckpoint
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
 
-# Beside the weights of text encoders: left over from training, or used for comparing with pictures only.
-UNUSED = ("logit_scale", "text_projection", "attn_mask")
+UNUSED = (*LEFT_OVERS, "text_projection")
+"""The last parts of names that may stand beside the weights of text encoders."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,12 +206,12 @@ def _text_encoders(source: _Source, family: Family, given: Overrides) -> tuple[C
         second = "conditioner.embedders.1.model."
         return (
             _text(source, "text_encoder", first, CLIP, family.pad_ids[0], given),
-            _text(source, "text_encoder_2", second, open_clip_rules(projection=True), 0, given),
+            _text(source, "text_encoder_2", second, _projected(source, second), 0, given),
         )
     if family is REFINER:
         _refuse_unknown(source, "conditioner.", ("embedders.0.model.",))
         only = "conditioner.embedders.0.model."
-        return _text(source, "text_encoder_2", only, open_clip_rules(projection=True), 0, given), None
+        return _text(source, "text_encoder_2", only, _projected(source, only), 0, given), None
     _refuse_unknown(source, "cond_stage_model.", ("model.",) if family is SD2 else ("transformer.",))
     if family is not SD2:
         return _text(
@@ -227,6 +227,14 @@ def _text(source: _Source, name: str, prefix: str, rules: KeyMap, pad_id: int, g
     open_clip = rules is not CLIP
     json_of = detect_text_encoder(tensors, open_clip=open_clip, pad_id=pad_id, where=source.path)
     return _component(name, tensors, given.table(name, json_of), source)
+
+
+def _projected(source: _Source, prefix: str) -> KeyMap:
+    """The key map of an OpenCLIP encoder with a projection, the width of which its last norm tells."""
+    norm = f"{prefix}ln_final.weight"
+    return open_clip_rules(
+        projection=True, width=len(source.tensors[norm]) if norm in source.tensors else None
+    )
 
 
 LAYERS_OF_VIT_H = 24
