@@ -38,6 +38,7 @@ BEGINNINGS: tuple[tuple[str, str, str], ...] = (
     (f"{UNET}joint_blocks.", OTHER, SD3),
     ("joint_blocks.", OTHER, SD3),
     ("edm_mean", OTHER, "it predicts as EDM does (Playground 2.5), which is not supported"),
+    ("edm_vpred.", OTHER, "it predicts v as EDM does (CosXL and its like), which is not supported"),
     (f"{UNET}label_emb.weight", OTHER, "it is an upscaling model, which is not supported"),
     ("control_model.", "controlnet", CONTROLNET),
     ("controlnet_", "controlnet", CONTROLNET),

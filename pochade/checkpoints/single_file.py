@@ -36,7 +36,7 @@ from pochade.checkpoints.ldm import (
     with_dots,
 )
 from pochade.checkpoints.overrides import Overrides
-from pochade.checkpoints.prediction import find_prediction, predicts_to_zero_snr
+from pochade.checkpoints.prediction import check_scheduler, find_prediction, predicts_to_zero_snr
 from pochade.checkpoints.safetensors import TensorFile
 from pochade.checkpoints.tensor_files import open_tensors
 from pochade.checkpoints.tiny_autoencoder import is_tiny, read_tiny_autoencoder
@@ -79,18 +79,26 @@ def read_single_file(
     """
     source = _open(Path(path))
     family = find_family(source.tensors, source.path)
-    given = (overrides or Overrides()).over(Overrides.from_metadata(source.file.metadata, source.path))
+    asked, stored = overrides or Overrides(), Overrides.from_metadata(source.file.metadata, source.path)
+    given = asked.over(stored)
     unet = _unet(source)
     text, text_2 = _text_encoders(source, family, given)
     in_channels = unet["conv_in.weight"].shape[1] if "conv_in.weight" in unet else 0
-    predicted, reason = find_prediction(source.tensors, source.file.metadata, family, in_channels)
-    predicted, reason = given.prediction(predicted, reason)
+    own_scheduler = stored.tables.get("scheduler", {})
     if prediction is not None:
         predicted, reason = prediction, "it was asked for"
+    else:
+        predicted, reason = asked.prediction() or find_prediction(
+            source.tensors, source.file.metadata, family, in_channels, source.path, own_scheduler
+        )
     detected = detect_unet(unet, family, predicted, source.path)
     side, unet_json = detected["sample_size"], given.table("unet", detected)
-    described = describe_scheduler(predicted, zero_snr=predicts_to_zero_snr(source.tensors))
-    scheduler = given.table("scheduler", described)
+    to_zero_snr = predicts_to_zero_snr(source.tensors, source.file.metadata)
+    described = describe_scheduler(predicted, zero_snr=to_zero_snr)
+    if to_zero_snr:  # its key counts before what the metadata say
+        own_scheduler = {**own_scheduler, "rescale_betas_zero_snr": True}
+    scheduler = asked.table("scheduler", {**described, **own_scheduler}) | {"prediction_type": predicted}
+    check_scheduler(scheduler, source.path)
     index = given.table("model_index", describe_pipeline(family, in_channels))
     return Checkpoint(
         name=source.path.stem,
@@ -99,7 +107,7 @@ def read_single_file(
         vae=_autoencoder(source, vae, family, given.number("unet", "sample_size", side), given),
         text_encoder=text,
         text_encoder_2=text_2,
-        scheduler={**scheduler, "prediction_type": predicted},
+        scheduler=scheduler,
         tokenizer=given.folders.get(text.name.replace("text_encoder", "tokenizer")),
         tokenizer_2=given.folders.get("tokenizer_2"),
         pad_ids=family.pad_ids,

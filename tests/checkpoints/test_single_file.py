@@ -287,7 +287,7 @@ def test_what_is_no_autoencoder(whole, tmp_path):
         ("SD 1.5", {"v_pred": torch.tensor([])}, {}, "v_prediction"),
         ("SD 1.5", {}, {"modelspec.prediction_type": "v"}, "v_prediction"),
         ("SDXL", {"v_pred": torch.tensor([]), "ztsnr": torch.tensor([])}, {}, "v_prediction"),
-        ("SDXL", {"v_pred": torch.tensor([])}, {"modelspec.prediction_type": "epsilon"}, "epsilon"),
+        ("SDXL", {"v_pred": torch.tensor([])}, {"modelspec.prediction_type": "epsilon"}, "v_prediction"),
         ("SD 2.1", {}, {}, "v_prediction"),
         ("SD 2.1", {}, {"modelspec.architecture": "stable-diffusion-v2-512"}, "epsilon"),
         ("SD 2.1", {}, {"modelspec.architecture": "stable-diffusion-v2-768-v/lora"}, "v_prediction"),
