@@ -28,8 +28,8 @@ class Strength:
 def adapted(tensors: Mapping[str, Array], given: Sequence[Strength]) -> Mapping[str, Array]:
     """The same names, `w + sum of weight * delta` where something is added; elsewhere the very same arrays.
 
-    A sum is made in f32 when the tensor is asked for, and rounded once, to the type that `w` has; one to a `w`
-    of 8 bits becomes f16, since most of what an adapter adds is smaller than the steps of 8 bits. It is the same
+    A sum is made in f32 when the tensor is asked for, and rounded once, to the type that `w` has; where that
+    has 8 bits, to f16, since most of what an adapter adds is smaller than the steps of 8 bits. It is the same
     in every order of `given`, to the bit: a delta sees `w`, not what another made of it.
     """
     changes: dict[str, list[tuple[float, Delta]]] = {}
