@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pochade.diffusion.schedule import AUTOMATIC, split_sampler_name
 from pochade.errors import InvalidRequest
 from pochade.images.metadata import Parameters, read_parameters
+from pochade.pipeline.results.as_meant import as_meant
 from pochade.request import Request
 from pochade.speed import SPEEDS
 from pochade.ways import Blend, Hires, Refiner, Variation
@@ -25,7 +26,7 @@ def request_from(text: str) -> Request:
     (see `drawn_over`). Raises InvalidRequest, naming the value, for one that cannot be read or drawn.
     """
     parameters = read_parameters(text)
-    values = parameters.values
+    values = as_meant(parameters.values)
     name, fused = split_sampler_name(values["Sampler"]) if "Sampler" in values else (None, None)
     width, height = _size(values, "Size") or (None, None)
     known: dict[str, Any] = {
@@ -55,7 +56,8 @@ def request_from(text: str) -> Request:
 
 def drawn_over(parameters: Parameters) -> bool:
     """Whether the picture was drawn over another one, which its text does not hold."""
-    return _hires(parameters.values) is None and any(name in parameters.values for name in UNSEEN)
+    values = as_meant(parameters.values)
+    return _hires(values) is None and any(name in values for name in UNSEEN)
 
 
 def drawn_along(parameters: Parameters) -> bool:
@@ -73,6 +75,10 @@ def _variation(values: Mapping[str, str]) -> Variation | None:
     size = _size(values, "Seed resize from")
     if size is None and not strength:
         return None
+    if seed is not None and seed < 0:
+        raise InvalidRequest(
+            f"the picture's text says 'Variation seed: {seed}', which stands for one that it does not tell"
+        )
     return Variation(seed=seed or 0, strength=strength or 0.0, size=size)
 
 
