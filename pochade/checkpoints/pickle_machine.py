@@ -64,6 +64,8 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "complex64": np.dtype("<c8"),
 }
 
+NUMPY_TYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1")
+
 # What training frameworks leave in a file beside the weights. Nothing of it is built.
 LEFT_OVER_MODULES = (
     "pytorch_lightning", "lightning", "lightning_fabric", "lightning_utilities", "torchmetrics", "omegaconf",
@@ -75,10 +77,8 @@ LEFT_OVERS = {
         "set", "frozenset", "list", "dict", "tuple", "int", "float", "bool", "str", "bytes", "complex",
         "object", "slice", "range", "long", "unicode",
     )),
-    *((module, name) for module in ("numpy.core.multiarray", "numpy._core.multiarray") for name in (
-        "scalar", "_reconstruct",
-    )),
-    ("numpy", "dtype"), ("numpy", "ndarray"), ("_codecs", "encode"), ("collections", "defaultdict"),
+    ("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar"),
+    ("numpy", "ndarray"), ("collections", "defaultdict"),
     ("collections", "Counter"), ("collections", "deque"), ("copyreg", "_reconstructor"),
     ("copy_reg", "_reconstructor"), ("torch", "device"), ("torch", "Size"), ("torch", "Tensor"),
     ("torch.serialization", "_get_layout"), ("torch.torch_version", "TorchVersion"),
@@ -127,6 +127,28 @@ class StoredTensor:
     strides: tuple[int, ...]
 
 
+class ParameterTable(dict[str, Any]):
+    """What torch.nn.ParameterDict holds."""
+
+
+@dataclass(eq=False)
+class NumpyType:
+    """A type of numpy by its letter and size, as "f4". order: of its bytes; "|" where there is none."""
+
+    code: str
+    order: str = "<"
+
+
+@dataclass(eq=False)
+class NumpyArray:
+    """An array that lies in the pickle itself: numbers in C order, or in Fortran's."""
+
+    shape: tuple[int, ...] = ()
+    dtype: NumpyType | None = None
+    fortran: bool = False
+    data: bytes = b""
+
+
 class _Mark:
     """Separates what was on the stack from what is gathered."""
 
@@ -142,6 +164,7 @@ class Machine:
         self.where = where
         self.steps = 0
         self.storages: list[Storage] = []  # all that were spoken of
+        self.inline: dict[str, bytes] = {}  # storages that lie in the pickle: root -> bytes
 
     def run(self) -> Any:
         """The object that the next pickle describes. Raises InvalidCheckpoint; never anything else."""
@@ -252,7 +275,18 @@ class Machine:
     def build(self, state: Any) -> None:
         """Attributes for the object on top: none of ours has any that matter."""
         target = self._top()
-        if not isinstance(target, (Opaque, StoredTensor)) and type(target) is not dict:
+        if isinstance(target, ParameterTable):
+            given = state.get("_parameters") if type(state) is dict else None
+            if type(given) is dict:
+                self._spend(len(given))
+                target.update({name: value for name, value in given.items() if type(name) is str})
+        elif isinstance(target, NumpyType):
+            if type(state) is tuple and len(state) > 1 and type(state[1]) is str:
+                target.order = state[1]
+        elif isinstance(target, NumpyArray):
+            if type(state) is tuple and len(state) == 5 and type(state[4]) is bytes:
+                _, target.shape, target.dtype, target.fortran, target.data = state
+        elif not isinstance(target, (Opaque, StoredTensor)) and type(target) is not dict:
             self.refuse(f"it changes the inside of a {type(target).__name__}")
 
     def persistent(self, about: Any) -> None:
@@ -356,6 +390,54 @@ def _dictionary(machine: Machine, arguments: tuple[Any, ...]) -> dict[Any, Any]:
     return made
 
 
+def _parameter_table(machine: Machine, arguments: tuple[Any, ...]) -> ParameterTable:
+    """torch.nn.ParameterDict, whose attributes hold the tensors (see `Machine.build`)."""
+    return ParameterTable()
+
+
+def _encoded(machine: Machine, arguments: tuple[Any, ...]) -> Any:
+    """_codecs.encode: how protocol 2 writes bytes."""
+    if len(arguments) != 2 or type(arguments[0]) is not str or arguments[1] not in ("latin1", "latin-1"):
+        return Opaque("_codecs.encode")
+    machine._spend(len(arguments[0]) // 64)  # it copies
+    return arguments[0].encode("latin-1")
+
+
+def _numpy_type(machine: Machine, arguments: tuple[Any, ...]) -> Any:
+    """numpy.dtype("f4", ...)."""
+    code = arguments[0] if arguments else None
+    return NumpyType(code.lstrip("<>=|")) if type(code) is str else Opaque("numpy.dtype")
+
+
+def _numpy_array(machine: Machine, arguments: tuple[Any, ...]) -> NumpyArray:
+    """numpy's _reconstruct; its state follows (see `Machine.build`)."""
+    return NumpyArray()
+
+
+def _device_tensor(machine: Machine, arguments: tuple[Any, ...]) -> StoredTensor:
+    """torch._utils._rebuild_device_tensor_from_numpy: what torch writes for tensors on Metal and on TPUs."""
+    array, kind = arguments[:2]
+    if not isinstance(array, NumpyArray) or not isinstance(array.dtype, NumpyType):
+        machine.refuse("it has a tensor of an array that is none")
+    if array.dtype.code not in NUMPY_TYPES or array.dtype.order not in ("<", "|", "="):
+        machine.refuse(f"it has a tensor of numpy's type {ascii(array.dtype.code)[:20]}, or big-endian")
+    if not isinstance(kind, Global) or kind.module != "torch" or kind.name not in DTYPES:
+        machine.refuse("it has a tensor of an unknown type")
+    dtype = np.dtype(array.dtype.code)
+    if DTYPES[kind.name] != dtype:
+        machine.refuse(f"it has a tensor of {kind.name} in an array of {dtype.name}")
+    if type(array.shape) is not tuple or len(array.shape) > MAX_RANK or not _are_counts(array.shape):
+        machine.refuse("it has a tensor of an impossible shape")
+    sides = array.shape if array.fortran else array.shape[::-1]
+    steps = [1]
+    for side in sides[:-1]:
+        steps.append(steps[-1] * max(side, 1))
+    strides = tuple(steps if array.fortran else steps[::-1])[: len(array.shape)]
+    storage = Storage(f"inline {len(machine.inline)}", dtype, len(array.data) // dtype.itemsize)
+    machine.inline[storage.root] = array.data
+    return _checked(machine, storage, dtype, storage.size, (0, array.shape, strides))
+
+
 def _are_counts(values: tuple[Any, ...]) -> bool:
     return all(type(value) is int and 0 <= value < 2**62 for value in values)
 
@@ -372,6 +454,12 @@ CALLS: Mapping[tuple[str, str], Call] = {
     ("torch._utils", "_rebuild_parameter"): _parameter,
     ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
     ("torch._tensor", "_rebuild_from_type_v2"): _subclass,
+    ("torch._utils", "_rebuild_device_tensor_from_numpy"): _device_tensor,
+    ("torch.nn.modules.container", "ParameterDict"): _parameter_table,
+    ("_codecs", "encode"): _encoded,
+    ("numpy", "dtype"): _numpy_type,
+    ("numpy.core.multiarray", "_reconstruct"): _numpy_array,
+    ("numpy._core.multiarray", "_reconstruct"): _numpy_array,
     ("collections", "OrderedDict"): _dictionary,
 }
 

@@ -78,7 +78,8 @@ CONFIGS: Mapping[str, Any] = {
         lora_alpha=3,
         target_modules=ATTENTION,
         rank_pattern={r"down_blocks\.\d+\..*attn1\.to_[qv]": 2, "^mid_block.*to_k": 3},
-        alpha_pattern={r".*attn[12].to_(q|k)": 7, r"(up|down)_blocks\.1\..*": 2, "to_out.0": 1},
+        # In the order in which PEFT writes them: sorted.
+        alpha_pattern={r"(up|down)_blocks\.1\..*": 2, r".*attn[12].to_(q|k)": 7, "to_out.0": 1},
     ),
     "DoRA": lambda: peft.LoraConfig(
         r=3, lora_alpha=5, use_dora=True, target_modules=[*ATTENTION, *CONVOLUTIONS]

@@ -9,6 +9,7 @@ from pochade.diffusion.schedule import AUTOMATIC, split_sampler_name
 from pochade.errors import InvalidRequest
 from pochade.images.metadata import Parameters, read_parameters
 from pochade.pipeline.results.as_meant import as_meant
+from pochade.prompts.comments import knows_comments, without_comments
 from pochade.request import Request
 from pochade.speed import SPEEDS
 from pochade.ways import Blend, Hires, Refiner, Variation
@@ -37,9 +38,14 @@ def request_from(text: str) -> Request:
         "eta": _read(values, "Eta" if "Eta" in values else "Eta DDIM", float),
         "guidance_rescale": _read(values, "CFG Rescale", float),
     }
+    comments = knows_comments(values.get("Version", ""))
+    prompt, negative_prompt = (
+        without_comments(text) if comments else text
+        for text in (parameters.prompt, parameters.negative_prompt)
+    )
     return Request(
-        prompt=parameters.prompt,
-        negative_prompt=parameters.negative_prompt,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
         sampler=name,
         schedule=values.get("Schedule type", fused or (None if name is None else AUTOMATIC)),
         width=width,
