@@ -1,12 +1,12 @@
-"""How the work of a function grows with its input: what a busy machine does not change, as seconds on the wall."""
+"""How the work of a function grows with its input, which does not depend on what else the machine does."""
 
 import gc
 import time
 from collections.abc import Callable
 
 LINEAR = 2.5
-"""Twice the input takes twice the time, and some more where it no longer fits into a cache. Quadratic work takes
-four times as long."""
+"""Twice the input takes twice the time, and some more where it no longer fits into a cache. Quadratic work
+takes four times as long."""
 TRIES, MOST_TRIES = 3, 15
 LEAST_S = 1e-3
 """Of processor time; what takes less is lost in the clock's own steps."""

@@ -229,7 +229,7 @@ def test_a_folder_that_is_not_there(pipeline: Pipeline, tmp_path: Path) -> None:
     ["ink", "INK", "ink.safetensors", "styles/ink", "Styles/Ink", "styles", "deep/styles/ink"],
 )
 def test_one_name_means_one_file_everywhere(pipeline: Pipeline, tmp_path: Path, name: str) -> None:
-    """In a prompt and given by itself: by file, by end of the path, in any case, by a folder with one file."""
+    """In a prompt and given by itself: by file, by end of the path, in any case, by a folder of one file."""
     path = write(tmp_path / "loras" / "deep" / "styles" / "ink.safetensors", LAYERS)
     name = f"deep/{name}" if name == "styles" else name
     library = pipeline.with_library(loras=tmp_path / "loras")
