@@ -290,7 +290,11 @@ class Machine:
             self.refuse(f"it changes the inside of a {type(target).__name__}")
 
     def persistent(self, about: Any) -> None:
-        """Push the storage that `("storage", type, key, device, size)` stands for."""
+        """Push the storage that `("storage", type, key, device, size)` stands for, or the name in
+        `("module", class, file, source)`, as which versions before 1.6 write classes of networks."""
+        if type(about) is tuple and len(about) == 4 and about[0] == "module" and isinstance(about[1], Global):
+            self.stack.append(about[1])
+            return
         if type(about) is not tuple or len(about) not in (5, 6) or about[0] != "storage":
             self.refuse("it refers to something outside that is no storage of a tensor")
         kind, key, size = about[1], about[2], about[4]
@@ -403,6 +407,11 @@ def _encoded(machine: Machine, arguments: tuple[Any, ...]) -> Any:
     return arguments[0].encode("latin-1")
 
 
+def _no_bytes(machine: Machine, arguments: tuple[Any, ...]) -> Any:
+    """bytes(), which is how protocol 2 writes none."""
+    return Opaque("bytes") if arguments else b""
+
+
 def _numpy_type(machine: Machine, arguments: tuple[Any, ...]) -> Any:
     """numpy.dtype("f4", ...)."""
     code = arguments[0] if arguments else None
@@ -457,6 +466,8 @@ CALLS: Mapping[tuple[str, str], Call] = {
     ("torch._utils", "_rebuild_device_tensor_from_numpy"): _device_tensor,
     ("torch.nn.modules.container", "ParameterDict"): _parameter_table,
     ("_codecs", "encode"): _encoded,
+    ("builtins", "bytes"): _no_bytes,
+    ("__builtin__", "bytes"): _no_bytes,
     ("numpy", "dtype"): _numpy_type,
     ("numpy.core.multiarray", "_reconstruct"): _numpy_array,
     ("numpy._core.multiarray", "_reconstruct"): _numpy_array,

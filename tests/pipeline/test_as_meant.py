@@ -99,3 +99,20 @@ def test_templates_behind_the_settings_are_told():
 def test_settings_within_a_prompt_are_none():
     text = "Steps: 1, Sampler: x, Size: y\nand then a fox"
     assert read_parameters(text).prompt == text
+
+
+@pytest.mark.parametrize(
+    ("version", "prompt"),
+    [
+        ("v1.10.1", "a fox"),
+        ("f2.0.1v1.10.1", "a fox"),
+        ("v1.6.0", "a fox # grey"),
+        ("pochade 0.1.0", "a fox # grey"),
+        ("ComfyUI", "a fox # grey"),
+    ],
+)
+def test_comments_where_the_program_knows_them(version, prompt):
+    text = f"a fox # grey\nNegative prompt: snow # rain\n{SETTINGS}, Version: {version}"
+    request = request_from(text)
+    assert request.prompt.strip() == prompt
+    assert request.negative_prompt.strip() == ("snow" if prompt == "a fox" else "snow # rain")

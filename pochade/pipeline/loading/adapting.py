@@ -134,10 +134,10 @@ class Library:
 
         Raises InvalidRequest or InvalidCheckpoint for one that is not there, or a name that several have.
         """
-        places = [place for place in self._places(self.loras, "lora") if place.is_dir()]
+        places = self._places(self.loras, "lora")
         known, name = named_in(places, "adapters"), str(asked)
         if not Path(asked).exists():
-            if not meant_by(name, known):
+            if self.loras is None and not meant_by(name, known):
                 return find_by_content(asked, self.roots, "lora"), ""
             asked = pick_named(known, places, name, "adapters").path
         said = dict(zip((entry.path.resolve() for entry in known), shortest_names(known), strict=True))
