@@ -20,7 +20,8 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from pochade.checkpoints.pickle_machine import MAX_PICKLE_BYTES, Machine, Opaque, StoredTensor
+from pochade.checkpoints.pickle_machine import MAX_PICKLE_BYTES, Machine
+from pochade.checkpoints.pickle_values import Opaque, StoredTensor
 from pochade.checkpoints.safetensors import TensorFile
 from pochade.checkpoints.safetensors_header import Entry, Header
 from pochade.checkpoints.zip_members import zip_members

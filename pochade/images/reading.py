@@ -12,6 +12,7 @@ from pochade.images.other_tools import maker_of, retold
 MAX_CHARACTERS = 1_000_000
 MAX_TABLE_CHARACTERS = 16_000_000
 """Of one text as it stands in the file; longer ones are left out."""
+TEXTS_OF_PNG = {"parameters", "prompt", "workflow", "invokeai_metadata", "sd-metadata", "Comment"}
 EXIF_TEXTS = (0x010E, 0x010F, 0x0110)
 """The description, and the maker and the model of a camera."""
 
@@ -74,13 +75,13 @@ def _texts(content: bytes) -> dict[str, str]:
             for name, value in image.info.items()
             if isinstance(name, str) and isinstance(value, str)
         }
-        exif = image.getexif()
-        if "parameters" not in texts:
+        if not texts.keys() & TEXTS_OF_PNG:  # what is damaged in EXIF does not matter where it is not needed
+            exif = image.getexif()
             texts["parameters"] = user_comment(exif)
-        for tag in EXIF_TEXTS:  # where ComfyUI's WebP files have "prompt:{...}" and "workflow:{...}"
-            name, colon, value = str(exif.get(tag, "")).partition(":")
-            if colon and name in ("prompt", "workflow"):
-                texts.setdefault(name, value.rstrip("\0"))
+            for tag in EXIF_TEXTS:  # where ComfyUI's WebP files have "prompt:{...}" and "workflow:{...}"
+                name, colon, value = str(exif.get(tag, "")).partition(":")
+                if colon and name in ("prompt", "workflow"):
+                    texts.setdefault(name, value.rstrip("\0"))
     return {name: value for name, value in texts.items() if len(value) <= MAX_TABLE_CHARACTERS}
 
 

@@ -294,6 +294,15 @@ def test_a_prompt_that_looks_like_a_table_stays_a_prompt(tmp_path: Path) -> None
         assert read_text(png(tmp_path / "x.png", {"parameters": text})) == text
 
 
+def test_damaged_exif_beside_a_text_does_not_matter(tmp_path: Path) -> None:
+    chunks = PngInfo()
+    chunks.add_text("parameters", "a fox")
+    Image.new("RGB", (8, 8)).save(
+        tmp_path / "x.png", pnginfo=chunks, exif=b"Exif\0\0MM\0\x2a\xff\xff\xff\xff"
+    )
+    assert read_text(tmp_path / "x.png") == "a fox"
+
+
 CIRCLE = {
     "1": {"inputs": {"seed": 1, "steps": ["2", 0], "model": ["2", 0], "positive": ["2", 0]}},
     "2": {"inputs": {"model": ["1", 0], "conditioning": ["2", 0], "text": ["2", 0]}},
