@@ -12,7 +12,7 @@ from pochade.images.other_tools import maker_of, retold
 MAX_CHARACTERS = 1_000_000
 MAX_TABLE_CHARACTERS = 16_000_000
 """Of one text as it stands in the file; longer ones are left out."""
-TEXTS_OF_PNG = {"parameters", "prompt", "workflow", "invokeai_metadata", "sd-metadata", "Comment"}
+TEXTS_OF_PNG = {"parameters", "prompt", "workflow", "invokeai_metadata", "sd-metadata"}
 EXIF_TEXTS = (0x010E, 0x010F, 0x0110)
 """The description, and the maker and the model of a camera."""
 
