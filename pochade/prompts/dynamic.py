@@ -152,11 +152,10 @@ def _begin(group: _Open, sign: str, template: str, place: int) -> int:
 
 def _variants(group: _Open) -> _Variants:
     exactly, least, most, separator = (None,) * 4 if group.how_many is None else group.how_many.groups()
-    if group.how_many is None:
-        low, high = 1, 1
-    elif exactly is not None:
+    low, high = 1, None if group.how_many is not None else 1
+    if exactly is not None:
         low = high = int(exactly)
-    else:
+    elif group.how_many is not None:
         low, high = int(least or 1), int(most) if most else None
     return _Variants(group.options, group.weights, low, high, SEPARATOR if separator is None else separator)
 
