@@ -120,6 +120,9 @@ def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
     )
     parser.add_argument("--styles", type=Path, metavar="FILE", help="a styles.csv")
     parser.add_argument(
+        "--comments", action="store_true", help="leave out of prompts what stands behind # on a line"
+    )
+    parser.add_argument(
         "--style", action="append", default=[], metavar="NAME", help="one of its styles; may be repeated"
     )
     add_addition_options(parser)
@@ -259,6 +262,7 @@ def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
     """One for each of `count` pictures, with the seed and the prompt that are its own."""
     import secrets
 
+    from pochade.prompts.comments import without_comments
     from pochade.prompts.dynamic import expand
     from pochade.prompts.styles import apply_styles, find_styles, read_styles
     from pochade.prompts.wildcards import folder_of_wildcards, no_wildcards
@@ -272,6 +276,8 @@ def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
     known = {} if options.styles is None else read_styles(options.styles)
     template, negative = apply_styles(given.prompt, given.negative_prompt, find_styles(options.style, known))
     read = no_wildcards if options.wildcards is None else folder_of_wildcards(options.wildcards)
+    if options.comments:
+        template, negative = without_comments(template), without_comments(negative)
     first = secrets.randbelow(2**32) if given.seed is None else given.seed
     if options.prompt is None:  # what a picture says is no template
         return [replace(given, seed=seed) for seed in range(first, first + count)]

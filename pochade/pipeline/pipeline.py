@@ -186,7 +186,8 @@ class Pipeline:
         Raises InvalidCheckpoint for a file that is damaged or that was made for other models.
         """
         given = [lora if isinstance(lora, Lora) else Lora(lora) for lora in loras]
-        found = [replace(lora, path=find(lora.path, self.roots, "lora")) for lora in given]
+        library = replace(self.library, roots=self.library.roots or self.roots)
+        found = [_found(lora, library) for lora in given]
         words = [find(path, self.roots, "embedding") for path in embeddings]
         return self._with(read_additions(self.checkpoint, found, words))
 
@@ -299,6 +300,11 @@ class Pipeline:
     def decode(self, latent: Floats) -> "list[Image.Image]":
         """Scaled latents (B, C, h, w) to pictures."""
         return decoded_images(self.networks, np.ascontiguousarray(latent, np.float32))
+
+
+def _found(lora: Lora, library: Library) -> Lora:
+    path, name = library.adapter(lora.path)
+    return replace(lora, path=path, name=lora.name or name)
 
 
 def finish(stream: Iterator[Progress]) -> Result:

@@ -137,7 +137,12 @@ def test_for_another_family(
         ({"r": "many"}, "r = 'many' is not a positive number"),
         ({"r": 4, "lora_alpha": float("nan")}, "lora_alpha = nan is not a positive number"),
         ({"r": 4, "lora_alpha": -1}, "lora_alpha = -1 is not a positive number"),
-        ({"alpha_pattern": {"(a+)+$": 4}}, "alpha_pattern has '(a+)+$'; layers' names are read"),
+        (
+            {"alpha_pattern": {"(?=a)b": 4}},
+            "alpha_pattern has the pattern '(?=a)b', which looks ahead or beh",
+        ),
+        ({"rank_pattern": {"to_(q|k": 4}}, "rank_pattern has the pattern 'to_(q|k', which has a parenthesis"),
+        ({"alpha_pattern": {f"a{i}*": 4 for i in range(101)}}, "has 101 patterns; at most 100 are read"),
         ({"rank_pattern": [4]}, "rank_pattern is no table of positive numbers"),
     ],
 )

@@ -7,7 +7,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from pochade.adapters.deltas import LowRank
+from pochade.adapters.deltas import LowRank, Whole
+from pochade.adapters.embeddings import TABLE, Extended
 from pochade.adapters.view import Strength, adapted, fingerprint
 from pochade.checkpoints import safetensors
 
@@ -81,3 +82,20 @@ def test_a_fingerprint_for_each_choice_of_adapters() -> None:
     assert fingerprint("other", [strength(1)]) != fingerprint("base", [strength(1)])
     two = [strength(1), strength(2)]
     assert fingerprint("base", two) == fingerprint("base", two[::-1])
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2])
+def test_what_is_added_to_8_bit_weights_is_not_rounded_away(dtype: object) -> None:
+    """A change of 2 in 100 is smaller than the steps of 8 bits."""
+    base = np.array([[1.0, -2.0], [4.0, 0.5]]).astype(dtype)
+    change = Whole(np.float32([[0.02, 0.04], [-0.08, 0.01]]))
+    view = adapted({"w": base, "other": base}, [Strength({"w": change}, 1.0, "a")])
+    np.testing.assert_allclose(view["w"].astype(np.float32), [[1.02, -1.96], [3.92, 0.51]], rtol=2**-11)
+    assert view["other"] is base
+
+
+def test_new_words_beside_8_bit_ones_keep_their_numbers() -> None:
+    table = np.ones((3, 2)).astype(ml_dtypes.float8_e4m3fn)
+    extended = Extended({TABLE: table}, [np.float32([[0.013, -0.7]])])[TABLE]
+    np.testing.assert_allclose(extended.astype(np.float32)[3], [0.013, -0.7], rtol=2**-10)
+    np.testing.assert_array_equal(extended[:3].astype(np.float32), 1)

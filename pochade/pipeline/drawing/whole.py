@@ -203,7 +203,7 @@ def maker_of(means: Means, request: Settled, refiner: Model | None) -> Maker:
         model=means.model.checkpoint.name,
         hash=means.model.hash,
         additions=hashes(means.additions, *prompts_of(request)),
-        tags=tags(means.additions, request.prompt),
+        tags=tags(means.additions),
         refiner=None if refiner is None else refiner.title,
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from pochade.diffusion.samplers import UNIPC
 from pochade.errors import InvalidRequest
+from pochade.pipeline.results.as_meant import FIRST_PASS, as_meant
 from pochade.request import find_emphasis, find_rng
 from pochade.speed import find_speed
 
@@ -15,6 +16,7 @@ FOLLOWED = frozenset(
         *("Eta", "Eta DDIM", "Speed", "Tiling", "RNG", "Emphasis", "Blend prompt", "Blend share"),
         *("Variation seed", "Variation seed strength", "Seed resize from"),
         *("Hires upscale", "Hires resize", "Hires steps", "Hires upscaler", "Refiner", "Refiner switch at"),
+        FIRST_PASS,
     }
 )
 """Names of what `request_from` reads."""
@@ -69,9 +71,11 @@ def known_choices(values: Mapping[str, str]) -> dict[str, Any]:
 def not_followed(values: Mapping[str, str]) -> list[str]:
     """The names, in the text's order, of settings that change the picture and that `request_from` drops.
 
-    values: of `read_parameters`. A name that nobody here knows counts: extensions write what they did. Not
-    among them are the model, a source picture and ControlNets (`again.drawn_over`, `again.drawn_along`).
+    values: of `read_parameters`; they are looked at as `as_meant` reads them. A name that nobody here knows
+    counts: extensions write what they did. Not among them are the model, a source picture and ControlNets
+    (`again.drawn_over`, `again.drawn_along`).
     """
+    values = as_meant(values)
     unipc = unipc_of(values.get("Sampler", ""), values) is not None
     return [
         name

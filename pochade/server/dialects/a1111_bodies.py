@@ -16,6 +16,7 @@ from pochade.diffusion.schedule import AUTOMATIC, find_schedule, split_sampler_n
 from pochade.errors import InvalidRequest
 from pochade.jobs.catalogue import Catalogue
 from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, Order
+from pochade.prompts.comments import without_comments
 from pochade.request import find_emphasis, find_rng
 from pochade.server.bodies import Body
 from pochade.server.guard import Trouble
@@ -142,8 +143,8 @@ def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, input
             "size": list(size) if min(size) >= SIDE else None,
         }
     request: dict[str, Any] = {
-        "prompt": body.prompt or "",
-        "negative_prompt": body.negative_prompt or "",
+        "prompt": without_comments(body.prompt or ""),
+        "negative_prompt": without_comments(body.negative_prompt or ""),
         "seed": body.seed if body.seed is not None and body.seed >= 0 else None,
         "steps": _or(body.steps, 50),
         "cfg_scale": _or(body.cfg_scale, 7.0),
