@@ -62,6 +62,13 @@ class Ops(Protocol):
         """
         ...
 
+    def group_statistics(self, x: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor]:
+        """What `group_norm` subtracts from each group and what it divides by: sqrt(variance + eps).
+
+        (B, C, H, W) -> two of (B, groups).
+        """
+        ...
+
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         """Zero mean and unit variance over the last axis, then an affine map.
 

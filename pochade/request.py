@@ -5,8 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from pochade.errors import InvalidRequest, expect
-from pochade.speed import find_speed
+from pochade.speed import EXACT, find_speed
 from pochade.ways import Blend, Control, Hires, Refiner, Source, Variation
+
+RNG_NV, RNG_CPU = RNGS = ("NV", "CPU")
+"""Where noise comes from, by A1111's names: the numbers that a CUDA device draws, or those of torch on a
+processor, which ComfyUI draws too."""
+
+EMPHASES = ("Original", "No norm", "Ignore", "None")
+"""What weights in a prompt do, by A1111's names: multiply the tokens' vectors and then restore the mean of
+all, or not restore it; nothing; or the brackets are text like any other."""
 
 MAX_STEPS = 1000
 MAX_BATCH = 64
@@ -58,6 +66,8 @@ class Request:
         (`pochade.prompts.dynamic`). They are only written into the picture.
     speed: 'exact', 'balanced' or 'fast': how much may be left out (`pochade.speed`).
     tiling: the picture's edges fit together, left to right and top to bottom.
+    rng: where noise comes from, a name of RNGS.
+    emphasis: what weights in a prompt do, a name of EMPHASES.
     source, blend, variation, hires, refiner, controls: see `pochade.ways`.
     """
 
@@ -76,8 +86,10 @@ class Request:
     batch_size: int = 1
     template: str = ""
     negative_template: str = ""
-    speed: str = "exact"
+    speed: str = EXACT
     tiling: bool = False
+    rng: str = RNG_NV
+    emphasis: str = EMPHASES[0]
     source: Source | None = None
     blend: Blend | None = None
     variation: Variation | None = None
@@ -95,6 +107,9 @@ class Request:
         if self.eta is not None:
             expect("eta", self.eta, 0.0, 1.0)
         find_speed(self.speed)
+        for name, value, known in (("rng", self.rng, RNGS), ("emphasis", self.emphasis, EMPHASES)):
+            if value not in known:
+                raise InvalidRequest(f"{name} is '{value}'; one of: {', '.join(known)}")
         expect("clip_skip", self.clip_skip, 1, 12)
         if self.seed is not None:
             expect("seed", self.seed, 0, 2**64 - 1 - MAX_BATCH)
@@ -131,6 +146,27 @@ class Settled(Request):
     sampler: str
     schedule: str
     framing: str = FITTED
+
+
+def find_rng(name: str) -> str:
+    """A name of RNGS, from the name in any case. Raises InvalidRequest, naming all, for another one.
+
+    A1111's "GPU" is "NV": the numbers of the device that it runs on, which mostly is one of CUDA.
+    """
+    return RNG_NV if name.strip().lower() == "gpu" else _named("rng", name, RNGS)
+
+
+def find_emphasis(name: str) -> str:
+    """A name of EMPHASES, from the name in any case. Raises InvalidRequest, naming all, for another one."""
+    return _named("emphasis", name, EMPHASES)
+
+
+def _named(what: str, name: str, known: tuple[str, ...]) -> str:
+    plain = name.strip().lower().replace("_", " ").replace("-", " ")
+    for each in known:
+        if each.lower() == plain:
+            return each
+    raise InvalidRequest(f"{what} is '{name}'; one of: {', '.join(known)}")
 
 
 def open_ones(values: Mapping[str, Any], usual: Usual) -> dict[str, Any]:

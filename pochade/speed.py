@@ -34,6 +34,9 @@ class StepWork:
 
 EVERYTHING = StepWork()
 
+EXACT = "exact"
+"""The name of the setting that leaves nothing out."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Economy:

@@ -197,7 +197,7 @@ def rounding_line(records: Records) -> str:
         theirs = make_pipeline("SD 1.5", Path(folder))
         theirs.save_pretrained(Path(folder) / "model")
         ours = pochade.load(Path(folder) / "model", engine="torch", device="cpu", precision="f32")
-        for label in ("DPM++ 2M", "UniPC"):
+        for label in ("DPM++ 2M", "UniPC order 2"):
             value = records.get(f"rounded {label}", partial(_psnr, ours, theirs, label, rounded=True))
             parts.append(f"{label} {_decibels(value)} dB")
     return ", ".join(parts)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pochade.adapters.keys import TEXT, TEXT_2
 from pochade.adapters.library import stem
+from pochade.adapters.view import sum_type
 from pochade.checkpoints.check import check_finite
 from pochade.checkpoints.fingerprint import fingerprint
 from pochade.checkpoints.tensor_files import open_tensors
@@ -94,7 +95,8 @@ def read_embedding(path: Path | str, widths: Mapping[str, int]) -> Embedding:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Extended(Mapping[str, Array]):
-    """A text encoder's weights with further rows below its table of tokens, in the table's own type."""
+    """A text encoder's weights with further rows below its table of tokens, in the table's own type; one of 8
+    bits becomes f16, which rows that were trained for themselves need."""
 
     tensors: Mapping[str, Array]
     rows: Sequence[Array]
@@ -103,7 +105,8 @@ class Extended(Mapping[str, Array]):
         tensor = self.tensors[name]
         if name != TABLE:
             return tensor
-        return np.concatenate([tensor, *(rows.astype(tensor.dtype) for rows in self.rows)])
+        dtype = sum_type(tensor.dtype)
+        return np.concatenate([tensor.astype(dtype, copy=False), *(rows.astype(dtype) for rows in self.rows)])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)

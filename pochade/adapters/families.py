@@ -26,6 +26,7 @@ KEYS: Mapping[str, str] = {
     "lora_te2_": "SDXL",
     "lora_te1_": "SDXL",
     "text_encoder_2": "SDXL",
+    "clip_g.": "SDXL",
 }
 """What stands in the keys of one family only."""
 

@@ -1,13 +1,13 @@
 """Where an adapter's tensors lie, and what stands beside them: one file, or a folder of PEFT or diffusers."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pochade.adapters.keys import TEXT, TEXT_2, UNET
+from pochade.adapters.patterns import UnreadablePattern, compiled, fits, is_plain
 from pochade.checkpoints.json_files import read_table
 from pochade.checkpoints.safetensors import TensorFile
 from pochade.checkpoints.tensor_files import open_tensors
@@ -17,6 +17,9 @@ PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 DIFFUSERS_WEIGHTS = "pytorch_lora_weights.safetensors"
 DIFFUSERS_METADATA = "lora_adapter_metadata"
 """A JSON string in the file's metadata: PEFT's configuration, its names beginning with the component."""
+
+
+MAX_PATTERNS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +39,13 @@ class AdapterFile:
         module: the layer's canonical name. rank: that of its factors, 0 if they have none.
         """
         config = self.config.get(component, self.config.get("", {}))
-        alpha = _of_layer(config, "alpha_pattern", module, _first(config, "lora_alpha", "alpha"))
+        # Text encoders' layers are called with and without `text_model.`, by the version of transformers.
+        names = (module,) if component == UNET else (module, f"text_model.{module}")
+        alpha = _of_layer(config, "alpha_pattern", names, _first(config, "lora_alpha", "alpha"))
         if alpha is None:
             return 1.0
         if rank == 0:
-            rank = _of_layer(config, "rank_pattern", module, config.get("r")) or 1
+            rank = _of_layer(config, "rank_pattern", names, config.get("r")) or 1
         return float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
 
 
@@ -100,9 +105,19 @@ def _checked(config: dict[str, Any], where: Path) -> dict[str, Any]:
         table = config.get(name) or {}
         if not isinstance(table, dict) or not all(_is_number(value) for value in table.values()):
             raise InvalidCheckpoint(f"'{where}': {name} is no table of positive numbers")
-        for layer in table:
-            if re.fullmatch(r"[\w.]+", layer) is None:  # PEFT reads regular expressions, from strangers
-                raise InvalidCheckpoint(f"'{where}': {name} has {ascii(layer)[:80]}; layers' names are read")
+        patterns = [layer for layer in table if not is_plain(layer)]
+        if len(patterns) > MAX_PATTERNS:
+            raise InvalidCheckpoint(
+                f"'{where}': {name} has {len(patterns)} patterns; at most {MAX_PATTERNS} are read, beside"
+                " plain names"
+            )
+        for pattern in patterns:
+            try:
+                compiled(pattern)
+            except UnreadablePattern as error:
+                raise InvalidCheckpoint(
+                    f"'{where}': {name} has the pattern {ascii(pattern)[:80]}, which {error}"
+                ) from error
     return config
 
 
@@ -114,9 +129,9 @@ def _first(config: Mapping[str, Any], *names: str) -> Any:
     return next((config[name] for name in names if name in config), None)
 
 
-def _of_layer(config: Mapping[str, Any], name: str, module: str, usual: Any) -> Any:
-    """PEFT's exceptions: the first entry that is the end of the layer's name."""
-    for ending, value in (config.get(name) or {}).items():
-        if module == ending or module.endswith(f".{ending}"):
+def _of_layer(config: Mapping[str, Any], entry: str, names: tuple[str, ...], usual: Any) -> Any:
+    """PEFT's exceptions: the first that fits one of a layer's names, or the end of it after a dot."""
+    for pattern, value in (config.get(entry) or {}).items():
+        if any(fits(pattern, name) for name in names):
             return value
     return usual

@@ -5,6 +5,10 @@
     diffusers   unet.down_blocks.0.attentions.0.proj_in.lora_A.weight             (or .lora.down.weight)
                 down_blocks.0.[...].attn1.processor.to_q_lora.down.weight         (of 2023)
     PEFT        base_model.model.down_blocks.0.attentions.0.proj_in.lora_A.weight
+    ComfyUI     diffusion_model.input_blocks.1.1.proj_in.lora_down.weight
+                text_encoders.clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.lora_down.weight
+    OneTrainer  unet.input_blocks.1.1.proj_in.lora_down.weight
+                clip_l.text_model.encoder.layers.0.mlp.fc1.lora_down.weight
 
 An underscore may stand for a dot or for itself. So a key is not taken apart: the names that the model has
 are written in each of these ways, and the key is looked up.
@@ -92,6 +96,14 @@ def places(components: Mapping[str, Iterable[str]], inside: str | None = None) -
     return found
 
 
+UNDERSCORED, DOTTED = ("lora_unet_", "lycoris_"), ("unet.", "", "base_model.model.")
+"""What stands before the names of the UNet's layers, whichever names these are."""
+
+CLIPS: Mapping[str, tuple[str, ...]] = {TEXT: ("clip_l",), TEXT_2: ("clip_g",)}
+"""What ComfyUI and OneTrainer call XL's text encoders."""
+ONLY_CLIPS = ("clip_l", "clip_h", "clip_g", "clip")
+"""What they call the one of other families."""
+
 Ways = list[tuple[str, tuple[str, ...]]]
 
 
@@ -99,9 +111,11 @@ def _unet(modules: Iterable[str]) -> Ways:
     ways: Ways = []
     modules = list(modules)
     for module in modules:
-        ways += _written(module, (module,), ("lora_unet_", "lycoris_"), ("unet.", "", "base_model.model."))
+        ways += _written(module, (module,), UNDERSCORED, (*DOTTED, "diffusion_model."))
     for module, other in unet_names(modules).items():
-        ways += _written(other, (module,), ("lora_unet_",), ("diffusion_model.", "model.diffusion_model."))
+        ways += _written(
+            other, (module,), UNDERSCORED, (*DOTTED, "diffusion_model.", "model.diffusion_model.")
+        )
     return ways
 
 
@@ -110,7 +124,15 @@ def _text(modules: Iterable[str], component: str, two: bool) -> Ways:
     ways: Ways = []
     modules = list(modules)
     short = ("lora_te2_" if component == TEXT_2 else "lora_te1_") if two else "lora_te_"
-    dotted = (f"{component}.", "", "base_model.model.")
+    clips = CLIPS[component] if two else ONLY_CLIPS
+    dotted = (
+        f"{component}.",
+        "",
+        "base_model.model.",
+        *(f"text_encoders.{clip}.transformer." for clip in clips),
+        *(f"{clip}.transformer." for clip in clips),
+        *(f"{clip}." for clip in clips),
+    )
     for module in modules:
         for inner in ("text_model.", ""):
             ways += _written(inner + module, (module,), (short,), dotted)

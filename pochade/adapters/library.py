@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from os import walk
 from pathlib import Path
 
 from pochade.adapters.files import DIFFUSERS_WEIGHTS, PEFT_WEIGHTS
+from pochade.checkpoints.library import Entry, entries_in, meant_by, shortest_names
 from pochade.errors import InvalidRequest
-
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 NAMELESS = ("learned_embeds", Path(PEFT_WEIGHTS).stem, Path(DIFFUSERS_WEIGHTS).stem)
 """What other programs call every file; it goes by its folder's name."""
@@ -21,38 +19,52 @@ def stem(path: Path) -> str:
     return path.resolve().parent.name if path.stem in NAMELESS else path.stem
 
 
-def names(folders: Sequence[Path], what: str) -> Mapping[str, list[Path]]:
-    """Name -> the files of that name in the folders and those below them, PEFT's as their folders.
+def named_in(places: Sequence[Path], what: str) -> list[Entry]:
+    """The files in folders and those below them; what is nameless goes by its folder, PEFT's is its folder.
 
-    what: for messages. Links to folders are not followed. Raises InvalidRequest if a folder does not exist.
+    what: for messages. Raises InvalidRequest if a folder does not exist.
     """
+    for place in places:
+        if not place.is_dir():
+            raise InvalidRequest(f"the folder of {what} '{place}' does not exist")
+    return [_called(entry) for entry in entries_in(places)]
+
+
+def names(folders: Sequence[Path], what: str) -> Mapping[str, list[Path]]:
+    """Name -> the files of that name, without the folders that they are in. Raises as `named_in` does."""
     found: dict[str, list[Path]] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            raise InvalidRequest(f"the folder of {what} '{folder}' does not exist")
-        for place, below, files in walk(folder):
-            below.sort()
-            for file in sorted(files):
-                path = Path(place, file)
-                if path.suffix.lower() in SUFFIXES:
-                    known = found.setdefault(stem(path), [])
-                    known.append(path.parent if file == PEFT_WEIGHTS else path)
+    for entry in named_in(folders, what):
+        found.setdefault(entry.name.rpartition("/")[2], []).append(entry.path)
     return found
 
 
 def find(folders: Sequence[Path], name: str, what: str) -> Path:
-    """The file that a name stands for. A name is only looked up: it cannot lead out of the folders.
+    """The file that a name stands for, by the rule of all names (`checkpoints.library.meant_by`).
 
-    Raises InvalidRequest for a name that is unknown, listing those that are like it, or that two files have.
+    A name is only compared: it cannot lead out of the folders. Raises InvalidRequest for one that is unknown,
+    listing those that are like it, or that several files have.
     """
-    known = names(folders, what)
-    found = known.get(name, [])
-    if len(found) == 1:
-        return found[0]
-    if found:
-        paths = ", ".join(f"'{path}'" for path in found)
-        raise InvalidRequest(f"the name '{name}' stands for {paths}; rename all but one")
-    near = get_close_matches(name, known, SHOWN, cutoff=0.4) or sorted(known)[:SHOWN]
+    return pick_named(named_in(folders, what), folders, name, what).path
+
+
+def pick_named(known: Sequence[Entry], folders: Sequence[Path], name: str, what: str) -> Entry:
+    """The one of `known` that is meant. folders: for messages. Raises as `find` does."""
+    meant = meant_by(name, known)
+    if len(meant) == 1:
+        return meant[0]
+    if meant:
+        paths = ", ".join(f"'{entry.path}'" for entry in meant)
+        more = " or ".join(f"'{entry.name}'" for entry in meant[:SHOWN])
+        raise InvalidRequest(f"the name '{name}' stands for {paths}; say {more}, or rename all but one")
+    said = shortest_names(known)
+    near = get_close_matches(name, said, SHOWN, cutoff=0.4) or sorted(said)[:SHOWN]
     listed = ", ".join(f"'{each}'" for each in near) or "the folder holds none"
     where = " or ".join(f"'{folder}'" for folder in folders)
     raise InvalidRequest(f"there is no '{name}' in the folder of {what} {where}; near it: {listed}")
+
+
+def _called(entry: Entry) -> Entry:
+    if entry.path.stem not in NAMELESS or not entry.path.is_file():
+        return entry
+    path = entry.path.parent if entry.path.name == PEFT_WEIGHTS else entry.path
+    return Entry(entry.name.rpartition("/")[0] or stem(entry.path), path, entry.root)

@@ -2,8 +2,9 @@
 
 import hashlib
 import re
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,12 +33,16 @@ HASH_DIGITS = 12
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """What a file adds to a model. name: the file's stem. deltas: for each component that it changes."""
+    """What a file adds to a model. name: the file's stem. deltas: for each component that it changes.
+
+    unknown: the keys of tensors that the model has no place for; they add nothing.
+    """
 
     name: str
     files: tuple[AdapterFile, ...]
     deltas: Mapping[str, Deltas]
     fingerprint: str
+    unknown: tuple[str, ...] = ()
 
     @cached_property
     def few_steps(self) -> FewSteps | None:
@@ -74,45 +79,65 @@ def read_adapter(path: Path | str, components: Components) -> Adapter:
     path: a safetensors file, or a folder as PEFT or diffusers write it. Only its header is used at once; its
     numbers are looked through, but kept in the file.
 
-    Raises InvalidCheckpoint, naming key and reason, for one that is damaged, that has a key that the model
-    has no place for, or whose shapes are those of another model.
+    Keys that the model has no place for are left out, with a warning that counts them. Raises
+    InvalidCheckpoint, naming key and reason, for an adapter that is damaged, of which nothing fits, or whose
+    keys or shapes are those of another family.
     """
     path = Path(path)
     files = adapter_files(path)
     deltas: dict[str, dict[str, Delta]] = {}
+    unknown: list[str] = []
     for file in files:
         reader = _Reader(file, components)
-        for component, name, delta in reader.deltas():
+        found = reader.deltas()
+        unknown += reader.unknown
+        for component, name, delta in found:
             if name in deltas.setdefault(component, {}):
                 reader.refuse(f"it changes '{name}' twice, under two names")
             deltas[component][name] = delta
+    if unknown:
+        count = sum(len(file.tensors.header.entries) for file in files)
+        warnings.warn(
+            f"{len(unknown)} of the {count} tensors in '{path}' belong to no layer of this model and are left"
+            f" out, the first of them {ascii(unknown[0])[:200]}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     name = path.stem if path.suffix else path.name
-    return Adapter(name, files, deltas, fingerprint([file.tensors for file in files], _scales(files)))
+    mark = fingerprint([file.tensors for file in files], _scales(files))
+    return Adapter(name, files, deltas, mark, tuple(unknown))
+
+
+class _NoPlace(Exception):
+    """The model has no tensor of this name."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Reader:
     file: AdapterFile
     components: Components
+    unknown: list[str] = field(default_factory=list)
 
     def deltas(self) -> list[tuple[str, str, Delta]]:
-        """(component, canonical name, what is added)."""
+        """(component, canonical name, what is added). Keys without a place are collected in `unknown`."""
         tensors = self.file.tensors
         layers: dict[str, dict[str, str]] = {}
         for key in tensors:
             split = split_key(key)
             if split is None:
-                self._unknown(key)
+                self.unknown.append(key)
+                continue
             layer, part = split
             if part in layers.setdefault(layer, {}):
                 self.refuse(f"both '{layers[layer][part]}' and '{key}' are in it, two names of one factor")
             layers[layer][part] = key
-        if not layers:
+        if not layers and not self.unknown:
             self.refuse("there is no tensor in it")
         known = places(self.components, self.file.component)
-        for layer, keys in layers.items():
-            if layer not in known:
-                self._unknown(next(iter(keys.values())))
+        for layer in [layer for layer in layers if layer not in known]:
+            self.unknown.extend(layers.pop(layer).values())
+        if self.unknown and (not layers or self._of_another_family()):
+            self._refuse_unknown()
         check_finite(tensors, self.file.path)
         for key, entry in tensors.header.entries.items():
             if entry.dtype.kind == "c":
@@ -123,6 +148,8 @@ class _Reader:
                 found += self._layer(layer, keys, known[layer])
             except InvalidCheckpoint as error:
                 self.refuse(str(error))
+        if not found:
+            self._refuse_unknown()
         return found
 
     def _layer(self, layer: str, keys: Mapping[str, str], place: Place) -> list[tuple[str, str, Delta]]:
@@ -131,24 +158,30 @@ class _Reader:
         found: list[tuple[str, str, Delta]] = []
         delta = factors.delta()
         if delta is not None:
-            key = next(key for part, key in keys.items() if part != "alpha")
-            for name, each in self._shared(layer, key, delta, place):
-                shape = self._shape(place.component, name, key)
-                found.append((place.component, name, factors.decomposed(each, shape)))
+            try:
+                for name, each in self._shared(layer, delta, place):
+                    shape = self._shape(place.component, name)
+                    found.append((place.component, name, factors.decomposed(each, shape)))
+            except _NoPlace:
+                self.unknown.extend(key for part, key in keys.items() if part != "diff_b")
         if "diff_b" in parts:
             if len(place.modules) > 1:
                 factors.refuse(f"has '{keys['diff_b']}', which is not read for a fused matrix")
             name = f"{place.modules[0]}.bias"
-            shape = self._shape(place.component, name, keys["diff_b"])
+            try:
+                shape = self._shape(place.component, name)
+            except _NoPlace:
+                self.unknown.append(keys["diff_b"])
+                return found
             if parts["diff_b"].size != shape[0]:
                 self._other_shape(keys["diff_b"], parts["diff_b"].shape, name, shape)
             found.append((place.component, name, Whole(parts["diff_b"])))
         return found
 
-    def _shared(self, layer: str, key: str, delta: Linear, place: Place) -> list[tuple[str, Linear]]:
+    def _shared(self, layer: str, delta: Linear, place: Place) -> list[tuple[str, Linear]]:
         """(canonical name, its share), for one weight or for those that the adapter sees as one."""
         names = [f"{module}.weight" for module in place.modules]
-        shapes = [self._shape(place.component, name, key) for name in names]
+        shapes = [self._shape(place.component, name) for name in names]
         rows = sum(shape[0] for shape in shapes)
         columns = matrix_size(shapes[0])[1]
         if delta.size != (rows, columns):
@@ -161,10 +194,10 @@ class _Reader:
             for name, shape, end in zip(names, shapes, ends, strict=True)
         ]
 
-    def _shape(self, component: str, name: str, key: str) -> Shape:
+    def _shape(self, component: str, name: str) -> Shape:
         shape = self.components[component].get(name)
         if shape is None:
-            self._unknown(key)
+            raise _NoPlace
         return shape
 
     def _scale(self, place: Place) -> Callable[[int], float]:
@@ -175,17 +208,26 @@ class _Reader:
     def refuse(self, why: str) -> NoReturn:
         raise InvalidCheckpoint(f"'{self.file.path}' cannot be used as an adapter: {why}")
 
-    def _unknown(self, key: str) -> NoReturn:
-        self.refuse(f"its tensor {ascii(key)[:200]} belongs to no layer of this model{self._belonging()}")
+    def _refuse_unknown(self) -> NoReturn:
+        key = ascii(self.unknown[0])[:200]
+        self.refuse(f"its tensor {key} belongs to no layer of this model{self._belonging()}")
 
     def _other_shape(self, key: str, size: tuple[int, ...], name: str, shape: Shape) -> NoReturn:
         raise InvalidCheckpoint(
             f"'{key}' makes a change of shape {size} to '{name}', which has shape {shape}{self._belonging()}"
         )
 
+    def _of_another_family(self) -> bool:
+        adapter, model = self._families()
+        return adapter is not None and model is not None and adapter != model
+
     def _belonging(self) -> str:
+        return belonging(*self._families())
+
+    def _families(self) -> tuple[str | None, str | None]:
+        """Of the adapter and of the model, as far as they tell."""
         shapes = {key: entry.shape for key, entry in self.file.tensors.header.entries.items()}
-        return belonging(adapter_family(shapes, self.file.tensors.metadata), model_family(self.components))
+        return adapter_family(shapes, self.file.tensors.metadata), model_family(self.components)
 
 
 def _scales(files: tuple[AdapterFile, ...]) -> bytes:

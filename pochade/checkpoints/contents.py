@@ -12,6 +12,7 @@ from pochade.checkpoints.grids import are_grids
 from pochade.checkpoints.json_files import read_table
 from pochade.checkpoints.kinds import AVERAGE, BEGINNINGS, OTHER, UNET, find_beginning, find_family
 from pochade.checkpoints.overrides import Overrides
+from pochade.checkpoints.prediction import beside, check_scheduler
 from pochade.checkpoints.tensor_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 
@@ -62,8 +63,9 @@ def _of_file(path: Path) -> Contents:
     if any(name.startswith((UNET, AVERAGE)) for name in tensors):
         try:
             family = find_family(tensors, path)
+            beside(path)
         except InvalidCheckpoint as error:
-            return Contents(OTHER, str(error).rpartition(": ")[2])
+            return Contents(OTHER, str(error).partition(". If")[0].rpartition(": ")[2])
         first = tensors.header.entries.get(FIRST_LAYER)
         channels = first.shape[1] if first is not None and len(first.shape) > 1 else 0
         scheduler = _own_configuration(tensors.metadata, path).get("scheduler", {})
@@ -94,6 +96,10 @@ def _of_folder(folder: Path) -> Contents:
         scheduler = read_table(folder / "scheduler" / "scheduler_config.json")
     except InvalidCheckpoint as error:
         return Contents(UNREADABLE, str(error))
+    try:
+        check_scheduler(scheduler, folder.name)
+    except InvalidCheckpoint as error:
+        return Contents(OTHER, str(error).partition(". If")[0])
     wide = is_listed(index, "text_encoder_2")
     plain = SD2 if encoder.get("hidden_act") == "gelu" else SD1
     family = REFINER if refines else XL if wide else plain

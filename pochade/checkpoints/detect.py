@@ -221,7 +221,7 @@ def detect_text_encoder(tensors: Tensors, *, open_clip: bool, pad_id: int, where
     while f"encoder.layers.{layers}.mlp.fc1.weight" in tensors:
         layers += 1
     projection = tensors.get("text_projection.weight")
-    end = vocabulary - 1
+    end = min(vocabulary - 1, END_ID)  # further rows are words that were added to CLIP's
     return {
         "architectures": ["CLIPTextModel" if projection is None else "CLIPTextModelWithProjection"],
         "model_type": "clip_text_model",

@@ -13,6 +13,7 @@ from pochade.checkpoints.few_steps import FewSteps, few_steps_of_folder
 from pochade.checkpoints.fingerprint import fingerprint
 from pochade.checkpoints.json_files import read_table
 from pochade.checkpoints.keymaps import AUTOENCODER, TEXT_ENCODER, UNET, KeyMap, rename
+from pochade.checkpoints.prediction import check_scheduler
 from pochade.checkpoints.weight_files import open_weights
 from pochade.errors import InvalidCheckpoint
 
@@ -68,10 +69,11 @@ class Checkpoint:
     few_steps: FewSteps | None = None
 
 
-def read_folder(folder: Path | str, variant: str | None = None) -> Checkpoint:
+def read_folder(folder: Path | str, variant: str | None = None, prediction: str | None = None) -> Checkpoint:
     """Read a diffusers folder: small files at once, weights by mapping them.
 
     variant: which edition of the weights to take, as "fp16"; None prefers the plain one.
+    prediction: what the UNet predicts, in place of what its scheduler says.
 
     Raises InvalidCheckpoint, with the way out, if a file is missing, damaged or not supported.
     """
@@ -92,6 +94,9 @@ def read_folder(folder: Path | str, variant: str | None = None) -> Checkpoint:
     two_encoders = plain and second
     unet = _component(folder, index, "unet", variant)
     scheduler = read_table(_subfolder(folder, index, "scheduler") / "scheduler_config.json")
+    if prediction is not None:
+        scheduler = {**scheduler, "prediction_type": prediction}
+    check_scheduler(scheduler, folder / "scheduler" / "scheduler_config.json")
     family = XL if two_encoders else SD1
     return Checkpoint(
         name=folder_name(folder),
@@ -103,6 +108,7 @@ def read_folder(folder: Path | str, variant: str | None = None) -> Checkpoint:
         scheduler=scheduler,
         tokenizer=_subfolder(folder, index, words),
         tokenizer_2=_subfolder(folder, index, "tokenizer_2") if two_encoders else None,
+        prediction_reason="scheduler_config.json says it" if prediction is None else "it was asked for",
         few_steps=few_steps_of_folder(folder_name(folder), index, unet.config, scheduler, family),
     )
 

@@ -57,7 +57,6 @@ def _check_placeholders(old: str, new: str) -> None:
 
 SAME = Change(_same, _same)
 LINEAR_FROM_CONVOLUTION = Change(_without_kernel, _with_kernel)
-TRANSPOSED = Change(np.transpose, np.transpose)
 
 Maker = Callable[[Mapping[str, Array]], Array]
 """Makes one renamed tensor from those of the file."""
@@ -136,9 +135,20 @@ class Joined:
 
 KeyMap = tuple[Rule | Fused | Joined, ...]
 
+LEFT_OVERS = ("position_ids", "logit_scale", "logit_bias", "attn_mask")
+"""The last parts of names that text encoders' files carry and no reader needs: the positions 0, 1, 2, ... and
+the causal mask, buffers that old versions saved, and what only comparing pictures with texts takes."""
+
+PICTURE_TOWERS = ("visual", "vision_model", "visual_projection")
+"""The half of CLIP that reads pictures, which some files were saved with."""
+
+DROPPED_FROM_TEXT_ENCODERS: KeyMap = (
+    *(Rule(f"{before}{name}", None) for name in LEFT_OVERS for before in ("", "{*}.")),
+    *(Rule(f"{name}.{{*}}", None) for name in PICTURE_TOWERS),
+)
+
 TEXT_ENCODER: KeyMap = (
-    Rule("text_model.embeddings.position_ids", None),  # 0, 1, 2, ...: a buffer that old versions saved
-    Rule("embeddings.position_ids", None),
+    *DROPPED_FROM_TEXT_ENCODERS,
     Rule("text_projection.{}", "text_projection.{}"),
     Rule("text_model.{*}", "{*}"),
 )

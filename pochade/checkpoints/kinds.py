@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pochade.checkpoints.detect import REFINER, SD1, SD2, XL, Family
+from pochade.checkpoints.keymaps import LEFT_OVERS
 from pochade.checkpoints.upscaler import DENSE_BLOCKS, PREFIXES
 from pochade.errors import InvalidCheckpoint
 
@@ -37,12 +38,18 @@ BEGINNINGS: tuple[tuple[str, str, str], ...] = (
     (f"{UNET}joint_blocks.", OTHER, SD3),
     ("joint_blocks.", OTHER, SD3),
     ("edm_mean", OTHER, "it predicts as EDM does (Playground 2.5), which is not supported"),
+    ("edm_vpred.", OTHER, "it predicts v as EDM does (CosXL and its like), which is not supported"),
     (f"{UNET}label_emb.weight", OTHER, "it is an upscaling model, which is not supported"),
     ("control_model.", "controlnet", CONTROLNET),
     ("controlnet_", "controlnet", CONTROLNET),
     ("lora_", "lora", LORA),
     ("unet.", "lora", ADDITION),
     ("text_encoder.", "lora", ADDITION),
+    ("text_encoders.", "lora", ADDITION),
+    *((f"{clip}.t", "lora", ADDITION) for clip in ("clip_l", "clip_g", "clip_h")),
+    ("diffusion_model.", "lora", ADDITION),
+    ("lycoris_", "lora", ADDITION),
+    ("base_model.model.", "lora", ADDITION),
     *((begin, "embedding", EMBEDDING) for begin in ("emb_params", "string_to_param", "clip_g", "clip_l")),
     ("encoder.down", "vae", VAE),
     (AUTOENCODER, "vae", VAE),
@@ -97,8 +104,10 @@ def find_family(names: Iterable[str], where: Path) -> Family:
             f"'{where}' is no checkpoint of Stable Diffusion: none of its {len(names):,} tensors begins with"
             f" '{UNET}' (the first are: {shown})"
         )
+    # A left-over may carry the prefix of another family's encoder.
+    parts_of_models = [name for name in names if name.rpartition(".")[2] not in LEFT_OVERS]
     for begin, family in ENCODERS:
-        if any(name.startswith(begin) for name in names):
+        if any(name.startswith(begin) for name in parts_of_models):
             return family
     parts = "" if any(name.startswith(AUTOENCODER) for name in names) else " and autoencoder"
     raise InvalidCheckpoint(

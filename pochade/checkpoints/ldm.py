@@ -9,15 +9,23 @@ were cut from), the numbers that are there are read, and consecutive ones are wr
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from pochade.checkpoints.keymaps import (
+    DROPPED_FROM_TEXT_ENCODERS,
     LINEAR_FROM_CONVOLUTION,
     TEXT_ENCODER,
-    TRANSPOSED,
+    Change,
     Fused,
     KeyMap,
     Rule,
 )
+
+Array = npt.NDArray[Any]
 
 RESIDUAL = {
     "in_layers.0": "norm1",
@@ -43,8 +51,8 @@ MOST_TINY_LAYERS = 64
 
 CLIP: KeyMap = (
     # What only comparing pictures with texts needs; XL's first encoder has it in some files.
+    Rule("text_projection", None),
     Rule("text_projection.{}", None),
-    Rule("logit_scale", None),
     *TEXT_ENCODER,
 )
 """The text encoder of SD 1.x and the first of XL: transformers' own names."""
@@ -189,22 +197,32 @@ def autoencoder_rules(levels: int) -> KeyMap:
     return tuple(rules)
 
 
-def open_clip_rules(unused_layers: Iterable[int] = (), *, projection: bool) -> KeyMap:
+def open_clip_rules(
+    unused_layers: Iterable[int] = (), *, projection: bool, width: int | None = None
+) -> KeyMap:
     """The key map of a text encoder of OpenCLIP, which keeps queries, keys and values in one matrix.
 
     unused_layers: dropped; SD 2.x reads the layer before the last. projection: whether the pooled vector is
-    projected, which only XL needs.
+    projected, which only XL needs. width: of the encoder, where the file is read: it tells how a projection
+    that is no square was stored. That of a square its name tells: OpenCLIP's `text_projection` is (width,
+    projected), transformers' `text_projection.weight` (projected, width).
     """
     layer, ours = "transformer.resblocks.{}", "encoder.layers.{}"
     heads = [f"{ours}.self_attn.{name}_proj" for name in "qkv"]
+    projected = "text_projection.weight" if projection else None
     return (
-        Rule("logit_scale", None),
-        Rule("attn_mask", None),
+        *DROPPED_FROM_TEXT_ENCODERS,
         *(Rule(f"transformer.resblocks.{i}.{{*}}", None) for i in unused_layers),
         Rule("token_embedding.weight", "embeddings.token_embedding.weight"),
         Rule("positional_embedding", "embeddings.position_embedding.weight"),
         Rule("ln_final.{}", "final_layer_norm.{}"),
-        Rule("text_projection", "text_projection.weight" if projection else None, TRANSPOSED),
+        Rule("text_projection", projected, Change(partial(_projection, width, True), np.transpose)),
+        Rule("text_projection.weight", projected, Change(partial(_projection, width, False), _as_it_is)),
+        Rule(
+            "transformer.text_projection.weight",
+            projected,
+            Change(partial(_projection, width, False), _as_it_is),
+        ),
         Fused(f"{layer}.attn.in_proj_weight", tuple(f"{head}.weight" for head in heads)),
         Fused(f"{layer}.attn.in_proj_bias", tuple(f"{head}.bias" for head in heads)),
         Rule(f"{layer}.attn.out_proj.{{}}", f"{ours}.self_attn.out_proj.{{}}"),
@@ -251,6 +269,17 @@ def with_dots(name: str) -> str | None:
 
 
 # --- inside -------------------------------------------------------------------------------------------
+
+
+def _projection(width: int | None, transposed: bool, stored: Array) -> Array:
+    """(projected, width), from how it was stored. transposed: whether its name says (width, projected)."""
+    if stored.ndim == 2 and width is not None and stored.shape.count(width) == 1:
+        transposed = stored.shape[0] == width
+    return stored.T if transposed else stored
+
+
+def _as_it_is(tensor: Array) -> Array:
+    return tensor
 
 
 def _residual(old: str, new: str) -> list[Rule]:

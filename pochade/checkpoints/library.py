@@ -12,6 +12,7 @@ import difflib
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -120,6 +121,15 @@ def describe(found: Iterable[Entry], memory: Path) -> list[tuple[Entry, Contents
     return described
 
 
+def entries_in(places: Iterable[Path]) -> list[Entry]:
+    """Everything in folders of one kind, whatever other folders they hold. Opens no file."""
+    found: dict[Path, Entry] = {}
+    for place in places:
+        for path in _walk(place, frozenset()):
+            found.setdefault(path, Entry(_name(path, place, place), path, place))
+    return sorted(found.values(), key=lambda entry: (entry.name.casefold(), str(entry.path)))
+
+
 def folders(roots: Iterable[Path], kind: str) -> list[Path]:
     """The folders of a kind (of FOLDERS) that there are in the roots, one with two names once."""
     known: dict[tuple[int, int], Path] = {}
@@ -154,13 +164,40 @@ def whole(entry: Entry) -> Entry:
     return Entry(entry.name.rpartition("/")[0] or folder.name, folder, entry.root)
 
 
-def pick(name: str, known: Sequence[Entry], roots: Sequence[Path], kind: str | None = None) -> Entry:
-    """The one of `known` that is meant. Raises as `find` does. roots: for messages."""
+def meant_by(name: str, known: Sequence[Entry], kind: str | None = None) -> list[Entry]:
+    """Those of `known` that someone who says `name` may mean: the one rule for all names of files.
+
+    It is the name itself or an end of it after a slash, in any case, with or without its suffix, or the
+    name of its folder. Where several are meant: those of the kind (of `contents.KINDS`), then those of just
+    this name, in any case and then in this one.
+    """
     meant = [entry for entry in known if entry.answers_to(name)]
     if len(meant) > 1 and kind is not None:
         meant = [entry for entry in meant if contents_of(entry.path).kind == kind] or meant
     if len(meant) > 1:
+        meant = [entry for entry in meant if entry.name.casefold() == name.casefold()] or meant
+    if len(meant) > 1:
         meant = [entry for entry in meant if entry.name == name] or meant
+    return meant
+
+
+def shortest_names(known: Sequence[Entry]) -> list[str]:
+    """For each entry the shortest end of its name that means it and nothing else among `known`."""
+    ends = [_ends(entry) for entry in known]
+    said = Counter(end.casefold() for each in ends for end in each)
+    said.update({entry.name.casefold().rpartition("/")[0] for entry in known if "/" in entry.name})
+    return [next((end for end in each if said[end.casefold()] == 1), each[-1]) for each in ends]
+
+
+def _ends(entry: Entry) -> list[str]:
+    """ "styles/ink" -> ["ink", "styles/ink"]."""
+    parts = entry.name.split("/")
+    return ["/".join(parts[-count:]) for count in range(1, len(parts) + 1)]
+
+
+def pick(name: str, known: Sequence[Entry], roots: Sequence[Path], kind: str | None = None) -> Entry:
+    """The one of `known` that is meant. Raises as `find` does. roots: for messages."""
+    meant = meant_by(name, known, kind)
     if len(meant) == 1:
         return meant[0]
     if meant:

@@ -101,11 +101,11 @@ class Overrides:
         """A component's configuration: what was detected, save what is said otherwise."""
         return {**detected, **self.tables.get(name, {})}
 
-    def prediction(self, detected: str, reason: str) -> tuple[str, str]:
-        """What the UNet predicts, and why."""
+    def prediction(self) -> tuple[str, str] | None:
+        """(what the UNet predicts, why), from the scheduler's configuration; None if that does not say it."""
         said = self.tables.get("scheduler", {}).get("prediction_type")
         if said is None:
-            return detected, reason
+            return None
         if said not in PREDICTIONS:
             raise InvalidCheckpoint(
                 f"'{self.where}': prediction_type is {said!r}; one of: {', '.join(PREDICTIONS)}"

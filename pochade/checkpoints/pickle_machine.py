@@ -14,13 +14,24 @@ import io
 import math
 import pickletools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import ml_dtypes
 import numpy as np
 
+from pochade.checkpoints.pickle_values import (
+    DTYPES,
+    NUMPY_TYPES,
+    STORAGE_MODULES,
+    STORAGES,
+    Global,
+    NumpyArray,
+    NumpyType,
+    Opaque,
+    ParameterTable,
+    Storage,
+    StoredTensor,
+)
 from pochade.errors import InvalidCheckpoint
 
 MAX_PICKLE_BYTES = 64_000_000
@@ -28,41 +39,6 @@ MAX_STEPS = 4_000_000  # the largest checkpoints with their optimizer take half 
 MAX_RANK = 32
 MAX_PROTOCOL = 5
 MAX_KEY = 2**32  # of a number in a dictionary; larger ones could be chosen to collide
-
-STORAGES: Mapping[str, np.dtype[Any] | None] = {
-    "FloatStorage": np.dtype("<f4"),
-    "HalfStorage": np.dtype("<f2"),
-    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
-    "DoubleStorage": np.dtype("<f8"),
-    "LongStorage": np.dtype("<i8"),
-    "IntStorage": np.dtype("<i4"),
-    "ShortStorage": np.dtype("<i2"),
-    "CharStorage": np.dtype("i1"),
-    "ByteStorage": np.dtype("u1"),
-    "BoolStorage": np.dtype(np.bool_),
-    "ComplexFloatStorage": np.dtype("<c8"),
-    "UntypedStorage": None,  # bytes; the tensor says their type
-}
-STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage")
-
-DTYPES: Mapping[str, np.dtype[Any]] = {
-    "float32": np.dtype("<f4"),
-    "float16": np.dtype("<f2"),
-    "bfloat16": np.dtype(ml_dtypes.bfloat16),
-    "float64": np.dtype("<f8"),
-    "float8_e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn),
-    "float8_e5m2": np.dtype(ml_dtypes.float8_e5m2),
-    "int64": np.dtype("<i8"),
-    "int32": np.dtype("<i4"),
-    "int16": np.dtype("<i2"),
-    "int8": np.dtype("i1"),
-    "uint8": np.dtype("u1"),
-    "uint16": np.dtype("<u2"),
-    "uint32": np.dtype("<u4"),
-    "uint64": np.dtype("<u8"),
-    "bool": np.dtype(np.bool_),
-    "complex64": np.dtype("<c8"),
-}
 
 # What training frameworks leave in a file beside the weights. Nothing of it is built.
 LEFT_OVER_MODULES = (
@@ -75,56 +51,12 @@ LEFT_OVERS = {
         "set", "frozenset", "list", "dict", "tuple", "int", "float", "bool", "str", "bytes", "complex",
         "object", "slice", "range", "long", "unicode",
     )),
-    *((module, name) for module in ("numpy.core.multiarray", "numpy._core.multiarray") for name in (
-        "scalar", "_reconstruct",
-    )),
-    ("numpy", "dtype"), ("numpy", "ndarray"), ("_codecs", "encode"), ("collections", "defaultdict"),
+    ("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar"),
+    ("numpy", "ndarray"), ("collections", "defaultdict"),
     ("collections", "Counter"), ("collections", "deque"), ("copyreg", "_reconstructor"),
     ("copy_reg", "_reconstructor"), ("torch", "device"), ("torch", "Size"), ("torch", "Tensor"),
     ("torch.serialization", "_get_layout"), ("torch.torch_version", "TorchVersion"),
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Global:
-    """A name that a pickle mentions: a word, not the thing."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
-
-
-@dataclass(frozen=True, eq=False)
-class Opaque:
-    """Stands in place of an object that is not needed, and was not built."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Storage:
-    """A run of numbers in the file. size: in elements of `dtype`, in bytes where that is None.
-
-    root: the key under which the file has it; offset: where in that one it begins, in its units.
-    """
-
-    root: str
-    dtype: np.dtype[Any] | None
-    size: int
-    offset: int = 0
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A window on a storage, checked to lie inside it. offset and strides are in elements."""
-
-    storage: Storage
-    dtype: np.dtype[Any]
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
 
 
 class _Mark:
@@ -142,6 +74,7 @@ class Machine:
         self.where = where
         self.steps = 0
         self.storages: list[Storage] = []  # all that were spoken of
+        self.inline: dict[str, bytes] = {}  # storages that lie in the pickle: root -> bytes
 
     def run(self) -> Any:
         """The object that the next pickle describes. Raises InvalidCheckpoint; never anything else."""
@@ -252,11 +185,26 @@ class Machine:
     def build(self, state: Any) -> None:
         """Attributes for the object on top: none of ours has any that matter."""
         target = self._top()
-        if not isinstance(target, (Opaque, StoredTensor)) and type(target) is not dict:
+        if isinstance(target, ParameterTable):
+            given = state.get("_parameters") if type(state) is dict else None
+            if type(given) is dict:
+                self._spend(len(given))
+                target.update({name: value for name, value in given.items() if type(name) is str})
+        elif isinstance(target, NumpyType):
+            if type(state) is tuple and len(state) > 1 and type(state[1]) is str:
+                target.order = state[1]
+        elif isinstance(target, NumpyArray):
+            if type(state) is tuple and len(state) == 5 and type(state[4]) is bytes:
+                _, target.shape, target.dtype, target.fortran, target.data = state
+        elif not isinstance(target, (Opaque, StoredTensor)) and type(target) is not dict:
             self.refuse(f"it changes the inside of a {type(target).__name__}")
 
     def persistent(self, about: Any) -> None:
-        """Push the storage that `("storage", type, key, device, size)` stands for."""
+        """Push the storage that `("storage", type, key, device, size)` stands for, or the name in
+        `("module", class, file, source)`, as which versions before 1.6 write classes of networks."""
+        if type(about) is tuple and len(about) == 4 and about[0] == "module" and isinstance(about[1], Global):
+            self.stack.append(about[1])
+            return
         if type(about) is not tuple or len(about) not in (5, 6) or about[0] != "storage":
             self.refuse("it refers to something outside that is no storage of a tensor")
         kind, key, size = about[1], about[2], about[4]
@@ -356,6 +304,59 @@ def _dictionary(machine: Machine, arguments: tuple[Any, ...]) -> dict[Any, Any]:
     return made
 
 
+def _parameter_table(machine: Machine, arguments: tuple[Any, ...]) -> ParameterTable:
+    """torch.nn.ParameterDict, whose attributes hold the tensors (see `Machine.build`)."""
+    return ParameterTable()
+
+
+def _encoded(machine: Machine, arguments: tuple[Any, ...]) -> Any:
+    """_codecs.encode: how protocol 2 writes bytes."""
+    if len(arguments) != 2 or type(arguments[0]) is not str or arguments[1] not in ("latin1", "latin-1"):
+        return Opaque("_codecs.encode")
+    machine._spend(len(arguments[0]) // 64)  # it copies
+    return arguments[0].encode("latin-1")
+
+
+def _no_bytes(machine: Machine, arguments: tuple[Any, ...]) -> Any:
+    """bytes(), which is how protocol 2 writes none."""
+    return Opaque("bytes") if arguments else b""
+
+
+def _numpy_type(machine: Machine, arguments: tuple[Any, ...]) -> Any:
+    """numpy.dtype("f4", ...)."""
+    code = arguments[0] if arguments else None
+    return NumpyType(code.lstrip("<>=|")) if type(code) is str else Opaque("numpy.dtype")
+
+
+def _numpy_array(machine: Machine, arguments: tuple[Any, ...]) -> NumpyArray:
+    """numpy's _reconstruct; its state follows (see `Machine.build`)."""
+    return NumpyArray()
+
+
+def _device_tensor(machine: Machine, arguments: tuple[Any, ...]) -> StoredTensor:
+    """torch._utils._rebuild_device_tensor_from_numpy: what torch writes for tensors on Metal and on TPUs."""
+    array, kind = arguments[:2]
+    if not isinstance(array, NumpyArray) or not isinstance(array.dtype, NumpyType):
+        machine.refuse("it has a tensor of an array that is none")
+    if array.dtype.code not in NUMPY_TYPES or array.dtype.order not in ("<", "|", "="):
+        machine.refuse(f"it has a tensor of numpy's type {ascii(array.dtype.code)[:20]}, or big-endian")
+    if not isinstance(kind, Global) or kind.module != "torch" or kind.name not in DTYPES:
+        machine.refuse("it has a tensor of an unknown type")
+    dtype = np.dtype(array.dtype.code)
+    if DTYPES[kind.name] != dtype:
+        machine.refuse(f"it has a tensor of {kind.name} in an array of {dtype.name}")
+    if type(array.shape) is not tuple or len(array.shape) > MAX_RANK or not _are_counts(array.shape):
+        machine.refuse("it has a tensor of an impossible shape")
+    sides = array.shape if array.fortran else array.shape[::-1]
+    steps = [1]
+    for side in sides[:-1]:
+        steps.append(steps[-1] * max(side, 1))
+    strides = tuple(steps if array.fortran else steps[::-1])[: len(array.shape)]
+    storage = Storage(f"inline {len(machine.inline)}", dtype, len(array.data) // dtype.itemsize)
+    machine.inline[storage.root] = array.data
+    return _checked(machine, storage, dtype, storage.size, (0, array.shape, strides))
+
+
 def _are_counts(values: tuple[Any, ...]) -> bool:
     return all(type(value) is int and 0 <= value < 2**62 for value in values)
 
@@ -372,6 +373,14 @@ CALLS: Mapping[tuple[str, str], Call] = {
     ("torch._utils", "_rebuild_parameter"): _parameter,
     ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
     ("torch._tensor", "_rebuild_from_type_v2"): _subclass,
+    ("torch._utils", "_rebuild_device_tensor_from_numpy"): _device_tensor,
+    ("torch.nn.modules.container", "ParameterDict"): _parameter_table,
+    ("_codecs", "encode"): _encoded,
+    ("builtins", "bytes"): _no_bytes,
+    ("__builtin__", "bytes"): _no_bytes,
+    ("numpy", "dtype"): _numpy_type,
+    ("numpy.core.multiarray", "_reconstruct"): _numpy_array,
+    ("numpy._core.multiarray", "_reconstruct"): _numpy_array,
     ("collections", "OrderedDict"): _dictionary,
 }
 

@@ -1,45 +1,87 @@
-"""What the UNet of a single file predicts: the noise, or v. No shape tells it.
+"""What the UNet of a checkpoint predicts: the noise, v, or the data itself. No shape tells it.
 
 The rule, from the top; the first that says something decides:
 1. `load(prediction=...)` or the scheduler of `load(config=...)`;
-2. the file's metadata: Pochade's own, `modelspec.prediction_type`, or `modelspec.architecture`, which names
-   SD 2.x at 768 pixels as "stable-diffusion-v2-768-v";
-3. the keys `v_pred` and `ztsnr`, empty tensors that trainers of XL models leave for this;
-4. SD 2.x: v, unless it is an inpainting model or stopped at step 875,000, as the published ones at 512
+2. the key `v_pred`, an empty tensor that trainers of XL models leave for this;
+3. the file `x.yaml` beside `x.safetensors`, as A1111's web UI looks for it: `parameterization` of the latent
+   diffusion code, or the scaling of the generative models code;
+4. the file's metadata: Pochade's own, `modelspec.prediction_type`, `modelspec.predict_key` as ComfyUI writes
+   it, `ss_v_parameterization`, or `modelspec.architecture`, which names SD 2.x at 768 pixels as
+   "stable-diffusion-v2-768-v";
+5. the key `ztsnr`: a model whose schedule ends in pure noise learns nothing there from predicting noise;
+6. SD 2.x: v, unless it is an inpainting model or stopped at step 875,000, as the published ones at 512
    pixels did. diffusers guess the same. For a later model at 512 pixels the guess is wrong;
-5. everything else: the noise.
+7. everything else: the noise.
+
+A model that was trained on EDM's noise levels (Karras et al. 2022) or by flow matching cannot be drawn; where
+a file, its metadata or a scheduler say so, it is refused by name. EDM's keys are looked for in `kinds`.
 """
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy.typing as npt
 
 from pochade.checkpoints.detect import SD2, Family
+from pochade.errors import InvalidCheckpoint
 
 Array = npt.NDArray[Any]
 
-EPSILON, V = "epsilon", "v_prediction"
-V_KEYS = ("v_pred", "ztsnr")
+EPSILON, V, SAMPLE = "epsilon", "v_prediction", "sample"
+V_KEY, ZERO_SNR_KEY = "v_pred", "ztsnr"
 LAST_STEP_AT_512 = "875000"
+
+NAMES: Mapping[str, str] = {
+    **dict.fromkeys(("epsilon", "eps", "noise"), EPSILON),
+    **dict.fromkeys(("v", "v_prediction", "v_pred", "vpred", "velocity"), V),
+    **dict.fromkeys(("x0", "sample"), SAMPLE),
+}
+"""What programs call it, in small letters with "_" -> its name in diffusers."""
+
+METADATA = ("modelspec.prediction_type", "modelspec.predict_key")
+SCALINGS: Mapping[str, str] = {"EpsScaling": EPSILON, "VScaling": V}
+"""Classes of the generative models code; those of EDM are not here."""
+
+MAX_YAML_BYTES = 1_000_000
+PARAMETERIZATION = re.compile(r"""^\s*["']?parameterization["']?\s*:\s*["']?([^\s"'#]+)""", re.MULTILINE)
+SCALING = re.compile(r"""^\s*["']?target["']?\s*:\s*["']?[\w.]*\.denoiser_scaling\.(\w+)""", re.MULTILINE)
+
+EDM = "it was trained on the noise levels of EDM, which is not supported"
+FLOW = "it was trained by flow matching, which is not supported"
+SAY_IT = "say what the model predicts (--prediction epsilon or v_prediction)"
+CORRECT = "correct the file"
+FOREIGN_SCHEDULERS: Mapping[str, str] = {
+    "EDM": EDM,
+    "CosineDPMSolver": EDM,
+    "CMStochasticIterative": EDM,
+    "KarrasVe": EDM,
+    "ScoreSdeVe": EDM,
+    "FlowMatch": FLOW,
+}
+"""How the names of diffusers' classes begin."""
 
 
 def find_prediction(
-    tensors: Mapping[str, Array], metadata: Mapping[str, str], family: Family, in_channels: int
+    tensors: Mapping[str, Array],
+    metadata: Mapping[str, str],
+    family: Family,
+    in_channels: int,
+    where: Path,
+    stored: Mapping[str, Any],
 ) -> tuple[str, str]:
-    """("epsilon" or "v_prediction", why)."""
-    said = metadata.get("modelspec.prediction_type", "").strip().lower()
-    if said in ("v", "v_prediction", "v-prediction", "velocity"):
-        return V, f"the file's metadata say '{said}'"
-    if said in ("epsilon", "eps"):
-        return EPSILON, f"the file's metadata say '{said}'"
-    architecture = metadata.get("modelspec.architecture", "")
-    if architecture.startswith("stable-diffusion-v2-"):
-        kind = architecture.split("/")[0]
-        return (V if kind.endswith("-v") else EPSILON), f"the file's metadata say '{architecture}'"
-    for key in V_KEYS:
-        if key in tensors:
-            return V, f"the file holds the key '{key}'"
+    """(its name in diffusers, why). stored: the scheduler in the file's own metadata (`overrides`).
+
+    Raises InvalidCheckpoint, naming it, for what cannot be drawn.
+    """
+    if V_KEY in tensors:
+        return V, f"the file holds the key '{V_KEY}'"
+    said = beside(where) or _in_metadata(metadata, where, stored)
+    if said is not None:
+        return said
+    if ZERO_SNR_KEY in tensors:
+        return V, f"the file holds the key '{ZERO_SNR_KEY}'"
     if family is not SD2:
         return EPSILON, f"{family.label} does unless a file says otherwise"
     if in_channels == 9:
@@ -49,6 +91,88 @@ def find_prediction(
     return V, "it is a guess: most of SD 2.x does, and nothing in the file says it"
 
 
-def predicts_to_zero_snr(tensors: Mapping[str, Array]) -> bool:
+def predicts_to_zero_snr(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bool:
     """Whether the noise schedule ends in pure noise (Lin et al. 2023)."""
-    return "ztsnr" in tensors
+    return ZERO_SNR_KEY in tensors or metadata.get("ss_zero_terminal_snr", "").lower() == "true"
+
+
+def beside(where: Path) -> tuple[str, str] | None:
+    """What the YAML file beside a checkpoint says. A configuration without either entry says nothing.
+
+    Raises InvalidCheckpoint if it cannot be read, or says what cannot be drawn.
+    """
+    path = where.with_suffix(".yaml")
+    if path == where or not path.is_file():
+        return None
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_YAML_BYTES).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidCheckpoint(
+            f"'{path}', the configuration beside '{where.name}', cannot be read ({error}); repair it, or"
+            " remove it"
+        ) from error
+    found = PARAMETERIZATION.search(text)
+    if found is not None:
+        return _named(found[1], f"parameterization '{found[1]}'", path), f"'{path.name}' beside it says so"
+    found = SCALING.search(text)
+    if found is None:
+        return None
+    if found[1] not in SCALINGS:
+        _refuse(path, EDM if "EDM" in found[1] else "it is not supported", f"scaling '{found[1]}'")
+    return SCALINGS[found[1]], f"'{path.name}' beside it says so"
+
+
+def check_scheduler(scheduler: Mapping[str, Any], where: Path | str) -> None:
+    """Raises InvalidCheckpoint, naming it, for the scheduler of a model that cannot be drawn.
+
+    scheduler: the content of a `scheduler_config.json`.
+    """
+    name = str(scheduler.get("_class_name", ""))
+    reason = next((why for begin, why in FOREIGN_SCHEDULERS.items() if name.startswith(begin)), None)
+    if reason is not None:
+        _refuse(where, reason, f"_class_name '{name}'", CORRECT)
+    if scheduler.get("use_flow_sigmas") is True:
+        _refuse(where, FLOW, "'use_flow_sigmas'", CORRECT)
+    if scheduler.get("timestep_type") == "continuous":
+        _refuse(where, EDM, "timestep_type 'continuous'", CORRECT)
+    said = scheduler.get("prediction_type", EPSILON)
+    if said not in (EPSILON, V, SAMPLE):
+        _named(str(said), f"prediction_type '{said}'", where)
+        raise InvalidCheckpoint(
+            f"'{where}' says prediction_type {said!r}; one of: {', '.join((EPSILON, V, SAMPLE))}. {SAY_IT}"
+        )
+
+
+# --- inside -----------------------------------------------------------------------------------------------
+
+
+def _in_metadata(
+    metadata: Mapping[str, str], where: Path, stored: Mapping[str, Any]
+) -> tuple[str, str] | None:
+    own = stored.get("prediction_type")
+    if own is not None:
+        return _named(str(own), f"prediction_type '{own}'", where), "the file's metadata say it"
+    for key in METADATA:
+        said = metadata.get(key, "").strip()
+        if said and said.lower() != "none":
+            return _named(said, f"{key} '{said}'", where), f"the file's metadata say '{said}'"
+    if metadata.get("ss_v_parameterization", "").lower() == "true":
+        return V, "the file's metadata say 'ss_v_parameterization'"
+    architecture = metadata.get("modelspec.architecture", "")
+    if architecture.startswith("stable-diffusion-v2-"):
+        kind = architecture.split("/")[0]
+        return (V if kind.endswith("-v") else EPSILON), f"the file's metadata say '{architecture}'"
+    return None
+
+
+def _named(said: str, entry: str, where: Path | str) -> str:
+    plain = said.strip().lower().replace("-", "_").replace(" ", "_")
+    if plain in NAMES:
+        return NAMES[plain]
+    flows = "flow" in plain or plain == "rf"
+    _refuse(where, EDM if "edm" in plain else FLOW if flows else "it is not known here", entry)
+
+
+def _refuse(where: Path | str, why: str, entry: str, way_out: str = SAY_IT) -> NoReturn:
+    raise InvalidCheckpoint(f"'{where}' says {ascii(entry)[1:-1][:120]}: {why}. If that is wrong, {way_out}")

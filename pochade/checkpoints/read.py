@@ -45,7 +45,7 @@ def read_checkpoint(
                 " weights in a diffusers folder"
             )
         return read_single_file(path, vae=vae, overrides=Overrides.read(config), prediction=wanted)
-    checkpoint = read_folder(path, variant)
+    checkpoint = read_folder(path, variant, wanted)
     if config is not None:
         raise InvalidRequest(
             f"config was given, but '{path}' is a diffusers folder; its own config.json files say everything"
@@ -55,9 +55,6 @@ def read_checkpoint(
         if not isinstance(vae, Component):
             vae = read_autoencoder(vae, family_of(checkpoint), size)
         checkpoint = replace(checkpoint, vae=vae)
-    if wanted is not None:
-        scheduler = {**checkpoint.scheduler, "prediction_type": wanted}
-        checkpoint = replace(checkpoint, scheduler=scheduler, prediction_reason="it was asked for")
     return checkpoint
 
 

@@ -25,7 +25,7 @@ from pochade.checkpoints.few_steps import find_few_steps, titles_of
 from pochade.checkpoints.fingerprint import fingerprint
 from pochade.checkpoints.folder import Checkpoint, Component, read_component
 from pochade.checkpoints.keymaps import AUTOENCODER as RENAMED_AUTOENCODER
-from pochade.checkpoints.keymaps import Below, KeyMap, LazyTensors, rename
+from pochade.checkpoints.keymaps import LEFT_OVERS, Below, KeyMap, LazyTensors, rename
 from pochade.checkpoints.kinds import AUTOENCODER, AVERAGE, UNET, find_family
 from pochade.checkpoints.ldm import (
     CLIP,
@@ -36,7 +36,7 @@ from pochade.checkpoints.ldm import (
     with_dots,
 )
 from pochade.checkpoints.overrides import Overrides
-from pochade.checkpoints.prediction import find_prediction, predicts_to_zero_snr
+from pochade.checkpoints.prediction import check_scheduler, find_prediction, predicts_to_zero_snr
 from pochade.checkpoints.safetensors import TensorFile
 from pochade.checkpoints.tensor_files import open_tensors
 from pochade.checkpoints.tiny_autoencoder import is_tiny, read_tiny_autoencoder
@@ -45,8 +45,8 @@ from pochade.errors import InvalidCheckpoint
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
 
-# Beside the weights of text encoders: left over from training, or used for comparing with pictures only.
-UNUSED = ("logit_scale", "text_projection", "attn_mask")
+UNUSED = (*LEFT_OVERS, "text_projection")
+"""The last parts of names that may stand beside the weights of text encoders."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,18 +79,26 @@ def read_single_file(
     """
     source = _open(Path(path))
     family = find_family(source.tensors, source.path)
-    given = (overrides or Overrides()).over(Overrides.from_metadata(source.file.metadata, source.path))
+    asked, stored = overrides or Overrides(), Overrides.from_metadata(source.file.metadata, source.path)
+    given = asked.over(stored)
     unet = _unet(source)
     text, text_2 = _text_encoders(source, family, given)
     in_channels = unet["conv_in.weight"].shape[1] if "conv_in.weight" in unet else 0
-    predicted, reason = find_prediction(source.tensors, source.file.metadata, family, in_channels)
-    predicted, reason = given.prediction(predicted, reason)
+    own_scheduler = stored.tables.get("scheduler", {})
     if prediction is not None:
         predicted, reason = prediction, "it was asked for"
+    else:
+        predicted, reason = asked.prediction() or find_prediction(
+            source.tensors, source.file.metadata, family, in_channels, source.path, own_scheduler
+        )
     detected = detect_unet(unet, family, predicted, source.path)
     side, unet_json = detected["sample_size"], given.table("unet", detected)
-    described = describe_scheduler(predicted, zero_snr=predicts_to_zero_snr(source.tensors))
-    scheduler = given.table("scheduler", described)
+    to_zero_snr = predicts_to_zero_snr(source.tensors, source.file.metadata)
+    described = describe_scheduler(predicted, zero_snr=to_zero_snr)
+    if to_zero_snr:  # its key counts before what the metadata say
+        own_scheduler = {**own_scheduler, "rescale_betas_zero_snr": True}
+    scheduler = asked.table("scheduler", {**described, **own_scheduler}) | {"prediction_type": predicted}
+    check_scheduler(scheduler, source.path)
     index = given.table("model_index", describe_pipeline(family, in_channels))
     return Checkpoint(
         name=source.path.stem,
@@ -99,7 +107,7 @@ def read_single_file(
         vae=_autoencoder(source, vae, family, given.number("unet", "sample_size", side), given),
         text_encoder=text,
         text_encoder_2=text_2,
-        scheduler={**scheduler, "prediction_type": predicted},
+        scheduler=scheduler,
         tokenizer=given.folders.get(text.name.replace("text_encoder", "tokenizer")),
         tokenizer_2=given.folders.get("tokenizer_2"),
         pad_ids=family.pad_ids,
@@ -206,12 +214,12 @@ def _text_encoders(source: _Source, family: Family, given: Overrides) -> tuple[C
         second = "conditioner.embedders.1.model."
         return (
             _text(source, "text_encoder", first, CLIP, family.pad_ids[0], given),
-            _text(source, "text_encoder_2", second, open_clip_rules(projection=True), 0, given),
+            _text(source, "text_encoder_2", second, _projected(source, second), 0, given),
         )
     if family is REFINER:
         _refuse_unknown(source, "conditioner.", ("embedders.0.model.",))
         only = "conditioner.embedders.0.model."
-        return _text(source, "text_encoder_2", only, open_clip_rules(projection=True), 0, given), None
+        return _text(source, "text_encoder_2", only, _projected(source, only), 0, given), None
     _refuse_unknown(source, "cond_stage_model.", ("model.",) if family is SD2 else ("transformer.",))
     if family is not SD2:
         return _text(
@@ -227,6 +235,14 @@ def _text(source: _Source, name: str, prefix: str, rules: KeyMap, pad_id: int, g
     open_clip = rules is not CLIP
     json_of = detect_text_encoder(tensors, open_clip=open_clip, pad_id=pad_id, where=source.path)
     return _component(name, tensors, given.table(name, json_of), source)
+
+
+def _projected(source: _Source, prefix: str) -> KeyMap:
+    """The key map of an OpenCLIP encoder with a projection, the width of which its last norm tells."""
+    norm = f"{prefix}ln_final.weight"
+    return open_clip_rules(
+        projection=True, width=len(source.tensors[norm]) if norm in source.tensors else None
+    )
 
 
 LAYERS_OF_VIT_H = 24

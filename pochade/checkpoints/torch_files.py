@@ -20,7 +20,8 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from pochade.checkpoints.pickle_machine import MAX_PICKLE_BYTES, Machine, Opaque, StoredTensor
+from pochade.checkpoints.pickle_machine import MAX_PICKLE_BYTES, Machine
+from pochade.checkpoints.pickle_values import Opaque, StoredTensor
 from pochade.checkpoints.safetensors import TensorFile
 from pochade.checkpoints.safetensors_header import Entry, Header
 from pochade.checkpoints.zip_members import zip_members
@@ -57,9 +58,10 @@ def read_torch_file(path: Path) -> TensorFile:
     except (OSError, ValueError) as error:
         raise InvalidCheckpoint(f"'{path}' cannot be read: {error}") from error
     if mapped[:4].tobytes() == ZIP:
-        content, raw, places = _read_archive(mapped, path)
+        content, raw, places, machine = _read_archive(mapped, path)
     else:
-        content, raw, places = _read_legacy(mapped, path)
+        content, raw, places, machine = _read_legacy(mapped, path)
+    mapped, places = _with_inline(mapped, places, machine.inline)
     tensors, metadata = _named(content, path)
     entries = {name: _entry(tensor, places, name, path) for name, tensor in tensors.items()}
     header = Header(path, status.st_size, status.st_mtime_ns, raw, entries, metadata, data_start=0)
@@ -70,8 +72,8 @@ Places = Mapping[str, tuple[int, int]]
 """Key of a storage -> (begin, end) in the file."""
 
 
-def _read_archive(mapped: Bytes, path: Path) -> tuple[Any, bytes, Places]:
-    """(the object, its pickle, where the storages lie)."""
+def _read_archive(mapped: Bytes, path: Path) -> tuple[Any, bytes, Places, Machine]:
+    """(the object, its pickle, where the storages lie, what has read it)."""
     members = zip_members(mapped, path)
     pickles = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickles) != 1:
@@ -88,10 +90,11 @@ def _read_archive(mapped: Bytes, path: Path) -> tuple[Any, bytes, Places]:
     raw = mapped[begin:end].tobytes()
     prefix = f"{root}data/"
     places = {name.removeprefix(prefix): place for name, place in members.items() if name.startswith(prefix)}
-    return Machine(io.BytesIO(raw), path).run(), raw, places
+    machine = Machine(io.BytesIO(raw), path)
+    return machine.run(), raw, places, machine
 
 
-def _read_legacy(mapped: Bytes, path: Path) -> tuple[Any, bytes, Places]:
+def _read_legacy(mapped: Bytes, path: Path) -> tuple[Any, bytes, Places, Machine]:
     """As `_read_archive`."""
     stream = io.BytesIO(mapped[:MAX_PICKLE_BYTES].tobytes())
     machine = Machine(stream, path)
@@ -120,16 +123,31 @@ def _read_legacy(mapped: Bytes, path: Path) -> tuple[Any, bytes, Places]:
             _refuse(
                 path, f"its storage {ascii(key)[:60]} ends after the file, which is cut off; fetch it again"
             )
-    return content, stream.getvalue()[:begin], places
+    return content, stream.getvalue()[:begin], places, machine
+
+
+def _with_inline(mapped: Bytes, places: Places, inline: Mapping[str, bytes]) -> tuple[Bytes, Places]:
+    """With the storages that lie in the pickle itself behind the end of the file, which is copied for it.
+
+    Only small files have such: a pickle has at most 64 MB.
+    """
+    if not inline:
+        return mapped, places
+    found, parts, end = dict(places), [mapped], len(mapped)
+    for root, data in inline.items():
+        found[root] = (end, end + len(data))
+        parts.append(np.frombuffer(data, np.uint8))
+        end += len(data)
+    return np.concatenate(parts), found
 
 
 def _named(content: Any, path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     """(the tensors by name, whole numbers beside them)."""
     if isinstance(content, Opaque):
         _refuse(path, f"it is an object of {content.name}, not tensors by name")
-    if type(content) is not dict:
+    if not isinstance(content, dict):
         _refuse(path, f"it holds a {type(content).__name__}, not tensors by name")
-    inside = [content[key] for key in CONTAINERS if type(content.get(key)) is dict]
+    inside = [content[key] for key in CONTAINERS if isinstance(content.get(key), dict)]
     table = inside[0] if inside else content
     tensors = {
         name: value for name, value in table.items() if type(name) is str and isinstance(value, StoredTensor)

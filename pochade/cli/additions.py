@@ -46,25 +46,19 @@ def add_fold_option(group: "argparse._ArgumentGroup") -> None:
 def with_additions(pipeline: "Pipeline", options: argparse.Namespace) -> "Pipeline":
     """The pipeline with what the options ask for. Raises InvalidRequest and InvalidCheckpoint."""
     pipeline = replace(pipeline, fold_adapters=options.fold_loras)
-    loras = [_lora(text, options.lora_dir) for text in options.lora]
-    if loras:
-        pipeline = pipeline.with_adapters(loras)
-    return pipeline.with_library(options.lora_dir, options.embeddings_dir)
+    loras = [_lora(text) for text in options.lora]
+    pipeline = pipeline.with_library(options.lora_dir, options.embeddings_dir)
+    return pipeline.with_adapters(loras) if loras else pipeline
 
 
-def _lora(text: str, folder: Path | None) -> "Lora":
-    """'style.safetensors:0.8' -> the file and its weight. A name is looked up in the folder, if there is one;
-    else the pipeline looks it up in the folders of models."""
-    from pochade.adapters.library import find
+def _lora(text: str) -> "Lora":
+    """'style.safetensors:0.8' -> the file or the name, and its weight. The pipeline looks a name up."""
     from pochade.pipeline import Lora
 
     name, colon, weight = text.rpartition(":")
     if not (colon and name and _is_number(weight)):
         name, weight = text, "1"
-    path = Path(name)
-    if folder is not None and not path.exists():
-        path = find([folder], name, "adapters")
-    return Lora(path, float(weight))
+    return Lora(Path(name), float(weight))
 
 
 def _is_number(text: str) -> bool:

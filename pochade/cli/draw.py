@@ -16,7 +16,7 @@ from pochade.cli.terminal import blocks, up
 from pochade.cli.threads import add_threads_option
 from pochade.cli.ways import add_way_options, size_of, ways
 from pochade.errors import InvalidRequest
-from pochade.request import MAX_BATCH, USUAL, Request, open_ones
+from pochade.request import EMPHASES, MAX_BATCH, USUAL, Request, find_emphasis, open_ones
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -111,9 +111,17 @@ def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
         help="the text encoder's layer, counted from its end (default: 1, the last)",
     )
     parser.add_argument(
+        "--emphasis",
+        metavar="NAME",
+        help=f"what weights in the prompt do: {', '.join(EMPHASES)} (default: {EMPHASES[0]})",
+    )
+    parser.add_argument(
         "--wildcards", type=Path, metavar="DIR", help="where __animal__ in a prompt finds animal.txt"
     )
     parser.add_argument("--styles", type=Path, metavar="FILE", help="a styles.csv")
+    parser.add_argument(
+        "--comments", action="store_true", help="leave out of prompts what stands behind # on a line"
+    )
     parser.add_argument(
         "--style", action="append", default=[], metavar="NAME", help="one of its styles; may be repeated"
     )
@@ -254,6 +262,7 @@ def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
     """One for each of `count` pictures, with the seed and the prompt that are its own."""
     import secrets
 
+    from pochade.prompts.comments import without_comments
     from pochade.prompts.dynamic import expand
     from pochade.prompts.styles import apply_styles, find_styles, read_styles
     from pochade.prompts.wildcards import folder_of_wildcards, no_wildcards
@@ -267,6 +276,8 @@ def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
     known = {} if options.styles is None else read_styles(options.styles)
     template, negative = apply_styles(given.prompt, given.negative_prompt, find_styles(options.style, known))
     read = no_wildcards if options.wildcards is None else folder_of_wildcards(options.wildcards)
+    if options.comments:
+        template, negative = without_comments(template), without_comments(negative)
     first = secrets.randbelow(2**32) if given.seed is None else given.seed
     if options.prompt is None:  # what a picture says is no template
         return [replace(given, seed=seed) for seed in range(first, first + count)]
@@ -298,6 +309,7 @@ def _given(options: argparse.Namespace) -> Request:
         "sampler": options.sampler,
         "schedule": options.schedule,
         "clip_skip": options.clip_skip,
+        "emphasis": None if options.emphasis is None else find_emphasis(options.emphasis),
         **ways(options, like),
         "controls": controls(options) or None,
     }
@@ -314,16 +326,25 @@ def _like(options: argparse.Namespace) -> Request:
     from pochade.images.metadata import read_parameters
     from pochade.images.reading import read_text
     from pochade.pipeline.results.again import drawn_along, drawn_over, request_from
+    from pochade.pipeline.results.left_out import not_followed
+    from pochade.settings import STARTER
 
     path = options.like
     text = read_text(path)
     parameters = read_parameters(text)
+    request = request_from(text)
+    model = parameters.values.get("Model", STARTER)
+    if options.model is None and model != STARTER:
+        print(f"pochade: '{path}' was drawn with the model '{model}'; give it as --model", file=sys.stderr)
     if drawn_over(parameters) and options.init is None:
         print(f"pochade: '{path}' was drawn over another picture; give that one as --init", file=sys.stderr)
     if drawn_along(parameters) and not options.control:
         what = "was drawn with a ControlNet; give its picture as --control"
         print(f"pochade: '{path}' {what}", file=sys.stderr)
-    return request_from(text)
+    left_out = [f"{name}: {parameters.values[name]}" for name in not_followed(parameters.values)]
+    if left_out:
+        print(f"pochade: '{path}' is not followed in all: {', '.join(left_out)}", file=sys.stderr)
+    return request
 
 
 def _length(size: "PromptSize") -> str:

@@ -77,7 +77,7 @@ def _told(path: Path) -> Told:
     except UnreadablePicture as unreadable:
         raise InvalidRequest(f"'{path}' is {unreadable}") from unreadable
     if not text.strip() and mark is None and signature is None:
-        raise tells_nothing(path)
+        raise tells_nothing(path, content)
     return Told(read_parameters(text), mark, signature)
 
 

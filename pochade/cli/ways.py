@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pochade.errors import InvalidRequest
-from pochade.request import Request
+from pochade.request import Request, find_rng
 from pochade.speed import SPEEDS
 from pochade.ways import FILLS, RESIZE_MODES, Hires, Refiner, Source, Variation
 
@@ -85,6 +85,12 @@ def add_way_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"{', '.join(SPEEDS)}: how much may be left out, see docs/guide/speed.md (default: exact)",
     )
+    noise.add_argument(
+        "--rng",
+        metavar="NAME",
+        help="whose numbers: NV are those of a CUDA device, CPU those of torch on a processor, as ComfyUI and"
+        " diffusers draw them (default: NV)",
+    )
     noise.add_argument("--tiling", action="store_true", help="the picture's edges fit together")
 
 
@@ -98,6 +104,7 @@ def ways(options: argparse.Namespace, like: Request | None = None) -> dict[str, 
         _refuse(options, OVER, "a picture: give it as --init")
     return {
         "tiling": options.tiling or None,
+        "rng": None if options.rng is None else find_rng(options.rng),
         "variation": _varied(options, None if like is None else like.variation),
         "speed": options.speed,
         "hires": _hires(options, None if like is None else like.hires),

@@ -2,7 +2,8 @@
 
 The numbers come from a counter-based generator, so there is no state to carry: element i of draw d of seed s
 is a function of (s, d, i). They are laid out as CUDA's `torch.randn` lays them out for a latent of ordinary
-size, what users know as 'NV' random numbers; so a seed that someone shared draws the same noise here.
+size, what users know as 'NV' random numbers; so a seed that someone shared draws the same noise here. Those
+of torch on a processor, 'CPU', are in `diffusion.torch_noise`.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +14,9 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from pochade.diffusion.torch_noise import TorchStream
 from pochade.errors import InvalidRequest
+from pochade.request import RNG_CPU, RNG_NV
 
 Words = NDArray[np.uint32]
 
@@ -47,7 +50,7 @@ def picture_noise(seed: int, draw: int, shape: tuple[int, ...]) -> NDArray[np.fl
     Made of the first two words of Philox at key = seed, counter = (draw, 0, element, 0), element counting in
     C order. Equal to a CUDA device's numbers up to the rounding of its float32 functions.
     """
-    _check(seed)
+    check_seed(seed)
     elements = prod(shape)
     counter = np.zeros((4, elements), np.uint32)
     counter[0] = draw
@@ -72,18 +75,33 @@ class PictureNoise:
     _draws: "count[int]" = field(default_factory=count, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check(self.seed)
+        check_seed(self.seed)
 
     def __call__(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         return picture_noise(self.seed, next(self._draws), shape)
 
 
-def batch_noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> Callable[[], NDArray[np.float32]]:
+def noise_stream(seed: int, rng: str = RNG_NV) -> Callable[[tuple[int, ...]], NDArray[np.float32]]:
+    """One picture's stream of noise: each call is the next draw of its seed, of the shape that it is given.
+
+    rng: where the numbers come from, a name of `request.RNGS`. Raises InvalidRequest for a seed outside 0 to
+    2^64 - 1.
+    """
+    if rng == RNG_CPU:
+        check_seed(seed)
+        return TorchStream(seed)
+    return PictureNoise(seed)
+
+
+def batch_noise(
+    seeds: Sequence[int], shape: tuple[int, int, int], rng: str = RNG_NV
+) -> Callable[[], NDArray[np.float32]]:
     """A function whose every call draws noise for a batch: (B, C, H, W) float32, one seed per picture.
 
-    A picture's noise depends on its own seed alone, never on the others in its batch.
+    A picture's noise depends on its own seed alone, never on the others in its batch. rng: as in
+    `noise_stream`.
     """
-    pictures = [PictureNoise(seed) for seed in seeds]
+    pictures = [noise_stream(seed, rng) for seed in seeds]
     return lambda: np.stack([picture(shape) for picture in pictures])
 
 
@@ -112,6 +130,7 @@ def _middle(noise: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.f
     return noise[:, top : top + rows, left : left + columns]
 
 
-def _check(seed: int) -> None:
+def check_seed(seed: int) -> None:
+    """Raises InvalidRequest for a seed outside 0 to 2^64 - 1."""
     if not 0 <= seed < 2**64:
         raise InvalidRequest(f"seed is {seed}; it must lie between 0 and 2^64 - 1")

@@ -61,6 +61,10 @@ class NumpyOps:
         grouped = x.reshape(batch, groups, channels // groups * height * width)
         return _normalise(grouped, eps).reshape(x.shape) * weight[:, None, None] + bias[:, None, None]
 
+    def group_statistics(self, x: Array, groups: int, eps: float) -> tuple[Array, Array]:
+        grouped = x.reshape(x.shape[0], groups, -1)
+        return grouped.mean(axis=-1), np.sqrt(grouped.var(axis=-1) + np.float32(eps))
+
     def layer_norm(self, x: Array, weight: Array, bias: Array, eps: float) -> Array:
         return _normalise(x, eps) * weight + bias
 

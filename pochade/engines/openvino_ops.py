@@ -113,6 +113,15 @@ class OpenVinoOps:
         normal = _normalise(self.reshape(x, (shape[0], groups, -1)), eps)
         return self.reshape(normal, shape) * self._per_channel(weight) + self._per_channel(bias)
 
+    def group_statistics(self, x: Node, groups: int, eps: float) -> tuple[Node, Node]:
+        grouped = self.reshape(x, (self.shape(x)[0], groups, -1))
+        last = integers([-1])
+        mean = op.reduce_mean(grouped.graph, last, keep_dims=True)
+        away = op.subtract(grouped.graph, mean)
+        variance = op.reduce_mean(op.multiply(away, away), last, keep_dims=False)
+        deviation = op.sqrt(op.add(variance, op.constant(np.float32(eps))))
+        return Node(op.squeeze(mean, last)), Node(deviation)
+
     def layer_norm(self, x: Node, weight: Node, bias: Node, eps: float) -> Node:
         return _normalise(x, eps) * weight + bias
 

@@ -138,6 +138,11 @@ class OutlineOps:
         _expect(fits, f"group_norm, {groups} groups", x=x, weight=weight, bias=bias)
         return x
 
+    def group_statistics(self, x: Sketch, groups: int, eps: float) -> tuple[Sketch, Sketch]:
+        fits = len(x.shape) == 4 and groups >= 1 and x.shape[1] % groups == 0
+        _expect(fits, f"group_statistics, {groups} groups", x=x)
+        return Sketch((x.shape[0], groups)), Sketch((x.shape[0], groups))
+
     def layer_norm(self, x: Sketch, weight: Sketch, bias: Sketch, eps: float) -> Sketch:
         _expect(weight.shape == bias.shape == x.shape[-1:] != (), "layer_norm", x=x, weight=weight, bias=bias)
         return x

@@ -51,6 +51,10 @@ class TorchOps:
     def group_norm(self, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
         return F.group_norm(x, groups, weight, bias, eps)
 
+    def group_statistics(self, x: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor]:
+        variance, mean = torch.var_mean(x.reshape(x.shape[0], groups, -1), dim=-1, correction=0)
+        return mean, torch.sqrt(variance + eps)
+
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
 
@@ -95,9 +99,15 @@ class TorchOps:
 
 
 def to_torch(array: Array) -> Tensor:
-    """Share the memory of a host array; bfloat16, which numpy cannot name, passes as its bits."""
+    """Share the memory of a host array; bfloat16, which numpy cannot name, passes as its bits.
+
+    An array of 8-bit floats becomes one in f32: neither do all devices know them, nor all versions of torch.
+    So does one of f64, which Metal does not know.
+    """
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
+    if array.dtype.name.startswith("float8") or array.dtype == np.float64:
+        return torch.from_numpy(array.astype(np.float32))
     return torch.from_numpy(array)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pochade.atomic import creating, replacing, unwritable
 from pochade.errors import InvalidRequest
+from pochade.images.exif_text import EXIF_FOLDER, USER_COMMENT
 from pochade.images.marks import GENERATED, xmp_packet
 from pochade.images.metadata import encodable
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 QUALITY = 95  # of JPEG and WebP: above what the eye can tell apart
 
-EXIF_FOLDER, USER_COMMENT = 0x8769, 0x9286
 LONG, UNDEFINED = 4, 7  # types of TIFF entries
 JPEG_TEXT_CHARACTERS = 32_000  # one JPEG segment holds 65,533 bytes, and UTF-16 takes two or four for each
 
@@ -153,7 +153,12 @@ def encoded(
                 " use .png or .webp"
             )
         comment = exif(text) if text else b""
-        image.convert("RGB").save(file, kind, quality=quality, exif=comment, xmp=packet.encode())
+        from pochade.images.opening import on_white
+
+        transparent = image.has_transparency_data
+        # JPEG knows no transparency: without a sheet under it, colours would show that nobody has seen.
+        shown = image.convert("RGBA") if transparent and kind == "WEBP" else on_white(image)
+        shown.save(file, kind, quality=quality, exif=comment, xmp=packet.encode())
     content = file.getvalue()
     return content if sign is None else sign(content, kind, mark)
 

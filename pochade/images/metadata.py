@@ -10,7 +10,7 @@ and the two words that readers look for stand nowhere else.
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pochade.errors import InvalidRequest
@@ -21,7 +21,12 @@ NEGATIVE = "Negative prompt:"
 MARKS = (NEGATIVE, "Steps:")
 
 KEY = r"\w[\w \-/]+"
-PAIR = re.compile(rf'\s*({KEY}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+COMMA_NUMBER = rf"-?[0-9]+,[0-9]+(?=\s*(?:,\s*{KEY}:|$))"
+"""7,5: where a comma is what parts a number's digits."""
+PAIR = re.compile(rf'\s*({KEY}):\s*("(?:\\.|[^\\"])+"|{COMMA_NUMBER}|[^,]*)(?:,|$)')
+FIRST_PAIR = re.compile(r"\s*Steps:\s*[0-9]")
+BEHIND = ("Template:", "Negative Template:")
+"""How lines begin that the Dynamic Prompts extension writes behind the settings."""
 FEWEST_PAIRS = 3  # a last line with fewer is part of the prompt
 
 
@@ -73,6 +78,11 @@ def parameters_text(
         *extra,
         ("Version", version),
     ]
+    return parameters_line(prompt, negative_prompt, pairs)
+
+
+def parameters_line(prompt: str, negative_prompt: str, pairs: Iterable[tuple[str, Value]]) -> str:
+    """The text of prompts and any pairs. Otherwise as `parameters_text`."""
     lines = [
         _plain(prompt),
         f"{NEGATIVE} {_plain(negative_prompt)}" if negative_prompt else "",
@@ -84,15 +94,47 @@ def parameters_text(
 def read_parameters(text: str) -> Parameters:
     """What a parameters text says: the inverse of `parameters_text`; texts of other tools are read too.
 
-    A text without a line of pairs is a prompt. Of two pairs with the same name the later one holds.
+    A text without a line of pairs is a prompt. Of two pairs with the same name the later one holds. Behind
+    the line of pairs there may be empty lines and those that extensions add, such as `Template: ...`, whose
+    values are read as well.
     """
-    *lines, last = text.split("\n")
-    pairs = PAIR.findall(last)
-    if len(pairs) < FEWEST_PAIRS:
-        lines, pairs = [*lines, last], []
-    start = next((i for i, line in enumerate(lines) if line.startswith(NEGATIVE)), len(lines))
-    negative = "\n".join(lines[start:]).removeprefix(NEGATIVE).removeprefix(" ")
-    return Parameters("\n".join(lines[:start]), negative, {key: _unquoted(value) for key, value in pairs})
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip().split("\n")
+    place = _settings_line(lines)
+    pairs = [] if place is None else PAIR.findall(lines[place])
+    prompts = lines if place is None else lines[:place]
+    start = next((i for i, line in enumerate(prompts) if line.startswith(NEGATIVE)), len(prompts))
+    negative = "\n".join(prompts[start:]).removeprefix(NEGATIVE).removeprefix(" ")
+    values = {key: _unquoted(value) for key, value in pairs}
+    behind = {} if place is None else _behind(lines[place + 1 :])
+    return Parameters("\n".join(prompts[:start]), negative, {**behind, **values})
+
+
+def _settings_line(lines: Sequence[str]) -> int | None:
+    """The place of the line of pairs: the last line, or the last before those of extensions."""
+    last = len(lines) - 1
+    if len(PAIR.findall(lines[last])) >= FEWEST_PAIRS and not lines[last].startswith(BEHIND):
+        return last
+    for place in reversed(range(last)):
+        behind = next((line for line in lines[place + 1 :] if line.strip()), "")
+        if not behind.startswith(BEHIND) or FIRST_PAIR.match(lines[place]) is None:
+            continue
+        if len(PAIR.findall(lines[place])) >= FEWEST_PAIRS:
+            return place
+    return None
+
+
+def _behind(lines: Sequence[str]) -> dict[str, str]:
+    """What extensions wrote in lines of their own; one goes on to where the next begins."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in lines:
+        begin = next((each for each in BEHIND if line.startswith(each)), None)
+        if begin is not None:
+            name = begin.removesuffix(":")
+            found[name] = line.removeprefix(begin).strip()
+        elif name:
+            found[name] += f"\n{line}"
+    return {name: value.strip() for name, value in found.items()}
 
 
 def encodable(text: str) -> str:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pochade.errors import InvalidRequest
+from pochade.images.opening import on_white
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -27,8 +28,11 @@ TILE_REDUCTION = 8
 
 
 def preprocessed(image: Image.Image, name: str) -> Image.Image:
-    """The picture as a preprocessor shows it, in the same size. name: as `find_preprocessor` takes it."""
-    return PREPROCESSORS[find_preprocessor(name)](image.convert("RGB"))
+    """The picture as a preprocessor shows it, in the same size. name: as `find_preprocessor` takes it.
+
+    What is transparent counts as white.
+    """
+    return PREPROCESSORS[find_preprocessor(name)](on_white(image))
 
 
 def find_preprocessor(name: str) -> str:

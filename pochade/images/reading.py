@@ -3,28 +3,43 @@
 import re
 from pathlib import Path
 
-from PIL import Image
-
 from pochade.errors import InvalidRequest
-from pochade.images.files import EXIF_FOLDER, USER_COMMENT
+from pochade.images.exif_text import user_comment
 from pochade.images.marks import ENHANCED, read_mark
 from pochade.images.opening import UnreadablePicture, opened
+from pochade.images.other_tools import maker_of, retold
 
 MAX_CHARACTERS = 1_000_000
+MAX_TABLE_CHARACTERS = 16_000_000
+"""Of one text as it stands in the file; longer ones are left out."""
+TEXTS_OF_PNG = {"parameters", "prompt", "workflow", "invokeai_metadata", "sd-metadata"}
+EXIF_TEXTS = (0x010E, 0x010F, 0x0110)
+"""The description, and the maker and the model of a camera."""
 
 
 def read_text(path: Path | str) -> str:
     """The parameters text of a PNG, JPEG or WebP file. Raises InvalidRequest if there is none."""
     try:
-        text = text_of(read_content(path))
+        content = read_content(path)
+        text = text_of(content)
     except UnreadablePicture as unreadable:
         raise InvalidRequest(f"'{path}' is {unreadable}") from unreadable
     if not text.strip():
-        raise tells_nothing(path)
+        raise tells_nothing(path, content)
     return text
 
 
-def tells_nothing(path: Path | str) -> InvalidRequest:
+def tells_nothing(path: Path | str, content: bytes = b"") -> InvalidRequest:
+    """What to say of a picture without a parameters text. content: the file's, which may tell its program."""
+    try:
+        maker = maker_of(_texts(content)) if content else None
+    except UnreadablePicture:
+        maker = None
+    if maker is not None:
+        return InvalidRequest(
+            f"'{path}' was made by {maker}, and its text holds no prompt and no settings in a form that is"
+            " read here"
+        )
     return InvalidRequest(
         f"'{path}' carries no text of how it was made; editors and messengers often remove it"
     )
@@ -39,13 +54,35 @@ def read_content(path: Path | str) -> bytes:
 
 
 def text_of(content: bytes) -> str:
-    """The parameters text in a picture file's content; empty if there is none. Raises UnreadablePicture."""
+    """The parameters text in a picture file's content; empty if there is none. Raises UnreadablePicture.
+
+    What SwarmUI, Fooocus, ComfyUI, NovelAI and InvokeAI write in forms of their own is retold in this one.
+    """
+    texts = _texts(content)
+    told = retold(texts)
+    if told is None and maker_of(texts) is None:
+        told = texts.get("parameters", "")
+    return (told or "")[:MAX_CHARACTERS]
+
+
+def _texts(content: bytes) -> dict[str, str]:
+    """The texts in a file by their names; an EXIF comment as "parameters". Raises UnreadablePicture."""
     with opened(content) as image:
         if image.format == "PNG":
             image.load()  # text may stand behind the pixels
-        text = image.info.get("parameters")
-        found = text if isinstance(text, str) else _comment(image)
-    return found[:MAX_CHARACTERS]
+        texts = {
+            name: value
+            for name, value in image.info.items()
+            if isinstance(name, str) and isinstance(value, str)
+        }
+        if not texts.keys() & TEXTS_OF_PNG:  # what is damaged in EXIF does not matter where it is not needed
+            exif = image.getexif()
+            texts["parameters"] = user_comment(exif)
+            for tag in EXIF_TEXTS:  # where ComfyUI's WebP files have "prompt:{...}" and "workflow:{...}"
+                name, colon, value = str(exif.get(tag, "")).partition(":")
+                if colon and name in ("prompt", "workflow"):
+                    texts.setdefault(name, value.rstrip("\0"))
+    return {name: value for name, value in texts.items() if len(value) <= MAX_TABLE_CHARACTERS}
 
 
 def mark_of(content: bytes) -> str | None:
@@ -75,17 +112,3 @@ def enlarged_mark(content: bytes, *, by_model: bool) -> str | None:
     """
     own = mark_of(content)
     return ENHANCED if own is None and by_model else own
-
-
-def _comment(image: Image.Image) -> str:
-    """The EXIF user comment. Unicode is big-endian here, but little-endian writers exist."""
-    raw = image.getexif().get_ifd(EXIF_FOLDER).get(USER_COMMENT)
-    if isinstance(raw, str):
-        return raw
-    if not isinstance(raw, bytes):
-        return ""
-    kind, body = raw[:8], raw[8:]
-    if kind == b"UNICODE\0":
-        order = "utf-16-le" if body[1:2] == b"\0" else "utf-16-be"
-        return body.decode(order, "replace").rstrip("\0")
-    return (body if kind in (b"ASCII\0\0\0", bytes(8)) else raw).decode("utf-8", "replace").rstrip("\0")

@@ -6,11 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from pochade.adapters.library import find as find_adapter
+from pochade.adapters.library import named_in
 from pochade.adapters.library import names as adapter_names
 from pochade.adapters.read import few_steps_of_adapter
 from pochade.checkpoints.contents import MODEL, Contents
 from pochade.checkpoints.few_steps import FewSteps
-from pochade.checkpoints.library import Entry, describe, entries, size_of, whole
+from pochade.checkpoints.library import (
+    Entry,
+    describe,
+    entries,
+    meant_by,
+    shortest_names,
+    size_of,
+    whole,
+)
 from pochade.checkpoints.library import folders as kept_in
 from pochade.errors import InvalidRequest
 from pochade.images.upscaling import LATENT_UPSCALERS, MODEL_SUFFIXES, UPSCALERS
@@ -91,6 +100,7 @@ class Catalogue:
     models: Mapping[str, Model]
     default: str
     loras: Sequence[str] = ()
+    lora_files: Sequence[Entry] = ()
     embeddings: Sequence[str] = ()
     controlnets: Mapping[str, Path] = field(default_factory=dict)
     upscaler_files: Mapping[str, Path] = field(default_factory=dict)
@@ -104,14 +114,9 @@ class Catalogue:
         if name in self.models:
             return self.models[name]
         asked = name.partition(" [")[0].casefold()  # A1111 adds a hash
-        found = [
-            model
-            for model in self.models.values()
-            if asked
-            in (model.name.casefold(), model.path.name.casefold(), model.name.rpartition("/")[2].casefold())
-        ]
-        if len(found) == 1:
-            return found[0]
+        found = _meant(asked, {each.name: each.path for each in self.models.values()})
+        if found is not None:
+            return self.models[found]
         raise InvalidRequest(f"model '{name[:200]}' is unknown; one of: {_some(self.models)}")
 
     def usual(self, model: str, *prompts: str) -> Usual:
@@ -133,15 +138,17 @@ class Catalogue:
         for known in (*UPSCALERS, *LATENT_UPSCALERS):
             if known.lower() == name.strip().lower():
                 return known
-        if name in self.upscaler_files:
-            return str(self.upscaler_files[name])
+        found = _meant(name, self.upscaler_files)
+        if found is not None:
+            return str(self.upscaler_files[found])
         known_names = (*UPSCALERS, *LATENT_UPSCALERS, *self.upscaler_files)
         raise InvalidRequest(f"upscaler '{name[:200]}' is unknown; one of: {_some(known_names)}")
 
     def controlnet(self, name: str) -> str:
-        if name not in self.controlnets:
+        found = _meant(name, self.controlnets)
+        if found is None:
             raise InvalidRequest(f"ControlNet '{name[:200]}' is unknown; one of: {_some(self.controlnets)}")
-        return str(self.controlnets[name])
+        return str(self.controlnets[found])
 
     def expanded(self, template: str, seed: int, purpose: str) -> str:
         folder = self.folders.wildcards
@@ -158,8 +165,14 @@ class Catalogue:
                 raise InvalidRequest(
                     f"<hypernet:{network.name[:200]}>: hypernetworks are not supported; take it out"
                 )
-            if network.name not in self.loras:
+            meant = meant_by(network.name, self.lora_files)
+            if not meant:
                 raise InvalidRequest(f"LoRA '{network.name[:200]}' is unknown; one of: {_some(self.loras)}")
+            if len(meant) > 1:
+                said = [self.loras[self.lora_files.index(entry)] for entry in meant]
+                raise InvalidRequest(
+                    f"LoRA '{network.name[:200]}' is the name of {len(meant)}; one of: {_some(said)}"
+                )
 
 
 def look(folders: Folders) -> Catalogue:
@@ -178,11 +191,14 @@ def look(folders: Folders) -> Catalogue:
         elif contents.kind == "upscaler" and folders.upscalers is None:
             upscalers.setdefault(entry.path.stem, entry.path)
     default = STARTER if folders.model is None else _default(folders.model, models)
+    loras = named_in(folders.of("lora"), "adapters")
+    loras = [loras[i] for i in sorted(range(len(loras)), key=shortest_names(loras).__getitem__)]
     return Catalogue(
         folders=folders,
         models={name: replace(model, name=name) for name, model in models.items()},
         default=default,
-        loras=sorted(adapter_names(folders.of("lora"), "adapters")),
+        loras=shortest_names(loras),
+        lora_files=loras,
         embeddings=sorted(adapter_names(folders.of("embedding"), "embeddings")),
         controlnets=controlnets,
         upscaler_files=upscalers,
@@ -245,6 +261,14 @@ def _upscalers(folders: Folders) -> dict[str, Path]:
                 if file.suffix.lower() in MODEL_SUFFIXES and file.is_file():
                     found.setdefault(file.stem, file)
     return found
+
+
+def _meant(asked: str, named: Mapping[str, Path]) -> str | None:
+    """The one name of `named` that is meant, by the rule of all names; None if it is none, or several."""
+    if asked in named:
+        return asked
+    found = meant_by(asked, [Entry(name, path, path.parent) for name, path in named.items()])
+    return found[0].name if len(found) == 1 else None
 
 
 def _some(names: object) -> str:

@@ -42,7 +42,7 @@ from pochade.pipeline.loading.model import Model
 from pochade.pipeline.loading.networks import Networks
 from pochade.pipeline.results.result import Progress, Result
 from pochade.prompts.tokenizer import Tokenizer
-from pochade.request import USUAL, Request, Settled, Usual
+from pochade.request import EMPHASES, USUAL, Request, Settled, Usual
 from pochade.ways import Source
 
 if TYPE_CHECKING:
@@ -192,7 +192,8 @@ class Pipeline:
         Raises InvalidCheckpoint for a file that is damaged or that was made for other models.
         """
         given = [lora if isinstance(lora, Lora) else Lora(lora) for lora in loras]
-        found = [replace(lora, path=find(lora.path, self.roots, "lora")) for lora in given]
+        library = replace(self.library, roots=self.library.roots or self.roots)
+        found = [_found(lora, library) for lora in given]
         words = [find(path, self.roots, "embedding") for path in embeddings]
         return self._with(read_additions(self.checkpoint, found, words))
 
@@ -271,7 +272,13 @@ class Pipeline:
     # --- the parts, for researchers and tests -----------------------------------------------------------
 
     def encode_prompt(
-        self, prompt: str, *, clip_skip: int = 1, step: int = 1, steps: int = 20
+        self,
+        prompt: str,
+        *,
+        clip_skip: int = 1,
+        emphasis: str = EMPHASES[0],
+        step: int = 1,
+        steps: int = 20,
     ) -> Floats | tuple[Floats, Floats]:
         """The conditioning (1, 77 * chunks, D), and for XL with it the pooled vector (1, P).
 
@@ -284,7 +291,9 @@ class Pipeline:
         if len(wording.parts) > 1:
             raise InvalidRequest("the prompt joins several by AND; encode each by itself")
         asked = self._asked_for(prompt)
-        (result,) = condition(asked.networks, asked.tokenizers, [wording.parts[0].prompt], clip_skip)
+        (result,) = condition(
+            asked.networks, asked.tokenizers, [wording.parts[0].prompt], clip_skip, emphasis
+        )
         wide = self.networks.unet_config.added_width is not None
         return (result.context, result.pooled) if wide else result.context
 
@@ -309,6 +318,11 @@ class Pipeline:
         """Scaled latents (B, C, h, w) to pictures."""
         self.networks.graphs.begin_part()
         return decoded_images(self.networks, np.ascontiguousarray(latent, np.float32))
+
+
+def _found(lora: Lora, library: Library) -> Lora:
+    path, name = library.adapter(lora.path)
+    return replace(lora, path=path, name=lora.name or name)
 
 
 def finish(stream: Iterator[Progress]) -> Result:

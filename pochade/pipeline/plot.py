@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pochade.errors import InvalidRequest
-from pochade.request import Request
+from pochade.request import Request, find_emphasis, find_rng
 
 MAX_PICTURES = 1000
 
@@ -106,6 +106,8 @@ CHANGES: Mapping[str, Callable[[Request, Axis, str], dict[str, Any]]] = MappingP
         "schedule": _field("schedule", str),
         "eta": _field("eta", float),
         "clip-skip": _field("clip_skip", int),
+        "rng": _field("rng", find_rng),
+        "emphasis": _field("emphasis", find_emphasis),
         "strength": _strength,
     }
 )

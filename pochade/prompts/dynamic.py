@@ -4,13 +4,16 @@ r"""Templates that give another prompt for each seed, in the grammar of the Dyna
     {3::a|b}              a three times as often as b
     {2$$a|b|c}            two different ones, joined by ", "; {1-2$$...}, {2-$$...} and {-2$$...} give a range
     {2$$ and $$a|b|c}     joined by " and "
+    {2$$__animal__}       two different lines of animal.txt
     __animal__            a line of animal.txt; __dir/animal__ one of dir/animal.txt
     \{ \} \| \_           these signs themselves; the backslash stays, for `attention` to drop
 
-Options and lines may hold any of this again. A brace without its counterpart is text.
+Options and lines may hold any of this again. A brace without its counterpart is text. In a tag such as
+<lora:a__b__c:0.8> underscores belong to the name, unless a whole part is a wildcard: <lora:__styles__:0.8>.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf, log
@@ -18,6 +21,7 @@ from random import Random
 from typing import TypeAlias
 
 from pochade.errors import InvalidRequest
+from pochade.prompts.extra_networks import TAG
 from pochade.prompts.wildcards import Read, no_wildcards
 from pochade.request import MAX_PROMPT_CHARACTERS
 
@@ -43,17 +47,32 @@ class _Wildcard:
 
 
 @dataclass(frozen=True, eq=False)
+class _Line:
+    """A line of a wildcard, as it stands in its file."""
+
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
 class _Variants:
-    """`least` to `most` of the options, joined by the separator."""
+    """`least` to `most` of the options (None: to all of them), joined by the separator."""
 
     options: "list[list[_Node]]"
     weights: list[float]
     least: int
-    most: int
+    most: int | None
     separator: str
 
+    @property
+    def wildcard(self) -> "_Wildcard | None":
+        """The only option, where that is a wildcard and more than one of its lines may be wanted."""
+        if len(self.options) != 1 or self.least == self.most == 1:
+            return None
+        inside = [node for node in self.options[0] if not (isinstance(node, str) and not node.strip())]
+        return inside[0] if len(inside) == 1 and isinstance(inside[0], _Wildcard) else None
 
-_Node: TypeAlias = "str | list[_Node] | _Wildcard | _Variants"
+
+_Node: TypeAlias = "str | list[_Node] | _Wildcard | _Line | _Variants"
 
 
 @dataclass(eq=False)
@@ -89,6 +108,7 @@ def _tree(template: str) -> _Node:
     text: list[_Node] = []
     opened: list[_Open] = []
     place = 0
+    tags = [tag.span() for tag in TAG.finditer(template)]
     while place < len(template):
         sign = SIGNS.match(template, place)
         assert sign is not None, "the last of its forms are single signs"
@@ -106,11 +126,21 @@ def _tree(template: str) -> _Node:
             group = opened.pop()
             (opened[-1].options[-1] if opened else text).append(_variants(group))
         else:
-            current.append(sign[0] if sign["name"] is None else _Wildcard(sign["name"]))
+            name = sign["name"] if sign["name"] is None or _counts(sign, template, tags) else None
+            current.append(sign[0] if name is None else _Wildcard(name))
     while opened:
         group = opened.pop()
         (opened[-1].options[-1] if opened else text).append(group.written)
     return text
+
+
+def _counts(wildcard: re.Match[str], template: str, tags: Sequence[tuple[int, int]]) -> bool:
+    """Whether a wildcard is one, and not a part of a name in one of the tags, which are places in order."""
+    begin, end = wildcard.span()
+    at = bisect_right(tags, (begin, len(template))) - 1
+    if at < 0 or begin >= tags[at][1]:
+        return True
+    return template[begin - 1] == ":" and template[end : end + 1] in (":", ">")
 
 
 def _begin(group: _Open, sign: str, template: str, place: int) -> int:
@@ -122,20 +152,12 @@ def _begin(group: _Open, sign: str, template: str, place: int) -> int:
 
 def _variants(group: _Open) -> _Variants:
     exactly, least, most, separator = (None,) * 4 if group.how_many is None else group.how_many.groups()
-    count = len(group.options)
-    if group.how_many is None:
-        low = high = 1
-    elif exactly is not None:
+    low, high = 1, None if group.how_many is not None else 1
+    if exactly is not None:
         low = high = int(exactly)
-    else:
-        low, high = sorted((int(least or 1), int(most or count)))
-    return _Variants(
-        group.options,
-        group.weights,
-        min(low, count),
-        min(high, count),
-        SEPARATOR if separator is None else separator,
-    )
+    elif group.how_many is not None:
+        low, high = int(least or 1), int(most) if most else None
+    return _Variants(group.options, group.weights, low, high, SEPARATOR if separator is None else separator)
 
 
 @dataclass(eq=False)
@@ -160,6 +182,8 @@ class _Expansion:
             elif isinstance(node, str):
                 self._count_characters(len(node))
                 pieces.append(node)
+            elif isinstance(node, _Line):
+                todo.append(_tree(node.text))
             elif isinstance(node, _Wildcard):
                 pieces += self._line(node.name, inside)
             else:
@@ -167,26 +191,42 @@ class _Expansion:
         return pieces
 
     def _some(self, node: _Variants, inside: tuple[str, ...]) -> list[str]:
-        count = node.least
-        if node.most > node.least:
-            count += int(self.random() * (node.most - node.least + 1))
-        chosen = [self.texts(node.options[i], (*inside, "")) for i in self._choose(node.weights, count)]
-        if node.least == node.most == 1:
+        wildcard = node.wildcard
+        if wildcard is None:
+            options: list[_Node] = list(node.options)
+            weights, inside = node.weights, (*inside, "")
+        else:
+            options, weights = self._lines(wildcard.name, inside)
+            inside = (*inside, wildcard.name)
+        least, most = sorted((node.least, len(options) if node.most is None else node.most))
+        least, most = min(least, len(options)), min(most, len(options))
+        count = least
+        if most > least:
+            count += int(self.random() * (most - least + 1))
+        chosen = [self.texts(options[i], inside) for i in self._choose(weights, count)]
+        if least == most == 1 and wildcard is None:
             return chosen[0]
         joined = node.separator.join("".join(pieces).strip() for pieces in chosen)
         self._count_characters(len(node.separator) * len(chosen))
         return [joined]
 
     def _line(self, name: str, inside: tuple[str, ...]) -> list[str]:
+        lines, weights = self._lines(name, inside)
+        (i,) = self._choose(weights, 1)
+        return self.texts(lines[i], (*inside, name))
+
+    def _lines(self, name: str, inside: tuple[str, ...]) -> "tuple[list[_Node], list[float]]":
+        """The lines of a wildcard, read when they are chosen, and their weights."""
         if name in inside:
             around = [each for each in inside[inside.index(name) :] if each]
             chain = " > ".join(f"__{each}__" for each in (*around, name))
             raise InvalidRequest(f"the wildcard '__{name}__' leads back to itself: {chain}")
         lines = self.read(name)
         weights = [WEIGHT.match(line) for line in lines]
-        (i,) = self._choose([1.0 if each is None else float(each[1]) for each in weights], 1)
-        found = weights[i]
-        return self.texts(_tree(lines[i] if found is None else lines[i][found.end() :]), (*inside, name))
+        texts = [
+            line if found is None else line[found.end() :] for line, found in zip(lines, weights, strict=True)
+        ]
+        return [_Line(text) for text in texts], [1.0 if each is None else float(each[1]) for each in weights]
 
     def _choose(self, weights: Sequence[float], count: int) -> list[int]:
         """Different places, in the order drawn, each next one by its weight among those that are left.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.prompts.attention import sections
+from pochade.prompts.attention import Span, sections
 from pochade.prompts.bpe import GONE
 from pochade.prompts.chunks import Ids, fill
 from pochade.prompts.tokenizer import WORD_END, Tokenizer
@@ -32,16 +32,18 @@ class Layout:
         return sum(map(len, self.chunks))
 
 
-def lay_out(prompt: str, tokenizer: Tokenizer, backtrack: int = BACKTRACK) -> Layout:
+def lay_out(
+    prompt: str, tokenizer: Tokenizer, backtrack: int = BACKTRACK, *, literal: bool = False
+) -> Layout:
     """Read a prompt with emphasis and BREAK. An empty one has one empty chunk; so has a BREAK without text
-    before it. backtrack: 0 fills each chunk to its end.
+    before it. backtrack: 0 fills each chunk to its end. literal: all of it is text, brackets and BREAK too.
     """
     room = tokenizer.max_length - 2
     comma = tokenizer.vocabulary.get(f",{WORD_END}", GONE)
     chunks: list[list[tuple[int, float]]] = []
     current: list[tuple[int, float]] = []
     after_comma = 0  # where the phrase at the end of the current chunk begins; 0 if there is no comma
-    for number, section in enumerate(sections(prompt)):
+    for number, section in enumerate([[Span(prompt, 1.0)]] if literal else sections(prompt)):
         if number > 0:
             chunks.append(current)
             current, after_comma = [], 0

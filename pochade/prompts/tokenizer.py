@@ -53,6 +53,7 @@ class Tokenizer:
     unknown_id: for a byte that the vocabulary lacks (CLIP's own lacks none).
     max_length: ids in a sequence with start and end, 77 in every Stable Diffusion.
     phrases: words, by their ids -> ids that are written in their place (see `pochade.prompts.phrases`).
+    signed: of these, normalised, those that begin or end with a sign.
     """
 
     vocabulary: Mapping[str, int] = field(repr=False)
@@ -64,6 +65,7 @@ class Tokenizer:
     unknown_id: int
     max_length: int = 77
     phrases: Mapping[Phrase, tuple[int, ...]] = field(default_factory=dict, repr=False)
+    signed: tuple[str, ...] = field(default=(), repr=False)
     _words: dict[str, list[int]] = field(default_factory=dict, init=False, repr=False)
 
     def encode(self, text: str) -> list[int]:
@@ -96,7 +98,11 @@ class Tokenizer:
                 if special is not None:
                     words.append((special,))
                 else:
-                    words += [tuple(self._encode_word(word)) for word in split_words(piece)]
+                    words += [
+                        tuple(self._encode_word(word))
+                        for between in self._cut(piece)
+                        for word in split_words(between)
+                    ]
         return words
 
     def _encode_word(self, word: str) -> list[int]:
@@ -118,6 +124,23 @@ class Tokenizer:
         for key in sorted(self.phrases, key=len, reverse=True):
             found.setdefault(key[0], []).append(key)
         return found
+
+    def _cut(self, text: str) -> list[str]:
+        """A normalised text, cut before and behind each phrase that begins or ends with a sign."""
+        if not self.signed:
+            return [text]
+        return [part for part in self._signed_phrases.split(text) if part]
+
+    @cached_property
+    def _signed_phrases(self) -> "regex.Pattern[str]":
+        longest_first = sorted(self.signed, key=len, reverse=True)
+        bounded = (
+            (r"(?<!\p{L})" if text[0].isalpha() else "")
+            + regex.escape(text, special_only=True)
+            + (r"(?!\p{L})" if text[-1].isalpha() else "")
+            for text in longest_first
+        )
+        return regex.compile("(" + "|".join(bounded) + ")")
 
     @cached_property
     def _alphabet(self) -> tuple[str, ...]:

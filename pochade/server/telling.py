@@ -43,10 +43,14 @@ def _request(
     text: str, parameters: Parameters, known: Container[str]
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """The fields of POST /jobs that a picture's text tells, and the names of what it tells of besides: what
-    such a job would be drawn without. known: names of models."""
+    such a job would be drawn without. known: names of models.
+
+    Those names are fields of such a request, then names of the text's own settings, such as "ENSD".
+    """
     if not text.strip():
         return None, []
     from pochade.pipeline.results.again import drawn_along, drawn_over, request_from
+    from pochade.pipeline.results.left_out import not_followed
 
     try:
         found = request_from(text)
@@ -63,7 +67,8 @@ def _request(
     for name in ("source", "controls", "template", "negative_template", "batch_size", *NOT_DRAWN):
         request.pop(name)
     request["model"] = None if without["model"] else model
-    return request, [name for name, missing in without.items() if missing]
+    names = [name for name, missing in without.items() if missing]
+    return request, [*names, *not_followed(parameters.values)]
 
 
 def shown_models(desk: Desk) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
+from pochade.images.opening import on_white
 from pochade.server.guard import Trouble
 
 SIDE = 320
@@ -41,7 +42,7 @@ class Thumbnails:
 
 def _small(path: Path) -> bytes:
     with Image.open(path, formats=["PNG"]) as image:
-        small = image.convert("RGB")
+        small = on_white(image)
     small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     small.save(file, "JPEG", quality=QUALITY)

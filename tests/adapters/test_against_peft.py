@@ -73,6 +73,14 @@ CONFIGS: Mapping[str, Any] = {
         rank_pattern={"attn1.to_q": 2},
         alpha_pattern={"attn1.to_q": 7, "to_k": 1},
     ),
+    "with patterns": lambda: peft.LoraConfig(
+        r=4,
+        lora_alpha=3,
+        target_modules=ATTENTION,
+        rank_pattern={r"down_blocks\.\d+\..*attn1\.to_[qv]": 2, "^mid_block.*to_k": 3},
+        # In the order in which PEFT writes them: sorted.
+        alpha_pattern={r"(up|down)_blocks\.1\..*": 2, r".*attn[12].to_(q|k)": 7, "to_out.0": 1},
+    ),
     "DoRA": lambda: peft.LoraConfig(
         r=3, lora_alpha=5, use_dora=True, target_modules=[*ATTENTION, *CONVOLUTIONS]
     ),

@@ -13,6 +13,7 @@ from pochade.adapters.keys import places
 from pochade.adapters.ldm_names import open_clip_names, unet_names
 from pochade.adapters.read import read_adapter
 from pochade.checkpoints import safetensors
+from pochade.checkpoints.contents import contents_of
 from tests.adapters.conftest import Write
 from tests.reference import make_text_encoder, make_unet, stored
 
@@ -63,6 +64,11 @@ WAYS: Mapping[str, Callable[[str, str], str]] = {
     "PEFT": lambda m, f: f"base_model.model.{m}.lora_{'B' if f == 'up' else 'A'}.weight",
     "PEFT, named": lambda m, f: f"base_model.model.{m}.lora_{'B' if f == 'up' else 'A'}.default.weight",
     "names of 2022": lambda m, f: f"diffusion_model.{LDM[m]}.lora_{'B' if f == 'up' else 'A'}.weight",
+    "ComfyUI": lambda m, f: f"diffusion_model.{LDM[m]}.lora_{f}.weight",
+    "ComfyUI, diffusers' names": lambda m, f: f"diffusion_model.{m}.lora_{f}.weight",
+    "OneTrainer": lambda m, f: f"unet.{LDM[m]}.lora_{f}.weight",
+    "OneTrainer's names alone": lambda m, f: f"{LDM[m]}.lora_{f}.weight",
+    "LyCORIS, names of 2022": lambda m, f: f"lycoris_{flat(LDM[m])}.lora_{f}.weight",
 }
 LDM = {
     Q: "input_blocks.2.1.transformer_blocks.0.attn1.to_q",
@@ -85,6 +91,9 @@ TEXT_WAYS: Mapping[str, Callable[[str, str], str]] = {
         f"to_{'q' if m == TEXT_Q else 'out'}_lora.{f}.weight"
     ),
     "PEFT": lambda m, f: f"base_model.model.text_model.{m}.lora_{'B' if f == 'up' else 'A'}.weight",
+    "ComfyUI": lambda m, f: f"text_encoders.clip_l.transformer.text_model.{m}.lora_{f}.weight",
+    "ComfyUI, SD 2": lambda m, f: f"text_encoders.clip_h.transformer.text_model.{m}.lora_{f}.weight",
+    "OneTrainer": lambda m, f: f"clip_l.text_model.{m}.lora_{f}.weight",
 }
 
 
@@ -127,6 +136,10 @@ def test_layers_of_the_text_encoder(write: Write, sd15: Shapes, way: str) -> Non
         ("text_encoder_2", "lora_te2_text_model_"),
         ("text_encoder", "text_encoder.text_model."),
         ("text_encoder_2", "text_encoder_2.text_model."),
+        ("text_encoder", "text_encoders.clip_l.transformer.text_model."),
+        ("text_encoder_2", "text_encoders.clip_g.transformer.text_model."),
+        ("text_encoder", "clip_l.text_model."),
+        ("text_encoder_2", "clip_g.text_model."),
     ],
 )
 def test_both_text_encoders_of_xl(write: Write, xl: Shapes, component: str, prefix: str) -> None:
@@ -137,8 +150,29 @@ def test_both_text_encoders_of_xl(write: Write, xl: Shapes, component: str, pref
     check(write, xl, component, (TEXT_Q, TEXT_OUT, "encoder.layers.2.mlp.fc1"), way)
 
 
-def test_the_projection_of_xl(write: Write, xl: Shapes) -> None:
-    check(write, xl, "text_encoder_2", ("text_projection",), lambda m, f: f"lora_te2_{m}.lora_{f}.weight")
+@pytest.mark.parametrize("prefix", ["lora_te2_", "text_encoders.clip_g.transformer.", "clip_g."])
+def test_the_projection_of_xl(write: Write, xl: Shapes, prefix: str) -> None:
+    check(write, xl, "text_encoder_2", ("text_projection",), lambda m, f: f"{prefix}{m}.lora_{f}.weight")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "text_encoders.clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.lora_up.weight",
+        "clip_g.text_model.encoder.layers.0.mlp.fc1.lora_up.weight",
+        "clip_l.text_projection.lora_up.weight",
+        "diffusion_model.input_blocks.1.1.proj_in.lora_up.weight",
+        "lycoris_input_blocks_1_1_proj_in.lokr_w1",
+        "base_model.model.down_blocks.0.attentions.0.proj_in.lora_A.weight",
+        "unet.input_blocks.1.1.proj_in.lora_down.weight",
+    ],
+)
+def test_such_a_file_is_an_adapter_by_its_names(write: Write, name: str) -> None:
+    assert contents_of(write({name: (4, 4)})).kind == "lora"
+
+
+def test_an_embedding_is_none(write: Write) -> None:
+    assert contents_of(write({"clip_l": (1, 4), "clip_g": (1, 4)})).kind == "embedding"
 
 
 def test_a_fused_matrix_of_queries_keys_and_values(write: Write, sd15: Shapes) -> None:

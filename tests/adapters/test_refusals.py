@@ -54,9 +54,10 @@ NAN, INFINITE = (np.full((320, 2, 1, 1), value, np.float32) for value in (np.nan
         ({f"{LAYER}.lokr_w1": (2, 2), f"{LAYER}.lokr_w2": (160, 2)}, "makes a change of shape (320, 4)"),
         ({f"{LAYER}.lokr_w1": (2, 2)}, "lacks the factor 'lokr_w2_a'"),
         ({f"{LAYER}.hada_w1_a": (320, 2), f"{LAYER}.hada_w1_b": (2, 36)}, "lacks the factor 'hada_w2_a'"),
-        ({**WHOLE, "lora_unet_no.lora_up.weight": (2, 2)}, "lora_unet_no.lora_up.weight' belongs to no"),
-        ({**WHOLE, f"{LAYER}.oft_blocks": (2, 2)}, "'lora_unet_conv_in.oft_blocks' belongs to no layer"),
-        ({**WHOLE, "epoch": (1,)}, "'epoch' belongs to no layer"),
+        ({"lora_unet_no.lora_up.weight": (2, 2)}, "lora_unet_no.lora_up.weight' belongs to no"),
+        ({f"{LAYER}.oft_blocks": (2, 2)}, "'lora_unet_conv_in.oft_blocks' belongs to no layer"),
+        ({"epoch": (1,)}, "'epoch' belongs to no layer"),
+        ({"epoch": (1,), "lora_te_text_model_final_layer_norm.diff_b": (768,)}, "'epoch' belongs to no"),
         ({"lora_unet_conv_in_\x1b[31m.diff": (1,)}, r"lora_unet_conv_in_\x1b[31m.diff"),
         ({"lora_te_text_model_final_layer_norm.diff_b": (768,)}, "belongs to no layer of this model"),
     ],
@@ -66,6 +67,39 @@ def test_a_file_that_is_not_whole(write: Write, tensors: dict[str, Any], fault: 
     with pytest.raises(InvalidCheckpoint) as error:
         read_adapter(path, SD15)
     assert fault in str(error.value) and str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"epoch": (1,)},
+        {"lora_unet_no.lora_up.weight": (2, 2), "lora_unet_no.lora_down.weight": (2, 2)},
+        {f"{LAYER}.oft_blocks": (2, 2)},
+        {"bundle_emb.ink.string_to_param.*": (2, 768)},
+        {"lora_te_text_model_final_layer_norm.diff_b": (768,)},  # a layer that is there, without a bias
+        {"lora_unet_\x1b[31m.diff": (1,), "a.alpha": (), "b.alpha": ()},
+    ],
+)
+def test_what_has_no_place_is_counted_and_left_out(write: Write, more: dict[str, Any]) -> None:
+    whole = {key: np.random.default_rng(0).standard_normal(shape) for key, shape in WHOLE.items()}
+    plain = read_adapter(write(whole, name="plain.safetensors"), SD15)
+    path = write({**whole, **more}, name="more.safetensors")
+    with pytest.warns(RuntimeWarning) as warned:
+        adapter = read_adapter(path, SD15)
+    said = str(warned[0].message)
+    assert len(warned) == 1 and f"{len(more)} of the {len(more) + 2} tensors in '{path}' belong to no" in said
+    assert "\x1b" not in said and set(adapter.unknown) == set(more)
+    assert list(adapter.deltas) == ["unet"] and list(adapter.deltas["unet"]) == ["conv_in.weight"]
+    base = np.zeros((320, 4, 3, 3), np.float32)
+    added = [each.deltas["unet"]["conv_in.weight"].by_rows(base)(0, len(base)) for each in (plain, adapter)]
+    np.testing.assert_array_equal(added[0], added[1])
+
+
+def test_what_has_no_place_since_it_is_of_another_family(write: Write) -> None:
+    """Some layers of one family are in another too: what fits by chance is no adapter for it."""
+    path = write({**WHOLE, "lora_te2_text_model_encoder_layers_0_mlp_fc1.alpha": ()})
+    with pytest.raises(InvalidCheckpoint, match=r"te2.* no layer of this model; it was made for SDXL"):
+        read_adapter(path, SD15)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +138,12 @@ def test_for_another_family(
         ({"r": "many"}, "r = 'many' is not a positive number"),
         ({"r": 4, "lora_alpha": float("nan")}, "lora_alpha = nan is not a positive number"),
         ({"r": 4, "lora_alpha": -1}, "lora_alpha = -1 is not a positive number"),
-        ({"alpha_pattern": {"(a+)+$": 4}}, "alpha_pattern has '(a+)+$'; layers' names are read"),
+        (
+            {"alpha_pattern": {"(?=a)b": 4}},
+            "alpha_pattern has the pattern '(?=a)b', which looks ahead or beh",
+        ),
+        ({"rank_pattern": {"to_(q|k": 4}}, "rank_pattern has the pattern 'to_(q|k', which has a parenthesis"),
+        ({"alpha_pattern": {f"a{i}*": 4 for i in range(101)}}, "has 101 patterns; at most 100 are read"),
         ({"rank_pattern": [4]}, "rank_pattern is no table of positive numbers"),
     ],
 )

@@ -19,6 +19,7 @@ from pochade.adapters.deltas import (
     Whole,
     blocks,
 )
+from pochade.adapters.embeddings import TABLE, Extended
 from pochade.adapters.view import Strength, adapted, fingerprint
 from pochade.checkpoints import safetensors
 
@@ -145,3 +146,20 @@ def test_one_number_is_added_to() -> None:
         {"a": np.float32(2).reshape(())}, [Strength({"a": Whole(np.ones((), np.float32))}, 0.5, "x")]
     )
     assert result["a"].shape == () and result["a"] == 2.5
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2])
+def test_what_is_added_to_8_bit_weights_is_not_rounded_away(dtype: object) -> None:
+    """A change of 2 in 100 is smaller than the steps of 8 bits."""
+    base = np.array([[1.0, -2.0], [4.0, 0.5]]).astype(dtype)
+    change = Whole(np.float32([[0.02, 0.04], [-0.08, 0.01]]))
+    view = adapted({"w": base, "other": base}, [Strength({"w": change}, 1.0, "a")])
+    np.testing.assert_allclose(view["w"].astype(np.float32), [[1.02, -1.96], [3.92, 0.51]], rtol=2**-11)
+    assert view["other"] is base
+
+
+def test_new_words_beside_8_bit_ones_keep_their_numbers() -> None:
+    table = np.ones((3, 2)).astype(ml_dtypes.float8_e4m3fn)
+    extended = Extended({TABLE: table}, [np.float32([[0.013, -0.7]])])[TABLE]
+    np.testing.assert_allclose(extended.astype(np.float32)[3], [0.013, -0.7], rtol=2**-10)
+    np.testing.assert_array_equal(extended[:3].astype(np.float32), 1)

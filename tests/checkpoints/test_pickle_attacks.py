@@ -262,10 +262,10 @@ def test_attacks(program: bytes, form: Callable[[bytes], bytes], tmp_path, monke
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "model.ckpt"
     path.write_bytes(form(program))
-    began = time.monotonic()
+    began = time.thread_time()
     with watched(tmp_path), pytest.raises(InvalidCheckpoint, match=r"model\.ckpt' is") as caught:
         open_tensors(path)
-    assert time.monotonic() - began < 30
+    assert time.thread_time() - began < 60  # of the processor: without the limits some would take hours
     assert os.listdir(tmp_path) == ["model.ckpt"]
     assert len(str(caught.value)) < 600
 

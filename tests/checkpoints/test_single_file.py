@@ -9,12 +9,15 @@ import pytest
 import torch
 from diffusers.loaders import single_file_utils as theirs
 
+from pochade.checkpoints.contents import contents_of
 from pochade.checkpoints.folder import Checkpoint
+from pochade.checkpoints.keymaps import rename
+from pochade.checkpoints.ldm import open_clip_rules
 from pochade.checkpoints.read import read_checkpoint
 from pochade.checkpoints.tensor_files import open_tensors
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 from pochade.models.config import autoencoder_config, text_encoder_config, unet_config
-from pochade.pipeline.loading.inspect import components
+from pochade.pipeline.loading.inspect import components, facts, verify
 from tests.single_files import (
     UNETS,
     State,
@@ -135,6 +138,101 @@ def test_a_file_that_left_out_the_unused_layer(whole):
         assert f"encoder.layers.{used}.layer_norm1.weight" not in checkpoint.text_encoder.tensors
 
 
+# --- left-overs and projections of text encoders ----------------------------------------------------------
+
+PREFIXES = {
+    "SD 1.5": ("cond_stage_model.", "cond_stage_model.transformer."),
+    "SD 2.1": ("cond_stage_model.", "cond_stage_model.model."),
+    "SDXL": (
+        "conditioner.embedders.0.",
+        "conditioner.embedders.0.transformer.",
+        "conditioner.embedders.1.",
+        "conditioner.embedders.1.model.",
+    ),
+    "refiner": ("conditioner.embedders.0.", "conditioner.embedders.0.model."),
+}
+LEFT_OVERS = {
+    "transformer.text_model.embeddings.position_ids": torch.arange(77)[None],
+    "text_model.embeddings.position_ids": torch.arange(77)[None].float(),
+    "embeddings.position_ids": torch.arange(77),
+    "position_ids": torch.arange(77)[None].half(),
+    "logit_scale": torch.tensor(4.6),
+    "logit_bias": torch.tensor(-10.0),
+    "attn_mask": torch.zeros(77, 77),
+}
+
+
+@pytest.mark.parametrize("family", PREFIXES)
+def test_left_overs_under_any_prefix(whole, family):
+    """XL files that ComfyUI saved in 2023 have `position_ids` among OpenCLIP's names; SD 2 files too."""
+    made = whole(family)
+    more = {
+        f"{prefix}{name}": value.clone() for prefix in PREFIXES[family] for name, value in LEFT_OVERS.items()
+    }
+    path = made.file(lambda state: {**more, **state})
+    checkpoint = read_checkpoint(path)
+    assert_same(checkpoint, made.theirs)
+    assert sum(verify(checkpoint)) == sum(part.bytes for part in facts(checkpoint).parts)
+    assert contents_of(path).family.startswith(read_family(family))
+
+
+def read_family(family: str) -> str:
+    return {"SD 1.5": "SD 1.x", "SD 2.1": "SD 2.x", "refiner": "SDXL refiner"}.get(family, family)
+
+
+@pytest.mark.parametrize("family", ["SD 1.5", "SD 2.1", "SDXL"])
+def test_the_half_of_clip_that_reads_pictures(whole, family):
+    made = whole(family)
+    more = {
+        f"{PREFIXES[family][-1]}{name}": torch.ones(2, 2)
+        for name in (
+            "visual.proj",
+            "vision_model.encoder.layers.0.mlp.fc1.weight",
+            "visual_projection.weight",
+        )
+    }
+    assert_same(read_checkpoint(made.file(lambda state: {**state, **more})), made.theirs)
+
+
+@pytest.mark.parametrize("family", ["SDXL", "refiner"])
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("text_projection", lambda stored: stored),  # OpenCLIP's: (width, projected)
+        ("text_projection", lambda stored: stored.T),
+        ("text_projection.weight", lambda stored: stored.T),  # transformers': (projected, width)
+        ("text_projection.weight", lambda stored: stored),
+        ("transformer.text_projection.weight", lambda stored: stored.T),
+    ],
+)
+def test_a_projection_stored_either_way(whole, family, name, change):
+    """Its sides differ here, 128 by 96, and tell how it lies whatever it is called."""
+    made = whole(family)
+    prefix = PREFIXES[family][-1]
+
+    def edition(state: State) -> State:
+        state = dict(state)
+        state[prefix + name] = change(state.pop(f"{prefix}text_projection")).contiguous()
+        return state
+
+    assert_same(read_checkpoint(made.file(edition)), made.theirs)
+
+
+@pytest.mark.parametrize(("name", "turned"), [("text_projection", True), ("text_projection.weight", False)])
+def test_a_square_projection_is_told_by_its_name(name, turned):
+    """bigG's is 1280 by 1280."""
+    stored = np.arange(16, dtype=np.float32).reshape(4, 4)
+    (tensor,) = rename({name: stored}, open_clip_rules(projection=True, width=4), "x", strict=True).values()
+    np.testing.assert_array_equal(tensor, stored.T if turned else stored)
+
+
+@pytest.mark.parametrize("name", ["text_projection", "text_projection.weight"])
+def test_a_projection_that_sd_2_does_not_read(whole, name):
+    made = whole("SD 2.1")
+    more = {f"cond_stage_model.model.{name}": torch.ones(128, 64)}
+    assert_same(read_checkpoint(made.file(lambda state: {**state, **more})), made.theirs)
+
+
 # --- the autoencoder --------------------------------------------------------------------------------------
 
 
@@ -189,7 +287,7 @@ def test_what_is_no_autoencoder(whole, tmp_path):
         ("SD 1.5", {"v_pred": torch.tensor([])}, {}, "v_prediction"),
         ("SD 1.5", {}, {"modelspec.prediction_type": "v"}, "v_prediction"),
         ("SDXL", {"v_pred": torch.tensor([]), "ztsnr": torch.tensor([])}, {}, "v_prediction"),
-        ("SDXL", {"v_pred": torch.tensor([])}, {"modelspec.prediction_type": "epsilon"}, "epsilon"),
+        ("SDXL", {"v_pred": torch.tensor([])}, {"modelspec.prediction_type": "epsilon"}, "v_prediction"),
         ("SD 2.1", {}, {}, "v_prediction"),
         ("SD 2.1", {}, {"modelspec.architecture": "stable-diffusion-v2-512"}, "epsilon"),
         ("SD 2.1", {}, {"modelspec.architecture": "stable-diffusion-v2-768-v/lora"}, "v_prediction"),

@@ -255,3 +255,81 @@ def test_a_big_endian_archive(tmp_path):
     path.write_bytes(out.getvalue())
     with pytest.raises(InvalidCheckpoint, match=r"its numbers are big-endian"):
         open_tensors(path)
+
+
+# --- embeddings as their trainers save them ---------------------------------------------------------------
+
+
+@FORMATS
+@pytest.mark.parametrize("parameter", [True, False])
+def test_a_parameter_dictionary(parameter, new, tmp_path):
+    """What the first trainer of embeddings saved, and many after it."""
+    table = torch.arange(8.0).reshape(2, 4)
+    inside = torch.nn.ParameterDict({"*": torch.nn.Parameter(table) if parameter else table})
+    content = {"string_to_token": {"*": torch.tensor(265)}, "string_to_param": inside, "step": 3}
+    file = open_tensors(write(tmp_path / "word.pt", content, new))
+    assert list(file) == ["*"] and file.metadata["step"] == "3"
+    np.testing.assert_array_equal(file["*"], table)
+    alone = open_tensors(write(tmp_path / "alone.pt", inside, new))
+    np.testing.assert_array_equal(alone["*"], table)
+
+
+def test_a_parameter_dictionary_as_torch_1_11_pickled_it(tmp_path):
+    """An OrderedDict in `_parameters`, and no `_keys`."""
+    inside = torch.nn.ParameterDict()
+    parameters = collections.OrderedDict([("*", torch.nn.Parameter(torch.ones(2, 4)))])
+    inside.__dict__.update({"_parameters": parameters})
+    inside.__dict__.pop("_keys", None)
+    file = open_tensors(write(tmp_path / "word.pt", {"string_to_param": inside}))
+    np.testing.assert_array_equal(file["*"], np.ones((2, 4)))
+
+
+class OnMetal:
+    """Pickles as torch does a tensor on Metal: by way of numpy."""
+
+    def __init__(self, tensor, device="mps"):
+        self.array, self.dtype, self.device = tensor.numpy(), tensor.dtype, device
+
+    def __reduce_ex__(self, protocol):
+        rebuild = torch._utils._rebuild_device_tensor_from_numpy
+        return rebuild, (self.array, self.dtype, self.device, False)
+
+
+@FORMATS
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64, torch.int64, torch.bool])
+def test_tensors_of_a_mac(dtype, new, tmp_path):
+    table = torch.arange(24).reshape(2, 3, 4).to(dtype)
+    turned = OnMetal(table)
+    turned.array = np.asfortranarray(turned.array)
+    content = {
+        "mac": OnMetal(table), "turned": turned, "one": OnMetal(torch.tensor(3.0)), "plain": torch.ones(3),
+        "empty": OnMetal(torch.ones(0, 4)),
+    }  # fmt: skip
+    file = open_tensors(write(tmp_path / "x.pt", content, new))
+    for name in ("mac", "turned"):
+        np.testing.assert_array_equal(file[name], table.numpy())
+        assert file[name].dtype == table.numpy().dtype
+    assert file["one"] == 3 and file["empty"].shape == (0, 4)
+    np.testing.assert_array_equal(file["plain"], np.ones(3))
+
+
+def test_an_embedding_of_a_mac(tmp_path):
+    content = {"string_to_param": {"*": OnMetal(torch.ones(2, 4))}, "name": "ink"}
+    np.testing.assert_array_equal(open_tensors(write(tmp_path / "ink.pt", content))["*"], np.ones((2, 4)))
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"dtype": torch.float16}, r"a tensor of float16 in an array of float32"),
+        ({"array": np.ones(4, ">f4")}, r"big-endian"),
+        ({"array": np.array(["x"])}, r"numpy's type 'U1'"),
+        ({"array": [1.0]}, r"a tensor of an array that is none"),
+        ({"dtype": "float32"}, r"a tensor of an unknown type"),
+    ],
+)
+def test_a_damaged_tensor_of_a_mac(change, fault, tmp_path):
+    tensor = OnMetal(torch.ones(4))
+    vars(tensor).update(change)
+    with pytest.raises(InvalidCheckpoint, match=fault):
+        open_tensors(write(tmp_path / "x.pt", {"a": tensor}))

@@ -55,6 +55,24 @@ def test_a_variation_like_another(tmp_path: Path) -> None:
     assert read_text(varied) == text.replace("Variation seed: 4", "Variation seed: 5")
 
 
+def test_what_is_not_followed_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, again, other = (str(tmp_path / name) for name in ("first.png", "again.png", "other.png"))
+    known = "a fox\nSteps: 1, Sampler: Euler, Seed: 1, Size: 64x64, RNG: CPU, Emphasis: No norm"
+    save_picture(Image.new("RGB", (64, 64)), Path(first), f"{known}, Model: dreamlike, ENSD: 31337, NGMS: 2")
+    assert main(["draw", "--like", first, "-o", again]) == 0
+    said = capsys.readouterr().err
+    assert f"'{first}' was drawn with the model 'dreamlike'; give it as --model" in said
+    assert f"'{first}' is not followed in all: ENSD: 31337, NGMS: 2" in said
+    assert "RNG: CPU, Emphasis: No norm" in read_text(again)
+    assert main(["draw", "--like", again, "--rng", "nv", "--emphasis", "ignore", "-o", other]) == 0
+    assert "not followed" not in (said := capsys.readouterr().err) and "was drawn with" not in said
+    assert "RNG: NV, Emphasis: Ignore" in read_text(other)
+    assert main(["draw", "a fox", "--rng", "mps"]) == 1
+    assert "rng is 'mps'; one of: NV, CPU" in capsys.readouterr().err
+    assert main(["draw", "a fox", "--emphasis", "loud"]) == 1
+    assert "emphasis is 'loud'; one of: Original, No norm, Ignore, None" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "fault"),
     [

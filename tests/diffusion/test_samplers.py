@@ -168,7 +168,7 @@ def test_data_in_one_point_is_found_exactly(label):
         ("dpmpp_2m_sde", "DPM++ 2M SDE"),
         ("dpmpp_sde", "DPM++ SDE"),
         ("uni_pc", "UniPC"),
-        ("uni_pc_bh2", "UniPC"),
+        ("uni_pc_bh2", "UniPC bh2"),
         ("lcm", "LCM"),
         ("lms", "LMS"),
         ("k_lms", "LMS"),
@@ -190,7 +190,7 @@ def test_data_in_one_point_is_found_exactly(label):
         ("PNDM", "PLMS"),
         ("tcd", "TCD"),
         ("KDPM2AncestralDiscreteScheduler", "DPM2 a"),
-        ("UniPCMultistepScheduler", "UniPC"),
+        ("UniPCMultistepScheduler", "UniPC order 2"),
     ],
 )
 def test_names(name, label):
@@ -216,14 +216,15 @@ def test_the_registry():
     assert list(SAMPLERS) == [
         "Euler", "Euler a", "Heun", "LMS", "DPM2", "DPM2 a", "DPM++ 2S a", "DPM++ 2M", "DPM++ SDE",
         "DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 3M SDE", "DPM fast", "DPM adaptive", "Restart", "DDIM",
-        "PLMS", "UniPC", "LCM", "TCD",
+        "PLMS", "UniPC", "UniPC bh2", "UniPC order 2", "LCM", "TCD",
     ]  # fmt: skip
     automatic = {label: sampler.schedule for label, sampler in SAMPLERS.items()}
     assert all(find_schedule(name) == name for name in automatic.values())
     assert {
         name: [label for label in automatic if automatic[label] == name] for name in automatic.values()
     } == {
-        "Uniform": ["Euler", "Euler a", "Heun", "LMS", "DPM fast", "DPM adaptive", "UniPC"],
+        "Uniform": ["Euler", "Euler a", "Heun", "LMS", "DPM fast", "DPM adaptive", "UniPC order 2"],
+        "SGM Uniform": ["UniPC", "UniPC bh2"],
         "Karras": ["DPM2", "DPM2 a", "DPM++ 2S a", "DPM++ 2M", "DPM++ SDE", "Restart"],
         "Exponential": ["DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 3M SDE"],
         "DDIM": ["DDIM", "PLMS"],

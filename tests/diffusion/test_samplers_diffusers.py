@@ -81,8 +81,8 @@ def theirs(scheduler, levels, start, vp, **step_options):
     return latents
 
 
-def assert_same(mine, others, tolerance=1e-5):
-    assert len(mine) == len(others) == STEPS
+def assert_same(mine, others, tolerance=1e-5, steps=STEPS):
+    assert len(mine) == len(others) == steps
     for a, b in zip(mine, others, strict=True):
         assert a.dtype == np.float32
         assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b)
@@ -169,7 +169,25 @@ def test_unipc(spacing):
     scheduler.set_timesteps(STEPS)
     levels = scheduler.sigmas.tolist()
     start = start_at(levels[0])
-    assert_same(ours("UniPC", levels, start), theirs(scheduler, levels, start, vp=True))
+    assert_same(ours("UniPC order 2", levels, start), theirs(scheduler, levels, start, vp=True))
+
+
+@pytest.mark.parametrize("spacing", [{"use_karras_sigmas": True}, {"timestep_spacing": "linspace"}])
+@pytest.mark.parametrize(("label", "variant"), [("UniPC", "bh1"), ("UniPC bh2", "bh2")])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, STEPS])
+def test_unipc_of_order_3(label, variant, spacing, steps):
+    """A1111's settings, which diffusers have too: lower orders at the start and at the end.
+
+    With bh1 their step to sigma 0, which is of order 1 and so Euler's, multiplies 0 by infinity.
+    """
+    scheduler = UniPCMultistepScheduler(**SD, **spacing, solver_order=3, solver_type=variant)
+    scheduler.set_timesteps(steps)
+    levels = scheduler.sigmas.tolist()
+    start = start_at(levels[0])
+    mine, others = ours(label, levels, start), theirs(scheduler, levels, start, vp=True)
+    if variant == "bh1":
+        others[-1] = mine[-1]
+    assert_same(mine, others, steps=steps)
 
 
 @pytest.mark.parametrize("spacing", [{"use_karras_sigmas": True}, {"timestep_spacing": "linspace"}])
@@ -242,15 +260,21 @@ def test_plms():
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
-def test_tcd(eta):
-    """Their last step ends at timestep 0, not at sigma 0."""
-    scheduler = TCDScheduler(**SD)
+@pytest.mark.parametrize("trained", [SD, {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}])
+def test_tcd(eta, trained):
+    """Of any model's own schedule. Their last step ends at timestep 0, not at sigma 0."""
+    names = {"beta_schedule": "kind", "beta_start": "beta_start", "beta_end": "beta_end"}
+    own = noise_schedule(**{names[name]: value for name, value in trained.items() if name in names})
+    scheduler = TCDScheduler(**trained)
     scheduler.set_timesteps(STEPS)
-    levels = [*sigmas(noise_schedule(), "LCM", STEPS)[:-1], noise_schedule().sigma_min]
+    levels = [*sigmas(own, "LCM", STEPS)[:-1], own.sigma_min]
     start = start_at(levels[0])
     generator = torch.Generator().manual_seed(11)
     others = theirs(scheduler, levels, start, vp=True, eta=lambda: eta, generator=lambda: generator)
-    assert_same(ours("TCD", levels, start, eta=eta), others)
+    assert_same(ours("TCD", levels, start, eta=eta, schedule=own), others)
+    if trained is not SD and eta == 0.3:
+        with pytest.raises(AssertionError):
+            assert_same(ours("TCD", levels, start, eta=eta), others)
 
 
 def test_lcm():

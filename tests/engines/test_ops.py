@@ -114,6 +114,18 @@ def test_group_norm(evaluate, rng, groups):
     check(evaluate(function, {"x": x}, {"weight": weight, "bias": bias}), expected)
 
 
+@pytest.mark.parametrize("groups", [1, 3, 6])
+def test_group_statistics(evaluate, rng, groups):
+    x, eps = 3 + 2 * normal(rng, 2, 6, 5, 3), 0.1
+
+    def function(ops, w, x):
+        return ops.concat(ops.group_statistics(x, groups, eps), axis=0)
+
+    grouped = x.reshape(2, groups, -1).astype(np.float64)
+    expected = np.concatenate([grouped.mean(-1), np.sqrt(grouped.var(-1) + eps)])
+    check(evaluate(function, {"x": x}), expected)
+
+
 @pytest.mark.parametrize("leading", [(4,), (2, 3)])
 def test_layer_norm(evaluate, rng, leading):
     x, weight, bias = 3 + 2 * normal(rng, *leading, 7), normal(rng, 7), normal(rng, 7)

@@ -98,6 +98,7 @@ MISFITS = {
     "causal attention": lambda ops: ops.attention(s(1, 2, 3, 4), s(1, 2, 5, 4), s(1, 2, 5, 4), causal=True),
     "group_norm, 4 groups": lambda ops: ops.group_norm(s(1, 6, 2, 2), s(6), s(6), 4, 1e-5),
     "group_norm, 3 groups": lambda ops: ops.group_norm(s(1, 6, 2, 2), s(6), s(5), 3, 1e-5),
+    "group_statistics, 4 groups": lambda ops: ops.group_statistics(s(1, 6, 2, 2), 4, 1e-5),
     "layer_norm": lambda ops: ops.layer_norm(s(2, 3), s(2), s(2), 1e-5),
     "reshape to": lambda ops: ops.reshape(s(2, 3), (4, 2)),
     r"reshape to \(-1, -1\)": lambda ops: ops.reshape(s(2, 3), (-1, -1)),

@@ -21,6 +21,7 @@ from pochade.images.files import (
     save_picture,
     save_without_overwriting,
 )
+from pochade.images.opening import on_white
 
 TEXTS = {
     "ascii": "a fox\nNegative prompt: blurry\nSteps: 20, Sampler: Euler",
@@ -279,3 +280,17 @@ def test_a_good_destination_is_left_alone(tmp_path: Path, monkeypatch: pytest.Mo
     check_destination(tmp_path / "a" / "b" / "fox.webp")
     check_destination("fox.png")
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg"])
+def test_what_is_transparent(tmp_path: Path, suffix: str) -> None:
+    """It stays so; in a JPEG, which has no transparency, it is white, whatever colour is hidden there."""
+    image = Image.new("RGBA", (16, 16), (0, 200, 0, 0))
+    image.paste((200, 0, 0, 255), (0, 0, 8, 16))
+    path = tmp_path / f"logo{suffix}"
+    save_picture(image, path, "a logo")
+    with Image.open(path) as saved:
+        assert saved.mode == ("RGB" if suffix == ".jpg" else "RGBA")
+        shown = on_white(saved.copy())
+    assert shown.getpixel((3, 8))[0] > 180 and shown.getpixel((3, 8))[1] < 40  # type: ignore[index]
+    assert min(shown.getpixel((13, 8))) > 240  # type: ignore[type-var]

@@ -20,6 +20,8 @@ FIELDS = (
 FAMILIES = (
     "room",
     "speed",
+    "rng",
+    "emphasis",
     "shape",
     "fill",
     "resize",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 from unittest.mock import patch
 
@@ -24,7 +25,9 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
+from pochade.diffusion.brownian import batch_path
 from pochade.diffusion.noise import batch_noise
+from pochade.diffusion.samplers import SAMPLERS as OURS
 from pochade.pipeline import Pipeline
 from pochade.request import Request
 from tests.reference import FACTOR, NOISE_SCHEDULE, Floats, psnr
@@ -62,7 +65,7 @@ SAMPLERS: Mapping[str, Theirs] = {
         make=partial(DPMSolverMultistepScheduler, algorithm_type="sde-dpmsolver++", **KARRAS, **MIDPOINT),
         schedule="Karras",
     ),
-    "UniPC": Theirs(make=partial(UniPCMultistepScheduler, **KARRAS), schedule="Karras"),
+    "UniPC order 2": Theirs(make=partial(UniPCMultistepScheduler, **KARRAS), schedule="Karras"),
     "LCM": Theirs(make=LCMScheduler, schedule="LCM"),
 }
 
@@ -97,7 +100,8 @@ def draw_theirs(
         start = start * (1 + float(scheduler.sigmas[0]) ** 2) ** 0.5 / scheduler.init_noise_sigma
     original, pipeline.scheduler = pipeline.scheduler, scheduler
     try:
-        with _draws_of(seeds, noise.shape[1:]):
+        levels = scheduler.sigmas.tolist() if OURS[label].brownian else None
+        with _draws_of(seeds, noise.shape[1:], levels):
             pictures = pipeline(
                 num_inference_steps=steps,
                 guidance_scale=cfg_scale,
@@ -175,10 +179,22 @@ def _keep_fractions(scheduler: Any) -> None:
 
 
 @contextmanager
-def _draws_of(seeds: Sequence[int], shape: tuple[int, ...]) -> Iterator[None]:
-    """diffusers' schedulers draw what our generator draws after the starting noise."""
+def _draws_of(seeds: Sequence[int], shape: tuple[int, ...], levels: Sequence[float] | None) -> Iterator[None]:
+    """diffusers' schedulers draw what our generator draws after the starting noise.
+
+    levels: where our sampler goes along a Brownian path, the noise levels that it visits.
+    """
     draw = batch_noise(seeds, (shape[0], shape[1], shape[2]))
     draw()
+    if levels is not None:
+        path, steps = batch_path(seeds, (shape[0], shape[1], shape[2])), iter(pairwise(levels))
+
+        def draw() -> Floats:
+            sigma, after = next(steps)
+            along: Floats = (
+                path(sigma, after, 1.0) if after > 0 else np.zeros((len(seeds), *shape), np.float32)
+            )
+            return along
 
     def randn_tensor(wanted: Any, **_: Any) -> torch.Tensor:
         values = torch.from_numpy(draw())

@@ -280,6 +280,80 @@ def test_a_folder_that_is_not_there(pipeline: Pipeline, tmp_path: Path) -> None:
         pipeline.with_library(embeddings=tmp_path / "nowhere").txt2img(PROMPT, **SIZE)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["ink", "INK", "ink.safetensors", "styles/ink", "Styles/Ink", "styles", "deep/styles/ink"],
+)
+def test_one_name_means_one_file_everywhere(pipeline: Pipeline, tmp_path: Path, name: str) -> None:
+    """In a prompt and given by itself: by file, by end of the path, in any case, by a folder of one file."""
+    path = write(tmp_path / "loras" / "deep" / "styles" / "ink.safetensors", LAYERS)
+    name = f"deep/{name}" if name == "styles" else name
+    library = pipeline.with_library(loras=tmp_path / "loras")
+    ((found,), _) = library.library.asked(f"a fox <lora:{name}:0.5>")
+    ((given, _),) = library.with_adapters([Lora(name, 0.5)]).additions.adapters
+    assert found.path == given.path == path
+
+
+def test_a_folder_that_names_its_file(pipeline: Pipeline, tmp_path: Path) -> None:
+    """What other programs call every file goes by the folder's name, wherever the folder lies."""
+    folder = tmp_path / "loras" / "more" / "watercolour"
+    path = write(folder / "pytorch_lora_weights.safetensors", LAYERS)
+    library = pipeline.with_library(loras=tmp_path / "loras")
+    for name in ("watercolour", "more/watercolour", "Watercolour"):
+        ((found,), _) = library.library.asked(f"<lora:{name}:0.5>")
+        ((given, _),) = library.with_adapters([name]).additions.adapters
+        assert found.path == given.path == path
+
+
+def test_exactly_this_name_comes_first(pipeline: Pipeline, tmp_path: Path) -> None:
+    root = tmp_path / "loras"
+    plain, inner = write(root / "ink.safetensors", LAYERS), write(root / "styles" / "ink.safetensors", LAYERS)
+    library = pipeline.with_library(loras=root).library
+    for name, path in (("ink", plain), ("Ink", plain), ("styles/ink", inner)):
+        ((found,), _) = library.asked(f"<lora:{name}:0.5>")
+        assert found.path == path
+
+
+@pytest.mark.parametrize("places", [("styles", "lines"), ("", "styles")])
+def test_a_tag_says_as_much_as_is_needed(pipeline: Pipeline, tmp_path: Path, places: tuple[str, str]) -> None:
+    """Two files are called `ink`: the text of a picture names the one that it was drawn with."""
+    root = tmp_path / "loras"
+    for i, place in enumerate(places):
+        write(root / place / "ink.safetensors", LAYERS, seed=i)
+    library = pipeline.with_library(loras=root)
+    for place in places:
+        name = f"{place}/ink" if place else "ink"
+        drawn = library.with_adapters([Lora(root / place / "ink.safetensors", 0.7)]).txt2img(PROMPT, **SIZE)
+        prompt = read_parameters(drawn.infotexts[0]).prompt
+        assert prompt == f"{PROMPT} <lora:{name}:0.7>"
+        again = library.txt2img(prompt, **SIZE)
+        assert np.array_equal(np.asarray(again.images[0]), np.asarray(drawn.images[0]))
+        assert read_parameters(again.infotexts[0]).prompt == prompt
+
+
+def test_two_files_of_one_name_have_two_hashes(pipeline: Pipeline, tmp_path: Path) -> None:
+    given = [write(tmp_path / "loras" / f"{i}" / "ink.safetensors", LAYERS, seed=i) for i in range(2)]
+    library = pipeline.with_library(loras=tmp_path / "loras")
+    text = library.with_adapters(given).txt2img(PROMPT, **SIZE).infotexts[0]
+    hashes = read_parameters(text).values["Lora hashes"]
+    assert hashes.startswith("0/ink: ") and ", 1/ink: " in hashes
+
+
+def test_an_adapter_of_the_negative_prompt_is_written_once(pipeline: Pipeline, ink: Path) -> None:
+    library = pipeline.with_library(ink.parent)
+    drawn = library.txt2img(PROMPT, negative_prompt="grey <lora:ink:0.5>", **SIZE)
+    assert read_parameters(drawn.infotexts[0]).prompt == PROMPT
+
+
+def test_an_adapter_that_is_given_and_asked_for_is_written_twice(pipeline: Pipeline, ink: Path) -> None:
+    library = pipeline.with_library(ink.parent)
+    drawn = library.with_adapters([Lora("ink", 0.5)]).txt2img(f"{PROMPT} <lora:ink:0.25>", **SIZE)
+    prompt = read_parameters(drawn.infotexts[0]).prompt
+    assert prompt == f"{PROMPT} <lora:ink:0.25> <lora:ink:0.5>"
+    again = library.txt2img(prompt, **SIZE)
+    assert np.array_equal(np.asarray(again.images[0]), np.asarray(drawn.images[0]))
+
+
 # --- embeddings ---------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,8 @@ from pochade.images.metadata import read_parameters
 from pochade.images.reading import read_text
 from pochade.pipeline.results.again import drawn_over, request_from
 from pochade.pipeline.results.infotext import Maker, infotext
-from pochade.request import FILLED, Request, Settled
+from pochade.pipeline.results.left_out import not_followed
+from pochade.request import EMPHASES, FILLED, RNGS, Request, Settled
 from pochade.speed import SPEEDS
 from pochade.ways import Blend, Hires, Refiner, Source, Variation
 
@@ -48,8 +49,12 @@ requests = st.builds(
     sampler=st.sampled_from(sorted(SAMPLERS)),
     schedule=st.sampled_from(["Automatic", *SCHEDULES]),
     clip_skip=st.integers(1, 12),
+    guidance_rescale=st.just(0.0) | shares,
+    eta=st.none() | shares,
     speed=st.sampled_from(sorted(SPEEDS)),
     tiling=st.booleans(),
+    rng=st.sampled_from(RNGS),
+    emphasis=st.sampled_from(EMPHASES),
     blend=st.none() | st.builds(Blend, prompt=words.filter(bool), share=shares),
     variation=st.none() | variations,
     hires=st.none() | passes,
@@ -62,6 +67,7 @@ requests = st.builds(
 def test_any_request_comes_back(request: Request) -> None:
     text = infotext(request, MAKER)
     assert request_from(text) == request
+    assert not_followed(read_parameters(text).values) == []
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
@@ -124,6 +130,90 @@ def test_a_picture_that_was_drawn_over_is_known() -> None:
 def test_values_that_cannot_be(pair: str, fault: str) -> None:
     with pytest.raises(InvalidRequest, match=fault):
         request_from(f"a fox\nSteps: 4, Sampler: Euler, {pair}, Version: x")
+
+
+@pytest.mark.parametrize(
+    ("pair", "field", "value"),
+    [
+        ("RNG: CPU", "rng", "CPU"),
+        ("RNG: NV", "rng", "NV"),
+        ("RNG: GPU", "rng", "NV"),
+        ("Emphasis: No norm", "emphasis", "No norm"),
+        ("Emphasis: none", "emphasis", "None"),
+        ("Tiling: True", "tiling", True),
+        ("CFG Rescale: 0.7", "guidance_rescale", 0.7),
+    ],
+)
+def test_what_is_followed(pair: str, field: str, value: object) -> None:
+    text = f"a fox\nSteps: 4, Sampler: Euler, {pair}, Version: v1.10.0"
+    assert getattr(request_from(text), field) == value
+    assert not_followed(read_parameters(text).values) == []
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        "ENSD: 31337",
+        "RNG: XPU",
+        "Emphasis: Squared",
+        "Speed: hyper",
+        "Tiling: X axis",
+        "VAE: other.safetensors",
+        "VAE Decoder: TAESD",
+        "Token merging ratio: 0.5",
+        "NGMS: 1.5",
+        "Pad conds: True",
+        "Noise multiplier: 0",
+        "Conditional mask weight: 0.5",
+        "Sigma churn: 3",
+        "Schedule rho: 5",
+        "Discard penultimate sigma: True",
+        "Downcast alphas_cumprod: True",
+        "Face restoration: CodeFormer",
+        "Refiner switch by sampling steps: True",
+        "ADetailer model: face_yolov8n.pt",
+        "FreeU Stages: 3",
+        "Hypernet: anime",
+    ],
+)
+def test_what_cannot_be_followed_is_told(pair: str) -> None:
+    """Of what changes the picture, whoever writes it: a name that nobody here knows counts."""
+    text = f"a fox\nSteps: 4, Sampler: Euler, Seed: 3, {pair}, Version: v1.10.0"
+    assert not_followed(read_parameters(text).values) == [pair.partition(":")[0]]
+    assert request_from(text) == Request(
+        prompt="a fox", steps=4, sampler="Euler", schedule="Automatic", seed=3
+    )
+
+
+@pytest.mark.parametrize(
+    ("pairs", "sampler", "left_out"),
+    [
+        ("UniPC variant: bh1, UniPC order: 3", "UniPC", []),
+        ("UniPC variant: bh2", "UniPC bh2", []),
+        ("UniPC variant: bh2, UniPC order: 2", "UniPC order 2", []),
+        ("UniPC variant: vary_coeff", "UniPC", ["UniPC variant"]),
+        ("UniPC order: 5", "UniPC", ["UniPC order"]),
+        ("UniPC skip type: logSNR", "UniPC", ["UniPC skip type"]),
+        ("UniPC lower order final: False", "UniPC", ["UniPC lower order final"]),
+        ("UniPC skip type: time_uniform, UniPC lower order final: True", "UniPC", []),
+    ],
+)
+def test_the_options_of_unipc(pairs: str, sampler: str, left_out: list[str]) -> None:
+    text = f"a fox\nSteps: 4, Sampler: UniPC, {pairs}, Version: v1.10.0"
+    assert request_from(text).sampler == sampler
+    assert not_followed(read_parameters(text).values) == left_out
+
+
+def test_what_changes_nothing_is_not_told() -> None:
+    text = (
+        "a fox\nSteps: 4, Sampler: Euler a, Schedule type: Automatic, CFG scale: 7, Seed: 3, Size: 512x512, "
+        "Model hash: 0123456789, Model: m, VAE hash: 01, VAE: Automatic, Denoising strength: 0.5, ENSD: 0, "
+        "Clip skip: 2, Batch size: 4, Batch pos: 1, Noise multiplier: 1.0, Conditional mask weight: 1.0, "
+        'VAE Encoder: Full, Token merging ratio: 0, Pad conds: 0, Lora hashes: "a: 1", TI hashes: "b: 2", '
+        "Mask blur: 4, Inpaint area: Only masked, Masked area padding: 32, Masked content: fill, Eta: 0.5, "
+        'ControlNet 0: "Module: canny", Face restoration: None, User: me, Version: v1.10.0'
+    )
+    assert not_followed(read_parameters(text).values) == []
 
 
 TEXT = """a fox (red:1.2), snow

@@ -11,7 +11,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from pochade.errors import InvalidRequest
 from pochade.pipeline.drawing import conditioning
-from pochade.pipeline.drawing.conditioning import common_length, common_lengths, condition
+from pochade.pipeline.drawing.conditioning import common_length, common_lengths, condition, text_lengths
+from pochade.pipeline.drawing.wording import wordings
 from pochade.pipeline.pipeline import finish
 from pochade.pipeline.results.again import request_from
 from pochade.request import Request
@@ -271,6 +272,19 @@ def test_the_plan_counts_a_graph_for_each_length(model):
 
     assert unet(of(2), of(3)) == unet("the fox", "") == unet(f"[the fox:{of(2)}:5]", "the snow")
     assert unet(of(4), of(3)) > unet(of(2), of(3))
+
+
+def test_the_plan_counts_tokens_as_the_emphasis_that_is_asked_for_reads_them(model):
+    """With "None" parentheses are text, which may fill more chunks."""
+    pipeline = model("SD 1.5").load()
+    prompt = " ".join(["(red)"] * 70)
+    told = wordings(prompt, "", 1, guided=True)
+    lengths = {}
+    for emphasis in ("Original", "None"):
+        (encoded,) = condition(pipeline.networks, pipeline.tokenizers, [prompt], 1, emphasis)
+        lengths[emphasis] = encoded.context.shape[1]
+        assert text_lengths(pipeline.tokenizers, told, emphasis) == {lengths[emphasis]}
+    assert lengths["Original"] == 77 < lengths["None"]
 
 
 def test_a_prompt_of_200_000_characters_is_refused_or_read(model):

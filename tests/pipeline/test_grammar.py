@@ -8,7 +8,7 @@ from PIL import Image
 from pochade.diffusion.guidance import compose
 from pochade.errors import InvalidRequest
 from pochade.images.metadata import read_parameters
-from pochade.pipeline.drawing.conditioning import emphasize
+from pochade.pipeline.drawing.conditioning import condition, emphasize
 from pochade.pipeline.drawing.denoising import in_steps
 from pochade.pipeline.drawing.regions import weights_of
 from pochade.pipeline.drawing.wording import wordings
@@ -90,6 +90,45 @@ def test_the_mean_of_each_chunk_is_restored():
     np.testing.assert_allclose(result[0, 1] / context[0, 1] / 1.7, result[0, 0] / context[0, 0], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("emphasis", "factors"),
+    [("Original", [2 / 3, 4 / 3]), ("No norm", [1, 2]), ("Ignore", [1, 1]), ("None", [1, 1])],
+)
+def test_the_ways_of_emphasis(emphasis, factors):
+    """Of two equal vectors, of which the second weighs twice: the mean grows by half, or is restored."""
+    result = emphasize(np.ones((1, 2, 3), np.float32), np.array([[1, 2]], np.float32), emphasis)
+    np.testing.assert_allclose(result[0], np.outer(factors, np.ones(3)), rtol=1e-6)
+
+
+def test_without_a_mean_to_restore():
+    """Of a mean near zero, as XL's encoders have it, the quotient says little: A1111 has "No norm"."""
+    context = np.array([[[1.0, -1.0], [1.0, -0.999]]], np.float32)
+    weights = np.array([[1, 1.2]], np.float32)
+    np.testing.assert_allclose(emphasize(context, weights, "No norm")[0, 1], [1.2, -1.1988], rtol=1e-6)
+    restored = emphasize(context, weights)[0]
+    np.testing.assert_allclose(restored.mean(), context.mean(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["SD 1.5", "SDXL"])
+def test_emphasis_that_is_not_read(model, family):
+    pipeline = model(family).load()
+
+    def context(prompt, emphasis):
+        (found,) = condition(pipeline.networks, pipeline.tokenizers, [prompt], 1, emphasis)
+        return found
+
+    weighed, plain = "the (red:1.5) fox", "the red fox"
+    ignored = context(weighed, "Ignore")
+    np.testing.assert_array_equal(ignored.context, context(plain, "Original").context)
+    assert context(weighed, "None").tokens > ignored.tokens  # brackets and number are text
+    assert context("the fox BREAK the", "None").chunks == 1
+    norms = {name: context(weighed, name).context for name in ("Original", "No norm")}
+    assert relative_error(norms["No norm"], norms["Original"]) > 1e-4
+    for name, found in norms.items():
+        assert relative_error(found, ignored.context) > 1e-2, name
+    np.testing.assert_array_equal(context(plain, "No norm").context, context(plain, "Original").context)
+
+
 def test_a_mean_of_zero_cannot_be_restored():
     context = np.array([[[1.0], [-1.0]]], np.float32)
     assert emphasize(context, np.array([[0, 0]], np.float32)).tolist() == [[[0], [0]]]
@@ -141,7 +180,7 @@ def test_steps_that_are_all_alike_need_no_looking_up():
     assert in_steps([2.0, 1.0, 0.0], [denoise, denoise]) is denoise
 
 
-@pytest.mark.parametrize("label", ["Euler", "DPM++ 2M", "UniPC"])
+@pytest.mark.parametrize("label", ["Euler", "DPM++ 2M", "UniPC order 2"])
 def test_a_picture_of_changing_prompts(model, label):
     """Against diffusers, whose embeddings are exchanged between two steps."""
     made, noise, steps = model("SD 1.5"), starting_noise([5]), 6

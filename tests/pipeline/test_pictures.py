@@ -50,7 +50,7 @@ def test_a_batch(model):
     assert least_psnr(ours_of(made, **options), theirs_of(made, **options)) > ALIKE
 
 
-@pytest.mark.parametrize("label", ["Euler", "Euler a", "DPM++ 2M SDE", "UniPC"])
+@pytest.mark.parametrize("label", ["Euler", "Euler a", "DPM++ 2M SDE", "UniPC order 2"])
 def test_a_model_that_predicts_v(model, label):
     made = model("SD 2.1")
     assert least_psnr(ours_of(made, label), theirs_of(made, label)) > ALIKE

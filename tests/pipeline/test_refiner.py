@@ -95,7 +95,7 @@ def test_it_does_not_draw_from_nothing(whole):
         pipeline.txt2img("a", seed=1, steps=1, width=16, height=16)
 
 
-@pytest.mark.parametrize("label", ["DPM++ 2M", "Heun", "Euler a", "UniPC"])
+@pytest.mark.parametrize("label", ["DPM++ 2M", "Heun", "Euler a", "UniPC order 2"])
 def test_switches_at_the_ends_are_one_model_alone(whole, label):
     """Switched at 1 the base does everything; a second base as the refiner changes nothing wherever it is."""
     base, noise = whole("SDXL").file(), starting_noise([5])

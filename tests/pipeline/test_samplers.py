@@ -8,7 +8,8 @@ from PIL import Image
 
 import pochade
 from pochade.diffusion.samplers import SAMPLERS
-from pochade.diffusion.schedule import SCHEDULES, sigmas
+from pochade.diffusion.samplers import tcd as tcd_module
+from pochade.diffusion.schedule import SCHEDULES, noise_schedule, sigmas
 from pochade.images.metadata import read_parameters
 from pochade.pipeline import Pipeline, Progress
 from pochade.pipeline.drawing.one_pass import all_levels
@@ -155,3 +156,23 @@ def test_over_a_picture_little_changes_with_little_strength(starter, expected, l
     steps = draw(starter, sampler=label, steps=24, source=source)
     counted(steps)
     assert likeness(steps, expected()) > 24
+
+
+def test_tcd_takes_the_models_own_schedule(starter, monkeypatch):
+    """Not Stable Diffusion's, which it has only if nobody tells it of another."""
+    first = draw(starter, sampler="TCD", steps=3)[-1].result.images[0]
+    monkeypatch.setattr(tcd_module, "noise_schedule", lambda: noise_schedule("linear", 1e-4, 0.02))
+    assert draw(starter, sampler="TCD", steps=3)[-1].result.images[0] == first
+
+
+@pytest.mark.parametrize("label", [label for label, sampler in SAMPLERS.items() if sampler.brownian])
+def test_a_stochastic_picture_keeps_its_path_with_other_steps(starter, label):
+    """With twice the steps it is the same picture, more or less; with another seed it is another one."""
+
+    def latent(steps, **options):
+        (*_, last) = draw(starter, sampler=label, steps=steps, cfg_scale=1.0, **options)
+        return last.denoised
+
+    one, other = latent(30), latent(60)
+    elsewhere = latent(60, seed=1234)
+    assert np.abs(one - other).mean() < 0.6 * np.abs(one - elsewhere).mean()

@@ -95,3 +95,62 @@ def test_channels_that_nobody_fills(whole, tmp_path):
     state[name] = torch.ones(32, 5, 3, 3)
     with pytest.raises(InvalidCheckpoint, match=r"its UNet takes 5 channels; 4 .* and 9 .* are supported"):
         pochade.load(save(state, tmp_path / "depth"), device="cpu", engine="torch")
+
+
+# --- words that were added, and 8-bit weights -------------------------------------------------------------
+
+TABLES = {
+    "SD 1.5": ["cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"],
+    "SD 2.1": ["cond_stage_model.model.token_embedding.weight"],
+    "SDXL": [
+        "conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight",
+        "conditioner.embedders.1.model.token_embedding.weight",
+    ],
+}
+
+
+def with_rows(family, change):
+    def edition(state):
+        return {**state, **{name: change(state[name]) for name in TABLES[family]}}
+
+    return edition
+
+
+@pytest.mark.parametrize("family", TABLES)
+def test_further_rows_of_the_table_are_added_words(whole, family):
+    """Some trainers leave their new words in the table of tokens; the end token keeps its number."""
+    made = whole(family)
+    longer = with_rows(family, lambda table: torch.cat([table, torch.ones(3, table.shape[1])]))
+    path = made.file(longer, name="longer")
+    checkpoint = pochade.load(path, device="cpu", engine="torch").checkpoint
+    assert checkpoint.text_encoder.config["vocab_size"] == 49411
+    assert checkpoint.text_encoder.config["eos_token_id"] == 49407
+    np.testing.assert_array_equal(ours_of(path), ours_of(made.file()))
+
+
+@pytest.mark.parametrize("family", TABLES)
+def test_a_table_that_lacks_words_is_refused_when_it_is_loaded(whole, family):
+    path = whole(family).file(with_rows(family, lambda table: table[:49000]), name="shorter")
+    with pytest.raises(
+        InvalidCheckpoint, match=r"shorter': its text encoder has 49,000 words, .* up to 49,407"
+    ):
+        pochade.load(path, device="cpu", engine="torch")
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino", "numpy"])
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2], ids=str)
+def test_8_bit_floats_draw_on_every_engine(whole, engine, dtype):
+    """As a file with the same numbers in 32 bits does."""
+    made = whole("BK-SDM")
+
+    def narrow(state):
+        return {
+            name: value.to(dtype) if name.startswith(("model.", "cond_stage")) else value
+            for name, value in state.items()
+        }
+
+    def widened(state):
+        return {name: value.float() for name, value in narrow(state).items()}
+
+    ours = ours_of(made.file(narrow, name="narrow"), engine)
+    assert least_psnr(ours, ours_of(made.file(widened, name="wide"))) > ALIKE

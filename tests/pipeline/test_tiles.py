@@ -2,12 +2,16 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 
 import pochade
+from pochade.models.shared_norms import measuring, normalised
 from pochade.pipeline.loading import networks as module
+from pochade.pipeline.loading.choice import choose, make_engine
+from pochade.pipeline.loading.shapes import with_config
 from pochade.pipeline.loading.tiles import in_tiles, ramp, starts
 from tests.reference import psnr
 
@@ -115,3 +119,75 @@ def test_a_large_picture_is_nearly_the_same_in_parts(monkeypatch: pytest.MonkeyP
     images = [(each.decode(whole).clip(-1, 1) + 1) * 127.5 for each in (networks, divided)]
     assert images[0].shape == picture.shape
     assert psnr(images[1], images[0]) > 45
+
+
+# --- group norms ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pictures() -> np.ndarray:
+    """Pictures of the starter's beside and above plain areas of several colours: (1, 3, H, W) in -1..1."""
+    starter = pochade.load(device="cpu", precision="f32")
+    drawn = [
+        np.asarray(starter.txt2img(prompt, seed=seed, steps=8).images[0])
+        for seed, prompt in enumerate(("a red apple, flat style", "a fox, 3d style"))
+    ]
+    plain = [np.full((128, 128, 3), colour, np.uint8) for colour in ((230, 230, 230), (90, 140, 220))]
+    rows = [np.concatenate([*drawn, plain[0]], axis=1), np.concatenate([plain[0], *plain[::-1]], axis=1)]
+    sheet = np.concatenate(rows).transpose(2, 0, 1)[None]
+    return (sheet / np.float32(127.5) - 1).astype(np.float32)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "openvino", "torch"])
+def test_parts_are_normalised_as_one_picture(engine: str) -> None:
+    """With the statistics of the whole a part is what the whole is there, for a function of single pixels."""
+
+    def function(ops: Any, config: None, w: Any, x: Any) -> Any:
+        scale, shift = w("scale", (4,)), w("shift", (4,))
+        once = ops.silu(ops.group_norm(x, scale, shift, 2, 1e-5))
+        return ops.group_norm(once + x, shift, scale, 2, 1e-5)
+
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, 4, 6, 8), np.float32) + np.linspace(-2, 2, 8, dtype=np.float32)
+    weights = {name: rng.standard_normal(4, np.float32) for name in ("scale", "shift")}
+
+    def run(function: Any, **inputs: np.ndarray) -> np.ndarray:
+        made = make_engine(choose("cpu", "f32", engine))
+        shapes = {name: (array.shape, "f32") for name, array in inputs.items()}
+        found = made.compile(with_config(function, None), weights, shapes, key=function.__name__)(**inputs)
+        return np.asarray(found)
+
+    whole, statistics = run(function, x=x), run(measuring(function), x=x)
+    assert statistics.shape == (4, 2)
+    for part in (slice(0, 4), slice(4, 8)):
+        alike = run(normalised(function), x=x[..., part].copy(), statistics=statistics)
+        np.testing.assert_allclose(alike, whole[..., part], atol=2e-5)
+        assert np.abs(run(function, x=x[..., part].copy()) - whole[..., part]).max() > 0.3
+
+
+def test_plain_areas_are_not_shifted_by_the_parts(pictures: np.ndarray) -> None:
+    networks = pochade.load(device="cpu", precision="f32").networks
+    divided = replace(networks, whole=24 * 24, tile=24)
+    latent = networks.encode(pictures)
+
+    def levels(found: np.ndarray) -> np.ndarray:
+        return (found.clip(-1, 1) + 1) * 127.5
+
+    whole, parts = (levels(each.decode(latent)) for each in (networks, divided))
+    made = networks.autoencoder_config.factor
+    alone = levels(in_tiles(networks.decode, latent, given=1, made=made, tile=24, overlap=6))
+    plain = (..., slice(136, 248), slice(8, 248))
+    assert np.abs(alone - whole)[plain].max() > 10  # what parts do that look at themselves alone
+    assert np.abs(parts - whole)[plain].max() < 6
+    assert psnr(parts, whole) > psnr(alone, whole) + 8
+    encoded = divided.encode(pictures)
+    assert np.abs(encoded - latent).mean() < 0.1 * np.abs(latent).mean()
+
+
+def test_what_parts_need_is_compiled_before_the_drawing() -> None:
+    networks = pochade.load(device="cpu", precision="f32").networks
+    divided = replace(networks, whole=24 * 24, tile=24)
+    divided.prepare_decode((networks.autoencoder_config.latent_channels, 32, 40))
+    known = set(divided.autoencoder.compiled)
+    divided.decode(np.zeros((1, networks.autoencoder_config.latent_channels, 32, 40), np.float32))
+    assert known and set(divided.autoencoder.compiled) == known

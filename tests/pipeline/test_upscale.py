@@ -169,3 +169,38 @@ def test_a_tensor_that_is_missing_is_named(tmp_path):
     save_file(state, tmp_path / "it.safetensors")
     with pytest.raises(InvalidCheckpoint, match=r"1 missing: 'body\.1\.rdb3\.conv4\.bias'"):
         load_upscaler(tmp_path / "it.safetensors", device="cpu", precision="f32", engine="torch")
+
+
+def with_a_hole(under: tuple[int, int, int], mode: str = "RGBA") -> Image.Image:
+    """The photo in a disc; around it nothing, over colours that nobody sees."""
+    y, x = np.mgrid[0:28, 0:40]
+    shown = (y - 14) ** 2 + (x - 20) ** 2 < 100
+    pixels = np.where(shown[..., None], np.asarray(photo()), np.uint8(under))
+    image = Image.fromarray(np.dstack([pixels, np.where(shown, 255, 0)]).astype(np.uint8))
+    return image if mode == "RGBA" else image.convert("LA")
+
+
+def test_colours_that_nobody_sees_make_no_rim(file):
+    network = load_upscaler(file, device="cpu", precision="f32", engine="torch")
+    dark, green = (enlarged_by(network, with_a_hole(under)) for under in ((0, 0, 0), (0, 255, 0)))
+    assert dark.mode == "RGBA" and dark.size == (160, 112)
+    np.testing.assert_array_equal(np.asarray(dark), np.asarray(green))
+    # Nor one of any colour: a picture of one colour is enlarged to one, whatever is hidden beside it.
+    plain = np.zeros((28, 40, 4), np.uint8)
+    plain[6:22, 8:32] = 200, 60, 20, 255
+    whole = Image.new("RGB", (40, 28), (200, 60, 20))
+    visible = np.asarray(enlarged_by(network, Image.fromarray(plain)))
+    expected = np.asarray(enlarged_by(network, whole))
+    opaque = visible[..., 3] == 255
+    assert opaque.sum() > 4000
+    np.testing.assert_array_equal(visible[opaque][:, :3], expected[opaque])
+
+
+@pytest.mark.parametrize("mode", ["LA", "P"])
+def test_transparency_of_every_mode_is_kept(file, mode):
+    network = load_upscaler(file, device="cpu", precision="f32", engine="torch")
+    image = with_a_hole((9, 9, 9), "LA") if mode == "LA" else with_a_hole((9, 9, 9)).quantize(256)
+    assert image.mode == mode and image.convert("RGBA").getpixel((20, 14))[3] == 255
+    larger = resized_by(network, image, 80, 56)
+    assert larger.mode == "RGBA" and larger.size == (80, 56)
+    assert larger.getpixel((0, 0))[3] == 0 and larger.getpixel((40, 28))[3] == 255

@@ -520,8 +520,8 @@ def test_tiles_go_round_in_parts_and_in_a_second_pass(pipeline, upscaler, monkey
     }  # fmt: skip
     whole = array(tight.txt2img(PROMPT, **options).images[0])
 
-    def moved(seeds, shape):
-        draw = batch_noise(seeds, shape)
+    def moved(seeds, shape, rng):
+        draw = batch_noise(seeds, shape, rng)
         return lambda: np.roll(draw(), (shape[1] // 2, shape[2] // 2), (2, 3))
 
     monkeypatch.setattr(one_pass, "batch_noise", moved)

@@ -1,12 +1,13 @@
 """Emphasis: a table worked out by hand from the rules of A1111's web UI, and what holds for any text."""
 
-import time
+from collections.abc import Callable, Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pochade.prompts.attention import MAX_WEIGHT, sections
+from tests.growth import grows_linearly
 
 UP, DOWN = 1.1, 1 / 1.1
 
@@ -130,26 +131,27 @@ def test_any_text_can_be_read(prompt: str) -> None:
     assert all(letter in rest for letter in written)  # in the order in which it was typed
 
 
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        "(" * 200_000,
-        "(" * 100_000 + ")" * 100_000,
-        "([" * 50_000 + ")]" * 50_000,
-        "(a:9" * 50_000,
-        ":" + "1" * 199_999,
-        ":" + " " * 199_999,
-        " " * 199_999 + "B",
-        "\\" * 200_000,
-    ],
-    ids=lambda prompt: prompt[:4],
-)
-def test_200_000_characters_take_no_time(prompt: str) -> None:
-    """Measured: below a second. Anything quadratic takes minutes."""
-    start = time.perf_counter()
-    for section in sections(prompt):
-        assert all(abs(weight) <= MAX_WEIGHT for _, weight in section)
-    assert time.perf_counter() - start < 10
+LONG: Mapping[str, Callable[[int], str]] = {
+    "open": lambda n: "(" * n,
+    "closed": lambda n: "(" * (n // 2) + ")" * (n // 2),
+    "crossed": lambda n: "([" * (n // 4) + ")]" * (n // 4),
+    "weights": lambda n: "(a:9" * (n // 4),
+    "digits": lambda n: ":" + "1" * n,
+    "spaces": lambda n: ":" + " " * n,
+    "almost BREAK": lambda n: " " * n + "B",
+    "escapes": lambda n: "\\" * n,
+}
+
+
+@pytest.mark.parametrize("prompt", LONG.values(), ids=LONG)
+def test_a_long_prompt_takes_no_more_than_its_length(prompt: Callable[[int], str]) -> None:
+    """200,000 characters are read; anything quadratic would take minutes."""
+
+    def work(size: int) -> None:
+        for section in sections(prompt(size)):
+            assert all(abs(weight) <= MAX_WEIGHT for _, weight in section)
+
+    grows_linearly(work, 100_000)
 
 
 def test_1_000_brackets_reach_the_largest_weight() -> None:

@@ -43,3 +43,34 @@ def test_a_phrase_is_not_torn_apart_by_a_chunk(tokenizer: Tokenizer) -> None:
     assert layout.chunks == ((the,) * 74, (900, 901, 902, the))
     assert layout.weights[1] == (1.5, 1.5, 1.5, 1.0)
     assert lay_out("the " * 72 + "ink the", known).chunks == ((the,) * 72 + (900, 901, 902), (the,))
+
+
+@pytest.mark.parametrize(
+    ("text", "around"),
+    [
+        ("<monster-toy>", ("", "")),
+        ("a <monster-toy>, in snow", ("a ", ", in snow")),
+        ("(<monster-toy>:1", ("(", ":1")),
+        ("a<Monster-Toy>b", ("a", "b")),
+        ("[<monster-toy>]!", ("[", "]!")),
+        ("<<monster-toy>>", ("<", ">")),
+        (",<monster-toy>,", (",", ",")),
+    ],
+)
+def test_a_phrase_with_signs_at_its_ends(tokenizer: Tokenizer, text: str, around: tuple[str, str]) -> None:
+    """A comma behind it makes one word of two signs, which is not the phrase's."""
+    known = with_phrases(tokenizer, {"<monster-toy>": (900, 901)})
+    before, after = (tokenizer.encode(part) for part in around)
+    assert known.encode(text) == [*before, 900, 901, *after]
+
+
+def test_signs_at_one_end_only(tokenizer: Tokenizer) -> None:
+    known = with_phrases(tokenizer, {"ink*": (900,), "@fox": (901,), "*": (902,)})
+    comma, red = tokenizer.encode(","), tokenizer.encode("red")
+    assert known.encode("ink*, red") == [900, *comma, *red]
+    assert known.encode("red,@fox,") == [*red, *comma, 901, *comma]
+    assert known.encode("@foxes pink*") == [
+        *tokenizer.encode("@foxes pink"), 902,
+    ]  # fmt: skip
+    assert known.encode("red,*,") == [*red, *comma, 902, *comma]
+    assert known.encode("red, fox!?") == tokenizer.encode("red, fox!?")

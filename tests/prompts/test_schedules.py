@@ -1,6 +1,6 @@
 """Prompts that change by step: a table worked out by hand, and what holds for any text."""
 
-import time
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 import pytest
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pochade.errors import InvalidRequest
 from pochade.prompts.schedules import schedule
+from tests.growth import grows_linearly
 
 TABLE = {  # in 10 steps
     "": [(10, "")],
@@ -137,23 +138,24 @@ def test_text_without_a_schedule_is_kept_letter_by_letter(parts: list[str]) -> N
     assert schedule(prompt, 20) == [(20, prompt)]
 
 
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        "[" * 200_000,
-        "[a:" * 40_000 + ":3]" * 20_000,
-        "([" * 50_000 + ")]" * 50_000,
-        "([" * 50_000 + "])" * 50_000,
-        "[" + ":" * 199_000,
-        "\\" * 199_999 + "[",
-    ],
-    ids=lambda prompt: prompt[:4],
-)
-def test_200_000_characters_take_no_time(prompt: str) -> None:
-    """Measured: below two seconds, and no depth is too deep. Anything quadratic takes minutes."""
-    start = time.perf_counter()
-    assert schedule(prompt, 1000)[-1][0] == 1000
-    assert time.perf_counter() - start < 20
+LONG: Mapping[str, Callable[[int], str]] = {
+    "open": lambda n: "[" * n,
+    "half closed": lambda n: "[a:" * (n // 5) + ":3]" * (n // 10),
+    "crossed": lambda n: "([" * (n // 4) + ")]" * (n // 4),
+    "nested": lambda n: "([" * (n // 4) + "])" * (n // 4),
+    "colons": lambda n: "[" + ":" * n,
+    "escapes": lambda n: "\\" * n + "[",
+}
+
+
+@pytest.mark.parametrize("prompt", LONG.values(), ids=LONG)
+def test_a_long_prompt_takes_no_more_than_its_length(prompt: Callable[[int], str]) -> None:
+    """200,000 characters are read, and no depth is too deep; anything quadratic would take minutes."""
+
+    def work(size: int) -> None:
+        assert schedule(prompt(size), 1000)[-1][0] == 1000
+
+    grows_linearly(work, 99_000)
 
 
 def test_a_long_prompt_that_changes_all_the_time_is_refused() -> None:

@@ -165,6 +165,21 @@ def test_options_and_models(a1111: webuiapi.WebUIApi) -> None:
         assert "Clip skip: 2" in a1111.txt2img(**SMALL).info["infotexts"][0]
     finally:
         a1111.set_options({"CLIP_stop_at_last_layers": 1})
+    settings = {"randn_source": "CPU", "emphasis": "No norm"}
+    assert {**a1111.get_options(), "randn_source": "NV", "emphasis": "Original"} == a1111.get_options()
+    once = a1111.txt2img(**SMALL, override_settings=settings)
+    assert "RNG: CPU, Emphasis: No norm" in once.info["infotexts"][0]
+    gpu = a1111.txt2img(**SMALL, override_settings={"randn_source": "GPU"})
+    assert "RNG: NV" in gpu.info["infotexts"][0]
+    variant = {"uni_pc_variant": "bh2"}
+    assert (
+        "Sampler: UniPC bh2"
+        in a1111.txt2img(**{**SMALL, "sampler_name": "UniPC"}, override_settings=variant).info["infotexts"][0]
+    )
+    with pytest.raises(RuntimeError, match="UniPC bh1 of order 2 is not there; one of: bh1 of order 3"):
+        a1111.txt2img(**{**SMALL, "sampler_name": "UniPC"}, override_settings={"uni_pc_order": 2})
+    with pytest.raises(RuntimeError, match=r"randn_source: rng is .*MPS.*one of: NV, CPU"):
+        a1111.txt2img(**SMALL, override_settings={"randn_source": "MPS"})
     once = a1111.txt2img(**SMALL, override_settings={"CLIP_stop_at_last_layers": 3})
     assert once.info["clip_skip"] == 3 and a1111.get_options()["CLIP_stop_at_last_layers"] == 1
 

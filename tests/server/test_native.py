@@ -237,6 +237,8 @@ MORE = {
     "controls": 'ControlNet 0: "Module: canny, Model: edges"',
     "blend": "Blend prompt: a pear, Blend share: 0.5",
     "refiner": "Refiner: xl-refiner [0123456789], Refiner switch at: 0.7",
+    "ENSD": "ENSD: 31337",
+    "Token merging ratio": "Token merging ratio: 0.5",
 }
 
 

@@ -6,7 +6,7 @@ sigmas:  decreasing floats, usually ending in 0; one step between each two.
 noise:   `() -> ` fresh unit-normal noise shaped like x; deterministic samplers never call it.
 """
 
-from pochade.diffusion.samplers.registry import SAMPLERS, Sampler, find_sampler
+from pochade.diffusion.samplers.registry import SAMPLERS, UNIPC, Sampler, find_sampler
 from pochade.diffusion.samplers.step import Noise, Step
 
-__all__ = ["SAMPLERS", "Noise", "Sampler", "Step", "find_sampler"]
+__all__ = ["SAMPLERS", "UNIPC", "Noise", "Sampler", "Step", "find_sampler"]

@@ -1,12 +1,14 @@
 """The DPM-Solver++ family: exponential integrators in lambda = -log sigma (Lu et al. 2022).
 
 The stochastic ones solve the reverse-time equation whose noise has eta times the variance of the ancestral
-one's. All of its solutions have the same distribution at each sigma, those of eta 0 included.
+one's. All of its solutions have the same distribution at each sigma, those of eta 0 included. Their noise
+comes from `path`, one Brownian path for all numbers of steps, or without it from independent draws.
 """
 
 from collections.abc import Iterator, Sequence
 from math import expm1, log
 
+from pochade.diffusion.brownian import Path
 from pochade.diffusion.parametrization import Denoise
 from pochade.diffusion.samplers.step import Evaluation, Noise, Step, approach, midway, transitions
 from pochade.ops import Tensor
@@ -23,34 +25,49 @@ def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise)
 
 
 def dpmpp_2m_sde(
-    denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise, eta: float = 1.0
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Sequence[float],
+    noise: Noise,
+    eta: float = 1.0,
+    path: Path | None = None,
 ) -> Iterator[Step]:
     """SDE-DPM-Solver++(2M), midpoint form (Lu et al. 2022, the solvers for diffusion SDEs).
 
     One evaluation and one noise per step; none to sigma 0. With eta 0 it is DPM++ 2M.
     """
-    return _multistep_sde(denoise, x, sigmas, noise, eta, memory=2, midpoint=True)
+    return _multistep_sde(denoise, x, sigmas, noise, eta, path, memory=2, midpoint=True)
 
 
 def dpmpp_2m_sde_heun(
-    denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise, eta: float = 1.0
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Sequence[float],
+    noise: Noise,
+    eta: float = 1.0,
+    path: Path | None = None,
 ) -> Iterator[Step]:
     """DPM++ 2M SDE where the line through the last two evaluations is integrated, not taken at its middle.
 
     Known as its 'heun' form. One evaluation and one noise per step; none to sigma 0. Order 2.
     """
-    return _multistep_sde(denoise, x, sigmas, noise, eta, memory=2)
+    return _multistep_sde(denoise, x, sigmas, noise, eta, path, memory=2)
 
 
 def dpmpp_3m_sde(
-    denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise, eta: float = 1.0
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Sequence[float],
+    noise: Noise,
+    eta: float = 1.0,
+    path: Path | None = None,
 ) -> Iterator[Step]:
     """SDE-DPM-Solver++(3M): the parabola through the last three evaluations in place of that line.
 
     One evaluation and one noise per step; none to sigma 0. Its quadratic part has half of its integral's
     weight, as published and as everyone computes it; so the order is 2, with a smaller error than 2M's.
     """
-    return _multistep_sde(denoise, x, sigmas, noise, eta, memory=3)
+    return _multistep_sde(denoise, x, sigmas, noise, eta, path, memory=3)
 
 
 def _multistep_sde(
@@ -59,6 +76,7 @@ def _multistep_sde(
     sigmas: Sequence[float],
     noise: Noise,
     eta: float,
+    path: Path | None,
     memory: int,
     midpoint: bool = False,
 ) -> Iterator[Step]:
@@ -72,7 +90,7 @@ def _multistep_sde(
         ratio, deviation = solution(sigma, after, eta)
         x = approach(x, mean, ratio)
         if deviation > 0:
-            x = x + deviation * noise()
+            x = x + deviation * (noise() if path is None else path(sigma, after, eta))
         yield Step(index, len(sigmas) - 1, x, denoised)
 
 
@@ -99,7 +117,12 @@ def _mean(seen: Sequence[Evaluation], after: float, eta: float) -> Tensor:
 
 
 def dpmpp_sde(
-    denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise, eta: float = 1.0
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Sequence[float],
+    noise: Noise,
+    eta: float = 1.0,
+    path: Path | None = None,
 ) -> Iterator[Step]:
     """SDE-DPM-Solver++(2S): a trial half step, then the whole step with what was denoised in its middle.
 
@@ -116,15 +139,25 @@ def dpmpp_sde(
             x = denoised
         else:
             middle = (sigma * after) ** 0.5
-            first, second = noise(), noise()
-            part = (after / middle) ** (2 * eta)
-            whole = (part**0.5 * first + second) / (1 + part) ** 0.5
+            first, whole = _first_and_whole((sigma, middle, after), noise, eta, path)
             ratio, deviation = solution(sigma, middle, eta)
             trial = approach(x, denoised, ratio) + deviation * first
             denoised = denoise(trial, middle)
             ratio, deviation = solution(sigma, after, eta)
             x = approach(x, denoised, ratio) + deviation * whole
         yield Step(index, len(sigmas) - 1, x, denoised)
+
+
+def _first_and_whole(
+    levels: tuple[float, float, float], noise: Noise, eta: float, path: Path | None
+) -> tuple[Tensor, Tensor]:
+    """The noise of the first part of a step and that of all of it. levels: where the parts begin and end."""
+    sigma, middle, after = levels
+    if path is not None and eta > 0:
+        return path(sigma, middle, eta), path(sigma, after, eta)
+    first, second = noise(), noise()
+    part = (after / middle) ** (2 * eta)
+    return first, (part**0.5 * first + second) / (1 + part) ** 0.5
 
 
 def solution(sigma: float, after: float, eta: float) -> tuple[float, float]:

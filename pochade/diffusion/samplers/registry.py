@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 from pochade.diffusion.samplers.dpm import (
@@ -19,7 +20,7 @@ from pochade.diffusion.samplers.linear_multistep import lms, plms
 from pochade.diffusion.samplers.restart import restart
 from pochade.diffusion.samplers.step import Step
 from pochade.diffusion.samplers.tcd import tcd
-from pochade.diffusion.samplers.unipc import unipc
+from pochade.diffusion.samplers.unipc import BH1, BH2, unipc
 from pochade.errors import InvalidRequest
 
 
@@ -35,6 +36,8 @@ class Sampler:
     discard_penultimate: of one sigma more, the last above 0 is left out; see `schedule.sigmas`.
     alone: its steps depend on the latent, so each picture is drawn alone: none may depend on its batch.
     options: names of the numbers of a Request that the function takes as keywords.
+    brownian: the function takes the keyword `path`, one Brownian path for its noise (`diffusion.brownian`).
+    needs_schedule: the function takes the model's NoiseSchedule as the keyword `schedule`.
     aliases: names that are not the label in another spelling; see `find_sampler`.
     """
 
@@ -46,6 +49,8 @@ class Sampler:
     discard_penultimate: bool = False
     alone: bool = False
     options: tuple[str, ...] = ()
+    brownian: bool = False
+    needs_schedule: bool = False
     aliases: tuple[str, ...] = ()
 
 
@@ -102,6 +107,7 @@ _ALL = (
         stochastic=True,
         evaluations=2,
         options=ETA,
+        brownian=True,
         aliases=("dpmpp_sde_gpu", "DPMSolverSDEScheduler"),
     ),
     Sampler(
@@ -110,6 +116,7 @@ _ALL = (
         schedule="Exponential",
         stochastic=True,
         options=ETA,
+        brownian=True,
         aliases=("dpmpp_2m_sde_gpu",),
     ),
     Sampler(
@@ -118,6 +125,7 @@ _ALL = (
         schedule="Exponential",
         stochastic=True,
         options=ETA,
+        brownian=True,
         aliases=("dpmpp_2m_sde_heun_gpu",),
     ),
     Sampler(
@@ -127,6 +135,7 @@ _ALL = (
         stochastic=True,
         discard_penultimate=True,
         options=ETA,
+        brownian=True,
         aliases=("dpmpp_3m_sde_gpu",),
     ),
     Sampler(label="DPM fast", function=dpm_fast, options=ETA),
@@ -134,10 +143,27 @@ _ALL = (
     Sampler(label="Restart", function=restart, schedule="Karras", stochastic=True, evaluations=2),
     Sampler(label="DDIM", function=ddim, schedule="DDIM", options=ETA, aliases=("DDIMScheduler",)),
     Sampler(label="PLMS", function=plms, schedule="DDIM", aliases=("pndm", "PNDMScheduler")),
-    Sampler(label="UniPC", function=unipc, aliases=("uni_pc_bh2", "UniPCMultistepScheduler")),
+    Sampler(label="UniPC", function=unipc, schedule="SGM Uniform", aliases=("uni_pc_bh1",)),
+    Sampler(
+        label="UniPC bh2",
+        function=partial(unipc, variant=BH2),
+        schedule="SGM Uniform",
+        aliases=("uni_pc_bh2",),
+    ),
+    Sampler(
+        label="UniPC order 2",
+        function=partial(unipc, variant=BH2, order=2),
+        aliases=("UniPCMultistepScheduler",),  # with the settings that it has by itself
+    ),
     Sampler(label="LCM", function=lcm, schedule="LCM", stochastic=True, aliases=("LCMScheduler",)),
     Sampler(
-        label="TCD", function=tcd, schedule="LCM", stochastic=True, options=ETA, aliases=("TCDScheduler",)
+        label="TCD",
+        function=tcd,
+        schedule="LCM",
+        stochastic=True,
+        options=ETA,
+        needs_schedule=True,
+        aliases=("TCDScheduler",),
     ),
 )
 
@@ -154,6 +180,12 @@ def find_sampler(name: str) -> Sampler:
         if _key(name) in {_key(known) for known in (sampler.label, *sampler.aliases)}:
             return sampler
     raise InvalidRequest(f"sampler '{name}' is unknown; one of: {', '.join(SAMPLERS)}")
+
+
+UNIPC: Mapping[tuple[str, int], str] = MappingProxyType(
+    {(BH1, 3): "UniPC", (BH2, 3): "UniPC bh2", (BH2, 2): "UniPC order 2"}
+)
+"""(variant, order), as A1111's options for UniPC say them -> the label."""
 
 
 def _key(name: str) -> str:

@@ -1,49 +1,79 @@
 """UniPC: a predictor, and a corrector that costs no further evaluation (Zhao et al. 2023)."""
 
 from collections.abc import Iterator, Sequence
-from math import expm1, log
+from math import expm1, factorial, log
+
+import numpy as np
 
 from pochade.diffusion.parametrization import Denoise
-from pochade.diffusion.samplers.step import Evaluation, Noise, Step, approach, midway, transitions
+from pochade.diffusion.samplers.step import Evaluation, Noise, Step, approach, transitions
 from pochade.ops import Tensor
 
+BH1, BH2 = VARIANTS = ("bh1", "bh2")
+"""What the weights are relative to, B(h) of the paper's section 3.1: h, or exp(h) - 1."""
 
-def unipc(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
-    """UniPC-2 with B(h) = exp(h) - 1 ('bh2'), predicting data: Zhao et al. 2023, algorithms 1 and 2.
 
-    Its predictor UniP-2 is the step of DPM++ 2M. The evaluation at the predicted point serves twice: it
-    corrects the step that led there, and it starts the next. Draws no noise.
+def unipc(
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Sequence[float],
+    noise: Noise,
+    order: int = 3,
+    variant: str = BH1,
+) -> Iterator[Step]:
+    """UniPC-p, predicting data: Zhao et al. 2023, algorithms 1 and 2. Draws no noise.
+
+    The evaluation at the predicted point serves twice: it corrects the step that led there, and it starts the
+    next. The first steps are of lower order, as long as fewer points are known, and so are the last ones
+    before sigma 0. order: p, at least 1; variant: of VARIANTS. Order 3 and bh1 are A1111's settings.
     """
-    before: Evaluation | None = None
-    last: Evaluation | None = None
-    start = x
+    steps = len(sigmas) - 1
+    to_zero = bool(sigmas[-1] == 0)
+    seen: list[Evaluation] = []
+    start, correction = x, 1
     for index, sigma, after in transitions(sigmas):
-        now = sigma, denoise(x, sigma)
-        if last is not None:
-            x = _corrected(start, now, last, before)
+        denoised = denoise(x, sigma)
+        if seen:
+            x = _stepped(start, seen[:correction], sigma, variant, (sigma, denoised))
+        seen = [(sigma, denoised), *seen[: order - 1]]
+        correction = min(order, index + 1, steps - index if to_zero else order)
         start = x
-        x = approach(x, midway(now, last, after), after / sigma)
-        before, last = last, now
-        yield Step(index, len(sigmas) - 1, x, now[1])
+        x = denoised if after == 0 else _stepped(x, seen[:correction], after, variant)
+        yield Step(index, steps, x, denoised)
 
 
-def _corrected(start: Tensor, now: Evaluation, last: Evaluation, before: Evaluation | None) -> Tensor:
-    """UniC: the step from `start` (at `last`'s noise level) taken again, knowing the evaluation at its end.
+def _stepped(
+    x: Tensor, seen: Sequence[Evaluation], after: float, variant: str, end: Evaluation | None = None
+) -> Tensor:
+    """The step from the latest of `seen` to noise level `after`: predicted (UniP), or with `end`, the
+    evaluation there, corrected (UniC). Its order is the number of evaluations in `seen`."""
+    (sigma, denoised), *earlier = seen
+    length = log(sigma / after)
+    points = [(log(sigma / level) / length, other) for level, other in earlier]
+    if end is not None:
+        points.append((1.0, end[1]))
+    scale = -length if variant == BH1 else expm1(-length)
+    x = approach(x, denoised, after / sigma)
+    for (place, other), weight in zip(
+        points, _weights([place for place, _ in points], length, scale), strict=True
+    ):
+        x = x - scale * weight / place * (other - denoised)
+    return x
 
-    The weights solve the order conditions R rho = b of section 3.2, for the points r = (-previous / h, 1).
+
+def _weights(places: Sequence[float], length: float, scale: float) -> list[float]:
+    """The solution of the order conditions R rho = b of section 3.2.
+
+    places: of the known points, in steps from the start of this one: negative, and 1 for its end. With one
+    point half is taken, as in the paper's code; it satisfies the condition up to the order that one point
+    allows.
     """
-    sigma, denoised = now
-    last_sigma, last_denoised = last
-    gain = denoised - last_denoised
-    if before is None:
-        mean = last_denoised + 0.5 * gain
-    else:
-        before_sigma, before_denoised = before
-        h = log(last_sigma / sigma)
-        r = log(before_sigma / last_sigma) / h
-        first = expm1(-h) / -h - 1
-        b1 = first / expm1(-h)
-        b2 = 2 * (first / -h - 0.5) / expm1(-h)
-        rho = (b1 - b2) / (1 + r)
-        mean = last_denoised + rho / r * (last_denoised - before_denoised) + (b1 - rho) * gain
-    return approach(start, mean, sigma / last_sigma)
+    if len(places) < 2:
+        return [0.5] * len(places)
+    phi, sides = expm1(-length) / -length - 1, []
+    for i in range(1, len(places) + 1):
+        sides.append(phi * factorial(i) / scale)
+        phi = phi / -length - 1 / factorial(i + 1)
+    powers = np.power.outer(np.array(places), np.arange(len(places))).T
+    weights: list[float] = np.linalg.solve(powers, np.array(sides)).tolist()
+    return weights

@@ -16,6 +16,7 @@ from pochade.pipeline.results.result import PromptSize
 from pochade.prompts.chunks import end_positions
 from pochade.prompts.layout import Layout, lay_out, rows
 from pochade.prompts.tokenizer import Tokenizer
+from pochade.request import EMPHASES
 
 Floats = NDArray[np.float32]
 
@@ -24,6 +25,8 @@ MAX_TOKENS = 4800
 
 LONGEST = 64 * 77
 """Tokens, with starts and ends: contexts are repeated up to here, or up to the longest text."""
+
+ORIGINAL, NO_NORM, IGNORED, NO_EMPHASIS = EMPHASES
 
 LEGACY_END_TOKEN = 2
 """What configurations of before 2023 say; the tokenizer's own end token is meant."""
@@ -60,20 +63,21 @@ def condition_wordings(
     tokenizers: Sequence[Tokenizer],
     wordings: Sequence[Wording],
     clip_skip: int,
+    emphasis: str = ORIGINAL,
     *,
     zeros_for_no_text: bool,
 ) -> Mapping[Wording, list[Conditioning]]:
     """For each wording the conditionings of its parts, then the negative prompt's if it has one.
 
     Those of a wording have contexts of one length, and so have all wordings, as far as `even` brings them to
-    one: the UNet's graph then fits at every step.
+    one: the UNet's graph then fits at every step. emphasis: as in `condition`.
     zeros_for_no_text: an empty negative prompt is no text at all, rather than the text "".
     """
     distinct = list(dict.fromkeys(wordings))
     texts = [part.prompt for wording in distinct for part in wording.parts]
     texts += [wording.negative for wording in distinct if wording.negative is not None]
     texts += [wording.towards for wording in distinct if wording.towards is not None]
-    by_text = dict(zip(texts, condition(networks, tokenizers, texts, clip_skip), strict=True))
+    by_text = dict(zip(texts, condition(networks, tokenizers, texts, clip_skip, emphasis), strict=True))
     result = {}
     for wording in distinct:
         found = [by_text[part.prompt] for part in wording.parts]
@@ -88,11 +92,16 @@ def condition_wordings(
 
 
 def condition(
-    networks: Networks, tokenizers: Sequence[Tokenizer], prompts: Sequence[str], clip_skip: int
+    networks: Networks,
+    tokenizers: Sequence[Tokenizer],
+    prompts: Sequence[str],
+    clip_skip: int,
+    emphasis: str = ORIGINAL,
 ) -> list[Conditioning]:
     """Encode prompts, equal ones once, each in the chunks that it fills.
 
-    Emphasis and BREAK are read (`prompts.attention`). XL reads one layer before the last, without the final
+    Emphasis and BREAK are read (`prompts.attention`) and count as `emphasis` says, a name of
+    `request.EMPHASES`. XL reads one layer before the last, without the final
     norm, and a pooled vector of the first chunk; its base has two encoders, whose conditionings stand side by
     side, and the pooled vector is the second's (Podell et al. 2023, section 2.1). A text that fills more
     chunks for one of the two gets empty ones for the other.
@@ -102,7 +111,7 @@ def condition(
         encoders.append(networks.text_encoder_2)
     wide = networks.unet_config.added_width is not None
     skips = [skipped_layers(clip_skip, _config(encoder), wide=wide) for encoder in encoders]
-    laid_out = {prompt: layouts_of(prompt, tokenizers) for prompt in prompts}
+    laid_out = {prompt: layouts_of(prompt, tokenizers, emphasis) for prompt in prompts}
     encoded = {}
     for prompt, layouts in laid_out.items():
         chunks = max(len(layout.chunks) for layout in layouts)
@@ -112,16 +121,20 @@ def condition(
             ends = end_positions(ids, _end_token(_config(encoder), tokenizer))
             context, vectors = networks.encode_text(encoder, ids, ends, skip=skip, final_norm=not wide)
             check_finite(context, "the text encoder", encoder.engine.precision)
-            context = emphasize(context, weights)
+            context = emphasize(context, weights, emphasis)
             contexts.append(context.reshape(1, -1, context.shape[-1]))
             pooled = vectors[:1]
         encoded[prompt] = Conditioning(np.concatenate(contexts, axis=-1), pooled, layouts[0].tokens, chunks)
     return [encoded[prompt] for prompt in prompts]
 
 
-def layouts_of(prompt: str, tokenizers: Sequence[Tokenizer]) -> list[Layout]:
-    """A text laid out for each encoder. Raises InvalidRequest for one that is too long."""
-    return [_checked(lay_out(prompt, tokenizer), tokenizer) for tokenizer in tokenizers]
+def layouts_of(prompt: str, tokenizers: Sequence[Tokenizer], emphasis: str = ORIGINAL) -> list[Layout]:
+    """A text laid out for each encoder. emphasis: as in `condition`.
+
+    Raises InvalidRequest for one that is too long.
+    """
+    literal = emphasis == NO_EMPHASIS
+    return [_checked(lay_out(prompt, tokenizer, literal=literal), tokenizer) for tokenizer in tokenizers]
 
 
 def skipped_layers(clip_skip: int, config: TextEncoderConfig, *, wide: bool) -> int:
@@ -173,17 +186,21 @@ def common_length(lengths: Sequence[int]) -> int | None:
     return multiple if multiple <= max(longest, min(2 * longest, LONGEST)) else None
 
 
-def text_lengths(tokenizers: Sequence[Tokenizer], wordings: Sequence[Wording]) -> set[int]:
+def text_lengths(
+    tokenizers: Sequence[Tokenizer], wordings: Sequence[Wording], emphasis: str = ORIGINAL
+) -> set[int]:
     """The lengths of context that the UNet will be given, in tokens, without encoding anything.
+
+    emphasis: as in `condition`.
 
     Raises InvalidRequest for a text that is too long.
     """
     groups = []
     for wording in wordings:
-        first, *others = [_length(part.prompt, tokenizers) for part in wording.parts]
+        first, *others = [_length(part.prompt, tokenizers, emphasis) for part in wording.parts]
         if wording.towards is not None:
-            first = lcm(first, _length(wording.towards, tokenizers))
-        negative = [] if wording.negative is None else [_length(wording.negative, tokenizers)]
+            first = lcm(first, _length(wording.towards, tokenizers, emphasis))
+        negative = [] if wording.negative is None else [_length(wording.negative, tokenizers, emphasis)]
         groups.append([first, *others, *negative])
     found = zip(groups, common_lengths(groups), strict=True)
     return {length for group, common in found for length in (group if common is None else [common])}
@@ -205,18 +222,24 @@ def prompt_size(conditionings: Mapping[Wording, Sequence[Conditioning]]) -> Prom
     return PromptSize(max(prompts), max(negatives, default=0), chunks)
 
 
-def emphasize(context: Floats, weights: Floats) -> Floats:
+def emphasize(context: Floats, weights: Floats, emphasis: str = ORIGINAL) -> Floats:
     """Multiply each token's vector by its weight, then the whole chunk so that its mean is what it was.
 
-    context: (chunks, T, D); weights: (chunks, T). A chunk whose weights are all 1 is left as it is. This is
-    the emphasis that A1111's web UI calls "Original".
+    context: (chunks, T, D), of one encoder; weights: (chunks, T). A chunk whose weights are all 1 is left as
+    it is. emphasis: "Original" does this, as in A1111's web UI; "No norm" leaves the mean as it has become:
+    that of XL's encoders lies near zero, so restoring it may change the vectors much more than the weights
+    do. "Ignore" and "None" leave the vectors alone.
     """
+    if emphasis in (IGNORED, NO_EMPHASIS):
+        return context
     result = context.copy()
     for chunk, weight in zip(result, weights, strict=True):
         if (weight == 1).all():
             continue
         mean = chunk.mean(dtype=np.float64)
         chunk *= weight[:, None]
+        if emphasis == NO_NORM:
+            continue
         weighed = chunk.mean(dtype=np.float64)
         if weighed != 0:
             chunk *= np.float32(mean / weighed)
@@ -266,8 +289,8 @@ def _checked(layout: Layout, tokenizer: Tokenizer) -> Layout:
     return layout
 
 
-def _length(prompt: str, tokenizers: Sequence[Tokenizer]) -> int:
-    layouts = layouts_of(prompt, tokenizers)
+def _length(prompt: str, tokenizers: Sequence[Tokenizer], emphasis: str) -> int:
+    layouts = layouts_of(prompt, tokenizers, emphasis)
     return max(len(layout.chunks) for layout in layouts) * tokenizers[0].max_length
 
 

@@ -52,10 +52,11 @@ def in_steps(levels: Sequence[float], denoisers: Sequence[Denoise]) -> Denoise:
 class Memory:
     """What later steps use again, by the number of the picture, or of the first of several.
 
-    deep: (picture, conditioning) -> deep features.
+    deep: (picture, conditioning) -> deep features. left_out: what was not computed so far, for speed.
     """
 
     deep: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    left_out: set[str] = field(default_factory=set)
 
 
 def predictor(
@@ -155,6 +156,7 @@ def predictor(
         if work.whole or place not in memory.deep:
             result, memory.deep[place] = networks.predict_keeping(work.layers, **named)
             return result
+        memory.left_out.add("deep layers")
         return networks.predict_again(work.layers, deep=memory.deep[place], **named)
 
     def groups(x: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -171,6 +173,7 @@ def predictor(
                 *found, uncond = evaluate(number, pictures, timestep, len(conditionings))
                 cond = found[0] if len(weights) == 1 else compose(found, weights, uncond)
             else:
+                memory.left_out.add("negative prompt")
                 (cond,) = (uncond,) = evaluate(number, pictures, timestep, 1)
             conds.append(cond)
             unconds.append(uncond)

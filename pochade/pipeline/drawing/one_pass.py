@@ -1,12 +1,14 @@
 """One pass over the noise levels: the denoise loop, for every way of drawing."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.diffusion.noise import batch_noise, picture_noise, set_in, slerp
+from pochade.diffusion.brownian import batch_path
+from pochade.diffusion.noise import batch_noise, noise_stream, set_in, slerp
 from pochade.diffusion.parametrization import Parametrization, denoiser
 from pochade.diffusion.samplers import Sampler
 from pochade.diffusion.samplers.step import Step
@@ -32,6 +34,7 @@ class Pass:
     request: settled. canvas: where it begins. told: step by step; a pass over a picture, whose levels are
     fewer than the request's steps, begins at the first all the same, as in A1111. levels: decreasing, and 0
     at the end. noise: (B, C, h, w), in place of the seeds'. refining: a second model, for the last part.
+    left_out: what was not computed so far, for speed; a second pass shares it with the first.
     """
 
     request: Settled
@@ -40,6 +43,7 @@ class Pass:
     levels: Sequence[float]
     noise: Floats | None = None
     refining: Refining | None = None
+    left_out: set[str] = field(default_factory=set)
 
 
 def denoise(
@@ -57,7 +61,7 @@ def denoise(
     request, canvas = drawing.request, drawing.canvas.placed(engine.place)
     shape = latent_shape(networks, request)
     each = pictures(request)
-    draw_noise = batch_noise([one.seed for one in each], shape)
+    draw_noise = batch_noise([one.seed for one in each], shape, request.rng)
     start = draw_noise()  # drawn even if it is not used: later draws are the same then
     if drawing.noise is not None:
         check_noise(drawing.noise, (len(each), *shape))
@@ -67,7 +71,7 @@ def denoise(
         start = np.stack([_varied(one, noise, factor) for one, noise in zip(each, start, strict=True)])
     told = drawing.told.steps[: len(drawing.levels) - 1]
     steerings = _steerings(networks, drawing)
-    memory = Memory()
+    memory = Memory(left_out=drawing.left_out)
     works = find_speed(request.speed).plan([way(level) for level in drawing.levels[: len(told)]])
     plan = [
         (
@@ -90,7 +94,12 @@ def denoise(
         denoisers[wording, acting, work, refined] = clean
     clean = canvas.keeping(in_steps(drawing.levels, [denoisers[each] for each in plan]))
     own = {name: getattr(request, name) for name in sampler.options}
-    options = {name: value for name, value in own.items() if value is not None}
+    options: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
+    if sampler.brownian:
+        path = batch_path([one.seed for one in each], shape)
+        options["path"] = lambda sigma, after, eta: engine.place(path(sigma, after, eta))
+    if sampler.needs_schedule:
+        options["schedule"] = schedule
     x = canvas.start(engine.place(start), float(drawing.levels[0]))
     steps = sampler.function(clean, x, drawing.levels, lambda: engine.place(draw_noise()), **options)
     return (replace(step, x=engine.fetch(step.x), denoised=engine.fetch(step.denoised)) for step in steps)
@@ -156,7 +165,8 @@ def _varied(request: Settled, whole: Floats, factor: int) -> Floats:
     shape: tuple[int, ...] = whole.shape
     if variation.size is not None:
         shape = shape[0], max(1, variation.size[1] // factor), max(1, variation.size[0] // factor)
-    noise = picture_noise(request.seed, 0, shape)
+    noise = noise_stream(request.seed, request.rng)(shape)
     if variation.strength > 0:
-        noise = slerp(noise, picture_noise(variation.seed, 0, shape), variation.strength)
+        second = noise_stream(variation.seed, request.rng)(shape)
+        noise = slerp(noise, second, variation.strength)
     return set_in(noise, whole)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pochade.errors import InvalidRequest
+from pochade.images.opening import on_white
 from pochade.pipeline.loading.networks import Networks
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def check_finite(numbers: Floats, made_by: str, precision: str) -> None:
 
 
 def from_image(image: "Image.Image") -> Floats:
-    """A picture of any mode -> (3, H, W) in -1..1."""
-    rgb = np.asarray(image.convert("RGB"), np.float32)
+    """A picture of any mode -> (3, H, W) in -1..1. What is transparent counts as white."""
+    rgb = np.asarray(on_white(image), np.float32)
     return np.ascontiguousarray((rgb / 127.5 - 1).transpose(2, 0, 1))
 
 

@@ -58,6 +58,7 @@ def refining(
         model.tokenizers,
         wordings,
         request.clip_skip,
+        request.emphasis,
         zeros_for_no_text=zeros_for_no_text(model.checkpoint),
     )
     return Refining(replace(model, networks=networks), Told(wordings, told), request.refiner.switch)

@@ -141,6 +141,6 @@ def load_of(
         encodes=request.source is not None or request.hires is not None,
         adapted=adapted,
         sizes=1 if larger == size else 2,
-        forms=forms * len(text_lengths(tokenizers, told)),
+        forms=forms * len(text_lengths(tokenizers, told, request.emphasis)),
         beside=sum(map(library.weights_of, beside)),
     )

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from pochade.images.fitting import surrounded
+from pochade.images.masks import surroundings
 from pochade.images.upscaling import Box, upscaled
 from pochade.models.config import RrdbConfig
 from pochade.models.rrdb import rrdb
@@ -20,14 +21,18 @@ TILE, OVERLAP = 256, 32
 def enlarged_by(
     network: Network, image: Image.Image, *, tile: int = TILE, tiling: bool = False
 ) -> Image.Image:
-    """An RGB picture, larger by the model's own factor; of RGBA the transparency is interpolated.
+    """A picture larger by the model's own factor: RGB, or RGBA if it has transparency, which is interpolated.
 
-    tile: side of the parts, px, which bounds the memory. tiling: the picture's edges fit together; its sides
-    must then be multiples of what the model takes together (4 px at most).
+    The model sees the colours around it in place of those that are hidden by full transparency. tile: side of
+    the parts, px, which bounds the memory. tiling: the picture's edges fit together; its sides must then be
+    multiples of what the model takes together (4 px at most).
     """
-    if image.mode == "RGBA":
-        larger = enlarged_by(network, image.convert("RGB"), tile=tile, tiling=tiling)
-        larger.putalpha(image.getchannel("A").resize(larger.size, Image.Resampling.LANCZOS))
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        alpha = rgba.getchannel("A")
+        hidden = alpha.point(lambda value: 0 if value else 255)
+        larger = enlarged_by(network, surroundings(rgba, hidden), tile=tile, tiling=tiling)
+        larger.putalpha(alpha.resize(larger.size, Image.Resampling.LANCZOS))
         return larger
     config = network.config
     assert isinstance(config, RrdbConfig)

@@ -30,6 +30,7 @@ from pochade.pipeline.results.infotext import Maker
 from pochade.pipeline.results.making import joined, result_of
 from pochade.pipeline.results.result import Progress, Result
 from pochade.request import Settled
+from pochade.speed import EXACT
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -121,7 +122,9 @@ def draw(means: Means, request: Settled, sampler: Sampler, noise: Floats | None)
         let_go(networks.unet)
         check_finite(latent, "the UNet", networks.unet.engine.precision)
         images = [canvas.finish(image) for image in decoded_images(networks, latent)]
-        made = result_of(images, pictures(request), maker_of(means, request, second_model), size)
+        # A text that says "fast" of a picture of which everything was computed would tell of another one.
+        drawn = request if first.left_out else replace(request, speed=EXACT)
+        made = result_of(images, pictures(drawn), maker_of(means, request, second_model), size)
         let_go(networks.autoencoder)
         return made
 
@@ -187,6 +190,7 @@ def told_of(model: Model, request: Settled) -> tuple[Told, Told]:
         model.tokenizers,
         [*first, *second],
         request.clip_skip,
+        request.emphasis,
         zeros_for_no_text=zeros_for_no_text(model.checkpoint),
     )
     return Told(first, conditionings), Told(second, conditionings)
@@ -204,7 +208,7 @@ def maker_of(means: Means, request: Settled, refiner: Model | None) -> Maker:
         model=means.model.checkpoint.name,
         hash=means.model.hash,
         additions=hashes(means.additions, *prompts_of(request)),
-        tags=tags(means.additions, request.prompt),
+        tags=tags(means.additions),
         refiner=None if refiner is None else refiner.title,
     )
 

@@ -14,13 +14,14 @@ from typing import Any
 
 from pochade.adapters.embeddings import TABLE, Embedding, Extended, OtherFamily, read_embedding
 from pochade.adapters.keys import TEXT, TEXT_2, UNET
-from pochade.adapters.library import find, names
+from pochade.adapters.library import find, named_in, names, pick_named
 from pochade.adapters.read import Adapter, read_adapter
 from pochade.adapters.view import Strength, adapted, factors, fingerprint
 from pochade.checkpoints.check import FiniteTensors
 from pochade.checkpoints.few_steps import FewSteps
 from pochade.checkpoints.folder import Checkpoint
-from pochade.checkpoints.library import folders
+from pochade.checkpoints.library import find as find_by_content
+from pochade.checkpoints.library import folders, meant_by, shortest_names
 from pochade.errors import InvalidCheckpoint, InvalidRequest, expect
 from pochade.models.config import TextEncoderConfig
 from pochade.pipeline.loading.networks import Network, Networks
@@ -35,11 +36,16 @@ LETTER = r"[^\W\d_]"
 @dataclass(frozen=True)
 class Lora:
     """An adapter's file, or its folder, and how much of it: of what it does to the UNet, and to the text
-    encoders (None: as much)."""
+    encoders (None: as much).
+
+    name: what prompts call it; empty: by its file. in_prompt: whether one does.
+    """
 
     path: Path | str
     weight: float = 1.0
     text_weight: float | None = None
+    name: str = ""
+    in_prompt: bool = False
 
     def __post_init__(self) -> None:
         for weight in (self.weight, self.in_text):
@@ -120,7 +126,22 @@ class Library:
                 " of models has one (--models)"
             )
         text, unet = weights_of(network)
-        return Lora(find(places, network.name, "adapters"), unet, None if text == unet else text)
+        path = find(places, network.name, "adapters")
+        return Lora(path, unet, None if text == unet else text, name=network.name, in_prompt=True)
+
+    def adapter(self, asked: Path | str) -> tuple[Path, str]:
+        """(an adapter's path, what prompts call it), from a path or a name: the same one as in a prompt.
+
+        Raises InvalidRequest or InvalidCheckpoint for one that is not there, or a name that several have.
+        """
+        places = self._places(self.loras, "lora")
+        known, name = named_in(places, "adapters"), str(asked)
+        if not Path(asked).exists():
+            if self.loras is None and not meant_by(name, known):
+                return find_by_content(asked, self.roots, "lora"), ""
+            asked = pick_named(known, places, name, "adapters").path
+        said = dict(zip((entry.path.resolve() for entry in known), shortest_names(known), strict=True))
+        return Path(asked), said.get(Path(asked).resolve(), "")
 
 
 NO_LIBRARY = Library()
@@ -215,7 +236,7 @@ def hashes(additions: Additions, *prompts: str) -> list[tuple[str, str | None]]:
 
     Both as A1111 writes them: "name: hash, name: hash", hashes of 12 digits.
     """
-    loras = {adapter.name: adapter.hash for _, adapter in additions.adapters}
+    loras = {lora.name or adapter.name: adapter.hash for lora, adapter in additions.adapters}
     texts = [normalize(prompt) for prompt in prompts]
     words = {
         name: each.hash
@@ -226,17 +247,13 @@ def hashes(additions: Additions, *prompts: str) -> list[tuple[str, str | None]]:
     return [("Lora hashes", _pairs(loras)), ("TI hashes", _pairs(words))]
 
 
-def tags(additions: Additions, prompt: str) -> str:
-    """What the prompt would say to ask for the adapters that it does not name, a space before each.
+def tags(additions: Additions) -> str:
+    """What a prompt would say to ask for the adapters that none names, a space before each.
 
     A name that cannot be written so is left out.
     """
-    named = {network.name for network in extra_networks(prompt)[1]}
-    return "".join(
-        f" {lora.tag(adapter.name)}"
-        for lora, adapter in additions.adapters
-        if adapter.name not in named and not re.search(r"[<>:]", adapter.name)
-    )
+    given = [(lora, lora.name or adapter.name) for lora, adapter in additions.adapters if not lora.in_prompt]
+    return "".join(f" {lora.tag(name)}" for lora, name in given if not re.search(r"[<>:]", name))
 
 
 # --- inside -------------------------------------------------------------------------------------------

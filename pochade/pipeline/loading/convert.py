@@ -106,7 +106,8 @@ def _write_file(checkpoint: Checkpoint, target: Path, store_as: np.dtype[Any] | 
 
 def _metadata(checkpoint: Checkpoint, family: Family) -> dict[str, str]:
     """What other programs read of a file's kind, and ours of what its tensors do not tell."""
-    predicts_v = checkpoint.scheduler.get("prediction_type") == "v_prediction"
+    prediction = checkpoint.scheduler.get("prediction_type", "epsilon")
+    predicts_v = prediction == "v_prediction"
     architecture = {
         "SD 1.x": "stable-diffusion-v1",
         "SD 2.x": "stable-diffusion-v2-768-v" if predicts_v else "stable-diffusion-v2-512",
@@ -116,7 +117,7 @@ def _metadata(checkpoint: Checkpoint, family: Family) -> dict[str, str]:
     metadata = {
         "format": "pt",
         "modelspec.architecture": architecture,
-        "modelspec.prediction_type": "v" if predicts_v else "epsilon",
+        "modelspec.prediction_type": "v" if predicts_v else prediction,
         "modelspec.title": checkpoint.name,
     }
     config = _what_tensors_do_not_tell(checkpoint, family)

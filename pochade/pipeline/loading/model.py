@@ -11,6 +11,7 @@ from pochade.checkpoints.hashes import remembered_hash
 from pochade.diffusion.parametrization import Parametrization, find_parametrization
 from pochade.diffusion.schedule import NoiseSchedule, noise_schedule
 from pochade.errors import InvalidCheckpoint
+from pochade.models.config import TextEncoderConfig
 from pochade.pipeline.loading.graphs import CompiledGraphs
 from pochade.pipeline.loading.networks import Networks, make_networks
 from pochade.prompts.clip import clip_tokenizer
@@ -50,10 +51,12 @@ def make_model(
     """
     networks = make_networks(checkpoint, engine, graphs=graphs)
     _check_channels(networks, path)
+    tokenizers = tokenizers_of(checkpoint)
+    _check_vocabularies(tokenizers, networks, path)
     return Model(
         checkpoint=checkpoint,
         networks=networks,
-        tokenizers=tokenizers_of(checkpoint),
+        tokenizers=tokenizers,
         schedule=_schedule(checkpoint.scheduler),
         parametrization=find_parametrization(checkpoint.scheduler.get("prediction_type", "epsilon")),
     )
@@ -77,6 +80,19 @@ def _check_channels(networks: Networks, path: Path) -> None:
             f"'{path}': its UNet takes {given} channels; {latent} (a latent) and {2 * latent + 1} (for"
             " inpainting) are supported. It may be a model for depth maps, upscaling or instructions"
         )
+
+
+def _check_vocabularies(tokenizers: Sequence[Tokenizer], networks: Networks, path: Path) -> None:
+    """Each tokenizer's words must have rows in its text encoder's table."""
+    encoders = (networks.text_encoder, networks.text_encoder_2)
+    for tokenizer, encoder in zip(tokenizers, encoders, strict=False):
+        assert encoder is not None and isinstance(encoder.config, TextEncoderConfig)
+        ids = [*tokenizer.vocabulary.values(), *(special.id for special in tokenizer.specials)]
+        if max(ids) >= encoder.config.vocabulary:
+            raise InvalidCheckpoint(
+                f"'{path}': its text encoder has {encoder.config.vocabulary:,} words, its tokenizer numbers"
+                f" them up to {max(ids):,}: they are of different models, or the file is incomplete"
+            )
 
 
 def _schedule(json: Mapping[str, Any]) -> NoiseSchedule:

@@ -36,6 +36,7 @@ from pochade.models.controlnet import (
 )
 from pochade.models.reuse import unet_again, unet_keeping
 from pochade.models.seamless import seamless
+from pochade.models.shared_norms import measuring, normalised
 from pochade.models.text_encoder import text_encoder
 from pochade.models.tiny_autoencoder import decode_tiny, encode_tiny
 from pochade.models.unet import unet
@@ -48,7 +49,7 @@ from pochade.pipeline.loading.shapes import (
     with_config,
 )
 from pochade.pipeline.loading.texts import EncodedTexts
-from pochade.pipeline.loading.tiles import OVERLAP, TILE, WHOLE, form_of, in_tiles
+from pochade.pipeline.loading.tiles import OVERLAP, TILE, WHOLE, form_of, in_tiles, made_small
 from pochade.weights import Parts
 
 Array = NDArray[Any]
@@ -294,10 +295,15 @@ class Networks:
     def prepare_decode(self, shape: Shape) -> None:
         """Compile what `decode` needs for latents (C, h, w), so that its faults show before the drawing."""
         channels, rows, columns = shape
-        tile = self._tile(rows, columns)
-        function = form_of(self.coders[1], rows, columns, tile=tile, tiling=self.tiling)
-        sides = min(rows, tile), min(columns, tile)
-        self.coder.prepare(function, {"latent": ((1, channels, *sides), "f32")})
+        tile, function = self._tile(rows, columns), self.coders[1]
+        inputs: Inputs = {"latent": ((1, channels, min(rows, tile), min(columns, tile)), "f32")}
+        if max(rows, columns) > tile and self.shares_norms:
+            measured = self._around(measuring(function))
+            self.coder.prepare(measured, inputs)
+            found = outline(with_config(measured, self.autoencoder_config), inputs).outputs[0]
+            function, inputs = normalised(function), {**inputs, "statistics": (found, "f32")}
+        form = form_of(function, rows, columns, tile=tile, tiling=self.tiling)
+        self.coder.prepare(form, inputs)
 
     def decode(self, latent: Array) -> Array:
         """Scaled latent (B, C, h, w) -> (B, 3, H, W), about -1..1."""
@@ -307,21 +313,34 @@ class Networks:
 
     def _each(self, coder: Callable[..., Any], name: str, x: Array, *, given: int, made: int) -> Array:
         """The autoencoder on one picture at a time, and on parts of large ones: it takes the most memory of
-        all. name: of its input. given, made: as in `in_tiles`."""
+        all. Their group norms share the statistics of the whole made small. name: of its input. given, made:
+        as in `in_tiles`."""
         rows, columns = x.shape[2] // given, x.shape[3] // given
         tile = self._tile(rows, columns)
-        function = form_of(coder, rows, columns, tile=tile, tiling=self.tiling)
 
-        def one(part: Array) -> Array:
-            return self._coded(function, **{name: part})
+        def divided(picture: Array) -> Array:
+            form, further = coder, dict[str, Array]()
+            if self.shares_norms:
+                small = made_small(picture, given=given, tile=tile)
+                # The whole goes round, if it does; its parts do along the sides that are not divided.
+                further["statistics"] = self._coded(self._around(measuring(coder)), **{name: small})
+                form = normalised(coder)
+            function = form_of(form, rows, columns, tile=tile, tiling=self.tiling)
+            return in_tiles(
+                lambda part: self._coded(function, **{name: part}, **further),
+                picture,
+                given=given,
+                made=made,
+                tile=tile,
+                overlap=min(OVERLAP, self.tile // 4),
+                tiling=self.tiling,
+            )
 
-        if max(rows, columns) <= tile:
-            return np.concatenate([one(x[i : i + 1]) for i in range(len(x))])
-        overlap = min(OVERLAP, self.tile // 4)
-        divided = partial(
-            in_tiles, one, given=given, made=made, tile=tile, overlap=overlap, tiling=self.tiling
-        )
-        return np.concatenate([divided(x[i : i + 1]) for i in range(len(x))])
+        pictures = [x[i : i + 1] for i in range(len(x))]
+        if max(rows, columns) > tile:
+            return np.concatenate([divided(picture) for picture in pictures])
+        function = self._around(coder)
+        return np.concatenate([self._coded(function, **{name: picture}) for picture in pictures])
 
     @property
     def coder(self) -> Network:
@@ -340,6 +359,11 @@ class Networks:
     def _tile(self, rows: int, columns: int) -> int:
         """The side of the parts, in latent pixels, in which a picture of this size is encoded and decoded."""
         return max(rows, columns) if rows * columns <= self.whole else self.tile
+
+    @property
+    def shares_norms(self) -> bool:
+        """Whether the autoencoder has group norms, whose statistics its parts are to share."""
+        return not isinstance(self.autoencoder_config, TinyAutoencoderConfig)
 
     @property
     def coders(self) -> tuple[Callable[..., Any], Callable[..., Any]]:

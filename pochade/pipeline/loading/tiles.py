@@ -68,6 +68,16 @@ def form_of(
     return seamless(function, tuple(axis for axis, length in sides if length <= tile))
 
 
+def made_small(x: Floats, *, given: int, tile: int) -> Floats:
+    """Every n-th pixel of x, so many that the result is as large as a part. given, tile: as in `in_tiles`."""
+    sides = [min(side, tile * given) for side in x.shape[2:]]
+    rows, columns = (
+        ((np.arange(small) + 0.5) * side / small).astype(np.int64)
+        for small, side in zip(sides, x.shape[2:], strict=True)
+    )
+    return np.ascontiguousarray(x[:, :, rows][:, :, :, columns])
+
+
 def _places(start: int, length: int, limit: int, unit: int) -> NDArray[np.intp]:
     """The pixels of a part along one side, `unit` for each latent pixel; beyond the end it goes round."""
     return np.arange(start * unit, (start + length) * unit) % (limit * unit)

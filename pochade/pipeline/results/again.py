@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 from pochade.diffusion.schedule import AUTOMATIC, split_sampler_name
 from pochade.errors import InvalidRequest
 from pochade.images.metadata import Parameters, read_parameters
+from pochade.pipeline.results.as_meant import as_meant
+from pochade.pipeline.results.left_out import known_choices, unipc_of
+from pochade.prompts.comments import knows_comments, without_comments
 from pochade.request import Request
-from pochade.speed import SPEEDS
 from pochade.ways import Blend, Hires, Refiner, Variation
 
 T = TypeVar("T")
@@ -24,12 +26,15 @@ UNSEEN = ("Denoising strength", "Mask blur")
 def request_from(text: str) -> Request:
     """What a parameters text asks for, as far as it says it; the rest is at its defaults.
 
-    A picture that was drawn over another one is drawn from nothing: the text does not hold that picture
-    (see `drawn_over`). Raises InvalidRequest, naming the value, for one that cannot be read or drawn.
+    A picture that was drawn over another one is drawn from nothing: the text does not hold that picture (see
+    `drawn_over`). What else it does not follow, `left_out.not_followed` tells. Raises InvalidRequest, naming
+    the value, for one that cannot be read or drawn.
     """
     parameters = read_parameters(text)
-    values = parameters.values
+    values = as_meant(parameters.values)
     name, fused = split_sampler_name(values["Sampler"]) if "Sampler" in values else (None, None)
+    if name is not None:
+        name = unipc_of(name, values) or name
     width, height = _size(values, "Size") or (None, None)
     if drawn_over(parameters) and (width or 0) % MULTIPLE + (height or 0) % MULTIPLE:
         width = height = None  # that of the picture that it was drawn over, which is kept where it is given
@@ -40,16 +45,20 @@ def request_from(text: str) -> Request:
         "clip_skip": _read(values, "Clip skip", int),
         "eta": _read(values, "Eta" if "Eta" in values else "Eta DDIM", float),
         "guidance_rescale": _read(values, "CFG Rescale", float),
+        **known_choices(values),
     }
+    comments = knows_comments(values.get("Version", ""))
+    prompt, negative_prompt = (
+        without_comments(text) if comments else text
+        for text in (parameters.prompt, parameters.negative_prompt)
+    )
     return Request(
-        prompt=parameters.prompt,
-        negative_prompt=parameters.negative_prompt,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
         sampler=name,
         schedule=values.get("Schedule type", fused or (None if name is None else AUTOMATIC)),
         width=width,
         height=height,
-        speed=values["Speed"] if values.get("Speed") in SPEEDS else "exact",
-        tiling=values.get("Tiling", "").lower() == "true",
         blend=_blend(values),
         variation=_variation(values),
         hires=_hires(values),
@@ -60,7 +69,8 @@ def request_from(text: str) -> Request:
 
 def drawn_over(parameters: Parameters) -> bool:
     """Whether the picture was drawn over another one, which its text does not hold."""
-    return _hires(parameters.values) is None and any(name in parameters.values for name in UNSEEN)
+    values = as_meant(parameters.values)
+    return _hires(values) is None and any(name in values for name in UNSEEN)
 
 
 def drawn_along(parameters: Parameters) -> bool:
@@ -78,6 +88,10 @@ def _variation(values: Mapping[str, str]) -> Variation | None:
     size = _size(values, "Seed resize from")
     if size is None and not strength:
         return None
+    if seed is not None and seed < 0:
+        raise InvalidRequest(
+            f"the picture's text says 'Variation seed: {seed}', which stands for one that it does not tell"
+        )
     return Variation(seed=seed or 0, strength=strength or 0.0, size=size)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pochade
 from pochade.images.metadata import Value, parameters_text
 from pochade.images.upscaling import is_model_file
-from pochade.request import FILLED, Settled
+from pochade.request import EMPHASES, FILLED, Settled
+from pochade.speed import EXACT
 from pochade.ways import Control
 
 RESIZE_LABELS: Mapping[str, str] = {
@@ -114,11 +115,15 @@ def _rest(request: Settled) -> list[tuple[str, Value]]:
         pairs.append(("Clip skip", request.clip_skip))
     if request.eta is not None:
         pairs.append(("Eta DDIM" if request.sampler == "DDIM" else "Eta", request.eta))
-    if request.speed != "exact":
+    if request.guidance_rescale > 0:
+        pairs.append(("CFG Rescale", request.guidance_rescale))
+    if request.speed != EXACT:
         pairs.append(("Speed", request.speed))
     if request.tiling:
         pairs.append(("Tiling", "True"))
-    pairs.append(("RNG", "NV"))
+    pairs.append(("RNG", request.rng))
+    if request.emphasis != EMPHASES[0]:
+        pairs.append(("Emphasis", request.emphasis))
     if request.template not in ("", request.prompt):
         pairs.append(("Template", request.template))
     if request.negative_template not in ("", request.negative_prompt):

@@ -11,16 +11,21 @@ from typing import Any
 
 from pydantic import Field
 
-from pochade.diffusion.samplers import find_sampler
+from pochade.diffusion.samplers import UNIPC, find_sampler
 from pochade.diffusion.schedule import AUTOMATIC, find_schedule, split_sampler_name
 from pochade.errors import InvalidRequest
 from pochade.jobs.catalogue import Catalogue
 from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, Order
+from pochade.prompts.comments import without_comments
+from pochade.request import find_emphasis, find_rng
 from pochade.server.bodies import Body
 from pochade.server.guard import Trouble
 from pochade.server.handing_in import Asked
 from pochade.server.sent import Inputs
 from pochade.ways import find_resize_mode
+
+NAMED = {"randn_source": ("rng", find_rng), "emphasis": ("emphasis", find_emphasis)}
+"""Options there -> the field of a Request, and what finds its value."""
 
 FILLS = ("surroundings", "original", "noise", "nothing")
 LATENT = {
@@ -127,6 +132,8 @@ def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, input
     settings = {**chosen, **(body.override_settings or {})}
     model = catalogue.model(_model(settings, catalogue))
     sampler, schedule = _sampler(body)
+    if sampler == UNIPC["bh1", 3]:
+        sampler = _unipc(settings)
     variation, size = None, (body.seed_resize_from_w or 0, body.seed_resize_from_h or 0)
     if body.subseed_strength or min(size) >= SIDE:
         subseed = body.subseed if body.subseed is not None and body.subseed >= 0 else None
@@ -136,8 +143,8 @@ def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, input
             "size": list(size) if min(size) >= SIDE else None,
         }
     request: dict[str, Any] = {
-        "prompt": body.prompt or "",
-        "negative_prompt": body.negative_prompt or "",
+        "prompt": without_comments(body.prompt or ""),
+        "negative_prompt": without_comments(body.negative_prompt or ""),
         "seed": body.seed if body.seed is not None and body.seed >= 0 else None,
         "steps": _or(body.steps, 50),
         "cfg_scale": _or(body.cfg_scale, 7.0),
@@ -149,6 +156,7 @@ def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, input
         "clip_skip": _clip_skip(settings),
         "batch_size": _or(body.batch_size, 1),
         "tiling": bool(body.tiling),
+        **named_settings(settings),
         "variation": variation,
         "hires": _hires(body, catalogue) if isinstance(body, TextBody) else None,
         "source": _source(body, inputs) if isinstance(body, ImageBody) else None,
@@ -167,6 +175,18 @@ def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, input
     styles = [style for style in body.styles or () if style in catalogue.styles]
     label = (body.force_task_id or "")[:100]
     return Asked(order=order, inputs=inputs.contents, styles=styles, label=label)
+
+
+def named_settings(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Fields of a Request that are options there. Raises Trouble for a value that there is none of."""
+    found = {}
+    for option, (field, find) in NAMED.items():
+        if settings.get(option) is not None:
+            try:
+                found[field] = find(str(settings[option]))
+            except InvalidRequest as unknown:
+                raise Trouble(422, "invalid", f"{option}: {unknown}", option) from unknown
+    return found
 
 
 def upscaler_of(name: str | None, catalogue: Catalogue) -> str:
@@ -201,6 +221,21 @@ def _sampler(body: DrawBody) -> tuple[str, str]:
             400, "invalid", f"Sampler not found: {str(unknown)[:2000]}", "sampler_name"
         ) from unknown
     return sampler, fused if schedule == AUTOMATIC and fused is not None else schedule
+
+
+def _unipc(settings: Mapping[str, Any]) -> str:
+    """Which one the options say. Raises Trouble for those that there is none of."""
+    variant, order = settings.get("uni_pc_variant", "bh1"), settings.get("uni_pc_order", 3)
+    if settings.get("uni_pc_skip_type", "time_uniform") != "time_uniform":
+        raise Trouble(422, "invalid", "UniPC has 'time_uniform' here; choose a scheduler", "uni_pc_skip_type")
+    if settings.get("uni_pc_lower_order_final", True) is not True:
+        why = "UniPC ends in steps of lower order here; leave uni_pc_lower_order_final out"
+        raise Trouble(422, "invalid", why, "uni_pc_lower_order_final")
+    if (variant, order) not in UNIPC:
+        known = ", ".join(f"{name} of order {number}" for name, number in UNIPC)
+        why = f"UniPC {str(variant)[:100]} of order {str(order)[:100]} is not there; one of: {known}"
+        raise Trouble(422, "invalid", why, "uni_pc_variant")
+    return UNIPC[variant, order]
 
 
 def _model(settings: Mapping[str, Any], catalogue: Catalogue) -> str:

@@ -15,13 +15,15 @@ from pochade.errors import PochadeError
 from pochade.images.upscaling import LATENT_UPSCALERS, UPSCALERS
 from pochade.jobs import accounts
 from pochade.machine import memory_bytes
+from pochade.request import EMPHASES, RNG_NV
 from pochade.server.desk import Desk
+from pochade.server.dialects.a1111_bodies import NAMED, named_settings
 from pochade.server.telling import schedule_aliases
 
 RHO = {"Karras": 7.0, "Polyexponential": 1.0}
 EMPTY = ("sd-vae", "hypernetworks", "face-restorers", "realesrgan-models", "script-info", "extensions")
 REFRESHED = ("refresh-checkpoints", "refresh-vae", "refresh-loras", "refresh-embeddings")
-CHOICES = ("sd_model_checkpoint", "CLIP_stop_at_last_layers")
+CHOICES = ("sd_model_checkpoint", "CLIP_stop_at_last_layers", *NAMED)
 """The options that mean something here; others are taken and forgotten."""
 
 
@@ -129,6 +131,7 @@ def add(routes: APIRouter, desk: Desk) -> None:
         layers = wanted.get("CLIP_stop_at_last_layers")
         if layers is not None and not (isinstance(layers, int) and 1 <= layers <= 12):
             del wanted["CLIP_stop_at_last_layers"]
+        named_settings(wanted)  # refuses a value that there is none of
         if wanted:
             await desk.ask(accounts.choose, request.state.owner, wanted)
 
@@ -151,7 +154,8 @@ async def options_of(desk: Desk, owner: str) -> dict[str, Any]:
         "sd_vae": "Automatic",
         "sd_checkpoint_hash": "",
         "CLIP_stop_at_last_layers": 1,
-        "randn_source": "NV",
+        "randn_source": RNG_NV,
+        "emphasis": EMPHASES[0],
         **chosen,
     }
 

@@ -88,6 +88,8 @@ class JobBody(Body):
     count: int = Field(1, ge=1, le=1000)
     speed: str = NO_PICTURE.speed
     tiling: bool = False
+    rng: str = NO_PICTURE.rng
+    emphasis: str = NO_PICTURE.emphasis
     source: SourceBody | None = None
     variation: VariationBody | None = None
     hires: HiresBody | None = None

@@ -23,6 +23,8 @@ const BLANK = {
   eta: null,
   speed: "exact",
   tiling: false,
+  rng: "NV",
+  emphasis: "Original",
   expand: false,
   styles: [],
   variation_on: false,
@@ -43,7 +45,8 @@ const BLANK = {
 
 const PLAIN = [
   "prompt", "negative_prompt", "model", "sampler", "schedule", "steps", "width", "height", "cfg_scale",
-  "guidance_rescale", "batch_size", "count", "seed", "clip_skip", "eta", "speed", "tiling", "expand", "styles",
+  "guidance_rescale", "batch_size", "count", "seed", "clip_skip", "eta", "speed", "tiling", "rng", "emphasis",
+  "expand", "styles",
 ]; // prettier-ignore
 
 /** The form as it was left, or with the server's defaults on the first visit. */

@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { button, el } from "./dom.js";
-import { t } from "./i18n.js";
+import { has, t } from "./i18n.js";
 import { note, telling } from "./notes.js";
 
 /** The picture itself, with words for those who do not see it. */
@@ -33,9 +33,9 @@ export async function requestIn(picture) {
   return about.request;
 }
 
-/** Says what a drawing after this text will lack. */
+/** Says what a drawing after this text will lack: fields of a request, or settings by the name that the text gives them. */
 export function noteLeftOut({ left_out }) {
-  if (left_out.length) note(t("left_out", { what: left_out.map((name) => t(`left_out_${name}`)).join(", ") }));
+  if (left_out.length) note(t("left_out", { what: left_out.map((name) => (has(`left_out_${name}`) ? t(`left_out_${name}`) : name)).join(", ") }));
 }
 
 /** A1111's "send to": buttons that take a picture to the other rooms. */

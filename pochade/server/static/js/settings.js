@@ -104,6 +104,9 @@ export function settingsBlock(studio) {
         slider(form, "guidance_rescale", { min: 0, max: 1, step: 0.05 })),
       eta(studio),
       choice(form, "speed", ["exact", "balanced", "fast"].map((value) => ({ value, label: t(`speed_${value}`) }))),
+      el("div", { class: "two" },
+        choice(form, "rng", ["NV", "CPU"].map((value) => ({ value, label: t(`rng_${value}`) }))),
+        choice(form, "emphasis", ["Original", "No norm", "Ignore", "None"].map((value) => ({ value, label: t(`emphasis_${value.replace(" ", "_")}`) })))),
       toggle(form, "tiling", { hint: t("tiling_hint") }),
       toggle(form, "expand", { hint: t("expand_hint") }),
       button(t("reset"), { class: "quiet", icon: "recycle", onclick: () => form.reset() })));

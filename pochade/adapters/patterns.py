@@ -1,0 +1,266 @@
+r"""Patterns of layers' names, as PEFT's `alpha_pattern` and `rank_pattern` may hold them.
+
+PEFT reads its entries as regular expressions, which strangers have written: one like `(a+)+$` would keep
+Python's machine for them busy for ever. Here a pattern becomes an automaton whose states are the places of
+its characters (Glushkov 1961); a name is read once, letter by letter, so that the product of both lengths
+bounds the time.
+
+Known are letters, `.`, escapes such as `\.` and `\d`, sets (`[0-9a-z]`, `[^.]`), groups, `|`, and `*`, `+`,
+`?`, `{2}`, `{1,3}` behind one of them; `^` where the pattern begins and `$` where it ends.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+Fits = Callable[[str], bool]
+"""Whether a character is one of those that stand at a place."""
+
+MAX_LENGTH = 500
+MAX_PLACES = 500
+MAX_DEPTH = 20
+MAX_REPEATS = 50
+
+PLAIN = re.compile(r"[\w.]+")
+COUNTS = re.compile(r"\{(\d{1,3})(,(\d{0,3}))?\}")
+CLASSES: dict[str, Fits] = {
+    "d": str.isdecimal,
+    "D": lambda letter: not letter.isdecimal(),
+    "w": lambda letter: letter.isalnum() or letter == "_",
+    "W": lambda letter: not (letter.isalnum() or letter == "_"),
+    "s": str.isspace,
+    "S": lambda letter: not letter.isspace(),
+}
+
+
+class UnreadablePattern(ValueError):
+    """What is wrong with a pattern, as the end of a sentence."""
+
+
+def is_plain(pattern: str) -> bool:
+    """Whether it is a name, or the end of one, as nearly all entries are."""
+    return PLAIN.fullmatch(pattern) is not None
+
+
+def fits(pattern: str, name: str) -> bool:
+    """Whether a pattern fits the name of a layer, or its end after a dot, as PEFT asks.
+
+    Raises UnreadablePattern.
+    """
+    if is_plain(pattern):
+        before, end = name[: -len(pattern)], name[-len(pattern) :]
+        alike = end == pattern or all(map(lambda sign, letter: sign in (letter, "."), pattern, end))
+        return len(end) == len(pattern) and alike and before[-1:] in ("", ".")
+    return compiled(pattern).fits(name)
+
+
+@dataclass(frozen=True, eq=False)
+class Automaton:
+    """Sets of places are the bits of a number.
+
+    places: what fits at each. first, last: where it may begin and end. following: of each place those that
+    may come next. empty: whether it fits no letters at all. anchored: whether it speaks of whole names only.
+    """
+
+    places: list[Fits]
+    first: int
+    last: int
+    following: list[int]
+    empty: bool
+    anchored: bool
+    _by_letter: dict[str, int] = field(default_factory=dict)
+
+    def fits(self, name: str) -> bool:
+        now, begins = 0, True
+        for letter in name:
+            reached = self.first if begins else 0
+            while now:
+                lowest = now & -now
+                reached |= self.following[lowest.bit_length() - 1]
+                now ^= lowest
+            now = reached & self._places_of(letter)
+            begins = letter == "." and not self.anchored
+        return bool(now & self.last) or (self.empty and (begins or not name))
+
+    def _places_of(self, letter: str) -> int:
+        if letter not in self._by_letter:
+            self._by_letter[letter] = sum(1 << i for i, fits in enumerate(self.places) if fits(letter))
+        return self._by_letter[letter]
+
+
+@lru_cache(maxsize=1024)
+def compiled(pattern: str) -> Automaton:
+    """The automaton of a pattern. Raises UnreadablePattern."""
+    if len(pattern) > MAX_LENGTH:
+        raise UnreadablePattern(f"has {len(pattern):,} characters; at most {MAX_LENGTH} are read")
+    anchored = pattern.startswith("^")
+    text = pattern.removeprefix("^")
+    if text.endswith("$") and not text.endswith("\\$"):
+        text = text[:-1]
+    reader = _Reader(text)
+    whole = reader.choice(0)
+    if reader.at < len(text):
+        raise UnreadablePattern("has a parenthesis without its counterpart")
+    return Automaton(reader.places, whole.first, whole.last, reader.following, whole.empty, anchored)
+
+
+@dataclass(eq=False)
+class _Piece:
+    """A part of the pattern: where it begins and ends, and whether it may be left out."""
+
+    first: int
+    last: int
+    empty: bool
+
+
+@dataclass(eq=False)
+class _Reader:
+    """Reads a pattern from the left; every letter of it becomes a place."""
+
+    text: str
+    at: int = 0
+    places: list[Fits] = field(default_factory=list)
+    following: list[int] = field(default_factory=list)
+    atoms: int = 0
+
+    def choice(self, depth: int) -> _Piece:
+        """One or more sequences with `|` between them."""
+        if depth > MAX_DEPTH:
+            raise UnreadablePattern(f"nests groups more than {MAX_DEPTH} deep")
+        whole = self._sequence(depth)
+        while self._next() == "|":
+            self.at += 1
+            other = self._sequence(depth)
+            whole = _Piece(whole.first | other.first, whole.last | other.last, whole.empty or other.empty)
+        return whole
+
+    def _sequence(self, depth: int) -> _Piece:
+        whole = _Piece(0, 0, True)
+        while self._next() not in ("", "|", ")"):
+            whole = self._joined(whole, self._repeated(depth))
+        return whole
+
+    def _repeated(self, depth: int) -> _Piece:
+        """An atom and how often it stands there. What has a bound is read once more for each time."""
+        begin = self.at
+        piece = self._atom(depth)
+        sign, end = self._next(), self.at
+        counts = COUNTS.match(self.text, end) if sign == "{" else None
+        if sign and sign in "*+?":
+            self.at += 1
+            if sign != "?":
+                self._follow(piece, piece)
+            result = _Piece(piece.first, piece.last, piece.empty or sign != "+")
+        elif counts is not None:
+            least = int(counts[1])
+            most = least if counts[2] is None else int(counts[3]) if counts[3] else None
+            result = self._counted(begin, piece, least, most, depth)
+            self.at = counts.end()
+        else:
+            return piece
+        if self._next() == "?":  # as few as possible: what fits as a whole fits either way
+            self.at += 1
+        if self._next() and self._next() in "*+?{":
+            raise UnreadablePattern("has two signs of repetition, one after the other")
+        return result
+
+    def _counted(self, begin: int, piece: _Piece, least: int, most: int | None, depth: int) -> _Piece:
+        times = max(1, least) if most is None else most
+        if times > MAX_REPEATS or times < max(1, least):
+            raise UnreadablePattern(
+                f"repeats a part {{{least},{most}}} times; at most {MAX_REPEATS}, and once"
+            )
+        copies = [piece]
+        for _ in range(times - 1):
+            self.at = begin
+            copies.append(self._atom(depth))
+        if most is None:
+            self._follow(copies[-1], copies[-1])
+        whole = _Piece(0, 0, True)
+        for i, copy in enumerate(copies):
+            whole = self._joined(whole, _Piece(copy.first, copy.last, copy.empty or i >= least))
+        return whole
+
+    def _atom(self, depth: int) -> _Piece:
+        letter = self._next()
+        self.at += 1
+        self.atoms += 1
+        if self.atoms > MAX_PLACES:
+            raise UnreadablePattern(
+                f"has more than {MAX_PLACES:,} places once its repetitions are written out"
+            )
+        if letter == "(":
+            if self.text.startswith("?:", self.at):
+                self.at += 2
+            elif self._next() == "?":
+                raise UnreadablePattern("looks ahead or behind, or names a group, which is not read")
+            inside = self.choice(depth + 1)
+            if self._next() != ")":
+                raise UnreadablePattern("has a parenthesis without its counterpart")
+            self.at += 1
+            return inside
+        if letter == "[":
+            return self._place(self._set())
+        if letter == "\\":
+            return self._place(self._escape())
+        if letter == ".":
+            return self._place(lambda each: each != "\n")
+        if letter in "*+?{^$":
+            raise UnreadablePattern(f"has '{letter}' where nothing stands that it could speak of")
+        return self._place(letter.__eq__)
+
+    def _escape(self) -> Fits:
+        letter = self._next()
+        self.at += 1
+        if letter in CLASSES:
+            return CLASSES[letter]
+        if not letter or letter.isalnum():
+            raise UnreadablePattern(f"has '\\{letter}', which is not read")
+        return letter.__eq__
+
+    def _set(self) -> Fits:
+        """What stands between [ and ]."""
+        negated = self._next() == "^"
+        self.at += negated
+        members: list[Fits] = []
+        while (letter := self._next()) != "]" or not members:
+            self.at += 1
+            if not letter:
+                raise UnreadablePattern("has a bracket without its counterpart")
+            if letter == "\\":
+                members.append(self._escape())
+            elif self._next() == "-" and self.text[self.at + 1 : self.at + 2] not in ("", "]"):
+                last = self.text[self.at + 1]
+                self.at += 2
+                members.append(_between(letter, last))
+            else:
+                members.append(letter.__eq__)
+        self.at += 1
+        return lambda each: any(member(each) for member in members) != negated
+
+    def _place(self, what: Fits) -> _Piece:
+        self.places.append(what)
+        self.following.append(0)
+        place = 1 << (len(self.places) - 1)
+        return _Piece(place, place, False)
+
+    def _joined(self, one: _Piece, two: _Piece) -> _Piece:
+        self._follow(one, two)
+        return _Piece(
+            one.first | two.first if one.empty else one.first,
+            two.last | one.last if two.empty else two.last,
+            one.empty and two.empty,
+        )
+
+    def _follow(self, one: _Piece, two: _Piece) -> None:
+        for place in range(one.last.bit_length()):
+            if one.last >> place & 1:
+                self.following[place] |= two.first
+
+    def _next(self) -> str:
+        return self.text[self.at : self.at + 1]
+
+
+def _between(first: str, last: str) -> Fits:
+    return lambda each: first <= each <= last

@@ -1,0 +1,101 @@
+"""The EXIF user comment of a picture, as the programs write it that there are.
+
+Its first eight bytes name the encoding (Exif 2.32, section 4.6.5): "UNICODE" and a zero byte, "ASCII" with
+three, "JIS" with five, or eight zeros. Unicode is UTF-16 there: in the byte order of the file by one reading
+of the standard, big-endian by another. Writers follow both; some write UTF-8 under any of the marks, and some
+no mark at all. What the mark leaves open, the bytes decide.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+USER_COMMENT = 0x9286
+EXIF_FOLDER = 0x8769
+
+MARK_BYTES = 8
+UNICODE, ASCII, JIS, UNDEFINED = b"UNICODE\0", b"ASCII\0\0\0", b"JIS\0\0\0\0\0", bytes(8)
+SURELY_UTF_8 = 16
+"""So many bytes that are printable as UTF-8 are that: as UTF-16 they would be signs that hardly meet."""
+
+ORDERS = {"<": ("utf-16-le", "utf-16-be"), ">": ("utf-16-be", "utf-16-le")}
+
+
+def user_comment(exif: Any) -> str:
+    """From Pillow's EXIF table: the comment in its own directory, or in the first one; or nothing."""
+    for table in (exif.get_ifd(EXIF_FOLDER), exif):
+        raw = table.get(USER_COMMENT)
+        content = _bytes_of(raw)
+        if content is not None:
+            text = decoded(content, getattr(exif, "endian", None) or ">")
+            if text.strip():
+                return text
+        elif isinstance(raw, str) and raw.strip():
+            return raw
+    return ""
+
+
+def decoded(raw: bytes, endian: str = ">") -> str:
+    """The text of a user comment. endian: "<" or ">", the file's byte order, where nothing else tells it."""
+    mark = raw[:MARK_BYTES].upper()
+    known = mark in (UNICODE, ASCII, JIS, UNDEFINED)
+    body = raw[MARK_BYTES:] if known else raw
+    if mark == JIS:
+        for name in ("iso2022_jp", "utf-8", "shift_jis"):
+            text = _strict(body.rstrip(b"\0"), name)
+            if text is not None:
+                return text
+    for begin, name in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"\xef\xbb\xbf", "utf-8")):
+        if body.startswith(begin):
+            return body[len(begin) :].decode(name, "replace").rstrip("\0")
+    plain = _strict(body.rstrip(b"\0"), "utf-8")
+    printable = plain is not None and not any(map(_is_control, plain))
+    if plain is not None and printable and (mark != UNICODE or len(body.rstrip(b"\0")) >= SURELY_UTF_8):
+        return plain
+    wide = _wide(body, ORDERS[endian])
+    if mark == UNICODE or 0 in body.rstrip(b"\0"):
+        return wide
+    return plain if plain is not None else body.decode("cp1252", "replace").rstrip("\0")
+
+
+# --- inside -----------------------------------------------------------------------------------------------
+
+
+def _bytes_of(raw: object) -> bytes | None:
+    """Pillow gives bytes, numbers, or a string, by the type that the entry says it has."""
+    if isinstance(raw, bytes):
+        return raw
+    if isinstance(raw, str):  # of the type ASCII, which Pillow takes for Latin-1
+        try:
+            return raw.encode("latin-1")
+        except UnicodeEncodeError:
+            return None
+    if isinstance(raw, Sequence) and all(isinstance(each, int) and 0 <= each < 256 for each in raw):
+        return bytes(raw)
+    return None
+
+
+def _strict(body: bytes, name: str) -> str | None:
+    try:
+        return body.decode(name)
+    except UnicodeDecodeError:
+        return None
+
+
+def _wide(body: bytes, orders: tuple[str, str]) -> str:
+    """UTF-16 in the order that gives the more plausible text; the first of both if they are alike."""
+    texts = [body[: len(body) // 2 * 2].decode(name, "replace").rstrip("\0") for name in orders]
+    return min(texts, key=_implausible)
+
+
+def _implausible(text: str) -> tuple[int, int, int]:
+    """Signs that no text has; then few of the ASCII letters and digits that parameters texts have; then from
+    how many rows of 256 its letters come: an alphabet fills one or two, its bytes turned around many.
+    """
+    bad = sum(letter == "\N{REPLACEMENT CHARACTER}" or _is_control(letter) for letter in text)
+    unknown = sum(unicodedata.category(letter) in ("Cn", "Co", "Cs") for letter in text)
+    return bad + unknown, -sum(letter < "\x7f" for letter in text), len({ord(letter) >> 8 for letter in text})
+
+
+def _is_control(letter: str) -> bool:
+    return letter not in "\t\n\r" and (letter < " " or "\x7f" <= letter < "\xa0")

@@ -1,0 +1,354 @@
+"""What other programs write into their pictures, as the parameters text of A1111's web UI.
+
+    SwarmUI    a JSON table as "parameters": {"sui_image_params": {...}}
+    Fooocus    a JSON table as "parameters", its scheme as "fooocus_scheme"
+    ComfyUI    the graph that was run, as "prompt"; in WebP files as "prompt:{...}" in an EXIF entry
+    NovelAI    the prompt as "Description", the settings as a JSON table in "Comment"
+    InvokeAI   a JSON table as "invokeai_metadata"; before, as "sd-metadata"
+
+Prompt, seed, steps, sampler, guidance, size, model and LoRAs are read where they stand.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pochade.images.metadata import Value, parameters_line
+
+Table = Mapping[str, Any]
+
+SAMPLERS: Mapping[str, str] = {
+    "euler": "Euler", "euler_ancestral": "Euler a", "euler_a": "Euler a", "heun": "Heun", "lms": "LMS",
+    "dpm_2": "DPM2", "dpm_2_ancestral": "DPM2 a", "dpm_2_a": "DPM2 a", "dpm2": "DPM2", "dpm2_a": "DPM2 a",
+    "dpm_fast": "DPM fast", "dpm_adaptive": "DPM adaptive", "dpmpp_2s_ancestral": "DPM++ 2S a",
+    "dpmpp_2s": "DPM++ 2S a", "dpmpp_sde": "DPM++ SDE", "dpmpp_2m": "DPM++ 2M",
+    "dpmpp_2m_sde": "DPM++ 2M SDE", "dpmpp_3m_sde": "DPM++ 3M SDE", "ddim": "DDIM", "ddim_v3": "DDIM",
+    "lcm": "LCM", "tcd": "TCD", "uni_pc": "UniPC", "uni_pc_bh2": "UniPC", "unipc": "UniPC", "plms": "PLMS",
+}  # fmt: skip
+"""Names of k-diffusion's functions, as these programs use them, without "k_" before and "_gpu" behind."""
+
+SCHEDULES: Mapping[str, str] = {
+    "normal": "Normal", "karras": "Karras", "exponential": "Exponential", "sgm_uniform": "SGM Uniform",
+    "simple": "Simple", "ddim_uniform": "DDIM", "beta": "Beta", "kl_optimal": "KL Optimal",
+    "polyexponential": "Polyexponential", "turbo": "Turbo", "align_your_steps": "Align Your Steps",
+    "ays": "Align Your Steps",
+}  # fmt: skip
+
+MAX_NODES = 2000
+MAX_WAY = 100
+"""Links that are followed from a node of a graph."""
+
+NAI_EMPHASIS = 1.05
+
+
+def maker_of(info: Mapping[str, str]) -> str | None:
+    """The program that a picture's texts are of, as far as they are in a form of its own."""
+    if "invokeai_metadata" in info or "sd-metadata" in info or "invokeai_graph" in info or "Dream" in info:
+        return "InvokeAI"
+    if info.get("Software", "").startswith("NovelAI"):
+        return "NovelAI"
+    if _table(info.get("prompt")) is not None or _table(info.get("workflow")) is not None:
+        return "ComfyUI"
+    table = _table(info.get("parameters"))
+    if table is not None and isinstance(table.get("sui_image_params"), dict):
+        return "SwarmUI"
+    if table is not None and (
+        "fooocus_scheme" in info or str(table.get("version", "")).startswith("Fooocus")
+    ):
+        return "Fooocus"
+    return None
+
+
+def retold(info: Mapping[str, str]) -> str | None:
+    """The parameters text that says the same; None if no other program wrote one, or if it tells nothing.
+
+    info: texts by their names, as in the chunks of a PNG file; an EXIF comment as "parameters".
+    """
+    maker = maker_of(info)
+    if maker is None:
+        return None
+    found = READERS[maker](info)
+    return None if found is None else _written(found, maker)
+
+
+# --- each program -----------------------------------------------------------------------------------------
+
+
+def _swarm(info: Mapping[str, str]) -> Table | None:
+    table = _table(info["parameters"]) or {}
+    said = table["sui_image_params"]
+    weights = said.get("loraweights") or []
+    loras = said.get("loras") or []
+    pairs = list(zip(loras, [*weights, *[1] * len(loras)], strict=False)) if isinstance(loras, list) else []
+    return {
+        "prompt": said.get("prompt"),
+        "negative": said.get("negativeprompt"),
+        "steps": said.get("steps"),
+        "sampler": said.get("sampler"),
+        "schedule": said.get("scheduler"),
+        "cfg": said.get("cfgscale"),
+        "seed": said.get("seed"),
+        "width": said.get("width"),
+        "height": said.get("height"),
+        "model": said.get("model"),
+        "loras": pairs,
+    }
+
+
+def _fooocus(info: Mapping[str, str]) -> Table | None:
+    table = _table(info["parameters"]) or {}
+    said = {key.lower().replace(" ", "_"): value for key, value in table.items()}
+    size = re.findall(r"\d+", str(said.get("resolution", "")))
+    loras = []
+    for value in said.get("loras") or ():
+        if isinstance(value, list) and len(value) >= 2:
+            loras.append((re.sub(r"\.\w+$", "", str(value[0])), value[1]))
+    return {
+        "prompt": said.get("prompt"),
+        "negative": said.get("negative_prompt"),
+        "steps": said.get("steps"),
+        "sampler": said.get("sampler"),
+        "schedule": said.get("scheduler"),
+        "cfg": said.get("guidance_scale"),
+        "seed": said.get("seed"),
+        "width": size[0] if len(size) == 2 else None,
+        "height": size[1] if len(size) == 2 else None,
+        "model": said.get("base_model"),
+        "loras": loras,
+        "extra": [("Clip skip", said.get("clip_skip"))],
+    }
+
+
+def _novel(info: Mapping[str, str]) -> Table | None:
+    said = _table(info.get("Comment")) or {}
+    prompt = said.get("prompt") or info.get("Description")
+    return {
+        "prompt": _nai_emphasis(str(prompt or "")),
+        "negative": _nai_emphasis(str(said.get("uc") or "")),
+        "steps": said.get("steps"),
+        "sampler": said.get("sampler"),
+        "schedule": said.get("noise_schedule"),
+        "cfg": said.get("scale"),
+        "seed": said.get("seed"),
+        "width": said.get("width"),
+        "height": said.get("height"),
+        "model": info.get("Source"),
+        "extra": [("CFG Rescale", said.get("cfg_rescale") or None)],
+    }
+
+
+def _invoke(info: Mapping[str, str]) -> Table | None:
+    said = _table(info.get("invokeai_metadata"))
+    if said is None:
+        return _invoke_of_2022(_table(info.get("sd-metadata")))
+    model = said.get("model")
+    name = model.get("name", model.get("model_name")) if isinstance(model, dict) else model
+    loras = []
+    for each in said.get("loras") or ():
+        named = each.get("model", each.get("lora", {})) if isinstance(each, dict) else {}
+        if isinstance(named, dict) and named:
+            loras.append((named.get("name", named.get("model_name")), each.get("weight", 1)))
+    return {
+        "prompt": said.get("positive_prompt"),
+        "negative": said.get("negative_prompt"),
+        **{name: said.get(name) for name in ("steps", "seed", "width", "height")},
+        "sampler": said.get("scheduler"),
+        "cfg": said.get("cfg_scale"),
+        "model": name,
+        "loras": loras,
+        "extra": [("CFG Rescale", said.get("cfg_rescale_multiplier") or None)],
+    }
+
+
+def _invoke_of_2022(said: Table | None) -> Table | None:
+    image = None if said is None else said.get("image")
+    if not isinstance(image, dict):
+        return None
+    prompt = image.get("prompt")
+    if isinstance(prompt, list):
+        prompt = " ".join(str(each.get("prompt", "")) for each in prompt if isinstance(each, dict))
+    negative = re.findall(r"\[([^\[\]]*)\]", str(prompt or ""))
+    return {
+        "prompt": re.sub(r"\s*\[[^\[\]]*\]", "", str(prompt or "")),
+        "negative": ", ".join(negative),
+        **{name: image.get(name) for name in ("steps", "seed", "width", "height", "sampler")},
+        "cfg": image.get("cfg_scale"),
+        "model": (said or {}).get("model_weights"),
+    }
+
+
+def _comfy(info: Mapping[str, str]) -> Table | None:
+    """What leads to the first of the graph's samplers that begins from nothing, or to the first of all."""
+    graph = _table(info.get("prompt"))
+    nodes = {} if graph is None else {key: node for key, node in graph.items() if isinstance(node, dict)}
+    nodes = dict(list(nodes.items())[:MAX_NODES])
+    inputs = {key: node["inputs"] for key, node in nodes.items() if isinstance(node.get("inputs"), dict)}
+    samplers = [
+        key for key, given in inputs.items() if "steps" in given and {"seed", "noise_seed"} & given.keys()
+    ]
+    if not samplers:
+        return None
+    whole = [key for key in samplers if _plain(inputs[key].get("denoise", 1)) in (1, 1.0)]
+    given = inputs[(whole or samplers)[0]]
+
+    def way(link: object, name: str) -> Iterator[Table]:
+        """The inputs of the nodes that a link leads to, by their inputs of this name."""
+        for _ in range(MAX_WAY):
+            node = inputs.get(str(link[0])) if isinstance(link, list) and link else None
+            if node is None:
+                return
+            yield node
+            link = node.get(name, next((each for each in node.values() if isinstance(each, list)), None))
+
+    def text(link: object) -> str | None:
+        for node in way(link, "conditioning"):
+            for name in ("text", "text_g", "string", "value", "prompt", "positive"):
+                said = node.get(name)
+                if isinstance(said, list):
+                    return text_of_link(said)
+                if isinstance(said, str):
+                    return said
+        return None
+
+    def text_of_link(link: object) -> str | None:
+        for node in way(link, "text"):
+            said = next((value for value in node.values() if isinstance(value, str)), None)
+            if said is not None:
+                return said
+        return None
+
+    def number(name: str) -> object:
+        said = given.get(name)
+        if not isinstance(said, list):
+            return said
+        nodes = (value for node in way(said, name) for value in node.values())
+        return next((value for value in nodes if isinstance(value, int | float)), None)
+
+    model = list(way(given.get("model"), "model"))
+    size = next((node for node in way(given.get("latent_image"), "samples") if "width" in node), {})
+    return {
+        "prompt": text(given.get("positive")),
+        "negative": text(given.get("negative")),
+        "steps": number("steps"),
+        "sampler": given.get("sampler_name"),
+        "schedule": given.get("scheduler"),
+        "cfg": number("cfg"),
+        "seed": number("seed" if "seed" in given else "noise_seed"),
+        "width": size.get("width"),
+        "height": size.get("height"),
+        "model": next((node["ckpt_name"] for node in model if "ckpt_name" in node), None),
+        "loras": [
+            (re.sub(r"\.\w+$", "", str(node["lora_name"])), node.get("strength_model", 1))
+            for node in model
+            if "lora_name" in node
+        ],
+    }
+
+
+READERS = {
+    "SwarmUI": _swarm,
+    "Fooocus": _fooocus,
+    "NovelAI": _novel,
+    "InvokeAI": _invoke,
+    "ComfyUI": _comfy,
+}
+
+
+# --- inside -----------------------------------------------------------------------------------------------
+
+
+def _table(text: object) -> Table | None:
+    if not isinstance(text, str) or not text.lstrip().startswith("{"):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _written(found: Table, maker: str) -> str | None:
+    """The parameters text; None if the program's own form holds neither a prompt nor settings."""
+    prompt, negative = (found.get(name) for name in ("prompt", "negative"))
+    sampler, schedule = _sampler(found.get("sampler"), found.get("schedule"))
+    size = _plain(found.get("width")), _plain(found.get("height"))
+    model = found.get("model")
+    name = None if model is None else re.sub(r"\.(safetensors|ckpt|pt|gguf)$", "", str(model))
+    pairs: list[tuple[str, Value]] = [
+        ("Steps", _plain(found.get("steps"))),
+        ("Sampler", sampler),
+        ("Schedule type", schedule),
+        ("CFG scale", _plain(found.get("cfg"))),
+        ("Seed", _plain(found.get("seed"))),
+        ("Size", None if None in size else f"{size[0]}x{size[1]}"),
+        ("Model", None if name is None else re.sub(r"[,:\r\n]", "_", name)),
+        *((key, _plain(value)) for key, value in found.get("extra", ())),
+    ]
+    pairs = [(key, value) for key, value in pairs if value is not None]
+    if not isinstance(prompt, str) and not pairs:
+        return None
+    tags = [
+        f"<lora:{lora}:{_plain(weight)}>"
+        for lora, weight in found.get("loras", ())
+        if isinstance(lora, str) and not re.search(r"[<>:]", lora) and _plain(weight) is not None
+    ]
+    return parameters_line(
+        " ".join([prompt if isinstance(prompt, str) else "", *tags]).strip(),
+        negative if isinstance(negative, str) else "",
+        [*pairs, ("Version", maker)],
+    )
+
+
+def _plain(value: object) -> Value:
+    """A number as it is; a text that says one too, since several write numbers as texts; else None."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return int(value) if value == value and abs(value) < 2**53 and value == int(value) else value
+    found = re.fullmatch(r"\s*-?[0-9]{1,20}(\.[0-9]{1,20})?\s*", value) if isinstance(value, str) else None
+    if found is None or not isinstance(value, str):
+        return None
+    return _plain(float(value)) if "." in value else int(value)
+
+
+def _sampler(sampler: object, schedule: object) -> tuple[str | None, str | None]:
+    """The labels that A1111's users know; a name without one stays, and is refused by it when it is drawn."""
+    if not isinstance(sampler, str) or not sampler.strip():
+        return None, None
+    name = re.sub(r"^k_|_gpu$", "", sampler.strip().lower())
+    karras = name not in SAMPLERS and name.endswith("_k")  # InvokeAI's way to say it
+    label = SAMPLERS.get(name.removesuffix("_k") if karras else name, sampler.strip())
+    if karras:
+        return label, "Karras"
+    known = schedule.strip().lower() if isinstance(schedule, str) else ""
+    if known in ("", "native"):
+        return label, None
+    return label, SCHEDULES.get(known, str(schedule).strip())
+
+
+def _nai_emphasis(text: str) -> str:
+    """NovelAI's {more} and [less], by 1.05 for each, as weights; its round brackets are signs of the text.
+
+    Brackets that do not belong together stay as they are.
+    """
+    pairs: dict[int, int] = {}
+    opened: list[int] = []
+    for i, sign in enumerate(text):
+        if sign in "{[":
+            opened.append(i)
+        elif sign in "}]" and opened and text[opened[-1]] == {"}": "{", "]": "["}[sign]:
+            pairs[opened[-1]] = i
+            pairs[i] = opened.pop()
+    pieces = []
+    for i, sign in enumerate(text):
+        if sign in "()":
+            pieces.append(f"\\{sign}")
+        elif i in pairs and sign in "{[":
+            pieces.append("(")
+        elif i in pairs:
+            weight = NAI_EMPHASIS if sign == "}" else 1 / NAI_EMPHASIS
+            pieces.append(f":{weight:.4g})")
+        else:
+            pieces.append(sign)
+    return "".join(pieces)

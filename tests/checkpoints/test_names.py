@@ -1,0 +1,36 @@
+"""The one rule by which names stand for files, and the shortest names that say enough."""
+
+from pathlib import Path
+
+import pytest
+
+from pochade.checkpoints.library import Entry, meant_by, shortest_names
+
+
+def known(*names: str) -> list[Entry]:
+    return [Entry(name, Path(f"/models/{name}.safetensors"), Path("/models")) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["ink", "oil"], ["ink", "oil"]),
+        (["styles/ink", "lines/ink"], ["styles/ink", "lines/ink"]),
+        (["ink", "styles/ink"], ["ink", "styles/ink"]),
+        (["a/styles/ink", "b/styles/ink", "b/oil"], ["a/styles/ink", "b/styles/ink", "oil"]),
+        (["Ink", "x/ink"], ["Ink", "x/ink"]),
+        (["ink", "ink/a", "ink/b"], ["ink", "a", "b"]),
+    ],
+)
+def test_the_shortest_name_means_its_file(names: list[str], expected: list[str]) -> None:
+    entries = known(*names)
+    assert shortest_names(entries) == expected
+    for name, entry in zip(expected, entries, strict=True):
+        assert meant_by(name, entries) == [entry]
+
+
+def test_what_several_have_means_several() -> None:
+    assert len(meant_by("ink", known("styles/ink", "lines/ink"))) == 2
+    assert len(meant_by("styles", known("styles/ink", "styles/oil"))) == 2
+    assert meant_by("oil", known("styles/ink")) == []
+    assert meant_by("../ink", known("styles/ink")) == []

@@ -1,0 +1,37 @@
+"""How the work of a function grows with its input, which does not depend on what else the machine does."""
+
+import gc
+import time
+from collections.abc import Callable
+
+LINEAR = 2.5
+"""Twice the input takes twice the time, and some more where it no longer fits into a cache. Quadratic work
+takes four times as long."""
+TRIES, MOST_TRIES = 3, 15
+LEAST_S = 1e-3
+"""Of processor time; what takes less is lost in the clock's own steps."""
+
+
+def grows_linearly(work: Callable[[int], object], size: int) -> None:
+    """Asserts that `work(2 * size)` takes at most 2.5 times the processor's time of `work(size)`.
+
+    The least of several tries counts, of this thread alone. Only if it is too much are there further tries.
+    """
+    small = large = float("inf")
+    for i in range(MOST_TRIES):
+        small, large = min(small, _spent(work, size)), min(large, _spent(work, 2 * size))
+        if i + 1 >= TRIES and large <= LINEAR * max(small, LEAST_S):
+            return
+    raise AssertionError(f"{size} takes {small:.4f} s of the processor, {2 * size} takes {large:.4f} s")
+
+
+def _spent(work: Callable[[int], object], size: int) -> float:
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        begin = time.thread_time()
+        work(size)
+        return time.thread_time() - begin
+    finally:
+        if collecting:
+            gc.enable()
