@@ -1,20 +1,24 @@
 """What a request leaves open, settled for a model; and what it then asks of the networks."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from pochade.checkpoints import library
 from pochade.diffusion.samplers import Sampler, find_sampler
 from pochade.diffusion.schedule import AUTOMATIC, find_schedule, split_sampler_name
 from pochade.errors import InvalidRequest
 from pochade.pipeline.drawing import hires
+from pochade.pipeline.drawing.passes import OWN_OF_HIRES, second_request
 from pochade.pipeline.drawing.wording import wordings
 from pochade.pipeline.loading.beside import named_upscaler
 from pochade.pipeline.loading.budget import Load
 from pochade.pipeline.loading.networks import Networks
 from pochade.request import Request, Settled, Usual, open_ones
+from pochade.settings import STARTER, starter_folder
+from pochade.ways import Hires
 
 MUCH_LARGER = 2.25
 """Of pixels: up to here, models of this family draw larger than they were trained to."""
@@ -37,20 +41,44 @@ def settle(
         schedule = fused
     width, height = size_of(networks, request)
     check_size(networks, width, height)
+    asked |= {"sampler": sampler.label, "schedule": schedule}
+    second, samplers = None, [sampler]
+    if request.hires is not None:
+        second = _settled_hires(request.hires, asked, roots)
+        samplers.append(sampler if second.sampler is None else find_sampler(second.sampler))
     asked |= {
-        "sampler": sampler.label,
-        "schedule": schedule,
-        "eta": request.eta if "eta" in sampler.options else None,
+        "eta": request.eta if any("eta" in each.options for each in samplers) else None,
         "width": width,
         "height": height,
         "seed": secrets.randbelow(2**32) if request.seed is None else request.seed,
         "controls": tuple(
             replace(each, model=library.find(each.model, roots, "controlnet")) for each in request.controls
         ),
+        "hires": second,
     }
-    if request.hires is not None:
-        asked["hires"] = replace(request.hires, upscaler=named_upscaler(request.hires.upscaler, roots))
     return Settled(**asked), sampler
+
+
+def _settled_hires(hires: Hires, first: Mapping[str, Any], roots: Sequence[Path]) -> Hires:
+    """With the labels of its own sampler and schedule, and the paths of its upscaler and model.
+
+    first: the fields of the request, sampler and schedule settled. What is the same in both passes is None:
+    a picture's text tells what differs.
+    """
+    own = {name: getattr(hires, name) for name in OWN_OF_HIRES}
+    fused = None
+    if hires.sampler is not None:
+        name, fused = split_sampler_name(hires.sampler)
+        own["sampler"] = find_sampler(name).label
+    if hires.schedule is not None:
+        own["schedule"] = find_schedule(hires.schedule)
+    if fused is not None and own["schedule"] in (None, AUTOMATIC):
+        own["schedule"] = fused
+    model = hires.model
+    if model is not None:
+        model = starter_folder() if str(model) == STARTER else library.find(model, roots)
+    differing: dict[str, Any] = {name: None if value == first[name] else value for name, value in own.items()}
+    return replace(hires, upscaler=named_upscaler(hires.upscaler, roots), model=model, **differing)
 
 
 def size_of(networks: Networks, request: Request) -> tuple[int, int]:
@@ -81,7 +109,7 @@ def check_size(networks: Networks, width: int, height: int) -> None:
 
 
 def prompts_of(request: Request) -> list[str]:
-    """All that may name adapters and new words."""
+    """All of the first pass, or the only one, that may name adapters and new words."""
     second = [] if request.blend is None else [request.blend.prompt]
     return [request.prompt, request.negative_prompt, *second]
 
@@ -98,8 +126,8 @@ def refiner_path(request: Settled, roots: Sequence[Path]) -> Path | None:
     return library.find(request.refiner.model, roots)
 
 
-def load_of(networks: Networks, request: Settled, roots: Sequence[Path], *, adapted: bool) -> Load:
-    """What a request asks of the networks. adapted: their weights are changed by adapters."""
+def load_of(networks: Networks, request: Settled, roots: Sequence[Path], *, adapted: int) -> Load:
+    """What a request asks of the networks. adapted: in how many ways adapters change their weights."""
     size = larger = request.width, request.height
     if request.hires is not None:
         larger = hires.size_of(request, request.hires, networks.autoencoder_config.factor)
@@ -108,13 +136,15 @@ def load_of(networks: Networks, request: Settled, roots: Sequence[Path], *, adap
     refiner = refiner_path(request, roots)
     if refiner is not None:
         beside.append(refiner)
-    told = wordings(
-        request.prompt,
-        request.negative_prompt,
-        1,
-        guided=guided(networks, request),
-        blend=request.blend,
-    )
+    if request.hires is not None and request.hires.model is not None:
+        beside.append(Path(request.hires.model))
+    told = [
+        wording
+        for each in (request, second_request(request))
+        for wording in wordings(
+            each.prompt, each.negative_prompt, 1, guided=guided(networks, each), blend=each.blend
+        )
+    ]
     return Load(
         width=larger[0],
         height=larger[1],

@@ -51,6 +51,12 @@ class HiresBody(Body):
     upscaler: str = HIRES.upscaler
     steps: int | None = None
     denoising_strength: float = HIRES.denoising_strength
+    prompt: str | None = Field(None, description="null: as in the first pass; so are all below")
+    negative_prompt: str | None = None
+    sampler: str | None = None
+    schedule: str | None = None
+    cfg_scale: float | None = None
+    model: str | None = None
 
 
 class ControlBody(Body):
@@ -61,6 +67,9 @@ class ControlBody(Body):
     end: float = 1.0
     preprocessor: str = "none"
     resize_mode: str = "crop"
+    passes: str = Field("both", description="with a second pass, where it steers: both, first or second")
+    resolution: int | None = Field(None, description="at which the preprocessor looks at the picture, px")
+    thresholds: tuple[float, float] | None = Field(None, description="of canny: [low, high], 0 to 255")
 
 
 class UpscaleBody(Body):
@@ -132,6 +141,7 @@ class JobBody(Body):
             count=self.count,
             expand=self.expand,
             preview=self.preview,
+            dialect="native",
         )
         return Asked(
             order=order, inputs=inputs.contents, styles=self.styles, lane=self.lane, label=self.label
