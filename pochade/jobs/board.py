@@ -26,7 +26,7 @@ Event = Mapping[str, Any]
 
 @dataclass(eq=False)
 class Live:
-    """A job that is not over. previews: data URLs."""
+    """A job that is not over. previews: data URLs. dialect: of the API that it came through."""
 
     id: str
     owner: str
@@ -42,6 +42,7 @@ class Live:
     steps: int = 0
     number: int = 0
     pictures: int = 1
+    dialect: str = ""
     previews: list[str] = field(default_factory=list)
     over: "asyncio.Event" = field(default_factory=asyncio.Event)
     invalid: bool = False

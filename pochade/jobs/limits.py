@@ -7,7 +7,6 @@ from typing import Any
 from pochade.errors import InvalidRequest, expect
 from pochade.jobs.orders import UPSCALE, Order, Upscale
 
-
 LARGEST_SEED = 2**63 - 1
 """Of any picture: what the database stores."""
 

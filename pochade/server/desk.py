@@ -66,7 +66,9 @@ class Desk:
         take_up(self.database, self.places, self.clock())
         self.board = Board(self.clock, store.served_last(self.database), len(self.options.devices))
         for job in history.active_jobs(self.database):
-            self.board.add(job).pictures = orders.read_order(job.order).pictures
+            order = orders.read_order(job.order)
+            live = self.board.add(job)
+            live.pictures, live.dialect = order.pictures, order.dialect
         self.foreman = Foreman(
             self.options,
             self.places,
@@ -128,7 +130,7 @@ class Desk:
         bytes_ = self.catalogue.model(order.model).bytes
         # On the board first: a worker may take it before this function goes on.
         live = self.board.add(job)
-        live.pictures = order.pictures
+        live.pictures, live.dialect = order.pictures, order.dialect
         try:
             job = await self.ask(handing_in.keep, self.places, job, order, asked.inputs, usual, bytes_)
         except BaseException:

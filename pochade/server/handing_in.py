@@ -19,13 +19,17 @@ from pochade.request import open_ones
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """An order with what else a client says. inputs: the content of picture files, by their numbers."""
+    """An order with what else a client says. inputs: the content of picture files, by their numbers.
+
+    left_out: names of what the client sent and the dialect does not know, which is told in its reply.
+    """
 
     order: Order
     inputs: Sequence[bytes] = ()
     styles: Sequence[str] = ()
     lane: str = "interactive"
     label: str = ""
+    left_out: Sequence[str] = ()
 
 
 class Stopping(InvalidRequest):

@@ -76,7 +76,7 @@ class DrawArguments(Arguments):
         }
         kind = TXT2IMG if source is None else INPAINT if source["mask"] is not None else IMG2IMG
         model = catalogue.model(self.model).name
-        order = Order(kind=kind, model=model, request=request, count=self.count, preview=False)
+        order = Order(kind=kind, model=model, request=request, count=self.count, preview=False, dialect="mcp")
         return Asked(order=order, inputs=inputs.contents)
 
     def source(self, inputs: Inputs) -> dict[str, Any] | None:

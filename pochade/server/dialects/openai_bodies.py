@@ -84,6 +84,7 @@ def asked(body: ImagesBody, catalogue: Catalogue, inputs: Inputs, source: dict[s
         count=1 if body.n is None else body.n,
         preview=False,
         partials=(body.partial_images or 0) if body.stream else 0,
+        dialect="openai",
     )
     return Asked(order=order, inputs=inputs.contents)
 
