@@ -1,6 +1,6 @@
 """Units of the ControlNet extension, as they stand in `alwayson_scripts`, and what they mean in our words."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pochade.errors import InvalidRequest
@@ -56,9 +56,6 @@ IGNORABLE: Mapping[str, str] = {
     "generated_image": "what the page there shows",
     "pulid_mode": "counts with the preprocessors of PuLID only, which are refused",
 }
-
-Picture = Callable[[], str | None]
-"""The picture that a unit without its own goes by, in base64."""
 
 
 def controls(
@@ -131,7 +128,7 @@ def _control(
     model = str(unit["model"]).partition(" [")[0]
     catalogue.controlnet(model)
     numbers = {ours: _number(unit, theirs, usual) for theirs, ours, usual in NUMBERS}
-    module = _module(unit.get("module"))
+    module = module_of(unit.get("module"))
     option = unit.get("hr_option")
     passes = "both" if option in NONE else PASSES.get(str(option).strip().lower().replace("_", " "))
     if passes is None:
@@ -144,7 +141,7 @@ def _control(
         "resize_mode": RESIZE.get(str(unit.get("resize_mode", "")).lower(), "crop"),
         "passes": passes,
         "resolution": _resolution(unit, module),
-        "thresholds": _thresholds(unit, module),
+        "thresholds": thresholds_of(unit, module),
     }
 
 
@@ -178,7 +175,7 @@ def _is_black(mask: str) -> bool:
     return extrema == (0, 0)
 
 
-def _module(given: Any) -> str:
+def module_of(given: Any) -> str:
     """By our name. "invert (from white bg & black line)": the extension explains some of its names."""
     if given in NONE:
         return "none"
@@ -197,7 +194,7 @@ def _resolution(unit: Mapping[str, Any], module: str) -> int | None:
     return given if RESOLUTIONS[0] <= given <= RESOLUTIONS[1] else None
 
 
-def _thresholds(unit: Mapping[str, Any], module: str) -> list[float] | None:
+def thresholds_of(unit: Mapping[str, Any], module: str) -> list[float] | None:
     """Of canny, the only one that has any here; as there, one that cannot be is the usual one."""
     given = [_number(unit, f"threshold_{letter}", -1.0) for letter in "ab"]
     (low, high), usual = THRESHOLDS

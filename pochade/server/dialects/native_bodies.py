@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from pochade.jobs.limits import LARGEST_SEED
 from pochade.jobs.orders import KINDS, NOT_DRAWN, Order, Upscale
 from pochade.request import Request
 from pochade.server.bodies import Body
@@ -40,7 +41,7 @@ class SourceBody(Body):
 
 
 class VariationBody(Body):
-    seed: int = Field(0, ge=0, le=2**63 - 1)
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
     strength: Fraction = 0.0
     size: Size = None
 
@@ -83,7 +84,7 @@ class JobBody(Body):
     model: str | None = None
     prompt: str = ""
     negative_prompt: str = ""
-    seed: int | None = Field(None, ge=-1, le=2**63 - 1)
+    seed: int | None = Field(None, ge=-1, le=LARGEST_SEED)
     steps: int | None = Field(None, description="null: the model's own, as in GET /models")
     cfg_scale: float | None = None
     guidance_rescale: float = NO_PICTURE.guidance_rescale

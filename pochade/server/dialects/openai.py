@@ -17,6 +17,7 @@ from pochade.server.dialects.openai_bodies import ImagesBody, asked, source_of
 from pochade.server.events import EventStream, written_event
 from pochade.server.guard import Trouble
 from pochade.server.handing_in import Asked
+from pochade.server.links import Links
 from pochade.server.sending import converted, file_of
 from pochade.server.sent import Inputs
 from pochade.server.waiting import failure, outcome
@@ -42,8 +43,8 @@ def answer(trouble: Trouble, request_id: str) -> Response:
     return JSONResponse({"error": _error(trouble, status)}, status, headers=dict(trouble.headers or {}))
 
 
-def router(desk: Desk) -> APIRouter:
-    """The routes, over one desk."""
+def router(desk: Desk, links: Links) -> APIRouter:
+    """The routes, over one desk. links: make addresses of pictures that open without a key."""
     routes = APIRouter(prefix=PREFIX, tags=["openai"])
 
     @routes.get("/models")
@@ -72,6 +73,8 @@ def router(desk: Desk) -> APIRouter:
         # The other fields have the names and meanings of those of generations, as text.
         form = await request.form()
         told = {name: value for name, value in form.items() if isinstance(value, str)}
+        if "markup" in form:
+            raise Trouble(400, "invalid", "edits go by a mask here; leave markup out", "markup")
         try:
             body = ImagesBody.model_validate({**told, "prompt": prompt})
         except ValidationError as error:
@@ -97,9 +100,10 @@ def router(desk: Desk) -> APIRouter:
             watcher = desk.board.watch(live.owner, live.id)
             return EventStream(_streamed(desk, live, watcher, body, kind))
         _, pictures = await outcome(desk, request, live)
-        if body.response_format == "url":
+        if body.by_url:
             base = str(request.base_url).rstrip("/")
-            data = [{"url": f"{base}/api/v1/pictures/{picture.id}"} for picture in pictures]
+            quality = _quality(body)
+            data = [{"url": f"{base}{links.path(each.id, body.format, quality)}"} for each in pictures]
         else:
             data = [{"b64_json": await run_in_threadpool(_encoded, desk, each, body)} for each in pictures]
         return {**_about(pictures, body), "created": int(live.created), "data": data}
@@ -128,7 +132,13 @@ async def _streamed(
             return
         for picture in pictures:
             image = await run_in_threadpool(_encoded, desk, picture, body)
-            about = {"created_at": int(live.created), "usage": NO_USAGE, "size": _size(picture)}
+            about: dict[str, Any] = {
+                "created_at": int(live.created),
+                "usage": NO_USAGE,
+                "size": _size(picture),
+            }
+            if body.left_out:
+                about["left_out"] = body.left_out
             yield _event(f"{kind}.completed", {"b64_json": image, **_shape(body), **about})
     finally:
         desk.board.unwatch(watcher)
@@ -166,7 +176,9 @@ def _shape(body: ImagesBody) -> dict[str, Any]:
 
 
 def _about(pictures: list[Picture], body: ImagesBody) -> dict[str, Any]:
-    about = {**_shape(body), "usage": NO_USAGE}
+    about: dict[str, Any] = {**_shape(body), "usage": NO_USAGE}
+    if body.left_out:
+        about["left_out"] = body.left_out
     return {**about, "size": _size(pictures[0])} if pictures else about
 
 
@@ -181,9 +193,12 @@ def _encoded(desk: Desk, picture: Picture, body: ImagesBody) -> str:
 def _in_base64(content: bytes, body: ImagesBody, text: str = "") -> str:
     """A PNG in the format that was asked for, with its parameters text."""
     if body.format != "png":
-        quality = QUALITY if body.output_compression is None else body.output_compression
-        content = converted(content, body.format.upper(), text, quality=quality)
+        content = converted(content, body.format.upper(), text, quality=_quality(body))
     return base64.b64encode(content).decode()
+
+
+def _quality(body: ImagesBody) -> int:
+    return QUALITY if body.output_compression is None else body.output_compression
 
 
 def _model(desk: Desk, name: str) -> dict[str, Any]:
