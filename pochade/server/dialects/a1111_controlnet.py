@@ -1,4 +1,4 @@
-"""The ControlNet extension's own routes, /controlnet: what there is, and what a preprocessor makes of pictures.
+"""The ControlNet extension's own routes, /controlnet: lists, and what a preprocessor finds in pictures.
 
 Its units come with the requests for pictures (`a1111_controls`).
 """
