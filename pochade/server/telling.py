@@ -58,14 +58,14 @@ def _request(
         "model": model is not None and model not in catalogue.models,
         "source": drawn_over(parameters),
         "controls": drawn_along(parameters),
-        "hires.model": found.hires is not None and not _is_known(found.hires.model, catalogue),
+        "hires_model": found.hires is not None and not _is_known(found.hires.model, catalogue),
         **{name: getattr(found, name) is not None for name in NOT_DRAWN},
     }
     request = asdict(found)
     for name in ("source", "controls", "template", "negative_template", "batch_size", *NOT_DRAWN):
         request.pop(name)
     request["model"] = None if without["model"] else model
-    if without["hires.model"]:
+    if without["hires_model"]:
         request["hires"]["model"] = None
     return request, [name for name, missing in without.items() if missing]
 
