@@ -200,6 +200,6 @@ class Control:
         if self.passes not in PASSES:
             raise InvalidRequest(f"passes of a control is '{self.passes}'; one of: {', '.join(PASSES)}")
         if self.resolution is not None:
-            expect("resolution of a control", self.resolution, 64, 4096)
+            expect("resolution of a control", self.resolution, 64, 2048)
         for threshold in self.thresholds or ():
             expect("threshold of a control", threshold, 0.0, 255.0)

@@ -60,6 +60,11 @@ def check(order: Order, limits: Limits, usual: tuple[int, int]) -> None:
     for name, side in (("width", width), ("height", height)):
         expect(name, side, 8, limits.side)
     _check_pixels("the picture", width, height, limits)
+    for control in request.get("controls") or ():
+        if control.get("resolution") is not None:
+            scale = control["resolution"] / min(width, height)
+            sides = round(width * scale), round(height * scale)
+            _check_pixels("the picture that a preprocessor looks at", *sides, limits)
     hires = request.get("hires")
     if hires is not None:
         expect("hires steps", hires.get("steps") or 1, 1, limits.steps)

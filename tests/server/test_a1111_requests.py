@@ -125,6 +125,28 @@ def test_settings_of_eta_and_of_the_format(catalogue: Catalogue) -> None:  # noq
     assert picture_format({}) == ("PNG", 80)
 
 
+def test_no_fresh_noise_is_euler(catalogue: Catalogue) -> None:  # noqa: F811
+    import numpy as np
+
+    from pochade.diffusion.samplers import find_sampler
+
+    asked_for = drawn(catalogue, sampler_name="Euler a", eta=0).order.request
+    assert asked_for["eta"] == 0.0
+    start, levels = np.ones((1, 4, 2, 2), np.float32), [10.0, 3.0, 1.0, 0.0]
+
+    def last(name: str, **options: float) -> Any:
+        def denoise(x: Any, sigma: float) -> Any:
+            return x / (1 + sigma)
+
+        noise = np.random.default_rng(0).standard_normal
+        sampler = find_sampler(name)
+        *_, step = sampler.function(denoise, start, levels, lambda: noise(start.shape, np.float32), **options)
+        return step.x
+
+    np.testing.assert_allclose(last("Euler a", eta=asked_for["eta"]), last("Euler"), rtol=1e-6)
+    assert not np.allclose(last("Euler a"), last("Euler"))
+
+
 # --- numbers ----------------------------------------------------------------------------------------------
 
 

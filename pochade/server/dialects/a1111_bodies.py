@@ -38,6 +38,8 @@ LATENT = {
 """Upscalers that others have, and ours that come nearest."""
 SIDE = 8
 LATENT_RESIZE = 3
+MOST_NAMED = 200
+"""Of what is left out, so many names are told."""
 
 
 def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, inputs: Inputs) -> Asked:
@@ -80,7 +82,7 @@ def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, input
         "height": height,
         "sampler": sampler,
         "schedule": schedule,
-        "eta": body.eta if body.eta is not None else _eta(settings, sampler),
+        "eta": body.eta if body.eta is not None else eta_of(settings, sampler),
         "clip_skip": clip_skip(settings),
         "batch_size": _or(body.batch_size, 1),
         "tiling": bool(body.tiling),
@@ -101,7 +103,8 @@ def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, input
     styles = [style for style in body.styles or () if style in catalogue.styles]
     left_out += [f"styles.{style}" for style in body.styles or () if style not in (*catalogue.styles, "None")]
     label = (body.force_task_id or "")[:100]
-    return Asked(order=order, inputs=inputs.contents, styles=styles, label=label, left_out=left_out)
+    named = [name[:100] for name in left_out[:MOST_NAMED]]
+    return Asked(order=order, inputs=inputs.contents, styles=styles, label=label, left_out=named)
 
 
 def chosen_of(settings: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
@@ -150,20 +153,6 @@ def _not_found(field: str) -> Iterator[None]:
         yield
     except InvalidRequest as unknown:
         raise Trouble(400, "invalid", f"Sampler not found: {str(unknown)[:2000]}", field) from unknown
-
-
-def _eta(settings: Mapping[str, Any], sampler: str) -> float | None:
-    """What the settings say of a sampler's eta, where the request says nothing."""
-    given = eta_of(settings, sampler)
-    try:
-        eta = None if given is None else float(given)
-    except (TypeError, ValueError):
-        eta = -1.0
-    if eta is not None and not 0 <= eta <= 1:
-        raise Trouble(
-            422, "invalid", f"the setting of eta is {str(given)[:100]!r}; 0 to 1", "override_settings"
-        )
-    return eta
 
 
 def _model(settings: Mapping[str, Any], catalogue: Catalogue) -> str:

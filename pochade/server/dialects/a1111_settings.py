@@ -124,6 +124,7 @@ def check_settings(settings: Mapping[str, Any]) -> list[str]:
             unknown.append(name)
     clip_skip(settings)
     picture_format(settings)
+    eta_of(settings, "")
     return unknown
 
 
@@ -174,12 +175,26 @@ def picture_format(settings: Mapping[str, Any]) -> tuple[str, int]:
     return FORMATS[name], number
 
 
-def eta_of(settings: Mapping[str, Any], sampler: str) -> Any:
-    """The eta that settings say for a sampler, where the request says none."""
-    return next(
-        (settings[name] for name, ddim in ETAS.items() if ddim == (sampler == "DDIM") and name in settings),
-        None,
-    )
+def eta_of(settings: Mapping[str, Any], sampler: str) -> float | None:
+    """The eta that settings say for a sampler, where the request says none.
+
+    Raises Trouble (422) for what is no number from 0 to 1.
+    """
+    found = None
+    for name, ddim in ETAS.items():
+        given = settings.get(name)
+        if given is None or given == "":
+            continue
+        try:
+            eta = float(given)
+        except (TypeError, ValueError):
+            eta = -1.0
+        if not 0 <= eta <= 1:
+            why = f"the setting {name} is {str(given)[:100]!r}; it is a number from 0 to 1"
+            raise Trouble(422, "invalid", why, "override_settings")
+        if ddim == (sampler == "DDIM"):
+            found = eta
+    return found
 
 
 def _same(value: Any, usual: Any) -> bool:
