@@ -40,6 +40,14 @@ def refused(found: Catalogue, status: int = 422, **body: Any) -> str:
     return trouble.value.message
 
 
+def settled(found: Asked, among: Catalogue) -> orders.Order:
+    return handing_in.settled(found, among, lambda count: "00" * count)
+
+
+def check(order: orders.Order) -> None:
+    limits.check(order, Limits(), (512, 512))
+
+
 # --- scripts ----------------------------------------------------------------------------------------------
 
 
@@ -185,19 +193,15 @@ def test_the_last_seed_has_a_bound_that_is_checked_at_once(catalogue: Catalogue,
         (count == 1, {"seed": LARGEST_SEED, "batch_size": count}),
         (count == 1, {**variation, "seed": 1, "n_iter": count}),
     ):
-        order = handing_in.settled(drawn(catalogue, **body), catalogue, lambda count: "00" * count)
+        order = settled(drawn(catalogue, **body), catalogue)
         if good:
-            limits.check(order, Limits(), (512, 512))
+            check(order)
         else:
             with pytest.raises(InvalidRequest, match=rf"seed is {LARGEST_SEED}; .* \(2\^63 - {count}\)"):
-                limits.check(order, Limits(), (512, 512))
+                check(order)
     images = openai_bodies.ImagesBody(prompt="a", n=2, seed=LARGEST_SEED)
     with pytest.raises(InvalidRequest, match="seed is"):
-        limits.check(
-            handing_in.settled(openai_bodies.asked(images, catalogue, inputs(), None), catalogue, str),
-            Limits(),
-            (512, 512),
-        )
+        check(settled(openai_bodies.asked(images, catalogue, inputs(), None), catalogue))
 
 
 # --- a second pass ----------------------------------------------------------------------------------------
@@ -209,7 +213,7 @@ def test_the_second_pass_has_settings_of_its_own(catalogue: Catalogue) -> None: 
         "hr_checkpoint_name": "second [0123456789]", "hr_cfg": 4.5,
     }  # fmt: skip
     found = drawn(catalogue, **TWICE, **own, styles=["ink"])
-    settled = handing_in.settled(found, catalogue, lambda count: "00" * count).request["hires"]
+    settled = settled(found, catalogue).request["hires"]
     assert {**settled, "scale": 2.0} == {
         "scale": 2.0, "size": None, "upscaler": "Lanczos", "steps": None, "denoising_strength": 0.75,
         "prompt": "an owl, in ink", "negative_prompt": "snow", "sampler": "DPM++ 2M", "schedule": "Karras",
@@ -228,7 +232,7 @@ def test_what_stands_for_the_first_pass(catalogue: Catalogue) -> None:  # noqa: 
     names = ("prompt", "negative_prompt", "sampler", "schedule", "cfg_scale", "model")
     assert {hires[name] for name in names} == {None}
     found = drawn(catalogue, **TWICE, hr_checkpoint_name="starter")
-    assert handing_in.settled(found, catalogue, str).request["hires"]["model"] is None
+    assert settled(found, catalogue).request["hires"]["model"] is None
     assert drawn(catalogue, hr_prompt="an owl").order.request["hires"] is None  # it is not switched on
 
 
@@ -238,10 +242,10 @@ def test_its_names_and_lengths_are_checked_at_once(catalogue: Catalogue) -> None
         ({"hr_checkpoint_name": "nope"}, "model 'nope' is unknown"),
     ):
         with pytest.raises(InvalidRequest, match=message):
-            handing_in.settled(drawn(catalogue, **TWICE, **own), catalogue, str)
-    found = handing_in.settled(drawn(catalogue, **TWICE, seed=1, hr_prompt="a" * 20_001), catalogue, str)
+            settled(drawn(catalogue, **TWICE, **own), catalogue)
+    found = settled(drawn(catalogue, **TWICE, seed=1, hr_prompt="a" * 20_001), catalogue)
     with pytest.raises(InvalidRequest, match=r"hires\.prompt has 20,001 characters"):
-        limits.check(found, Limits(), (512, 512))
+        check(found)
     wrong = drawn(catalogue, **TWICE, seed=1)
     for name in ("sampler", "schedule"):
         hires = {**wrong.order.request["hires"], name: "magic"}
@@ -383,6 +387,24 @@ def test_the_passes_of_a_unit(catalogue: Catalogue) -> None:  # noqa: F811
     assert [controls(catalogue, {**UNIT, "hr_option": word})[0]["passes"] for word in words] == [
         *words.values()
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "mode"),
+    [
+        (0, "stretch"), (1, "crop"), (2, "fill"), (2.0, "fill"), ("1", "crop"), ("Just Resize", "stretch"),
+        ("Scale to Fit (Inner Fit)", "crop"), ("Envelope (Outer Fit)", "fill"), ("Resize and Fill", "fill"),
+        (None, "crop"),
+    ],
+)  # fmt: skip
+def test_how_a_units_picture_is_resized(catalogue: Catalogue, given: Any, mode: str) -> None:  # noqa: F811
+    assert controls(catalogue, {**UNIT, "resize_mode": given})[0]["resize_mode"] == mode
+    with pytest.raises(Trouble, match="resize_mode '7'"):
+        controls(catalogue, {**UNIT, "resize_mode": 7})
+
+
+def test_empty_tables_come_as_empty_lists(catalogue: Catalogue) -> None:  # noqa: F811
+    assert drawn(catalogue, override_settings=[], alwayson_scripts=[]).left_out == []
 
 
 def test_thresholds_of_canny_in_the_measure_of_other_tools() -> None:

@@ -11,7 +11,20 @@ from pochade.server.guard import Trouble
 from pochade.server.sent import Inputs
 
 NONE = (None, "", "None", "none")
-RESIZE = {"just resize": "stretch", "crop and resize": "crop", "resize and fill": "fill"}
+RESIZE = {
+    "just resize": "stretch",
+    "crop and resize": "crop",
+    "resize and fill": "fill",
+    "scale to fit (inner fit)": "crop",
+    "inner fit (scale to fit)": "crop",
+    "envelope (outer fit)": "fill",
+    "outer fit (shrink to fit)": "fill",
+    "0": "stretch",
+    "1": "crop",
+    "2": "fill",
+}
+"""The extension's names, its older ones, and the numbers that some clients send."""
+
 BALANCED = (None, "", 0, "Balanced")
 PASSES = {"both": "both", "low res only": "first", "high res only": "second"}
 NUMBERS = (("weight", "strength", 1.0), ("guidance_start", "start", 0.0), ("guidance_end", "end", 1.0))
@@ -138,11 +151,22 @@ def _control(
         "model": model,
         **numbers,
         "preprocessor": module,
-        "resize_mode": RESIZE.get(str(unit.get("resize_mode", "")).lower(), "crop"),
+        "resize_mode": _resize_mode(unit.get("resize_mode")),
         "passes": passes,
         "resolution": _resolution(unit, module),
         "thresholds": thresholds_of(unit, module),
     }
+
+
+def _resize_mode(given: Any) -> str:
+    """Raises Trouble (422), naming all, for an unknown one."""
+    if given is None or given == "":
+        return "crop"
+    plain = f"{given:g}" if isinstance(given, float) else str(given).strip().lower()
+    if plain not in RESIZE:
+        known = "Just Resize, Crop and Resize, Resize and Fill"
+        raise _refused(f"has resize_mode '{str(given)[:100]}'; one of: {known}, or 0, 1, 2")
+    return RESIZE[plain]
 
 
 def _image(image: Any) -> str | None:

@@ -16,7 +16,13 @@ def whole_number(value: Any) -> Any:
     return value
 
 
+def table(value: Any) -> Any:
+    """Some languages write an empty table as an empty list."""
+    return {} if value == [] else value
+
+
 Whole = Annotated[int, BeforeValidator(whole_number)]
+Table = Annotated[dict[str, Any], BeforeValidator(table)]
 
 
 class A1111Body(Body):
@@ -55,14 +61,14 @@ class DrawBody(A1111Body):
     token_merging_ratio: float | None = None
     token_merging_ratio_hr: float | None = None
     denoising_strength: float | None = Field(0.75, ge=0, le=1)
-    override_settings: dict[str, Any] | None = None
+    override_settings: Table | None = None
     override_settings_restore_afterwards: bool | None = True
     refiner_checkpoint: str | None = None
     refiner_switch_at: float | None = None
     disable_extra_networks: bool | None = False
     script_name: str | None = None
     script_args: Any = None
-    alwayson_scripts: dict[str, Any] | None = None
+    alwayson_scripts: Table | None = None
     send_images: bool | None = True
     save_images: bool | None = False
     do_not_save_samples: bool | None = False
