@@ -213,8 +213,8 @@ def test_the_second_pass_has_settings_of_its_own(catalogue: Catalogue) -> None: 
         "hr_checkpoint_name": "second [0123456789]", "hr_cfg": 4.5,
     }  # fmt: skip
     found = drawn(catalogue, **TWICE, **own, styles=["ink"])
-    settled = settled(found, catalogue).request["hires"]
-    assert {**settled, "scale": 2.0} == {
+    hires = settled(found, catalogue).request["hires"]
+    assert {**hires, "scale": 2.0} == {
         "scale": 2.0, "size": None, "upscaler": "Lanczos", "steps": None, "denoising_strength": 0.75,
         "prompt": "an owl, in ink", "negative_prompt": "snow", "sampler": "DPM++ 2M", "schedule": "Karras",
         "cfg_scale": 4.5, "model": "second",
