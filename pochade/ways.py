@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pochade.errors import InvalidRequest, expect
 
@@ -138,7 +138,7 @@ class Hires:
         self, prompt: Callable[[str], str] | None, negative_prompt: Callable[[str], str] | None
     ) -> "Hires":
         """With its own prompts as these functions change them, where it has any and a function is given."""
-        changed = {
+        changed: dict[str, Any] = {
             name: change(text)
             for name, change, text in (
                 ("prompt", prompt, self.prompt),

@@ -261,7 +261,8 @@ def _blur(body: ImageBody) -> int:
     """Raises Trouble for two that differ."""
     if body.mask_blur is not None:
         return max(0, body.mask_blur)
-    across, down = _or(body.mask_blur_x, 4), _or(body.mask_blur_y, 4)
+    across: int = _or(body.mask_blur_x, 4)
+    down: int = _or(body.mask_blur_y, 4)
     if across != down:
         raise Trouble(
             422,

@@ -132,14 +132,8 @@ async def _streamed(
             return
         for picture in pictures:
             image = await run_in_threadpool(_encoded, desk, picture, body)
-            about: dict[str, Any] = {
-                "created_at": int(live.created),
-                "usage": NO_USAGE,
-                "size": _size(picture),
-            }
-            if body.left_out:
-                about["left_out"] = body.left_out
-            yield _event(f"{kind}.completed", {"b64_json": image, **_shape(body), **about})
+            data = {"b64_json": image, **_shape(body), "created_at": int(live.created), "usage": NO_USAGE}
+            yield _event(f"{kind}.completed", {**data, "size": _size(picture), **_left_out(body)})
     finally:
         desk.board.unwatch(watcher)
         # A server that stops draws it after its next start, as what others wait for.
@@ -176,10 +170,13 @@ def _shape(body: ImagesBody) -> dict[str, Any]:
 
 
 def _about(pictures: list[Picture], body: ImagesBody) -> dict[str, Any]:
-    about: dict[str, Any] = {**_shape(body), "usage": NO_USAGE}
-    if body.left_out:
-        about["left_out"] = body.left_out
+    about = {**_shape(body), "usage": NO_USAGE, **_left_out(body)}
     return {**about, "size": _size(pictures[0])} if pictures else about
+
+
+def _left_out(body: ImagesBody) -> dict[str, Any]:
+    """What is said of fields that are not done; nothing if there are none."""
+    return {"left_out": body.left_out} if body.left_out else {}
 
 
 def _size(picture: Picture) -> str:
