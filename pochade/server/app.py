@@ -16,12 +16,10 @@ from starlette.types import ASGIApp
 
 import pochade
 from pochade.errors import PochadeError
-from pochade.server import session
+from pochade.server import links, session
 from pochade.server.desk import Desk
 from pochade.server.dialects import a1111, a1111_controlnet, mcp, native, openai
 from pochade.server.guard import LOOPBACK, Answer, Guard, Rules, Trouble
-from pochade.server.links import Links
-from pochade.server.links import router as links_router
 from pochade.server.rates import Buckets, Rate
 from pochade.server.thumbnails import Thumbnails
 from pochade.server.troubles import trouble_of
@@ -56,9 +54,8 @@ def make_app(desk: Desk, names: Sequence[str] = (), *, local: bool = True, rate:
     app.include_router(native.router(desk, Thumbnails()))
     app.include_router(a1111.router(desk))
     app.include_router(a1111_controlnet.router(desk))
-    links = Links()
-    app.include_router(openai.router(desk, links))
-    app.include_router(links_router(desk, links))
+    app.include_router(openai.router(desk))
+    app.include_router(links.router(desk))
     if mcp.there():
         app.router.routes.append(Route(mcp.PREFIX, mcp.Endpoint(desk), include_in_schema=False))
 

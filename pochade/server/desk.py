@@ -22,6 +22,7 @@ from pochade.server import handing_in
 from pochade.server.door import Door
 from pochade.server.foreman import TIDY_S, Foreman, take_up
 from pochade.server.handing_in import Asked, Stopping
+from pochade.server.links import Links
 from pochade.server.options import Options
 from pochade.server.rates import Buckets, Rate
 
@@ -52,6 +53,7 @@ class Desk:
         self.sessions: dict[str, tuple[str, str]] = {}
         self.door = Door(options.keys, Buckets(WRONG_KEYS, time.monotonic))
         self.stopping = False
+        self.links = Links(clock)
         self.database: Database
         self.catalogue: Catalogue
         self.board: Board

@@ -5,7 +5,7 @@ import hmac
 import secrets
 import time
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
@@ -13,9 +13,11 @@ from starlette.concurrency import run_in_threadpool
 
 from pochade.jobs import history
 from pochade.jobs.records import Picture
-from pochade.server.desk import Desk
 from pochade.server.guard import Trouble
 from pochade.server.sending import converted, file_of
+
+if TYPE_CHECKING:
+    from pochade.server.desk import Desk
 
 PREFIX = "/links"
 VALID_S = 3600
@@ -49,7 +51,7 @@ class Links:
         return hmac.new(self._secret, text, hashlib.sha256).hexdigest()
 
 
-def router(desk: Desk, links: Links) -> APIRouter:
+def router(desk: "Desk") -> APIRouter:
     """The route that such links lead to. It needs no key."""
     routes = APIRouter(prefix=PREFIX)
 
@@ -61,7 +63,7 @@ def router(desk: Desk, links: Links) -> APIRouter:
         expires: int,
         signature: Annotated[str, Query(max_length=200)],
     ) -> Response:
-        links.check(picture, kind, quality, expires, signature)
+        desk.links.check(picture, kind, quality, expires, signature)
         found = await desk.ask(history.find_picture, picture)
         if found is None:
             raise Trouble(404, "not_found", "the picture was removed")
@@ -72,7 +74,7 @@ def router(desk: Desk, links: Links) -> APIRouter:
     return routes
 
 
-def content_of(desk: Desk, picture: Picture, kind: str, quality: int) -> bytes:
+def content_of(desk: "Desk", picture: Picture, kind: str, quality: int) -> bytes:
     """The file of a picture in a format of KINDS. Raises Trouble if it was removed meanwhile."""
     content = file_of(desk.places, picture)
     if kind == "png":

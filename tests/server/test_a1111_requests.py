@@ -279,6 +279,20 @@ def test_the_first_pass_size_of_old_clients(catalogue: Catalogue) -> None:  # no
     assert "go together" in refused(catalogue, **TWICE, firstphase_width=384)
 
 
+def test_a_model_of_a_second_pass_that_is_not_here_is_left_out(catalogue: Catalogue) -> None:  # noqa: F811
+    from pochade.images.metadata import read_parameters
+    from pochade.server.telling import _request
+
+    for name, left_out in (("second [abc]", []), ("nope", ["hires_model"])):
+        text = (
+            "a\nSteps: 4, Sampler: Euler, Seed: 1, Size: 64x64, Model: starter, Hires upscale: 2, "
+            f"Hires prompt: an owl, Hires checkpoint: {name}"
+        )
+        request, told = _request(text, read_parameters(text), catalogue)
+        assert request is not None and request["hires"]["prompt"] == "an owl" and told == left_out
+        assert request["hires"]["model"] == (None if left_out else "second")
+
+
 # --- a parameters text ------------------------------------------------------------------------------------
 
 

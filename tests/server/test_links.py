@@ -1,6 +1,7 @@
 """Addresses of pictures that OpenAI's clients open without a key."""
 
 import io
+import re
 from typing import Any
 
 import httpx
@@ -75,6 +76,23 @@ def test_a_link_ends_after_an_hour_and_with_the_server() -> None:
         links.check(*given)
     with pytest.raises(Trouble, match="since it started"):
         Links(lambda: 1000.0).check(*given)
+
+
+def test_assistants_get_links_that_open_without_a_key(shared: Served) -> None:
+    pytest.importorskip("mcp", reason="the extra mcp is not installed")
+    call = {"name": "generate_image", "arguments": {"prompt": "a", "steps": 1}}
+    reply = shared.http.post(
+        "/mcp",
+        json={"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call},
+        headers={
+            "Authorization": f"Bearer {ANNS_KEY}",
+            "Accept": "application/json, text/event-stream",
+            "Mcp-Protocol-Version": "2025-06-18",
+        },
+    )
+    found = re.search(rf"{shared.url}/links/[^\"]+", reply.text)
+    assert found is not None, reply.text
+    assert httpx.get(found[0]).status_code == 200
 
 
 def test_what_is_left_out_is_named_in_the_reply(client: openai.OpenAI) -> None:

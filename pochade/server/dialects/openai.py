@@ -17,7 +17,6 @@ from pochade.server.dialects.openai_bodies import ImagesBody, asked, source_of
 from pochade.server.events import EventStream, written_event
 from pochade.server.guard import Trouble
 from pochade.server.handing_in import Asked
-from pochade.server.links import Links
 from pochade.server.sending import converted, file_of
 from pochade.server.sent import Inputs
 from pochade.server.waiting import failure, outcome
@@ -43,8 +42,8 @@ def answer(trouble: Trouble, request_id: str) -> Response:
     return JSONResponse({"error": _error(trouble, status)}, status, headers=dict(trouble.headers or {}))
 
 
-def router(desk: Desk, links: Links) -> APIRouter:
-    """The routes, over one desk. links: make addresses of pictures that open without a key."""
+def router(desk: Desk) -> APIRouter:
+    """The routes, over one desk."""
     routes = APIRouter(prefix=PREFIX, tags=["openai"])
 
     @routes.get("/models")
@@ -103,7 +102,7 @@ def router(desk: Desk, links: Links) -> APIRouter:
         if body.by_url:
             base = str(request.base_url).rstrip("/")
             quality = _quality(body)
-            data = [{"url": f"{base}{links.path(each.id, body.format, quality)}"} for each in pictures]
+            data = [{"url": f"{base}{desk.links.path(each.id, body.format, quality)}"} for each in pictures]
         else:
             data = [{"b64_json": await run_in_threadpool(_encoded, desk, each, body)} for each in pictures]
         return {**_about(pictures, body), "created": int(live.created), "data": data}
