@@ -517,3 +517,9 @@ def test_what_a_preprocessor_finds(quick: Served) -> None:
 def test_the_lists_need_a_key_where_there_are_keys(shared: Served) -> None:
     reply = shared.http.get("/controlnet/model_list")
     assert reply.status_code == 401 and reply.headers["www-authenticate"].startswith("Basic")
+
+
+def test_the_native_api_names_what_is_unknown(quick: Served) -> None:
+    sent = {"prompt": "a", "steps": 1, "sampler_name": "Euler", "hires": {"scale": 2.0, "hr_cfg": 3}}
+    assert quick.submit(**sent)["left_out"] == ["sampler_name", "hires.hr_cfg"]
+    assert "left_out" not in quick.submit(prompt="a", steps=1)

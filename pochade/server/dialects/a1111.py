@@ -17,6 +17,7 @@ from pochade.jobs import accounts
 from pochade.jobs.board import Live
 from pochade.jobs.orders import UPSCALE, Order, Upscale, read_order
 from pochade.jobs.records import QUEUED, RUNNING, Job, Picture
+from pochade.server.bodies import left_out
 from pochade.server.desk import Desk
 from pochade.server.dialects import a1111_lists
 from pochade.server.dialects.a1111_bodies import asked, chosen_of, upscaler_of
@@ -99,7 +100,7 @@ def router(desk: Desk) -> APIRouter:
 
     def left_out_of(body: ExtraBody) -> str:
         """What is said of fields that are unknown here."""
-        names = ", ".join(name[:100] for name in body.model_extra or {})
+        names = ", ".join(left_out(body))
         return escape(f"left out: {names}") if names else ""
 
     async def larger(request: Request, body: ExtraBody, image: str) -> str:
@@ -186,7 +187,7 @@ def _encoded(desk: Desk, pictures: Sequence[Picture], kind: tuple[str, int]) -> 
 
 def _echo(body: DrawBody) -> dict[str, Any]:
     """The parameters as they were understood."""
-    given = body.model_dump(exclude={"override_settings", "alwayson_scripts", *(body.model_extra or {})})
+    given = body.model_dump(exclude={"override_settings", "alwayson_scripts"})
     if isinstance(body, ImageBody) and not body.include_init_images:
         given |= {"init_images": None, "mask": None}
     return given

@@ -17,6 +17,8 @@ from pochade.errors import InvalidRequest
 from pochade.jobs.catalogue import Catalogue
 from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, Order
 from pochade.prompts.extra_networks import extra_networks
+from pochade.server.bodies import MOST_NAMED
+from pochade.server.bodies import left_out as unknown_fields
 from pochade.server.dialects.a1111_controls import controls
 from pochade.server.dialects.a1111_fields import IGNORABLE, NONE, refuse
 from pochade.server.dialects.a1111_infotext import filled_in
@@ -38,8 +40,6 @@ LATENT = {
 """Upscalers that others have, and ours that come nearest."""
 SIDE = 8
 LATENT_RESIZE = 3
-MOST_NAMED = 200
-"""Of what is left out, so many names are told."""
 
 
 def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, inputs: Inputs) -> Asked:
@@ -48,7 +48,7 @@ def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, input
     refuse(body)
     left_out = check_scripts(body.alwayson_scripts)
     left_out += [f"override_settings.{name}" for name in check_settings(body.override_settings or {})]
-    left_out += [name for name in body.model_extra or {} if name not in IGNORABLE]
+    left_out += [name for name in unknown_fields(body) if name not in IGNORABLE]
     settings = {**chosen, **(body.override_settings or {})}
     model = catalogue.model(_model(settings, catalogue))
     sampler, schedule = _sampler(body)

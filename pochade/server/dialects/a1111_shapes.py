@@ -26,9 +26,9 @@ Table = Annotated[dict[str, Any], BeforeValidator(table)]
 
 
 class A1111Body(Body):
-    """Numbers are taken for texts too, as there; and what is unknown is kept to be named."""
+    """Numbers are taken for texts too, as there."""
 
-    model_config = ConfigDict(coerce_numbers_to_str=True, extra="allow")
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
 
 class DrawBody(A1111Body):

@@ -9,13 +9,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from pochade.errors import InvalidRequest
 from pochade.jobs.catalogue import Catalogue
 from pochade.jobs.limits import LARGEST_SEED
 from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, Order
-from pochade.server.bodies import Body
+from pochade.server.bodies import Body, left_out
 from pochade.server.guard import Trouble
 from pochade.server.handing_in import Asked
 from pochade.server.sent import Inputs
@@ -54,10 +54,6 @@ REFUSED: Mapping[str, str] = {
 
 
 class ImagesBody(Body):
-    """What is unknown is kept, to be named in the reply."""
-
-    model_config = ConfigDict(extra="allow")
-
     prompt: str = Field(min_length=1, max_length=32_000)
     model: str | None = None
     n: int | None = Field(None, ge=1, le=10)
@@ -109,7 +105,7 @@ class ImagesBody(Body):
     def left_out(self) -> list[str]:
         """Names of what was asked for and is not done."""
         asked_for = [name for name, usual in NAMED.items() if getattr(self, name) not in usual]
-        return [*asked_for, *(self.model_extra or {})]
+        return [*asked_for, *left_out(self)]
 
 
 def asked(body: ImagesBody, catalogue: Catalogue, inputs: Inputs, source: dict[str, Any] | None) -> Asked:
