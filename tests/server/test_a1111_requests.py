@@ -312,8 +312,9 @@ def test_a_text_fills_in_what_is_not_sent(catalogue: Catalogue) -> None:  # noqa
     assert (request["seed"], request["width"], request["height"]) == (3, 256, 320)
     assert (request["clip_skip"], found.order.model, request["hires"]["prompt"]) == (3, "second", "an owl")
     assert (request["hires"]["scale"], request["hires"]["denoising_strength"]) == (1.5, 0.4)
-    with pytest.raises(InvalidRequest, match="Steps: many"):
-        drawn(catalogue, infotext="a\nSteps: many, Seed: 1, Size: 64x64")
+    for wrong in ("Steps: many", "Denoising strength: much", "Denoising strength: nan"):
+        with pytest.raises(InvalidRequest, match=wrong):
+            drawn(catalogue, infotext=f"a\nSteps: 4, Seed: 1, Size: 64x64, {wrong}")
 
 
 # --- units of ControlNets ---------------------------------------------------------------------------------
@@ -340,6 +341,7 @@ def controls(found: Catalogue, *units: Any) -> list[dict[str, Any]]:
         ({"hr_option": "sometimes"}, "hr_option 'sometimes'"),
         ({"module": "depth_midas"}, "preprocessor 'depth_midas' is unknown"),
         ({"threshold_a": "low"}, "threshold_a is 'low'"),
+        ({"processor_res": 10**400}, "numbers are none"),
     ],
 )
 def test_units_that_are_on_and_cannot_be_done(

@@ -134,7 +134,7 @@ def _check(unit: Mapping[str, Any], part_only: bool) -> None:
 def _control(
     unit: Mapping[str, Any], catalogue: Catalogue, inputs: Inputs, first_image: str | None
 ) -> dict[str, Any]:
-    image = _image(unit.get("image"))
+    image = _image(unit.get("image"), inputs)
     image = first_image if image is None else image
     if image is None:
         raise _refused("has no image")
@@ -169,7 +169,7 @@ def _resize_mode(given: Any) -> str:
     return RESIZE[plain]
 
 
-def _image(image: Any) -> str | None:
+def _image(image: Any, inputs: Inputs) -> str | None:
     """The picture of a unit, which may come with a mask: as an object, or as a pair.
 
     Raises Trouble for a mask in which anything is marked; the page there always sends one.
@@ -181,7 +181,7 @@ def _image(image: Any) -> str | None:
         image, mask = (*image, None, None)[:2]
     if isinstance(image, Mapping):
         image, mask = image.get("image"), image.get("mask") if mask is None else mask
-    if mask not in (None, "") and not (isinstance(mask, str) and _is_black(mask)):
+    if mask not in (None, "") and not (isinstance(mask, str) and _is_black(mask, inputs)):
         raise _refused("has a mask with its image, which is not supported; send the image alone")
     if image in (None, ""):
         return None
@@ -190,13 +190,14 @@ def _image(image: Any) -> str | None:
     return image
 
 
-def _is_black(mask: str) -> bool:
-    """Whether nothing is marked in a mask."""
+def _is_black(mask: str, inputs: Inputs) -> bool:
+    """Whether nothing is marked in a mask. Raises InvalidRequest for one that is no picture, or too large."""
     from pochade.images.opening import read_picture
     from pochade.server.sent import content_of
 
-    extrema = read_picture(content_of(mask, "the mask of a ControlNet unit")).convert("L").getextrema()
-    return extrema == (0, 0)
+    content = content_of(mask, "the mask of a ControlNet unit")
+    inputs.check(content)
+    return read_picture(content).convert("L").getextrema() == (0, 0)
 
 
 def module_of(given: Any) -> str:
@@ -233,7 +234,7 @@ def _number(unit: Mapping[str, Any], name: str, usual: float) -> float:
         return usual
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if number != number or abs(number) == float("inf"):
         why = f"a ControlNet unit's numbers are none: {name} is {str(value)[:100]!r}"

@@ -2,11 +2,22 @@
 
 from typing import Any, TypeVar
 
+from pochade.errors import InvalidRequest
 from pochade.images.metadata import read_parameters
 from pochade.server.dialects.a1111_settings import CLIP_SKIP, MODEL
 from pochade.server.dialects.a1111_shapes import DrawBody
 
 B = TypeVar("B", bound=DrawBody)
+
+
+def _strength(text: str) -> float:
+    try:
+        strength = float(text)
+    except ValueError:
+        strength = -1.0
+    if not 0 <= strength <= 1:
+        raise InvalidRequest(f"the infotext says 'Denoising strength: {text[:100]}'; it is 0 to 1")
+    return strength
 
 
 def filled_in(body: B) -> B:
@@ -33,7 +44,7 @@ def filled_in(body: B) -> B:
         "refiner_checkpoint": None if found.refiner is None else str(found.refiner.model),
     }
     if "Denoising strength" in told:
-        values["denoising_strength"] = float(told["Denoising strength"])
+        values["denoising_strength"] = _strength(told["Denoising strength"])
     if variation is not None:
         values |= {"subseed": variation.seed, "subseed_strength": variation.strength}
         if variation.size is not None:

@@ -187,7 +187,7 @@ def eta_of(settings: Mapping[str, Any], sampler: str) -> float | None:
             continue
         try:
             eta = float(given)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             eta = -1.0
         if not 0 <= eta <= 1:
             why = f"the setting {name} is {str(given)[:100]!r}; it is a number from 0 to 1"

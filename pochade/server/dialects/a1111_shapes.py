@@ -100,12 +100,12 @@ class ImageBody(DrawBody):
     init_images: list[str] | None = None
     resize_mode: Whole | None = Field(0, ge=0, le=3)
     mask: str | None = None
-    mask_blur: Whole | None = None
-    mask_blur_x: Whole | None = 4
-    mask_blur_y: Whole | None = 4
+    mask_blur: Whole | None = Field(None, le=1024)
+    mask_blur_x: Whole | None = Field(4, le=1024)
+    mask_blur_y: Whole | None = Field(4, le=1024)
     inpainting_fill: Whole | None = Field(0, ge=0, le=3)
     inpaint_full_res: bool | None = True
-    inpaint_full_res_padding: Whole | None = 0
+    inpaint_full_res_padding: Whole | None = Field(0, le=16384)
     inpainting_mask_invert: Whole | None = 0
     include_init_images: bool | None = False
     initial_noise_multiplier: float | None = None
