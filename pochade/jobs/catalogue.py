@@ -143,6 +143,10 @@ class Catalogue:
             raise InvalidRequest(f"ControlNet '{name[:200]}' is unknown; one of: {_some(self.controlnets)}")
         return str(self.controlnets[name])
 
+    def checkpoint(self, name: str) -> str:
+        """The path of a model that draws a second pass."""
+        return str(self.model(name).path)
+
     def expanded(self, template: str, seed: int, purpose: str) -> str:
         folder = self.folders.wildcards
         read = no_wildcards if folder is None else folder_of_wildcards(folder)

@@ -1,9 +1,14 @@
 """How much one may ask for. Whoever starts the server may change it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pochade.errors import InvalidRequest, expect
 from pochade.jobs.orders import UPSCALE, Order, Upscale
+
+LARGEST_SEED = 2**63 - 1
+"""Of any picture: what the database stores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +49,22 @@ def check(order: Order, limits: Limits, usual: tuple[int, int]) -> None:
             f"batch_size {request['batch_size']} times count {order.count} are {order.pictures} pictures;"
             f" at most {limits.pictures} are drawn in one job"
         )
-    for name in ("prompt", "negative_prompt"):
-        if len(request[name]) > limits.prompt_characters:
+    for name, text in texts_of(request).items():
+        if len(text) > limits.prompt_characters:
             raise InvalidRequest(
-                f"{name} has {len(request[name]):,} characters; at most {limits.prompt_characters:,} are"
-                " taken"
+                f"{name} has {len(text):,} characters; at most {limits.prompt_characters:,} are taken"
             )
+    _check_seeds(order)
     width = usual[0] if request.get("width") is None else request["width"]
     height = usual[1] if request.get("height") is None else request["height"]
     for name, side in (("width", width), ("height", height)):
         expect(name, side, 8, limits.side)
     _check_pixels("the picture", width, height, limits)
+    for control in request.get("controls") or ():
+        if control.get("resolution") is not None:
+            scale = control["resolution"] / min(width, height)
+            sides = round(width * scale), round(height * scale)
+            _check_pixels("the picture that a preprocessor looks at", *sides, limits)
     hires = request.get("hires")
     if hires is not None:
         expect("hires steps", hires.get("steps") or 1, 1, limits.steps)
@@ -63,6 +73,24 @@ def check(order: Order, limits: Limits, usual: tuple[int, int]) -> None:
         else:
             scale = 2.0 if hires.get("scale") is None else hires["scale"]
             _check_pixels("the second pass", round(width * scale), round(height * scale), limits)
+
+
+def texts_of(request: Mapping[str, Any]) -> dict[str, str]:
+    """The prompts of an order's request, those of its second pass too, by what they are called."""
+    hires = request.get("hires") or {}
+    own = {f"hires.{name}": hires[name] for name in ("prompt", "negative_prompt") if hires.get(name)}
+    return {name: request.get(name) or "" for name in ("prompt", "negative_prompt")} | own
+
+
+def _check_seeds(order: Order) -> None:
+    """The last picture's seed too must be one that can be drawn with and stored."""
+    variation = order.request.get("variation") or {}
+    for name, seed in (("seed", order.request.get("seed")), ("variation seed", variation.get("seed"))):
+        if seed is not None and not 0 <= seed <= LARGEST_SEED - (order.pictures - 1):
+            raise InvalidRequest(
+                f"{name} is {seed}; {order.pictures} picture{'s' if order.pictures > 1 else ''} can be drawn"
+                f" with seeds from 0 to {LARGEST_SEED - (order.pictures - 1)} (2^63 - {order.pictures})"
+            )
 
 
 def check_size(width: int, height: int, limits: Limits) -> None:

@@ -49,7 +49,10 @@ def _work(order: Order, width: int, height: int, count: int) -> Work:
         if hires.get("size") is not None:
             scale = hires["size"][0] * hires["size"][1] / (width * height)
         more = request.get("steps", 20) if hires.get("steps") is None else hires["steps"]
-        evaluations += more * sampler.evaluations * halves * scale
+        own = hires.get("sampler")
+        second = sampler if own is None else find_sampler(split_sampler_name(own)[0])
+        again = halves if hires.get("cfg_scale") is None else 1 if hires["cfg_scale"] == 1 else 2
+        evaluations += more * second.evaluations * again * scale
     return Work(width=width, height=height, evaluations=evaluations, count=count)
 
 

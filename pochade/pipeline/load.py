@@ -71,8 +71,8 @@ def load(
             f" {choice.engine} on {choice.device}: leave it out, or take device 'cpu' and engine 'openvino'"
         )
     path, roots = model_path(model, models), model_roots(models)
-    vae = None if vae is None else find(vae, roots, "vae")
-    checkpoint = read_checkpoint(path, variant=variant, vae=vae, config=config, prediction=prediction)
+    coder = None if vae is None else find(vae, roots, "vae")
+    checkpoint = read_checkpoint(path, variant=variant, vae=coder, config=config, prediction=prediction)
     on = make_engine(choice, compiled=compiled, sparing=budget is not None, threads=threads)
     pipeline = Pipeline(
         model=make_model(checkpoint, on, path),
@@ -80,6 +80,8 @@ def load(
         roots=roots,
         library=Library(roots=roots),
         memory_budget=budget,
+        path=path,
+        vae=coder,
     )
     if choice.precision != "int8":
         return pipeline

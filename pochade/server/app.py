@@ -17,9 +17,9 @@ from starlette.types import ASGIApp
 import pochade
 from pochade.errors import PochadeError
 from pochade.jobs.log import log
-from pochade.server import session
+from pochade.server import links, session
 from pochade.server.desk import Desk
-from pochade.server.dialects import a1111, mcp, native, openai
+from pochade.server.dialects import a1111, a1111_controlnet, mcp, native, openai
 from pochade.server.guard import LOOPBACK, Answer, Guard, Rules, Trouble
 from pochade.server.rates import Buckets, Rate
 from pochade.server.thumbnails import Thumbnails
@@ -29,6 +29,7 @@ STATIC = Path(__file__).parent / "static"
 REQUESTS = Rate(per_s=200, burst=2000)
 ANSWERS: Sequence[tuple[str, Answer]] = (
     (a1111.PREFIX, a1111.answer),
+    (a1111_controlnet.PREFIX, a1111.answer),
     (openai.PREFIX, openai.answer),
     (mcp.PREFIX, mcp.answer),
     ("", native.answer),
@@ -53,7 +54,9 @@ def make_app(desk: Desk, names: Sequence[str] = (), *, local: bool = True, rate:
         app.add_exception_handler(kind, _answered)
     app.include_router(native.router(desk, Thumbnails()))
     app.include_router(a1111.router(desk))
+    app.include_router(a1111_controlnet.router(desk))
     app.include_router(openai.router(desk))
+    app.include_router(links.router(desk))
     if mcp.there():
         app.router.routes.append(Route(mcp.PREFIX, mcp.Endpoint(desk), include_in_schema=False))
 

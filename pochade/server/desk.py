@@ -22,6 +22,7 @@ from pochade.server import handing_in
 from pochade.server.door import Door
 from pochade.server.foreman import TIDY_S, Foreman, take_up
 from pochade.server.handing_in import Asked, Stopping
+from pochade.server.links import Links
 from pochade.server.options import Options
 from pochade.server.rates import Buckets, Rate
 
@@ -52,6 +53,7 @@ class Desk:
         self.sessions: dict[str, tuple[str, str]] = {}
         self.door = Door(options.keys, Buckets(WRONG_KEYS, time.monotonic))
         self.stopping = False
+        self.links = Links(clock)
         self.database: Database
         self.catalogue: Catalogue
         self.board: Board
@@ -66,7 +68,9 @@ class Desk:
         take_up(self.database, self.places, self.clock())
         self.board = Board(self.clock, store.served_last(self.database), len(self.options.devices))
         for job in history.active_jobs(self.database):
-            self.board.add(job).pictures = orders.read_order(job.order).pictures
+            order = orders.read_order(job.order)
+            live = self.board.add(job)
+            live.pictures, live.dialect = order.pictures, order.dialect
         self.foreman = Foreman(
             self.options,
             self.places,
@@ -128,7 +132,7 @@ class Desk:
         bytes_ = self.catalogue.model(order.model).bytes
         # On the board first: a worker may take it before this function goes on.
         live = self.board.add(job)
-        live.pictures, live.accepted = order.pictures, False
+        live.pictures, live.dialect, live.accepted = order.pictures, order.dialect, False
         try:
             job = await self.ask(handing_in.keep, self.places, job, order, asked.inputs, usual, bytes_)
         except BaseException:

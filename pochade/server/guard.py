@@ -90,7 +90,7 @@ class Rules:
     names: tuple[str, ...]
     numbers: bool
     body_bytes: int
-    guarded: tuple[str, ...] = ("/api/", "/sdapi/", "/v1/", "/mcp")
+    guarded: tuple[str, ...] = ("/api/", "/sdapi/", "/controlnet/", "/v1/", "/mcp")
     open_paths: tuple[str, ...] = ("/api/v1/session", "/api/v1/login", "/api/v1/logout")
 
 
@@ -174,7 +174,7 @@ class Guard:
                 401,
                 "unauthorized",
                 "a key is needed, and this is none",
-                headers=basic if "/sdapi/" in path else None,
+                headers=basic if path.startswith(("/sdapi/", "/controlnet/")) else None,
             )
         wait = self._requests.wait_s(owner or client)
         if wait:

@@ -1,6 +1,6 @@
 """An order that is handed in: settled, checked and kept."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,13 +19,17 @@ from pochade.request import open_ones
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """An order with what else a client says. inputs: the content of picture files, by their numbers."""
+    """An order with what else a client says. inputs: the content of picture files, by their numbers.
+
+    left_out: names of what the client sent and the dialect does not know, which is told in its reply.
+    """
 
     order: Order
     inputs: Sequence[bytes] = ()
     styles: Sequence[str] = ()
     lane: str = "interactive"
     label: str = ""
+    left_out: Sequence[str] = ()
 
 
 class Stopping(InvalidRequest):
@@ -42,13 +46,31 @@ def settled(asked: Asked, catalogue: Catalogue, random: Callable[[int], str]) ->
     prompt, negative = catalogue.styled(
         request.get("prompt", ""), request.get("negative_prompt", ""), asked.styles
     )
-    for text in (prompt, negative):
-        catalogue.check_prompt(text)
     request |= {"prompt": prompt, "negative_prompt": negative}
+    if request.get("hires") is not None:
+        request["hires"] = _settled_hires(request["hires"], model, asked, catalogue)
+    for text in limits.texts_of(request).values():
+        catalogue.check_prompt(text)
     request |= open_ones(request, catalogue.usual(model, prompt, negative))
     if request.get("seed") is None:
         request["seed"] = int(random(4), 16)
     return replace(order, model=model, request=request)
+
+
+def _settled_hires(
+    given: Mapping[str, Any], model: str, asked: Asked, catalogue: Catalogue
+) -> dict[str, Any]:
+    """A second pass with the styles around its own prompts, and its own model's name as the catalogue has
+    it. model: of the first pass."""
+    hires = dict(given)
+    own, negative = hires.get("prompt"), hires.get("negative_prompt")
+    styled = catalogue.styled(own or "", negative or "", asked.styles)
+    hires["prompt"] = None if own is None else styled[0]
+    hires["negative_prompt"] = None if negative is None else styled[1]
+    if hires.get("model") is not None:
+        name = catalogue.model(hires["model"]).name
+        hires["model"] = None if name == model else name
+    return hires
 
 
 def check(order: Order, inputs: Sequence[bytes], catalogue: Catalogue, allowed: Limits) -> None:
@@ -72,15 +94,23 @@ def check(order: Order, inputs: Sequence[bytes], catalogue: Catalogue, allowed: 
         return
     request = orders.request_of(order, fetch, catalogue)
     assert request.sampler is not None and request.schedule is not None
-    find_sampler(split_sampler_name(request.sampler)[0])
-    find_schedule(request.schedule)
+    hires = request.hires
+    samplers = (request.sampler, None if hires is None else hires.sampler)
+    for sampler in (each for each in samplers if each is not None):
+        find_sampler(split_sampler_name(sampler)[0])
+    for schedule in (request.schedule, None if hires is None else hires.schedule):
+        if schedule is not None:
+            find_schedule(schedule)
     for control in request.controls:
         find_preprocessor(control.preprocessor)
     if request.source is not None:
         limits.check_size(request.source.image.width, request.source.image.height, allowed)
     if order.expand:
         first = next(orders.batches(order, request, catalogue))
-        for text in (first.prompt, first.negative_prompt):
+        own = first.hires
+        texts = [first.prompt, first.negative_prompt]
+        texts += [] if own is None else [own.prompt or "", own.negative_prompt or ""]
+        for text in texts:
             catalogue.check_prompt(text)
 
 

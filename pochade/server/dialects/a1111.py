@@ -4,6 +4,7 @@ import base64
 import json
 import time
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -16,9 +17,13 @@ from pochade.jobs import accounts
 from pochade.jobs.board import Live
 from pochade.jobs.orders import UPSCALE, Order, Upscale, read_order
 from pochade.jobs.records import QUEUED, RUNNING, Job, Picture
+from pochade.server.bodies import left_out
 from pochade.server.desk import Desk
 from pochade.server.dialects import a1111_lists
-from pochade.server.dialects.a1111_bodies import (
+from pochade.server.dialects.a1111_bodies import asked, chosen_of, upscaler_of
+from pochade.server.dialects.a1111_fields import refuse
+from pochade.server.dialects.a1111_settings import picture_format
+from pochade.server.dialects.a1111_shapes import (
     DrawBody,
     ExtraBatchBody,
     ExtraBody,
@@ -27,16 +32,16 @@ from pochade.server.dialects.a1111_bodies import (
     InterrogateBody,
     PngInfoBody,
     TextBody,
-    asked,
-    upscaler_of,
 )
 from pochade.server.guard import Trouble
 from pochade.server.handing_in import Asked
+from pochade.server.sending import converted
 from pochade.server.sent import Inputs, content_of
 from pochade.server.telling import what_it_says
 from pochade.server.waiting import outcome
 
 PREFIX = "/sdapi/v1"
+DIALECT = "a1111"
 NAMES = {401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
 
 
@@ -72,28 +77,34 @@ def router(desk: Desk) -> APIRouter:
         await remember(owner, body)
         job, pictures = await outcome(desk, request, live)
         send = body.send_images is not False
-        images = await run_in_threadpool(_encoded, desk, pictures) if send else []
-        return {"images": images, "parameters": _echo(body), "info": json.dumps(_info(job, pictures))}
+        kind = picture_format({**chosen, **(body.override_settings or {})})
+        images = await run_in_threadpool(_encoded, desk, pictures, kind) if send else []
+        info = {**_info(job, pictures), "left_out": list(order.left_out)}
+        return {"images": images, "parameters": _echo(body), "info": json.dumps(info)}
 
     async def remember(owner: str, body: DrawBody) -> None:
         """Settings that a request overrode for good."""
-        model = (body.override_settings or {}).get("sd_model_checkpoint")
-        if model is not None and body.override_settings_restore_afterwards is False:
-            name = desk.catalogue.model(str(model)).name
-            await desk.ask(accounts.choose, owner, {"sd_model_checkpoint": name})
+        if body.override_settings_restore_afterwards is False:
+            await desk.ask(accounts.choose, owner, chosen_of(body.override_settings or {}, desk.catalogue))
 
     # --- extras ---------------------------------------------------------------------------------------------
 
     @routes.post("/extra-single-image")
     async def extra_single(request: Request, body: ExtraSingleBody) -> Any:
-        return {"html_info": "", "image": await larger(request, body, body.image)}
+        return {"html_info": left_out_of(body), "image": await larger(request, body, body.image)}
 
     @routes.post("/extra-batch-images")
     async def extra_batch(request: Request, body: ExtraBatchBody) -> Any:
         images = [await larger(request, body, each.data) for each in body.imageList]
-        return {"html_info": "", "images": images}
+        return {"html_info": left_out_of(body), "images": images}
+
+    def left_out_of(body: ExtraBody) -> str:
+        """What is said of fields that are unknown here."""
+        names = ", ".join(left_out(body))
+        return escape(f"left out: {names}") if names else ""
 
     async def larger(request: Request, body: ExtraBody, image: str) -> str:
+        refuse(body)
         inputs = Inputs(_no_own, desk.check_picture)
         number = await run_in_threadpool(inputs.add, image, "image")
         to_size = body.resize_mode == 1
@@ -110,10 +121,11 @@ def router(desk: Desk) -> APIRouter:
             crop=bool(body.upscaling_crop),
             upscaler=upscaler_of(body.upscaler_1, desk.catalogue),
         )
-        order = Order(kind=UPSCALE, model="", upscale=upscale)
+        order = Order(kind=UPSCALE, model="", upscale=upscale, dialect=DIALECT)
         live = await desk.submit(request.state.owner, Asked(order=order, inputs=inputs.contents))
         _, pictures = await outcome(desk, request, live)
-        images = await run_in_threadpool(_encoded, desk, pictures)
+        kind = picture_format(await desk.ask(accounts.choices_of, request.state.owner))
+        images = await run_in_threadpool(_encoded, desk, pictures, kind)
         return images[0] if images else ""
 
     @routes.post("/png-info")
@@ -131,7 +143,7 @@ def router(desk: Desk) -> APIRouter:
 
     @routes.get("/progress")
     async def progress(request: Request, skip_current_image: bool = False) -> Any:
-        mine = desk.board.of(request.state.owner)
+        mine = of_here(request.state.owner)
         live = next((job for job in mine if job.state == RUNNING), None)
         return _progress(desk, live, mine, skip_current_image)
 
@@ -144,8 +156,12 @@ def router(desk: Desk) -> APIRouter:
     async def skip(request: Request) -> None:
         await each_running(request.state.owner, "skip")
 
+    def of_here(owner: str) -> list[Live]:
+        """The user's jobs that came through this API; those of others are none of its clients' business."""
+        return [live for live in desk.board.of(owner) if live.dialect == DIALECT]
+
     async def each_running(owner: str, how: str) -> None:
-        for live in [job for job in desk.board.of(owner) if job.state == RUNNING]:
+        for live in [job for job in of_here(owner) if job.state == RUNNING]:
             await desk.cancel(owner, live.id, how)
 
     a1111_lists.add(routes, desk)
@@ -156,10 +172,17 @@ def _no_own(picture: str) -> bytes:
     raise InvalidRequest("a picture is sent in base64")
 
 
-def _encoded(desk: Desk, pictures: Sequence[Picture]) -> list[str]:
-    """The files in base64; one that was removed meanwhile is left out."""
-    paths = [desk.places.output(picture.path) for picture in pictures]
-    return [base64.b64encode(path.read_bytes()).decode() for path in paths if path.is_file()]
+def _encoded(desk: Desk, pictures: Sequence[Picture], kind: tuple[str, int]) -> list[str]:
+    """The files in base64; one that was removed meanwhile is left out. kind: format and quality."""
+    found = [(picture, desk.places.output(picture.path)) for picture in pictures]
+    contents = [(path.read_bytes(), picture.text) for picture, path in found if path.is_file()]
+    name, quality = kind
+    return [
+        base64.b64encode(
+            content if name == "PNG" else converted(content, name, text, quality=quality)
+        ).decode()
+        for content, text in contents
+    ]
 
 
 def _echo(body: DrawBody) -> dict[str, Any]:

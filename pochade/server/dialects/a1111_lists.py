@@ -16,13 +16,13 @@ from pochade.images.upscaling import LATENT_UPSCALERS, UPSCALERS
 from pochade.jobs import accounts
 from pochade.machine import memory_bytes
 from pochade.server.desk import Desk
+from pochade.server.dialects.a1111_bodies import chosen_of
+from pochade.server.dialects.a1111_scripts import CONTROLNET
 from pochade.server.telling import schedule_aliases
 
 RHO = {"Karras": 7.0, "Polyexponential": 1.0}
 EMPTY = ("sd-vae", "hypernetworks", "face-restorers", "realesrgan-models", "script-info", "extensions")
 REFRESHED = ("refresh-checkpoints", "refresh-vae", "refresh-loras", "refresh-embeddings")
-CHOICES = ("sd_model_checkpoint", "CLIP_stop_at_last_layers")
-"""The options that mean something here; others are taken and forgotten."""
 
 
 def add(routes: APIRouter, desk: Desk) -> None:
@@ -106,7 +106,8 @@ def add(routes: APIRouter, desk: Desk) -> None:
 
     @routes.get("/scripts")
     async def scripts() -> Any:
-        return {"txt2img": [], "img2img": []}
+        here = [CONTROLNET] if desk.catalogue.controlnets else []
+        return {"txt2img": here, "img2img": here}
 
     @routes.get("/cmd-flags")
     async def cmd_flags() -> Any:
@@ -122,13 +123,7 @@ def add(routes: APIRouter, desk: Desk) -> None:
 
     @routes.post("/options")
     async def set_options(request: Request, body: dict[str, Any]) -> None:
-        wanted = {name: body[name] for name in CHOICES if body.get(name) is not None}
-        model = wanted.get("sd_model_checkpoint")
-        if model is not None:
-            wanted["sd_model_checkpoint"] = desk.catalogue.model(str(model)).name
-        layers = wanted.get("CLIP_stop_at_last_layers")
-        if layers is not None and not (isinstance(layers, int) and 1 <= layers <= 12):
-            del wanted["CLIP_stop_at_last_layers"]
+        wanted = chosen_of(body, desk.catalogue)
         if wanted:
             await desk.ask(accounts.choose, request.state.owner, wanted)
 

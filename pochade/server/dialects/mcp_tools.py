@@ -69,7 +69,9 @@ class Call:
         if self.context.request is None:
             return self.desk.places.output(picture.path).absolute().as_uri()
         base = str(self.context.request.base_url).rstrip("/")
-        return f"{base}/api/v1/pictures/{picture.id}"
+        # Whoever opens it may have no key; without keys the plain address holds for as long as the picture.
+        keyed = self.desk.links.path(picture.id)
+        return f"{base}{keyed}" if self.desk.keys else f"{base}/api/v1/pictures/{picture.id}"
 
     def inputs(self) -> Inputs:
         return Inputs(lambda own: own_picture(self.desk, self.owner, own), self.desk.check_picture)

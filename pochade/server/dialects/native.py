@@ -13,6 +13,7 @@ from pochade.jobs.history import Search
 from pochade.jobs.orders import read_order
 from pochade.jobs.records import FAILED, FINISHED, LANES, QUEUED, RUNNING, STATES, Job, Picture
 from pochade.server import session
+from pochade.server.bodies import left_out
 from pochade.server.desk import Desk
 from pochade.server.dialects import native_lists
 from pochade.server.dialects.native_bodies import CancelBody, InfoBody, JobBody, LoginBody, PinBody
@@ -54,7 +55,8 @@ def router(desk: Desk, thumbnails: Thumbnails) -> APIRouter:
         live = await desk.submit(owner, asked)
         job = await desk.ask(history.find_job, live.id)
         assert job is not None
-        return show(desk, job, [])
+        unknown = left_out(body)
+        return show(desk, job, []) | ({"left_out": unknown} if unknown else {})
 
     @routes.get("/jobs")
     async def jobs(

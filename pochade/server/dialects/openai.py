@@ -74,6 +74,8 @@ def router(desk: Desk) -> APIRouter:
         # The other fields have the names and meanings of those of generations, as text.
         form = await request.form()
         told = {name: value for name, value in form.items() if isinstance(value, str)}
+        if "markup" in form:
+            raise Trouble(400, "invalid", "edits go by a mask here; leave markup out", "markup")
         try:
             body = ImagesBody.model_validate({**told, "prompt": prompt})
         except ValidationError as error:
@@ -99,9 +101,10 @@ def router(desk: Desk) -> APIRouter:
             watcher = desk.board.watch(live.owner, live.id)
             return EventStream(_streamed(desk, live, watcher, body, kind))
         _, pictures = await outcome(desk, request, live)
-        if body.response_format == "url":
+        if body.by_url:
             base = str(request.base_url).rstrip("/")
-            data = [{"url": f"{base}/api/v1/pictures/{picture.id}"} for picture in pictures]
+            quality = _quality(body)
+            data = [{"url": f"{base}{desk.links.path(each.id, body.format, quality)}"} for each in pictures]
         else:
             data = [{"b64_json": await run_in_threadpool(_encoded, desk, each, body)} for each in pictures]
         return {**_about(pictures, body), "created": int(live.created), "data": data}
@@ -130,8 +133,8 @@ async def _streamed(
             return
         for picture in pictures:
             image = await run_in_threadpool(_encoded, desk, picture, body)
-            about = {"created_at": int(live.created), "usage": NO_USAGE, "size": _size(picture)}
-            yield _event(f"{kind}.completed", {"b64_json": image, **_shape(body), **about})
+            data = {"b64_json": image, **_shape(body), "created_at": int(live.created), "usage": NO_USAGE}
+            yield _event(f"{kind}.completed", {**data, "size": _size(picture), **_left_out(body)})
     except (PochadeError, Trouble) as error:  # the status is sent already: it is said as an event
         trouble = trouble_of(error)
         yield _event("error", {"error": _error(trouble, trouble.status)})
@@ -171,8 +174,13 @@ def _shape(body: ImagesBody) -> dict[str, Any]:
 
 
 def _about(pictures: list[Picture], body: ImagesBody) -> dict[str, Any]:
-    about = {**_shape(body), "usage": NO_USAGE}
+    about = {**_shape(body), "usage": NO_USAGE, **_left_out(body)}
     return {**about, "size": _size(pictures[0])} if pictures else about
+
+
+def _left_out(body: ImagesBody) -> dict[str, Any]:
+    """What is said of fields that are not done; nothing if there are none."""
+    return {"left_out": body.left_out} if body.left_out else {}
 
 
 def _size(picture: Picture) -> str:
@@ -186,9 +194,12 @@ def _encoded(desk: Desk, picture: Picture, body: ImagesBody) -> str:
 def _in_base64(content: bytes, body: ImagesBody, text: str = "") -> str:
     """A PNG in the format that was asked for, with its parameters text."""
     if body.format != "png":
-        quality = QUALITY if body.output_compression is None else body.output_compression
-        content = converted(content, body.format.upper(), text, quality=quality)
+        content = converted(content, body.format.upper(), text, quality=_quality(body))
     return base64.b64encode(content).decode()
+
+
+def _quality(body: ImagesBody) -> int:
+    return QUALITY if body.output_compression is None else body.output_compression
 
 
 def _model(desk: Desk, name: str) -> dict[str, Any]:

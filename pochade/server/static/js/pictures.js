@@ -33,9 +33,14 @@ export async function requestIn(picture) {
   return about.request;
 }
 
+/** Settings of a second pass that the page's form has no fields for. */
+const HIRES_OWN = ["prompt", "negative_prompt", "sampler", "schedule", "cfg_scale", "model"];
+
 /** Says what a drawing after this text will lack. */
-export function noteLeftOut({ left_out }) {
-  if (left_out.length) note(t("left_out", { what: left_out.map((name) => t(`left_out_${name}`)).join(", ") }));
+export function noteLeftOut({ left_out, request }) {
+  const own = HIRES_OWN.some((name) => (request?.hires?.[name] ?? null) !== null);
+  const names = own ? [...left_out, "hires_own"] : left_out;
+  if (names.length) note(t("left_out", { what: names.map((name) => t(`left_out_${name}`)).join(", ") }));
 }
 
 /** A1111's "send to": buttons that take a picture to the other rooms. */
