@@ -9,6 +9,21 @@ from PIL import Image
 from pochade.errors import InvalidRequest
 
 LANCZOS = Image.Resampling.LANCZOS
+MUCH_LARGER = 2.25
+"""Of pixels: up to here, models of this family draw larger than they were trained to."""
+
+
+def drawn_size(own: tuple[int, int], source: tuple[int, int] | None, factor: int) -> tuple[int, int]:
+    """Width and height, px, where a request names neither: the model's own, in the shape of a source picture.
+
+    A source of about the model's size keeps its own. own: the model's. factor: pixels for a latent one.
+    """
+    if source is None:
+        return own
+    pixels, room = source[0] * source[1], own[0] * own[1]
+    scale = 1.0 if room / 4 <= pixels <= MUCH_LARGER * room else (room / pixels) ** 0.5
+    width, height = (max(factor, round(scale * side / factor) * factor) for side in source)
+    return width, height
 
 
 def fit(image: Image.Image, width: int, height: int, mode: str = "crop") -> Image.Image:

@@ -28,6 +28,9 @@ TURNS = {
 }
 """What brings a picture with this EXIF orientation upright."""
 
+SIDEWAYS = (5, 6, 7, 8)
+"""Orientations with width and height exchanged."""
+
 
 class UnreadablePicture(InvalidRequest):
     """A picture that cannot be used.
@@ -68,6 +71,14 @@ def read_picture(content: bytes) -> Image.Image:
         turn = turn_of(image)
         picture = in_srgb(eight_bits(image), profile)
         return picture if turn is None else picture.transpose(turn)
+
+
+def upright_size(content: bytes) -> tuple[int, int]:
+    """Width and height that `read_picture` will give, px, from the header alone. Raises UnreadablePicture."""
+    with opened(content) as image:
+        # Of a TIFF, Pillow tells the size that it will have once it has turned itself.
+        turned = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in SIDEWAYS
+        return (image.height, image.width) if turned else (image.width, image.height)
 
 
 def on_white(image: Image.Image) -> Image.Image:

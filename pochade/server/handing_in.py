@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pochade.errors import InvalidRequest
-from pochade.images.opening import opened, read_picture
+from pochade.images.opening import read_picture, upright_size
 from pochade.jobs import cost, limits, orders, store
 from pochade.jobs.catalogue import Catalogue
 from pochade.jobs.database import Database
+from pochade.jobs.idempotency import Once
 from pochade.jobs.limits import Limits
 from pochade.jobs.orders import Order
 from pochade.jobs.places import Places, drop_inputs, keep_input
@@ -32,29 +33,34 @@ class Stopping(InvalidRequest):
     """The server is about to stop and takes no more."""
 
 
-def settled(asked: Asked, catalogue: Catalogue, random: Callable[[int], str]) -> Order:
+def settled(asked: Asked, catalogue: Catalogue, random: Callable[[int], str], allowed: Limits) -> Order:
     """With nothing left open: model, usual settings, styles, seed. Raises InvalidRequest for names.
 
-    random: as `secrets.token_hex`.
+    It may look through folders, which takes time. random: as `secrets.token_hex`.
     """
     order, request = asked.order, dict(asked.order.request)
+    limits.check_prompts(request, allowed)  # before anything goes through them
     model = catalogue.model(order.model).name
     prompt, negative = catalogue.styled(
         request.get("prompt", ""), request.get("negative_prompt", ""), asked.styles
     )
+    request |= {"prompt": prompt, "negative_prompt": negative}
+    limits.check_prompts(request, allowed)
     for text in (prompt, negative):
         catalogue.check_prompt(text)
-    request |= {"prompt": prompt, "negative_prompt": negative}
     request |= open_ones(request, catalogue.usual(model, prompt, negative))
     if request.get("seed") is None:
         request["seed"] = int(random(4), 16)
     return replace(order, model=model, request=request)
 
 
-def check(order: Order, inputs: Sequence[bytes], catalogue: Catalogue, allowed: Limits) -> None:
-    """Everything that the worker would complain of, as far as it can be known here. Raises InvalidRequest.
+def check(
+    order: Order, inputs: Sequence[bytes], catalogue: Catalogue, allowed: Limits, usual: tuple[int, int]
+) -> tuple[int, int]:
+    """Everything that the worker would complain of, as far as it can be known; the size that is drawn, px.
 
-    It decodes the pictures, which takes time and memory.
+    The sizes in the pictures' headers come first, then all limits; only then are the pictures decoded, which
+    takes time and memory. usual: what the model draws if no size is given, px. Raises InvalidRequest.
     """
     from pochade.diffusion.samplers import find_sampler
     from pochade.diffusion.schedule import find_schedule, split_sampler_name
@@ -63,31 +69,31 @@ def check(order: Order, inputs: Sequence[bytes], catalogue: Catalogue, allowed: 
     def fetch(number: int) -> Any:
         return read_picture(inputs[number])
 
-    for content in inputs:
-        check_picture(content, allowed)
+    size = limits.check(order, allowed, usual, [check_picture(content, allowed) for content in inputs])
     if order.upscale is not None:
         catalogue.upscaler(order.upscale.upscaler)
-        picture = fetch(order.upscale.image)
-        limits.check_upscale(order.upscale, picture.width, picture.height, allowed)
-        return
+        fetch(order.upscale.image)
+        return size
     request = orders.request_of(order, fetch, catalogue)
     assert request.sampler is not None and request.schedule is not None
     find_sampler(split_sampler_name(request.sampler)[0])
     find_schedule(request.schedule)
     for control in request.controls:
         find_preprocessor(control.preprocessor)
-    if request.source is not None:
-        limits.check_size(request.source.image.width, request.source.image.height, allowed)
     if order.expand:
         first = next(orders.batches(order, request, catalogue))
-        for text in (first.prompt, first.negative_prompt):
+        expanded = {"prompt": first.prompt, "negative_prompt": first.negative_prompt}
+        limits.check_prompts(expanded, allowed)
+        for text in expanded.values():
             catalogue.check_prompt(text)
+    return size
 
 
-def check_picture(content: bytes, allowed: Limits) -> None:
-    """Raises InvalidRequest for what is no picture, or too large, before it is decoded."""
-    with opened(content) as image:
-        limits.check_size(image.width, image.height, allowed)
+def check_picture(content: bytes, allowed: Limits) -> tuple[int, int]:
+    """Width and height, px. Raises InvalidRequest for what is no picture or too large; nothing is decoded."""
+    width, height = upright_size(content)
+    limits.check_size(width, height, allowed)
+    return width, height
 
 
 def keep(
@@ -96,19 +102,20 @@ def keep(
     job: Job,
     order: Order,
     inputs: Sequence[bytes],
-    usual: tuple[int, int],
+    size: tuple[int, int],
     model_bytes: int,
+    once: Once | None = None,
 ) -> Job:
     """Files first, then the row; the job with its predicted cost. If this fails, nothing is left.
 
-    usual: width and height that the model draws if none are given, px.
+    size: width and height that will be drawn, px. once, and what it raises: see `store.accept`.
     """
-    predicted = cost.predict(database, order.model, expected_work(order, usual), model_bytes)
+    predicted = cost.predict(database, order.model, expected_work(order, size), model_bytes)
     job = replace(job, cost=predicted)
     try:
         for number, content in enumerate(inputs):
             keep_input(places, job.id, number, content)
-        store.accept(database, job, orders.words(order))
+        store.accept(database, job, orders.words(order), once)
     except BaseException:
         drop_inputs(places, job.id)
         raise

@@ -15,6 +15,7 @@ class Options:
 
     devices: one worker for each. memory_budget: bytes for each, or "". budget_bytes: for all pictures.
     data: where jobs and pictures are kept. folders: where models are looked for.
+    trusted_proxies: addresses and networks whose X-Forwarded-For counts, see `proxies`.
     marks: whether pictures say that a model made them. sign: the file of a key to sign them with.
     """
 
@@ -30,4 +31,5 @@ class Options:
     budget_bytes: int = 20 * 10**9
     grace_s: float = 10.0
     keys: Keys = field(default_factory=Keys)
+    trusted_proxies: tuple[str, ...] = ()
     command: tuple[str, ...] = COMMAND

@@ -50,6 +50,8 @@ def test_every_limit_may_be_changed(limit: str, tmp_path: Path) -> None:
         (("--key", "long enough", "--keys", "file"), "one of them is enough"),
         (("--lora-dir", "/nowhere"), "is no folder"),
         (("--max-steps", "0"), "--max-steps is 0"),
+        (("--trusted-proxy", "*"), "--trusted-proxy '*' is no address"),
+        (("--allow-host", "https://studio.example.org"), "without http:// and port"),
         (("--model", "nope"), "--model 'nope'"),
         (("--host", "192.0.2.1", "--key", "long enough"), "cannot listen on 192.0.2.1"),
     ],

@@ -9,15 +9,13 @@ from pochade.checkpoints import library
 from pochade.diffusion.samplers import Sampler, find_sampler
 from pochade.diffusion.schedule import AUTOMATIC, find_schedule, split_sampler_name
 from pochade.errors import InvalidRequest
+from pochade.images.fitting import drawn_size
 from pochade.pipeline.drawing import hires
 from pochade.pipeline.drawing.wording import wordings
 from pochade.pipeline.loading.beside import named_upscaler
 from pochade.pipeline.loading.budget import Load
 from pochade.pipeline.loading.networks import Networks
 from pochade.request import Request, Settled, Usual, open_ones
-
-MUCH_LARGER = 2.25
-"""Of pixels: up to here, models of this family draw larger than they were trained to."""
 
 
 def settle(
@@ -54,18 +52,10 @@ def settle(
 
 
 def size_of(networks: Networks, request: Request) -> tuple[int, int]:
-    """Width and height, px. What is left open is the model's own size, in the shape of a source picture.
-
-    A whole source picture that is not much larger keeps its size.
-    """
-    factor = networks.autoencoder_config.factor
-    width = height = networks.unet_config.sample_size * factor
-    source = request.source
-    if source is not None and not source.only_masked:
-        pixels, room = source.image.width * source.image.height, width * height
-        scale = 1.0 if room / 4 <= pixels <= MUCH_LARGER * room else (room / pixels) ** 0.5
-        sides = (max(factor, round(scale * side / factor) * factor) for side in source.image.size)
-        width, height = sides
+    """Width and height, px; what is left open as `drawn_size` has it. Looking closer has the model's own."""
+    factor, side = networks.autoencoder_config.factor, networks.unet_config.sample_size
+    source = None if request.source is None or request.source.only_masked else request.source.image.size
+    width, height = drawn_size((side * factor, side * factor), source, factor)
     width = width if request.width is None else request.width
     return width, height if request.height is None else request.height
 

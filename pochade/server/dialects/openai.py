@@ -1,8 +1,9 @@
 """OpenAI's images API, /v1: generations, edits, models, and pictures on the way as server-sent events."""
 
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Request, UploadFile
@@ -12,16 +13,20 @@ from starlette.concurrency import run_in_threadpool
 
 from pochade.jobs.board import Live, Watcher
 from pochade.jobs.records import FINISHED, Picture
+from pochade.server.bodies import Route
 from pochade.server.desk import Desk
 from pochade.server.dialects.openai_bodies import ImagesBody, asked, source_of
 from pochade.server.events import EventStream, written_event
 from pochade.server.guard import Trouble
 from pochade.server.handing_in import Asked
+from pochade.server.receiving import MIDDLE_BYTES
 from pochade.server.sending import converted, file_of
 from pochade.server.sent import Inputs
 from pochade.server.waiting import failure, outcome
 
 PREFIX = "/v1"
+BODIES: Mapping[str, int | None] = {"/images/edits": None, "/images/generations": MIDDLE_BYTES}
+"""Routes whose bodies may be large, see `receiving.BodyLimits`."""
 GENERATION, EDIT = "image_generation", "image_edit"
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 CODES = {"unauthorized": "invalid_api_key", "too_many": "rate_limit_exceeded", "invalid": "invalid_value"}
@@ -44,7 +49,7 @@ def answer(trouble: Trouble, request_id: str) -> Response:
 
 def router(desk: Desk) -> APIRouter:
     """The routes, over one desk."""
-    routes = APIRouter(prefix=PREFIX, tags=["openai"])
+    routes = APIRouter(prefix=PREFIX, tags=["openai"], route_class=Route)
 
     @routes.get("/models")
     async def models() -> Any:
@@ -89,13 +94,15 @@ def router(desk: Desk) -> APIRouter:
             source = source_of(content, mask_content, body.strength, inputs)
             return asked(body, desk.catalogue, inputs, source)
 
-        return await replied(request, body, await run_in_threadpool(order), EDIT)
+        return await replied(request, body, await desk.decoding(order), EDIT)
 
     async def replied(request: Request, body: ImagesBody, order: Asked, kind: str) -> Any:
         live = await desk.submit(request.state.owner, order)
         if body.stream:
             watcher = desk.board.watch(live.owner, live.id)
-            return EventStream(_streamed(desk, live, watcher, body, kind))
+            return EventStream(
+                _streamed(desk, live, watcher, body, kind), partial(_left, desk, live, watcher)
+            )
         _, pictures = await outcome(desk, request, live)
         if body.response_format == "url":
             base = str(request.base_url).rstrip("/")
@@ -110,31 +117,33 @@ def router(desk: Desk) -> APIRouter:
 async def _streamed(
     desk: Desk, live: Live, watcher: Watcher, body: ImagesBody, kind: str
 ) -> AsyncIterator[str]:
-    """Pictures on the way, then the finished ones. A client that goes away takes its job along."""
-    try:
-        async with aclosing(_until_over(watcher)) as events:
-            async for event in events:
-                if event is None:
-                    yield ": still here\n\n"
-                elif event["type"] == "partial":
-                    image = event["images"][0].partition(",")[2]
-                    image = await run_in_threadpool(_in_base64, base64.b64decode(image), body)
-                    about = {"partial_image_index": event["index"], "created_at": int(live.created)}
-                    yield _event(f"{kind}.partial_image", {"b64_json": image, **_shape(body), **about})
-        job, pictures = await desk.wait(live)
-        if job.state != FINISHED:
-            trouble = failure(live, job.error) if job.error else Trouble(409, "conflict", "it was cancelled")
-            yield _event("error", {"error": _error(trouble, trouble.status)})
-            return
-        for picture in pictures:
-            image = await run_in_threadpool(_encoded, desk, picture, body)
-            about = {"created_at": int(live.created), "usage": NO_USAGE, "size": _size(picture)}
-            yield _event(f"{kind}.completed", {"b64_json": image, **_shape(body), **about})
-    finally:
-        desk.board.unwatch(watcher)
-        # A server that stops draws it after its next start, as what others wait for.
-        if live.id in desk.board.live and not desk.stopping:
-            desk.later(desk.cancel(live.owner, live.id))
+    """Pictures on the way, then the finished ones."""
+    async with aclosing(_until_over(watcher)) as events:
+        async for event in events:
+            if event is None:
+                yield ": still here\n\n"
+            elif event["type"] == "partial":
+                image = event["images"][0].partition(",")[2]
+                image = await run_in_threadpool(_in_base64, base64.b64decode(image), body)
+                about = {"partial_image_index": event["index"], "created_at": int(live.created)}
+                yield _event(f"{kind}.partial_image", {"b64_json": image, **_shape(body), **about})
+    job, pictures = await desk.wait(live)
+    if job.state != FINISHED:
+        trouble = failure(live, job.error) if job.error else Trouble(409, "conflict", "it was cancelled")
+        yield _event("error", {"error": _error(trouble, trouble.status)})
+        return
+    for picture in pictures:
+        image = await run_in_threadpool(_encoded, desk, picture, body)
+        about = {"created_at": int(live.created), "usage": NO_USAGE, "size": _size(picture)}
+        yield _event(f"{kind}.completed", {"b64_json": image, **_shape(body), **about})
+
+
+def _left(desk: Desk, live: Live, watcher: Watcher) -> None:
+    """The stream has ended. A client that goes away takes its job along."""
+    desk.board.unwatch(watcher)
+    # A server that stops draws it after its next start, as what others wait for.
+    if live.id in desk.board.live and not desk.stopping:
+        desk.later(desk.cancel(live.owner, live.id))
 
 
 async def _until_over(watcher: Watcher) -> AsyncGenerator[Any]:

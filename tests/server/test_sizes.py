@@ -1,0 +1,197 @@
+"""Limits of sizes: by what will be drawn, from headers, before anything is decoded."""
+
+import asyncio
+import io
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from pochade.errors import InvalidRequest
+from pochade.images.fitting import drawn_size
+from pochade.images.opening import read_picture, upright_size
+from pochade.jobs import limits
+from pochade.jobs.catalogue import Folders, look
+from pochade.jobs.drawing import Artist
+from pochade.jobs.limits import Limits
+from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, UPSCALE, Order, Upscale
+from pochade.server import handing_in
+from pochade.server.desk import DECODINGS, Desk
+from tests.server.conftest import content, encoded
+from tests.server.in_process import served
+
+REQUEST: dict[str, Any] = {
+    "prompt": "a fox", "negative_prompt": "", "seed": 1, "steps": 4, "cfg_scale": 7.0, "batch_size": 1,
+    "sampler": "Euler", "schedule": "Automatic"}  # fmt: skip
+
+
+def over(kind: str = IMG2IMG, source: dict[str, Any] | None = None, **changes: Any) -> Order:
+    given = {"image": 0, "mask": None, **(source or {})}
+    return Order(kind=kind, model="starter", request={**REQUEST, **changes, "source": given})
+
+
+def blank(width: int, height: int, kind: str = "PNG", turned: bool = False) -> bytes:
+    exif = Image.Exif()
+    if turned:
+        exif[0x0112] = 6
+    return content(Image.new("1" if kind == "PNG" else "L", (width, height)), kind, exif=exif)
+
+
+MARGINS = {"left": 4096, "top": 4096, "right": 4096, "bottom": 4096}
+
+
+@pytest.mark.parametrize(
+    ("order", "picture", "message"),
+    [
+        # What a request leaves open comes from the source, not from the model.
+        (over(width=2048), (64, 8000), "height is 8000|2048 x 8000"),
+        (over(height=2048), (8000, 64), "width is 8000|8000 x 2048"),
+        (over(), (1, 1_000_000), "height is"),
+        (over(width=2048), (8000, 64), ""),
+        (over(), (64, 64), ""),
+        # The margins are part of what is drawn over.
+        (over(INPAINT, {"outpaint": MARGINS}), (1, 1_000_000), "8193 x 1008192"),
+        (over(INPAINT, {"outpaint": MARGINS}, width=512, height=512), (1, 1_000_000), "with its margins"),
+        (over(INPAINT, {"outpaint": {**MARGINS, "left": None}}, width=512, height=512), (64, 64), "margins"),
+        # Looking closer draws the model's own size.
+        (over(INPAINT, {"mask": 0, "only_masked": True}, width=2048), (64, 8000), ""),
+        (
+            Order(kind=UPSCALE, model="", upscale=Upscale(image=0, scale=8.0)),
+            (2000, 10),
+            "side of the larger",
+        ),
+        (
+            Order(kind=UPSCALE, model="", upscale=Upscale(image=0, size=(512, 512), crop=True)),
+            (1, 1_000_000),
+            "side of the larger",
+        ),
+    ],
+)
+def test_the_size_that_will_be_drawn_is_what_counts(
+    order: Order, picture: tuple[int, int], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+
+    def decode(content: bytes) -> Image.Image:
+        decoded.append(len(content))
+        return read_picture(content)
+
+    monkeypatch.setattr(handing_in, "read_picture", decode)
+    catalogue = look(Folders())
+    files = [blank(*picture)]
+    if not message:
+        handing_in.check(order, files, catalogue, Limits(), (512, 512))
+        assert decoded
+        return
+    with pytest.raises(InvalidRequest, match=message):
+        handing_in.check(order, files, catalogue, Limits(), (512, 512))
+    assert decoded == [], "it was decoded before its size was looked at"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_header_tells_the_size_that_the_picture_will_have(kind: str, turned: bool) -> None:
+    file = blank(96, 32, kind, turned)
+    assert upright_size(file) == read_picture(file).size == ((32, 96) if turned else (96, 32))
+
+
+def test_a_turned_picture_has_its_limit_on_the_right_side() -> None:
+    with pytest.raises(InvalidRequest, match=r"height is 8000|2048 x 8000"):
+        limits.check(over(width=2048), Limits(), (512, 512), [upright_size(blank(8000, 64, "JPEG", True))])
+
+
+def test_sources_keep_their_shape() -> None:
+    assert drawn_size((512, 512), None, 8) == (512, 512)
+    assert drawn_size((512, 512), (640, 480), 8) == (640, 480)
+    assert drawn_size((512, 512), (4000, 1000), 8) == (1024, 256)
+
+
+@pytest.mark.parametrize(
+    ("hires", "message"),
+    [
+        ({"size": [4096, 64]}, "width of the second pass is 4096"),
+        ({"scale": 4.0}, "second pass is 2048"),
+        ({}, ""),
+    ],
+)
+def test_the_second_pass_has_the_limit_of_its_sides(hires: dict[str, Any], message: str) -> None:
+    order = Order(kind=TXT2IMG, model="starter", request={**REQUEST, "hires": hires})
+    narrow = Limits(side=1024)
+    if not message:
+        assert limits.check(order, narrow, (512, 512)) == (512, 512)
+        return
+    with pytest.raises(InvalidRequest, match=message):
+        limits.check(order, narrow, (512, 512))
+
+
+def test_the_worker_looks_again_with_the_size_of_the_model_that_it_has() -> None:
+    def none(number: int) -> bytes:
+        raise AssertionError(number)
+
+    order = Order(kind=TXT2IMG, model="starter", request=REQUEST)
+    artist = Artist(Folders(), device="cpu", engine="numpy", pixels="1000", side="8192")
+    with pytest.raises(InvalidRequest, match="at most 1,000 pixels are drawn"):
+        list(artist.draw(order, none, lambda: None))
+
+
+def test_a_stretched_picture_is_refused_at_the_door(tmp_path: Path) -> None:
+    async def ask(desk: Desk, http: httpx.AsyncClient) -> list[int]:
+        picture = encoded(Image.new("1", (64, 8000)))
+        long = encoded(Image.new("1", (1, 1_000_000)))
+        native = {"prompt": "x", "kind": "img2img", "source": {"image": picture}, "width": 2048}
+        further = {"prompt": "x", "kind": "inpaint", "source": {"image": long, "outpaint": MARGINS}}
+        files = {"image": ("a.png", content(Image.new("1", (8, 9000))))}
+        replies = [
+            await http.post("/api/v1/jobs", json=native),
+            await http.post("/api/v1/jobs", json={**further, "width": 512, "height": 512}),
+            await http.post("/v1/images/edits", data={"prompt": "x"}, files=files),
+        ]
+        return [reply.status_code for reply in replies]
+
+    assert served(tmp_path, ask) == [422, 422, 400]
+
+
+def test_few_pictures_are_decoded_at_once_in_every_dialect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decoding is made slow and then refused, so that no request goes on from it."""
+    from pochade.images import opening
+
+    counting, at_once, most = threading.Lock(), 0, 0
+
+    def decode(content: bytes) -> Image.Image:
+        nonlocal at_once, most
+        with counting:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.05)
+        with counting:
+            at_once -= 1
+        raise InvalidRequest("decoded")
+
+    monkeypatch.setattr(opening, "read_picture", decode)
+    monkeypatch.setattr(handing_in, "read_picture", decode)
+    image, file = encoded(Image.new("L", (64, 64))), content(Image.new("L", (64, 64)))
+    sent: dict[str, dict[str, Any]] = {
+        "/api/v1/jobs": {"json": {"prompt": "x", "kind": "img2img", "source": {"image": image}}},
+        "/sdapi/v1/img2img": {"json": {"init_images": [image], "mask": image}},
+        "/v1/images/edits": {"data": {"prompt": "x"}, "files": {"image": ("a.png", file)}},
+    }
+
+    async def ask(desk: Desk, http: httpx.AsyncClient) -> list[int]:
+        asking = [http.post(path, **body) for path, body in sent.items() for _ in range(4)]
+        return [reply.status_code for reply in await asyncio.gather(*asking)]
+
+    assert set(served(tmp_path, ask)) == {422, 400}
+    assert most == DECODINGS
+
+
+def test_a_picture_that_is_read_from_a_file_is_not_decoded_for_its_size() -> None:
+    file = io.BytesIO()
+    Image.new("L", (64, 64)).save(file, "PNG")
+    broken = file.getvalue()[:60]
+    assert upright_size(broken) == (64, 64)
