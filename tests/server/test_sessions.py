@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -218,10 +219,11 @@ def two(pretending: Start, tmp_path_factory: pytest.TempPathFactory) -> Served:
     return pretending(keys=str(keys))
 
 
-def logged_in(served: Served) -> httpx.Client:
-    client = httpx.Client(base_url=served.url, timeout=60)
-    assert client.post("/api/v1/login", json={"key": ANNS_KEY}).json() == {"user": "ann"}
-    return client
+@contextmanager
+def logged_in(served: Served) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=served.url, timeout=60) as client:
+        assert client.post("/api/v1/login", json={"key": ANNS_KEY}).json() == {"user": "ann"}
+        yield client
 
 
 def test_streams_end_with_the_session_that_opened_them(two: Served) -> None:

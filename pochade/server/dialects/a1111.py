@@ -75,8 +75,8 @@ def router(desk: Desk) -> APIRouter:
         owner = request.state.owner
         chosen = await desk.ask(accounts.choices_of, owner)
         inputs = Inputs(_no_own, desk.check_picture)
-        pictures = isinstance(body, ImageBody) or bool(body.alwayson_scripts)
-        prepare = desk.decoding if pictures else run_in_threadpool
+        has_pictures = isinstance(body, ImageBody) or bool(body.alwayson_scripts)
+        prepare = desk.decoding if has_pictures else run_in_threadpool
         order = await prepare(asked, body, chosen, desk.catalogue, inputs)
         live = await desk.submit(owner, order)
         await remember(owner, body)

@@ -170,7 +170,7 @@ def _embeddings(places: Sequence[Path], names: list[str]) -> dict[str, Mapping[s
     for name in names:
         about = {"step": None, "sd_checkpoint": None, "sd_checkpoint_name": None, "shape": 0, "vectors": 0}
         try:
-            (file,) = files.get(name, ())
+            (file,) = files.get(name, [])
             shape = _shape(file)
             loaded[name] = {**about, "shape": shape[-1], "vectors": shape[0] if len(shape) > 1 else 1}
         except (ValueError, PochadeError):  # gone meanwhile, two of one name, or damaged
