@@ -74,10 +74,15 @@ def read_picture(content: bytes) -> Image.Image:
 
 
 def upright_size(content: bytes) -> tuple[int, int]:
-    """Width and height that `read_picture` will give, px, from the header alone. Raises UnreadablePicture."""
+    """Width and height that `read_picture` will give, px, from the header alone. Raises UnreadablePicture.
+
+    A PNG may say behind its pixels that it is turned, which is found only when it is decoded.
+    """
     with opened(content) as image:
-        # Of a TIFF, Pillow tells the size that it will have once it has turned itself.
-        turned = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in SIDEWAYS
+        # Of a PNG, its own method decodes all of it. Of a TIFF, Pillow tells the size that it will have once
+        # it has turned itself.
+        exif = Image.Image.getexif(image) if image.format == "PNG" else image.getexif()
+        turned = image.format != "TIFF" and exif.get(ORIENTATION, 1) in SIDEWAYS
         return (image.height, image.width) if turned else (image.width, image.height)
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pochade.errors import InvalidRequest, expect
-from pochade.images.fitting import drawn_size
 from pochade.jobs.orders import UPSCALE, Order, Upscale
 from pochade.prompts.extra_networks import extra_networks
 
@@ -46,6 +45,8 @@ def check(
     usual: what the model draws if no size is given, px. sizes: of the pictures that came with the order, px.
     Raises InvalidRequest, naming the field, for more than is allowed.
     """
+    from pochade.images.fitting import drawn_size
+
     request = order.request
     if order.upscale is not None and order.kind == UPSCALE:
         check_upscale(order.upscale, *sizes[order.upscale.image], limits)

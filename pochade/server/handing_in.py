@@ -66,15 +66,22 @@ def check(
     from pochade.diffusion.schedule import find_schedule, split_sampler_name
     from pochade.images.preprocessors import find_preprocessor
 
-    def fetch(number: int) -> Any:
-        return read_picture(inputs[number])
+    sizes = [check_picture(content, allowed) for content in inputs]
+    told = tuple(sizes)
 
-    size = limits.check(order, allowed, usual, [check_picture(content, allowed) for content in inputs])
+    def fetch(number: int) -> Any:
+        picture = read_picture(inputs[number])
+        sizes[number] = picture.size
+        return picture
+
+    size = limits.check(order, allowed, usual, sizes)
     if order.upscale is not None:
         catalogue.upscaler(order.upscale.upscaler)
         fetch(order.upscale.image)
-        return size
+        return size if told == tuple(sizes) else limits.check(order, allowed, usual, sizes)
     request = orders.request_of(order, fetch, catalogue)
+    if told != tuple(sizes):  # turned, and that was said behind the pixels
+        size = limits.check(order, allowed, usual, sizes)
     assert request.sampler is not None and request.schedule is not None
     find_sampler(split_sampler_name(request.sampler)[0])
     find_schedule(request.schedule)

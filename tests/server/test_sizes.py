@@ -2,8 +2,10 @@
 
 import asyncio
 import io
+import struct
 import threading
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -190,8 +192,26 @@ def test_few_pictures_are_decoded_at_once_in_every_dialect(
     assert most == DECODINGS
 
 
-def test_a_picture_that_is_read_from_a_file_is_not_decoded_for_its_size() -> None:
-    file = io.BytesIO()
-    Image.new("L", (64, 64)).save(file, "PNG")
-    broken = file.getvalue()[:60]
-    assert upright_size(broken) == (64, 64)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF"])
+def test_nothing_is_decoded_for_a_size(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = blank(96, 32, kind)
+    opened = type(Image.open(io.BytesIO(file)))
+    monkeypatch.setattr(opened, "load", lambda self: pytest.fail("it was decoded"))
+    assert upright_size(file) == (96, 32)
+
+
+def turned_behind_its_pixels(width: int, height: int) -> bytes:
+    """A PNG whose eXIf chunk comes last."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(data)) + b"eXIf" + data + struct.pack(">I", zlib.crc32(b"eXIf" + data))
+    file = blank(width, height)
+    return file[:-12] + chunk + file[-12:]
+
+
+def test_what_is_turned_behind_its_pixels_is_looked_at_again() -> None:
+    file = turned_behind_its_pixels(8000, 64)
+    assert upright_size(file) == (8000, 64) and read_picture(file).size == (64, 8000)
+    with pytest.raises(InvalidRequest, match=r"height is 8000|2048 x 8000"):
+        handing_in.check(over(width=2048), [file], look(Folders()), Limits(), (512, 512))
