@@ -73,7 +73,7 @@ def read_picture(content: bytes) -> Image.Image:
         return picture if turn is None else picture.transpose(turn)
 
 
-def upright_size(content: bytes) -> tuple[int, int]:
+def size_in_header(content: bytes) -> tuple[int, int]:
     """Width and height that `read_picture` will give, px, from the header alone. Raises UnreadablePicture.
 
     A PNG may say behind its pixels that it is turned, which is found only when it is decoded.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pochade.errors import InvalidRequest
-from pochade.images.opening import read_picture, upright_size
+from pochade.images.opening import read_picture, size_in_header
 from pochade.jobs import cost, limits, orders, store
 from pochade.jobs.catalogue import Catalogue
 from pochade.jobs.database import Database
@@ -98,7 +98,7 @@ def check(
 
 def check_picture(content: bytes, allowed: Limits) -> tuple[int, int]:
     """Width and height, px. Raises InvalidRequest for what is no picture or too large; nothing is decoded."""
-    width, height = upright_size(content)
+    width, height = size_in_header(content)
     limits.check_size(width, height, allowed)
     return width, height
 

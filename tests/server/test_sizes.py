@@ -15,7 +15,7 @@ from PIL import Image
 
 from pochade.errors import InvalidRequest
 from pochade.images.fitting import drawn_size
-from pochade.images.opening import read_picture, upright_size
+from pochade.images.opening import read_picture, size_in_header
 from pochade.jobs import limits
 from pochade.jobs.catalogue import Folders, look
 from pochade.jobs.drawing import Artist
@@ -98,12 +98,12 @@ def test_the_size_that_will_be_drawn_is_what_counts(
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_header_tells_the_size_that_the_picture_will_have(kind: str, turned: bool) -> None:
     file = blank(96, 32, kind, turned)
-    assert upright_size(file) == read_picture(file).size == ((32, 96) if turned else (96, 32))
+    assert size_in_header(file) == read_picture(file).size == ((32, 96) if turned else (96, 32))
 
 
 def test_a_turned_picture_has_its_limit_on_the_right_side() -> None:
     with pytest.raises(InvalidRequest, match=r"height is 8000|2048 x 8000"):
-        limits.check(over(width=2048), Limits(), (512, 512), [upright_size(blank(8000, 64, "JPEG", True))])
+        limits.check(over(width=2048), Limits(), (512, 512), [size_in_header(blank(8000, 64, "JPEG", True))])
 
 
 def test_sources_keep_their_shape() -> None:
@@ -197,7 +197,7 @@ def test_nothing_is_decoded_for_a_size(kind: str, monkeypatch: pytest.MonkeyPatc
     file = blank(96, 32, kind)
     opened = type(Image.open(io.BytesIO(file)))
     monkeypatch.setattr(opened, "load", lambda self: pytest.fail("it was decoded"))
-    assert upright_size(file) == (96, 32)
+    assert size_in_header(file) == (96, 32)
 
 
 def turned_behind_its_pixels(width: int, height: int) -> bytes:
@@ -212,6 +212,6 @@ def turned_behind_its_pixels(width: int, height: int) -> bytes:
 
 def test_what_is_turned_behind_its_pixels_is_looked_at_again() -> None:
     file = turned_behind_its_pixels(8000, 64)
-    assert upright_size(file) == (8000, 64) and read_picture(file).size == (64, 8000)
+    assert size_in_header(file) == (8000, 64) and read_picture(file).size == (64, 8000)
     with pytest.raises(InvalidRequest, match=r"height is 8000|2048 x 8000"):
         handing_in.check(over(width=2048), [file], look(Folders()), Limits(), (512, 512))
