@@ -11,6 +11,9 @@ from pochade.prompts.extra_networks import extra_networks
 FACTOR = 8
 """Pixels for a latent one, of nearly all models; the worker looks again with the model's own."""
 
+TOGETHER = 4
+"""All pictures of a job, which are decoded together, may have so many times the pixels of a single one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -48,6 +51,12 @@ def check(
     from pochade.images.fitting import drawn_size
 
     request = order.request
+    pixels = sum(width * height for width, height in sizes)
+    if pixels > TOGETHER * limits.picture_pixels:
+        raise InvalidRequest(
+            f"{len(sizes)} pictures of {pixels:,} px together were sent; at most"
+            f" {TOGETHER * limits.picture_pixels:,} px are taken in one job"
+        )
     if order.upscale is not None and order.kind == UPSCALE:
         check_upscale(order.upscale, *sizes[order.upscale.image], limits)
         return usual

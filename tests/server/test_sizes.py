@@ -106,6 +106,15 @@ def test_a_turned_picture_has_its_limit_on_the_right_side() -> None:
         limits.check(over(width=2048), Limits(), (512, 512), [size_in_header(blank(8000, 64, "JPEG", True))])
 
 
+def test_many_pictures_of_one_job_have_a_limit_together() -> None:
+    controls = [{"image": number, "model": "x"} for number in range(5)]
+    order = Order(kind=TXT2IMG, model="starter", request={**REQUEST, "controls": controls})
+    few = Limits(picture_pixels=10_000)
+    assert limits.check(order, few, (512, 512), [(100, 100)] * 4) == (512, 512)
+    with pytest.raises(InvalidRequest, match="5 pictures of 50,000 px together"):
+        limits.check(order, few, (512, 512), [(100, 100)] * 5)
+
+
 def test_sources_keep_their_shape() -> None:
     assert drawn_size((512, 512), None, 8) == (512, 512)
     assert drawn_size((512, 512), (640, 480), 8) == (640, 480)
