@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pochade.checkpoints.detect import XL
 from pochade.diffusion.samplers import find_sampler
 from pochade.diffusion.schedule import split_sampler_name
 from pochade.jobs.cost import Work
@@ -11,6 +12,11 @@ from pochade.jobs.records import Drawn
 
 UNKNOWN_SIZE = (512, 512)
 """What a model that was never loaded is taken to draw, px."""
+
+
+def likely_size(family: str) -> tuple[int, int]:
+    """What a model of this family that was never loaded is taken to draw, px."""
+    return (1024, 1024) if family.startswith(XL.label) else UNKNOWN_SIZE
 
 
 def expected_work(order: Order, usual: tuple[int, int] = UNKNOWN_SIZE) -> Work:

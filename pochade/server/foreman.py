@@ -230,6 +230,8 @@ def hand_of(options: Options, places: Places, device: str) -> Hand:
         "engine": options.engine,
         "memory_budget": options.memory_budget,
         "threads": "" if options.threads is None else str(options.threads),
+        "pixels": str(options.limits.pixels),
+        "side": str(options.limits.side),
         "marks": "yes" if options.marks else "no",
         "sign": "" if options.sign is None else str(options.sign),
     }

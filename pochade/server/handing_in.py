@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pochade.errors import InvalidRequest
-from pochade.images.opening import opened, read_picture
+from pochade.images.opening import read_picture, size_in_header
 from pochade.jobs import cost, limits, orders, store
 from pochade.jobs.catalogue import Catalogue
 from pochade.jobs.database import Database
+from pochade.jobs.idempotency import Once
 from pochade.jobs.limits import Limits
 from pochade.jobs.orders import Order
 from pochade.jobs.places import Places, drop_inputs, keep_input
@@ -36,12 +37,13 @@ class Stopping(InvalidRequest):
     """The server is about to stop and takes no more."""
 
 
-def settled(asked: Asked, catalogue: Catalogue, random: Callable[[int], str]) -> Order:
+def settled(asked: Asked, catalogue: Catalogue, random: Callable[[int], str], allowed: Limits) -> Order:
     """With nothing left open: model, usual settings, styles, seed. Raises InvalidRequest for names.
 
-    random: as `secrets.token_hex`.
+    It may look through folders, which takes time. random: as `secrets.token_hex`.
     """
     order, request = asked.order, dict(asked.order.request)
+    limits.check_prompts(request, allowed)  # before anything goes through them
     model = catalogue.model(order.model).name
     prompt, negative = catalogue.styled(
         request.get("prompt", ""), request.get("negative_prompt", ""), asked.styles
@@ -49,6 +51,7 @@ def settled(asked: Asked, catalogue: Catalogue, random: Callable[[int], str]) ->
     request |= {"prompt": prompt, "negative_prompt": negative}
     if request.get("hires") is not None:
         request["hires"] = _settled_hires(request["hires"], model, asked, catalogue)
+    limits.check_prompts(request, allowed)
     for text in limits.texts_of(request).values():
         catalogue.check_prompt(text)
     request |= open_ones(request, catalogue.usual(model, prompt, negative))
@@ -73,26 +76,34 @@ def _settled_hires(
     return hires
 
 
-def check(order: Order, inputs: Sequence[bytes], catalogue: Catalogue, allowed: Limits) -> None:
-    """Everything that the worker would complain of, as far as it can be known here. Raises InvalidRequest.
+def check(
+    order: Order, inputs: Sequence[bytes], catalogue: Catalogue, allowed: Limits, usual: tuple[int, int]
+) -> tuple[int, int]:
+    """Everything that the worker would complain of, as far as it can be known; the size that is drawn, px.
 
-    It decodes the pictures, which takes time and memory.
+    The sizes in the pictures' headers come first, then all limits; only then are the pictures decoded, which
+    takes time and memory. usual: what the model draws if no size is given, px. Raises InvalidRequest.
     """
     from pochade.diffusion.samplers import find_sampler
     from pochade.diffusion.schedule import find_schedule, split_sampler_name
     from pochade.images.preprocessors import find_preprocessor
 
-    def fetch(number: int) -> Any:
-        return read_picture(inputs[number])
+    sizes = [check_picture(content, allowed) for content in inputs]
+    told = tuple(sizes)
 
-    for content in inputs:
-        check_picture(content, allowed)
+    def fetch(number: int) -> Any:
+        picture = read_picture(inputs[number])
+        sizes[number] = picture.size
+        return picture
+
+    size = limits.check(order, allowed, usual, sizes)
     if order.upscale is not None:
         catalogue.upscaler(order.upscale.upscaler)
-        picture = fetch(order.upscale.image)
-        limits.check_upscale(order.upscale, picture.width, picture.height, allowed)
-        return
+        fetch(order.upscale.image)
+        return size if told == tuple(sizes) else limits.check(order, allowed, usual, sizes)
     request = orders.request_of(order, fetch, catalogue)
+    if told != tuple(sizes):  # turned, and that was said behind the pixels
+        size = limits.check(order, allowed, usual, sizes)
     assert request.sampler is not None and request.schedule is not None
     hires = request.hires
     samplers = (request.sampler, None if hires is None else hires.sampler)
@@ -103,21 +114,22 @@ def check(order: Order, inputs: Sequence[bytes], catalogue: Catalogue, allowed: 
             find_schedule(schedule)
     for control in request.controls:
         find_preprocessor(control.preprocessor)
-    if request.source is not None:
-        limits.check_size(request.source.image.width, request.source.image.height, allowed)
     if order.expand:
         first = next(orders.batches(order, request, catalogue))
         own = first.hires
-        texts = [first.prompt, first.negative_prompt]
-        texts += [] if own is None else [own.prompt or "", own.negative_prompt or ""]
-        for text in texts:
+        second = None if own is None else {"prompt": own.prompt, "negative_prompt": own.negative_prompt}
+        expanded = {"prompt": first.prompt, "negative_prompt": first.negative_prompt, "hires": second}
+        limits.check_prompts(expanded, allowed)
+        for text in limits.texts_of(expanded).values():
             catalogue.check_prompt(text)
+    return size
 
 
-def check_picture(content: bytes, allowed: Limits) -> None:
-    """Raises InvalidRequest for what is no picture, or too large, before it is decoded."""
-    with opened(content) as image:
-        limits.check_size(image.width, image.height, allowed)
+def check_picture(content: bytes, allowed: Limits) -> tuple[int, int]:
+    """Width and height, px. Raises InvalidRequest for what is no picture or too large; nothing is decoded."""
+    width, height = size_in_header(content)
+    limits.check_size(width, height, allowed)
+    return width, height
 
 
 def keep(
@@ -126,19 +138,20 @@ def keep(
     job: Job,
     order: Order,
     inputs: Sequence[bytes],
-    usual: tuple[int, int],
+    size: tuple[int, int],
     model_bytes: int,
+    once: Once | None = None,
 ) -> Job:
     """Files first, then the row; the job with its predicted cost. If this fails, nothing is left.
 
-    usual: width and height that the model draws if none are given, px.
+    size: width and height that will be drawn, px. once, and what it raises: see `store.accept`.
     """
-    predicted = cost.predict(database, order.model, expected_work(order, usual), model_bytes)
+    predicted = cost.predict(database, order.model, expected_work(order, size), model_bytes)
     job = replace(job, cost=predicted)
     try:
         for number, content in enumerate(inputs):
             keep_input(places, job.id, number, content)
-        store.accept(database, job, orders.words(order))
+        store.accept(database, job, orders.words(order), once)
     except BaseException:
         drop_inputs(places, job.id)
         raise

@@ -7,7 +7,7 @@ from typing import Any
 from pochade.diffusion.schedule import ALIASES
 from pochade.errors import InvalidRequest
 from pochade.images.metadata import Parameters, read_parameters
-from pochade.images.opening import opened, upright_size
+from pochade.images.opening import size_in_header
 from pochade.images.reading import text_of
 from pochade.jobs import history, limits
 from pochade.jobs.catalogue import Catalogue
@@ -22,9 +22,8 @@ def schedule_aliases(label: str) -> list[str]:
 
 def what_it_says(desk: Desk, content: bytes) -> dict[str, Any]:
     """Of a picture file: its text, read. Raises InvalidRequest if it is no picture."""
-    with opened(content) as image:
-        width, height = upright_size(image)
-        limits.check_size(width, height, desk.limits)
+    width, height = size_in_header(content)
+    limits.check_size(width, height, desk.limits)
     text = text_of(content)
     parameters = read_parameters(text)
     request, left_out = _request(text, parameters, desk.catalogue)

@@ -41,7 +41,7 @@ def refused(found: Catalogue, status: int = 422, **body: Any) -> str:
 
 
 def settled(found: Asked, among: Catalogue) -> orders.Order:
-    return handing_in.settled(found, among, lambda count: "00" * count)
+    return handing_in.settled(found, among, lambda count: "00" * count, Limits())
 
 
 def check(order: orders.Order) -> None:
@@ -243,15 +243,18 @@ def test_its_names_and_lengths_are_checked_at_once(catalogue: Catalogue) -> None
     ):
         with pytest.raises(InvalidRequest, match=message):
             settled(drawn(catalogue, **TWICE, **own), catalogue)
-    found = settled(drawn(catalogue, **TWICE, seed=1, hr_prompt="a" * 20_001), catalogue)
-    with pytest.raises(InvalidRequest, match=r"hires\.prompt has 20,001 characters"):
-        check(found)
+    for text, message in (
+        ("a" * 20_001, r"hires\.prompt has 20,001 characters"),
+        ("<lora:x:1>" * 33, r"hires\.prompt asks for 33 LoRAs"),
+    ):
+        with pytest.raises(InvalidRequest, match=message):
+            settled(drawn(catalogue, **TWICE, seed=1, hr_prompt=text), catalogue)
     wrong = drawn(catalogue, **TWICE, seed=1)
     for name in ("sampler", "schedule"):
         hires = {**wrong.order.request["hires"], name: "magic"}
         order = replace(wrong.order, request={**wrong.order.request, "hires": hires})
         with pytest.raises(InvalidRequest, match=f"{name} 'magic' is unknown"):
-            handing_in.check(order, [], catalogue, Limits())
+            handing_in.check(order, [], catalogue, Limits(), (512, 512))
 
 
 def test_its_templates_are_expanded_and_its_work_is_counted() -> None:

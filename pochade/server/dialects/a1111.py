@@ -3,7 +3,7 @@
 import base64
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -17,7 +17,7 @@ from pochade.jobs import accounts
 from pochade.jobs.board import Live
 from pochade.jobs.orders import UPSCALE, Order, Upscale, read_order
 from pochade.jobs.records import QUEUED, RUNNING, Job, Picture
-from pochade.server.bodies import left_out
+from pochade.server.bodies import Route, left_out
 from pochade.server.desk import Desk
 from pochade.server.dialects import a1111_lists
 from pochade.server.dialects.a1111_bodies import asked, chosen_of, upscaler_of
@@ -35,6 +35,7 @@ from pochade.server.dialects.a1111_shapes import (
 )
 from pochade.server.guard import Trouble
 from pochade.server.handing_in import Asked
+from pochade.server.receiving import MIDDLE_BYTES
 from pochade.server.sending import converted
 from pochade.server.sent import Inputs, content_of
 from pochade.server.telling import what_it_says
@@ -42,6 +43,12 @@ from pochade.server.waiting import outcome
 
 PREFIX = "/sdapi/v1"
 DIALECT = "a1111"
+BODIES: Mapping[str, int | None] = {
+    **dict.fromkeys(("/txt2img", "/img2img", "/extra-single-image", "/extra-batch-images"), None),
+    **dict.fromkeys(("/png-info", "/interrogate"), None),
+    "/options": MIDDLE_BYTES,  # some clients post all of the original's back
+}
+"""Routes whose bodies may be large, see `receiving.BodyLimits`."""
 NAMES = {401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
 
 
@@ -58,7 +65,7 @@ def answer(trouble: Trouble, request_id: str) -> Response:
 
 def router(desk: Desk) -> APIRouter:
     """The routes, over one desk."""
-    routes = APIRouter(prefix=PREFIX, tags=["a1111"])
+    routes = APIRouter(prefix=PREFIX, tags=["a1111"], route_class=Route)
 
     @routes.post("/txt2img")
     async def txt2img(request: Request, body: TextBody) -> Any:
@@ -72,7 +79,9 @@ def router(desk: Desk) -> APIRouter:
         owner = request.state.owner
         chosen = await desk.ask(accounts.choices_of, owner)
         inputs = Inputs(_no_own, desk.check_picture)
-        order = await run_in_threadpool(asked, body, chosen, desk.catalogue, inputs)
+        has_pictures = isinstance(body, ImageBody) or bool(body.alwayson_scripts)
+        prepare = desk.decoding if has_pictures else run_in_threadpool
+        order = await prepare(asked, body, chosen, desk.catalogue, inputs)
         live = await desk.submit(owner, order)
         await remember(owner, body)
         job, pictures = await outcome(desk, request, live)
@@ -106,7 +115,7 @@ def router(desk: Desk) -> APIRouter:
     async def larger(request: Request, body: ExtraBody, image: str) -> str:
         refuse(body)
         inputs = Inputs(_no_own, desk.check_picture)
-        number = await run_in_threadpool(inputs.add, image, "image")
+        number = await desk.decoding(inputs.add, image, "image")
         to_size = body.resize_mode == 1
         size = body.upscaling_resize_w or 512, body.upscaling_resize_h or 512
         if not all(1 <= side <= desk.limits.side for side in size):
@@ -130,7 +139,7 @@ def router(desk: Desk) -> APIRouter:
 
     @routes.post("/png-info")
     async def png_info(body: PngInfoBody) -> Any:
-        told = await run_in_threadpool(lambda: what_it_says(desk, content_of(body.image, "image")))
+        told = await desk.decoding(lambda: what_it_says(desk, content_of(body.image, "image")))
         items = {"parameters": told["text"]} if told["text"] else {}
         values = {"Prompt": told["prompt"], "Negative prompt": told["negative_prompt"], **told["values"]}
         return {"info": told["text"], "items": items, "parameters": values if told["text"] else {}}

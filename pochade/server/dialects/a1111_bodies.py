@@ -236,9 +236,11 @@ def _source(body: ImageBody, inputs: Inputs) -> dict[str, Any]:
 
 def _resize_mode(body: ImageBody, inputs: Inputs, image: int) -> str:
     """Raises Trouble for a picture that would have to be resized as latents; one of the size is not."""
+    from pochade.images.opening import size_in_header
+
     mode = _or(body.resize_mode, 0)
     size = _rounded(_or(body.width, 512)), _rounded(_or(body.height, 512))
-    if mode == LATENT_RESIZE and _size_of(inputs.contents[image]) != size:
+    if mode == LATENT_RESIZE and size_in_header(inputs.contents[image]) != size:
         raise Trouble(
             422,
             "invalid",
@@ -246,14 +248,6 @@ def _resize_mode(body: ImageBody, inputs: Inputs, image: int) -> str:
             "resize_mode",
         )
     return find_resize_mode(mode)
-
-
-def _size_of(content: bytes) -> tuple[int, int]:
-    """Of a picture as it is shown, px."""
-    from pochade.images.opening import opened, upright_size
-
-    with opened(content) as picture:
-        return upright_size(picture)
 
 
 def _blur(body: ImageBody) -> int:
@@ -278,11 +272,11 @@ def _mask(body: ImageBody, inputs: Inputs, image: int) -> bytes:
     from PIL import ImageOps
 
     from pochade.images.masks import gray
-    from pochade.images.opening import read_mask
+    from pochade.images.opening import read_mask, size_in_header
 
     number = inputs.add(str(body.mask), "mask")
     mask = gray(read_mask(inputs.contents.pop(number)))
-    size = _size_of(inputs.contents[image])
+    size = size_in_header(inputs.contents[image])
     if mask.size != size:
         mask = mask.resize(size)
     if body.inpainting_mask_invert:

@@ -5,16 +5,16 @@ Its units come with the requests for pictures (`a1111_controls`).
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter
 from pydantic import Field
-from starlette.concurrency import run_in_threadpool
 
 from pochade.images.preprocessors import PREPROCESSORS
 from pochade.jobs import limits
 from pochade.request import MAX_CONTROLS
+from pochade.server.bodies import Route
 from pochade.server.desk import Desk
 from pochade.server.dialects.a1111_controls import module_of, thresholds_of
 from pochade.server.dialects.a1111_shapes import A1111Body, Whole
@@ -22,6 +22,8 @@ from pochade.server.guard import Trouble
 from pochade.server.sent import content_of
 
 PREFIX = "/controlnet"
+BODIES: Mapping[str, int | None] = {"/detect": None}
+"""Routes whose bodies may be large, see `receiving.BodyLimits`."""
 VERSION = 3
 """Of the extension's API, the one whose requests these are."""
 
@@ -41,7 +43,7 @@ class DetectBody(A1111Body):
 
 def router(desk: Desk) -> APIRouter:
     """The routes, over one desk."""
-    routes = APIRouter(prefix=PREFIX, tags=["a1111"])
+    routes = APIRouter(prefix=PREFIX, tags=["a1111"], route_class=Route)
 
     @routes.get("/version")
     async def version() -> Any:
@@ -76,7 +78,7 @@ def router(desk: Desk) -> APIRouter:
             raise Trouble(422, "invalid", "No image selected", "controlnet_input_images")
         if any(mask not in (None, "") for mask in body.controlnet_masks or ()):
             raise Trouble(422, "invalid", "masks are not supported; leave them out", "controlnet_masks")
-        images = await run_in_threadpool(detected, body, desk.limits)
+        images = await desk.decoding(detected, body, desk.limits)
         return {"images": images, "info": "Success"}
 
     return routes
@@ -85,7 +87,7 @@ def router(desk: Desk) -> APIRouter:
 def detected(body: DetectBody, allowed: limits.Limits) -> Sequence[str]:
     """What the preprocessor makes of each picture, as PNG in base64. Raises Trouble and InvalidRequest."""
     from pochade.images.fitting import fit
-    from pochade.images.opening import on_white, opened, read_picture
+    from pochade.images.opening import on_white, read_picture, size_in_header
     from pochade.images.preprocessors import preprocessed
 
     unit = {
@@ -99,8 +101,7 @@ def detected(body: DetectBody, allowed: limits.Limits) -> Sequence[str]:
     found = []
     for number, text in enumerate(body.controlnet_input_images):
         content = content_of(text, f"controlnet_input_images[{number}]")
-        with opened(content) as image:
-            limits.check_size(image.width, image.height, allowed)
+        limits.check_size(*size_in_header(content), allowed)
         picture = on_white(read_picture(content))
         scale = side / min(picture.size)
         width, height = (max(1, round(each * scale)) for each in picture.size)

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
-from pochade.adapters.library import find
+from pochade.adapters.library import names as names_in
 from pochade.checkpoints.tensor_files import open_tensors
 from pochade.diffusion.samplers import SAMPLERS
 from pochade.diffusion.schedule import AUTOMATIC, SCHEDULES
@@ -161,12 +161,14 @@ def _upscaler(name: str, model: str | None, scale: int) -> dict[str, Any]:
 
 def _embeddings(places: Sequence[Path], names: list[str]) -> dict[str, Mapping[str, Any]]:
     loaded, skipped = dict[str, Any](), dict[str, Any]()
+    files = names_in(places, "embeddings")
     for name in names:
         about = {"step": None, "sd_checkpoint": None, "sd_checkpoint_name": None, "shape": 0, "vectors": 0}
         try:
-            shape = _shape(find(places, name, "embeddings"))
+            (file,) = files.get(name, [])
+            shape = _shape(file)
             loaded[name] = {**about, "shape": shape[-1], "vectors": shape[0] if len(shape) > 1 else 1}
-        except PochadeError:
+        except (ValueError, PochadeError):  # gone meanwhile, two of one name, or damaged
             skipped[name] = about
     return {"loaded": loaded, "skipped": skipped}
 

@@ -132,7 +132,8 @@ def make_server(desk: Desk) -> Server[Any]:
 async def draw(call: Call, arguments: DrawArguments) -> list[Content]:
     """A job as any other; a client that gives up takes it along. Raises what makes it fail."""
     desk, owner = call.desk, call.owner
-    asked = await run_in_threadpool(arguments.asked, desk.catalogue, call.inputs())
+    prepare = desk.decoding if isinstance(arguments, EditArguments) else run_in_threadpool
+    asked = await prepare(arguments.asked, desk.catalogue, call.inputs())
     live = await desk.submit(owner, asked)
     watcher = desk.board.watch(owner, live.id)
     try:
@@ -210,7 +211,7 @@ async def read_parameters(call: Call, arguments: ReadArguments) -> list[Content]
         inputs = call.inputs()
         return what_it_says(call.desk, inputs.contents[inputs.add(arguments.image, "image")])
 
-    return _json(await run_in_threadpool(read))
+    return _json(await call.desk.decoding(read))
 
 
 def _json(found: Mapping[str, Any]) -> list[Content]:

@@ -117,6 +117,10 @@ class JobBody(Body):
         if value is not None:
             raise ValueError(f"the server draws no picture with a {about.field_name}; leave it out")
 
+    @property
+    def has_pictures(self) -> bool:
+        return self.source is not None or bool(self.controls) or self.upscale is not None
+
     def asked(self, inputs: Inputs) -> Asked:
         """What the desk takes; pictures become numbers in `inputs`. Raises InvalidRequest."""
         about = ("kind", "model", "count", "expand", "preview", "styles", "lane", "label", "upscale")

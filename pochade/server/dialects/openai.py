@@ -1,8 +1,9 @@
 """OpenAI's images API, /v1: generations, edits, models, and pictures on the way as server-sent events."""
 
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Request, UploadFile
@@ -13,17 +14,21 @@ from starlette.concurrency import run_in_threadpool
 from pochade.errors import PochadeError
 from pochade.jobs.board import Live, Watcher
 from pochade.jobs.records import FINISHED, Picture
+from pochade.server.bodies import Route
 from pochade.server.desk import Desk
 from pochade.server.dialects.openai_bodies import ImagesBody, asked, source_of
 from pochade.server.events import EventStream, written_event
 from pochade.server.guard import Trouble
 from pochade.server.handing_in import Asked
+from pochade.server.receiving import MIDDLE_BYTES
 from pochade.server.sending import converted, file_of
 from pochade.server.sent import Inputs
 from pochade.server.troubles import trouble_of
 from pochade.server.waiting import failure, outcome
 
 PREFIX = "/v1"
+BODIES: Mapping[str, int | None] = {"/images/edits": None, "/images/generations": MIDDLE_BYTES}
+"""Routes whose bodies may be large, see `receiving.BodyLimits`."""
 GENERATION, EDIT = "image_generation", "image_edit"
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 CODES = {"unauthorized": "invalid_api_key", "too_many": "rate_limit_exceeded", "invalid": "invalid_value"}
@@ -46,7 +51,7 @@ def answer(trouble: Trouble, request_id: str) -> Response:
 
 def router(desk: Desk) -> APIRouter:
     """The routes, over one desk."""
-    routes = APIRouter(prefix=PREFIX, tags=["openai"])
+    routes = APIRouter(prefix=PREFIX, tags=["openai"], route_class=Route)
 
     @routes.get("/models")
     async def models() -> Any:
@@ -93,13 +98,15 @@ def router(desk: Desk) -> APIRouter:
             source = source_of(content, mask_content, body.strength, inputs)
             return asked(body, desk.catalogue, inputs, source)
 
-        return await replied(request, body, await run_in_threadpool(order), EDIT)
+        return await replied(request, body, await desk.decoding(order), EDIT)
 
     async def replied(request: Request, body: ImagesBody, order: Asked, kind: str) -> Any:
         live = await desk.submit(request.state.owner, order)
         if body.stream:
             watcher = desk.board.watch(live.owner, live.id)
-            return EventStream(_streamed(desk, live, watcher, body, kind))
+            return EventStream(
+                _streamed(desk, live, watcher, body, kind), partial(_left, desk, live, watcher)
+            )
         _, pictures = await outcome(desk, request, live)
         if body.by_url:
             base = str(request.base_url).rstrip("/")
@@ -115,7 +122,7 @@ def router(desk: Desk) -> APIRouter:
 async def _streamed(
     desk: Desk, live: Live, watcher: Watcher, body: ImagesBody, kind: str
 ) -> AsyncIterator[str]:
-    """Pictures on the way, then the finished ones. A client that goes away takes its job along."""
+    """Pictures on the way, then the finished ones."""
     try:
         async with aclosing(_until_over(watcher)) as events:
             async for event in events:
@@ -138,11 +145,14 @@ async def _streamed(
     except (PochadeError, Trouble) as error:  # the status is sent already: it is said as an event
         trouble = trouble_of(error)
         yield _event("error", {"error": _error(trouble, trouble.status)})
-    finally:
-        desk.board.unwatch(watcher)
-        # A server that stops draws it after its next start, as what others wait for.
-        if live.id in desk.board.live and not desk.stopping:
-            desk.later(desk.cancel(live.owner, live.id))
+
+
+def _left(desk: Desk, live: Live, watcher: Watcher) -> None:
+    """The stream has ended. A client that goes away takes its job along."""
+    desk.board.unwatch(watcher)
+    # A server that stops draws it after its next start, as what others wait for.
+    if live.id in desk.board.live and not desk.stopping:
+        desk.later(desk.cancel(live.owner, live.id))
 
 
 async def _until_over(watcher: Watcher) -> AsyncGenerator[Any]:

@@ -1,6 +1,6 @@
 // Pictures that the server keeps, and what can be done with one.
 
-import { api } from "./api.js";
+import { address, api } from "./api.js";
 import { button, el } from "./dom.js";
 import { t } from "./i18n.js";
 import { note, telling } from "./notes.js";
@@ -8,7 +8,7 @@ import { note, telling } from "./notes.js";
 /** The picture itself, with words for those who do not see it. */
 export function image(picture, { thumbnail = false } = {}) {
   return el("img", {
-    src: thumbnail ? picture.thumbnail : picture.url,
+    src: address(thumbnail ? picture.thumbnail : picture.url),
     alt: picture.prompt || t("picture"),
     width: picture.width,
     height: picture.height,
@@ -74,7 +74,7 @@ export function keepButtons(studio, current, changed) {
   const show = (picture) => {
     pin.setAttribute("aria-pressed", picture.pinned);
     pin.lastChild.textContent = picture.pinned ? t("pinned") : t("pin");
-    save.href = `${picture.url}?download=1`;
+    save.href = `${address(picture.url)}?download=1`;
   };
   return { row: el("div", { class: "keep" }, pin, seed, save, remove), show };
 }
