@@ -119,6 +119,9 @@ class Request:
         texts = {name: getattr(self, name) for name in TEXTS}
         if self.blend is not None:
             texts["prompt of a blend"] = self.blend.prompt
+        if self.hires is not None:
+            texts["prompt of hires"] = self.hires.prompt or ""
+            texts["negative_prompt of hires"] = self.hires.negative_prompt or ""
         for name, text in texts.items():
             if len(text) > MAX_PROMPT_CHARACTERS:
                 raise InvalidRequest(
@@ -128,6 +131,8 @@ class Request:
             raise InvalidRequest(f"{len(self.controls)} controls were given; at most {MAX_CONTROLS} are")
         if self.source is not None and self.hires is not None:
             raise InvalidRequest("hires draws twice from a prompt; a source picture is drawn over once")
+        if self.blend is not None and self.hires is not None and self.hires.prompt is not None:
+            raise InvalidRequest("a blend mixes two prompts in both passes; leave the prompt of hires out")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,10 @@
 """Ways of drawing that begin with more than a prompt and a seed, as plain data."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pochade.errors import InvalidRequest, expect
 
@@ -33,6 +33,9 @@ RESIZE_NUMBERS = ("stretch", "crop", "fill", "stretch")
 FILLS = ("original", "surroundings", "noise", "nothing")
 """What is under the mask at first: the picture itself, the colours around it, latent noise, or latent zeros.
 In A1111: original, fill, latent noise, latent nothing."""
+
+PASSES = ("both", "first", "second")
+"""In which passes of a drawing with a second pass a ControlNet steers."""
 
 MAX_PADDING = 1024
 MAX_BLUR = 256.0
@@ -143,6 +146,8 @@ class Hires:
         shows the middle of that.
     steps: of the second pass; None does as many as the first.
     upscaler: a name of `pochade.images.upscaling`, of pictures or of latents, or the file of an ESRGAN model.
+    prompt, negative_prompt, sampler, schedule, cfg_scale: of the second pass; None takes the first one's.
+    model: a checkpoint's file, diffusers folder or name that draws the second pass; None is the first one's.
     """
 
     scale: float = 2.0
@@ -150,14 +155,36 @@ class Hires:
     upscaler: str = "Latent"
     steps: int | None = None
     denoising_strength: float = 0.7
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    sampler: str | None = None
+    schedule: str | None = None
+    cfg_scale: float | None = None
+    model: str | Path | None = None
 
     def __post_init__(self) -> None:
         expect("hires scale", self.scale, 1.0, 8.0)
+        if self.cfg_scale is not None:
+            expect("hires cfg_scale", self.cfg_scale, 0.0, 100.0)
         expect("denoising_strength of hires", self.denoising_strength, 0.01, 1.0)
         if self.steps is not None:
             expect("hires steps", self.steps, 1, 1000)
         for side in self.size or ():
             expect("hires size", side, 8, 8192)
+
+    def with_texts(
+        self, prompt: Callable[[str], str] | None, negative_prompt: Callable[[str], str] | None
+    ) -> "Hires":
+        """With its own prompts as these functions change them, where it has any and a function is given."""
+        changed: dict[str, Any] = {
+            name: change(text)
+            for name, change, text in (
+                ("prompt", prompt, self.prompt),
+                ("negative_prompt", negative_prompt, self.negative_prompt),
+            )
+            if change is not None and text is not None
+        }
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +213,9 @@ class Control:
     start, end: shares of the steps between which it steers: 0 and 1 are all of them.
     preprocessor: what is made of the picture first; a name of `pochade.images.preprocessors`.
     resize_mode: how it is brought to the size that is drawn; a name of RESIZE_MODES.
+    passes: with a second pass (`Hires`), in which of the two it steers; a name of PASSES.
+    resolution: px of the shorter side at which the preprocessor looks at the picture; None: as it is drawn.
+    thresholds: of the preprocessor `canny`, (low, high) as other tools have them, 0 to 255; None: 100, 200.
     """
 
     image: "Image.Image"
@@ -195,6 +225,9 @@ class Control:
     end: float = 1.0
     preprocessor: str = "none"
     resize_mode: str = "crop"
+    passes: str = "both"
+    resolution: int | None = None
+    thresholds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         expect("strength of a control", self.strength, 0.0, 2.0)
@@ -202,3 +235,9 @@ class Control:
         expect("end of a control", self.end, self.start, 1.0)
         if self.resize_mode not in RESIZE_MODES:
             raise InvalidRequest(f"resize_mode is '{self.resize_mode}'; one of: {', '.join(RESIZE_MODES)}")
+        if self.passes not in PASSES:
+            raise InvalidRequest(f"passes of a control is '{self.passes}'; one of: {', '.join(PASSES)}")
+        if self.resolution is not None:
+            expect("resolution of a control", self.resolution, 64, 2048)
+        for threshold in self.thresholds or ():
+            expect("threshold of a control", threshold, 0.0, 255.0)

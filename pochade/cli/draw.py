@@ -17,6 +17,7 @@ from pochade.cli.threads import add_threads_option
 from pochade.cli.ways import add_way_options, size_of, ways
 from pochade.errors import InvalidRequest
 from pochade.request import EMPHASES, MAX_BATCH, USUAL, Request, find_emphasis, open_ones
+from pochade.ways import Hires
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -274,17 +275,34 @@ def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
     if options.style and options.styles is None:
         raise InvalidRequest(f"style '{options.style[0]}' is in no file; name one: --styles FILE")
     known = {} if options.styles is None else read_styles(options.styles)
-    template, negative = apply_styles(given.prompt, given.negative_prompt, find_styles(options.style, known))
+    styles = find_styles(options.style, known)
+    template, negative = apply_styles(given.prompt, given.negative_prompt, styles)
     read = no_wildcards if options.wildcards is None else folder_of_wildcards(options.wildcards)
     if options.comments:
         template, negative = without_comments(template), without_comments(negative)
     first = secrets.randbelow(2**32) if given.seed is None else given.seed
+
+    def second_pass(seed: int) -> Hires | None:
+        """Its own prompts are templates as the first pass' are, unless a picture says them."""
+
+        def prompt(text: str) -> str:
+            return expand(apply_styles(text, "", styles)[0], seed, read)
+
+        def negative_prompt(text: str) -> str:
+            return expand(apply_styles("", text, styles)[1], seed, read, purpose="negative prompt")
+
+        return given.hires and given.hires.with_texts(
+            None if options.hires_prompt is None else prompt,
+            None if options.hires_negative is None else negative_prompt,
+        )
+
     if options.prompt is None:  # what a picture says is no template
-        return [replace(given, seed=seed) for seed in range(first, first + count)]
+        return [replace(given, seed=seed, hires=second_pass(seed)) for seed in range(first, first + count)]
     return [
         replace(
             given,
             seed=seed,
+            hires=second_pass(seed),
             prompt=expand(template, seed, read),
             negative_prompt=expand(negative, seed, read, purpose="negative prompt"),
             template=template,

@@ -58,6 +58,13 @@ def add_parser(commands: Any) -> None:
         metavar="NAME",
         help="a name by which the server is called; * is any",
     )
+    who.add_argument(
+        "--trusted-proxy",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="a reverse proxy, or a network of them, whose X-Forwarded-For is believed",
+    )
     add_drawing_options(parser)
     parser.set_defaults(run=run)
 
@@ -70,7 +77,12 @@ def run(options: argparse.Namespace) -> int:
     from pochade.server.run import serve
     from pochade.settings import studio_dir
 
-    studio = studio_of(options, options.data or studio_dir(), keys=keys_of(options, os.environ))
+    studio = studio_of(
+        options,
+        options.data or studio_dir(),
+        keys=keys_of(options, os.environ),
+        trusted_proxies=tuple(options.trusted_proxy),
+    )
     serve(studio, options.host, options.port, tuple(options.allow_host))
     return 0
 

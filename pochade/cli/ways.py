@@ -1,6 +1,7 @@
 """The options of `pochade draw` that begin with more than a prompt: pictures, masks, second passes."""
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,18 @@ OVER = ("strength", "mask", "mask_blur", "fill", "only_masked", "padding", "resi
 MASKED = ("mask_blur", "fill", "only_masked", "padding")
 """Those that say something about --mask, or about what --outpaint adds."""
 
-AGAIN = ("hires_steps", "hires_strength", "hires_upscaler")
-"""Options that say something about --hires."""
+AGAIN = {
+    "hires_steps": "steps",
+    "hires_strength": "denoising_strength",
+    "hires_upscaler": "upscaler",
+    "hires_prompt": "prompt",
+    "hires_negative": "negative_prompt",
+    "hires_sampler": "sampler",
+    "hires_schedule": "schedule",
+    "hires_cfg": "cfg_scale",
+    "hires_model": "model",
+}
+"""Options that say something about --hires, and the fields of `Hires` that they set."""
 
 
 def add_way_options(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +71,14 @@ def add_way_options(parser: argparse.ArgumentParser) -> None:
         help="Latent (default), Latent (bicubic), Latent (nearest), Lanczos, Bicubic, Bilinear, Nearest, or"
         " an ESRGAN model: a file, or its name in the folders of models",
     )
+    larger.add_argument(
+        "--hires-prompt", metavar="TEXT", help="default: that of the first pass, as all below"
+    )
+    larger.add_argument("--hires-negative", metavar="TEXT", help="its own negative prompt")
+    larger.add_argument("--hires-sampler", metavar="NAME", help="its own sampler")
+    larger.add_argument("--hires-schedule", metavar="NAME", help="its own schedule")
+    larger.add_argument("--hires-cfg", type=float, metavar="SCALE", help="its own guidance scale")
+    larger.add_argument("--hires-model", metavar="MODEL", help="another model: a path or a name")
     last = parser.add_argument_group("a second model for the last part")
     last.add_argument(
         "--refiner", metavar="MODEL", help="XL's refiner, or another model of the family: a path or a name"
@@ -113,7 +132,7 @@ def ways(options: argparse.Namespace, like: Request | None = None) -> dict[str, 
     }
 
 
-def _refuse(options: argparse.Namespace, names: tuple[str, ...], lacking: str) -> None:
+def _refuse(options: argparse.Namespace, names: Iterable[str], lacking: str) -> None:
     """Raises InvalidRequest for the first of these options that is given: it needs what is lacking."""
     for name in names:
         if getattr(options, name) is not None:
@@ -124,12 +143,7 @@ def _hires(options: argparse.Namespace, like: Hires | None) -> Hires | None:
     if options.hires is None and like is None:
         _refuse(options, AGAIN, "a second pass: give its scale as --hires")
         return None
-    changes = {
-        "scale": options.hires,
-        "steps": options.hires_steps,
-        "denoising_strength": options.hires_strength,
-        "upscaler": options.hires_upscaler,
-    }
+    changes = {"scale": options.hires, **{name: getattr(options, option) for option, name in AGAIN.items()}}
     asked: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     if options.hires is not None:
         asked["size"] = None  # which a picture may say in place of a scale

@@ -83,11 +83,17 @@ def read_mask(content: bytes) -> Image.Image:
         return mask if turn is None else mask.transpose(turn)
 
 
-def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height of a picture that is opened and not loaded, as `read_picture` will give it."""
-    # Pillow turns TIFF files by itself, and says so in their size at once.
-    turned = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in SIDEWAYS
-    return (image.height, image.width) if turned else image.size
+def size_in_header(content: bytes) -> tuple[int, int]:
+    """Width and height that `read_picture` will give, px, from the header alone. Raises UnreadablePicture.
+
+    A PNG may say behind its pixels that it is turned, which is found only when it is decoded.
+    """
+    with opened(content) as image:
+        # Of a PNG, its own method decodes all of it. Of a TIFF, Pillow tells the size that it will have once
+        # it has turned itself.
+        exif = Image.Image.getexif(image) if image.format == "PNG" else image.getexif()
+        turned = image.format != "TIFF" and exif.get(ORIENTATION, 1) in SIDEWAYS
+        return (image.height, image.width) if turned else image.size
 
 
 def on_white(image: Image.Image) -> Image.Image:

@@ -17,6 +17,9 @@ SIGMA, LOW, HIGH = 0.8, 50.0, 100.0
 """Of canny: the Gaussian's deviation, px, and the thresholds, in grey levels times the weight of a Sobel
 kernel. They find about as many edges as 100 and 200 do without a Gaussian, which other tools start with."""
 
+USUAL_LOW, USUAL_HIGH = 100.0, 200.0
+"""The thresholds that other tools start with."""
+
 SCRIBBLE_STROKE, SCRIBBLE_AROUND = 0.5, 5.0
 """Deviations of the Gaussians, px, that a stroke is compared with its surroundings by."""
 
@@ -27,12 +30,17 @@ TILE_REDUCTION = 8
 """Pixels of the picture, along each side, that `tile` makes one of."""
 
 
-def preprocessed(image: Image.Image, name: str) -> Image.Image:
+def preprocessed(image: Image.Image, name: str, thresholds: tuple[float, float] | None = None) -> Image.Image:
     """The picture as a preprocessor shows it, in the same size. name: as `find_preprocessor` takes it.
 
-    What is transparent counts as white.
+    What is transparent counts as white. thresholds: of `canny`, low and high, in the measure of other tools,
+    where 100 and 200 are usual; the others have none.
     """
-    return PREPROCESSORS[find_preprocessor(name)](on_white(image))
+    known, image = find_preprocessor(name), on_white(image)
+    if known == "canny" and thresholds is not None:
+        low, high = sorted(thresholds)
+        return canny(image, LOW * low / USUAL_LOW, HIGH * high / USUAL_HIGH)
+    return PREPROCESSORS[known](image)
 
 
 def find_preprocessor(name: str) -> str:

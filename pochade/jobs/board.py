@@ -26,8 +26,9 @@ Event = Mapping[str, Any]
 
 @dataclass(eq=False)
 class Live:
-    """A job that is not over. previews: data URLs. accepted: whether the store has it by now.
+    """A job that is not over. previews: data URLs. dialect: of the API that it came through.
 
+    accepted: whether the store has it by now.
     invalid, no_room: of one that has failed, whether what was asked for, or the server's disk, is to blame.
     """
 
@@ -45,6 +46,7 @@ class Live:
     steps: int = 0
     number: int = 0
     pictures: int = 1
+    dialect: str = ""
     previews: list[str] = field(default_factory=list)
     over: "asyncio.Event" = field(default_factory=asyncio.Event)
     accepted: bool = True

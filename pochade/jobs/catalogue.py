@@ -105,6 +105,7 @@ class Catalogue:
     controlnets: Mapping[str, Path] = field(default_factory=dict)
     upscaler_files: Mapping[str, Path] = field(default_factory=dict)
     styles: Mapping[str, Style] = field(default_factory=dict)
+    _adapters: dict[str, Path] = field(default_factory=dict, repr=False, compare=False)
 
     def model(self, name: str | None) -> Model:
         """The model of a name, in any case, also without its suffix or folder, where one alone has it; None
@@ -128,10 +129,17 @@ class Catalogue:
         for network in (each for prompt in prompts for each in extra_networks(prompt)[1]):
             if not places or weights_of(network)[1] < CHANGES_MUCH:
                 continue
-            few_steps = few_steps_of_adapter(find_adapter(places, network.name, "adapters"))
+            few_steps = few_steps_of_adapter(self._adapter(places, network.name))
             if few_steps is not None:
                 return few_steps.usual
         return self.model(model).usual
+
+    def _adapter(self, places: Sequence[Path], name: str) -> Path:
+        """The file of an adapter. The folders are walked through once for each name, not for each job."""
+        path = self._adapters.get(name)
+        if path is None or not path.exists():
+            path = self._adapters[name] = find_adapter(places, name, "adapters")
+        return path
 
     def upscaler(self, name: str) -> str:
         """What `Hires.upscaler` takes: the own name of one without a model, or the path of a file."""
@@ -149,6 +157,10 @@ class Catalogue:
         if found is None:
             raise InvalidRequest(f"ControlNet '{name[:200]}' is unknown; one of: {_some(self.controlnets)}")
         return str(self.controlnets[found])
+
+    def checkpoint(self, name: str) -> str:
+        """The path of a model that draws a second pass."""
+        return str(self.model(name).path)
 
     def expanded(self, template: str, seed: int, purpose: str) -> str:
         folder = self.folders.wildcards

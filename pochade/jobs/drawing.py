@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pochade.errors import InvalidRequest
 from pochade.images.marks import GENERATED
 from pochade.jobs.catalogue import Catalogue, Folders, Model, look
+from pochade.jobs.limits import Limits, check_second, check_sides
 from pochade.jobs.log import log
 from pochade.jobs.orders import UPSCALE, Fetch, Order, batches, request_of
 
@@ -72,6 +73,7 @@ class Artist:
     """Draws orders on one device. The latest model stays loaded.
 
     marks: "no" leaves the mark of generated pictures out. sign: the file of a key to sign with, or "".
+    pixels, side: what a picture may have, or ""; looked at again with the size that the model itself draws.
     memory_budget: bytes, or ""; of models, not of upscalers, which draw in parts anyhow. graph_budget: of
         compiled graphs that stay in memory, the same. fold_adapters: "yes": see `pochade.load`. threads: of
         the processor, or "". options: what it computes on, for `pochade.load` and `load_upscaler`: device,
@@ -88,6 +90,8 @@ class Artist:
         threads: str = "",
         graph_budget: str = "",
         fold_adapters: str = "no",
+        pixels: str = "",
+        side: str = "",
         **options: Any,
     ) -> None:
         self._folders = folders
@@ -98,6 +102,9 @@ class Artist:
             from pochade.images.signing import signer_in
 
             self._sign = signer_in(Path(sign), datetime.now(UTC), pochade.__version__)
+        known = {"pixels": pixels, "side": side}
+        self._limits = replace(Limits(), **{name: int(value) for name, value in known.items() if value})
+        self._limited = bool(pixels or side)
         self._options = {**options, "threads": int(threads) if threads else None}
         self._fold = fold_adapters == "yes"
         budgets = {"memory_budget": memory_budget, "graph_budget": graph_budget}
@@ -127,6 +134,8 @@ class Artist:
         yield from self._load(model)
         assert self._loaded is not None
         pipeline = self._loaded[1]
+        if self._limited:
+            _check_size(pipeline, request, self._limits)
         for number, batch in enumerate(batches(order, request, names)):
             for event in _batch(pipeline, batch, number * batch.batch_size, asked):
                 yield self._marked(event) if isinstance(event, Batch) else event
@@ -209,6 +218,16 @@ class Artist:
         text = enlarged_text(content, larger.width / image.width, asked.upscaler)
         mark = enlarged_mark(content, by_model=is_model_file(name))
         return Batch([larger], [0], [text], read_parameters(text).prompt, mark)
+
+
+def _check_size(pipeline: "Pipeline", request: "Request", limits: Limits) -> None:
+    """Of what will be drawn, and of its second pass. Raises InvalidRequest for more than is allowed."""
+    from pochade.pipeline.drawing.settling import size_of
+
+    (width, height), _ = size_of(pipeline.networks, request)
+    check_sides(width, height, limits)
+    if request.hires is not None:
+        check_second(width, height, request.hires.size, request.hires.scale, limits)
 
 
 def _batch(pipeline: "Pipeline", request: "Request", number: int, asked: Asked) -> Iterator[Event]:

@@ -93,8 +93,11 @@ def pictures_of(database: Database, job_ids: Sequence[str]) -> dict[str, list[Pi
     return found
 
 
-def find_picture(database: Database, picture: str, owner: str) -> Picture | None:
-    query = select(pictures).where(pictures.c.id == picture, pictures.c.owner == owner)
+def find_picture(database: Database, picture: str, owner: str | None = None) -> Picture | None:
+    """owner: None finds everyone's."""
+    query = select(pictures).where(pictures.c.id == picture)
+    if owner is not None:
+        query = query.where(pictures.c.owner == owner)
     with database.read() as connection:
         row = connection.execute(query).one_or_none()
     return None if row is None else _as_picture(row)

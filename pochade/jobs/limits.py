@@ -1,16 +1,29 @@
 """How much one may ask for. Whoever starts the server may change it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pochade.errors import InvalidRequest, expect
 from pochade.jobs.orders import UPSCALE, Order, Upscale
+from pochade.prompts.extra_networks import extra_networks
+
+FACTOR = 8
+"""Pixels for a latent one, of nearly all models; the worker looks again with the model's own."""
+
+TOGETHER = 4
+"""All pictures of a job, which are decoded together, may have so many times the pixels of a single one."""
+
+LARGEST_SEED = 2**63 - 1
+"""Of any picture: what the database stores."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """body_bytes: of a request. pixels: of a picture that is drawn. picture_pixels: of one that is sent.
 
-    pictures: of one job. queue, own_queue: jobs that wait or run, of all and of one user.
+    pictures: of one job. loras: that one prompt asks for. queue, own_queue: jobs that wait or run, of all
+    and of one user.
     """
 
     body_bytes: int = 64 * 2**20
@@ -23,20 +36,31 @@ class Limits:
     queue: int = 5000
     own_queue: int = 1000
     prompt_characters: int = 20_000
+    loras: int = 32
 
 
 class QueueFull(InvalidRequest):
     """There are too many jobs already; later there may be fewer."""
 
 
-def check(order: Order, limits: Limits, usual: tuple[int, int]) -> None:
-    """Raises InvalidRequest, naming the field, for more than is allowed. The types were checked before.
+def check(
+    order: Order, limits: Limits, usual: tuple[int, int], sizes: Sequence[tuple[int, int]] = ()
+) -> tuple[int, int]:
+    """Width and height, px, that will be drawn. The types were checked before.
 
-    usual: what the model draws if no size is given, px.
+    usual: what the model draws if no size is given, px. sizes: of the pictures that came with the order, px.
+    Raises InvalidRequest, naming the field, for more than is allowed.
     """
     request = order.request
-    if order.kind == UPSCALE:
-        return
+    pixels = sum(width * height for width, height in sizes)
+    if pixels > TOGETHER * limits.picture_pixels:
+        raise InvalidRequest(
+            f"{len(sizes)} pictures of {pixels:,} px together were sent; at most"
+            f" {TOGETHER * limits.picture_pixels:,} px are taken in one job"
+        )
+    if order.upscale is not None and order.kind == UPSCALE:
+        check_upscale(order.upscale, *sizes[order.upscale.image], limits)
+        return usual
     expect("steps", request["steps"], 1, limits.steps)
     expect("batch_size", request["batch_size"], 1, limits.batch_size)
     if order.pictures > limits.pictures:
@@ -44,25 +68,68 @@ def check(order: Order, limits: Limits, usual: tuple[int, int]) -> None:
             f"batch_size {request['batch_size']} times count {order.count} are {order.pictures} pictures;"
             f" at most {limits.pictures} are drawn in one job"
         )
-    for name in ("prompt", "negative_prompt"):
-        if len(request[name]) > limits.prompt_characters:
-            raise InvalidRequest(
-                f"{name} has {len(request[name]):,} characters; at most {limits.prompt_characters:,} are"
-                " taken"
-            )
-    width = usual[0] if request.get("width") is None else request["width"]
-    height = usual[1] if request.get("height") is None else request["height"]
-    for name, side in (("width", width), ("height", height)):
-        expect(name, side, 8, limits.side)
-    _check_pixels("the picture", width, height, limits)
+    check_prompts(request, limits)
+    _check_seeds(order)
+    width, height = _drawn_size(request, usual, sizes, limits)
+    check_sides(width, height, limits)
+    for control in request.get("controls") or ():
+        if control.get("resolution") is not None:
+            scale = control["resolution"] / min(width, height)
+            sides = round(width * scale), round(height * scale)
+            _check_pixels("the picture that a preprocessor looks at", *sides, limits)
     hires = request.get("hires")
     if hires is not None:
         expect("hires steps", hires.get("steps") or 1, 1, limits.steps)
-        if hires.get("size") is not None:
-            _check_pixels("the second pass", hires["size"][0], hires["size"][1], limits)
-        else:
-            scale = 2.0 if hires.get("scale") is None else hires["scale"]
-            _check_pixels("the second pass", round(width * scale), round(height * scale), limits)
+        check_second(width, height, hires.get("size"), hires.get("scale"), limits)
+    return width, height
+
+
+def check_prompts(request: Mapping[str, Any], limits: Limits) -> None:
+    """Their lengths, and how many LoRAs they ask for, those of a second pass too. Raises InvalidRequest."""
+    for name, text in texts_of(request).items():
+        if len(text) > limits.prompt_characters:
+            raise InvalidRequest(
+                f"{name} has {len(text):,} characters; at most {limits.prompt_characters:,} are taken"
+            )
+        count = len(extra_networks(text)[1])
+        if count > limits.loras:
+            raise InvalidRequest(f"{name} asks for {count:,} LoRAs; at most {limits.loras} are taken")
+
+
+def check_sides(width: int, height: int, limits: Limits) -> None:
+    """Of a picture that is drawn, px. Raises InvalidRequest."""
+    for name, side in (("width", width), ("height", height)):
+        expect(name, side, 8, limits.side)
+    _check_pixels("the picture", width, height, limits)
+
+
+def check_second(
+    width: int, height: int, size: Sequence[int] | None, scale: float | None, limits: Limits
+) -> None:
+    """Of a second pass over width x height px, to `size` or by `scale`. Raises InvalidRequest."""
+    scale = 2.0 if scale is None else scale
+    larger = (round(width * scale), round(height * scale)) if size is None else (size[0], size[1])
+    for name, side in zip(("width", "height"), larger, strict=True):
+        expect(f"{name} of the second pass", side, 8, limits.side)
+    _check_pixels("the second pass", *larger, limits)
+
+
+def texts_of(request: Mapping[str, Any]) -> dict[str, str]:
+    """The prompts of an order's request, those of its second pass too, by what they are called."""
+    hires = request.get("hires") or {}
+    own = {f"hires.{name}": hires[name] for name in ("prompt", "negative_prompt") if hires.get(name)}
+    return {name: request.get(name) or "" for name in ("prompt", "negative_prompt")} | own
+
+
+def _check_seeds(order: Order) -> None:
+    """The last picture's seed too must be one that can be drawn with and stored."""
+    variation = order.request.get("variation") or {}
+    for name, seed in (("seed", order.request.get("seed")), ("variation seed", variation.get("seed"))):
+        if seed is not None and not 0 <= seed <= LARGEST_SEED - (order.pictures - 1):
+            raise InvalidRequest(
+                f"{name} is {seed}; {order.pictures} picture{'s' if order.pictures > 1 else ''} can be drawn"
+                f" with seeds from 0 to {LARGEST_SEED - (order.pictures - 1)} (2^63 - {order.pictures})"
+            )
 
 
 def check_size(width: int, height: int, limits: Limits) -> None:
@@ -83,6 +150,41 @@ def check_upscale(upscale: Upscale, width: int, height: int, limits: Limits) -> 
             f"the larger picture would have {sides[0]} x {sides[1]} px; at most {limits.picture_pixels:,}"
             " px are made"
         )
+
+
+def _drawn_size(
+    request: Mapping[str, Any], usual: tuple[int, int], sizes: Sequence[tuple[int, int]], limits: Limits
+) -> tuple[int, int]:
+    """Width and height that will be drawn, px, as `settling.size_of` has them. usual, sizes: see `check`."""
+    from pochade.pipeline.drawing.sizes import size_over, whole_latents
+
+    given, source = request.get("source") or {}, _source_size(request.get("source"), sizes, limits)
+    width, height = request.get("width"), request.get("height")
+    if source is not None:
+        if source == (width, height):
+            return whole_latents(source, FACTOR)
+        masked = given.get("mask") is not None or bool(given.get("outpaint"))
+        usual = size_over(source, usual, FACTOR, masked=masked)[0]
+    return usual[0] if width is None else width, usual[1] if height is None else height
+
+
+def _source_size(
+    source: Mapping[str, Any] | None, sizes: Sequence[tuple[int, int]], limits: Limits
+) -> tuple[int, int] | None:
+    """Of the picture that is drawn over, its margins included, px; None where only a part of it is drawn."""
+    if source is None:
+        return None
+    width, height = sizes[source["image"]]
+    margins = source.get("outpaint")
+    if margins:
+        width += (margins.get("left") or 0) + (margins.get("right") or 0)
+        height += (margins.get("top") or 0) + (margins.get("bottom") or 0)
+        if width * height > limits.picture_pixels:
+            raise InvalidRequest(
+                f"with its margins the picture would have {width} x {height} px; at most"
+                f" {limits.picture_pixels:,} px are taken"
+            )
+    return None if source.get("only_masked") else (width, height)
 
 
 def _check_pixels(what: str, width: int, height: int, limits: Limits) -> None:

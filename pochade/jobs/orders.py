@@ -7,6 +7,7 @@ job (`places.read_input`); models, upscalers and ControlNets are names, and only
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pochade.errors import InvalidRequest, expect
@@ -32,6 +33,7 @@ class Names(Protocol):
 
     def upscaler(self, name: str) -> str: ...
     def controlnet(self, name: str) -> str: ...
+    def checkpoint(self, name: str) -> str: ...
     def expanded(self, template: str, seed: int, purpose: str) -> str: ...
 
 
@@ -63,6 +65,7 @@ class Order:
     """request: fields of `Request` as JSON, the seed settled. count: how often a batch is drawn.
 
     expand: whether the prompts are templates. partials: so many pictures on the way are wanted in full size.
+    dialect: of the API that it came through, in which it may be interrupted; "" if that is not known.
     """
 
     kind: str
@@ -73,6 +76,7 @@ class Order:
     expand: bool = False
     preview: bool = True
     partials: int = 0
+    dialect: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -140,10 +144,14 @@ def batches(order: Order, request: Request, names: Names) -> Iterator[Request]:
             second = request.variation.seed + number * request.batch_size
             batch = replace(request, variation=replace(request.variation, seed=second))
         if order.expand:
+            prompt, negative = (
+                partial(_expanded, names, seed, what) for what in ("prompt", "negative prompt")
+            )
             batch = replace(
                 batch,
-                prompt=names.expanded(request.prompt, seed, "prompt"),
-                negative_prompt=names.expanded(request.negative_prompt, seed, "negative prompt"),
+                prompt=prompt(request.prompt),
+                negative_prompt=negative(request.negative_prompt),
+                hires=request.hires and request.hires.with_texts(prompt, negative),
                 template=request.prompt,
                 negative_template=request.negative_prompt,
             )
@@ -154,6 +162,10 @@ def words(order: Order) -> str:
     """What a search looks in, in small letters."""
     request = order.request
     return f"{request.get('prompt', '')}\n{request.get('negative_prompt', '')}".lower()
+
+
+def _expanded(names: Names, seed: int, purpose: str, text: str) -> str:
+    return names.expanded(text, seed, purpose)
 
 
 # --- inside -----------------------------------------------------------------------------------------------
@@ -192,8 +204,13 @@ def _hires(given: Mapping[str, Any] | None, names: Names) -> Hires | None:
         values["size"] = int(values["size"][0]), int(values["size"][1])
     if "upscaler" in values:
         values["upscaler"] = names.upscaler(values["upscaler"])
+    if "model" in values:
+        values["model"] = names.checkpoint(values["model"])
     return Hires(**values)
 
 
 def _control(given: Mapping[str, Any], fetch: Fetch, names: Names) -> Control:
-    return Control(**{**given, "image": fetch(given["image"]), "model": names.controlnet(given["model"])})
+    values = {**given, "image": fetch(given["image"]), "model": names.controlnet(given["model"])}
+    if values.get("thresholds") is not None:
+        values["thresholds"] = float(values["thresholds"][0]), float(values["thresholds"][1])
+    return Control(**values)

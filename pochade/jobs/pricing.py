@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pochade.checkpoints.detect import XL
 from pochade.diffusion.samplers import find_sampler
 from pochade.diffusion.schedule import split_sampler_name
 from pochade.jobs.cost import Work
@@ -11,6 +12,11 @@ from pochade.jobs.records import Drawn
 
 UNKNOWN_SIZE = (512, 512)
 """What a model that was never loaded is taken to draw, px."""
+
+
+def likely_size(family: str) -> tuple[int, int]:
+    """What a model of this family that was never loaded is taken to draw, px."""
+    return (1024, 1024) if family.startswith(XL.label) else UNKNOWN_SIZE
 
 
 def expected_work(order: Order, usual: tuple[int, int] = UNKNOWN_SIZE) -> Work:
@@ -49,7 +55,10 @@ def _work(order: Order, width: int, height: int, count: int) -> Work:
         if hires.get("size") is not None:
             scale = hires["size"][0] * hires["size"][1] / (width * height)
         more = request.get("steps", 20) if hires.get("steps") is None else hires["steps"]
-        evaluations += more * sampler.evaluations * halves * scale
+        own = hires.get("sampler")
+        second = sampler if own is None else find_sampler(split_sampler_name(own)[0])
+        again = halves if hires.get("cfg_scale") is None else 1 if hires["cfg_scale"] == 1 else 2
+        evaluations += more * second.evaluations * again * scale
     return Work(width=width, height=height, evaluations=evaluations, count=count)
 
 

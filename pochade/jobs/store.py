@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, 
 from sqlalchemy.dialects.sqlite import insert
 
 from pochade.errors import PochadeError
-from pochade.jobs import cost, storage
+from pochade.jobs import cost, idempotency, storage
 from pochade.jobs.database import Database
 from pochade.jobs.records import (
     CANCELLED,
@@ -41,10 +41,16 @@ class LeaseLost(PochadeError):
     """The job was taken back meanwhile, is over, or was removed; what was drawn for it is to be discarded."""
 
 
-def accept(database: Database, job: Job, words: str) -> None:
-    """Keep a new job. When this returns, it will be drawn, fail with a reason, or be cancelled."""
+def accept(database: Database, job: Job, words: str, once: idempotency.Once | None = None) -> None:
+    """Keep a new job. When this returns, it will be drawn, fail with a reason, or be cancelled.
+
+    once: the key that it came with. Raises idempotency.Repeated if there is a job of that key already, and
+    KeyReused if that is another one; then nothing is kept.
+    """
     values = {name: getattr(job, name) for name in columns(Job)}
     with database.write() as connection:
+        if once is not None:
+            idempotency.remember(connection, job.owner, once, job.id, job.created)
         connection.execute(jobs.insert().values(**values, words=words))
 
 

@@ -98,3 +98,14 @@ sessions = Table(
     Column("proof", Text, nullable=False),  # of the key that opened it: another key, and it is over
     Column("until", Float, nullable=False),
 )
+
+# Added to stores of format 1: an earlier version, which does not know it, leaves it alone.
+idempotency_keys = Table(
+    "idempotency_keys",
+    METADATA,
+    Column("owner", Text, primary_key=True),
+    Column("key", Text, primary_key=True),  # its hash
+    Column("request", Text, nullable=False),  # the hash of what was asked for
+    Column("job", Text, nullable=False),
+    Column("created", Float, nullable=False, index=True),
+)

@@ -89,8 +89,8 @@ def load(
         )
     graphs = CompiledGraphs(budget if kept is None else kept)
     path, roots = model_path(model, models), model_roots(models)
-    vae = None if vae is None else find(vae, roots, "vae")
-    checkpoint = read_checkpoint(path, variant=variant, vae=vae, config=config, prediction=prediction)
+    coder = None if vae is None else find(vae, roots, "vae")
+    checkpoint = read_checkpoint(path, variant=variant, vae=coder, config=config, prediction=prediction)
     on = make_engine(choice, compiled=compiled, sparing=budget is not None, threads=threads)
     pipeline = Pipeline(
         model=make_model(checkpoint, on, path, graphs=graphs),
@@ -99,6 +99,8 @@ def load(
         library=Library(roots=roots),
         memory_budget=budget,
         fold_adapters=fold_adapters,
+        path=path,
+        vae=coder,
     )
     if choice.precision != "int8":
         return pipeline

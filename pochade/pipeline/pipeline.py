@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pochade.checkpoints.few_steps import FewSteps
 from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.library import find
+from pochade.checkpoints.read import read_checkpoint
 from pochade.diffusion.parametrization import Parametrization
 from pochade.diffusion.samplers import Sampler
 from pochade.diffusion.schedule import NoiseSchedule
@@ -20,6 +21,7 @@ from pochade.images.fitting import widened
 from pochade.images.opening import on_white
 from pochade.models.embedding import embed_timestep
 from pochade.pipeline.drawing.conditioning import condition
+from pochade.pipeline.drawing.passes import second_request
 from pochade.pipeline.drawing.pictures import decoded_images, from_image
 from pochade.pipeline.drawing.settling import check_size, load_of, prompts_of, settle
 from pochade.pipeline.drawing.whole import Means, draw
@@ -38,7 +40,7 @@ from pochade.pipeline.loading.adapting import (
 from pochade.pipeline.loading.budget import Plan, find_plan
 from pochade.pipeline.loading.choice import Choice
 from pochade.pipeline.loading.memory import release
-from pochade.pipeline.loading.model import Model
+from pochade.pipeline.loading.model import Model, make_model
 from pochade.pipeline.loading.networks import Networks
 from pochade.pipeline.results.result import Progress, Result
 from pochade.prompts.tokenizer import Tokenizer
@@ -59,7 +61,8 @@ class Pipeline:
     """A loaded model. Make one with `pochade.load`.
 
     roots: folders in which other models are looked for by name.
-    memory_budget: bytes that the process may take for itself; None: any.
+    memory_budget: bytes that the process may take for itself; None: any. path: where the model lies.
+    vae: the autoencoder that was given in place of the model's own, if one was.
     fold_adapters: whether LoRAs are added to the weights where they could be inputs of a graph.
     """
 
@@ -71,7 +74,10 @@ class Pipeline:
     loaded: Model | None = None  # without additions; None: it is `model`
     memory_budget: int | None = None
     fold_adapters: bool = False
+    path: Path | None = None
+    vae: Path | None = None
     _latest: "dict[object, Pipeline]" = field(default_factory=dict, init=False, repr=False)
+    _others: "dict[object, Pipeline]" = field(default_factory=dict, init=False, repr=False)
     _drawn: list[object] = field(default_factory=list, init=False, repr=False)  # how, within a budget
 
     @property
@@ -147,12 +153,16 @@ class Pipeline:
         drawing = self._asked_for(*prompts_of(request))
         if drawing.few_steps != self.few_steps:
             settled, sampler = drawing._settled(replace(request, seed=settled.seed))
+        later = self._for_second_pass(settled, drawing)
         plan = None
         if self.memory_budget is not None:
-            plan = drawing._plan(settled)
-            self._make_room(drawing, settled, plan)
-        means = Means(model=drawing.model, additions=drawing.additions, roots=drawing.roots, plan=plan)
-        yield from draw(means, settled, sampler, noise)
+            plan = drawing._plan(settled, later)
+            self._make_room(drawing, later, settled, plan)
+        second = None if later is drawing else later._means(plan)
+        yield from draw(replace(drawing._means(plan), second=second), settled, sampler, noise)
+
+    def _means(self, plan: Plan | None) -> Means:
+        return Means(model=self.model, additions=self.additions, roots=self.roots, plan=plan)
 
     @cached_property
     def few_steps(self) -> FewSteps | None:
@@ -170,7 +180,8 @@ class Pipeline:
         Raises InvalidRequest, saying what would fit, for what does not fit into the memory budget.
         """
         drawing = self._asked_for(*prompts_of(request))
-        return drawing._plan(drawing._settled(request)[0])
+        settled = drawing._settled(request)[0]
+        return drawing._plan(settled, self._for_second_pass(settled, drawing))
 
     @property
     def usual(self) -> Usual:
@@ -220,11 +231,40 @@ class Pipeline:
         )
         return replace(self, model=model, additions=additions, loaded=plain)
 
-    def _asked_for(self, *prompts: str) -> "Pipeline":
+    def _for_second_pass(self, request: Settled, drawing: "Pipeline") -> "Pipeline":
+        """What draws the second pass, if there is one: another model if the request names one, and what its
+        own prompts ask for. drawing: what draws the first."""
+        if request.hires is None:
+            return drawing
+        prompts = prompts_of(second_request(request))
+        model = request.hires.model
+        if model is None or (self.path is not None and Path(model).resolve() == self.path.resolve()):
+            return self._asked_for(*prompts, keep=drawing)
+        return self._with_model(Path(model))._asked_for(*prompts)
+
+    def _with_model(self, path: Path) -> "Pipeline":
+        """The model at `path` on the same engine, with the adapters and words that this one was given. The
+        latest one is kept."""
+        key = path.resolve(), stamps([path]) if path.is_file() else None
+        if key not in self._others:
+            self._others.clear()
+            checkpoint = read_checkpoint(path, vae=self.vae)
+            graphs = self.networks.graphs  # one budget for both models
+            model = make_model(checkpoint, self.networks.text_encoder.engine, path, graphs=graphs)
+            other = replace(self, model=model, additions=NOTHING, loaded=None, path=path)
+            if self.additions != NOTHING:
+                loras = [lora for lora, _ in self.additions.adapters]
+                words = [each.path for each in self.additions.embeddings]
+                other = other._with(read_additions(checkpoint, loras, words))
+            self._others[key] = other
+        return self._others[key]
+
+    def _asked_for(self, *prompts: str, keep: "Pipeline | None" = None) -> "Pipeline":
         """This pipeline with what prompts ask for by name. The latest ones are kept for the next picture.
 
         On OpenVINO what they compiled is kept within the graphs' budget; where nothing else limits what they
-        hold, one alone is kept.
+        hold, one alone is kept. keep: another one that is kept too, which draws the other pass of the same
+        picture.
         """
         loras, embeddings = self.library.asked(*prompts)
         if not loras and not embeddings:
@@ -235,7 +275,8 @@ class Pipeline:
         else:
             counted = self.choice.engine == "openvino" and self.memory_budget is None
             room = LATEST if counted else 1
-            for oldest in list(self._latest)[: max(0, len(self._latest) + 1 - room)]:
+            others = [other for other, made in self._latest.items() if made is not keep]
+            for oldest in others[: max(0, len(others) + 1 - room)]:
                 del self._latest[oldest]  # before the next one is made, which takes as much memory
             self._latest[key] = self._with(
                 self.additions
@@ -251,20 +292,22 @@ class Pipeline:
     def _settled(self, request: Request) -> tuple[Settled, Sampler]:
         return settle(self.networks, request, self.usual, self.roots)
 
-    def _plan(self, request: Settled) -> Plan:
-        """As `plan`, for a settled request that asks for no further additions."""
-        adapted = bool(self.additions.adapters)
+    def _plan(self, request: Settled, later: "Pipeline") -> Plan:
+        """As `plan`, for a settled request that asks for no further additions. later: of the second pass."""
+        adapted = len({id(each) for each in (self, later) if each.additions.adapters})
         load = load_of(self.networks, self.tokenizers, request, self.roots, adapted=adapted)
         return find_plan(self.networks, self.choice.precision, self.memory_budget, load)
 
-    def _make_room(self, drawing: "Pipeline", request: Settled, plan: Plan) -> None:
+    def _make_room(self, drawing: "Pipeline", later: "Pipeline", request: Settled, plan: Plan) -> None:
         """Let go of what earlier pictures compiled, if they were drawn in another way: the plan counts one.
 
-        drawing: this pipeline with what the request asks for by name.
+        drawing, later: what draws the first pass and the second.
         """
-        work = plan, request.width, request.height, request.speed, request.tiling, id(drawing)
+        how = request.width, request.height, request.speed, request.tiling
+        work = plan, *how, id(drawing), id(later)
         if self._drawn not in ([], [work]):
-            for each in (self, *self._latest.values()):
+            others = [each for other in self._others.values() for each in (other, *other._latest.values())]
+            for each in (self, *self._latest.values(), *others):
                 each.networks.let_go()
             release()
         self._drawn[:] = [work]

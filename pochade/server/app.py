@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,11 +17,14 @@ from starlette.types import ASGIApp
 import pochade
 from pochade.errors import PochadeError
 from pochade.jobs.log import log
-from pochade.server import session
+from pochade.server import links
 from pochade.server.desk import Desk
-from pochade.server.dialects import a1111, mcp, native, openai
-from pochade.server.guard import LOOPBACK, Answer, Guard, Rules, Trouble
+from pochade.server.dialects import a1111, a1111_controlnet, mcp, native, openai
+from pochade.server.guard import Answer, Guard, Rules, Trouble
+from pochade.server.names import ANY, LOOPBACK, read_names
+from pochade.server.proxies import Forwarded, read_networks
 from pochade.server.rates import Buckets, Rate
+from pochade.server.receiving import BodyLimits, Session
 from pochade.server.thumbnails import Thumbnails
 from pochade.server.troubles import trouble_of
 
@@ -29,19 +32,34 @@ STATIC = Path(__file__).parent / "static"
 REQUESTS = Rate(per_s=200, burst=2000)
 ANSWERS: Sequence[tuple[str, Answer]] = (
     (a1111.PREFIX, a1111.answer),
+    (a1111_controlnet.PREFIX, a1111.answer),
     (openai.PREFIX, openai.answer),
     (mcp.PREFIX, mcp.answer),
     ("", native.answer),
 )
+BODIES: Mapping[str, int | None] = {
+    f"{dialect.PREFIX}{route}": size
+    for dialect in (native, a1111, a1111_controlnet, openai, mcp)
+    for route, size in dialect.BODIES.items()
+}
+"""The bodies that may be larger than `receiving.SMALL_BYTES`, see `BodyLimits`."""
 
 
-def make_app(desk: Desk, names: Sequence[str] = (), *, local: bool = True, rate: Rate = REQUESTS) -> ASGIApp:
+def make_app(
+    desk: Desk,
+    names: Sequence[str] = (),
+    *,
+    own_names: Sequence[str] = (),
+    local: bool = True,
+    rate: Rate = REQUESTS,
+) -> ASGIApp:
     """The ASGI application, over a desk that the caller opens before and closes after.
 
-    names: by which the server may be called. local: it listens on this computer only, and any other name than
-    that of this computer is a trick; else numbers are names too.
+    names: that were given for this server (--allow-host). own_names: by which it may be called too.
+    local: it listens on this computer only, and any other name than that of this computer is a trick; else
+    numbers are names too. Raises InvalidRequest for names and proxies that are none.
     """
-
+    allowed, trusted = read_names(names), read_networks(desk.options.trusted_proxies)
     app = FastAPI(
         title="Pochade",
         version=pochade.__version__,
@@ -53,7 +71,9 @@ def make_app(desk: Desk, names: Sequence[str] = (), *, local: bool = True, rate:
         app.add_exception_handler(kind, _answered)
     app.include_router(native.router(desk, Thumbnails()))
     app.include_router(a1111.router(desk))
+    app.include_router(a1111_controlnet.router(desk))
     app.include_router(openai.router(desk))
+    app.include_router(links.router(desk))
     if mcp.there():
         app.router.routes.append(Route(mcp.PREFIX, mcp.Endpoint(desk), include_in_schema=False))
 
@@ -67,11 +87,12 @@ def make_app(desk: Desk, names: Sequence[str] = (), *, local: bool = True, rate:
         app.mount("/static", StaticFiles(directory=STATIC), name="static")
     rules = Rules(
         keys=desk.keys,
-        names=(*LOOPBACK, *(name.lower() for name in names)),
+        names=(*LOOPBACK, *(name.lower() for name in own_names), *allowed),
         numbers=not local,
-        body_bytes=desk.limits.body_bytes,
+        bodies=BodyLimits(desk.limits.body_bytes, BODIES),
+        allowed=tuple(name for name in allowed if name != ANY),
     )
-    return Guard(
+    guard = Guard(
         app,
         rules,
         ANSWERS,
@@ -79,13 +100,15 @@ def make_app(desk: Desk, names: Sequence[str] = (), *, local: bool = True, rate:
         Buckets(rate, time.monotonic),
         desk.door.owner,
         secrets.token_hex,
+        desk.clock,
     )
+    return Forwarded(guard, trusted)
 
 
-async def _logged_in(desk: Desk, token: str) -> str | None:
-    """`session.owner_of` for the guard, which knows no other errors than Trouble."""
+async def _logged_in(desk: Desk, token: str) -> Session | None:
+    """`Sessions.find` for the guard, which knows no other errors than Trouble."""
     try:
-        return await session.owner_of(desk, token)
+        return await desk.sessions.find(token)
     except PochadeError as error:
         raise trouble_of(error) from error
 

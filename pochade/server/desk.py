@@ -4,26 +4,29 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
-from pochade.jobs import history, limits, orders, store
+from pochade.jobs import accounts, history, orders, store
 from pochade.jobs.board import Board, Live
 from pochade.jobs.catalogue import Catalogue, look
 from pochade.jobs.database import Database
+from pochade.jobs.idempotency import Once
 from pochade.jobs.limits import QueueFull
 from pochade.jobs.log import log
 from pochade.jobs.places import Places, alive, drop_inputs, new_id
-from pochade.jobs.pricing import UNKNOWN_SIZE
+from pochade.jobs.pricing import likely_size
 from pochade.jobs.records import LANES, QUEUED, RUNNING, Job, Picture
 from pochade.server import handing_in
 from pochade.server.door import Door
 from pochade.server.foreman import TIDY_S, Foreman, take_up
 from pochade.server.handing_in import Asked, Stopping
+from pochade.server.links import Links
 from pochade.server.options import Options
 from pochade.server.rates import Buckets, Rate
+from pochade.server.session import Sessions
 
 T = TypeVar("T")
 
@@ -47,11 +50,12 @@ class Desk:
         self._held = ExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self._soon: set[asyncio.Task[object]] = set()
-        self._decoding = asyncio.Semaphore(DECODINGS)
+        self._decoding, self._looking = asyncio.Semaphore(DECODINGS), asyncio.Lock()
         self.keys = options.keys
-        self.sessions: dict[str, tuple[str, str]] = {}
+        self.sessions = Sessions(options.keys, self.ask, clock)
         self.door = Door(options.keys, Buckets(WRONG_KEYS, time.monotonic))
         self.stopping = False
+        self.links = Links(clock)
         self.database: Database
         self.catalogue: Catalogue
         self.board: Board
@@ -62,11 +66,14 @@ class Desk:
         self.places.make()
         self._held.enter_context(alive(self.places.root / "lock"))
         self.database = Database(self.places.database)
+        accounts.forget_fast_proofs(self.database)
         self.catalogue = look(self.options.folders)
         take_up(self.database, self.places, self.clock())
         self.board = Board(self.clock, store.served_last(self.database), len(self.options.devices))
         for job in history.active_jobs(self.database):
-            self.board.add(job).pictures = orders.read_order(job.order).pictures
+            order = orders.read_order(job.order)
+            live = self.board.add(job)
+            live.pictures, live.dialect = order.pictures, order.dialect
         self.foreman = Foreman(
             self.options,
             self.places,
@@ -101,16 +108,19 @@ class Desk:
 
     # --- handing in ---------------------------------------------------------------------------------------
 
-    async def submit(self, owner: str, asked: Asked) -> Live:
+    async def submit(self, owner: str, asked: Asked, once: Once | None = None) -> Live:
         """Check an order and keep it. When this returns, it will be drawn, whatever happens.
 
-        Raises InvalidRequest for what cannot be drawn, QueueFull, Stopping.
+        once: the key of the request, if it has one. Raises InvalidRequest for what cannot be drawn,
+        QueueFull, Stopping, and Repeated if there is a job of that key.
         """
         self._check_room(owner)
-        order = handing_in.settled(asked, self.catalogue, self._random)
-        limits.check(order, self.limits, self.foreman.usual.get(order.model, UNKNOWN_SIZE))
-        async with self._decoding if asked.inputs else nullcontext():
-            await run_in_threadpool(handing_in.check, order, asked.inputs, self.catalogue, self.limits)
+        catalogue = self.catalogue
+        order = await run_in_threadpool(handing_in.settled, asked, catalogue, self._random, self.limits)
+        model = catalogue.model(order.model)
+        usual = self.foreman.usual.get(order.model, likely_size(model.family))
+        check = self.decoding if asked.inputs else run_in_threadpool
+        size = await check(handing_in.check, order, asked.inputs, catalogue, self.limits, usual)
         now = self.clock()
         job = Job(
             id=new_id(now, self._random),
@@ -124,13 +134,14 @@ class Desk:
             cost=0.0,
             created=now,
         )
-        usual = self.foreman.usual.get(order.model, UNKNOWN_SIZE)
-        bytes_ = self.catalogue.model(order.model).bytes
+        self._check_room(owner)  # others may have come meanwhile
         # On the board first: a worker may take it before this function goes on.
         live = self.board.add(job)
-        live.pictures, live.accepted = order.pictures, False
+        live.pictures, live.dialect, live.accepted = order.pictures, order.dialect, False
         try:
-            job = await self.ask(handing_in.keep, self.places, job, order, asked.inputs, usual, bytes_)
+            job = await self.ask(
+                handing_in.keep, self.places, job, order, asked.inputs, size, model.bytes, once
+            )
         except BaseException:
             self.board.forget(job.id)
             raise
@@ -148,6 +159,11 @@ class Desk:
             raise QueueFull(f"the queue is full: {self.limits.queue} jobs wait; try again later")
         if len(self.board.of(owner)) >= self.limits.own_queue:
             raise QueueFull(f"{self.limits.own_queue} jobs of yours wait already; try again later")
+
+    async def decoding(self, function: Callable[..., T], *arguments: Any) -> T:
+        """`function(*arguments)`, in a thread, where it may decode pictures: few of these at once."""
+        async with self._decoding:
+            return await run_in_threadpool(function, *arguments)
 
     def check_picture(self, content: bytes) -> None:
         """Raises InvalidRequest for what is no picture, or too large, before it is decoded."""
@@ -204,8 +220,10 @@ class Desk:
         await self.foreman.remove_pictures(pictures)
 
     async def refresh(self) -> None:
-        """Look through the folders again, and let the workers do so before their next jobs."""
-        self.catalogue = await run_in_threadpool(look, self.options.folders)
+        """Look through the folders again, one look at a time, however many ask; the workers do so too, before
+        their next jobs."""
+        async with self._looking:
+            self.catalogue = await run_in_threadpool(look, self.options.folders)
         self.foreman.supervisor.say_to_all("look")
 
     # --- what goes on by itself ---------------------------------------------------------------------------

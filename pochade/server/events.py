@@ -1,9 +1,11 @@
 """Server-sent events, for dialects that tell what goes on."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 
 class EventStream(StreamingResponse):
@@ -11,8 +13,17 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, content: Any, **options: Any) -> None:
+    def __init__(self, content: Any, done: Callable[[], None] = lambda: None, **options: Any) -> None:
+        """done: called at the end, also if the client goes before the first event is asked of `content`: a
+        generator that never began has no end of its own."""
         super().__init__(content, headers={"cache-control": "no-store", "x-accel-buffering": "no"}, **options)
+        self._done = done
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._done()
 
 
 def written_event(kind: str, data: Any) -> str:

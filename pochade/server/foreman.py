@@ -232,6 +232,8 @@ def hand_of(options: Options, places: Places, device: str) -> Hand:
         "threads": "" if options.threads is None else str(options.threads),
         "graph_budget": options.graph_budget,
         "fold_adapters": "yes" if options.fold_adapters else "no",
+        "pixels": str(options.limits.pixels),
+        "side": str(options.limits.side),
         "marks": "yes" if options.marks else "no",
         "sign": "" if options.sign is None else str(options.sign),
     }

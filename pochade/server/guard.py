@@ -5,32 +5,29 @@ from (against other sites' pages), who asks, how often, how much they send. A re
 and an id, whatever made it. What fails here is said in the shape of the dialect that was spoken.
 """
 
-import asyncio
-import ipaddress
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pochade.server.keys import LOCAL, Keys, key_of_header
+from pochade.server.names import called_rightly, from_here
+from pochade.server.proxies import UNKNOWN, counted_as
 from pochade.server.rates import Buckets
+from pochade.server.receiving import DRAINED_BYTES, BodyLimits, Session, bounded, drain, while_open
 
 COOKIE = "pochade_session"
 SAFE = ("GET", "HEAD", "OPTIONS")
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
-BODY_TIMEOUT_S = 60.0
-"""For so long nothing may come of a body that was announced."""
-
-DRAINED_BYTES, DRAINED_S = 16 * 2**20, 5.0
-"""Of a body that is too large: a client that is still sending when the connection closes never reads why."""
+AT_ONCE = 300
+"""Requests of one user, or of one address without one, that are answered at the same time: streams and
+waiting clients among them. The server takes `run.CONNECTIONS` of all."""
 
 BUG = "something went wrong inside; the server's log has more"
 
@@ -77,20 +74,31 @@ Answer = Callable[[Trouble, str], Response]
 OfKey = Callable[[str, str], str | None]
 """From a key and the address that it comes from to a user. May raise Trouble."""
 
-OpenSession = Callable[[str], Awaitable[str | None]]
-"""From what a cookie holds to a user."""
+OpenSession = Callable[[str], Awaitable[Session | None]]
+"""From what a cookie holds to the login that it stands for."""
+
+
+@dataclass(frozen=True)
+class Who:
+    """Who asks. owner: None for somebody without a key. name: what their requests are counted by."""
+
+    owner: str | None
+    session: Session | None
+    name: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
     """names: by which the server may be called; "*" is any. numbers: whether it may be called by any IP
-    address too. guarded: beginnings of paths that need a key; open_paths: those of them that do not."""
+    address too. allowed: names whose pages may change something whatever their port, see `from_here`.
+    guarded: beginnings of paths that need a key; open_paths: those of them that do not."""
 
     keys: Keys
     names: tuple[str, ...]
     numbers: bool
-    body_bytes: int
-    guarded: tuple[str, ...] = ("/api/", "/sdapi/", "/v1/", "/mcp")
+    bodies: BodyLimits
+    allowed: tuple[str, ...] = ()
+    guarded: tuple[str, ...] = ("/api/", "/sdapi/", "/controlnet/", "/v1/", "/mcp")
     open_paths: tuple[str, ...] = ("/api/v1/session", "/api/v1/login", "/api/v1/logout")
 
 
@@ -109,9 +117,11 @@ class Guard:
         requests: Buckets,
         of_key: OfKey,
         random: Callable[[int], str],
+        clock: Callable[[], float],
     ) -> None:
         self._app, self._rules, self._answers, self._session = app, rules, answers, session
-        self._requests, self._of_key, self._random = requests, of_key, random
+        self._requests, self._of_key, self._random, self._clock = requests, of_key, random, clock
+        self._open: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -121,10 +131,10 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
             return
         request_id = self._random(8)
-        begun = False
+        begun = done = False
 
         async def sending(message: Message) -> None:
-            nonlocal begun
+            nonlocal begun, done
             if message["type"] == "http.response.start":
                 begun = True
                 headers = MutableHeaders(scope=message)
@@ -133,16 +143,25 @@ class Guard:
                 headers["x-request-id"] = request_id
                 if scope["path"].startswith(self._rules.guarded):
                     headers.setdefault("cache-control", "no-store")
+            elif message["type"] == "http.response.body":
+                done = not message.get("more_body", False)
             await send(message)
 
+        limit = self._rules.bodies.of(scope["path"])
         try:
-            await self._check(scope)
-            await self._app(scope, _bounded(receive, self._rules.body_bytes), sending)
+            who = await self._check(scope, limit)
+            with self._counted(who.name):
+                receiving = bounded(receive, limit)
+                if who.session is not None:
+                    receiving = while_open(receiving, who.session, self._clock)
+                await self._app(scope, receiving, sending)
+            if begun and not done and who.session is not None and who.session.over.is_set():
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         except Trouble as trouble:
             if begun:
                 raise
             if trouble.status == 413:
-                await _drain(receive, max(DRAINED_BYTES, self._rules.body_bytes))
+                await drain(receive, max(DRAINED_BYTES, limit))
             await self._answer(trouble, request_id, scope["path"])(scope, receive, sending)
         except ConnectionResetError:
             pass  # who asked is gone
@@ -156,41 +175,64 @@ class Guard:
         answer = next(answer for prefix, answer in self._answers if path.startswith(prefix))
         return answer(trouble, request_id)
 
-    async def _check(self, scope: Scope) -> None:
+    @contextmanager
+    def _counted(self, name: str) -> Iterator[None]:
+        """One more of theirs is answered. Raises Trouble if there are too many already."""
+        if self._open[name] >= AT_ONCE:
+            raise too_many(1, f"{AT_ONCE} requests of yours are being answered")
+        self._open[name] += 1
+        try:
+            yield
+        finally:
+            self._open[name] -= 1
+            if not self._open[name]:
+                del self._open[name]
+
+    async def _check(self, scope: Scope, limit: int) -> Who:
         headers = Headers(scope=scope)
-        host = headers.get("host", "")
-        if not called_rightly(host, self._rules):
+        host, rules = headers.get("host", ""), self._rules
+        if not called_rightly(host, rules.names, numbers=rules.numbers):
             raise Trouble(403, "forbidden", "this server does not answer to that name; see --allow-host")
-        if scope["method"] not in SAFE and not from_here(headers, host):
-            raise Trouble(403, "forbidden", "another site's page may not do this")
-        client = (scope.get("client") or ("unknown",))[0]
-        owner = await self._owner(headers, client)
-        scope.setdefault("state", {})["owner"] = owner
+        if scope["method"] not in SAFE and not from_here(headers, host, rules.allowed):
+            raise Trouble(
+                403,
+                "forbidden",
+                "another site's page may not do this; behind a proxy, start the server with the name of its"
+                " own page as --allow-host",
+            )
+        client = counted_as((scope.get("client") or (UNKNOWN,))[0])
+        who = await self._who(headers, client)
+        state = scope.setdefault("state", {})
+        state["owner"], state["client"] = who.owner, client
+        wait = self._requests.wait_s(who.name)
+        if wait:
+            raise too_many(wait, "too many requests")
         path = scope["path"]
-        closed = path.startswith(self._rules.guarded) and path not in self._rules.open_paths
-        if closed and owner is None:
+        closed = path.startswith(rules.guarded) and path not in rules.open_paths
+        if closed and who.owner is None:
             basic = {"WWW-Authenticate": 'Basic realm="pochade", charset="UTF-8"'}
             raise Trouble(
                 401,
                 "unauthorized",
                 "a key is needed, and this is none",
-                headers=basic if "/sdapi/" in path else None,
+                headers=basic if path.startswith(("/sdapi/", "/controlnet/")) else None,
             )
-        wait = self._requests.wait_s(owner or client)
-        if wait:
-            raise too_many(wait, "too many requests")
         length = headers.get("content-length")
-        if length is not None and length.isdecimal() and int(length) > self._rules.body_bytes:
-            raise too_large(self._rules.body_bytes)
+        if length is not None and length.isdecimal() and int(length) > limit:
+            raise too_large(limit)
+        return who
 
-    async def _owner(self, headers: Headers, client: str) -> str | None:
+    async def _who(self, headers: Headers, client: str) -> Who:
         if not self._rules.keys:
-            return LOCAL
-        shown = headers.get("authorization")
+            return Who(LOCAL, None, LOCAL)
+        shown, token = headers.get("authorization"), cookie_of(headers)
+        owner = session = None
         if shown is not None:
-            return self._of_key(key_of_header(shown) or "", client)
-        token = cookie_of(headers)
-        return None if token is None else await self._session(token)
+            owner = self._of_key(key_of_header(shown) or "", client)
+        elif token is not None:
+            session = await self._session(token)
+            owner = None if session is None else session.owner
+        return Who(owner, session, client if owner is None else f"user {owner}")
 
 
 def cookie_of(headers: Headers) -> str | None:
@@ -202,36 +244,6 @@ def cookie_of(headers: Headers) -> str | None:
     return cookies[COOKIE].value if COOKIE in cookies else None
 
 
-def called_rightly(host: str, rules: Rules) -> bool:
-    """Whether the header Host names this server: a page whose own name leads here must not get an answer."""
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return False
-    if "*" in rules.names or name.lower() in rules.names:
-        return True
-    if not rules.numbers:
-        return False
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def from_here(headers: Headers, host: str) -> bool:
-    """Whether a browser's request comes from a page of this server. What is no browser says nothing of it."""
-    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        return False
-    origin = headers.get("origin")
-    if origin is None:
-        return True
-    try:
-        return urlsplit(origin).netloc.lower() == host.lower()
-    except ValueError:
-        return False
-
-
 def too_many(wait_s: float, what: str) -> Trouble:
     return Trouble(429, "too_many", f"{what}; try again later", headers={"Retry-After": str(int(wait_s) + 1)})
 
@@ -240,38 +252,3 @@ def too_large(limit: int) -> Trouble:
     return Trouble(
         413, "too_large", f"the request has more than {limit:,} bytes", headers={"Connection": "close"}
     )
-
-
-async def _drain(receive: Receive, limit: int) -> None:
-    """Read and forget so much of a body, if it comes soon."""
-    count = 0
-    try:
-        async with asyncio.timeout(DRAINED_S):
-            while count < limit:
-                message = await receive()
-                count += len(message.get("body", b""))
-                if message["type"] != "http.request" or not message.get("more_body", False):
-                    return
-    except TimeoutError:
-        return
-
-
-def _bounded(receive: Receive, limit: int) -> Receive:
-    """`receive` that stops at so many bytes, and that does not wait for ever for the next of them."""
-    count, done = 0, False
-
-    async def bounded() -> Message:
-        nonlocal count, done
-        if done:
-            return await receive()
-        try:
-            message = await asyncio.wait_for(receive(), BODY_TIMEOUT_S)
-        except TimeoutError as late:
-            raise HTTPException(408, "nothing came of the request for too long") from late
-        count += len(message.get("body", b""))
-        done = message["type"] != "http.request" or not message.get("more_body", False)
-        if count > limit:
-            raise HTTPException(413, f"the request has more than {limit:,} bytes")
-        return message
-
-    return bounded

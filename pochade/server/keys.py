@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pochade.errors import InvalidRequest
+from pochade.jobs.accounts import SLOW_PROOF
 
 LOCAL = "local"
 """The user of a server without keys, and of one with a single key."""
 
 SHORTEST = 8
+SCRYPT_N, SCRYPT_P = 2**14, 5
+"""OWASP's parameters for 16 MiB (Password Storage Cheat Sheet; Percival 2009, scrypt)."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 MAX_FILE_BYTES = 1_000_000
 
@@ -36,9 +39,18 @@ class Keys:
                 found = name
         return found
 
-    def proof(self, owner: str) -> str:
-        """Changes when the owner's key does; tells nothing of it."""
-        return hashlib.sha256(b"session" + self.digests.get(owner, b"")).hexdigest()
+    def proof(self, owner: str, token: str) -> str:
+        """Of the owner's key, for one session: another key has another proof. Empty for no user of ours.
+
+        It is kept on the disk, so it takes a tenth of a second or so, in which whoever has stolen the disk
+        tries one key. token: what the session's cookie holds, so that no two proofs are alike.
+        """
+        digest = self.digests.get(owner)
+        if digest is None:
+            return ""
+        salt = hashlib.sha256(b"proof" + token.encode()).digest()
+        slow = hashlib.scrypt(digest, salt=salt, n=SCRYPT_N, r=8, p=SCRYPT_P, maxmem=2**26, dklen=32)
+        return SLOW_PROOF + slow.hex()
 
 
 def one_key(key: str) -> Keys:

@@ -19,6 +19,7 @@ class Options:
     data: where jobs and pictures are kept. folders: where models are looked for.
     fold_adapters: as for `pochade.load`.
     stall_s: a worker that shows no progress for so long is ended, and another one started; 0: never.
+    trusted_proxies: addresses and networks whose X-Forwarded-For counts, see `proxies`.
     marks: whether pictures say that a model made them. sign: the file of a key to sign them with.
     """
 
@@ -38,6 +39,7 @@ class Options:
     grace_s: float = 10.0
     stall_s: float = 1800.0
     keys: Keys = field(default_factory=Keys)
+    trusted_proxies: tuple[str, ...] = ()
     command: tuple[str, ...] = COMMAND
 
     @property

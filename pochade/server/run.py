@@ -8,7 +8,7 @@ import uvicorn
 from pochade.errors import InvalidRequest, OutputError
 from pochade.server.app import make_app
 from pochade.server.desk import Desk
-from pochade.server.guard import LOOPBACK
+from pochade.server.names import LOOPBACK
 from pochade.server.options import Options
 
 KEEP_ALIVE_S = 30
@@ -20,7 +20,7 @@ STOP_S = 3
 def serve(options: Options, host: str, port: int, names: tuple[str, ...] = ()) -> None:
     """Until it is told to stop (SIGINT, SIGTERM). Raises InvalidRequest for an address without a key.
 
-    host: the address to listen on. port: 0 takes a free one. names: see `app.make_app`.
+    host: the address to listen on. port: 0 takes a free one. names: by which it is called, see `make_app`.
     """
     local = host in LOOPBACK
     if not local and not options.keys:
@@ -28,9 +28,9 @@ def serve(options: Options, host: str, port: int, names: tuple[str, ...] = ()) -
             f"--host {host} lets other computers in, and there is no key: give one with --key-file FILE,"
             " $POCHADE_KEY or --keys FILE; or leave --host out"
         )
-    listening = _listen(host, port)
     desk = Desk(options)
-    app = make_app(desk, (*names, socket.gethostname()) if not local else names, local=local)
+    app = make_app(desk, names, own_names=() if local else (socket.gethostname(),), local=local)
+    listening = _listen(host, port)
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -42,6 +42,7 @@ def serve(options: Options, host: str, port: int, names: tuple[str, ...] = ()) -
         backlog=512,
         lifespan="off",
         ws="none",
+        proxy_headers=False,  # uvicorn would believe whoever connects from this computer, see `proxies`
     )
     number = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host

@@ -1,30 +1,115 @@
 """Logging in and out: a cookie for the page, in place of a key that scripts could read."""
 
 import hmac
+import re
 import secrets
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
 
 from pochade.jobs import accounts
-from pochade.server.desk import Desk
 from pochade.server.guard import COOKIE, Trouble, cookie_of
+from pochade.server.keys import Keys
+from pochade.server.receiving import Session
+
+if TYPE_CHECKING:
+    from pochade.server.desk import Desk
 
 LASTS_S = 30 * 24 * 3600
+KEPT = 1000
+"""Logins that are kept in memory; the one that was not used for the longest is read again."""
+
+TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+"""What `secrets.token_urlsafe(32)` gives. Nothing else is looked up."""
+
+Ask = Callable[..., Awaitable[Any]]
+"""As `Desk.ask`: runs a function of the store in a thread."""
 
 
-async def login(desk: Desk, request: Request, key: str) -> Response:
+class Sessions:
+    """The logins of one server, on one event loop. clock: seconds since 1970."""
+
+    def __init__(self, keys: Keys, ask: Ask, clock: Callable[[], float]) -> None:
+        self._keys, self._ask, self._clock = keys, ask, clock
+        self._kept: OrderedDict[str, Session] = OrderedDict()
+        # Also those that are no longer kept and that an open stream still has: they end together.
+        self._known: WeakValueDictionary[str, Session] = WeakValueDictionary()
+        self._restoring, self._closed = 0, set[str]()
+
+    async def open(self, owner: str) -> str:
+        """A new one for this user: what the cookie is to hold."""
+        token = secrets.token_urlsafe(32)
+        proof = await run_in_threadpool(self._keys.proof, owner, token)
+        now = self._clock()
+        await self._ask(accounts.open_session, token, owner, proof, now + LASTS_S, now)
+        return token
+
+    async def find(self, token: str) -> Session | None:
+        """What a cookie stands for; None if that is over, or its key is another one now."""
+        if not TOKEN.fullmatch(token):
+            return None
+        session = self._known.get(token)
+        if session is None:
+            restored = await self._restored(token)
+            session = self._known.get(token, restored)  # another request may have been quicker
+        if session is None:
+            return None
+        if session.over.is_set() or session.until <= self._clock():
+            self._forget(token)
+            return None
+        self._known[token] = self._kept[token] = session
+        self._kept.move_to_end(token)
+        if len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return session
+
+    async def close(self, token: str) -> None:
+        """It no longer counts, here or in a copy, and what is open in it ends."""
+        if not TOKEN.fullmatch(token):
+            return
+        self._forget(token)
+        await self._ask(accounts.close_session, token, self._clock())
+        self._forget(token)  # what was restored in between
+
+    def _forget(self, token: str) -> None:
+        if self._restoring:
+            self._closed.add(token)
+        self._kept.pop(token, None)
+        session = self._known.pop(token, None)
+        if session is not None:
+            session.over.set()
+
+    async def _restored(self, token: str) -> Session | None:
+        """From the store. None also if it was closed while it was read."""
+        self._restoring += 1
+        try:
+            found = await self._ask(accounts.session, token, self._clock())
+            if found is None:
+                return None
+            owner, proof, until = found
+            expected = await run_in_threadpool(self._keys.proof, owner, token)
+            good = hmac.compare_digest(proof, expected) and token not in self._closed
+            return Session(owner, until) if good else None
+        finally:
+            self._restoring -= 1
+            if not self._restoring:
+                self._closed.clear()
+
+
+async def login(desk: "Desk", request: Request, key: str) -> Response:
     """A session for whoever has this key. Raises Trouble."""
-    client = request.client.host if request.client is not None else "unknown"
     if not desk.keys:
         return JSONResponse({"user": request.state.owner})
-    owner = desk.door.owner(key, client)
+    owner = desk.door.owner(key, request.state.client)
     if owner is None:
         raise Trouble(401, "unauthorized", "this key opens nothing here", "key")
-    token = secrets.token_urlsafe(32)
-    until = desk.clock() + LASTS_S
-    await desk.ask(accounts.open_session, token, owner, desk.keys.proof(owner), until)
+    token = await desk.sessions.open(owner)
     response = JSONResponse({"user": owner})
     response.set_cookie(
         COOKIE,
@@ -37,25 +122,10 @@ async def login(desk: Desk, request: Request, key: str) -> Response:
     return response
 
 
-async def logout(desk: Desk, request: Request) -> Response:
+async def logout(desk: "Desk", request: Request) -> Response:
     token = cookie_of(request.headers)
     if token is not None:
-        desk.sessions.pop(token, None)
-        await desk.ask(accounts.close_session, token, desk.clock())
+        await desk.sessions.close(token)
     response = JSONResponse({"user": None if desk.keys else request.state.owner})
     response.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return response
-
-
-async def owner_of(desk: Desk, token: str) -> str | None:
-    """Who logged in and got this cookie, if that still counts."""
-    known = desk.sessions.get(token)
-    if known is None:
-        known = await desk.ask(accounts.session, token, desk.clock())
-        if known is None:
-            return None
-        if len(desk.sessions) > 1000:
-            desk.sessions.clear()
-        desk.sessions[token] = known
-    owner, proof = known
-    return owner if hmac.compare_digest(proof, desk.keys.proof(owner)) else None

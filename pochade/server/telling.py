@@ -1,15 +1,16 @@
 """What is told of models, schedules and pictures, in whatever dialect."""
 
-from collections.abc import Container
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from pochade.diffusion.schedule import ALIASES
 from pochade.errors import InvalidRequest
 from pochade.images.metadata import Parameters, read_parameters
-from pochade.images.opening import opened, upright_size
+from pochade.images.opening import size_in_header
 from pochade.images.reading import text_of
 from pochade.jobs import history, limits
+from pochade.jobs.catalogue import Catalogue
 from pochade.jobs.orders import NOT_DRAWN
 from pochade.server.desk import Desk
 
@@ -21,12 +22,11 @@ def schedule_aliases(label: str) -> list[str]:
 
 def what_it_says(desk: Desk, content: bytes) -> dict[str, Any]:
     """Of a picture file: its text, read. Raises InvalidRequest if it is no picture."""
-    with opened(content) as image:
-        width, height = upright_size(image)
-        limits.check_size(width, height, desk.limits)
+    width, height = size_in_header(content)
+    limits.check_size(width, height, desk.limits)
     text = text_of(content)
     parameters = read_parameters(text)
-    request, left_out = _request(text, parameters, desk.catalogue.models)
+    request, left_out = _request(text, parameters, desk.catalogue)
     return {
         "text": text,
         "prompt": parameters.prompt,
@@ -40,7 +40,7 @@ def what_it_says(desk: Desk, content: bytes) -> dict[str, Any]:
 
 
 def _request(
-    text: str, parameters: Parameters, known: Container[str]
+    text: str, parameters: Parameters, catalogue: Catalogue
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """The fields of POST /jobs that a picture's text tells, and the names of what it tells of besides: what
     such a job would be drawn without. known: names of models.
@@ -58,17 +58,28 @@ def _request(
         return None, []
     model = parameters.values.get("Model")
     without = {
-        "model": model is not None and model not in known,
+        "model": model is not None and model not in catalogue.models,
         "source": drawn_over(parameters),
         "controls": drawn_along(parameters),
+        "hires_model": found.hires is not None and not _is_known(found.hires.model, catalogue),
         **{name: getattr(found, name) is not None for name in NOT_DRAWN},
     }
     request = asdict(found)
     for name in ("source", "controls", "template", "negative_template", "batch_size", *NOT_DRAWN):
         request.pop(name)
     request["model"] = None if without["model"] else model
+    if without["hires_model"]:
+        request["hires"]["model"] = None
     names = [name for name, missing in without.items() if missing]
     return request, [*names, *not_followed(parameters.values)]
+
+
+def _is_known(model: str | Path | None, catalogue: Catalogue) -> bool:
+    """Whether a model that a picture's text names is here. None is the first pass' own."""
+    try:
+        return model is None or catalogue.model(str(model)) is not None
+    except InvalidRequest:
+        return False
 
 
 def shown_models(desk: Desk) -> list[dict[str, Any]]:

@@ -98,3 +98,26 @@ def test_nothing_to_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
     assert main(["draw", "--like", str(tmp_path / "bare.png")]) == 1
     assert "carries no text" in capsys.readouterr().err
+
+
+def test_a_second_pass_with_settings_of_its_own_like_another(tmp_path: Path) -> None:
+    first, again, other = (str(tmp_path / name) for name in ("first.png", "again.png", "other.png"))
+    own = [
+        "--hires", "1.5", "--hires-steps", "1", "--hires-prompt", "an {owl}, wise", "--hires-negative",
+        "snow", "--hires-sampler", "Heun", "--hires-schedule", "Karras", "--hires-cfg", "3",
+        "--hires-model", "starter",
+    ]  # fmt: skip
+    plain = ["--steps", "2", "--size", "64x64", "--seed", "7"]
+    assert main(["draw", "a red apple", *plain, *own, "-o", first]) == 0
+    text = read_text(first)
+    for part in (
+        'Hires prompt: "an owl, wise"', "Hires negative prompt: snow", "Hires sampler: Heun",
+        "Hires schedule type: Karras", "Hires CFG Scale: 3", "Hires checkpoint: starter",
+    ):  # fmt: skip
+        assert part in text
+    assert main(["draw", "--like", first, "-o", again]) == 0
+    with Image.open(first) as one, Image.open(again) as two:
+        assert one.tobytes() == two.tobytes()
+    assert read_text(again) == text
+    assert main(["draw", "--like", first, "--hires-sampler", "Euler", "-o", other]) == 0
+    assert read_text(other) == text.replace("Hires sampler: Heun", "Hires sampler: Euler")

@@ -275,7 +275,8 @@ def test_a_session_ends_by_time_or_by_logging_out_and_the_file_does_not_hold_its
     studio: Studio,
 ) -> None:
     accounts.open_session(studio.database, "secret-token", "ann", "proof", studio.now + 10)
-    assert accounts.session(studio.database, "secret-token", studio.now) == ("ann", "proof")
+    found = accounts.session(studio.database, "secret-token", studio.now)
+    assert found == ("ann", "proof", studio.now + 10)
     assert accounts.session(studio.database, "other", studio.now) is None
     assert accounts.session(studio.database, "secret-token", studio.now + 11) is None
     stored = b"".join(file.read_bytes() for file in studio.places.root.glob("jobs.sqlite*"))

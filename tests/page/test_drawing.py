@@ -57,7 +57,7 @@ def text_of_shown(page: Any) -> str:
 
 
 def file_of_shown(page: Any) -> bytes:
-    address = page.url.split("#")[0].rstrip("/") + shown(page).get_attribute("src")
+    address = shown(page).evaluate("image => image.src")
     return bytes(page.request.get(address).body())
 
 

@@ -66,7 +66,7 @@ def masked(request: Any) -> Any:
 
 
 def drawn(page: Any) -> Any:
-    content = page.request.get(page.url.split("#")[0].rstrip("/") + shown(page).get_attribute("src")).body()
+    content = page.request.get(shown(page).evaluate("image => image.src")).body()
     assert mark_of(content) == EDITED
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), int), read_parameters(text_of(content))
 

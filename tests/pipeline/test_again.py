@@ -23,7 +23,12 @@ from pochade.request import EMPHASES, FILLED, RNGS, Request, Settled
 from pochade.speed import SPEEDS
 from pochade.ways import Blend, Hires, Refiner, Source, Variation
 
-MAKER = Maker(model="starter", hash="0123456789", refiner="xl refiner_1.0 [0123456789]")
+MAKER = Maker(
+    model="starter",
+    hash="0123456789",
+    refiner="xl refiner_1.0 [0123456789]",
+    hires="detail_2 [0123456789]",
+)
 
 words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=60).map(str.strip)
 sizes = st.integers(8, 1024).map(lambda side: side * 8)
@@ -36,9 +41,17 @@ passes = st.builds(
     upscaler=st.sampled_from(["Latent", "Lanczos", "Latent (nearest)"]),
     steps=st.none() | st.integers(1, 150),
     denoising_strength=shares,
+    prompt=st.none() | words,
+    negative_prompt=st.none() | words,
+    sampler=st.none() | st.sampled_from(sorted(SAMPLERS)),
+    schedule=st.none() | st.sampled_from(["Automatic", *SCHEDULES]),
+    cfg_scale=st.none() | st.integers(0, 300).map(lambda scale: scale / 10),
+    model=st.none() | st.just("detail_2"),
 )
 requests = st.builds(
-    Request,
+    lambda hires, blend, **given: Request(
+        hires=hires, blend=blend if hires is None or hires.prompt is None else None, **given
+    ),
     prompt=words,
     negative_prompt=words,
     seed=st.integers(0, 2**64 - 100),

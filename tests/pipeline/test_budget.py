@@ -126,6 +126,25 @@ def test_one_after_another_draws_the_same_picture(starter, more):
     assert np.asarray(rough).std() > 1
 
 
+def test_another_model_of_a_second_pass_is_counted_and_let_go(starter, tmp_path):
+    other = shutil.copytree(starter_folder(), tmp_path / "other")
+    size = {"width": 64, "height": 64}
+    request = Request(**OPTIONS, **size, hires=Hires(scale=2.0))
+    twice = replace(request, hires=replace(request.hires, model=other))
+    usual = starter.txt2img(**vars(twice)).images[0]
+    assert usual == starter.txt2img(**vars(request)).images[0]
+    weights = 4 * sum(tensor.size for tensor in starter.networks.unet.tensors.values())
+    assert starter.plan(twice).parts["UNet"] - starter.plan(request).parts["UNet"] > weights
+    sparing = within(starter, starter.plan(twice).peak - 1)
+    assert sparing.plan(twice).one_by_one
+    *_, last = sparing.stream(twice)
+    assert last.result.images[0] == usual
+    (second,) = sparing._others.values()
+    for each in (sparing.networks, second.networks):
+        networks = (each.unet, each.autoencoder, each.text_encoder)
+        assert not any(network._compiled for network in networks)
+
+
 def graphs(pipeline):
     return len(pipeline.networks.unet.compiled), len(pipeline.networks.autoencoder.compiled)
 

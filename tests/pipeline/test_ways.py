@@ -454,8 +454,8 @@ def test_a_second_pass_of_another_shape_is_not_squashed(pipeline, upscaler, monk
     seen = []
     enlarged = hires.enlarged
 
-    def watched(networks, first, request, latent):
-        seen.append((latent, enlarged(networks, first, request, latent).latent))
+    def watched(networks, second, first, request, latent):
+        seen.append((latent, enlarged(networks, second, first, request, latent).latent))
         return blank(networks, request.width, request.height)
 
     monkeypatch.setattr(hires, "enlarged", watched)

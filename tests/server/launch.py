@@ -14,6 +14,7 @@ if __name__ == "__main__":
     port, data, changes = int(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     keys = read_keys(Path(changes.pop("keys"))) if "keys" in changes else Keys()
     limits = Limits(**changes.pop("limits", {}))
+    names = tuple(changes.pop("names", ()))
     serve(
         Options(
             data=data,
@@ -25,4 +26,5 @@ if __name__ == "__main__":
         ),
         "127.0.0.1",
         port,
+        names,
     )

@@ -248,8 +248,9 @@ FEW = {"steps": 2, "seed": 5}
 
 def test_generations(images: openai.OpenAI) -> None:
     reply = images.images.generate(
-        prompt="a red apple", model="dall-e-2", n=2, size="128x128", quality="auto", extra_body=FEW
-    )
+        prompt="a red apple", model="dall-e-2", n=2, size="128x128", quality="auto",
+        response_format="b64_json", extra_body=FEW,
+    )  # fmt: skip
     assert reply.data is not None and (reply.size, reply.output_format) == ("128x128", "png")
     first, second = (decoded(each.b64_json or "") for each in reply.data)
     assert first.size == (128, 128) and first.tobytes() != second.tobytes()

@@ -7,6 +7,7 @@ import pytest
 
 from pochade.checkpoints import safetensors
 from pochade.jobs.catalogue import Folders, look
+from pochade.jobs.limits import Limits
 from pochade.server.dialects import a1111_bodies
 from pochade.server.dialects.native_bodies import JobBody
 from pochade.server.handing_in import settled
@@ -34,7 +35,7 @@ def nothing():
 
 
 def drawn_with(catalogue, asked):
-    request = settled(asked, catalogue, secrets.token_hex).request
+    request = settled(asked, catalogue, secrets.token_hex, Limits()).request
     return [request[name] for name in SETTINGS]
 
 

@@ -54,6 +54,13 @@ def steering(networks: Networks, controls: Sequence[Control], width: int, height
     return [_one(networks, control, width, height) for control in controls if control.strength > 0]
 
 
+def check_controls(networks: Networks, controls: Sequence[Control]) -> None:
+    """Raises as `steering` does, and computes nothing yet."""
+    for control in controls:
+        if control.strength > 0:
+            _opened(networks, control)
+
+
 def cut_out(controls: Sequence[Control], size: tuple[int, int], box: Box) -> list[Control]:
     """The part of control pictures that lies over a box of a source picture of this size, px."""
     return [
@@ -87,20 +94,32 @@ def residuals(
 
 
 def control_picture(control: Control, width: int, height: int) -> Floats:
-    """What the ControlNet sees: (1, 3, H, W) in 0..1, fitted to the size that is drawn, then preprocessed."""
-    image = preprocessed(
-        fit(on_white(control.image), width, height, control.resize_mode), control.preprocessor
-    )
+    """What the ControlNet sees: (1, 3, H, W) in 0..1, fitted to the size that is drawn, then preprocessed.
+
+    With a resolution of its own the preprocessor looks at it in that size, and its result is resized.
+    """
+    image = fit(on_white(control.image), width, height, control.resize_mode)
+    if control.resolution is not None:
+        scale = control.resolution / min(width, height)
+        image = fit(image, max(1, round(width * scale)), max(1, round(height * scale)), "stretch")
+    image = preprocessed(image, control.preprocessor, control.thresholds)
+    if image.size != (width, height):
+        image = fit(image, width, height, "stretch")
     pixels = np.asarray(image.convert("RGB"), np.float32) / np.float32(255)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
 
 
 def _one(networks: Networks, control: Control, width: int, height: int) -> Steering:
+    network = _opened(networks, control)
+    picture = control_picture(control, width, height)
+    return Steering(control, network, networks.embed_hint(network, picture))
+
+
+def _opened(networks: Networks, control: Control) -> Network:
     network = networks.beside(Path(control.model), controlnet_on)
     assert isinstance(network.config, ControlNetConfig)
     _check_fit(networks, network.config, control.model)
-    picture = control_picture(control, width, height)
-    return Steering(control, network, networks.embed_hint(network, picture))
+    return network
 
 
 def _check_fit(networks: Networks, config: ControlNetConfig, path: Path | str) -> None:

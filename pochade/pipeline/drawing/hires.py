@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.diffusion.samplers import Sampler
+from pochade.checkpoints.read import family_of
+from pochade.diffusion.samplers import find_sampler
 from pochade.diffusion.samplers.step import Step
-from pochade.diffusion.schedule import NoiseSchedule
+from pochade.errors import InvalidRequest
 from pochade.images.upscaling import (
     LATENT_UPSCALERS,
     Box,
@@ -20,11 +21,14 @@ from pochade.images.upscaling import (
 )
 from pochade.pipeline.drawing.canvas import Canvas, blank
 from pochade.pipeline.drawing.conditioning import Told
+from pochade.pipeline.drawing.control import check_controls
 from pochade.pipeline.drawing.one_pass import Pass, all_levels
+from pochade.pipeline.drawing.passes import controls_of, second_request
 from pochade.pipeline.drawing.pictures import decoded_images, from_image
 from pochade.pipeline.drawing.refining import Refining
 from pochade.pipeline.drawing.upscale import resized_by
 from pochade.pipeline.loading.beside import upscaler_on
+from pochade.pipeline.loading.model import Model
 from pochade.pipeline.loading.networks import Networks
 from pochade.request import Settled
 from pochade.ways import Hires
@@ -35,14 +39,16 @@ Floats = NDArray[np.float32]
 def second_pass(
     first: Pass,
     told: Told,
-    schedule: NoiseSchedule,
-    sampler: Sampler,
+    model: Model,
     networks: Networks,
     refining: Refining | None = None,
 ) -> Pass | None:
     """What follows the first pass, if its request says so. Its canvas is empty yet. told, refining: in it.
 
-    It does exactly as many steps as were asked for, from the level of its strength, as in A1111.
+    model, networks: that it is drawn with, as the request sets them. It does exactly as many steps as were
+    asked for, from the level of its strength, as in A1111.
+
+    Raises InvalidRequest for ControlNets of another family, before the first pass is drawn.
     """
     asked = first.request.hires
     if asked is None:
@@ -51,12 +57,24 @@ def second_pass(
         networks.beside(Path(asked.upscaler), upscaler_on)
     else:
         find_upscaler(asked.upscaler)
-    request = _larger(first.request, asked, networks.autoencoder_config.factor)
+    request = second_request(first.request)
+    width, height = size_of(first.request, asked, networks.autoencoder_config.factor)
+    request = replace(request, width=width, height=height)
+    controls = controls_of(request, "second")
+    check_controls(networks, controls)
+    schedule, sampler = model.schedule, find_sampler(request.sampler)
     count = min(schedule.steps, levels_from_noise(request.steps, asked.denoising_strength))
     first_one = max(0, count - request.steps)
     levels = all_levels(schedule, networks, sampler, request.schedule, count)[first_one:]
     return replace(
-        first, request=request, told=told, canvas=Canvas(), levels=levels, noise=None, refining=refining
+        first,
+        request=request,
+        told=told,
+        canvas=Canvas(),
+        levels=levels,
+        controls=controls,
+        noise=None,
+        refining=refining,
     )
 
 
@@ -66,18 +84,20 @@ def levels_from_noise(steps: int, strength: float) -> int:
     return int(steps / min(strength, 0.999))
 
 
-def both(first: Iterator[Step], second: Callable[[Floats], Iterator[Step]], ahead: int) -> Iterator[Step]:
-    """The steps of two passes, counted through.
+def both(
+    first: Iterator[Step], second: Callable[[Floats], Iterator[Step]], ahead: int
+) -> Iterator[tuple[Step, int]]:
+    """The steps of two passes, counted through, and with each the number of its pass, 0 or 1.
 
     second: from the first one's latent. ahead: how many steps it will take, or about as many.
     """
     step = None
     for step in first:
-        yield replace(step, steps=step.steps + ahead)
+        yield replace(step, steps=step.steps + ahead), 0
     if step is not None:
         done = step.index + 1
         for further in second(step.x):
-            yield replace(further, index=done + further.index, steps=done + further.steps)
+            yield replace(further, index=done + further.index, steps=done + further.steps), 1
 
 
 def size_of(request: Settled, hires: Hires, factor: int) -> tuple[int, int]:
@@ -86,21 +106,27 @@ def size_of(request: Settled, hires: Hires, factor: int) -> tuple[int, int]:
     return max(factor, width // factor * factor), max(factor, height // factor * factor)
 
 
-def _larger(request: Settled, hires: Hires, factor: int) -> Settled:
-    """In another size."""
-    width, height = size_of(request, hires, factor)
-    steps = request.steps if hires.steps is None else hires.steps
-    return replace(request, width=width, height=height, steps=steps)
+def check_latents(first: Model, second: Model, upscaler: str) -> None:
+    """Raises InvalidRequest if latents of the first pass would be enlarged for a model of other latents."""
+    ours, theirs = (family_of(each.checkpoint) for each in (first, second))
+    if upscaler in LATENT_UPSCALERS and ours.latent_scale != theirs.latent_scale:
+        raise InvalidRequest(
+            f"the model of the second pass, '{second.checkpoint.name}', is {theirs.label}, that of the first"
+            f" {ours.label}: their latents mean different things; take an upscaler of pictures, such as"
+            " Lanczos"
+        )
 
 
-def enlarged(networks: Networks, first: Settled, request: Settled, latent: Floats) -> Canvas:
+def enlarged(
+    networks: Networks, second: Networks, first: Settled, request: Settled, latent: Floats
+) -> Canvas:
     """What the second pass draws over: the first one's latent (B, C, h, w), larger.
 
-    first, request: of the first pass and of the second.
+    networks, second: of the two passes. first, request: of the two as well.
     """
     assert request.hires is not None
     factor, name = networks.autoencoder_config.factor, request.hires.upscaler
-    model = networks.beside(Path(name), upscaler_on) if is_model_file(name) else None
+    model = second.beside(Path(name), upscaler_on) if is_model_file(name) else None
     name = find_upscaler(name) if model is None else name
     size, own = (request.width, request.height), (first.width, first.height)
     box = None if request.hires.size is None else middle(own, size, factor)
@@ -118,8 +144,8 @@ def enlarged(networks: Networks, first: Settled, request: Settled, latent: Float
             else resized_by(model, image, *size, box=box, tiling=tiling)
             for image in images
         ]
-        start = networks.encode(np.stack([from_image(image) for image in sharp]))
-    return replace(blank(networks, *size), latent=start)
+        start = second.encode(np.stack([from_image(image) for image in sharp]))
+    return replace(blank(second, *size), latent=start)
 
 
 def middle(own: tuple[int, int], size: tuple[int, int], factor: int) -> Box:

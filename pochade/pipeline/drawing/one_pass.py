@@ -23,6 +23,7 @@ from pochade.pipeline.drawing.regions import weights_of
 from pochade.pipeline.loading.networks import Networks
 from pochade.request import Settled
 from pochade.speed import find_speed, way
+from pochade.ways import Control
 
 Floats = NDArray[np.float32]
 
@@ -33,14 +34,16 @@ class Pass:
 
     request: settled. canvas: where it begins. told: step by step; a pass over a picture, whose levels are
     fewer than the request's steps, begins at the first all the same, as in A1111. levels: decreasing, and 0
-    at the end. noise: (B, C, h, w), in place of the seeds'. refining: a second model, for the last part.
-    left_out: what was not computed so far, for speed; a second pass shares it with the first.
+    at the end. controls: that steer it. noise: (B, C, h, w), in place of the seeds'. refining: a second
+    model, for the last part. left_out: what was not computed so far, for speed; a second pass shares it with
+    the first.
     """
 
     request: Settled
     canvas: Canvas
     told: Told
     levels: Sequence[float]
+    controls: tuple[Control, ...] = ()
     noise: Floats | None = None
     refining: Refining | None = None
     left_out: set[str] = field(default_factory=set)
@@ -112,7 +115,8 @@ def check_noise(noise: Floats | None, shape: tuple[int, ...]) -> None:
 
 
 def _steerings(networks: Networks, drawing: Pass) -> list[Steering]:
-    request, controls = drawing.request, drawing.request.controls
+    request = drawing.request
+    controls = drawing.controls
     if request.source is not None and drawing.canvas.box is not None:
         controls = tuple(cut_out(controls, request.source.image.size, drawing.canvas.box))
     elif drawing.canvas.filled is not None:

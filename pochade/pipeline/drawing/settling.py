@@ -1,9 +1,10 @@
 """What a request leaves open, settled for a model; and what it then asks of the networks."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from pochade.checkpoints import library
 from pochade.diffusion.samplers import Sampler, find_sampler
@@ -11,6 +12,7 @@ from pochade.diffusion.schedule import AUTOMATIC, find_schedule, split_sampler_n
 from pochade.errors import InvalidRequest
 from pochade.pipeline.drawing import hires
 from pochade.pipeline.drawing.conditioning import text_lengths
+from pochade.pipeline.drawing.passes import OWN_OF_HIRES, second_request
 from pochade.pipeline.drawing.sizes import Size, size_over, whole_latents
 from pochade.pipeline.drawing.wording import Wording, wordings
 from pochade.pipeline.loading.beside import named_upscaler
@@ -18,6 +20,8 @@ from pochade.pipeline.loading.budget import Load
 from pochade.pipeline.loading.networks import Networks
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.request import FILLED, FITTED, Request, Settled, Usual, open_ones
+from pochade.settings import STARTER, starter_folder
+from pochade.ways import Hires
 
 
 def settle(
@@ -37,10 +41,13 @@ def settle(
         schedule = fused
     (width, height), framing = size_of(networks, request)
     check_size(networks, width, height)
+    asked |= {"sampler": sampler.label, "schedule": schedule}
+    second, samplers = None, [sampler]
+    if request.hires is not None:
+        second = _settled_hires(request.hires, asked, roots)
+        samplers.append(sampler if second.sampler is None else find_sampler(second.sampler))
     asked |= {
-        "sampler": sampler.label,
-        "schedule": schedule,
-        "eta": request.eta if "eta" in sampler.options else None,
+        "eta": request.eta if any("eta" in each.options for each in samplers) else None,
         "width": width,
         "height": height,
         "framing": framing,
@@ -48,10 +55,31 @@ def settle(
         "controls": tuple(
             replace(each, model=library.find(each.model, roots, "controlnet")) for each in request.controls
         ),
+        "hires": second,
     }
-    if request.hires is not None:
-        asked["hires"] = replace(request.hires, upscaler=named_upscaler(request.hires.upscaler, roots))
     return Settled(**asked), sampler
+
+
+def _settled_hires(hires: Hires, first: Mapping[str, Any], roots: Sequence[Path]) -> Hires:
+    """With the labels of its own sampler and schedule, and the paths of its upscaler and model.
+
+    first: the fields of the request, sampler and schedule settled. What is the same in both passes is None:
+    a picture's text tells what differs.
+    """
+    own = {name: getattr(hires, name) for name in OWN_OF_HIRES}
+    fused = None
+    if hires.sampler is not None:
+        name, fused = split_sampler_name(hires.sampler)
+        own["sampler"] = find_sampler(name).label
+    if hires.schedule is not None:
+        own["schedule"] = find_schedule(hires.schedule)
+    if fused is not None and own["schedule"] in (None, AUTOMATIC):
+        own["schedule"] = fused
+    model = hires.model
+    if model is not None:
+        model = starter_folder() if str(model) == STARTER else library.find(model, roots)
+    differing: dict[str, Any] = {name: None if value == first[name] else value for name, value in own.items()}
+    return replace(hires, upscaler=named_upscaler(hires.upscaler, roots), model=model, **differing)
 
 
 def size_of(networks: Networks, request: Request) -> tuple[Size, str]:
@@ -86,7 +114,7 @@ def check_size(networks: Networks, width: int, height: int) -> None:
 
 
 def prompts_of(request: Request) -> list[str]:
-    """All that may name adapters and new words."""
+    """All of the first pass, or the only one, that may name adapters and new words."""
     second = [] if request.blend is None else [request.blend.prompt]
     return [request.prompt, request.negative_prompt, *second]
 
@@ -96,15 +124,29 @@ def guided(networks: Networks, request: Settled) -> bool:
     return request.cfg_scale != 1 and networks.unet_config.guidance_width is None
 
 
-def wordings_of(networks: Networks, request: Settled) -> tuple[list[Wording], list[Wording]]:
-    """What the prompts say at each step of the first pass, and of the second, if there is one."""
-    prompts, steps, blend = (request.prompt, request.negative_prompt), request.steps, request.blend
-    both = guided(networks, request)
-    first = wordings(*prompts, steps, guided=both, blend=blend)
+def wordings_of(
+    networks: Networks, request: Settled, later: Networks | None = None
+) -> tuple[list[Wording], list[Wording]]:
+    """What the prompts say at each step of the first pass, and of the second, if there is one.
+
+    later: what the second pass is drawn with; None: the same networks.
+    """
+    steps, blend = request.steps, request.blend
+    first = wordings(
+        request.prompt, request.negative_prompt, steps, guided=guided(networks, request), blend=blend
+    )
     if request.hires is None:
         return first, []
-    more = steps if request.hires.steps is None else request.hires.steps
-    return first, wordings(*prompts, more, guided=both, first_pass_steps=steps, blend=blend)
+    own = second_request(request)
+    second = wordings(
+        own.prompt,
+        own.negative_prompt,
+        own.steps,
+        guided=guided(networks if later is None else later, own),
+        first_pass_steps=steps,
+        blend=blend,
+    )
+    return first, second
 
 
 def refiner_path(request: Settled, roots: Sequence[Path]) -> Path | None:
@@ -120,9 +162,9 @@ def load_of(
     request: Settled,
     roots: Sequence[Path],
     *,
-    adapted: bool,
+    adapted: int,
 ) -> Load:
-    """What a request asks of the networks. adapted: their weights are changed by adapters."""
+    """What a request asks of the networks. adapted: in how many ways adapters change their weights."""
     size = larger = request.width, request.height
     if request.hires is not None:
         larger = hires.size_of(request, request.hires, networks.autoencoder_config.factor)
@@ -131,6 +173,8 @@ def load_of(
     refiner = refiner_path(request, roots)
     if refiner is not None:
         beside.append(refiner)
+    if request.hires is not None and request.hires.model is not None:
+        beside.append(Path(request.hires.model))
     first, second = wordings_of(networks, request)
     told = list(dict.fromkeys([*first, *second]))
     forms = 2 if any((each.start, each.end) != (0, 1) for each in steered) else 1

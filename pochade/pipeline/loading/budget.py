@@ -105,17 +105,17 @@ def budget_from(environ: Mapping[str, str], name: str = "POCHADE_MEMORY_BUDGET")
 class Load:
     """What a picture asks of the networks.
 
-    width, height: px. rows: of the UNet's batch. encodes: the drawing begins with a picture. adapted: its
-    weights are changed, which are then held twice. sizes: that the UNet draws in. forms: of the UNet in each
-    size, as with a ControlNet and without, or for texts of lengths that have none in common. beside: weights
-    of further networks, such as ControlNets.
+    width, height: px. rows: of the UNet's batch. encodes: the drawing begins with a picture. adapted: in how
+    many ways its weights are changed, each of which is held beside the model's. sizes: that the UNet draws
+    in. forms: of the UNet in each size, as with a ControlNet and without, or for texts of lengths that have
+    none in common. beside: weights of further networks, such as ControlNets.
     """
 
     width: int
     height: int
     rows: int = 2
     encodes: bool = False
-    adapted: bool = False
+    adapted: int = 0
     sizes: int = 1
     forms: int = 1
     beside: int = 0

@@ -106,16 +106,33 @@ def _hires(values: Mapping[str, str]) -> Hires | None:
         upscaler=values.get("Hires upscaler", "Latent"),
         steps=_read(values, "Hires steps", int) or None,  # some write 0 for "as many"
         denoising_strength=0.7 if strength is None else strength,
+        prompt=values.get("Hires prompt"),
+        negative_prompt=values.get("Hires negative prompt"),
+        sampler=_named(values, "Hires sampler"),
+        schedule=_named(values, "Hires schedule type"),
+        cfg_scale=_read(values, "Hires CFG Scale", float),
+        model=_model_named(values, "Hires checkpoint"),
     )
 
 
 def _refiner(values: Mapping[str, str]) -> Refiner | None:
-    """By its name, which is looked up when it is drawn; the hash behind it is left out."""
-    name = re.sub(r"\s*\[[0-9a-fA-F]*\]$", "", values.get("Refiner", "")).strip()
-    if name in ("", "None"):
+    name = _model_named(values, "Refiner")
+    if name is None:
         return None
     switch = _read(values, "Refiner switch at", float)
     return Refiner(model=name, switch=0.8 if switch is None else switch)
+
+
+def _model_named(values: Mapping[str, str], key: str) -> str | None:
+    """A model by its name, which is looked up when it is drawn; the hash behind it is left out."""
+    name = _named(values, key)
+    return None if name is None else re.sub(r"\s*\[[0-9a-fA-F]*\]$", "", name).strip() or None
+
+
+def _named(values: Mapping[str, str], key: str) -> str | None:
+    """A name, unless it stands for none, or for that of the first pass as "Use same sampler" does."""
+    name = values.get(key, "").strip()
+    return None if name in ("", "None") or name.lower().startswith("use same ") else name
 
 
 def _read(values: Mapping[str, str], name: str, kind: Callable[[str], T]) -> T | None:

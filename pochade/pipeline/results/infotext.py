@@ -10,7 +10,7 @@ from pochade.images.metadata import Value, parameters_text
 from pochade.images.upscaling import is_model_file
 from pochade.request import EMPHASES, FILLED, Settled
 from pochade.speed import EXACT
-from pochade.ways import Control
+from pochade.ways import Control, Hires
 
 RESIZE_LABELS: Mapping[str, str] = {
     "stretch": "Just Resize",
@@ -19,13 +19,17 @@ RESIZE_LABELS: Mapping[str, str] = {
 }
 """Of `pochade.ways.RESIZE_MODES`."""
 
+PASS_LABELS: Mapping[str, str] = {"both": "Both", "first": "Low res only", "second": "High res only"}
+"""Of `pochade.ways.PASSES`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Maker:
     """What drew the picture. hash: of its weights, if they are one file.
 
     additions: the hashes of adapters and embeddings. tags: the adapters that the prompt does not name.
-    refiner: name and hash of the model that took over.
+    refiner: name and hash of the model that took over. hires: those of the model that drew the second pass,
+    if it is another one. hires_tags: as tags, for the second pass' own prompt.
     """
 
     model: str
@@ -33,6 +37,8 @@ class Maker:
     additions: Sequence[tuple[str, Value]] = ()
     tags: str = ""
     refiner: str | None = None
+    hires: str | None = None
+    hires_tags: str = ""
 
 
 def infotext(request: Settled, maker: Maker) -> str:
@@ -54,7 +60,7 @@ def infotext(request: Settled, maker: Maker) -> str:
         model=maker.model,
         extra=[
             *_variation(request),
-            *_ways(request),
+            *_ways(request, maker),
             *_refiner(request, maker),
             *maker.additions,
             *_rest(request),
@@ -74,7 +80,7 @@ def _variation(request: Settled) -> list[tuple[str, Value]]:
     return pairs
 
 
-def _ways(request: Settled) -> list[tuple[str, Value]]:
+def _ways(request: Settled, maker: Maker) -> list[tuple[str, Value]]:
     source, hires, pairs = request.source, request.hires, list[tuple[str, Value]]()
     if source is not None:
         pairs.append(("Denoising strength", source.denoising_strength))
@@ -89,7 +95,21 @@ def _ways(request: Settled) -> list[tuple[str, Value]]:
             pairs.append(("Hires steps", hires.steps))
         name = Path(hires.upscaler).stem if is_model_file(hires.upscaler) else hires.upscaler
         pairs.append(("Hires upscaler", name))
+        pairs += _own_of_hires(hires, maker)
     return [*pairs, *((f"ControlNet {i}", _control(each)) for i, each in enumerate(request.controls))]
+
+
+def _own_of_hires(hires: Hires, maker: Maker) -> list[tuple[str, Value]]:
+    """What the second pass has of its own, under A1111's names; what is None is as in the first."""
+    model = None if hires.model is None or maker.hires is None else re.sub(r"[,:\r\n]", "_", maker.hires)
+    return [
+        ("Hires checkpoint", model),
+        ("Hires sampler", hires.sampler),
+        ("Hires schedule type", hires.schedule),
+        ("Hires prompt", None if hires.prompt is None else hires.prompt + maker.hires_tags),
+        ("Hires negative prompt", hires.negative_prompt),
+        ("Hires CFG Scale", hires.cfg_scale),
+    ]
 
 
 def _refiner(request: Settled, maker: Maker) -> list[tuple[str, Value]]:
@@ -106,7 +126,21 @@ def _control(control: Control) -> str:
         f"Module: {control.preprocessor}, Model: {model}, Weight: {control.strength:g},"
         f" Resize Mode: {RESIZE_LABELS[control.resize_mode]}, Guidance Start: {control.start:g},"
         f" Guidance End: {control.end:g}, Control Mode: Balanced"
+        f"{_own_of_control(control)}"
     )
+
+
+def _own_of_control(control: Control) -> str:
+    pairs = []
+    if control.resolution is not None:
+        pairs.append(f"Processor Res: {control.resolution}")
+    if control.thresholds is not None:
+        pairs += [
+            f"Threshold {name}: {value:g}" for name, value in zip("AB", control.thresholds, strict=True)
+        ]
+    if control.passes != "both":
+        pairs.append(f"Hr Option: {PASS_LABELS[control.passes]}")
+    return "".join(f", {pair}" for pair in pairs)
 
 
 def _rest(request: Settled) -> list[tuple[str, Value]]:

@@ -16,6 +16,8 @@ FOLLOWED = frozenset(
         *("Eta", "Eta DDIM", "Speed", "Tiling", "RNG", "Emphasis", "Blend prompt", "Blend share"),
         *("Variation seed", "Variation seed strength", "Seed resize from"),
         *("Hires upscale", "Hires resize", "Hires steps", "Hires upscaler", "Refiner", "Refiner switch at"),
+        *("Hires prompt", "Hires negative prompt", "Hires sampler", "Hires schedule type"),
+        *("Hires CFG Scale", "Hires checkpoint"),
         FIRST_PASS,
     }
 )

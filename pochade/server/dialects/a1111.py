@@ -3,7 +3,8 @@
 import base64
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -16,9 +17,13 @@ from pochade.jobs import accounts
 from pochade.jobs.board import Live
 from pochade.jobs.orders import UPSCALE, Order, Upscale, read_order
 from pochade.jobs.records import QUEUED, RUNNING, Job, Picture
+from pochade.server.bodies import Route, left_out
 from pochade.server.desk import Desk
 from pochade.server.dialects import a1111_lists
-from pochade.server.dialects.a1111_bodies import (
+from pochade.server.dialects.a1111_bodies import asked, chosen_of, upscaler_of
+from pochade.server.dialects.a1111_fields import refuse
+from pochade.server.dialects.a1111_settings import picture_format
+from pochade.server.dialects.a1111_shapes import (
     DrawBody,
     ExtraBatchBody,
     ExtraBody,
@@ -27,16 +32,23 @@ from pochade.server.dialects.a1111_bodies import (
     InterrogateBody,
     PngInfoBody,
     TextBody,
-    asked,
-    upscaler_of,
 )
 from pochade.server.guard import Trouble
 from pochade.server.handing_in import Asked
+from pochade.server.receiving import MIDDLE_BYTES
+from pochade.server.sending import converted
 from pochade.server.sent import Inputs, content_of
 from pochade.server.telling import what_it_says
 from pochade.server.waiting import outcome
 
 PREFIX = "/sdapi/v1"
+DIALECT = "a1111"
+BODIES: Mapping[str, int | None] = {
+    **dict.fromkeys(("/txt2img", "/img2img", "/extra-single-image", "/extra-batch-images"), None),
+    **dict.fromkeys(("/png-info", "/interrogate"), None),
+    "/options": MIDDLE_BYTES,  # some clients post all of the original's back
+}
+"""Routes whose bodies may be large, see `receiving.BodyLimits`."""
 NAMES = {401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
 
 
@@ -53,7 +65,7 @@ def answer(trouble: Trouble, request_id: str) -> Response:
 
 def router(desk: Desk) -> APIRouter:
     """The routes, over one desk."""
-    routes = APIRouter(prefix=PREFIX, tags=["a1111"])
+    routes = APIRouter(prefix=PREFIX, tags=["a1111"], route_class=Route)
 
     @routes.post("/txt2img")
     async def txt2img(request: Request, body: TextBody) -> Any:
@@ -67,35 +79,43 @@ def router(desk: Desk) -> APIRouter:
         owner = request.state.owner
         chosen = await desk.ask(accounts.choices_of, owner)
         inputs = Inputs(_no_own, desk.check_picture)
-        order = await run_in_threadpool(asked, body, chosen, desk.catalogue, inputs)
+        has_pictures = isinstance(body, ImageBody) or bool(body.alwayson_scripts)
+        prepare = desk.decoding if has_pictures else run_in_threadpool
+        order = await prepare(asked, body, chosen, desk.catalogue, inputs)
         live = await desk.submit(owner, order)
         await remember(owner, body)
         job, pictures = await outcome(desk, request, live)
         send = body.send_images is not False
-        images = await run_in_threadpool(_encoded, desk, pictures) if send else []
-        return {"images": images, "parameters": _echo(body), "info": json.dumps(_info(job, pictures))}
+        kind = picture_format({**chosen, **(body.override_settings or {})})
+        images = await run_in_threadpool(_encoded, desk, pictures, kind) if send else []
+        info = {**_info(job, pictures), "left_out": list(order.left_out)}
+        return {"images": images, "parameters": _echo(body), "info": json.dumps(info)}
 
     async def remember(owner: str, body: DrawBody) -> None:
         """Settings that a request overrode for good."""
-        model = (body.override_settings or {}).get("sd_model_checkpoint")
-        if model is not None and body.override_settings_restore_afterwards is False:
-            name = desk.catalogue.model(str(model)).name
-            await desk.ask(accounts.choose, owner, {"sd_model_checkpoint": name})
+        if body.override_settings_restore_afterwards is False:
+            await desk.ask(accounts.choose, owner, chosen_of(body.override_settings or {}, desk.catalogue))
 
     # --- extras ---------------------------------------------------------------------------------------------
 
     @routes.post("/extra-single-image")
     async def extra_single(request: Request, body: ExtraSingleBody) -> Any:
-        return {"html_info": "", "image": await larger(request, body, body.image)}
+        return {"html_info": left_out_of(body), "image": await larger(request, body, body.image)}
 
     @routes.post("/extra-batch-images")
     async def extra_batch(request: Request, body: ExtraBatchBody) -> Any:
         images = [await larger(request, body, each.data) for each in body.imageList]
-        return {"html_info": "", "images": images}
+        return {"html_info": left_out_of(body), "images": images}
+
+    def left_out_of(body: ExtraBody) -> str:
+        """What is said of fields that are unknown here."""
+        names = ", ".join(left_out(body))
+        return escape(f"left out: {names}") if names else ""
 
     async def larger(request: Request, body: ExtraBody, image: str) -> str:
+        refuse(body)
         inputs = Inputs(_no_own, desk.check_picture)
-        number = await run_in_threadpool(inputs.add, image, "image")
+        number = await desk.decoding(inputs.add, image, "image")
         to_size = body.resize_mode == 1
         size = body.upscaling_resize_w or 512, body.upscaling_resize_h or 512
         if not all(1 <= side <= desk.limits.side for side in size):
@@ -110,15 +130,16 @@ def router(desk: Desk) -> APIRouter:
             crop=bool(body.upscaling_crop),
             upscaler=upscaler_of(body.upscaler_1, desk.catalogue),
         )
-        order = Order(kind=UPSCALE, model="", upscale=upscale)
+        order = Order(kind=UPSCALE, model="", upscale=upscale, dialect=DIALECT)
         live = await desk.submit(request.state.owner, Asked(order=order, inputs=inputs.contents))
         _, pictures = await outcome(desk, request, live)
-        images = await run_in_threadpool(_encoded, desk, pictures)
+        kind = picture_format(await desk.ask(accounts.choices_of, request.state.owner))
+        images = await run_in_threadpool(_encoded, desk, pictures, kind)
         return images[0] if images else ""
 
     @routes.post("/png-info")
     async def png_info(body: PngInfoBody) -> Any:
-        told = await run_in_threadpool(lambda: what_it_says(desk, content_of(body.image, "image")))
+        told = await desk.decoding(lambda: what_it_says(desk, content_of(body.image, "image")))
         items = {"parameters": told["text"]} if told["text"] else {}
         values = {"Prompt": told["prompt"], "Negative prompt": told["negative_prompt"], **told["values"]}
         return {"info": told["text"], "items": items, "parameters": values if told["text"] else {}}
@@ -131,7 +152,7 @@ def router(desk: Desk) -> APIRouter:
 
     @routes.get("/progress")
     async def progress(request: Request, skip_current_image: bool = False) -> Any:
-        mine = desk.board.of(request.state.owner)
+        mine = of_here(request.state.owner)
         live = next((job for job in mine if job.state == RUNNING), None)
         return _progress(desk, live, mine, skip_current_image)
 
@@ -144,8 +165,12 @@ def router(desk: Desk) -> APIRouter:
     async def skip(request: Request) -> None:
         await each_running(request.state.owner, "skip")
 
+    def of_here(owner: str) -> list[Live]:
+        """The user's jobs that came through this API; those of others are none of its clients' business."""
+        return [live for live in desk.board.of(owner) if live.dialect == DIALECT]
+
     async def each_running(owner: str, how: str) -> None:
-        for live in [job for job in desk.board.of(owner) if job.state == RUNNING]:
+        for live in [job for job in of_here(owner) if job.state == RUNNING]:
             await desk.cancel(owner, live.id, how)
 
     a1111_lists.add(routes, desk)
@@ -156,10 +181,17 @@ def _no_own(picture: str) -> bytes:
     raise InvalidRequest("a picture is sent in base64")
 
 
-def _encoded(desk: Desk, pictures: Sequence[Picture]) -> list[str]:
-    """The files in base64; one that was removed meanwhile is left out."""
-    paths = [desk.places.output(picture.path) for picture in pictures]
-    return [base64.b64encode(path.read_bytes()).decode() for path in paths if path.is_file()]
+def _encoded(desk: Desk, pictures: Sequence[Picture], kind: tuple[str, int]) -> list[str]:
+    """The files in base64; one that was removed meanwhile is left out. kind: format and quality."""
+    found = [(picture, desk.places.output(picture.path)) for picture in pictures]
+    contents = [(path.read_bytes(), picture.text) for picture, path in found if path.is_file()]
+    name, quality = kind
+    return [
+        base64.b64encode(
+            content if name == "PNG" else converted(content, name, text, quality=quality)
+        ).decode()
+        for content, text in contents
+    ]
 
 
 def _echo(body: DrawBody) -> dict[str, Any]:

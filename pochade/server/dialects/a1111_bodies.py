@@ -1,15 +1,15 @@
 """What clients of A1111's web UI send; and what it means in our words.
 
-Unknown fields are ignored. Where the original would do something that Pochade cannot, the request is refused,
-rather than drawn differently.
+Where the original would do something that Pochade cannot, the request is refused, rather than drawn
+differently. What is unknown here is left out and named in the reply's `info`; what may be ignored is listed,
+with the reason, in `a1111_fields`.
 """
 
 import io
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
-
-from pydantic import Field
 
 from pochade.diffusion.samplers import UNIPC, find_sampler
 from pochade.diffusion.schedule import AUTOMATIC, find_schedule, split_sampler_name
@@ -17,8 +17,16 @@ from pochade.errors import InvalidRequest
 from pochade.jobs.catalogue import Catalogue
 from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, Order
 from pochade.prompts.comments import without_comments
+from pochade.prompts.extra_networks import extra_networks
 from pochade.request import find_emphasis, find_rng
-from pochade.server.bodies import Body
+from pochade.server.bodies import MOST_NAMED
+from pochade.server.bodies import left_out as unknown_fields
+from pochade.server.dialects.a1111_controls import controls
+from pochade.server.dialects.a1111_fields import IGNORABLE, NONE, refuse
+from pochade.server.dialects.a1111_infotext import filled_in
+from pochade.server.dialects.a1111_scripts import check_scripts
+from pochade.server.dialects.a1111_settings import CLIP_SKIP, KEPT, MODEL, check_settings, clip_skip, eta_of
+from pochade.server.dialects.a1111_shapes import DrawBody, ImageBody, TextBody
 from pochade.server.guard import Trouble
 from pochade.server.handing_in import Asked
 from pochade.server.sent import Inputs
@@ -35,132 +43,61 @@ LATENT = {
     "none": "Lanczos",
 }
 """Upscalers that others have, and ours that come nearest."""
-NONE = (None, "", "None", "none")
-BALANCED = (None, "", 0, "Balanced")
 SIDE = 8
-LARGEST_SEED = 2**63 - 1
-
-
-class DrawBody(Body):
-    prompt: str | None = ""
-    negative_prompt: str | None = ""
-    styles: list[str] | None = None
-    seed: int | None = Field(-1, le=LARGEST_SEED)
-    subseed: int | None = Field(-1, le=LARGEST_SEED)
-    subseed_strength: float | None = Field(0, ge=0, le=1)
-    seed_resize_from_h: int | None = -1
-    seed_resize_from_w: int | None = -1
-    sampler_name: str | None = None
-    sampler_index: str | None = "Euler"
-    scheduler: str | None = None
-    batch_size: int | None = Field(1, ge=1)
-    n_iter: int | None = Field(1, ge=1)
-    steps: int | None = Field(50, ge=1)
-    cfg_scale: float | None = Field(7.0, ge=0, le=100)
-    width: int | None = Field(512, ge=1, le=16384)
-    height: int | None = Field(512, ge=1, le=16384)
-    restore_faces: bool | None = None
-    tiling: bool | None = None
-    eta: float | None = None
-    denoising_strength: float | None = Field(0.75, ge=0, le=1)
-    override_settings: dict[str, Any] | None = None
-    override_settings_restore_afterwards: bool | None = True
-    refiner_checkpoint: str | None = None
-    script_name: str | None = None
-    alwayson_scripts: dict[str, Any] | None = None
-    send_images: bool | None = True
-    force_task_id: str | None = None
-
-
-class TextBody(DrawBody):
-    enable_hr: bool | None = False
-    hr_scale: float | None = 2.0
-    hr_upscaler: str | None = None
-    hr_second_pass_steps: int | None = Field(0, ge=0)
-    hr_resize_x: int | None = Field(0, ge=0)
-    hr_resize_y: int | None = Field(0, ge=0)
-
-
-class ImageBody(DrawBody):
-    init_images: list[str] | None = None
-    resize_mode: int | None = Field(0, ge=0, le=3)
-    mask: str | None = None
-    mask_blur: int | None = None
-    mask_blur_x: int | None = 4
-    mask_blur_y: int | None = 4
-    inpainting_fill: int | None = Field(0, ge=0, le=3)
-    inpaint_full_res: bool | None = True
-    inpaint_full_res_padding: int | None = 0
-    inpainting_mask_invert: int | None = 0
-    include_init_images: bool | None = False
-
-
-class ExtraBody(Body):
-    resize_mode: int | None = Field(0, ge=0, le=1)
-    upscaling_resize: float | None = 2.0
-    upscaling_resize_w: int | None = 512
-    upscaling_resize_h: int | None = 512
-    upscaling_crop: bool | None = True
-    upscaler_1: str | None = "None"
-
-
-class ExtraSingleBody(ExtraBody):
-    image: str = ""
-
-
-class NamedPicture(Body):
-    data: str
-    name: str = ""
-
-
-class ExtraBatchBody(ExtraBody):
-    imageList: list[NamedPicture] = Field(max_length=64)
-
-
-class PngInfoBody(Body):
-    image: str
-
-
-class InterrogateBody(Body):
-    image: str = ""
-    model: str = "clip"
+LATENT_RESIZE = 3
 
 
 def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, inputs: Inputs) -> Asked:
     """What the desk takes. chosen: the user's options. Raises Trouble and InvalidRequest."""
-    _refuse_what_is_not_there(body)
+    body = filled_in(body)
+    refuse(body)
+    left_out = check_scripts(body.alwayson_scripts)
+    left_out += [f"override_settings.{name}" for name in check_settings(body.override_settings or {})]
+    left_out += [name for name in unknown_fields(body) if name not in IGNORABLE]
     settings = {**chosen, **(body.override_settings or {})}
     model = catalogue.model(_model(settings, catalogue))
     sampler, schedule = _sampler(body)
     if sampler == UNIPC["bh1", 3]:
         sampler = _unipc(settings)
     variation, size = None, (body.seed_resize_from_w or 0, body.seed_resize_from_h or 0)
-    if body.subseed_strength or min(size) >= SIDE:
+    if body.seed_enable_extras is False:
+        size = 0, 0
+    elif body.subseed_strength or min(size) >= SIDE:
         subseed = body.subseed if body.subseed is not None and body.subseed >= 0 else None
         variation = {
             "seed": secrets.randbelow(2**32) if subseed is None else subseed,
             "strength": body.subseed_strength or 0.0,
             "size": list(size) if min(size) >= SIDE else None,
         }
+    source = _source(body, inputs) if isinstance(body, ImageBody) else None
+    units, unknown = controls(
+        body.alwayson_scripts,
+        catalogue,
+        inputs,
+        _first_image(body),
+        part_only=source is not None and source["only_masked"],
+    )
+    left_out += unknown
+    width, height, hires = _sizes(body, catalogue)
     request: dict[str, Any] = {
-        "prompt": without_comments(body.prompt or ""),
-        "negative_prompt": without_comments(body.negative_prompt or ""),
+        "prompt": _text(body, body.prompt),
+        "negative_prompt": _text(body, body.negative_prompt),
         "seed": body.seed if body.seed is not None and body.seed >= 0 else None,
         "steps": _or(body.steps, 50),
         "cfg_scale": _or(body.cfg_scale, 7.0),
-        "width": _rounded(_or(body.width, 512)),
-        "height": _rounded(_or(body.height, 512)),
+        "width": width,
+        "height": height,
         "sampler": sampler,
         "schedule": schedule,
-        "eta": body.eta if body.eta is not None and 0 < body.eta <= 1 else None,
-        "clip_skip": _clip_skip(settings),
+        "eta": body.eta if body.eta is not None else eta_of(settings, sampler),
+        "clip_skip": clip_skip(settings),
         "batch_size": _or(body.batch_size, 1),
         "tiling": bool(body.tiling),
         **named_settings(settings),
         "variation": variation,
-        "hires": _hires(body, catalogue) if isinstance(body, TextBody) else None,
-        "source": _source(body, inputs) if isinstance(body, ImageBody) else None,
-        "controls": _controls(body, catalogue, inputs),
+        "hires": hires,
+        "source": source,
+        "controls": units,
     }
     if model.few_steps is not None:
         # What the original would fill in is not for such a model, so what is not sent stays open.
@@ -169,12 +106,25 @@ def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, input
         if not sent & {"sampler_name", "sampler_index"}:
             left |= {"sampler"} | ({"schedule"} if "scheduler" not in sent else set())
         request |= dict.fromkeys(left)
-    source = request["source"]
     kind = TXT2IMG if source is None else INPAINT if source["mask"] is not None else IMG2IMG
-    order = Order(kind=kind, model=model.name, request=request, count=_or(body.n_iter, 1))
+    order = Order(kind=kind, model=model.name, request=request, count=_or(body.n_iter, 1), dialect="a1111")
     styles = [style for style in body.styles or () if style in catalogue.styles]
+    left_out += [f"styles.{style}" for style in body.styles or () if style not in (*catalogue.styles, "None")]
     label = (body.force_task_id or "")[:100]
-    return Asked(order=order, inputs=inputs.contents, styles=styles, label=label)
+    named = [name[:100] for name in left_out[:MOST_NAMED]]
+    return Asked(order=order, inputs=inputs.contents, styles=styles, label=label, left_out=named)
+
+
+def chosen_of(settings: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
+    """Of settings those that are kept for a user, as they are understood. Raises Trouble, InvalidRequest."""
+    check_settings(settings)
+    given = {name: settings[name] for name in KEPT if settings.get(name) not in (None, "")}
+    if MODEL in given:
+        given[MODEL] = catalogue.model(str(given[MODEL])).name
+    if CLIP_SKIP in given:
+        given[CLIP_SKIP] = clip_skip(given)
+    named_settings(given)  # refuses a value that is not known
+    return given
 
 
 def named_settings(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -202,24 +152,19 @@ def upscaler_of(name: str | None, catalogue: Catalogue) -> str:
 # --- inside -----------------------------------------------------------------------------------------------
 
 
-def _refuse_what_is_not_there(body: DrawBody) -> None:
-    if body.script_name not in NONE:
-        raise Trouble(422, "invalid", f"Script '{str(body.script_name)[:100]}' not found", "script_name")
-    if body.refiner_checkpoint not in NONE:
-        raise Trouble(422, "invalid", "there is no refiner here; leave refiner_checkpoint out")
+def _text(body: DrawBody, text: str | None) -> str:
+    """A prompt without comments; without the names of adapters if they are not to be used."""
+    text = without_comments(text or "")
+    return extra_networks(text)[0] if body.disable_extra_networks else text
 
 
 def _sampler(body: DrawBody) -> tuple[str, str]:
     """Sampler and schedule. Old clients name both at once."""
     given = body.sampler_name if body.sampler_name not in NONE else body.sampler_index
     name, fused = split_sampler_name(given or "Euler")
-    try:
+    with _not_found("sampler_name"):
         sampler = find_sampler(name).label
         schedule = AUTOMATIC if body.scheduler in NONE else find_schedule(str(body.scheduler))
-    except InvalidRequest as unknown:
-        raise Trouble(
-            400, "invalid", f"Sampler not found: {str(unknown)[:2000]}", "sampler_name"
-        ) from unknown
     return sampler, fused if schedule == AUTOMATIC and fused is not None else schedule
 
 
@@ -238,19 +183,37 @@ def _unipc(settings: Mapping[str, Any]) -> str:
     return UNIPC[variant, order]
 
 
+@contextmanager
+def _not_found(field: str) -> Iterator[None]:
+    """Names of no sampler or schedule, said as the original says it."""
+    try:
+        yield
+    except InvalidRequest as unknown:
+        raise Trouble(400, "invalid", f"Sampler not found: {str(unknown)[:2000]}", field) from unknown
+
+
 def _model(settings: Mapping[str, Any], catalogue: Catalogue) -> str:
     name = settings.get("sd_model_checkpoint")
     return catalogue.model(name if isinstance(name, str) else None).name
 
 
-def _clip_skip(settings: Mapping[str, Any]) -> int:
-    layers: Any = settings.get("CLIP_stop_at_last_layers")
-    return layers if isinstance(layers, int) and 1 <= layers <= 12 else 1
+def _sizes(body: DrawBody, catalogue: Catalogue) -> tuple[int, int, dict[str, Any] | None]:
+    """Width and height of the first pass, and the second one. Old clients say the first pass' size apart."""
+    width, height = _rounded(_or(body.width, 512)), _rounded(_or(body.height, 512))
+    if not isinstance(body, TextBody) or not body.enable_hr:
+        return width, height, None
+    first = body.firstphase_width or 0, body.firstphase_height or 0
+    if any(first) and not all(first):
+        raise Trouble(
+            422, "invalid", "firstphase_width and firstphase_height go together", "firstphase_width"
+        )
+    hires = _hires(body, catalogue)
+    if not any(first):
+        return width, height, hires
+    return _rounded(first[0]), _rounded(first[1]), {**hires, "size": [width, height]}
 
 
-def _hires(body: TextBody, catalogue: Catalogue) -> dict[str, Any] | None:
-    if not body.enable_hr:
-        return None
+def _hires(body: TextBody, catalogue: Catalogue) -> dict[str, Any]:
     size = None
     width, height = body.hr_resize_x or 0, body.hr_resize_y or 0
     if width or height:
@@ -262,6 +225,30 @@ def _hires(body: TextBody, catalogue: Catalogue) -> dict[str, Any] | None:
         "upscaler": upscaler_of(body.hr_upscaler or "Latent", catalogue),
         "steps": body.hr_second_pass_steps or None,
         "denoising_strength": max(0.01, _or(body.denoising_strength, 0.75)),
+        **_own_of_hires(body),
+    }
+
+
+def _own_of_hires(body: TextBody) -> dict[str, Any]:
+    """Settings of the second pass. An empty text, or "Use same sampler", is that of the first."""
+    sampler, schedule, model = (
+        None if name in NONE or str(name).lower().startswith("use same ") else name
+        for name in (body.hr_sampler_name, body.hr_scheduler, body.hr_checkpoint_name)
+    )
+    with _not_found("hr_sampler_name"):
+        if sampler is not None:
+            name, fused = split_sampler_name(sampler)
+            sampler = find_sampler(name).label
+            if fused is not None and (schedule is None or find_schedule(schedule) == AUTOMATIC):
+                schedule = fused
+        schedule = None if schedule is None else find_schedule(schedule)
+    return {
+        "prompt": _text(body, body.hr_prompt) if body.hr_prompt else None,
+        "negative_prompt": _text(body, body.hr_negative_prompt) if body.hr_negative_prompt else None,
+        "sampler": sampler,
+        "schedule": schedule,
+        "cfg_scale": body.hr_cfg,
+        "model": model,
     }
 
 
@@ -276,7 +263,7 @@ def _source(body: ImageBody, inputs: Inputs) -> dict[str, Any]:
         "image": image,
         "mask": inputs.put(_mask(body, inputs, image)) if masked else None,
         "denoising_strength": _or(body.denoising_strength, 0.75),
-        "resize_mode": find_resize_mode(_or(body.resize_mode, 0)),
+        "resize_mode": _resize_mode(body, inputs, image),
         "mask_blur": float(_blur(body)),
         "fill": FILLS[_or(body.inpainting_fill, 0)],
         "only_masked": bool(body.inpaint_full_res) and masked,
@@ -284,9 +271,37 @@ def _source(body: ImageBody, inputs: Inputs) -> dict[str, Any]:
     }
 
 
+def _resize_mode(body: ImageBody, inputs: Inputs, image: int) -> str:
+    """Raises Trouble for a picture that would have to be resized as latents; one of the size is not."""
+    from pochade.images.opening import size_in_header
+
+    mode = _or(body.resize_mode, 0)
+    size = _rounded(_or(body.width, 512)), _rounded(_or(body.height, 512))
+    if mode == LATENT_RESIZE and size_in_header(inputs.contents[image]) != size:
+        raise Trouble(
+            422,
+            "invalid",
+            "resize_mode 3 resizes latents, which is not available here; take 0, 1 or 2",
+            "resize_mode",
+        )
+    return find_resize_mode(mode)
+
+
 def _blur(body: ImageBody) -> int:
-    given = (body.mask_blur_x, body.mask_blur_y) if body.mask_blur is None else (body.mask_blur,)
-    return max(0, *(4 if blur is None else blur for blur in given))
+    """Raises Trouble for two that differ."""
+    if body.mask_blur is not None:
+        return max(0, body.mask_blur)
+    across: int = _or(body.mask_blur_x, 4)
+    down: int = _or(body.mask_blur_y, 4)
+    if across != down:
+        raise Trouble(
+            422,
+            "invalid",
+            f"mask_blur_x is {across} and mask_blur_y {down}; masks are blurred alike in both directions:"
+            " send mask_blur",
+            "mask_blur_x",
+        )
+    return max(0, across)
 
 
 def _mask(body: ImageBody, inputs: Inputs, image: int) -> bytes:
@@ -294,12 +309,11 @@ def _mask(body: ImageBody, inputs: Inputs, image: int) -> bytes:
     from PIL import ImageOps
 
     from pochade.images.masks import gray
-    from pochade.images.opening import opened, read_mask, upright_size
+    from pochade.images.opening import read_mask, size_in_header
 
     number = inputs.add(str(body.mask), "mask")
     mask = gray(read_mask(inputs.contents.pop(number)))
-    with opened(inputs.contents[image]) as picture:
-        size = upright_size(picture)
+    size = size_in_header(inputs.contents[image])
     if mask.size != size:
         mask = mask.resize(size)
     if body.inpainting_mask_invert:
@@ -309,55 +323,9 @@ def _mask(body: ImageBody, inputs: Inputs, image: int) -> bytes:
     return file.getvalue()
 
 
-def _controls(body: DrawBody, catalogue: Catalogue, inputs: Inputs) -> list[dict[str, Any]]:
-    """The units of the ControlNet extension that are switched on."""
-    scripts = {str(name).lower(): script for name, script in (body.alwayson_scripts or {}).items()}
-    script = scripts.get("controlnet")
-    units = script.get("args") if isinstance(script, dict) else None
-    controls = []
-    for unit in units if isinstance(units, list) else ():
-        if not isinstance(unit, dict) or unit.get("enabled") is False or unit.get("model") in NONE:
-            continue
-        if unit.get("mask") not in NONE or unit.get("control_mode") not in BALANCED:
-            why = "masks and modes other than Balanced are not supported; leave mask and control_mode out"
-            raise Trouble(422, "invalid", f"a ControlNet unit: {why}", "alwayson_scripts")
-        image = unit.get("image") or unit.get("input_image") or _first_image(body)
-        image = image.get("image") if isinstance(image, dict) else image
-        if not isinstance(image, str):
-            raise Trouble(422, "invalid", "a ControlNet unit has no image", "alwayson_scripts")
-        model = str(unit["model"]).partition(" [")[0]
-        catalogue.controlnet(model)
-        numbers = [unit.get(name, default) for name, default in CONTROL_NUMBERS]
-        if not all(isinstance(number, int | float) for number in numbers):
-            raise Trouble(422, "invalid", "a ControlNet unit's numbers are none", "alwayson_scripts")
-        controls.append(
-            {
-                "image": inputs.add(image, "the image of a ControlNet unit"),
-                "model": model,
-                **dict(zip(("strength", "start", "end"), map(float, numbers), strict=True)),
-                # "invert (from white bg & black line)": the extension explains some of its names.
-                "preprocessor": str(unit.get("module") or "none").partition(" (")[0].lower(),
-                "resize_mode": _control_resize(unit),
-            }
-        )
-    return controls
-
-
-def _control_resize(unit: Mapping[str, Any]) -> str:
-    """How a unit's picture is brought to the size that is drawn: a name or a number; none is the middle."""
-    given = unit.get("resize_mode")
-    try:
-        return "crop" if given in (None, "") else find_resize_mode(given)
-    except InvalidRequest as unknown:
-        raise Trouble(422, "invalid", f"a ControlNet unit: {unknown}", "alwayson_scripts") from unknown
-
-
 def _first_image(body: DrawBody) -> str | None:
     """What a unit without a picture of its own goes by."""
     return body.init_images[0] if isinstance(body, ImageBody) and body.init_images else None
-
-
-CONTROL_NUMBERS = (("weight", 1.0), ("guidance_start", 0.0), ("guidance_end", 1.0))
 
 
 def _rounded(side: int) -> int:

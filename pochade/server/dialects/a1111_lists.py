@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
-from pochade.adapters.library import find
+from pochade.adapters.library import names as names_in
 from pochade.checkpoints.tensor_files import open_tensors
 from pochade.diffusion.samplers import SAMPLERS
 from pochade.diffusion.schedule import AUTOMATIC, SCHEDULES
@@ -17,14 +17,13 @@ from pochade.jobs import accounts
 from pochade.machine import memory_bytes
 from pochade.request import EMPHASES, RNG_NV
 from pochade.server.desk import Desk
-from pochade.server.dialects.a1111_bodies import NAMED, named_settings
+from pochade.server.dialects.a1111_bodies import chosen_of
+from pochade.server.dialects.a1111_scripts import CONTROLNET
 from pochade.server.telling import schedule_aliases
 
 RHO = {"Karras": 7.0, "Polyexponential": 1.0}
 EMPTY = ("sd-vae", "hypernetworks", "face-restorers", "realesrgan-models", "script-info", "extensions")
 REFRESHED = ("refresh-checkpoints", "refresh-vae", "refresh-loras", "refresh-embeddings")
-CHOICES = ("sd_model_checkpoint", "CLIP_stop_at_last_layers", *NAMED)
-"""The options that mean something here; others are taken and forgotten."""
 
 
 def add(routes: APIRouter, desk: Desk) -> None:
@@ -108,7 +107,8 @@ def add(routes: APIRouter, desk: Desk) -> None:
 
     @routes.get("/scripts")
     async def scripts() -> Any:
-        return {"txt2img": [], "img2img": []}
+        here = [CONTROLNET] if desk.catalogue.controlnets else []
+        return {"txt2img": here, "img2img": here}
 
     @routes.get("/cmd-flags")
     async def cmd_flags() -> Any:
@@ -124,14 +124,7 @@ def add(routes: APIRouter, desk: Desk) -> None:
 
     @routes.post("/options")
     async def set_options(request: Request, body: dict[str, Any]) -> None:
-        wanted = {name: body[name] for name in CHOICES if body.get(name) is not None}
-        model = wanted.get("sd_model_checkpoint")
-        if model is not None:
-            wanted["sd_model_checkpoint"] = desk.catalogue.model(str(model)).name
-        layers = wanted.get("CLIP_stop_at_last_layers")
-        if layers is not None and not (isinstance(layers, int) and 1 <= layers <= 12):
-            del wanted["CLIP_stop_at_last_layers"]
-        named_settings(wanted)  # refuses a value that there is none of
+        wanted = chosen_of(body, desk.catalogue)
         if wanted:
             await desk.ask(accounts.choose, request.state.owner, wanted)
 
@@ -170,12 +163,14 @@ def _upscaler(name: str, model: str | None, scale: int) -> dict[str, Any]:
 
 def _embeddings(places: Sequence[Path], names: list[str]) -> dict[str, Mapping[str, Any]]:
     loaded, skipped = dict[str, Any](), dict[str, Any]()
+    files = names_in(places, "embeddings")
     for name in names:
         about = {"step": None, "sd_checkpoint": None, "sd_checkpoint_name": None, "shape": 0, "vectors": 0}
         try:
-            shape = _shape(find(places, name, "embeddings"))
+            (file,) = files.get(name, [])
+            shape = _shape(file)
             loaded[name] = {**about, "shape": shape[-1], "vectors": shape[0] if len(shape) > 1 else 1}
-        except PochadeError:
+        except (ValueError, PochadeError):  # gone meanwhile, two of one name, or damaged
             skipped[name] = about
     return {"loaded": loaded, "skipped": skipped}
 

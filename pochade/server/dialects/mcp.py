@@ -5,13 +5,16 @@ that speaks the protocol takes a second to import, so that is done when somebody
 """
 
 import asyncio
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.types import Receive, Scope, Send
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message, Receive, Scope, Send
 
+from pochade.server.bodies import check_values
 from pochade.server.desk import Desk
 from pochade.server.guard import Trouble
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
 PREFIX = "/mcp"
+BODIES: Mapping[str, int | None] = {"": None}
+"""Routes whose bodies may be large, see `receiving.BodyLimits`."""
 NEEDED = ("mcp", "mcp_types")
 """The packages; the second one came with the version that we need."""
 
@@ -57,7 +62,12 @@ class Endpoint:
             allow = {"Allow": "POST"}
             raise Trouble(405, "method_not_allowed", "there is only POST here", headers=allow)
         manager = await self._ready()
-        await manager.handle_request(scope, receive, send)
+        try:
+            content = await Request(scope, receive).body()
+        except ClientDisconnect:
+            return
+        await run_in_threadpool(check_values, content)
+        await manager.handle_request(scope, _again(content, receive), send)
 
     async def _ready(self) -> "StreamableHTTPSessionManager":
         async with self._beginning:
@@ -68,6 +78,20 @@ class Endpoint:
                 await runs.wait()
                 self._manager = manager
             return self._manager
+
+
+def _again(content: bytes, receive: Receive) -> Receive:
+    """`receive` after the body has been read: tells it once more, then what comes after it."""
+    told = False
+
+    async def receiving() -> Message:
+        nonlocal told
+        if told:
+            return await receive()
+        told = True
+        return {"type": "http.request", "body": content, "more_body": False}
+
+    return receiving
 
 
 def _manager(desk: Desk) -> "StreamableHTTPSessionManager":

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from pochade.jobs.catalogue import Catalogue
+from pochade.jobs.limits import LARGEST_SEED
 from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, Order
 from pochade.server.bodies import Body
 from pochade.server.handing_in import Asked
@@ -43,7 +44,7 @@ class DrawArguments(Arguments):
     negative_prompt: str = Field("", description="what is not to be seen")
     model: str | None = Field(None, description="a name of list_models; null: the default one")
     seed: int | None = Field(
-        None, ge=-1, le=2**63 - 1, description="the same seed gives the same picture; null: a random one"
+        None, ge=-1, le=LARGEST_SEED, description="the same seed gives the same picture; null: a random one"
     )
     steps: int | None = Field(
         None, ge=1, description="more take longer and change less and less; null: the model's own"
@@ -76,7 +77,7 @@ class DrawArguments(Arguments):
         }
         kind = TXT2IMG if source is None else INPAINT if source["mask"] is not None else IMG2IMG
         model = catalogue.model(self.model).name
-        order = Order(kind=kind, model=model, request=request, count=self.count, preview=False)
+        order = Order(kind=kind, model=model, request=request, count=self.count, preview=False, dialect="mcp")
         return Asked(order=order, inputs=inputs.contents)
 
     def source(self, inputs: Inputs) -> dict[str, Any] | None:

@@ -69,7 +69,9 @@ class Call:
         if self.context.request is None:
             return self.desk.places.output(picture.path).absolute().as_uri()
         base = str(self.context.request.base_url).rstrip("/")
-        return f"{base}/api/v1/pictures/{picture.id}"
+        # Whoever opens it may have no key; without keys the plain address holds for as long as the picture.
+        keyed = self.desk.links.path(picture.id)
+        return f"{base}{keyed}" if self.desk.keys else f"{base}/api/v1/pictures/{picture.id}"
 
     def inputs(self) -> Inputs:
         return Inputs(lambda own: own_picture(self.desk, self.owner, own), self.desk.check_picture)
@@ -130,7 +132,8 @@ def make_server(desk: Desk) -> Server[Any]:
 async def draw(call: Call, arguments: DrawArguments) -> list[Content]:
     """A job as any other; a client that gives up takes it along. Raises what makes it fail."""
     desk, owner = call.desk, call.owner
-    asked = await run_in_threadpool(arguments.asked, desk.catalogue, call.inputs())
+    prepare = desk.decoding if isinstance(arguments, EditArguments) else run_in_threadpool
+    asked = await prepare(arguments.asked, desk.catalogue, call.inputs())
     live = await desk.submit(owner, asked)
     watcher = desk.board.watch(owner, live.id)
     try:
@@ -208,7 +211,7 @@ async def read_parameters(call: Call, arguments: ReadArguments) -> list[Content]
         inputs = call.inputs()
         return what_it_says(call.desk, inputs.contents[inputs.add(arguments.image, "image")])
 
-    return _json(await run_in_threadpool(read))
+    return _json(await call.desk.decoding(read))
 
 
 def _json(found: Mapping[str, Any]) -> list[Content]:

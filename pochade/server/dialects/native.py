@@ -1,18 +1,19 @@
 """The native API, /api/v1, as docs/api.md has it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query, Request
+from fastapi import APIRouter, Body, Header, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from pochade.jobs import history
+from pochade.jobs import history, idempotency
 from pochade.jobs.board import Watcher
 from pochade.jobs.history import Search
 from pochade.jobs.orders import read_order
 from pochade.jobs.records import FAILED, FINISHED, LANES, QUEUED, RUNNING, STATES, Job, Picture
 from pochade.server import session
+from pochade.server.bodies import Route, left_out
 from pochade.server.desk import Desk
 from pochade.server.dialects import native_lists
 from pochade.server.dialects.native_bodies import CancelBody, InfoBody, JobBody, LoginBody, PinBody
@@ -24,8 +25,12 @@ from pochade.server.telling import own_picture, what_it_says
 from pochade.server.thumbnails import Thumbnails
 
 PREFIX = "/api/v1"
+BODIES: Mapping[str, int | None] = {"/jobs": None, "/info": None}
+"""Routes whose bodies may be large, see `receiving.BodyLimits`."""
 PING_S = 15.0
-MOST_STREAMS = 500
+MOST_STREAMS = 100
+"""Of one user."""
+
 LANE_NAMES = {number: name for name, number in LANES.items()}
 FOR_EVER = "private, max-age=31536000, immutable"
 
@@ -40,7 +45,7 @@ def answer(trouble: Trouble, request_id: str) -> Response:
 
 def router(desk: Desk, thumbnails: Thumbnails) -> APIRouter:
     """The routes, over one desk."""
-    routes = APIRouter(prefix=PREFIX, tags=["native"])
+    routes = APIRouter(prefix=PREFIX, tags=["native"], route_class=Route)
 
     def inputs_of(owner: str) -> Inputs:
         return Inputs(lambda own: own_picture(desk, owner, own), desk.check_picture)
@@ -48,13 +53,35 @@ def router(desk: Desk, thumbnails: Thumbnails) -> APIRouter:
     # --- jobs -----------------------------------------------------------------------------------------------
 
     @routes.post("/jobs", status_code=202)
-    async def submit(request: Request, body: JobBody) -> Any:
-        owner = owner_of(request)
-        asked = await run_in_threadpool(body.asked, inputs_of(owner))
-        live = await desk.submit(owner, asked)
+    async def submit(
+        request: Request,
+        body: JobBody,
+        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    ) -> Any:
+        owner, once = owner_of(request), None
+        if idempotency_key is not None:
+            once = await run_in_threadpool(lambda: idempotency.once(idempotency_key, body.model_dump_json()))
+            before = await desk.ask(idempotency.find, owner, once, desk.clock())
+            if before is not None:
+                return await repeated(request, before)
+        prepare = desk.decoding if body.has_pictures else run_in_threadpool
+        asked = await prepare(body.asked, inputs_of(owner))
+        try:
+            live = await desk.submit(owner, asked, once)
+        except idempotency.Repeated as again:
+            return await repeated(request, again.job)
         job = await desk.ask(history.find_job, live.id)
         assert job is not None
-        return show(desk, job, [])
+        unknown = left_out(body)
+        return show(desk, job, []) | ({"left_out": unknown} if unknown else {})
+
+    async def repeated(request: Request, job_id: str) -> dict[str, Any]:
+        """The job of a request that came before, as it is now."""
+        try:
+            return await shown_job(request, job_id)
+        except Trouble as gone:
+            why = "the job of this Idempotency-Key was removed from the history; ask anew with another key"
+            raise Trouble(409, "conflict", why) from gone
 
     @routes.get("/jobs")
     async def jobs(
@@ -217,7 +244,7 @@ def router(desk: Desk, thumbnails: Thumbnails) -> APIRouter:
             inputs.add(body.image, "image")
             return what_it_says(desk, inputs.contents[0])
 
-        return await run_in_threadpool(read)
+        return await desk.decoding(read)
 
     # --- sessions -------------------------------------------------------------------------------------------
 
@@ -284,25 +311,28 @@ def show(desk: Desk, job: Job, pictures: list[Picture]) -> dict[str, Any]:
 
 
 def stream(desk: Desk, owner: str, job: str | None) -> Response:
-    if len(desk.board.watchers) >= MOST_STREAMS:
-        raise Trouble(429, "too_many", "too many are watching; try again later", headers={"Retry-After": "5"})
-    return EventStream(_events(desk, desk.board.watch(owner, job)))
+    if sum(watcher.owner == owner for watcher in desk.board.watchers) >= MOST_STREAMS:
+        raise Trouble(
+            429,
+            "too_many",
+            f"{MOST_STREAMS} streams of yours are open; close some",
+            headers={"Retry-After": "5"},
+        )
+    watcher = desk.board.watch(owner, job)
+    return EventStream(_events(watcher), lambda: desk.board.unwatch(watcher))
 
 
-async def _events(desk: Desk, watcher: Watcher) -> AsyncIterator[str]:
-    try:
-        yield ": here\n\n"
-        while True:
-            try:
-                event = await watcher.next(PING_S)
-            except StopAsyncIteration:
-                return
-            if event is None:
-                yield ": still here\n\n"
-            elif event["type"] != "partial":  # of another dialect
-                yield written_event(event["type"], shown_event(event))
-    finally:
-        desk.board.unwatch(watcher)
+async def _events(watcher: Watcher) -> AsyncIterator[str]:
+    yield ": here\n\n"
+    while True:
+        try:
+            event = await watcher.next(PING_S)
+        except StopAsyncIteration:
+            return
+        if event is None:
+            yield ": still here\n\n"
+        elif event["type"] != "partial":  # of another dialect
+            yield written_event(event["type"], shown_event(event))
 
 
 async def _once(event: dict[str, Any]) -> AsyncIterator[str]:

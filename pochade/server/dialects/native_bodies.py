@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from pochade.jobs.limits import LARGEST_SEED
 from pochade.jobs.orders import KINDS, NOT_DRAWN, Order, Upscale
 from pochade.request import Request
 from pochade.server.bodies import Body
@@ -40,7 +41,7 @@ class SourceBody(Body):
 
 
 class VariationBody(Body):
-    seed: int = Field(0, ge=0, le=2**63 - 1)
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
     strength: Fraction = 0.0
     size: Size = None
 
@@ -51,6 +52,12 @@ class HiresBody(Body):
     upscaler: str = HIRES.upscaler
     steps: int | None = None
     denoising_strength: float = HIRES.denoising_strength
+    prompt: str | None = Field(None, description="null: as in the first pass; so are all below")
+    negative_prompt: str | None = None
+    sampler: str | None = None
+    schedule: str | None = None
+    cfg_scale: float | None = None
+    model: str | None = None
 
 
 class ControlBody(Body):
@@ -61,6 +68,9 @@ class ControlBody(Body):
     end: float = 1.0
     preprocessor: str = "none"
     resize_mode: str = "crop"
+    passes: str = Field("both", description="with a second pass, where it steers: both, first or second")
+    resolution: int | None = Field(None, description="at which the preprocessor looks at the picture, px")
+    thresholds: tuple[float, float] | None = Field(None, description="of canny: [low, high], 0 to 255")
 
 
 class UpscaleBody(Body):
@@ -74,7 +84,7 @@ class JobBody(Body):
     model: str | None = None
     prompt: str = ""
     negative_prompt: str = ""
-    seed: int | None = Field(None, ge=-1, le=2**63 - 1)
+    seed: int | None = Field(None, ge=-1, le=LARGEST_SEED)
     steps: int | None = Field(None, description="null: the model's own, as in GET /models")
     cfg_scale: float | None = None
     guidance_rescale: float = NO_PICTURE.guidance_rescale
@@ -109,6 +119,10 @@ class JobBody(Body):
         if value is not None:
             raise ValueError(f"the server draws no picture with a {about.field_name}; leave it out")
 
+    @property
+    def has_pictures(self) -> bool:
+        return self.source is not None or bool(self.controls) or self.upscale is not None
+
     def asked(self, inputs: Inputs) -> Asked:
         """What the desk takes; pictures become numbers in `inputs`. Raises InvalidRequest."""
         about = ("kind", "model", "count", "expand", "preview", "styles", "lane", "label", "upscale")
@@ -134,6 +148,7 @@ class JobBody(Body):
             count=self.count,
             expand=self.expand,
             preview=self.preview,
+            dialect="native",
         )
         return Asked(
             order=order, inputs=inputs.contents, styles=self.styles, lane=self.lane, label=self.label

@@ -84,6 +84,13 @@ def add(routes: APIRouter, desk: Desk) -> None:
         usual = asdict(desk.catalogue.model(default).usual)
         return {**JobBody.model_validate({}).model_dump(), "model": default, **usual}
 
+    def shows(job: str | None, owner: str) -> bool:
+        """Whether the model of a worker is this user's business: what others draw with is not."""
+        if len(desk.keys.digests) < 2:
+            return True
+        live = None if job is None else desk.board.live.get(job)
+        return live is not None and live.owner == owner
+
     @routes.get("/status")
     async def status(request: Request) -> Any:
         owner, board = request.state.owner, desk.board
@@ -101,7 +108,7 @@ def add(routes: APIRouter, desk: Desk) -> None:
                 {
                     "device": hand.device,
                     "state": hand.state,
-                    "model": hand.model,
+                    "model": hand.model if shows(hand.job, owner) else "",
                     "restarts": hand.restarts,
                 }
                 for hand in desk.foreman.supervisor.hands

@@ -1,8 +1,9 @@
 """OpenAI's images API, /v1: generations, edits, models, and pictures on the way as server-sent events."""
 
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Request, UploadFile
@@ -13,17 +14,21 @@ from starlette.concurrency import run_in_threadpool
 from pochade.errors import PochadeError
 from pochade.jobs.board import Live, Watcher
 from pochade.jobs.records import FINISHED, Picture
+from pochade.server.bodies import Route
 from pochade.server.desk import Desk
 from pochade.server.dialects.openai_bodies import ImagesBody, asked, source_of
 from pochade.server.events import EventStream, written_event
 from pochade.server.guard import Trouble
 from pochade.server.handing_in import Asked
+from pochade.server.receiving import MIDDLE_BYTES
 from pochade.server.sending import converted, file_of
 from pochade.server.sent import Inputs
 from pochade.server.troubles import trouble_of
 from pochade.server.waiting import failure, outcome
 
 PREFIX = "/v1"
+BODIES: Mapping[str, int | None] = {"/images/edits": None, "/images/generations": MIDDLE_BYTES}
+"""Routes whose bodies may be large, see `receiving.BodyLimits`."""
 GENERATION, EDIT = "image_generation", "image_edit"
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 CODES = {"unauthorized": "invalid_api_key", "too_many": "rate_limit_exceeded", "invalid": "invalid_value"}
@@ -46,7 +51,7 @@ def answer(trouble: Trouble, request_id: str) -> Response:
 
 def router(desk: Desk) -> APIRouter:
     """The routes, over one desk."""
-    routes = APIRouter(prefix=PREFIX, tags=["openai"])
+    routes = APIRouter(prefix=PREFIX, tags=["openai"], route_class=Route)
 
     @routes.get("/models")
     async def models() -> Any:
@@ -74,6 +79,8 @@ def router(desk: Desk) -> APIRouter:
         # The other fields have the names and meanings of those of generations, as text.
         form = await request.form()
         told = {name: value for name, value in form.items() if isinstance(value, str)}
+        if "markup" in form:
+            raise Trouble(400, "invalid", "edits go by a mask here; leave markup out", "markup")
         try:
             body = ImagesBody.model_validate({**told, "prompt": prompt})
         except ValidationError as error:
@@ -91,17 +98,20 @@ def router(desk: Desk) -> APIRouter:
             source = source_of(content, mask_content, body.strength, inputs)
             return asked(body, desk.catalogue, inputs, source)
 
-        return await replied(request, body, await run_in_threadpool(order), EDIT)
+        return await replied(request, body, await desk.decoding(order), EDIT)
 
     async def replied(request: Request, body: ImagesBody, order: Asked, kind: str) -> Any:
         live = await desk.submit(request.state.owner, order)
         if body.stream:
             watcher = desk.board.watch(live.owner, live.id)
-            return EventStream(_streamed(desk, live, watcher, body, kind))
+            return EventStream(
+                _streamed(desk, live, watcher, body, kind), partial(_left, desk, live, watcher)
+            )
         _, pictures = await outcome(desk, request, live)
-        if body.response_format == "url":
+        if body.by_url:
             base = str(request.base_url).rstrip("/")
-            data = [{"url": f"{base}/api/v1/pictures/{picture.id}"} for picture in pictures]
+            quality = _quality(body)
+            data = [{"url": f"{base}{desk.links.path(each.id, body.format, quality)}"} for each in pictures]
         else:
             data = [{"b64_json": await run_in_threadpool(_encoded, desk, each, body)} for each in pictures]
         return {**_about(pictures, body), "created": int(live.created), "data": data}
@@ -112,7 +122,7 @@ def router(desk: Desk) -> APIRouter:
 async def _streamed(
     desk: Desk, live: Live, watcher: Watcher, body: ImagesBody, kind: str
 ) -> AsyncIterator[str]:
-    """Pictures on the way, then the finished ones. A client that goes away takes its job along."""
+    """Pictures on the way, then the finished ones."""
     try:
         async with aclosing(_until_over(watcher)) as events:
             async for event in events:
@@ -130,16 +140,19 @@ async def _streamed(
             return
         for picture in pictures:
             image = await run_in_threadpool(_encoded, desk, picture, body)
-            about = {"created_at": int(live.created), "usage": NO_USAGE, "size": _size(picture)}
-            yield _event(f"{kind}.completed", {"b64_json": image, **_shape(body), **about})
+            data = {"b64_json": image, **_shape(body), "created_at": int(live.created), "usage": NO_USAGE}
+            yield _event(f"{kind}.completed", {**data, "size": _size(picture), **_left_out(body)})
     except (PochadeError, Trouble) as error:  # the status is sent already: it is said as an event
         trouble = trouble_of(error)
         yield _event("error", {"error": _error(trouble, trouble.status)})
-    finally:
-        desk.board.unwatch(watcher)
-        # A server that stops draws it after its next start, as what others wait for.
-        if live.id in desk.board.live and not desk.stopping:
-            desk.later(desk.cancel(live.owner, live.id))
+
+
+def _left(desk: Desk, live: Live, watcher: Watcher) -> None:
+    """The stream has ended. A client that goes away takes its job along."""
+    desk.board.unwatch(watcher)
+    # A server that stops draws it after its next start, as what others wait for.
+    if live.id in desk.board.live and not desk.stopping:
+        desk.later(desk.cancel(live.owner, live.id))
 
 
 async def _until_over(watcher: Watcher) -> AsyncGenerator[Any]:
@@ -171,8 +184,13 @@ def _shape(body: ImagesBody) -> dict[str, Any]:
 
 
 def _about(pictures: list[Picture], body: ImagesBody) -> dict[str, Any]:
-    about = {**_shape(body), "usage": NO_USAGE}
+    about = {**_shape(body), "usage": NO_USAGE, **_left_out(body)}
     return {**about, "size": _size(pictures[0])} if pictures else about
+
+
+def _left_out(body: ImagesBody) -> dict[str, Any]:
+    """What is said of fields that are not done; nothing if there are none."""
+    return {"left_out": body.left_out} if body.left_out else {}
 
 
 def _size(picture: Picture) -> str:
@@ -186,9 +204,12 @@ def _encoded(desk: Desk, picture: Picture, body: ImagesBody) -> str:
 def _in_base64(content: bytes, body: ImagesBody, text: str = "") -> str:
     """A PNG in the format that was asked for, with its parameters text."""
     if body.format != "png":
-        quality = QUALITY if body.output_compression is None else body.output_compression
-        content = converted(content, body.format.upper(), text, quality=quality)
+        content = converted(content, body.format.upper(), text, quality=_quality(body))
     return base64.b64encode(content).decode()
+
+
+def _quality(body: ImagesBody) -> int:
+    return QUALITY if body.output_compression is None else body.output_compression
 
 
 def _model(desk: Desk, name: str) -> dict[str, Any]:

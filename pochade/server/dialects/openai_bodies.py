@@ -6,22 +6,51 @@ are fields that the original does not have; its clients send them as extra ones.
 
 import io
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field, field_validator
 
 from pochade.errors import InvalidRequest
 from pochade.jobs.catalogue import Catalogue
+from pochade.jobs.limits import LARGEST_SEED
 from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, Order
-from pochade.server.bodies import Body
+from pochade.server.bodies import Body, left_out
 from pochade.server.guard import Trouble
 from pochade.server.handing_in import Asked
 from pochade.server.sent import Inputs
 
 FOREIGN = re.compile(r"(auto|dall-e|gpt-image|gpt-|chatgpt-image)", re.IGNORECASE)
+BY_URL = re.compile(r"dall-e", re.IGNORECASE)
+"""Models that answer with an address unless base64 is asked for."""
+
 FORMATS = ("png", "jpeg", "webp")
 RESPONSES = ("b64_json", "url")
 SIDE = 8
+
+IGNORABLE: Mapping[str, str] = {
+    "user": "who asks is known by the key",
+    "safety_identifier": "the same",
+    "moderation": "nothing is filtered here, whether more or less strictly",
+    "partial_images": "done where the reply is streamed; else nothing is on the way, as in the original",
+}
+"""Fields that ask for nothing that could be done, and why."""
+
+NAMED: Mapping[str, tuple[Any, ...]] = {
+    "quality": (None, "standard", "auto", "medium"),
+    "style": (None,),
+    "input_fidelity": (None, "low"),
+    "complexity": (None,),
+    "effort": (None,),
+    "reasoning": (None,),
+}
+"""Fields that models elsewhere have. They are named in the reply, `left_out`, unless at these values."""
+
+REFUSED: Mapping[str, str] = {
+    "frame_count": "single pictures are drawn here, no animations; leave frame_count out",
+    "frame_duration_ms": "single pictures are drawn here, no animations; leave frame_duration_ms out",
+    "svg": "pictures of pixels are drawn here; leave svg out",
+}
 
 
 class ImagesBody(Body):
@@ -39,13 +68,21 @@ class ImagesBody(Body):
     user: str | None = None
     stream: bool | None = None
     partial_images: int | None = Field(None, ge=0, le=3)
-    seed: int | None = Field(None, ge=-1, le=2**63 - 1)
+    seed: int | None = Field(None, ge=-1, le=LARGEST_SEED)
     steps: int | None = Field(None, ge=1)
     negative_prompt: str | None = None
     cfg_scale: float | None = None
     sampler: str | None = None
     schedule: str | None = None
     strength: float | None = Field(None, ge=0, le=1)
+    input_fidelity: str | None = None
+    safety_identifier: str | None = None
+    complexity: str | None = None
+    effort: str | None = None
+    reasoning: Any = None
+    frame_count: int | None = None
+    frame_duration_ms: int | None = None
+    svg: Any = None
 
     @field_validator("model", "n", "size", "quality", "background", "output_format", mode="before")
     @classmethod
@@ -56,6 +93,19 @@ class ImagesBody(Body):
     @property
     def format(self) -> str:
         return self.output_format or "png"
+
+    @property
+    def by_url(self) -> bool:
+        """Whether the pictures are answered by their addresses."""
+        if self.response_format is None:
+            return self.model is not None and BY_URL.match(self.model) is not None
+        return self.response_format == "url"
+
+    @property
+    def left_out(self) -> list[str]:
+        """Names of what was asked for and is not done."""
+        asked_for = [name for name, usual in NAMED.items() if getattr(self, name) not in usual]
+        return [*asked_for, *left_out(self)]
 
 
 def asked(body: ImagesBody, catalogue: Catalogue, inputs: Inputs, source: dict[str, Any] | None) -> Asked:
@@ -84,6 +134,7 @@ def asked(body: ImagesBody, catalogue: Catalogue, inputs: Inputs, source: dict[s
         count=1 if body.n is None else body.n,
         preview=False,
         partials=(body.partial_images or 0) if body.stream else 0,
+        dialect="openai",
     )
     return Asked(order=order, inputs=inputs.contents)
 
@@ -137,6 +188,12 @@ def _check(body: ImagesBody) -> None:
     ):
         if value is not None and value not in known:
             raise Trouble(400, "invalid", f"{name} is '{value[:100]}'; one of: {', '.join(known)}", name)
+    for name, why in REFUSED.items():
+        if getattr(body, name) is not None:
+            raise Trouble(400, "invalid", why, name)
+    if body.format == "png" and body.output_compression not in (None, 100):
+        why = "PNG files lose nothing; output_compression goes with output_format jpeg or webp"
+        raise Trouble(400, "invalid", why, "output_compression")
     if body.background == "transparent":
         raise Trouble(400, "invalid", "transparent backgrounds are not drawn here", "background")
 

@@ -1,6 +1,10 @@
 // The native API, docs/api.md: one function for each thing that the page asks.
 
-const ROOT = "/api/v1";
+// Relative to the page's own address, which a proxy may have put below a path.
+const ROOT = "api/v1";
+
+/** Where the server's address of a picture lies from this page. */
+export const address = (url) => url.replace(/^\//, "");
 
 /** An answer that is no. code and field are the server's; retryAfter in seconds or null. */
 export class Refused extends Error {

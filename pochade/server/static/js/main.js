@@ -1,6 +1,6 @@
 // Puts the page together: what there is, the rooms, and the keys.
 
-import { api } from "./api.js";
+import { address, api } from "./api.js";
 import { boardRoom } from "./board/board.js";
 import { el, shown } from "./dom.js";
 import { choice } from "./fields.js";
@@ -64,7 +64,7 @@ async function open() {
   studio.toOver = (send, picture) => {
     form.change({ width: null, height: null });
     tabs.go("over");
-    over.take(picture.url, send);
+    over.take(address(picture.url), send);
   };
   studio.toBoard = (request) => {
     form.change(formOf(request));
@@ -103,7 +103,7 @@ async function open() {
   });
   document.getElementById("bar").append(
     el("div", { class: "bar-top" },
-      el("a", { class: "brand", href: "#draw" }, el("img", { src: "/static/icon.svg", alt: "", width: 28, height: 28 }), "Pochade"),
+      el("a", { class: "brand", href: "#draw" }, el("img", { src: "static/icon.svg", alt: "", width: 28, height: 28 }), "Pochade"),
       el("div", { class: "bar-model" }, model), ...queueChip(studio)),
     el("nav", { "aria-label": t("rooms") }, tabs.list));
   document.getElementById("rooms").append(...Object.values(rooms));

@@ -1,6 +1,6 @@
 // Pictures that the server keeps, and what can be done with one.
 
-import { api } from "./api.js";
+import { address, api } from "./api.js";
 import { button, el } from "./dom.js";
 import { has, t } from "./i18n.js";
 import { note, telling } from "./notes.js";
@@ -8,7 +8,7 @@ import { note, telling } from "./notes.js";
 /** The picture itself, with words for those who do not see it. */
 export function image(picture, { thumbnail = false } = {}) {
   return el("img", {
-    src: thumbnail ? picture.thumbnail : picture.url,
+    src: address(thumbnail ? picture.thumbnail : picture.url),
     alt: picture.prompt || t("picture"),
     width: picture.width,
     height: picture.height,
@@ -33,9 +33,14 @@ export async function requestIn(picture) {
   return about.request;
 }
 
+/** Settings of a second pass that the page's form has no fields for. */
+const HIRES_OWN = ["prompt", "negative_prompt", "sampler", "schedule", "cfg_scale", "model"];
+
 /** Says what a drawing after this text will lack: fields of a request, or settings by the name that the text gives them. */
-export function noteLeftOut({ left_out }) {
-  if (left_out.length) note(t("left_out", { what: left_out.map((name) => (has(`left_out_${name}`) ? t(`left_out_${name}`) : name)).join(", ") }));
+export function noteLeftOut({ left_out, request }) {
+  const own = HIRES_OWN.some((name) => (request?.hires?.[name] ?? null) !== null);
+  const names = own ? [...left_out, "hires_own"] : left_out;
+  if (names.length) note(t("left_out", { what: names.map((name) => (has(`left_out_${name}`) ? t(`left_out_${name}`) : name)).join(", ") }));
 }
 
 /** A1111's "send to": buttons that take a picture to the other rooms. */
@@ -69,7 +74,7 @@ export function keepButtons(studio, current, changed) {
   const show = (picture) => {
     pin.setAttribute("aria-pressed", picture.pinned);
     pin.lastChild.textContent = picture.pinned ? t("pinned") : t("pin");
-    save.href = `${picture.url}?download=1`;
+    save.href = `${address(picture.url)}?download=1`;
   };
   return { row: el("div", { class: "keep" }, pin, seed, save, remove), show };
 }

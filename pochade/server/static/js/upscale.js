@@ -1,5 +1,6 @@
 // A picture, larger.
 
+import { address } from "./api.js";
 import { button, el, shown } from "./dom.js";
 import { choice, slider } from "./fields.js";
 import { t } from "./i18n.js";
@@ -64,5 +65,5 @@ export function upscaleRoom(room, studio) {
     slider(form, "scale", { min: 1, max: 8, step: 0.5 }), go);
   acceptDrops(from, takeFile);
   room.append(el("div", { class: "split" }, from, el("div", { class: "card stack" }, nothing, line, after, actions)));
-  return { takeFile, take: (picture) => take(picture.url, `picture:${picture.id}`, picture.prompt) };
+  return { takeFile, take: (picture) => take(address(picture.url), `picture:${picture.id}`, picture.prompt) };
 }

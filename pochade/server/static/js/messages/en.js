@@ -201,6 +201,8 @@ export const messages = {
   left_out_controls: "what steered it",
   left_out_blend: "the second prompt",
   left_out_refiner: "the refiner",
+  left_out_hires_model: "the model of its second pass",
+  left_out_hires_own: "the settings of its second pass",
   unreadable: "This file cannot be read as a picture.",
 
   // upscale, info, history

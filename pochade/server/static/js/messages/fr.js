@@ -201,6 +201,8 @@ export const messages = {
   left_out_controls: "ce qui l’a guidée",
   left_out_blend: "le second prompt",
   left_out_refiner: "le modèle d’affinage",
+  left_out_hires_model: "le modèle du second passage",
+  left_out_hires_own: "les réglages du second passage",
   unreadable: "Ce fichier ne peut pas être lu comme une image.",
 
   // agrandir, infos, historique

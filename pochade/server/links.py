@@ -1,0 +1,82 @@
+"""Links that open one picture each, without a key, for a while."""
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+from starlette.concurrency import run_in_threadpool
+
+from pochade.jobs import history
+from pochade.jobs.records import Picture
+from pochade.server.guard import Trouble
+from pochade.server.sending import converted, file_of
+
+if TYPE_CHECKING:
+    from pochade.server.desk import Desk
+
+PREFIX = "/links"
+VALID_S = 3600
+"""As long as the links of OpenAI's API are."""
+
+KINDS = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+
+
+class Links:
+    """Signs and checks. The secret is that of one run of the server: its links end with it."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._secret, self._clock = secrets.token_bytes(32), clock
+
+    def path(self, picture: str, kind: str = "png", quality: int = 95) -> str:
+        """Path and query of a link to a picture, in a format of KINDS, with its quality, 0 to 100."""
+        expires = int(self._clock()) + VALID_S
+        signature = self._signature(picture, kind, quality, expires)
+        return f"{PREFIX}/{picture}.{kind}?quality={quality}&expires={expires}&signature={signature}"
+
+    def check(self, picture: str, kind: str, quality: int, expires: int, signature: str) -> None:
+        """Raises Trouble (403) for a link that was not made here, was changed, or is over."""
+        expected = self._signature(picture, kind, quality, expires)
+        if not hmac.compare_digest(expected.encode(), signature.encode()):
+            raise Trouble(403, "forbidden", "this link was not made by this server since it started")
+        if self._clock() > expires:
+            raise Trouble(403, "forbidden", "this link is over: it was valid for an hour")
+
+    def _signature(self, picture: str, kind: str, quality: int, expires: int) -> str:
+        text = f"{picture}\n{kind}\n{quality}\n{expires}".encode()
+        return hmac.new(self._secret, text, hashlib.sha256).hexdigest()
+
+
+def router(desk: "Desk") -> APIRouter:
+    """The route that such links lead to. It needs no key."""
+    routes = APIRouter(prefix=PREFIX)
+
+    @routes.get("/{picture}.{kind}", response_class=Response, include_in_schema=False)
+    async def linked(
+        picture: str,
+        kind: str,
+        quality: Annotated[int, Query(ge=0, le=100)],
+        expires: int,
+        signature: Annotated[str, Query(max_length=200)],
+    ) -> Response:
+        desk.links.check(picture, kind, quality, expires, signature)
+        found = await desk.ask(history.find_picture, picture)
+        if found is None:
+            raise Trouble(404, "not_found", "the picture was removed")
+        content = await run_in_threadpool(content_of, desk, found, kind, quality)
+        headers = {"cache-control": f"private, max-age={VALID_S}"}
+        return Response(content, media_type=KINDS[kind], headers=headers)
+
+    return routes
+
+
+def content_of(desk: "Desk", picture: Picture, kind: str, quality: int) -> bytes:
+    """The file of a picture in a format of KINDS. Raises Trouble if it was removed meanwhile."""
+    content = file_of(desk.places, picture)
+    if kind == "png":
+        return content
+    return converted(content, kind.upper(), picture.text, quality=quality)

@@ -1,0 +1,109 @@
+"""Reverse proxies: which are trusted, and the address of the client behind them.
+
+Everybody can write X-Forwarded-For. It is read only where the connection comes from an address that whoever
+started the server listed, and then from its end: each proxy appends the address that it saw itself.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pochade.errors import InvalidRequest
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+UNKNOWN = "unknown"
+"""The name of a client whose address the server does not know."""
+
+SUBSCRIBER_BITS = 64
+"""Of an IPv6 address: what follows is chosen by whoever has the connection, as often as they like."""
+
+
+def read_networks(texts: Sequence[str]) -> tuple[Network, ...]:
+    """Addresses and networks, "10.0.0.7" or "10.0.0.0/8". Raises InvalidRequest for anything else."""
+    networks = []
+    for text in texts:
+        try:
+            network = ipaddress.ip_network(text.strip().strip("[]"))
+        except ValueError as error:
+            raise InvalidRequest(
+                f"--trusted-proxy '{text}' is no address of a proxy ({error}); write 127.0.0.1 or 10.0.0.0/8"
+            ) from error
+        if network.prefixlen == 0:
+            raise InvalidRequest(
+                f"--trusted-proxy '{text}' is every address, so each client could choose its own in"
+                " X-Forwarded-For; give those of the proxies"
+            )
+        networks.append(network)
+    return tuple(networks)
+
+
+class Forwarded:
+    """ASGI middleware: puts the address of the client into the scope, and the scheme that it used.
+
+    trusted: proxies whose X-Forwarded-For counts. X-Forwarded-Proto is taken from them and from this
+    computer; all that depends on it is how the client's own cookie and links are written.
+    """
+
+    def __init__(self, app: ASGIApp, trusted: Sequence[Network] = ()) -> None:
+        self._app, self._trusted = app, tuple(trusted)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(self._seen_through(scope), receive, send)
+
+    def _seen_through(self, scope: Scope) -> Scope:
+        peer = address_of((scope.get("client") or (UNKNOWN,))[0])
+        if scope["type"] != "http" or peer is None:
+            return scope
+        headers = Headers(scope=scope)
+        changed = dict(scope)
+        if self._trusts(peer):
+            hops = ",".join(headers.getlist("x-forwarded-for")).split(",")
+            changed["client"] = (str(self._client(peer, hops)), 0)
+        if self._trusts(peer) or peer.is_loopback:
+            scheme = headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+            if scheme in ("http", "https"):
+                changed["scheme"] = scheme
+        return changed
+
+    def _client(self, peer: Address, hops: Sequence[str]) -> Address:
+        """The last address that no trusted proxy has; what a client wrote itself stands before it."""
+        for hop in reversed(hops):
+            found = address_of(hop)
+            if found is None:
+                return peer
+            peer = found
+            if not self._trusts(found):
+                return found
+        return peer
+
+    def _trusts(self, address: Address) -> bool:
+        return any(address in network for network in self._trusted)
+
+
+def address_of(text: str) -> Address | None:
+    """An address with or without a port, as proxies write it; None for anything else."""
+    text = text.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return address if mapped is None else mapped
+
+
+def counted_as(client: str) -> str:
+    """The name by which the requests of an address are counted: of IPv6 the network of the subscriber."""
+    address = address_of(client)
+    if address is None:
+        return client
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, SUBSCRIBER_BITS), strict=False))
+    return str(address)
