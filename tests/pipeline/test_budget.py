@@ -142,7 +142,7 @@ def test_another_model_of_a_second_pass_is_counted_and_let_go(starter, tmp_path)
     (second,) = sparing._others.values()
     for each in (sparing.networks, second.networks):
         networks = (each.unet, each.autoencoder, each.text_encoder)
-        assert not any(network._compiled for network in networks)
+        assert not any(network.compiled for network in networks)
 
 
 def graphs(pipeline):

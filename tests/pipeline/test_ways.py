@@ -292,7 +292,7 @@ def test_a_control_picture_lies_over_a_picture_that_is_filled_up(monkeypatch, pi
     settled, _ = settle(pipeline.networks, Request(prompt="", source=source), USUAL, ())
     canvas = over(pipeline.networks, source, settled.width, settled.height, settled.framing)
     request = replace(settled, controls=(control,))
-    one = Pass(request=request, canvas=canvas, told=None, levels=[1.0, 0.0])
+    one = Pass(request=request, canvas=canvas, told=None, levels=[1.0, 0.0], controls=(control,))
     one_pass._steerings(pipeline.networks, one)
     (((laid,), size),) = seen
     assert laid.image.size == size == (44, 28)
@@ -402,7 +402,7 @@ def test_the_levels_of_a_second_pass_are_those_of_a1111(pipeline, steps, strengt
     settled, sampler = settle(pipeline.networks, asked, USUAL, ())
     told, told_later = told_of(pipeline.model, settled)
     first = Pass(request=settled, canvas=Canvas(), told=told, levels=[1.0, 0.0])
-    second = hires.second_pass(first, told_later, pipeline.schedule, sampler, pipeline.networks)
+    second = hires.second_pass(first, told_later, pipeline.model, pipeline.networks)
     more = count + sampler.discard_penultimate
     expected = sigmas(pipeline.schedule, "Karras", more)[:count]
     np.testing.assert_allclose(second.levels, [*expected[count - steps :], 0.0], rtol=1e-6)
@@ -411,10 +411,10 @@ def test_the_levels_of_a_second_pass_are_those_of_a1111(pipeline, steps, strengt
 
 def test_a_second_pass_has_no_more_levels_than_the_model(pipeline):
     few, asked = noise_schedule(steps=10), Request(prompt="", seed=1, steps=2, hires=Hires(steps=20))
-    settled, sampler = settle(pipeline.networks, asked, USUAL, ())
+    settled, _ = settle(pipeline.networks, asked, USUAL, ())
     told, told_later = told_of(pipeline.model, settled)
     first = Pass(request=settled, canvas=Canvas(), told=told, levels=[1.0, 0.0])
-    second = hires.second_pass(first, told_later, few, sampler, pipeline.networks)
+    second = hires.second_pass(first, told_later, replace(pipeline.model, schedule=few), pipeline.networks)
     assert len(second.levels) == 11 and second.levels[0] == pytest.approx(few.sigma_max)
 
 
