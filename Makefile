@@ -8,7 +8,7 @@ BASE := .venv
 SERVE := .venv-serve
 DEV := .venv-dev
 # An installation builds it, where there is a C compiler.
-COMPILED := setup.py pochade/engines/attention_kernel/attention.c
+COMPILED := setup.py $(wildcard pochade/engines/attention_kernel/*.[ch])
 INSTALL := -m pip --require-virtualenv --disable-pip-version-check install --quiet --constraint constraints.txt
 
 # The prompt reaches the program through the environment, so that neither make nor the shell reads it.

@@ -23,6 +23,7 @@ setup(
             KERNEL,
             ["pochade/engines/attention_kernel/attention.c"],
             extra_compile_args=["-O2"],
+            depends=["pochade/engines/attention_kernel/attention_f32.h"],
             libraries=["m", "pthread"],
             optional=True,
         )
