@@ -28,7 +28,7 @@ export function brushByKeys(veil, { tool, begin, show }) {
   };
   const put = (erase) => {
     extend = begin({ erase, radius: tool().brush, points: [[...place]] });
-    say(t(erase ? "eraser_down" : "brush_down"));
+    say(erase ? t("eraser_down") : t("brush_down"));
     look();
   };
   const move = ([across, down], fine) => {
