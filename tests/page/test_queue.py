@@ -1,4 +1,4 @@
-"""The queue behind the page's chip: what is pressed in it stays, and jobs are what the server says they are."""
+"""The queue behind the chip: what is pressed in it stays, and jobs are what the server says they are."""
 
 from typing import Any
 
