@@ -93,9 +93,12 @@ def test_the_key_is_asked_for_again_when_the_session_is_over(
         context.clear_cookies()
         page.evaluate("streams.at(-1).close()")
         page.evaluate("window.dispatchEvent(new PageTransitionEvent('pagehide'))")
-        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-        page.get_by_role("tab", name=tab).click()
-        page.locator("#tab-settings").click()
+        page.evaluate(
+            """() => {
+                document.dispatchEvent(new Event("visibilitychange"));
+                for (const room of ["history", "settings"]) document.getElementById(`tab-${room}`).click();
+            }"""
+        )
         expect(paper).to_have_count(1)
         count = page.evaluate("streams.length")
         paper.get_by_label(label).fill(KEY)

@@ -28,9 +28,9 @@ function askForKey(why) {
       return resolve(user);
     };
     const form = el("form", { class: "stack", onsubmit: open },
-      el("h1", {}, "Pochade"), why && el("p", {}, why), el("label", { htmlFor: "key" }, t("key")), key, wrong,
+      el("h1", { id: "login-name" }, "Pochade"), why && el("p", {}, why), el("label", { htmlFor: "key" }, t("key")), key, wrong,
       el("button", { type: "submit", class: "primary" }, t("enter")));
-    const paper = el("dialog", { class: "login card", "aria-label": t("key"), oncancel: (event) => event.preventDefault(), onclose: closed }, form);
+    const paper = el("dialog", { class: "login card", "aria-labelledby": "login-name", oncancel: (event) => event.preventDefault(), onclose: closed }, form);
     document.body.append(paper);
     paper.showModal();
   });
