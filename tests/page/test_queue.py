@@ -124,7 +124,8 @@ def test_a_job_that_is_gone_leaves_the_queue_and_one_that_cannot_be_asked_for_st
     page.route(
         "**/api/v1/jobs", lambda route: route.fulfill(status=202, json=a_job("of-a-server-before", "queued"))
     )
-    page.keyboard.press("Control+Enter")
+    with page.expect_response(lambda reply: reply.url.endswith("/jobs")):
+        page.keyboard.press("Control+Enter")
     page.unroute("**/api/v1/jobs")
     rows = opened(page, 2)
     page.route(f"**/api/v1/jobs/{job}", lambda route: route.fulfill(status=503, json=error("busy")))
