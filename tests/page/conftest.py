@@ -31,7 +31,7 @@ OPTIONS = [
     "--disable-sync",
 ]
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
-PATIENCE_MS = 12_000  # on a busy machine
+PATIENCE_MS = 90_000  # on a busy machine
 
 
 @pytest.fixture(scope="session")
