@@ -79,7 +79,7 @@ def test_a_click_on_show_more_is_not_lost_when_a_job_ends(quick_visit: Visit) ->
     thumbs = searched(page, "okapi", 60)
     held: list[Any] = []
     further = re.compile(r"/pictures\?.*before=")
-    page.route(further, held.append)
+    page.route(further, lambda route: held.append(route))
     page.get_by_role("button", name="Show more").click()
     drawn(page, prompt="okapi", steps=1)
     page.wait_for_timeout(600)  # the pause after which the history looks again
