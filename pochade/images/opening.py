@@ -97,8 +97,9 @@ def size_in_header(content: bytes) -> tuple[int, int]:
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """Without transparency: RGB, white where there is nothing."""
+    """Without transparency: RGB, white where there is nothing. It is decoded, so its file may be closed."""
     if image.mode == "RGB":
+        image.load()
         return image
     rgba = image.convert("RGBA")
     sheet = Image.new("RGBA", rgba.size, "white")

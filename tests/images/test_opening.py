@@ -121,3 +121,11 @@ def test_half_a_picture_is_damaged(tmp_path: Path) -> None:
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InvalidRequest, match=r"half\.png' is a damaged picture"):
         open_picture(path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
+def test_what_is_on_white_outlives_its_file(tmp_path, mode):
+    Image.new("RGB", (9, 7), "red").convert(mode).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        seen = on_white(image)
+    assert seen.resize((3, 3)).mode == "RGB"

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,12 +44,17 @@ def chromium() -> str:
     return found
 
 
-@contextmanager
-def serving(data: Path, *options: str) -> Iterator[str]:
+def serving(data: Path, *options: str) -> AbstractContextManager[str]:
     """A server on a free port, over a folder of its own; its address."""
+    return answering(["pochade", "serve", "--port", "0", "--data", str(data / "studio"), *options], data)
+
+
+@contextmanager
+def answering(command: list[str], data: Path) -> Iterator[str]:
+    """A server that this module of Python, with its words, starts on a free port; its address."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("POCHADE_")}
     server = subprocess.Popen(
-        [sys.executable, "-m", "pochade", "serve", "--port", "0", "--data", str(data / "studio"), *options],
+        [sys.executable, "-m", *command],
         cwd=ROOT,
         env={**environment, "POCHADE_CACHE": str(data / "cache"), "XDG_DATA_HOME": str(data / "share")},
         stdout=subprocess.PIPE,
@@ -129,35 +134,67 @@ class Listener:
 Visit = Callable[..., Any]
 
 
-@pytest.fixture
-def visit(browser: Any, server: str) -> Iterator[Visit]:
-    """`visit("phone")`: a page that is ready, in a browser that is new here. At the end, it was quiet."""
+@contextmanager
+def visiting(browser: Any, address: str) -> Iterator[Visit]:
+    """`visit("phone")`: a page that is ready, in a browser that is new here. At the end, it was quiet.
+
+    script: what runs before the page's own scripts.
+    """
     opened: list[tuple[Any, Listener]] = []
 
-    def open_page(size: str = "desktop", path: str = "/", *, quiet: bool = True, **options: Any) -> Any:
+    def open_page(
+        size: str = "desktop",
+        path: str = "/",
+        *,
+        quiet: bool = True,
+        script: str | None = None,
+        **options: Any,
+    ) -> Any:
         width, height = SIZES[size]
         context = browser.new_context(
             viewport={"width": width, "height": height},
             has_touch=size == "phone",
-            locale="en-US",
             accept_downloads=True,
-            **options,
+            **{"locale": "en-US", **options},
         )
-        listener = Listener(server, quiet)
+        if script is not None:
+            context.add_init_script(script)
+        listener = Listener(address, quiet)
         listener.listen(context)
         opened.append((context, listener))
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
-        page.goto(server + path)
+        page.goto(address + path)
         page.locator("html[data-ready]").wait_for()
         return page
 
     yield open_page
     for context, _ in opened:  # what a failed test has left in the queue must not hold up the next one
-        context.request.post(f"{server}/api/v1/jobs/cancel", data={})
+        context.request.post(f"{address}/api/v1/jobs/cancel", data={})
     for context, listener in opened:
         context.close()
         assert listener.trouble == []
+
+
+@pytest.fixture
+def visit(browser: Any, server: str) -> Iterator[Visit]:
+    """`visiting` the server that draws with the starter."""
+    with visiting(browser, server) as open_page:
+        yield open_page
+
+
+@pytest.fixture(scope="session")
+def quick(data: Path) -> Iterator[str]:
+    """A server that pretends to draw: as slowly as a prompt says."""
+    with answering(["tests.server.launch", "0", str(data / "quick"), "{}"], data) as address:
+        yield address
+
+
+@pytest.fixture
+def quick_visit(browser: Any, quick: str) -> Iterator[Visit]:
+    """`visiting` the server that pretends."""
+    with visiting(browser, quick) as open_page:
+        yield open_page
 
 
 @pytest.fixture(params=SIZES)

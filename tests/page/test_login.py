@@ -1,11 +1,12 @@
 """A server with a key: the page asks for it, once."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.page.conftest import serving
+from tests.page.conftest import answering, serving
 
 pytest.importorskip("playwright")
 from playwright.sync_api import expect
@@ -34,4 +35,86 @@ def test_the_key_is_asked_for_and_remembered(browser: Any, tmp_path: Path) -> No
         page.locator("#tab-settings").click()
         page.get_by_role("button", name="Log out").click()
         page.get_by_label("Key").wait_for()
+        context.close()
+
+
+STREAMS = """
+    window.streams = [];
+    window.EventSource = class extends window.EventSource {
+        constructor(...values) { super(...values); window.streams.push(this); }
+    };
+"""
+
+
+@pytest.mark.parametrize(
+    ("language", "words", "label", "enter", "tab"),
+    [
+        ("en-US", "Your session has ended", "Key", "Enter", "History"),
+        ("fr-FR", "Votre session est terminée", "Clé", "Entrer", "Historique"),
+    ],
+)
+def test_the_key_is_asked_for_again_when_the_session_is_over(
+    browser: Any, tmp_path: Path, language: str, words: str, label: str, enter: str, tab: str
+) -> None:
+    """And what was asked is asked then, with all that was written still there."""
+    (tmp_path / "keys").write_text(f"ann:{KEY}\nbob:{KEY}-too\n")
+    command = [
+        "tests.server.launch",
+        "0",
+        str(tmp_path / "data"),
+        json.dumps({"keys": str(tmp_path / "keys")}),
+    ]
+    with answering(command, tmp_path) as address:
+        context = browser.new_context(locale=language)
+        context.add_init_script(STREAMS)
+        page = context.new_page()
+        page.goto(address)
+        page.locator("#key").fill(KEY)
+        page.keyboard.press("Enter")
+        page.locator("html[data-ready]").wait_for()
+        page.locator(".prompt-block .field-prompt textarea").fill("a fox that is not lost")
+        context.clear_cookies()
+        page.keyboard.press("Control+Enter")
+        paper = page.locator("dialog.login")
+        expect(paper).to_contain_text(words)
+        page.keyboard.press("Escape")
+        page.keyboard.press("Escape")
+        expect(paper).to_be_visible()
+        paper.get_by_label(label).fill("wrong-" + KEY)
+        paper.get_by_role("button", name=enter).click()
+        expect(paper.get_by_role("alert")).not_to_be_empty()
+        paper.get_by_label(label).fill(KEY)
+        paper.get_by_role("button", name=enter).click()
+        expect(page.locator(".stage .large-picture img")).to_be_visible()
+        expect(paper).to_have_count(0)
+        assert page.locator(".stage .large-picture img").get_attribute("alt") == "a fox that is not lost"
+
+        # Several questions at once, of the rooms and of the stream, are one to the visitor.
+        context.clear_cookies()
+        page.evaluate("streams.at(-1).close()")
+        page.evaluate("window.dispatchEvent(new PageTransitionEvent('pagehide'))")
+        page.evaluate(
+            """() => {
+                document.dispatchEvent(new Event("visibilitychange"));
+                for (const room of ["history", "settings"]) document.getElementById(`tab-${room}`).click();
+            }"""
+        )
+        expect(paper).to_have_count(1)
+        count = page.evaluate("streams.length")
+        paper.get_by_label(label).fill(KEY)
+        page.keyboard.press("Enter")
+        expect(paper).to_have_count(0)
+        expect(page.locator(".room-settings .facts").last).to_contain_text("ann")
+        page.wait_for_function("(count) => streams.length > count", arg=count)
+        page.wait_for_function("streams.filter((each) => each.readyState === EventSource.OPEN).length === 1")
+
+        # Who logs in as another user gets a page of their own.
+        context.clear_cookies()
+        page.get_by_role("tab", name=tab).click()
+        expect(paper).to_have_count(1)
+        with page.expect_navigation():
+            paper.get_by_label(label).fill(f"{KEY}-too")
+            page.keyboard.press("Enter")
+        page.locator("html[data-ready]").wait_for()
+        expect(page.locator(".grid .thumb")).to_have_count(0)
         context.close()

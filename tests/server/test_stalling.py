@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,14 +143,14 @@ def test_folders_are_not_walked_for_each_tag_of_each_job(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalogue, walks = look(folders), 0
-    walk = library.walk
+    walk = library.entries_in
 
-    def counted(folder: Path) -> Any:
+    def counted(folders: Sequence[Path]) -> Any:
         nonlocal walks
         walks += 1
-        return walk(folder)
+        return walk(folders)
 
-    monkeypatch.setattr(library, "walk", counted)
+    monkeypatch.setattr(library, "entries_in", counted)
     for _ in range(10):
         handing_in.settled(drawn(tags(3)), catalogue, lambda count: "00" * count, Limits())
     assert walks <= 3

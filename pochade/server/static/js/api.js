@@ -14,7 +14,15 @@ export class Refused extends Error {
   }
 }
 
-async function ask(method, path, body) {
+const OPEN = new Set(["/session", "/login", "/logout"]); // what needs no key
+let admit = null;
+
+/** f() is called where the server wants a key; once it resolves, what was asked is asked again. */
+export function onUnauthorized(f) {
+  admit = f;
+}
+
+async function ask(method, path, body, admitted = false) {
   let reply;
   try {
     reply = await fetch(ROOT + path, {
@@ -27,6 +35,10 @@ async function ask(method, path, body) {
     throw new Refused(0, { code: "unreachable" });
   }
   if (reply.status === 204) return null;
+  if (reply.status === 401 && admit !== null && !admitted && !OPEN.has(path)) {
+    await admit();
+    return ask(method, path, body, true);
+  }
   const answer = await reply.json().catch(() => ({}));
   if (!reply.ok) {
     const wait = Number(reply.headers.get("Retry-After"));

@@ -54,11 +54,23 @@ export function slider(form, name, { min, max, step = 1, ...more }) {
   return labelled(name, bar, { ...more, aside: box });
 }
 
-/** A list to choose from. options: [{value, label}], or a watched list of them. */
+/**
+ * A list to choose from. options: [{value, label}], or a watched list of them. What is chosen and not among them
+ * (any more) is shown as such, until another one is chosen.
+ */
 export function choice(form, name, options, more = {}) {
   const list = el("select", { onchange: () => form.change({ [name]: list.value }) });
-  const show = () => { list.value = form.get()[name] ?? ""; };
+  let known = [];
+  const show = () => {
+    const value = form.get()[name] ?? "";
+    const gone = list.querySelector("[data-gone]");
+    const missing = value !== "" && !known.some((item) => item.value === value);
+    if (gone && !(missing && gone.value === value)) gone.remove();
+    if (missing && gone?.value !== value) list.append(el("option", { value, data: { gone: "" } }, t("gone", { name: value })));
+    list.value = value;
+  };
   const fill = (items) => {
+    known = items;
     list.replaceChildren(...items.map((item) => el("option", { value: item.value }, item.label)));
     show();
   };

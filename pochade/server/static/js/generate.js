@@ -1,7 +1,7 @@
 // Generate, Interrupt, Skip, and the queue of what this user has asked for.
 
 import { api } from "./api.js";
-import { button, el } from "./dom.js";
+import { button, el, keyed, shown } from "./dom.js";
 import { duration, t } from "./i18n.js";
 import { note, telling } from "./notes.js";
 import { told } from "./progress.js";
@@ -36,19 +36,26 @@ export function queueChip(studio) {
   const { hub } = studio;
   const words = el("span", { class: "queue-words" });
   const list = el("ul", { class: "queue-list" });
+  const none = el("p", { class: "hint" }, t("queue_empty"));
   const all = button(t("cancel_all"), { class: "quiet", onclick: telling(async () => {
     const { cancelled } = await api.cancelAll();
     note(t("cancelled_n", { n: cancelled }));
   }) });
-  const paper = el("div", { class: "queue-paper card", id: "queue-paper", popover: "auto" }, el("h2", {}, t("queue")), list, all);
+  const paper = el("div", { class: "queue-paper card", id: "queue-paper", popover: "auto", tabindex: "-1", "aria-label": t("queue") },
+    el("h2", {}, t("queue")), list, none, all);
   const dot = el("span", { class: "dot" });
   const chip = el("button", { type: "button", class: "queue-chip", popovertarget: "queue-paper", title: t("queue") }, dot, words);
 
-  const item = (job) =>
-    el("li", {},
-      el("span", { class: "queue-prompt" }, job.request?.prompt || t(`kind_${job.kind ?? "txt2img"}`)),
-      el("span", { class: "queue-told" }, told(job)),
-      button(t("cancel"), { icon: "close", bare: true, class: "quiet", onclick: telling(() => hub.cancel(job.id, true)) }));
+  const place = keyed(list, ({ id }) => {
+    const prompt = el("span", { class: "queue-prompt" });
+    const state = el("span", { class: "queue-told" });
+    const cancel = button(t("cancel"), { icon: "close", bare: true, class: "quiet", onclick: telling(() => hub.cancel(id, true)) });
+    const update = (job) => {
+      prompt.textContent = job.request?.prompt || t(`kind_${job.kind ?? "txt2img"}`);
+      state.textContent = told(job);
+    };
+    return { element: el("li", {}, prompt, state, cancel), update };
+  });
   const show = () => {
     const active = hub.active();
     const left = active.reduce((most, job) => Math.max(most, job.left ?? 0), 0);
@@ -56,7 +63,8 @@ export function queueChip(studio) {
     words.textContent = !hub.connected.get() ? t("away")
       : active.length ? t("queue_now", { n: active.length, time: duration(left) }) : t("ready");
     all.hidden = active.length < 2;
-    list.replaceChildren(...(active.length ? active.map(item) : [el("li", { class: "hint" }, t("queue_empty"))]));
+    place(active);
+    shown(none, !active.length);
   };
   hub.jobs.watch(show);
   hub.connected.watch(show);

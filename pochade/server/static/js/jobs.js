@@ -1,11 +1,13 @@
 // The jobs that this page knows of, kept true by the server's events.
 
-import { api } from "./api.js";
+import { Refused, api } from "./api.js";
 import { watched } from "./state.js";
+import { openStream } from "./stream.js";
 
 const NOW = "9"; // later than any time of this millennium
 const AGAIN_MS = 3000;
-const UNSEEN_MS = 30_000; // a browser has six connections to a server: a page that nobody sees gives its own back
+const LONGEST_MS = 60_000;
+const MOST_OVER = 48; // jobs of each room that are kept when they are over
 
 export const OVER = new Set(["finished", "failed", "cancelled"]);
 
@@ -29,7 +31,7 @@ function seen(job, before = {}) {
     pictures: job.pictures ?? [],
     error: job.error,
     loading: false,
-    preview: before.preview ?? [],
+    preview: OVER.has(job.state) ? [] : before.preview ?? [],
   };
 }
 
@@ -48,9 +50,9 @@ const CHANGES = {
     left: event.seconds_left,
   }),
   preview: (event) => ({ preview: event.images, previewOf: event.picture }),
-  finished: (event) => ({ state: "finished", pictures: event.pictures, seconds: event.seconds, left: null }),
-  failed: (event) => ({ state: "failed", error: event.error, left: null }),
-  cancelled: () => ({ state: "cancelled", left: null }),
+  finished: (event) => ({ state: "finished", pictures: event.pictures, seconds: event.seconds, left: null, preview: [] }),
+  failed: (event) => ({ state: "failed", error: event.error, left: null, preview: [] }),
+  cancelled: () => ({ state: "cancelled", left: null, preview: [] }),
 };
 
 /** Jobs without these pictures, and without the jobs that had no others. */
@@ -63,18 +65,37 @@ function without(jobs, gone) {
   return rest;
 }
 
+// The oldest first. After a reload, events may tell of a job before its answer has come: it is a new one.
+const byAge = (a, b) => (a.created ?? NOW).localeCompare(b.created ?? NOW);
+
+/** Jobs without the oldest of those that are over, each room's and all others' counted by themselves. */
+export function pruned(jobs, labels) {
+  const counts = new Map();
+  const gone = new Set();
+  for (const job of [...jobs.values()].filter((each) => OVER.has(each.state)).sort(byAge).reverse()) {
+    const room = labels.includes(job.label) ? job.label : null;
+    const count = (counts.get(room) ?? 0) + 1;
+    counts.set(room, count);
+    if (count > MOST_OVER) gone.add(job.id);
+  }
+  return gone.size ? new Map([...jobs].filter(([id]) => !gone.has(id))) : jobs;
+}
+
 /**
  * hub.jobs: a watched Map of id to job. hub.connected: whether events come.
- * hub.over(listener): called with each job that ends.
+ * hub.over(listener): called with each job that ends. hub.find(id): the job, asked for until there is an answer;
+ * null if the server has none. labels: of the page's rooms.
  */
-export function openHub() {
+export function openHub(labels) {
   const jobs = watched(new Map());
   const connected = watched(true);
   const enders = new Set();
+  const asked = new Map(); // id to the answer that is awaited
 
   const put = (job) => {
     const before = jobs.get().get(job.id);
-    jobs.set(new Map(jobs.get()).set(job.id, job));
+    const all = new Map(jobs.get()).set(job.id, job);
+    jobs.set(OVER.has(job.state) ? pruned(all, labels) : all);
     if (OVER.has(job.state) && before && !OVER.has(before.state)) for (const ender of [...enders]) ender(job);
   };
   const take = (answer) => {
@@ -85,8 +106,7 @@ export function openHub() {
     put(job);
     return job;
   };
-  // The oldest first. After a reload, events may tell of a job before its answer has come: it is a new one.
-  const all = () => [...jobs.get().values()].sort((a, b) => (a.created ?? NOW).localeCompare(b.created ?? NOW));
+  const all = () => [...jobs.get().values()].sort(byAge);
   const hear = (type) => (message) => {
     const event = JSON.parse(message.data);
     const before = jobs.get().get(event.job) ?? {
@@ -95,36 +115,51 @@ export function openHub() {
     if (OVER.has(before.state)) return;
     put({ ...before, ...CHANGES[type](event) });
   };
-  const again = async () => {
-    const open = [...jobs.get().values()].filter((job) => !OVER.has(job.state));
-    for (const job of open) await api.job(job.id).then(take, () => forget(job.id));
-  };
   const forget = (id) => {
     const rest = new Map(jobs.get());
     rest.delete(id);
     jobs.set(rest);
   };
-
-  let source = null;
-  let leaving = null;
-  const seeOrNot = () => {
-    clearTimeout(leaving);
-    if (document.hidden) leaving = setTimeout(() => source.close(), UNSEEN_MS);
-    else if (source.readyState === EventSource.CLOSED) connect();
+  const seek = async (id) => {
+    for (let wait = AGAIN_MS; ; wait = Math.min(2 * wait, LONGEST_MS)) {
+      try {
+        return take(await api.job(id));
+      } catch (error) {
+        if (!(error instanceof Refused)) throw error;
+        if (error.status === 404) {
+          forget(id);
+          return null;
+        }
+        // A server that is away, or busy, has the job nonetheless.
+        await new Promise((go) => setTimeout(go, error.retryAfter ? 1000 * error.retryAfter : wait));
+      }
+    }
   };
-  document.addEventListener("visibilitychange", seeOrNot);
-  const connect = () => {
-    source = api.events();
-    for (const type of Object.keys(CHANGES)) source.addEventListener(type, hear(type));
-    source.addEventListener("removed", (message) => jobs.set(without(jobs.get(), JSON.parse(message.data).pictures)));
-    source.addEventListener("open", () => {
-      connected.set(true);
-      again();
-    });
-    source.addEventListener("error", () => {
-      connected.set(false);
-      // The browser connects again by itself unless the server answered with an error.
-      if (source.readyState === EventSource.CLOSED && !document.hidden) setTimeout(connect, AGAIN_MS);
+  const find = (id) => {
+    if (!asked.has(id)) asked.set(id, seek(id).finally(() => asked.delete(id)));
+    return asked.get(id);
+  };
+  const active = () => all().filter((job) => !OVER.has(job.state));
+  /** What the server answers to an act; if it says that the job is not there, or over, the page knows it then too. */
+  const acted = async (id, answer) => {
+    try {
+      return take(await answer);
+    } catch (error) {
+      if (error.status === 404 || error.status === 409) find(id);
+      throw error;
+    }
+  };
+  const connect = (admitted) => {
+    const heard = Object.fromEntries(Object.keys(CHANGES).map((type) => [type, hear(type)]));
+    heard.removed = (message) => jobs.set(without(jobs.get(), JSON.parse(message.data).pictures));
+    openStream({
+      heard,
+      admitted,
+      opened: () => {
+        connected.set(true);
+        for (const job of active()) find(job.id);
+      },
+      away: () => connected.set(false),
     });
   };
 
@@ -133,15 +168,16 @@ export function openHub() {
     connected,
     connect,
     take,
+    find,
     drop: (picture) => jobs.set(without(jobs.get(), [picture])),
     over: (listener) => {
       enders.add(listener);
       return () => enders.delete(listener);
     },
     submit: async (request) => take(await api.submit(request)),
-    cancel: async (id, keeping) => take(await api.cancel(id, keeping)),
-    skip: async (id) => take(await api.skip(id)),
+    cancel: (id, keeping) => acted(id, api.cancel(id, keeping)),
+    skip: (id) => acted(id, api.skip(id)),
     all,
-    active: () => all().filter((job) => !OVER.has(job.state)),
+    active,
   };
 }

@@ -1,7 +1,8 @@
 // Puts the page together: what there is, the rooms, and the keys.
 
-import { address, api } from "./api.js";
+import { address, api, onUnauthorized } from "./api.js";
 import { boardRoom } from "./board/board.js";
+import { LABEL as BOARD_LABEL } from "./board/sheet.js";
 import { el, shown } from "./dom.js";
 import { choice } from "./fields.js";
 import { formOf, openForm, withSource, requestOf } from "./form.js";
@@ -11,7 +12,7 @@ import { language, t } from "./i18n.js";
 import { infoRoom } from "./info.js";
 import { openHub } from "./jobs.js";
 import { openCatalogue } from "./known.js";
-import { enter } from "./login.js";
+import { enter, staying } from "./login.js";
 import { complain, note, say, telling } from "./notes.js";
 import { overBlock } from "./over.js";
 import { preferencesRoom } from "./preferences.js";
@@ -20,7 +21,7 @@ import { settingsBlock } from "./settings.js";
 import { makeStage } from "./stage.js";
 import { watched } from "./state.js";
 import { makeTabs } from "./tabs.js";
-import { upscaleRoom } from "./upscale.js";
+import { LABEL as UPSCALE_LABEL, upscaleRoom } from "./upscale.js";
 import { makeViewer } from "./viewer.js";
 
 const LABEL = "page";
@@ -30,8 +31,10 @@ async function open() {
   document.documentElement.lang = language();
   document.getElementById("skip-link").textContent = t("skip_to_page");
   const session = await enter();
+  const admitted = staying(session);
+  onUnauthorized(admitted);
   const [defaults, status, known] = await Promise.all([api.defaults(), api.status(), openCatalogue()]);
-  const hub = openHub();
+  const hub = openHub([LABEL, BOARD_LABEL, UPSCALE_LABEL]);
   const tabs = makeTabs(ROOMS);
   const form = openForm(defaults);
   if (!known.models.get().some((model) => model.name === form.get().model)) form.change({ model: known.standard() });
@@ -129,11 +132,11 @@ async function open() {
   });
 
   // What was being drawn, or was drawn last, when the page was left.
-  hub.connect();
+  hub.connect(admitted);
   const { jobs } = await api.jobs({ label: LABEL, limit: 12 });
   for (const job of jobs.reverse()) hub.take(job);
   studio.last.set(hub.all().findLast((job) => job.pictures.length)?.pictures[0] ?? null);
-  await board.findAgain();
+  board.findAgain(); // however long it takes: the page can be used meanwhile
   document.documentElement.dataset.ready = "yes";
 }
 

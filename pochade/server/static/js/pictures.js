@@ -17,12 +17,14 @@ export function image(picture, { thumbnail = false } = {}) {
   });
 }
 
-/** A small picture that opens the viewer among `all()` of its neighbours. */
+/** A small picture that opens the viewer among `all()` of its neighbours: {element, update(picture)}. */
 export function thumb(studio, picture, all) {
-  return el("button", {
+  const mark = el("span", { class: "pin-mark" });
+  const element = el("button", {
     type: "button", class: "thumb", data: { id: picture.id }, "aria-label": t("open_picture", { prompt: picture.prompt, seed: String(picture.seed) }),
     onclick: () => studio.view(all(), picture.id),
-  }, image(picture, { thumbnail: true }), picture.pinned ? el("span", { class: "pin-mark" }) : null);
+  }, image(picture, { thumbnail: true }), mark);
+  return { element, update: (now) => { mark.hidden = !now.pinned; } };
 }
 
 /** What the picture's own text asks for; null (and a note) if it has none that can be read. */

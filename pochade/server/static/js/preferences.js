@@ -15,7 +15,7 @@ export function setTheme(name) {
 
 const KEYS = [
   ["Ctrl Enter", "generate"], ["Esc", "interrupt"], ["← →", "key_viewer"], ["Ctrl ↑ ↓", "key_weight"],
-  ["[ ]", "key_brush"], ["E", "eraser"], ["Ctrl Z", "undo"],
+  ["[ ]", "key_brush"], ["← ↑ → ↓", "key_move_brush"], [t("key_space"), "key_paint"], ["E", "eraser"], ["Ctrl Z", "undo"],
 ];
 
 function bytes(n) {

@@ -1,6 +1,6 @@
 // The prompt over the negative prompt, with A1111's keys, styles, and the LoRA browser.
 
-import { button, el } from "./dom.js";
+import { button, el, keyed, shown } from "./dom.js";
 import { fold, lines } from "./fields.js";
 import { t } from "./i18n.js";
 
@@ -55,27 +55,39 @@ function chips(list, empty, make) {
   return place;
 }
 
+/** The server's styles, and behind them those that are chosen and not there any more: a click lets go of one. */
 function styleChips({ form, known }) {
-  const place = chips(known.styles, t("no_styles"), (style) => {
-    const chip = button(style.name, {
+  const place = el("div", { class: "chips", role: "group", "aria-label": t("styles"), tabindex: "-1" });
+  const none = el("p", { class: "hint" }, t("no_styles"));
+  const lay = keyed(place, ({ name }) => {
+    const element = button(name, {
       class: "chip",
-      title: [style.prompt, style.negative_prompt].filter(Boolean).join("\n"),
-      data: { style: style.name },
+      data: { style: name },
       onclick: () => {
         const now = form.get().styles;
-        form.change({ styles: now.includes(style.name) ? now.filter((name) => name !== style.name) : [...now, style.name] });
+        form.change({ styles: now.includes(name) ? now.filter((each) => each !== name) : [...now, name] });
       },
     });
-    return chip;
-  });
+    const update = (style) => {
+      element.classList.toggle("gone", Boolean(style.gone));
+      element.title = style.gone ? t("style_gone") : [style.prompt, style.negative_prompt].filter(Boolean).join("\n");
+      element.lastChild.textContent = style.gone ? t("gone", { name }) : name;
+      element.setAttribute("aria-pressed", form.get().styles.includes(name));
+    };
+    return { element, update };
+  }, (style) => style.name);
+  let [there, chosen] = [null, null];
   const show = () => {
-    for (const chip of place.querySelectorAll("[data-style]")) {
-      chip.setAttribute("aria-pressed", form.get().styles.includes(chip.dataset.style));
-    }
+    const now = [known.styles.get(), form.get().styles];
+    if (now[0] === there && now[1] === chosen) return;
+    [there, chosen] = now;
+    const gone = chosen.filter((name) => !there.some((style) => style.name === name));
+    lay([...there, ...gone.map((name) => ({ name, gone: true }))]);
+    shown(none, !there.length && !gone.length);
   };
   known.styles.watch(show);
   form.watch(show);
-  return place;
+  return el("div", {}, place, none);
 }
 
 /** LoRAs and embeddings: a click puts one into the prompt, the next takes it out again. */

@@ -1,6 +1,6 @@
 // Where the picture appears: live while it is drawn, then large, with all others of its job below it.
 
-import { button, el, shown } from "./dom.js";
+import { button, el, keyed, shown } from "./dom.js";
 import { t } from "./i18n.js";
 import { OVER } from "./jobs.js";
 import { say } from "./notes.js";
@@ -52,22 +52,21 @@ export function makeStage(studio) {
   const showPreview = (job) => {
     large.dataset.shows = "preview";
     if (large.firstChild?.className !== "previews") large.replaceChildren(el("div", { class: "previews" }));
-    const place = large.firstChild;
-    while (place.children.length > job.preview.length) place.lastChild.remove();
+    const previews = large.firstChild;
+    while (previews.children.length > job.preview.length) previews.lastChild.remove();
     job.preview.forEach((url, i) => {
-      if (!place.children[i]) place.append(el("img", { alt: t("preview") }));
-      place.children[i].src = url;
+      if (!previews.children[i]) previews.append(el("img", { alt: t("preview") }));
+      previews.children[i].src = url;
     });
   };
+  const place = keyed(strip, (picture) => ({
+    element: el("button", {
+      type: "button", class: "thumb", data: { id: picture.id }, "aria-label": t("show_picture", { seed: String(picture.seed) }),
+      onclick: () => { showLarge(picture); show(); },
+    }, image(picture, { thumbnail: true })),
+  }));
   const showStrip = (pictures) => {
-    const ids = pictures.map((picture) => picture.id).join();
-    if (strip.dataset.ids !== ids) {
-      strip.dataset.ids = ids;
-      strip.replaceChildren(...pictures.map((picture) => el("button", {
-        type: "button", class: "thumb", data: { id: picture.id }, "aria-label": t("show_picture", { seed: String(picture.seed) }),
-        onclick: () => { showLarge(picture); show(); },
-      }, image(picture, { thumbnail: true }))));
-    }
+    place(pictures);
     for (const each of strip.children) each.setAttribute("aria-current", each.dataset.id === chosen?.id);
     shown(strip, pictures.length > 1);
   };

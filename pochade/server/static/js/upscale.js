@@ -9,7 +9,7 @@ import { acceptDrops, asDataUrl, dropPlace, image, keepButtons, sendButtons } fr
 import { progressLine } from "./progress.js";
 import { keep, recalled, watched } from "./state.js";
 
-const LABEL = "page-upscale";
+export const LABEL = "page-upscale";
 
 export function upscaleRoom(room, studio) {
   const { hub, known } = studio;

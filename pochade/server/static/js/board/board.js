@@ -1,6 +1,6 @@
 // The draft board: one idea becomes a sheet of variations to pin, compare, mix and refine.
 
-import { button, el, shown } from "../dom.js";
+import { arrange, button, el, shown } from "../dom.js";
 import { lines, segments, slider } from "../fields.js";
 import { randomSeed, requestOf } from "../form.js";
 import { counted, t } from "../i18n.js";
@@ -89,12 +89,8 @@ export function boardRoom(room, studio) {
   const empty = el("div", { class: "board-empty" }, el("p", { class: "welcome-title" }, t("board_empty")), el("p", {}, t("board_empty_more")));
 
   const place = (list, items) => {
-    items.forEach((each, i) => {
-      if (!cells.has(each.id)) cells.set(each.id, makeCell(each.id, acts));
-      const { element } = cells.get(each.id);
-      if (list.children[i] !== element) list.insertBefore(element, list.children[i] ?? null);
-    });
-    while (list.children.length > items.length) list.lastChild.remove();
+    for (const { id } of items) if (!cells.has(id)) cells.set(id, makeCell(id, acts));
+    arrange(list, items.map(({ id }) => cells.get(id).element));
   };
   const show = () => {
     const all = sheet.cells.get();

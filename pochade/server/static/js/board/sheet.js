@@ -7,11 +7,17 @@ import { keep, recalled, watched } from "../state.js";
 
 export const LABEL = "page-board";
 
+/** For `catch`: what these statuses say is as good as done; anything else goes on up. */
+const unless = (...statuses) => (error) => {
+  if (!statuses.includes(error.status)) throw error;
+};
+
 /** A draft: {id, request, note, job, picture, pinned, refined, failed}. picture is null until it is drawn. */
 export function openSheet(hub) {
   const cells = watched(recalled("board", []));
   cells.watch((now) => keep("board", now.filter((cell) => cell.job)));
   const change = (id, part) => cells.set(cells.get().map((cell) => (cell.id === id ? { ...cell, ...part } : cell)));
+  const has = (id) => cells.get().some((cell) => cell.id === id);
   const drop = (ids) => cells.set(cells.get().filter((cell) => !ids.includes(cell.id)));
 
   const settle = (job) => {
@@ -23,10 +29,12 @@ export function openSheet(hub) {
   };
   hub.over(settle);
   const findAgain = async () => {
-    for (const cell of cells.get()) {
-      if (cell.picture || !cell.job || cell.failed) continue;
-      await api.job(cell.job).then((answer) => settle(hub.take(answer)), () => drop([cell.id]));
-    }
+    const open = cells.get().filter((cell) => !cell.picture && cell.job && !cell.failed);
+    await Promise.all(open.map(async (cell) => {
+      const job = await hub.find(cell.job);
+      if (job === null) drop([cell.id]);
+      else settle(job);
+    }));
   };
 
   /** Ask for drafts; they stand on the board at once. after: the id of the draft that they come from. */
@@ -38,6 +46,7 @@ export function openSheet(hub) {
     const at = after === null ? 0 : now.findIndex((cell) => cell.id === after) + 1;
     cells.set([...now.slice(0, at), ...made, ...now.slice(at)]);
     for (const cell of made) {
+      if (!has(cell.id)) continue; // taken off the board meanwhile
       try {
         const job = await hub.submit({ ...cell.request, label: LABEL });
         change(cell.id, { job: job.id });
@@ -54,11 +63,11 @@ export function openSheet(hub) {
   });
   /** Take drafts off the board and, unless they are pinned, out of the history too. */
   const remove = telling(async (some) => {
-    drop(some.map((cell) => cell.id));
     for (const cell of some) {
       const job = hub.jobs.get().get(cell.job);
-      if (job && !OVER.has(job.state)) await hub.cancel(cell.job, false).catch(() => null);
-      else if (cell.picture && !cell.pinned) await api.remove(cell.picture.id).catch(() => null);
+      if (job && !OVER.has(job.state)) await hub.cancel(cell.job, false).catch(unless(404, 409));
+      else if (cell.picture && !cell.pinned) await api.remove(cell.picture.id).catch(unless(404));
+      drop([cell.id]);
     }
   });
   return { cells, add, pin, remove, findAgain, change, drop };

@@ -1,12 +1,13 @@
 // The picture that is drawn over: a mask by brush and eraser, zoom, and a frame to draw further than its edges.
 
-import { button, el, shown } from "../dom.js";
+import { button, el, freshId, shown } from "../dom.js";
 import { slider } from "../fields.js";
 import { t } from "../i18n.js";
 import { note } from "../notes.js";
 import { watched } from "../state.js";
-import { makeStrokes, maskUrl, paint } from "./strokes.js";
+import { brushByKeys } from "./keyboard.js";
 import { SIDES, outpaintFields } from "./outpaint.js";
+import { makeStrokes, maskUrl, paint, paintStroke } from "./strokes.js";
 
 const MASK_COLOUR = "#4f5bff"; // seldom in pictures, and seen on light and dark ones
 const ZOOMS = [1, 1.5, 2, 3, 4, 6, 8];
@@ -19,21 +20,29 @@ export function makeEditor() {
   const tool = watched({ brush: 24, erase: false, zoom: 0 });
   const margins = watched(Object.fromEntries(SIDES.map((side) => [side, 0])));
   let picture = null; // {send, image}
-  let stroke = null;
-  const strokes = makeStrokes(() => redraw());
+  let stroke = null; // {pointer, extend} while a hand draws
+  const strokes = makeStrokes({
+    repaint: () => {
+      if (!picture) return;
+      paint(veil.getContext("2d"), strokes.list(), MASK_COLOUR);
+      showTools();
+    },
+    grown: (one, from) => {
+      paintStroke(veil.getContext("2d"), one, MASK_COLOUR, from);
+      if (from === 0) showTools();
+    },
+  });
 
+  const keysId = freshId("mask-keys");
   const base = el("canvas", { class: "editor-base", "aria-hidden": "true" });
   const veil = el("canvas", {
-    class: "editor-veil", tabindex: "0", role: "img", "aria-label": t("mask_canvas"),
+    class: "editor-veil", tabindex: "0", role: "application", "aria-label": t("mask_canvas"), "aria-describedby": keysId,
   });
   const ring = el("div", { class: "editor-ring", hidden: true });
   const frame = el("div", { class: "editor-frame" }, el("div", { class: "editor-sheet" }, base, veil, ring));
   const view = el("div", { class: "editor-view" }, frame);
 
-  const redraw = () => {
-    if (!picture) return;
-    const context = veil.getContext("2d");
-    paint(context, strokes.list(), MASK_COLOUR);
+  const showTools = () => {
     undo.disabled = !strokes.canUndo();
     redo.disabled = !strokes.canRedo();
     clear.disabled = !strokes.canUndo();
@@ -51,32 +60,48 @@ export function makeEditor() {
     }
     frame.dataset.scale = scale;
     frame.classList.toggle("further", left + top + right + bottom > 0);
+    byKeys.refresh();
   };
 
   const place = (event) => {
     const box = veil.getBoundingClientRect();
     return [((event.clientX - box.left) * veil.width) / box.width, ((event.clientY - box.top) * veil.height) / box.height];
   };
-  const showRing = (event) => {
+  /** The brush at a place of the picture; null hides it. */
+  const showRing = (where, down = false) => {
+    ring.hidden = where === null;
+    if (where === null) return;
     const box = veil.getBoundingClientRect();
-    const size = (2 * tool.get().brush * box.width) / veil.width;
-    ring.hidden = event.pointerType === "touch";
-    ring.style.setProperty("--size", `${size}px`);
-    ring.style.setProperty("--x", `${event.clientX - box.left}px`);
-    ring.style.setProperty("--y", `${event.clientY - box.top}px`);
+    const scale = box.width / veil.width;
+    ring.style.setProperty("--size", `${2 * tool.get().brush * scale}px`);
+    ring.style.setProperty("--x", `${where[0] * scale}px`);
+    ring.style.setProperty("--y", `${where[1] * scale}px`);
+    ring.classList.toggle("down", down);
   };
+  const byKeys = brushByKeys(veil, {
+    tool: tool.get,
+    begin: strokes.begin,
+    show: (where, down) => {
+      showRing(where, down);
+      if (where !== null) ring.scrollIntoView({ block: "nearest", inline: "nearest" });
+    },
+  });
   veil.addEventListener("pointerdown", (event) => {
     if (event.button !== 0 || !picture) return;
     event.preventDefault();
     veil.focus({ preventScroll: true });
     veil.setPointerCapture(event.pointerId);
-    stroke = event.pointerId;
-    strokes.begin({ erase: tool.get().erase || event.shiftKey, radius: tool.get().brush, points: [place(event)] });
+    byKeys.lift();
+    const erase = tool.get().erase || event.shiftKey;
+    stroke = { pointer: event.pointerId, extend: strokes.begin({ erase, radius: tool.get().brush, points: [place(event)] }) };
+    byKeys.at(place(event));
   });
   veil.addEventListener("pointermove", (event) => {
-    showRing(event);
-    if (stroke !== event.pointerId) return;
-    for (const each of event.getCoalescedEvents?.() ?? [event]) strokes.extend(place(each));
+    showRing(event.pointerType === "touch" ? null : place(event));
+    if (stroke?.pointer !== event.pointerId) return;
+    const samples = event.getCoalescedEvents?.() ?? [];
+    stroke.extend((samples.length ? samples : [event]).map(place));
+    byKeys.at(place(event));
   });
   const lift = () => { stroke = null; };
   veil.addEventListener("pointerup", lift);
@@ -110,11 +135,12 @@ export function makeEditor() {
   tool.watch(({ erase }) => {
     brush.setAttribute("aria-pressed", !erase);
     eraser.setAttribute("aria-pressed", erase);
+    byKeys.refresh();
   });
 
   const element = el("div", { class: "editor", hidden: true },
     tools, slider(tool, "brush", { min: 1, max: 128 }), view,
-    el("p", { class: "hint" }, t("mask_hint")), outpaintFields(margins));
+    el("p", { class: "hint" }, t("mask_hint")), el("p", { class: "hint", id: keysId }, t("mask_keys")), outpaintFields(margins));
   element.addEventListener("keydown", (event) => {
     if (event.target.matches("input")) return;
     const control = event.ctrlKey || event.metaKey;
@@ -142,6 +168,8 @@ export function makeEditor() {
     picture = { image, send };
     for (const canvas of [base, veil]) Object.assign(canvas, { width: image.naturalWidth, height: image.naturalHeight });
     base.getContext("2d").drawImage(image, 0, 0);
+    byKeys.lift();
+    byKeys.at([image.naturalWidth / 2, image.naturalHeight / 2]);
     strokes.clear();
     tool.change({ zoom: 0, brush: Math.max(2, Math.round(Math.min(image.naturalWidth, image.naturalHeight) / 12)) });
     margins.set(Object.fromEntries(SIDES.map((side) => [side, 0])));
