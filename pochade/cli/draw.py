@@ -268,8 +268,13 @@ def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
     from pochade.prompts.styles import apply_styles, find_styles, read_styles
     from pochade.prompts.wildcards import folder_of_wildcards, no_wildcards
 
-    if options.prompt is None and (options.style or options.wildcards is not None):
-        asked = "--style" if options.style else "--wildcards"
+    of_prompts = {
+        "--style": options.style,
+        "--wildcards": options.wildcards is not None,
+        "--comments": options.comments,
+    }
+    if options.prompt is None and any(of_prompts.values()):
+        asked = next(name for name, given in of_prompts.items() if given)
         raise InvalidRequest(f"{asked} needs a prompt; give one in quotes")
     given = _given(options)
     if options.style and options.styles is None:
@@ -278,18 +283,19 @@ def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
     styles = find_styles(options.style, known)
     template, negative = apply_styles(given.prompt, given.negative_prompt, styles)
     read = no_wildcards if options.wildcards is None else folder_of_wildcards(options.wildcards)
-    if options.comments:
-        template, negative = without_comments(template), without_comments(negative)
+    plain = without_comments if options.comments else str
+    template, negative = plain(template), plain(negative)
     first = secrets.randbelow(2**32) if given.seed is None else given.seed
 
     def second_pass(seed: int) -> Hires | None:
         """Its own prompts are templates as the first pass' are, unless a picture says them."""
 
         def prompt(text: str) -> str:
-            return expand(apply_styles(text, "", styles)[0], seed, read)
+            return expand(plain(apply_styles(text, "", styles)[0]), seed, read)
 
         def negative_prompt(text: str) -> str:
-            return expand(apply_styles("", text, styles)[1], seed, read, purpose="negative prompt")
+            given_text = plain(apply_styles("", text, styles)[1])
+            return expand(given_text, seed, read, purpose="negative prompt")
 
         return given.hires and given.hires.with_texts(
             None if options.hires_prompt is None else prompt,

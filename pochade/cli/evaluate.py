@@ -119,6 +119,7 @@ def _evaluate(options: argparse.Namespace) -> "Iterator[Progress]":
         measures=tuple(options.only),
         styles=tuple(options.style),
         limit=options.limit,
+        threads=options.threads,
     )
     load = partial(
         pochade.load,

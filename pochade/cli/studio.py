@@ -54,7 +54,7 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--graph-budget",
         metavar="SIZE",
-        help="of compiled graphs that each worker keeps in memory (default: half of what there is)",
+        help="of compiled graphs that each worker keeps (default: --memory-budget, else half of the memory)",
     )
     add_mark_options(parser)
     much = parser.add_argument_group("how much")
@@ -150,6 +150,8 @@ def _threads(options: argparse.Namespace) -> int | None:
     if threads is None:
         return None
     expect("--threads", threads, 1, MOST_THREADS)
+    if options.engine == "numpy":
+        raise InvalidRequest("--threads has no effect on the numpy engine; leave one of the two out")
     others = [device for device in options.device or () if device not in ("auto", "cpu")]
     if others:
         raise InvalidRequest(

@@ -30,6 +30,7 @@ class Order:
     measures: tuple[str, ...] = tuple(MEASURES)
     styles: tuple[str, ...] = ()
     limit: int | None = None
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         for name in self.measures:
@@ -67,7 +68,7 @@ def evaluate(order: Order, load: Callable[..., Pipeline]) -> Iterator[Progress]:
     )
     bench = Bench(
         studio=studio,
-        judge=judge.load(),
+        judge=judge.load(threads=order.threads),
         styles=order.styles if order.styles else tuple(prompted_styles()),
         limit=order.limit,
         corpus=corpus,

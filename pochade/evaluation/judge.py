@@ -80,7 +80,7 @@ class Judge:
         return normal(np.concatenate(parts))
 
 
-def load(folder: str | Path | None = None, *, engine: str = "auto") -> Judge:
+def load(folder: str | Path | None = None, *, engine: str = "auto", threads: int | None = None) -> Judge:
     """The scorer in the package, or the one in `folder`; it computes on the CPU in f32.
 
     Raises InvalidCheckpoint for a folder that is missing, damaged or holds something else.
@@ -106,7 +106,9 @@ def load(folder: str | Path | None = None, *, engine: str = "auto") -> Judge:
         labels=labels,
         styles=styles,
         style_places=normal(tensors[PLACES].astype(np.float32)),
-        network=Network(tensors, fingerprint([stored]), make_engine(choose("cpu", "f32", engine)), config),
+        network=Network(
+            tensors, fingerprint([stored]), make_engine(choose("cpu", "f32", engine), threads=threads), config
+        ),
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pochade.checkpoints.few_steps import FewSteps
 from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.library import find
-from pochade.checkpoints.read import read_checkpoint
+from pochade.checkpoints.read import family_of, read_checkpoint
 from pochade.diffusion.parametrization import Parametrization
 from pochade.diffusion.samplers import Sampler
 from pochade.diffusion.schedule import NoiseSchedule
@@ -248,7 +248,9 @@ class Pipeline:
         key = path.resolve(), stamps([path]) if path.is_file() else None
         if key not in self._others:
             self._others.clear()
-            checkpoint = read_checkpoint(path, vae=self.vae)
+            checkpoint = read_checkpoint(path)
+            if family_of(checkpoint).latent_scale == family_of(self.checkpoint).latent_scale:
+                checkpoint = read_checkpoint(path, vae=self.vae)  # of the same latents
             graphs = self.networks.graphs  # one budget for both models
             model = make_model(checkpoint, self.networks.text_encoder.engine, path, graphs=graphs)
             other = replace(self, model=model, additions=NOTHING, loaded=None, path=path)
@@ -294,7 +296,11 @@ class Pipeline:
 
     def _plan(self, request: Settled, later: "Pipeline") -> Plan:
         """As `plan`, for a settled request that asks for no further additions. later: of the second pass."""
-        adapted = len({id(each) for each in (self, later) if each.additions.adapters})
+        # LoRAs that graphs take as inputs change no weights.
+        adapted = len({id(each.networks.unet) for each in (self, later) if each.networks.unet.adapted})
+        hires = request.hires
+        if hires is not None and hires.model is not None and later.path == self.path:
+            request = replace(request, hires=replace(hires, model=None))  # the same model by its name
         load = load_of(self.networks, self.tokenizers, request, self.roots, adapted=adapted)
         return find_plan(self.networks, self.choice.precision, self.memory_budget, load)
 

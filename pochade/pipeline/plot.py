@@ -71,11 +71,18 @@ def _field(name: str, kind: Callable[[str], Any]) -> Callable[[Request, Axis, st
 def _words(request: Request, changing: Axis, value: str) -> dict[str, Any]:
     """The first value of the axis, wherever it stands in the prompts, replaced by this one."""
     first = changing.values[0]
-    if first not in request.prompt and first not in request.negative_prompt:
+    hires = request.hires
+    own = () if hires is None else (hires.prompt or "", hires.negative_prompt or "")
+    if not any(first in text for text in (request.prompt, request.negative_prompt, *own)):
         raise InvalidRequest(f"the prompt does not hold '{first}', which the axis 'words' would replace")
+
+    def changed(text: str) -> str:
+        return text.replace(first, value)
+
     return {
-        "prompt": request.prompt.replace(first, value),
-        "negative_prompt": request.negative_prompt.replace(first, value),
+        "prompt": changed(request.prompt),
+        "negative_prompt": changed(request.negative_prompt),
+        "hires": None if hires is None else hires.with_texts(changed, changed),
     }
 
 

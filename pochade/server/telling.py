@@ -43,7 +43,7 @@ def _request(
     text: str, parameters: Parameters, catalogue: Catalogue
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """The fields of POST /jobs that a picture's text tells, and the names of what it tells of besides: what
-    such a job would be drawn without. known: names of models.
+    such a job would be drawn without.
 
     Those names are fields of such a request, then names of the text's own settings, such as "ENSD".
     """

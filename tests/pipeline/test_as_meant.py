@@ -118,3 +118,7 @@ def test_comments_where_the_program_knows_them(version, prompt):
     request = request_from(text)
     assert request.prompt.strip() == prompt
     assert request.negative_prompt.strip() == ("snow" if prompt == "a fox" else "snow # rain")
+    hires = request_from(
+        f"a\n{SETTINGS}, Hires upscale: 2, Hires prompt: an owl # grey, Version: {version}"
+    ).hires
+    assert hires is not None and hires.prompt.strip() == ("an owl" if prompt == "a fox" else "an owl # grey")

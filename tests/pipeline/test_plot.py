@@ -1,10 +1,13 @@
 """Tables of pictures: which values an axis takes, and what they change."""
 
+from dataclasses import replace
+
 import pytest
 
 from pochade.errors import InvalidRequest
 from pochade.pipeline.plot import Axis, axis, requests
 from pochade.request import Request
+from pochade.ways import Hires
 
 BASE = Request(prompt="a red fox", seed=7, width=64, height=64)
 
@@ -25,6 +28,9 @@ def test_every_combination_the_last_axis_first() -> None:
 def test_words_of_the_prompt_are_replaced() -> None:
     made = requests(BASE, [axis("words=fox,owl")])
     assert [each.prompt for each in made] == ["a red fox", "a red owl"]
+    larger = replace(BASE, hires=Hires(prompt="a fox, sharp"))
+    made = requests(larger, [axis("words=fox,owl")])
+    assert [each.hires and each.hires.prompt for each in made] == ["a fox, sharp", "a owl, sharp"]
 
 
 def test_sizes_and_names() -> None:

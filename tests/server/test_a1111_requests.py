@@ -315,9 +315,24 @@ def test_a_text_fills_in_what_is_not_sent(catalogue: Catalogue) -> None:  # noqa
     assert (request["seed"], request["width"], request["height"]) == (3, 256, 320)
     assert (request["clip_skip"], found.order.model, request["hires"]["prompt"]) == (3, "second", "an owl")
     assert (request["hires"]["scale"], request["hires"]["denoising_strength"]) == (1.5, 0.4)
+    comma = drawn(catalogue, infotext=text.replace("strength: 0.4", "strength: 0,4"))
+    assert comma.order.request["hires"]["denoising_strength"] == 0.4
     for wrong in ("Steps: many", "Denoising strength: much", "Denoising strength: nan"):
         with pytest.raises(InvalidRequest, match=wrong):
             drawn(catalogue, infotext=f"a\nSteps: 4, Seed: 1, Size: 64x64, {wrong}")
+
+
+def test_a_text_fills_in_noise_and_emphasis_and_names_what_it_cannot(catalogue: Catalogue) -> None:  # noqa: F811
+    plain = "a bird\nSteps: 9, Seed: 3, Size: 64x64"
+    chosen = {"randn_source": "CPU"}
+    found = drawn(catalogue, infotext=f"{plain}, RNG: CPU, Emphasis: No norm, ENSD: 31337, CFG Rescale: 0.5")
+    request = found.order.request
+    assert (request["rng"], request["emphasis"]) == ("CPU", "No norm")
+    assert {"infotext.ENSD", "infotext.CFG Rescale"} <= set(found.left_out)
+    usual = drawn(catalogue, infotext=plain, override_settings={**chosen})
+    assert usual.order.request["rng"] == "CPU"
+    assert drawn(catalogue, infotext=plain).order.request["rng"] == "NV"
+    assert "rng" not in drawn(catalogue, override_settings={"randn_source": ""}).order.request
 
 
 # --- units of ControlNets ---------------------------------------------------------------------------------

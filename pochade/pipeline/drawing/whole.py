@@ -88,7 +88,7 @@ def draw(means: Means, request: Settled, sampler: Sampler, noise: Floats | None)
     for each in (networks, larger_networks):
         each.graphs.begin_part()
     canvas = canvas_of(model, networks, request)
-    let_go(networks.autoencoder)
+    let_go(networks.autoencoder, networks.wide_autoencoder)
     if request.hires is not None:
         hires.check_latents(model, later.model, request.hires.upscaler)
     told, told_later = told_of(model, request, later.model)
@@ -121,7 +121,8 @@ def draw(means: Means, request: Settled, sampler: Sampler, noise: Floats | None)
             if not means.sparing:
                 larger_networks.prepare_decode(decoded)
             larger = hires.enlarged(networks, larger_networks, request, second.request, latent)
-            let_go(networks.autoencoder, larger_networks.autoencoder)
+            for each in (networks, larger_networks):
+                let_go(each.autoencoder, each.wide_autoencoder)
             drawing = replace(second, canvas=larger)
             by = later.model
             yield from denoise(larger_networks, by.schedule, by.parametrization, second_sampler, drawing)
@@ -136,7 +137,7 @@ def draw(means: Means, request: Settled, sampler: Sampler, noise: Floats | None)
         # A text that says "fast" of a picture of which everything was computed would tell of another one.
         drawn = request if first.left_out else replace(request, speed=EXACT)
         made = result_of(images, pictures(drawn), maker_of(means, request, second_model), size)
-        let_go(by.autoencoder)
+        let_go(by.autoencoder, by.wide_autoencoder)
         return made
 
     drawn_by = networks, larger_networks

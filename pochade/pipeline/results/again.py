@@ -52,6 +52,9 @@ def request_from(text: str) -> Request:
         without_comments(text) if comments else text
         for text in (parameters.prompt, parameters.negative_prompt)
     )
+    hires = _hires(values)
+    if comments and hires is not None:
+        hires = hires.with_texts(without_comments, without_comments)
     return Request(
         prompt=prompt,
         negative_prompt=negative_prompt,
@@ -61,7 +64,7 @@ def request_from(text: str) -> Request:
         height=height,
         blend=_blend(values),
         variation=_variation(values),
-        hires=_hires(values),
+        hires=hires,
         refiner=_refiner(values),
         **{field: value for field, value in known.items() if value is not None},
     )

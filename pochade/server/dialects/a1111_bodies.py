@@ -23,7 +23,7 @@ from pochade.server.bodies import MOST_NAMED
 from pochade.server.bodies import left_out as unknown_fields
 from pochade.server.dialects.a1111_controls import controls
 from pochade.server.dialects.a1111_fields import IGNORABLE, NONE, refuse
-from pochade.server.dialects.a1111_infotext import filled_in
+from pochade.server.dialects.a1111_infotext import filled_in, not_filled_in
 from pochade.server.dialects.a1111_scripts import check_scripts
 from pochade.server.dialects.a1111_settings import CLIP_SKIP, KEPT, MODEL, check_settings, clip_skip, eta_of
 from pochade.server.dialects.a1111_shapes import DrawBody, ImageBody, TextBody
@@ -52,6 +52,7 @@ def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, input
     body = filled_in(body)
     refuse(body)
     left_out = check_scripts(body.alwayson_scripts)
+    left_out += not_filled_in(body.infotext) if body.infotext else []
     left_out += [f"override_settings.{name}" for name in check_settings(body.override_settings or {})]
     left_out += [name for name in unknown_fields(body) if name not in IGNORABLE]
     settings = {**chosen, **(body.override_settings or {})}
@@ -131,7 +132,7 @@ def named_settings(settings: Mapping[str, Any]) -> dict[str, str]:
     """Fields of a Request that are options there. Raises Trouble for a value that there is none of."""
     found = {}
     for option, (field, find) in NAMED.items():
-        if settings.get(option) is not None:
+        if settings.get(option) not in (None, ""):
             try:
                 found[field] = find(str(settings[option]))
             except InvalidRequest as unknown:

@@ -25,9 +25,10 @@ def filled_in(body: B) -> B:
     if not body.infotext:
         return body
     from pochade.pipeline.results.again import request_from
+    from pochade.pipeline.results.as_meant import as_meant
 
     found = request_from(body.infotext)
-    told = read_parameters(body.infotext).values
+    told = as_meant(read_parameters(body.infotext).values)
     variation, hires = found.variation, found.hires
     values: dict[str, Any] = {
         "prompt": found.prompt,
@@ -70,7 +71,21 @@ def filled_in(body: B) -> B:
         for name, value in values.items()
         if value is not None and name in known and name not in body.model_fields_set
     }
-    settings = {CLIP_SKIP: found.clip_skip if found.clip_skip > 1 else None, MODEL: told.get("Model")}
+    settings = {
+        CLIP_SKIP: found.clip_skip if found.clip_skip > 1 else None,
+        MODEL: told.get("Model"),
+        "randn_source": found.rng,  # also where the text says nothing: it means the usual one then
+        "emphasis": found.emphasis,
+    }
     said = {name: value for name, value in settings.items() if value is not None}
     changes["override_settings"] = {**said, **(body.override_settings or {})}
     return body.model_copy(update=changes)
+
+
+def not_filled_in(text: str) -> list[str]:
+    """Names of settings of a picture's text that change the picture and that a request cannot have."""
+    from pochade.pipeline.results.left_out import not_followed
+
+    values = read_parameters(text).values
+    lacking = [name for name in ("CFG Rescale", "Speed", "Blend prompt") if name in values]
+    return [f"infotext.{name}" for name in (*not_followed(values), *lacking)]

@@ -14,10 +14,8 @@ ETAS = {"eta_ancestral": False, "eta_ddim": True}
 
 NAMES = ("randn_source", "emphasis")
 UNIPC_OPTIONS = ("uni_pc_variant", "uni_pc_order", "uni_pc_skip_type", "uni_pc_lower_order_final")
-KEPT = (MODEL, CLIP_SKIP, FORMAT, QUALITY, *ETAS, *NAMES)
+KEPT = DONE = (MODEL, CLIP_SKIP, FORMAT, QUALITY, *ETAS, *NAMES, *UNIPC_OPTIONS)
 """Settings that mean something here, and are kept where a user sets them."""
-DONE = (*KEPT, *UNIPC_OPTIONS)
-"""Those that mean something in a request."""
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}
 MOST_LAYERS = 12
