@@ -144,11 +144,12 @@ def test_skip_ends_one_picture(a1111: webuiapi.WebUIApi, quick: Served) -> None:
     other = webuiapi.WebUIApi(host="127.0.0.1", port=quick.port)
     while other.get_progress()["progress"] == 0:
         time.sleep(0.02)
-    began = time.monotonic()
+    skips = 0
     while drawing.is_alive():  # each time the one that is being drawn
         assert other.skip() is None
+        skips += 1
         drawing.join(0.5)
-    assert len(results[0].images) == 2 and time.monotonic() - began < 15  # of 20 s
+    assert len(results[0].images) == 2 and skips < 30  # drawn to their ends they take twenty seconds
     for each in (api, other):
         each.session.close()
 
