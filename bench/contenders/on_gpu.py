@@ -115,10 +115,10 @@ def xl(device: str, precision: str, scale: str, cache: Path) -> dict[str, Any]:
     pipeline = pochade.load(make_model(shapes, cache), device=device, precision="f16", engine="torch")
     networks, failed = pipeline.networks, []
     loud = Louder(networks.autoencoder.tensors, ("decoder.conv_in.weight", "decoder.conv_in.bias"))
-    coder = replace(networks.autoencoder, tensors=loud, fingerprint="louder", _compiled={})
+    coder = replace(networks.autoencoder, tensors=loud, fingerprint="louder")
     wide = networks.wide_autoencoder
     if wide is not None:
-        wide = replace(wide, tensors=loud, fingerprint="louder", _compiled={})
+        wide = replace(wide, tensors=loud, fingerprint="louder")
     networks = replace(networks, autoencoder=coder, wide_autoencoder=wide)
     pipeline = replace(pipeline, model=replace(pipeline.model, networks=networks))
     picture = np.asarray(pipeline.txt2img(PROMPT, seed=1, steps=4).images[0])
