@@ -71,7 +71,7 @@ def read_embedding(path: Path | str, widths: Mapping[str, int]) -> Embedding:
     names = [stem(path)]
     if CLIP_L in tables or CLIP_G in tables:
         if set(tables) != {CLIP_L, CLIP_G}:
-            raise InvalidCheckpoint(f"'{path}' is no embedding of SDXL: it has {_listed(tables)}")
+            raise InvalidCheckpoint(f"'{path}' is not an SDXL embedding: it has {_listed(tables)}")
         vectors = {TEXT: tables[CLIP_L], TEXT_2: tables[CLIP_G]}
     elif len(tables) == 1:
         (name, table) = next(iter(tables.items()))
@@ -80,7 +80,7 @@ def read_embedding(path: Path | str, widths: Mapping[str, int]) -> Embedding:
             names.append(name)
     else:
         raise InvalidCheckpoint(
-            f"'{path}' is no embedding: it has {len(tables)} tensors, {_listed(tables)}; an embedding has"
+            f"'{path}' is not an embedding: it has {len(tables)} tensors, {_listed(tables)}; an embedding has"
             f" 'emb_params', '{CLIP_L}' and '{CLIP_G}', or one by the name of its word"
         )
     check_finite(file, path)
@@ -120,8 +120,8 @@ def _table(path: Path, name: str, tensor: Array) -> Array:
     table = tensor.reshape(1, -1) if tensor.ndim == 1 else tensor
     if table.ndim != 2 or table.dtype.kind not in "fV" or not 1 <= len(table) <= MAX_VECTORS:
         raise InvalidCheckpoint(
-            f"'{path}' is no embedding: '{ascii(name)[1:-1][:80]}' has the shape {tensor.shape}; a table of"
-            f" 1 to {MAX_VECTORS} vectors is expected"
+            f"'{path}' is not an embedding: '{ascii(name)[1:-1][:80]}' has the shape {tensor.shape}; a"
+            f" table of 1 to {MAX_VECTORS} vectors is expected"
         )
     return table
 

@@ -63,7 +63,7 @@ def read_controlnet(path: Path | str) -> Component:
 def _canonical(file: TensorFile, path: Path) -> LazyTensors:
     for begin, what in OTHERS:
         if any(name.startswith(begin) for name in file):
-            raise InvalidCheckpoint(f"'{path}' is no ControlNet: {what}")
+            raise InvalidCheckpoint(f"'{path}' is not a ControlNet: {what}")
     if "controlnet_cond_embedding.conv_in.weight" in file:
         return rename(file, (), path)
     prefix = PREFIX if any(name.startswith(PREFIX) for name in file) else ""
@@ -73,7 +73,7 @@ def _canonical(file: TensorFile, path: Path) -> LazyTensors:
         known = "'input_hint_block.0.weight' or 'controlnet_cond_embedding.conv_in.weight'"
         shown = ", ".join(f"'{name}'" for name in sorted(file)[:3]) or "none"
         raise InvalidCheckpoint(
-            f"'{path}' is no ControlNet: none of its {len(file):,} tensors is called {known}"
+            f"'{path}' is not a ControlNet: none of its {len(file):,} tensors is called {known}"
             f" (the first are: {shown})"
         )
     rules = controlnet_rules(file_layout(inside), len(hints))

@@ -337,7 +337,7 @@ def _device_tensor(machine: Machine, arguments: tuple[Any, ...]) -> StoredTensor
     """torch._utils._rebuild_device_tensor_from_numpy: what torch writes for tensors on Metal and on TPUs."""
     array, kind = arguments[:2]
     if not isinstance(array, NumpyArray) or not isinstance(array.dtype, NumpyType):
-        machine.refuse("it has a tensor of an array that is none")
+        machine.refuse("it has a tensor made of something that is not an array")
     if array.dtype.code not in NUMPY_TYPES or array.dtype.order not in ("<", "|", "="):
         machine.refuse(f"it has a tensor of numpy's type {ascii(array.dtype.code)[:20]}, or big-endian")
     if not isinstance(kind, Global) or kind.module != "torch" or kind.name not in DTYPES:

@@ -155,7 +155,7 @@ def _threads(options: argparse.Namespace) -> int | None:
     others = [device for device in options.device or () if device not in ("auto", "cpu")]
     if others:
         raise InvalidRequest(
-            f"--threads is of the processor, and --device {others[0]} is none; leave one of the two out"
+            f"--threads applies to the processor, not to --device {others[0]}; leave one of the two out"
         )
     return threads
 

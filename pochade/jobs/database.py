@@ -23,7 +23,7 @@ REFUSED = {
     sqlite3.SQLITE_PERM: "it may not be written to; choose a folder that you may write to",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; is the folder there, writable, and is space left?",
     sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a copy, or start with another folder",
-    sqlite3.SQLITE_NOTADB: "the file is no database of ours; choose another folder",
+    sqlite3.SQLITE_NOTADB: "the file is not a Pochade database; choose another folder",
 }
 """SQLite's primary result codes that tell of the disk, with what to do. Other errors are bugs."""
 

@@ -30,7 +30,8 @@ def read_networks(texts: Sequence[str]) -> tuple[Network, ...]:
             network = ipaddress.ip_network(text.strip().strip("[]"))
         except ValueError as error:
             raise InvalidRequest(
-                f"--trusted-proxy '{text}' is no address of a proxy ({error}); write 127.0.0.1 or 10.0.0.0/8"
+                f"--trusted-proxy '{text}' is not the address of a proxy ({error}); write 127.0.0.1 or"
+                " 10.0.0.0/8"
             ) from error
         if network.prefixlen == 0:
             raise InvalidRequest(

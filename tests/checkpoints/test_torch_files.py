@@ -324,7 +324,7 @@ def test_an_embedding_of_a_mac(tmp_path):
         ({"dtype": torch.float16}, r"a tensor of float16 in an array of float32"),
         ({"array": np.ones(4, ">f4")}, r"big-endian"),
         ({"array": np.array(["x"])}, r"numpy's type 'U1'"),
-        ({"array": [1.0]}, r"a tensor of an array that is none"),
+        ({"array": [1.0]}, r"a tensor made of something that is not an array"),
         ({"dtype": "float32"}, r"a tensor of an unknown type"),
     ],
 )

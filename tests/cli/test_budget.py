@@ -21,7 +21,7 @@ def test_it_is_said_what_it_takes(pochade: Command, tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "and the memory budget is 200 MB" in refused.stderr and "Traceback" not in refused.stderr
     nonsense = pochade(*asked, "--memory-budget", "lots")
-    assert nonsense.returncode == 1 and "'lots' is no amount; write 4GB" in nonsense.stderr
+    assert nonsense.returncode == 1 and "'lots' is not an amount; write 4GB" in nonsense.stderr
 
 
 def test_a_worker_says_it_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,5 +59,5 @@ def test_the_server_s_options_reach_its_workers(tmp_path: Path) -> None:
     unsaid = studio_of(parser.parse_args([]), tmp_path)
     assert hand_of(unsaid, Places(tmp_path), "cpu").settings.options["fold_adapters"] == "no"
     assert hand_of(unsaid, Places(tmp_path), "cpu").settings.options["graph_budget"] == ""
-    with pytest.raises(InvalidRequest, match="graph budget 'lots' is no amount"):
+    with pytest.raises(InvalidRequest, match="graph budget 'lots' is not an amount"):
         studio_of(parser.parse_args(["--graph-budget", "lots"]), tmp_path)

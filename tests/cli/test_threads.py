@@ -62,7 +62,7 @@ def test_workers_are_given_it(tmp_path: Path) -> None:
     ("words", "complaint"),
     [
         (("--threads", "0"), "--threads is 0"),
-        (("--threads", "2", "--device", "cpu", "--device", "cuda"), "--device cuda is none"),
+        (("--threads", "2", "--device", "cpu", "--device", "cuda"), "not to --device cuda"),
     ],
 )
 def test_a_server_refuses_it_at_its_start(words: tuple[str, ...], complaint: str, tmp_path: Path) -> None:

@@ -237,7 +237,10 @@ def test_what_is_no_controlnet(model, tmp_path):
     for path, fault in (
         (tmp_path / "nowhere", "does not exist"),
         (adapter, "T2I-Adapter"),
-        (model("SD 1.5").folder / "vae" / "diffusion_pytorch_model.safetensors", "is no ControlNet: none of"),
+        (
+            model("SD 1.5").folder / "vae" / "diffusion_pytorch_model.safetensors",
+            "is not a ControlNet: none of",
+        ),
     ):
         with pytest.raises(InvalidCheckpoint, match=fault):
             pipeline.txt2img("", steps=1, controls=(Control(image=drawing(), model=path),))

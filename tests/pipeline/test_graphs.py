@@ -267,9 +267,9 @@ def test_the_budget_may_be_said_in_several_ways(monkeypatch):
     monkeypatch.setenv("POCHADE_GRAPH_BUDGET", "500MB")
     assert budget() == 5 * 10**8 and budget(graph_budget="3GB") == 3 * 10**9
     monkeypatch.setenv("POCHADE_GRAPH_BUDGET", "lots")
-    with pytest.raises(InvalidRequest, match="'lots' is no amount"):
+    with pytest.raises(InvalidRequest, match="'lots' is not an amount"):
         budget()
-    with pytest.raises(InvalidRequest, match="graph budget 'x' is no amount"):
+    with pytest.raises(InvalidRequest, match="graph budget 'x' is not an amount"):
         budget(graph_budget="x")
 
 
@@ -278,5 +278,5 @@ def test_the_disk_s_budget_may_be_said_too(monkeypatch, tmp_path):
     engine = pochade.load(device="cpu", precision="f32", engine="openvino").networks.unet.engine
     assert engine._blobs.budget_bytes == 7 * 10**9
     monkeypatch.setenv("POCHADE_CACHE_BUDGET", "nothing")
-    with pytest.raises(InvalidRequest, match="POCHADE_CACHE_BUDGET 'nothing' is no amount"):
+    with pytest.raises(InvalidRequest, match="POCHADE_CACHE_BUDGET 'nothing' is not an amount"):
         pochade.load(device="cpu", precision="f32", engine="openvino")

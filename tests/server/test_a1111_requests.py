@@ -354,12 +354,12 @@ def controls(found: Catalogue, *units: Any) -> list[dict[str, Any]]:
         ({"image": {"image": PICTURE, "mask": MASK}}, "has a mask with its image"),
         ({"image": [PICTURE, MASK]}, "has a mask with its image"),
         ({"image": [{"image": PICTURE}, {"image": PICTURE}]}, "has 2 images"),
-        ({"image": 5}, "no text in base64"),
+        ({"image": 5}, "not base64 text"),
         ({"mask_image": MASK}, "masks and modes"),
         ({"hr_option": "sometimes"}, "hr_option 'sometimes'"),
         ({"module": "depth_midas"}, "preprocessor 'depth_midas' is unknown"),
         ({"threshold_a": "low"}, "threshold_a is 'low'"),
-        ({"processor_res": 10**400}, "numbers are none"),
+        ({"processor_res": 10**400}, "values must be numbers"),
     ],
 )
 def test_units_that_are_on_and_cannot_be_done(
@@ -380,7 +380,7 @@ def test_units_that_are_off_or_empty(catalogue: Catalogue) -> None:  # noqa: F81
         None,
     )
     assert controls(catalogue, *off) == []
-    assert "no object" in refused(catalogue, alwayson_scripts={"controlnet": {"args": [5]}})
+    assert "not an object" in refused(catalogue, alwayson_scripts={"controlnet": {"args": [5]}})
 
 
 def test_a_mask_in_which_nothing_is_marked_asks_for_nothing(catalogue: Catalogue) -> None:  # noqa: F811

@@ -156,7 +156,7 @@ def test_how_a_unit_brings_its_picture_to_size(a1111: webuiapi.WebUIApi) -> None
         ({"module": "magic"}, "preprocessor 'magic' is unknown"),
         ({"image": None}, "has no image"),
         ({"image": "aGVsbG8="}, "picture"),
-        ({"weight": "much"}, "numbers are none"),
+        ({"weight": "much"}, "values must be numbers"),
         ({"weight": 9}, "strength of a control is 9"),
         ({"guidance_start": 0.8, "guidance_end": 0.2}, "end of a control"),
         ({"control_mode": "ControlNet is more important"}, "modes other than Balanced"),

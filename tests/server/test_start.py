@@ -59,7 +59,7 @@ def test_how_long_a_drawing_may_stand_still_may_be_said(tmp_path: Path) -> None:
         (("--max-steps", "0"), "--max-steps is 0"),
         (("--stall-minutes", "-1"), "--stall-minutes is -1"),
         (("--stall-minutes", "nan"), "--stall-minutes is nan"),
-        (("--trusted-proxy", "*"), "--trusted-proxy '*' is no address"),
+        (("--trusted-proxy", "*"), "--trusted-proxy '*' is not the address"),
         (("--allow-host", "https://studio.example.org"), "without http:// and port"),
         (("--model", "nope"), "--model 'nope'"),
         (("--host", "192.0.2.1", "--key", "long enough"), "cannot listen on 192.0.2.1"),

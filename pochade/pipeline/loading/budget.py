@@ -89,7 +89,7 @@ def bytes_of(text: str | float, what: str = "memory budget") -> int:
         try:
             number = float(plain.rstrip("kmg").strip())
         except ValueError:
-            raise InvalidRequest(f"{what} '{text}' is no amount; write 4GB or 800MB") from None
+            raise InvalidRequest(f"{what} '{text}' is not an amount; write 4GB or 800MB") from None
     if not (math.isfinite(number) and 1e6 <= number * unit <= 1e15):
         raise InvalidRequest(f"{what} '{text}' is not between 1MB and 1000000GB; write 4GB or 800MB")
     return int(number * unit)

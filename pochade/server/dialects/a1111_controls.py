@@ -82,7 +82,7 @@ def controls(
             if unit is None or unit in ("", {}):
                 continue
             if not isinstance(unit, Mapping):
-                raise _refused("is no object with fields")
+                raise _refused("is not an object with fields")
             unit = {ALIASES.get(field, field): value for field, value in unit.items()}
             if not is_on(unit):
                 continue
@@ -178,7 +178,7 @@ def _image(image: Any, inputs: Inputs) -> str | None:
     if image in (None, ""):
         return None
     if not isinstance(image, str):
-        raise _refused("has an image that is no text in base64")
+        raise _refused("has an image that is not base64 text")
     return image
 
 
@@ -229,7 +229,7 @@ def _number(unit: Mapping[str, Any], name: str, usual: float) -> float:
     except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if number != number or abs(number) == float("inf"):
-        why = f"a ControlNet unit's numbers are none: {name} is {str(value)[:100]!r}"
+        why = f"ControlNet weight and guidance values must be numbers: {name} is {str(value)[:100]!r}"
         raise Trouble(422, "invalid", why, "alwayson_scripts")
     return number
 
