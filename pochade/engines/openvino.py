@@ -7,23 +7,21 @@ built for every picture size. Compiling it takes seconds; `openvino_cache` keeps
 
 import copy
 import hashlib
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
+from typing import Any
 
 from pochade.engines.attention_kernel import load_kernel
 from pochade.engines.host import HostArrays
 from pochade.engines.openvino_attention import KernelUse, TokenAttention
-from pochade.engines.openvino_cache import BlobFolder, Sink
+from pochade.engines.openvino_cache import BlobFolder
+from pochade.engines.openvino_compiled import Compiled
 from pochade.engines.openvino_factors import FactoredOps
-from pochade.engines.openvino_ops import INPUT_TYPES, TUPLE, Array, Constants, Inputs, build, fits, fixed
+from pochade.engines.openvino_ops import Array, Constants, Inputs, build, fixed
 from pochade.engines.openvino_quiet import ov
 from pochade.engines.openvino_watching import note, watched
 from pochade.engines.processor import sums_bytes_widely
@@ -35,69 +33,6 @@ from pochade.weights import View
 
 DEVICES: Mapping[str, str] = {"cpu": "CPU", "gpu": "GPU"}
 PRECISIONS: Mapping[str, ov.Type] = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
-
-
-class Compiled:
-    """A compiled graph: takes its inputs as keyword host arrays, returns f32 arrays that are its caller's.
-
-    Threads may share it; they take turns. once_used: is called in a thread of its own after the first result.
-    """
-
-    once_used: Callable[[], object] | None = None
-
-    def __init__(self, model: ov.CompiledModel, inputs: Inputs, keep: Constants | ov.Tensor) -> None:
-        self.model = model
-        self.restored = not isinstance(keep, Constants)  # from the disk: it holds no rounded weights beside
-        self._storing: threading.Thread | None = None
-        self._request = model.create_infer_request()
-        self._outputs = len(model.outputs)
-        self._is_tuple = TUPLE in model.outputs[0].get_names()
-        self._inputs = inputs
-        self.takes = frozenset(inputs)
-        self._keep = keep  # the mapped memory that the compiled model reads its constants from
-        self._turn = threading.Lock()
-
-    def __call__(self, **arrays: Any) -> Any:
-        """Raises ValueError, naming the input, if one is missing, unknown or of another shape."""
-        results = self.all_results(**arrays)
-        return results if self._is_tuple else results[0]
-
-    def all_results(self, **arrays: Any) -> tuple[Array, ...]:
-        """Every result of the graph, in their order. Raises as calling it does."""
-        if arrays.keys() != self._inputs.keys():
-            raise ValueError(f"inputs are {sorted(arrays)}; the graph takes {sorted(self._inputs)}")
-        host = {}
-        for name, (shape, kind) in self._inputs.items():
-            host[name] = np.asarray(arrays[name], INPUT_TYPES[kind], order="C")
-            if not fits(host[name].shape, shape):
-                raise ValueError(f"input '{name}' is {host[name].shape}; the graph takes {shape}")
-        with self._turn:
-            # Inputs are read where they lie; outputs are copied, for the next call writes over them.
-            results = self._request.infer(host, share_inputs=True, share_outputs=False)
-            once_used, self.once_used = self.once_used, None
-        if once_used is not None:
-            self._storing = threading.Thread(target=once_used, name="keeping a compiled graph", daemon=False)
-            self._storing.start()
-        return tuple(results[i] for i in range(self._outputs))
-
-    def wait_stored(self) -> None:
-        """Wait for the thread that writes this graph to the disk, if there is one: it holds the graph too."""
-        if self._storing is not None:
-            self._storing.join()
-
-    @property
-    def export_bytes(self) -> int:
-        """About what `export` writes: the constants, and a little that is merged of them."""
-        return self._keep.held_bytes * 21 // 20 if isinstance(self._keep, Constants) else 0
-
-    def export(self, file: IO[bytes]) -> None:
-        """Write the compiled graph. Raises OSError if the file cannot take it."""
-        sink = Sink(file)
-        self.model.export_model(sink)
-        if isinstance(self._keep, Constants):
-            self._keep.let_go()  # the graph's own weights were read again for it
-        if sink.error is not None:
-            raise sink.error
 
 
 @dataclass(frozen=True)

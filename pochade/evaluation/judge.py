@@ -17,7 +17,7 @@ from pochade.evaluation.texture import texture
 from pochade.evaluation.towers import ScorerConfig, picture_tower, style_tower, text_tower
 from pochade.evaluation.words import Words, shares
 from pochade.pipeline.loading.choice import choose, make_engine
-from pochade.pipeline.loading.networks import Network
+from pochade.pipeline.loading.network import Network
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -525,13 +525,13 @@ def test_it_is_known_beforehand_how_large_a_blob_will_be(tmp_path, precision):
 
     if precision not in processor_features().precisions:
         pytest.skip(f"no {precision} here")
-    weight = np.ones((1024, 1024), np.float32)
+    weight = np.ones((8192, 4096), np.float32)
     engine = OpenVinoEngine(cache_dir=tmp_path, precision=precision)
 
     def function(ops, w, x):
-        return ops.linear(x, w("w", (1024, 1024)))
+        return ops.linear(x, w("w", (8192, 4096)))
 
-    inputs = {"x": ((2, 1024), "f32")}
+    inputs = {"x": ((2, 4096), "f32")}
     graph = engine._compiled(function, {"w": weight}, inputs, round_to_bf16=precision == "bf16")
     path = tmp_path / "graph"
     with path.open("wb") as file:

@@ -11,7 +11,8 @@ from pochade.errors import InvalidRequest
 from pochade.models.config import TextEncoderConfig
 from pochade.pipeline.drawing.pictures import check_finite
 from pochade.pipeline.drawing.wording import Wording
-from pochade.pipeline.loading.networks import Network, Networks
+from pochade.pipeline.loading.network import Network
+from pochade.pipeline.loading.networks import Networks
 from pochade.pipeline.results.result import PromptSize
 from pochade.prompts.chunks import end_positions
 from pochade.prompts.layout import Layout, lay_out, rows

@@ -15,7 +15,8 @@ from pochade.images.preprocessors import preprocessed
 from pochade.models.config import ControlNetConfig
 from pochade.models.embedding import embed_timestep
 from pochade.pipeline.loading.beside import controlnet_on
-from pochade.pipeline.loading.networks import Network, Networks
+from pochade.pipeline.loading.network import Network
+from pochade.pipeline.loading.networks import Networks
 from pochade.ways import Control
 
 Floats = NDArray[np.float32]

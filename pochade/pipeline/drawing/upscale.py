@@ -11,7 +11,7 @@ from pochade.images.upscaling import Box, upscaled
 from pochade.models.config import RrdbConfig
 from pochade.models.rrdb import rrdb
 from pochade.pipeline.drawing.pictures import check_finite
-from pochade.pipeline.loading.networks import Network
+from pochade.pipeline.loading.network import Network
 from pochade.pipeline.loading.tiles import form_of, in_tiles
 
 TILE, OVERLAP = 256, 32

@@ -28,7 +28,8 @@ from pochade.pipeline.loading.beside import open_refiner
 from pochade.pipeline.loading.budget import Plan
 from pochade.pipeline.loading.memory import release
 from pochade.pipeline.loading.model import Model
-from pochade.pipeline.loading.networks import Network, Networks
+from pochade.pipeline.loading.network import Network
+from pochade.pipeline.loading.networks import Networks
 from pochade.pipeline.results.infotext import Maker
 from pochade.pipeline.results.making import joined, result_of
 from pochade.pipeline.results.result import Progress, Result

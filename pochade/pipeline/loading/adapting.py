@@ -24,7 +24,8 @@ from pochade.checkpoints.library import find as find_by_content
 from pochade.checkpoints.library import folders, meant_by, shortest_names
 from pochade.errors import InvalidCheckpoint, InvalidRequest, expect
 from pochade.models.config import TextEncoderConfig
-from pochade.pipeline.loading.networks import Network, Networks
+from pochade.pipeline.loading.network import Network
+from pochade.pipeline.loading.networks import Networks
 from pochade.prompts.extra_networks import ExtraNetwork, extra_networks
 from pochade.prompts.phrases import with_phrases
 from pochade.prompts.tokenizer import Tokenizer, normalize

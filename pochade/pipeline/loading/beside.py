@@ -17,7 +17,8 @@ from pochade.models.config import controlnet_config, rrdb_config
 from pochade.pipeline.loading.choice import choose, make_engine
 from pochade.pipeline.loading.graphs import CompiledGraphs
 from pochade.pipeline.loading.model import Model, make_model
-from pochade.pipeline.loading.networks import Network, Networks, make_network
+from pochade.pipeline.loading.network import Network, make_network
+from pochade.pipeline.loading.networks import Networks
 from pochade.pipeline.loading.shapes import controlnet_shapes, rrdb_shapes
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pochade.engines.outline import outline
 from pochade.errors import InvalidRequest
 from pochade.models.config import TextEncoderConfig, TinyAutoencoderConfig
-from pochade.pipeline.loading.networks import Network, Networks
+from pochade.pipeline.loading.network import Network
+from pochade.pipeline.loading.networks import Networks
 from pochade.pipeline.loading.shapes import (
     autoencoder_shapes,
     text_encoder_shapes,

@@ -12,7 +12,8 @@ from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.grids import grids_beside
 from pochade.errors import InvalidCheckpoint
 from pochade.int8 import Grids
-from pochade.pipeline.loading.networks import Network, Networks
+from pochade.pipeline.loading.network import Network
+from pochade.pipeline.loading.networks import Networks
 from pochade.quantization import files
 from pochade.quantization.choosing import Table
 from pochade.quantization.files import Kept, Tables, mark

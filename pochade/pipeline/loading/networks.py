@@ -1,7 +1,6 @@
 """The networks of a checkpoint on an engine: host arrays in, host arrays out."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,10 +10,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.checkpoints.check import FiniteTensors, check_names
 from pochade.checkpoints.folder import Checkpoint, Component
 from pochade.engines.outline import outline
-from pochade.errors import InvalidCheckpoint
 from pochade.models.autoencoder import decode, encode
 from pochade.models.config import (
     AnyAutoencoderConfig,
@@ -41,7 +38,8 @@ from pochade.models.text_encoder import text_encoder
 from pochade.models.tiny_autoencoder import decode_tiny, encode_tiny
 from pochade.models.unet import unet
 from pochade.ops import Shape
-from pochade.pipeline.loading.graphs import CompiledGraphs, Graph, graph_bytes
+from pochade.pipeline.loading.graphs import CompiledGraphs
+from pochade.pipeline.loading.network import Inputs, Network, make_network
 from pochade.pipeline.loading.shapes import (
     autoencoder_shapes,
     text_encoder_shapes,
@@ -53,100 +51,10 @@ from pochade.pipeline.loading.tiles import OVERLAP, TILE, WHOLE, form_of, in_til
 from pochade.weights import Parts
 
 Array = NDArray[Any]
-Inputs = Mapping[str, tuple[Shape, str]]
 T = TypeVar("T")
 
-TOKENS = 8 * 77
-"""Of texts up to which one graph serves all lengths, where the engine can. Longer ones have their own."""
 OPENED = 8
 """Networks and models beside a model that stay open. Their compiled graphs are kept with all others."""
-
-
-@dataclass(frozen=True, eq=False)
-class Network:
-    """One model function with its weights, compiled for each set of input shapes when first met.
-
-    adapted: the weights are a model's with adapters added. graphs: where compiled graphs are kept, shared by
-    all networks that draw together. factors: low-rank additions to weights that graphs take as inputs (see
-    `weights.FACTOR_DOWN`); `plain` is then the network without them, to which the graphs belong.
-    """
-
-    tensors: Mapping[str, Array]
-    fingerprint: str
-    engine: Any
-    config: object
-    adapted: bool = False
-    graphs: CompiledGraphs = field(default_factory=CompiledGraphs, repr=False)
-    factors: Mapping[str, Array] = field(default_factory=dict, repr=False)
-    plain: "Network | None" = None
-    _asked: dict[object, frozenset[str]] = field(default_factory=dict, repr=False)
-
-    def run(self, function: Callable[..., Any], **arrays: Array) -> Any:
-        """`function(ops, config, w, **arrays)`. A `partial` may fix further keywords."""
-        inputs = {name: (tuple(array.shape), _kind(array)) for name, array in arrays.items()}
-        with self._graph(function, inputs) as graph:
-            added = {name: factor for name, factor in self.factors.items() if name in graph.takes}
-            return graph(**arrays, **added)
-
-    def prepare(self, function: Callable[..., Any], inputs: Inputs) -> None:
-        """Compile the function for inputs of these shapes. Raises InvalidCheckpoint if weights are not
-        finite."""
-        with self._graph(function, inputs):
-            pass
-
-    @property
-    def compiled(self) -> Mapping[object, Graph]:
-        """The graphs that are kept in memory, by function and shapes of inputs."""
-        return self.graphs.of(self._owner)
-
-    def let_go(self) -> None:
-        """Forget what was compiled, with its memory; it is compiled again when it is next used."""
-        self.graphs.drop(self._owner)
-
-    @property
-    def _owner(self) -> "Network":
-        return self if self.plain is None else self.plain
-
-    def _with_factors(self, function: Callable[..., Any], inputs: Inputs) -> Inputs:
-        """The inputs, and those factors whose weights this function asks for."""
-        if not self.factors:
-            return inputs
-        form = (_name(function), tuple(inputs.items()))
-        if form not in self._asked:
-            self._asked[form] = frozenset(outline(with_config(function, self.config), inputs).parameters)
-        asked = self._asked[form]
-        names = [name for name in sorted(self.factors) if name.partition(" of ")[2] in asked]
-        return {**inputs, **{name: (self.factors[name].shape, "f32") for name in names}}
-
-    def _bounded(self, inputs: Inputs) -> Inputs:
-        """With the number of tokens left open, so that a longer text needs no other graph."""
-        (batch, tokens, width), kind = inputs.get("context", ((0, TOKENS + 1, 0), ""))
-        if tokens > TOKENS or not getattr(self.engine, "bounds_sides", False):
-            return inputs
-        return {**inputs, "context": ((batch, -TOKENS, width), kind)}
-
-    @contextmanager
-    def _graph(self, function: Callable[..., Any], given: Inputs) -> Iterator[Any]:
-        inputs = self._bounded(self._with_factors(function, given))
-        form = (_name(function), tuple(inputs.items()))
-        bound = with_config(function, self.config)
-        key = f"{self._owner.fingerprint} {form[0]} {self.config}"
-
-        def size(restored: bool | None) -> int:
-            if restored is None:
-                keeps = getattr(self.engine, "keeps", None)
-                restored = keeps is not None and keeps(inputs, key=key)
-            return graph_bytes(self.engine, bound, given, restored=restored)
-
-        def make() -> Graph:
-            # An adapter's weight is often tried once: its graph need not fill the disk.
-            graph: Graph = self.engine.compile(
-                bound, self.tensors, inputs, key=key, on_second_use=self.adapted
-            )
-            return graph
-
-        with self.graphs.using(self._owner, form, size, make) as graph:
-            yield graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -434,41 +342,3 @@ def _joined(unet: Network, controlnets: Sequence[Network]) -> Network:
         SteeredConfig(unet.config, tuple(each for each in configs if isinstance(each, ControlNetConfig))),
         graphs=unet.graphs,
     )
-
-
-def make_network(
-    component: Component,
-    config: object,
-    expected: Mapping[str, Shape],
-    engine: Any,
-    graphs: CompiledGraphs | None = None,
-) -> Network:
-    """One network, whose weights fit its configuration. Raises InvalidCheckpoint as `make_networks` does."""
-    where = component.files[0]
-    check_names(component.tensors, expected, where)
-    _check_shapes(component.tensors, expected, where)
-    tensors, kept = FiniteTensors(component.tensors, where), CompiledGraphs() if graphs is None else graphs
-    return Network(tensors, component.fingerprint, engine, config, graphs=kept)
-
-
-def _check_shapes(tensors: Mapping[str, Array], expected: Mapping[str, Shape], where: Path) -> None:
-    """Reads headers only, so that a wrong model is refused when it is loaded and not minutes later."""
-    for name, shape in expected.items():
-        found = tensors[name].shape
-        if found != shape:
-            raise InvalidCheckpoint(
-                f"tensor '{name}' in '{where}' has shape {found}; the configuration says {shape}: one of the"
-                " two belongs to another model"
-            )
-
-
-def _kind(array: Any) -> str:
-    """What engines call its type. array: the host's, or an engine's own."""
-    return "i64" if "int" in str(array.dtype) else "f32"
-
-
-def _name(function: Callable[..., Any]) -> str:
-    """What tells one function from another, its fixed keywords included."""
-    if isinstance(function, partial):
-        return f"{function.func.__name__} {sorted(function.keywords.items())}"
-    return function.__name__
