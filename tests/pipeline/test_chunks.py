@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import pochade
-from pochade.pipeline.loading import networks as loading
+from pochade.pipeline.loading import network as loading
 from pochade.pipeline.loading.graphs import CompiledGraphs
 from tests.reference import psnr
 
