@@ -85,7 +85,7 @@ def main() -> None:
         fit_grids(model)
     names = [f"lora{i}" for i in range(LORAS)]
     for seed, name in enumerate(names):
-        _write_lora(folder / "loras" / f"{name}.safetensors", model, seed)
+        write_lora(folder / "loras" / f"{name}.safetensors", model, seed)
     shutil.rmtree(folder / "compiled", ignore_errors=True)
     resident, disk = bytes_of(options.resident), bytes_of(options.disk)
     settings = {
@@ -231,7 +231,7 @@ def _say(most: Most, rows: list[dict[str, Any]], resident: int, disk: int) -> No
         print(f"{name}: at the most {amount(found)}, {verdict} {amount(budget)}")
 
 
-def _write_lora(path: Path, model: Path, seed: int) -> None:
+def write_lora(path: Path, model: Path, seed: int) -> None:
     """Random factors for every attention layer of the model's UNet; the last adapter has the first
     convolution too, so that it is folded into the weights and its graphs are its own."""
     numbers = np.random.default_rng(seed)
