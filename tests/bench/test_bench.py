@@ -43,7 +43,7 @@ def test_every_benchmark_can_say_what_it_is_for(script):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["compare", "draw", "first_step", "server_life"])
+@pytest.mark.parametrize("script", ["changes", "compare", "draw", "first_step", "server_life"])
 def test_the_smallest_form_runs_and_records_nothing(script, tmp_path):
     results = tmp_path / "results.jsonl"
     done = subprocess.run(
