@@ -138,12 +138,13 @@ class NumpyEngine(HostArrays):
         inputs: Mapping[str, tuple[Shape, str]],
         *,
         key: str = "",
+        weights_key: str = "",
         on_second_use: bool = False,
     ) -> Callable[..., Any]:
         """A callable that takes the inputs as keyword arrays and returns what `function(ops, w, ...)` does.
 
-        Results are f32 arrays. inputs: argument name -> (static shape, 'f32' or 'i64'). key and
-        on_second_use: not used, since nothing is kept on disk.
+        Results are f32 arrays. inputs: argument name -> (static shape, 'f32' or 'i64'). key,
+        weights_key and on_second_use: not used, since nothing is kept on disk.
         """
         weights = View(tensors, bind=float32)
 

@@ -23,6 +23,7 @@ from pochade.engines.openvino_compiled import Compiled
 from pochade.engines.openvino_factors import FactoredOps
 from pochade.engines.openvino_ops import Array, Constants, Inputs, build, fixed
 from pochade.engines.openvino_quiet import ov
+from pochade.engines.openvino_rounded import Rounded, bytes_of_rounded, read_rounded, write_rounded
 from pochade.engines.openvino_watching import note, watched
 from pochade.engines.processor import sums_bytes_widely
 from pochade.errors import InvalidRequest
@@ -182,13 +183,15 @@ class OpenVinoEngine(HostArrays):
         inputs: Inputs,
         *,
         key: str = "",
+        weights_key: str = "",
         on_second_use: bool = False,
     ) -> Compiled:
         """A callable that takes the inputs as keyword arrays and returns what `function(ops, w, ...)` does.
 
         inputs: argument name -> (static shape, 'f32' or 'i64'). key: names function and weights uniquely;
         the compiled graph is kept on disk under it, or nowhere if it is ''. on_second_use: only once it is
-        compiled for the second time; of the first time a mark is left.
+        compiled for the second time; of the first time a mark is left. weights_key: names the weights alone:
+        under it those that were rounded to bytes are kept for other functions of them and other inputs.
         """
         inputs = fixed(inputs)
         if self._blobs is None or not key:
@@ -197,16 +200,17 @@ class OpenVinoEngine(HostArrays):
         restored = self._restore(self._blobs, name, inputs)
         if restored is not None:
             return restored
-        compiled = self._compiled(function, tensors, inputs, round_to_bf16=self._precision == "bf16")
+        rounded = self._rounded_name(weights_key) if weights_key and self._grids else ""
+        compiled = self._compiled(
+            function, tensors, inputs, round_to_bf16=self._precision == "bf16", rounded=rounded
+        )
         passing = on_second_use and not self._blobs.seen_before(name)
         if passing and self._keep_later:
             return compiled
         if self._keep_later:
-            compiled.once_used = partial(
-                self._blobs.store, name, compiled.export, expected_bytes=compiled.export_bytes
-            )
+            compiled.once_used = partial(self._store, self._blobs, name, compiled, rounded)
             return compiled
-        if not self._blobs.store(name, compiled.export, expected_bytes=compiled.export_bytes):
+        if not self._store(self._blobs, name, compiled, "" if passing else rounded):
             return compiled
         # Continue with the mapped file, as every later start does: the rounded weights need no memory then,
         # and the first picture is computed with the very numbers of the second.
@@ -225,7 +229,9 @@ class OpenVinoEngine(HostArrays):
         inputs: Inputs,
         *,
         round_to_bf16: bool = False,
+        rounded: str = "",
     ) -> Compiled:
+        """rounded: the name of the file with weights that were rounded before, or '' for none."""
         constants = Constants(round_to_bf16=round_to_bf16)
         wide = self._features.sums_bytes_widely
         largest = ALL_BITS if wide else SAFE_BITS
@@ -235,12 +241,52 @@ class OpenVinoEngine(HostArrays):
             with suppress(OSError):
                 aside.mkdir(parents=True, exist_ok=True)
         ops = FactoredOps(
-            self._grids, largest, constants, aside, convolving=not wide, kernel=self.kernel_use()
+            self._grids,
+            largest,
+            constants,
+            aside,
+            convolving=not wide,
+            kernel=self.kernel_use(),
+            known=self._load_rounded(rounded),
         )
         graph = build(function, View(tensors, bind=ops.bind), inputs, ops)
         compiled = self.compile_graph(graph)
         constants.let_go()
-        return Compiled(compiled, inputs, constants)
+        return Compiled(compiled, inputs, constants, ops.rounded_weights if rounded else None)
+
+    def _store(self, blobs: BlobFolder, name: str, compiled: Compiled, rounded: str) -> bool:
+        """Write the graph, and the weights that were rounded for it unless they are there. Whether the graph
+        could be written."""
+        weights = compiled.take_rounded()
+        if not blobs.store(name, compiled.export, expected_bytes=compiled.export_bytes):
+            return False
+        if weights and rounded and not blobs.holds(rounded):
+            blobs.store(
+                rounded, partial(write_rounded, weights=weights), expected_bytes=bytes_of_rounded(weights)
+            )
+        return True
+
+    def _load_rounded(self, name: str) -> Rounded | None:
+        blobs = self._blobs if name else None
+        stored = None if blobs is None else blobs.load(name)
+        if blobs is None or stored is None:
+            return None
+        try:
+            return read_rounded(stored)
+        except ValueError:
+            blobs.discard(name)
+            return None
+
+    def _rounded_name(self, weights: str) -> str:
+        parts = (
+            "rounded",
+            weights,
+            digest(self._grids),
+            self._features.sums_bytes_widely,
+            _release(),
+            self._code,
+        )
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def kernel_use(self, *, int8: bool | None = None) -> KernelUse | None:
         """How attention calls the compiled kernel; None where that cannot run or is not exact enough.
@@ -299,6 +345,7 @@ class WatchingEngine(HostArrays):
         inputs: Inputs,
         *,
         key: str = "",
+        weights_key: str = "",
         on_second_use: bool = False,
     ) -> Callable[..., Any]:
         """As `OpenVinoEngine.compile`, for functions that return one tensor."""

@@ -9,6 +9,7 @@ import numpy as np
 from pochade.engines.openvino_cache import Sink
 from pochade.engines.openvino_ops import INPUT_TYPES, TUPLE, Array, Constants, Inputs, fits
 from pochade.engines.openvino_quiet import ov
+from pochade.engines.openvino_rounded import Rounded
 
 DESCRIPTION_BYTES = 2**21
 """Of a graph's nodes; those of SD 1.5's UNet take 1.4 MB."""
@@ -22,7 +23,13 @@ class Compiled:
 
     once_used: Callable[[], object] | None = None
 
-    def __init__(self, model: ov.CompiledModel, inputs: Inputs, keep: Constants | ov.Tensor) -> None:
+    def __init__(
+        self,
+        model: ov.CompiledModel,
+        inputs: Inputs,
+        keep: Constants | ov.Tensor,
+        rounded: Rounded | None = None,
+    ) -> None:
         self.model = model
         self.restored = not isinstance(keep, Constants)  # from the disk: it holds no rounded weights beside
         self._storing: threading.Thread | None = None
@@ -32,6 +39,7 @@ class Compiled:
         self._inputs = inputs
         self.takes = frozenset(inputs)
         self._keep = keep  # the mapped memory that the compiled model reads its constants from
+        self._rounded = rounded
         self._turn = threading.Lock()
 
     def __call__(self, **arrays: Any) -> Any:
@@ -61,6 +69,11 @@ class Compiled:
         """Wait for the thread that writes this graph to the disk, if there is one: it holds the graph too."""
         if self._storing is not None:
             self._storing.join()
+
+    def take_rounded(self) -> Rounded | None:
+        """The weights that were rounded for this graph, once: for a file, after which they need no memory."""
+        rounded, self._rounded = self._rounded, None
+        return rounded
 
     @property
     def export_bytes(self) -> int:

@@ -4,8 +4,10 @@ OpenVINO finds the pattern (an input rounded to 256 values, weights stored as in
 what lies between the products stays in the engine's precision.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache, partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import numpy as np
 from pochade.engines.openvino_attention import KernelUse
 from pochade.engines.openvino_ops import Array, Constants, Node, OpenVinoOps, integers
 from pochade.engines.openvino_quiet import op
+from pochade.engines.openvino_rounded import Rounded
 from pochade.int8 import Grid, Grids, round_weight
 from pochade.mapping import let_go, moved_to_file
 from pochade.ops import Padding
@@ -25,19 +28,21 @@ LARGE = 2**18
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """A weight that is not yet a constant, and the grid of the input that it meets."""
+    """A weight that is not yet a constant, its name, and the grid of the input that it meets."""
 
     array: Array
     grid: Grid
+    name: str
 
 
 class Int8Ops(OpenVinoOps):
     """`OpenVinoOps`, with products of bytes where there are grids. Bind weights with `bind`.
 
     largest: 8-bit weight (see `pochade.int8`). constants: of all other weights. aside: a folder for files in
-    which rounded weights wait for the compiler, where memory is short; None keeps them in memory.
-    convolving: linear layers over tokens are computed as convolutions of single places. Without instructions
-    for products of bytes OpenVINO's kernels for matrices take twice the time of those.
+    which rounded weights wait for the compiler, where memory is short; None keeps them in memory. known:
+    weights that an earlier graph of these weights rounded to these grids. convolving: linear layers over
+    tokens are computed as convolutions of single places. Without instructions for products of bytes
+    OpenVINO's kernels for matrices take twice the time of those.
     """
 
     def __init__(
@@ -49,23 +54,27 @@ class Int8Ops(OpenVinoOps):
         *,
         convolving: bool = False,
         kernel: KernelUse | None = None,
+        known: Rounded | None = None,
     ) -> None:
         super().__init__(kernel)
+        self._known = known or {}
+        self.rounded_weights: dict[str, tuple[Array, Array]] = {}
+        """The weights of this graph by name, and by place where a kernel was merged."""
         self._grids, self._largest, self._constants, self._aside = grids, largest, constants, aside
         self._convolving = convolving
         self._rounded: dict[tuple[str, float, float, bytes, bool], Node] = {}
 
     def bind(self, stored: Array, name: str) -> Node | Stored:
         grid = self._grids.get(name)
-        return self._constants(stored, name) if grid is None else Stored(stored, grid)
+        return self._constants(stored, name) if grid is None else Stored(stored, grid, name)
 
     def linear(self, x: Node, weight: Node | Stored, bias: Node | None = None) -> Node:
         if not isinstance(weight, Stored):
             return super().linear(x, weight, bias)
-        x, grid = self._input(x, weight.grid, axis=-1), weight.grid
+        x = self._input(x, weight.grid, axis=-1)
         if not self._convolving or len(self.shape(x)) != 3:
-            return super().linear(x, self._weight(weight.array, grid), bias)
-        kernel = self._weight(weight.array[..., None], grid)
+            return super().linear(x, self._weight(weight.array, weight), bias)
+        kernel = self._weight(weight.array[..., None], weight)
         across = op.convolution(_swapped(x.graph), kernel.graph, [1], [0], [0], [1])
         y = Node(_swapped(across))
         return y if bias is None else y + bias
@@ -80,7 +89,7 @@ class Int8Ops(OpenVinoOps):
     ) -> Node:
         if not isinstance(weight, Stored):
             return super().conv2d(x, weight, bias, stride, padding)
-        kernel, offset = self._kernel_of(weight.array, weight.grid, x)
+        kernel, offset = self._kernel_of(weight.name, lambda: weight.array, weight.grid, x)
         if offset is None:
             return super().conv2d(self._input(x, weight.grid, axis=1), kernel, bias, stride, padding)
         padded = self._input(_padded(x, padding), weight.grid, axis=1, from_zero=True)
@@ -89,9 +98,21 @@ class Int8Ops(OpenVinoOps):
     def conv2d_doubled(self, x: Node, weight: Node | Stored, bias: Node | None) -> Node:
         if not isinstance(weight, Stored):
             return super().conv2d_doubled(x, weight, bias)
-        tall = _merged(weight.array.astype(np.float32), axis=2)
-        quarters = [_merged(row, axis=3) for row in tall]
-        kernels = [[self._kernel_of(kernel, weight.grid, x) for kernel in row] for row in quarters]
+
+        @cache
+        def rows() -> list[Array]:
+            return _merged(weight.array.astype(np.float32), axis=2)
+
+        def merged(row: int, column: int) -> Array:
+            return _merged(rows()[row], axis=3)[column]
+
+        kernels = [
+            [
+                self._kernel_of(f"{weight.name} {row} {column}", partial(merged, row, column), weight.grid, x)
+                for column in range(2)
+            ]
+            for row in range(2)
+        ]
         if kernels[0][0][1] is None:
             plain = [[kernel for kernel, _ in row] for row in kernels]
             return self._doubled(self._input(x, weight.grid, axis=1), plain, bias)
@@ -103,7 +124,9 @@ class Int8Ops(OpenVinoOps):
                 places.append(y + self._with_offset(bias, offset))
         return self._interleaved(places)
 
-    def _kernel_of(self, array: Array, grid: Grid, x: Node) -> tuple[Node, Array | None]:
+    def _kernel_of(
+        self, name: str, array: Callable[[], Array], grid: Grid, x: Node
+    ) -> tuple[Node, Array | None]:
         """A convolution's rounded weights; and where its input shall lie on the grid from 0 on, what that
         takes from each output channel.
 
@@ -112,9 +135,9 @@ class Int8Ops(OpenVinoOps):
         A grid from 0 on needs zeros written around the picture instead, which costs more than it saves where
         the picture has more numbers than the kernel.
         """
-        rounded, steps = self._rounded_weight(array, grid)
+        rounded, steps = self._rounded_weight(name, array, grid)
         node = self._weight_node(rounded, steps)
-        if grid.low == 0 or array.size < prod(self.shape(x)[1:]):
+        if grid.low == 0 or rounded.size < prod(self.shape(x)[1:]):
             return node, None
         sums = rounded.reshape(len(rounded), -1).sum(axis=1, dtype=np.int64)
         return node, (grid.low * sums * steps.reshape(-1)).astype(np.float32)
@@ -143,16 +166,24 @@ class Int8Ops(OpenVinoOps):
                 self._rounded[key] = Node(op.fake_quantize(x.graph, *wide, *ends, 256))
         return self._rounded[key]
 
-    def _weight(self, array: Array, grid: Grid) -> Node:
-        return self._weight_node(*self._rounded_weight(array, grid))
+    def _weight(self, array: Array, weight: Stored) -> Node:
+        """array: the stored one, perhaps with further axes of one number."""
+        rounded, steps = self._rounded_weight(weight.name, lambda: weight.array, weight.grid)
+        steps = steps.reshape(steps.shape + (1,) * (array.ndim - steps.ndim))
+        return self._weight_node(rounded.reshape(array.shape), steps)
 
-    def _rounded_weight(self, array: Array, grid: Grid) -> tuple[Array, Array]:
-        rounded, steps = round_weight(array, grid.smoothing, self._largest)
-        let_go(array)  # the pages of a mapped file, which are not wanted again
-        if self._aside is not None and rounded.nbytes >= LARGE:
-            with suppress(OSError):  # a full disk: then it is memory after all
-                rounded = moved_to_file(rounded, self._aside)
-        return rounded, steps
+    def _rounded_weight(self, name: str, array: Callable[[], Array], grid: Grid) -> tuple[Array, Array]:
+        if name not in self._known:
+            stored = array()
+            rounded, steps = round_weight(stored, grid.smoothing, self._largest)
+            let_go(stored)  # the pages of a mapped file, which are not wanted again
+            if self._aside is not None and rounded.nbytes >= LARGE:
+                with suppress(OSError):  # a full disk: then it is memory after all
+                    rounded = moved_to_file(rounded, self._aside)
+            self.rounded_weights[name] = (rounded, steps)
+        else:
+            self.rounded_weights[name] = self._known[name]
+        return self.rounded_weights[name]
 
     def _weight_node(self, rounded: Array, steps: Array) -> Node:
         self._constants.hold(rounded)

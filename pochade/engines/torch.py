@@ -231,11 +231,12 @@ class TorchEngine:
         inputs: Mapping[str, tuple[Shape, str]],
         *,
         key: str = "",
+        weights_key: str = "",
         on_second_use: bool = False,
     ) -> Callable[..., Any]:
         """A callable that takes the inputs as keyword arrays and returns what `function(ops, w, ...)` does.
 
-        inputs, key and on_second_use are what other engines need to build and keep graphs.
+        inputs, the keys and on_second_use are what other engines need to build and keep graphs.
         """
         dtype = DTYPES[self.precision]
         placed = self._on_device(tensors, dtype)

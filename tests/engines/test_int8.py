@@ -1,5 +1,6 @@
 """8-bit products on the OpenVINO engine: the numbers of the grids, through real kernels."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from pochade.engines.numpy import NumpyEngine
 from pochade.engines.openvino import OpenVinoEngine
 from pochade.engines.openvino_int8 import Int8Ops
 from pochade.engines.openvino_ops import Constants, build
+from pochade.engines.openvino_rounded import bytes_of_rounded, read_rounded, write_rounded
 from pochade.engines.processor import sums_bytes_widely
 from pochade.int8 import ALL_BITS, SAFE_BITS, Sightings, grid, round_weight
 from pochade.weights import View
@@ -238,3 +240,71 @@ def test_where_bytes_are_summed_in_few_bits_weights_are_smaller(tmp_path: Path, 
     if flags is not None:
         cpuinfo.write_text(f"processor : 0\nflags\t\t: {flags}\nbugs : none\n")
     assert sums_bytes_widely(machine, cpuinfo) is widely
+
+
+# --- rounded weights on the disk --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", [linear, conv, doubled])
+@pytest.mark.parametrize("keep_later", [False, True])
+def test_another_size_of_the_same_weights_rounds_nothing(
+    rng, tmp_path: Path, monkeypatch, function, keep_later
+):
+    tensors, x = case(rng, function)
+    found, other = grids(x, function), x[:1]
+    expected = OpenVinoEngine(threads=1).quantized(found)
+    expected = expected.compile(function, tensors, {"x": (other.shape, "f32")})(x=other)
+
+    def engine():
+        plain = OpenVinoEngine(threads=1, cache_dir=tmp_path, keep_later=keep_later)
+        return plain.quantized(found)
+
+    keys = {"key": "function and weights", "weights_key": "weights"}
+    first = engine().compile(function, tensors, {"x": (x.shape, "f32")}, **keys)
+    first(x=x)
+    first.wait_stored()
+    assert len(list((tmp_path / "openvino").glob("*.blob"))) == 2, "the graph, and the weights"
+    monkeypatch.setattr(openvino_int8, "round_weight", lambda *_: pytest.fail("it was rounded before"))
+    again = engine().compile(function, tensors, {"x": (other.shape, "f32")}, **keys)
+    np.testing.assert_array_equal(again(x=other), expected)
+    again.wait_stored()
+    assert len(list((tmp_path / "openvino").glob("*.blob"))) == 3
+
+
+def test_rounded_weights_of_other_grids_and_other_weights_are_others(rng, tmp_path: Path):
+    tensors, x = case(rng, conv)
+    engine = OpenVinoEngine(threads=1, cache_dir=tmp_path)
+    inputs = {"x": (x.shape, "f32")}
+    others = {name: 2 * array for name, array in tensors.items()}
+    cases = (
+        (tensors, "a", grids(x, conv)),
+        (tensors, "a", grids(2 * x, conv)),
+        (others, "b", grids(x, conv)),
+    )
+    for tensors, key, found in cases:
+        result = engine.quantized(found).compile(conv, tensors, inputs, key=key, weights_key=key)(x=x)
+        plain = OpenVinoEngine(threads=1).quantized(found).compile(conv, tensors, inputs)(x=x)
+        np.testing.assert_array_equal(result, plain)
+    assert len(list((tmp_path / "openvino").glob("*.blob"))) == 6
+
+
+@pytest.mark.parametrize("content", [b"", b"\x05", (2**60).to_bytes(8, "little"), b"\x02" + bytes(7) + b"{["])
+def test_damaged_rounded_weights_are_refused(content):
+    with pytest.raises(ValueError):
+        read_rounded(np.frombuffer(content, np.uint8))
+
+
+def test_rounded_weights_come_back_as_they_were_written(rng):
+    weights = {}
+    for name, shape in {"a": (3, 5), "b 0 1": (4, 2, 3, 3), "ä": (1, 1)}.items():
+        weight = rng.standard_normal(shape).astype(np.float32)
+        weights[name] = round_weight(weight, np.ones(shape[1], np.float32), LARGEST)
+    file = BytesIO()
+    write_rounded(file, weights)
+    assert len(file.getvalue()) <= bytes_of_rounded(weights)
+    found = read_rounded(np.frombuffer(file.getvalue(), np.uint8))
+    assert found.keys() == weights.keys()
+    for name, arrays in weights.items():
+        for ours, theirs in zip(arrays, found[name], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+            assert ours.dtype == theirs.dtype

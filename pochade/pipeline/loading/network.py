@@ -103,7 +103,12 @@ class Network:
         def make() -> Graph:
             # An adapter's weight is often tried once: its graph need not fill the disk.
             graph: Graph = self.engine.compile(
-                bound, self.tensors, inputs, key=key, on_second_use=self.adapted
+                bound,
+                self.tensors,
+                inputs,
+                key=key,
+                weights_key=self._owner.fingerprint if self._owner is not self or not self.adapted else "",
+                on_second_use=self.adapted,
             )
             return graph
 
