@@ -4,11 +4,17 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import NoReturn
 
 import pochade
-from pochade.cli import bench, doctor, draw, evaluate, info, mcp, models, plot, serve, train, upscale, walk
 from pochade.errors import PochadeError
+
+COMMANDS = (
+    *("draw", "serve", "mcp", "plot", "walk", "upscale", "info", "models", "doctor", "bench", "train"),
+    "evaluate",
+)
+"""Each is the module of this folder that has its name."""
 
 BUG = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130  # what shells expect of a program that Ctrl-C ended
@@ -17,6 +23,7 @@ UNREAD = 141  # and of one whose output nobody reads any more, as behind `head`
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
         prog="pochade",
         description="Stable Diffusion on the machine that you have.",
@@ -24,8 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"pochade {pochade.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (draw, serve, mcp, plot, walk, upscale, info, models, doctor, bench, train, evaluate):
-        command.add_parser(commands)
+    asked = arguments[0] if arguments else ""
+    # Only the command that is asked for is imported and described; help and mistakes need them all.
+    for name in [asked] if asked in COMMANDS else COMMANDS:
+        import_module(f"pochade.cli.{name}").add_parser(commands)
     options = parser.parse_args(arguments)
     try:
         status: int = options.run(options)
