@@ -22,7 +22,7 @@ from pochade.ways import Hires
 if TYPE_CHECKING:
     from PIL import Image
 
-    from pochade.pipeline import Pipeline
+    from pochade.pipeline.drawing.context import Prepared
     from pochade.pipeline.results.result import Progress, PromptSize, Result
 
 EXAMPLES = """examples:
@@ -228,12 +228,14 @@ def draw_all(
         threads=options.threads,
     )
     pipeline = with_additions(pipeline, options)
-    say_usual(pipeline, requests[0])
-    if pipeline.memory_budget is not None:
-        plan = pipeline.plan(requests[0])
-        tqdm.write(f"pochade: {plan}, of {amount(pipeline.memory_budget)}", file=sys.stderr)
     for request in requests:
-        for progress in pipeline.stream(request):
+        prepared = pipeline.prepare(request)
+        if request is requests[0]:
+            say_usual(prepared, request)
+            if pipeline.memory_budget is not None:
+                plan = f"{prepared.context.plan}, of {amount(pipeline.memory_budget)}"
+                tqdm.write(f"pochade: {plan}", file=sys.stderr)
+        for progress in pipeline.draw(prepared):
             yield request, progress
 
 
@@ -244,12 +246,12 @@ def results(options: argparse.Namespace, requests: Sequence[Request]) -> "Iterat
             yield progress.result
 
 
-def say_usual(pipeline: "Pipeline", request: Request) -> None:
+def say_usual(prepared: "Prepared", request: Request) -> None:
     """In one line what a model of few steps is drawn with, if any of it was left to the model."""
     from tqdm import tqdm
 
     left = open_ones(vars(request), USUAL)
-    few_steps = pipeline.few_steps_for(request.prompt, request.negative_prompt) if left else None
+    few_steps = prepared.few_steps if left else None
     if few_steps is None:
         return
     usual = replace(

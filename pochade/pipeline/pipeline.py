@@ -14,18 +14,17 @@ from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.library import find
 from pochade.checkpoints.read import family_of, read_checkpoint
 from pochade.diffusion.parametrization import Parametrization
-from pochade.diffusion.samplers import Sampler
 from pochade.diffusion.schedule import NoiseSchedule
 from pochade.errors import InvalidRequest
 from pochade.images.fitting import widened
 from pochade.images.opening import on_white
 from pochade.models.embedding import embed_timestep
 from pochade.pipeline.drawing.conditioning import condition
-from pochade.pipeline.drawing.passes import second_request
+from pochade.pipeline.drawing.context import GenerationContext, Prepared
 from pochade.pipeline.drawing.pictures import decoded_images, from_image
-from pochade.pipeline.drawing.settling import check_size, load_of, prompts_of, settle
-from pochade.pipeline.drawing.whole import Means, draw
-from pochade.pipeline.drawing.wording import wordings
+from pochade.pipeline.drawing.settling import check_size, load_of, settle
+from pochade.pipeline.drawing.whole import generate
+from pochade.pipeline.drawing.wording import Prompts, parse_prompts, wordings
 from pochade.pipeline.loading.adapting import (
     NO_LIBRARY,
     NOTHING,
@@ -43,6 +42,7 @@ from pochade.pipeline.loading.memory import release
 from pochade.pipeline.loading.model import Model, make_model
 from pochade.pipeline.loading.networks import Networks
 from pochade.pipeline.results.result import Progress, Result
+from pochade.prompts.parse import ParsedPrompt, parse_prompt
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.request import EMPHASES, USUAL, Request, Settled, Usual
 from pochade.ways import Source
@@ -149,25 +149,49 @@ class Pipeline:
 
         noise: the starting noise (B, C, h, w), unit normal, in place of the seeds'.
         """
-        settled, sampler = self._settled(request)
-        drawing = self._asked_for(*prompts_of(request))
-        if drawing.few_steps != self.few_steps:
-            settled, sampler = drawing._settled(replace(request, seed=settled.seed))
-        later = self._for_second_pass(settled, drawing)
-        plan = None
-        if self.memory_budget is not None:
-            plan = drawing._plan(settled, later)
-            self._make_room(drawing, later, settled, plan)
-        second = None if later is drawing else later._means(plan)
-        yield from draw(replace(drawing._means(plan), second=second), settled, sampler, noise)
+        yield from self.draw(self.prepare(request), noise=noise)
 
-    def _means(self, plan: Plan | None) -> Means:
-        return Means(model=self.model, additions=self.additions, roots=self.roots, plan=plan)
+    def prepare(self, request: Request) -> Prepared:
+        """Parse the prompts, find what they name, and settle everything that the request leaves open.
+
+        Raises InvalidRequest and InvalidCheckpoint for what cannot be drawn, as far as it is known ahead.
+        """
+        prepared = self._prepared(request)
+        if self.memory_budget is None:
+            return prepared
+        return prepared.within(self._plan(prepared))
+
+    def draw(self, prepared: Prepared, *, noise: Floats | None = None) -> Iterator[Progress]:
+        """Draw what `prepare` returned, as `stream` does."""
+        if prepared.context.plan is not None:
+            self._make_room(prepared)
+        yield from generate(prepared, noise)
+
+    def _prepared(self, request: Request) -> Prepared:
+        """Without a plan."""
+        prompts = parse_prompts(request)
+        drawing = self._asked_for(*prompts.first_pass)
+        settled, sampler = settle(drawing.networks, request, drawing.usual, self.roots)
+        later = self._for_second_pass(settled, drawing, prompts)
+        context = drawing._context
+        if later is not drawing:
+            context = replace(context, second=later._context)
+        return Prepared(
+            request=settled, prompts=prompts, sampler=sampler, context=context, few_steps=drawing.few_steps
+        )
+
+    @property
+    def _context(self) -> GenerationContext:
+        return GenerationContext(model=self.model, additions=self.additions, roots=self.roots)
+
+    def _plan(self, prepared: Prepared) -> Plan:
+        load = load_of(prepared.context, prepared.request, prepared.prompts)
+        return find_plan(prepared.context.model.networks, self.choice.precision, self.memory_budget, load)
 
     @cached_property
     def few_steps(self) -> FewSteps | None:
         """What the model was made for, if it was distilled to draw in a few steps; so do some adapters."""
-        added = self.additions.few_steps
+        added = self.additions.few_steps if self.additions.adapters else None
         return self.checkpoint.few_steps if added is None else added
 
     def few_steps_for(self, *prompts: str) -> FewSteps | None:
@@ -179,9 +203,7 @@ class Pipeline:
 
         Raises InvalidRequest, saying what would fit, for what does not fit into the memory budget.
         """
-        drawing = self._asked_for(*prompts_of(request))
-        settled = drawing._settled(request)[0]
-        return drawing._plan(settled, self._for_second_pass(settled, drawing))
+        return self._plan(self._prepared(request))
 
     @property
     def usual(self) -> Usual:
@@ -231,16 +253,15 @@ class Pipeline:
         )
         return replace(self, model=model, additions=additions, loaded=plain)
 
-    def _for_second_pass(self, request: Settled, drawing: "Pipeline") -> "Pipeline":
+    def _for_second_pass(self, request: Settled, drawing: "Pipeline", prompts: Prompts) -> "Pipeline":
         """What draws the second pass, if there is one: another model if the request names one, and what its
         own prompts ask for. drawing: what draws the first."""
         if request.hires is None:
             return drawing
-        prompts = prompts_of(second_request(request))
-        model = request.hires.model
+        own, model = prompts.second_pass, request.hires.model
         if model is None or (self.path is not None and Path(model).resolve() == self.path.resolve()):
-            return self._asked_for(*prompts, keep=drawing)
-        return self._with_model(Path(model))._asked_for(*prompts)
+            return drawing if own == prompts.first_pass else self._asked_for(*own, keep=drawing)
+        return self._with_model(Path(model))._asked_for(*own)
 
     def _with_model(self, path: Path) -> "Pipeline":
         """The model at `path` on the same engine, with the adapters and words that this one was given. The
@@ -261,7 +282,7 @@ class Pipeline:
             self._others[key] = other
         return self._others[key]
 
-    def _asked_for(self, *prompts: str, keep: "Pipeline | None" = None) -> "Pipeline":
+    def _asked_for(self, *prompts: str | ParsedPrompt, keep: "Pipeline | None" = None) -> "Pipeline":
         """This pipeline with what prompts ask for by name. The latest ones are kept for the next picture.
 
         On OpenVINO what they compiled is kept within the graphs' budget; where nothing else limits what they
@@ -291,26 +312,12 @@ class Pipeline:
             )
         return self._latest[key]
 
-    def _settled(self, request: Request) -> tuple[Settled, Sampler]:
-        return settle(self.networks, request, self.usual, self.roots)
-
-    def _plan(self, request: Settled, later: "Pipeline") -> Plan:
-        """As `plan`, for a settled request that asks for no further additions. later: of the second pass."""
-        # LoRAs that graphs take as inputs change no weights.
-        adapted = len({id(each.networks.unet) for each in (self, later) if each.networks.unet.adapted})
-        hires = request.hires
-        if hires is not None and hires.model is not None and later.path == self.path:
-            request = replace(request, hires=replace(hires, model=None))  # the same model by its name
-        load = load_of(self.networks, self.tokenizers, request, self.roots, adapted=adapted)
-        return find_plan(self.networks, self.choice.precision, self.memory_budget, load)
-
-    def _make_room(self, drawing: "Pipeline", later: "Pipeline", request: Settled, plan: Plan) -> None:
-        """Let go of what earlier pictures compiled, if they were drawn in another way: the plan counts one.
-
-        drawing, later: what draws the first pass and the second.
-        """
+    def _make_room(self, prepared: Prepared) -> None:
+        """Let go of what earlier pictures compiled, if drawn in another way: the plan counts one."""
+        request, context = prepared.request, prepared.context
         how = request.width, request.height, request.speed, request.tiling
-        work = plan, *how, id(drawing), id(later)
+        models = [id(each.model) for each in (context, context.last)]
+        work = context.plan, *how, *models
         if self._drawn not in ([], [work]):
             others = [each for other in self._others.values() for each in (other, *other._latest.values())]
             for each in (self, *self._latest.values(), *others):
@@ -336,10 +343,11 @@ class Pipeline:
         """
         if not 1 <= step <= steps:
             raise InvalidRequest(f"step is {step}; it must lie between 1 and steps, {steps}")
-        wording = wordings(prompt, "", steps, guided=False)[step - 1]
+        parsed = parse_prompt(prompt)
+        wording = wordings(parsed, "", steps, guided=False)[step - 1]
         if len(wording.parts) > 1:
             raise InvalidRequest("the prompt joins several by AND; encode each by itself")
-        asked = self._asked_for(prompt)
+        asked = self._asked_for(parsed)
         (result,) = condition(
             asked.networks, asked.tokenizers, [wording.parts[0].prompt], clip_skip, emphasis
         )

@@ -30,9 +30,11 @@ NUMBER = re.compile(r"\s*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))\s*")
 
 @dataclass(frozen=True, eq=False)
 class _Change:
+    """when: as it is written; what it means depends on the number of steps."""
+
     before: "_Node"
     after: "_Node"
-    when: int
+    when: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,30 +63,45 @@ class _Open:
         return nodes
 
 
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """A parsed prompt, which gives its texts for any number of steps."""
+
+    prompt: str
+    tree: "_Node"
+
+    def stretches(self, steps: int, *, first_pass_steps: int | None = None) -> list[tuple[int, str]]:
+        """(last step, text) of each stretch of steps, counted from 1; the last one ends at `steps`.
+
+        Neighbouring stretches differ in their text, so a prompt without a schedule has one stretch.
+
+        first_pass_steps: set for the second pass of a hires fix. Whole numbers then go on counting from
+            there, and fractions from 1: 1.5 is the middle of the second pass, and what was reached in the
+            first holds.
+
+        Raises InvalidRequest if a long prompt changes so often that its texts together would fill the memory.
+        """
+        stops = _stops(self.tree, steps, first_pass_steps)
+        if len(stops) > 1 and len(stops) * len(self.prompt) > MAX_CHARACTERS:
+            raise InvalidRequest(
+                f"the prompt has {len(self.prompt):,} characters and changes in {len(stops):,} steps, which"
+                f" makes more than {MAX_CHARACTERS:,} characters in all: shorten it or ask for fewer steps"
+            )
+        texts = ((step, "".join(_texts(self.tree, step, steps, first_pass_steps))) for step in stops)
+        return [(list(alike)[-1][0], text) for text, alike in groupby(texts, key=lambda each: each[1])]
+
+
+def parse_schedule(prompt: str) -> Schedule:
+    """Read the changes in a prompt."""
+    return Schedule(prompt, _tree(prompt) if "[" in prompt else prompt)
+
+
 def schedule(prompt: str, steps: int, *, first_pass_steps: int | None = None) -> list[tuple[int, str]]:
-    """(last step, text) of each stretch of steps, counted from 1; the last one ends at `steps`.
-
-    Neighbouring stretches differ in their text, so a prompt without a schedule has one stretch.
-
-    first_pass_steps: set for the second pass of a hires fix. Whole numbers then go on counting from there,
-        and fractions from 1: 1.5 is the middle of the second pass, and what was reached in the first holds.
-
-    Raises InvalidRequest if a long prompt changes so often that its texts together would fill the memory.
-    """
-    if "[" not in prompt:
-        return [(steps, prompt)]
-    tree = _tree(prompt, steps, first_pass_steps)
-    stops = _stops(tree, steps)
-    if len(stops) > 1 and len(stops) * len(prompt) > MAX_CHARACTERS:
-        raise InvalidRequest(
-            f"the prompt has {len(prompt):,} characters and changes in {len(stops):,} steps, which makes more"
-            f" than {MAX_CHARACTERS:,} characters in all: shorten it or ask for fewer steps"
-        )
-    texts = ((step, "".join(_texts(tree, step))) for step in stops)
-    return [(list(alike)[-1][0], text) for text, alike in groupby(texts, key=lambda each: each[1])]
+    """Parse a prompt and return its `Schedule.stretches`."""
+    return parse_schedule(prompt).stretches(steps, first_pass_steps=first_pass_steps)
 
 
-def _tree(prompt: str, steps: int, first_pass_steps: int | None) -> _Node:
+def _tree(prompt: str) -> _Node:
     opened = [_Open("")]
     for sign in SIGNS.findall(prompt):
         last = opened[-1]
@@ -99,7 +116,7 @@ def _tree(prompt: str, steps: int, first_pass_steps: int | None) -> _Node:
             opened[0].add(sign)
         elif sign in ("]", ")"):
             opened.pop()
-            node = _node(last, steps, first_pass_steps) if sign == "]" else None
+            node = _node(last) if sign == "]" else None
             opened[-1].add(*([*last.as_text(), sign] if node is None else [node]))
         else:
             last.add(sign)
@@ -114,7 +131,7 @@ def _give_up(opened: list[_Open]) -> None:
         opened[-1].add(*last.as_text())
 
 
-def _node(group: _Open, steps: int, first_pass_steps: int | None) -> "_Node | None":
+def _node(group: _Open) -> "_Node | None":
     """A change or an alternation, or None for a bracket of another form."""
     if "|" in group.separators and ":" not in group.separators:
         return _Alternation(list(group.parts))
@@ -131,7 +148,7 @@ def _node(group: _Open, steps: int, first_pass_steps: int | None) -> "_Node | No
     if number is None:
         return None
     before = sides[0] if len(sides) == 3 else ""
-    return _Change(before, sides[-2], _when(number[1], steps, first_pass_steps))
+    return _Change(before, sides[-2], number[1])
 
 
 def _when(number: str, steps: int, first_pass_steps: int | None) -> int:
@@ -141,15 +158,15 @@ def _when(number: str, steps: int, first_pass_steps: int | None) -> int:
     return int(max(0, min(steps, value)))
 
 
-def _stops(tree: _Node, steps: int) -> list[int]:
+def _stops(tree: _Node, steps: int, first_pass_steps: int | None) -> list[int]:
     """The last step of each stretch within which the text cannot change."""
     found = {steps}
     for node in _walk(tree):
         if isinstance(node, _Alternation):
             return list(range(1, steps + 1))
-        if isinstance(node, _Change) and node.when > 0:
-            found.add(node.when)
-    return sorted(found)
+        if isinstance(node, _Change):
+            found.add(_when(node.when, steps, first_pass_steps))
+    return sorted(found - {0})
 
 
 def _walk(tree: _Node) -> Iterator[_Node]:
@@ -165,7 +182,7 @@ def _walk(tree: _Node) -> Iterator[_Node]:
             todo.extend(node.options)
 
 
-def _texts(tree: _Node, step: int) -> Iterator[str]:
+def _texts(tree: _Node, step: int, steps: int, first_pass_steps: int | None) -> Iterator[str]:
     """The pieces of the text as it stands at a step."""
     todo = [tree]
     while todo:
@@ -175,6 +192,7 @@ def _texts(tree: _Node, step: int) -> Iterator[str]:
         elif isinstance(node, list):
             todo.extend(reversed(node))
         elif isinstance(node, _Change):
-            todo.append(node.before if step <= node.when else node.after)
+            when = _when(node.when, steps, first_pass_steps)
+            todo.append(node.before if step <= when else node.after)
         else:
             todo.append(node.options[(step - 1) % len(node.options)])

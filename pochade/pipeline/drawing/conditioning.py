@@ -7,6 +7,7 @@ from math import lcm
 import numpy as np
 from numpy.typing import NDArray
 
+from pochade.checkpoints.folder import Checkpoint
 from pochade.errors import InvalidRequest
 from pochade.models.config import TextEncoderConfig
 from pochade.pipeline.drawing.pictures import check_finite
@@ -271,6 +272,12 @@ def blended(one: Conditioning, other: Conditioning, share: float) -> Conditionin
 def without_text(given: Conditioning) -> Conditioning:
     """Zeros in place of the text: what SDXL was trained with when it was to go without a prompt."""
     return replace(given, context=np.zeros_like(given.context), pooled=np.zeros_like(given.pooled))
+
+
+def zeros_for_no_text(checkpoint: Checkpoint) -> bool:
+    """Whether an empty negative prompt is no text at all, rather than the text ""; so in SDXL's base."""
+    wide = checkpoint.unet.config.get("addition_embed_type") == "text_time"
+    return wide and bool(checkpoint.model_index.get("force_zeros_for_empty_prompt", True))
 
 
 def _checked(layout: Layout, tokenizer: Tokenizer) -> Layout:

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,13 @@ from pochade.models.config import TextEncoderConfig
 from pochade.models.embedding import embed_guidance, embed_sizes, embed_timestep
 from pochade.ops import Tensor
 from pochade.pipeline.drawing.conditioning import Conditioning
-from pochade.pipeline.drawing.control import Steering, residuals
-from pochade.pipeline.drawing.regions import Weight
 from pochade.pipeline.loading.networks import Networks
 from pochade.request import Settled
 from pochade.speed import EVERYTHING, StepWork
+
+if TYPE_CHECKING:
+    from pochade.pipeline.drawing.control import Steering
+    from pochade.pipeline.drawing.regions import Weight
 
 Floats = NDArray[np.float32]
 Named = dict[str, Tensor]
@@ -63,9 +66,9 @@ def predictor(
     networks: Networks,
     request: Settled,
     conditionings: Sequence[Conditioning],
-    weights: Sequence[Weight] = (1.0,),
+    weights: "Sequence[Weight]" = (1.0,),
     extra: Tensor | None = None,
-    steerings: Sequence[Steering] = (),
+    steerings: "Sequence[Steering]" = (),
     work: StepWork = EVERYTHING,
     memory: Memory | None = None,
 ) -> Predict:
@@ -111,6 +114,8 @@ def predictor(
             return networks.predict_steered(
                 [each.network for each in steerings], **named, **beside(len(named["x"]), timestep)
             )
+        from pochade.pipeline.drawing.control import residuals
+
         constant = told(len(pictures), first, end)
         return networks.predict(
             *residuals(networks, steerings, named["x"], timestep, **constant), **with_extra(named)

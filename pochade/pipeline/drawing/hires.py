@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +22,10 @@ from pochade.images.upscaling import (
 )
 from pochade.pipeline.drawing.canvas import Canvas, blank
 from pochade.pipeline.drawing.conditioning import Told
-from pochade.pipeline.drawing.control import check_controls
-from pochade.pipeline.drawing.one_pass import Pass, all_levels
+from pochade.pipeline.drawing.context import Prepared
+from pochade.pipeline.drawing.one_pass import Pass, all_levels, denoise, latent_shape
 from pochade.pipeline.drawing.passes import controls_of, second_request
-from pochade.pipeline.drawing.pictures import decoded_images, from_image
-from pochade.pipeline.drawing.refining import Refining
+from pochade.pipeline.drawing.pictures import check_finite, decoded_images, from_image
 from pochade.pipeline.drawing.upscale import resized_by
 from pochade.pipeline.loading.beside import upscaler_on
 from pochade.pipeline.loading.model import Model
@@ -33,7 +33,47 @@ from pochade.pipeline.loading.networks import Networks
 from pochade.request import Settled
 from pochade.ways import Hires
 
+if TYPE_CHECKING:
+    from pochade.pipeline.drawing.refining import Refining
+
 Floats = NDArray[np.float32]
+
+
+def in_two_passes(
+    prepared: Prepared, networks: Networks, larger_networks: Networks, only: Pass, told: Told
+) -> tuple[Iterator[tuple[Step, int]], tuple[int, int, int]]:
+    """The steps of two passes, each with the number of its pass, and the shape (C, h, w) of the last latent.
+
+    networks, larger_networks: of the two passes, as the request sets them. only: what one pass alone would
+    be; a second model does its part in the second of two. told: in the second.
+
+    Raises InvalidRequest for what cannot follow each other, before anything is drawn.
+    """
+    context, request = prepared.context, prepared.request
+    model, later = context.model, context.last
+    assert request.hires is not None
+    check_latents(model, later.model, request.hires.upscaler)
+    first = replace(only, refining=None, controls=controls_of(request, "first"))
+    second = second_pass(first, told, later.model, larger_networks, only.refining)
+    assert second is not None
+    decoded = latent_shape(larger_networks, second.request)
+    second_sampler = find_sampler(second.request.sampler)
+
+    def enlarged_pass(latent: Floats) -> Iterator[Step]:
+        check_finite(latent, "the UNet", networks.unet.engine.precision)
+        context.let_go(networks.unet)
+        larger_networks.graphs.begin_part()  # the UNet in the first size may go, the decoder is wanted
+        if not context.sparing:
+            larger_networks.prepare_decode(decoded)
+        larger = enlarged(networks, larger_networks, request, second.request, latent)
+        for each in (networks, larger_networks):
+            context.let_go(each.autoencoder, each.wide_autoencoder)
+        drawing = replace(second, canvas=larger)
+        by = later.model
+        yield from denoise(larger_networks, by.schedule, by.parametrization, second_sampler, drawing)
+
+    steps = denoise(networks, model.schedule, model.parametrization, prepared.sampler, first)
+    return both(steps, enlarged_pass, len(second.levels) - 1), decoded
 
 
 def second_pass(
@@ -41,7 +81,7 @@ def second_pass(
     told: Told,
     model: Model,
     networks: Networks,
-    refining: Refining | None = None,
+    refining: "Refining | None" = None,
 ) -> Pass | None:
     """What follows the first pass, if its request says so. Its canvas is empty yet. told, refining: in it.
 
@@ -61,7 +101,10 @@ def second_pass(
     width, height = size_of(first.request, asked, networks.autoencoder_config.factor)
     request = replace(request, width=width, height=height)
     controls = controls_of(request, "second")
-    check_controls(networks, controls)
+    if controls:
+        from pochade.pipeline.drawing.control import check_controls
+
+        check_controls(networks, controls)
     schedule, sampler = model.schedule, find_sampler(request.sampler)
     count = min(schedule.steps, levels_from_noise(request.steps, asked.denoising_strength))
     first_one = max(0, count - request.steps)

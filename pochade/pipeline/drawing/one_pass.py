@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,17 @@ from pochade.diffusion.schedule import NoiseSchedule, sigmas
 from pochade.errors import InvalidRequest
 from pochade.pipeline.drawing.canvas import Canvas
 from pochade.pipeline.drawing.conditioning import Told
-from pochade.pipeline.drawing.control import Steering, cut_out, laid_over, steering
 from pochade.pipeline.drawing.denoising import Memory, in_steps, predictor
-from pochade.pipeline.drawing.refining import Refining
-from pochade.pipeline.drawing.regions import weights_of
 from pochade.pipeline.loading.networks import Networks
+from pochade.prompts.composition import Part
 from pochade.request import Settled
-from pochade.speed import find_speed, way
+from pochade.speed import EVERYTHING, EXACT, find_speed, way
 from pochade.ways import Control
+
+if TYPE_CHECKING:
+    from pochade.pipeline.drawing.control import Steering
+    from pochade.pipeline.drawing.refining import Refining
+    from pochade.pipeline.drawing.regions import Weight
 
 Floats = NDArray[np.float32]
 
@@ -45,7 +48,7 @@ class Pass:
     levels: Sequence[float]
     controls: tuple[Control, ...] = ()
     noise: Floats | None = None
-    refining: Refining | None = None
+    refining: "Refining | None" = None
     left_out: set[str] = field(default_factory=set)
 
 
@@ -73,9 +76,11 @@ def denoise(
         factor = networks.autoencoder_config.factor
         start = np.stack([_varied(one, noise, factor) for one, noise in zip(each, start, strict=True)])
     told = drawing.told.steps[: len(drawing.levels) - 1]
-    steerings = _steerings(networks, drawing)
+    steerings = _steerings(networks, drawing) if drawing.controls else []
     memory = Memory(left_out=drawing.left_out)
-    works = find_speed(request.speed).plan([way(level) for level in drawing.levels[: len(told)]])
+    works = [EVERYTHING] * len(told)
+    if request.speed != EXACT:
+        works = find_speed(request.speed).plan([way(level) for level in drawing.levels[: len(told)]])
     plan = [
         (
             wording,
@@ -87,7 +92,7 @@ def denoise(
     ]
     denoisers = {}
     for wording, acting, work, refined in dict.fromkeys(plan):
-        weights = weights_of(wording.parts, *shape[1:])
+        weights = _weights(wording.parts, *shape[1:])
         if refined and drawing.refining is not None:
             clean = drawing.refining.denoiser(request, wording, weights, canvas.extra)
         else:
@@ -114,7 +119,18 @@ def check_noise(noise: Floats | None, shape: tuple[int, ...]) -> None:
         raise InvalidRequest(f"noise has shape {noise.shape}; {shape} is needed")
 
 
-def _steerings(networks: Networks, drawing: Pass) -> list[Steering]:
+def _weights(parts: Sequence[Part], rows: int, columns: int) -> "Sequence[Weight]":
+    """How much each of the prompts that are drawn together counts, and where."""
+    if all(part.region is None for part in parts):
+        return [part.weight for part in parts]
+    from pochade.pipeline.drawing.regions import weights_of
+
+    return weights_of(parts, rows, columns)
+
+
+def _steerings(networks: Networks, drawing: Pass) -> "list[Steering]":
+    from pochade.pipeline.drawing.control import cut_out, laid_over, steering
+
     request = drawing.request
     controls = drawing.controls
     if request.source is not None and drawing.canvas.box is not None:

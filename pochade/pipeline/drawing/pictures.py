@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
+PREVIEW_SIDE = 16
+"""Latent pixels along the longer side of a preview: a decode of 128 pixels costs a sixteenth of 512."""
+
 
 def to_images(pictures: Floats, made_by: str = "the autoencoder", precision: str = "") -> "list[Image.Image]":
     """(B, 3, H, W), about -1..1 -> RGB pictures.
@@ -53,6 +56,12 @@ def decoded_images(networks: Networks, latent: Floats) -> "list[Image.Image]":
     """Scaled latents (B, C, h, w) to pictures. Raises InvalidRequest as `to_images` does."""
     pictures = networks.decode(latent)
     return to_images(pictures, precision=networks.coder.engine.precision)
+
+
+def small_images(networks: Networks, latent: Floats) -> "list[Image.Image]":
+    """Decode every n-th latent pixel: a small picture for any family, without a table of colours."""
+    step = -(-max(latent.shape[2:]) // PREVIEW_SIDE)
+    return decoded_images(networks, np.ascontiguousarray(latent[:, :, ::step, ::step], np.float32))
 
 
 def rough_images(latent: Floats) -> "list[Image.Image]":

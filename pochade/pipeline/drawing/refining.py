@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.checkpoints.folder import Checkpoint
 from pochade.diffusion.parametrization import Denoise, denoiser
 from pochade.diffusion.schedule import NoiseSchedule
-from pochade.pipeline.drawing.conditioning import Told, condition_wordings
+from pochade.pipeline.drawing.conditioning import Told, condition_wordings, zeros_for_no_text
 from pochade.pipeline.drawing.denoising import predictor
 from pochade.pipeline.drawing.regions import Weight
 from pochade.pipeline.drawing.wording import Wording
@@ -62,9 +61,3 @@ def refining(
         zeros_for_no_text=zeros_for_no_text(model.checkpoint),
     )
     return Refining(replace(model, networks=networks), Told(wordings, told), request.refiner.switch)
-
-
-def zeros_for_no_text(checkpoint: Checkpoint) -> bool:
-    """Whether an empty negative prompt is no text at all, rather than the text ""; so in SDXL's base."""
-    wide = checkpoint.unet.config.get("addition_embed_type") == "text_time"
-    return wide and bool(checkpoint.model_index.get("force_zeros_for_empty_prompt", True))

@@ -10,15 +10,12 @@ from pochade.checkpoints import library
 from pochade.diffusion.samplers import Sampler, find_sampler
 from pochade.diffusion.schedule import AUTOMATIC, find_schedule, split_sampler_name
 from pochade.errors import InvalidRequest
-from pochade.pipeline.drawing import hires
 from pochade.pipeline.drawing.conditioning import text_lengths
-from pochade.pipeline.drawing.passes import OWN_OF_HIRES, second_request
+from pochade.pipeline.drawing.context import GenerationContext
 from pochade.pipeline.drawing.sizes import Size, size_over, whole_latents
-from pochade.pipeline.drawing.wording import Wording, wordings
-from pochade.pipeline.loading.beside import named_upscaler
+from pochade.pipeline.drawing.wording import Prompts, Wording, parse_prompts, wordings
 from pochade.pipeline.loading.budget import Load
 from pochade.pipeline.loading.networks import Networks
-from pochade.prompts.tokenizer import Tokenizer
 from pochade.request import FILLED, FITTED, Request, Settled, Usual, open_ones
 from pochade.settings import STARTER, starter_folder
 from pochade.ways import Hires
@@ -66,6 +63,9 @@ def _settled_hires(hires: Hires, first: Mapping[str, Any], roots: Sequence[Path]
     first: the fields of the request, sampler and schedule settled. What is the same in both passes is None:
     a picture's text tells what differs.
     """
+    from pochade.pipeline.drawing.passes import OWN_OF_HIRES
+    from pochade.pipeline.loading.beside import named_upscaler
+
     own = {name: getattr(hires, name) for name in OWN_OF_HIRES}
     fused = None
     if hires.sampler is not None:
@@ -113,38 +113,42 @@ def check_size(networks: Networks, width: int, height: int) -> None:
             raise InvalidRequest(f"{name} is {side}; this model draws multiples of {factor}: try {near}")
 
 
-def prompts_of(request: Request) -> list[str]:
-    """All of the first pass, or the only one, that may name adapters and new words."""
-    second = [] if request.blend is None else [request.blend.prompt]
-    return [request.prompt, request.negative_prompt, *second]
-
-
 def guided(networks: Networks, request: Settled) -> bool:
     """Whether the negative prompt is computed too. A model that is told the scale needs none."""
     return request.cfg_scale != 1 and networks.unet_config.guidance_width is None
 
 
 def wordings_of(
-    networks: Networks, request: Settled, later: Networks | None = None
+    networks: Networks, request: Settled, later: Networks | None = None, prompts: Prompts | None = None
 ) -> tuple[list[Wording], list[Wording]]:
     """What the prompts say at each step of the first pass, and of the second, if there is one.
 
-    later: what the second pass is drawn with; None: the same networks.
+    later: what the second pass is drawn with; None: the same networks. prompts: of the request; None: they
+    are parsed here.
     """
-    steps, blend = request.steps, request.blend
+    told = parse_prompts(request) if prompts is None else prompts
+    steps, share = request.steps, 0.0 if request.blend is None else request.blend.share
     first = wordings(
-        request.prompt, request.negative_prompt, steps, guided=guided(networks, request), blend=blend
+        told.prompt,
+        told.negative,
+        steps,
+        guided=guided(networks, request),
+        blend=told.blend,
+        share=share,
     )
     if request.hires is None:
         return first, []
+    from pochade.pipeline.drawing.passes import second_request
+
     own = second_request(request)
     second = wordings(
-        own.prompt,
-        own.negative_prompt,
+        told.second,
+        told.second_negative,
         own.steps,
         guided=guided(networks if later is None else later, own),
         first_pass_steps=steps,
-        blend=blend,
+        blend=told.blend,
+        share=share,
     )
     return first, second
 
@@ -156,35 +160,34 @@ def refiner_path(request: Settled, roots: Sequence[Path]) -> Path | None:
     return library.find(request.refiner.model, roots)
 
 
-def load_of(
-    networks: Networks,
-    tokenizers: Sequence[Tokenizer],
-    request: Settled,
-    roots: Sequence[Path],
-    *,
-    adapted: int,
-) -> Load:
-    """What a request asks of the networks. adapted: in how many ways adapters change their weights."""
+def load_of(context: GenerationContext, request: Settled, prompts: Prompts) -> Load:
+    """What a request asks of the networks."""
+    model, last = context.model, context.last.model
     size = larger = request.width, request.height
-    if request.hires is not None:
-        larger = hires.size_of(request, request.hires, networks.autoencoder_config.factor)
-    steered = [each for each in request.controls if each.strength > 0]
     beside = [Path(each.model) for each in request.controls]
-    refiner = refiner_path(request, roots)
+    refiner = refiner_path(request, context.roots)
     if refiner is not None:
         beside.append(refiner)
-    if request.hires is not None and request.hires.model is not None:
-        beside.append(Path(request.hires.model))
-    first, second = wordings_of(networks, request)
-    told = list(dict.fromkeys([*first, *second]))
+    if request.hires is not None:
+        from pochade.pipeline.drawing import hires
+
+        larger = hires.size_of(request, request.hires, model.networks.autoencoder_config.factor)
+        # The first model may be named for the second pass too.
+        if request.hires.model is not None and last.checkpoint is not model.checkpoint:
+            beside.append(Path(request.hires.model))
+    steered = [each for each in request.controls if each.strength > 0]
     forms = 2 if any((each.start, each.end) != (0, 1) for each in steered) else 1
+    first, second = wordings_of(model.networks, request, prompts=prompts)
+    told = list(dict.fromkeys([*first, *second]))
+    # Adapters change weights, but for LoRAs that graphs take as inputs.
+    unets = [each.networks.unet for each in (model, last)]
     return Load(
         width=larger[0],
         height=larger[1],
         rows=max(len(each.parts) + (each.negative is not None) for each in told),
         encodes=request.source is not None or request.hires is not None,
-        adapted=adapted,
+        adapted=len({id(unet) for unet in unets if unet.adapted}),
         sizes=1 if larger == size else 2,
-        forms=forms * len(text_lengths(tokenizers, told, request.emphasis)),
+        forms=forms * len(text_lengths(model.tokenizers, told, request.emphasis)),
         beside=sum(map(library.weights_of, beside)),
     )

@@ -1,34 +1,33 @@
-"""A whole drawing: canvas, words, one pass or two, and at the end the pictures."""
+"""A generation from the first noise to the finished pictures."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.diffusion.samplers import Sampler, find_sampler
+from pochade.diffusion.samplers import find_sampler
 from pochade.diffusion.samplers.step import Step
 from pochade.errors import InvalidRequest
-from pochade.pipeline.drawing import hires
 from pochade.pipeline.drawing.canvas import Canvas, blank, over
-from pochade.pipeline.drawing.conditioning import Conditioning, Told, condition_wordings, prompt_size
+from pochade.pipeline.drawing.conditioning import (
+    Conditioning,
+    Told,
+    condition_wordings,
+    prompt_size,
+    zeros_for_no_text,
+)
+from pochade.pipeline.drawing.context import GenerationContext, Prepared
 from pochade.pipeline.drawing.denoising import is_told_a_score
 from pochade.pipeline.drawing.one_pass import Pass, check_noise, denoise, latent_shape, levels_of, pictures
-from pochade.pipeline.drawing.passes import controls_of, second_request
-from pochade.pipeline.drawing.pictures import check_finite, decoded_images, rough_images
-from pochade.pipeline.drawing.refining import refining, zeros_for_no_text
-from pochade.pipeline.drawing.settling import prompts_of, refiner_path, wordings_of
-from pochade.pipeline.drawing.wording import Wording
-from pochade.pipeline.loading.adapting import Additions, hashes, tags
-from pochade.pipeline.loading.beside import open_refiner
-from pochade.pipeline.loading.budget import Plan
-from pochade.pipeline.loading.memory import release
+from pochade.pipeline.drawing.pictures import check_finite, decoded_images, rough_images, small_images
+from pochade.pipeline.drawing.settling import refiner_path, wordings_of
+from pochade.pipeline.drawing.wording import Prompts, Wording
+from pochade.pipeline.loading.adapting import NOTHING, hashes, tags
 from pochade.pipeline.loading.model import Model
-from pochade.pipeline.loading.network import Network
 from pochade.pipeline.loading.networks import Networks
 from pochade.pipeline.results.infotext import Maker
 from pochade.pipeline.results.making import joined, result_of
@@ -36,99 +35,63 @@ from pochade.pipeline.results.result import Progress, Result
 from pochade.request import Settled
 from pochade.speed import EXACT
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 Floats = NDArray[np.float32]
 
-PREVIEW_SIDE = 16
-"""Latent pixels along the longer side of a preview: a decode of 128 pixels costs a sixteenth of 512."""
 
+def generate(prepared: Prepared, noise: Floats | None = None) -> Iterator[Progress]:
+    """Draw a settled request, step by step; the last step brings the result.
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Means:
-    """What is drawn with, whatever is drawn.
-
-    additions: those that the model's networks have in them. roots: folders in which other models are looked
-    for by name. plan: how to keep within a memory budget; None if there is none. second: what the second
-    pass is drawn with, if that is another model or has other additions.
-    """
-
-    model: Model
-    additions: Additions
-    roots: Sequence[Path]
-    plan: Plan | None = None
-    second: "Means | None" = None
-
-    @property
-    def sparing(self) -> bool:
-        """Whether each network is let go before the next is loaded."""
-        return self.plan is not None and self.plan.one_by_one
-
-    def let_go(self, *done: Network | None) -> None:
-        """Of networks that are not needed soon, if memory is short."""
-        if self.sparing:
-            for each in done:
-                if each is not None:
-                    each.let_go()
-            release()
-
-
-def draw(means: Means, request: Settled, sampler: Sampler, noise: Floats | None) -> Iterator[Progress]:
-    """The steps of a drawing; the last one brings the result.
+    A plain picture is one pass over the noise levels. ControlNets steer it (`one_pass.denoise`), a second
+    model does the last part of it (`refining`), and a larger pass follows it (`hires`), where the request
+    asks for them and nowhere else.
 
     noise: the starting noise (B, C, h, w), unit normal, in place of the seeds'.
     """
-    later, own = means.second or means, second_request(request)
-    second_sampler = sampler if own.sampler == request.sampler else find_sampler(own.sampler)
-    if (sampler.alone or second_sampler.alone) and request.batch_size > 1:
-        yield from one_by_one(means, request, sampler, noise)
+    if prepared.request.batch_size > 1 and steps_differ(prepared):
+        yield from one_by_one(prepared, noise)
         return
-    model, let_go = means.model, means.let_go
-    networks, larger_networks = networks_for(means, request), networks_for(later, request)
-    for each in (networks, larger_networks):
+    context, request, prompts = prepared.context, prepared.request, prepared.prompts
+    model, later, let_go = context.model, context.last, context.let_go
+    networks = networks_for(context, request)
+    last_networks = networks if later is context else networks_for(later, request)
+    for each in (networks, last_networks):
         each.graphs.begin_part()
+
+    # Where it begins, and what it is told.
     canvas = canvas_of(model, networks, request)
     let_go(networks.autoencoder, networks.wide_autoencoder)
-    if request.hires is not None:
-        hires.check_latents(model, later.model, request.hires.upscaler)
-    told, told_later = told_of(model, request, later.model)
-    for each in (networks, larger_networks):
+    told, told_later = told_of(model, request, later.model, prompts)
+    for each in (networks, last_networks):
         let_go(each.text_encoder, each.text_encoder_2)
-    second_model = refiner_of(later, request)
-    last_part = None
-    if second_model is not None:
+    refiner = last_part = None
+    refiner_file = refiner_path(request, context.roots)
+    if refiner_file is not None:
+        from pochade.pipeline.drawing.refining import refining
+        from pochade.pipeline.loading.beside import open_refiner
+
+        refiner = open_refiner(later.model.networks, later.model.checkpoint, refiner_file)
         wanted = [*told.steps, *told_later.steps]
-        last_part = refining(second_model, own, wanted, tiling=request.tiling)
+        last_part = refining(refiner, request, wanted, tiling=request.tiling)
+
+    # The steps of the pass, or of both.
     first = Pass(
         request=request,
         canvas=canvas,
         told=told,
-        levels=levels_of(model.schedule, networks, sampler, request, canvas),
-        controls=controls_of(request, "first"),
+        levels=levels_of(model.schedule, networks, prepared.sampler, request, canvas),
+        controls=request.controls,
         noise=noise,
-        refining=last_part if request.hires is None else None,
+        refining=last_part,
     )
-    second = hires.second_pass(first, told_later, later.model, larger_networks, last_part)
-    decoded = latent_shape(larger_networks, (second or first).request)
-    first_steps = denoise(networks, model.schedule, model.parametrization, sampler, first)
-    steps: Iterator[tuple[Step, int]] = ((step, 0) for step in first_steps)
-    if second is not None:
+    steps: Iterator[tuple[Step, int]]
+    decoded = latent_shape(networks, request)
+    if request.hires is None:
+        only = denoise(networks, model.schedule, model.parametrization, prepared.sampler, first)
+        steps = ((step, 0) for step in only)
+    else:
+        from pochade.pipeline.drawing.hires import in_two_passes
 
-        def enlarged_pass(latent: Floats) -> Iterator[Step]:
-            check_finite(latent, "the UNet", networks.unet.engine.precision)
-            let_go(networks.unet)
-            larger_networks.graphs.begin_part()  # the UNet in the first size may go, the decoder is wanted
-            if not means.sparing:
-                larger_networks.prepare_decode(decoded)
-            larger = hires.enlarged(networks, larger_networks, request, second.request, latent)
-            for each in (networks, larger_networks):
-                let_go(each.autoencoder, each.wide_autoencoder)
-            drawing = replace(second, canvas=larger)
-            by = later.model
-            yield from denoise(larger_networks, by.schedule, by.parametrization, second_sampler, drawing)
-
-        steps = hires.both(first_steps, enlarged_pass, len(second.levels) - 1)
+        steps, decoded = in_two_passes(prepared, networks, last_networks, first, told_later)
     size = prompt_size({**told.conditionings, **told_later.conditionings})
 
     def result(by: Networks, latent: Floats) -> Result:
@@ -137,18 +100,18 @@ def draw(means: Means, request: Settled, sampler: Sampler, noise: Floats | None)
         images = [canvas.finish(image) for image in decoded_images(by, latent)]
         # A text that says "fast" of a picture of which everything was computed would tell of another one.
         drawn = request if first.left_out else replace(request, speed=EXACT)
-        made = result_of(images, pictures(drawn), maker_of(means, request, second_model), size)
+        made = result_of(images, pictures(drawn), maker_of(prepared, refiner), size)
         let_go(by.autoencoder, by.wide_autoencoder)
         return made
 
-    drawn_by = networks, larger_networks
+    drawn_by = networks, last_networks
     previews = [
-        rough_images if means.sparing else partial(small_images, each.model.networks)
-        for each in (means, later)
+        rough_images if context.sparing else partial(small_images, each.model.networks)
+        for each in (context, later)
     ]
     with ThreadPoolExecutor(1) as beside:
         # The decoder is compiled while the first step compiles the UNet; a fault in it shows then.
-        ready = None if means.sparing else beside.submit(larger_networks.prepare_decode, decoded)
+        ready = None if context.sparing else beside.submit(last_networks.prepare_decode, decoded)
         for step, number in steps:
             if ready is not None:
                 ready.result()
@@ -160,16 +123,25 @@ def draw(means: Means, request: Settled, sampler: Sampler, noise: Floats | None)
             yield Progress(step.index + 1, step.steps, step.denoised, preview, now, end, size)
 
 
-def one_by_one(means: Means, request: Settled, sampler: Sampler, noise: Floats | None) -> Iterator[Progress]:
+def steps_differ(prepared: Prepared) -> bool:
+    """Whether each picture of a batch takes steps of its own, in the first pass or in the second."""
+    hires = prepared.request.hires
+    second = None if hires is None else hires.sampler
+    return prepared.sampler.alone or (second is not None and find_sampler(second).alone)
+
+
+def one_by_one(prepared: Prepared, noise: Floats | None) -> Iterator[Progress]:
     """A batch in which each picture takes steps of its own: one after another, as if asked for alone.
 
     `Progress.denoised` is then that of the picture which is being drawn.
     """
-    check_noise(noise, (request.batch_size, *latent_shape(means.model.networks, request)))
+    request = prepared.request
+    check_noise(noise, (request.batch_size, *latent_shape(prepared.context.model.networks, request)))
     results: list[Result] = []
     before = 0
     for i, alone in enumerate(pictures(request)):
-        for progress in draw(means, alone, sampler, None if noise is None else noise[i : i + 1]):
+        own = None if noise is None else noise[i : i + 1]
+        for progress in generate(replace(prepared, request=alone), own):
             if progress.result is not None:
                 results.append(progress.result)
             yield replace(
@@ -181,12 +153,12 @@ def one_by_one(means: Means, request: Settled, sampler: Sampler, noise: Floats |
         before += progress.step
 
 
-def networks_for(means: Means, request: Settled) -> Networks:
+def networks_for(context: GenerationContext, request: Settled) -> Networks:
     """The model's networks, set to tile and to decode in parts as request and plan say."""
-    networks = replace(means.model.networks, tiling=request.tiling)
-    if means.plan is None or means.plan.tile is None:
+    networks = replace(context.model.networks, tiling=request.tiling)
+    if context.plan is None or context.plan.tile is None:
         return networks
-    return replace(networks, whole=means.plan.tile**2, tile=means.plan.tile)
+    return replace(networks, whole=context.plan.tile**2, tile=context.plan.tile)
 
 
 def canvas_of(model: Model, networks: Networks, request: Settled) -> Canvas:
@@ -201,13 +173,15 @@ def canvas_of(model: Model, networks: Networks, request: Settled) -> Canvas:
     return blank(networks, request.width, request.height)
 
 
-def told_of(model: Model, request: Settled, later: Model | None = None) -> tuple[Told, Told]:
+def told_of(
+    model: Model, request: Settled, later: Model | None = None, prompts: Prompts | None = None
+) -> tuple[Told, Told]:
     """What the UNet is told in the first pass and in the second, if there is one.
 
-    later: what the second pass is drawn with; None: the same model.
+    later: what the second pass is drawn with; None: the same model. prompts: as in `wordings_of`.
     """
     later = model if later is None else later
-    first, second = wordings_of(model.networks, request, later.networks)
+    first, second = wordings_of(model.networks, request, later.networks, prompts)
     if later is model:
         told = _conditioned(model, [*first, *second], request)
         return Told(first, told), Told(second, told)
@@ -229,29 +203,23 @@ def _conditioned(
     )
 
 
-def refiner_of(means: Means, request: Settled) -> Model | None:
-    """The model that takes over, if one is asked for. Raises InvalidCheckpoint and InvalidRequest."""
-    path = refiner_path(request, means.roots)
-    return None if path is None else open_refiner(means.model.networks, means.model.checkpoint, path)
-
-
-def maker_of(means: Means, request: Settled, refiner: Model | None) -> Maker:
+def maker_of(prepared: Prepared, refiner: Model | None) -> Maker:
     """What the pictures' texts say of the models that drew them."""
-    later, own = means.second or means, second_request(request)
-    both = means.additions if later is means else means.additions + later.additions
+    context, request, prompts = prepared.context, prepared.request, prepared.prompts
+    later = context.last
     other = request.hires is not None and request.hires.model is not None
+    added: dict[str, Any] = {}
+    if context.additions != NOTHING or later.additions != NOTHING:
+        both = context.additions if later is context else context.additions + later.additions
+        added = {
+            "additions": hashes(both, *prompts.first_pass, *prompts.second_pass),
+            "tags": tags(context.additions),
+            "hires_tags": tags(later.additions),
+        }
     return Maker(
-        model=means.model.checkpoint.name,
-        hash=means.model.hash,
-        additions=hashes(both, *prompts_of(request), *prompts_of(own)),
-        tags=tags(means.additions),
+        model=context.model.checkpoint.name,
+        hash=context.model.hash,
         refiner=None if refiner is None else refiner.title,
         hires=later.model.title if other else None,
-        hires_tags=tags(later.additions),
+        **added,
     )
-
-
-def small_images(networks: Networks, latent: Floats) -> "list[Image.Image]":
-    """Decode every n-th latent pixel: a small picture for any family, without a table of colours."""
-    step = -(-max(latent.shape[2:]) // PREVIEW_SIDE)
-    return decoded_images(networks, np.ascontiguousarray(latent[:, :, ::step, ::step], np.float32))

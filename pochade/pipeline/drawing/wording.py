@@ -1,12 +1,12 @@
-"""What the two prompts of a request say at each step."""
+"""What the prompts of a request say at each step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pochade.errors import InvalidRequest
-from pochade.prompts.composition import Part, composition
-from pochade.prompts.extra_networks import extra_networks
-from pochade.prompts.schedules import schedule
-from pochade.ways import Blend
+from pochade.prompts.composition import Part
+from pochade.prompts.parse import ParsedPrompt, as_parsed, parse_prompt
+from pochade.request import Request
 
 
 @dataclass(frozen=True)
@@ -21,52 +21,83 @@ class Wording:
     share: float = 0.0
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Prompts:
+    """The parsed prompts of a request, which everything reads that its prompts matter to.
+
+    second, second_negative: of the second pass; those of the first unless it has its own.
+    """
+
+    prompt: ParsedPrompt
+    negative: ParsedPrompt
+    blend: ParsedPrompt | None
+    second: ParsedPrompt
+    second_negative: ParsedPrompt
+
+    @property
+    def first_pass(self) -> list[ParsedPrompt]:
+        """All that may name adapters and new words for the first pass, or the only one."""
+        return [self.prompt, self.negative, *([] if self.blend is None else [self.blend])]
+
+    @property
+    def second_pass(self) -> list[ParsedPrompt]:
+        """The same for the second pass."""
+        return [self.second, self.second_negative, *([] if self.blend is None else [self.blend])]
+
+
+def parse_prompts(request: Request) -> Prompts:
+    """Parse the prompts of a request, each text once. Raises InvalidRequest as `parse_prompt` does."""
+    known: dict[tuple[str, bool], ParsedPrompt] = {}
+
+    def parsed(text: str, *, negative: bool = False) -> ParsedPrompt:
+        if (text, negative) not in known:
+            known[text, negative] = parse_prompt(text, negative=negative)
+        return known[text, negative]
+
+    second = second_negative = None
+    if request.hires is not None:
+        second, second_negative = request.hires.prompt, request.hires.negative_prompt
+    return Prompts(
+        prompt=parsed(request.prompt),
+        negative=parsed(request.negative_prompt, negative=True),
+        blend=None if request.blend is None else parsed(request.blend.prompt),
+        second=parsed(request.prompt if second is None else second),
+        second_negative=parsed(
+            request.negative_prompt if second_negative is None else second_negative, negative=True
+        ),
+    )
+
+
 def wordings(
-    prompt: str,
-    negative_prompt: str,
+    prompt: str | ParsedPrompt,
+    negative_prompt: str | ParsedPrompt,
     steps: int,
     *,
     guided: bool,
     first_pass_steps: int | None = None,
-    blend: Blend | None = None,
+    blend: ParsedPrompt | None = None,
+    share: float = 0.0,
 ) -> list[Wording]:
     """One for each step; equal ones where nothing changes.
 
     guided: whether guidance is asked for. Prompts joined by AND need the negative one in any case.
-    first_pass_steps: for the second pass of a hires fix (`prompts.schedules.schedule`).
-    blend: a second prompt.
+    first_pass_steps: for the second pass of a hires fix (`prompts.schedules.Schedule.stretches`).
+    blend, share: a second prompt, and how far the picture is on the way to it.
 
     Raises InvalidRequest for prompts joined by AND on either side of a blend.
     """
-    parts = composition(_plain(prompt))
-    columns = [
-        [part._replace(prompt=text) for text in by_step(part.prompt, steps, first_pass_steps)]
-        for part in parts
-    ]
-    guided = guided or len(parts) > 1
-    negatives = by_step(_plain(negative_prompt), steps, first_pass_steps) if guided else [None] * steps
-    found = [
-        Wording(told, negative) for told, negative in zip(zip(*columns, strict=True), negatives, strict=True)
-    ]
-    return found if blend is None else _on_the_way(found, blend, first_pass_steps)
-
-
-def _on_the_way(found: list[Wording], blend: Blend, first_pass_steps: int | None) -> list[Wording]:
-    plain = _plain(blend.prompt)
-    if len(found[0].parts) > 1 or len(composition(plain)) > 1:
+    parsed = as_parsed(prompt)
+    if isinstance(negative_prompt, str):
+        negative_prompt = parse_prompt(negative_prompt, negative=True)
+    parts = parsed.at_steps(steps, first_pass_steps)
+    guided = guided or len(parsed.parts) > 1
+    negatives: Sequence[str | None] = [None] * steps
+    if guided:
+        negatives = [told[0].prompt for told in negative_prompt.at_steps(steps, first_pass_steps)]
+    found = [Wording(told, negative) for told, negative in zip(parts, negatives, strict=True)]
+    if blend is None:
+        return found
+    if len(parsed.parts) > 1 or len(blend.parts) > 1:
         raise InvalidRequest("a blend is of two prompts; one of these joins several by AND")
-    texts = by_step(plain, len(found), first_pass_steps)
-    return [replace(each, towards=text, share=blend.share) for each, text in zip(found, texts, strict=True)]
-
-
-def by_step(prompt: str, steps: int, first_pass_steps: int | None = None) -> list[str]:
-    """The text of a scheduled prompt at each step."""
-    texts: list[str] = []
-    for until, text in schedule(prompt, steps, first_pass_steps=first_pass_steps):
-        texts += [text] * (until - len(texts))
-    return texts
-
-
-def _plain(prompt: str) -> str:
-    """Without the names of adapters, which have been loaded by now (see `adapting`)."""
-    return extra_networks(prompt)[0]
+    texts = [told[0].prompt for told in blend.at_steps(steps, first_pass_steps)]
+    return [replace(each, towards=text, share=share) for each, text in zip(found, texts, strict=True)]

@@ -26,7 +26,8 @@ from pochade.errors import InvalidCheckpoint, InvalidRequest, expect
 from pochade.models.config import TextEncoderConfig
 from pochade.pipeline.loading.network import Network
 from pochade.pipeline.loading.networks import Networks
-from pochade.prompts.extra_networks import ExtraNetwork, extra_networks
+from pochade.prompts.extra_networks import ExtraNetwork
+from pochade.prompts.parse import ParsedPrompt, as_parsed
 from pochade.prompts.phrases import with_phrases
 from pochade.prompts.tokenizer import Tokenizer, normalize
 
@@ -98,18 +99,18 @@ class Library:
     embeddings: Path | None = None
     roots: tuple[Path, ...] = ()
 
-    def asked(self, *prompts: str) -> tuple[tuple[Lora, ...], tuple[Path, ...]]:
+    def asked(self, *prompts: str | ParsedPrompt) -> tuple[tuple[Lora, ...], tuple[Path, ...]]:
         """The adapters and the embeddings that prompts ask for.
 
         Raises InvalidRequest for an adapter that is not there. A word is only an embedding if its file is.
         """
-        loras, texts = [], []
-        for prompt in prompts:
-            text, networks = extra_networks(prompt)
-            texts.append(normalize(text))
-            loras += [self._lora(network) for network in networks]
+        parsed = [as_parsed(prompt) for prompt in prompts]
+        loras = [self._lora(network) for prompt in parsed for network in prompt.extra_networks]
         places = self._places(self.embeddings, "embedding")
+        if not places:
+            return tuple(loras), ()
         known = names(places, "embeddings")
+        texts = [normalize(prompt.plain) for prompt in parsed]
         spoken = [name for name in known if any(_speaks_of(text, name) for text in texts)]
         return tuple(loras), tuple(find(places, name, "embeddings") for name in spoken)
 
@@ -232,13 +233,13 @@ def with_words(
     return result
 
 
-def hashes(additions: Additions, *prompts: str) -> list[tuple[str, str | None]]:
+def hashes(additions: Additions, *prompts: ParsedPrompt) -> list[tuple[str, str | None]]:
     """The pairs of the parameters text: "Lora hashes" and, of the words that are in the prompts, "TI hashes".
 
     Both as A1111 writes them: "name: hash, name: hash", hashes of 12 digits.
     """
     loras = {lora.name or adapter.name: adapter.hash for lora, adapter in additions.adapters}
-    texts = [normalize(prompt) for prompt in prompts]
+    texts = [normalize(prompt.plain) for prompt in prompts]
     words = {
         name: each.hash
         for each in additions.embeddings
