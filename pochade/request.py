@@ -106,7 +106,8 @@ class Request:
         expect("guidance_rescale", self.guidance_rescale, 0.0, 1.0)
         if self.eta is not None:
             expect("eta", self.eta, 0.0, 1.0)
-        find_speed(self.speed)
+        if self.speed != EXACT:
+            find_speed(self.speed)
         for name, value, known in (("rng", self.rng, RNGS), ("emphasis", self.emphasis, EMPHASES)):
             if value not in known:
                 raise InvalidRequest(f"{name} is '{value}'; one of: {', '.join(known)}")

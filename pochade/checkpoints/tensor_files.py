@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from pochade.checkpoints import safetensors
-from pochade.checkpoints.gguf import MAGIC, read_gguf
 from pochade.checkpoints.safetensors import TensorFile
-from pochade.checkpoints.torch_files import is_torch_file, read_torch_file
 
+GGUF = b"GGUF"
 BRACE = 8
 """Where the header of a safetensors file begins, after its length. A length may look like a pickle."""
 
@@ -22,8 +21,13 @@ def open_tensors(path: Path | str) -> TensorFile:
             beginning = file.read(BRACE + 1)
     except OSError:
         return safetensors.read(path)  # which says what is wrong
-    if beginning.startswith(MAGIC):
+    if beginning.startswith(GGUF):
+        from pochade.checkpoints.gguf import read_gguf
+
         return read_gguf(path)
-    if beginning[BRACE:] != b"{" and is_torch_file(beginning):
-        return read_torch_file(path)
+    if beginning[BRACE:] != b"{":
+        from pochade.checkpoints.torch_files import is_torch_file, read_torch_file
+
+        if is_torch_file(beginning):
+            return read_torch_file(path)
     return safetensors.read(path)

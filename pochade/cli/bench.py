@@ -14,9 +14,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from pochade.cli.library import add_models_option
-from pochade.cli.threads import add_threads_option
-from pochade.cli.ways import size_of
+from pochade.cli.draw_options import size_of
+from pochade.cli.model_options import add_models_option, add_threads_option
 from pochade.errors import InvalidRequest, PochadeError
 from pochade.speed import SPEEDS
 

@@ -7,14 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pochade.cli.additions import add_addition_options, with_additions
 from pochade.cli.background import in_background
-from pochade.cli.control import add_control_options, controls
-from pochade.cli.library import add_models_option
-from pochade.cli.marks import add_mark_options, mark_of, signer_of
+from pochade.cli.draw_options import (
+    add_addition_options,
+    add_control_options,
+    add_mark_options,
+    add_way_options,
+    controls,
+    mark_of,
+    signer_of,
+    size_of,
+    ways,
+    with_additions,
+)
+from pochade.cli.model_options import add_model_options
 from pochade.cli.terminal import blocks, up
-from pochade.cli.threads import add_threads_option
-from pochade.cli.ways import add_way_options, size_of, ways
 from pochade.errors import InvalidRequest
 from pochade.request import EMPHASES, MAX_BATCH, USUAL, Request, find_emphasis, open_ones
 from pochade.ways import Hires
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
 
     from pochade.pipeline.drawing.context import Prepared
     from pochade.pipeline.results.result import Progress, PromptSize, Result
+    from pochade.prompts.styles import Style
 
 EXAMPLES = """examples:
   pochade draw "a red apple"
@@ -132,36 +140,6 @@ def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
     add_model_options(parser)
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say which model runs where."""
-    parser.add_argument(
-        "--model",
-        metavar="PATH",
-        help="a checkpoint's file, a diffusers folder, or a name from 'pochade models list' (default: the"
-        " starter in the package)",
-    )
-    add_models_option(parser)
-    parser.add_argument(
-        "--vae", metavar="PATH", help="an autoencoder in place of the model's own, or its name"
-    )
-    parser.add_argument(
-        "--prediction",
-        metavar="NAME",
-        help="what the model predicts, epsilon or v_prediction (default: what it says of itself)",
-    )
-    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
-    parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16, f16 or int8")
-    parser.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
-    parser.add_argument(
-        "--memory-budget",
-        metavar="SIZE",
-        help="such as 4GB: load networks one after another, and decode in parts, where that is needed to keep"
-        " within it",
-    )
-    add_threads_option(parser)
-    parser.add_argument("--compile", action="store_true", help="torch: slower to start, then faster")
-
-
 def run(options: argparse.Namespace) -> int:
     """Draw `--count` pictures one after another; prints each file's path when it is written."""
     from tqdm import tqdm
@@ -212,10 +190,10 @@ def draw_all(
     """Everything that takes time: loading, compiling, drawing."""
     from tqdm import tqdm
 
-    import pochade
+    from pochade.pipeline.load import load
     from pochade.pipeline.loading.budget import amount
 
-    pipeline = pochade.load(
+    pipeline = load(
         options.model,
         device=options.device,
         precision=options.precision,
@@ -266,8 +244,6 @@ def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
     import secrets
 
     from pochade.prompts.comments import without_comments
-    from pochade.prompts.dynamic import expand
-    from pochade.prompts.styles import apply_styles, find_styles, read_styles
     from pochade.prompts.wildcards import folder_of_wildcards, no_wildcards
 
     of_prompts = {
@@ -281,23 +257,39 @@ def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
     given = _given(options)
     if options.style and options.styles is None:
         raise InvalidRequest(f"style '{options.style[0]}' is in no file; name one: --styles FILE")
-    known = {} if options.styles is None else read_styles(options.styles)
-    styles = find_styles(options.style, known)
-    template, negative = apply_styles(given.prompt, given.negative_prompt, styles)
+    styles: list[Style] = []
+    if options.styles is not None:
+        from pochade.prompts.styles import find_styles, read_styles
+
+        styles = find_styles(options.style, read_styles(options.styles))
     read = no_wildcards if options.wildcards is None else folder_of_wildcards(options.wildcards)
     plain = without_comments if options.comments else str
-    template, negative = plain(template), plain(negative)
+
+    def styled(prompt: str, negative_prompt: str) -> tuple[str, str]:
+        if styles:
+            from pochade.prompts.styles import apply_styles
+
+            prompt, negative_prompt = apply_styles(prompt, negative_prompt, styles)
+        return plain(prompt), plain(negative_prompt)
+
+    def expanded(text: str, seed: int, purpose: str = "prompt") -> str:
+        if "{" not in text and "__" not in text:
+            return text
+        from pochade.prompts.dynamic import expand
+
+        return expand(text, seed, read, purpose=purpose)
+
+    template, negative = styled(given.prompt, given.negative_prompt)
     first = secrets.randbelow(2**32) if given.seed is None else given.seed
 
     def second_pass(seed: int) -> Hires | None:
         """Its own prompts are templates as the first pass' are, unless a picture says them."""
 
         def prompt(text: str) -> str:
-            return expand(plain(apply_styles(text, "", styles)[0]), seed, read)
+            return expanded(styled(text, "")[0], seed)
 
         def negative_prompt(text: str) -> str:
-            given_text = plain(apply_styles("", text, styles)[1])
-            return expand(given_text, seed, read, purpose="negative prompt")
+            return expanded(styled("", text)[1], seed, "negative prompt")
 
         return given.hires and given.hires.with_texts(
             None if options.hires_prompt is None else prompt,
@@ -311,8 +303,8 @@ def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
             given,
             seed=seed,
             hires=second_pass(seed),
-            prompt=expand(template, seed, read),
-            negative_prompt=expand(negative, seed, read, purpose="negative prompt"),
+            prompt=expanded(template, seed),
+            negative_prompt=expanded(negative, seed, "negative prompt"),
             template=template,
             negative_template=negative,
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pochade.cli.background import in_background
-from pochade.cli.threads import add_threads_option
+from pochade.cli.model_options import add_threads_option
 from pochade.evaluation import MEASURES
 from pochade.request import USUAL, Request
 

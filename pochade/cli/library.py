@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pochade.cli.model_options import add_models_option
 from pochade.errors import InvalidRequest, OutputError
 
 if TYPE_CHECKING:
@@ -43,16 +44,6 @@ def add_actions(actions: Any) -> None:
     remove.add_argument("--yes", action="store_true", help="remove it without asking")
     add_models_option(remove)
     remove.set_defaults(run=_remove)
-
-
-def add_models_option(parser: argparse.ArgumentParser) -> None:
-    """Where models are looked for by name."""
-    parser.add_argument(
-        "--models",
-        type=Path,
-        metavar="DIR",
-        help="a folder of models, in place of $POCHADE_MODELS: Pochade's, A1111's or ComfyUI's",
-    )
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pochade.cli.library import add_actions, add_models_option
+from pochade.cli.library import add_actions
+from pochade.cli.model_options import add_models_option
 from pochade.cli.quantize import add_quantize
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 
@@ -97,7 +98,7 @@ def _open(options: argparse.Namespace, path: Path) -> "Checkpoint":
 
 
 def _info(options: argparse.Namespace) -> int:
-    from pochade.checkpoints.hashes import remembered_hash
+    from pochade.checkpoints.fingerprint import remembered_hash
     from pochade.pipeline.loading.inspect import facts
     from pochade.settings import cache_dir
 

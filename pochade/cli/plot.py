@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pochade.cli import draw
-from pochade.cli.marks import mark_of, signer_of
+from pochade.cli.draw_options import mark_of, signer_of
 
 if TYPE_CHECKING:
     from PIL import Image

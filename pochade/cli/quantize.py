@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pochade.cli.threads import add_threads_option
+from pochade.cli.model_options import add_threads_option
 from pochade.errors import InvalidCheckpoint, InvalidRequest, OutputError
 
 WORST = 10

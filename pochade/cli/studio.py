@@ -6,10 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pochade.cli.additions import add_fold_option
-from pochade.cli.library import add_models_option
-from pochade.cli.marks import add_mark_options, signer_of
-from pochade.cli.threads import add_threads_option
+from pochade.cli.draw_options import add_fold_option, add_mark_options, signer_of
+from pochade.cli.model_options import add_models_option, add_threads_option
 from pochade.errors import InvalidRequest, MissingDependency, expect
 from pochade.machine import MOST_THREADS
 

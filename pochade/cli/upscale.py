@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pochade.cli.library import add_models_option
-from pochade.cli.threads import add_threads_option
+from pochade.cli.model_options import add_models_option, add_threads_option
 from pochade.errors import InvalidRequest, expect
 
 if TYPE_CHECKING:

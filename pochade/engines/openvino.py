@@ -318,7 +318,8 @@ class OpenVinoEngine(HostArrays):
             return None
 
     def _blob_name(self, key: str, inputs: Inputs) -> str:
-        asked = (key, sorted(inputs.items()), self._precision, digest(self._grids), str(self.kernel_use()))
+        grids = digest(self._grids) if self._grids else ""
+        asked = (key, sorted(inputs.items()), self._precision, grids, str(self.kernel_use()))
         parts = (*asked, self._target, self._features, ov.get_version(), _release(), self._code)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 

@@ -2,18 +2,22 @@
 
 A chunk holds 75 tokens. When one is full and the text goes on, what stands behind its last comma moves to the
 next chunk with it, if that are fewer than 20 tokens: a phrase is encoded in one piece. BREAK ends a chunk
-where it stands.
+where it stands. A text encoder sees each chunk by itself, between a start and an end token; a prompt of one
+chunk is exactly what transformers give for `padding="max_length"`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pochade.errors import InvalidCheckpoint
 from pochade.prompts.attention import Span, sections
 from pochade.prompts.bpe import GONE
-from pochade.prompts.chunks import Ids, fill
 from pochade.prompts.tokenizer import WORD_END, Tokenizer
+
+Ids = NDArray[np.int64]
 
 BACKTRACK = 20
 """How many tokens from the end of a chunk a comma is looked for."""
@@ -79,3 +83,49 @@ def rows(layout: Layout, tokenizer: Tokenizer, chunks: int) -> tuple[Ids, NDArra
     for row, given in zip(weights, layout.weights, strict=False):
         row[1 : 1 + len(given)] = given
     return ids, weights
+
+
+def chunk_count(ids: Sequence[int], tokenizer: Tokenizer) -> int:
+    """How many chunks a prompt fills; an empty one fills one."""
+    room = tokenizer.max_length - 2
+    return max(1, -(-len(ids) // room))
+
+
+def chunk(ids: Sequence[int], tokenizer: Tokenizer, chunks: int | None = None) -> Ids:
+    """Lay ids (without start and end) out as (chunks, max_length), with empty chunks after the last token.
+
+    chunks: None takes as many as are needed. Raises ValueError if more are needed than given.
+    """
+    needed = chunk_count(ids, tokenizer)
+    chunks = needed if chunks is None else chunks
+    if chunks < needed:
+        raise ValueError(f"{len(ids)} tokens need {needed} chunks; {chunks} were given")
+    room = tokenizer.max_length - 2
+    return fill([ids[number * room : (number + 1) * room] for number in range(chunks)], tokenizer)
+
+
+def fill(parts: Sequence[Sequence[int]], tokenizer: Tokenizer) -> Ids:
+    """Each part between a start and an end token, padded: (parts, max_length)."""
+    rows = np.full((len(parts), tokenizer.max_length), tokenizer.pad_id, dtype=np.int64)
+    rows[:, 0] = tokenizer.start_id
+    for row, part in zip(rows, parts, strict=True):
+        row[1 : 1 + len(part)] = part
+        row[1 + len(part)] = tokenizer.end_id
+    return rows
+
+
+def end_positions(chunks: Ids, end_id: int) -> NDArray[np.int64]:
+    """Where each sequence's first end token is: (..., T) -> (...). There CLIP pools.
+
+    end_id: the text encoder's `eos_token_id`, except that configurations of before 2023 say 2, which means
+        the highest id in the vocabulary: the tokenizer's own end token.
+
+    Raises InvalidCheckpoint if a sequence has none.
+    """
+    ends = chunks == end_id
+    if not ends.any(axis=-1).all():
+        raise InvalidCheckpoint(
+            f"the text encoder's eos_token_id {end_id} is not in the token sequence; its config.json does not"
+            " belong to this tokenizer"
+        )
+    return np.asarray(ends.argmax(axis=-1), dtype=np.int64)

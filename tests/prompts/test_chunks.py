@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
 from pochade.errors import InvalidCheckpoint
-from pochade.prompts.chunks import chunk, chunk_count, end_positions
+from pochade.prompts.layout import chunk, chunk_count, end_positions
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.prompts.tokenizer_files import load_tokenizer
 

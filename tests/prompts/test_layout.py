@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pochade.prompts.chunks import chunk
-from pochade.prompts.layout import lay_out, rows
+from pochade.prompts.layout import chunk, lay_out, rows
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.prompts.tokenizer_files import load_tokenizer
 

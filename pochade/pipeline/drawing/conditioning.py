@@ -15,8 +15,7 @@ from pochade.pipeline.drawing.wording import Wording
 from pochade.pipeline.loading.network import Network
 from pochade.pipeline.loading.networks import Networks
 from pochade.pipeline.results.result import PromptSize
-from pochade.prompts.chunks import end_positions
-from pochade.prompts.layout import Layout, lay_out, rows
+from pochade.prompts.layout import Layout, end_positions, lay_out, rows
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.request import EMPHASES
 

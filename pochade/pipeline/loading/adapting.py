@@ -115,7 +115,10 @@ class Library:
         return tuple(loras), tuple(find(places, name, "embeddings") for name in spoken)
 
     def _places(self, given: Path | None, kind: str) -> list[Path]:
-        return folders(self.roots, kind) if given is None else [given]
+        if given is not None:
+            return [given]
+        roots = [root for root in self.roots if root.is_dir()]
+        return folders(roots, kind) if roots else []
 
     def _lora(self, network: ExtraNetwork) -> Lora:
         tag = f"<{network.kind}:{network.name}>"

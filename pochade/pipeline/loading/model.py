@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pochade.checkpoints.fingerprint import remembered_hash
 from pochade.checkpoints.folder import Checkpoint
-from pochade.checkpoints.hashes import remembered_hash
 from pochade.diffusion.parametrization import Parametrization, find_parametrization
 from pochade.diffusion.schedule import NoiseSchedule, noise_schedule
 from pochade.errors import InvalidCheckpoint

@@ -205,7 +205,10 @@ class Networks:
         channels, rows, columns = shape
         tile, function = self._tile(rows, columns), self.coders[1]
         inputs: Inputs = {"latent": ((1, channels, min(rows, tile), min(columns, tile)), "f32")}
-        if max(rows, columns) > tile and self.shares_norms:
+        if max(rows, columns) <= tile:
+            self.coder.prepare(self._around(function), inputs)
+            return
+        if self.shares_norms:
             measured = self._around(measuring(function))
             self.coder.prepare(measured, inputs)
             found = outline(with_config(measured, self.autoencoder_config), inputs).outputs[0]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.prompts.chunks import chunk, end_positions
+from pochade.prompts.layout import chunk, end_positions
 from pochade.prompts.tokenizer import Tokenizer
 
 Tokenize = Callable[[list[str]], tuple[NDArray[np.int64], NDArray[np.int64]]]

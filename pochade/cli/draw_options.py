@@ -1,15 +1,19 @@
-"""The options of `pochade draw` that begin with more than a prompt: pictures, masks, second passes."""
+"""The options of `pochade draw` about pictures, second passes, adapters, ControlNets and marks."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pochade.errors import InvalidRequest
 from pochade.request import Request, find_rng
 from pochade.speed import SPEEDS
-from pochade.ways import FILLS, RESIZE_MODES, Hires, Refiner, Source, Variation
+from pochade.ways import FILLS, RESIZE_MODES, Control, Hires, Refiner, Source, Variation
+
+if TYPE_CHECKING:
+    from pochade.images.files import Sign
+    from pochade.pipeline import Lora, Pipeline
 
 OVER = ("strength", "mask", "mask_blur", "fill", "only_masked", "padding", "resize", "outpaint")
 """Options that say something about --init."""
@@ -29,6 +33,15 @@ AGAIN = {
     "hires_model": "model",
 }
 """Options that say something about --hires, and the fields of `Hires` that they set."""
+
+REPEATED = {
+    "control_model": ("--control-model", None),
+    "preprocessor": ("--preprocessor", "none"),
+    "control_strength": ("--control-strength", 1.0),
+    "control_start": ("--control-start", 0.0),
+    "control_end": ("--control-end", 1.0),
+}
+"""Options that say something about each --control, and what holds where they are not given."""
 
 
 def add_way_options(parser: argparse.ArgumentParser) -> None:
@@ -222,3 +235,158 @@ def _variation(text: str) -> Variation:
         return Variation(seed=int(seed), strength=float(strength or "0.1"))
     except ValueError as wrong:  # InvalidRequest too
         raise argparse.ArgumentTypeError(f"'{text}' is not SEED:STRENGTH, such as 8:0.2 ({wrong})") from wrong
+
+
+# --- adapters and new words ------------------------------------------------------------------------
+
+
+def add_addition_options(parser: argparse.ArgumentParser) -> None:
+    """A group of options; what is not given adds nothing."""
+    group = parser.add_argument_group("adapters and new words")
+    group.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:WEIGHT]",
+        help="an adapter (LoRA and its relatives): style.safetensors:0.8, or its name; may be repeated",
+    )
+    group.add_argument(
+        "--lora-dir",
+        type=Path,
+        metavar="DIR",
+        help="where <lora:style:0.8> in a prompt finds its file (default: the folders of models)",
+    )
+    add_fold_option(group)
+    group.add_argument(
+        "--embeddings-dir",
+        type=Path,
+        metavar="DIR",
+        help="files whose names are words in a prompt (default: the folders of models)",
+    )
+
+
+def add_fold_option(group: "argparse._ArgumentGroup") -> None:
+    """--fold-loras."""
+    group.add_argument(
+        "--fold-loras",
+        action="store_true",
+        help="add LoRAs to the weights on OpenVINO too: a tenth faster, but each strength is compiled anew",
+    )
+
+
+def with_additions(pipeline: "Pipeline", options: argparse.Namespace) -> "Pipeline":
+    """The pipeline with what the options ask for. Raises InvalidRequest and InvalidCheckpoint."""
+    pipeline = replace(pipeline, fold_adapters=options.fold_loras)
+    loras = [_lora(text) for text in options.lora]
+    pipeline = pipeline.with_library(options.lora_dir, options.embeddings_dir)
+    return pipeline.with_adapters(loras) if loras else pipeline
+
+
+def _lora(text: str) -> "Lora":
+    """'style.safetensors:0.8' -> the file or the name, and its weight. The pipeline looks a name up."""
+    from pochade.pipeline import Lora
+
+    name, colon, weight = text.rpartition(":")
+    if not (colon and name and _is_number(weight)):
+        name, weight = text, "1"
+    return Lora(Path(name), float(weight))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+# --- ControlNets -----------------------------------------------------------------------------------
+
+
+def add_control_options(parser: argparse.ArgumentParser) -> None:
+    """A group of options; what is not given changes nothing."""
+    group = parser.add_argument_group(
+        "drawing along a picture (ControlNet)",
+        "For several pictures, repeat --control; what is given once counts for all of them.",
+    )
+
+    def add(name: str, **settings: Any) -> None:
+        group.add_argument(name, action="append", **settings)
+
+    add("--control", type=Path, metavar="FILE", help="a picture that says what goes where")
+    add("--control-model", type=Path, metavar="PATH", help="the ControlNet: a file, a folder or a name")
+    add("--preprocessor", metavar="NAME", help="none, canny, invert, scribble or tile (default: none)")
+    add("--control-strength", type=float, metavar="S", help="how much it counts, 0 to 2 (default: 1)")
+    add("--control-start", type=float, metavar="SHARE", help="of the steps, where it begins (default: 0)")
+    add("--control-end", type=float, metavar="SHARE", help="of the steps, where it ends (default: 1)")
+
+
+def controls(options: argparse.Namespace) -> tuple[Control, ...]:
+    """What the options ask for. Raises InvalidRequest if they do not fit together or a name is unknown."""
+    files: Sequence[Path] = options.control or ()
+    if not files:
+        for name, (flag, _) in REPEATED.items():
+            if getattr(options, name) is not None:
+                raise InvalidRequest(f"{flag} needs a picture: give it as --control")
+        return ()
+    if options.control_model is None:
+        raise InvalidRequest("--control needs a ControlNet: give its file or folder as --control-model")
+
+    from pochade.images.opening import open_picture
+    from pochade.images.preprocessors import find_preprocessor
+
+    about = {name: _each(options, name, len(files)) for name in REPEATED}
+    return tuple(
+        Control(
+            image=open_picture(file),
+            model=about["control_model"][i],
+            preprocessor=find_preprocessor(about["preprocessor"][i]),
+            strength=about["control_strength"][i],
+            start=about["control_start"][i],
+            end=about["control_end"][i],
+        )
+        for i, file in enumerate(files)
+    )
+
+
+def _each(options: argparse.Namespace, name: str, count: int) -> list[Any]:
+    """One value for each picture."""
+    flag, default = REPEATED[name]
+    values = getattr(options, name) or [default]
+    if len(values) not in (1, count):
+        raise InvalidRequest(f"{flag} is given {len(values)} times for {count} pictures: once, or for each")
+    return list(values) * (count if len(values) == 1 else 1)
+
+
+# --- marks -----------------------------------------------------------------------------------------
+
+
+def add_mark_options(parser: argparse.ArgumentParser) -> None:
+    """--no-mark and --sign."""
+    group = parser.add_argument_group("what the file says of itself")
+    group.add_argument(
+        "--no-mark", action="store_true", help="leave out the XMP mark that says: made by a model"
+    )
+    group.add_argument(
+        "--sign",
+        action="store_true",
+        help="sign the file (C2PA) with a key of your own, made the first time; needs the extra c2pa",
+    )
+
+
+def signer_of(options: argparse.Namespace) -> "Sign | None":
+    """What signs, if --sign was given. Raises MissingDependency, before anything is drawn."""
+    if not options.sign:
+        return None
+    from datetime import UTC, datetime
+
+    import pochade
+    from pochade.images.signing import signer_in
+    from pochade.settings import signing_file
+
+    return signer_in(signing_file(), datetime.now(UTC), pochade.__version__)
+
+
+def mark_of(options: argparse.Namespace, mark: str | None) -> str | None:
+    """The mark, unless --no-mark was given."""
+    return None if options.no_mark else mark

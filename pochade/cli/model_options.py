@@ -1,0 +1,53 @@
+"""The options of several commands that say which model runs where."""
+
+import argparse
+from pathlib import Path
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """The options that say which model runs where."""
+    parser.add_argument(
+        "--model",
+        metavar="PATH",
+        help="a checkpoint's file, a diffusers folder, or a name from 'pochade models list' (default: the"
+        " starter in the package)",
+    )
+    add_models_option(parser)
+    parser.add_argument(
+        "--vae", metavar="PATH", help="an autoencoder in place of the model's own, or its name"
+    )
+    parser.add_argument(
+        "--prediction",
+        metavar="NAME",
+        help="what the model predicts, epsilon or v_prediction (default: what it says of itself)",
+    )
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
+    parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16, f16 or int8")
+    parser.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
+    parser.add_argument(
+        "--memory-budget",
+        metavar="SIZE",
+        help="such as 4GB: load networks one after another, and decode in parts, where that is needed to keep"
+        " within it",
+    )
+    add_threads_option(parser)
+    parser.add_argument("--compile", action="store_true", help="torch: slower to start, then faster")
+
+
+def add_models_option(parser: argparse.ArgumentParser) -> None:
+    """Where models are looked for by name."""
+    parser.add_argument(
+        "--models",
+        type=Path,
+        metavar="DIR",
+        help="a folder of models, in place of $POCHADE_MODELS: Pochade's, A1111's or ComfyUI's",
+    )
+
+
+def add_threads_option(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="of the processor (default: one for each core, or what a container's quota allows)",
+    )
