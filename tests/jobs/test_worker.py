@@ -13,10 +13,13 @@ from pochade.errors import InvalidRequest, OutputError
 from pochade.jobs import history, store, worker
 from pochade.jobs.catalogue import Folders
 from pochade.jobs.database import StoreFailed
-from pochade.jobs.drawing import Asked, Batch, Event, Read
+from pochade.jobs.drawing import Artist, Asked, Batch, Event, Read
 from pochade.jobs.orders import Order
 from pochade.jobs.records import CANCELLED, FAILED, FINISHED, QUEUED, Job
 from pochade.jobs.worker import Settings, Worker
+from pochade.prompts.extra_networks import extra_networks
+from pochade.prompts.parse import parse_prompt
+from tests.calls import calls_of
 from tests.jobs.conftest import Studio
 
 
@@ -259,3 +262,24 @@ def test_an_idle_worker_tells_that_it_is_there(studio: Studio) -> None:
     artist.worker._tell_here()
     artist.worker._tell_here()  # not more often than the heart beats
     assert [json.loads(line) for line in artist.output.getvalue().splitlines()] == [{"event": "here"}]
+
+
+def test_the_prompts_of_a_job_are_parsed_once(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("POCHADE_MODELS", raising=False)
+    request = {
+        "prompt": "a [red:blue:1] apple AND a pear",
+        "negative_prompt": "ugly",
+        "seed": 1,
+        "steps": 1,
+        "width": 32,
+        "height": 32,
+    }
+    job = studio.submit(order=Order(kind="txt2img", model="starter", request=request).text())
+    drawing = OneJob(studio)
+    drawing.worker.artist = Artist(Folders(), engine="numpy", device="cpu", precision="f32")
+    with calls_of(parse_prompt, extra_networks) as called:
+        drawing.run()
+    row = found(studio, job)
+    assert row.state == FINISHED, row.error
+    assert called["parse_prompt"] == [request["prompt"], "ugly"]
+    assert called["extra_networks"] == []
