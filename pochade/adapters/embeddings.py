@@ -15,7 +15,7 @@ from pochade.adapters.library import stem
 from pochade.adapters.view import sum_type
 from pochade.checkpoints.check import check_finite
 from pochade.checkpoints.fingerprint import fingerprint
-from pochade.checkpoints.tensor_files import open_tensors
+from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 
 Array = NDArray[Any]

@@ -10,7 +10,7 @@ from pochade.adapters.keys import TEXT, TEXT_2, UNET
 from pochade.adapters.patterns import UnreadablePattern, compiled, fits, is_plain
 from pochade.checkpoints.json_files import read_table
 from pochade.checkpoints.safetensors import TensorFile
-from pochade.checkpoints.tensor_files import open_tensors
+from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 
 PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"

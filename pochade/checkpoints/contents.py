@@ -13,7 +13,7 @@ from pochade.checkpoints.json_files import read_table
 from pochade.checkpoints.kinds import AVERAGE, BEGINNINGS, OTHER, UNET, find_beginning, find_family
 from pochade.checkpoints.overrides import Overrides
 from pochade.checkpoints.prediction import beside, check_scheduler
-from pochade.checkpoints.tensor_files import open_tensors
+from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 
 MODEL, UNREADABLE = "model", "unreadable"

@@ -13,7 +13,7 @@ from pochade.checkpoints.folder import Component, read_component
 from pochade.checkpoints.keymaps import Below, LazyTensors, rename
 from pochade.checkpoints.ldm import controlnet_rules, file_layout
 from pochade.checkpoints.safetensors import TensorFile
-from pochade.checkpoints.tensor_files import open_tensors
+from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 
 Tensors = Mapping[str, npt.NDArray[Any]]

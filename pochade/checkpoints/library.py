@@ -29,7 +29,7 @@ from pochade.checkpoints.contents import (
 )
 from pochade.checkpoints.few_steps import FewSteps
 from pochade.checkpoints.kinds import OTHER
-from pochade.checkpoints.tensor_files import open_tensors
+from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint, OutputError
 from pochade.request import Usual
 

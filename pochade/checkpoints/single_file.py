@@ -38,8 +38,8 @@ from pochade.checkpoints.ldm import (
 from pochade.checkpoints.overrides import Overrides
 from pochade.checkpoints.prediction import check_scheduler, find_prediction, predicts_to_zero_snr
 from pochade.checkpoints.safetensors import TensorFile
-from pochade.checkpoints.tensor_files import open_tensors
 from pochade.checkpoints.tiny_autoencoder import is_tiny, read_tiny_autoencoder
+from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 
 Array = npt.NDArray[Any]

@@ -8,7 +8,7 @@ from pochade.checkpoints.fingerprint import fingerprint
 from pochade.checkpoints.folder import Component
 from pochade.checkpoints.keymaps import LazyTensors, rename
 from pochade.checkpoints.ldm import tiny_autoencoder_rules
-from pochade.checkpoints.tensor_files import open_tensors
+from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 
 CODERS = ("encoder", "decoder")

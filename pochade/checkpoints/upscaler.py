@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pochade.checkpoints.fingerprint import fingerprint
 from pochade.checkpoints.folder import Component
 from pochade.checkpoints.keymaps import Below, KeyMap, Rule, rename
-from pochade.checkpoints.tensor_files import open_tensors
+from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 
 Tensors = Mapping[str, npt.NDArray[Any]]

@@ -1,4 +1,4 @@
-"""Finding and opening the weights of one component: one file, a variant of it, or shards with an index."""
+"""Opening files of weights: one of any format, and those of a component, with their variants and shards."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy.typing as npt
 
+from pochade.checkpoints import safetensors
 from pochade.checkpoints.json_files import read_table
 from pochade.checkpoints.keymaps import LazyTensors
 from pochade.checkpoints.safetensors import TensorFile
-from pochade.checkpoints.tensor_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 
 Array = npt.NDArray[Any]
+
+GGUF = b"GGUF"
+BRACE = 8
+"""Where the header of a safetensors file begins, after its length. A length may look like a pickle."""
 
 BASE = r"(?:diffusion_pytorch_model|pytorch_model|model)"
 VARIANT = r"(?:\.(?P<variant>[A-Za-z0-9_]+))?"
@@ -28,6 +32,29 @@ class Weights:
 
     tensors: Mapping[str, Array]
     files: tuple[TensorFile, ...]
+
+
+def open_tensors(path: Path | str) -> TensorFile:
+    """Map a safetensors file, one of `torch.save` or a GGUF file, told by its content: a suffix is a name.
+
+    Raises InvalidCheckpoint if it is none of these, or damaged.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(BRACE + 1)
+    except OSError:
+        return safetensors.read(path)  # which says what is wrong
+    if beginning.startswith(GGUF):
+        from pochade.checkpoints.gguf import read_gguf
+
+        return read_gguf(path)
+    if beginning[BRACE:] != b"{":
+        from pochade.checkpoints.torch_files import is_torch_file, read_torch_file
+
+        if is_torch_file(beginning):
+            return read_torch_file(path)
+    return safetensors.read(path)
 
 
 def open_weights(folder: Path, variant: str | None = None) -> Weights:

@@ -72,21 +72,18 @@ def load(
     that is missing, damaged or not supported, InvalidRequest for an unknown device, engine or precision.
     """
     choice = choose(device, precision, engine)
-    budget = budget_from(os.environ) if memory_budget is None else bytes_of(memory_budget)
+    budget = _amount(memory_budget, "memory budget", "POCHADE_MEMORY_BUDGET")
     if budget is not None and (choice.engine, choice.device) != ("openvino", "cpu"):
         raise InvalidRequest(
             "a memory budget can be kept on the processor by OpenVINO only, and this would run by"
             f" {choice.engine} on {choice.device}: leave it out, or take device 'cpu' and engine 'openvino'"
         )
-    if graph_budget is None:
-        kept = budget_from(os.environ, "POCHADE_GRAPH_BUDGET")
-    elif choice.engine == "openvino":
-        kept = bytes_of(graph_budget, "graph budget")
-    else:
+    if graph_budget is not None and choice.engine != "openvino":
         raise InvalidRequest(
             f"a graph budget is for OpenVINO, whose graphs each hold their own weights, and this would run by"
             f" {choice.engine}, where all sizes share them: leave it out"
         )
+    kept = _amount(graph_budget, "graph budget", "POCHADE_GRAPH_BUDGET")
     graphs = CompiledGraphs(budget if kept is None else kept)
     path, roots = model_path(model, models), model_roots(models)
     coder = None if vae is None else find(vae, roots, "vae")
@@ -106,6 +103,13 @@ def load(
         return pipeline
     tables = find_grids(path, checkpoint, pipeline.networks) or _fitted(pipeline)
     return replace(pipeline, model=replace(pipeline.model, networks=in_int8(pipeline.networks, tables)))
+
+
+def _amount(given: str | float | None, what: str, variable: str) -> int | None:
+    """Bytes, as they are given or else as the environment says. Raises InvalidRequest for no amount."""
+    if given is not None:
+        return bytes_of(given, what)
+    return budget_from(os.environ, variable) if os.environ.get(variable) else None
 
 
 def _fitted(pipeline: Pipeline) -> Tables:

@@ -10,8 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from pochade.prompts.bpe import Merges, byte_alphabet
-from pochade.prompts.tokenizer import WORD_END, Special, Tokenizer
+from pochade.prompts.tokenizer import WORD_END, Merges, Special, Tokenizer, byte_alphabet
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 START_ID, END_ID = 49406, 49407

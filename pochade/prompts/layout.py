@@ -6,6 +6,7 @@ where it stands. A text encoder sees each chunk by itself, between a start and a
 chunk is exactly what transformers give for `padding="max_length"`.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 
 from pochade.errors import InvalidCheckpoint
 from pochade.prompts.attention import Span, sections
-from pochade.prompts.bpe import GONE
-from pochade.prompts.tokenizer import WORD_END, Tokenizer
+from pochade.prompts.tokenizer import GONE, WORD_END, Tokenizer
 
 Ids = NDArray[np.int64]
+
+EMPHASIS = re.compile(r"[()\[\]\\]|BREAK")
+"""A prompt without any of these is one section, all of which counts alike."""
 
 BACKTRACK = 20
 """How many tokens from the end of a chunk a comma is looked for."""
@@ -47,6 +50,7 @@ def lay_out(
     chunks: list[list[tuple[int, float]]] = []
     current: list[tuple[int, float]] = []
     after_comma = 0  # where the phrase at the end of the current chunk begins; 0 if there is no comma
+    literal = literal or EMPHASIS.search(prompt) is None
     for number, section in enumerate([[Span(prompt, 1.0)]] if literal else sections(prompt)):
         if number > 0:
             chunks.append(current)

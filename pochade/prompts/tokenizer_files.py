@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pochade.errors import InvalidCheckpoint
-from pochade.prompts.bpe import Merges
-from pochade.prompts.tokenizer import Special, Tokenizer
+from pochade.prompts.tokenizer import Merges, Special, Tokenizer
 
 DEFAULTS: Mapping[str, str] = {
     "bos_token": "<|startoftext|>",

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pochade.checkpoints.read import read_checkpoint
-from pochade.checkpoints.tensor_files import open_tensors
+from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 from tests.pipeline.measure import least_psnr
 from tests.pipeline.test_single_files import ours_of, theirs_of

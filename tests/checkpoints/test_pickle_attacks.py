@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from pochade.checkpoints.tensor_files import open_tensors
+from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 
 MARK_FILE = "pochade-was-here"

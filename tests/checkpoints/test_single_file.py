@@ -14,7 +14,7 @@ from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.keymaps import rename
 from pochade.checkpoints.ldm import open_clip_rules
 from pochade.checkpoints.read import read_checkpoint
-from pochade.checkpoints.tensor_files import open_tensors
+from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 from pochade.models.config import autoencoder_config, text_encoder_config, unet_config
 from pochade.pipeline.loading.inspect import components, facts, verify

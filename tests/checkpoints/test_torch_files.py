@@ -19,7 +19,7 @@ from pochade.checkpoints.check import FiniteTensors
 from pochade.checkpoints.fingerprint import fingerprint
 from pochade.checkpoints.folder import read_component
 from pochade.checkpoints.read import read_checkpoint
-from pochade.checkpoints.tensor_files import open_tensors
+from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 from tests.checkpoints.test_single_file import assert_same
 from tests.single_files import ldm_state

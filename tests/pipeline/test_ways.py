@@ -14,6 +14,7 @@ import pochade
 from pochade.diffusion.schedule import noise_schedule, sigmas
 from pochade.errors import InvalidRequest
 from pochade.images.upscaling import upscaled_latent
+from pochade.pipeline.drawing import control as controlnets
 from pochade.pipeline.drawing import hires, one_pass
 from pochade.pipeline.drawing.canvas import Canvas, blank, over
 from pochade.pipeline.drawing.one_pass import Pass, denoise, levels_of
@@ -286,7 +287,9 @@ def test_the_size_over_a_picture(picture, masked, drawn, framing):
 def test_a_control_picture_lies_over_a_picture_that_is_filled_up(monkeypatch, pipeline):
     """Pixel on pixel, not resized with what was added."""
     seen = []
-    monkeypatch.setattr(one_pass, "steering", lambda _, controls, *size: seen.append((controls, size)) or [])
+    monkeypatch.setattr(
+        controlnets, "steering", lambda _, controls, *size: seen.append((controls, size)) or []
+    )
     control = Control(image=photo(43, 27), model="none")
     source = Source(image=photo(43, 27))
     settled, _ = settle(pipeline.networks, Request(prompt="", source=source), USUAL, ())

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
-from pochade.prompts.bpe import Merges, byte_alphabet, merge
+from pochade.prompts.tokenizer import Merges, byte_alphabet, merge
 
 
 def merge_by_definition(symbols: list[int], merges: Merges) -> list[int]:

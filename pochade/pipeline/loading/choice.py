@@ -98,7 +98,8 @@ def make_engine(
     precision = choice.precision
     if precision == "int8":  # of what is between the products, which `loading.int8` turns to bytes
         precision = processor_features(choice.device).best_precision
-    budget = budget_from(os.environ, "POCHADE_CACHE_BUDGET")
+    name = "POCHADE_CACHE_BUDGET"
+    budget = budget_from(os.environ, name) if os.environ.get(name) else None
     return OpenVinoEngine(
         choice.device,
         precision,

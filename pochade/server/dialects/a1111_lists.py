@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from pochade.adapters.library import names as names_in
-from pochade.checkpoints.tensor_files import open_tensors
+from pochade.checkpoints.weight_files import open_tensors
 from pochade.diffusion.samplers import SAMPLERS
 from pochade.diffusion.schedule import AUTOMATIC, SCHEDULES
 from pochade.errors import PochadeError
