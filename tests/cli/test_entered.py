@@ -72,6 +72,7 @@ def test_a_plain_picture_goes_through_few_files(plain: list[set[str]]) -> None:
 def test_what_is_not_asked_for_is_not_entered(plain: list[set[str]]) -> None:
     asked_for = ("hires", "control", "controlnet", "refining", "refiner", "regions", "passes", "beside")
     asked_for += ("composition", "extra_networks", "schedules", "dynamic", "styles", "wildcards", "speed")
+    asked_for += ("train", "serve", "bench", "models", "evaluate")
     for files in plain:
         assert not {Path(name).stem for name in files} & set(asked_for)
 

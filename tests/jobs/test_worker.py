@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -264,8 +265,12 @@ def test_an_idle_worker_tells_that_it_is_there(studio: Studio) -> None:
     assert [json.loads(line) for line in artist.output.getvalue().splitlines()] == [{"event": "here"}]
 
 
-def test_the_prompts_of_a_job_are_parsed_once(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_prompts_of_a_job_are_parsed_once(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("POCHADE_MODELS", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("POCHADE_CACHE", str(tmp_path / "cache"))
     request = {
         "prompt": "a [red:blue:1] apple AND a pear",
         "negative_prompt": "ugly",
