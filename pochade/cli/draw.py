@@ -29,7 +29,7 @@ from pochade.ways import Hires
 if TYPE_CHECKING:
     from PIL import Image
 
-    from pochade.pipeline.drawing.context import Prepared
+    from pochade.pipeline.drawing.settling import Prepared
     from pochade.pipeline.results.result import Progress, PromptSize, Result
     from pochade.prompts.styles import Style
 

@@ -20,9 +20,8 @@ from pochade.images.fitting import widened
 from pochade.images.opening import on_white
 from pochade.models.embedding import embed_timestep
 from pochade.pipeline.drawing.conditioning import condition
-from pochade.pipeline.drawing.context import GenerationContext, Prepared
 from pochade.pipeline.drawing.pictures import decoded_images, from_image
-from pochade.pipeline.drawing.settling import check_size, load_of, settle
+from pochade.pipeline.drawing.settling import GenerationContext, Prepared, check_size, load_of, settle
 from pochade.pipeline.drawing.whole import generate
 from pochade.pipeline.drawing.wording import Prompts, parse_prompts, wordings
 from pochade.pipeline.loading.adapting import (

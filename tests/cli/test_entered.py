@@ -20,9 +20,16 @@ entered = set()
 
 def note(frame, event, _):
     code = frame.f_code
-    # Functions only: the bodies of modules and classes run when they are imported, and so may comprehensions.
-    if event == "call" and code.co_flags & inspect.CO_OPTIMIZED and code.co_name[0] != "<":
-        entered.add(code.co_filename)
+    # Functions only, neither the bodies of modules and classes nor comprehensions.
+    if event != "call" or not code.co_flags & inspect.CO_OPTIMIZED or code.co_name[0] == "<":
+        return
+    if code.co_filename in entered or not Path(code.co_filename).is_relative_to(package):
+        return
+    while frame is not None:  # nor what a module of the package calls while it is imported
+        if frame.f_code.co_name == "<module>" and Path(frame.f_code.co_filename).is_relative_to(package):
+            return
+        frame = frame.f_back
+    entered.add(code.co_filename)
 
 threading.setprofile(note)
 sys.setprofile(note)
@@ -31,8 +38,7 @@ from pochade.cli.main import main
 status = main(sys.argv[1:])
 sys.setprofile(None)
 threading.setprofile(None)
-inside = [Path(name) for name in entered if Path(name).is_relative_to(package)]
-print(json.dumps([status, sorted(path.relative_to(package).as_posix() for path in inside)]))
+print(json.dumps([status, sorted(Path(name).relative_to(package).as_posix() for name in entered)]))
 """
 
 

@@ -52,6 +52,6 @@ def test_what_has_been_parsed_is_not_parsed_again() -> None:
 
 
 def test_mistakes_are_said() -> None:
-    for text in ("a <lora:>", "a <lora:ink:much>", "a MASK(1 0) AND b"):
+    for text in ("a <lora: >", "a <lora:ink:much>", "a MASK(1 0) AND b"):
         with pytest.raises(InvalidRequest):
             parse_prompt(text)

@@ -22,10 +22,10 @@ from pochade.images.upscaling import (
 )
 from pochade.pipeline.drawing.canvas import Canvas, blank
 from pochade.pipeline.drawing.conditioning import Told
-from pochade.pipeline.drawing.context import Prepared
 from pochade.pipeline.drawing.one_pass import Pass, all_levels, denoise, latent_shape
 from pochade.pipeline.drawing.passes import controls_of, second_request
 from pochade.pipeline.drawing.pictures import check_finite, decoded_images, from_image
+from pochade.pipeline.drawing.settling import Prepared
 from pochade.pipeline.drawing.upscale import resized_by
 from pochade.pipeline.loading.beside import upscaler_on
 from pochade.pipeline.loading.model import Model

@@ -1,24 +1,83 @@
-"""What a request leaves open, settled for a model; and what it then asks of the networks."""
+"""What a request leaves open, settled: what it is drawn with, and what it asks of the networks."""
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from pochade.checkpoints import library
+from pochade.checkpoints.few_steps import FewSteps
 from pochade.diffusion.samplers import Sampler, find_sampler
 from pochade.diffusion.schedule import AUTOMATIC, find_schedule, split_sampler_name
 from pochade.errors import InvalidRequest
 from pochade.pipeline.drawing.conditioning import text_lengths
-from pochade.pipeline.drawing.context import GenerationContext
 from pochade.pipeline.drawing.sizes import Size, size_over, whole_latents
 from pochade.pipeline.drawing.wording import Prompts, Wording, parse_prompts, wordings
-from pochade.pipeline.loading.budget import Load
+from pochade.pipeline.loading.adapting import Additions
+from pochade.pipeline.loading.budget import Load, Plan
+from pochade.pipeline.loading.memory import release
+from pochade.pipeline.loading.model import Model
+from pochade.pipeline.loading.network import Network
 from pochade.pipeline.loading.networks import Networks
 from pochade.request import FILLED, FITTED, Request, Settled, Usual, open_ones
 from pochade.settings import STARTER, starter_folder
 from pochade.ways import Hires
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GenerationContext:
+    """Model and settings shared by all stages of one generation.
+
+    additions: those that the model's networks have in them. roots: folders in which other models are looked
+    for by name. plan: how to keep within a memory budget; None if there is none. second: what the second
+    pass is drawn with, if that is another model or has other additions.
+    """
+
+    model: Model
+    additions: Additions
+    roots: Sequence[Path]
+    plan: Plan | None = None
+    second: "GenerationContext | None" = None
+
+    @property
+    def last(self) -> "GenerationContext":
+        """What the last pass is drawn with."""
+        return self if self.second is None else self.second
+
+    @property
+    def sparing(self) -> bool:
+        """Whether each network is let go before the next is loaded."""
+        return self.plan is not None and self.plan.one_by_one
+
+    def let_go(self, *done: Network | None) -> None:
+        """Of networks that are not needed soon, if memory is short."""
+        if self.sparing:
+            for each in done:
+                if each is not None:
+                    each.let_go()
+            release()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Prepared:
+    """A request that is settled for a model: what `Pipeline.prepare` returns and `Pipeline.draw` draws.
+
+    prompts: those of the request, parsed. sampler: of the first pass, or the only one. few_steps: what the
+    model, or an adapter that the prompts ask for, was made for, if that is to draw in a few steps.
+    """
+
+    request: Settled
+    prompts: Prompts
+    sampler: Sampler
+    context: GenerationContext
+    few_steps: FewSteps | None = None
+
+    def within(self, plan: Plan) -> "Prepared":
+        """The same, drawn as a plan says."""
+        second = self.context.second
+        planned = None if second is None else replace(second, plan=plan)
+        return replace(self, context=replace(self.context, plan=plan, second=planned))
 
 
 def settle(

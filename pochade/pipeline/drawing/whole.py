@@ -20,11 +20,10 @@ from pochade.pipeline.drawing.conditioning import (
     prompt_size,
     zeros_for_no_text,
 )
-from pochade.pipeline.drawing.context import GenerationContext, Prepared
 from pochade.pipeline.drawing.denoising import is_told_a_score
 from pochade.pipeline.drawing.one_pass import Pass, check_noise, denoise, latent_shape, levels_of, pictures
 from pochade.pipeline.drawing.pictures import check_finite, decoded_images, rough_images, small_images
-from pochade.pipeline.drawing.settling import refiner_path, wordings_of
+from pochade.pipeline.drawing.settling import GenerationContext, Prepared, refiner_path, wordings_of
 from pochade.pipeline.drawing.wording import Prompts, Wording
 from pochade.pipeline.loading.adapting import NOTHING, hashes, tags
 from pochade.pipeline.loading.model import Model
