@@ -1,12 +1,16 @@
 """The options of `pochade draw` that add to the model: adapters and embeddings."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pochade.errors import InvalidRequest
+
 if TYPE_CHECKING:
     from pochade.pipeline import Lora, Pipeline
+    from pochade.request import Request
 
 
 def add_addition_options(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +53,19 @@ def with_additions(pipeline: "Pipeline", options: argparse.Namespace) -> "Pipeli
     loras = [_lora(text) for text in options.lora]
     pipeline = pipeline.with_library(options.lora_dir, options.embeddings_dir)
     return pipeline.with_adapters(loras) if loras else pipeline
+
+
+def check_folding(options: argparse.Namespace, requests: "Sequence[Request]") -> None:
+    """Raises InvalidRequest for --fold-loras where neither an option nor a prompt names a LoRA."""
+    from pochade.prompts.extra_networks import extra_networks
+
+    if not options.fold_loras or options.lora:
+        return
+    texts = [text for request in requests for text in request.texts().values()]
+    if not any(extra_networks(text)[1] for text in texts):
+        raise InvalidRequest(
+            "--fold-loras needs a LoRA: give one as --lora, or as <lora:NAME:WEIGHT> in the prompt"
+        )
 
 
 def _lora(text: str) -> "Lora":

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pochade.cli.additions import add_addition_options, with_additions
+from pochade.cli.additions import add_addition_options, check_folding, with_additions
 from pochade.cli.background import in_background
 from pochade.cli.control import add_control_options, controls
 from pochade.cli.library import add_models_option
@@ -18,6 +18,9 @@ from pochade.cli.ways import add_way_options, size_of, ways
 from pochade.errors import InvalidRequest
 from pochade.request import EMPHASES, MAX_BATCH, USUAL, Request, find_emphasis, open_ones
 from pochade.ways import Hires
+
+MASKED_TEXT = "Mask blur"
+"""In the parameters text of a picture that was drawn inside a mask, or outpainted, and of no other."""
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -109,7 +112,8 @@ def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
         "--clip-skip",
         type=int,
         metavar="N",
-        help="the text encoder's layer, counted from its end (default: 1, the last)",
+        help="layer of the text encoder that is used, counted from its end: 1 is the last. SDXL and SD 2.x never"
+        " use the last, so 1 and 2 are the same there (default: 1)",
     )
     parser.add_argument(
         "--emphasis",
@@ -121,7 +125,7 @@ def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
     )
     parser.add_argument("--styles", type=Path, metavar="FILE", help="a styles.csv")
     parser.add_argument(
-        "--comments", action="store_true", help="leave out of prompts what stands behind # on a line"
+        "--comments", action="store_true", help="treat # to the end of the line as a comment in prompts"
     )
     parser.add_argument(
         "--style", action="append", default=[], metavar="NAME", help="one of its styles; may be repeated"
@@ -215,6 +219,7 @@ def draw_all(
     import pochade
     from pochade.pipeline.loading.budget import amount
 
+    check_folding(options, requests)
     pipeline = pochade.load(
         options.model,
         device=options.device,
@@ -360,15 +365,27 @@ def _like(options: argparse.Namespace) -> Request:
     model = parameters.values.get("Model", STARTER)
     if options.model is None and model != STARTER:
         print(f"pochade: '{path}' was drawn with the model '{model}'; give it as --model", file=sys.stderr)
-    if drawn_over(parameters) and options.init is None:
-        print(f"pochade: '{path}' was drawn over another picture; give that one as --init", file=sys.stderr)
+    if drawn_over(parameters):
+        for missing in _missing(options, masked=MASKED_TEXT in parameters.values):
+            print(f"pochade: '{path}' {missing}", file=sys.stderr)
     if drawn_along(parameters) and not options.control:
         what = "was drawn with a ControlNet; give its picture as --control"
         print(f"pochade: '{path}' {what}", file=sys.stderr)
     left_out = [f"{name}: {parameters.values[name]}" for name in not_followed(parameters.values)]
     if left_out:
-        print(f"pochade: '{path}' is not followed in all: {', '.join(left_out)}", file=sys.stderr)
+        what = f"these settings of '{path}' are not supported and were ignored: {', '.join(left_out)}"
+        print(f"pochade: {what}", file=sys.stderr)
     return request
+
+
+def _missing(options: argparse.Namespace, *, masked: bool) -> list[str]:
+    """What a picture that was drawn over another one needs besides its text, and the options do not give."""
+    missing = []
+    if options.init is None:
+        missing.append("was drawn over another picture; give that picture as --init")
+    if masked and options.mask is None and options.outpaint is None:
+        missing.append("was drawn inside a mask; give the mask as --mask, or the margins as --outpaint")
+    return missing
 
 
 def _length(size: "PromptSize") -> str:

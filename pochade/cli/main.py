@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import pochade
 from pochade.cli import bench, doctor, draw, evaluate, info, mcp, models, plot, serve, train, upscale, walk
+from pochade.cli.option_names import in_options
 from pochade.errors import PochadeError
 
 BUG = 70  # EX_SOFTWARE of sysexits.h
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
         sys.stdout.flush()  # a closed pipe shows here at the latest, and not while Python ends
     except PochadeError as error:
-        print(f"pochade: error: {error}", file=sys.stderr)
+        print(f"pochade: error: {in_options(str(error), options)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("pochade: stopped", file=sys.stderr)

@@ -17,6 +17,20 @@ if TYPE_CHECKING:
     from pochade.server.options import Options
 
 NEEDED = ("fastapi", "uvicorn", "sqlalchemy", "multipart")
+LIMITS = {
+    "body_bytes": "size of a request, in bytes",
+    "pixels": "pixels of a picture that is drawn (width times height)",
+    "picture_pixels": "pixels of a picture that is sent or enlarged (width times height)",
+    "side": "width and height of a picture, in pixels",
+    "steps": "steps of a picture",
+    "batch_size": "pictures drawn at the same time",
+    "pictures": "pictures of one job",
+    "queue": "jobs of all users together that wait or run",
+    "own_queue": "jobs of one user that wait or run",
+    "prompt_characters": "characters of a prompt",
+    "loras": "LoRAs in one prompt",
+}
+"""What the fields of `jobs.limits.Limits` bound, and their units."""
 FOLDERS = ("lora_dir", "embeddings_dir", "upscalers_dir", "wildcards")
 
 
@@ -54,23 +68,27 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--graph-budget",
         metavar="SIZE",
-        help="of compiled graphs that each worker keeps (default: --memory-budget, else half of the memory)",
+        help="memory that each worker may use for compiled graphs (default: --memory-budget, else half of the"
+        " memory)",
     )
     add_mark_options(parser)
-    much = parser.add_argument_group("how much")
+    much = parser.add_argument_group("how much", "The most that a request may ask for, and what is kept.")
     for name, default in _limits().items():
         much.add_argument(
-            f"--max-{name.replace('_', '-')}", type=int, metavar="N", help=f"default: {default}"
+            f"--max-{name.replace('_', '-')}",
+            type=int,
+            metavar="N",
+            help=f"{LIMITS[name]} (default: {default})",
         )
     much.add_argument(
-        "--budget", type=float, default=20.0, metavar="GB", help="for pictures; the oldest go (default: 20)"
+        "--budget", type=float, default=20.0, metavar="GB", help="disk space for pictures, in gigabytes; the oldest are removed (default: 20)"
     )
     much.add_argument(
         "--stall-minutes",
         type=float,
         default=30.0,
         metavar="N",
-        help="a drawing without a sign of progress for so long is ended (default: 30; 0: never)",
+        help="stop a worker that reports no progress for N minutes (default: 30; 0: never)",
     )
 
 
@@ -151,11 +169,15 @@ def _threads(options: argparse.Namespace) -> int | None:
         return None
     expect("--threads", threads, 1, MOST_THREADS)
     if options.engine == "numpy":
-        raise InvalidRequest("--threads has no effect on the numpy engine; leave one of the two out")
+        raise InvalidRequest(
+            f"--threads is {threads}, but the numpy engine cannot limit its threads; omit it, or use the"
+            " 'openvino' or 'torch' engine"
+        )
     others = [device for device in options.device or () if device not in ("auto", "cpu")]
     if others:
         raise InvalidRequest(
-            f"--threads applies to the processor, not to --device {others[0]}; leave one of the two out"
+            f"--threads applies only to the CPU and cannot be combined with --device {others[0]}; omit one of"
+            " them"
         )
     return threads
 

@@ -8,5 +8,5 @@ def add_threads_option(parser: "argparse.ArgumentParser | argparse._ArgumentGrou
         "--threads",
         type=int,
         metavar="N",
-        help="of the processor (default: one for each core, or what a container's quota allows)",
+        help="number of CPU threads (default: one per core, within a container's CPU quota)",
     )

@@ -44,13 +44,13 @@ def test_the_comma_of_a_number_parts_nothing_else():
 @pytest.mark.parametrize(
     ("settings", "fault"),
     [
-        ("Steps: 20.5, Sampler: Euler, Seed: 1", r"'Steps: 20\.5', which is no number"),
-        ("Steps: 20,5, Sampler: Euler, Seed: 1", r"'Steps: 20,5', which is no number"),
+        ("Steps: 20.5, Sampler: Euler, Seed: 1", r"'Steps: 20\.5', which is not a number"),
+        ("Steps: 20,5, Sampler: Euler, Seed: 1", r"'Steps: 20,5', which is not a number"),
         ("Steps: 20, Sampler: Euler, Seed: 1.5", r"'Seed: 1\.5'"),
         ("Steps: 20, Sampler: Euler, Size: large", r"'Size: large'; a size is WIDTHxHEIGHT"),
         ("Steps: 20, Sampler: Euler, Seed: -7", r"seed"),
         ("Steps: 20, Sampler: Euler, Clip skip: 99", r"clip_skip"),
-        ("Steps: 20, Variation seed: -1, Variation seed strength: 0.1", r"'Variation seed: -1'"),
+        ("Steps: 20, Variation seed: -1, Variation seed strength: 0.1", r"'Variation seed: -1' \(random\), so the"),
     ],
 )
 def test_a_value_that_means_nothing_is_refused_by_name(settings, fault):

@@ -106,6 +106,7 @@ class JobBody(Body):
     controls: list[ControlBody] = Field([], max_length=8)
     styles: list[str] = Field([], max_length=64)
     expand: bool = False
+    comments: bool = Field(False, description="treat # to the end of the line as a comment in prompts")
     upscale: UpscaleBody | None = None
     preview: bool = True
     lane: Literal["interactive", "batch"] = "interactive"
@@ -125,7 +126,7 @@ class JobBody(Body):
 
     def asked(self, inputs: Inputs) -> Asked:
         """What the desk takes; pictures become numbers in `inputs`. Raises InvalidRequest."""
-        about = ("kind", "model", "count", "expand", "preview", "styles", "lane", "label", "upscale")
+        about = ("kind", "model", "count", "expand", "preview", "styles", "comments", "lane", "label", "upscale")
         request: dict[str, Any] = self.model_dump(exclude=set(about))
         if self.seed == -1:
             request["seed"] = None
@@ -151,7 +152,12 @@ class JobBody(Body):
             dialect="native",
         )
         return Asked(
-            order=order, inputs=inputs.contents, styles=self.styles, lane=self.lane, label=self.label
+            order=order,
+            inputs=inputs.contents,
+            styles=self.styles,
+            comments=self.comments,
+            lane=self.lane,
+            label=self.label,
         )
 
 
