@@ -112,8 +112,8 @@ def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
         "--clip-skip",
         type=int,
         metavar="N",
-        help="layer of the text encoder that is used, counted from its end: 1 is the last. SDXL and SD 2.x never"
-        " use the last, so 1 and 2 are the same there (default: 1)",
+        help="layer of the text encoder that is used, counted from its end: 1 is the last. SDXL and SD 2.x"
+        " never use the last, so 1 and 2 are the same there (default: 1)",
     )
     parser.add_argument(
         "--emphasis",

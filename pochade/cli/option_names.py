@@ -1,4 +1,4 @@
-"""Errors in the words of the command line: `--clip-skip is 20` where Python and HTTP say `clip_skip is 20`."""
+"""Errors in the command line's words: `--clip-skip is 20` where Python and HTTP say `clip_skip is 20`."""
 
 import argparse
 import re

@@ -81,7 +81,11 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
             help=f"{LIMITS[name]} (default: {default})",
         )
     much.add_argument(
-        "--budget", type=float, default=20.0, metavar="GB", help="disk space for pictures, in gigabytes; the oldest are removed (default: 20)"
+        "--budget",
+        type=float,
+        default=20.0,
+        metavar="GB",
+        help="disk space for pictures; the oldest are removed (default: 20)",
     )
     much.add_argument(
         "--stall-minutes",

@@ -76,7 +76,9 @@ def add_way_options(parser: argparse.ArgumentParser) -> None:
         " an ESRGAN model: a file, or its name in the folders of models",
     )
     larger.add_argument(
-        "--hires-prompt", metavar="TEXT", help="prompt of the second pass (default for this and the options below: as in the first pass)"
+        "--hires-prompt",
+        metavar="TEXT",
+        help="prompt of the second pass (default for this and the options below: as in the first pass)",
     )
     larger.add_argument("--hires-negative", metavar="TEXT", help="its own negative prompt")
     larger.add_argument("--hires-sampler", metavar="NAME", help="its own sampler")

@@ -27,7 +27,10 @@ from pochade.cli.option_names import OPTIONS, in_options
         (["--hires", "9"], "--hires is 9.0; it must lie between 1 and 8"),
         (["--hires", "2", "--hires-steps", "0"], "--hires-steps is 0"),
         (["--hires", "2", "--hires-cfg", "200"], "--hires-cfg is 200.0"),
-        (["--hires", "2", "--hires-strength", "2"], "--hires-strength is 2.0; it must lie between 0.01 and 1"),
+        (
+            ["--hires", "2", "--hires-strength", "2"],
+            "--hires-strength is 2.0; it must lie between 0.01 and 1",
+        ),
         (["--hires", "2", "--hires-prompt", "x" * 200_001], "--hires-prompt has 200,001 characters"),
         (["--hires", "2", "--hires-negative", "x" * 200_001], "--hires-negative has 200,001 characters"),
         (["--refiner", "r", "--refiner-switch", "2"], "--refiner-switch is 2.0"),
@@ -49,7 +52,10 @@ from pochade.cli.option_names import OPTIONS, in_options
         (["--engine", "onnx"], "--engine 'onnx' is unknown; one of: auto, openvino"),
         (["--precision", "f8"], "--precision 'f8' is unknown; one of: auto, f32"),
         (["--sampler", "Eular"], "--sampler 'Eular' is unknown; "),
-        (["--sampler", "Heun", "--hires", "2", "--hires-sampler", "Eular"], "--hires-sampler 'Eular' is unknown"),
+        (
+            ["--sampler", "Heun", "--hires", "2", "--hires-sampler", "Eular"],
+            "--hires-sampler 'Eular' is unknown",
+        ),
         (["--schedule", "Karass"], "--schedule 'Karass' is unknown; "),
     ],
     ids=lambda value: value[-2] if isinstance(value, list) else "",
@@ -92,7 +98,7 @@ def test_folding_without_a_lora_is_refused(
     for command in (["draw", "a fox"], ["plot", "a fox", "--x", "seed=1-2"], ["walk", "a fox", "a cat"]):
         assert main([*command, "--fold-loras"]) == 1
         assert "--fold-loras needs a LoRA: give one as --lora" in capfd.readouterr().err
-    # One that a prompt, or that of the second pass, names is enough: the next fault is that there is none such.
+    # One that any prompt names is enough: the next fault is that it is unknown.
     for words in (["a fox <lora:absent:1>"], ["a fox", "--hires", "2", "--hires-prompt", "<lora:absent>"]):
         assert main(["draw", *words, "--fold-loras", "--size", "64x64", "--steps", "1"]) == 1
         said = capfd.readouterr().err

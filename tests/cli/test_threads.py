@@ -63,7 +63,10 @@ def test_workers_are_given_it(tmp_path: Path) -> None:
     [
         (("--threads", "0"), "--threads is 0; it must lie between 1 and 1024"),
         (("--threads", "2", "--engine", "numpy"), "--threads is 2, but the numpy engine cannot limit"),
-        (("--threads", "2", "--device", "cpu", "--device", "cuda"), "applies only to the CPU and cannot be combined with --device cuda"),
+        (
+            ("--threads", "2", "--device", "cpu", "--device", "cuda"),
+            "applies only to the CPU and cannot be combined with --device cuda",
+        ),
     ],
 )
 def test_a_server_refuses_it_at_its_start(words: tuple[str, ...], complaint: str, tmp_path: Path) -> None:

@@ -40,7 +40,12 @@ def test_a_quota_says_nothing_to_other_devices(monkeypatch):
         (2000, "cpu", "openvino", "threads is 2000"),
         (1.5, "cpu", "openvino", "threads is 1.5; it must be a whole number"),
         (True, "cpu", "openvino", "threads is True; it must be a whole number"),
-        (2, "cuda", "torch", "threads applies only to the CPU, but this would run on 'cuda'; omit it, or use device 'cpu'"),
+        (
+            2,
+            "cuda",
+            "torch",
+            "threads applies only to the CPU, but this would run on 'cuda'; omit it, or use device 'cpu'",
+        ),
         (2, "cpu", "numpy", "threads is 2, but the numpy engine cannot limit its threads; omit it"),
     ],
 )

@@ -121,8 +121,8 @@ def settled_threads(choice: Choice, threads: int | None) -> int | None:
     expect("threads", threads, 1, MOST_THREADS)
     if choice.device != "cpu":
         raise InvalidRequest(
-            f"threads applies only to the CPU, but this would run on '{choice.device}'; omit it, or use device"
-            " 'cpu'"
+            f"threads applies only to the CPU, but this would run on '{choice.device}'; omit it, or use"
+            " device 'cpu'"
         )
     if choice.engine == "numpy":
         raise InvalidRequest(

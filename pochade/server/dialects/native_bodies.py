@@ -126,7 +126,18 @@ class JobBody(Body):
 
     def asked(self, inputs: Inputs) -> Asked:
         """What the desk takes; pictures become numbers in `inputs`. Raises InvalidRequest."""
-        about = ("kind", "model", "count", "expand", "preview", "styles", "comments", "lane", "label", "upscale")
+        about = (
+            "kind",
+            "model",
+            "count",
+            "expand",
+            "preview",
+            "styles",
+            "comments",
+            "lane",
+            "label",
+            "upscale",
+        )
         request: dict[str, Any] = self.model_dump(exclude=set(about))
         if self.seed == -1:
             request["seed"] = None
