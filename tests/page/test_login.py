@@ -38,6 +38,28 @@ def test_the_key_is_asked_for_and_remembered(browser: Any, tmp_path: Path) -> No
         context.close()
 
 
+@pytest.mark.parametrize(("language", "words"), [("en-US", "Opening"), ("fr-FR", "Ouverture")])
+def test_the_page_says_that_it_opens(browser: Any, quick: str, language: str, words: str) -> None:
+    """Before the lists of models and the rest are there; and where they never come, it does not go on saying so."""
+    context = browser.new_context(locale=language)
+    page = context.new_page()
+    held: list[Any] = []
+    page.route("**/api/v1/status", held.append)
+    page.goto(quick)
+    expect(page.locator("#opening")).to_contain_text(words)
+    expect(page.locator(".bar .brand")).to_contain_text("Pochade")
+    held[0].continue_()
+    page.locator("html[data-ready]").wait_for()
+    expect(page.locator("#opening")).to_have_count(0)
+    expect(page.locator(".brand")).to_have_count(1)
+    page.unroute("**/api/v1/status")
+    page.route("**/api/v1/status", lambda route: route.abort())
+    page.reload()
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.locator("#opening")).to_have_count(0)
+    context.close()
+
+
 STREAMS = """
     window.streams = [];
     window.EventSource = class extends window.EventSource {

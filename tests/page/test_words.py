@@ -231,7 +231,7 @@ def test_what_the_server_refuses_is_said_in_the_pages_language(browser: object, 
             (of_failed[1], "pendant le dessin (ZeroDivisionError)"),
             ("on the server's disk: 'a.png' could not be written", "Le disque du serveur est plein"),
             (
-                "pinned pictures of yours would take 3,000 bytes; at most 2,000 may be pinned: unpin others",
+                "your pinned pictures would take 3,000 bytes; at most 2,000 may be pinned: unpin others",
                 "prendraient 3 000 octets, et 2 000 au plus",
             ),
             ("it rains", "Le serveur répond : it rains"),

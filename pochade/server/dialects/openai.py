@@ -80,7 +80,7 @@ def router(desk: Desk) -> APIRouter:
         form = await request.form()
         told = {name: value for name, value in form.items() if isinstance(value, str)}
         if "markup" in form:
-            raise Trouble(400, "invalid", "edits go by a mask here; leave markup out", "markup")
+            raise Trouble(400, "invalid", "markup is not supported; use a mask", "markup")
         try:
             body = ImagesBody.model_validate({**told, "prompt": prompt})
         except ValidationError as error:

@@ -15,7 +15,8 @@ export function setTheme(name) {
 
 const KEYS = [
   ["Ctrl Enter", "generate"], ["Esc", "interrupt"], ["← →", "key_viewer"], ["Ctrl ↑ ↓", "key_weight"],
-  ["[ ]", "key_brush"], ["← ↑ → ↓", "key_move_brush"], [t("key_space"), "key_paint"], ["E", "eraser"], ["Ctrl Z", "undo"],
+  ["[ ]", "key_brush"], ["← ↑ → ↓", "key_move_brush"], [t("key_space"), "key_paint"], [t("key_shift_space"), "key_erase"],
+  ["Esc", "key_stop"], ["E", "key_tool"], ["Ctrl Z", "undo"],
 ];
 
 function bytes(n) {
@@ -36,7 +37,7 @@ export function preferencesRoom(room, studio) {
     button(t("look_again"), { icon: "recycle", onclick: telling(async () => { await known.refresh(); note(t("looked_again")); }) }),
     session.login_required ? button(t("log_out"), { class: "quiet", onclick: telling(async () => { await api.logout(); location.reload(); }) }) : null);
 
-  const keys = el("div", { class: "card stack" }, el("h2", {}, t("keyboard")),
+  const keys = el("div", { class: "card stack of-keys" }, el("h2", {}, t("keyboard")),
     el("dl", { class: "facts keys" }, KEYS.flatMap(([keysOf, what]) => [el("dt", {}, keysOf.split(" ").map((key) => el("kbd", {}, key))), el("dd", {}, t(what))])));
 
   const facts = el("dl", { class: "facts" });
