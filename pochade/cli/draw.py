@@ -36,7 +36,7 @@ EXAMPLES = """examples:
   pochade draw "a fox <lora:ink:0.7>" --lora-dir ~/loras --lora detail.safetensors:0.5
   pochade draw "an oil painting" --init photo.jpg --strength 0.6
   pochade draw "a red hat" --init photo.jpg --mask hat.png --only-masked
-  pochade draw "a fox" --seed 7 --hires 2 --hires-upscaler Lanczos
+  pochade draw "a fox" --model sd15.safetensors --hires 2 --hires-upscaler Lanczos
   pochade draw --like fox.png --seed 8
   pochade draw "a fox" --model xl-base.safetensors --refiner xl-refiner.safetensors
   pochade draw "a fox" --model sd15.safetensors --control fox.jpg --control-model canny.safetensors \\

@@ -264,7 +264,7 @@ def test_eta_is_offered_where_the_sampler_takes_one(visit: Visit) -> None:
     page.locator(".settings details summary").last.click()
     eta = page.locator(".field-eta")
     expect(eta).to_be_hidden()
-    page.get_by_label("Sampler").select_option("DDIM")
+    page.get_by_label("Sampler", exact=True).select_option("DDIM")
     expect(eta).to_be_visible()
     eta.locator("input").fill("0.5")
     eta.locator("input").press("Tab")

@@ -17,11 +17,11 @@ export function makeActs(tool, strokes) {
       say(t(erase ? "eraser" : "brush"));
     },
     undo: () => {
-      say(t(strokes.canUndo() ? "undone" : "nothing_to_undo"));
+      say(strokes.canUndo() ? t("undone") : t("nothing_to_undo"));
       strokes.undo();
     },
     redo: () => {
-      say(t(strokes.canRedo() ? "redone" : "nothing_to_redo"));
+      say(strokes.canRedo() ? t("redone") : t("nothing_to_redo"));
       strokes.redo();
     },
   };

@@ -90,7 +90,7 @@ export const messages = {
   variation_hint: "Mêle le bruit d’une seconde graine",
   tiling_hint: "Les bords se raccordent",
   expand_hint: "Une variante de {a|b} est tirée pour chaque image",
-  as_first: "comme le premier",
+  as_first: "idem",
   model_size: "auto",
   swap: "Échanger largeur et hauteur",
   shapes: "Formats",
