@@ -104,7 +104,7 @@ def _checked(config: dict[str, Any], where: Path) -> dict[str, Any]:
     for name in ("alpha_pattern", "rank_pattern"):
         table = config.get(name) or {}
         if not isinstance(table, dict) or not all(_is_number(value) for value in table.values()):
-            raise InvalidCheckpoint(f"'{where}': {name} is no table of positive numbers")
+            raise InvalidCheckpoint(f"'{where}': {name} is not a table of positive numbers")
         patterns = [layer for layer in table if not is_plain(layer)]
         if len(patterns) > MAX_PATTERNS:
             raise InvalidCheckpoint(

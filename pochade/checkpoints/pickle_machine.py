@@ -155,7 +155,7 @@ class Machine:
     def name(self, module: Any, name: Any) -> None:
         """Push a name, if it is one of those that weights are made of or come with."""
         if type(module) is not str or type(name) is not str:
-            self.refuse("it names something by what is no text")
+            self.refuse("it names something by what is not text")
         known = (
             (module, name) in CALLS
             or (module, name) in LEFT_OVERS
@@ -206,7 +206,7 @@ class Machine:
             self.stack.append(about[1])
             return
         if type(about) is not tuple or len(about) not in (5, 6) or about[0] != "storage":
-            self.refuse("it refers to something outside that is no storage of a tensor")
+            self.refuse("it refers to something outside that is not a storage of a tensor")
         kind, key, size = about[1], about[2], about[4]
         if not isinstance(kind, Global) or kind.module not in STORAGE_MODULES or kind.name not in STORAGES:
             self.refuse("it has a storage of an unknown type")

@@ -180,7 +180,7 @@ def _bar(tqdm: Any, total: int) -> Any:
 def _digits(text: str) -> str:
     digits = text.strip().lower()
     if not HASH_DIGITS <= len(digits) <= 64 or set(digits) - set("0123456789abcdef"):
-        raise InvalidRequest(f"--sha256 '{text}' is no hash: give {HASH_DIGITS} to 64 hexadecimal digits")
+        raise InvalidRequest(f"--sha256 '{text}' is not a hash: give {HASH_DIGITS} to 64 hexadecimal digits")
     return digits
 
 

@@ -131,7 +131,7 @@ def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options"
     for name in FOLDERS:
         folder = getattr(options, name)
         if folder is not None and not folder.is_dir():
-            raise InvalidRequest(f"--{name.replace('_', '-')} '{folder}' is no folder")
+            raise InvalidRequest(f"--{name.replace('_', '-')} '{folder}' is not a folder")
     given = {name: getattr(options, f"max_{name}") for name in _limits()}
     for name, value in given.items():
         if value is not None and value < 1:

@@ -81,7 +81,7 @@ def plan(
         offered = (
             f"name one of its files with --file: {', '.join(names[:20])}" if names else f"see {model.page}"
         )
-        raise HubError(f"'{repo}' is no diffusers folder; {offered}")
+        raise HubError(f"'{repo}' is not a diffusers folder; {offered}")
     files = choose_folder(model, _table(model, index), variant)
     return Pull(model, files, root, single=False, edition=variant or "")
 
@@ -162,7 +162,7 @@ def place(pull: Pull) -> Path:
 
 def _table(model: RemoteModel, index: RemoteFile) -> dict[str, Any]:
     if index.size > MAX_INDEX_BYTES:
-        raise HubError(f"the {INDEX} of '{model.repo}' has {index.size:,} bytes; it is none")
+        raise HubError(f"the {INDEX} of '{model.repo}' has {index.size:,} bytes, so it is not an index")
     with opened(model, index) as answer:
         content = b"".join(answer.iter_raw())
     try:
@@ -170,7 +170,7 @@ def _table(model: RemoteModel, index: RemoteFile) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise HubError(f"the {INDEX} of '{model.repo}' is not JSON ({error})") from error
     if not isinstance(table, dict):
-        raise HubError(f"the {INDEX} of '{model.repo}' is no table")
+        raise HubError(f"the {INDEX} of '{model.repo}' is not a table")
     return table
 
 

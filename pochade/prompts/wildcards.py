@@ -42,7 +42,7 @@ def folder_of_wildcards(folder: Path | str) -> Read:
         # A stranger may have written the prompt: what counts is where the name leads once links are followed.
         path = root / f"{name}.txt"
         if not NAME.fullmatch(name) or ".." in name.split("/") or not _within(path, root):
-            raise InvalidRequest(f"the wildcard '__{name}__' is no name of a file inside '{root.name}'")
+            raise InvalidRequest(f"the wildcard '__{name}__' is not the name of a file inside '{root.name}'")
         if not isfile(path):  # which says no to a name that is too long, too
             raise InvalidRequest(f"the wildcard '__{name}__' is unknown; {_those_in(root)}")
         return _phrases(path, name)
@@ -63,7 +63,7 @@ def _phrases(path: Path, name: str) -> list[str]:
             content = file.read(MAX_BYTES + 1)
         text = "" if len(content) > MAX_BYTES else content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"the wildcard '__{name}__': '{path.name}' is no text: {error}") from error
+        raise InvalidRequest(f"the wildcard '__{name}__': '{path.name}' is not text: {error}") from error
     if len(content) > MAX_BYTES:
         raise InvalidRequest(f"the wildcard '__{name}__': '{path.name}' has more than {MAX_BYTES:,} bytes")
     lines = [line.strip() for line in text.splitlines()]

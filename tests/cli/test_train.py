@@ -62,18 +62,21 @@ def test_what_computes_nothing_takes_no_device(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("text", *FOLDERS), "'set' is no training set"),
+        (("text", *FOLDERS), "'set' is not a training set"),
         (("text", *FOLDERS, "--steps", "0"), "--steps 0 is too small"),
         (("diffusion", *FOLDERS, "--threads", "-2"), "--threads -2 is too small"),
         (("diffusion", *FOLDERS, "--minutes", "-1"), "--minutes -1 is too small"),
-        (("export", *FOLDERS, "out"), "'set' is no training set"),
+        (("export", *FOLDERS, "out"), "'set' is not a training set"),
         (("finetune", *FOLDERS, "--output", "out", "--rate", "nan"), "--rate nan"),
         (("pack", "run", "out"), "'run"),
         (("controlnet", *FOLDERS, "--output", "out"), "'set' is not there"),
         (("controlnet", *FOLDERS, "--output", "out", "--condition", "depth"), "preprocessor 'depth'"),
         (("controlnet", *FOLDERS, "--output", "out", "--rate", "0"), "--rate 0"),
         (("embedding", *FOLDERS, "--output", "out", "--token", "a/b", "--initial", "x"), "token 'a/b'"),
-        (("embedding", *FOLDERS, "--output", "out", "--token", "ab", "--initial", "x"), "'set' is no folder"),
+        (
+            ("embedding", *FOLDERS, "--output", "out", "--token", "ab", "--initial", "x"),
+            "'set' is not a folder",
+        ),
     ],
 )
 def test_failures_are_sentences(

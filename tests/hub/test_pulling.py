@@ -217,7 +217,7 @@ def test_names_that_are_not_there(hub, root):
             plan(name, root)
     del hub.files["model_index.json"]
     hub.files["v1.safetensors"] = b""
-    with pytest.raises(HubError, match=r"is no diffusers folder; .* --file: v1\.safetensors"):
+    with pytest.raises(HubError, match=r"is not a diffusers folder; .* --file: v1\.safetensors"):
         plan(REPO, root)
     file = RemoteFile("gone.json", 3, None, None)
     with pytest.raises(HubError, match="the hub answered 404"), opened(look_up(REPO), file):

@@ -40,7 +40,7 @@ def test_the_key_is_asked_for_and_remembered(browser: Any, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("language", "words"), [("en-US", "Opening"), ("fr-FR", "Ouverture")])
 def test_the_page_says_that_it_opens(browser: Any, quick: str, language: str, words: str) -> None:
-    """Before the lists of models and the rest are there; and where they never come, it does not go on saying so."""
+    """Until the lists of models and the rest are there; where they never come, it does not go on saying so."""
     context = browser.new_context(locale=language)
     page = context.new_page()
     held: list[Any] = []

@@ -164,9 +164,7 @@ def test_a_dot_at_the_edge_stays_a_dot(quick_visit: Visit, picture: Path) -> Non
 
 
 @pytest.mark.parametrize("language", ["en-US", "fr-FR"])
-def test_what_keys_do_to_the_tools_is_seen_and_said(
-    quick_visit: Visit, picture: Path, language: str
-) -> None:
+def test_what_keys_do_to_the_tools_is_seen_and_said(quick_visit: Visit, picture: Path, language: str) -> None:
     english = language == "en-US"
     page = quick_visit(path="/#over", quiet=False, locale=language)
     give(page, picture)
@@ -267,9 +265,7 @@ def test_the_tools_lie_in_one_row(quick_visit: Visit, picture: Path, language: s
 
 
 @pytest.mark.parametrize("phone", [False, True])
-def test_hints_about_keys_are_for_those_who_have_keys(
-    quick_visit: Visit, picture: Path, phone: bool
-) -> None:
+def test_hints_about_keys_are_for_those_who_have_keys(quick_visit: Visit, picture: Path, phone: bool) -> None:
     page = quick_visit("phone" if phone else "desktop", path="/#over", is_mobile=phone)
     give(page, picture)
     hint = page.locator(".editor .of-keys")

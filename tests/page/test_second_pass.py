@@ -17,8 +17,8 @@ pytestmark = pytest.mark.slow
 
 FIRST = "a fox\nSteps: 9, Sampler: Euler, CFG scale: 7, Seed: 11, Size: 128x128, Denoising strength: 0.5"
 OWN = (
-    ', Hires upscale: 1.5, Hires upscaler: Lanczos, Hires prompt: "an owl, wise", Hires negative prompt: snow,'
-    " Hires sampler: Heun, Hires schedule type: Karras, Hires CFG Scale: 3, Hires checkpoint: starter"
+    ', Hires upscale: 1.5, Hires upscaler: Lanczos, Hires prompt: "an owl, wise", Hires negative prompt:'
+    " snow, Hires sampler: Heun, Hires schedule type: Karras, Hires CFG Scale: 3, Hires checkpoint: starter"
 )
 SET = {
     "prompt": "an owl, wise", "negative_prompt": "snow", "sampler": "Heun", "schedule": "Karras",

@@ -111,7 +111,7 @@ OF_REPLY = {
     "include_init_images": "test_a1111_requests: whether the reply repeats them",
     "override_settings_restore_afterwards": "test_a1111_requests: whether the settings are kept",
 }
-"""Fields that say something of the reply or of what comes after it, which is no part of an order."""
+"""Fields that say something of the reply or of what comes after it, which is not part of an order."""
 
 
 def sent(base: Mapping[str, Any], name: str, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:

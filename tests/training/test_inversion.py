@@ -206,7 +206,7 @@ def test_words_and_folders_that_do_not_fit_are_refused(inverted: Inversion, tmp_
         inverting(replace(inverted, word=replace(inverted.word, initial=" ")))
     with pytest.raises(InvalidRequest, match="holds no pictures"):
         open_folder(tmp_path)
-    with pytest.raises(InvalidRequest, match="is no folder"):
+    with pytest.raises(InvalidRequest, match="is not a folder"):
         open_folder(tmp_path / "absent")
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(InvalidRequest, match=r"broken\.png"):

@@ -137,8 +137,8 @@ def test_bad_files_are_skipped_and_listed(photos: Path, gathered: Gather) -> Non
         "blank.png": "an empty caption",
         "long.png": "an over-long caption",
         "huge.png": "an over-long caption",
-        "binary.png": "a caption that is no text",
-        "nul.png": "a caption that is no text",
+        "binary.png": "a caption that is not text",
+        "nul.png": "a caption that is not text",
         "twice.png": "a name that stands twice",
         "phone.HEIC": "a kind of picture that is not supported",
     }
@@ -261,7 +261,7 @@ def test_bad_lines_are_skipped_and_listed(photos: Path, gathered: Gather, tmp_pa
         + ["a name that stands twice", "no such picture"]
         + 3 * ["a name that leaves the folder"]
         + 2 * ["no picture named"]
-        + ["no caption", "a caption that is no text", "a caption that is no text", "a damaged picture"]
+        + ["no caption", "a caption that is not text", "a caption that is not text", "a damaged picture"]
     )
     lines = Path(corpus.folder, "skipped.jsonl").read_text("utf-8")
     assert "none of text, caption, prompt is among image" in lines
