@@ -188,8 +188,8 @@ def test_a_run_keeps_its_pictures(inverted: Inversion) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"token": "../x"}, "no name"),
-        ({"token": ""}, "no name"),
+        ({"token": "../x"}, "is not a name"),
+        ({"token": ""}, "is not a name"),
         ({"vectors": 0}, "vectors 0"),
         ({"templates": ("a picture",)}, "does not say {name}"),
     ],
