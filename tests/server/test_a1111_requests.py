@@ -68,6 +68,11 @@ def check(order: orders.Order) -> None:
         ("anything", {"args": ["True"]}, ON),
         ("anything", {"args": ["false", 1]}, OFF),
         ("anything", {"enabled": True}, ON),
+        ("anything", {"args": [], "enabled": True}, ON),
+        ("anything", {"args": [0.5], "enabled": True}, ON),
+        ("anything", {"args": [0.5], "enabled": False}, OFF),
+        ("anything", {"enable": True}, UNKNOWN),
+        ("anything", {"Args": [True]}, UNKNOWN),
         ("anything", {"args": []}, OFF),
         ("anything", {}, OFF),
         ("anything", None, OFF),
@@ -110,6 +115,12 @@ def test_clip_skip_comes_as_a_number_or_as_text(catalogue: Catalogue, given: Any
 def test_settings_that_are_not_here_are_refused(catalogue: Catalogue, name: str, value: Any) -> None:  # noqa: F811
     body = {"override_settings": {name: value}, "sampler_name": "Euler a"}
     assert name.partition("_")[0] in refused(catalogue, **body)
+
+
+def test_a_model_whose_name_is_no_text_is_none_that_is_here(catalogue: Catalogue) -> None:  # noqa: F811
+    for name in (123, ["second"], True):
+        with pytest.raises(InvalidRequest, match="is unknown; one of: starter, second"):
+            drawn(catalogue, override_settings={"sd_model_checkpoint": name})
 
 
 def test_settings_as_they_are_here_and_those_that_say_nothing_of_pictures(catalogue: Catalogue) -> None:  # noqa: F811
@@ -357,6 +368,11 @@ def controls(found: Catalogue, *units: Any) -> list[dict[str, Any]]:
         ({"image": 5}, "not base64 text"),
         ({"mask_image": MASK}, "masks and modes"),
         ({"hr_option": "sometimes"}, "hr_option 'sometimes'"),
+        ({"mask": MASK, "mask_image": None}, "masks and modes"),
+        ({"mask": None, "mask_image": MASK}, "masks and modes"),
+        ({"input_image": encoded("blue")}, "has image twice, as 'input_image' too"),
+        ({"control_mode": 1}, "masks and modes"),
+        ({"mask_image_fg": MASK}, "has mask_image_fg"),
         ({"module": "depth_midas"}, "preprocessor 'depth_midas' is unknown"),
         ({"threshold_a": "low"}, "threshold_a is 'low'"),
         ({"processor_res": 10**400}, "values must be numbers"),
@@ -380,7 +396,39 @@ def test_units_that_are_off_or_empty(catalogue: Catalogue) -> None:  # noqa: F81
         None,
     )
     assert controls(catalogue, *off) == []
-    assert "not an object" in refused(catalogue, alwayson_scripts={"controlnet": {"args": [5]}})
+    assert controls(catalogue, {**UNIT, "input_image": None, "mask_image": None}) == controls(catalogue, UNIT)
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ({"args": [5]}, "not an object"),
+        ("on", "does not stand in a list"),
+        (True, "does not stand in a list"),
+        ({"args": {"0": UNIT}}, "has none of a unit's fields; the first one is '0'"),
+        ({"units": [UNIT]}, "has none of a unit's fields; the first one is 'units'"),
+        ({"args": [{"image": PICTURE}]}, "is on and has no model"),
+    ],
+)
+def test_units_that_are_no_units(catalogue: Catalogue, script: Any, message: str) -> None:  # noqa: F811
+    assert message in refused(catalogue, alwayson_scripts={"controlnet": script})
+
+
+def test_units_with_and_without_a_list(catalogue: Catalogue) -> None:  # noqa: F811
+    for script in ({"args": [UNIT]}, {"args": UNIT}, [UNIT], UNIT, {"model": "edges", "image": PICTURE}):
+        request = drawn(catalogue, alwayson_scripts={"ControlNet": script}).order.request
+        assert [each["model"] for each in request["controls"]] == ["edges"]
+
+
+def test_truths_of_a_unit_come_as_text_and_numbers_too(catalogue: Catalogue) -> None:  # noqa: F811
+    for truth in (True, "true", "True", 1):
+        (control,) = controls(catalogue, {**UNIT, "processor_res": 256, "pixel_perfect": truth})
+        assert control["resolution"] is None
+    body = {"init_images": [PICTURE], "mask": MASK}
+    for truth in (False, "false", 0):
+        scripts = {"controlnet": {"args": [{**UNIT, "inpaint_crop_input_image": truth}]}}
+        with pytest.raises(Trouble, match="inpaint_crop_input_image"):
+            asked(ImageBody.model_validate({**body, "alwayson_scripts": scripts}), {}, catalogue, inputs())
 
 
 def test_a_mask_in_which_nothing_is_marked_asks_for_nothing(catalogue: Catalogue) -> None:  # noqa: F811
@@ -417,7 +465,10 @@ def test_what_a_preprocessor_is_told(
 
 
 def test_the_passes_of_a_unit(catalogue: Catalogue) -> None:  # noqa: F811
-    words = {"Both": "both", "Low res only": "first", "High res only": "second", None: "both"}
+    words: dict[Any, str] = {
+        "Both": "both", "Low res only": "first", "High res only": "second", None: "both", "": "both",
+        0: "both", 1: "first", 2.0: "second", "HiResFixOption.LOW_RES_ONLY": "first",
+    }  # fmt: skip
     assert [controls(catalogue, {**UNIT, "hr_option": word})[0]["passes"] for word in words] == [
         *words.values()
     ]

@@ -194,8 +194,8 @@ def _not_found(field: str) -> Iterator[None]:
 
 
 def _model(settings: Mapping[str, Any], catalogue: Catalogue) -> str:
-    name = settings.get("sd_model_checkpoint")
-    return catalogue.model(name if isinstance(name, str) else None).name
+    name = settings.get(MODEL)
+    return catalogue.model(None if name is None else str(name)).name
 
 
 def _sizes(body: DrawBody, catalogue: Catalogue) -> tuple[int, int, dict[str, Any] | None]:
