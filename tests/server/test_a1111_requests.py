@@ -21,6 +21,7 @@ from pochade.server.dialects.a1111_bodies import asked, chosen_of
 from pochade.server.dialects.a1111_scripts import OFF, ON, UNKNOWN, state_of
 from pochade.server.dialects.a1111_settings import picture_format
 from pochade.server.dialects.a1111_shapes import ImageBody, TextBody
+from pochade.server.dialects.native_bodies import JobBody
 from pochade.server.guard import Trouble
 from pochade.server.handing_in import Asked
 from tests.server.conftest import Served
@@ -346,6 +347,48 @@ def test_a_text_fills_in_noise_and_emphasis_and_names_what_it_cannot(catalogue: 
     assert "rng" not in drawn(catalogue, override_settings={"randn_source": ""}).order.request
 
 
+def test_a_text_of_a_masked_picture_fills_in_what_it_says_of_the_mask(catalogue: Catalogue) -> None:  # noqa: F811
+    text = (
+        "a bird\nSteps: 9, Seed: 3, Size: 512x512, Denoising strength: 0.3, Mask blur: 9, "
+        "Masked content: latent noise, Inpaint area: Only masked, Masked area padding: 48"
+    )
+
+    def source(text: str, **body: Any) -> dict[str, Any]:
+        sent = {"init_images": [PICTURE], "mask": MASK, "infotext": text, **body}
+        found = asked(ImageBody.model_validate(sent), {}, catalogue, inputs())
+        assert found.left_out == []
+        return dict(found.order.request["source"])
+
+    told = source(text)
+    names = ("denoising_strength", "mask_blur", "fill", "only_masked", "padding")
+    assert [told[name] for name in names] == [0.3, 9.0, "noise", True, 48]
+    sent = source(text, mask_blur_x=2, mask_blur_y=2, inpainting_fill=3, inpaint_full_res=False)
+    assert [sent[name] for name in names] == [0.3, 2.0, "nothing", False, 48]
+    plain = source("a bird\nSteps: 9, Seed: 3, Size: 512x512, Denoising strength: 0.3, Mask blur: 9")
+    assert [plain[name] for name in names] == [0.3, 9.0, "original", False, 0]
+    ours = source(text.replace("latent noise", "surroundings"))
+    assert ours["fill"] == "surroundings"
+    for wrong in ("Mask blur: much", "Masked area padding: -1", "Masked content: magic"):
+        with pytest.raises(InvalidRequest, match=wrong):
+            source(f"a\nSteps: 4, Seed: 1, Size: 64x64, {wrong}")
+
+
+def test_what_a_text_says_of_another_kind_of_request_is_named(catalogue: Catalogue) -> None:  # noqa: F811
+    plain = "a bird\nSteps: 9, Seed: 3, Size: 64x64"
+    over = "Denoising strength: 0.4, Mask blur: 4"
+    steered = 'ControlNet 0: "Module: canny, Model: edges, Weight: 1"'
+    twice = "Denoising strength: 0.4, Hires upscale: 2, Hires sampler: Heun"
+    for more, named in (
+        (over, ["infotext.Denoising strength", "infotext.Mask blur"]),
+        (steered, ["infotext.ControlNet 0"]),
+        (twice, []),
+    ):
+        assert list(drawn(catalogue, infotext=f"{plain}, {more}").left_out) == named
+    for more, named in ((over, []), (twice, ["infotext.Hires upscale", "infotext.Hires sampler"])):
+        body = {"init_images": [PICTURE], "infotext": f"{plain}, {more}"}
+        assert list(asked(ImageBody.model_validate(body), {}, catalogue, inputs()).left_out) == named
+
+
 # --- units of ControlNets ---------------------------------------------------------------------------------
 
 UNIT = {"image": PICTURE, "model": "edges", "module": "canny", "enabled": True}
@@ -557,6 +600,10 @@ def test_settings_that_are_kept(quick: Served) -> None:
     assert layers() == 1
     wrong = quick.http.post("/sdapi/v1/options", json={"sd_vae": "other.safetensors"})
     assert wrong.status_code == 422 and "sd_vae" in wrong.json()["detail"]
+    known = quick.http.post("/sdapi/v1/options", json={"CLIP_stop_at_last_layers": 1, "samples_save": True})
+    assert known.json() is None
+    unknown = quick.http.post("/sdapi/v1/options", json={"CLIP_stop_at_last_layers": 1, "unheard_of": 1})
+    assert unknown.status_code == 200 and unknown.json() == {"left_out": ["unheard_of"]}
 
 
 def test_lists_of_the_controlnet_extension(quick: Served) -> None:
@@ -580,6 +627,9 @@ def test_what_a_preprocessor_finds(quick: Served) -> None:
     }
     reply = quick.http.post("/controlnet/detect", json=body).json()
     assert decoded(reply["images"][0]).size == (128, 128) and reply["info"] == "Success"
+    assert set(reply) == {"images", "info"}
+    more = quick.http.post("/controlnet/detect", json={**body, "unheard_of": 1}).json()
+    assert more["left_out"] == ["unheard_of"]
     for changes in (
         {"controlnet_module": "magic"}, {"controlnet_input_images": []}, {"controlnet_masks": [MASK]},
         {"controlnet_input_images": ["nothing"]},
@@ -597,3 +647,26 @@ def test_the_native_api_names_what_is_unknown(quick: Served) -> None:
     sent = {"prompt": "a", "steps": 1, "sampler_name": "Euler", "hires": {"scale": 2.0, "hr_cfg": 3}}
     assert quick.submit(**sent)["left_out"] == ["sampler_name", "hires.hr_cfg"]
     assert "left_out" not in quick.submit(prompt="a", steps=1)
+
+
+def test_the_native_api_names_what_has_no_effect() -> None:
+    def told(**body: Any) -> list[str]:
+        return JobBody.model_validate({"prompt": "a", **body}).left_out
+
+    over = {"image": PICTURE, "fill": "noise", "mask_blur": 2.0, "padding": 8}
+    assert told(source=over) == ["source.mask_blur", "source.fill", "source.padding"]
+    assert told(source={**over, "mask": MASK}) == ["source.padding"]
+    assert told(source={**over, "mask": MASK, "only_masked": True}) == []
+    assert told(source={**over, "outpaint": {"left": 8}}) == ["source.padding"]
+    assert told(variation={"seed": 5}) == ["variation.seed"]
+    assert told(variation={"seed": 5, "strength": 0.1}) == []
+    assert told(hires={"scale": 3.0, "size": [64, 64]}) == ["hires.scale"]
+    unit = {"image": PICTURE, "model": "edges", "passes": "first", "thresholds": [1, 2]}
+    assert told(controls=[unit]) == ["controls[0].passes", "controls[0].thresholds"]
+    assert told(controls=[{**unit, "preprocessor": "canny"}], hires={}) == []
+    larger = {"kind": "upscale", "upscale": {"image": PICTURE}, "label": "mine", "lane": "batch"}
+    assert JobBody.model_validate(larger).left_out == []
+    more = {**larger, "prompt": "a", "hires": {"scale": 2.0}, "count": 2, "unheard_of": 1, "steps": None}
+    assert JobBody.model_validate(more).left_out == ["unheard_of", "prompt", "count", "hires"]
+    with pytest.raises(InvalidRequest, match="upscale goes with kind 'upscale', and this is 'txt2img'"):
+        JobBody.model_validate({"prompt": "a", "upscale": {"image": PICTURE}}).asked(inputs())

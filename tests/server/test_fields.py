@@ -146,7 +146,9 @@ def test_the_web_ui(catalogue: Catalogue, kind: Any, base: dict[str, Any], name:
     assert done != (name in a1111_fields.IGNORABLE), (name, told)
 
 
-@pytest.mark.parametrize("name", ["unheard_of", "distilled_cfg_scale", "hr_distilled_cfg", "hr_additional_modules"])
+@pytest.mark.parametrize(
+    "name", ["unheard_of", "distilled_cfg_scale", "hr_distilled_cfg", "hr_additional_modules"]
+)
 def test_what_is_unknown_is_named(catalogue: Catalogue, name: str) -> None:
     assert order_of(catalogue, TextBody, {**BASE, name: 1})[1] == [name]
 

@@ -52,7 +52,7 @@ def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, input
     body = filled_in(body)
     refuse(body)
     left_out = check_scripts(body.alwayson_scripts)
-    left_out += not_filled_in(body.infotext) if body.infotext else []
+    left_out += not_filled_in(body)
     left_out += [f"override_settings.{name}" for name in check_settings(body.override_settings or {})]
     left_out += [name for name in unknown_fields(body) if name not in IGNORABLE]
     settings = {**chosen, **(body.override_settings or {})}
