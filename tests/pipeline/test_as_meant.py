@@ -6,7 +6,7 @@ from pochade.errors import InvalidRequest
 from pochade.images.metadata import read_parameters
 from pochade.pipeline.results.again import drawn_over, request_from
 from pochade.pipeline.results.left_out import not_followed
-from pochade.ways import Hires
+from pochade.ways import Hires, Variation
 
 SETTINGS = "Steps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 512x640"
 
@@ -30,6 +30,42 @@ SETTINGS = "Steps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 512x640"
 )
 def test_a_value(settings, field, expected):
     assert getattr(request_from(f"a fox\n{settings}"), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("told", "size"),
+    [("1024x0", (1024, 1280)), ("0x960", (768, 960)), ("1024 x 0", (1024, 1280)), ("1000x300", (1000, 300))],
+)
+def test_a_side_of_the_second_size_that_is_left_open_follows_from_the_other(told, size):
+    """As the web UI writes `hr_resize_x` and `hr_resize_y`."""
+    hires = request_from(f"a fox\n{SETTINGS}, Denoising strength: 0.5, Hires resize: {told}").hires
+    assert hires is not None and hires.size == size
+
+
+@pytest.mark.parametrize("told", ["0x0", "-1x-1", "-1x512", "0x512"])
+def test_a_size_of_the_seed_that_is_none(told):
+    """As the web UI's API wrote its defaults."""
+    text = f"a fox\n{SETTINGS}, Seed resize from: {told}"
+    assert request_from(text).variation is None
+    assert not_followed(read_parameters(text).values) == []
+    both = f"{text}, Variation seed: 5, Variation seed strength: 0.5"
+    assert request_from(both).variation == Variation(seed=5, strength=0.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("Hires upscaler: ink, Hires prompt: an owl", ["Hires upscaler", "Hires prompt"]),
+        ("Hires steps: 0", []),
+        ("Hires upscale: 2, Hires prompt: an owl", []),
+        ("Refiner switch at: 0.8", ["Refiner switch at"]),
+        ("Refiner: xl, Refiner switch at: 0.8", []),
+        ("Blend prompt: an owl", ["Blend prompt"]),
+        ("Blend prompt: an owl, Blend share: 0.5", []),
+    ],
+)
+def test_a_setting_of_what_the_text_does_not_have_is_told(settings, told):
+    assert not_followed(read_parameters(f"a fox\n{SETTINGS}, {settings}").values) == told
 
 
 def test_the_comma_of_a_number_parts_nothing_else():

@@ -146,7 +146,9 @@ def test_the_web_ui(catalogue: Catalogue, kind: Any, base: dict[str, Any], name:
     assert done != (name in a1111_fields.IGNORABLE), (name, told)
 
 
-@pytest.mark.parametrize("name", ["unheard_of", "hr_distilled_cfg", "hr_additional_modules"])
+@pytest.mark.parametrize(
+    "name", ["unheard_of", "distilled_cfg_scale", "hr_distilled_cfg", "hr_additional_modules"]
+)
 def test_what_is_unknown_is_named(catalogue: Catalogue, name: str) -> None:
     assert order_of(catalogue, TextBody, {**BASE, name: 1})[1] == [name]
 
@@ -191,7 +193,8 @@ OF_UNIT: dict[str, Any] = {
     "ipadapter_input": ["aGVsbG8="], "mask": MASK, "mask_image": MASK, "guessmode": True,
     "use_preview_as_input": True, "batch_image_dir": "a", "batch_mask_dir": "a", "batch_input_gallery": ["a"],
     "batch_mask_gallery": ["a"], "generated_image": PICTURE, "union_control_type": "Canny",
-    "animatediff_batch": True, "batch_modifiers": [1], "batch_image_files": ["a"],
+    "animatediff_batch": True, "batch_modifiers": [1], "batch_image_files": ["a"], "batch_keyframe_idx": [1],
+    "image_fg": PICTURE, "mask_image_fg": MASK,
 }  # fmt: skip
 
 

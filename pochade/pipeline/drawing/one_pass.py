@@ -120,7 +120,8 @@ def _steerings(networks: Networks, drawing: Pass) -> list[Steering]:
     if request.source is not None and drawing.canvas.box is not None:
         controls = tuple(cut_out(controls, request.source.image.size, drawing.canvas.box))
     elif drawing.canvas.filled is not None:
-        controls = tuple(laid_over(controls, drawing.canvas.filled, (request.width, request.height)))
+        drawn = request.width, request.height
+        controls = tuple(laid_over(controls, drawing.canvas.filled, drawn, tiling=request.tiling))
     return steering(networks, controls, request.width, request.height)
 
 

@@ -16,6 +16,7 @@ DECIMAL = (
 )  # fmt: skip
 SIZES = ("Size", "Hires resize", "Seed resize from", "First pass size")
 FIRST_PASS = "First pass size"
+SIDES = re.compile(r"([0-9]+)x([0-9]+)")
 OLD_PIXELS = 512 * 512
 """Of a first pass whose size is given as 0x0."""
 
@@ -38,7 +39,22 @@ def as_meant(values: Mapping[str, str]) -> dict[str, str]:
         del found["Seed"]
     if found.get("Clip skip") == "0":  # none
         del found["Clip skip"]
-    return _with_first_pass(found)
+    return _with_whole_sizes(_with_first_pass(found))
+
+
+def _with_whole_sizes(found: dict[str, str]) -> dict[str, str]:
+    """A side of 0 in the size of a second pass follows from the other one and the first pass' shape, as in
+    A1111; a size of the seed that is not positive is none."""
+    size, second = (SIDES.fullmatch(found.get(name, "")) for name in ("Size", "Hires resize"))
+    if size is not None and second is not None:
+        own, asked = [int(side) for side in size.groups()], [int(side) for side in second.groups()]
+        if all(own) and any(asked) and not all(asked):
+            width = asked[0] or asked[1] * own[0] // own[1]
+            height = asked[1] or asked[0] * own[1] // own[0]
+            found = {**found, "Hires resize": f"{width}x{height}"}
+    seed = re.fullmatch(r"(-?[0-9]+)x(-?[0-9]+)", found.get("Seed resize from", ""))
+    none = seed is not None and min(int(side) for side in seed.groups()) <= 0
+    return {name: value for name, value in found.items() if not (none and name == "Seed resize from")}
 
 
 def _with_first_pass(found: dict[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from pochade.jobs.history import Search
 from pochade.jobs.orders import read_order
 from pochade.jobs.records import FAILED, FINISHED, LANES, QUEUED, RUNNING, STATES, Job, Picture
 from pochade.server import session
-from pochade.server.bodies import Route, left_out
+from pochade.server.bodies import Route
 from pochade.server.desk import Desk
 from pochade.server.dialects import native_lists
 from pochade.server.dialects.native_bodies import CancelBody, InfoBody, JobBody, LoginBody, PinBody
@@ -72,8 +72,7 @@ def router(desk: Desk, thumbnails: Thumbnails) -> APIRouter:
             return await repeated(request, again.job)
         job = await desk.ask(history.find_job, live.id)
         assert job is not None
-        unknown = left_out(body)
-        return show(desk, job, []) | ({"left_out": unknown} if unknown else {})
+        return show(desk, job, []) | ({"left_out": body.left_out} if body.left_out else {})
 
     async def repeated(request: Request, job_id: str) -> dict[str, Any]:
         """The job of a request that came before, as it is now."""
