@@ -31,14 +31,32 @@ def as_meant(values: Mapping[str, str]) -> dict[str, str]:
         if re.fullmatch(r"[+-]?[0-9]+,[0-9]+", found.get(name, "")):
             found[name] = found[name].replace(",", ".")
     for name in SIZES:
-        size = re.fullmatch(r"([0-9]{1,6})\s*[xX×*]\s*([0-9]{1,6})", found.get(name, ""))
+        size = re.fullmatch(r"([0-9]{1,6})(?:\.0*)?\s*[xX×*]\s*([0-9]{1,6})(?:\.0*)?", found.get(name, ""))
         if size is not None:
             found[name] = f"{int(size[1])}x{int(size[2])}"
     if found.get("Seed") == "-1":  # any
         del found["Seed"]
     if found.get("Clip skip") == "0":  # none
         del found["Clip skip"]
-    return _with_first_pass(found)
+    if found.get("Seed resize from") in ("-1x-1", "0x0"):  # none; A1111's API wrote its defaults
+        del found["Seed resize from"]
+    return _with_first_pass(_with_both_sides(found))
+
+
+def _with_both_sides(found: dict[str, str]) -> dict[str, str]:
+    """A1111 takes a side of 0 in "Hires resize" from the other one, by the ratio of the first pass."""
+    large, small = (
+        re.fullmatch(r"([0-9]+)x([0-9]+)", found.get(name, "")) for name in ("Hires resize", "Size")
+    )
+    if large is None or small is None or "0" not in large.groups():
+        return found
+    (width, height), (across, down) = ([int(side) for side in each.groups()] for each in (large, small))
+    if not across or not down:
+        return found
+    if width == height:  # both 0: by the scale alone
+        return {name: value for name, value in found.items() if name != "Hires resize"}
+    size = (width, width * down // across) if width else (height * across // down, height)
+    return {**found, "Hires resize": f"{size[0]}x{size[1]}"}
 
 
 def _with_first_pass(found: dict[str, str]) -> dict[str, str]:
