@@ -244,7 +244,10 @@ def _written(found: Table, maker: str) -> str | None:
     sampler, schedule = _sampler(found.get("sampler"), found.get("schedule"))
     size = _plain(found.get("width")), _plain(found.get("height"))
     model = found.get("model")
-    name = None if model is None else re.sub(r"\.(safetensors|ckpt|pt|gguf)$", "", str(model))
+    # ComfyUI on Windows writes its slashes; names are the same on all systems here.
+    name = (
+        None if model is None else re.sub(r"\.(safetensors|ckpt|pt|gguf)$", "", str(model).replace("\\", "/"))
+    )
     pairs: list[tuple[str, Value]] = [
         ("Steps", _plain(found.get("steps"))),
         ("Sampler", sampler),
@@ -259,7 +262,7 @@ def _written(found: Table, maker: str) -> str | None:
     if not isinstance(prompt, str) and not pairs:
         return None
     tags = [
-        f"<lora:{lora}:{_plain(weight)}>"
+        f"<lora:{lora.replace(chr(92), '/')}:{_plain(weight)}>"
         for lora, weight in found.get("loras", ())
         if isinstance(lora, str) and not re.search(r"[<>:]", lora) and _plain(weight) is not None
     ]

@@ -414,6 +414,13 @@ def test_comfyui_samplers_in_parts() -> None:
         )
 
 
+def test_names_of_files_have_the_slashes_of_one_system() -> None:
+    lora = node("LoraLoader", lora_name="styles\\ink.safetensors", model=["4", 0])
+    loader = node("CheckpointLoaderSimple", ckpt_name="XL\\sd15.safetensors")
+    found = said_by(with_changes({"4": loader, "10": lora}))
+    assert found.prompt == "a red fox <lora:styles/ink:1>" and found.values["Model"] == "XL/sd15"
+
+
 def test_the_pass_that_begins_from_nothing_counts() -> None:
     """Of two KSamplerAdvanced the second one, which goes on, may stand first."""
     common = {name: value for name, value in SAMPLER.items() if name not in ("seed", "denoise")}
