@@ -62,7 +62,7 @@ def maker_of(info: Mapping[str, str]) -> str | None:
     if table is not None and {"prompt", "positive prompt", "positive_prompt"} & set(map(str.lower, table)):
         name = table.get("software")
         named = isinstance(name, str) and re.fullmatch(r"[\w .\-]{1,40}", name)
-        return name if named else ANOTHER
+        return str(name) if named else ANOTHER
     if "prompt" in info and info.keys() & {"num_inference_steps", "guidance_scale", "Guidance Scale"}:
         return "Easy Diffusion"
     return None
