@@ -63,6 +63,10 @@ WAYS: Mapping[str, Callable[[str, str], str]] = {
     "diffusers' first, with the component": lambda m, f: f"unet.{PROCESSOR[m].format(f)}.weight",
     "PEFT": lambda m, f: f"base_model.model.{m}.lora_{'B' if f == 'up' else 'A'}.weight",
     "PEFT, named": lambda m, f: f"base_model.model.{m}.lora_{'B' if f == 'up' else 'A'}.default.weight",
+    "PEFT, of diffusers": lambda m, f: f"unet.{m}.lora_{'B' if f == 'up' else 'A'}.default_0.weight",
+    "PEFT, with the component": lambda m, f: (
+        f"unet.base_model.model.{m}.lora_{'B' if f == 'up' else 'A'}.my-style.weight"
+    ),
     "names of 2022": lambda m, f: f"diffusion_model.{LDM[m]}.lora_{'B' if f == 'up' else 'A'}.weight",
     "ComfyUI": lambda m, f: f"diffusion_model.{LDM[m]}.lora_{f}.weight",
     "ComfyUI, diffusers' names": lambda m, f: f"diffusion_model.{m}.lora_{f}.weight",
@@ -91,6 +95,9 @@ TEXT_WAYS: Mapping[str, Callable[[str, str], str]] = {
         f"to_{'q' if m == TEXT_Q else 'out'}_lora.{f}.weight"
     ),
     "PEFT": lambda m, f: f"base_model.model.text_model.{m}.lora_{'B' if f == 'up' else 'A'}.weight",
+    "PEFT, with the component": lambda m, f: (
+        f"text_encoder.base_model.model.text_model.{m}.lora_{'B' if f == 'up' else 'A'}.weight"
+    ),
     "ComfyUI": lambda m, f: f"text_encoders.clip_l.transformer.text_model.{m}.lora_{f}.weight",
     "ComfyUI, SD 2": lambda m, f: f"text_encoders.clip_h.transformer.text_model.{m}.lora_{f}.weight",
     "OneTrainer": lambda m, f: f"clip_l.text_model.{m}.lora_{f}.weight",

@@ -26,6 +26,9 @@ SETTINGS = "Steps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 512x640"
         ("Steps: 20, Sampler: Euler, Size: 512 x 640", "width", 512),
         ("Steps: 20, Sampler: Euler, Size: 512X640", "height", 640),
         ("Steps: 20, Sampler: Euler, Size: 512×640", "height", 640),
+        ("Steps: 20, Sampler: Euler, Size: 512.0x640.0", "height", 640),
+        ("Steps: 20, Sampler: Euler, Seed resize from: -1x-1", "variation", None),
+        ("Steps: 20, Sampler: Euler, Seed resize from: 0x0", "variation", None),
     ],
 )
 def test_a_value(settings, field, expected):
@@ -117,7 +120,8 @@ def test_the_first_pass_of_two(first, size, expected):
 
 @pytest.mark.parametrize(
     "behind",
-    ["\n", "\n\n  \n", "\r\n", "\nTemplate: a {red|blue} fox", "\nTemplate: a\nb, c: d, e: f, g: h\n",
+    ["\n", "\n\n  \n", "\r\n", "\0", "\n\0", "\nTemplate: a {red|blue} fox",
+     "\nTemplate: a\nb, c: d, e: f, g: h\n",
      "\n\nNegative Template: __bad__\nTemplate: x\n"],
 )  # fmt: skip
 def test_what_stands_behind_the_settings(behind):
@@ -126,6 +130,34 @@ def test_what_stands_behind_the_settings(behind):
     assert (parameters.prompt, parameters.negative_prompt) == ("a fox,\nin snow", "grey")
     assert parameters.values["Size"] == "512x640" and parameters.values["Steps"] == "20"
     assert request_from(text).steps == 20
+
+
+def test_a_byte_order_mark_is_not_of_the_prompt():
+    assert read_parameters(f"\ufeffa fox\n{SETTINGS}").prompt == "a fox"
+
+
+@pytest.mark.parametrize(
+    ("resize", "expected"),
+    [("1024x0", (1024, 1280)), ("0x960", (768, 960)), ("1024x1024", (1024, 1024)), ("0 x 0", None)],
+)
+def test_a_side_of_the_second_pass_that_is_left_to_the_other(resize, expected):
+    hires = request_from(f"a fox\n{SETTINGS}, Hires upscale: 2, Hires resize: {resize}").hires
+    assert hires is not None and hires.size == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '[{"type": "lora", "modelName": "A: B, Steps: 30, Seed: 5"}, {"weight": 0.8}]',
+        '{"name": "x, Steps: 3, Size: 1x1"}',
+    ],
+)
+def test_a_table_is_one_value(value):
+    values = read_parameters(f"a fox\n{SETTINGS}, Civitai resources: {value}, Version: x").values
+    assert (values["Steps"], values["Seed"], values["Size"], values["Version"]) == ("20", "1", "512x640", "x")
+    assert values["Civitai resources"] == value
+    damaged = read_parameters(f"a fox\n{SETTINGS}, Notes: {value[:-1]}").values
+    assert damaged["Sampler"] == "Euler"
 
 
 def test_templates_behind_the_settings_are_told():

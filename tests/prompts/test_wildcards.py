@@ -78,3 +78,10 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
         folder_of_wildcards(tmp_path / "nowhere")
     with pytest.raises(InvalidRequest, match=r"'.*' holds no \.txt files"):
         folder_of_wildcards(tmp_path)("animal")
+
+
+def test_a_suffix_in_capital_letters(folder: Path) -> None:
+    (folder / "Big.TXT").write_text("one\r\ntwo\r\n")
+    assert folder_of_wildcards(folder)("Big") == ["one", "two"]
+    with pytest.raises(InvalidRequest, match=r"one of: .*Big"):
+        folder_of_wildcards(folder)("Small")

@@ -32,7 +32,7 @@ def as_meant(values: Mapping[str, str]) -> dict[str, str]:
         if re.fullmatch(r"[+-]?[0-9]+,[0-9]+", found.get(name, "")):
             found[name] = found[name].replace(",", ".")
     for name in SIZES:
-        size = re.fullmatch(r"([0-9]{1,6})\s*[xX×*]\s*([0-9]{1,6})", found.get(name, ""))
+        size = re.fullmatch(r"([0-9]{1,6})(?:\.0*)?\s*[xX×*]\s*([0-9]{1,6})(?:\.0*)?", found.get(name, ""))
         if size is not None:
             found[name] = f"{int(size[1])}x{int(size[2])}"
     if found.get("Seed") == "-1":  # any
@@ -48,7 +48,9 @@ def _with_whole_sizes(found: dict[str, str]) -> dict[str, str]:
     size, second = (SIDES.fullmatch(found.get(name, "")) for name in ("Size", "Hires resize"))
     if size is not None and second is not None:
         own, asked = [int(side) for side in size.groups()], [int(side) for side in second.groups()]
-        if all(own) and any(asked) and not all(asked):
+        if not any(asked):  # by the scale alone
+            found = {name: value for name, value in found.items() if name != "Hires resize"}
+        elif all(own) and not all(asked):
             width = asked[0] or asked[1] * own[0] // own[1]
             height = asked[1] or asked[0] * own[1] // own[0]
             found = {**found, "Hires resize": f"{width}x{height}"}
