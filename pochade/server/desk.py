@@ -136,8 +136,8 @@ class Desk:
         )
         self._check_room(owner)  # others may have come meanwhile
         # On the board first: a worker may take it before this function goes on.
-        live = self.board.add(job)
-        live.pictures, live.dialect, live.accepted = order.pictures, order.dialect, False
+        live = self.board.add(job, accepted=False)
+        live.pictures, live.dialect = order.pictures, order.dialect
         try:
             job = await self.ask(
                 handing_in.keep, self.places, job, order, asked.inputs, size, model.bytes, once
@@ -145,10 +145,7 @@ class Desk:
         except BaseException:
             self.board.forget(job.id)
             raise
-        live.accepted = True
-        self.board.priced(live, job.cost)
-        if live.state == QUEUED and job.id in self.board.live:
-            self.board.publish(live, "queued", **self.board.told(live))
+        self.board.accept(live, job.cost)
         self.foreman.supervisor.wake()
         return live
 

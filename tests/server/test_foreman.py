@@ -109,8 +109,8 @@ def test_whoever_waits_for_a_job_whose_end_was_never_told_hears_of_it(watched: W
 
 def test_a_job_that_is_being_accepted_stays_on_the_board(watched: Watched) -> None:
     live = watched.add()
-    coming = watched.board.add(replace(history.active_jobs(watched.studio.database)[0], id="20251124-coming"))
-    coming.accepted = False
+    other = replace(history.active_jobs(watched.studio.database)[0], id="20251124-coming")
+    coming = watched.board.add(other, accepted=False)
     watched.tidy(2 * COMPARE_EVERY)
     assert set(watched.board.live) == {live.id, coming.id}
 
