@@ -19,6 +19,7 @@ from pochade.jobs.log import log
 from pochade.jobs.places import Places, alive, drop_inputs, new_id
 from pochade.jobs.pricing import likely_size
 from pochade.jobs.records import LANES, QUEUED, RUNNING, Job, Picture
+from pochade.jobs.reserve import keep_reserve
 from pochade.server import handing_in
 from pochade.server.door import Door
 from pochade.server.foreman import TIDY_S, Foreman, take_up
@@ -66,6 +67,7 @@ class Desk:
         self.places.make()
         self._held.enter_context(alive(self.places.root / "lock"))
         self.database = Database(self.places.database)
+        keep_reserve(self.places)
         accounts.forget_fast_proofs(self.database)
         self.catalogue = look(self.options.folders)
         take_up(self.database, self.places, self.clock())
