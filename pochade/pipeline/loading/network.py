@@ -113,7 +113,7 @@ class Network:
                 self.tensors,
                 inputs,
                 key=key,
-                weights_key=self._owner.fingerprint if self._owner is not self or not self.adapted else "",
+                weights_key=self.owner.fingerprint if self.owner is not self or not self.adapted else "",
                 on_second_use=self.adapted,
             )
             return graph
