@@ -28,7 +28,8 @@ Event = Mapping[str, Any]
 class Live:
     """A job that is not over. previews: data URLs. dialect: of the API that it came through.
 
-    accepted: whether the store has it by now.
+    accepted: whether the store has it by now. Until then it takes up room here, and nobody is told of it: it
+        may still be refused.
     invalid, no_room: of one that has failed, whether what was asked for, or the server's disk, is to blame.
     """
 
@@ -131,15 +132,21 @@ class Board:
     # --- what is there ------------------------------------------------------------------------------------
 
     def count(self, state: str, owner: str | None = None) -> int:
-        return sum(job.state == state and owner in (None, job.owner) for job in self.live.values())
+        """How many accepted jobs are in this state."""
+        found = (job for job in self.live.values() if job.accepted and job.state == state)
+        return sum(owner in (None, job.owner) for job in found)
 
     def of(self, owner: str) -> list[Live]:
+        """Their jobs, with those that are not accepted yet."""
         return [job for job in self.live.values() if job.owner == owner]
 
     def place(self, job: str) -> Place | None:
-        """Where a job stands; None if it is over. Computed anew if jobs came or went, not all the time."""
+        """Where a job stands; None if it is over or not accepted yet.
+
+        Computed anew if jobs came or went, not all the time.
+        """
         live = self.live.get(job)
-        if live is None:
+        if live is None or not live.accepted:
             return None
         if live.state == RUNNING:
             return Place(0, self._left(live))
@@ -154,7 +161,8 @@ class Board:
 
     # --- what happens -------------------------------------------------------------------------------------
 
-    def add(self, job: Job) -> Live:
+    def add(self, job: Job, *, accepted: bool = True) -> Live:
+        """accepted: whether the store has it; else `accept` or `forget` is to follow."""
         live = Live(
             id=job.id,
             owner=job.owner,
@@ -166,26 +174,31 @@ class Board:
             state=job.state,
             started=job.started,
             attempt=job.attempts,
+            accepted=accepted,
         )
         self.live[job.id] = live
         self._changed = self._moved = True
         return live
 
-    def priced(self, live: Live, cost: float) -> None:
-        """Its cost is known now, s."""
-        live.cost = cost
+    def accept(self, live: Live, cost: float) -> None:
+        """The store has it now, and its cost is known, s. Tells its place, unless it was taken meanwhile."""
+        live.accepted, live.cost = True, cost
         self._changed = self._moved = True
+        if live.state == QUEUED and live.id in self.live:
+            self.publish(live, "queued", **self.told(live))
 
     def forget(self, job: str) -> None:
         """It was not accepted after all."""
         self.live.pop(job, None)
         self._changed = self._moved = True
+        self._let_go(job)
 
     def started(self, job: str, model: str, attempt: int) -> None:
         live = self.live.get(job)
         if live is None:
             return
         now = self._clock()
+        live.accepted = True  # a worker took it from the store; this is heard before the store's own answer
         live.state, live.started, live.attempt = RUNNING, now, attempt
         live.step = live.steps = live.number = 0
         self._served[live.owner] = now
@@ -209,9 +222,7 @@ class Board:
         self._changed = self._moved = True
         self.publish(live, event, **about)
         live.over.set()
-        for watcher in [each for each in self.watchers if each.job == job]:
-            watcher.close()
-            self.watchers.discard(watcher)
+        self._let_go(job)
 
     def publish(self, live: Live, kind: str, **about: Any) -> None:
         self.tell(live.owner, live.id, live.label, kind, **about)
@@ -239,8 +250,9 @@ class Board:
         if job is not None and job not in self.live:
             watcher.close()
             return watcher
-        mine = (live for live in self.live.values() if live.owner == owner and job in (None, live.id))
-        for live in sorted(mine, key=lambda each: (each.created, each.id)):
+        mine = (live for live in self.live.values() if live.owner == owner and live.accepted)
+        wanted = (live for live in mine if job in (None, live.id))
+        for live in sorted(wanted, key=lambda each: (each.created, each.id)):
             for kind, about in self._standing(live):
                 watcher.put({"type": kind, "job": live.id, "label": live.label, **about})
         self.watchers.add(watcher)
@@ -287,6 +299,12 @@ class Board:
 
     # --- inside -------------------------------------------------------------------------------------------
 
+    def _let_go(self, job: str) -> None:
+        """Of nothing else will those hear who watch this job."""
+        for watcher in [each for each in self.watchers if each.job == job]:
+            watcher.close()
+            self.watchers.discard(watcher)
+
     def _left(self, live: Live) -> float:
         """Predicted seconds of drawing that are left: of what was predicted, or of what it took by now."""
         if live.state != RUNNING or live.started is None:
@@ -300,7 +318,7 @@ class Board:
             return
         running = sum(self._left(live) for live in self.live.values() if live.state == RUNNING)
         before, places = running, dict[str, Place]()
-        waiting = [live for live in self.live.values() if live.state == QUEUED]
+        waiting = [live for live in self.live.values() if live.accepted and live.state == QUEUED]
         for position, live in enumerate(upcoming(waiting, self._served), start=1):
             before += live.cost
             places[live.id] = Place(position, max(live.cost, before / self._hands))

@@ -309,12 +309,14 @@ class Pipeline:
 
         drawing, later: what draws the first pass and the second.
         """
+        # What follows may be drawn with the same texts, and the plan counts these text encoders anyway.
+        wanted = [text for each in (drawing, later) for text in each.networks.text_encoders]
         how = request.width, request.height, request.speed, request.tiling
         work = plan, *how, id(drawing), id(later)
         if self._drawn not in ([], [work]):
             others = [each for other in self._others.values() for each in (other, *other._latest.values())]
             for each in (self, *self._latest.values(), *others):
-                each.networks.let_go()
+                each.networks.let_go(keep=wanted)
             release()
         self._drawn[:] = [work]
 

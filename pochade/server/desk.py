@@ -19,6 +19,7 @@ from pochade.jobs.log import log
 from pochade.jobs.places import Places, alive, drop_inputs, new_id
 from pochade.jobs.pricing import likely_size
 from pochade.jobs.records import LANES, QUEUED, RUNNING, Job, Picture
+from pochade.jobs.reserve import keep_reserve
 from pochade.server import handing_in
 from pochade.server.door import Door
 from pochade.server.foreman import TIDY_S, Foreman, take_up
@@ -66,6 +67,7 @@ class Desk:
         self.places.make()
         self._held.enter_context(alive(self.places.root / "lock"))
         self.database = Database(self.places.database)
+        keep_reserve(self.places)
         accounts.forget_fast_proofs(self.database)
         self.catalogue = look(self.options.folders)
         take_up(self.database, self.places, self.clock())
@@ -136,8 +138,8 @@ class Desk:
         )
         self._check_room(owner)  # others may have come meanwhile
         # On the board first: a worker may take it before this function goes on.
-        live = self.board.add(job)
-        live.pictures, live.dialect, live.accepted = order.pictures, order.dialect, False
+        live = self.board.add(job, accepted=False)
+        live.pictures, live.dialect = order.pictures, order.dialect
         try:
             job = await self.ask(
                 handing_in.keep, self.places, job, order, asked.inputs, size, model.bytes, once
@@ -145,10 +147,7 @@ class Desk:
         except BaseException:
             self.board.forget(job.id)
             raise
-        live.accepted = True
-        self.board.priced(live, job.cost)
-        if live.state == QUEUED and job.id in self.board.live:
-            self.board.publish(live, "queued", **self.board.told(live))
+        self.board.accept(live, job.cost)
         self.foreman.supervisor.wake()
         return live
 

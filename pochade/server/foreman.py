@@ -9,10 +9,11 @@ from starlette.concurrency import run_in_threadpool
 
 from pochade.jobs import history, storage, store
 from pochade.jobs.board import Board
-from pochade.jobs.database import Database
+from pochade.jobs.database import Database, StoreBusy, StoreFailed
 from pochade.jobs.log import log
 from pochade.jobs.places import Places, discard, drop_inputs, is_dead, sweep
 from pochade.jobs.records import FAILED, FINISHED, QUEUED, RUNNING, Picture
+from pochade.jobs.reserve import give_up_reserve, keep_reserve
 from pochade.jobs.supervisor import Hand, Supervisor
 from pochade.jobs.worker import Settings
 from pochade.server.options import Options
@@ -65,6 +66,18 @@ class Foreman:
         )
         self._until_compared = COMPARE_EVERY
 
+    async def remove(self, function: Callable[..., T], *arguments: Any) -> T:
+        """`function(database, *arguments)`, which removes rows, in a thread.
+
+        Where the disk is full, the reserve is given up for it; it is set aside again when there is room.
+        """
+        try:
+            return await self._ask(function, *arguments)
+        except StoreFailed as error:
+            if isinstance(error, StoreBusy) or not await run_in_threadpool(give_up_reserve, self._places):
+                raise
+            return await self._ask(function, *arguments)
+
     async def remove_pictures(self, pictures: Sequence[Picture]) -> None:
         """The files, after the rows."""
         await run_in_threadpool(discard, self._places, [picture.path for picture in pictures])
@@ -84,8 +97,9 @@ class Foreman:
         self._until_compared -= 1
         if self._until_compared <= 0:
             await self._compare()
-        while gone := await self._ask(history.make_room, self._options.budget_bytes):
+        while gone := await self.remove(history.make_room, self._options.budget_bytes):
             await self.remove_pictures(gone)
+        await run_in_threadpool(keep_reserve, self._places)
 
     async def _take_back(self, now: float) -> None:
         """The jobs of workers that are gone or silent, whatever was heard of them, or not heard, here."""

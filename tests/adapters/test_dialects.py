@@ -8,13 +8,12 @@ import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_open_clip_checkpoint
 
-from pochade.adapters.deltas import whole_change
 from pochade.adapters.keys import places
 from pochade.adapters.ldm_names import open_clip_names, unet_names
 from pochade.adapters.read import read_adapter
 from pochade.checkpoints import safetensors
 from pochade.checkpoints.contents import contents_of
-from tests.adapters.conftest import Write
+from tests.adapters.conftest import Write, whole_change
 from tests.reference import make_text_encoder, make_unet, stored
 
 torch.set_num_threads(1)

@@ -10,11 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pochade.adapters.assemble import KINDS, LENGTHS
-from pochade.adapters.deltas import whole_change
 from pochade.adapters.keys import PARTS
 from pochade.adapters.read import read_adapter
 from pochade.errors import InvalidCheckpoint
-from tests.adapters.conftest import Write
+from tests.adapters.conftest import Write, whole_change
 
 TO_K = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
 SD15 = {

@@ -11,7 +11,7 @@ from pochade.diffusion.samplers import Sampler, find_sampler
 from pochade.diffusion.schedule import AUTOMATIC, find_schedule, split_sampler_name
 from pochade.errors import InvalidRequest
 from pochade.pipeline.drawing import hires
-from pochade.pipeline.drawing.conditioning import text_lengths
+from pochade.pipeline.drawing.conditioning import context_shapes
 from pochade.pipeline.drawing.passes import OWN_OF_HIRES, second_request
 from pochade.pipeline.drawing.sizes import Size, size_over, whole_latents
 from pochade.pipeline.drawing.wording import Wording, wordings
@@ -177,6 +177,8 @@ def load_of(
         beside.append(Path(request.hires.model))
     first, second = wordings_of(networks, request)
     told = list(dict.fromkeys([*first, *second]))
+    shapes = context_shapes(tokenizers, told, request.emphasis)
+    texts = {(rows, networks.unet.tokens_side(length)) for rows, length in shapes}
     forms = 2 if any((each.start, each.end) != (0, 1) for each in steered) else 1
     return Load(
         width=larger[0],
@@ -185,6 +187,6 @@ def load_of(
         encodes=request.source is not None or request.hires is not None,
         adapted=adapted,
         sizes=1 if larger == size else 2,
-        forms=forms * len(text_lengths(tokenizers, told, request.emphasis)),
+        forms=forms * len(texts),
         beside=sum(map(library.weights_of, beside)),
     )

@@ -146,7 +146,7 @@ def router(desk: Desk, thumbnails: Thumbnails) -> APIRouter:
         if not found.over:
             await desk.cancel(owner, job_id)
             return Response(status_code=204)
-        gone = await desk.ask(history.remove_job, job_id, owner)
+        gone = await desk.foreman.remove(history.remove_job, job_id, owner)
         await desk.remove_pictures(gone or [])
         return Response(status_code=204)
 
@@ -228,7 +228,7 @@ def router(desk: Desk, thumbnails: Thumbnails) -> APIRouter:
 
     @routes.delete("/pictures/{picture_id}", status_code=204)
     async def remove_picture(request: Request, picture_id: str) -> Response:
-        gone = await desk.ask(history.remove_picture, picture_id, owner_of(request))
+        gone = await desk.foreman.remove(history.remove_picture, picture_id, owner_of(request))
         if gone is None:
             raise not_found("picture")
         await desk.remove_pictures([gone])
