@@ -33,6 +33,10 @@ class Asked:
     left_out: Sequence[str] = ()
 
 
+class Conflict(InvalidRequest):
+    """What was asked for goes on already."""
+
+
 class Stopping(InvalidRequest):
     """The server is about to stop and takes no more."""
 
