@@ -150,7 +150,7 @@ class Desk:
             raise
         return self._accepted(live, job.cost)
 
-    async def fetch(self, owner: str, model: str, licence: str, commit: str = "") -> Live:
+    async def fetch(self, owner: str, model: str, licence: str, commit: str = "", label: str = "") -> Live:
         """Keep a job that fetches a known model. licence, commit: as `look_up` told them.
 
         Raises InvalidRequest for a name that is not known, or a model that is here; Conflict if it is being
@@ -177,7 +177,7 @@ class Desk:
             state=QUEUED,
             kind=order.kind,
             model=order.model,
-            label="",
+            label=label,
             order=order.text(),
             cost=0.0,
             created=now,

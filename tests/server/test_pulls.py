@@ -1,4 +1,4 @@
-"""Fetching known models through the native API: from the catalogue to a drawn picture, and what goes wrong."""
+"""Fetching known models through the native API, from the catalogue to a picture; and what goes wrong."""
 
 import threading
 import time

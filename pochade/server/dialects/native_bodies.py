@@ -163,6 +163,7 @@ class PullBody(Body):
     commit: str = Field(
         "", pattern="^([0-9a-f]{40})?$", description="as the look-up names it; empty is the newest"
     )
+    label: str = Field("", max_length=100)
 
 
 class CancelBody(Body):

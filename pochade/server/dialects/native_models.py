@@ -49,7 +49,7 @@ def add(routes: APIRouter, desk: Desk, show: Callable[..., dict[str, Any]]) -> N
     async def pull(request: Request, body: PullBody) -> Any:
         """Have a model fetched, under the licence that the body accepts."""
         check_admin(request)
-        live = await desk.fetch(request.state.owner, body.model, body.licence, body.commit)
+        live = await desk.fetch(request.state.owner, body.model, body.licence, body.commit, body.label)
         job = await desk.ask(history.find_job, live.id)
         assert job is not None
         return show(desk, job, [])
