@@ -33,6 +33,7 @@ def fetching(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder: Path = tmp_path_factory.mktemp("fetching")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_ENDPOINT", hub.address)
+        patch.setenv("HF_HUB_OFFLINE", "0")
         patch.setenv("HF_HOME", str(folder / "hf"))
         patch.delenv("HF_TOKEN", raising=False)
         with serving(folder, "--models", str(folder / "models")) as address:

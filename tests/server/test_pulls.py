@@ -1,5 +1,7 @@
 """Fetching known models through the native API, from the catalogue to a picture; and what goes wrong."""
 
+import argparse
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +12,8 @@ import httpx
 import pytest
 from huggingface_hub import constants
 
+from pochade.cli import serve
+from pochade.errors import InvalidRequest
 from pochade.hub.known_models import KNOWN_MODELS, known
 from pochade.jobs.catalogue import Folders
 from pochade.server.desk import Desk
@@ -45,7 +49,12 @@ def studio(
     hub: FakeHub, models: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
     outside = {name: value for name, value in environment.items() if not name.startswith("HF_")}
-    ours = {**outside, "HF_ENDPOINT": hub.address, "HF_HOME": str(models.parent / "hf")}
+    ours = {
+        **outside,
+        "HF_ENDPOINT": hub.address,
+        "HF_HOME": str(models.parent / "hf"),
+        "HF_HUB_OFFLINE": "0",
+    }
     with servers(ours, tmp_path_factory, real) as start:
         yield start("--models", str(models))
 
@@ -236,6 +245,51 @@ def test_only_administrators_have_models_fetched(tmp_path: Path, fake_hub: FakeH
 
     folders = Folders(roots=(tmp_path / "models",))
     served(tmp_path / "data", use, keys=keys, admins=("ann",), folders=folders)
+
+
+IDLE = (sys.executable, "-c", "import sys; sys.stdin.read()")
+"""A worker that does nothing, in place of one that would ask the hub."""
+
+
+def test_a_pull_is_its_owners_and_others_see_that_it_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(KEYS)
+
+    async def use(desk: Desk, client: httpx.AsyncClient) -> None:
+        ann, bob = ({"authorization": f"Bearer {key}"} for key in (ANNS_KEY, BOBS_KEY))
+        body = {"model": "sd15", "licence": "creativeml-openrail-m", "label": "models"}
+        job = (await client.post("/api/v1/pulls", json=body, headers=ann)).json()
+        assert (job["state"], job["position"], job["label"]) == ("queued", 1, "models")
+        again = await client.post("/api/v1/pulls", json=body, headers=ann)
+        assert again.status_code == 409 and "is being fetched" in again.json()["error"]["message"]
+        for headers, own in ((ann, job["id"]), (bob, None)):
+            rows = (await client.get("/api/v1/known-models", headers=headers)).json()["models"]
+            assert [(row["state"], row["job"]) for row in rows if row["name"] == "sd15"] == [("queued", own)]
+        for path in ("", "/events"):
+            assert (await client.get(f"/api/v1/jobs/{job['id']}{path}", headers=bob)).status_code == 404
+        assert (await client.post(f"/api/v1/jobs/{job['id']}/cancel", headers=bob)).status_code == 404
+        assert (await client.get("/api/v1/status", headers=bob)).json()["queue"]["queued"] == 0
+        over = (await client.post(f"/api/v1/jobs/{job['id']}/cancel", headers=ann)).json()
+        assert over["state"] == "cancelled"
+
+    folders, keys = Folders(roots=(tmp_path / "models",)), read_keys(tmp_path / "keys")
+    served(tmp_path / "data", use, keys=keys, admins=("ann",), folders=folders, command=IDLE)
+
+
+def test_administrators_are_users(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(KEYS)
+    parser = argparse.ArgumentParser()
+    serve.add_parser(parser.add_subparsers())
+    keys = ["--keys", str(tmp_path / "keys")]
+    options = parser.parse_args(["serve", *keys, "--admin", "ann"])
+    assert serve.admins_of(options, read_keys(tmp_path / "keys")) == ("ann",)
+    for given, said in (
+        ([*keys, "--admin", "eve"], "the users are ann, bob"),
+        (["--admin", "eve"], "--keys"),
+    ):
+        options = parser.parse_args(["serve", *given])
+        known_keys = read_keys(tmp_path / "keys") if "--keys" in given else Keys()
+        with pytest.raises(InvalidRequest, match=said):
+            serve.admins_of(options, known_keys)
 
 
 def test_one_user_alone_is_the_administrator(tmp_path: Path) -> None:
