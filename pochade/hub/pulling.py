@@ -120,7 +120,8 @@ def known_there(known: KnownModel, root: Path) -> Path | None:
         paths = [root / "diffusers" / known.name]
     else:
         paths = [root / names[0] / f"{known.name}{Path(known.file).suffix}" for names in FOLDERS.values()]
-    return next((path for path in paths if read_record(path).get("known") == known.name), None)
+    there = (path for path in paths if path.exists() and read_record(path).get("known") == known.name)
+    return next(there, None)
 
 
 def there_already(pull: Pull) -> Path | None:

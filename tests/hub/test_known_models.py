@@ -153,6 +153,8 @@ def test_a_pinned_file_is_fetched_and_found_by_its_short_name(hub, tmp_path):
     asked = len(hub.log)
     hub.commit = "f" * 40  # what the hub has now does not matter any more
     assert known_there(model, tmp_path) == path and len(hub.log) == asked
+    path.unlink()  # by hand: the record beside it is none of a model then
+    assert known_there(model, tmp_path) is None
 
 
 def test_another_hash_than_the_catalogues_is_refused_before_anything_is_fetched(hub, tmp_path):
