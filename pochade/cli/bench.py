@@ -15,6 +15,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pochade.cli.library import add_models_option
+from pochade.cli.pull import offer_missing
 from pochade.cli.threads import add_threads_option
 from pochade.cli.ways import size_of
 from pochade.errors import InvalidRequest, PochadeError
@@ -113,6 +114,7 @@ def run(options: argparse.Namespace) -> int:
         check_folder(options.json)
         if options.json.exists():
             raise InvalidRequest(f"'{options.json}' exists and is not replaced; choose another name")
+    offer_missing(options)
     model_path(options.model, options.models)  # a wrong name is said once, and at once
     width, height = (None, None) if options.size is None else options.size
     done = []

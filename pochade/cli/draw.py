@@ -12,6 +12,7 @@ from pochade.cli.background import in_background
 from pochade.cli.control import add_control_options, controls
 from pochade.cli.library import add_models_option
 from pochade.cli.marks import add_mark_options, mark_of, signer_of
+from pochade.cli.pull import offer_missing
 from pochade.cli.terminal import blocks, up
 from pochade.cli.threads import add_threads_option
 from pochade.cli.ways import add_way_options, size_of, ways
@@ -178,6 +179,7 @@ def run(options: argparse.Namespace) -> int:
     # What cannot be written is found before the work, not after it.
     check_destination(default_name("", 0) if options.output is None else options.output)
     sign = signer_of(options)
+    offer_missing(options)
     shown = 0
     said = None
     quiet = not sys.stderr.isatty()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pochade.cli.additions import add_fold_option
 from pochade.cli.library import add_models_option
 from pochade.cli.marks import add_mark_options, signer_of
+from pochade.cli.pull import offer_missing
 from pochade.cli.threads import add_threads_option
 from pochade.errors import InvalidRequest, MissingDependency, expect
 from pochade.machine import MOST_THREADS
@@ -126,6 +127,7 @@ def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options"
     from pochade.server.options import Options
     from pochade.settings import contents_file, model_roots, signing_file
 
+    offer_missing(options)
     signer_of(options)  # what cannot be signed is said now, and the key is made
 
     for name in FOLDERS:

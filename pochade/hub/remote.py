@@ -156,7 +156,7 @@ def _translated(repo: str, revision: str | None) -> Iterator[None]:
     except errors.GatedRepoError as error:
         raise HubError(
             f"'{repo}' is given only to those who have asked for it: visit {page}, agree there to its terms,"
-            " make a token (https://huggingface.co/settings/tokens), set it as HF_TOKEN, and run this again"
+            " make a token (https://huggingface.co/settings/tokens), set it as HF_TOKEN, and pull it again"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise HubError(f"'{repo}' has no revision '{revision}'; {page}/tree/main lists them") from error

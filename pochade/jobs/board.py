@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pochade.jobs.line import upcoming
+from pochade.jobs.orders import PULL
 from pochade.jobs.records import QUEUED, RUNNING, Job
 
 MOST_UNREAD = 2000
@@ -29,7 +30,7 @@ class Live:
     """A job that is not over. previews: data URLs. dialect: of the API that it came through.
 
     accepted: whether the store has it by now. Until then it takes up room here, and nobody is told of it: it
-        may still be refused.
+        may still be refused. fetched, to_fetch: of a model, bytes.
     invalid, no_room: of one that has failed, whether what was asked for, or the server's disk, is to blame.
     """
 
@@ -54,9 +55,19 @@ class Live:
     invalid: bool = False
     no_room: bool = False
     interrupted: bool = False
+    kind: str = ""
+    fetched: int = 0
+    to_fetch: int = 0
+
+    @property
+    def pulls(self) -> bool:
+        """Whether it fetches a model. Such jobs are no part of the line for drawings."""
+        return self.kind == PULL
 
     def share(self) -> float:
-        """Of the drawing that is done, 0 to 1."""
+        """Of the drawing, or of the model, that is done, 0 to 1."""
+        if self.pulls:
+            return min(1.0, self.fetched / self.to_fetch) if self.to_fetch else 0.0
         if not self.steps:
             return 0.0
         return min(1.0, (self.number + self.step / self.steps) / max(1, self.pictures))
@@ -132,8 +143,8 @@ class Board:
     # --- what is there ------------------------------------------------------------------------------------
 
     def count(self, state: str, owner: str | None = None) -> int:
-        """How many accepted jobs are in this state."""
-        found = (job for job in self.live.values() if job.accepted and job.state == state)
+        """How many accepted drawings are in this state."""
+        found = (job for job in self.live.values() if job.accepted and not job.pulls and job.state == state)
         return sum(owner in (None, job.owner) for job in found)
 
     def of(self, owner: str) -> list[Live]:
@@ -157,7 +168,7 @@ class Board:
 
     def seconds(self) -> float:
         """Until all that is there is drawn."""
-        return sum(map(self._left, self.live.values())) / self._hands
+        return sum(self._left(live) for live in self.live.values() if not live.pulls) / self._hands
 
     # --- what happens -------------------------------------------------------------------------------------
 
@@ -175,6 +186,7 @@ class Board:
             started=job.started,
             attempt=job.attempts,
             accepted=accepted,
+            kind=job.kind,
         )
         self.live[job.id] = live
         self._changed = self._moved = True
@@ -201,7 +213,8 @@ class Board:
         live.accepted = True  # a worker took it from the store; this is heard before the store's own answer
         live.state, live.started, live.attempt = RUNNING, now, attempt
         live.step = live.steps = live.number = 0
-        self._served[live.owner] = now
+        if not live.pulls:
+            self._served[live.owner] = now
         self._changed = self._moved = True
         self.publish(live, "started", model=model, seconds_left=self._left(live), attempt=attempt)
 
@@ -282,13 +295,17 @@ class Board:
             return
         left = round(self._left(live), 3)
         yield "started", {"model": live.model, "seconds_left": left, "attempt": live.attempt}
-        if live.steps:
+        if live.steps or live.to_fetch:
             yield "progress", self.progress(live)
         if live.previews:
             yield "preview", {"picture": live.number, "images": live.previews}
 
     def progress(self, live: Live) -> dict[str, Any]:
-        """What the event "progress" says."""
+        """What the event "progress" says. Of a model that is fetched, a step is a hundredth of it."""
+        if live.pulls:
+            left = round(self._left(live), 3)
+            done = {"step": int(100 * live.share()), "steps": 100, "picture": 0, "pictures": 0}
+            return {**done, "bytes": live.fetched, "total_bytes": live.to_fetch, "seconds_left": left}
         return {
             "step": live.step,
             "steps": live.steps,
@@ -316,9 +333,13 @@ class Board:
     def _look(self, now: bool = False) -> None:
         if not self._changed or (not now and self._clock() - self._computed < LOOK_AGAIN_S):
             return
-        running = sum(self._left(live) for live in self.live.values() if live.state == RUNNING)
+        drawings = [live for live in self.live.values() if not live.pulls]
+        running = sum(self._left(live) for live in drawings if live.state == RUNNING)
         before, places = running, dict[str, Place]()
-        waiting = [live for live in self.live.values() if live.accepted and live.state == QUEUED]
+        waiting = [live for live in drawings if live.accepted and live.state == QUEUED]
+        pulls = sorted((live.created, live.id) for live in self.live.values() if live.accepted and live.pulls)
+        queued = (job for _, job in pulls if self.live[job].state == QUEUED)
+        places |= {job: Place(position, 0.0) for position, job in enumerate(queued, start=1)}
         for position, live in enumerate(upcoming(waiting, self._served), start=1):
             before += live.cost
             places[live.id] = Place(position, max(live.cost, before / self._hands))

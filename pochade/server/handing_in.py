@@ -36,6 +36,10 @@ class Asked:
     comments: bool = False
 
 
+class Conflict(InvalidRequest):
+    """What was asked for goes on already."""
+
+
 class Stopping(InvalidRequest):
     """The server is about to stop and takes no more."""
 

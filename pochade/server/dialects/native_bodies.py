@@ -206,6 +206,17 @@ class JobBody(Body):
         )
 
 
+class PullBody(Body):
+    model: str = Field(max_length=100, description="a short name, as in GET /known-models")
+    licence: str = Field(
+        max_length=200, description="that you accept, as the look-up names it; empty if it names none"
+    )
+    commit: str = Field(
+        "", pattern="^([0-9a-f]{40})?$", description="as the look-up names it; empty is the newest"
+    )
+    label: str = Field("", max_length=100)
+
+
 def _changed(body: Body) -> list[str]:
     """Names of fields that were sent, with another value than the default."""
     sent = body.model_fields_set

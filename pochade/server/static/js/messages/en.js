@@ -354,4 +354,23 @@ export const messages = {
   refusal_memory: "There was not enough memory; ask for a smaller picture, or fewer at once.",
   refusal_inside: "Something went wrong while it was drawn ({kind}); the server’s log has more.",
   refusal_other: "{text}",
+
+  // models to fetch
+  known_models: "Models to fetch",
+  known_models_hint: "From the Hugging Face hub. Nothing is asked of it before you choose one.",
+  fetch_model: "Fetch",
+  fetch_named: "Fetch {name}",
+  about_size: "about {size}",
+  licence_at_pull: "licence: the hub says it first",
+  licence_is: "Its licence, as the hub names it:",
+  licence_none: "none is named",
+  licence_declined: "The licence was not accepted, so nothing was fetched.",
+  accept_licence: "Accept the licence and fetch",
+  not_now: "Not now",
+  fetches: "{size} will be fetched; {free} are free on the server.",
+  fetched_of: "{n} % fetched",
+  model_memory: "weights in memory: {int8} in int8, {bf16} in bf16",
+  model_here: "The model is here.",
+  pull_kept: "Stopped. What came is kept, and the next time goes on with it.",
+  kind_pull: "Model:",
 };

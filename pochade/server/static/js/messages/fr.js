@@ -354,4 +354,23 @@ export const messages = {
   refusal_memory: "La mémoire ne suffit pas ; demandez une image plus petite, ou moins d’images à la fois.",
   refusal_inside: "Une erreur s’est produite pendant le dessin ({kind}) ; le journal du serveur en dit plus.",
   refusal_other: "Le serveur répond : {text}",
+
+  // modèles à télécharger
+  known_models: "Modèles à télécharger",
+  known_models_hint: "Depuis le hub de Hugging Face. Rien ne lui est demandé avant que vous en choisissiez un.",
+  fetch_model: "Télécharger",
+  fetch_named: "Télécharger {name}",
+  about_size: "environ {size}",
+  licence_at_pull: "licence : le hub l’indique d’abord",
+  licence_is: "Sa licence, telle que le hub la nomme :",
+  licence_none: "aucune n’est nommée",
+  licence_declined: "La licence n’a pas été acceptée ; rien n’a été téléchargé.",
+  accept_licence: "Accepter la licence et télécharger",
+  not_now: "Pas maintenant",
+  fetches: "{size} seront téléchargés ; {free} sont libres sur le serveur.",
+  fetched_of: "{n} % téléchargés",
+  model_memory: "poids en mémoire : {int8} en int8, {bf16} en bf16",
+  model_here: "Le modèle est là.",
+  pull_kept: "Arrêté. Ce qui est arrivé est gardé, et la prochaine fois continue à partir de là.",
+  kind_pull: "Modèle :",
 };
