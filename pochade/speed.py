@@ -116,7 +116,7 @@ def _far_enough(stretches: Stretches, last: float, place: float) -> bool:
 
 
 HELD: Stretches = ((0.0, 0.2), (0.75, 0.06), (1.0, 0.2))
-"""In pure noise all steps between whole ones, of twenty steps then not two in a row, and towards the end three."""
+"""In pure noise every step between whole ones, then not two in a row of twenty, towards the end three."""
 
 SPEEDS: Mapping[str, Economy] = MappingProxyType(
     {
