@@ -62,7 +62,7 @@ $(BASE)/.ready: pyproject.toml constraints.txt $(COMPILED)
 	$(call environment,$(BASE),.)
 
 $(SERVE)/.ready: pyproject.toml constraints.txt $(COMPILED)
-	$(call environment,$(SERVE),.[serve])
+	$(call environment,$(SERVE),.[serve,hub])
 
 # sd-prompt-reader asks for an old pillow for its window; its reader, which is all that a test wants, does not.
 $(DEV)/.ready: pyproject.toml constraints.txt $(COMPILED)

@@ -1,6 +1,6 @@
 """What the settings of --speed leave out, and what that does to pictures.
 
-    python bench/speed.py [--prompts 100] [--settings exact balanced fast]
+    python bench/speed.py [--prompts 100] [--settings exact balanced fast] [--sampler "Euler a"]
 
 For each setting: the share of the UNet's multiplications that 20 guided steps still take, counted at the
 shapes of SD 1.5 (64x64 latent pixels) and of the starter; and how like the starter's pictures are to the
@@ -21,6 +21,7 @@ import pochade
 from contenders.models import UNET
 from measure.machine import describe_machine, versions
 from measure.record import append
+from pochade.diffusion.samplers import Sampler, find_sampler
 from pochade.diffusion.schedule import NoiseSchedule, noise_schedule, sigmas
 from pochade.engines.outline import outline
 from pochade.evaluation.likeness import psnr, ssim
@@ -42,19 +43,32 @@ def main() -> None:
         "SD 1.5": (unet_config(UNET), 64, 77, noise_schedule()),
         "starter": (pipeline.networks.unet_config, 16, 32, pipeline.schedule),
     }
+    sampler = find_sampler(options.sampler)
     prompts = prompts_spread(options.prompts)
     exact: list[Any] = []
     rows: dict[str, Mapping[str, float]] = {}
     for name in options.settings:
         began = time.perf_counter()
         drawn = [
-            np.asarray(pipeline.txt2img(prompt, seed=seed, steps=STEPS, speed=name).images[0])
+            np.asarray(
+                pipeline.txt2img(
+                    prompt,
+                    seed=seed,
+                    steps=STEPS,
+                    speed=name,
+                    sampler=options.sampler,
+                    schedule=options.schedule,
+                ).images[0]
+            )
             for seed, prompt in enumerate(prompts)
         ]
         seconds = time.perf_counter() - began
         exact = drawn if name == "exact" else exact
         alike = [ssim(one, other) for one, other in zip(drawn, exact, strict=True)]
-        row = {f"work, {kind}": work(SPEEDS[name], *shape) for kind, shape in shapes.items()}
+        row = {
+            f"work, {kind}": work(SPEEDS[name], *shape, sampler, options.schedule)
+            for kind, shape in shapes.items()
+        }
         row |= {"ssim": float(np.mean(alike)), "ssim, tenth lowest": float(np.percentile(alike, 10))}
         if name != "exact":
             row["psnr"] = float(np.mean([psnr(a, b) for a, b in zip(drawn, exact, strict=True)]))
@@ -64,6 +78,8 @@ def main() -> None:
         "benchmark": "speed",
         "prompts": len(prompts),
         "steps": STEPS,
+        "sampler": options.sampler,
+        "schedule": options.schedule,
         "precision": pipeline.choice.precision,
         "settings": {name: str(SPEEDS[name]) for name in options.settings},
         "measured": rows,
@@ -73,9 +89,17 @@ def main() -> None:
     append(options.results, entry)
 
 
-def work(economy: Economy, config: UNetConfig, side: int, tokens: int, schedule: NoiseSchedule) -> float:
-    """The multiplications of a drawing by Karras' schedule as a share of those of the exact one."""
-    places = [way(level) for level in sigmas(schedule, "Karras", STEPS)[:-1]]
+def work(
+    economy: Economy,
+    config: UNetConfig,
+    side: int,
+    tokens: int,
+    schedule: NoiseSchedule,
+    sampler: Sampler,
+    spacing: str,
+) -> float:
+    """The multiplications of a drawing as a share of those of the exact one. spacing: of the noise levels."""
+    levels = sigmas(schedule, spacing, STEPS, automatic=sampler.schedule)
     inputs = {
         "x": ((1, config.in_channels, side, side), "f32"),
         "time": ((1, config.widths[0]), "f32"),
@@ -83,9 +107,9 @@ def work(economy: Economy, config: UNetConfig, side: int, tokens: int, schedule:
     }
     whole = sum(outline(with_config(unet, config), inputs).products.values())
     total = 0.0
-    for work in economy.plan(places):
-        part = 1.0
-        if not work.whole:
+    for work in economy.plan([way(level) for level in levels[:-1]], stochastic=sampler.adds_noise(None)):
+        part = 0.0 if work.held else 1.0
+        if not work.whole and not work.held:
             layers = work.layers
             deep = outline(with_config(partial(unet_keeping, layers=layers), config), inputs).outputs[1]
             again = with_config(partial(unet_again, layers=layers), config)
@@ -104,6 +128,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--sampler", default="DPM++ 2M")
+    parser.add_argument("--schedule", default="Automatic", help="of noise levels")
     parser.add_argument("--settings", nargs="+", default=list(SPEEDS))
     parser.add_argument("--quick", action="store_true", help="8 prompts, nothing is written")
     parser.add_argument("--results", type=Path, default=RESULTS)

@@ -117,13 +117,7 @@ class Request:
         for name, side in (("width", self.width), ("height", self.height)):
             if side is not None:
                 expect(name, side, 8, MAX_SIDE)
-        texts = {name: getattr(self, name) for name in TEXTS}
-        if self.blend is not None:
-            texts["prompt of a blend"] = self.blend.prompt
-        if self.hires is not None:
-            texts["prompt of hires"] = self.hires.prompt or ""
-            texts["negative_prompt of hires"] = self.hires.negative_prompt or ""
-        for name, text in texts.items():
+        for name, text in self.texts().items():
             if len(text) > MAX_PROMPT_CHARACTERS:
                 raise InvalidRequest(
                     f"{name} has {len(text):,} characters; at most {MAX_PROMPT_CHARACTERS:,} are read"
@@ -134,6 +128,16 @@ class Request:
             raise InvalidRequest("hires draws twice from a prompt; a source picture is drawn over once")
         if self.blend is not None and self.hires is not None and self.hires.prompt is not None:
             raise InvalidRequest("a blend mixes two prompts in both passes; leave the prompt of hires out")
+
+    def texts(self) -> dict[str, str]:
+        """All prompts and templates, by what messages call them."""
+        texts = {name: getattr(self, name) for name in TEXTS}
+        if self.blend is not None:
+            texts["prompt of a blend"] = self.blend.prompt
+        if self.hires is not None:
+            texts["prompt of hires"] = self.hires.prompt or ""
+            texts["negative_prompt of hires"] = self.hires.negative_prompt or ""
+        return texts
 
 
 @dataclass(frozen=True, kw_only=True)

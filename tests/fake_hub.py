@@ -25,13 +25,14 @@ LARGE = (".safetensors", ".bin", ".ckpt")
 class FakeHub:
     """files: path -> content. Large ones are redirected to a store at another port, as the hub does it.
 
-    cuts: bytes after which the next answers of the store end. ranges: whether the store knows them.
-    damaged: paths whose content has a flipped bit. gated: ask for `token`. log: (where, path, headers).
+    repo: its id. cuts: bytes after which the next answers of the store end. ranges: whether the store knows
+    them. damaged: paths whose content has a flipped bit. gated: ask for `token`. log: (where, path, headers).
     """
 
     files: dict[str, bytes]
     card: dict[str, Any] = field(default_factory=lambda: {"license": "openrail++"})
     commit: str = COMMIT
+    repo: str = REPO
     cuts: list[int] = field(default_factory=list)
     ranges: bool = True
     damaged: set[str] = field(default_factory=set)
@@ -56,7 +57,7 @@ class FakeHub:
                 about["lfs"] = {"size": len(content), "sha256": digest, "pointerSize": 130}
             siblings.append(about)
         return {
-            "id": REPO,
+            "id": self.repo,
             "sha": self.commit,
             "private": False,
             "gated": "auto" if self.gated else False,
@@ -163,16 +164,16 @@ def _answer(to: Any, status: int, body: bytes = b"", **headers: str) -> None:
 def _hub(hub: FakeHub, to: Any, path: str, headers: Mapping[str, str]) -> None:
     if hub.broken is not None:
         _answer(to, hub.broken)
-    elif re.fullmatch(rf"/api/models/{REPO}(/revision/(main|v1|{hub.commit}))?", path):
+    elif re.fullmatch(rf"/api/models/{re.escape(hub.repo)}(/revision/(main|v1|{hub.commit}))?", path):
         _answer(to, 200, json.dumps(hub.info()).encode(), Content_Type="application/json")
-    elif path.startswith(f"/api/models/{REPO}/"):
+    elif path.startswith(f"/api/models/{hub.repo}/"):
         _answer(to, 404, b'{"error":"Invalid rev id"}', X_Error_Code="RevisionNotFound")
     elif path.startswith("/api/models/"):
         _answer(to, 401, b'{"error":"Invalid username or password."}')
     elif hub.gated and headers.get("authorization") != f"Bearer {hub.token}":
         _answer(to, 401 if "authorization" not in headers else 403, b"no", X_Error_Code="GatedRepo")
-    elif path.startswith(f"/{REPO}/resolve/{hub.commit}/"):
-        name = path.removeprefix(f"/{REPO}/resolve/{hub.commit}/")
+    elif path.startswith(f"/{hub.repo}/resolve/{hub.commit}/"):
+        name = path.removeprefix(f"/{hub.repo}/resolve/{hub.commit}/")
         if name not in hub.files:
             _answer(to, 404, X_Error_Code="EntryNotFound")
         elif name.endswith(LARGE):

@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "training": BELOW_TOP,
     "evaluation": BELOW_TOP | {"training"},
     "notebook": BELOW_TOP,
-    "jobs": BELOW_TOP,
+    "jobs": BELOW_TOP | {"hub"},
     "server": BELOW_SERVER,  # no engines, no models: drawing is done in other processes
     "cli": BELOW_TOP | {"training", "evaluation", "hub", "jobs", "server"},
     "pochade": BELOW_TOP,  # __init__.py: it shows the public names

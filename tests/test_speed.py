@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pochade.diffusion.samplers import find_sampler
 from pochade.diffusion.schedule import noise_schedule, sigmas
 from pochade.errors import InvalidRequest
 from pochade.request import Request
@@ -47,6 +48,36 @@ def test_a_drawing_that_begins_late_begins_whole() -> None:
     assert [each.whole for each in late] == [True, False, False, True, False]
 
 
+def held(economy: Economy, steps: int) -> list[int]:
+    return [step for step, work in enumerate(plan(economy, steps)) if work.held]
+
+
+def test_what_was_found_is_held_until_it_is_too_far_back() -> None:
+    economy = Economy(whole=((1.0, 0.4),), held=((0.5, 0.1), (1.0, 0.15)))
+    assert whole(economy, 21) == [0, 8, 16]
+    # Steps are 0.05 apart: every other one before the middle, then two in a row.
+    assert held(economy, 21) == [1, 3, 5, 7, 9, 10, 12, 13, 15, 17, 18, 20]
+    assert whole(economy, 6) == [0, 2, 4] and held(economy, 6) == []
+    assert held(Economy(whole=((1.0, 0.4),)), 21) == []
+
+
+def test_a_step_that_cannot_be_held_is_one_of_last_layers() -> None:
+    found = plan(Economy(whole=((1.0, 0.4),), held=((1.0, 0.3),), layers=2), 11)
+    assert found[1] == StepWork(whole=False, layers=2, held=True)
+    assert found[3] == StepWork(whole=False, layers=2)
+
+
+def test_samplers_that_add_noise_have_stretches_of_their_own_and_hold_nothing() -> None:
+    economy = Economy(whole=((1.0, 0.4),), stochastic=((1.0, 0.2),), held=((1.0, 0.3),))
+    places = [step / 10 for step in range(11)]
+    found = economy.plan(places, stochastic=True)
+    assert [step for step, work in enumerate(found) if work.whole] == [0, 2, 4, 6, 8, 10]
+    assert not any(work.held for work in found)
+    without = Economy(whole=economy.whole, held=economy.held).plan(places, stochastic=True)
+    assert [step for step, work in enumerate(without) if work.whole] == [0, 4, 8]
+    assert not any(work.held for work in without)
+
+
 @pytest.mark.parametrize("name", ["balanced", "fast"])
 @pytest.mark.parametrize("steps", [2, 3, 4])
 def test_a_model_of_few_steps_gets_every_one_whole(name: str, steps: int) -> None:
@@ -67,15 +98,28 @@ def test_pure_noise_is_guided_and_hardly_looked_at() -> None:
 
 
 def test_the_settings_as_they_are_documented() -> None:
-    assert whole(SPEEDS["balanced"], 20) == [0, 2, 4, 6, 7, 8, 9, 10, 11, 12, 14]
-    assert whole(SPEEDS["fast"], 20) == [0, 3, 6, 8, 10, 12, 14]
+    """Of Stable Diffusion: w the whole UNet, l the last layer, - nothing."""
+
+    def drawn(name: str, sampler: str) -> str:
+        found = find_sampler(sampler)
+        levels = sigmas(noise_schedule(), "Automatic", 20, automatic=found.schedule)[:-1]
+        works = SPEEDS[name].plan([way(level) for level in levels], stochastic=found.adds_noise(None))
+        return "".join("w" if work.whole else "-" if work.held else "l" for work in works)
+
+    assert drawn("balanced", "DPM++ 2M") == "w-w-w-wwwwwww-w---l-"
+    assert drawn("fast", "DPM++ 2M") == "w-lw-lw-lw-lw-lw---l"
+    assert drawn("balanced", "Euler a") == "wlwllwwwwwllwllwlwll"
+    assert drawn("fast", "Euler a") == "wlwllwlwlwlwlwlllwll"
 
 
 @pytest.mark.parametrize("steps", [4, 10, 20, 28, 50, 100])
 def test_each_setting_leaves_out_at_least_as_much_as_the_one_before(steps: int) -> None:
     def evaluations(name: str) -> float:
         """A part of the UNet counts a tenth."""
-        return sum((1 + each.guided) * (1 if each.whole else 0.1) for each in plan(SPEEDS[name], steps))
+        return sum(
+            (1 + each.guided) * (1 if each.whole else 0 if each.held else 0.1)
+            for each in plan(SPEEDS[name], steps)
+        )
 
     assert evaluations("fast") <= evaluations("balanced") <= evaluations("exact") == 2 * steps
 
@@ -92,3 +136,7 @@ def test_what_cannot_be_is_refused() -> None:
     for stretches in (((0.5, 0.1),), ((0.5, 0.1), (0.4, 0.1), (1.0, 0.1)), ((1.0, -0.1),)):
         with pytest.raises(InvalidRequest, match="whole is"):
             Economy(whole=stretches)
+        with pytest.raises(InvalidRequest, match="held is"):
+            Economy(held=stretches)
+        with pytest.raises(InvalidRequest, match="stochastic is"):
+            Economy(stochastic=stretches)

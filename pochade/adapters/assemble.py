@@ -121,7 +121,7 @@ class Factors:
     def _at_least_2d(self, name: str) -> Array:
         array = self.parts[name]
         if array.ndim < 2 or array.size == 0:
-            fault = "has the rank 0" if array.ndim > 1 else "is no matrix"
+            fault = "has the rank 0" if array.ndim > 1 else "is not a matrix"
             self.refuse(f"has '{self.keys[name]}' of shape {array.shape}, which {fault}")
         return array
 

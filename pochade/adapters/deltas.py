@@ -42,12 +42,6 @@ def blocks(base: Array) -> Iterator[tuple[int, int]]:
     return ((begin, min(begin + rows, len(base))) for begin in range(0, len(base), rows))
 
 
-def whole_change(delta: Delta, base: Array) -> Floats:
-    """All of what is added to `base`, in its shape, at the strength 1."""
-    atleast_1d = base.reshape(-1) if base.ndim == 0 else base
-    return delta.by_rows(atleast_1d)(0, len(atleast_1d)).reshape(base.shape)
-
-
 def matrix_size(shape: tuple[int, ...]) -> Size:
     """(O, I, H, W) -> (O, I * H * W); (O,) -> (O, 1); one number -> (1, 1)."""
     return (*shape, 1)[0], int(np.prod(shape[1:], dtype=np.int64))

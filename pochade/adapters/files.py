@@ -19,6 +19,9 @@ DIFFUSERS_METADATA = "lora_adapter_metadata"
 """A JSON string in the file's metadata: PEFT's configuration, its names beginning with the component."""
 
 
+COMPONENTS = (UNET, TEXT, TEXT_2)
+"""Folders that PEFT is told to save to, one for each network that an adapter changes."""
+
 MAX_PATTERNS = 100
 
 
@@ -54,6 +57,8 @@ def adapter_files(path: Path) -> tuple[AdapterFile, ...]:
 
     Raises InvalidCheckpoint if there is none, or if it is damaged.
     """
+    if path.name == PEFT_WEIGHTS and (path.parent / PEFT_CONFIG).is_file():
+        return (_peft(path.parent, None),)  # without its configuration it would count for more or less
     if not path.is_dir():
         tensors = open_tensors(path)
         return (AdapterFile(path, tensors, _diffusers_config(path, tensors)),)
@@ -61,7 +66,7 @@ def adapter_files(path: Path) -> tuple[AdapterFile, ...]:
         return (_peft(path, None),)
     if (path / DIFFUSERS_WEIGHTS).is_file():
         return adapter_files(path / DIFFUSERS_WEIGHTS)
-    parts = [path / name for name in (UNET, TEXT, TEXT_2) if (path / name / PEFT_WEIGHTS).is_file()]
+    parts = [path / name for name in COMPONENTS if (path / name / PEFT_WEIGHTS).is_file()]
     if not parts:
         raise InvalidCheckpoint(
             f"the folder '{path}' holds no adapter; it needs {PEFT_WEIGHTS} with {PEFT_CONFIG}, or"
@@ -71,7 +76,7 @@ def adapter_files(path: Path) -> tuple[AdapterFile, ...]:
 
 
 def _peft(folder: Path, component: str | None) -> AdapterFile:
-    if component is None and folder.name in (UNET, TEXT, TEXT_2):
+    if component is None and folder.name in COMPONENTS:
         component = folder.name
     config = read_table(folder / PEFT_CONFIG)
     kind = str(config.get("peft_type", "LORA")).upper()
@@ -104,7 +109,7 @@ def _checked(config: dict[str, Any], where: Path) -> dict[str, Any]:
     for name in ("alpha_pattern", "rank_pattern"):
         table = config.get(name) or {}
         if not isinstance(table, dict) or not all(_is_number(value) for value in table.values()):
-            raise InvalidCheckpoint(f"'{where}': {name} is no table of positive numbers")
+            raise InvalidCheckpoint(f"'{where}': {name} is not a table of positive numbers")
         patterns = [layer for layer in table if not is_plain(layer)]
         if len(patterns) > MAX_PATTERNS:
             raise InvalidCheckpoint(

@@ -30,8 +30,6 @@ PARTS: Mapping[str, str] = {
     "lora.down.weight": "down",
     "lora_B.weight": "up",
     "lora_A.weight": "down",
-    "lora_B.default.weight": "up",
-    "lora_A.default.weight": "down",
     "lora_linear_layer.up.weight": "up",
     "lora_linear_layer.down.weight": "down",
     "alpha": "alpha",
@@ -39,7 +37,6 @@ PARTS: Mapping[str, str] = {
     "dora_scale": "dora_scale",
     "lora_magnitude_vector": "magnitude",
     "lora_magnitude_vector.weight": "magnitude",
-    "lora_magnitude_vector.default.weight": "magnitude",
     **{name: name for name in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2")},
     **{name: name for name in ("lokr_w1", "lokr_w1_a", "lokr_w1_b")},
     **{name: name for name in ("lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2")},
@@ -50,6 +47,8 @@ PARTS: Mapping[str, str] = {
 }
 """The end of a key -> the factor's name here."""
 
+ADAPTER = re.compile(r"(.+\.lora_(?:A|B|magnitude_vector))\.[\w-]+\.weight")
+"""With the name that PEFT gave the adapter in memory: "default", or that of whoever loaded several."""
 FEED = re.compile(r"(.+)\.processor\.to_(q|k|v|out)_lora\.(.+)")
 TEXT_FEED = re.compile(r"(.+\.self_attn)\.to_(q|k|v|out)_lora\.(.+)")
 
@@ -64,6 +63,9 @@ class Place:
 
 def split_key(key: str) -> tuple[str, str] | None:
     """(the layer as it is written, the factor); None if the key ends in nothing that is known."""
+    named = ADAPTER.fullmatch(key)
+    if named is not None:
+        key = f"{named[1]}.weight"
     old = FEED.fullmatch(key)
     if old is not None:
         key = f"{old[1]}.to_{'out.0' if old[2] == 'out' else old[2]}.lora.{old[3]}"
@@ -96,7 +98,10 @@ def places(components: Mapping[str, Iterable[str]], inside: str | None = None) -
     return found
 
 
-UNDERSCORED, DOTTED = ("lora_unet_", "lycoris_"), ("unet.", "", "base_model.model.")
+UNDERSCORED, DOTTED = (
+    ("lora_unet_", "lycoris_"),
+    ("unet.", "", "base_model.model.", "unet.base_model.model."),
+)
 """What stands before the names of the UNet's layers, whichever names these are."""
 
 CLIPS: Mapping[str, tuple[str, ...]] = {TEXT: ("clip_l",), TEXT_2: ("clip_g",)}
@@ -129,6 +134,7 @@ def _text(modules: Iterable[str], component: str, two: bool) -> Ways:
         f"{component}.",
         "",
         "base_model.model.",
+        f"{component}.base_model.model.",
         *(f"text_encoders.{clip}.transformer." for clip in clips),
         *(f"{clip}.transformer." for clip in clips),
         *(f"{clip}." for clip in clips),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from pochade.adapters.files import DIFFUSERS_WEIGHTS, PEFT_WEIGHTS
+from pochade.adapters.files import COMPONENTS, DIFFUSERS_WEIGHTS, PEFT_WEIGHTS
 from pochade.checkpoints.library import Entry, entries_in, meant_by, shortest_names
 from pochade.errors import InvalidRequest
 
@@ -22,12 +22,15 @@ def stem(path: Path) -> str:
 def named_in(places: Sequence[Path], what: str) -> list[Entry]:
     """The files in folders and those below them; what is nameless goes by its folder, PEFT's is its folder.
 
+    Folders of PEFT for each component of a model, side by side, are one entry: the folder that they are in.
+
     what: for messages. Raises InvalidRequest if a folder does not exist.
     """
     for place in places:
         if not place.is_dir():
             raise InvalidRequest(f"the folder of {what} '{place}' does not exist")
-    return [_called(entry) for entry in entries_in(places)]
+    called = [_called(entry) for entry in entries_in(places)]
+    return list({entry.path: entry for entry in called}.values())
 
 
 def names(folders: Sequence[Path], what: str) -> Mapping[str, list[Path]]:
@@ -66,5 +69,10 @@ def pick_named(known: Sequence[Entry], folders: Sequence[Path], name: str, what:
 def _called(entry: Entry) -> Entry:
     if entry.path.stem not in NAMELESS or not entry.path.is_file():
         return entry
-    path = entry.path.parent if entry.path.name == PEFT_WEIGHTS else entry.path
-    return Entry(entry.name.rpartition("/")[0] or stem(entry.path), path, entry.root)
+    if entry.path.name != PEFT_WEIGHTS:
+        return Entry(entry.name.rpartition("/")[0] or stem(entry.path), entry.path, entry.root)
+    folder = entry.path.parent
+    if folder.name in COMPONENTS and folder != entry.root:
+        folder = folder.parent
+    inside = folder.relative_to(entry.root).as_posix()
+    return Entry(folder.resolve().name if inside == "." else inside, folder, entry.root)

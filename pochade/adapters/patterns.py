@@ -206,8 +206,10 @@ class _Reader:
             return self._place(self._escape())
         if letter == ".":
             return self._place(lambda each: each != "\n")
-        if letter in "*+?{^$":
-            raise UnreadablePattern(f"has '{letter}' where nothing stands that it could speak of")
+        if letter in "*+?{":
+            raise UnreadablePattern(f"has '{letter}' with nothing to repeat")
+        if letter in "^$":
+            raise UnreadablePattern(f"has '{letter}' where it is not supported")
         return self._place(letter.__eq__)
 
     def _escape(self) -> Fits:

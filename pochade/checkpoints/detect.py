@@ -77,7 +77,7 @@ def detect_unet(tensors: Tensors, family: Family, prediction: str, where: Path) 
     if not layout.down or len(layout.down) != len(layout.up) or layout.middle not in (0, 1, 3):
         raise InvalidCheckpoint(
             f"'{where}': its UNet has {len(layout.down)} levels on the way down, {len(layout.up)} on the way"
-            f" up and {layout.middle} parts in the middle, which is no Stable Diffusion; is it complete?"
+            f" up and {layout.middle} parts in the middle, which is not Stable Diffusion; is it complete?"
         )
     widths = [len(tensors[f"down_blocks.{i}.resnets.0.conv1.weight"]) for i in range(len(layout.down))]
     linear, context = _attention(tensors, layout, where)
@@ -117,7 +117,7 @@ def detect_controlnet(tensors: Tensors, where: Path) -> dict[str, Any]:
     if not layout.down or layout.middle not in (1, 3):
         raise InvalidCheckpoint(
             f"'{where}': its ControlNet has {len(layout.down)} levels on the way down and {layout.middle}"
-            " parts in the middle, which is no Stable Diffusion; is it complete?"
+            " parts in the middle, which is not Stable Diffusion; is it complete?"
         )
     widths = [len(tensors[f"down_blocks.{i}.resnets.0.conv1.weight"]) for i in range(len(layout.down))]
     linear, context = _attention(tensors, layout, where)
@@ -326,7 +326,7 @@ def _attention(tensors: Tensors, layout: Layout, where: Path) -> tuple[bool, int
                 return len(_shape(tensors, f"{block}.proj_in.weight", where)) == 2, _shape(
                     tensors, query, where
                 )[1]
-    raise InvalidCheckpoint(f"'{where}': its UNet attends to no text; it is no text-to-image model")
+    raise InvalidCheckpoint(f"'{where}': its UNet attends to no text; it is not a text-to-image model")
 
 
 Depths = list[list[int]]

@@ -83,7 +83,7 @@ def read_folder(folder: Path | str, variant: str | None = None, prediction: str 
         raise InvalidCheckpoint(f"'{folder}' {fault}")
     if not (folder / "model_index.json").is_file():
         raise InvalidCheckpoint(
-            f"'{folder}' has no model_index.json, so it is no diffusers folder; name the folder that holds"
+            f"'{folder}' has no model_index.json, so it is not a diffusers folder; name the folder that holds"
             " model_index.json, unet and vae"
         )
     index = read_table(folder / "model_index.json")

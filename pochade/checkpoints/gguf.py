@@ -171,9 +171,9 @@ class _Reader:
             self.refuse(f"its tensor '{name}' is stored as type {kind} of ggml; read here are {known}")
         stored = KINDS[kind]
         if (shape[-1] if shape else 1) % stored.numbers:
-            self.refuse(f"its tensor '{name}' has rows of {shape[-1]} numbers, which are no whole blocks")
+            self.refuse(f"its tensor '{name}' has rows of {shape[-1]} numbers, which are not whole blocks")
         end = begin + math.prod(shape) // stored.numbers * stored.bytes
         return name, Entry(stored.dtype, shape, begin, end), stored
 
     def refuse(self, why: str) -> NoReturn:
-        raise InvalidCheckpoint(f"'{self.path}' is no GGUF file that can be read: {why}")
+        raise InvalidCheckpoint(f"'{self.path}' is not a GGUF file that can be read: {why}")

@@ -13,7 +13,7 @@ def read_table(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises InvalidCheckpoint if it is missing, damaged or something else."""
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise InvalidCheckpoint(f"'{path}' has more than {MAX_BYTES:,} bytes; it is no such file")
+            raise InvalidCheckpoint(f"'{path}' has more than {MAX_BYTES:,} bytes; it is not such a file")
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InvalidCheckpoint(f"'{path}' is missing; download all files of the model") from error

@@ -219,7 +219,7 @@ def rename(
         if placed is None:
             if strict:
                 raise InvalidCheckpoint(
-                    f"'{where}' holds the tensor '{prefix}{name}', which is no part of a model that is read"
+                    f"'{where}' holds the tensor '{prefix}{name}', which is not part of a model that is read"
                     " here; it belongs to another kind of model, or to an addition that is not supported"
                 )
             placed = [(name, partial(_changed, SAME, name))]

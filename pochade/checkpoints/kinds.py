@@ -97,12 +97,12 @@ def find_family(names: Iterable[str], where: Path) -> Family:
     foreign = BEGINNINGS if not unet else [each for each in BEGINNINGS if each[0].startswith((UNET, "edm"))]
     what = find_beginning(names, foreign)[1]
     if what:
-        raise InvalidCheckpoint(f"'{where}' is no whole checkpoint of Stable Diffusion: {what}")
+        raise InvalidCheckpoint(f"'{where}' is not a whole checkpoint of Stable Diffusion: {what}")
     if not unet:
         shown = ", ".join(f"'{name}'" for name in sorted(names)[:3]) or "none"
         raise InvalidCheckpoint(
-            f"'{where}' is no checkpoint of Stable Diffusion: none of its {len(names):,} tensors begins with"
-            f" '{UNET}' (the first are: {shown})"
+            f"'{where}' is not a checkpoint of Stable Diffusion: none of its {len(names):,} tensors begins"
+            f" with '{UNET}' (the first are: {shown})"
         )
     # A left-over may carry the prefix of another family's encoder.
     parts_of_models = [name for name in names if name.rpartition(".")[2] not in LEFT_OVERS]

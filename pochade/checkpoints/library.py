@@ -12,6 +12,7 @@ import difflib
 import json
 import math
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -76,10 +77,17 @@ class Entry:
 
     def answers_to(self, name: str) -> bool:
         """Whether someone who says `name` may mean this one."""
-        own, asked = self.name.casefold(), name.casefold()
-        if self.path.suffix in SUFFIXES and asked.endswith(self.path.suffix):
-            asked = asked.removesuffix(self.path.suffix)
+        own, asked = _alike(self.name), _alike(name)
+        suffix = self.path.suffix.lower()
+        if suffix in SUFFIXES and asked.endswith(suffix):
+            asked = asked.removesuffix(suffix)
         return bool(asked) and (own == asked or own.endswith(f"/{asked}") or own.rpartition("/")[0] == asked)
+
+
+def _alike(name: str) -> str:
+    """What is the same for all ways to write a name: in any case, with accents as letters of their own (as
+    macOS stores them) or not, and with the slashes of Windows."""
+    return unicodedata.normalize("NFC", name.casefold()).replace("\\", "/")
 
 
 def entries(roots: Iterable[Path]) -> list[Entry]:
@@ -167,15 +175,15 @@ def whole(entry: Entry) -> Entry:
 def meant_by(name: str, known: Sequence[Entry], kind: str | None = None) -> list[Entry]:
     """Those of `known` that someone who says `name` may mean: the one rule for all names of files.
 
-    It is the name itself or an end of it after a slash, in any case, with or without its suffix, or the
-    name of its folder. Where several are meant: those of the kind (of `contents.KINDS`), then those of just
-    this name, in any case and then in this one.
+    It is the name itself or an end of it after a slash, in any case, with the slashes of either system, with
+    or without its suffix, or the name of its folder. Where several are meant: those of the kind (of
+    `contents.KINDS`), then those of just this name, in any case and then in this one.
     """
     meant = [entry for entry in known if entry.answers_to(name)]
     if len(meant) > 1 and kind is not None:
         meant = [entry for entry in meant if contents_of(entry.path).kind == kind] or meant
     if len(meant) > 1:
-        meant = [entry for entry in meant if entry.name.casefold() == name.casefold()] or meant
+        meant = [entry for entry in meant if _alike(entry.name) == _alike(name)] or meant
     if len(meant) > 1:
         meant = [entry for entry in meant if entry.name == name] or meant
     return meant
@@ -184,9 +192,9 @@ def meant_by(name: str, known: Sequence[Entry], kind: str | None = None) -> list
 def shortest_names(known: Sequence[Entry]) -> list[str]:
     """For each entry the shortest end of its name that means it and nothing else among `known`."""
     ends = [_ends(entry) for entry in known]
-    said = Counter(end.casefold() for each in ends for end in each)
-    said.update({entry.name.casefold().rpartition("/")[0] for entry in known if "/" in entry.name})
-    return [next((end for end in each if said[end.casefold()] == 1), each[-1]) for each in ends]
+    said = Counter(_alike(end) for each in ends for end in each)
+    said.update({_alike(entry.name).rpartition("/")[0] for entry in known if "/" in entry.name})
+    return [next((end for end in each if said[_alike(end)] == 1), each[-1]) for each in ends]
 
 
 def _ends(entry: Entry) -> list[str]:

@@ -77,7 +77,7 @@ class Overrides:
         unknown = set(table) - set(FILES) - set(TOKENIZERS)
         if unknown:
             raise InvalidCheckpoint(
-                f"'{where}' configures '{sorted(unknown)[0]}', which is no part of a model; parts are:"
+                f"'{where}' configures '{sorted(unknown)[0]}', which is not part of a model; parts are:"
                 f" {', '.join([*FILES, *TOKENIZERS])}"
             )
         tables, folders = {}, {}

@@ -4,12 +4,14 @@ A folder is Pochade's own if nothing was in it when Pochade began to use it, whi
 then on, or if it is where `settings.models_dir` says and no link. Folders of other programs are only read.
 """
 
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from pochade.atomic import creating, unwritable
 from pochade.checkpoints.grids import grids_beside
@@ -119,3 +121,12 @@ def check_removable(entry: Entry) -> None:
 def record_of(path: Path) -> Path:
     """Where it is written down what was pulled: inside a folder, beside a file."""
     return path / ".pochade.json" if path.is_dir() else path.with_name(f".{path.name}.pochade.json")
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What `record_of` holds; empty for what no pull has put there, or if it cannot be read."""
+    try:
+        record = json.loads(record_of(path).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}

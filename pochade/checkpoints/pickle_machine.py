@@ -155,7 +155,7 @@ class Machine:
     def name(self, module: Any, name: Any) -> None:
         """Push a name, if it is one of those that weights are made of or come with."""
         if type(module) is not str or type(name) is not str:
-            self.refuse("it names something by what is no text")
+            self.refuse("it names something by what is not text")
         known = (
             (module, name) in CALLS
             or (module, name) in LEFT_OVERS
@@ -206,7 +206,7 @@ class Machine:
             self.stack.append(about[1])
             return
         if type(about) is not tuple or len(about) not in (5, 6) or about[0] != "storage":
-            self.refuse("it refers to something outside that is no storage of a tensor")
+            self.refuse("it refers to something outside that is not a storage of a tensor")
         kind, key, size = about[1], about[2], about[4]
         if not isinstance(kind, Global) or kind.module not in STORAGE_MODULES or kind.name not in STORAGES:
             self.refuse("it has a storage of an unknown type")
@@ -342,7 +342,11 @@ def _device_tensor(machine: Machine, arguments: tuple[Any, ...]) -> StoredTensor
         machine.refuse(f"it has a tensor of numpy's type {ascii(array.dtype.code)[:20]}, or big-endian")
     if not isinstance(kind, Global) or kind.module != "torch" or kind.name not in DTYPES:
         machine.refuse("it has a tensor of an unknown type")
-    dtype = np.dtype(array.dtype.code)
+    dtype, data = np.dtype(array.dtype.code), array.data
+    if kind.name == "bfloat16" and dtype == np.float32:  # which numpy lacks: torch writes them as f32
+        machine._spend(len(data) // 64)  # it copies
+        dtype = DTYPES[kind.name]
+        data = np.frombuffer(data[: len(data) // 4 * 4], "<f4").astype(dtype).tobytes()
     if DTYPES[kind.name] != dtype:
         machine.refuse(f"it has a tensor of {kind.name} in an array of {dtype.name}")
     if type(array.shape) is not tuple or len(array.shape) > MAX_RANK or not _are_counts(array.shape):
@@ -352,9 +356,29 @@ def _device_tensor(machine: Machine, arguments: tuple[Any, ...]) -> StoredTensor
     for side in sides[:-1]:
         steps.append(steps[-1] * max(side, 1))
     strides = tuple(steps if array.fortran else steps[::-1])[: len(array.shape)]
-    storage = Storage(f"inline {len(machine.inline)}", dtype, len(array.data) // dtype.itemsize)
-    machine.inline[storage.root] = array.data
+    storage = Storage(f"inline {len(machine.inline)}", dtype, len(data) // dtype.itemsize)
+    machine.inline[storage.root] = data
     return _checked(machine, storage, dtype, storage.size, (0, array.shape, strides))
+
+
+def _device_tensor_of_tensor(machine: Machine, arguments: tuple[Any, ...]) -> StoredTensor:
+    """torch._utils._rebuild_device_tensor_from_cpu_tensor, of later versions: a tensor of a TPU as one of the
+    processor, with its type."""
+    tensor, kind = arguments[:2]
+    if not isinstance(tensor, StoredTensor):
+        machine.refuse("it has a tensor made of something that is not a tensor")
+    if not isinstance(kind, Global) or DTYPES.get(kind.name) != tensor.dtype:
+        machine.refuse(f"it has a tensor of {tensor.dtype.name} that is to become one of another type")
+    return tensor
+
+
+def _unreadable(kind: str) -> "Call":
+    """For what torch writes for tensors that no weights are kept in."""
+
+    def refuse(machine: Machine, arguments: tuple[Any, ...]) -> NoReturn:
+        machine.refuse(f"it has a {kind} tensor, which is not read")
+
+    return refuse
 
 
 def _are_counts(values: tuple[Any, ...]) -> bool:
@@ -374,6 +398,12 @@ CALLS: Mapping[tuple[str, str], Call] = {
     ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
     ("torch._tensor", "_rebuild_from_type_v2"): _subclass,
     ("torch._utils", "_rebuild_device_tensor_from_numpy"): _device_tensor,
+    ("torch._utils", "_rebuild_xla_tensor"): _device_tensor,  # as it was called before
+    ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): _device_tensor_of_tensor,
+    ("torch._utils", "_rebuild_sparse_tensor"): _unreadable("sparse"),
+    ("torch._utils", "_rebuild_qtensor"): _unreadable("quantized"),
+    ("torch._utils", "_rebuild_nested_tensor"): _unreadable("nested"),
+    ("torch._utils", "_rebuild_meta_tensor_no_storage"): _unreadable("meta"),
     ("torch.nn.modules.container", "ParameterDict"): _parameter_table,
     ("_codecs", "encode"): _encoded,
     ("builtins", "bytes"): _no_bytes,

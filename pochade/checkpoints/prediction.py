@@ -45,8 +45,14 @@ SCALINGS: Mapping[str, str] = {"EpsScaling": EPSILON, "VScaling": V}
 """Classes of the generative models code; those of EDM are not here."""
 
 MAX_YAML_BYTES = 1_000_000
-PARAMETERIZATION = re.compile(r"""^\s*["']?parameterization["']?\s*:\s*["']?([^\s"'#]+)""", re.MULTILINE)
-SCALING = re.compile(r"""^\s*["']?target["']?\s*:\s*["']?[\w.]*\.denoiser_scaling\.(\w+)""", re.MULTILINE)
+BEGIN = r"""(?:^|[{,])\s*["']?"""
+"""Of an entry: on a line of its own, or within the braces of a table in one line, which JSON is too."""
+VALUE = r"""["']?\s*:\s*["']?"""
+COMMENT = re.compile(r"(?:^|(?<=\s))#.*", re.MULTILINE)
+PARAMETERIZATION = re.compile(rf"""{BEGIN}parameterization{VALUE}([^\s"'#,}}]+)""", re.MULTILINE)
+SCALING = re.compile(rf"""{BEGIN}target{VALUE}[\w.]*\.denoiser_scaling\.(\w+)""", re.MULTILINE)
+YAML_SUFFIXES = (".yaml", ".yml", ".YAML", ".YML")
+NOTHING = ("null", "Null", "NULL", "~")
 
 EDM = "it was trained on the noise levels of EDM, which is not supported"
 FLOW = "it was trained by flow matching, which is not supported"
@@ -101,8 +107,9 @@ def beside(where: Path) -> tuple[str, str] | None:
 
     Raises InvalidCheckpoint if it cannot be read, or says what cannot be drawn.
     """
-    path = where.with_suffix(".yaml")
-    if path == where or not path.is_file():
+    paths = [where.with_suffix(suffix) for suffix in YAML_SUFFIXES]
+    path = next((path for path in paths if path != where and path.is_file()), None)
+    if path is None:
         return None
     try:
         with path.open("rb") as file:
@@ -112,8 +119,9 @@ def beside(where: Path) -> tuple[str, str] | None:
             f"'{path}', the configuration beside '{where.name}', cannot be read ({error}); repair it, or"
             " remove it"
         ) from error
+    text = COMMENT.sub("", text)
     found = PARAMETERIZATION.search(text)
-    if found is not None:
+    if found is not None and found[1] not in NOTHING:
         return _named(found[1], f"parameterization '{found[1]}'", path), f"'{path.name}' beside it says so"
     found = SCALING.search(text)
     if found is None:

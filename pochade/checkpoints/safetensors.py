@@ -137,6 +137,6 @@ def _cast(path: Path, name: str, tensor: Array, dtype: np.dtype[Any]) -> Array:
     if bad:
         raise OutputError(
             f"'{path}' cannot hold tensor '{name}' in {dtype}: {bad:,} of its numbers are too large for that,"
-            " or are no numbers; store it as bf16 or f32"
+            " or are not numbers; store it as bf16 or f32"
         )
     return cast

@@ -170,7 +170,7 @@ def _with_averages(file: TensorFile, path: Path) -> Tensors:
         dotted = with_dots(name.removeprefix(AVERAGE))
         if dotted is None:
             raise InvalidCheckpoint(
-                f"'{path}' holds the averaged tensor '{name}', which is no part of a UNet that is known"
+                f"'{path}' holds the averaged tensor '{name}', which is not part of a UNet that is known"
             )
         makers[f"model.{dotted}"] = makers.pop(name)
     return LazyTensors(makers)
@@ -265,7 +265,7 @@ def _refuse_unknown(source: _Source, prefix: str, known: tuple[str, ...]) -> Non
     for name in Below(source.tensors, prefix):
         if not name.startswith(known) and name.rpartition(".")[2] not in UNUSED:
             raise InvalidCheckpoint(
-                f"'{source.path}' holds the tensor '{prefix}{name}', which is no part of a text encoder that"
+                f"'{source.path}' holds the tensor '{prefix}{name}', which is not part of a text encoder that"
                 " is read here; it belongs to another kind of model"
             )
 

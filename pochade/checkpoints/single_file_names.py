@@ -1,6 +1,6 @@
 """A checkpoint's tensors under the names of a single file: the way back of `single_file`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from pochade.checkpoints.ldm import (
 from pochade.errors import InvalidCheckpoint
 
 Array = npt.NDArray[Any]
-Tensors = Mapping[str, Array]
 
 
 def single_file_tensors(checkpoint: Checkpoint, family: Family) -> LazyTensors:

@@ -49,13 +49,13 @@ def read_upscaler(path: Path | str) -> Component:
     """
     path = Path(path)
     if not path.is_file():
-        raise InvalidCheckpoint(f"the upscaler '{path}' is no file; check the path")
+        raise InvalidCheckpoint(f"the upscaler '{path}' is not a file; check the path")
     file = open_tensors(path)
     prefix = next(each for each in PREFIXES if any(name.startswith(each) for name in file))
     names = set(Below(file, prefix))
     for name, what in OTHERS:
         if name in names:
-            raise InvalidCheckpoint(f"'{path}' is no upscaler of the ESRGAN family: {what}")
+            raise InvalidCheckpoint(f"'{path}' is not an upscaler of the ESRGAN family: {what}")
     tensors = rename(file, _rules(names, path), path, prefix=prefix)
     config = _detected(tensors)
     return Component(
@@ -76,7 +76,7 @@ def _rules(names: set[str], path: Path) -> KeyMap:
         return ()
     shown = ", ".join(f"'{name}'" for name in sorted(names)[:3]) or "none"
     raise InvalidCheckpoint(
-        f"'{path}' is no upscaler of the ESRGAN family: none of its {len(names):,} tensors is called"
+        f"'{path}' is not an upscaler of the ESRGAN family: none of its {len(names):,} tensors is called"
         f" 'conv_body.weight', 'trunk_conv.weight' or 'model.0.weight' (the first are: {shown})"
     )
 

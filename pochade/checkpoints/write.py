@@ -71,5 +71,5 @@ def _refuse_foreign(folder: Path) -> None:
     foreign = [name for name in names if name != "config.json" and not name.endswith(".safetensors")]
     if foreign:
         raise OutputError(
-            f"'{folder}' holds '{foreign[0]}', which is no part of a component; name a new or empty folder"
+            f"'{folder}' holds '{foreign[0]}', which is not part of a component; name a new or empty folder"
         )

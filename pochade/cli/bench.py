@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pochade.cli.draw_options import size_of
 from pochade.cli.model_options import add_models_option, add_threads_option
+from pochade.cli.pull import offer_missing
 from pochade.errors import InvalidRequest, PochadeError
 from pochade.speed import SPEEDS
 
@@ -112,6 +113,7 @@ def run(options: argparse.Namespace) -> int:
         check_folder(options.json)
         if options.json.exists():
             raise InvalidRequest(f"'{options.json}' exists and is not replaced; choose another name")
+    offer_missing(options)
     model_path(options.model, options.models)  # a wrong name is said once, and at once
     width, height = (None, None) if options.size is None else options.size
     done = []

@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     features = processor_features()
     _say("pochade", f"{pochade.__version__}, Python {platform.python_version()}, {platform.platform()}")
     _say("processor", f"{features.name}, {os.cpu_count()} threads")
-    _say("instructions", ", ".join(instructions()) or "the system does not tell")
+    _say("instructions", ", ".join(instructions()) or "unknown")
     _say("threads", _threads(processors()))
     _say("computes in", ", ".join(features.precisions))
     _say("8 bits", _bytes(features))

@@ -20,15 +20,17 @@ from pochade.cli.draw_options import (
     ways,
     with_additions,
 )
-from pochade.cli.model_options import add_model_options
-from pochade.cli.terminal import blocks, up
+from pochade.cli.model_options import add_model_options, check_folding
+from pochade.cli.pull import offer_missing
+from pochade.cli.terminal import show_over
 from pochade.errors import InvalidRequest
 from pochade.request import EMPHASES, MAX_BATCH, USUAL, Request, find_emphasis, open_ones
 from pochade.ways import Hires
 
-if TYPE_CHECKING:
-    from PIL import Image
+MASKED_TEXT = "Mask blur"
+"""In the parameters text of a picture that was drawn inside a mask, or outpainted, and of no other."""
 
+if TYPE_CHECKING:
     from pochade.pipeline.drawing.settling import Prepared
     from pochade.pipeline.results.result import Progress, PromptSize, Result
     from pochade.prompts.styles import Style
@@ -41,7 +43,7 @@ EXAMPLES = """examples:
   pochade draw "a fox <lora:ink:0.7>" --lora-dir ~/loras --lora detail.safetensors:0.5
   pochade draw "an oil painting" --init photo.jpg --strength 0.6
   pochade draw "a red hat" --init photo.jpg --mask hat.png --only-masked
-  pochade draw "a fox" --seed 7 --hires 2 --hires-upscaler Lanczos
+  pochade draw "a fox" --model sd15.safetensors --hires 2 --hires-upscaler Lanczos
   pochade draw --like fox.png --seed 8
   pochade draw "a fox" --model xl-base.safetensors --refiner xl-refiner.safetensors
   pochade draw "a fox" --model sd15.safetensors --control fox.jpg --control-model canny.safetensors \\
@@ -117,7 +119,8 @@ def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
         "--clip-skip",
         type=int,
         metavar="N",
-        help="the text encoder's layer, counted from its end (default: 1, the last)",
+        help="layer of the text encoder that is used, counted from its end: 1 is the last. SDXL and SD 2.x"
+        " never use the last, so 1 and 2 are the same there (default: 1)",
     )
     parser.add_argument(
         "--emphasis",
@@ -129,7 +132,7 @@ def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
     )
     parser.add_argument("--styles", type=Path, metavar="FILE", help="a styles.csv")
     parser.add_argument(
-        "--comments", action="store_true", help="leave out of prompts what stands behind # on a line"
+        "--comments", action="store_true", help="treat # to the end of the line as a comment in prompts"
     )
     parser.add_argument(
         "--style", action="append", default=[], metavar="NAME", help="one of its styles; may be repeated"
@@ -152,6 +155,7 @@ def run(options: argparse.Namespace) -> int:
     # What cannot be written is found before the work, not after it.
     check_destination(default_name("", 0) if options.output is None else options.output)
     sign = signer_of(options)
+    offer_missing(options)
     shown = 0
     said = None
     quiet = not sys.stderr.isatty()
@@ -167,7 +171,7 @@ def run(options: argparse.Namespace) -> int:
             bar.total = bar.n + 1 + progress.steps * (options.count - drawn) - progress.step
             bar.update(1)
             if options.preview and not quiet:
-                shown = _show(bar, progress.preview()[0], shown)
+                shown = show_over(bar, progress.preview()[0], shown)
             if progress.result is None:
                 continue
             drawn += 1
@@ -193,6 +197,7 @@ def draw_all(
     from pochade.pipeline.load import load
     from pochade.pipeline.loading.budget import amount
 
+    check_folding(options, requests)
     pipeline = load(
         options.model,
         device=options.device,
@@ -354,15 +359,27 @@ def _like(options: argparse.Namespace) -> Request:
     model = parameters.values.get("Model", STARTER)
     if options.model is None and model != STARTER:
         print(f"pochade: '{path}' was drawn with the model '{model}'; give it as --model", file=sys.stderr)
-    if drawn_over(parameters) and options.init is None:
-        print(f"pochade: '{path}' was drawn over another picture; give that one as --init", file=sys.stderr)
+    if drawn_over(parameters):
+        for missing in _missing(options, masked=MASKED_TEXT in parameters.values):
+            print(f"pochade: '{path}' {missing}", file=sys.stderr)
     if drawn_along(parameters) and not options.control:
         what = "was drawn with a ControlNet; give its picture as --control"
         print(f"pochade: '{path}' {what}", file=sys.stderr)
     left_out = [f"{name}: {parameters.values[name]}" for name in not_followed(parameters.values)]
     if left_out:
-        print(f"pochade: '{path}' is not followed in all: {', '.join(left_out)}", file=sys.stderr)
+        what = f"these settings of '{path}' are not supported and were ignored: {', '.join(left_out)}"
+        print(f"pochade: {what}", file=sys.stderr)
     return request
+
+
+def _missing(options: argparse.Namespace, *, masked: bool) -> list[str]:
+    """What a picture that was drawn over another one needs besides its text, and the options do not give."""
+    missing = []
+    if options.init is None:
+        missing.append("was drawn over another picture; give that picture as --init")
+    if masked and options.mask is None and options.outpaint is None:
+        missing.append("was drawn inside a mask; give the mask as --mask, or the margins as --outpaint")
+    return missing
 
 
 def _length(size: "PromptSize") -> str:
@@ -375,12 +392,3 @@ def _length(size: "PromptSize") -> str:
 
 def _counted(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
-
-
-def _show(bar: Any, image: "Image.Image", shown: int) -> int:
-    """Draw the preview over the last one, above the bar; returns its height in lines."""
-    lines = blocks(image)
-    bar.clear()
-    print(up(shown) + "\n".join(lines), file=sys.stderr, flush=True)
-    bar.refresh()
-    return len(lines)

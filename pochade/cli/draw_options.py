@@ -1,11 +1,13 @@
 """The options of `pochade draw` about pictures, second passes, adapters, ControlNets and marks."""
 
 import argparse
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pochade.cli.model_options import add_fold_option
 from pochade.errors import InvalidRequest
 from pochade.request import Request, find_rng
 from pochade.speed import SPEEDS
@@ -20,6 +22,9 @@ OVER = ("strength", "mask", "mask_blur", "fill", "only_masked", "padding", "resi
 
 MASKED = ("mask_blur", "fill", "only_masked", "padding")
 """Those that say something about --mask, or about what --outpaint adds."""
+
+MAX_MARGIN = 4096
+"""Of --outpaint, px."""
 
 AGAIN = {
     "hires_steps": "steps",
@@ -85,7 +90,9 @@ def add_way_options(parser: argparse.ArgumentParser) -> None:
         " an ESRGAN model: a file, or its name in the folders of models",
     )
     larger.add_argument(
-        "--hires-prompt", metavar="TEXT", help="default: that of the first pass, as all below"
+        "--hires-prompt",
+        metavar="TEXT",
+        help="prompt of the second pass (default for this and the options below: as in the first pass)",
     )
     larger.add_argument("--hires-negative", metavar="TEXT", help="its own negative prompt")
     larger.add_argument("--hires-sampler", metavar="NAME", help="its own sampler")
@@ -120,8 +127,8 @@ def add_way_options(parser: argparse.ArgumentParser) -> None:
     noise.add_argument(
         "--rng",
         metavar="NAME",
-        help="whose numbers: NV are those of a CUDA device, CPU those of torch on a processor, as ComfyUI and"
-        " diffusers draw them (default: NV)",
+        help="random number generator for the noise: NV (as on a CUDA device; GPU, A1111's name, means the"
+        " same) or CPU (as torch on the CPU, ComfyUI and diffusers) (default: NV)",
     )
     noise.add_argument("--tiling", action="store_true", help="the picture's edges fit together")
 
@@ -202,12 +209,20 @@ def _source(options: argparse.Namespace) -> Source:
 
 def _margins(text: str) -> tuple[int, int, int, int]:
     """'64' -> (64, 64, 64, 64); '0,0,128,0' -> left, top, right, bottom."""
-    parts = text.split(",")
-    if len(parts) not in (1, 4) or not all(part.strip().isdecimal() for part in parts):
-        raise argparse.ArgumentTypeError(f"'{text}' is neither a number nor left,top,right,bottom")
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) not in (1, 4) or not all(re.fullmatch(r"[+-]?[0-9]{1,9}", part) for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' does not give margins in pixels; write one number for all sides, such as 64, or"
+            " LEFT,TOP,RIGHT,BOTTOM, such as 0,0,128,0"
+        )
     left, top, right, bottom = (int(part) for part in (parts * 4)[:4])
-    if max(left, top, right, bottom) > 4096 or not any((left, top, right, bottom)):
-        raise argparse.ArgumentTypeError(f"'{text}': margins are 0 to 4096 px, and one is more than 0")
+    for margin in (left, top, right, bottom):
+        if not 0 <= margin <= MAX_MARGIN:
+            raise argparse.ArgumentTypeError(
+                f"a margin is {margin} px; each must lie between 0 and {MAX_MARGIN} px"
+            )
+    if not any((left, top, right, bottom)):
+        raise argparse.ArgumentTypeError(f"'{text}' adds nothing; at least one margin must be above 0 px")
     return left, top, right, bottom
 
 
@@ -262,15 +277,6 @@ def add_addition_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="files whose names are words in a prompt (default: the folders of models)",
-    )
-
-
-def add_fold_option(group: "argparse._ArgumentGroup") -> None:
-    """--fold-loras."""
-    group.add_argument(
-        "--fold-loras",
-        action="store_true",
-        help="add LoRAs to the weights on OpenVINO too: a tenth faster, but each strength is compiled anew",
     )
 
 

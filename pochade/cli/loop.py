@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pochade.errors import InvalidRequest, MissingDependency
+from pochade.errors import InvalidRequest, MissingDependency, expect
+from pochade.machine import MOST_THREADS
 
 if TYPE_CHECKING:
     from pochade.training.loop import Progress
@@ -33,22 +34,23 @@ def loop_options(parser: argparse.ArgumentParser, steps: int, batch: int | None 
         "--accumulation", type=int, default=1, help="batches in one step (default: %(default)s)"
     )
     parser.add_argument("--minutes", type=float, help="save and stop after so long; run it again to go on")
-    parser.add_argument("--threads", type=int, help="processor threads (default: all)")
+    parser.add_argument("--threads", type=int, help="number of CPU threads (default: all)")
 
 
 def prepare(options: argparse.Namespace) -> None:
     require_torch()
     from pochade.training.loop import use_threads
 
-    for name in ("steps", "batch", "accumulation", "threads"):
+    for name in ("steps", "batch", "accumulation"):
         value = getattr(options, name)
         if value is not None and value < 1:
-            raise InvalidRequest(f"--{name} {value} is too small; 1 is the least")
+            raise InvalidRequest(f"--{name} is {value}; it must be at least 1")
     for name in ("minutes", "rate"):
         value = getattr(options, name, None)
         if value is not None and not 0 < value < math.inf:
-            raise InvalidRequest(f"--{name} {value:g} is too small or no number; it must be above 0")
+            raise InvalidRequest(f"--{name} is {value:g}; it must be a number above 0")
     if options.threads is not None:
+        expect("--threads", options.threads, 1, MOST_THREADS)
         use_threads(options.threads)
 
 

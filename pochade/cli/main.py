@@ -40,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
         sys.stdout.flush()  # a closed pipe shows here at the latest, and not while Python ends
     except PochadeError as error:
-        print(f"pochade: error: {error}", file=sys.stderr)
+        from pochade.cli.option_names import in_options
+
+        print(f"pochade: error: {in_options(str(error), options)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("pochade: stopped", file=sys.stderr)

@@ -1,7 +1,11 @@
 """The options of several commands that say which model runs where."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+
+from pochade.errors import InvalidRequest
+from pochade.request import Request
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -49,5 +53,27 @@ def add_threads_option(parser: "argparse.ArgumentParser | argparse._ArgumentGrou
         "--threads",
         type=int,
         metavar="N",
-        help="of the processor (default: one for each core, or what a container's quota allows)",
+        help="number of CPU threads (default: one per core, within a container's CPU quota)",
     )
+
+
+def add_fold_option(group: "argparse._ArgumentGroup") -> None:
+    """--fold-loras."""
+    group.add_argument(
+        "--fold-loras",
+        action="store_true",
+        help="add LoRAs to the weights on OpenVINO too: a tenth faster, but each strength is compiled anew",
+    )
+
+
+def check_folding(options: argparse.Namespace, requests: Sequence[Request]) -> None:
+    """Raises InvalidRequest for --fold-loras where neither an option nor a prompt names a LoRA."""
+    from pochade.prompts.extra_networks import extra_networks
+
+    if not options.fold_loras or options.lora:
+        return
+    texts = [text for request in requests for text in request.texts().values()]
+    if not any(extra_networks(text)[1] for text in texts):
+        raise InvalidRequest(
+            "--fold-loras needs a LoRA: give one as --lora, or as <lora:NAME:WEIGHT> in the prompt"
+        )

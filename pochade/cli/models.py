@@ -20,6 +20,8 @@ EXAMPLES = """examples:
   pochade models convert model.safetensors model/
   pochade models quantize model.safetensors -o model.int8.safetensors
   pochade models list --models ~/ComfyUI
+  pochade models known
+  pochade models pull sd15
   pochade models pull OWNER/NAME --variant fp16
   pochade models remove OWNER/NAME
 """
@@ -131,6 +133,8 @@ def _lines(found: "Facts") -> list[str]:
 def _verify(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from pochade.checkpoints.pull_record import check_record, pulled_files
+    from pochade.pipeline.load import model_path
     from pochade.pipeline.loading.inspect import components, facts, hashing, verify
 
     wanted = None if options.sha256 is None else _digits(options.sha256)
@@ -140,9 +144,13 @@ def _verify(options: argparse.Namespace) -> int:
         raise InvalidRequest(f"--sha256 speaks of one file; '{options.path}' has {len(files)}")
     total = sum(tensor.nbytes for part in components(checkpoint) for tensor in part.tensors.values())
     total += sum(file.stat().st_size for file in files)
+    path = model_path(options.path, options.models)
+    total += sum(file.stat().st_size for file in pulled_files(path) if file.is_file())
     hashes: dict[Path, str] = {}
     with _bar(tqdm, total) as bar:
         for step in verify(checkpoint):
+            bar.update(step)
+        for step in check_record(path):
             bar.update(step)
         for file in files:
             for read, digest in hashing(file):
@@ -181,7 +189,7 @@ def _bar(tqdm: Any, total: int) -> Any:
 def _digits(text: str) -> str:
     digits = text.strip().lower()
     if not HASH_DIGITS <= len(digits) <= 64 or set(digits) - set("0123456789abcdef"):
-        raise InvalidRequest(f"--sha256 '{text}' is no hash: give {HASH_DIGITS} to 64 hexadecimal digits")
+        raise InvalidRequest(f"--sha256 '{text}' is not a hash: give {HASH_DIGITS} to 64 hexadecimal digits")
     return digits
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pochade.cli import draw
 from pochade.cli.draw_options import mark_of, signer_of
+from pochade.cli.pull import offer_missing
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -54,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
     requests = plot.requests(base, [each for each in axes if each is not None])
     path = options.output or Path("plot-" + default_name(base.prompt, base.seed or 0))
     check_destination(path)
+    offer_missing(options)
     sign = signer_of(options)
     images: list[Image.Image] = []
     texts: list[str] = []

@@ -52,6 +52,13 @@ def add_parser(commands: Any) -> None:
     who.add_argument("--key-file", type=Path, metavar="FILE", help="a file that holds the key")
     who.add_argument("--keys", type=Path, metavar="FILE", help="several users: lines NAME:KEY")
     who.add_argument(
+        "--admin",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="one of the users in --keys, who may have models fetched; may be repeated",
+    )
+    who.add_argument(
         "--allow-host",
         action="append",
         default=[],
@@ -77,14 +84,27 @@ def run(options: argparse.Namespace) -> int:
     from pochade.server.run import serve
     from pochade.settings import studio_dir
 
+    keys = keys_of(options, os.environ)
     studio = studio_of(
         options,
         options.data or studio_dir(),
-        keys=keys_of(options, os.environ),
+        keys=keys,
+        admins=admins_of(options, keys),
         trusted_proxies=tuple(options.trusted_proxy),
     )
     serve(studio, options.host, options.port, tuple(options.allow_host))
     return 0
+
+
+def admins_of(options: argparse.Namespace, keys: "Keys") -> tuple[str, ...]:
+    """The users that --admin names. Raises InvalidRequest for one that has no key of their own."""
+    for name in options.admin:
+        if options.keys is None or name not in keys.digests:
+            known = (
+                ", ".join(keys.digests) if options.keys is not None else "none: give them with --keys FILE"
+            )
+            raise InvalidRequest(f"--admin '{name}' is not a user; the users are {known}")
+    return tuple(options.admin)
 
 
 def keys_of(options: argparse.Namespace, environ: Mapping[str, str]) -> "Keys":

@@ -6,8 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pochade.cli.draw_options import add_fold_option, add_mark_options, signer_of
-from pochade.cli.model_options import add_models_option, add_threads_option
+from pochade.cli.draw_options import add_mark_options, signer_of
+from pochade.cli.model_options import add_fold_option, add_models_option, add_threads_option
+from pochade.cli.pull import offer_missing
 from pochade.errors import InvalidRequest, MissingDependency, expect
 from pochade.machine import MOST_THREADS
 
@@ -15,6 +16,20 @@ if TYPE_CHECKING:
     from pochade.server.options import Options
 
 NEEDED = ("fastapi", "uvicorn", "sqlalchemy", "multipart")
+LIMITS = {
+    "body_bytes": "size of a request, in bytes",
+    "pixels": "pixels of a picture that is drawn (width times height)",
+    "picture_pixels": "pixels of a picture that is sent or enlarged (width times height)",
+    "side": "width and height of a picture, in pixels",
+    "steps": "steps of a picture",
+    "batch_size": "pictures drawn at the same time",
+    "pictures": "pictures of one job",
+    "queue": "jobs of all users together that wait or run",
+    "own_queue": "jobs of one user that wait or run",
+    "prompt_characters": "characters of a prompt",
+    "loras": "LoRAs in one prompt",
+}
+"""What the fields of `jobs.limits.Limits` bound, and their units."""
 FOLDERS = ("lora_dir", "embeddings_dir", "upscalers_dir", "wildcards")
 
 
@@ -52,23 +67,31 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--graph-budget",
         metavar="SIZE",
-        help="of compiled graphs that each worker keeps (default: --memory-budget, else half of the memory)",
+        help="memory that each worker may use for compiled graphs (default: --memory-budget, else half of the"
+        " memory)",
     )
     add_mark_options(parser)
-    much = parser.add_argument_group("how much")
+    much = parser.add_argument_group("how much", "The most that a request may ask for, and what is kept.")
     for name, default in _limits().items():
         much.add_argument(
-            f"--max-{name.replace('_', '-')}", type=int, metavar="N", help=f"default: {default}"
+            f"--max-{name.replace('_', '-')}",
+            type=int,
+            metavar="N",
+            help=f"{LIMITS[name]} (default: {default})",
         )
     much.add_argument(
-        "--budget", type=float, default=20.0, metavar="GB", help="for pictures; the oldest go (default: 20)"
+        "--budget",
+        type=float,
+        default=20.0,
+        metavar="GB",
+        help="disk space for pictures; the oldest are removed (default: 20)",
     )
     much.add_argument(
         "--stall-minutes",
         type=float,
         default=30.0,
         metavar="N",
-        help="a drawing without a sign of progress for so long is ended (default: 30; 0: never)",
+        help="stop a worker that reports no progress for N minutes (default: 30; 0: never)",
     )
 
 
@@ -102,12 +125,13 @@ def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options"
     from pochade.server.options import Options
     from pochade.settings import contents_file, model_roots, signing_file
 
+    offer_missing(options)
     signer_of(options)  # what cannot be signed is said now, and the key is made
 
     for name in FOLDERS:
         folder = getattr(options, name)
         if folder is not None and not folder.is_dir():
-            raise InvalidRequest(f"--{name.replace('_', '-')} '{folder}' is no folder")
+            raise InvalidRequest(f"--{name.replace('_', '-')} '{folder}' is not a folder")
     given = {name: getattr(options, f"max_{name}") for name in _limits()}
     for name, value in given.items():
         if value is not None and value < 1:
@@ -149,11 +173,15 @@ def _threads(options: argparse.Namespace) -> int | None:
         return None
     expect("--threads", threads, 1, MOST_THREADS)
     if options.engine == "numpy":
-        raise InvalidRequest("--threads has no effect on the numpy engine; leave one of the two out")
+        raise InvalidRequest(
+            f"--threads is {threads}, but the numpy engine cannot limit its threads; omit it, or use the"
+            " 'openvino' or 'torch' engine"
+        )
     others = [device for device in options.device or () if device not in ("auto", "cpu")]
     if others:
         raise InvalidRequest(
-            f"--threads applies to the processor, not to --device {others[0]}; leave one of the two out"
+            f"--threads applies only to the CPU and cannot be combined with --device {others[0]}; omit one of"
+            " them"
         )
     return threads
 

@@ -1,6 +1,7 @@
 """A picture in a terminal: two pixels per character, in 24-bit colour."""
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,3 +33,12 @@ def _rgb(image: "Image.Image", x: int, y: int) -> str:
     pixel = image.getpixel((x, y))
     assert isinstance(pixel, tuple)
     return ";".join(str(int(value)) for value in pixel)
+
+
+def show_over(bar: Any, image: "Image.Image", shown: int) -> int:
+    """Draw the preview over the last one, above the bar; returns its height in lines."""
+    lines = blocks(image)
+    bar.clear()
+    print(up(shown) + "\n".join(lines), file=sys.stderr, flush=True)
+    bar.refresh()
+    return len(lines)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pochade.cli import draw
 from pochade.cli.draw_options import mark_of, signer_of
+from pochade.cli.pull import offer_missing
 from pochade.errors import InvalidRequest, expect
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
     if path is None:
         path = Path("walk-" + default_name(stations[0].prompt, stations[0].seed or 0)).with_suffix(".webp")
     check_animation(path)
+    offer_missing(options)
     sign = signer_of(options)
     folder = None
     images: list[Image.Image] = []

@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -100,7 +101,8 @@ class BlobFolder:
             self._prune(expected_bytes, keep=self.path(name))
             handle, part = tempfile.mkstemp(dir=self.folder, prefix="writing-", suffix=".part")
             try:
-                with open(handle, "wb") as file:
+                made = expected_bytes - SEAL_BYTES
+                with _Growing(handle, made, partial(self._make_more, Path(part), name)) as file:
                     write(file)
                 with open(part, "ab") as file:
                     file.write(_seal(np.memmap(part, mode="r", dtype=np.uint8)))
@@ -119,6 +121,12 @@ class BlobFolder:
             )
             return False
         return True
+
+    def _make_more(self, part: Path, name: str, size: int) -> None:
+        """Room for a file that becomes larger than was expected. Raises OSError if there can be none."""
+        if size + SEAL_BYTES > self.budget_bytes:
+            raise OSError(f"{size + SEAL_BYTES:,} bytes are more than the cache may hold")
+        self._prune(size + SEAL_BYTES - part.stat().st_size, keep=self.path(name))
 
     def discard(self, name: str) -> None:
         """Delete the file, if it is there and the system allows it."""
@@ -146,6 +154,24 @@ class BlobFolder:
                 with contextlib.suppress(OSError):  # on Windows a file in use stays
                     path.unlink()
                     total -= size
+
+
+class _Growing(io.BufferedWriter):
+    """The file behind a handle, which asks for room before it becomes larger than there is room for.
+
+    room: bytes. more: makes room for a size, in bytes, or raises.
+    """
+
+    def __init__(self, handle: int, room: int, more: Callable[[int], None]) -> None:
+        super().__init__(io.FileIO(handle, "wb"))
+        self._room, self._more = room, more
+
+    def write(self, data: Any) -> int:
+        end = self.tell() + memoryview(data).nbytes
+        if end > self._room:
+            self._more(end)
+            self._room = end
+        return super().write(data)
 
 
 class Sink(io.BytesIO):

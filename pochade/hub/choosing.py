@@ -71,7 +71,7 @@ def choose_file(model: RemoteModel, name: str) -> tuple[RemoteFile, ...]:
             f"'{model.repo}' has no file '{name}'{f'; near it: {near[0]!r}' if near else ''}"
         )
     if not name.endswith(SINGLE_FILES):
-        raise InvalidRequest(f"'{name}' is no file of tensors; those end in {', '.join(SINGLE_FILES)}")
+        raise InvalidRequest(f"'{name}' is not a file of tensors; those end in {', '.join(SINGLE_FILES)}")
     twin = f"{name.rpartition('.')[0]}.safetensors"
     if not name.endswith(".safetensors") and twin in by_path:
         raise InvalidRequest(f"'{name}' is pickled, and '{twin}' is beside it; take that one")

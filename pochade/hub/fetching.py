@@ -86,10 +86,12 @@ def _completing(
             if failures == ATTEMPTS:
                 raise BrokenConnection(
                     f"'{file.path}' broke off at {have:,} of {file.size:,} bytes: {error}. What is there is"
-                    " kept: run the same command again to go on"
+                    " kept: pull it again to go on"
                 ) from error
             out.flush()
-            pause(float(2**failures))
+            for _ in range(2**failures):
+                yield 0  # so that whoever waits can stop it
+                pause(1.0)
 
 
 def _checked(file: RemoteFile, part: Path) -> Iterator[int]:
@@ -109,5 +111,5 @@ def _checked(file: RemoteFile, part: Path) -> Iterator[int]:
         came = digest.hexdigest()
         raise HubError(
             f"'{file.path}' came with the hash {came[:16]}..., and the hub says {wanted[:16]}...: it was"
-            " damaged on the way and has been removed; run the same command again"
+            " damaged on the way and has been removed; pull it again"
         )

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from pochade.atomic import replacing, sync_folder, unwritable
 from pochade.checkpoints.contents import UNREADABLE, contents_of
 from pochade.checkpoints.folder import read_folder
 from pochade.checkpoints.library import FOLDERS
-from pochade.checkpoints.own_folder import STAGES, claim, record_of
+from pochade.checkpoints.own_folder import STAGES, claim, read_record, record_of
 from pochade.errors import InvalidCheckpoint, InvalidRequest, OutputError
 from pochade.hub.choosing import INDEX, choose_file, choose_folder, single_files
 from pochade.hub.fetching import fetching, held
+from pochade.hub.known_models import KnownModel
 from pochade.hub.remote import HubError, RemoteFile, RemoteModel, library, look_up, opened
 
 MAX_INDEX_BYTES = 1_000_000
@@ -25,7 +26,8 @@ MAX_INDEX_BYTES = 1_000_000
 class Pull:
     """What is to be fetched. root: Pochade's own folder. single: whether it is one file, not a folder.
 
-    edition: the variant, or the file, that was asked for.
+    edition: the variant, or the file, that was asked for. short_name: of a known model, which is found under
+    that name.
     """
 
     model: RemoteModel
@@ -33,10 +35,14 @@ class Pull:
     root: Path
     single: bool
     edition: str = ""
+    short_name: str = ""
 
     @property
     def name(self) -> str:
-        """Under which the model will be found: "owner/name", with the revision if one was asked for."""
+        """Under which the model will be found: its short name, or "owner/name", with the revision if one was
+        asked for."""
+        if self.short_name:
+            return self.short_name
         revision = "" if self.model.revision is None else f"@{self.model.revision.replace('/', '-')}"
         return f"{self.model.repo}{revision}"
 
@@ -60,7 +66,10 @@ class Pull:
         """Where the model will lie. kind: of a single file, once it is known."""
         if not self.single:
             return self.root / "diffusers" / self.name
-        return self.root / FOLDERS.get(kind, FOLDERS["model"])[0] / self.name / Path(self.files[0].path).name
+        folder, file = self.root / FOLDERS.get(kind, FOLDERS["model"])[0], Path(self.files[0].path)
+        if self.short_name:
+            return folder / f"{self.short_name}{file.suffix}"
+        return folder / self.name / file.name
 
 
 def plan(
@@ -81,9 +90,38 @@ def plan(
         offered = (
             f"name one of its files with --file: {', '.join(names[:20])}" if names else f"see {model.page}"
         )
-        raise HubError(f"'{repo}' is no diffusers folder; {offered}")
+        raise HubError(f"'{repo}' is not a diffusers folder; {offered}")
     files = choose_folder(model, _table(model, index), variant)
     return Pull(model, files, root, single=False, edition=variant or "")
+
+
+def plan_known(known: KnownModel, root: Path, commit: str | None = None) -> Pull:
+    """As `plan`, for a model of a short name. commit: in place of the one that the catalogue names, or of the
+    newest.
+
+    Raises as `plan` does, and HubError if the hub states other hashes than the catalogue.
+    """
+    pull = plan(known.repo, root, revision=commit or known.revision, variant=known.variant, file=known.file)
+    stated = {file.path: file.sha256 for file in pull.files}
+    for path, wanted in known.sha256.items():
+        if stated.get(path) != wanted:
+            raise HubError(
+                f"the hub states another hash for '{path}' of '{known.repo}' ({str(stated.get(path))[:16]}"
+                f"...) than the catalogue has for '{known.name}' ({wanted[:16]}..., from {known.sources[0]}):"
+                " it is another file, so nothing is fetched"
+            )
+    return replace(pull, short_name=known.name)
+
+
+def known_there(known: KnownModel, root: Path) -> Path | None:
+    """Where a known model lies, if a pull has put it there. The hub is not asked: what is new there since
+    then changes nothing here."""
+    if known.file is None:
+        paths = [root / "diffusers" / known.name]
+    else:
+        paths = [root / names[0] / f"{known.name}{Path(known.file).suffix}" for names in FOLDERS.values()]
+    there = (path for path in paths if path.exists() and read_record(path).get("known") == known.name)
+    return next(there, None)
 
 
 def there_already(pull: Pull) -> Path | None:
@@ -92,7 +130,7 @@ def there_already(pull: Pull) -> Path | None:
         path = pull.target(kind)
         if not path.exists():
             continue
-        record = _recorded(path)
+        record = read_record(path)
         if record.get("commit") == pull.model.commit and record.get("files") == _hashes(pull):
             return path
         raise OutputError(
@@ -140,6 +178,7 @@ def place(pull: Pull) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         record = {
+            "known": pull.short_name or None,
             "repo": pull.model.repo,
             "revision": pull.model.revision,
             "commit": pull.model.commit,
@@ -162,7 +201,7 @@ def place(pull: Pull) -> Path:
 
 def _table(model: RemoteModel, index: RemoteFile) -> dict[str, Any]:
     if index.size > MAX_INDEX_BYTES:
-        raise HubError(f"the {INDEX} of '{model.repo}' has {index.size:,} bytes; it is none")
+        raise HubError(f"the {INDEX} of '{model.repo}' has {index.size:,} bytes, so it is not an index")
     with opened(model, index) as answer:
         content = b"".join(answer.iter_raw())
     try:
@@ -170,20 +209,12 @@ def _table(model: RemoteModel, index: RemoteFile) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise HubError(f"the {INDEX} of '{model.repo}' is not JSON ({error})") from error
     if not isinstance(table, dict):
-        raise HubError(f"the {INDEX} of '{model.repo}' is no table")
+        raise HubError(f"the {INDEX} of '{model.repo}' is not a table")
     return table
 
 
 def _hashes(pull: Pull) -> dict[str, str]:
     return {file.path: file.sha256 or file.blob or "" for file in pull.files}
-
-
-def _recorded(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(record_of(path).read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
 
 
 @contextmanager

@@ -65,9 +65,9 @@ def look_up(repo: str, revision: str | None = None) -> RemoteModel:
     Raises MissingDependency without the hub's library, InvalidRequest for a name that can be none, HubError.
     """
     if REPO.fullmatch(repo) is None or "--" in repo or ".." in repo:
-        raise InvalidRequest(f"'{repo}' is no model of the hub; write OWNER/NAME or OWNER/NAME@REVISION")
+        raise InvalidRequest(f"'{repo}' is not a model of the hub; write OWNER/NAME or OWNER/NAME@REVISION")
     if revision is not None and (REVISION.fullmatch(revision) is None or ".." in revision):
-        raise InvalidRequest(f"'{revision}' is no revision; give a branch, a tag or a commit")
+        raise InvalidRequest(f"'{revision}' is not a revision; give a branch, a tag or a commit")
     hub = library()
     with _translated(repo, revision):
         info = hub.HfApi(library_name="pochade", library_version=pochade.__version__).model_info(
@@ -156,7 +156,7 @@ def _translated(repo: str, revision: str | None) -> Iterator[None]:
     except errors.GatedRepoError as error:
         raise HubError(
             f"'{repo}' is given only to those who have asked for it: visit {page}, agree there to its terms,"
-            " make a token (https://huggingface.co/settings/tokens), set it as HF_TOKEN, and run this again"
+            " make a token (https://huggingface.co/settings/tokens), set it as HF_TOKEN, and pull it again"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise HubError(f"'{repo}' has no revision '{revision}'; {page}/tree/main lists them") from error

@@ -25,8 +25,12 @@ COMMA_NUMBER = rf"-?[0-9]+,[0-9]+(?=\s*(?:,\s*{KEY}:|$))"
 """7,5: where a comma is what parts a number's digits."""
 PAIR = re.compile(rf'\s*({KEY}):\s*("(?:\\.|[^\\"])+"|{COMMA_NUMBER}|[^,]*)(?:,|$)')
 FIRST_PAIR = re.compile(r"\s*Steps:\s*[0-9]")
+SPACE_BEHIND = " \t\n\r\v\f\0"
+"""Of a text as other programs end it; C programs end theirs with a zero."""
 BEHIND = ("Template:", "Negative Template:")
 """How lines begin that the Dynamic Prompts extension writes behind the settings."""
+JSON_TRIES = 20
+"""Values of one line that begin as JSON and are none; further ones are not looked at."""
 FEWEST_PAIRS = 3  # a last line with fewer is part of the prompt
 
 
@@ -98,9 +102,10 @@ def read_parameters(text: str) -> Parameters:
     the line of pairs there may be empty lines and those that extensions add, such as `Template: ...`, whose
     values are read as well.
     """
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip().split("\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
+    lines = text.rstrip(SPACE_BEHIND).split("\n")
     place = _settings_line(lines)
-    pairs = [] if place is None else PAIR.findall(lines[place])
+    pairs = [] if place is None else _pairs(lines[place])
     prompts = lines if place is None else lines[:place]
     start = next((i for i, line in enumerate(prompts) if line.startswith(NEGATIVE)), len(prompts))
     negative = "\n".join(prompts[start:]).removeprefix(NEGATIVE).removeprefix(" ")
@@ -109,18 +114,51 @@ def read_parameters(text: str) -> Parameters:
     return Parameters("\n".join(prompts[:start]), negative, {**behind, **values})
 
 
+def has_settings(text: str) -> bool:
+    """Whether it is a parameters text with a line of pairs, which begins with the number of steps."""
+    return "Steps" in read_parameters(text).values
+
+
 def _settings_line(lines: Sequence[str]) -> int | None:
     """The place of the line of pairs: the last line, or the last before those of extensions."""
     last = len(lines) - 1
-    if len(PAIR.findall(lines[last])) >= FEWEST_PAIRS and not lines[last].startswith(BEHIND):
+    if len(_pairs(lines[last])) >= FEWEST_PAIRS and not lines[last].startswith(BEHIND):
         return last
     for place in reversed(range(last)):
         behind = next((line for line in lines[place + 1 :] if line.strip()), "")
         if not behind.startswith(BEHIND) or FIRST_PAIR.match(lines[place]) is None:
             continue
-        if len(PAIR.findall(lines[place])) >= FEWEST_PAIRS:
+        if len(_pairs(lines[place])) >= FEWEST_PAIRS:
             return place
     return None
+
+
+def _pairs(line: str) -> list[tuple[str, str]]:
+    """The names and values of a line. A JSON table or list, as Civitai writes them, is one value."""
+    found: list[tuple[str, str]] = []
+    tries = JSON_TRIES
+    match = PAIR.search(line)
+    while match is not None:
+        value, end = match[2], match.end()
+        if value.startswith(("{", "[")) and tries:
+            whole = _json_at(line, match.start(2))
+            if whole is None:
+                tries -= 1
+            else:
+                value, end = whole
+        found.append((match[1], value))
+        match = PAIR.search(line, end)
+    return found
+
+
+def _json_at(line: str, begin: int) -> tuple[str, int] | None:
+    """The JSON value that begins there, and the place behind the comma that ends it; None if it is none."""
+    try:
+        _, end = json.JSONDecoder().raw_decode(line, begin)
+    except (ValueError, RecursionError):
+        return None
+    behind = re.compile(r"\s*(?:,|$)").match(line, end)
+    return None if behind is None else (line[begin:end], behind.end())
 
 
 def _behind(lines: Sequence[str]) -> dict[str, str]:

@@ -6,14 +6,17 @@
     NovelAI    the prompt as "Description", the settings as a JSON table in "Comment"
     InvokeAI   a JSON table as "invokeai_metadata"; before, as "sd-metadata"
 
-Prompt, seed, steps, sampler, guidance, size, model and LoRAs are read where they stand.
+Of other programs, those with a JSON table as "parameters" (RuinedFooocus) or with a text for each value (Easy
+Diffusion) are read where their names are the usual ones. Prompt, seed, steps, sampler, guidance, size, model
+and LoRAs are read where they stand.
 """
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from pochade.images.comfy_graph import sampled
 from pochade.images.metadata import Value, parameters_line
 
 Table = Mapping[str, Any]
@@ -35,9 +38,8 @@ SCHEDULES: Mapping[str, str] = {
     "ays": "Align Your Steps",
 }  # fmt: skip
 
-MAX_NODES = 2000
-MAX_WAY = 100
-"""Links that are followed from a node of a graph."""
+ANOTHER = "another program"
+"""The maker of a table with a prompt that says nothing else of it."""
 
 NAI_EMPHASIS = 1.05
 
@@ -57,6 +59,12 @@ def maker_of(info: Mapping[str, str]) -> str | None:
         "fooocus_scheme" in info or str(table.get("version", "")).startswith("Fooocus")
     ):
         return "Fooocus"
+    if table is not None and {"prompt", "positive prompt", "positive_prompt"} & set(map(str.lower, table)):
+        name = table.get("software")
+        named = isinstance(name, str) and re.fullmatch(r"[\w .\-]{1,40}", name)
+        return str(name) if named else ANOTHER
+    if "prompt" in info and info.keys() & {"num_inference_steps", "guidance_scale", "Guidance Scale"}:
+        return "Easy Diffusion"
     return None
 
 
@@ -68,7 +76,7 @@ def retold(info: Mapping[str, str]) -> str | None:
     maker = maker_of(info)
     if maker is None:
         return None
-    found = READERS[maker](info)
+    found = READERS.get(maker, _other)(info)
     return None if found is None else _written(found, maker)
 
 
@@ -78,9 +86,8 @@ def retold(info: Mapping[str, str]) -> str | None:
 def _swarm(info: Mapping[str, str]) -> Table | None:
     table = _table(info["parameters"]) or {}
     said = table["sui_image_params"]
-    weights = said.get("loraweights") or []
-    loras = said.get("loras") or []
-    pairs = list(zip(loras, [*weights, *[1] * len(loras)], strict=False)) if isinstance(loras, list) else []
+    weights, loras = _list(said.get("loraweights")), _list(said.get("loras"))
+    pairs = list(zip(loras, [*weights, *[1] * len(loras)], strict=False))
     return {
         "prompt": said.get("prompt"),
         "negative": said.get("negativeprompt"),
@@ -101,7 +108,7 @@ def _fooocus(info: Mapping[str, str]) -> Table | None:
     said = {key.lower().replace(" ", "_"): value for key, value in table.items()}
     size = re.findall(r"\d+", str(said.get("resolution", "")))
     loras = []
-    for value in said.get("loras") or ():
+    for value in _list(said.get("loras")):
         if isinstance(value, list) and len(value) >= 2:
             loras.append((re.sub(r"\.\w+$", "", str(value[0])), value[1]))
     return {
@@ -145,7 +152,7 @@ def _invoke(info: Mapping[str, str]) -> Table | None:
     model = said.get("model")
     name = model.get("name", model.get("model_name")) if isinstance(model, dict) else model
     loras = []
-    for each in said.get("loras") or ():
+    for each in _list(said.get("loras")):
         named = each.get("model", each.get("lora", {})) if isinstance(each, dict) else {}
         if isinstance(named, dict) and named:
             loras.append((named.get("name", named.get("model_name")), each.get("weight", 1)))
@@ -179,70 +186,28 @@ def _invoke_of_2022(said: Table | None) -> Table | None:
 
 
 def _comfy(info: Mapping[str, str]) -> Table | None:
-    """What leads to the first of the graph's samplers that begins from nothing, or to the first of all."""
     graph = _table(info.get("prompt"))
-    nodes = {} if graph is None else {key: node for key, node in graph.items() if isinstance(node, dict)}
-    nodes = dict(list(nodes.items())[:MAX_NODES])
-    inputs = {key: node["inputs"] for key, node in nodes.items() if isinstance(node.get("inputs"), dict)}
-    samplers = [
-        key for key, given in inputs.items() if "steps" in given and {"seed", "noise_seed"} & given.keys()
-    ]
-    if not samplers:
-        return None
-    whole = [key for key in samplers if _plain(inputs[key].get("denoise", 1)) in (1, 1.0)]
-    given = inputs[(whole or samplers)[0]]
+    return None if graph is None else sampled(graph)
 
-    def way(link: object, name: str) -> Iterator[Table]:
-        """The inputs of the nodes that a link leads to, by their inputs of this name."""
-        for _ in range(MAX_WAY):
-            node = inputs.get(str(link[0])) if isinstance(link, list) and link else None
-            if node is None:
-                return
-            yield node
-            link = node.get(name, next((each for each in node.values() if isinstance(each, list)), None))
 
-    def text(link: object) -> str | None:
-        for node in way(link, "conditioning"):
-            for name in ("text", "text_g", "string", "value", "prompt", "positive"):
-                said = node.get(name)
-                if isinstance(said, list):
-                    return text_of_link(said)
-                if isinstance(said, str):
-                    return said
-        return None
+def _other(info: Mapping[str, str]) -> Table | None:
+    """A table whose names are the usual ones, in whatever case, or texts under these names."""
+    table = _table(info.get("parameters")) or info
+    said = {re.sub(r"\W+", "_", key.strip().lower()): value for key, value in table.items()}
 
-    def text_of_link(link: object) -> str | None:
-        for node in way(link, "text"):
-            said = next((value for value in node.values() if isinstance(value, str)), None)
-            if said is not None:
-                return said
-        return None
+    def one(*names: str) -> Any:
+        return next((said[name] for name in names if said.get(name) not in (None, "")), None)
 
-    def number(name: str) -> object:
-        said = given.get(name)
-        if not isinstance(said, list):
-            return said
-        nodes = (value for node in way(said, name) for value in node.values())
-        return next((value for value in nodes if isinstance(value, int | float)), None)
-
-    model = list(way(given.get("model"), "model"))
-    size = next((node for node in way(given.get("latent_image"), "samples") if "width" in node), {})
     return {
-        "prompt": text(given.get("positive")),
-        "negative": text(given.get("negative")),
-        "steps": number("steps"),
-        "sampler": given.get("sampler_name"),
-        "schedule": given.get("scheduler"),
-        "cfg": number("cfg"),
-        "seed": number("seed" if "seed" in given else "noise_seed"),
-        "width": size.get("width"),
-        "height": size.get("height"),
-        "model": next((node["ckpt_name"] for node in model if "ckpt_name" in node), None),
-        "loras": [
-            (re.sub(r"\.\w+$", "", str(node["lora_name"])), node.get("strength_model", 1))
-            for node in model
-            if "lora_name" in node
-        ],
+        "prompt": one("prompt", "positive_prompt"),
+        "negative": one("negative_prompt", "negative", "uc"),
+        "steps": one("steps", "num_inference_steps"),
+        "sampler": one("sampler_name", "sampler"),
+        "schedule": one("scheduler", "schedule"),
+        "cfg": one("cfg_scale", "cfg", "guidance_scale", "scale"),
+        **{name: one(name) for name in ("seed", "width", "height")},
+        "model": one("base_model_name", "base_model", "use_stable_diffusion_model", "model_name", "model"),
+        "extra": [("Clip skip", one("clip_skip"))],
     }
 
 
@@ -253,6 +218,7 @@ READERS = {
     "InvokeAI": _invoke,
     "ComfyUI": _comfy,
 }
+"""Any other program: `_other`."""
 
 
 # --- inside -----------------------------------------------------------------------------------------------
@@ -268,13 +234,20 @@ def _table(text: object) -> Table | None:
     return found if isinstance(found, dict) else None
 
 
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _written(found: Table, maker: str) -> str | None:
     """The parameters text; None if the program's own form holds neither a prompt nor settings."""
     prompt, negative = (found.get(name) for name in ("prompt", "negative"))
     sampler, schedule = _sampler(found.get("sampler"), found.get("schedule"))
     size = _plain(found.get("width")), _plain(found.get("height"))
     model = found.get("model")
-    name = None if model is None else re.sub(r"\.(safetensors|ckpt|pt|gguf)$", "", str(model))
+    # ComfyUI on Windows writes its slashes; names are the same on all systems here.
+    name = (
+        None if model is None else re.sub(r"\.(safetensors|ckpt|pt|gguf)$", "", str(model).replace("\\", "/"))
+    )
     pairs: list[tuple[str, Value]] = [
         ("Steps", _plain(found.get("steps"))),
         ("Sampler", sampler),
@@ -289,7 +262,7 @@ def _written(found: Table, maker: str) -> str | None:
     if not isinstance(prompt, str) and not pairs:
         return None
     tags = [
-        f"<lora:{lora}:{_plain(weight)}>"
+        f"<lora:{lora.replace(chr(92), '/')}:{_plain(weight)}>"
         for lora, weight in found.get("loras", ())
         if isinstance(lora, str) and not re.search(r"[<>:]", lora) and _plain(weight) is not None
     ]

@@ -6,6 +6,7 @@ from pathlib import Path
 from pochade.errors import InvalidRequest
 from pochade.images.exif_text import user_comment
 from pochade.images.marks import ENHANCED, read_mark
+from pochade.images.metadata import has_settings
 from pochade.images.opening import UnreadablePicture, opened
 from pochade.images.other_tools import maker_of, retold
 
@@ -13,6 +14,10 @@ MAX_CHARACTERS = 1_000_000
 MAX_TABLE_CHARACTERS = 16_000_000
 """Of one text as it stands in the file; longer ones are left out."""
 TEXTS_OF_PNG = {"parameters", "prompt", "workflow", "invokeai_metadata", "sd-metadata"}
+ELSEWHERE = ("comment", "Comment", "Description", "ImageDescription", "XPComment")
+"""Texts of GIF and JPEG files, of PNG files, and of EXIF, where anything may stand: a text counts there if it
+has settings."""
+EXIF_DESCRIPTION, EXIF_XP_COMMENT = 0x010E, 0x9C9C
 EXIF_TEXTS = (0x010E, 0x010F, 0x0110)
 """The description, and the maker and the model of a camera."""
 
@@ -59,9 +64,13 @@ def text_of(content: bytes) -> str:
     What SwarmUI, Fooocus, ComfyUI, NovelAI and InvokeAI write in forms of their own is retold in this one.
     """
     texts = _texts(content)
+    own = texts.get("parameters", "")
+    if own and has_settings(own):  # nodes and extensions add it to a form of the program's own
+        return own[:MAX_CHARACTERS]
     told = retold(texts)
     if told is None and maker_of(texts) is None:
-        told = texts.get("parameters", "")
+        elsewhere = (texts.get(name, "") for name in ELSEWHERE)
+        told = own or next((text for text in elsewhere if has_settings(text)), "")
     return (told or "")[:MAX_CHARACTERS]
 
 
@@ -75,6 +84,9 @@ def _texts(content: bytes) -> dict[str, str]:
             for name, value in image.info.items()
             if isinstance(name, str) and isinstance(value, str)
         }
+        comment = image.info.get("comment")
+        if isinstance(comment, bytes):
+            texts["comment"] = comment.decode("utf-8", "replace")
         if not texts.keys() & TEXTS_OF_PNG:  # what is damaged in EXIF does not matter where it is not needed
             exif = image.getexif()
             texts["parameters"] = user_comment(exif)
@@ -82,6 +94,9 @@ def _texts(content: bytes) -> dict[str, str]:
                 name, colon, value = str(exif.get(tag, "")).partition(":")
                 if colon and name in ("prompt", "workflow"):
                     texts.setdefault(name, value.rstrip("\0"))
+            texts["ImageDescription"] = str(exif.get(EXIF_DESCRIPTION, ""))
+            wide = exif.get(EXIF_XP_COMMENT, b"")
+            texts["XPComment"] = bytes(wide).decode("utf-16-le", "replace").rstrip("\0") if wide else ""
     return {name: value for name, value in texts.items() if len(value) <= MAX_TABLE_CHARACTERS}
 
 

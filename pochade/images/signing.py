@@ -78,7 +78,7 @@ def identity_in(path: Path, now: datetime) -> Identity:
     except OSError as error:
         raise OutputError(f"'{path}' cannot hold a key to sign with: {error.strerror or error}") from error
     except UnicodeDecodeError as no_text:
-        raise InvalidRequest(f"'{path}' is no PEM file; remove it to sign as someone new") from no_text
+        raise InvalidRequest(f"'{path}' is not a PEM file; remove it to sign as someone new") from no_text
     keys = [block for block, name in blocks if name.endswith("PRIVATE KEY")]
     certificates = [block for block, name in blocks if name == "CERTIFICATE"]
     if len(keys) != 1 or not certificates:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pochade.jobs.line import upcoming
+from pochade.jobs.orders import PULL
 from pochade.jobs.records import QUEUED, RUNNING, Job
 
 MOST_UNREAD = 2000
@@ -28,7 +29,8 @@ Event = Mapping[str, Any]
 class Live:
     """A job that is not over. previews: data URLs. dialect: of the API that it came through.
 
-    accepted: whether the store has it by now.
+    accepted: whether the store has it by now. Until then it takes up room here, and nobody is told of it: it
+        may still be refused. fetched, to_fetch: of a model, bytes.
     invalid, no_room: of one that has failed, whether what was asked for, or the server's disk, is to blame.
     """
 
@@ -53,9 +55,19 @@ class Live:
     invalid: bool = False
     no_room: bool = False
     interrupted: bool = False
+    kind: str = ""
+    fetched: int = 0
+    to_fetch: int = 0
+
+    @property
+    def pulls(self) -> bool:
+        """Whether it fetches a model. Such jobs are no part of the line for drawings."""
+        return self.kind == PULL
 
     def share(self) -> float:
-        """Of the drawing that is done, 0 to 1."""
+        """Of the drawing, or of the model, that is done, 0 to 1."""
+        if self.pulls:
+            return min(1.0, self.fetched / self.to_fetch) if self.to_fetch else 0.0
         if not self.steps:
             return 0.0
         return min(1.0, (self.number + self.step / self.steps) / max(1, self.pictures))
@@ -131,15 +143,21 @@ class Board:
     # --- what is there ------------------------------------------------------------------------------------
 
     def count(self, state: str, owner: str | None = None) -> int:
-        return sum(job.state == state and owner in (None, job.owner) for job in self.live.values())
+        """How many accepted drawings are in this state."""
+        found = (job for job in self.live.values() if job.accepted and not job.pulls and job.state == state)
+        return sum(owner in (None, job.owner) for job in found)
 
     def of(self, owner: str) -> list[Live]:
+        """Their jobs, with those that are not accepted yet."""
         return [job for job in self.live.values() if job.owner == owner]
 
     def place(self, job: str) -> Place | None:
-        """Where a job stands; None if it is over. Computed anew if jobs came or went, not all the time."""
+        """Where a job stands; None if it is over or not accepted yet.
+
+        Computed anew if jobs came or went, not all the time.
+        """
         live = self.live.get(job)
-        if live is None:
+        if live is None or not live.accepted:
             return None
         if live.state == RUNNING:
             return Place(0, self._left(live))
@@ -150,11 +168,12 @@ class Board:
 
     def seconds(self) -> float:
         """Until all that is there is drawn."""
-        return sum(map(self._left, self.live.values())) / self._hands
+        return sum(self._left(live) for live in self.live.values() if not live.pulls) / self._hands
 
     # --- what happens -------------------------------------------------------------------------------------
 
-    def add(self, job: Job) -> Live:
+    def add(self, job: Job, *, accepted: bool = True) -> Live:
+        """accepted: whether the store has it; else `accept` or `forget` is to follow."""
         live = Live(
             id=job.id,
             owner=job.owner,
@@ -166,29 +185,36 @@ class Board:
             state=job.state,
             started=job.started,
             attempt=job.attempts,
+            accepted=accepted,
+            kind=job.kind,
         )
         self.live[job.id] = live
         self._changed = self._moved = True
         return live
 
-    def priced(self, live: Live, cost: float) -> None:
-        """Its cost is known now, s."""
-        live.cost = cost
+    def accept(self, live: Live, cost: float) -> None:
+        """The store has it now, and its cost is known, s. Tells its place, unless it was taken meanwhile."""
+        live.accepted, live.cost = True, cost
         self._changed = self._moved = True
+        if live.state == QUEUED and live.id in self.live:
+            self.publish(live, "queued", **self.told(live))
 
     def forget(self, job: str) -> None:
         """It was not accepted after all."""
         self.live.pop(job, None)
         self._changed = self._moved = True
+        self._let_go(job)
 
     def started(self, job: str, model: str, attempt: int) -> None:
         live = self.live.get(job)
         if live is None:
             return
         now = self._clock()
+        live.accepted = True  # a worker took it from the store; this is heard before the store's own answer
         live.state, live.started, live.attempt = RUNNING, now, attempt
         live.step = live.steps = live.number = 0
-        self._served[live.owner] = now
+        if not live.pulls:
+            self._served[live.owner] = now
         self._changed = self._moved = True
         self.publish(live, "started", model=model, seconds_left=self._left(live), attempt=attempt)
 
@@ -209,9 +235,7 @@ class Board:
         self._changed = self._moved = True
         self.publish(live, event, **about)
         live.over.set()
-        for watcher in [each for each in self.watchers if each.job == job]:
-            watcher.close()
-            self.watchers.discard(watcher)
+        self._let_go(job)
 
     def publish(self, live: Live, kind: str, **about: Any) -> None:
         self.tell(live.owner, live.id, live.label, kind, **about)
@@ -239,8 +263,9 @@ class Board:
         if job is not None and job not in self.live:
             watcher.close()
             return watcher
-        mine = (live for live in self.live.values() if live.owner == owner and job in (None, live.id))
-        for live in sorted(mine, key=lambda each: (each.created, each.id)):
+        mine = (live for live in self.live.values() if live.owner == owner and live.accepted)
+        wanted = (live for live in mine if job in (None, live.id))
+        for live in sorted(wanted, key=lambda each: (each.created, each.id)):
             for kind, about in self._standing(live):
                 watcher.put({"type": kind, "job": live.id, "label": live.label, **about})
         self.watchers.add(watcher)
@@ -270,13 +295,17 @@ class Board:
             return
         left = round(self._left(live), 3)
         yield "started", {"model": live.model, "seconds_left": left, "attempt": live.attempt}
-        if live.steps:
+        if live.steps or live.to_fetch:
             yield "progress", self.progress(live)
         if live.previews:
             yield "preview", {"picture": live.number, "images": live.previews}
 
     def progress(self, live: Live) -> dict[str, Any]:
-        """What the event "progress" says."""
+        """What the event "progress" says. Of a model that is fetched, a step is a hundredth of it."""
+        if live.pulls:
+            left = round(self._left(live), 3)
+            done = {"step": int(100 * live.share()), "steps": 100, "picture": 0, "pictures": 0}
+            return {**done, "bytes": live.fetched, "total_bytes": live.to_fetch, "seconds_left": left}
         return {
             "step": live.step,
             "steps": live.steps,
@@ -286,6 +315,12 @@ class Board:
         }
 
     # --- inside -------------------------------------------------------------------------------------------
+
+    def _let_go(self, job: str) -> None:
+        """Of nothing else will those hear who watch this job."""
+        for watcher in [each for each in self.watchers if each.job == job]:
+            watcher.close()
+            self.watchers.discard(watcher)
 
     def _left(self, live: Live) -> float:
         """Predicted seconds of drawing that are left: of what was predicted, or of what it took by now."""
@@ -298,9 +333,13 @@ class Board:
     def _look(self, now: bool = False) -> None:
         if not self._changed or (not now and self._clock() - self._computed < LOOK_AGAIN_S):
             return
-        running = sum(self._left(live) for live in self.live.values() if live.state == RUNNING)
+        drawings = [live for live in self.live.values() if not live.pulls]
+        running = sum(self._left(live) for live in drawings if live.state == RUNNING)
         before, places = running, dict[str, Place]()
-        waiting = [live for live in self.live.values() if live.state == QUEUED]
+        waiting = [live for live in drawings if live.accepted and live.state == QUEUED]
+        pulls = sorted((live.created, live.id) for live in self.live.values() if live.accepted and live.pulls)
+        queued = (job for _, job in pulls if self.live[job].state == QUEUED)
+        places |= {job: Place(position, 0.0) for position, job in enumerate(queued, start=1)}
         for position, live in enumerate(upcoming(waiting, self._served), start=1):
             before += live.cost
             places[live.id] = Place(position, max(live.cost, before / self._hands))

@@ -66,7 +66,15 @@ class Batch:
     sign: "Sign | None" = None
 
 
-Event = Loading | Loaded | Step | Batch
+@dataclass(frozen=True)
+class Fetched:
+    """Of a model that is fetched: bytes that are here, of how many."""
+
+    bytes: int
+    total: int
+
+
+Event = Loading | Loaded | Step | Batch | Fetched
 
 
 class Artist:

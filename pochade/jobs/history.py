@@ -119,7 +119,7 @@ def pin(
             taken = storage.stored_in(connection, owner).pinned + row.bytes
             if pinned and most_bytes is not None and taken > most_bytes:
                 raise InvalidRequest(
-                    f"pinned pictures of yours would take {taken:,} bytes; at most {most_bytes:,} may be"
+                    f"your pinned pictures would take {taken:,} bytes; at most {most_bytes:,} may be"
                     " pinned: unpin others first, or keep a copy of your own"
                 )
             connection.execute(update(pictures).where(which).values(pinned=int(pinned)))

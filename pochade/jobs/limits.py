@@ -108,7 +108,7 @@ def check_second(
 ) -> None:
     """Of a second pass over width x height px, to `size` or by `scale`. Raises InvalidRequest."""
     scale = 2.0 if scale is None else scale
-    larger = (round(width * scale), round(height * scale)) if size is None else (size[0], size[1])
+    larger = (int(width * scale), int(height * scale)) if size is None else (size[0], size[1])
     for name, side in zip(("width", "height"), larger, strict=True):
         expect(f"{name} of the second pass", side, 8, limits.side)
     _check_pixels("the second pass", *larger, limits)

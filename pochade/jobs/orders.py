@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 TXT2IMG, IMG2IMG, INPAINT, UPSCALE = "txt2img", "img2img", "inpaint", "upscale"
 KINDS = (TXT2IMG, IMG2IMG, INPAINT, UPSCALE)
+PULL = "pull"
+"""A kind apart: it fetches a model, by a worker of its own, and nobody orders it as a drawing."""
 
 NOT_DRAWN = ("blend", "refiner")
 """Fields of `Request` that a job cannot have. They are refused: without them it would be another picture."""
@@ -61,11 +63,20 @@ class Upscale:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PullOrder:
+    """licence: that was accepted, as the hub names it; "" if it names none. commit: "" is the newest."""
+
+    licence: str
+    commit: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Order:
     """request: fields of `Request` as JSON, the seed settled. count: how often a batch is drawn.
 
     expand: whether the prompts are templates. partials: so many pictures on the way are wanted in full size.
     dialect: of the API that it came through, in which it may be interrupted; "" if that is not known.
+    pull: of a model to fetch, whose short name is `model`; it has no request.
     """
 
     kind: str
@@ -77,8 +88,11 @@ class Order:
     preview: bool = True
     partials: int = 0
     dialect: str = ""
+    pull: PullOrder | None = None
 
     def __post_init__(self) -> None:
+        if self.kind == PULL and self.pull is not None:
+            return
         if self.kind not in KINDS:
             raise InvalidRequest(f"kind is '{self.kind}'; one of: {', '.join(KINDS)}")
         source = self.request.get("source")
@@ -104,7 +118,7 @@ class Order:
     @property
     def pictures(self) -> int:
         """How many there will be."""
-        return 1 if self.kind == UPSCALE else self.count * int(self.request.get("batch_size", 1))
+        return 1 if self.kind in (UPSCALE, PULL) else self.count * int(self.request.get("batch_size", 1))
 
     def text(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
@@ -117,8 +131,11 @@ def read_order(text: str) -> Order:
     if upscale is not None:
         size = upscale.get("size")
         upscale = Upscale(**{**upscale, "size": None if size is None else tuple(size)})
+    pull = values.pop("pull", None)
+    pull = None if pull is None else PullOrder(**pull)
     known = {each.name for each in fields(Order)}
-    return Order(**{name: value for name, value in values.items() if name in known}, upscale=upscale)
+    given = {name: value for name, value in values.items() if name in known}
+    return Order(**given, upscale=upscale, pull=pull)
 
 
 def request_of(order: Order, fetch: Fetch, names: Names) -> Request:

@@ -5,6 +5,7 @@
     DIR/inputs/20261124-5f0c6a1e9b-0               what came with a job, until it is over
     DIR/workers/NAME                               locked by the worker of that name for as long as it lives
     DIR/lock                                       locked by the server
+    DIR/reserve                                    given up when the disk is full, see `reserve`
 
 No name comes from a client: they are made of the ids of jobs, which are made here.
 """

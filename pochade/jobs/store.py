@@ -15,6 +15,7 @@ from sqlalchemy.dialects.sqlite import insert
 from pochade.errors import PochadeError
 from pochade.jobs import cost, idempotency, storage
 from pochade.jobs.database import Database
+from pochade.jobs.orders import PULL
 from pochade.jobs.records import (
     CANCELLED,
     FAILED,
@@ -34,6 +35,11 @@ MAX_DEATHS = 3
 CRASHED = (
     "the process that drew it ended {deaths} times before it was done, or hung and was ended; there may be"
     " too little memory for this size, or this model may not work here"
+)
+
+CRASHED_PULL = (
+    "the process that fetched it ended {deaths} times before it was done, or hung and was ended; what came is"
+    " kept, and another pull goes on with it"
 )
 
 
@@ -60,13 +66,16 @@ def take(
     token: str,
     now: float,
     lease_s: float = LEASE_S,
+    pulls: bool = False,
 ) -> Lease | None:
     """The job that is to be drawn next, under a lease; None if none waits.
 
-    The highest lane comes first, in it whoever was served the longest ago, of theirs the oldest.
+    The highest lane comes first, in it whoever was served the longest ago, of theirs the oldest. Models are
+    fetched apart from that, by a worker of their own (`pulls`): the oldest first, and nobody waits longer for
+    a drawing because they had one fetched.
     """
     with database.write() as connection:
-        row = connection.execute(next_in_line()).one_or_none()
+        row = connection.execute(next_pull() if pulls else next_in_line()).one_or_none()
         if row is None:
             return None
         changes = {
@@ -78,8 +87,9 @@ def take(
             "attempts": row.attempts + 1,
         }
         connection.execute(update(jobs).where(jobs.c.id == row.id).values(**changes))
-        served = insert(owners).values(name=row.owner, served=now, spent=0.0)
-        connection.execute(served.on_conflict_do_update(["name"], set_={"served": now}))
+        if not pulls:
+            served = insert(owners).values(name=row.owner, served=now, spent=0.0)
+            connection.execute(served.on_conflict_do_update(["name"], set_={"served": now}))
         return Lease(
             as_job(row, state=RUNNING, started=now, attempts=row.attempts + 1),
             token,
@@ -87,15 +97,22 @@ def take(
 
 
 def next_in_line() -> "Select[tuple[object, ...]]":
-    """The query of `take`. Whoever was never served was served the longest ago."""
+    """The query of `take` for drawings. Whoever was never served was served the longest ago."""
     line = jobs.outerjoin(owners, owners.c.name == jobs.c.owner)
     return (
         select(*(jobs.c[name] for name in columns(Job)))
         .select_from(line)
-        .where(jobs.c.state == QUEUED)
+        .where(jobs.c.state == QUEUED, jobs.c.kind != PULL)
         .order_by(jobs.c.lane.desc(), func.coalesce(owners.c.served, 0.0), jobs.c.created, jobs.c.id)
         .limit(1)
     )
+
+
+def next_pull() -> "Select[tuple[object, ...]]":
+    """The query of `take` for models to fetch."""
+    waiting = and_(jobs.c.state == QUEUED, jobs.c.kind == PULL)
+    query = select(*(jobs.c[name] for name in columns(Job))).where(waiting)
+    return query.order_by(jobs.c.created, jobs.c.id).limit(1)
 
 
 def heartbeat(database: Database, job: str, token: str, now: float, lease_s: float = LEASE_S) -> str:
@@ -151,7 +168,7 @@ def finish(
             storage.count(connection, job.owner, sum(picture.bytes for picture in drawn))
         if work is not None:
             cost.learn(connection, job.model, work, seconds)
-        if job.started is not None:
+        if job.started is not None and job.kind != PULL:
             spent = owners.c.spent + max(0.0, now - job.started)
             connection.execute(update(owners).where(owners.c.name == job.owner).values(spent=spent))
 
@@ -253,7 +270,9 @@ def _end(connection: Connection, lease: Lease, state: str, error: str | None, no
 
 def _reclaim(connection: Connection, now: float, which: ColumnElement[bool]) -> list[Reclaimed]:
     dead = connection.execute(
-        select(jobs.c.id, jobs.c.owner, jobs.c.deaths, jobs.c.asked).where(jobs.c.state == RUNNING, which)
+        select(jobs.c.id, jobs.c.owner, jobs.c.deaths, jobs.c.asked, jobs.c.kind).where(
+            jobs.c.state == RUNNING, which
+        )
     ).all()
     back = []
     for row in dead:
@@ -262,7 +281,11 @@ def _reclaim(connection: Connection, now: float, which: ColumnElement[bool]) -> 
         if row.asked:
             changes |= {"state": CANCELLED, "ended": now}
         elif deaths >= MAX_DEATHS:
-            changes |= {"state": FAILED, "ended": now, "error": CRASHED.format(deaths=deaths)}
+            changes |= {
+                "state": FAILED,
+                "ended": now,
+                "error": (CRASHED_PULL if row.kind == PULL else CRASHED).format(deaths=deaths),
+            }
         else:
             changes |= {"state": QUEUED, "started": None}
         connection.execute(update(jobs).where(jobs.c.id == row.id).values(**changes))

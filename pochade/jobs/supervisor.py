@@ -37,6 +37,8 @@ class Hand:
 
     state: starting, idle, loading, drawing or broken. job: what it draws. restarts: after deaths.
     silent_s: since the process last said anything; time in which the computer slept does not count.
+    wanted: of a place whose settings say that it fetches models: there is one to fetch. Only then is there a
+        process, which ends by itself when there is no more.
     """
 
     settings: Settings
@@ -48,6 +50,11 @@ class Hand:
     process: "asyncio.subprocess.Process | None" = field(default=None, repr=False)
     name: str = ""
     silent_s: float = 0.0
+    wanted: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+
+    @property
+    def pulls(self) -> bool:
+        return self.settings.pulls
 
     def say(self, do: str, **about: Any) -> None:
         """A word to the process; a dead one hears nothing, and its successor finds all in the store."""
@@ -86,9 +93,11 @@ class Supervisor:
         self._tasks = [asyncio.create_task(self._keep(hand)) for hand in self.hands]
         self._watching = asyncio.create_task(self._watch())
 
-    def wake(self) -> None:
-        """There is a new job."""
+    def wake(self, *, pulls: bool = False) -> None:
+        """There is a new job; pulls: a model to fetch."""
         for hand in self.hands:
+            if hand.pulls and pulls:
+                hand.wanted.set()
             if hand.job is None:
                 hand.say("wake")
 
@@ -107,6 +116,7 @@ class Supervisor:
         if self._watching is not None:
             self._watching.cancel()
         for hand in self.hands:
+            hand.wanted.set()
             hand.say("stop")
         ended = [hand.process.wait() for hand in self.hands if hand.process is not None]
         with contextlib.suppress(TimeoutError):
@@ -126,6 +136,12 @@ class Supervisor:
     async def _keep(self, hand: Hand) -> None:
         loop, pause = asyncio.get_running_loop(), FIRST_PAUSE_S
         while not self._stopping:
+            if hand.pulls:
+                hand.state, hand.process = "idle", None
+                await hand.wanted.wait()
+                hand.wanted.clear()
+                if self._stopping:
+                    return
             began = loop.time()
             hand.name, hand.state, hand.job, hand.silent_s = self._names(), "starting", None, 0.0
             try:
@@ -134,6 +150,8 @@ class Supervisor:
                 log(f"the worker cannot be started: {error}")
             if self._stopping:
                 return
+            if hand.pulls and hand.process is not None and hand.process.returncode == 0:
+                continue  # there was nothing left to fetch
             hand.state, hand.process = "broken", None
             try:
                 await self._died(hand)

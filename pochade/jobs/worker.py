@@ -20,7 +20,7 @@ from pochade.errors import InvalidRequest
 from pochade.jobs import store
 from pochade.jobs.catalogue import Folders
 from pochade.jobs.database import Database, StoreFailed
-from pochade.jobs.drawing import CANCEL, SKIP, Asked, Batch, Event, Loaded, Loading, Read, Step
+from pochade.jobs.drawing import CANCEL, SKIP, Asked, Batch, Event, Fetched, Loaded, Loading, Read, Step
 from pochade.jobs.log import log
 from pochade.jobs.messages import is_of_the_disk, reason_of
 from pochade.jobs.orders import Order, read_order
@@ -32,6 +32,10 @@ from pochade.jobs.records import CANCELLED, FINISHED, Drawn, Lease
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+IDLE_FETCHER_S = 10.0
+"""After so long without a model to fetch, the process that fetches them ends; another one is started."""
+FETCHED_S = 0.5
+"""Between two words of how far a model is."""
 LOOK_S = 1.0
 """How often an idle worker looks for a job without being told of one."""
 HEARTBEAT_S = store.LEASE_S / 6
@@ -51,13 +55,17 @@ class Draws(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """name: of this worker, among those of one folder. options: see `drawing.Artist`."""
+    """name: of this worker, among those of one folder. options: see `drawing.Artist`.
+
+    pulls: it fetches models in place of drawing, and ends when there is none to fetch.
+    """
 
     name: str
     places: Places
     folders: Folders
     options: dict[str, str]
     prepare: bool = True
+    pulls: bool = False
 
     def line(self) -> str:
         values = {
@@ -66,6 +74,7 @@ class Settings:
             "folders": self.folders.as_json(),
             "options": self.options,
             "prepare": self.prepare,
+            "pulls": self.pulls,
         }
         return json.dumps(values)
 
@@ -81,6 +90,7 @@ def read_settings(line: str) -> Settings:
         folders=Folders.from_json(values["folders"]),
         options=values["options"],
         prepare=values["prepare"],
+        pulls=values["pulls"],
     )
 
 
@@ -115,6 +125,8 @@ class Worker:
         try:
             for line in lines:
                 said = json.loads(line)
+                if said["do"] == "stop" and self.settings.pulls:
+                    break  # a model may take hours, and what came is kept
                 if said["do"] == "stop":
                     self._leaving = True
                     self._wake.set()
@@ -156,14 +168,18 @@ class Worker:
         if self.settings.prepare:
             self._prepare()
         self.tell("ready")
+        idle_since = time.monotonic()
         while not self._leaving:
             self._wake.clear()
+            who = self.settings.name, self.random(16), self.clock()
             try:
-                lease = store.take(self.database, self.settings.name, self.random(16), self.clock())
+                lease = store.take(self.database, *who, pulls=self.settings.pulls)
             except StoreFailed as error:  # the disk may be full now and have room later
                 log(f"no job could be taken: {error}")
                 lease = None
             if lease is None:
+                if self.settings.pulls and time.monotonic() - idle_since > IDLE_FETCHER_S:
+                    return
                 self._tell_here()
                 self._wake.wait(LOOK_S)
                 continue
@@ -174,6 +190,7 @@ class Worker:
             finally:
                 with self._state:
                     self._lease = None
+                idle_since = time.monotonic()
 
     def _tell_here(self) -> None:
         """While there is nothing to do, so that whoever listens knows that this process does not hang."""
@@ -253,7 +270,7 @@ class Worker:
         def read(number: int) -> bytes:
             return read_input(self.places, lease.job, number)
 
-        previews, partials = Rhythm(time.monotonic), order.partials
+        previews, partials, told = Rhythm(time.monotonic), order.partials, 0.0
         first, steps, batches = 0.0, 0, 0
         for event in self.artist.draw(order, read, self._wanted):
             if isinstance(event, Step):
@@ -276,6 +293,10 @@ class Worker:
                     number = len(drawn)
                     of = self.places, lease, number, image, text, seed, event.prompt
                     drawn.append(keep_picture(*of, mark=event.mark, sign=event.sign))
+            elif isinstance(event, Fetched):
+                if time.monotonic() - told >= FETCHED_S:
+                    told = time.monotonic()
+                    self.tell("fetched", job=lease.job.id, bytes=event.bytes, total=event.total)
             else:
                 self._tell_loading(event, job=lease.job.id)
         # The last step of a batch comes as its pictures. Only the first step's time is not known.
@@ -354,6 +375,10 @@ def main(artist: Callable[[Settings], Draws] | None = None) -> None:
 
 
 def _real_artist(settings: Settings) -> Draws:
+    if settings.pulls:
+        from pochade.jobs.pulls import Fetcher
+
+        return Fetcher(settings.folders)
     from pochade.jobs.drawing import Artist
 
     return Artist(settings.folders, **settings.options)

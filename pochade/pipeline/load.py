@@ -60,7 +60,7 @@ def load(
     memory_budget: bytes, or as "4GB": what may be used at the most. Where all networks would not fit, they
         are loaded one after another, and pictures decoded in parts (`Pipeline.plan`). None:
         $POCHADE_MEMORY_BUDGET, or any.
-    threads: of the processor, for the engines OpenVINO and torch. None: one for each core, or as many as a
+    threads: of the CPU, for the engines OpenVINO and torch. None: one for each core, or as many as a
         container's quota allows.
     graph_budget: bytes, or as "4GB": of compiled graphs that are kept in memory for later pictures; the least
         recently used go first. One picture gets what it needs. None: $POCHADE_GRAPH_BUDGET, else the memory
@@ -75,13 +75,12 @@ def load(
     budget = _amount(memory_budget, "memory budget", "POCHADE_MEMORY_BUDGET")
     if budget is not None and (choice.engine, choice.device) != ("openvino", "cpu"):
         raise InvalidRequest(
-            "a memory budget can be kept on the processor by OpenVINO only, and this would run by"
-            f" {choice.engine} on {choice.device}: leave it out, or take device 'cpu' and engine 'openvino'"
+            f"a memory budget works only with OpenVINO on the CPU, but this would use {choice.engine} on"
+            f" '{choice.device}'; omit it, or use device 'cpu' and engine 'openvino'"
         )
     if graph_budget is not None and choice.engine != "openvino":
         raise InvalidRequest(
-            f"a graph budget is for OpenVINO, whose graphs each hold their own weights, and this would run by"
-            f" {choice.engine}, where all sizes share them: leave it out"
+            f"a graph budget works only with OpenVINO, but this would use {choice.engine}; omit it"
         )
     kept = _amount(graph_budget, "graph budget", "POCHADE_GRAPH_BUDGET")
     graphs = CompiledGraphs(budget if kept is None else kept)

@@ -314,13 +314,15 @@ class Pipeline:
     def _make_room(self, prepared: Prepared) -> None:
         """Let go of what earlier pictures compiled, if drawn in another way: the plan counts one."""
         request, context = prepared.request, prepared.context
+        # What follows may be drawn with the same texts, and the plan counts these text encoders anyway.
+        wanted = [text for each in (context, context.last) for text in each.model.networks.text_encoders]
         how = request.width, request.height, request.speed, request.tiling
         models = [id(each.model) for each in (context, context.last)]
         work = context.plan, *how, *models
         if self._drawn not in ([], [work]):
             others = [each for other in self._others.values() for each in (other, *other._latest.values())]
             for each in (self, *self._latest.values(), *others):
-                each.networks.let_go()
+                each.networks.let_go(keep=wanted)
             release()
         self._drawn[:] = [work]
 

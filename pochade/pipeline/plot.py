@@ -28,7 +28,9 @@ def axis(text: str) -> Axis:
     name, equals, listed = text.partition("=")
     name = name.strip().lower()
     if not equals or name not in CHANGES:
-        raise InvalidRequest(f"'{text}' is no axis; write NAME=VALUE,VALUE with one of: {', '.join(CHANGES)}")
+        raise InvalidRequest(
+            f"'{text}' is not an axis; write NAME=VALUE,VALUE with one of: {', '.join(CHANGES)}"
+        )
     parts = [part.replace("\0", ",").strip() for part in listed.replace(",,", "\0").split(",")]
     values = tuple(value for part in parts for value in (_range(part) if name in WHOLE else [part]))
     if not any(values):
@@ -61,7 +63,7 @@ def _changed(request: Request, changing: Axis, value: str) -> Request:
     except InvalidRequest:
         raise
     except ValueError as wrong:
-        raise InvalidRequest(f"'{value}' is no value of the axis '{changing.name}' ({wrong})") from wrong
+        raise InvalidRequest(f"'{value}' is not a value of the axis '{changing.name}' ({wrong})") from wrong
 
 
 def _field(name: str, kind: Callable[[str], Any]) -> Callable[[Request, Axis, str], dict[str, Any]]:

@@ -41,7 +41,7 @@ def read_styles(path: Path | str) -> dict[str, Style]:
         table = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         lines = list(table)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InvalidRequest(f"the styles '{path}' are no CSV table in UTF-8: {error}") from error
+        raise InvalidRequest(f"the styles file '{path}' is not a CSV table in UTF-8: {error}") from error
     columns = table.fieldnames or ()
     # The first versions of the file called the second column "text".
     prompt = "prompt" if "prompt" in columns else "text"

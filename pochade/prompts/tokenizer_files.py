@@ -71,7 +71,9 @@ def _vocabulary(files: _Files) -> tuple[Path, dict[str, int], list[Sequence[str]
         source = files.folder / "tokenizer.json"
         model = files.tokenizer.get("model")
         if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
-            raise InvalidCheckpoint(f"'{source}' holds no byte-pair encoding, so it is no tokenizer of CLIP")
+            raise InvalidCheckpoint(
+                f"'{source}' holds no byte-pair encoding, so it is not a tokenizer of CLIP"
+            )
         pairs = [
             pair.split(" ") if isinstance(pair, str) else pair for pair in _list(source, model, "merges")
         ]
@@ -181,7 +183,7 @@ def _checked_ids(source: Path, table: object) -> dict[str, int]:
 def _list(source: Path, table: Mapping[str, Any], key: str) -> list[Any]:
     value = table.get(key, [])
     if not isinstance(value, list):
-        raise InvalidCheckpoint(f"'{source}': '{key}' is no list; download it again")
+        raise InvalidCheckpoint(f"'{source}': '{key}' is not a list; download it again")
     return value
 
 
@@ -193,7 +195,7 @@ def _read_text(path: Path) -> str:
     except OSError as error:
         raise InvalidCheckpoint(f"'{path}' cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise InvalidCheckpoint(f"'{path}' is no UTF-8 text ({error}); download it again") from error
+        raise InvalidCheckpoint(f"'{path}' is not UTF-8 text ({error}); download it again") from error
 
 
 def _read_table(path: Path) -> dict[str, Any]:

@@ -40,14 +40,19 @@ def folder_of_wildcards(folder: Path | str) -> Read:
 
     def read(name: str) -> Sequence[str]:
         # A stranger may have written the prompt: what counts is where the name leads once links are followed.
-        path = root / f"{name}.txt"
+        path = next((path for path in _files(root, name) if isfile(path)), root / f"{name}.txt")
         if not NAME.fullmatch(name) or ".." in name.split("/") or not _within(path, root):
-            raise InvalidRequest(f"the wildcard '__{name}__' is no name of a file inside '{root.name}'")
+            raise InvalidRequest(f"the wildcard '__{name}__' is not the name of a file inside '{root.name}'")
         if not isfile(path):  # which says no to a name that is too long, too
             raise InvalidRequest(f"the wildcard '__{name}__' is unknown; {_those_in(root)}")
         return _phrases(path, name)
 
     return read
+
+
+def _files(root: Path, name: str) -> list[Path]:
+    """Where the phrases may stand: programs of Windows write ".TXT" as well."""
+    return [root / f"{name}.txt", root / f"{name}.TXT"] if NAME.fullmatch(name) else []
 
 
 def _within(path: Path, root: Path) -> bool:
@@ -63,7 +68,7 @@ def _phrases(path: Path, name: str) -> list[str]:
             content = file.read(MAX_BYTES + 1)
         text = "" if len(content) > MAX_BYTES else content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"the wildcard '__{name}__': '{path.name}' is no text: {error}") from error
+        raise InvalidRequest(f"the wildcard '__{name}__': '{path.name}' is not text: {error}") from error
     if len(content) > MAX_BYTES:
         raise InvalidRequest(f"the wildcard '__{name}__': '{path.name}' has more than {MAX_BYTES:,} bytes")
     lines = [line.strip() for line in text.splitlines()]
@@ -74,6 +79,6 @@ def _phrases(path: Path, name: str) -> list[str]:
 
 
 def _those_in(root: Path) -> str:
-    names = sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.txt"))
+    names = sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.[tT][xX][tT]"))
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"one of: {', '.join(names[:SHOWN])}{more}" if names else f"'{root.name}' holds no .txt files"

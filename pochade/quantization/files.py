@@ -89,6 +89,6 @@ def _table(file: Mapping[str, Any], part: str, numbers: Mapping[str, Any]) -> Ta
         grid = Grid(float(low), float(high), smoothing)
         usable = smoothing.ndim == 1 and bool((smoothing > 0).all()) and bool(np.isfinite(smoothing).all())
         if not (usable and grid.low <= 0 <= grid.high and np.isfinite(grid.step) and grid.step > 0):
-            raise ValueError(f"the grid of '{name}' is none")
+            raise ValueError(f"the grid of '{name}' is not a grid")
         table[name] = Quantized(grid, float(error))
     return table

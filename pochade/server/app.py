@@ -80,7 +80,7 @@ def make_app(
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         if not (STATIC / "index.html").is_file():
-            return PlainTextResponse("Pochade draws. There is no page here, only APIs: see docs/api.md.")
+            return PlainTextResponse("This server has no page, only APIs: see docs/api.md.")
         return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
 
     if STATIC.is_dir():

@@ -11,6 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+MOST_DEEP = 50
+"""Lists and tables within one another in a body. No dialect has ten."""
+
 MOST_NAMED = 200
 """Of unknown fields, so many names are told."""
 
@@ -94,16 +97,24 @@ def left_out(body: Body) -> list[str]:
 
 
 def _whole(value: Any) -> bool:
-    if isinstance(value, str):
-        if value.isascii():
-            return True
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return False
-        return True
-    if isinstance(value, dict):
-        return all(_whole(name) and _whole(each) for name, each in value.items())
-    if isinstance(value, list):
-        return all(map(_whole, value))
+    """Whether every text in it can be stored. Raises ValueError for what nests too deep."""
+    todo = [(value, 0)]
+    while todo:
+        each, depth = todo.pop()
+        if isinstance(each, str):
+            if not each.isascii() and not _encodable(each):
+                return False
+        elif isinstance(each, dict | list):
+            if depth == MOST_DEEP:
+                raise ValueError(f"the body nests more than {MOST_DEEP} deep")
+            inner = [*each, *each.values()] if isinstance(each, dict) else each
+            todo += [(one, depth + 1) for one in inner]
+    return True
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
     return True

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
-from pochade.jobs import accounts, history, orders, store
+from pochade.errors import InvalidRequest
+from pochade.jobs import accounts, history, orders, pulls, store
 from pochade.jobs.board import Board, Live
 from pochade.jobs.catalogue import Catalogue, look
 from pochade.jobs.database import Database
@@ -19,10 +20,11 @@ from pochade.jobs.log import log
 from pochade.jobs.places import Places, alive, drop_inputs, new_id
 from pochade.jobs.pricing import likely_size
 from pochade.jobs.records import LANES, QUEUED, RUNNING, Job, Picture
+from pochade.jobs.reserve import keep_reserve
 from pochade.server import handing_in
 from pochade.server.door import Door
 from pochade.server.foreman import TIDY_S, Foreman, take_up
-from pochade.server.handing_in import Asked, Stopping
+from pochade.server.handing_in import Asked, Conflict, Stopping
 from pochade.server.links import Links
 from pochade.server.options import Options
 from pochade.server.rates import Buckets, Rate
@@ -66,6 +68,7 @@ class Desk:
         self.places.make()
         self._held.enter_context(alive(self.places.root / "lock"))
         self.database = Database(self.places.database)
+        keep_reserve(self.places)
         accounts.forget_fast_proofs(self.database)
         self.catalogue = look(self.options.folders)
         take_up(self.database, self.places, self.clock())
@@ -82,8 +85,10 @@ class Desk:
             clock=self.clock,
             random=self._random,
             later=self.later,
+            refresh=self.refresh,
         )
         self.foreman.supervisor.start()
+        self.foreman.wake()
         self._tasks = [
             asyncio.create_task(self._again(TIDY_S, self.foreman.tidy)),
             asyncio.create_task(self._again(TELL_S, self._tell_places)),
@@ -136,8 +141,8 @@ class Desk:
         )
         self._check_room(owner)  # others may have come meanwhile
         # On the board first: a worker may take it before this function goes on.
-        live = self.board.add(job)
-        live.pictures, live.dialect, live.accepted = order.pictures, order.dialect, False
+        live = self.board.add(job, accepted=False)
+        live.pictures, live.dialect = order.pictures, order.dialect
         try:
             job = await self.ask(
                 handing_in.keep, self.places, job, order, asked.inputs, size, model.bytes, once
@@ -145,11 +150,55 @@ class Desk:
         except BaseException:
             self.board.forget(job.id)
             raise
-        live.accepted = True
-        self.board.priced(live, job.cost)
-        if live.state == QUEUED and job.id in self.board.live:
-            self.board.publish(live, "queued", **self.board.told(live))
-        self.foreman.supervisor.wake()
+        return self._accepted(live, job.cost)
+
+    async def fetch(self, owner: str, model: str, licence: str, commit: str = "", label: str = "") -> Live:
+        """Keep a job that fetches a known model. licence, commit: as `look_up` told them.
+
+        Raises InvalidRequest for a name that is not known, or a model that is here; Conflict if it is being
+        fetched; QueueFull, Stopping.
+        """
+        self._check_room(owner)
+        known = pulls.known(model)
+        await run_in_threadpool(pulls.place_for_models, self.options.folders)
+        if known.name in await self.models_here():
+            raise InvalidRequest(f"the model '{known.name}' is here already")
+        if any(live.pulls and live.model == known.name for live in self.board.live.values()):
+            raise Conflict(f"the model '{known.name}' is being fetched")
+        now = self.clock()
+        order = orders.Order(
+            kind=orders.PULL,
+            model=known.name,
+            pull=orders.PullOrder(licence=licence, commit=commit),
+            dialect="native",
+        )
+        job = Job(
+            id=new_id(now, self._random),
+            owner=owner,
+            lane=LANES["batch"],
+            state=QUEUED,
+            kind=order.kind,
+            model=order.model,
+            label=label,
+            order=order.text(),
+            cost=0.0,
+            created=now,
+        )
+        live = self.board.add(job, accepted=False)
+        try:
+            await self.ask(store.accept, job, f"{known.name}\n{known.title}".lower())
+        except BaseException:
+            self.board.forget(job.id)
+            raise
+        return self._accepted(live, 0.0)
+
+    async def models_here(self) -> set[str]:
+        """The short names of known models that mean something in the folders of models."""
+        return await run_in_threadpool(pulls.present, self.options.folders)
+
+    def _accepted(self, live: Live, cost: float) -> Live:
+        self.board.accept(live, cost)
+        self.foreman.wake()
         return live
 
     def _check_room(self, owner: str) -> None:

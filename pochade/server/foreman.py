@@ -9,10 +9,12 @@ from starlette.concurrency import run_in_threadpool
 
 from pochade.jobs import history, storage, store
 from pochade.jobs.board import Board
-from pochade.jobs.database import Database
+from pochade.jobs.database import Database, StoreBusy, StoreFailed
 from pochade.jobs.log import log
+from pochade.jobs.orders import PULL
 from pochade.jobs.places import Places, discard, drop_inputs, is_dead, sweep
 from pochade.jobs.records import FAILED, FINISHED, QUEUED, RUNNING, Picture
+from pochade.jobs.reserve import give_up_reserve, keep_reserve
 from pochade.jobs.supervisor import Hand, Supervisor
 from pochade.jobs.worker import Settings
 from pochade.server.options import Options
@@ -32,6 +34,7 @@ PREDICTED = 20.0
 
 class Foreman:
     """clock: seconds since 1970. random: as `secrets.token_hex`. later: runs a coroutine by itself.
+    refresh: looks through the folders of models again; called when a model has come.
 
     usual: width and height, px, that each model draws if none are given; of those that have been loaded.
     stored_bytes: of all pictures.
@@ -47,9 +50,10 @@ class Foreman:
         clock: Callable[[], float],
         random: Callable[[int], str],
         later: Callable[[Coroutine[Any, Any, None]], None],
+        refresh: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._options, self._places, self._database, self._board = options, places, database, board
-        self._clock, self._random, self._later = clock, random, later
+        self._clock, self._random, self._later, self._refresh = clock, random, later, refresh
         self._tidied, self._patient_until = clock(), 0.0
         self.usual: dict[str, tuple[int, int]] = {}
         held = storage.stored(database)
@@ -60,10 +64,23 @@ class Foreman:
                 f" {options.budget_bytes:,}: others may take {1 - storage.PINNED_SHARE:.0%} of that besides"
             )
         hands = [hand_of(options, places, device) for device in options.devices]
+        hands.append(hand_that_fetches(options, places))
         self.supervisor = Supervisor(
             hands, self._heard, self._died, self._name, self._patience, options.command
         )
         self._until_compared = COMPARE_EVERY
+
+    async def remove(self, function: Callable[..., T], *arguments: Any) -> T:
+        """`function(database, *arguments)`, which removes rows, in a thread.
+
+        Where the disk is full, the reserve is given up for it; it is set aside again when there is room.
+        """
+        try:
+            return await self._ask(function, *arguments)
+        except StoreFailed as error:
+            if isinstance(error, StoreBusy) or not await run_in_threadpool(give_up_reserve, self._places):
+                raise
+            return await self._ask(function, *arguments)
 
     async def remove_pictures(self, pictures: Sequence[Picture]) -> None:
         """The files, after the rows."""
@@ -84,8 +101,9 @@ class Foreman:
         self._until_compared -= 1
         if self._until_compared <= 0:
             await self._compare()
-        while gone := await self._ask(history.make_room, self._options.budget_bytes):
+        while gone := await self.remove(history.make_room, self._options.budget_bytes):
             await self.remove_pictures(gone)
+        await run_in_threadpool(keep_reserve, self._places)
 
     async def _take_back(self, now: float) -> None:
         """The jobs of workers that are gone or silent, whatever was heard of them, or not heard, here."""
@@ -133,6 +151,10 @@ class Foreman:
             live.step, live.steps = event["step"], event["steps"]
             live.number, live.pictures = event["picture"], event["pictures"]
             self._board.publish(live, "progress", **self._board.progress(live))
+        elif kind == "fetched" and live is not None:
+            hand.state, hand.job = "fetching", job
+            live.fetched, live.to_fetch = event["bytes"], event["total"]
+            self._board.publish(live, "progress", **self._board.progress(live))
         elif kind == "preview" and live is not None:
             live.previews = event["images"]
             self._board.publish(live, "preview", picture=event["picture"], images=event["images"])
@@ -165,7 +187,12 @@ class Foreman:
                 await self._over(job)
             elif found.state == QUEUED:
                 self._board.waits_again(job)
-        self.supervisor.wake()
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the workers look for jobs."""
+        waiting = (live for live in self._board.live.values() if live.pulls and live.state == QUEUED)
+        self.supervisor.wake(pulls=any(waiting))
 
     async def _over(self, job: str) -> None:
         found = await self._ask(history.find_job, job)
@@ -176,6 +203,8 @@ class Foreman:
             return
         pictures = (await self._ask(history.pictures_of, [job]))[job]
         await self._count_stored()
+        if found.kind == PULL and found.state == FINISHED and self._refresh is not None:
+            await self._refresh()  # whoever hears that the model is here finds it
         if found.state == FINISHED:
             seconds = round((found.ended or 0.0) - (found.started or 0.0), 3)
             self._board.gone(job, "finished", pictures=pictures, seconds=seconds)
@@ -220,6 +249,14 @@ def take_up(database: Database, places: Places, now: float) -> None:
 def worker_is_dead(places: Places, name: str) -> bool:
     path = places.worker(name)
     return not path.exists() or is_dead(path)
+
+
+def hand_that_fetches(options: Options, places: Places) -> Hand:
+    """A place for the process that fetches models."""
+    settings = Settings(
+        name="", places=places, folders=options.folders, options={}, prepare=False, pulls=True
+    )
+    return Hand(settings, "network")
 
 
 def hand_of(options: Options, places: Places, device: str) -> Hand:

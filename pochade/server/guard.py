@@ -214,7 +214,7 @@ class Guard:
             raise Trouble(
                 401,
                 "unauthorized",
-                "a key is needed, and this is none",
+                "a key is needed, and this one is not valid",
                 headers=basic if path.startswith(("/sdapi/", "/controlnet/")) else None,
             )
         length = headers.get("content-length")

@@ -15,6 +15,7 @@ from pochade.jobs.orders import Order
 from pochade.jobs.places import Places, drop_inputs, keep_input
 from pochade.jobs.pricing import expected_work
 from pochade.jobs.records import Job
+from pochade.prompts.comments import without_comments
 from pochade.request import open_ones
 
 
@@ -22,6 +23,7 @@ from pochade.request import open_ones
 class Asked:
     """An order with what else a client says. inputs: the content of picture files, by their numbers.
 
+    comments: whether # to the end of a line is a comment in prompts, and is removed once styles are applied.
     left_out: names of what the client sent and the dialect does not know, which is told in its reply.
     """
 
@@ -31,6 +33,11 @@ class Asked:
     lane: str = "interactive"
     label: str = ""
     left_out: Sequence[str] = ()
+    comments: bool = False
+
+
+class Conflict(InvalidRequest):
+    """What was asked for goes on already."""
 
 
 class Stopping(InvalidRequest):
@@ -48,6 +55,8 @@ def settled(asked: Asked, catalogue: Catalogue, random: Callable[[int], str], al
     prompt, negative = catalogue.styled(
         request.get("prompt", ""), request.get("negative_prompt", ""), asked.styles
     )
+    plain = without_comments if asked.comments else str
+    prompt, negative = plain(prompt), plain(negative)
     request |= {"prompt": prompt, "negative_prompt": negative}
     if request.get("hires") is not None:
         request["hires"] = _settled_hires(request["hires"], model, asked, catalogue)
@@ -68,8 +77,9 @@ def _settled_hires(
     hires = dict(given)
     own, negative = hires.get("prompt"), hires.get("negative_prompt")
     styled = catalogue.styled(own or "", negative or "", asked.styles)
-    hires["prompt"] = None if own is None else styled[0]
-    hires["negative_prompt"] = None if negative is None else styled[1]
+    plain = without_comments if asked.comments else str
+    hires["prompt"] = None if own is None else plain(styled[0])
+    hires["negative_prompt"] = None if negative is None else plain(styled[1])
     if hires.get("model") is not None:
         name = catalogue.model(hires["model"]).name
         hires["model"] = None if name == model else name

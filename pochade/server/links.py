@@ -44,7 +44,7 @@ class Links:
         if not hmac.compare_digest(expected.encode(), signature.encode()):
             raise Trouble(403, "forbidden", "this link was not made by this server since it started")
         if self._clock() > expires:
-            raise Trouble(403, "forbidden", "this link is over: it was valid for an hour")
+            raise Trouble(403, "forbidden", "this link has expired; links are valid for one hour")
 
     def _signature(self, picture: str, kind: str, quality: int, expires: int) -> str:
         text = f"{picture}\n{kind}\n{quality}\n{expires}".encode()

@@ -1,6 +1,7 @@
 """The names that this server is called by, and whether a request comes from one of its own pages."""
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from urllib.parse import SplitResult, urlsplit
 
@@ -10,25 +11,41 @@ from pochade.errors import InvalidRequest
 
 ANY = "*"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 PORTS = {"http": 80, "https": 443}
 
 
 def read_names(texts: Sequence[str]) -> tuple[str, ...]:
-    """Names as --allow-host takes them, in small letters. Raises InvalidRequest for what can be none."""
+    """Names as --allow-host takes them, as browsers send them. Raises InvalidRequest for what can be none."""
     names = []
     for text in texts:
         name = text.strip().lower()
         try:
             found = urlsplit(f"//{name}" if name.count(":") < 2 or "[" in name else f"//[{name}]")
             plain = found.hostname if not (found.port or found.path or found.query) else None
+            plain = plain and _as_sent(plain)
         except ValueError:
             plain = None
-        if not plain:
+        if not plain or not (plain == ANY or NAME.fullmatch(plain) or _is_address(plain)):
             raise InvalidRequest(
                 f"--allow-host '{text}' is not a name; write studio.example.org, without http:// and port"
             )
         names.append(plain)
     return tuple(names)
+
+
+def _as_sent(name: str) -> str:
+    """A name in small ASCII letters without the dot of the root. Raises ValueError for one that has none."""
+    plain = name.lower().removesuffix(".")
+    return plain if plain.isascii() else plain.encode("idna").decode("ascii")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def called_rightly(host: str, names: Sequence[str], *, numbers: bool) -> bool:
@@ -37,16 +54,10 @@ def called_rightly(host: str, names: Sequence[str], *, numbers: bool) -> bool:
     names: by which it may be called. numbers: whether it may be called by any IP address too.
     """
     parts = _split(f"//{host}")
-    name = "" if parts is None else parts.hostname or ""
-    if ANY in names or name.lower() in names:
+    name = "" if parts is None else (parts.hostname or "").removesuffix(".")
+    if ANY in names or name in names:
         return True
-    if not numbers:
-        return False
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+    return numbers and _is_address(name)
 
 
 def from_here(headers: Headers, host: str, allowed: Sequence[str]) -> bool:
@@ -63,13 +74,13 @@ def from_here(headers: Headers, host: str, allowed: Sequence[str]) -> bool:
     if origin is None:
         return True
     page, called = _split(origin), _split(f"//{host}")
-    if page is None or called is None or not page.hostname:
+    if page is None or called is None or not page.hostname or page.scheme not in PORTS:
         return False
     if page.netloc.lower() == host.lower():
         return True
     if page.hostname == called.hostname and _port(page) == (called.port or _port(page, default=True)):
         return True
-    if page.hostname in allowed:
+    if page.hostname.removesuffix(".") in allowed:
         return True
     return site == "same-origin" and (page.scheme == "https" or page.hostname in LOOPBACK)
 

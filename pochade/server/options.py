@@ -7,7 +7,7 @@ from pochade.jobs.catalogue import Folders
 from pochade.jobs.limits import Limits
 from pochade.jobs.storage import pin_budget
 from pochade.jobs.supervisor import COMMAND
-from pochade.server.keys import Keys
+from pochade.server.keys import LOCAL, Keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,7 @@ class Options:
     fold_adapters: as for `pochade.load`.
     stall_s: a worker that shows no progress for so long is ended, and another one started; 0: never.
     trusted_proxies: addresses and networks whose X-Forwarded-For counts, see `proxies`.
+    admins: users who may have models fetched; the one user of a server without several may anyhow.
     marks: whether pictures say that a model made them. sign: the file of a key to sign them with.
     """
 
@@ -39,8 +40,13 @@ class Options:
     grace_s: float = 10.0
     stall_s: float = 1800.0
     keys: Keys = field(default_factory=Keys)
+    admins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     command: tuple[str, ...] = COMMAND
+
+    def is_admin(self, owner: str) -> bool:
+        """Whether a user may change what the server has for all."""
+        return owner == LOCAL or owner in self.admins
 
     @property
     def pin_budget_bytes(self) -> int:

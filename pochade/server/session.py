@@ -1,5 +1,6 @@
 """Logging in and out: a cookie for the page, in place of a key that scripts could read."""
 
+import asyncio
 import hmac
 import re
 import secrets
@@ -41,6 +42,7 @@ class Sessions:
         # Also those that are no longer kept and that an open stream still has: they end together.
         self._known: WeakValueDictionary[str, Session] = WeakValueDictionary()
         self._restoring, self._closed = 0, set[str]()
+        self._reading: dict[str, asyncio.Task[Session | None]] = {}
 
     async def open(self, owner: str) -> str:
         """A new one for this user: what the cookie is to hold."""
@@ -48,6 +50,7 @@ class Sessions:
         proof = await run_in_threadpool(self._keys.proof, owner, token)
         now = self._clock()
         await self._ask(accounts.open_session, token, owner, proof, now + LASTS_S, now)
+        self._keep(token, Session(owner, now + LASTS_S))
         return token
 
     async def find(self, token: str) -> Session | None:
@@ -56,17 +59,15 @@ class Sessions:
             return None
         session = self._known.get(token)
         if session is None:
-            restored = await self._restored(token)
-            session = self._known.get(token, restored)  # another request may have been quicker
+            restored = await self._restored_once(token)
+            # What was closed since it was restored is no longer known.
+            session = None if restored is None else self._known.get(token)
         if session is None:
             return None
         if session.over.is_set() or session.until <= self._clock():
             self._forget(token)
             return None
-        self._known[token] = self._kept[token] = session
-        self._kept.move_to_end(token)
-        if len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
+        self._keep(token, session)
         return session
 
     async def close(self, token: str) -> None:
@@ -77,6 +78,12 @@ class Sessions:
         await self._ask(accounts.close_session, token, self._clock())
         self._forget(token)  # what was restored in between
 
+    def _keep(self, token: str, session: Session) -> None:
+        self._known[token] = self._kept[token] = session
+        self._kept.move_to_end(token)
+        if len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+
     def _forget(self, token: str) -> None:
         if self._restoring:
             self._closed.add(token)
@@ -84,6 +91,15 @@ class Sessions:
         session = self._known.pop(token, None)
         if session is not None:
             session.over.set()
+
+    async def _restored_once(self, token: str) -> Session | None:
+        """As `_restored`, for all requests that come meanwhile: a page sends several at once, and each proof
+        takes a tenth of a second or more. A request that is cancelled does not end it for the others."""
+        task = self._reading.get(token)
+        if task is None:
+            task = self._reading[token] = asyncio.create_task(self._restored(token))
+            task.add_done_callback(lambda _: self._reading.pop(token, None))
+        return await asyncio.shield(task)
 
     async def _restored(self, token: str) -> Session | None:
         """From the store. None also if it was closed while it was read."""
@@ -94,8 +110,10 @@ class Sessions:
                 return None
             owner, proof, until = found
             expected = await run_in_threadpool(self._keys.proof, owner, token)
-            good = hmac.compare_digest(proof, expected) and token not in self._closed
-            return Session(owner, until) if good else None
+            if not hmac.compare_digest(proof, expected) or token in self._closed:
+                return None
+            session = self._known[token] = Session(owner, until)
+            return session
         finally:
             self._restoring -= 1
             if not self._restoring:

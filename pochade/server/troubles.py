@@ -13,7 +13,7 @@ from pochade.jobs.database import StoreBusy
 from pochade.jobs.limits import QueueFull
 from pochade.jobs.messages import is_of_the_disk, without_paths
 from pochade.server.guard import BUG, Trouble
-from pochade.server.handing_in import Stopping
+from pochade.server.handing_in import Conflict, Stopping
 
 NO_ROOM = "the server's disk is full, or cannot be written to, and nothing was kept; ask whoever runs it"
 CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 408: "timeout", 413: "too_large"}
@@ -31,6 +31,8 @@ def trouble_of(error: Exception) -> Trouble:
         return Trouble(error.status_code, code, str(error.detail), headers=error.headers)
     if isinstance(error, QueueFull):
         return Trouble(429, "too_many", str(error), headers={"Retry-After": "5"})
+    if isinstance(error, Conflict):
+        return Trouble(409, "conflict", str(error))
     if isinstance(error, Stopping):
         return Trouble(503, "stopping", str(error), headers={"Retry-After": "5"})
     if isinstance(error, StoreBusy):

@@ -57,7 +57,7 @@ class Control:
             known = ", ".join(name for name in PREPROCESSORS if name != "none")
             raise InvalidRequest(f"condition '{self.condition}' shows the picture itself; one of: {known}")
         if self.scenes < 0:
-            raise InvalidRequest(f"scenes {self.scenes} is too small; 0 is the least")
+            raise InvalidRequest(f"scenes is {self.scenes}; it must be at least 0")
 
 
 def training_pictures(path: Path, folder: Path, style: str | None = None) -> Corpus:

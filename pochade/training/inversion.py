@@ -59,7 +59,7 @@ class Word:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.token):
-            raise InvalidRequest(f"token '{self.token}' is no name: letters, digits, - and _ make one")
+            raise InvalidRequest(f"token '{self.token}' is not a name: letters, digits, - and _ make one")
         if self.vectors is not None and not 1 <= self.vectors <= MAX_VECTORS:
             raise InvalidRequest(f"vectors {self.vectors}: a word takes 1 to {MAX_VECTORS}")
         for template in self.templates:
@@ -84,7 +84,7 @@ class Folder:
 def open_folder(path: Path) -> Folder:
     """The pictures in a folder, by name. Raises InvalidRequest if there are none, or for one that is none."""
     if not path.is_dir():
-        raise InvalidRequest(f"'{path}' is no folder; a word is learned from a folder of pictures")
+        raise InvalidRequest(f"'{path}' is not a folder; a word is learned from a folder of pictures")
     entries, pictures = [], []
     # Hidden files are not pictures of a person's: macOS puts one, ._cat.png, beside each on a foreign disk.
     files = [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
@@ -206,7 +206,7 @@ def fresh(word: Word, frozen: Parameters, tokenizer: Tokenizer) -> Parameters:
     """
     if len(tokenizer.encode(word.token)) == 1:
         raise InvalidRequest(
-            f"the model knows '{word.token}' as a word already; choose a token that is none, like"
+            f"the model knows '{word.token}' as a word already; choose a token that is not a word, like"
             f" 'my-{word.token}'"
         )
     ids = tokenizer.encode(word.initial)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pochade.adapters.deltas import Delta
 from pochade.checkpoints import safetensors
 
 Write = Callable[..., Path]
@@ -30,3 +31,8 @@ def write(tmp_path: Path) -> Write:
         return path
 
     return make
+
+
+def whole_change(delta: Delta, base: Any) -> Any:
+    """All of what is added to `base`, an array with at least one axis, at the strength 1, in its shape."""
+    return delta.by_rows(base)(0, len(base)).reshape(base.shape)

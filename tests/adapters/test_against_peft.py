@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 
+from pochade.adapters.library import find, named_in
 from pochade.adapters.read import read_adapter
 from pochade.adapters.view import Strength, adapted
 from tests.adapters.conftest import Write
@@ -121,6 +122,59 @@ def test_a_text_encoder_of_peft(tmp_path: Path) -> None:
     theirs.save_pretrained(tmp_path / "text_encoder")
     result = ours(base, tmp_path / "text_encoder", "text_encoder")
     same_weights(result, theirs.merge_and_unload(), base)
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+@pytest.mark.parametrize("named", ["the folder", "its name"])
+def test_a_folder_of_peft_for_each_component(tmp_path: Path, named: str) -> None:
+    """As PEFT's own scripts for Stable Diffusion save a LoRA, with another alpha for each."""
+    unet, text = make_unet("SD 1.5"), make_text_encoder("CLIP L")
+    bases = {
+        name: {key: array.copy() for key, array in stored(model).items()}
+        for name, model in (("unet", unet), ("text_encoder", text))
+    }
+    configs = {
+        "unet": peft.LoraConfig(r=3, lora_alpha=5, target_modules=ATTENTION),
+        "text_encoder": peft.LoraConfig(r=2, lora_alpha=1, target_modules=["q_proj", "v_proj"]),
+    }
+    theirs = {
+        "unet": peft.get_peft_model(unet, configs["unet"]),
+        "text_encoder": peft.get_peft_model(text, configs["text_encoder"]),
+    }
+    for seed, (component, model) in enumerate(theirs.items()):
+        moved(model, seed)
+        model.save_pretrained(tmp_path / "loras" / "styles" / "ink" / component)
+    path = tmp_path / "loras" / "styles" / "ink"
+    if named == "its name":
+        (entry,) = named_in([tmp_path / "loras"], "adapters")
+        assert entry.name == "styles/ink"
+        path = find([tmp_path / "loras"], "ink", "adapters")
+    adapter = read_adapter(
+        path, {name: {key: array.shape for key, array in base.items()} for name, base in bases.items()}
+    )
+    assert adapter.name == "ink" and len(adapter.files) == 2 and not adapter.unknown
+    for component, model in theirs.items():
+        base = bases[component]
+        result = adapted(base, [Strength(adapter.deltas[component], 1.0, "a")])
+        same_weights(result, model.merge_and_unload(), base)
+
+
+def test_the_file_alone_has_the_configuration_beside_it(tmp_path: Path) -> None:
+    model = make_unet("SD 1.5")
+    base = {name: array.copy() for name, array in stored(model).items()}
+    theirs = peft.get_peft_model(model, peft.LoraConfig(r=3, lora_alpha=7, target_modules=ATTENTION))
+    moved(theirs)
+    theirs.save_pretrained(tmp_path / "ink")
+    result = ours(base, tmp_path / "ink" / "adapter_model.safetensors")
+    same_weights(result, theirs.merge_and_unload(), base)
+
+
+@pytest.mark.parametrize("place", ["", "ink"])
+def test_one_component_alone_goes_by_the_folder_too(write: Write, tmp_path: Path, place: str) -> None:
+    root = tmp_path / "loras"
+    write({"a.lora_A.weight": (2, 4)}, name=f"loras/{place}/unet/adapter_model.safetensors")
+    (entry,) = named_in([root], "adapters")
+    assert (entry.name, entry.path) == (place or "loras", root / place)
 
 
 def test_a_file_that_diffusers_saved(tmp_path: Path) -> None:

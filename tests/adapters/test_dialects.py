@@ -8,13 +8,12 @@ import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_open_clip_checkpoint
 
-from pochade.adapters.deltas import whole_change
 from pochade.adapters.keys import places
 from pochade.adapters.ldm_names import open_clip_names, unet_names
 from pochade.adapters.read import read_adapter
 from pochade.checkpoints import safetensors
 from pochade.checkpoints.contents import contents_of
-from tests.adapters.conftest import Write
+from tests.adapters.conftest import Write, whole_change
 from tests.reference import make_text_encoder, make_unet, stored
 
 torch.set_num_threads(1)
@@ -63,6 +62,10 @@ WAYS: Mapping[str, Callable[[str, str], str]] = {
     "diffusers' first, with the component": lambda m, f: f"unet.{PROCESSOR[m].format(f)}.weight",
     "PEFT": lambda m, f: f"base_model.model.{m}.lora_{'B' if f == 'up' else 'A'}.weight",
     "PEFT, named": lambda m, f: f"base_model.model.{m}.lora_{'B' if f == 'up' else 'A'}.default.weight",
+    "PEFT, of diffusers": lambda m, f: f"unet.{m}.lora_{'B' if f == 'up' else 'A'}.default_0.weight",
+    "PEFT, with the component": lambda m, f: (
+        f"unet.base_model.model.{m}.lora_{'B' if f == 'up' else 'A'}.my-style.weight"
+    ),
     "names of 2022": lambda m, f: f"diffusion_model.{LDM[m]}.lora_{'B' if f == 'up' else 'A'}.weight",
     "ComfyUI": lambda m, f: f"diffusion_model.{LDM[m]}.lora_{f}.weight",
     "ComfyUI, diffusers' names": lambda m, f: f"diffusion_model.{m}.lora_{f}.weight",
@@ -91,6 +94,9 @@ TEXT_WAYS: Mapping[str, Callable[[str, str], str]] = {
         f"to_{'q' if m == TEXT_Q else 'out'}_lora.{f}.weight"
     ),
     "PEFT": lambda m, f: f"base_model.model.text_model.{m}.lora_{'B' if f == 'up' else 'A'}.weight",
+    "PEFT, with the component": lambda m, f: (
+        f"text_encoder.base_model.model.text_model.{m}.lora_{'B' if f == 'up' else 'A'}.weight"
+    ),
     "ComfyUI": lambda m, f: f"text_encoders.clip_l.transformer.text_model.{m}.lora_{f}.weight",
     "ComfyUI, SD 2": lambda m, f: f"text_encoders.clip_h.transformer.text_model.{m}.lora_{f}.weight",
     "OneTrainer": lambda m, f: f"clip_l.text_model.{m}.lora_{f}.weight",

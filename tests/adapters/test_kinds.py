@@ -8,11 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from pochade.adapters import deltas
-from pochade.adapters.deltas import whole_change
 from pochade.adapters.read import read_adapter
 from pochade.adapters.view import Strength, adapted
 from pochade.checkpoints import safetensors
-from tests.adapters.conftest import Write
+from tests.adapters.conftest import Write, whole_change
 from tests.reference import relative_error
 
 Doubles = NDArray[np.float64]

@@ -10,11 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pochade.adapters.assemble import KINDS, LENGTHS
-from pochade.adapters.deltas import whole_change
 from pochade.adapters.keys import PARTS
 from pochade.adapters.read import read_adapter
 from pochade.errors import InvalidCheckpoint
-from tests.adapters.conftest import Write
+from tests.adapters.conftest import Write, whole_change
 
 TO_K = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
 SD15 = {
@@ -40,7 +39,7 @@ NAN, INFINITE = (np.full((320, 2, 1, 1), value, np.float32) for value in (np.nan
         ({UP: (320, 0, 1, 1), DOWN: (0, 4, 3, 3)}, "of shape (320, 0, 1, 1), which has the rank 0"),
         ({UP: (320, 3, 1, 1), DOWN: (2, 4, 3, 3)}, "of rank 3 and 'lora_unet_conv_in.lora_down.weight' of"),
         ({UP: (320, 2, 3, 3), DOWN: (2, 4, 3, 3)}, "of shape (320, 2, 3, 3), where a matrix belongs"),
-        ({UP: (320,), DOWN: (2, 4, 3, 3)}, "of shape (320,), which is no matrix"),
+        ({UP: (320,), DOWN: (2, 4, 3, 3)}, "of shape (320,), which is not a matrix"),
         ({**WHOLE, f"{LAYER}.alpha": (2,)}, "alpha' of shape (2,); it is one number"),
         ({**WHOLE, UP: NAN}, "tensor 'lora_unet_conv_in.lora_up.weight' in"),
         ({**WHOLE, UP: INFINITE}, "640 of 640 entries that are NaN or infinite"),
@@ -144,7 +143,7 @@ def test_for_another_family(
         ),
         ({"rank_pattern": {"to_(q|k": 4}}, "rank_pattern has the pattern 'to_(q|k', which has a parenthesis"),
         ({"alpha_pattern": {f"a{i}*": 4 for i in range(101)}}, "has 101 patterns; at most 100 are read"),
-        ({"rank_pattern": [4]}, "rank_pattern is no table of positive numbers"),
+        ({"rank_pattern": [4]}, "rank_pattern is not a table of positive numbers"),
     ],
 )
 def test_a_damaged_configuration_of_peft(write: Write, tmp_path: Path, config: Any, fault: str) -> None:

@@ -86,7 +86,7 @@ def test_what_it_is_instead_is_named(tmp_path, name, fault):
 
 def test_an_unknown_tensor_is_named(theirs, tmp_path):
     tensors = {**original_names(theirs), "task.weight": torch.zeros(2)}
-    with pytest.raises(InvalidCheckpoint, match=r"'task\.weight', which is no part"):
+    with pytest.raises(InvalidCheckpoint, match=r"'task\.weight', which is not part"):
         read_controlnet(written(tmp_path / "net.safetensors", tensors))
 
 

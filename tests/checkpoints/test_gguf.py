@@ -122,7 +122,7 @@ def test_a_checkpoint(whole: Any, tmp_path: Path) -> None:
         ),
         (
             b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + string("a") + struct.pack("<IQIQ", 1, 33, Q8_0, 0),
-            "rows of 33 numbers, which are no whole blocks",
+            "rows of 33 numbers, which are not whole blocks",
         ),
         (
             b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + string("a") + struct.pack("<IQIQ", 1, 2**61, F32, 2**62),

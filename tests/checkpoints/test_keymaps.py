@@ -60,7 +60,7 @@ def test_names_below_a_prefix_and_names_that_nobody_knows() -> None:
     rules = (Rule("a.{}", "b.{}"),)
     tensors = {"part.a.x": np.ones(1), "part.c": np.ones(1), "other.a.y": np.ones(1)}
     assert set(rename(tensors, rules, "x", prefix="part.")) == {"b.x", "c"}
-    with pytest.raises(InvalidCheckpoint, match=r"'x' holds the tensor 'part\.c', which is no part"):
+    with pytest.raises(InvalidCheckpoint, match=r"'x' holds the tensor 'part\.c', which is not part"):
         rename(tensors, rules, "x", prefix="part.", strict=True)
 
 

@@ -217,6 +217,22 @@ def test_a_model_by_its_name(root, name, path):
     assert find(name, [root]) == root / path
 
 
+@pytest.mark.parametrize(
+    ("stored", "asked"),
+    [
+        ("Ink.SAFETENSORS", "ink.safetensors"),
+        ("ink.safetensors", "INK.SafeTensors"),
+        ("styles/ink.safetensors", "styles\\ink"),  # as ComfyUI writes it on Windows
+        ("cafe\u0301.safetensors", "caf\u00e9"),  # as macOS stores it
+        ("caf\u00e9.safetensors", "CAFE\u0301"),
+    ],
+)
+def test_one_name_in_several_spellings(tmp_path, stored, asked):
+    path = write_tensors(tmp_path / "checkpoints" / stored, UNET, SD1)
+    write_tensors(tmp_path / "checkpoints" / "other.safetensors", UNET, SD1)
+    assert find(asked, [tmp_path]) == path
+
+
 def test_a_path_always_wins(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find(root / "checkpoints", [root]) == root / "checkpoints"

@@ -115,6 +115,11 @@ def test_a_schedule_that_ends_in_noise(file):
         (LDM.format(entry="timesteps: 1000"), "epsilon"),  # says nothing
         (LDM.format(entry='parameterization: "v"').replace("\n", "\r\n"), "v_prediction"),
         ("\N{BYTE ORDER MARK}" + LDM.format(entry="parameterization: v"), "v_prediction"),
+        ('{"model": {"params": {"parameterization": "v", "timesteps": 1000}}}', "v_prediction"),  # JSON
+        ("model: {params: {timesteps: 1000, parameterization: v}}", "v_prediction"),
+        (LDM.format(entry="# parameterization: v"), "epsilon"),
+        (LDM.format(entry="timesteps: 1000 # was {parameterization: v}"), "epsilon"),
+        (LDM.format(entry="parameterization: null"), "epsilon"),
         (SGM.format(scaling="VScaling"), "v_prediction"),
         (SGM.format(scaling="EpsScaling"), "epsilon"),
         ("", "epsilon"),
@@ -124,6 +129,13 @@ def test_the_yaml_file_beside_it(file, yaml, expected):
     path = file("SD 1.5", yaml=yaml, name="some.model.v1.safetensors")
     assert path.with_suffix(".yaml").name == "some.model.v1.yaml"
     assert read_checkpoint(path).scheduler["prediction_type"] == expected
+
+
+@pytest.mark.parametrize("suffix", [".yml", ".YAML"])
+def test_other_endings_of_the_yaml_file(file, suffix):
+    path = file("SD 1.5")
+    path.with_suffix(suffix).write_text(LDM.format(entry="parameterization: v"))
+    assert read_checkpoint(path).scheduler["prediction_type"] == "v_prediction"
 
 
 def test_the_yaml_file_comes_behind_keys_and_before_metadata(file):

@@ -344,7 +344,7 @@ def test_metadata_may_say_it_but_names_no_folders(whole):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"u-net": {}}, r"configures 'u-net', which is no part of a model; parts are: unet, vae"),
+        ({"u-net": {}}, r"configures 'u-net', which is not part of a model; parts are: unet, vae"),
         ({"unet": 3}, r"'unet' is 3; a table belongs there"),
         ({"tokenizer": {}}, r"'tokenizer' is \{\}; the path of a folder belongs there"),
         ({"scheduler": {"prediction_type": []}}, r"prediction_type is \[\]; one of: epsilon, v_pred"),

@@ -313,6 +313,69 @@ def test_tensors_of_a_mac(dtype, new, tmp_path):
     np.testing.assert_array_equal(file["plain"], np.ones(3))
 
 
+class Rebuilt:
+    """Pickles as a call of torch's."""
+
+    def __init__(self, function, *arguments):
+        self.function, self.arguments = function, arguments
+
+    def __reduce_ex__(self, protocol):
+        return self.function, self.arguments
+
+
+@FORMATS
+def test_tensors_of_other_devices(new, tmp_path):
+    """bfloat16 goes as f32, since numpy has none; later versions write tensors of TPUs by way of tensors."""
+    table = torch.tensor([[1.0, -0.5], [3.140625, 0.0]])
+    content = {
+        "bf16": Rebuilt(
+            torch._utils._rebuild_device_tensor_from_numpy, table.numpy(), torch.bfloat16, "mps", 0
+        ),
+        "tpu": Rebuilt(
+            torch._utils._rebuild_device_tensor_from_cpu_tensor, table.half(), torch.float16, "xla:0", False
+        ),
+    }
+    file = open_tensors(write(tmp_path / "x.pt", content, new))
+    assert (file["bf16"].dtype.name, file["tpu"].dtype.name) == ("bfloat16", "float16")
+    for name in content:
+        np.testing.assert_array_equal(file[name].astype(np.float32), table)
+
+
+def test_a_tensor_of_a_tpu_under_its_old_name(tmp_path):
+    path = write(tmp_path / "x.pt", {"*": OnMetal(torch.ones(2, 4))})
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            old = content.replace(b"_rebuild_device_tensor_from_numpy", b"_rebuild_xla_tensor")
+            archive.writestr(name, old if name.endswith("data.pkl") else content)
+    np.testing.assert_array_equal(open_tensors(path)["*"], np.ones((2, 4)))
+
+
+@pytest.mark.parametrize("kind", ["sparse", "meta"])
+def test_tensors_that_are_no_weights_are_not_called_an_attack(kind, tmp_path):
+    tensor = torch.ones(2, 2).to_sparse() if kind == "sparse" else torch.ones(2, 2, device="meta")
+    with pytest.raises(InvalidCheckpoint, match=rf"it has a {kind} tensor, which is not read"):
+        open_tensors(write(tmp_path / "x.pt", {"a": tensor}))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (
+            (torch.ones(2), torch.float16, "xla", False),
+            r"a tensor of float32 that is to become one of another",
+        ),
+        (("x", torch.float16, "xla", False), r"made of something that is not a tensor"),
+        ((torch.ones(2), "float32", "xla", False), r"is to become one of another type"),
+    ],
+)
+def test_damaged_tensors_of_other_devices(arguments, fault, tmp_path):
+    content = {"a": Rebuilt(torch._utils._rebuild_device_tensor_from_cpu_tensor, *arguments)}
+    with pytest.raises(InvalidCheckpoint, match=fault):
+        open_tensors(write(tmp_path / "x.pt", content))
+
+
 def test_an_embedding_of_a_mac(tmp_path):
     content = {"string_to_param": {"*": OnMetal(torch.ones(2, 4))}, "name": "ink"}
     np.testing.assert_array_equal(open_tensors(write(tmp_path / "ink.pt", content))["*"], np.ones((2, 4)))

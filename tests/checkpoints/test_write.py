@@ -99,7 +99,9 @@ def test_the_old_component_comes_back_if_the_last_step_fails(
 
 def test_a_folder_with_other_things_is_not_erased(tmp_path: Path) -> None:
     (tmp_path / "novel.txt").write_text("years of work")
-    with pytest.raises(OutputError, match=r"holds 'novel\.txt', which is no part of a component; name a new"):
+    with pytest.raises(
+        OutputError, match=r"holds 'novel\.txt', which is not part of a component; name a new"
+    ):
         write_component(tmp_path, {}, {})
     assert names(tmp_path) == ["novel.txt"]
 

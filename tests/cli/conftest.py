@@ -24,6 +24,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "POCHADE_CACHE": str(cache),
         "XDG_DATA_HOME": str(cache / "data"),
         "HF_HOME": str(cache / "hub"),
+        "HF_ENDPOINT": "http://127.0.0.1:9",  # no test asks the real hub
         "PYTHONWARNINGS": "error",
     }
 

@@ -39,7 +39,7 @@ def test_judges_the_model_in_the_package(pochade: Command, tmp_path: Path) -> No
 
 BAD = {
     "no model": (["nowhere"], "'nowhere' does not exist"),
-    "no corpus": (["--corpus", "nowhere"], "'nowhere' is no training set"),
+    "no corpus": (["--corpus", "nowhere"], "'nowhere' is not a training set"),
     "limit": (["--limit", "0"], "limit is 0"),
     "style": (["--style", "cubism"], "'cubism'; one of: 3d style, flat style, noto style"),
     "steps": (["--steps", "0"], "steps is 0"),

@@ -132,7 +132,7 @@ def test_what_a_pull_left_can_be_removed(pochade, own, hub):
         (["someone/else"], "the hub has no model 'someone/else'"),
         ([f"{REPO}@v9"], f"'{REPO}' has no revision 'v9'"),
         ([f"{REPO}@"], "names no revision"),
-        (["tiny"], "write OWNER/NAME"),
+        (["tiny"], "is not the name of a known model"),
         ([REPO, "--variant", "fp16"], "has no variant 'fp16'"),
         ([REPO, "--file", "x.safetensors"], "has no file 'x.safetensors'"),
         ([REPO, "--file", "x", "--variant", "y"], "give --file or --variant"),

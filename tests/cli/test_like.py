@@ -62,10 +62,10 @@ def test_what_is_not_followed_is_said(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["draw", "--like", first, "-o", again]) == 0
     said = capsys.readouterr().err
     assert f"'{first}' was drawn with the model 'dreamlike'; give it as --model" in said
-    assert f"'{first}' is not followed in all: ENSD: 31337, NGMS: 2" in said
+    assert f"these settings of '{first}' are not supported and were ignored: ENSD: 31337, NGMS: 2" in said
     assert "RNG: CPU, Emphasis: No norm" in read_text(again)
     assert main(["draw", "--like", again, "--rng", "nv", "--emphasis", "ignore", "-o", other]) == 0
-    assert "not followed" not in (said := capsys.readouterr().err) and "was drawn with" not in said
+    assert "not supported" not in (said := capsys.readouterr().err) and "was drawn with" not in said
     assert "RNG: NV, Emphasis: Ignore" in read_text(other)
     assert main(["draw", "a fox", "--rng", "mps"]) == 1
     assert "rng is 'mps'; one of: NV, CPU" in capsys.readouterr().err

@@ -45,7 +45,7 @@ def test_verify(pochade, made, tmp_path):
     wrong = pochade("models", "verify", str(path), "--sha256", "0123456789")
     assert wrong.returncode == 1 and f"has the SHA-256 {digest}, not 0123456789..." in wrong.stderr
     unclear = pochade("models", "verify", str(path), "--sha256", "abc")
-    assert unclear.returncode == 1 and "'abc' is no hash: give 8 to 64" in unclear.stderr
+    assert unclear.returncode == 1 and "'abc' is not a hash: give 8 to 64" in unclear.stderr
     state = ldm_state(made.theirs)
     state["model.diffusion_model.out.2.bias"][0] = torch.inf
     broken = pochade("models", "verify", str(save(state, tmp_path / "broken.safetensors")))

@@ -23,7 +23,7 @@ def test_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_bad_axes_draw_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "table.png"
     assert main(["plot", "a fox", "--x", "steps=1,zero", "-o", str(path)]) == 1
-    assert "'zero' is no value of the axis 'steps'" in capsys.readouterr().err
+    assert "'zero' is not a value of the axis 'steps'" in capsys.readouterr().err
     assert not path.exists()
 
 

@@ -39,7 +39,7 @@ def test_each_command_gives_it_on(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main([*command, "--threads", "0"]) == 1
-    assert "threads is 0; it must lie between 1 and 1024" in capfd.readouterr().err
+    assert "error: --threads is 0; it must lie between 1 and 1024" in capfd.readouterr().err
 
 
 def asked(*words: str) -> argparse.Namespace:
@@ -61,8 +61,12 @@ def test_workers_are_given_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("--threads", "0"), "--threads is 0"),
-        (("--threads", "2", "--device", "cpu", "--device", "cuda"), "not to --device cuda"),
+        (("--threads", "0"), "--threads is 0; it must lie between 1 and 1024"),
+        (("--threads", "2", "--engine", "numpy"), "--threads is 2, but the numpy engine cannot limit"),
+        (
+            ("--threads", "2", "--device", "cpu", "--device", "cuda"),
+            "applies only to the CPU and cannot be combined with --device cuda",
+        ),
     ],
 )
 def test_a_server_refuses_it_at_its_start(words: tuple[str, ...], complaint: str, tmp_path: Path) -> None:

@@ -62,18 +62,27 @@ def test_what_computes_nothing_takes_no_device(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("text", *FOLDERS), "'set' is no training set"),
-        (("text", *FOLDERS, "--steps", "0"), "--steps 0 is too small"),
-        (("diffusion", *FOLDERS, "--threads", "-2"), "--threads -2 is too small"),
-        (("diffusion", *FOLDERS, "--minutes", "-1"), "--minutes -1 is too small"),
-        (("export", *FOLDERS, "out"), "'set' is no training set"),
-        (("finetune", *FOLDERS, "--output", "out", "--rate", "nan"), "--rate nan"),
+        (("text", *FOLDERS), "'set' is not a training set"),
+        (("text", *FOLDERS, "--steps", "0"), "--steps is 0; it must be at least 1"),
+        (("diffusion", *FOLDERS, "--threads", "-2"), "--threads is -2; it must lie between 1 and 1024"),
+        (("diffusion", *FOLDERS, "--minutes", "-1"), "--minutes is -1; it must be a number above 0"),
+        (("export", *FOLDERS, "out"), "'set' is not a training set"),
+        (
+            ("finetune", *FOLDERS, "--output", "out", "--rate", "nan"),
+            "--rate is nan; it must be a number above 0",
+        ),
         (("pack", "run", "out"), "'run"),
         (("controlnet", *FOLDERS, "--output", "out"), "'set' is not there"),
         (("controlnet", *FOLDERS, "--output", "out", "--condition", "depth"), "preprocessor 'depth'"),
-        (("controlnet", *FOLDERS, "--output", "out", "--rate", "0"), "--rate 0"),
+        (
+            ("controlnet", *FOLDERS, "--output", "out", "--rate", "0"),
+            "--rate is 0; it must be a number above 0",
+        ),
         (("embedding", *FOLDERS, "--output", "out", "--token", "a/b", "--initial", "x"), "token 'a/b'"),
-        (("embedding", *FOLDERS, "--output", "out", "--token", "ab", "--initial", "x"), "'set' is no folder"),
+        (
+            ("embedding", *FOLDERS, "--output", "out", "--token", "ab", "--initial", "x"),
+            "'set' is not a folder",
+        ),
     ],
 )
 def test_failures_are_sentences(

@@ -49,7 +49,7 @@ def test_by_a_model(source: Path, model: Path, tmp_path: Path, options: list[str
         (["nowhere.png", "out.png"], "'nowhere.png' cannot be read"),
         (["IN", "out.gif"], ".gif"),
         (["IN", "out.png", "--scale", "0.5"], "--scale is 0.5"),
-        (["IN", "out.png", "--model", "nowhere.pth"], "the upscaler 'nowhere.pth' is no file"),
+        (["IN", "out.png", "--model", "nowhere.pth"], "the upscaler 'nowhere.pth' is not a file"),
     ],
 )
 def test_what_makes_no_sense(

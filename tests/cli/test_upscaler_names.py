@@ -107,7 +107,7 @@ def test_lists_show_them(root: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["--upscaler", "tinny"], "upscaler 'tinny' is unknown; one of: Lanczos"),
         (["--upscaler", "tinny"], "in the folders of models: tiny"),
         (["--upscaler", "Latent"], "is for latents"),
-        (["--upscaler", "nowhere.pth"], "the upscaler 'nowhere.pth' is no file"),
+        (["--upscaler", "nowhere.pth"], "the upscaler 'nowhere.pth' is not a file"),
     ],
 )
 def test_names_that_nothing_has(

@@ -120,13 +120,13 @@ def test_a_seed_at_another_size(tmp_path: Path) -> None:
         (["--hires-schedule", "Karras"], "--hires-schedule needs a second pass"),
         (["--hires-cfg", "3"], "--hires-cfg needs a second pass"),
         (["--hires-model", "starter"], "--hires-model needs a second pass"),
-        (["--hires", "2", "--hires-sampler", "magic"], "sampler 'magic' is unknown"),
+        (["--hires", "2", "--hires-sampler", "magic"], "error: --hires-sampler 'magic' is unknown"),
         (["--refiner-switch", "0.5"], "--refiner-switch needs a model: give it as --refiner"),
         (["--init", "nowhere.png"], "the picture 'nowhere.png' cannot be read: No such file"),
-        (["--init", "IN", "--strength", "7"], "denoising_strength is 7.0; it must lie between 0 and 1"),
+        (["--init", "IN", "--strength", "7"], "--strength is 7.0; it must lie between 0 and 1"),
         (["--init", "IN", "--mask", "IN", "--outpaint", "8"], "--outpaint makes its own mask"),
-        (["--hires", "0.5"], "hires scale is 0.5"),
-        (["--seed-size", "4x64"], "size of the seed is 4"),
+        (["--hires", "0.5"], "--hires is 0.5"),
+        (["--seed-size", "4x64"], "a side in --seed-size is 4"),
     ],
 )
 def test_what_makes_no_sense(
@@ -141,3 +141,50 @@ def test_options_that_cannot_be_read(option: list[str], capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         main([*DRAW, *option])
     assert option[1] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("margins", "complaint"),
+    [
+        ("-3", "a margin is -3 px; each must lie between 0 and 4096 px"),
+        ("5000", "a margin is 5000 px; each must lie between 0 and 4096 px"),
+        ("0,0,-1,8", "a margin is -1 px"),
+        ("0", "'0' adds nothing; at least one margin must be above 0 px"),
+        ("1,2,3", "'1,2,3' does not give margins in pixels; write one number for all sides, such as 64, or"),
+        ("wide", "'wide' does not give margins in pixels"),
+        ("12.5", "'12.5' does not give margins in pixels"),
+    ],
+)
+def test_margins_that_cannot_be(margins: str, complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*DRAW, "--init", "in.png", f"--outpaint={margins}"])
+    assert f"argument --outpaint: {complaint}" in capsys.readouterr().err
+
+
+def test_a_picture_drawn_inside_a_mask_says_that_the_mask_is_missing(
+    tmp_path: Path, init: Path, mask: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = ("--size", "128x64", "--outpaint", "0,0,64,0")
+    drawn(tmp_path, "--init", init, *wide)
+    first, again = str(tmp_path / "out.png"), str(tmp_path / "again.png")
+    assert main(["draw", "--like", first, "-o", again]) == 0
+    said = capsys.readouterr().err
+    lacks_picture = f"'{first}' was drawn over another picture; give that picture as --init"
+    lacks_mask = f"'{first}' was drawn inside a mask; give the mask as --mask, or the margins as --outpaint"
+    assert lacks_picture in said and lacks_mask in said
+    like = ["draw", "--like", first, "--init", str(init)]
+    assert main([*like, "-o", again]) == 0
+    said = capsys.readouterr().err
+    assert lacks_picture not in said and lacks_mask in said
+    for options in (["--outpaint", "0,0,64,0"], ["--mask", str(mask)]):
+        assert main([*like, *options, "-o", again]) == 0
+        assert "was drawn" not in capsys.readouterr().err
+
+
+def test_a_picture_drawn_over_another_needs_no_mask(
+    tmp_path: Path, init: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn(tmp_path, "--init", init)
+    first = str(tmp_path / "out.png")
+    assert main(["draw", "--like", first, "--init", str(init), "-o", str(tmp_path / "again.png")]) == 0
+    assert "was drawn" not in capsys.readouterr().err

@@ -511,6 +511,32 @@ def test_room_is_made_before_a_blob_is_written(tmp_path):
     assert len(seen) == 1 and names(tmp_path) == ["b", "c", "d"], "nothing went for what is too large anyhow"
 
 
+def test_a_blob_that_becomes_larger_than_expected_makes_room_as_it_grows(tmp_path):
+    size = 100 + SEAL_BYTES
+    folder = BlobFolder(tmp_path, budget_bytes=3 * size)
+    for age, name in enumerate("abc"):
+        folder.store(name, write(100))
+        os.utime(folder.path(name), (1000 + age, 1000 + age))
+    seen = []
+
+    def grow(file):
+        for _ in range(2):
+            file.write(bytes(100))
+            file.flush()
+            seen.append(sum(path.stat().st_size for path in tmp_path.iterdir()))
+
+    assert folder.store("d", grow, expected_bytes=size)
+    assert max(seen) <= 3 * size and names(tmp_path) == ["c", "d"]
+
+    def never_ending(file):
+        while True:
+            file.write(bytes(100))
+
+    with pytest.warns(RuntimeWarning, match="more than the cache may hold"):
+        assert not folder.store("e", never_ending, expected_bytes=size)
+    assert "e" not in names(tmp_path)
+
+
 def test_what_another_process_is_writing_counts(tmp_path):
     folder = BlobFolder(tmp_path, budget_bytes=400)
     folder.store("a", write(100))

@@ -119,5 +119,5 @@ def test_one_file():
         choose_file(there, "v1.ckpt")
     with pytest.raises(InvalidRequest, match=r"has no file 'v1.safetensor'; near it: 'v1.safetensors'"):
         choose_file(there, "v1.safetensor")
-    with pytest.raises(InvalidRequest, match=r"'README.md' is no file of tensors"):
+    with pytest.raises(InvalidRequest, match=r"'README.md' is not a file of tensors"):
         choose_file(there, "README.md")

@@ -104,7 +104,7 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub, root):
 
 def test_a_pull_that_broke_off_is_no_model_and_is_gone_on_with(hub, root):
     hub.cuts = [7000, *[0] * ATTEMPTS]
-    with pytest.raises(BrokenConnection, match=r"broke off at 7,000 of .* run the same command again"):
+    with pytest.raises(BrokenConnection, match=r"broke off at 7,000 of .* pull it again"):
         pulled(root)
     assert entries([root]) == []
     (left,) = unfinished([root])
@@ -130,7 +130,7 @@ def test_a_store_that_knows_no_ranges_sends_all_of_it_again(hub, root):
 
 def test_a_wrong_checksum_is_found_and_what_came_is_removed(hub, root):
     hub.damaged = {UNET}
-    with pytest.raises(HubError, match=r"'unet/.*' came with the hash .*removed; run the same command again"):
+    with pytest.raises(HubError, match=r"'unet/.*' came with the hash .*removed; pull it again"):
         pulled(root)
     assert entries([root]) == [] and not list(root.rglob("*.part"))
     assert not (plan(REPO, root).stage / UNET).exists()
@@ -217,7 +217,7 @@ def test_names_that_are_not_there(hub, root):
             plan(name, root)
     del hub.files["model_index.json"]
     hub.files["v1.safetensors"] = b""
-    with pytest.raises(HubError, match=r"is no diffusers folder; .* --file: v1\.safetensors"):
+    with pytest.raises(HubError, match=r"is not a diffusers folder; .* --file: v1\.safetensors"):
         plan(REPO, root)
     file = RemoteFile("gone.json", 3, None, None)
     with pytest.raises(HubError, match="the hub answered 404"), opened(look_up(REPO), file):

@@ -315,6 +315,11 @@ DAMAGED: list[Any] = [
     {"prompt": '{"a":' * 100_000},
     {"parameters": '{"sui_image_params": {"loras": 3, "prompt": 4, "seed": "x", "steps": [], "width": {}}}'},
     {"parameters": '{"version": "Fooocus", "loras": [1, [2], [3, 4]], "resolution": 3, "seed": 1e999}'},
+    {"parameters": '{"version": "Fooocus", "loras": 3}'},
+    {"parameters": '{"sui_image_params": {"loras": ["ink"], "loraweights": 3}}'},
+    {"parameters": '{"prompt": 3, "steps": [], "width": {}, "software": ["x"]}'},
+    {"invokeai_metadata": '{"loras": 3}'},
+    {"prompt": '{"1": {"inputs": {"seed": 1, "steps": 2, "positive": ["2", {}]}}, "2": {"inputs": {}}}'},
     {"Software": "NovelAI", "Comment": "[]"},
     {"invokeai_metadata": '{"model": [], "loras": [3, {"model": 4}, {"lora": {}}], "seed": NaN}'},
     {"sd-metadata": '{"image": {"prompt": [3]}}'},
@@ -325,3 +330,177 @@ DAMAGED: list[Any] = [
 def test_damage_is_no_crash(texts: dict[str, str]) -> None:
     found = retold(texts)
     assert found is None or read_parameters(found) is not None
+
+
+def with_changes(changes: dict[str, Any]) -> dict[str, Any]:
+    """COMFY, with some of its nodes replaced."""
+    return {**COMFY, **changes}
+
+
+def said_by(graph: dict[str, Any]) -> Parameters:
+    text = retold({"prompt": json.dumps(graph)})
+    assert text is not None
+    return read_parameters(text)
+
+
+def node(kind: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": kind, "inputs": inputs}
+
+
+SAMPLER = COMFY["3"]["inputs"]  # type: ignore[index]
+
+
+def test_both_prompts_go_through_a_node_of_comfyui() -> None:
+    """A ControlNet's node takes both, and gives the first and the second out again."""
+    both = node("ControlNetApplyAdvanced", positive=["6", 0], negative=["7", 0], control_net=["13", 0])
+    sampler = node("KSampler", **{**SAMPLER, "positive": ["20", 0], "negative": ["20", 1]})
+    found = said_by(with_changes({"3": sampler, "20": both}))
+    assert (found.prompt, found.negative_prompt) == ("a red fox <lora:styles/ink:0.5>", "blurry")
+    twice = node("ControlNetApplyAdvanced", positive=["20", 0], negative=["20", 1], control_net=["13", 0])
+    sampler = node("KSampler", **{**SAMPLER, "positive": ["21", 0], "negative": ["21", 1]})
+    assert said_by(with_changes({"3": sampler, "20": both, "21": twice})).negative_prompt == "blurry"
+
+
+def test_a_negative_prompt_of_zeros_is_none() -> None:
+    sampler = node("KSampler", **{**SAMPLER, "negative": ["20", 0]})
+    zeros = node("ConditioningZeroOut", conditioning=["6", 0])
+    assert said_by(with_changes({"3": sampler, "20": zeros})).negative_prompt == ""
+
+
+def test_comfyui_samplers_in_parts() -> None:
+    """SamplerCustom and SamplerCustomAdvanced have their settings in other nodes."""
+    parts = {
+        "30": node("KSamplerSelect", sampler_name="euler_ancestral"),
+        "31": node("SplitSigmas", step=3, sigmas=["32", 0]),
+        "32": node("BasicScheduler", scheduler="karras", steps=9, denoise=1, model=["10", 0]),
+    }
+    custom = node(
+        "SamplerCustom",
+        add_noise=True,
+        noise_seed=5,
+        cfg=4,
+        model=["10", 0],
+        positive=["6", 0],
+        negative=["7", 0],
+        sampler=["30", 0],
+        sigmas=["31", 0],
+        latent_image=["5", 0],
+    )
+    advanced = node(
+        "SamplerCustomAdvanced",
+        noise=["33", 0],
+        guider=["34", 0],
+        sampler=["30", 0],
+        sigmas=["32", 0],
+        latent_image=["5", 0],
+    )
+    guider = {
+        "33": node("RandomNoise", noise_seed=5),
+        "34": node("CFGGuider", cfg=4, model=["10", 0], positive=["6", 0], negative=["7", 0]),
+    }
+    expected = {
+        "Steps": "9",
+        "Sampler": "Euler a",
+        "Schedule type": "Karras",
+        "CFG scale": "4",
+        "Seed": "5",
+        "Size": "512x640",
+        "Model": "sd15",
+        "Version": "ComfyUI",
+    }
+    for graph in ({"3": custom, **parts}, {"3": advanced, **parts, **guider}):
+        assert said_by(with_changes(graph)) == Parameters(
+            "a red fox <lora:styles/ink:0.5>", "blurry", expected
+        )
+
+
+def test_names_of_files_have_the_slashes_of_one_system() -> None:
+    lora = node("LoraLoader", lora_name="styles\\ink.safetensors", model=["4", 0])
+    loader = node("CheckpointLoaderSimple", ckpt_name="XL\\sd15.safetensors")
+    found = said_by(with_changes({"4": loader, "10": lora}))
+    assert found.prompt == "a red fox <lora:styles/ink:1>" and found.values["Model"] == "XL/sd15"
+
+
+def test_the_pass_that_begins_from_nothing_counts() -> None:
+    """Of two KSamplerAdvanced the second one, which goes on, may stand first."""
+    common = {name: value for name, value in SAMPLER.items() if name not in ("seed", "denoise")}
+    later = node("KSamplerAdvanced", **common, add_noise="disable", noise_seed=1, start_at_step=15)
+    first = node("KSamplerAdvanced", **common, add_noise="enable", noise_seed=2, start_at_step=0)
+    assert said_by(with_changes({"3": later, "9": first})).values["Seed"] == "2"
+
+
+SETTINGS = (
+    "a red fox\nNegative prompt: blurry\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512"
+)
+
+
+@pytest.mark.parametrize(
+    "graph", [COMFY, {"1": {"class_type": "Odd", "inputs": {}}}], ids=["readable", "unknown"]
+)
+def test_a_parameters_text_beside_a_graph_counts(tmp_path: Path, graph: dict[str, Any]) -> None:
+    texts = {"prompt": json.dumps(graph), "workflow": "{}", "parameters": SETTINGS}
+    assert read_text(png(tmp_path / "x.png", texts)) == SETTINGS
+
+
+OTHERS: dict[str, dict[str, str]] = {
+    "RuinedFooocus": {
+        "parameters": json.dumps(
+            {
+                "Prompt": "a red fox",
+                "Negative": "blurry",
+                "steps": 20,
+                "cfg": 7,
+                "width": 512,
+                "height": 640,
+                "seed": 5,
+                "sampler_name": "euler_ancestral",
+                "scheduler": "karras",
+                "base_model_name": "sd15.safetensors",
+                "software": "RuinedFooocus",
+            }
+        )
+    },
+    "Easy Diffusion": {
+        "prompt": "a red fox",
+        "negative_prompt": "blurry",
+        "num_inference_steps": "20",
+        "guidance_scale": "7.0",
+        "width": "512",
+        "height": "640",
+        "seed": "5",
+        "sampler_name": "euler_a",
+        "use_stable_diffusion_model": "sd15",
+    },
+}
+
+
+@pytest.mark.parametrize("tool", OTHERS)
+def test_other_programs_with_the_usual_names(tmp_path: Path, tool: str) -> None:
+    found = read_parameters(read_text(png(tmp_path / "x.png", OTHERS[tool])))
+    assert (found.prompt, found.negative_prompt) == ("a red fox", "blurry")
+    named = ("Steps", "Sampler", "CFG scale", "Seed", "Size", "Model", "Version")
+    assert [found.values[name] for name in named] == ["20", "Euler a", "7", "5", "512x640", "sd15", tool]
+
+
+def test_a_table_that_tells_nothing_is_not_the_prompt(tmp_path: Path) -> None:
+    texts = {"parameters": '{"prompt": {"text": "a red fox"}, "nodes": []}'}
+    with pytest.raises(InvalidRequest, match="was made by another program, and its text holds no prompt"):
+        read_text(png(tmp_path / "x.png", texts))
+
+
+def test_where_a_parameters_text_may_stand(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = SETTINGS
+    wide = Image.Exif()
+    wide[0x9C9C] = (SETTINGS + "\0").encode("utf-16-le")
+    for name, options in (
+        ("x.gif", {"comment": SETTINGS.encode()}),
+        ("x.jpg", {"comment": SETTINGS.encode()}),
+        ("y.jpg", {"exif": exif}),
+        ("z.jpg", {"exif": wide}),
+    ):
+        Image.new("RGB", (8, 8)).save(tmp_path / name, **options)
+        assert read_text(tmp_path / name) == SETTINGS, name
+    assert read_text(png(tmp_path / "x.png", {"Description": SETTINGS})) == SETTINGS
+    with pytest.raises(InvalidRequest, match="carries no text"):
+        read_text(png(tmp_path / "y.png", {"Comment": "made with an editor"}))

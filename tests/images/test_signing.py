@@ -80,7 +80,9 @@ def test_many_that_begin_at_once_sign_as_one(tmp_path: Path) -> None:
 def test_a_file_without_a_key_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "signing.pem"
     path.write_bytes(content)
-    with pytest.raises(InvalidRequest, match=r"signing\.pem' (holds 0 private keys|is no PEM file).*remove"):
+    with pytest.raises(
+        InvalidRequest, match=r"signing\.pem' (holds 0 private keys|is not a PEM file).*remove"
+    ):
         identity_in(path, NOW)
 
 

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from pochade.jobs.board import MOST_UNREAD, Board, Watcher
-from pochade.jobs.records import QUEUED, Job
+from pochade.jobs.records import QUEUED, RUNNING, Job
 
 
 class Clock:
@@ -30,14 +30,14 @@ def job(number: int, owner: str = "ann", cost: float = 2.0) -> Job:
     )
 
 
+async def unread_now(watcher: Watcher) -> list[tuple[Any, Any]]:
+    """Type and job of every event that waits for this reader, who reads it."""
+    events = [await watcher.next(0.01) for _ in range(len(watcher._unread))]
+    return [(event["type"], event["job"]) for event in events if event is not None]
+
+
 def unread(watcher: Watcher) -> list[tuple[Any, Any]]:
-    """Everything that waits for this reader, who reads it."""
-
-    async def read() -> list[tuple[Any, Any]]:
-        events = [await watcher.next(0.01) for _ in range(len(watcher._unread))]
-        return [(event["type"], event["job"]) for event in events if event is not None]
-
-    return asyncio.run(read())
+    return asyncio.run(unread_now(watcher))
 
 
 def test_a_place_counts_who_comes_before_and_how_long_they_take() -> None:
@@ -130,3 +130,42 @@ def test_changed_places_are_told_near_the_front_and_rarely_far_behind() -> None:
     assert 5 <= len(told) <= 15
     board.tell_places()
     assert unread(watcher) == []
+
+
+def test_nobody_hears_of_a_job_that_the_store_has_not_accepted() -> None:
+    board = Board(Clock(), {})
+    board.add(job(1))
+    early = board.watch("ann")
+    board.add(job(0), accepted=False)  # would come first
+    late, only = board.watch("ann"), board.watch("ann", "j0")
+    board.tell_places()
+    assert unread(early) == unread(late) == [("queued", "j1")] and unread(only) == []
+    assert board.place("j0") is None and board.place("j1").position == 1  # type: ignore[union-attr]
+    assert board.count(QUEUED) == 1
+    assert len(board.of("ann")) == 2  # it takes up room, so that no more are accepted than there is room for
+    board.forget("j0")
+    board.tell_places()
+    assert unread(early) == unread(late) == [] and only._closed
+
+
+def test_an_accepted_job_is_told_once_with_the_place_that_its_cost_gives_it() -> None:
+    board = Board(Clock(), {})
+    watcher = board.watch("ann")
+    live = board.add(job(1, cost=0.0), accepted=False)
+    board.accept(live, 3.0)
+    assert unread(watcher) == [("queued", "j1")]
+    assert board.place("j1").seconds_left == 3.0  # type: ignore[union-attr]
+
+
+def test_a_job_that_a_worker_took_was_accepted_though_the_store_has_not_answered_yet() -> None:
+    board = Board(Clock(), {})
+    early = board.watch("ann")
+    live = board.add(job(1), accepted=False)
+    board.started("j1", "m", 1)
+    late = board.watch("ann")
+    assert board.count(RUNNING) == 1 and board.place("j1").position == 0  # type: ignore[union-attr]
+    board.accept(live, 3.0)  # runs already: nothing waits
+    assert unread(early) == unread(late) == [("started", "j1")]
+    board.gone("j1", "finished")
+    board.accept(live, 3.0)
+    assert unread(late) == [("finished", "j1")]

@@ -164,8 +164,8 @@ def test_a_cancel_after_a_job_was_taken_and_before_that_was_told_counts(
 ) -> None:
     job, take = studio.submit(), store.take
 
-    def taken_and_cancelled(*arguments: Any) -> store.Lease | None:
-        lease = take(*arguments)
+    def taken_and_cancelled(*arguments: Any, **options: Any) -> store.Lease | None:
+        lease = take(*arguments, **options)
         assert store.cancel(studio.database, job, "ann", studio.now) == "running"
         return lease
 

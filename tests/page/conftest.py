@@ -53,6 +53,7 @@ def serving(data: Path, *options: str) -> AbstractContextManager[str]:
 def answering(command: list[str], data: Path) -> Iterator[str]:
     """A server that this module of Python, with its words, starts on a free port; its address."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("POCHADE_")}
+    environment.setdefault("HF_HUB_OFFLINE", "1")  # no test asks the real hub
     server = subprocess.Popen(
         [sys.executable, "-m", *command],
         cwd=ROOT,

@@ -77,15 +77,20 @@ def test_an_idea_becomes_a_sheet_that_is_pinned_compared_mixed_and_refined(visit
     expect(page.locator(".kept .draft")).to_have_count(1)
 
 
+LONG = "on a light blue background with many white clouds"
+
+
 def test_words_are_changed_and_merged(visit: Visit) -> None:
     page = visit(path="/#board")
     page.get_by_label("The idea").fill("a fox, flat style")
     set_number(page, "draft_steps", "1")
     page.get_by_role("radio", name="Words").click()
-    page.get_by_label("Changes, one on a line").fill("fox = owl\non a blue background")
+    page.get_by_label("Changes, one on a line").fill(f"fox = owl\n{LONG}")
     page.keyboard.press("Control+Enter")
     all_drawn(page, 3)
-    assert words(page) == ["The idea", "fox = owl", "on a blue background"]
+    assert words(page) == ["The idea", "fox = owl", LONG]
+    cut = "all => all.filter((each) => each.scrollWidth > each.clientWidth).length"
+    assert page.locator(".draft-words").evaluate_all(cut) == 0
     choose(page, 0, 1)
     asked: list[Any] = []
     page.on("request", lambda each: asked.append(each.post_data_json) if each.method == "POST" else None)

@@ -77,7 +77,7 @@ def test_the_first_picture_takes_one_click(visit: Visit, size: str) -> None:
 def test_what_is_set_is_what_is_drawn(visit: Visit) -> None:
     page = visit()
     page.get_by_label("Prompt", exact=True).first.fill("a castle, noto style")
-    page.get_by_label("Negative prompt").fill("blue")
+    page.get_by_label("Negative prompt", exact=True).fill("blue")
     page.locator(".field-sampler select").first.select_option("Euler a")
     page.locator(".field-schedule select").select_option("Karras")
     number(page, "steps", "4")

@@ -1,5 +1,6 @@
 """The mask: painted by a hand without painting all anew for each sample, and by keys alone."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def test_a_mask_is_painted_by_keys_alone(quick_visit: Visit, picture: Path, lang
     expect(veil).to_be_focused()
     expect(page.locator(".editor-ring")).to_be_visible()
     words = page.locator(f"#{veil.get_attribute('aria-describedby')}")
-    expect(words).to_contain_text("arrows" if language == "en-US" else "flèches")
+    expect(words).to_contain_text("arrow keys" if language == "en-US" else "flèches")
 
     page.keyboard.press("ArrowLeft")  # with the brush up, nothing is painted
     expect(said).to_have_text(
@@ -119,7 +120,7 @@ def test_a_mask_is_painted_by_keys_alone(quick_visit: Visit, picture: Path, lang
     )
     assert not seen(page).any()
     page.keyboard.press("Space")
-    expect(said).to_have_text("The brush is down" if language == "en-US" else "Le pinceau est posé")
+    expect(said).to_have_text("Painting" if language == "en-US" else "Peinture en cours")
     for _ in range(6):
         page.keyboard.press("ArrowRight")
     page.keyboard.press("Escape")  # lifts it, and does not interrupt the drawing
@@ -160,3 +161,115 @@ def test_a_dot_at_the_edge_stays_a_dot(quick_visit: Visit, picture: Path) -> Non
     page.keyboard.press("Tab")  # lifts the brush
     expect(page.locator(".editor-ring")).to_be_hidden()
     assert mask(page)[2, 96]
+
+
+@pytest.mark.parametrize("language", ["en-US", "fr-FR"])
+def test_what_keys_do_to_the_tools_is_seen_and_said(quick_visit: Visit, picture: Path, language: str) -> None:
+    english = language == "en-US"
+    page = quick_visit(path="/#over", quiet=False, locale=language)
+    give(page, picture)
+    said, ring = page.locator("#said"), page.locator(".editor-ring")
+    brush = page.get_by_role("button", name="Brush" if english else "Pinceau", exact=True)
+    eraser = page.get_by_role("button", name="Eraser" if english else "Gomme", exact=True)
+    page.locator(".field-brush input[type=range]").focus()
+    page.keyboard.press("Tab")
+
+    page.keyboard.press("e")
+    expect(said).to_have_text("Eraser" if english else "Gomme")
+    expect(eraser).to_have_attribute("aria-pressed", "true")
+    expect(ring).to_have_class(re.compile("erase"))
+    page.keyboard.press("e")
+    expect(said).to_have_text("Brush" if english else "Pinceau")
+    expect(ring).not_to_have_class(re.compile("erase"))
+
+    page.keyboard.press("Shift+Space")  # the eraser, for as long as it is down
+    expect(said).to_have_text("Erasing" if english else "Effacement en cours")
+    expect(eraser).to_have_attribute("aria-pressed", "true")
+    expect(brush).to_have_attribute("aria-pressed", "false")
+    expect(ring).to_have_class(re.compile("erase"))
+    page.keyboard.press("Space")
+    expect(said).to_have_text("Stopped" if english else "Arrêté")
+    expect(brush).to_have_attribute("aria-pressed", "true")
+
+    page.keyboard.press("]")
+    expect(said).to_have_text("Brush size 20" if english else "Taille du pinceau : 20")
+    page.keyboard.press("[")
+    expect(said).to_have_text("Brush size 16" if english else "Taille du pinceau : 16")
+    page.keyboard.press("Control+z")
+    expect(said).to_have_text("Undone" if english else "Annulé")
+    page.keyboard.press("Control+z")
+    expect(said).to_have_text("Nothing to undo" if english else "Rien à annuler")
+    page.keyboard.press("Control+y")
+    expect(said).to_have_text("Redone" if english else "Rétabli")
+
+    page.keyboard.press("Space")
+    expect(said).to_have_text("Painting" if english else "Peinture en cours")
+    page.keyboard.press("Tab")  # leaving stops it, and says so
+    expect(said).to_have_text("Stopped" if english else "Arrêté")
+
+
+def test_the_smallest_brush_grows_again(quick_visit: Visit, picture: Path) -> None:
+    page = quick_visit(path="/#over", quiet=False)
+    give(page, picture)
+    page.locator(".field-brush input.small").fill("1")
+    page.locator(".field-brush input.small").press("Tab")
+    page.locator(".editor-veil").press("]")
+    expect(page.locator("#said")).to_have_text("Brush size 2")
+
+
+def test_margins_switch_the_mask_off(quick_visit: Visit, picture: Path) -> None:
+    """A picture that grows has no mask of a hand's, and is drawn anew with a strength of 1, as elsewhere."""
+    page = quick_visit(path="/#over", quiet=False)
+    give(page, picture)
+    stroke(page, (0.2, 0.5), (0.6, 0.5))
+    tools = [
+        page.get_by_role("button", name=name, exact=True)
+        for name in ("Brush", "Eraser", "Undo", "Clear the mask", "Invert the mask")
+    ]
+    strength = page.locator(".field-denoising_strength input.small")
+    expect(strength).to_have_value("0.75")
+    page.locator(".editor summary").click()
+    page.get_by_role("button", name="64 around").click()
+    for tool in tools:
+        expect(tool).to_be_disabled()
+    expect(page.locator(".editor-veil")).to_be_hidden()
+    expect(page.get_by_role("button", name="Zoom in")).to_be_enabled()
+    expect(strength).to_be_hidden()
+    expect(page.locator(".field-outpaint_strength input.small")).to_have_value("1")
+    source = sent(page)["source"]
+    assert (source["mask"], source["outpaint"]["left"], source["denoising_strength"]) == (None, 64, 1)
+    page.get_by_role("button", name="No frame").click()
+    for tool in tools:
+        expect(tool).to_be_enabled()
+    expect(strength).to_be_visible()
+    source = sent(page)["source"]
+    assert source["mask"] is not None and source["outpaint"] is None
+    assert source["denoising_strength"] == 0.75
+
+
+def sent(page: Any) -> Any:
+    """The job that would be sent."""
+    page.route("**/api/v1/jobs", lambda route: route.abort())
+    with page.expect_request(lambda each: each.url.endswith("/jobs") and each.method == "POST") as asked:
+        page.locator(".generate").click()
+    page.unroute("**/api/v1/jobs")
+    return asked.value.post_data_json
+
+
+@pytest.mark.parametrize("language", ["en-US", "fr-FR"])
+def test_the_tools_lie_in_one_row(quick_visit: Visit, picture: Path, language: str) -> None:
+    page = quick_visit(path="/#over", locale=language)
+    give(page, picture)
+    tops = page.locator(".tools .tool").evaluate_all("tools => tools.map((tool) => tool.offsetTop)")
+    assert len(tops) == 8 and len(set(tops)) == 1
+
+
+@pytest.mark.parametrize("phone", [False, True])
+def test_hints_about_keys_are_for_those_who_have_keys(quick_visit: Visit, picture: Path, phone: bool) -> None:
+    page = quick_visit("phone" if phone else "desktop", path="/#over", is_mobile=phone)
+    give(page, picture)
+    hint = page.locator(".editor .of-keys")
+    expect(hint).to_be_hidden() if phone else expect(hint).to_be_visible()
+    page.locator("#tab-settings").click()
+    keys = page.locator(".room-settings .of-keys")
+    expect(keys).to_be_hidden() if phone else expect(keys).to_contain_text("start erasing")

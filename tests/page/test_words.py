@@ -231,7 +231,7 @@ def test_what_the_server_refuses_is_said_in_the_pages_language(browser: object, 
             (of_failed[1], "pendant le dessin (ZeroDivisionError)"),
             ("on the server's disk: 'a.png' could not be written", "Le disque du serveur est plein"),
             (
-                "pinned pictures of yours would take 3,000 bytes; at most 2,000 may be pinned: unpin others",
+                "your pinned pictures would take 3,000 bytes; at most 2,000 may be pinned: unpin others",
                 "prendraient 3 000 octets, et 2 000 au plus",
             ),
             ("it rains", "Le serveur répond : it rains"),
@@ -264,7 +264,7 @@ def test_eta_is_offered_where_the_sampler_takes_one(visit: Visit) -> None:
     page.locator(".settings details summary").last.click()
     eta = page.locator(".field-eta")
     expect(eta).to_be_hidden()
-    page.get_by_label("Sampler").select_option("DDIM")
+    page.get_by_label("Sampler", exact=True).select_option("DDIM")
     expect(eta).to_be_visible()
     eta.locator("input").fill("0.5")
     eta.locator("input").press("Tab")
@@ -272,3 +272,21 @@ def test_eta_is_offered_where_the_sampler_takes_one(visit: Visit) -> None:
     with page.expect_request(lambda each: each.url.endswith("/jobs") and each.method == "POST") as asked:
         page.keyboard.press("Control+Enter")
     assert asked.value.post_data_json["eta"] == 0.5
+
+
+def test_the_work_that_the_speeds_leave_is_what_was_measured() -> None:
+    """On the page, in the README and in the guide, as in docs/performance.md."""
+    fifths = {2: ("two fifths", "deux cinquièmes"), 3: ("three fifths", "trois cinquièmes")}
+    measured = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    guide = (ROOT / "docs" / "guide" / "speed.md").read_text(encoding="utf-8")
+    left = {}
+    for name in ("balanced", "fast"):
+        found = re.search(rf"^\| {name} \| \d+ \| ([\d.]+) \|", measured, re.MULTILINE)
+        assert found is not None
+        left[name] = round(5 * float(found[1]))
+        assert re.search(rf"^\| `{name}` \|.*\| {re.escape(found[1])} \|$", guide, re.MULTILINE)
+        english, french = fifths[left[name]]
+        assert english in table("en")[f"speed_{name}"]
+        assert french in table("fr")[f"speed_{name}"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"`--speed fast` leaves out {fifths[5 - left['fast']][0]} of the work" in readme

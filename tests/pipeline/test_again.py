@@ -132,12 +132,12 @@ def test_a_picture_that_was_drawn_over_is_known() -> None:
 @pytest.mark.parametrize(
     ("pair", "fault"),
     [
-        ("Seed: many", "'Seed: many', which is no number"),
+        ("Seed: many", "'Seed: many', which is not a number"),
         ("CFG scale: inf", "'CFG scale: inf', which is not finite"),
         ("Size: huge", "'Size: huge'; a size is WIDTHxHEIGHT"),
         ("Size: 1x1", "width is 1"),
         ("Steps: 99999", "steps is 99999"),
-        ("Seed: " + "9" * 6000, "which is no number"),
+        ("Seed: " + "9" * 6000, "which is not a number"),
     ],
 )
 def test_values_that_cannot_be(pair: str, fault: str) -> None:

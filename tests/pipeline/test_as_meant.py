@@ -6,7 +6,7 @@ from pochade.errors import InvalidRequest
 from pochade.images.metadata import read_parameters
 from pochade.pipeline.results.again import drawn_over, request_from
 from pochade.pipeline.results.left_out import not_followed
-from pochade.ways import Hires
+from pochade.ways import Hires, Variation
 
 SETTINGS = "Steps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 512x640"
 
@@ -26,10 +26,49 @@ SETTINGS = "Steps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 512x640"
         ("Steps: 20, Sampler: Euler, Size: 512 x 640", "width", 512),
         ("Steps: 20, Sampler: Euler, Size: 512X640", "height", 640),
         ("Steps: 20, Sampler: Euler, Size: 512×640", "height", 640),
+        ("Steps: 20, Sampler: Euler, Size: 512.0x640.0", "height", 640),
+        ("Steps: 20, Sampler: Euler, Seed resize from: -1x-1", "variation", None),
+        ("Steps: 20, Sampler: Euler, Seed resize from: 0x0", "variation", None),
     ],
 )
 def test_a_value(settings, field, expected):
     assert getattr(request_from(f"a fox\n{settings}"), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("told", "size"),
+    [("1024x0", (1024, 1280)), ("0x960", (768, 960)), ("1024 x 0", (1024, 1280)), ("1000x300", (1000, 300))],
+)
+def test_a_side_of_the_second_size_that_is_left_open_follows_from_the_other(told, size):
+    """As the web UI writes `hr_resize_x` and `hr_resize_y`."""
+    hires = request_from(f"a fox\n{SETTINGS}, Denoising strength: 0.5, Hires resize: {told}").hires
+    assert hires is not None and hires.size == size
+
+
+@pytest.mark.parametrize("told", ["0x0", "-1x-1", "-1x512", "0x512"])
+def test_a_size_of_the_seed_that_is_none(told):
+    """As the web UI's API wrote its defaults."""
+    text = f"a fox\n{SETTINGS}, Seed resize from: {told}"
+    assert request_from(text).variation is None
+    assert not_followed(read_parameters(text).values) == []
+    both = f"{text}, Variation seed: 5, Variation seed strength: 0.5"
+    assert request_from(both).variation == Variation(seed=5, strength=0.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("Hires upscaler: ink, Hires prompt: an owl", ["Hires upscaler", "Hires prompt"]),
+        ("Hires steps: 0", []),
+        ("Hires upscale: 2, Hires prompt: an owl", []),
+        ("Refiner switch at: 0.8", ["Refiner switch at"]),
+        ("Refiner: xl, Refiner switch at: 0.8", []),
+        ("Blend prompt: an owl", ["Blend prompt"]),
+        ("Blend prompt: an owl, Blend share: 0.5", []),
+    ],
+)
+def test_a_setting_of_what_the_text_does_not_have_is_told(settings, told):
+    assert not_followed(read_parameters(f"a fox\n{SETTINGS}, {settings}").values) == told
 
 
 def test_the_comma_of_a_number_parts_nothing_else():
@@ -44,13 +83,13 @@ def test_the_comma_of_a_number_parts_nothing_else():
 @pytest.mark.parametrize(
     ("settings", "fault"),
     [
-        ("Steps: 20.5, Sampler: Euler, Seed: 1", r"'Steps: 20\.5', which is no number"),
-        ("Steps: 20,5, Sampler: Euler, Seed: 1", r"'Steps: 20,5', which is no number"),
+        ("Steps: 20.5, Sampler: Euler, Seed: 1", r"'Steps: 20\.5', which is not a number"),
+        ("Steps: 20,5, Sampler: Euler, Seed: 1", r"'Steps: 20,5', which is not a number"),
         ("Steps: 20, Sampler: Euler, Seed: 1.5", r"'Seed: 1\.5'"),
         ("Steps: 20, Sampler: Euler, Size: large", r"'Size: large'; a size is WIDTHxHEIGHT"),
         ("Steps: 20, Sampler: Euler, Seed: -7", r"seed"),
         ("Steps: 20, Sampler: Euler, Clip skip: 99", r"clip_skip"),
-        ("Steps: 20, Variation seed: -1, Variation seed strength: 0.1", r"'Variation seed: -1'"),
+        ("Steps: 20, Variation seed: -1, Variation seed strength: 0.1", r"'Variation seed: -1' \(random\)"),
     ],
 )
 def test_a_value_that_means_nothing_is_refused_by_name(settings, fault):
@@ -81,7 +120,8 @@ def test_the_first_pass_of_two(first, size, expected):
 
 @pytest.mark.parametrize(
     "behind",
-    ["\n", "\n\n  \n", "\r\n", "\nTemplate: a {red|blue} fox", "\nTemplate: a\nb, c: d, e: f, g: h\n",
+    ["\n", "\n\n  \n", "\r\n", "\0", "\n\0", "\nTemplate: a {red|blue} fox",
+     "\nTemplate: a\nb, c: d, e: f, g: h\n",
      "\n\nNegative Template: __bad__\nTemplate: x\n"],
 )  # fmt: skip
 def test_what_stands_behind_the_settings(behind):
@@ -90,6 +130,34 @@ def test_what_stands_behind_the_settings(behind):
     assert (parameters.prompt, parameters.negative_prompt) == ("a fox,\nin snow", "grey")
     assert parameters.values["Size"] == "512x640" and parameters.values["Steps"] == "20"
     assert request_from(text).steps == 20
+
+
+def test_a_byte_order_mark_is_not_of_the_prompt():
+    assert read_parameters(f"\ufeffa fox\n{SETTINGS}").prompt == "a fox"
+
+
+@pytest.mark.parametrize(
+    ("resize", "expected"),
+    [("1024x0", (1024, 1280)), ("0x960", (768, 960)), ("1024x1024", (1024, 1024)), ("0 x 0", None)],
+)
+def test_a_side_of_the_second_pass_that_is_left_to_the_other(resize, expected):
+    hires = request_from(f"a fox\n{SETTINGS}, Hires upscale: 2, Hires resize: {resize}").hires
+    assert hires is not None and hires.size == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '[{"type": "lora", "modelName": "A: B, Steps: 30, Seed: 5"}, {"weight": 0.8}]',
+        '{"name": "x, Steps: 3, Size: 1x1"}',
+    ],
+)
+def test_a_table_is_one_value(value):
+    values = read_parameters(f"a fox\n{SETTINGS}, Civitai resources: {value}, Version: x").values
+    assert (values["Steps"], values["Seed"], values["Size"], values["Version"]) == ("20", "1", "512x640", "x")
+    assert values["Civitai resources"] == value
+    damaged = read_parameters(f"a fox\n{SETTINGS}, Notes: {value[:-1]}").values
+    assert damaged["Sampler"] == "Euler"
 
 
 def test_templates_behind_the_settings_are_told():

@@ -17,6 +17,7 @@ from pochade.pipeline.loading.budget import Load, budget_from, bytes_of, find_pl
 from pochade.request import Request
 from pochade.settings import starter_folder
 from pochade.ways import Hires, Source
+from tests.additions import write_embedding
 from tests.reference import psnr
 
 OPTIONS = {"prompt": "a red apple", "seed": 7, "steps": 2}
@@ -143,6 +144,32 @@ def test_another_model_of_a_second_pass_is_counted_and_let_go(starter, tmp_path)
     for each in (sparing.networks, second.networks):
         networks = (each.unet, each.autoencoder, each.text_encoder)
         assert not any(network.compiled for network in networks)
+
+
+@pytest.mark.parametrize("by", ["model", "words"])
+def test_text_encoders_of_an_earlier_picture_are_let_go(starter, tmp_path, by):
+    """Those of another model, and those with words that the next picture does not have."""
+    fresh = pochade.load(device="cpu", precision="f32")
+    size = {"width": 64, "height": 64}
+    request = Request(**OPTIONS, **size, hires=Hires(scale=2.0))
+    if by == "model":
+        other = shutil.copytree(starter_folder(), tmp_path / "other")
+        request = replace(request, hires=replace(request.hires, model=other))
+    else:
+        write_embedding(tmp_path / "blob.safetensors")
+        fresh = fresh.with_library(embeddings=tmp_path)
+        request = replace(request, prompt="a blob")
+    roomy = within(fresh, 1.5 * fresh.plan(request).peak)
+    for _ in roomy.stream(request):
+        pass
+    (second,) = (roomy._others if by == "model" else roomy._latest).values()
+    assert second.networks.text_encoder is not roomy.networks.text_encoder
+    assert second.networks.text_encoder.compiled
+    roomy.txt2img(**OPTIONS, **size)
+    assert not second.networks.text_encoder.compiled
+    text = next(iter(roomy.networks.text_encoder.compiled.values()))
+    roomy.txt2img(**{**OPTIONS, "prompt": "a pear", "width": 128, "height": 64})
+    assert next(iter(roomy.networks.text_encoder.compiled.values())) is text, "it is wanted again"
 
 
 def graphs(pipeline):

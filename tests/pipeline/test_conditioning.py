@@ -11,7 +11,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from pochade.errors import InvalidRequest
 from pochade.pipeline.drawing import conditioning
-from pochade.pipeline.drawing.conditioning import common_length, common_lengths, condition, text_lengths
+from pochade.pipeline.drawing.conditioning import common_length, common_lengths, condition, context_shapes
 from pochade.pipeline.drawing.wording import wordings
 from pochade.pipeline.pipeline import finish
 from pochade.pipeline.results.again import request_from
@@ -264,14 +264,33 @@ def test_a_blend_of_prompts_of_different_lengths_ends_in_each_of_them(model):
         drawn(of(8), blend=Blend(prompt=of(9), share=0.5))
 
 
-def test_the_plan_counts_a_graph_for_each_length(model):
-    pipeline = model("SD 1.5").load("openvino")
+@pytest.mark.parametrize("engine", ["openvino", "numpy"])
+def test_the_plan_counts_a_graph_for_each_length_that_needs_its_own(model, engine):
+    """Where a graph takes texts of up to 8 chunks, these need one."""
+    pipeline = model("SD 1.5").load(engine)
 
     def unet(prompt, negative):
         return pipeline.plan(Request(prompt=prompt, negative_prompt=negative)).parts["UNet"]
 
     assert unet(of(2), of(3)) == unet("the fox", "") == unet(f"[the fox:{of(2)}:5]", "the snow")
-    assert unet(of(4), of(3)) > unet(of(2), of(3))
+    assert (unet(of(4), of(3)) > unet(of(2), of(3))) == (engine == "numpy")
+    assert (unet(of(8), of(7)) > unet(of(2), of(3))) == (engine == "numpy")
+    assert unet(of(9), of(8)) > unet(of(2), of(3))
+
+
+@pytest.mark.parametrize(("prompt", "negative", "graphs"), [(of(4), of(3), 1), (of(9), of(8), 2)])
+def test_there_are_as_many_graphs_as_the_plan_counts(model, prompt, negative, graphs):
+    pipeline = model("SD 1.5").load("openvino")
+    pipeline.txt2img(prompt, negative_prompt=negative, seed=3, steps=1, width=WIDTH, height=WIDTH)
+    assert len(pipeline.networks.unet.compiled) == graphs
+
+
+def test_texts_of_one_length_in_other_numbers_of_rows_need_graphs_of_their_own(model):
+    tokenizers = model("SD 1.5").load().tokenizers
+    two, three = (wordings(text, "", 1, guided=True) for text in ("the fox", "the fox AND the snow"))
+    assert context_shapes(tokenizers, [*two, *three]) == {(2, 77), (3, 77)}
+    apart = wordings(of(4), of(3), 1, guided=True)
+    assert context_shapes(tokenizers, apart) == {(1, 308), (1, 231)}
 
 
 def test_the_plan_counts_tokens_as_the_emphasis_that_is_asked_for_reads_them(model):
@@ -283,7 +302,7 @@ def test_the_plan_counts_tokens_as_the_emphasis_that_is_asked_for_reads_them(mod
     for emphasis in ("Original", "None"):
         (encoded,) = condition(pipeline.networks, pipeline.tokenizers, [prompt], 1, emphasis)
         lengths[emphasis] = encoded.context.shape[1]
-        assert text_lengths(pipeline.tokenizers, told, emphasis) == {lengths[emphasis]}
+        assert context_shapes(pipeline.tokenizers, told, emphasis) == {(2, lengths[emphasis])}
     assert lengths["Original"] == 77 < lengths["None"]
 
 

@@ -41,8 +41,11 @@ def test_sizes_and_names() -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("flavour=sweet", "'flavour=sweet' is no axis; write NAME=VALUE,VALUE with one of: prompt, words"),
-        ("seed", "is no axis"),
+        (
+            "flavour=sweet",
+            "'flavour=sweet' is not an axis; write NAME=VALUE,VALUE with one of: prompt, words",
+        ),
+        ("seed", "is not an axis"),
         ("seed=", "has no values"),
         ("seed=1-99999", "a range of more than 1,000 values"),
     ],
@@ -55,10 +58,10 @@ def test_what_is_no_axis(text: str, fault: str) -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("steps=many", "'many' is no value of the axis 'steps'"),
+        ("steps=many", "'many' is not a value of the axis 'steps'"),
         ("steps=0", "steps is 0"),
         ("words=bear,owl", "does not hold 'bear'"),
-        ("size=64", "'64' is no value of the axis 'size'"),
+        ("size=64", "'64' is not a value of the axis 'size'"),
         ("strength=0.5", "needs a picture to draw over"),
     ],
 )

@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from pochade import speed
+from pochade.pipeline.drawing.denoising import Memory, holding
+from pochade.pipeline.loading.networks import Networks
 from pochade.speed import Economy
 from pochade.ways import Control, Hires
 from tests.reference import make_controlnet, psnr
@@ -24,6 +26,27 @@ def economies(monkeypatch):
         monkeypatch.setattr(speed, "SPEEDS", MappingProxyType({**speed.SPEEDS, **named}))
 
     return add
+
+
+@pytest.fixture
+def evaluated(monkeypatch):
+    """`evaluated()`: how many conditionings the UNet was asked for since the last call."""
+    rows = []
+    for name in ("predict", "predict_steered", "predict_keeping", "predict_again"):
+        real = getattr(Networks, name)
+
+        def counting(networks, *arguments, real=real, **arrays):
+            rows.append(len(arrays["x"]))
+            return real(networks, *arguments, **arrays)
+
+        monkeypatch.setattr(Networks, name, counting)
+
+    def taken():
+        found = sum(rows)
+        rows.clear()
+        return found
+
+    return taken
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +135,66 @@ def test_guidance_that_is_left_out_is_said(model, economies):
     assert "Speed: alone" in pipeline.txt2img(PROMPT, speed="alone", **OPTIONS).infotexts[0]
     unguided = pipeline.txt2img(PROMPT, speed="alone", **{**OPTIONS, "cfg_scale": 1.0})
     assert "Speed" not in unguided.infotexts[0]
+
+
+HELD = Economy(whole=((1.0, 2.0),), held=((1.0, 2.0),))
+"""The first step is computed, and what it found is held to the end."""
+
+
+def test_held_noise_is_that_of_the_last_evaluation():
+    memory = Memory()
+    find = holding(lambda x, sigma: x / 2 + sigma, memory, held=False)
+    hold = holding(lambda x, sigma: x / 4, memory, held=True)
+    x = np.full((1, 1, 2, 2), 8.0, np.float32)
+    assert hold(x, 2.0).max() == 2  # nothing was found so far: computed
+    assert memory.noise.max() == 3 and not memory.left_out
+    assert find(x, 2.0).max() == 6 and memory.noise.max() == 1
+    held = hold(x, 0.5)
+    assert held.max() == held.min() == 7.5 and held.dtype == np.float32 and memory.left_out
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
+def test_holding_from_the_first_step_on_is_one_long_step(model, economies, evaluated, sampler):
+    """Straight towards the data that the first step found: what one step of Euler's method draws."""
+    economies(held=HELD)
+    pipeline = model("SD 1.5").load()
+    options = {**OPTIONS, "sampler": sampler, "schedule": "Karras"}
+    held = pipeline.txt2img(PROMPT, speed="held", **options)
+    assert evaluated() == 2
+    assert psnr(held.images[0], pipeline.txt2img(PROMPT, **{**options, "steps": 1}).images[0]) > 60
+    assert "Speed: held" in held.infotexts[0]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "eta", "computed"),
+    [
+        *(("DPM++ 2M", None, 1), ("UniPC", None, 1), ("LCM", None, 8)),
+        *(("DDIM", None, 1), ("DDIM", 0.5, 8), ("Euler a", None, 8), ("Euler a", 0.0, 1)),
+        *(("DPM++ 2M SDE", None, 8), ("DPM++ 2M SDE", 0.0, 1)),
+    ],
+)
+def test_nothing_is_held_where_noise_is_added(model, economies, evaluated, sampler, eta, computed):
+    economies(held=HELD)
+    pipeline = model("SD 1.5").load()
+    pipeline.txt2img(PROMPT, speed="held", sampler=sampler, eta=eta, **OPTIONS)
+    assert evaluated() == 2 * computed
+
+
+def test_what_other_words_or_a_controlnet_found_is_not_held(model, economies, evaluated, controlnets):
+    economies(held=HELD)
+    pipeline = model("SD 1.5").load()
+    pipeline.txt2img("a [fox:cat:0.5]", speed="held", **OPTIONS)
+    assert evaluated() == 2 * 2
+    pipeline.txt2img("a [fox|cat]", speed="held", **OPTIONS)
+    assert evaluated() == 2 * 8
+    control = Control(image=Image.new("RGB", (40, 24), "gray"), model=controlnets("SD 1.5"), end=0.5)
+    pipeline.txt2img(PROMPT, speed="held", controls=(control,), **OPTIONS)
+    assert evaluated() == 2 * 5  # four steered steps, and the first one after them
+
+
+def test_a_batch_holds_each_picture_s_own(model, economies):
+    economies(held=HELD)
+    pipeline = model("SD 1.5").load()
+    batch = pipeline.txt2img(PROMPT, speed="held", batch_size=3, **OPTIONS)
+    alone = pipeline.txt2img(PROMPT, speed="held", **{**OPTIONS, "seed": 5})
+    assert psnr(batch.images[2], alone.images[0]) > 55

@@ -40,8 +40,13 @@ def test_a_quota_says_nothing_to_other_devices(monkeypatch):
         (2000, "cpu", "openvino", "threads is 2000"),
         (1.5, "cpu", "openvino", "threads is 1.5; it must be a whole number"),
         (True, "cpu", "openvino", "threads is True; it must be a whole number"),
-        (2, "cuda", "torch", "this would run on 'cuda': leave it out, or take device 'cpu'"),
-        (2, "cpu", "numpy", "the numpy engine has no say in that"),
+        (
+            2,
+            "cuda",
+            "torch",
+            "threads applies only to the CPU, but this would run on 'cuda'; omit it, or use device 'cpu'",
+        ),
+        (2, "cpu", "numpy", "threads is 2, but the numpy engine cannot limit its threads; omit it"),
     ],
 )
 def test_what_cannot_be_is_refused(threads, device, engine, complaint):

@@ -143,7 +143,7 @@ def test_in_a_second_pass(model, file):
     assert result.images[0].size == (64, 64)
     assert result.images[0] != drawn("Lanczos").images[0]
     assert "Hires upscaler: tiny_x4" in result.infotexts[0]
-    with pytest.raises(InvalidCheckpoint, match=r"'nowhere\.pth' is no file"):
+    with pytest.raises(InvalidCheckpoint, match=r"'nowhere\.pth' is not a file"):
         drawn("nowhere.pth")
     with pytest.raises(InvalidRequest, match="or an ESRGAN model by file or name"):
         drawn("magic")

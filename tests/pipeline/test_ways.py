@@ -13,7 +13,7 @@ from PIL import Image
 import pochade
 from pochade.diffusion.schedule import noise_schedule, sigmas
 from pochade.errors import InvalidRequest
-from pochade.images.upscaling import upscaled_latent
+from pochade.images.upscaling import upscaled, upscaled_latent
 from pochade.pipeline.drawing import control as controlnets
 from pochade.pipeline.drawing import hires, one_pass
 from pochade.pipeline.drawing.canvas import Canvas, blank, over
@@ -23,7 +23,7 @@ from pochade.pipeline.drawing.settling import settle
 from pochade.pipeline.drawing.sizes import size_over
 from pochade.pipeline.drawing.whole import told_of
 from pochade.pipeline.pipeline import finish
-from pochade.request import USUAL, Request
+from pochade.request import USUAL, Request, Settled
 from pochade.ways import Control, Hires, Source, Variation
 from tests.pipeline.measure import SAMPLERS, draw_theirs, least_psnr, starting_noise
 from tests.reference import FACTOR, psnr
@@ -240,6 +240,21 @@ def test_over_a_picture_of_an_odd_size(pipeline):
         pipeline.img2img("", image=photo(), width=43, height=24, steps=1)
 
 
+def test_the_edges_of_an_odd_size_fit_together(pipeline):
+    """It is drawn in whole latent pixels and brought back over the edges, not cut back."""
+    old, options = photo(43, 27), {"tiling": True, "denoising_strength": 1.0, "seed": 1, "steps": 3}
+    (image,) = pipeline.img2img(PROMPT, image=old, **options).images
+    (even,) = pipeline.img2img(PROMPT, image=upscaled(old, 44, 28, tiling=True), **options).images
+    assert image.size == (43, 27) and even.size == (44, 28)
+    assert image == upscaled(even, 43, 27, tiling=True)
+    mask = part((16, 0, 32, 27), size=(43, 27))
+    (inside,) = pipeline.inpaint(PROMPT, image=old, mask=mask, mask_blur=0, **options).images
+    change = np.abs(array(inside) - array(old)).max(axis=2)
+    assert inside.size == (43, 27) and change[:, 16:32].mean() > 5
+    change[:, 16:32] = 0
+    assert not change.any()
+
+
 @pytest.mark.parametrize("size", [(160, 96), (6, 10)])
 def test_a_mask_in_a_picture_of_quite_another_size(pipeline, size):
     """It is drawn in the model's size, and what is new set into the picture in its own."""
@@ -300,6 +315,9 @@ def test_a_control_picture_lies_over_a_picture_that_is_filled_up(monkeypatch, pi
     (((laid,), size),) = seen
     assert laid.image.size == size == (44, 28)
     np.testing.assert_array_equal(array(laid.image)[:27, :43], array(photo(43, 27)))
+    one_pass._steerings(pipeline.networks, replace(one, request=replace(request, tiling=True)))
+    (stretched,) = seen[1][0]
+    assert stretched.image == upscaled(photo(43, 27), 44, 28, tiling=True)
 
 
 @pytest.mark.parametrize(
@@ -494,6 +512,19 @@ def test_an_unknown_upscaler_is_refused_before_the_first_step(pipeline):
     stream = pipeline.stream(Request(prompt="", hires=Hires(upscaler="magic")))
     with pytest.raises(InvalidRequest, match="upscaler 'magic' is unknown; one of: Lanczos"):
         next(stream)
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "larger"),
+    [((504, 512), 1.65, (824, 840)), ((512, 512), 1.5, (768, 768)), ((120, 64), 1.15, (136, 72))],
+)
+def test_fractions_of_the_second_size_are_cut(size, scale, larger):
+    """As in A1111: 504 times 1.65 is 831.6, of which 824 are whole latent pixels; 832 is beyond."""
+    settled = Settled(
+        prompt="", seed=1, steps=1, cfg_scale=7.0, width=size[0], height=size[1], sampler="Euler",
+        schedule="Automatic",
+    )  # fmt: skip
+    assert hires.size_of(settled, Hires(scale=scale), 8) == larger
 
 
 @pytest.mark.parametrize("engine", ["numpy", "openvino", "torch"])

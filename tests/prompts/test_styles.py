@@ -67,8 +67,8 @@ def test_an_unknown_style_is_answered_with_the_known_ones(path: Path) -> None:
     [
         (b"", "the first line must be: name,prompt,negative_prompt"),
         (b"a,b\n1,2\n", "begin with the columns 'a', 'b'"),
-        (b"name,prompt\n\xff\xfe", "no CSV table in UTF-8"),
-        (b'name,prompt\na,"b"c\n', "no CSV table"),
+        (b"name,prompt\n\xff\xfe", "is not a CSV table in UTF-8"),
+        (b'name,prompt\na,"b"c\n', "is not a CSV table"),
     ],
 )
 def test_a_file_that_is_none(content: bytes, message: str, path: Path) -> None:

@@ -49,12 +49,12 @@ def test_lines(folder: Path) -> None:
     ],
 )
 def test_no_name_leads_out(name: str, folder: Path) -> None:
-    with pytest.raises(InvalidRequest, match="is no name of a file inside 'wildcards'"):
+    with pytest.raises(InvalidRequest, match="is not the name of a file inside 'wildcards'"):
         folder_of_wildcards(folder)(name)
 
 
 def test_an_absolute_name_of_a_file_inside_is_refused_too(folder: Path) -> None:
-    with pytest.raises(InvalidRequest, match="is no name"):
+    with pytest.raises(InvalidRequest, match="is not the name"):
         folder_of_wildcards(folder)(str(folder / "animal"))
 
 
@@ -65,7 +65,7 @@ def test_an_absolute_name_of_a_file_inside_is_refused_too(folder: Path) -> None:
         ("dir", "is unknown"),
         ("x" * 400, "is (unknown|no name)"),
         ("empty", "'empty.txt' has no phrases"),
-        ("bytes", "'bytes.txt' is no text"),
+        ("bytes", "'bytes.txt' is not text"),
     ],
 )
 def test_what_cannot_be_read_is_named(name: str, message: str, folder: Path) -> None:
@@ -78,3 +78,10 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
         folder_of_wildcards(tmp_path / "nowhere")
     with pytest.raises(InvalidRequest, match=r"'.*' holds no \.txt files"):
         folder_of_wildcards(tmp_path)("animal")
+
+
+def test_a_suffix_in_capital_letters(folder: Path) -> None:
+    (folder / "Big.TXT").write_text("one\r\ntwo\r\n")
+    assert folder_of_wildcards(folder)("Big") == ["one", "two"]
+    with pytest.raises(InvalidRequest, match=r"one of: .*Big"):
+        folder_of_wildcards(folder)("Small")

@@ -113,6 +113,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         **outside,
         "POCHADE_CACHE": str(folder),
         "XDG_DATA_HOME": str(folder / "data"),
+        "HF_HUB_OFFLINE": "1",  # no test asks the real hub
         "PYTHONWARNINGS": "error",
         "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),  # servers are started often
     }

@@ -21,6 +21,7 @@ from pochade.server.dialects.a1111_bodies import asked, chosen_of
 from pochade.server.dialects.a1111_scripts import OFF, ON, UNKNOWN, state_of
 from pochade.server.dialects.a1111_settings import picture_format
 from pochade.server.dialects.a1111_shapes import ImageBody, TextBody
+from pochade.server.dialects.native_bodies import JobBody
 from pochade.server.guard import Trouble
 from pochade.server.handing_in import Asked
 from tests.server.conftest import Served
@@ -68,6 +69,11 @@ def check(order: orders.Order) -> None:
         ("anything", {"args": ["True"]}, ON),
         ("anything", {"args": ["false", 1]}, OFF),
         ("anything", {"enabled": True}, ON),
+        ("anything", {"args": [], "enabled": True}, ON),
+        ("anything", {"args": [0.5], "enabled": True}, ON),
+        ("anything", {"args": [0.5], "enabled": False}, OFF),
+        ("anything", {"enable": True}, UNKNOWN),
+        ("anything", {"Args": [True]}, UNKNOWN),
         ("anything", {"args": []}, OFF),
         ("anything", {}, OFF),
         ("anything", None, OFF),
@@ -110,6 +116,12 @@ def test_clip_skip_comes_as_a_number_or_as_text(catalogue: Catalogue, given: Any
 def test_settings_that_are_not_here_are_refused(catalogue: Catalogue, name: str, value: Any) -> None:  # noqa: F811
     body = {"override_settings": {name: value}, "sampler_name": "Euler a"}
     assert name.partition("_")[0] in refused(catalogue, **body)
+
+
+def test_a_model_whose_name_is_no_text_is_none_that_is_here(catalogue: Catalogue) -> None:  # noqa: F811
+    for name in (123, ["second"], True):
+        with pytest.raises(InvalidRequest, match="is unknown; one of: starter, second"):
+            drawn(catalogue, override_settings={"sd_model_checkpoint": name})
 
 
 def test_settings_as_they_are_here_and_those_that_say_nothing_of_pictures(catalogue: Catalogue) -> None:  # noqa: F811
@@ -335,6 +347,48 @@ def test_a_text_fills_in_noise_and_emphasis_and_names_what_it_cannot(catalogue: 
     assert "rng" not in drawn(catalogue, override_settings={"randn_source": ""}).order.request
 
 
+def test_a_text_of_a_masked_picture_fills_in_what_it_says_of_the_mask(catalogue: Catalogue) -> None:  # noqa: F811
+    text = (
+        "a bird\nSteps: 9, Seed: 3, Size: 512x512, Denoising strength: 0.3, Mask blur: 9, "
+        "Masked content: latent noise, Inpaint area: Only masked, Masked area padding: 48"
+    )
+
+    def source(text: str, **body: Any) -> dict[str, Any]:
+        sent = {"init_images": [PICTURE], "mask": MASK, "infotext": text, **body}
+        found = asked(ImageBody.model_validate(sent), {}, catalogue, inputs())
+        assert found.left_out == []
+        return dict(found.order.request["source"])
+
+    told = source(text)
+    names = ("denoising_strength", "mask_blur", "fill", "only_masked", "padding")
+    assert [told[name] for name in names] == [0.3, 9.0, "noise", True, 48]
+    sent = source(text, mask_blur_x=2, mask_blur_y=2, inpainting_fill=3, inpaint_full_res=False)
+    assert [sent[name] for name in names] == [0.3, 2.0, "nothing", False, 48]
+    plain = source("a bird\nSteps: 9, Seed: 3, Size: 512x512, Denoising strength: 0.3, Mask blur: 9")
+    assert [plain[name] for name in names] == [0.3, 9.0, "original", False, 0]
+    ours = source(text.replace("latent noise", "surroundings"))
+    assert ours["fill"] == "surroundings"
+    for wrong in ("Mask blur: much", "Masked area padding: -1", "Masked content: magic"):
+        with pytest.raises(InvalidRequest, match=wrong):
+            source(f"a\nSteps: 4, Seed: 1, Size: 64x64, {wrong}")
+
+
+def test_what_a_text_says_of_another_kind_of_request_is_named(catalogue: Catalogue) -> None:  # noqa: F811
+    plain = "a bird\nSteps: 9, Seed: 3, Size: 64x64"
+    over = "Denoising strength: 0.4, Mask blur: 4"
+    steered = 'ControlNet 0: "Module: canny, Model: edges, Weight: 1"'
+    twice = "Denoising strength: 0.4, Hires upscale: 2, Hires sampler: Heun"
+    for more, named in (
+        (over, ["infotext.Denoising strength", "infotext.Mask blur"]),
+        (steered, ["infotext.ControlNet 0"]),
+        (twice, []),
+    ):
+        assert list(drawn(catalogue, infotext=f"{plain}, {more}").left_out) == named
+    for more, named in ((over, []), (twice, ["infotext.Hires upscale", "infotext.Hires sampler"])):
+        body = {"init_images": [PICTURE], "infotext": f"{plain}, {more}"}
+        assert list(asked(ImageBody.model_validate(body), {}, catalogue, inputs()).left_out) == named
+
+
 # --- units of ControlNets ---------------------------------------------------------------------------------
 
 UNIT = {"image": PICTURE, "model": "edges", "module": "canny", "enabled": True}
@@ -357,6 +411,11 @@ def controls(found: Catalogue, *units: Any) -> list[dict[str, Any]]:
         ({"image": 5}, "not base64 text"),
         ({"mask_image": MASK}, "masks and modes"),
         ({"hr_option": "sometimes"}, "hr_option 'sometimes'"),
+        ({"mask": MASK, "mask_image": None}, "masks and modes"),
+        ({"mask": None, "mask_image": MASK}, "masks and modes"),
+        ({"input_image": encoded("blue")}, "has image twice, as 'input_image' too"),
+        ({"control_mode": 1}, "masks and modes"),
+        ({"mask_image_fg": MASK}, "has mask_image_fg"),
         ({"module": "depth_midas"}, "preprocessor 'depth_midas' is unknown"),
         ({"threshold_a": "low"}, "threshold_a is 'low'"),
         ({"processor_res": 10**400}, "values must be numbers"),
@@ -380,7 +439,39 @@ def test_units_that_are_off_or_empty(catalogue: Catalogue) -> None:  # noqa: F81
         None,
     )
     assert controls(catalogue, *off) == []
-    assert "not an object" in refused(catalogue, alwayson_scripts={"controlnet": {"args": [5]}})
+    assert controls(catalogue, {**UNIT, "input_image": None, "mask_image": None}) == controls(catalogue, UNIT)
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ({"args": [5]}, "not an object"),
+        ("on", "does not stand in a list"),
+        (True, "does not stand in a list"),
+        ({"args": {"0": UNIT}}, "has none of a unit's fields; the first one is '0'"),
+        ({"units": [UNIT]}, "has none of a unit's fields; the first one is 'units'"),
+        ({"args": [{"image": PICTURE}]}, "is on and has no model"),
+    ],
+)
+def test_units_that_are_no_units(catalogue: Catalogue, script: Any, message: str) -> None:  # noqa: F811
+    assert message in refused(catalogue, alwayson_scripts={"controlnet": script})
+
+
+def test_units_with_and_without_a_list(catalogue: Catalogue) -> None:  # noqa: F811
+    for script in ({"args": [UNIT]}, {"args": UNIT}, [UNIT], UNIT, {"model": "edges", "image": PICTURE}):
+        request = drawn(catalogue, alwayson_scripts={"ControlNet": script}).order.request
+        assert [each["model"] for each in request["controls"]] == ["edges"]
+
+
+def test_truths_of_a_unit_come_as_text_and_numbers_too(catalogue: Catalogue) -> None:  # noqa: F811
+    for truth in (True, "true", "True", 1):
+        (control,) = controls(catalogue, {**UNIT, "processor_res": 256, "pixel_perfect": truth})
+        assert control["resolution"] is None
+    body = {"init_images": [PICTURE], "mask": MASK}
+    for truth in (False, "false", 0):
+        scripts = {"controlnet": {"args": [{**UNIT, "inpaint_crop_input_image": truth}]}}
+        with pytest.raises(Trouble, match="inpaint_crop_input_image"):
+            asked(ImageBody.model_validate({**body, "alwayson_scripts": scripts}), {}, catalogue, inputs())
 
 
 def test_a_mask_in_which_nothing_is_marked_asks_for_nothing(catalogue: Catalogue) -> None:  # noqa: F811
@@ -417,7 +508,10 @@ def test_what_a_preprocessor_is_told(
 
 
 def test_the_passes_of_a_unit(catalogue: Catalogue) -> None:  # noqa: F811
-    words = {"Both": "both", "Low res only": "first", "High res only": "second", None: "both"}
+    words: dict[Any, str] = {
+        "Both": "both", "Low res only": "first", "High res only": "second", None: "both", "": "both",
+        0: "both", 1: "first", 2.0: "second", "HiResFixOption.LOW_RES_ONLY": "first",
+    }  # fmt: skip
     assert [controls(catalogue, {**UNIT, "hr_option": word})[0]["passes"] for word in words] == [
         *words.values()
     ]
@@ -506,6 +600,10 @@ def test_settings_that_are_kept(quick: Served) -> None:
     assert layers() == 1
     wrong = quick.http.post("/sdapi/v1/options", json={"sd_vae": "other.safetensors"})
     assert wrong.status_code == 422 and "sd_vae" in wrong.json()["detail"]
+    known = quick.http.post("/sdapi/v1/options", json={"CLIP_stop_at_last_layers": 1, "samples_save": True})
+    assert known.json() is None
+    unknown = quick.http.post("/sdapi/v1/options", json={"CLIP_stop_at_last_layers": 1, "unheard_of": 1})
+    assert unknown.status_code == 200 and unknown.json() == {"left_out": ["unheard_of"]}
 
 
 def test_lists_of_the_controlnet_extension(quick: Served) -> None:
@@ -529,6 +627,9 @@ def test_what_a_preprocessor_finds(quick: Served) -> None:
     }
     reply = quick.http.post("/controlnet/detect", json=body).json()
     assert decoded(reply["images"][0]).size == (128, 128) and reply["info"] == "Success"
+    assert set(reply) == {"images", "info"}
+    more = quick.http.post("/controlnet/detect", json={**body, "unheard_of": 1}).json()
+    assert more["left_out"] == ["unheard_of"]
     for changes in (
         {"controlnet_module": "magic"}, {"controlnet_input_images": []}, {"controlnet_masks": [MASK]},
         {"controlnet_input_images": ["nothing"]},
@@ -546,3 +647,26 @@ def test_the_native_api_names_what_is_unknown(quick: Served) -> None:
     sent = {"prompt": "a", "steps": 1, "sampler_name": "Euler", "hires": {"scale": 2.0, "hr_cfg": 3}}
     assert quick.submit(**sent)["left_out"] == ["sampler_name", "hires.hr_cfg"]
     assert "left_out" not in quick.submit(prompt="a", steps=1)
+
+
+def test_the_native_api_names_what_has_no_effect() -> None:
+    def told(**body: Any) -> list[str]:
+        return JobBody.model_validate({"prompt": "a", **body}).left_out
+
+    over = {"image": PICTURE, "fill": "noise", "mask_blur": 2.0, "padding": 8}
+    assert told(source=over) == ["source.mask_blur", "source.fill", "source.padding"]
+    assert told(source={**over, "mask": MASK}) == ["source.padding"]
+    assert told(source={**over, "mask": MASK, "only_masked": True}) == []
+    assert told(source={**over, "outpaint": {"left": 8}}) == ["source.padding"]
+    assert told(variation={"seed": 5}) == ["variation.seed"]
+    assert told(variation={"seed": 5, "strength": 0.1}) == []
+    assert told(hires={"scale": 3.0, "size": [64, 64]}) == ["hires.scale"]
+    unit = {"image": PICTURE, "model": "edges", "passes": "first", "thresholds": [1, 2]}
+    assert told(controls=[unit]) == ["controls[0].passes", "controls[0].thresholds"]
+    assert told(controls=[{**unit, "preprocessor": "canny"}], hires={}) == []
+    larger = {"kind": "upscale", "upscale": {"image": PICTURE}, "label": "mine", "lane": "batch"}
+    assert JobBody.model_validate(larger).left_out == []
+    more = {**larger, "prompt": "a", "hires": {"scale": 2.0}, "count": 2, "unheard_of": 1, "steps": None}
+    assert JobBody.model_validate(more).left_out == ["unheard_of", "prompt", "count", "hires"]
+    with pytest.raises(InvalidRequest, match="upscale goes with kind 'upscale', and this is 'txt2img'"):
+        JobBody.model_validate({"prompt": "a", "upscale": {"image": PICTURE}}).asked(inputs())

@@ -65,6 +65,8 @@ def said(reply: Any, path: str) -> str:
         b"[" * 100_000,
         b'{"a":' * 50_000,
         b'{"prompt": ' + b"9" * 5000 + b"}",
+        b'{"prompt": ' + b"[" * 900 + b"]" * 900 + b"}",  # what JSON still reads
+        b'{"prompt": "a fox", "x": ' + b'{"a":' * 900 + b"1" + b"}" * 901,
     ],
     ids=lambda body: repr(body[:12]),
 )
@@ -72,6 +74,7 @@ def test_malformed_bodies(small: Served, path: str, body: bytes) -> None:
     reply = small.http.post(path, content=body, headers={"content-type": "application/json"})
     assert 400 <= reply.status_code < 500, reply.text
     said(reply, path)
+    assert "Traceback" not in small.log.read_text()
 
 
 @pytest.mark.parametrize("path", SHAPES)

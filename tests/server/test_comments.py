@@ -1,13 +1,59 @@
-"""Comments in prompts: A1111's dialect leaves them out, as the original does since its version 1.8."""
+"""Comments in prompts: A1111's dialect leaves them out, as the original does since its version 1.8; the
+native API does so where it is asked to."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from pochade.jobs.catalogue import Folders, look
+from pochade.jobs.limits import Limits
+from pochade.prompts.styles import Style
+from pochade.server import handing_in
 from pochade.server.dialects.a1111_bodies import TextBody, asked
+from pochade.server.dialects.native_bodies import JobBody
 from pochade.server.sent import Inputs
+
+
+def inputs() -> Inputs:
+    return Inputs(own=lambda name: b"", check=lambda content: None)
 
 
 def test_comments_of_a_request() -> None:
     body = TextBody(prompt="a fox, # grey\nin snow", negative_prompt="# all of it\nblurry")
-    inputs = Inputs(own=lambda name: b"", check=lambda content: None)
-    request = asked(body, {}, look(Folders()), inputs).order.request
+    request = asked(body, {}, look(Folders()), inputs()).order.request
     assert request["prompt"] == "a fox, \nin snow"
     assert request["negative_prompt"].strip() == "blurry"
+
+
+def settled(**fields: Any) -> Any:
+    styles = {"ink": Style("ink", "in ink # black\n, {prompt}", "")}
+    catalogue = replace(look(Folders()), styles=styles)
+    found = JobBody(**fields).asked(inputs())
+    return handing_in.settled(found, catalogue, lambda count: "00" * count, Limits()).request
+
+
+NOTED: dict[str, Any] = {
+    "prompt": "a fox # grey\nin snow",
+    "negative_prompt": "blurry # bad",
+    "hires": {"prompt": "an owl # by day", "negative_prompt": "rain # wet"},
+}
+
+
+@pytest.mark.parametrize("said", [{}, {"comments": False}])
+def test_the_native_api_keeps_them(said: dict[str, Any]) -> None:
+    request = settled(**NOTED, **said)
+    assert (request["prompt"], request["negative_prompt"]) == (NOTED["prompt"], NOTED["negative_prompt"])
+    assert request["hires"]["prompt"] == "an owl # by day"
+
+
+def test_the_native_api_leaves_them_out_where_it_is_asked_to() -> None:
+    request = settled(**NOTED, comments=True)
+    assert (request["prompt"], request["negative_prompt"].strip()) == ("a fox \nin snow", "blurry")
+    hires = request["hires"]
+    assert (hires["prompt"].strip(), hires["negative_prompt"].strip()) == ("an owl", "rain")
+    assert "comments" not in request
+    # Those of styles too, as with `pochade draw --comments`; an own prompt that is absent stays absent.
+    styled = settled(prompt="a fox # grey", styles=["ink"], hires={}, comments=True)
+    assert styled["prompt"].strip() == "in ink \n, a fox"
+    assert styled["hires"]["prompt"] is None

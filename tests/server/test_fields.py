@@ -111,7 +111,7 @@ OF_REPLY = {
     "include_init_images": "test_a1111_requests: whether the reply repeats them",
     "override_settings_restore_afterwards": "test_a1111_requests: whether the settings are kept",
 }
-"""Fields that say something of the reply or of what comes after it, which is no part of an order."""
+"""Fields that say something of the reply or of what comes after it, which is not part of an order."""
 
 
 def sent(base: Mapping[str, Any], name: str, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -146,7 +146,9 @@ def test_the_web_ui(catalogue: Catalogue, kind: Any, base: dict[str, Any], name:
     assert done != (name in a1111_fields.IGNORABLE), (name, told)
 
 
-@pytest.mark.parametrize("name", ["unheard_of", "hr_distilled_cfg", "hr_additional_modules"])
+@pytest.mark.parametrize(
+    "name", ["unheard_of", "distilled_cfg_scale", "hr_distilled_cfg", "hr_additional_modules"]
+)
 def test_what_is_unknown_is_named(catalogue: Catalogue, name: str) -> None:
     assert order_of(catalogue, TextBody, {**BASE, name: 1})[1] == [name]
 
@@ -191,7 +193,8 @@ OF_UNIT: dict[str, Any] = {
     "ipadapter_input": ["aGVsbG8="], "mask": MASK, "mask_image": MASK, "guessmode": True,
     "use_preview_as_input": True, "batch_image_dir": "a", "batch_mask_dir": "a", "batch_input_gallery": ["a"],
     "batch_mask_gallery": ["a"], "generated_image": PICTURE, "union_control_type": "Canny",
-    "animatediff_batch": True, "batch_modifiers": [1], "batch_image_files": ["a"],
+    "animatediff_batch": True, "batch_modifiers": [1], "batch_image_files": ["a"], "batch_keyframe_idx": [1],
+    "image_fg": PICTURE, "mask_image_fg": MASK,
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 
 from pochade.jobs import history, store
 from pochade.jobs.board import Board, Live
-from pochade.jobs.database import StoreFailed
+from pochade.jobs.database import StoreBusy, StoreFailed
 from pochade.jobs.records import FINISHED, QUEUED, RUNNING
+from pochade.jobs.reserve import RESERVE_BYTES, ROOM, give_up_reserve, keep_reserve
 from pochade.jobs.supervisor import Hand
 from pochade.server.foreman import COMPARE_EVERY, IDLE_S, Foreman
 from pochade.server.options import Options
@@ -109,8 +111,8 @@ def test_whoever_waits_for_a_job_whose_end_was_never_told_hears_of_it(watched: W
 
 def test_a_job_that_is_being_accepted_stays_on_the_board(watched: Watched) -> None:
     live = watched.add()
-    coming = watched.board.add(replace(history.active_jobs(watched.studio.database)[0], id="20251124-coming"))
-    coming.accepted = False
+    other = replace(history.active_jobs(watched.studio.database)[0], id="20251124-coming")
+    coming = watched.board.add(other, accepted=False)
     watched.tidy(2 * COMPARE_EVERY)
     assert set(watched.board.live) == {live.id, coming.id}
 
@@ -176,3 +178,40 @@ def test_progress_tells_who_draws_if_the_beginning_was_not_heard(watched: Watche
     told = {"event": "progress", "job": live.id, "step": 1, "steps": 4, "picture": 0, "pictures": 1}
     watched.foreman._heard(watched.hand, told)
     assert (watched.hand.state, watched.hand.job) == ("drawing", live.id)
+
+
+@pytest.mark.parametrize("what", ["full", "full of other things", "busy"])
+def test_where_the_disk_is_full_a_reserve_is_given_up_to_remove_something(
+    watched: Watched, what: str
+) -> None:
+    places, tries = watched.studio.places, []
+    keep_reserve(places)
+    reserve = places.root / "reserve"
+    assert reserve.stat().st_size == RESERVE_BYTES
+
+    def remove(_: object, job: str) -> str:
+        tries.append(reserve.exists())
+        if what == "busy":
+            raise StoreBusy(Path("jobs"), "could not be written", "try again")
+        if what == "full of other things" or reserve.exists():
+            raise StoreFailed(Path("jobs"), "could not be written", "the disk is full")
+        return job
+
+    if what == "full":
+        assert asyncio.run(watched.foreman.remove(remove, "a")) == "a"
+    else:
+        with pytest.raises(StoreFailed):
+            asyncio.run(watched.foreman.remove(remove, "a"))
+    assert tries == ([True] if what == "busy" else [True, False])
+    watched.tidy()
+    assert reserve.exists(), "it is set aside again"
+
+
+def test_no_reserve_is_set_aside_where_there_is_little_room(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = watched.studio.places
+    usage = shutil.disk_usage(places.root)._replace(free=ROOM * RESERVE_BYTES - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    keep_reserve(places)
+    assert not (places.root / "reserve").exists() and not give_up_reserve(places)

@@ -136,6 +136,12 @@ def test_a_full_disk_is_told_in_every_shape_and_what_waits_goes_on_later(
         assert "disk is full" in error["message"]
     told = called(served, "generate_image", {"prompt": LARGE})
     assert told.is_error and "disk is full" in told.content[0].text  # type: ignore[union-attr]
+    gone = served.http.delete(f"/api/v1/jobs/{first['id']}")  # there is a reserve for it
+    if isinstance(disk, LimitedFiles):
+        assert gone.status_code == 507 and gone.json()["error"]["code"] == "no_room"
+    else:
+        assert gone.status_code == 204
+        assert served.http.get(f"/api/v1/jobs/{first['id']}").status_code == 404
     disk.free()
     done = served.until(slow["id"])
     assert done["state"] == "finished" or "on the server's disk" in done["error"]

@@ -9,8 +9,10 @@ import openai
 import pytest
 from PIL import Image
 
+from pochade.server.dialects import openai_bodies
 from pochade.server.guard import Trouble
 from pochade.server.links import VALID_S, Links
+from pochade.server.sent import Inputs
 from tests.server.conftest import ANNS_KEY, Served
 
 
@@ -72,7 +74,7 @@ def test_a_link_ends_after_an_hour_and_with_the_server() -> None:
     given = "id", "png", int(query["quality"]), int(query["expires"]), query["signature"]
     links.check(*given)
     now[0] += VALID_S + 1
-    with pytest.raises(Trouble, match="valid for an hour"):
+    with pytest.raises(Trouble, match="valid for one hour"):
         links.check(*given)
     with pytest.raises(Trouble, match="since it started"):
         Links(lambda: 1000.0).check(*given)
@@ -106,8 +108,32 @@ def test_what_is_left_out_is_named_in_the_reply(client: openai.OpenAI) -> None:
     ]
 
 
-def test_files_that_are_not_read_are_refused(client: openai.OpenAI) -> None:
+def test_files_that_are_not_read_are_refused(client: openai.OpenAI, shared: Served) -> None:
     file = io.BytesIO()
     Image.new("RGB", (64, 64)).save(file, "PNG")
-    with pytest.raises(openai.BadRequestError, match="leave markup out"):
+    with pytest.raises(openai.BadRequestError, match="markup is not supported; use a mask"):
         client.images.edit(image=("a.png", file.getvalue()), prompt="a", extra_body={"markup": "x"})
+    sent = {name: ("a.png", file.getvalue()) for name in ("image", "style_image")}
+    key = {"Authorization": f"Bearer {ANNS_KEY}"}
+    reply = shared.http.post("/v1/images/edits", data={"prompt": "a"}, files=sent, headers=key)
+    assert reply.status_code == 400 and reply.json()["error"]["param"] == "style_image"
+
+
+def test_a_stream_by_address_is_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="a stream has its pictures in base64"):
+        client.images.generate(prompt="a", stream=True, response_format="url")
+
+
+@pytest.mark.parametrize(
+    ("size", "asked"), [("107x91", (107, 91)), ("107x90", (104, 88)), (None, (None, None))]
+)
+def test_an_edit_in_the_size_of_its_picture_is_asked_for_in_just_that(size: Any, asked: Any) -> None:
+    from pochade.jobs.catalogue import Folders, look
+
+    file = io.BytesIO()
+    Image.new("RGB", (107, 91)).save(file, "PNG")
+    sent = Inputs(lambda own: b"", lambda content: None)
+    source = openai_bodies.source_of(file.getvalue(), None, None, sent)
+    body = openai_bodies.ImagesBody(prompt="a", size=size)
+    request = openai_bodies.asked(body, look(Folders()), sent, source).order.request
+    assert (request["width"], request["height"]) == asked

@@ -140,6 +140,9 @@ STUDIO = ("studio.example.org",)
         ("http://studio.example.org.evil.example", "studio.example.org", STUDIO, None, False),
         ("https://studio.example.org@evil.example", "studio.example.org", STUDIO, None, False),
         ("null", "127.0.0.1:7860", STUDIO, "same-origin", False),
+        ("https://studio.example.org.", "127.0.0.1:7860", STUDIO, None, True),
+        ("chrome-extension://studio.example.org", "studio.example.org", STUDIO, None, False),
+        ("file://studio.example.org", "studio.example.org", STUDIO, None, False),
         ("http://127.0.0.1:99999999", "127.0.0.1:7860", STUDIO, None, False),
         (None, "127.0.0.1:7860", (), None, True),
         (None, "127.0.0.1:7860", (), "cross-site", False),
@@ -157,7 +160,23 @@ def test_allowed_names_are_read_as_browsers_write_them() -> None:
     assert read_names(["Studio.Example.org", "*", "[::1]", "2001:db8::1", "192.0.2.1"]) == (
         "studio.example.org", "*", "::1", "2001:db8::1", "192.0.2.1")  # fmt: skip
     assert called_rightly("[2001:db8::1]:7860", read_names(["2001:db8::1"]), numbers=False)
-    for wrong in ("https://studio.example.org", "studio.example.org:8443", "a/b", "", "[", "a:b"):
+    # Letters beyond ASCII go as IDNA; the dot of the root says nothing.
+    assert read_names(["Studio.Example.org.", "münchen.example"]) == (
+        "studio.example.org",
+        "xn--mnchen-3ya.example",
+    )
+    for host in ("studio.example.org.", "studio.example.org.:7860", "STUDIO.example.org"):
+        assert called_rightly(host, STUDIO, numbers=False), host
+    for wrong in (
+        "*.example.org",
+        "two names",
+        "https://studio.example.org",
+        "studio.example.org:8443",
+        "a/b",
+        "",
+        "[",
+        "a:b",
+    ):
         with pytest.raises(InvalidRequest, match="--allow-host"):
             read_names([wrong])
 

@@ -123,6 +123,53 @@ def test_requests_that_come_together_restore_one_session(database: Database, clo
     asyncio.run(run())
 
 
+def counted_proofs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The owners whose proofs are computed from now on."""
+    computed: list[str] = []
+    proof = Keys.proof
+
+    def counted(keys: Keys, owner: str, token: str) -> str:
+        computed.append(owner)
+        return proof(keys, owner, token)
+
+    monkeypatch.setattr(Keys, "proof", counted)
+    return computed
+
+
+def test_a_page_that_opens_after_a_login_does_not_wait_for_proofs(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        kept = sessions_of(database, clock)
+        token = await kept.open("ann")
+        computed = counted_proofs(monkeypatch)
+        found = await asyncio.gather(*(kept.find(token) for _ in range(9)))
+        assert all(each is not None and each.owner == "ann" for each in found)
+        assert computed == []
+        # After a restart of the server one proof is enough for all that come at once.
+        again = sessions_of(database, clock)
+        assert None not in await asyncio.gather(*(again.find(token) for _ in range(9)))
+        assert computed == ["ann"]
+
+    asyncio.run(run())
+
+
+def test_a_request_that_goes_does_not_take_the_session_from_the_others(
+    database: Database, clock: Clock
+) -> None:
+    async def run() -> None:
+        token = await sessions_of(database, clock).open("ann")
+        kept = sessions_of(database, clock)
+        first, second = (asyncio.create_task(kept.find(token)) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        found = await second
+        assert found is not None and found.owner == "ann"
+        assert first.cancelled()
+
+    asyncio.run(run())
+
+
 def test_another_key_or_a_user_who_is_gone_has_no_session(database: Database, clock: Clock) -> None:
     async def run() -> None:
         token = await sessions_of(database, clock).open("ann")

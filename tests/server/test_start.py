@@ -55,7 +55,7 @@ def test_how_long_a_drawing_may_stand_still_may_be_said(tmp_path: Path) -> None:
         (("--port", "70000"), "--port is 70000"),
         (("--key", "short"), "too short"),
         (("--key", "long enough", "--keys", "file"), "one of them is enough"),
-        (("--lora-dir", "/nowhere"), "is no folder"),
+        (("--lora-dir", "/nowhere"), "is not a folder"),
         (("--max-steps", "0"), "--max-steps is 0"),
         (("--stall-minutes", "-1"), "--stall-minutes is -1"),
         (("--stall-minutes", "nan"), "--stall-minutes is nan"),

@@ -188,8 +188,8 @@ def test_a_run_keeps_its_pictures(inverted: Inversion) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"token": "../x"}, "no name"),
-        ({"token": ""}, "no name"),
+        ({"token": "../x"}, "is not a name"),
+        ({"token": ""}, "is not a name"),
         ({"vectors": 0}, "vectors 0"),
         ({"templates": ("a picture",)}, "does not say {name}"),
     ],
@@ -206,7 +206,7 @@ def test_words_and_folders_that_do_not_fit_are_refused(inverted: Inversion, tmp_
         inverting(replace(inverted, word=replace(inverted.word, initial=" ")))
     with pytest.raises(InvalidRequest, match="holds no pictures"):
         open_folder(tmp_path)
-    with pytest.raises(InvalidRequest, match="is no folder"):
+    with pytest.raises(InvalidRequest, match="is not a folder"):
         open_folder(tmp_path / "absent")
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(InvalidRequest, match=r"broken\.png"):

@@ -53,6 +53,10 @@ class Sampler:
     needs_schedule: bool = False
     aliases: tuple[str, ...] = ()
 
+    def adds_noise(self, eta: float | None) -> bool:
+        """Whether it draws noise along the way with this eta; None is its default."""
+        return self.stochastic if eta is None or "eta" not in self.options else eta > 0
+
 
 ETA = ("eta",)
 

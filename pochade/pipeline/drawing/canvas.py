@@ -14,6 +14,7 @@ from pochade.images import masks
 from pochade.images.fitting import filled_up, fit
 from pochade.images.masks import in_latent
 from pochade.images.opening import on_white
+from pochade.images.upscaling import upscaled
 from pochade.ops import Tensor
 from pochade.pipeline.drawing.pictures import from_image
 from pochade.pipeline.drawing.sizes import Size
@@ -23,6 +24,9 @@ from pochade.ways import Source
 
 Floats = NDArray[np.float32]
 Finish = Callable[[Image.Image], Image.Image]
+
+STRETCHED = "stretched"
+"""Of a source picture whose edges fit together, for FILLED: resized to what is drawn, and the result back."""
 
 HALF = 127
 """A pixel of a mask that is lighter than this is hidden from an inpainting model."""
@@ -105,7 +109,9 @@ def over(networks: Networks, source: Source, width: int, height: int, framing: s
     Raises InvalidRequest for a mask that is black, or that is once it is as soft and small as it is drawn.
     """
     factor = networks.autoencoder_config.factor
-    picture, soft, box, finish = _looked_at(source, width, height, framing)
+    # What goes round must be drawn as a whole: cut back, its edges would not meet.
+    whole = networks.tiling and framing == FILLED and source.image.size != (width, height)
+    picture, soft, box, finish = _looked_at(source, width, height, STRETCHED if whole else framing)
     pixels = from_image(picture)
     mask = None if soft is None else in_latent(soft, factor)
     if mask is not None and not mask.any():
@@ -137,6 +143,8 @@ def _looked_at(
     if source.mask is None:
         if framing == FILLED:
             return filled_up(whole, width, height), None, None, partial(_cut, whole.size)
+        if framing == STRETCHED:
+            return _wrapped((width, height), whole), None, None, partial(_wrapped, whole.size)
         return fit(whole, width, height, source.resize_mode), None, None, unchanged
     mask = masks.gray(source.mask)
     masks.bounds(mask)  # refuses one that is black
@@ -144,6 +152,10 @@ def _looked_at(
         picture, sharp = (filled_up(each, width, height) for each in (whole, mask))
         inner = masks.blurred(sharp, source.mask_blur)
         finish: Finish = partial(_cut_and_merged, whole, inner)
+    elif framing == STRETCHED:
+        soft = masks.blurred(mask, source.mask_blur)
+        picture, inner = (_wrapped((width, height), each) for each in (whole, soft))
+        finish = partial(_wrapped_and_merged, whole, soft)
     elif source.only_masked or framing == SET_BACK:
         soft = masks.blurred(mask, source.mask_blur)
         part = masks.Box(0, 0, *whole.size)
@@ -181,6 +193,15 @@ def _cut(size: Size, drawn: Image.Image) -> Image.Image:
 
 def _cut_and_merged(old: Image.Image, mask: Image.Image, drawn: Image.Image) -> Image.Image:
     return masks.composite(old, *(_cut(old.size, each) for each in (drawn, mask)))
+
+
+def _wrapped(size: Size, picture: Image.Image) -> Image.Image:
+    """In another size, px, as a picture whose edges fit together."""
+    return upscaled(picture, *size, tiling=True)
+
+
+def _wrapped_and_merged(old: Image.Image, mask: Image.Image, drawn: Image.Image) -> Image.Image:
+    return masks.composite(old, _wrapped(old.size, drawn), mask)
 
 
 def _merged(old: Image.Image, mask: Image.Image, drawn: Image.Image) -> Image.Image:

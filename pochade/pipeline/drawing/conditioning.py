@@ -187,10 +187,11 @@ def common_length(lengths: Sequence[int]) -> int | None:
     return multiple if multiple <= max(longest, min(2 * longest, LONGEST)) else None
 
 
-def text_lengths(
+def context_shapes(
     tokenizers: Sequence[Tokenizer], wordings: Sequence[Wording], emphasis: str = ORIGINAL
-) -> set[int]:
-    """The lengths of context that the UNet will be given, in tokens, without encoding anything.
+) -> set[tuple[int, int]]:
+    """The rows and the length, in tokens, of each context that the UNet will be given for a picture, without
+    encoding anything.
 
     emphasis: as in `condition`.
 
@@ -204,7 +205,11 @@ def text_lengths(
         negative = [] if wording.negative is None else [_length(wording.negative, tokenizers, emphasis)]
         groups.append([first, *others, *negative])
     found = zip(groups, common_lengths(groups), strict=True)
-    return {length for group, common in found for length in (group if common is None else [common])}
+    return {
+        shape
+        for group, common in found
+        for shape in ([(1, length) for length in group] if common is None else [(len(group), common)])
+    }
 
 
 def repeated(given: Conditioning, length: int | None) -> Conditioning:

@@ -12,6 +12,7 @@ from pochade.images.fitting import filled_up, fit
 from pochade.images.masks import Box
 from pochade.images.opening import on_white
 from pochade.images.preprocessors import preprocessed
+from pochade.images.upscaling import upscaled
 from pochade.models.config import ControlNetConfig
 from pochade.models.embedding import embed_timestep
 from pochade.pipeline.loading.beside import controlnet_on
@@ -70,12 +71,14 @@ def cut_out(controls: Sequence[Control], size: tuple[int, int], box: Box) -> lis
     ]
 
 
-def laid_over(controls: Sequence[Control], size: tuple[int, int], drawn: tuple[int, int]) -> list[Control]:
-    """Control pictures over a source picture of this size, px, which is filled up to what is drawn."""
-    return [
-        replace(each, image=filled_up(fit(on_white(each.image), *size, each.resize_mode), *drawn))
-        for each in controls
-    ]
+def laid_over(
+    controls: Sequence[Control], size: tuple[int, int], drawn: tuple[int, int], *, tiling: bool = False
+) -> list[Control]:
+    """Control pictures over a source picture of this size, px, which is filled up to what is drawn, or if its
+    edges fit together, stretched to it."""
+    fitted = [fit(on_white(each.image), *size, each.resize_mode) for each in controls]
+    whole = [upscaled(each, *drawn, tiling=True) if tiling else filled_up(each, *drawn) for each in fitted]
+    return [replace(each, image=image) for each, image in zip(controls, whole, strict=True)]
 
 
 def residuals(

@@ -51,15 +51,38 @@ def in_steps(levels: Sequence[float], denoisers: Sequence[Denoise]) -> Denoise:
     return denoise
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Memory:
-    """What later steps use again, by the number of the picture, or of the first of several.
+    """What later steps use again.
 
-    deep: (picture, conditioning) -> deep features. left_out: what was not computed so far, for speed.
+    deep: (number of the picture, or of the first of several, and of the conditioning) -> deep features.
+    noise: (B, C, h, w), of deviation 1, that the last evaluation found in all pictures.
+    left_out: what was not computed so far, for speed.
     """
 
     deep: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    noise: Tensor | None = None
     left_out: set[str] = field(default_factory=set)
+
+
+def holding(denoise: Denoise, memory: Memory, held: bool) -> Denoise:
+    """`denoise` that remembers the noise it finds; or, if held, takes over what was found last.
+
+    It holds noise, not data: sigma falls on the way, and with it what an old estimate does to the picture.
+    """
+
+    def find(x: Tensor, sigma: float) -> Tensor:
+        denoised = denoise(x, sigma)
+        memory.noise = (x - denoised) / sigma
+        return denoised
+
+    def take_over(x: Tensor, sigma: float) -> Tensor:
+        if memory.noise is None:
+            return find(x, sigma)
+        memory.left_out.add("whole evaluations")
+        return x - sigma * memory.noise
+
+    return take_over if held else find
 
 
 def predictor(

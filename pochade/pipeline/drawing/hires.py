@@ -144,8 +144,8 @@ def both(
 
 
 def size_of(request: Settled, hires: Hires, factor: int) -> tuple[int, int]:
-    """Width and height of the second pass, px, of whole latent pixels."""
-    width, height = hires.size or (round(request.width * hires.scale), round(request.height * hires.scale))
+    """Width and height of the second pass, px, of whole latent pixels; fractions are cut, as in A1111."""
+    width, height = hires.size or (int(request.width * hires.scale), int(request.height * hires.scale))
     return max(factor, width // factor * factor), max(factor, height // factor * factor)
 
 

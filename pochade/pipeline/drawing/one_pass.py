@@ -16,11 +16,12 @@ from pochade.diffusion.schedule import NoiseSchedule, sigmas
 from pochade.errors import InvalidRequest
 from pochade.pipeline.drawing.canvas import Canvas
 from pochade.pipeline.drawing.conditioning import Told
-from pochade.pipeline.drawing.denoising import Memory, in_steps, predictor
+from pochade.pipeline.drawing.denoising import Memory, holding, in_steps, predictor
+from pochade.pipeline.drawing.wording import Wording
 from pochade.pipeline.loading.networks import Networks
 from pochade.prompts.composition import Part
 from pochade.request import Settled
-from pochade.speed import EVERYTHING, EXACT, find_speed, way
+from pochade.speed import EVERYTHING, EXACT, StepWork, find_speed, way
 from pochade.ways import Control
 
 if TYPE_CHECKING:
@@ -78,18 +79,21 @@ def denoise(
     told = drawing.told.steps[: len(drawing.levels) - 1]
     steerings = _steerings(networks, drawing) if drawing.controls else []
     memory = Memory(left_out=drawing.left_out)
+    own = {name: getattr(request, name) for name in sampler.options}
+    options: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
     works = [EVERYTHING] * len(told)
     if request.speed != EXACT:
-        works = find_speed(request.speed).plan([way(level) for level in drawing.levels[: len(told)]])
-    plan = [
-        (
-            wording,
-            tuple(each for each in steerings if each.acts(step, len(told))),
-            works[step],
-            drawing.refining is not None and drawing.refining.acts(drawing.levels[step], schedule),
-        )
-        for step, wording in enumerate(told)
-    ]
+        places = [way(level) for level in drawing.levels[: len(told)]]
+        works = find_speed(request.speed).plan(places, stochastic=sampler.adds_noise(request.eta))
+    plan: list[tuple[Wording, tuple[Steering, ...], StepWork, bool]] = []
+    for step, (wording, work) in enumerate(zip(told, works, strict=True)):
+        acting = tuple(each for each in steerings if each.acts(step, len(told)))
+        refined = drawing.refining is not None and drawing.refining.acts(drawing.levels[step], schedule)
+        # Nothing that was found with other words, with a ControlNet or by another model is held.
+        if acting or refined or (plan and plan[-1][:2] != (wording, acting)):
+            work = replace(work, held=False)
+        plan.append((wording, acting, work, refined))
+    holds = any(work.held for _, _, work, _ in plan)
     denoisers = {}
     for wording, acting, work, refined in dict.fromkeys(plan):
         weights = _weights(wording.parts, *shape[1:])
@@ -99,10 +103,8 @@ def denoise(
             given = drawing.told.conditionings[wording]
             predict = predictor(networks, request, given, weights, canvas.extra, acting, work, memory)
             clean = denoiser(predict, parametrization, schedule)
-        denoisers[wording, acting, work, refined] = clean
+        denoisers[wording, acting, work, refined] = holding(clean, memory, work.held) if holds else clean
     clean = canvas.keeping(in_steps(drawing.levels, [denoisers[each] for each in plan]))
-    own = {name: getattr(request, name) for name in sampler.options}
-    options: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
     if sampler.brownian:
         path = batch_path([one.seed for one in each], shape)
         options["path"] = lambda sigma, after, eta: engine.place(path(sigma, after, eta))
@@ -136,7 +138,8 @@ def _steerings(networks: Networks, drawing: Pass) -> "list[Steering]":
     if request.source is not None and drawing.canvas.box is not None:
         controls = tuple(cut_out(controls, request.source.image.size, drawing.canvas.box))
     elif drawing.canvas.filled is not None:
-        controls = tuple(laid_over(controls, drawing.canvas.filled, (request.width, request.height)))
+        drawn = request.width, request.height
+        controls = tuple(laid_over(controls, drawing.canvas.filled, drawn, tiling=request.tiling))
     return steering(networks, controls, request.width, request.height)
 
 

@@ -11,7 +11,7 @@ from pochade.checkpoints.few_steps import FewSteps
 from pochade.diffusion.samplers import Sampler, find_sampler
 from pochade.diffusion.schedule import AUTOMATIC, find_schedule, split_sampler_name
 from pochade.errors import InvalidRequest
-from pochade.pipeline.drawing.conditioning import text_lengths
+from pochade.pipeline.drawing.conditioning import context_shapes
 from pochade.pipeline.drawing.sizes import Size, size_over, whole_latents
 from pochade.pipeline.drawing.wording import Prompts, Wording, parse_prompts, wordings
 from pochade.pipeline.loading.adapting import Additions
@@ -238,6 +238,8 @@ def load_of(context: GenerationContext, request: Settled, prompts: Prompts) -> L
     forms = 2 if any((each.start, each.end) != (0, 1) for each in steered) else 1
     first, second = wordings_of(model.networks, request, prompts=prompts)
     told = list(dict.fromkeys([*first, *second]))
+    shapes = context_shapes(model.tokenizers, told, request.emphasis)
+    texts = {(rows, model.networks.unet.tokens_side(length)) for rows, length in shapes}
     # Adapters change weights, but for LoRAs that graphs take as inputs.
     unets = [each.networks.unet for each in (model, last)]
     return Load(
@@ -247,6 +249,6 @@ def load_of(context: GenerationContext, request: Settled, prompts: Prompts) -> L
         encodes=request.source is not None or request.hires is not None,
         adapted=len({id(unet) for unet in unets if unet.adapted}),
         sizes=1 if larger == size else 2,
-        forms=forms * len(text_lengths(model.tokenizers, told, request.emphasis)),
+        forms=forms * len(texts),
         beside=sum(map(library.weights_of, beside)),
     )

@@ -83,7 +83,7 @@ def open_refiner(networks: Networks, checkpoint: Checkpoint, path: Path) -> Mode
         )
     if model.networks.reads_mask and not networks.reads_mask:
         raise InvalidRequest(
-            f"the refiner '{path}' is an inpainting model and the model is none; take a plain one"
+            f"the refiner '{path}' is an inpainting model and the model is not; take a plain one"
         )
     return model
 

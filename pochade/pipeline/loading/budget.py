@@ -108,8 +108,8 @@ class Load:
 
     width, height: px. rows: of the UNet's batch. encodes: the drawing begins with a picture. adapted: in how
     many ways its weights are changed, each of which is held beside the model's. sizes: that the UNet draws
-    in. forms: of the UNet in each size, as with a ControlNet and without, or for texts of lengths that have
-    none in common. beside: weights of further networks, such as ControlNets.
+    in. forms: of the UNet in each size, as with a ControlNet and without, or for rows and lengths of texts
+    that have no graph in common. beside: weights of further networks, such as ControlNets.
     """
 
     width: int

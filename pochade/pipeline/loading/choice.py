@@ -78,7 +78,7 @@ def make_engine(
 
     compiled: use `torch.compile`. Raises InvalidRequest for another engine than torch.
     sparing: of memory; a graph is written to the disk before it is used, so that nothing else holds it.
-    threads: of the processor; None: the engine's own choice, or as many as a container's quota allows.
+    threads: of the CPU; None: the engine's own choice, or as many as a container's CPU quota allows.
     $POCHADE_CACHE_BUDGET says how much of them is kept there ("10GB").
     """
     threads = settled_threads(choice, threads)
@@ -122,13 +122,13 @@ def settled_threads(choice: Choice, threads: int | None) -> int | None:
     expect("threads", threads, 1, MOST_THREADS)
     if choice.device != "cpu":
         raise InvalidRequest(
-            f"threads is {threads}, of a processor, and this would run on '{choice.device}': leave it out, or"
-            " take device 'cpu'"
+            f"threads applies only to the CPU, but this would run on '{choice.device}'; omit it, or use"
+            " device 'cpu'"
         )
     if choice.engine == "numpy":
         raise InvalidRequest(
-            f"threads is {threads}, and the numpy engine has no say in that: leave it out, or take engine"
-            " 'openvino' or 'torch'"
+            f"threads is {threads}, but the numpy engine cannot limit its threads; omit it, or use the"
+            " 'openvino' or 'torch' engine"
         )
     return threads
 

@@ -107,7 +107,7 @@ def _schedule(json: Mapping[str, Any]) -> NoiseSchedule:
         )
     except (TypeError, ValueError) as error:
         raise InvalidCheckpoint(
-            f"scheduler_config.json: a number of the schedule is none ({error})"
+            f"scheduler_config.json: a number of the schedule is not a number ({error})"
         ) from error
     zero_snr = bool(json.get("rescale_betas_zero_snr", False))
     return noise_schedule(json.get("beta_schedule", "scaled_linear"), *numbers, zero_snr)

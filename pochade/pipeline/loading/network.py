@@ -59,14 +59,15 @@ class Network:
     @property
     def compiled(self) -> Mapping[object, Graph]:
         """The graphs that are kept in memory, by function and shapes of inputs."""
-        return self.graphs.of(self._owner)
+        return self.graphs.of(self.owner)
 
     def let_go(self) -> None:
         """Forget what was compiled, with its memory; it is compiled again when it is next used."""
-        self.graphs.drop(self._owner)
+        self.graphs.drop(self.owner)
 
     @property
-    def _owner(self) -> "Network":
+    def owner(self) -> "Network":
+        """To whom the graphs belong: networks with other factors share them."""
         return self if self.plain is None else self.plain
 
     def _with_factors(self, function: Callable[..., Any], inputs: Inputs) -> Inputs:
@@ -80,19 +81,24 @@ class Network:
         names = [name for name in sorted(self.factors) if name.partition(" of ")[2] in asked]
         return {**inputs, **{name: (self.factors[name].shape, "f32") for name in names}}
 
+    def tokens_side(self, tokens: int) -> int:
+        """The side of the graph's input for a text of so many tokens; -n is anything from 1 to n."""
+        bounded = tokens <= TOKENS and getattr(self.engine, "bounds_sides", False)
+        return -TOKENS if bounded else tokens
+
     def _bounded(self, inputs: Inputs) -> Inputs:
         """With the number of tokens left open, so that a longer text needs no other graph."""
-        (batch, tokens, width), kind = inputs.get("context", ((0, TOKENS + 1, 0), ""))
-        if tokens > TOKENS or not getattr(self.engine, "bounds_sides", False):
+        if "context" not in inputs:
             return inputs
-        return {**inputs, "context": ((batch, -TOKENS, width), kind)}
+        (batch, tokens, width), kind = inputs["context"]
+        return {**inputs, "context": ((batch, self.tokens_side(tokens), width), kind)}
 
     @contextmanager
     def _graph(self, function: Callable[..., Any], given: Inputs) -> Iterator[Any]:
         inputs = self._bounded(self._with_factors(function, given))
         form = (_name(function), tuple(inputs.items()))
         bound = with_config(function, self.config)
-        key = f"{self._owner.fingerprint} {form[0]} {self.config}"
+        key = f"{self.owner.fingerprint} {form[0]} {self.config}"
 
         def size(restored: bool | None) -> int:
             if restored is None:
@@ -107,12 +113,12 @@ class Network:
                 self.tensors,
                 inputs,
                 key=key,
-                weights_key=self._owner.fingerprint if self._owner is not self or not self.adapted else "",
+                weights_key=self.owner.fingerprint if self.owner is not self or not self.adapted else "",
                 on_second_use=self.adapted,
             )
             return graph
 
-        with self.graphs.using(self._owner, form, size, make) as graph:
+        with self.graphs.using(self.owner, form, size, make) as graph:
             yield graph
 
 

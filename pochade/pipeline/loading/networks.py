@@ -1,6 +1,6 @@
 """The networks of a checkpoint on an engine: host arrays in, host arrays out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -85,12 +85,21 @@ class Networks:
     )
     texts: EncodedTexts = field(default_factory=EncodedTexts, repr=False)
 
-    def let_go(self) -> None:
-        """Forget everything that was compiled for a picture, and what was opened beside."""
-        self.unet.let_go()
-        self.autoencoder.let_go()
-        if self.wide_autoencoder is not None:
-            self.wide_autoencoder.let_go()
+    @property
+    def text_encoders(self) -> tuple[Network, ...]:
+        """One, or the two of XL."""
+        second = self.text_encoder_2
+        return (self.text_encoder,) if second is None else (self.text_encoder, second)
+
+    def let_go(self, *, keep: Collection[Network] = ()) -> None:
+        """Forget everything that was compiled, and what was opened beside.
+
+        keep: networks whose graphs stay.
+        """
+        kept = {network.owner for network in keep}
+        for network in (*self.text_encoders, self.unet, self.autoencoder, self.wide_autoencoder):
+            if network is not None and network.owner not in kept:
+                network.let_go()
         self.opened.clear()
         self.steered.clear()
 

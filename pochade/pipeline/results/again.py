@@ -93,7 +93,7 @@ def _variation(values: Mapping[str, str]) -> Variation | None:
         return None
     if seed is not None and seed < 0:
         raise InvalidRequest(
-            f"the picture's text says 'Variation seed: {seed}', which stands for one that it does not tell"
+            f"the parameters text has 'Variation seed: {seed}' (random), so the seed that was used is unknown"
         )
     return Variation(seed=seed or 0, strength=strength or 0.0, size=size)
 
@@ -145,10 +145,10 @@ def _read(values: Mapping[str, str], name: str, kind: Callable[[str], T]) -> T |
         value = kind(values[name])
     except ValueError as wrong:
         raise InvalidRequest(
-            f"the picture's text says '{name}: {values[name]}', which is no number"
+            f"the parameters text has '{name}: {values[name]}', which is not a number"
         ) from wrong
     if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidRequest(f"the picture's text says '{name}: {values[name]}', which is not finite")
+        raise InvalidRequest(f"the parameters text has '{name}: {values[name]}', which is not finite")
     return value
 
 
@@ -157,5 +157,5 @@ def _size(values: Mapping[str, str], name: str) -> tuple[int, int] | None:
         return None
     found = re.fullmatch(r"(\d{1,6})x(\d{1,6})", values[name].strip())
     if found is None:
-        raise InvalidRequest(f"the picture's text says '{name}: {values[name]}'; a size is WIDTHxHEIGHT")
+        raise InvalidRequest(f"the parameters text has '{name}: {values[name]}'; a size is WIDTHxHEIGHT")
     return int(found[1]), int(found[2])

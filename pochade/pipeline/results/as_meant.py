@@ -16,6 +16,7 @@ DECIMAL = (
 )  # fmt: skip
 SIZES = ("Size", "Hires resize", "Seed resize from", "First pass size")
 FIRST_PASS = "First pass size"
+SIDES = re.compile(r"([0-9]+)x([0-9]+)")
 OLD_PIXELS = 512 * 512
 """Of a first pass whose size is given as 0x0."""
 
@@ -31,14 +32,31 @@ def as_meant(values: Mapping[str, str]) -> dict[str, str]:
         if re.fullmatch(r"[+-]?[0-9]+,[0-9]+", found.get(name, "")):
             found[name] = found[name].replace(",", ".")
     for name in SIZES:
-        size = re.fullmatch(r"([0-9]{1,6})\s*[xX×*]\s*([0-9]{1,6})", found.get(name, ""))
+        size = re.fullmatch(r"([0-9]{1,6})(?:\.0*)?\s*[xX×*]\s*([0-9]{1,6})(?:\.0*)?", found.get(name, ""))
         if size is not None:
             found[name] = f"{int(size[1])}x{int(size[2])}"
     if found.get("Seed") == "-1":  # any
         del found["Seed"]
     if found.get("Clip skip") == "0":  # none
         del found["Clip skip"]
-    return _with_first_pass(found)
+    return _with_whole_sizes(_with_first_pass(found))
+
+
+def _with_whole_sizes(found: dict[str, str]) -> dict[str, str]:
+    """A side of 0 in the size of a second pass follows from the other one and the first pass' shape, as in
+    A1111; a size of the seed that is not positive is none."""
+    size, second = (SIDES.fullmatch(found.get(name, "")) for name in ("Size", "Hires resize"))
+    if size is not None and second is not None:
+        own, asked = [int(side) for side in size.groups()], [int(side) for side in second.groups()]
+        if not any(asked):  # by the scale alone
+            found = {name: value for name, value in found.items() if name != "Hires resize"}
+        elif all(own) and not all(asked):
+            width = asked[0] or asked[1] * own[0] // own[1]
+            height = asked[1] or asked[0] * own[1] // own[0]
+            found = {**found, "Hires resize": f"{width}x{height}"}
+    seed = re.fullmatch(r"(-?[0-9]+)x(-?[0-9]+)", found.get("Seed resize from", ""))
+    none = seed is not None and min(int(side) for side in seed.groups()) <= 0
+    return {name: value for name, value in found.items() if not (none and name == "Seed resize from")}
 
 
 def _with_first_pass(found: dict[str, str]) -> dict[str, str]:

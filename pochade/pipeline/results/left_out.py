@@ -23,6 +23,13 @@ FOLLOWED = frozenset(
 )
 """Names of what `request_from` reads."""
 
+BELONGS: Mapping[str, tuple[str, ...]] = {
+    "Hires ": ("Hires upscale", "Hires resize"),
+    "Refiner switch at": ("Refiner",),
+    "Blend prompt": ("Blend share",),
+}
+"""Beginnings of names of settings, and what these settings are of; without it they are not followed."""
+
 OVER_A_PICTURE = frozenset(
     {
         *("Denoising strength", "Mask blur", "Masked content", "Inpaint area", "Masked area padding"),
@@ -83,8 +90,15 @@ def not_followed(values: Mapping[str, str]) -> list[str]:
         name
         for name, value in values.items()
         if (name in CHOICES and _choice(values, name) is None)
+        or (_lacks_its_other(name, values) and not _is_neutral(name, value))
         or not (_is_told(name) or _is_neutral(name, value) or (unipc and name in UNIPC_OPTIONS))
     ]
+
+
+def _lacks_its_other(name: str, values: Mapping[str, str]) -> bool:
+    """Whether a setting is one of something that the text does not have, such as a second pass."""
+    others = next((others for start, others in BELONGS.items() if name.startswith(start)), None)
+    return others is not None and not any(each in values for each in others)
 
 
 def unipc_of(sampler: str, values: Mapping[str, str]) -> str | None:

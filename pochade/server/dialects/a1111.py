@@ -167,7 +167,7 @@ def router(desk: Desk) -> APIRouter:
 
     def of_here(owner: str) -> list[Live]:
         """The user's jobs that came through this API; those of others are none of its clients' business."""
-        return [live for live in desk.board.of(owner) if live.dialect == DIALECT]
+        return [live for live in desk.board.of(owner) if live.accepted and live.dialect == DIALECT]
 
     async def each_running(owner: str, how: str) -> None:
         for live in [job for job in of_here(owner) if job.state == RUNNING]:

@@ -52,7 +52,7 @@ def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, input
     body = filled_in(body)
     refuse(body)
     left_out = check_scripts(body.alwayson_scripts)
-    left_out += not_filled_in(body.infotext) if body.infotext else []
+    left_out += not_filled_in(body)
     left_out += [f"override_settings.{name}" for name in check_settings(body.override_settings or {})]
     left_out += [name for name in unknown_fields(body) if name not in IGNORABLE]
     settings = {**chosen, **(body.override_settings or {})}
@@ -194,8 +194,8 @@ def _not_found(field: str) -> Iterator[None]:
 
 
 def _model(settings: Mapping[str, Any], catalogue: Catalogue) -> str:
-    name = settings.get("sd_model_checkpoint")
-    return catalogue.model(name if isinstance(name, str) else None).name
+    name = settings.get(MODEL)
+    return catalogue.model(None if name is None else str(name)).name
 
 
 def _sizes(body: DrawBody, catalogue: Catalogue) -> tuple[int, int, dict[str, Any] | None]:

@@ -14,7 +14,7 @@ from pydantic import Field
 from pochade.images.preprocessors import PREPROCESSORS
 from pochade.jobs import limits
 from pochade.request import MAX_CONTROLS
-from pochade.server.bodies import Route
+from pochade.server.bodies import Route, left_out
 from pochade.server.desk import Desk
 from pochade.server.dialects.a1111_controls import module_of, thresholds_of
 from pochade.server.dialects.a1111_shapes import A1111Body, Whole
@@ -79,7 +79,8 @@ def router(desk: Desk) -> APIRouter:
         if any(mask not in (None, "") for mask in body.controlnet_masks or ()):
             raise Trouble(422, "invalid", "masks are not supported; leave them out", "controlnet_masks")
         images = await desk.decoding(detected, body, desk.limits)
-        return {"images": images, "info": "Success"}
+        unknown = left_out(body)
+        return {"images": images, "info": "Success", **({"left_out": unknown} if unknown else {})}
 
     return routes
 

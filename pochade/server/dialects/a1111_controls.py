@@ -15,8 +15,14 @@ NONE = (None, "", "None", "none")
 LATENT_RESIZE = ("3", "just resize (latent upscale)")
 """Of img2img, where it resizes latents; units have no such mode."""
 
-BALANCED = (None, "", 0, "Balanced")
-PASSES = {"both": "both", "low res only": "first", "high res only": "second"}
+BALANCED = ("", "none", "0", "balanced")
+PASSES = {
+    **dict.fromkeys(("", "none", "both", "0"), "both"),
+    **dict.fromkeys(("low res only", "low", "1"), "first"),
+    **dict.fromkeys(("high res only", "high", "2"), "second"),
+}
+"""Also the numbers and the names of the constants, which Forge takes."""
+
 NUMBERS = (("weight", "strength", 1.0), ("guidance_start", "start", 0.0), ("guidance_end", "end", 1.0))
 ALIASES = {"guidance": "guidance_end", "lowvram": "low_vram", "input_image": "image", "mask_image": "mask"}
 """Older names, and Forge's."""
@@ -43,6 +49,9 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
     "batch_mask_gallery": (None, []),
     "animatediff_batch": (None, False),
     "batch_modifiers": (None, []),
+    "batch_keyframe_idx": (None, "", []),
+    "image_fg": (None, ""),
+    "mask_image_fg": (None, ""),
     "input_mode": (None, "", "simple", 0),
     "loopback": (None, False),
     "guessmode": (None, False, 0),
@@ -78,12 +87,17 @@ def controls(
     for name, script in (scripts or {}).items():
         if name.strip().lower() != CONTROLNET:
             continue
-        for unit in arguments(script) or ():
+        units = arguments(script)
+        if units is None:
+            raise _refused('does not stand in a list: send {"args": [unit, ...]}')
+        for unit in units:
             if unit is None or unit in ("", {}):
                 continue
             if not isinstance(unit, Mapping):
                 raise _refused("is not an object with fields")
-            unit = {ALIASES.get(field, field): value for field, value in unit.items()}
+            unit = _with_own_names(unit)
+            if not unit.keys() & KNOWN:
+                raise _refused(f"has none of a unit's fields; the first one is '{next(iter(unit))[:100]}'")
             if not is_on(unit):
                 continue
             _check(unit, part_only)
@@ -93,13 +107,36 @@ def controls(
 
 
 def is_on(unit: Mapping[str, Any]) -> bool:
-    """Whether a unit does something. Where it is not said, it does if it has a model or a preprocessor."""
+    """Whether a unit does something. Where it is not said, it does if it has a model, a preprocessor or a
+    picture."""
     enabled = unit.get("enabled")
-    if isinstance(enabled, str):
-        enabled = enabled.strip().lower() in ("true", "1", "yes", "on")
     if enabled is None:
-        return unit.get("model") not in NONE or unit.get("module") not in NONE
-    return bool(enabled)
+        return any(unit.get(each) not in NONE for each in ("model", "module", "image"))
+    return _is_true(enabled)
+
+
+def _is_true(value: Any) -> bool:
+    """Some clients send truths as texts or numbers."""
+    return value.strip().lower() in ("true", "1", "yes", "on") if isinstance(value, str) else bool(value)
+
+
+def _plain(value: Any) -> str:
+    """A name without its case and the name of its kind: "HiResFixOption.LOW_RES_ONLY" is "low res only"."""
+    plain = f"{value:g}" if isinstance(value, float) else str(value)
+    return plain.rpartition(".")[2].strip().lower().replace("_", " ")
+
+
+def _with_own_names(unit: Mapping[str, Any]) -> dict[str, Any]:
+    """Without older names. Raises Trouble for two names of one field that say different things."""
+    found: dict[str, Any] = {}
+    for field, value in unit.items():
+        own = ALIASES.get(field, field)
+        before = found.get(own)
+        if value not in (None, "") and before not in (None, "") and before != value:
+            raise _refused(f"has {own} twice, as '{field[:100]}' too; leave one out")
+        if before in (None, ""):
+            found[own] = value
+    return found
 
 
 def _check(unit: Mapping[str, Any], part_only: bool) -> None:
@@ -107,14 +144,15 @@ def _check(unit: Mapping[str, Any], part_only: bool) -> None:
         module = unit.get("module")
         what = "" if module in NONE else f" (its module is '{str(module)[:100]}')"
         raise _refused(f"is on and has no model{what}; name one, or switch it off with enabled: false")
-    if unit.get("control_mode") not in BALANCED or unit.get("mask") not in (None, ""):
+    if _plain(unit.get("control_mode")) not in BALANCED or unit.get("mask") not in (None, ""):
         why = "masks and modes other than Balanced are not supported; leave mask and control_mode out"
         raise Trouble(422, "invalid", f"a ControlNet unit: {why}", "alwayson_scripts")
     for name, nothing in REFUSED.items():
         value = unit.get(name)
         if not any(value == each and type(value) is type(each) for each in nothing):
             raise _refused(f"has {name}, which is not supported here; leave it out")
-    if part_only and unit.get("inpaint_crop_input_image") is False:
+    cropped = unit.get("inpaint_crop_input_image")
+    if part_only and cropped not in (None, "") and not _is_true(cropped):
         raise _refused(
             "has inpaint_crop_input_image: false; with inpaint_full_res the part of its picture that lies"
             " over the mask is what steers: leave it out"
@@ -133,7 +171,7 @@ def _control(
     numbers = {ours: _number(unit, theirs, usual) for theirs, ours, usual in NUMBERS}
     module = module_of(unit.get("module"))
     option = unit.get("hr_option")
-    passes = "both" if option in NONE else PASSES.get(str(option).strip().lower().replace("_", " "))
+    passes = PASSES.get(_plain(option))
     if passes is None:
         raise _refused(f"has hr_option '{str(option)[:100]}'; one of: Both, Low res only, High res only")
     return {
@@ -206,7 +244,7 @@ def module_of(given: Any) -> str:
 def _resolution(unit: Mapping[str, Any], module: str) -> int | None:
     """At which the preprocessor looks; None: as it is drawn, which "pixel perfect" is about."""
     given = int(_number(unit, "processor_res", -1.0))
-    if module == "none" or unit.get("pixel_perfect") is True or given == NOT_CHOSEN[1]:
+    if module == "none" or _is_true(unit.get("pixel_perfect")) or given == NOT_CHOSEN[1]:
         return None
     return given if RESOLUTIONS[0] <= given <= RESOLUTIONS[1] else None
 

@@ -1,23 +1,61 @@
 """What a parameters text in a request (`infotext`) fills in, of the fields that are not sent themselves."""
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pochade.errors import InvalidRequest
 from pochade.images.metadata import read_parameters
 from pochade.server.dialects.a1111_settings import CLIP_SKIP, MODEL
-from pochade.server.dialects.a1111_shapes import DrawBody
+from pochade.server.dialects.a1111_shapes import DrawBody, ImageBody
+from pochade.ways import MAX_BLUR, MAX_PADDING
 
 B = TypeVar("B", bound=DrawBody)
 
 
-def _strength(text: str) -> float:
+MASKED_CONTENT = (
+    ("fill", "surroundings"),
+    ("original",),
+    ("latent noise", "noise"),
+    ("latent nothing", "nothing"),
+)
+"""By A1111's number: its names, and ours."""
+
+OF_MASK = {"Mask blur", "Mask mode", "Masked content", "Inpaint area"}
+"""Settings that a text has if there was a mask."""
+
+
+def _number(told: Mapping[str, str], name: str, most: float) -> float:
     try:
-        strength = float(text)
+        number = float(told[name])
     except ValueError:
-        strength = -1.0
-    if not 0 <= strength <= 1:
-        raise InvalidRequest(f"the infotext says 'Denoising strength: {text[:100]}'; it is 0 to 1")
-    return strength
+        number = -1.0
+    if not 0 <= number <= most:
+        raise InvalidRequest(f"the infotext says '{name}: {told[name][:100]}'; it is 0 to {most:g}")
+    return number
+
+
+def _over_a_picture(told: Mapping[str, str]) -> dict[str, Any]:
+    """Fields of a request that draws over a picture, which itself is not in the text."""
+    values: dict[str, Any] = {}
+    if "Denoising strength" in told:
+        values["denoising_strength"] = _number(told, "Denoising strength", 1)
+    if "Mask blur" in told:
+        values["mask_blur"] = int(_number(told, "Mask blur", MAX_BLUR))
+    if "Masked area padding" in told:
+        values["inpaint_full_res_padding"] = int(_number(told, "Masked area padding", MAX_PADDING))
+    if not OF_MASK & told.keys():
+        return values
+    # What such a text does not say is as the web UI's page takes it then.
+    content = told.get("Masked content", "original")
+    fills = [number for number, names in enumerate(MASKED_CONTENT) if content.lower() in names]
+    if not fills:
+        known = ", ".join(names[0] for names in MASKED_CONTENT)
+        raise InvalidRequest(f"the infotext says 'Masked content: {content[:100]}'; one of: {known}")
+    return values | {
+        "inpainting_fill": fills[0],
+        "inpaint_full_res": told.get("Inpaint area", "").lower() == "only masked",
+        "inpainting_mask_invert": int(told.get("Mask mode", "").lower() == "inpaint not masked"),
+    }
 
 
 def filled_in(body: B) -> B:
@@ -44,8 +82,9 @@ def filled_in(body: B) -> B:
         "tiling": found.tiling or None,
         "refiner_checkpoint": None if found.refiner is None else str(found.refiner.model),
     }
-    if "Denoising strength" in told:
-        values["denoising_strength"] = _strength(told["Denoising strength"])
+    values |= _over_a_picture(told)
+    if body.model_fields_set & {"mask_blur_x", "mask_blur_y"}:
+        values.pop("mask_blur", None)
     if variation is not None:
         values |= {"subseed": variation.seed, "subseed_strength": variation.strength}
         if variation.size is not None:
@@ -82,10 +121,22 @@ def filled_in(body: B) -> B:
     return body.model_copy(update=changes)
 
 
-def not_filled_in(text: str) -> list[str]:
-    """Names of settings of a picture's text that change the picture and that a request cannot have."""
-    from pochade.pipeline.results.left_out import not_followed
+def not_filled_in(body: DrawBody) -> list[str]:
+    """Names of settings of its infotext that change the picture and that such a request cannot have."""
+    from pochade.pipeline.results.again import drawn_over
+    from pochade.pipeline.results.left_out import OVER_A_PICTURE, not_followed
 
-    values = read_parameters(text).values
-    lacking = [name for name in ("CFG Rescale", "Speed", "Blend prompt") if name in values]
-    return [f"infotext.{name}" for name in (*not_followed(values), *lacking)]
+    if not body.infotext:
+        return []
+    parameters = read_parameters(body.infotext)
+    values = parameters.values
+    lacking = [
+        name
+        for name in values
+        if name in ("CFG Rescale", "Speed", "Blend prompt") or name.startswith("ControlNet ")
+    ]
+    if isinstance(body, ImageBody):
+        lacking += [name for name in values if name.startswith("Hires ")]
+    elif drawn_over(parameters):
+        lacking += [name for name in values if name in OVER_A_PICTURE]
+    return [f"infotext.{name}" for name in dict.fromkeys((*not_followed(values), *lacking))]

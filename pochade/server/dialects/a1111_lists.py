@@ -16,9 +16,11 @@ from pochade.images.upscaling import LATENT_UPSCALERS, UPSCALERS
 from pochade.jobs import accounts
 from pochade.machine import memory_bytes
 from pochade.request import EMPHASES, RNG_NV
+from pochade.server.bodies import MOST_NAMED
 from pochade.server.desk import Desk
 from pochade.server.dialects.a1111_bodies import chosen_of
 from pochade.server.dialects.a1111_scripts import CONTROLNET
+from pochade.server.dialects.a1111_settings import check_settings
 from pochade.server.telling import schedule_aliases
 
 RHO = {"Karras": 7.0, "Polyexponential": 1.0}
@@ -123,10 +125,12 @@ def add(routes: APIRouter, desk: Desk) -> None:
         return await options_of(desk, request.state.owner)
 
     @routes.post("/options")
-    async def set_options(request: Request, body: dict[str, Any]) -> None:
+    async def set_options(request: Request, body: dict[str, Any]) -> Any:
         wanted = chosen_of(body, desk.catalogue)
         if wanted:
             await desk.ask(accounts.choose, request.state.owner, wanted)
+        unknown = [name[:100] for name in check_settings(body)[:MOST_NAMED]]
+        return {"left_out": unknown} if unknown else None
 
     @routes.post("/unload-checkpoint")
     async def unload() -> Any:

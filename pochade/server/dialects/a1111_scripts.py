@@ -41,28 +41,34 @@ def state_of(name: str, script: Any) -> str:
     args = arguments(script)
     if args is None:
         return UNKNOWN
-    if not args:
-        return OFF  # all of its arguments are at their defaults, which do nothing
     switches = [each["enabled"] for each in args if isinstance(each, Mapping) and "enabled" in each]
-    if isinstance(args[0], bool) or _word(args[0]) is not None:
+    if isinstance(script, Mapping) and "args" in script and "enabled" in script:
+        switches.append(script["enabled"])
+    if args and (isinstance(args[0], bool) or _word(args[0]) is not None):
         switches.append(args[0])
     elif name.strip().lower() == FACE_REPAIR:
         models = [each.get("ad_model") for each in args if isinstance(each, Mapping)]
         switches.append(any(model not in (None, "", "None") for model in models))
     if not switches:
-        return UNKNOWN
+        # Without arguments all of them are at their defaults, which do nothing.
+        return UNKNOWN if args else OFF
     return ON if any(_is_true(switch) for switch in switches) else OFF
 
 
 def arguments(script: Any) -> list[Any] | None:
-    """Of a script as it is sent, `{"args": [...]}`; None for what is not sent so."""
+    """Of a script as it is sent, `{"args": [...]}`; None for what is not sent so.
+
+    Some clients send the list itself, or a single argument, with or without "args".
+    """
     if script is None:
         return []
     if isinstance(script, list):
         return script
     if not isinstance(script, Mapping):
         return None
-    args = script.get("args", [] if "enabled" not in script else [script])
+    if script and "args" not in script:
+        return [script]
+    args = script.get("args")
     if args is None:
         return []
     return args if isinstance(args, list) else [args]

@@ -10,12 +10,12 @@ from starlette.concurrency import run_in_threadpool
 from pochade.jobs import history, idempotency
 from pochade.jobs.board import Watcher
 from pochade.jobs.history import Search
-from pochade.jobs.orders import read_order
+from pochade.jobs.orders import Order, read_order
 from pochade.jobs.records import FAILED, FINISHED, LANES, QUEUED, RUNNING, STATES, Job, Picture
 from pochade.server import session
-from pochade.server.bodies import Route, left_out
+from pochade.server.bodies import Route
 from pochade.server.desk import Desk
-from pochade.server.dialects import native_lists
+from pochade.server.dialects import native_lists, native_models
 from pochade.server.dialects.native_bodies import CancelBody, InfoBody, JobBody, LoginBody, PinBody
 from pochade.server.dialects.native_shapes import shown, shown_event, timestamp
 from pochade.server.events import EventStream, written_event
@@ -72,8 +72,7 @@ def router(desk: Desk, thumbnails: Thumbnails) -> APIRouter:
             return await repeated(request, again.job)
         job = await desk.ask(history.find_job, live.id)
         assert job is not None
-        unknown = left_out(body)
-        return show(desk, job, []) | ({"left_out": unknown} if unknown else {})
+        return show(desk, job, []) | ({"left_out": body.left_out} if body.left_out else {})
 
     async def repeated(request: Request, job_id: str) -> dict[str, Any]:
         """The job of a request that came before, as it is now."""
@@ -147,7 +146,7 @@ def router(desk: Desk, thumbnails: Thumbnails) -> APIRouter:
         if not found.over:
             await desk.cancel(owner, job_id)
             return Response(status_code=204)
-        gone = await desk.ask(history.remove_job, job_id, owner)
+        gone = await desk.foreman.remove(history.remove_job, job_id, owner)
         await desk.remove_pictures(gone or [])
         return Response(status_code=204)
 
@@ -229,7 +228,7 @@ def router(desk: Desk, thumbnails: Thumbnails) -> APIRouter:
 
     @routes.delete("/pictures/{picture_id}", status_code=204)
     async def remove_picture(request: Request, picture_id: str) -> Response:
-        gone = await desk.ask(history.remove_picture, picture_id, owner_of(request))
+        gone = await desk.foreman.remove(history.remove_picture, picture_id, owner_of(request))
         if gone is None:
             raise not_found("picture")
         await desk.remove_pictures([gone])
@@ -261,6 +260,7 @@ def router(desk: Desk, thumbnails: Thumbnails) -> APIRouter:
         return await session.logout(desk, request)
 
     native_lists.add(routes, desk)
+    native_models.add(routes, desk, show)
     return routes
 
 
@@ -279,16 +279,11 @@ def show(desk: Desk, job: Job, pictures: list[Picture]) -> dict[str, Any]:
     live = desk.board.live.get(job.id)
     place = desk.board.place(job.id)
     order = read_order(job.order)
-    request: dict[str, Any] = {**order.request, "count": order.count, "expand": order.expand}
-    if request.get("source"):
-        request["source"] = {**request["source"], "image": None, "mask": None}
-    request["controls"] = [{**each, "image": None} for each in request.get("controls") or ()]
-    if order.upscale is not None:
-        request["upscale"] = {"scale": order.upscale.scale, "upscaler": order.upscale.upscaler, "image": None}
+    request = _shown_request(order)
     progress = None
-    if live is not None and live.state == RUNNING and live.steps:
+    if live is not None and live.state == RUNNING and (live.steps or live.to_fetch):
         told = desk.board.progress(live)
-        progress = {name: told[name] for name in ("step", "steps", "picture", "pictures")}
+        progress = {name: told[name] for name in told if name != "seconds_left"}
     return {
         "id": job.id,
         "kind": job.kind,
@@ -308,6 +303,19 @@ def show(desk: Desk, job: Job, pictures: list[Picture]) -> dict[str, Any]:
         "error": job.error,
         "attempts": job.attempts,
     }
+
+
+def _shown_request(order: Order) -> dict[str, Any]:
+    """What was asked for, without the pictures that came with it."""
+    if order.pull is not None:
+        return {"licence": order.pull.licence, "commit": order.pull.commit}
+    request: dict[str, Any] = {**order.request, "count": order.count, "expand": order.expand}
+    if request.get("source"):
+        request["source"] = {**request["source"], "image": None, "mask": None}
+    request["controls"] = [{**each, "image": None} for each in request.get("controls") or ()]
+    if order.upscale is not None:
+        request["upscale"] = {"scale": order.upscale.scale, "upscaler": order.upscale.upscaler, "image": None}
+    return request
 
 
 def stream(desk: Desk, owner: str, job: str | None) -> Response:

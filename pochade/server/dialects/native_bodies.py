@@ -4,10 +4,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from pochade.errors import InvalidRequest
 from pochade.jobs.limits import LARGEST_SEED
-from pochade.jobs.orders import KINDS, NOT_DRAWN, Order, Upscale
+from pochade.jobs.orders import KINDS, NOT_DRAWN, UPSCALE, Order, Upscale
 from pochade.request import Request
-from pochade.server.bodies import Body
+from pochade.server.bodies import MOST_NAMED, Body
+from pochade.server.bodies import left_out as unknown_fields
 from pochade.server.handing_in import Asked
 from pochade.server.sent import Inputs
 from pochade.ways import Hires, Source
@@ -15,6 +17,9 @@ from pochade.ways import Hires, Source
 NO_PICTURE = Request(prompt="")
 HIRES = Hires()
 SOURCE: dict[str, Any] = {name: field.default for name, field in Source.__dataclass_fields__.items()}
+
+OF_UPSCALE = ("kind", "upscale", "lane", "label", "preview")
+"""Fields that say something of a picture that is made larger."""
 
 Picture = Annotated[str, Field(description='base64, a data URL, or "picture:ID"')]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -106,6 +111,7 @@ class JobBody(Body):
     controls: list[ControlBody] = Field([], max_length=8)
     styles: list[str] = Field([], max_length=64)
     expand: bool = False
+    comments: bool = Field(False, description="treat # to the end of the line as a comment in prompts")
     upscale: UpscaleBody | None = None
     preview: bool = True
     lane: Literal["interactive", "batch"] = "interactive"
@@ -123,9 +129,49 @@ class JobBody(Body):
     def has_pictures(self) -> bool:
         return self.source is not None or bool(self.controls) or self.upscale is not None
 
+    @property
+    def left_out(self) -> list[str]:
+        """Names of fields that are unknown, or that say something of what this job does not do."""
+        return [*unknown_fields(self), *self._without_effect()][:MOST_NAMED]
+
+    def _without_effect(self) -> list[str]:
+        if self.kind == UPSCALE:
+            return [name for name in _changed(self) if name not in OF_UPSCALE]
+        names = []
+        if self.source is not None:
+            of_mask = set() if self.source.mask or self.source.outpaint else {"mask_blur", "fill"}
+            of_part = set() if self.source.only_masked else {"padding"}
+            names += [f"source.{name}" for name in _changed(self.source) if name in of_mask | of_part]
+        varied = self.variation
+        if varied is not None and varied.seed and not varied.strength:
+            names.append("variation.seed")
+        if self.hires is not None and self.hires.size is not None and "scale" in _changed(self.hires):
+            names.append("hires.scale")
+        for number, control in enumerate(self.controls):
+            if control.passes != "both" and self.hires is None:
+                names.append(f"controls[{number}].passes")
+            if control.thresholds is not None and control.preprocessor.strip().lower() != "canny":
+                names.append(f"controls[{number}].thresholds")
+        return names
+
     def asked(self, inputs: Inputs) -> Asked:
         """What the desk takes; pictures become numbers in `inputs`. Raises InvalidRequest."""
-        about = ("kind", "model", "count", "expand", "preview", "styles", "lane", "label", "upscale")
+        if self.upscale is not None and self.kind != UPSCALE:
+            raise InvalidRequest(
+                f"upscale goes with kind 'upscale', and this is '{self.kind[:100]}'; leave it out"
+            )
+        about = (
+            "kind",
+            "model",
+            "count",
+            "expand",
+            "preview",
+            "styles",
+            "comments",
+            "lane",
+            "label",
+            "upscale",
+        )
         request: dict[str, Any] = self.model_dump(exclude=set(about))
         if self.seed == -1:
             request["seed"] = None
@@ -137,7 +183,7 @@ class JobBody(Body):
         for number, control in enumerate(self.controls):
             request["controls"][number]["image"] = inputs.add(control.image, f"controls[{number}].image")
         upscale = None
-        if self.upscale is not None and self.kind == "upscale":
+        if self.upscale is not None:
             image = inputs.add(self.upscale.image, "upscale.image")
             upscale = Upscale(image=image, scale=self.upscale.scale, upscaler=self.upscale.upscaler)
         order = Order(
@@ -151,8 +197,34 @@ class JobBody(Body):
             dialect="native",
         )
         return Asked(
-            order=order, inputs=inputs.contents, styles=self.styles, lane=self.lane, label=self.label
+            order=order,
+            inputs=inputs.contents,
+            styles=self.styles,
+            comments=self.comments,
+            lane=self.lane,
+            label=self.label,
         )
+
+
+class PullBody(Body):
+    model: str = Field(max_length=100, description="a short name, as in GET /known-models")
+    licence: str = Field(
+        max_length=200, description="that you accept, as the look-up names it; empty if it names none"
+    )
+    commit: str = Field(
+        "", pattern="^([0-9a-f]{40})?$", description="as the look-up names it; empty is the newest"
+    )
+    label: str = Field("", max_length=100)
+
+
+def _changed(body: Body) -> list[str]:
+    """Names of fields that were sent, with another value than the default."""
+    sent = body.model_fields_set
+    return [
+        name
+        for name, field in type(body).model_fields.items()
+        if name in sent and getattr(body, name) != field.default
+    ]
 
 
 class CancelBody(Body):

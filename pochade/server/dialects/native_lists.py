@@ -112,6 +112,7 @@ def add(routes: APIRouter, desk: Desk) -> None:
                     "restarts": hand.restarts,
                 }
                 for hand in desk.foreman.supervisor.hands
+                if not hand.pulls
             ],
             "limits": asdict(desk.limits),
             "storage": {

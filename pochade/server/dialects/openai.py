@@ -39,6 +39,8 @@ NO_USAGE = {
     "input_tokens_details": {"text_tokens": 0, "image_tokens": 0},
 }
 QUALITY = 95
+FILES = ("image", "image[]", "mask")
+"""Parts of a form that are read as files."""
 PING_S = 15.0
 
 
@@ -80,7 +82,11 @@ def router(desk: Desk) -> APIRouter:
         form = await request.form()
         told = {name: value for name, value in form.items() if isinstance(value, str)}
         if "markup" in form:
-            raise Trouble(400, "invalid", "edits go by a mask here; leave markup out", "markup")
+            raise Trouble(400, "invalid", "markup is not supported; use a mask", "markup")
+        for name, value in form.items():
+            if name not in FILES and not isinstance(value, str):
+                why = f"the file {name[:100]} is not known; edits take image and mask"
+                raise Trouble(400, "invalid", why, name[:100])
         try:
             body = ImagesBody.model_validate({**told, "prompt": prompt})
         except ValidationError as error:

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from pochade.errors import InvalidRequest
+from pochade.images.opening import size_in_header
 from pochade.jobs.catalogue import Catalogue
 from pochade.jobs.limits import LARGEST_SEED
 from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, Order
@@ -111,7 +112,9 @@ class ImagesBody(Body):
 def asked(body: ImagesBody, catalogue: Catalogue, inputs: Inputs, source: dict[str, Any] | None) -> Asked:
     """What the desk takes. source: of an edit. Raises Trouble."""
     _check(body)
-    width, height = _size(body.size)
+    width, height = _size(
+        body.size, None if source is None else size_in_header(inputs.contents[source["image"]])
+    )
     request: dict[str, Any] = {
         "prompt": body.prompt,
         "negative_prompt": body.negative_prompt or "",
@@ -191,6 +194,9 @@ def _check(body: ImagesBody) -> None:
     for name, why in REFUSED.items():
         if getattr(body, name) is not None:
             raise Trouble(400, "invalid", why, name)
+    if body.stream and body.response_format == "url":
+        why = "a stream has its pictures in base64; leave stream out, or send response_format 'b64_json'"
+        raise Trouble(400, "invalid", why, "response_format")
     if body.format == "png" and body.output_compression not in (None, 100):
         why = "PNG files lose nothing; output_compression goes with output_format jpeg or webp"
         raise Trouble(400, "invalid", why, "output_compression")
@@ -198,13 +204,17 @@ def _check(body: ImagesBody) -> None:
         raise Trouble(400, "invalid", "transparent backgrounds are not drawn here", "background")
 
 
-def _size(size: str | None) -> tuple[int | None, int | None]:
+def _size(size: str | None, picture: tuple[int, int] | None) -> tuple[int | None, int | None]:
+    """Width and height, px, of whole latent pixels, or just those of a picture that is edited."""
     if size is None:
         return None, None
     found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", size.strip(), re.ASCII)
     if found is None:
         raise Trouble(400, "invalid", f"size is '{size[:100]}'; write WIDTHxHEIGHT, or 'auto'", "size")
-    width, height = (max(SIDE, int(side) // SIDE * SIDE) for side in found.groups())
+    asked = int(found[1]), int(found[2])
+    if asked == picture:
+        return asked
+    width, height = (max(SIDE, side // SIDE * SIDE) for side in asked)
     return width, height
 
 

@@ -97,7 +97,7 @@ def data_archive(deb: Path) -> BinaryIO:
     """The tar archive of the installed files inside a .deb (deb(5), ar(5)); UntrustedArchive without one."""
     with deb.open("rb") as file:
         if file.read(len(AR_MAGIC)) != AR_MAGIC:
-            raise UntrustedArchive(f"'{deb.name}' is no .deb")
+            raise UntrustedArchive(f"'{deb.name}' is not a .deb")
         while header := file.read(AR_HEADER_BYTES):
             name, digits = header[:16].decode("ascii", "replace").strip(), header[48:58].strip()
             if not digits.isdigit():

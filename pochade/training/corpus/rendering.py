@@ -35,7 +35,7 @@ def iconify_svg(icons: dict[str, Any], name: str) -> str:
     if icon is None:
         alias = icons.get("aliases", {}).get(name, {})
         if {"rotate", "hFlip", "vFlip"} & alias.keys() or alias.get("parent") not in icons["icons"]:
-            raise Unusable("an icon that is no plain picture or alias", name)
+            raise Unusable("an icon that is not a plain picture or alias", name)
         icon = icons["icons"][alias["parent"]]
     left, top = icon.get("left", 0), icon.get("top", 0)
     width = icon.get("width", icons.get("width", 16))

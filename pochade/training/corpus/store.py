@@ -140,7 +140,7 @@ def load(folder: str | Path) -> Corpus:
         entries = _entries(folder, manifest)
     except FileNotFoundError as absent:
         raise InvalidCheckpoint(
-            f"'{folder}' is no training set: '{absent.filename}' is missing; make it with "
+            f"'{folder}' is not a training set: '{absent.filename}' is missing; make it with "
             "'pochade train corpus'"
         ) from absent
     except (ValueError, TypeError, KeyError, AttributeError) as damaged:

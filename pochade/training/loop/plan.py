@@ -51,7 +51,7 @@ class Plan:
         least = dict.fromkeys(("accumulation", "patience", "rewarmup", "save_every", "log_every"), 1)
         for name, value in {**least, "seed": 0, "sample_every": 0}.items():
             if getattr(self, name) < value:
-                raise InvalidRequest(f"{name} {getattr(self, name)} is too small; {value} is the least")
+                raise InvalidRequest(f"{name} is {getattr(self, name)}; it must be at least {value}")
 
 
 def learning_rate(plan: Plan, step: int, began: int = 0) -> float:

@@ -55,7 +55,7 @@ def test_broken_pictures_are_skipped_and_listed(make: Callable[..., Corpus], tmp
     assert skipped == {
         ("round", "1f989"): "a damaged picture",
         ("icon", "263a"): "a picture that shows nothing",
-        ("icon", "1f446"): "an icon that is no plain picture or alias",
+        ("icon", "1f446"): "an icon that is not a plain picture or alias",
         ("icon", "1f534"): "an SVG that cannot be drawn",
     }
     assert corpus.manifest["sources"]["icon"]["skipped"] == 3

@@ -137,8 +137,8 @@ def test_bad_files_are_skipped_and_listed(photos: Path, gathered: Gather) -> Non
         "blank.png": "an empty caption",
         "long.png": "an over-long caption",
         "huge.png": "an over-long caption",
-        "binary.png": "a caption that is no text",
-        "nul.png": "a caption that is no text",
+        "binary.png": "a caption that is not text",
+        "nul.png": "a caption that is not text",
         "twice.png": "a name that stands twice",
         "phone.HEIC": "a kind of picture that is not supported",
     }
@@ -261,7 +261,7 @@ def test_bad_lines_are_skipped_and_listed(photos: Path, gathered: Gather, tmp_pa
         + ["a name that stands twice", "no such picture"]
         + 3 * ["a name that leaves the folder"]
         + 2 * ["no picture named"]
-        + ["no caption", "a caption that is no text", "a caption that is no text", "a damaged picture"]
+        + ["no caption", "a caption that is not text", "a caption that is not text", "a damaged picture"]
     )
     lines = Path(corpus.folder, "skipped.jsonl").read_text("utf-8")
     assert "none of text, caption, prompt is among image" in lines
@@ -270,6 +270,8 @@ def test_bad_lines_are_skipped_and_listed(photos: Path, gathered: Gather, tmp_pa
 
 STRAYS = {
     "log.jsonl": lines_of({"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.4}),
+    "scores.jsonl": lines_of({"file_name": "a.png", "score": 5.5}, {"file_name": "sub/b.png", "score": 4}),
+    "blank.jsonl": lines_of({"file_name": "a.png", "text": ""}, {"file_name": "sub/b.png", "text": None}),
     "metadata.jsonl": lines_of({"model": "SD 1.x", "text": "of something else"}),
     "empty.jsonl": "",
     "cut.jsonl": b'{"file_name": \n\xff\xfe',
@@ -321,6 +323,15 @@ def test_a_table_beside_captioned_pictures_needs_no_package(
     corpus = gathered()
     assert captions(corpus) == {"a.png": "first"}
     assert skipped(corpus.folder) == {"index.parquet": "a parquet file, for which a package is missing"}
+
+
+def test_a_table_without_captions_speaks_for_no_picture(photos: Path, gathered: Gather) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    put(photos, {"a.png": picture(), "a.txt": "by text"})
+    parquet.write_table(arrow.table({"file_name": ["a.png"], "score": [5]}), photos / "scores.parquet")
+    corpus = gathered()
+    assert captions(corpus) == {"a.png": "by text"}
+    assert skipped(corpus.folder) == {"scores.parquet": "a parquet file without pictures or captions"}
 
 
 def test_pictures_that_a_table_names_are_not_called_bare(photos: Path, gathered: Gather) -> None:

@@ -283,5 +283,5 @@ def test_too_many_of_them_in_a_row_end_the_training(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["accumulation", "save_every", "log_every", "patience", "rewarmup"])
 def test_a_plan_that_cannot_be_is_refused(name: str) -> None:
-    with pytest.raises(InvalidRequest, match=f"{name} 0 is too small; 1 is the least"):
+    with pytest.raises(InvalidRequest, match=f"{name} is 0; it must be at least 1"):
         replace(PLAN, **{name: 0})

@@ -69,6 +69,9 @@ export const api = {
   styles: async () => (await get("/styles")).styles,
   loras: async () => (await get("/loras")).loras,
   embeddings: async () => (await get("/embeddings")).embeddings,
+  knownModels: () => get("/known-models"),
+  lookUp: (name) => post(`/known-models/${one(name)}/look-up`),
+  pull: (request) => post("/pulls", request),
   upscalers: async () => (await get("/upscalers")).upscalers,
 
   submit: (request) => post("/jobs", request),

@@ -35,7 +35,14 @@ const BLANK = {
   hires_steps: null,
   hires_upscaler: "Latent",
   hires_strength: 0.7,
+  hires_prompt: "",
+  hires_negative_prompt: "",
+  hires_sampler: "",
+  hires_schedule: "",
+  hires_cfg_scale: null,
+  hires_model: "",
   denoising_strength: 0.75,
+  outpaint_strength: 1,
   resize_mode: "crop",
   mask_blur: 4,
   fill: "original",
@@ -48,6 +55,9 @@ const PLAIN = [
   "guidance_rescale", "batch_size", "count", "seed", "clip_skip", "eta", "speed", "tiling", "rng", "emphasis",
   "expand", "styles",
 ]; // prettier-ignore
+
+/** What a second pass may have of its own, as its request calls it; empty is as in the first pass. */
+export const HIRES_OWN = ["prompt", "negative_prompt", "sampler", "schedule", "cfg_scale", "model"];
 
 /** The form as it was left, or with the server's defaults on the first visit. */
 export function openForm(defaults) {
@@ -72,6 +82,7 @@ export function requestOf(values) {
       steps: values.hires_steps,
       upscaler: values.hires_upscaler,
       denoising_strength: values.hires_strength,
+      ...Object.fromEntries(HIRES_OWN.map((name) => [name, values[`hires_${name}`] || null])),
     };
   }
   return request;
@@ -85,7 +96,7 @@ export function withSource(values, { image, mask = null, outpaint = null }) {
     image,
     mask,
     outpaint,
-    denoising_strength: values.denoising_strength,
+    denoising_strength: outpaint ? values.outpaint_strength : values.denoising_strength,
     resize_mode: values.resize_mode,
     mask_blur: values.mask_blur,
     fill: values.fill,
@@ -111,18 +122,28 @@ export function formOf(request) {
   values.hires_on = Boolean(hires);
   if (hires) {
     Object.assign(values, {
-      hires_scale: hires.scale ?? 2,
+      hires_scale: scaleOf(request) ?? hires.scale ?? 2,
       hires_steps: hires.steps ?? null,
       hires_upscaler: hires.upscaler,
       hires_strength: hires.denoising_strength,
+      ...Object.fromEntries(HIRES_OWN.map((name) => [`hires_${name}`, hires[name] ?? BLANK[`hires_${name}`]])),
     });
   }
   if (source) {
-    for (const name of ["denoising_strength", "resize_mode", "mask_blur", "fill", "only_masked", "padding"]) {
+    if (source.outpaint) values.outpaint_strength = source.denoising_strength ?? BLANK.outpaint_strength;
+    else values.denoising_strength = source.denoising_strength ?? BLANK.denoising_strength;
+    for (const name of ["resize_mode", "mask_blur", "fill", "only_masked", "padding"]) {
       if (source[name] !== undefined && source[name] !== null) values[name] = source[name];
     }
   }
   return values;
+}
+
+/** The scale of a second pass that a request gives a size; null if there is no size, or no scale that gives it. */
+export function scaleOf({ width, height, hires }) {
+  if (!hires?.size || !width || !height) return null;
+  const scale = hires.size[0] / width;
+  return Math.round(width * scale) === hires.size[0] && Math.round(height * scale) === hires.size[1] ? scale : null;
 }
 
 export function randomSeed() {

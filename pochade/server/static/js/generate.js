@@ -4,11 +4,11 @@ import { api } from "./api.js";
 import { button, el, keyed, shown } from "./dom.js";
 import { duration, t } from "./i18n.js";
 import { note, telling } from "./notes.js";
-import { told } from "./progress.js";
+import { isPull, told } from "./progress.js";
 
 /** The job that Interrupt and Skip mean: the one that is drawn, else the newest that waits. */
 export function meant(hub) {
-  const active = hub.active();
+  const active = hub.active().filter((job) => !isPull(job));
   return active.find((job) => job.state === "running") ?? active.at(-1) ?? null;
 }
 
@@ -51,7 +51,7 @@ export function queueChip(studio) {
     const state = el("span", { class: "queue-told" });
     const cancel = button(t("cancel"), { icon: "close", bare: true, class: "quiet", onclick: telling(() => hub.cancel(id, true)) });
     const update = (job) => {
-      prompt.textContent = job.request?.prompt || t(`kind_${job.kind ?? "txt2img"}`);
+      prompt.textContent = isPull(job) ? `${t("kind_pull")} ${job.model ?? ""}` : job.request?.prompt || t(`kind_${job.kind ?? "txt2img"}`);
       state.textContent = told(job);
     };
     return { element: el("li", {}, prompt, state, cancel), update };

@@ -47,3 +47,10 @@ export function duration(seconds) {
   if (seconds < 5400) return t("minutes", { n: Math.round(seconds / 60) });
   return t("hours", { n: Math.round(seconds / 360) / 10 });
 }
+
+/** "2.1 GB". */
+export function bytes(n) {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(n, 1)) / 3));
+  return `${(n / 1000 ** power).toLocaleString(language(), { maximumFractionDigits: 1 })} ${units[power]}`;
+}

@@ -8,9 +8,11 @@ const KINDS = ["models", "samplers", "schedules", "styles", "loras", "embeddings
 export async function openCatalogue() {
   const lists = await Promise.all(KINDS.map((kind) => api[kind]()));
   const known = Object.fromEntries(KINDS.map((kind, i) => [kind, watched(lists[i])]));
-  const choices = (list, label) => {
+  /** Options of a field. first: words of one more, which stands for no choice. */
+  const choices = (list, label, first = null) => {
     const options = watched([]);
-    list.watch((items) => options.set(items.map((item) => ({ value: item.name, label: label(item) }))));
+    const before = first === null ? [] : [{ value: "", label: first }];
+    list.watch((items) => options.set([...before, ...items.map((item) => ({ value: item.name, label: label(item) }))]));
     return options;
   };
   const refresh = async () => {

@@ -30,6 +30,7 @@ const ROOMS = { draw: "brush", over: "layers", board: "grid", upscale: "enlarge"
 async function open() {
   document.documentElement.lang = language();
   document.getElementById("skip-link").textContent = t("skip_to_page");
+  document.getElementById("opening").textContent = t("opening");
   const session = await enter();
   const admitted = staying(session);
   onUnauthorized(admitted);
@@ -104,12 +105,12 @@ async function open() {
     before = values.model;
     form.change(Object.fromEntries(Object.keys(now).filter((key) => values[key] === old[key]).map((key) => [key, now[key]])));
   });
-  document.getElementById("bar").append(
+  document.getElementById("bar").replaceChildren(
     el("div", { class: "bar-top" },
       el("a", { class: "brand", href: "#draw" }, el("img", { src: "static/icon.svg", alt: "", width: 28, height: 28 }), "Pochade"),
       el("div", { class: "bar-model" }, model), ...queueChip(studio)),
     el("nav", { "aria-label": t("rooms") }, tabs.list));
-  document.getElementById("rooms").append(...Object.values(rooms));
+  document.getElementById("rooms").replaceChildren(...Object.values(rooms));
   document.body.append(viewer.dialog, generateBar(studio));
 
   document.addEventListener("keydown", (event) => {
@@ -141,5 +142,6 @@ async function open() {
 }
 
 open().catch((error) => {
+  document.getElementById("opening")?.remove();
   complain(error);
 });

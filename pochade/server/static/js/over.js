@@ -26,15 +26,22 @@ export function overBlock({ form }) {
     shown(settings, false);
     shown(other, false);
   } });
+  // Outpainting begins with nothing, so it has a strength of its own; where it is, no part is drawn alone.
+  const strength = slider(form, "denoising_strength", { min: 0, max: 1, step: 0.01, hint: t("strength_hint") });
+  const further = slider(form, "outpaint_strength", { min: 0, max: 1, step: 0.01, hint: t("strength_hint") });
+  const closer = toggle(form, "only_masked", { hint: t("only_masked_hint") });
+  const padding = slider(form, "padding", { min: 0, max: 256, step: 4 });
+  editor.outpainting.watch((now) => {
+    for (const each of [strength, closer, padding]) shown(each, !now);
+    shown(further, now);
+  });
   const settings = el("div", { class: "over-settings", hidden: true },
-    slider(form, "denoising_strength", { min: 0, max: 1, step: 0.01, hint: t("strength_hint") }),
+    strength, further,
     el("div", { class: "two" },
       choice(form, "fill", names("fill", ["original", "surroundings", "noise", "nothing"])),
       choice(form, "resize_mode", names("resize", ["crop", "fill", "stretch"]))),
-    toggle(form, "only_masked", { hint: t("only_masked_hint") }),
-    el("div", { class: "two" },
-      slider(form, "mask_blur", { min: 0, max: 64 }),
-      slider(form, "padding", { min: 0, max: 256, step: 4 })));
+    closer,
+    el("div", { class: "two" }, slider(form, "mask_blur", { min: 0, max: 64 }), padding));
   const element = el("div", { class: "over card" }, el("div", { class: "over-head" }, el("h2", {}, t("over_title")), other), drop, editor.element, settings);
   acceptDrops(element, takeFile);
   return { element, source: editor.source, take, takeFile };

@@ -2,6 +2,7 @@
 
 import { address, api } from "./api.js";
 import { button, el } from "./dom.js";
+import { scaleOf } from "./form.js";
 import { has, t } from "./i18n.js";
 import { note, telling } from "./notes.js";
 
@@ -35,13 +36,13 @@ export async function requestIn(picture) {
   return about.request;
 }
 
-/** Settings of a second pass that the page's form has no fields for. */
-const HIRES_OWN = ["prompt", "negative_prompt", "sampler", "schedule", "cfg_scale", "model"];
-
 /** Says what a drawing after this text will lack: fields of a request, or settings by the name that the text gives them. */
 export function noteLeftOut({ left_out, request }) {
-  const own = HIRES_OWN.some((name) => (request?.hires?.[name] ?? null) !== null);
-  const names = own ? [...left_out, "hires_own"] : left_out;
+  const hires = request?.hires;
+  const names = [...left_out];
+  // The form has a scale, and an empty prompt there is that of the first pass.
+  if (hires?.size && scaleOf(request) === null) names.push("hires_size");
+  if (hires && [hires.prompt, hires.negative_prompt].includes("")) names.push("hires_empty");
   if (names.length) note(t("left_out", { what: names.map((name) => (has(`left_out_${name}`) ? t(`left_out_${name}`) : name)).join(", ") }));
 }
 

@@ -3,7 +3,8 @@
 import { api } from "./api.js";
 import { button, el } from "./dom.js";
 import { labelled, segments } from "./fields.js";
-import { LANGUAGES, language, speak, t } from "./i18n.js";
+import { LANGUAGES, bytes, language, speak, t } from "./i18n.js";
+import { modelsCard } from "./models.js";
 import { note, telling } from "./notes.js";
 import { keep, recalled } from "./state.js";
 
@@ -15,14 +16,9 @@ export function setTheme(name) {
 
 const KEYS = [
   ["Ctrl Enter", "generate"], ["Esc", "interrupt"], ["← →", "key_viewer"], ["Ctrl ↑ ↓", "key_weight"],
-  ["[ ]", "key_brush"], ["← ↑ → ↓", "key_move_brush"], [t("key_space"), "key_paint"], ["E", "eraser"], ["Ctrl Z", "undo"],
+  ["[ ]", "key_brush"], ["← ↑ → ↓", "key_move_brush"], [t("key_space"), "key_paint"], [t("key_shift_space"), "key_erase"],
+  ["Esc", "key_stop"], ["E", "key_tool"], ["Ctrl Z", "undo"],
 ];
-
-function bytes(n) {
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(n, 1)) / 3));
-  return `${(n / 1000 ** power).toLocaleString(language(), { maximumFractionDigits: 1 })} ${units[power]}`;
-}
 
 export function preferencesRoom(room, studio) {
   const { session, known } = studio;
@@ -36,9 +32,10 @@ export function preferencesRoom(room, studio) {
     button(t("look_again"), { icon: "recycle", onclick: telling(async () => { await known.refresh(); note(t("looked_again")); }) }),
     session.login_required ? button(t("log_out"), { class: "quiet", onclick: telling(async () => { await api.logout(); location.reload(); }) }) : null);
 
-  const keys = el("div", { class: "card stack" }, el("h2", {}, t("keyboard")),
+  const keys = el("div", { class: "card stack of-keys" }, el("h2", {}, t("keyboard")),
     el("dl", { class: "facts keys" }, KEYS.flatMap(([keysOf, what]) => [el("dt", {}, keysOf.split(" ").map((key) => el("kbd", {}, key))), el("dd", {}, t(what))])));
 
+  const models = modelsCard(studio);
   const facts = el("dl", { class: "facts" });
   const server = el("div", { class: "card stack" }, el("h2", {}, t("server")), facts);
   const load = telling(async () => {
@@ -53,6 +50,6 @@ export function preferencesRoom(room, studio) {
     ];
     facts.replaceChildren(...rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
   });
-  studio.tabs.now.watch((name) => { if (name === "settings") load(); });
-  room.append(el("div", { class: "columns" }, page, keys, server));
+  studio.tabs.now.watch((name) => { if (name === "settings") { load(); models.load(); } });
+  room.append(el("div", { class: "columns" }, page, models.element, keys, server));
 }

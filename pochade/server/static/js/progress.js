@@ -5,6 +5,9 @@ import { counted, duration, t } from "./i18n.js";
 import { OVER } from "./jobs.js";
 import { sentence } from "./refusals.js";
 
+/** Whether a job fetches a model. An event that comes before the job's answer tells its label only. */
+export const isPull = (job) => job.kind === "pull" || job.label === "models";
+
 /** 0 to 1 over all pictures of a job. */
 export function share(job) {
   if (job.state === "finished") return 1;
@@ -22,10 +25,11 @@ export function told(job) {
     parts.push(t("loading", { model: job.model ?? "" }));
   } else if (job.state === "running") {
     if (job.count > 1) parts.push(t("picture_of", { n: job.picture + 1, all: job.count }));
-    if (job.steps) parts.push(t("step_of", { n: job.step, all: job.steps }));
+    if (isPull(job)) parts.push(t("fetched_of", { n: Math.round(100 * share(job)) }));
+    else if (job.steps) parts.push(t("step_of", { n: job.step, all: job.steps }));
     else parts.push(t("begins"));
   } else if (job.state === "finished") {
-    parts.push(job.pictures.length ? counted("drawn", job.pictures.length) : t("drawn_none"));
+    parts.push(isPull(job) ? t("model_here") : job.pictures.length ? counted("drawn", job.pictures.length) : t("drawn_none"));
     if (job.seconds) parts.push(t("took", { time: duration(job.seconds) }));
   } else if (job.state === "failed") {
     parts.push(t("failed"), job.error ? sentence(job.error) : "");

@@ -13,13 +13,13 @@ const CODES = new Set([
 const SENTENCES = [
   ["bounds", /^(?<field>.+?) is (?<value>\S+); it must lie between (?<low>\S+) and (?<high>\S+)$/],
   ["unknown", /'(?<name>[^']*)' is unknown; one of: (?<known>.*)$/s],
-  ["long", /^(?<field>\w+) has (?<n>[\d,]+) characters; at most (?<most>[\d,]+) are taken$/],
+  ["long", /^(?<field>[\w.]+) has (?<n>[\d,]+) characters; at most (?<most>[\d,]+) are taken$/],
   ["pixels", /(?<width>\d+) x (?<height>\d+) px(?: was sent)?; at most (?<most>[\d,]+) (?:px|pixels) are (?:drawn|made|taken)$/],
   ["side", /^(?<field>\w+) is (?<value>\d+); this model draws multiples of (?<factor>\d+)/],
   ["no_picture", /^no picture that can be read/],
   ["pictures", /are (?<n>\d+) pictures; at most (?<most>\d+) are drawn in one job$/],
   ["deaths", /^the process that drew it ended (?<n>\d+) times/],
-  ["pins", /^pinned pictures of yours would take (?<n>[\d,]+) bytes; at most (?<most>[\d,]+) may be pinned/],
+  ["pins", /^your pinned pictures would take (?<n>[\d,]+) bytes; at most (?<most>[\d,]+) may be pinned/],
   ["no_room", /^on the server's disk: /],
   ["memory", /^there was not enough memory/],
   ["inside", /^something went wrong inside: (?<kind>\w+)/],
@@ -27,7 +27,10 @@ const SENTENCES = [
 
 /** "steps" as the form calls it; numbers as numbers, which each language writes in its way. */
 function part(name, text) {
-  if (name === "field") return has(`field_${text}`) ? t(`field_${text}`) : text;
+  if (name === "field") {
+    const field = `field_${text.replace(/[ .]/g, "_")}`; // "hires.prompt", "hires steps"
+    return has(field) ? t(field) : text;
+  }
   return /^\d[\d,]*(\.\d+)?$/.test(text) ? Number(text.replaceAll(",", "")) : text;
 }
 

@@ -6,6 +6,7 @@ import { choice, fold, number, slider, toggle } from "./fields.js";
 import { t } from "./i18n.js";
 import { randomSeed } from "./form.js";
 import { telling } from "./notes.js";
+import { secondPass } from "./second-pass.js";
 
 const USUAL = [512, 512]; // of a model that has not been loaded yet
 const SHAPES = { square: 1, portrait: 2 / 3, landscape: 3 / 2, wide: 16 / 9 };
@@ -64,16 +65,6 @@ function variation({ form }) {
     slider(form, "variation_strength", { min: 0, max: 1, step: 0.01 }));
 }
 
-function hires({ form, known }) {
-  const upscalers = known.choices(known.upscalers, (each) => each.name);
-  return fold(t("hires"), { open: form.get().hires_on, id: "hires" },
-    toggle(form, "hires_on", { hint: t("hires_hint") }),
-    slider(form, "hires_scale", { min: 1, max: 4, step: 0.05 }),
-    choice(form, "hires_upscaler", upscalers),
-    slider(form, "hires_strength", { min: 0.01, max: 1, step: 0.01 }),
-    number(form, "hires_steps", { min: 1, max: 150, empty: t("as_first") }));
-}
-
 /** Shown where the sampler takes one. */
 function eta({ form, known }) {
   const field = number(form, "eta", { min: 0, max: 1, step: 0.05, empty: t("samplers_own"), hint: t("eta_hint") });
@@ -96,7 +87,7 @@ export function settingsBlock(studio) {
     el("div", { class: "two" },
       slider(form, "count", { min: 1, max: Math.min(limits.pictures, 32) }),
       slider(form, "batch_size", { min: 1, max: Math.min(limits.batch_size, 16) })),
-    hires(studio),
+    secondPass(studio),
     variation(studio),
     fold(t("more"), {},
       el("div", { class: "two" },

@@ -110,7 +110,7 @@ def _open(found: Scan, settings: Settings) -> tuple[int, Iterator[Item]]:
         path, prefix = found.root / name, _prefix(name)
         names = named_in_lines(path)
         if not names and (found.pictures or found.tables or found.tars):
-            strays.append(bad_item(name, "a JSON-lines file that names no picture"))
+            strays.append(bad_item(name, "a JSON-lines file that names no picture with a caption"))
             continue
         named.update(normpath(prefix + each) for each in names)
         total += count_lines(path)

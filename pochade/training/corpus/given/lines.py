@@ -29,12 +29,15 @@ def count_lines(path: Path) -> int:
 
 
 def named_in_lines(path: Path) -> set[str]:
-    """The pictures that a file names; there is none if it cannot be read, or is a file of something else."""
+    """The pictures that a file names and has a caption for; there is none if it cannot be read, or is a file
+    of something else, such as scores of the pictures."""
     names = set()
     with suppress(OSError), path.open("rb") as file:
         for line in file:
             with suppress(Unusable):
-                names.add(_picture_name(json_object(line)))
+                values = json_object(line)
+                caption_in(values)
+                names.add(_picture_name(values))
     return names
 
 

@@ -111,7 +111,7 @@ def decoded_caption(content: bytes) -> str:
     try:
         return plain_caption(content.decode("utf-8-sig"))
     except UnicodeDecodeError as binary:
-        raise Unusable("a caption that is no text", f"no UTF-8: {binary.reason}") from binary
+        raise Unusable("a caption that is not text", f"not UTF-8: {binary.reason}") from binary
 
 
 def plain_caption(value: object) -> str:
@@ -119,10 +119,10 @@ def plain_caption(value: object) -> str:
     if value is None:
         raise Unusable("no caption")
     if not isinstance(value, str):
-        raise Unusable("a caption that is no text", type(value).__name__)
+        raise Unusable("a caption that is not text", type(value).__name__)
     strange = next((c for c in value if unicodedata.category(c) in ("Cc", "Cs") and not c.isspace()), None)
     if strange is not None:
-        raise Unusable("a caption that is no text", f"it holds the character {ord(strange):#x}")
+        raise Unusable("a caption that is not text", f"it holds the character {ord(strange):#x}")
     caption = " ".join(value.split())
     if not caption:
         raise Unusable("an empty caption")

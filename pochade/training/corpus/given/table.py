@@ -33,10 +33,12 @@ def count_rows(path: Path) -> int:
 
 
 def named_in_table(path: Path) -> set[str]:
-    """The pictures that a table names by a path, whether or not it holds their bytes too."""
+    """The pictures that a table with captions names by a path, whether or not it holds their bytes too."""
     names: set[str] = set()
     try:
         table = _parquet().ParquetFile(path)
+        if not {*TEXT_KEYS} & {*table.schema_arrow.names}:
+            return names
         for key in (key for key in IMAGE_KEYS if key in table.schema_arrow.names):
             column = f"{key}.path" if "path" in _fields(table.schema_arrow.field(key).type) else key
             if "binary" in str(table.schema_arrow.field(key).type) and column == key:

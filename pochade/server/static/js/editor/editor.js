@@ -5,6 +5,7 @@ import { slider } from "../fields.js";
 import { t } from "../i18n.js";
 import { note } from "../notes.js";
 import { watched } from "../state.js";
+import { makeActs } from "./acts.js";
 import { brushByKeys } from "./keyboard.js";
 import { SIDES, outpaintFields } from "./outpaint.js";
 import { makeStrokes, maskUrl, paint, paintStroke } from "./strokes.js";
@@ -14,7 +15,7 @@ const ZOOMS = [1, 1.5, 2, 3, 4, 6, 8];
 
 /**
  * {element, load(url, send), source()}: load shows a picture and remembers what is sent for it ("picture:ID" or
- * a data URL); source() is {image, mask, outpaint} for `withSource`, or null without a picture.
+ * a data URL); outpainting is watched: whether there are margins; source() is {image, mask, outpaint} for `withSource`, or null without a picture.
  */
 export function makeEditor() {
   const tool = watched({ brush: 24, erase: false, zoom: 0 });
@@ -42,10 +43,13 @@ export function makeEditor() {
   const frame = el("div", { class: "editor-frame" }, el("div", { class: "editor-sheet" }, base, veil, ring));
   const view = el("div", { class: "editor-view" }, frame);
 
+  const outpainting = watched(false); // where margins are drawn, a mask is not used
   const showTools = () => {
-    undo.disabled = !strokes.canUndo();
-    redo.disabled = !strokes.canRedo();
-    clear.disabled = !strokes.canUndo();
+    const off = outpainting.get();
+    for (const each of [brush, eraser, invert, ...size.querySelectorAll("input")]) each.disabled = off;
+    undo.disabled = off || !strokes.canUndo();
+    redo.disabled = off || !strokes.canRedo();
+    clear.disabled = off || !strokes.canUndo();
   };
   const layOut = () => {
     if (!picture) return;
@@ -68,7 +72,7 @@ export function makeEditor() {
     return [((event.clientX - box.left) * veil.width) / box.width, ((event.clientY - box.top) * veil.height) / box.height];
   };
   /** The brush at a place of the picture; null hides it. */
-  const showRing = (where, down = false) => {
+  const showRing = (where, down = false, erase = tool.get().erase) => {
     ring.hidden = where === null;
     if (where === null) return;
     const box = veil.getBoundingClientRect();
@@ -77,17 +81,24 @@ export function makeEditor() {
     ring.style.setProperty("--x", `${where[0] * scale}px`);
     ring.style.setProperty("--y", `${where[1] * scale}px`);
     ring.classList.toggle("down", down);
+    ring.classList.toggle("erase", erase);
+  };
+  /** Which tool is at work: that of the buttons, or the eraser while Shift and Space have put it down. */
+  const showTool = (erase) => {
+    brush.setAttribute("aria-pressed", !erase);
+    eraser.setAttribute("aria-pressed", erase);
   };
   const byKeys = brushByKeys(veil, {
     tool: tool.get,
     begin: strokes.begin,
-    show: (where, down) => {
-      showRing(where, down);
+    show: (where, down, erase) => {
+      showRing(where, down, erase);
+      showTool(erase);
       if (where !== null) ring.scrollIntoView({ block: "nearest", inline: "nearest" });
     },
   });
   veil.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0 || !picture) return;
+    if (event.button !== 0 || !picture || outpainting.get()) return;
     event.preventDefault();
     veil.focus({ preventScroll: true });
     veil.setPointerCapture(event.pointerId);
@@ -120,40 +131,50 @@ export function makeEditor() {
     layOut();
     view.scrollTo(middle[0] * view.scrollWidth - view.clientWidth / 2, middle[1] * view.scrollHeight - view.clientHeight / 2);
   };
-  const size = (factor) => tool.change({ brush: Math.round(Math.min(256, Math.max(1, tool.get().brush * factor))) });
-
-  const brush = button(t("brush"), { icon: "brush", class: "tool", onclick: () => tool.change({ erase: false }) });
-  const eraser = button(t("eraser"), { icon: "eraser", class: "tool", onclick: () => tool.change({ erase: true }) });
-  const undo = button(t("undo"), { icon: "undo", bare: true, class: "tool", onclick: strokes.undo });
-  const redo = button(t("redo"), { icon: "redo", bare: true, class: "tool", onclick: strokes.redo });
+  const acts = makeActs(tool, strokes);
+  const brush = button(t("brush"), { icon: "brush", class: "tool", onclick: () => acts.takeUp(false) });
+  const eraser = button(t("eraser"), { icon: "eraser", class: "tool", onclick: () => acts.takeUp(true) });
+  const undo = button(t("undo"), { icon: "undo", bare: true, class: "tool", onclick: acts.undo });
+  const redo = button(t("redo"), { icon: "redo", bare: true, class: "tool", onclick: acts.redo });
   const clear = button(t("clear_mask"), { icon: "bin", bare: true, class: "tool", onclick: strokes.clear });
   const invert = button(t("invert_mask"), { icon: "invert", bare: true, class: "tool", onclick: strokes.invert });
   const tools = el("div", { class: "tools", role: "toolbar", "aria-label": t("mask_tools") },
     brush, eraser, undo, redo, clear, invert,
     button(t("zoom_out"), { icon: "minus", bare: true, class: "tool", onclick: () => zoom(-1) }),
     button(t("zoom_in"), { icon: "plus", bare: true, class: "tool", onclick: () => zoom(1) }));
+  const size = slider(tool, "brush", { min: 1, max: 128 });
   tool.watch(({ erase }) => {
-    brush.setAttribute("aria-pressed", !erase);
-    eraser.setAttribute("aria-pressed", erase);
+    showTool(erase);
     byKeys.refresh();
   });
 
   const element = el("div", { class: "editor", hidden: true },
-    tools, slider(tool, "brush", { min: 1, max: 128 }), view,
-    el("p", { class: "hint" }, t("mask_hint")), el("p", { class: "hint", id: keysId }, t("mask_keys")), outpaintFields(margins));
+    tools, size, view,
+    el("p", { class: "hint" }, t("mask_hint")), el("p", { class: "hint of-keys", id: keysId }, t("mask_keys")), outpaintFields(margins));
   element.addEventListener("keydown", (event) => {
-    if (event.target.matches("input")) return;
+    if (event.target.matches("input") || outpainting.get()) return;
     const control = event.ctrlKey || event.metaKey;
     const act = {
-      "[": () => size(1 / 1.25),
-      "]": () => size(1.25),
-      ...(control ? { z: event.shiftKey ? strokes.redo : strokes.undo, Z: strokes.redo, y: strokes.redo } : { e: () => tool.change({ erase: !tool.get().erase }) }),
+      "[": () => acts.resize(1 / 1.25),
+      "]": () => acts.resize(1.25),
+      ...(control ? { z: event.shiftKey ? acts.redo : acts.undo, Z: acts.redo, y: acts.redo } : { e: () => acts.takeUp(!tool.get().erase) }),
     }[event.key];
     if (!act) return;
     event.preventDefault();
     act();
   });
-  margins.watch(layOut);
+  margins.watch((sides) => {
+    outpainting.set(Object.values(sides).some((side) => side > 0));
+    layOut();
+  });
+  outpainting.watch((now) => {
+    if (now) byKeys.lift();
+    showRing(null);
+    veil.tabIndex = now ? -1 : 0;
+    veil.setAttribute("aria-disabled", now);
+    element.classList.toggle("outpainting", now);
+    showTools();
+  });
   new ResizeObserver(layOut).observe(view);
 
   const load = async (url, send = url) => {
@@ -179,11 +200,12 @@ export function makeEditor() {
   };
   return {
     element,
+    outpainting,
     load,
     forget: () => { picture = null; shown(element, false); },
     source: () => {
       if (!picture) return null;
-      const any = Object.values(margins.get()).some((side) => side > 0);
+      const any = outpainting.get();
       const mask = any ? null : maskUrl(strokes.list(), veil.width, veil.height);
       return { image: picture.send, mask, outpaint: any ? margins.get() : null };
     },

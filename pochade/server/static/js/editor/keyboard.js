@@ -7,26 +7,27 @@ const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowD
 
 /**
  * tool(): {brush, erase}, the brush's radius in the picture's pixels. begin(stroke) begins one and returns a function
- * that extends it by points. show(place, down): let the brush be seen there, or nowhere (null). Returns {lift, at,
+ * that extends it by points. show(place, down, erase): let the brush or the eraser be seen there, or nowhere (null). Returns {lift, at,
  * refresh}: lift what is down; at(place): a hand has put the brush there; refresh: its size has changed.
  */
 export function brushByKeys(veil, { tool, begin, show }) {
   let place = [0, 0];
   let extend = null; // while the brush is down
+  let erases = false; // whether what is down is the eraser
   let seen = false; // whether the brush is where the keys have put it
 
   const look = () => {
     seen = true;
-    show(place, extend !== null);
+    show(place, extend !== null, extend === null ? tool().erase : erases);
   };
-  const lift = (silent = false) => {
+  const lift = () => {
     if (extend === null) return;
     extend = null;
-    if (silent) return;
     say(t("brush_up"));
-    look();
+    if (seen) look();
   };
   const put = (erase) => {
+    erases = erase;
     extend = begin({ erase, radius: tool().brush, points: [[...place]] });
     say(erase ? t("eraser_down") : t("brush_down"));
     look();
@@ -52,12 +53,12 @@ export function brushByKeys(veil, { tool, begin, show }) {
   });
   veil.addEventListener("focus", () => { if (veil.matches(":focus-visible")) look(); });
   veil.addEventListener("blur", () => {
-    lift(true);
+    lift();
     seen = false;
-    show(null, false);
+    show(null, false, tool().erase);
   });
   return {
-    lift: () => lift(true),
+    lift,
     at: (where) => { place = [...where]; seen = false; },
     refresh: () => { if (seen) look(); },
   };

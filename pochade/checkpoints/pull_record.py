@@ -1,0 +1,48 @@
+"""What was recorded of a model when it was pulled, and whether its files are still those.
+
+The record (`own_folder.record_of`) has the hash of each file as the hub stated it and as it was checked when
+the file came: SHA-256, and git's SHA-1 for small files.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from pochade.checkpoints.own_folder import read_record
+from pochade.errors import InvalidCheckpoint
+
+HASHED_BYTES = 2**24
+SHA256_DIGITS = 64
+
+
+def pulled_files(path: Path) -> dict[Path, str]:
+    """Each file of a pulled model, with its recorded hash; empty for what no pull has put there."""
+    files = read_record(path).get("files")
+    if not isinstance(files, dict):
+        return {}
+    recorded = {name: digest for name, digest in files.items() if isinstance(digest, str) and digest}
+    if path.is_dir():
+        return {path / name: digest for name, digest in recorded.items()}
+    return dict.fromkeys([path], next(iter(recorded.values()))) if len(recorded) == 1 else {}
+
+
+def check_record(path: Path) -> Iterator[int]:
+    """Compare every file with its recorded hash; yields the bytes read since the last time.
+
+    Raises InvalidCheckpoint, naming the file, for one that is missing or has changed.
+    """
+    for file, wanted in pulled_files(path).items():
+        try:
+            size = file.stat().st_size
+            digest = hashlib.sha256() if len(wanted) == SHA256_DIGITS else hashlib.sha1(b"blob %d\0" % size)
+            with file.open("rb") as content:
+                while chunk := content.read(HASHED_BYTES):
+                    digest.update(chunk)
+                    yield len(chunk)
+        except OSError as error:
+            raise InvalidCheckpoint(f"'{file}' cannot be read: {error.strerror or error}") from error
+        if digest.hexdigest() != wanted:
+            raise InvalidCheckpoint(
+                f"'{file}' is not the file that was pulled: its hash is {digest.hexdigest()[:16]}..., and"
+                f" {wanted[:16]}... was recorded then; remove the model and pull it again"
+            )

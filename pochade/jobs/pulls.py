@@ -1,0 +1,122 @@
+"""Fetching known models as jobs: what the hub says of one, and what the worker does that fetches it."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pochade.checkpoints.library import entries
+from pochade.checkpoints.own_folder import own_folder
+from pochade.errors import InvalidRequest, OutputError
+from pochade.hub import known_models
+from pochade.hub.known_models import KnownModel
+from pochade.hub.pulling import check_space, fetch, known_there, place, plan_known
+from pochade.hub.remote import HubError
+from pochade.jobs.catalogue import Folders
+from pochade.jobs.drawing import CANCEL, Asked, Event, Fetched, Read
+from pochade.jobs.orders import Order
+
+__all__ = ["Fetcher", "HubError", "Offer", "all_known", "known", "look_up", "place_for_models", "present"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What the hub says of a known model now. held: bytes that an earlier pull left. free: of the disk."""
+
+    name: str
+    repo: str
+    commit: str
+    licence: str
+    licence_link: str
+    files: int
+    bytes: int
+    held: int
+    free: int
+
+
+def all_known() -> Sequence[KnownModel]:
+    """The models that can be fetched by a short name."""
+    return known_models.KNOWN_MODELS
+
+
+def known(name: str) -> KnownModel:
+    """The model of a short name. Raises InvalidRequest if there is none."""
+    return known_models.known(name)
+
+
+def present(folders: Folders) -> set[str]:
+    """The short names that mean something in the folders of models. Opens no file."""
+    there = entries(folders.roots)
+    return {each.name for each in all_known() if any(entry.answers_to(each.name) for entry in there)}
+
+
+def place_for_models(folders: Folders) -> Path:
+    """The folder that models are put into. Raises InvalidRequest if none of the server's folders is one."""
+    try:
+        return own_folder(folders.roots)
+    except OutputError as error:
+        raise InvalidRequest(
+            "this server has no folder of its own to put models into; start it with an empty or a new one as"
+            " --models"
+        ) from error
+
+
+def look_up(name: str, folders: Folders) -> Offer:
+    """Ask the hub for a known model; fetches nothing. Raises as `plan_known` does, and InvalidRequest."""
+    pull = plan_known(known(name), place_for_models(folders))
+    return Offer(
+        name=pull.name,
+        repo=pull.model.repo,
+        commit=pull.model.commit,
+        licence=pull.model.licence,
+        licence_link=pull.model.licence_link,
+        files=len(pull.files),
+        bytes=pull.size,
+        held=pull.held,
+        free=shutil.disk_usage(_that_exists(pull.root)).free,
+    )
+
+
+class Fetcher:
+    """Fetches models into the server's own folder, one after another; used by `worker.Worker`."""
+
+    def __init__(self, folders: Folders, **_: Any) -> None:
+        self._folders = folders
+
+    def prepare(self, model: str | None) -> Iterator[Event]:
+        yield from ()
+
+    def forget(self) -> None:
+        """There is nothing to forget: folders are looked at for each job."""
+
+    def draw(self, order: Order, read: Read, asked: Asked) -> Iterator[Event]:
+        """Fetch the model of an order. What came before it was cancelled, or the process ended, is kept, and
+        the next pull of the same commit goes on with it.
+
+        Raises HubError, OutputError, InvalidRequest if the licence is not the one that was accepted, and
+        InvalidCheckpoint if what came is no model.
+        """
+        assert order.pull is not None
+        model, root = known(order.model), place_for_models(self._folders)
+        if known_there(model, root) is not None:
+            return
+        pull = plan_known(model, root, order.pull.commit or None)
+        if pull.model.licence != order.pull.licence:
+            raise InvalidRequest(
+                f"the hub names the licence '{pull.model.licence or 'none'}' for '{model.name}', and"
+                f" '{order.pull.licence or 'none'}' was accepted; read it at {pull.model.licence_link}, and"
+                " accept that one"
+            )
+        check_space(pull)
+        done = 0
+        for grown in fetch(pull):
+            done += grown
+            yield Fetched(done, pull.size)
+            if asked() == CANCEL:
+                return
+        place(pull)
+
+
+def _that_exists(folder: Path) -> Path:
+    return next(each for each in (folder, *folder.resolve().parents) if each.exists())

@@ -1,0 +1,43 @@
+"""While an order is being kept nobody hears of it: it may still be refused."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from pochade.jobs.database import StoreFailed
+from pochade.server import handing_in
+from pochade.server.desk import Desk
+from pochade.server.keys import LOCAL
+from tests.jobs.test_board import unread_now
+from tests.server.in_process import served
+
+
+def test_an_order_that_the_store_refuses_was_never_queued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep, seen = handing_in.keep, list[Any]()
+
+    async def use(desk: Desk, client: httpx.AsyncClient) -> None:
+        first = (await client.post("/api/v1/jobs", json={"prompt": "a fox"})).json()["id"]
+        watcher = desk.board.watch(LOCAL)
+
+        def refuse(*_: Any) -> Any:
+            begun = desk.board.watch(LOCAL)
+            desk.board.tell_places()
+            seen.append((len(desk.board.live), desk.board.count("queued"), list(begun._unread.values())))
+            raise StoreFailed(tmp_path, "could not be written", "the disk is full")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(handing_in, "keep", refuse)
+            assert (await client.post("/api/v1/jobs", json={"prompt": "a fox"})).status_code == 507
+        ((on_board, queued, begun),) = seen
+        assert (on_board, queued) == (2, 1) and [each["job"] for each in begun] == [first]
+        desk.board.tell_places()
+        assert {job for _, job in await unread_now(watcher)} == {first}
+        assert handing_in.keep is keep
+        kept = (await client.post("/api/v1/jobs", json={"prompt": "a fox"})).json()
+        assert kept["position"] == 2 and ("queued", kept["id"]) in await unread_now(watcher)
+
+    served(tmp_path / "data", use)
