@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 MOST, MOST_OF_GENERATION = 75, 14
+COMPILING = 2
+"""Files more in the first drawing on a computer: what writes the graphs that are compiled then."""
 
 GENERATION = ("pipeline/drawing/", "pipeline/results/", "generation/")
 
@@ -68,9 +70,9 @@ def plain(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_a_plain_picture_goes_through_few_files(plain: list[set[str]]) -> None:
-    for files in plain:
+    for files, more in zip(plain, (COMPILING, 0), strict=True):
         assert {"cli/draw.py", "prompts/tokenizer.py", "models/unet.py", "images/files.py"} <= files
-        assert len(files) <= MOST, sorted(files)
+        assert len(files) <= MOST + more, sorted(files)
         generation = [name for name in files if name.startswith(GENERATION)]
         assert 3 < len(generation) <= MOST_OF_GENERATION, sorted(generation)
 
