@@ -17,7 +17,7 @@ from typing import Any
 
 from pochade.engines.attention_kernel import load_kernel
 from pochade.engines.host import HostArrays
-from pochade.engines.openvino_attention import KernelUse, TokenAttention
+from pochade.engines.openvino_attention import KernelUse, TokenAttention, collecting
 from pochade.engines.openvino_cache import BlobFolder
 from pochade.engines.openvino_compiled import Compiled
 from pochade.engines.openvino_factors import FactoredOps
@@ -249,10 +249,13 @@ class OpenVinoEngine(HostArrays):
             kernel=self.kernel_use(),
             known=self._load_rounded(rounded),
         )
-        graph = build(function, View(tensors, bind=ops.bind), inputs, ops)
-        compiled = self.compile_graph(graph)
+        with collecting() as operations:
+            graph = build(function, View(tensors, bind=ops.bind), inputs, ops)
+            compiled = self.compile_graph(graph)
         constants.let_go()
-        return Compiled(compiled, inputs, constants, ops.rounded_weights if rounded else None)
+        return Compiled(
+            compiled, inputs, constants, operations, rounded=ops.rounded_weights if rounded else None
+        )
 
     def _store(self, blobs: BlobFolder, name: str, compiled: Compiled, rounded: str) -> bool:
         """Write the graph, and the weights that were rounded for it unless they are there. Whether the graph
@@ -310,9 +313,10 @@ class OpenVinoEngine(HostArrays):
             return None
         try:
             tensor = ov.Tensor(blob, shared_memory=True)
-            model = self._core.import_model(tensor, self._target, self._properties)
+            with collecting() as operations:
+                model = self._core.import_model(tensor, self._target, self._properties)
             let_go(blob)  # its weights were copied
-            return Compiled(model, inputs, tensor)
+            return Compiled(model, inputs, tensor, operations)
         except RuntimeError:  # made for another processor, or damaged
             blobs.discard(name)
             return None

@@ -1,12 +1,22 @@
-"""The compiled attention kernel as an operation of OpenVINO's graphs."""
+"""The compiled attention kernel as an operation of OpenVINO's graphs.
 
-from collections.abc import Mapping, Sequence
+OpenVINO never frees an operation that was defined in Python: its C++ half holds the Python half and the other
+way round. Each would keep all that its inputs come from, which is a copy of the network's weights for every
+graph that was ever compiled. So the operations of a graph are collected while it is made, and cut off from
+their inputs when it is no longer used.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from pochade.engines.attention_kernel import VERSION, WIDEST, load_kernel
-from pochade.engines.openvino_quiet import ov
+from pochade.engines.openvino_quiet import op, ov
 
 LONG: Mapping[str, int] = MappingProxyType({"bf16": 256, "bytes": 256, "f32": 2048})
 """Keys from which on the kernel takes less time than OpenVINO's fused attention, by how products are computed
@@ -33,6 +43,32 @@ class KernelUse:
         return f"kernel {VERSION}, {self.products}, {self.threads} threads"
 
 
+Operations = list["TokenAttention"]
+
+_making = threading.local()
+
+
+@contextmanager
+def collecting() -> Iterator[Operations]:
+    """The operations that this thread makes, and the copies of them that OpenVINO makes at any time."""
+    before = getattr(_making, "operations", None)
+    found: Operations = []
+    _making.operations = found
+    try:
+        yield found
+    finally:
+        _making.operations = before
+
+
+def cut_off(operations: Operations) -> None:
+    """Let go of what the inputs of these operations hold; their graph must not be used again."""
+    while operations:
+        operation = operations.pop()
+        for index in range(operation.get_input_size()):
+            empty = op.constant(np.zeros((1, 1, 1), np.float32))
+            operation.set_argument(index, empty.output(0))
+
+
 class TokenAttention(ov.Op):  # type: ignore[misc]
     """(B, T, N * D), (B, S, N * D), (B, S, N * D) -> (B, T, N * D), in bf16 or f32."""
 
@@ -46,6 +82,9 @@ class TokenAttention(ov.Op):  # type: ignore[misc]
             "products": use.products,
             "threads": use.threads,
         }
+        self._collected: Operations | None = getattr(_making, "operations", None)
+        if self._collected is not None:
+            self._collected.append(self)
 
     def validate_and_infer_types(self) -> None:
         self.set_output_type(0, self.get_input_element_type(0), self.get_input_partial_shape(0))
@@ -53,6 +92,12 @@ class TokenAttention(ov.Op):  # type: ignore[misc]
     def clone_with_new_inputs(self, inputs: Sequence[Any]) -> "TokenAttention":
         copy = TokenAttention(inputs)
         copy._attributes = dict(self._attributes)
+        if copy._collected is not self._collected:  # made by another thread of OpenVINO's
+            if copy._collected is not None:
+                copy._collected.remove(copy)
+            copy._collected = self._collected
+            if copy._collected is not None:
+                copy._collected.append(copy)
         return copy
 
     def visit_attributes(self, visitor: Any) -> bool:

@@ -1,11 +1,13 @@
 """A compiled graph as a callable: host arrays in, host arrays out."""
 
 import threading
+import weakref
 from collections.abc import Callable
 from typing import IO, Any
 
 import numpy as np
 
+from pochade.engines.openvino_attention import Operations, cut_off
 from pochade.engines.openvino_cache import Sink
 from pochade.engines.openvino_ops import INPUT_TYPES, TUPLE, Array, Constants, Inputs, fits
 from pochade.engines.openvino_quiet import ov
@@ -28,8 +30,11 @@ class Compiled:
         model: ov.CompiledModel,
         inputs: Inputs,
         keep: Constants | ov.Tensor,
+        operations: Operations | None = None,
         rounded: Rounded | None = None,
     ) -> None:
+        """operations: the graph's own in Python. rounded: weights that may be kept on the disk."""
+        weakref.finalize(self, cut_off, operations or []).atexit = False
         self.model = model
         self.restored = not isinstance(keep, Constants)  # from the disk: it holds no rounded weights beside
         self._storing: threading.Thread | None = None

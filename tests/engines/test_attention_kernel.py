@@ -1,8 +1,10 @@
 """The compiled attention kernel: against numpy in f64, within graphs, and where it is absent."""
 
+import gc
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pochade.engines.attention_kernel as attention_kernel
 from pochade.engines.attention_kernel import DISABLED, WIDEST, describe_kernel, load_kernel
 from pochade.engines.openvino import OpenVinoEngine, processor_features
 from pochade.engines.openvino_attention import LONG, KernelUse
+from pochade.engines.openvino_cache import BlobFolder
 from pochade.int8 import grid
 from pochade.models.layers import join_heads, split_heads
 
@@ -213,6 +216,38 @@ def test_a_compiled_graph_comes_back_from_the_disk_with_it(rng, tmp_path):
     assert "Reference" in node_types(again)
     assert np.array_equal(again(x=x), expected)
     assert len(list(tmp_path.rglob("*.blob"))) == 1
+
+
+@kernel_only
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_graph_that_is_no_longer_used_holds_no_weights(rng, tmp_path, monkeypatch, restored):
+    """OpenVINO never frees an operation that was defined in Python, with all that its inputs come from."""
+    tensors, x = graph_case(rng, BEST)
+    engine = engine_in(BEST, cache_dir=tmp_path if restored else None)
+    if restored:
+        compiled(engine, tensors, x, "key")(x=x)
+    mapped, load = [], BlobFolder.load
+
+    def watched_load(self, name):
+        blob = load(self, name)
+        mapped.append(weakref.ref(blob))
+        return blob
+
+    monkeypatch.setattr(BlobFolder, "load", watched_load)
+    graph = compiled(engine, tensors, x, "key")
+    assert "Reference" in node_types(graph)
+    expected = graph(x=x)
+    held = mapped if restored else [weakref.ref(tensors[name]) for name in "qkv"]
+    del graph, tensors
+    gc.collect()
+    assert held and all(reference() is None for reference in held)
+    tensors, x = graph_case(np.random.default_rng(0), BEST)
+    again, other = (compiled(OpenVinoEngine(precision=BEST), tensors, x) for _ in range(2))
+    first = again(x=x)
+    del again
+    gc.collect()
+    np.testing.assert_array_equal(other(x=x), first)  # one graph's end is not another's
+    assert expected.shape == first.shape
 
 
 @kernel_only
