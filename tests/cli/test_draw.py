@@ -113,10 +113,10 @@ def test_says_how_long_the_prompt_is(
 
 
 BAD = {
-    "no steps": (["--steps", "0"], "steps is 0"),
-    "many steps": (["--steps", "10000"], "steps is 10000"),
-    "odd size": (["--size", "100x64"], "width is 100"),
-    "huge size": (["--size", "100000x64"], "width is 100000"),
+    "no steps": (["--steps", "0"], "--steps is 0"),
+    "many steps": (["--steps", "10000"], "--steps is 10000"),
+    "odd size": (["--size", "100x64"], "width in --size is 100;"),
+    "huge size": (["--size", "100000x64"], "width in --size is 100000;"),
     "sampler": (["--sampler", "foo"], "sampler 'foo' is unknown; one of: Euler"),
     "which samplers": (
         ["--sampler", "?"],
@@ -127,8 +127,8 @@ BAD = {
     "device": (["--device", "abacus"], "device 'abacus' is unknown; one of: auto, cpu"),
     "precision": (["--precision", "f12"], "precision 'f12' is unknown"),
     "engine": (["--engine", "steam"], "engine 'steam' is unknown"),
-    "cfg": (["--cfg", "nan"], "cfg_scale is nan"),
-    "seed": (["--seed", "-3"], "seed is -3"),
+    "cfg": (["--cfg", "nan"], "--cfg is nan"),
+    "seed": (["--seed", "-3"], "--seed is -3"),
     "suffix": (["-o", "picture.gif"], "picture.gif"),
     "no model": (["--model", "nowhere"], "'nowhere' does not exist"),
     "no wildcards": (["--negative", "__x__"], "the wildcard '__x__', but no folder"),

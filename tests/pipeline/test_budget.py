@@ -65,7 +65,7 @@ def test_the_environment_may_say_it(monkeypatch):
 
 
 def test_a_budget_is_for_the_engine_that_was_measured():
-    with pytest.raises(InvalidRequest, match="this would run by numpy on cpu"):
+    with pytest.raises(InvalidRequest, match="this would use numpy on 'cpu'"):
         pochade.load(device="cpu", engine="numpy", precision="f32", memory_budget="4GB")
 
 
