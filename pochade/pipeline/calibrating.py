@@ -9,7 +9,6 @@ from PIL import Image
 
 from pochade.errors import InvalidRequest
 from pochade.int8 import Sightings
-from pochade.pipeline.drawing.denoising import is_told_a_score
 from pochade.pipeline.pipeline import Pipeline
 from pochade.quantization.choosing import SMOOTHING, choose
 from pochade.quantization.files import Tables
@@ -84,11 +83,11 @@ def calibrate(
 
 def _request(pipeline: Pipeline, prompt: str, number: int, steps: int) -> Request:
     networks = pipeline.networks
-    side = networks.unet_config.sample_size * networks.autoencoder_config.factor
-    if is_told_a_score(networks):
+    side = networks.traits.side
+    if networks.traits.needs_picture:
         source = Source(image=_landscape(side), denoising_strength=1 / OVER)
         return Request(prompt=prompt, seed=number, steps=OVER * steps, source=source)
-    if networks.reads_mask and number % 2:
+    if networks.traits.reads_mask and number % 2:
         mask = Image.new("L", (side, side))
         mask.paste(255, (0, side // 2, side, side))
         source = Source(image=_landscape(side), mask=mask, denoising_strength=1.0)

@@ -140,7 +140,8 @@ def test_the_end_token_of_configurations_of_before_2023(model):
     pipeline = model("SDXL").load()
     networks = pipeline.networks
     old = replace(networks.text_encoder_2, config=replace(networks.text_encoder_2.config, end_token=2))
-    dated = replace(pipeline, model=replace(pipeline.model, networks=replace(networks, text_encoder_2=old)))
+    both = (networks.text_encoder, old)
+    dated = replace(pipeline, model=replace(pipeline.model, networks=replace(networks, text_encoders=both)))
     np.testing.assert_array_equal(dated.encode_prompt("a red fox")[1], pipeline.encode_prompt("a red fox")[1])
 
 
@@ -302,7 +303,7 @@ def test_the_plan_counts_tokens_as_the_emphasis_that_is_asked_for_reads_them(mod
     for emphasis in ("Original", "None"):
         (encoded,) = condition(pipeline.networks, pipeline.tokenizers, [prompt], 1, emphasis)
         lengths[emphasis] = encoded.context.shape[1]
-        assert context_shapes(pipeline.tokenizers, told, emphasis) == {(2, lengths[emphasis])}
+        assert context_shapes(pipeline.model.family, pipeline.tokenizers, told, emphasis) == {(2, lengths[emphasis])}
     assert lengths["Original"] == 77 < lengths["None"]
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.checkpoints.folder import Checkpoint
 from pochade.diffusion.parametrization import Denoise, denoiser
 from pochade.diffusion.schedule import NoiseSchedule
 from pochade.pipeline.drawing.conditioning import Told, condition_wordings
@@ -42,7 +41,7 @@ class Refining:
     ) -> Denoise:
         """Of a wording. extra: as in `predictor`, for a model that reads it. No ControlNet steers it."""
         networks = self.model.networks
-        seen = extra if networks.reads_mask else None
+        seen = extra if networks.traits.reads_mask else None
         predict = predictor(networks, request, self.told.conditionings[wording], weights, seen)
         return denoiser(predict, self.model.parametrization, self.model.schedule)
 
@@ -59,12 +58,6 @@ def refining(
         wordings,
         request.clip_skip,
         request.emphasis,
-        zeros_for_no_text=zeros_for_no_text(model.checkpoint),
+        zeros_for_no_text=model.family.no_text(model.checkpoint),
     )
     return Refining(replace(model, networks=networks), Told(wordings, told), request.refiner.switch)
-
-
-def zeros_for_no_text(checkpoint: Checkpoint) -> bool:
-    """Whether an empty negative prompt is no text at all, rather than the text ""; so in SDXL's base."""
-    wide = checkpoint.unet.config.get("addition_embed_type") == "text_time"
-    return wide and bool(checkpoint.model_index.get("force_zeros_for_empty_prompt", True))

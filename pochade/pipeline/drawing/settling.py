@@ -18,7 +18,6 @@ from pochade.pipeline.drawing.wording import Wording, wordings
 from pochade.pipeline.loading.beside import named_upscaler
 from pochade.pipeline.loading.budget import Load
 from pochade.pipeline.loading.networks import Networks
-from pochade.prompts.tokenizer import Tokenizer
 from pochade.request import FILLED, FITTED, Request, Settled, Usual, open_ones
 from pochade.settings import STARTER, starter_folder
 from pochade.ways import Hires
@@ -88,8 +87,8 @@ def size_of(networks: Networks, request: Request) -> tuple[Size, str]:
     What is left open is the model's own size, in the shape of a source picture. A whole source picture keeps
     its size as `size_over` says, or if just that is asked for, whatever the model's multiples are.
     """
-    factor = networks.autoencoder_config.factor
-    width = height = networks.unet_config.sample_size * factor
+    factor = networks.traits.multiple
+    width = height = networks.traits.side
     asked, source = (request.width, request.height), request.source
     if source is not None and not source.only_masked:
         picture = source.image.size
@@ -105,7 +104,7 @@ def size_of(networks: Networks, request: Request) -> tuple[Size, str]:
 
 def check_size(networks: Networks, width: int, height: int) -> None:
     """Raises InvalidRequest, saying what is near, for sides that are no whole latent pixels."""
-    factor = networks.autoencoder_config.factor
+    factor = networks.traits.multiple
     for name, side in (("width", width), ("height", height)):
         if side % factor:
             low = side // factor * factor
@@ -121,7 +120,7 @@ def prompts_of(request: Request) -> list[str]:
 
 def guided(networks: Networks, request: Settled) -> bool:
     """Whether the negative prompt is computed too. A model that is told the scale needs none."""
-    return request.cfg_scale != 1 and networks.unet_config.guidance_width is None
+    return request.cfg_scale != 1 and not networks.traits.takes_guidance
 
 
 def wordings_of(
@@ -158,7 +157,7 @@ def refiner_path(request: Settled, roots: Sequence[Path]) -> Path | None:
 
 def load_of(
     networks: Networks,
-    tokenizers: Sequence[Tokenizer],
+    tokenizers: Sequence[Any],
     request: Settled,
     roots: Sequence[Path],
     *,
@@ -167,7 +166,7 @@ def load_of(
     """What a request asks of the networks. adapted: in how many ways adapters change their weights."""
     size = larger = request.width, request.height
     if request.hires is not None:
-        larger = hires.size_of(request, request.hires, networks.autoencoder_config.factor)
+        larger = hires.size_of(request, request.hires, networks.traits.multiple)
     steered = [each for each in request.controls if each.strength > 0]
     beside = [Path(each.model) for each in request.controls]
     refiner = refiner_path(request, roots)
@@ -177,7 +176,7 @@ def load_of(
         beside.append(Path(request.hires.model))
     first, second = wordings_of(networks, request)
     told = list(dict.fromkeys([*first, *second]))
-    shapes = context_shapes(tokenizers, told, request.emphasis)
+    shapes = context_shapes(networks.family, tokenizers, told, request.emphasis)
     texts = {(rows, networks.unet.tokens_side(length)) for rows, length in shapes}
     forms = 2 if any((each.start, each.end) != (0, 1) for each in steered) else 1
     return Load(

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from pochade.diffusion.samplers import Sampler, find_sampler
 from pochade.diffusion.samplers.step import Step
 from pochade.errors import InvalidRequest
+from pochade.families.family import Conditioning
 from pochade.pipeline.drawing import hires
 from pochade.pipeline.drawing.canvas import Canvas, blank, over
-from pochade.pipeline.drawing.conditioning import Conditioning, Told, condition_wordings, prompt_size
-from pochade.pipeline.drawing.denoising import is_told_a_score
+from pochade.pipeline.drawing.conditioning import Told, condition_wordings, prompt_size
 from pochade.pipeline.drawing.one_pass import Pass, check_noise, denoise, latent_shape, levels_of, pictures
 from pochade.pipeline.drawing.passes import controls_of, second_request
 from pochade.pipeline.drawing.pictures import check_finite, decoded_images, rough_images
-from pochade.pipeline.drawing.refining import refining, zeros_for_no_text
+from pochade.pipeline.drawing.refining import refining
 from pochade.pipeline.drawing.settling import prompts_of, refiner_path, wordings_of
 from pochade.pipeline.drawing.wording import Wording
 from pochade.pipeline.loading.adapting import Additions, hashes, tags
@@ -94,7 +94,7 @@ def draw(means: Means, request: Settled, sampler: Sampler, noise: Floats | None)
         hires.check_latents(model, later.model, request.hires.upscaler)
     told, told_later = told_of(model, request, later.model)
     for each in (networks, larger_networks):
-        let_go(each.text_encoder, each.text_encoder_2)
+        let_go(*each.text_encoders)
     second_model = refiner_of(later, request)
     last_part = None
     if second_model is not None:
@@ -193,11 +193,8 @@ def canvas_of(model: Model, networks: Networks, request: Settled) -> Canvas:
     """Where the drawing begins. Raises InvalidRequest for a model that needs a picture and gets none."""
     if request.source is not None:
         return over(networks, request.source, request.width, request.height, request.framing)
-    if is_told_a_score(networks):
-        raise InvalidRequest(
-            f"'{model.checkpoint.name}' is SDXL's refiner, which has seen little noise and draws over"
-            " pictures only; give it a picture (--init), or name it beside the base model (--refiner)"
-        )
+    if networks.traits.needs_picture:
+        raise InvalidRequest(f"'{model.checkpoint.name}' is {networks.traits.needs_picture}")
     return blank(networks, request.width, request.height)
 
 
@@ -225,7 +222,7 @@ def _conditioned(
         wordings,
         request.clip_skip,
         request.emphasis,
-        zeros_for_no_text=zeros_for_no_text(model.checkpoint),
+        zeros_for_no_text=model.family.no_text(model.checkpoint),
     )
 
 

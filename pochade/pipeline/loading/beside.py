@@ -9,9 +9,10 @@ from pochade.checkpoints.contents import contents_of
 from pochade.checkpoints.controlnet import read_controlnet
 from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.library import entries, pick
-from pochade.checkpoints.read import family_of, read_checkpoint
+from pochade.checkpoints.read import read_checkpoint
 from pochade.checkpoints.upscaler import read_upscaler
 from pochade.errors import InvalidRequest
+from pochade.families.registry import family_of
 from pochade.images.upscaling import find_upscaler, is_model_file
 from pochade.models.config import controlnet_config, rrdb_config
 from pochade.pipeline.loading.choice import choose, make_engine
@@ -76,12 +77,12 @@ def open_refiner(networks: Networks, checkpoint: Checkpoint, path: Path) -> Mode
     """
     model = networks.beside(path, partial(_model_on, checkpoint))
     ours, theirs = (family_of(each) for each in (checkpoint, model.checkpoint))
-    if ours.latent_scale != theirs.latent_scale:
+    if ours.latents != theirs.latents:
         raise InvalidRequest(
             f"the refiner '{path}' is {theirs.label}, the model {ours.label}: their latents mean different"
             " things; take one of the model's family"
         )
-    if model.networks.reads_mask and not networks.reads_mask:
+    if model.networks.traits.reads_mask and not networks.traits.reads_mask:
         raise InvalidRequest(
             f"the refiner '{path}' is an inpainting model and the model is not; take a plain one"
         )

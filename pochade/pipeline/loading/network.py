@@ -74,7 +74,7 @@ class Network:
         """The inputs, and those factors whose weights this function asks for."""
         if not self.factors:
             return inputs
-        form = (_name(function), tuple(inputs.items()))
+        form = (function_name(function), tuple(inputs.items()))
         if form not in self._asked:
             self._asked[form] = frozenset(outline(with_config(function, self.config), inputs).parameters)
         asked = self._asked[form]
@@ -96,7 +96,7 @@ class Network:
     @contextmanager
     def _graph(self, function: Callable[..., Any], given: Inputs) -> Iterator[Any]:
         inputs = self._bounded(self._with_factors(function, given))
-        form = (_name(function), tuple(inputs.items()))
+        form = (function_name(function), tuple(inputs.items()))
         bound = with_config(function, self.config)
         key = f"{self.owner.fingerprint} {form[0]} {self.config}"
 
@@ -153,7 +153,7 @@ def _kind(array: Any) -> str:
     return "i64" if "int" in str(array.dtype) else "f32"
 
 
-def _name(function: Callable[..., Any]) -> str:
+def function_name(function: Callable[..., Any]) -> str:
     """What tells one function from another, its fixed keywords included."""
     if isinstance(function, partial):
         return f"{function.func.__name__} {sorted(function.keywords.items())}"
