@@ -10,9 +10,9 @@ from typing import Any
 
 from pochade.atomic import replacing, sync_folder, unwritable
 from pochade.checkpoints.contents import UNREADABLE, contents_of
-from pochade.checkpoints.read import read_checkpoint
 from pochade.checkpoints.library import FOLDERS
 from pochade.checkpoints.own_folder import STAGES, claim, read_record, record_of
+from pochade.checkpoints.read import read_checkpoint
 from pochade.errors import InvalidCheckpoint, InvalidRequest, OutputError
 from pochade.hub.choosing import INDEX, choose_file, choose_folder, single_files
 from pochade.hub.fetching import fetching, held

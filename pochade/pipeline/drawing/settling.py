@@ -40,6 +40,10 @@ def settle(
         schedule = fused
     (width, height), framing = size_of(networks, request)
     check_size(networks, width, height)
+    if request.tiling and not networks.family.denoiser.seamless:
+        raise InvalidRequest(
+            f"tiling is not supported for {networks.family.label}, which the model is; leave it out"
+        )
     asked |= {"sampler": sampler.label, "schedule": schedule}
     second, samplers = None, [sampler]
     if request.hires is not None:
