@@ -4,6 +4,8 @@ What is drawn is held to a loop written out here, in the words of flow matching.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +66,7 @@ def by_hand(
     t = np.array([(1000 - int(i * 1000 / steps)) / 1000 for i in range(steps)])
     levels = [*np.minimum(3 * t / (1 + 2 * t), 1 - 2.0**-12), 0.0]
     x = batch_noise([seed], (16, height // 8, width // 8))()
-    for s, after in zip(levels, levels[1:], strict=False):
+    for s, after in pairwise(levels):
         time = sinusoidal(np.full(1, 1000 * s, np.float32), TIME_WIDTH)
         cond, uncond = (
             networks.unet.run(TINY_FLOW.denoiser.function, x=x, time=time, context=text) for text in texts
@@ -152,12 +154,11 @@ def test_what_it_lacks_is_refused(pipeline: Pipeline, file: Path, tmp_path: Path
         pipeline.txt2img(PROMPT, width=72)
     with pytest.raises(InvalidRequest, match=r"tiling is not supported for Tiny flow"):
         pipeline.txt2img(PROMPT, tiling=True)
-    control = Control(image=Image.new("RGB", (64, 64)), model="edges.safetensors")
-    (tmp_path / "edges.safetensors").touch()
+    edges = tmp_path / "edges.safetensors"
+    edges.touch()
+    control = Control(image=Image.new("RGB", (64, 64)), model=str(edges))
     with pytest.raises(InvalidRequest, match=r"Tiny flow, for which ControlNets are not supported"):
-        pipeline.txt2img(
-            PROMPT, controls=(Control(control.image, model=str(tmp_path / "edges.safetensors")),)
-        )
+        pipeline.txt2img(PROMPT, controls=(control,))
     with pytest.raises(InvalidRequest, match=r"30 letters; at most 24"):
         pipeline.txt2img("x" * 30)
     write_embedding(tmp_path / "blob.safetensors")
@@ -178,8 +179,6 @@ def test_without_its_registration_the_file_is_unknown(file: Path) -> None:
 
 def test_a_label_belongs_to_one_family() -> None:
     registry.register(SD1)  # the same one again
-    from dataclasses import replace
-
     with pytest.raises(ValueError, match=r"a family 'SD 1\.x' already"):
         registry.register(replace(SD1, latents="others"))
     with pytest.raises(InvalidCheckpoint, match=r"family 'SD 9' is unknown; one of: SD 1\.x, SD 2\.x, SDXL"):
