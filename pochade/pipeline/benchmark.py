@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from pochade.engines.engine import Engine
     from pochade.pipeline.pipeline import Pipeline
 
 PROMPT = "a red fox in the snow"
@@ -119,7 +120,7 @@ def evaluation(
     return lambda: networks.predict(**inputs), 2 * sum(products.values())
 
 
-def ceiling(engine: Any) -> float:
+def ceiling(engine: "Engine") -> float:
     """The most FLOP per second that an engine reaches: in large matrices or large convolutions."""
 
     def matrices(ops: Any, w: Any, x: Any) -> Any:
@@ -156,7 +157,7 @@ def timed(action: Callable[[], Any]) -> float:
 
 
 def _reached(
-    engine: Any,
+    engine: "Engine",
     function: Callable[..., Any],
     taken: tuple[int, ...],
     weight: tuple[int, ...],

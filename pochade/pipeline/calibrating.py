@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from pochade.engines.engine import QuantizingEngine
 from pochade.errors import InvalidRequest
 from pochade.int8 import Sightings
+from pochade.pipeline.loading.network import Network
 from pochade.pipeline.pipeline import Pipeline
 from pochade.quantization.choosing import SMOOTHING, choose
 from pochade.quantization.files import Tables
@@ -105,5 +106,7 @@ def _landscape(side: int) -> Image.Image:
     return Image.fromarray(np.repeat(rows[:, None].astype(np.uint8), side, axis=1))
 
 
-def _watched(network: Any, sightings: Sightings) -> Any:
-    return replace(network, engine=network.engine.watching(sightings))
+def _watched(network: Network, sightings: Sightings) -> Network:
+    engine = network.engine
+    assert isinstance(engine, QuantizingEngine), "`choose` takes int8 on such an engine only"
+    return replace(network, engine=engine.watching(sightings))

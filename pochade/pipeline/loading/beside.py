@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pochade.checkpoints.contents import contents_of
 from pochade.checkpoints.controlnet import read_controlnet
@@ -11,6 +10,7 @@ from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.library import entries, pick
 from pochade.checkpoints.read import read_checkpoint
 from pochade.checkpoints.upscaler import read_upscaler
+from pochade.engines.engine import Engine
 from pochade.errors import InvalidRequest
 from pochade.families.registry import family_of
 from pochade.images.upscaling import find_upscaler, is_model_file
@@ -23,14 +23,14 @@ from pochade.pipeline.loading.networks import Networks
 from pochade.pipeline.loading.shapes import controlnet_shapes, rrdb_shapes
 
 
-def controlnet_on(engine: Any, path: Path, *, graphs: CompiledGraphs | None = None) -> Network:
+def controlnet_on(engine: Engine, path: Path, *, graphs: CompiledGraphs | None = None) -> Network:
     """The ControlNet of a file or folder on an engine. Raises InvalidCheckpoint if it is none."""
     component = read_controlnet(path)
     config = controlnet_config(component.config)
     return make_network(component, config, controlnet_shapes(config), engine, graphs)
 
 
-def upscaler_on(engine: Any, path: Path | str, *, graphs: CompiledGraphs | None = None) -> Network:
+def upscaler_on(engine: Engine, path: Path | str, *, graphs: CompiledGraphs | None = None) -> Network:
     """An ESRGAN model on an engine. Raises InvalidCheckpoint for anything else."""
     component = read_upscaler(path)
     config = rrdb_config(component.config)
@@ -89,5 +89,5 @@ def open_refiner(networks: Networks, checkpoint: Checkpoint, path: Path) -> Mode
     return model
 
 
-def _model_on(base: Checkpoint, engine: Any, path: Path, *, graphs: CompiledGraphs | None = None) -> Model:
+def _model_on(base: Checkpoint, engine: Engine, path: Path, *, graphs: CompiledGraphs | None = None) -> Model:
     return make_model(read_checkpoint(path, vae=base.vae), engine, path, graphs=graphs)

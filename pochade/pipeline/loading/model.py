@@ -10,6 +10,7 @@ from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.hashes import remembered_hash
 from pochade.diffusion.parametrization import Parametrization
 from pochade.diffusion.schedule import NoiseSchedule
+from pochade.engines.engine import Engine
 from pochade.families.family import Family
 from pochade.pipeline.loading.graphs import CompiledGraphs
 from pochade.pipeline.loading.networks import Networks, make_networks
@@ -43,7 +44,7 @@ class Model:
 
 
 def make_model(
-    checkpoint: Checkpoint, engine: Any, path: Path, *, graphs: CompiledGraphs | None = None
+    checkpoint: Checkpoint, engine: Engine, path: Path, *, graphs: CompiledGraphs | None = None
 ) -> Model:
     """Nothing is compiled yet. path: for messages. graphs: as for `make_networks`.
 

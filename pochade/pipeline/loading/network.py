@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from numpy.typing import NDArray
 
 from pochade.checkpoints.check import FiniteTensors, check_names
 from pochade.checkpoints.folder import Component
+from pochade.engines.engine import Engine
 from pochade.engines.outline import outline
 from pochade.errors import InvalidCheckpoint
 from pochade.ops import Shape
@@ -35,7 +36,7 @@ class Network:
 
     tensors: Mapping[str, Array]
     fingerprint: str
-    engine: Any
+    engine: Engine
     config: object
     adapted: bool = False
     graphs: CompiledGraphs = field(default_factory=CompiledGraphs, repr=False)
@@ -126,7 +127,7 @@ def make_network(
     component: Component,
     config: object,
     expected: Mapping[str, Shape],
-    engine: Any,
+    engine: Engine | None,
     graphs: CompiledGraphs | None = None,
 ) -> Network:
     """One network, whose weights fit its configuration. Raises InvalidCheckpoint as `make_networks` does."""
@@ -134,7 +135,8 @@ def make_network(
     check_names(component.tensors, expected, where)
     _check_shapes(component.tensors, expected, where)
     tensors, kept = FiniteTensors(component.tensors, where), CompiledGraphs() if graphs is None else graphs
-    return Network(tensors, component.fingerprint, engine, config, graphs=kept)
+    # Without an engine the network is checked and never run.
+    return Network(tensors, component.fingerprint, cast(Engine, engine), config, graphs=kept)
 
 
 def _check_shapes(tensors: Mapping[str, Array], expected: Mapping[str, Shape], where: Path) -> None:

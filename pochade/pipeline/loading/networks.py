@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pochade.checkpoints.folder import Checkpoint, Component
+from pochade.engines.engine import Engine
 from pochade.engines.outline import outline
 from pochade.families.family import Architecture, Configs, Family, Traits
 from pochade.families.registry import family_of
@@ -281,7 +282,9 @@ class Networks:
         return seamless(function) if self.tiling else function
 
 
-def make_networks(checkpoint: Checkpoint, engine: Any, *, graphs: CompiledGraphs | None = None) -> Networks:
+def make_networks(
+    checkpoint: Checkpoint, engine: Engine | None, *, graphs: CompiledGraphs | None = None
+) -> Networks:
     """Read the configurations and check that the weights fit them. Nothing is compiled yet.
 
     graphs: where compiled graphs are kept; None: in one place for these networks, within its default budget.
@@ -292,7 +295,7 @@ def make_networks(checkpoint: Checkpoint, engine: Any, *, graphs: CompiledGraphs
 
     kept = CompiledGraphs() if graphs is None else graphs
 
-    def network(component: Component, architecture: Architecture, on: Any) -> Network:
+    def network(component: Component, architecture: Architecture, on: Engine | None) -> Network:
         config = architecture.config(component.config)
         return make_network(component, config, architecture_shapes(architecture, config), on, kept)
 
