@@ -14,7 +14,7 @@ from pochade.checkpoints.detect import describe_scheduler
 from pochade.checkpoints.folder import Checkpoint, Component
 from pochade.checkpoints.grids import grids_beside
 from pochade.checkpoints.keymaps import LazyTensors
-from pochade.models.config import autoencoder_config, text_encoder_config, unet_config
+from pochade.models.read_config import autoencoder_config, text_encoder_config, unet_config
 from pochade.ops import Shape
 from pochade.pipeline.calibrating import PROMPTS, calibrate
 from pochade.pipeline.load import load

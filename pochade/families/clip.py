@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pochade.checkpoints.folder import Checkpoint
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 from pochade.families.family import Architecture, Conditioning, Configs, Encoder, Inputs
-from pochade.models.config import TextEncoderConfig, text_encoder_config
+from pochade.models.config import TextEncoderConfig
+from pochade.models.read_config import text_encoder_config
 from pochade.models.text_encoder import text_encoder
 from pochade.prompts.chunks import end_positions
 from pochade.prompts.clip import clip_tokenizer

@@ -17,7 +17,8 @@ from pochade.checkpoints.readers import Reader
 from pochade.diffusion.parametrization import Parametrization
 from pochade.diffusion.schedule import Levels, NoiseSchedule
 from pochade.models.coders import Coders, coders_of
-from pochade.models.config import AnyAutoencoderConfig, any_autoencoder_config
+from pochade.models.config import AnyAutoencoderConfig
+from pochade.models.read_config import any_autoencoder_config
 from pochade.ops import Shape
 from pochade.request import USUAL, Usual
 

@@ -21,9 +21,10 @@ from pochade.families.clip import (
     tokenizers_of,
 )
 from pochade.families.family import Conditioned, Configs, Denoiser, Family, Inputs, Traits
-from pochade.models.config import UNetConfig, unet_config
+from pochade.models.config import UNetConfig
 from pochade.models.controlnet import controlled_unet, steered_unet
 from pochade.models.embedding import embed_guidance, embed_timestep
+from pochade.models.read_config import unet_config
 from pochade.models.reuse import unet_again, unet_keeping
 from pochade.models.unet import unet
 

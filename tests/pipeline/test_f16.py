@@ -13,7 +13,8 @@ import pochade
 from pochade.errors import InvalidRequest
 from pochade.families.stable_diffusion import SD1
 from pochade.families.stable_diffusion_xl import XL
-from pochade.models.config import TinyAutoencoderConfig, autoencoder_config
+from pochade.models.config import TinyAutoencoderConfig
+from pochade.models.read_config import autoencoder_config
 from pochade.pipeline.drawing.pictures import check_finite
 from pochade.pipeline.drawing.upscale import enlarged_by
 from pochade.pipeline.loading.beside import load_upscaler

@@ -14,7 +14,7 @@ from pochade.engines.engine import Engine
 from pochade.errors import InvalidRequest
 from pochade.families.registry import family_of
 from pochade.images.upscaling import find_upscaler, is_model_file
-from pochade.models.config import controlnet_config, rrdb_config
+from pochade.models.read_config import controlnet_config, rrdb_config
 from pochade.pipeline.loading.choice import choose, make_engine
 from pochade.pipeline.loading.graphs import CompiledGraphs
 from pochade.pipeline.loading.model import Model, make_model

@@ -30,7 +30,7 @@ from pochade.checkpoints.single_file_names import single_file_tensors
 from pochade.checkpoints.write import write_json
 from pochade.errors import InvalidRequest, OutputError
 from pochade.families.clip import tokenizers_of
-from pochade.models.config import autoencoder_config, text_encoder_config, unet_config
+from pochade.models.read_config import autoencoder_config, text_encoder_config, unet_config
 from pochade.pipeline.loading.networks import make_networks
 from pochade.prompts.clip import clip_files, is_clip
 
