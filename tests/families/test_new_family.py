@@ -3,6 +3,7 @@
 What is drawn is held to a loop written out here, in the words of flow matching.
 """
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -140,6 +141,25 @@ def test_it_is_listed_and_described(file: Path, capsys: pytest.CaptureFixture[st
     said = capsys.readouterr().out
     assert "family  Tiny flow" in said and "draws  64x64" in said and "transformer" in said
     assert main(["models", "verify", str(file)]) == 0
+
+
+def test_a_folder_is_known_by_its_pipeline(file: Path, pipeline: Pipeline, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "model_index.json").write_text('{"_class_name": "TinyFlowPipeline"}')
+    shutil.copyfile(file, folder / "model.safetensors")
+    contents = contents_of(folder)
+    assert (contents.kind, contents.family) == ("model", "Tiny flow")
+    drawn = pochade.load(folder, engine="numpy", device="cpu", precision="f32").txt2img(PROMPT, seed=2)
+    expected = pipeline.txt2img(PROMPT, seed=2)
+    np.testing.assert_array_equal(np.asarray(drawn.images[0]), np.asarray(expected.images[0]))
+    (folder / "model_index.json").write_text('{"_class_name": "OtherPipeline"}')
+    assert contents_of(folder).kind == "other"
+
+
+def test_the_prompt_counts(pipeline: Pipeline) -> None:
+    fox, snow = (np.asarray(pipeline.txt2img(each, seed=2).images[0]) for each in (PROMPT, "the snow"))
+    assert psnr(fox, snow) < 40
 
 
 def test_a_budget_counts_it(file: Path) -> None:

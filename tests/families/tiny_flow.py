@@ -5,7 +5,7 @@ with a tokenizer of its own, which reads letters. One file holds it, under names
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pochade.checkpoints.folder import Checkpoint, Component
 from pochade.checkpoints.keymaps import Below
 from pochade.checkpoints.overrides import Overrides
 from pochade.checkpoints.readers import OpenedFile, Reader
+from pochade.checkpoints.single_file import read_single_file
 from pochade.diffusion.parametrization import Coefficients
 from pochade.diffusion.schedule import NoiseSchedule
 from pochade.errors import InvalidCheckpoint, InvalidRequest
@@ -242,6 +243,13 @@ def read_file(
     )
 
 
+def read_folder(
+    folder: Path, index: Mapping[str, Any], variant: str | None, prediction: str | None
+) -> Checkpoint:
+    """A folder that holds the same file."""
+    return replace(read_single_file(folder / "model.safetensors"), name=folder.name, model_index=index)
+
+
 LABEL = "Tiny flow"
 AUTOENCODER = {
     "latent_channels": 16,
@@ -257,7 +265,14 @@ AUTOENCODER = {
 TINY_FLOW = Family(
     label=LABEL,
     latents=LABEL,
-    reader=Reader(label=LABEL, marks=("flow.blocks.", "letters.table"), read_file=read_file, side=64),
+    reader=Reader(
+        label=LABEL,
+        side=64,
+        marks=("flow.blocks.", "letters.table"),
+        read_file=read_file,
+        pipelines=("TinyFlowPipeline",),
+        read_folder=read_folder,
+    ),
     usual=Usual(steps=6, cfg_scale=3.0, sampler="Euler", schedule="Simple"),
     denoiser=TRANSFORMER,
     text_encoders=(ENCODER,),
