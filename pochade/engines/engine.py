@@ -63,13 +63,14 @@ class Engine(Protocol):
         inputs: Inputs,
         *,
         key: str = "",
+        weights_key: str = "",
         on_second_use: bool = False,
     ) -> Callable[..., Any]:
         """A callable that takes the inputs as keyword arrays and returns what `function(ops, w, ...)` does.
 
         inputs: argument name -> (static shape, 'f32' or 'i64'). key: names function and weights uniquely, for
-        engines that keep compiled graphs on the disk. on_second_use: keep it there only once it is compiled
-        for the second time.
+        engines that keep compiled graphs on the disk. weights_key: names the weights alone. on_second_use: keep
+        it there only once it is compiled for the second time.
         """
         ...
 
