@@ -1,7 +1,7 @@
 """What an engine is to its users: functions compiled for inputs of fixed shapes, and arrays between."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -69,13 +69,12 @@ class Engine(Protocol):
         """A callable that takes the inputs as keyword arrays and returns what `function(ops, w, ...)` does.
 
         inputs: argument name -> (static shape, 'f32' or 'i64'). key: names function and weights uniquely, for
-        engines that keep compiled graphs on the disk. weights_key: names the weights alone. on_second_use: keep
-        it there only once it is compiled for the second time.
+        engines that keep compiled graphs on the disk. weights_key: names the weights alone. on_second_use:
+        keep it there only once it is compiled for the second time.
         """
         ...
 
 
-@runtime_checkable
 class QuantizingEngine(Engine, Protocol):
     """An engine that computes 8-bit products (see `pochade.int8`)."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -107,6 +108,5 @@ def _landscape(side: int) -> Image.Image:
 
 
 def _watched(network: Network, sightings: Sightings) -> Network:
-    engine = network.engine
-    assert isinstance(engine, QuantizingEngine), "`choose` takes int8 on such an engine only"
+    engine = cast(QuantizingEngine, network.engine)  # `choose` takes int8 on such engines only
     return replace(network, engine=engine.watching(sightings))

@@ -86,11 +86,11 @@ def test_the_command_draws_it(
     assert main(["draw", *arguments, "--model", str(file), "--output", str(path)]) == 0
     with Image.open(path) as image:
         drawn = np.asarray(image.convert("RGB"))
-        said = read_parameters(image)
+        said = read_parameters(image.info["parameters"])
     assert drawn.shape == (64, 64, 3) and drawn.std() > 10
     assert psnr(drawn, by_hand(pipeline, seed=5, steps=6, scale=3.0)) > 50
-    assert said is not None and said.fields["Sampler"] == "Euler" and said.fields["Steps"] == "6"
-    assert said.fields["Model"] == "tiny" and said.fields["Schedule type"] == "Simple"
+    assert (said.values["Sampler"], said.values["Steps"], said.values["CFG scale"]) == ("Euler", "6", "3")
+    assert said.values["Model"] == "tiny" and said.values["Schedule type"] == "Simple"
 
 
 @pytest.mark.parametrize("engine", ["numpy", "torch", "openvino"])

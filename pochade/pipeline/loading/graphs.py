@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from pochade.engines.engine import Engine, QuantizingEngine
@@ -58,8 +58,7 @@ def graph_bytes(engine: Engine, function: Graph, inputs: Inputs, *, restored: bo
     except ValueError:  # the engine will say what does not fit
         return 0
     value = VALUE_BYTES[engine.precision]
-    grids = engine.grids if isinstance(engine, QuantizingEngine) else {}
-    in_bytes = {name.partition("[")[0] for name in grids}
+    in_bytes = {name.partition("[")[0] for name in cast(QuantizingEngine, engine).grids}
     weights = 0.0
     for name, sides in shape.parameters.items():
         size = 1.0 if name in in_bytes else value

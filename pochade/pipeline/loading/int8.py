@@ -5,6 +5,7 @@ import warnings
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from pochade.atomic import unwritable
 from pochade.checkpoints.check import unchecked
@@ -92,6 +93,5 @@ def _in_int8(network: Network, table: Table) -> Network:
                 f"the 8-bit grids are another model's: their '{name}' has {len(grid.smoothing)} channels,"
                 " which this model has not; make its own with `pochade models quantize`"
             )
-    engine = network.engine
-    assert isinstance(engine, QuantizingEngine), "`choose` takes int8 on such an engine only"
+    engine = cast(QuantizingEngine, network.engine)  # `choose` takes int8 on such engines only
     return replace(network, engine=engine.quantized(used))
