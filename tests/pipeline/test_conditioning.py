@@ -303,7 +303,8 @@ def test_the_plan_counts_tokens_as_the_emphasis_that_is_asked_for_reads_them(mod
     for emphasis in ("Original", "None"):
         (encoded,) = condition(pipeline.networks, pipeline.tokenizers, [prompt], 1, emphasis)
         lengths[emphasis] = encoded.context.shape[1]
-        assert context_shapes(pipeline.model.family, pipeline.tokenizers, told, emphasis) == {(2, lengths[emphasis])}
+        family = pipeline.model.family
+        assert context_shapes(family, pipeline.tokenizers, told, emphasis) == {(2, lengths[emphasis])}
     assert lengths["Original"] == 77 < lengths["None"]
 
 
