@@ -70,7 +70,8 @@ def by_hand(
     for s, after in pairwise(levels):
         time = sinusoidal(np.full(1, 1000 * s, np.float32), TIME_WIDTH)
         cond, uncond = (
-            networks.unet.run(TINY_FLOW.denoiser.function, x=x, time=time, context=text) for text in texts
+            networks.unet.run(TINY_FLOW.denoiser.function, x=x, time=time, context=text, pooled=pooled)
+            for text, pooled in texts
         )
         x = x + np.float32(after - s) * (uncond + scale * (cond - uncond))
     decoded = networks.autoencoder.run(networks.coders.decode, latent=x / 1.5 + 0.06)
@@ -190,7 +191,7 @@ def test_without_its_registration_the_file_is_unknown(file: Path) -> None:
     registry.remove(TINY_FLOW)
     try:
         assert contents_of(file).kind == "other"
-        with pytest.raises(InvalidCheckpoint, match=r"no checkpoint of Stable Diffusion"):
+        with pytest.raises(InvalidCheckpoint, match=r"is not a checkpoint of Stable Diffusion"):
             pochade.load(file, engine="numpy", device="cpu", precision="f32")
     finally:
         registry.register(TINY_FLOW)

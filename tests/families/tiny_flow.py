@@ -66,20 +66,22 @@ class LettersConfig:
 
 
 def flow_transformer(
-    ops: Ops, config: FlowConfig, w: View, x: Tensor, time: Tensor, context: Tensor
+    ops: Ops, config: FlowConfig, w: View, x: Tensor, time: Tensor, context: Tensor, pooled: Tensor
 ) -> Tensor:
-    """x: (B, C, h, w), time: (B, TIME_WIDTH), context: (B, T, D) -> the velocity (B, C, h, w)."""
+    """x: (B, C, h, w), time: (B, TIME_WIDTH), context: (B, T, D), pooled: (B, D) -> (B, C, h, w)."""
     batch, channels, height, width = ops.shape(x)
     rows, columns = height // PATCH, width // PATCH
     x = ops.reshape(x, (batch, channels, rows, PATCH, columns, PATCH))
     x = ops.reshape(ops.transpose(x, (0, 2, 4, 1, 3, 5)), (batch, rows * columns, channels * PATCH**2))
     x = linear(ops, w / "x_embedder", x, config.width) + _positions(ops, config, w, rows, columns)
-    moment = ops.silu(linear(ops, w / "t_embedder", time, config.width))
+    moment = linear(ops, w / "t_embedder", time, config.width)
+    moment = ops.silu(moment + linear(ops, w / "y_embedder", pooled, config.width))
     text = linear(ops, w / "context_embedder", context, config.width)
     for number in range(config.depth):
         block = w / f"blocks.{number}"
         shift = ops.reshape(linear(ops, block / "modulation", moment, config.width), (batch, 1, config.width))
-        both = layer_norm(ops, block / "norm", ops.concat([text, x + shift], axis=1))
+        x = x + shift
+        both = layer_norm(ops, block / "norm", ops.concat([text, x], axis=1))
         query, key, value = (
             split_heads(ops, linear(ops, block / name, both, config.width), HEADS)
             for name in ("to_q", "to_k", "to_v")
@@ -101,12 +103,14 @@ def _positions(ops: Ops, config: FlowConfig, w: View, rows: int, columns: int) -
     return ops.reshape(table, (1, rows * columns, config.width))
 
 
-def letters_encoder(ops: Ops, config: LettersConfig, w: View, ids: Tensor) -> Tensor:
-    """(B, T) -> (B, T, width)."""
+def letters_encoder(ops: Ops, config: LettersConfig, w: View, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, T) -> (B, T, width), and one vector for all of it, (B, width)."""
     x = ops.embedding(ids, w("table", (config.letters, config.width)))
     heads = split_heads(ops, x, 1)
     x = x + linear(ops, w / "mix", join_heads(ops, ops.attention(heads, heads, heads)), config.width)
-    return layer_norm(ops, w / "norm", x)
+    x = layer_norm(ops, w / "norm", x)
+    batch, tokens, width = ops.shape(x)
+    return x, linear(ops, w / "pool", ops.reshape(x, (batch, tokens * width)), width)
 
 
 def _flow_inputs(config: FlowConfig) -> Inputs:
@@ -114,6 +118,7 @@ def _flow_inputs(config: FlowConfig) -> Inputs:
         "x": ((1, config.channels, PATCH, PATCH), "f32"),
         "time": ((1, TIME_WIDTH), "f32"),
         "context": ((1, LENGTH, config.context_width), "f32"),
+        "pooled": ((1, config.context_width), "f32"),
     }
 
 
@@ -168,13 +173,16 @@ def encode(
     for prompt in prompts:
         found = tokenizers[0](prompt)
         ids = np.array([found + [0] * (LENGTH - len(found))], np.int64)
-        (context,) = encoders[0].run(letters_encoder, ids=ids)
-        result.append(Conditioning(context, np.zeros((1, 0), np.float32), len(found), 1))
+        context, pooled = encoders[0].run(letters_encoder, ids=ids)
+        result.append(Conditioning(context, pooled, len(found), 1))
     return result
 
 
 def _constant_inputs(configs: Configs, rows: Conditioned) -> dict[str, Floats]:
-    return {"context": np.concatenate([each.context for each in rows.conditionings])}
+    return {
+        name: np.concatenate([getattr(each, name) for each in rows.conditionings])
+        for name in ("context", "pooled")
+    }
 
 
 def _step_inputs(config: FlowConfig, timestep: float, rows: int, cfg_scale: float) -> dict[str, Floats]:
@@ -303,10 +311,8 @@ def write_model(path: Path) -> Path:
         for name, shape in shapes.items():
             numbers = rng.standard_normal(shape).astype(np.float32)
             gain = 1.0 if len(shape) > 1 and prefix != "vae." else 0.5
-            if name.endswith(("to_q.weight", "to_k.weight")):
-                gain = 8.0  # so that single letters are looked at, and count
-            if name.endswith(("to_v.weight", "to_out.weight")):
-                gain = 10.0
+            if name in ("y_embedder.weight", "blocks.0.modulation.weight", "blocks.1.modulation.weight"):
+                gain = 6.0  # so that the text counts
             tensors[prefix + name] = gain * numbers / np.sqrt(np.prod(shape[1:]) or 1).astype(np.float32)
     safetensors.write(path, tensors)
     return path

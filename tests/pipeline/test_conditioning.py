@@ -287,11 +287,12 @@ def test_there_are_as_many_graphs_as_the_plan_counts(model, prompt, negative, gr
 
 
 def test_texts_of_one_length_in_other_numbers_of_rows_need_graphs_of_their_own(model):
-    tokenizers = model("SD 1.5").load().tokenizers
+    pipeline = model("SD 1.5").load()
+    family, tokenizers = pipeline.model.family, pipeline.tokenizers
     two, three = (wordings(text, "", 1, guided=True) for text in ("the fox", "the fox AND the snow"))
-    assert context_shapes(tokenizers, [*two, *three]) == {(2, 77), (3, 77)}
+    assert context_shapes(family, tokenizers, [*two, *three]) == {(2, 77), (3, 77)}
     apart = wordings(of(4), of(3), 1, guided=True)
-    assert context_shapes(tokenizers, apart) == {(1, 308), (1, 231)}
+    assert context_shapes(family, tokenizers, apart) == {(1, 308), (1, 231)}
 
 
 def test_the_plan_counts_tokens_as_the_emphasis_that_is_asked_for_reads_them(model):
