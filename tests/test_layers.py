@@ -28,7 +28,7 @@ GROUND = {
     "machine",
 }
 ROOMS = {"engines", "models", "diffusion", "prompts", "checkpoints", "images"}
-BELOW_PIPELINE = GROUND | ROOMS | {"adapters", "quantization"}
+BELOW_PIPELINE = GROUND | ROOMS | {"adapters", "quantization", "families"}
 BELOW_TOP = BELOW_PIPELINE | {"pipeline", "pochade"}
 BELOW_SERVER = GROUND | {
     "jobs",
@@ -46,6 +46,7 @@ MAY_IMPORT = {
     **dict.fromkeys(ROOMS, GROUND),
     "adapters": GROUND | {"checkpoints"},
     "quantization": GROUND | {"checkpoints"},
+    "families": GROUND | {"checkpoints", "diffusion", "models", "prompts"},  # no engines: they run nothing
     "pipeline": BELOW_PIPELINE | {"pochade"},
     "hub": GROUND | {"checkpoints", "pochade"},
     "training": BELOW_TOP,

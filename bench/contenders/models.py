@@ -14,7 +14,7 @@ from pochade.checkpoints.detect import describe_scheduler
 from pochade.checkpoints.folder import Checkpoint, Component
 from pochade.checkpoints.grids import grids_beside
 from pochade.checkpoints.keymaps import LazyTensors
-from pochade.models.config import autoencoder_config, text_encoder_config, unet_config
+from pochade.models.read_config import autoencoder_config, text_encoder_config, unet_config
 from pochade.ops import Shape
 from pochade.pipeline.calibrating import PROMPTS, calibrate
 from pochade.pipeline.load import load
@@ -143,16 +143,17 @@ def random_model(shapes: Shapes) -> Checkpoint:
         return component(name, config, text_encoder_shapes(text_encoder_config(config)))
 
     assert shapes.unet is not None
+    second = [] if shapes.second is None else [text("text_encoder_2", shapes.second)]
+    texts = (text("text_encoder", TEXT), *second)
     return Checkpoint(
         name="random",
+        family="SDXL" if shapes.second else "SD 1.x",
         model_index={"_class_name": "StableDiffusion" + ("XL" if shapes.second else "") + "Pipeline"},
         unet=component("unet", shapes.unet, unet_shapes(unet_config(shapes.unet))),
         vae=component("vae", AUTOENCODER, autoencoder_shapes(autoencoder_config(AUTOENCODER))),
-        text_encoder=text("text_encoder", TEXT),
-        text_encoder_2=None if shapes.second is None else text("text_encoder_2", shapes.second),
+        text_encoders=texts,
         scheduler=describe_scheduler("epsilon", zero_snr=False),
-        tokenizer=None,
-        tokenizer_2=None,
+        tokenizers=(None,) * len(texts),
         pad_ids=(49407,) if shapes.second is None else (49407, 0),
     )
 

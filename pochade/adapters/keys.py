@@ -21,6 +21,9 @@ from dataclasses import dataclass
 from pochade.adapters.ldm_names import open_clip_names, unet_names
 
 UNET, TEXT, TEXT_2 = "unet", "text_encoder", "text_encoder_2"
+TEXTS = (TEXT, TEXT_2, "text_encoder_3")
+"""A model's text encoders, in their order."""
+
 
 PARTS: Mapping[str, str] = {
     "lora_up.weight": "up",

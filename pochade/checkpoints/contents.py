@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pochade.checkpoints.detect import REFINER, SD1, SD2, XL
+from pochade.checkpoints.detect import format_of_configs
 from pochade.checkpoints.few_steps import FewSteps, few_steps_of_folder, find_few_steps, titles_of
 from pochade.checkpoints.folder import folder_name, is_listed
 from pochade.checkpoints.grids import are_grids
@@ -13,6 +13,7 @@ from pochade.checkpoints.json_files import read_table
 from pochade.checkpoints.kinds import AVERAGE, BEGINNINGS, OTHER, UNET, find_beginning, find_family
 from pochade.checkpoints.overrides import Overrides
 from pochade.checkpoints.prediction import beside, check_scheduler
+from pochade.checkpoints.readers import reader_of_file, reader_of_folder
 from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 
@@ -60,6 +61,9 @@ def _of_file(path: Path) -> Contents:
         tensors = open_tensors(path)
     except InvalidCheckpoint as error:
         return Contents(UNREADABLE, str(error).partition(": ")[2])
+    reader = reader_of_file(tensors)
+    if reader is not None:
+        return Contents(MODEL, reader.label, reader.few_steps(path, tensors.metadata))
     if any(name.startswith((UNET, AVERAGE)) for name in tensors):
         try:
             family = find_family(tensors, path)
@@ -87,6 +91,9 @@ def _of_file(path: Path) -> Contents:
 def _of_folder(folder: Path) -> Contents:
     try:
         index = read_table(folder / "model_index.json")
+        reader = reader_of_folder(index)
+        if reader is not None:
+            return Contents(MODEL, reader.label, reader.few_steps(folder, {}))
         lacking = lacks(index)
         if lacking:
             return Contents(OTHER, f"{index.get('_class_name', 'a pipeline')} without {lacking}")
@@ -100,9 +107,8 @@ def _of_folder(folder: Path) -> Contents:
         check_scheduler(scheduler, folder.name)
     except InvalidCheckpoint as error:
         return Contents(OTHER, str(error).partition(". If")[0])
-    wide = is_listed(index, "text_encoder_2")
-    plain = SD2 if encoder.get("hidden_act") == "gelu" else SD1
-    family = REFINER if refines else XL if wide else plain
+    second = is_listed(index, "text_encoder_2") and not refines
+    family = format_of_configs(unet, [encoder, *([{}] if second else [])])
     inpainting = unet.get("in_channels") == INPAINTING_CHANNELS
     few_steps = few_steps_of_folder(folder_name(folder), index, unet, scheduler, family)
     return Contents(MODEL, _described(family.label, inpainting=inpainting), few_steps)

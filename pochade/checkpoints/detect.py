@@ -1,11 +1,11 @@
 """Configurations from the shapes of tensors, as the JSON that a diffusers folder would hold.
 
-What shapes do not tell comes from the family (`Family`): how a width is divided into heads, the number of
+What shapes do not tell comes from the family (`FileFormat`): how a width is divided into heads, the number of
 groups of a group norm, the scale of latents, the size of pictures. A file's metadata or `load(config=...)`
 may say otherwise. Tensors go by the canonical names of `keymaps`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,59 +19,124 @@ Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """What all checkpoints of a family share and no tensor shows.
+@dataclass(frozen=True)
+class StoredEncoder:
+    """A CLIP text encoder in a single file.
 
+    component: its folder in diffusers' layout. prefix: of its tensors' names. pad_id: what its tokenizer
+    fills up with. open_clip: trained and named by OpenCLIP. projected: its pooled vector is.
+    """
+
+    component: str
+    prefix: str
+    pad_id: int
+    open_clip: bool = False
+    projected: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileFormat:
+    """How checkpoints of a family of Stable Diffusion are stored, and what they share that no tensor shows.
+
+    label: of the family. encoders: its text encoders.
+    pipeline: diffusers' class; index: what the `model_index.json` of that class says besides.
+    architecture: in the ModelSpec standard; architecture_v: the same of models that predict v.
     heads: of every attention in the UNet; None = each head is `head_width` wide.
-    pad_ids: what the tokenizers fill up with.
     sample_sizes: the latent side that a model was trained at, by what it predicts.
+    predicts_v: most models do, where nothing says what they predict.
     """
 
     label: str
+    encoders: tuple[StoredEncoder, ...]
     pipeline: str
-    heads: int | None
+    index: Mapping[str, Any]
+    architecture: str
+    architecture_v: str
+    heads: int | None = None
     head_width: int = 64
     latent_scale: float = 0.18215
-    pad_ids: tuple[int, ...]
     sample_sizes: Mapping[str, int]
+    predicts_v: bool = False
+
+    @property
+    def pad_ids(self) -> tuple[int, ...]:
+        """What the tokenizers fill up with."""
+        return tuple(each.pad_id for each in self.encoders)
 
 
 END_ID = 49407
-SD1 = Family(
+_CHECKED: Mapping[str, Any] = {"safety_checker": [None, None], "requires_safety_checker": False}
+_SECOND: Mapping[str, Any] = {
+    "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+    "tokenizer_2": ["transformers", "CLIPTokenizer"],
+}
+SD1 = FileFormat(
     label="SD 1.x",
+    encoders=(StoredEncoder("text_encoder", "cond_stage_model.transformer.", END_ID),),
     pipeline="StableDiffusionPipeline",
+    index=_CHECKED,
+    architecture="stable-diffusion-v1",
+    architecture_v="stable-diffusion-v1",
     heads=8,
-    pad_ids=(END_ID,),
     sample_sizes={"epsilon": 64, "v_prediction": 64},
 )
-SD2 = Family(
+SD2 = FileFormat(
     label="SD 2.x",
+    encoders=(StoredEncoder("text_encoder", "cond_stage_model.model.", 0, open_clip=True),),
     pipeline="StableDiffusionPipeline",
-    heads=None,
-    pad_ids=(0,),
+    index=_CHECKED,
+    architecture="stable-diffusion-v2-512",
+    architecture_v="stable-diffusion-v2-768-v",
     sample_sizes={"epsilon": 64, "v_prediction": 96},
+    predicts_v=True,
 )
-XL = Family(
+XL = FileFormat(
     label="SDXL",
+    encoders=(
+        StoredEncoder("text_encoder", "conditioner.embedders.0.transformer.", END_ID),
+        StoredEncoder("text_encoder_2", "conditioner.embedders.1.model.", 0, open_clip=True, projected=True),
+    ),
     pipeline="StableDiffusionXLPipeline",
-    heads=None,
+    index={**_SECOND, "force_zeros_for_empty_prompt": True},
+    architecture="stable-diffusion-xl-v1-base",
+    architecture_v="stable-diffusion-xl-v1-base",
     latent_scale=0.13025,
-    pad_ids=(END_ID, 0),
     sample_sizes={"epsilon": 128, "v_prediction": 128},
 )
-REFINER = Family(
+REFINER = FileFormat(
     label="SDXL refiner",
+    encoders=(
+        StoredEncoder("text_encoder_2", "conditioner.embedders.0.model.", 0, open_clip=True, projected=True),
+    ),
     pipeline="StableDiffusionXLImg2ImgPipeline",
-    heads=None,
+    index={
+        "text_encoder": [None, None],
+        "tokenizer": [None, None],
+        **_SECOND,
+        "force_zeros_for_empty_prompt": False,
+        "requires_aesthetics_score": True,
+    },
+    architecture="stable-diffusion-xl-v1-refiner",
+    architecture_v="stable-diffusion-xl-v1-refiner",
     latent_scale=0.13025,
-    pad_ids=(0,),
     sample_sizes={"epsilon": 128, "v_prediction": 128},
 )
 """It takes over where the base has left little noise, and reads by XL's second text encoder alone."""
 
+FORMATS: Mapping[str, FileFormat] = {each.label: each for each in (SD1, SD2, XL, REFINER)}
+"""By the label of their family."""
 
-def detect_unet(tensors: Tensors, family: Family, prediction: str, where: Path) -> dict[str, Any]:
+
+def format_of_configs(unet: Mapping[str, Any], encoders: Sequence[Mapping[str, Any]]) -> FileFormat:
+    """Which one a diffusers folder is of, from the configurations of its UNet and its text encoders."""
+    if len(encoders) > 1:
+        return XL
+    if unet.get("addition_embed_type") == "text_time":
+        return REFINER
+    return SD2 if encoders[0].get("hidden_act") == "gelu" else SD1
+
+
+def detect_unet(tensors: Tensors, family: FileFormat, prediction: str, where: Path) -> dict[str, Any]:
     """A `unet/config.json`. Raises InvalidCheckpoint for blocks that no known model is made of."""
     layout = canonical_layout(tensors)
     if not layout.down or len(layout.down) != len(layout.up) or layout.middle not in (0, 1, 3):
@@ -181,7 +246,7 @@ def detect_tiny_autoencoder(tensors: Tensors, where: Path) -> dict[str, Any]:
     }
 
 
-def detect_autoencoder(tensors: Tensors, family: Family, sample_size: int, where: Path) -> dict[str, Any]:
+def detect_autoencoder(tensors: Tensors, family: FileFormat, sample_size: int, where: Path) -> dict[str, Any]:
     """A `vae/config.json`. sample_size: in latent pixels."""
     widths: list[int] = []
     while f"encoder.down_blocks.{len(widths)}.resnets.0.conv1.weight" in tensors:
@@ -256,7 +321,7 @@ def describe_scheduler(prediction: str, *, zero_snr: bool) -> dict[str, Any]:
     }
 
 
-def describe_pipeline(family: Family, in_channels: int) -> dict[str, Any]:
+def describe_pipeline(family: FileFormat, in_channels: int) -> dict[str, Any]:
     """A `model_index.json`."""
     name = family.pipeline
     if in_channels == 9:
@@ -272,22 +337,7 @@ def describe_pipeline(family: Family, in_channels: int) -> dict[str, Any]:
         "feature_extractor": [None, None],
         "image_encoder": [None, None],
     }
-    if family is XL:
-        return index | {
-            "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
-            "tokenizer_2": ["transformers", "CLIPTokenizer"],
-            "force_zeros_for_empty_prompt": True,
-        }
-    if family is REFINER:
-        return index | {
-            "text_encoder": [None, None],
-            "tokenizer": [None, None],
-            "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
-            "tokenizer_2": ["transformers", "CLIPTokenizer"],
-            "force_zeros_for_empty_prompt": False,
-            "requires_aesthetics_score": True,
-        }
-    return index | {"safety_checker": [None, None], "requires_safety_checker": False}
+    return {**index, **family.index}
 
 
 # --- inside -------------------------------------------------------------------------------------------
@@ -301,7 +351,7 @@ def _shape(tensors: Tensors, name: str, where: Path) -> tuple[int, ...]:
     return tensors[name].shape
 
 
-def _heads(width: int, family: Family) -> int:
+def _heads(width: int, family: FileFormat) -> int:
     return max(1, width // family.head_width) if family.heads is None else family.heads
 
 

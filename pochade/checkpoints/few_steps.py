@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-from pochade.checkpoints.detect import XL, Family
+from pochade.checkpoints.detect import XL, FileFormat
 from pochade.request import Usual
 
 MOST_STEPS = 16
@@ -52,7 +52,8 @@ class FewSteps:
 
 @dataclass(frozen=True)
 class _Kind:
-    """said: a regular expression over the words of a name. xl: only models of this family are called so.
+    """said: a regular expression over the words of a name. only: the label of the one family whose
+    models are called so; empty: any.
 
     thing: a regular expression for what the word also means. An adapter may be named for that ("lightning
     storm"), so its name must tell more: what it was distilled from, or the number of steps.
@@ -60,7 +61,7 @@ class _Kind:
 
     said: str
     usual: Usual
-    xl: bool = False
+    only: str = ""
     thing: str = ""
 
 
@@ -77,7 +78,7 @@ KINDS: Mapping[str, _Kind] = {
     "Lightning": _Kind(
         r"\b(sd|sdxl|xl)?lightning\b",
         Usual(steps=4, cfg_scale=1.0, sampler="Euler", schedule="Turbo"),
-        xl=True,
+        only=XL.label,
         thing="lightning",
     ),
     "Turbo": _Kind(
@@ -98,7 +99,7 @@ def find_few_steps(
     classes: tuple[object, ...] = (),
     titles: Mapping[str, object],
     name: str,
-    family: Family | None = None,
+    family: FileFormat | None = None,
     is_adapter: bool = False,
 ) -> FewSteps | None:
     """What a model's signs say; None if it is no such model.
@@ -110,6 +111,7 @@ def find_few_steps(
     known = next((each for each in classes if isinstance(each, str) and each in CLASSES), None)
     said = {where: text for where, text in titles.items() if isinstance(text, str)}
     texts = [*said.values(), name]
+    label = None if family is None else family.label
     if told_guidance:
         reason = "its UNet is told the guidance scale"
         return FewSteps(kind="LCM", reason=reason, usual=_with_steps(TOLD, texts))
@@ -120,7 +122,7 @@ def find_few_steps(
     for where, text in [*said.items(), ("", name)]:
         words = _words(text)
         for kind, about in KINDS.items():
-            if re.search(about.said, words) is None or (about.xl and family not in (XL, None)):
+            if re.search(about.said, words) is None or (about.only and label not in (about.only, None)):
                 continue
             if is_adapter and about.thing and re.search(_firmly(about.thing), words) is None:
                 continue
@@ -140,7 +142,7 @@ def few_steps_of_folder(
     index: Mapping[str, Any],
     unet: Mapping[str, Any],
     scheduler: Mapping[str, Any],
-    family: Family | None = None,
+    family: FileFormat | None = None,
 ) -> FewSteps | None:
     """From the small files of a diffusers folder."""
     origins = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from pochade.checkpoints.detect import SD1, XL
+from pochade.checkpoints.detect import format_of_configs
 from pochade.checkpoints.few_steps import FewSteps, few_steps_of_folder
 from pochade.checkpoints.fingerprint import fingerprint
 from pochade.checkpoints.json_files import read_table
@@ -48,25 +48,46 @@ class Checkpoint:
     """Everything that a model folder holds, and nothing built from it.
 
     name:        what a user would call it: the name of the folder, or of the file without its suffix.
-    tokenizer:   the folder with its vocabulary; None = CLIP's own, filled up with the id in `pad_ids`.
-                 `tokenizer_2` and `text_encoder_2` are there in SDXL only. Its refiner has one of each, which
-                 stand first here and keep the names of the second.
+    family:      the label of the family that draws with it (`pochade.families`).
+    unet:        the network that is evaluated at every step, of whatever kind it is.
+    text_encoders: SDXL has two. Its refiner has one, which keeps the name of the second.
+    tokenizers:  one for each text encoder: the folder with its vocabulary; None = that of the family (CLIP's
+                 own, filled up with the id in `pad_ids`).
     prediction_reason: how it is known what the UNet predicts.
     few_steps:   what it was made for, if it was distilled to draw in a few steps.
     """
 
     name: str
+    family: str
     model_index: Mapping[str, Any]
     unet: Component
     vae: Component
-    text_encoder: Component
-    text_encoder_2: Component | None
+    text_encoders: tuple[Component, ...]
     scheduler: Mapping[str, Any]
-    tokenizer: Path | None
-    tokenizer_2: Path | None
+    tokenizers: tuple[Path | None, ...]
     pad_ids: tuple[int, ...] = ()
     prediction_reason: str = "scheduler_config.json says it"
     few_steps: FewSteps | None = None
+
+    @property
+    def text_encoder(self) -> Component:
+        """The first, or the only one."""
+        return self.text_encoders[0]
+
+    @property
+    def text_encoder_2(self) -> Component | None:
+        """The second, if there is one."""
+        return self.text_encoders[1] if len(self.text_encoders) > 1 else None
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """Of the first text encoder."""
+        return self.tokenizers[0]
+
+    @property
+    def tokenizer_2(self) -> Path | None:
+        """Of the second text encoder, if there is one."""
+        return self.tokenizers[1] if len(self.tokenizers) > 1 else None
 
 
 def read_folder(folder: Path | str, variant: str | None = None, prediction: str | None = None) -> Checkpoint:
@@ -91,23 +112,24 @@ def read_folder(folder: Path | str, variant: str | None = None, prediction: str 
     first, words = (
         ("text_encoder_2", "tokenizer_2") if second and not plain else ("text_encoder", "tokenizer")
     )
-    two_encoders = plain and second
+    encoders = [(first, words), *([("text_encoder_2", "tokenizer_2")] if plain and second else [])]
     unet = _component(folder, index, "unet", variant)
     scheduler = read_table(_subfolder(folder, index, "scheduler") / "scheduler_config.json")
     if prediction is not None:
         scheduler = {**scheduler, "prediction_type": prediction}
     check_scheduler(scheduler, folder / "scheduler" / "scheduler_config.json")
-    family = XL if two_encoders else SD1
+    vae = _component(folder, index, "vae", variant)
+    texts = tuple(_component(folder, index, name, variant) for name, _ in encoders)
+    family = format_of_configs(unet.config, [text.config for text in texts])
     return Checkpoint(
         name=folder_name(folder),
+        family=family.label,
         model_index=index,
         unet=unet,
-        vae=_component(folder, index, "vae", variant),
-        text_encoder=_component(folder, index, first, variant),
-        text_encoder_2=_component(folder, index, "text_encoder_2", variant) if two_encoders else None,
+        vae=vae,
+        text_encoders=texts,
         scheduler=scheduler,
-        tokenizer=_subfolder(folder, index, words),
-        tokenizer_2=_subfolder(folder, index, "tokenizer_2") if two_encoders else None,
+        tokenizers=tuple(_subfolder(folder, index, name) for _, name in encoders),
         prediction_reason="scheduler_config.json says it" if prediction is None else "it was asked for",
         few_steps=few_steps_of_folder(folder_name(folder), index, unet.config, scheduler, family),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from pochade.checkpoints.detect import REFINER, SD1, SD2, XL, Family
+from pochade.checkpoints.detect import FORMATS, FileFormat
 from pochade.checkpoints.keymaps import LEFT_OVERS
 from pochade.checkpoints.upscaler import DENSE_BLOCKS, PREFIXES
 from pochade.errors import InvalidCheckpoint
@@ -12,11 +12,8 @@ UNET = "model.diffusion_model."
 AUTOENCODER = "first_stage_model."
 AVERAGE = "model_ema."
 
-ENCODERS: tuple[tuple[str, Family], ...] = (
-    ("conditioner.embedders.0.transformer.", XL),
-    ("conditioner.embedders.0.model.", REFINER),
-    ("cond_stage_model.transformer.", SD1),
-    ("cond_stage_model.model.", SD2),
+ENCODERS: tuple[tuple[str, FileFormat], ...] = tuple(
+    (each.encoders[0].prefix, each) for each in FORMATS.values()
 )
 """How the names of the (first) text encoder begin, by family."""
 
@@ -88,7 +85,7 @@ def find_beginning(
     return OTHER, ""
 
 
-def find_family(names: Iterable[str], where: Path) -> Family:
+def find_family(names: Iterable[str], where: Path) -> FileFormat:
     """The family of a whole checkpoint. Raises InvalidCheckpoint, saying what it is, for anything else."""
     names = list(names)
     unet = any(name.startswith(UNET) or name.startswith(f"{AVERAGE}diffusion_model") for name in names)

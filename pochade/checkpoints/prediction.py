@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 import numpy.typing as npt
 
-from pochade.checkpoints.detect import SD2, Family
+from pochade.checkpoints.detect import FileFormat
 from pochade.errors import InvalidCheckpoint
 
 Array = npt.NDArray[Any]
@@ -72,7 +72,7 @@ FOREIGN_SCHEDULERS: Mapping[str, str] = {
 def find_prediction(
     tensors: Mapping[str, Array],
     metadata: Mapping[str, str],
-    family: Family,
+    family: FileFormat,
     in_channels: int,
     where: Path,
     stored: Mapping[str, Any],
@@ -88,7 +88,7 @@ def find_prediction(
         return said
     if ZERO_SNR_KEY in tensors:
         return V, f"the file holds the key '{ZERO_SNR_KEY}'"
-    if family is not SD2:
+    if not family.predicts_v:
         return EPSILON, f"{family.label} does unless a file says otherwise"
     if in_channels == 9:
         return EPSILON, "the inpainting model of SD 2.x does"

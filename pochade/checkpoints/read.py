@@ -5,9 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pochade.checkpoints.detect import REFINER, SD1, SD2, XL, Family
+from pochade.checkpoints.detect import FORMATS, FileFormat
 from pochade.checkpoints.folder import Checkpoint, Component, read_folder
+from pochade.checkpoints.json_files import read_table
 from pochade.checkpoints.overrides import Overrides
+from pochade.checkpoints.readers import reader_of_folder
 from pochade.checkpoints.single_file import read_autoencoder, read_single_file
 from pochade.errors import InvalidRequest
 
@@ -45,7 +47,7 @@ def read_checkpoint(
                 " weights in a diffusers folder"
             )
         return read_single_file(path, vae=vae, overrides=Overrides.read(config), prediction=wanted)
-    checkpoint = read_folder(path, variant, wanted)
+    checkpoint = _read_folder(path, variant, wanted)
     if config is not None:
         raise InvalidRequest(
             f"config was given, but '{path}' is a diffusers folder; its own config.json files say everything"
@@ -53,15 +55,25 @@ def read_checkpoint(
     if vae is not None:
         size = checkpoint.unet.config.get("sample_size", 64)
         if not isinstance(vae, Component):
-            vae = read_autoencoder(vae, family_of(checkpoint), size)
+            vae = read_autoencoder(vae, format_of(checkpoint), size)
         checkpoint = replace(checkpoint, vae=vae)
     return checkpoint
 
 
-def family_of(checkpoint: Checkpoint) -> Family:
-    """The family of any checkpoint, from its text encoders and what else its UNet is told."""
-    if checkpoint.text_encoder_2 is not None:
-        return XL
-    if checkpoint.unet.config.get("addition_embed_type") == "text_time":
-        return REFINER
-    return SD2 if checkpoint.text_encoder.config.get("hidden_act") == "gelu" else SD1
+def _read_folder(path: Path, variant: str | None, prediction: str | None) -> Checkpoint:
+    file = path / "model_index.json"
+    index = read_table(file) if file.is_file() else {}
+    reader = reader_of_folder(index)
+    if reader is None or reader.read_folder is None:
+        return read_folder(path, variant, prediction)
+    return reader.read_folder(path, index, variant, prediction)
+
+
+def format_of(checkpoint: Checkpoint) -> FileFormat:
+    """How checkpoints of this family are stored. Raises InvalidRequest if it is no Stable Diffusion."""
+    if checkpoint.family not in FORMATS:
+        raise InvalidRequest(
+            f"'{checkpoint.name}' is {checkpoint.family}; only checkpoints of {', '.join(FORMATS)} can be"
+            " written in another layout, or given another autoencoder"
+        )
+    return FORMATS[checkpoint.family]

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,8 @@ from typing import Any
 import numpy.typing as npt
 
 from pochade.checkpoints.detect import (
-    REFINER,
-    SD2,
-    XL,
-    Family,
+    FileFormat,
+    StoredEncoder,
     describe_pipeline,
     describe_scheduler,
     detect_autoencoder,
@@ -37,6 +34,7 @@ from pochade.checkpoints.ldm import (
 )
 from pochade.checkpoints.overrides import Overrides
 from pochade.checkpoints.prediction import check_scheduler, find_prediction, predicts_to_zero_snr
+from pochade.checkpoints.readers import OpenedFile, reader_of_file
 from pochade.checkpoints.safetensors import TensorFile
 from pochade.checkpoints.tiny_autoencoder import is_tiny, read_tiny_autoencoder
 from pochade.checkpoints.weight_files import open_tensors
@@ -47,19 +45,6 @@ Tensors = Mapping[str, Array]
 
 UNUSED = (*LEFT_OVERS, "text_projection")
 """The last parts of names that may stand beside the weights of text encoders."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Source:
-    """One opened file and what is known about it so far. stamp: changes when the file does."""
-
-    file: TensorFile
-    tensors: Tensors
-    stamp: str
-
-    @property
-    def path(self) -> Path:
-        return self.file.header.path
 
 
 def read_single_file(
@@ -78,11 +63,14 @@ def read_single_file(
     Raises InvalidCheckpoint, naming what is missing, unknown or not supported.
     """
     source = _open(Path(path))
+    reader = reader_of_file(source.tensors)
+    if reader is not None:
+        return reader.read_file(source, vae=vae, overrides=overrides or Overrides(), prediction=prediction)
     family = find_family(source.tensors, source.path)
     asked, stored = overrides or Overrides(), Overrides.from_metadata(source.file.metadata, source.path)
     given = asked.over(stored)
     unet = _unet(source)
-    text, text_2 = _text_encoders(source, family, given)
+    texts = _text_encoders(source, family, given)
     in_channels = unet["conv_in.weight"].shape[1] if "conv_in.weight" in unet else 0
     own_scheduler = stored.tables.get("scheduler", {})
     if prediction is not None:
@@ -102,14 +90,13 @@ def read_single_file(
     index = given.table("model_index", describe_pipeline(family, in_channels))
     return Checkpoint(
         name=source.path.stem,
+        family=family.label,
         model_index=index,
         unet=_component("unet", unet, unet_json, source),
         vae=_autoencoder(source, vae, family, given.number("unet", "sample_size", side), given),
-        text_encoder=text,
-        text_encoder_2=text_2,
+        text_encoders=texts,
         scheduler=scheduler,
-        tokenizer=given.folders.get(text.name.replace("text_encoder", "tokenizer")),
-        tokenizer_2=given.folders.get("tokenizer_2"),
+        tokenizers=tuple(given.folders.get(text.name.replace("text_encoder", "tokenizer")) for text in texts),
         pad_ids=family.pad_ids,
         prediction_reason=reason,
         few_steps=find_few_steps(
@@ -123,7 +110,7 @@ def read_single_file(
 
 
 def read_autoencoder(
-    path: Path | str, family: Family, sample_size: int, overrides: Overrides | None = None
+    path: Path | str, family: FileFormat, sample_size: int, overrides: Overrides | None = None
 ) -> Component:
     """Read an autoencoder by itself.
 
@@ -154,9 +141,9 @@ def read_autoencoder(
     return _component("vae", tensors, (overrides or Overrides()).table("vae", json_of), source)
 
 
-def _open(path: Path) -> _Source:
+def _open(path: Path) -> OpenedFile:
     file = open_tensors(path)
-    return _Source(file, _with_averages(file, path), fingerprint([file]))
+    return OpenedFile(file, _with_averages(file, path), fingerprint([file]))
 
 
 def _with_averages(file: TensorFile, path: Path) -> Tensors:
@@ -176,13 +163,17 @@ def _with_averages(file: TensorFile, path: Path) -> Tensors:
     return LazyTensors(makers)
 
 
-def _unet(source: _Source) -> LazyTensors:
+def _unet(source: OpenedFile) -> LazyTensors:
     layout = file_layout(Below(source.tensors, UNET))
     return rename(source.tensors, unet_rules(layout), source.path, prefix=UNET, strict=True)
 
 
 def _autoencoder(
-    source: _Source, vae: Path | str | Component | None, family: Family, sample_size: int, given: Overrides
+    source: OpenedFile,
+    vae: Path | str | Component | None,
+    family: FileFormat,
+    sample_size: int,
+    given: Overrides,
 ) -> Component:
     if isinstance(vae, Component):
         return vae
@@ -199,45 +190,36 @@ def _autoencoder(
     return _component("vae", tensors, given.table("vae", json_of), source)
 
 
-def _renamed_autoencoder(source: _Source, prefix: str) -> LazyTensors:
+def _renamed_autoencoder(source: OpenedFile, prefix: str) -> LazyTensors:
     inside = Below(source.tensors, prefix)
     levels = len({name.split(".")[2] for name in inside if name.startswith("encoder.down.")})
     strict = bool(prefix)
     return rename(source.tensors, autoencoder_rules(levels), source.path, prefix=prefix, strict=strict)
 
 
-def _text_encoders(source: _Source, family: Family, given: Overrides) -> tuple[Component, Component | None]:
-    """The first and, in XL, the second; the refiner's only one is of the second's kind and name."""
-    if family is XL:
-        _refuse_unknown(source, "conditioner.", ("embedders.0.transformer.", "embedders.1.model."))
-        first = "conditioner.embedders.0.transformer."
-        second = "conditioner.embedders.1.model."
-        return (
-            _text(source, "text_encoder", first, CLIP, family.pad_ids[0], given),
-            _text(source, "text_encoder_2", second, _projected(source, second), 0, given),
-        )
-    if family is REFINER:
-        _refuse_unknown(source, "conditioner.", ("embedders.0.model.",))
-        only = "conditioner.embedders.0.model."
-        return _text(source, "text_encoder_2", only, _projected(source, only), 0, given), None
-    _refuse_unknown(source, "cond_stage_model.", ("model.",) if family is SD2 else ("transformer.",))
-    if family is not SD2:
-        return _text(
-            source, "text_encoder", "cond_stage_model.transformer.", CLIP, family.pad_ids[0], given
-        ), None
-    prefix = "cond_stage_model.model."
-    rules = open_clip_rules(_unused_layers(source, prefix, given), projection=False)
-    return _text(source, "text_encoder", prefix, rules, 0, given), None
+def _text_encoders(source: OpenedFile, family: FileFormat, given: Overrides) -> tuple[Component, ...]:
+    """In the family's order; the refiner's only one is of the second's kind and name."""
+    root = f"{family.encoders[0].prefix.partition('.')[0]}."
+    _refuse_unknown(source, root, tuple(each.prefix.removeprefix(root) for each in family.encoders))
+    return tuple(_text(source, each, given) for each in family.encoders)
 
 
-def _text(source: _Source, name: str, prefix: str, rules: KeyMap, pad_id: int, given: Overrides) -> Component:
-    tensors = rename(source.tensors, rules, source.path, prefix=prefix, strict=rules is not CLIP)
-    open_clip = rules is not CLIP
-    json_of = detect_text_encoder(tensors, open_clip=open_clip, pad_id=pad_id, where=source.path)
+def _text(source: OpenedFile, stored: StoredEncoder, given: Overrides) -> Component:
+    prefix, name = stored.prefix, stored.component
+    if not stored.open_clip:
+        rules = CLIP
+    elif stored.projected:
+        rules = _projected(source, prefix)
+    else:
+        rules = open_clip_rules(_unused_layers(source, prefix, given), projection=False)
+    tensors = rename(source.tensors, rules, source.path, prefix=prefix, strict=stored.open_clip)
+    json_of = detect_text_encoder(
+        tensors, open_clip=stored.open_clip, pad_id=stored.pad_id, where=source.path
+    )
     return _component(name, tensors, given.table(name, json_of), source)
 
 
-def _projected(source: _Source, prefix: str) -> KeyMap:
+def _projected(source: OpenedFile, prefix: str) -> KeyMap:
     """The key map of an OpenCLIP encoder with a projection, the width of which its last norm tells."""
     norm = f"{prefix}ln_final.weight"
     return open_clip_rules(
@@ -248,7 +230,7 @@ def _projected(source: _Source, prefix: str) -> KeyMap:
 LAYERS_OF_VIT_H = 24
 
 
-def _unused_layers(source: _Source, prefix: str, given: Overrides) -> range:
+def _unused_layers(source: OpenedFile, prefix: str, given: Overrides) -> range:
     """SD 2.x reads the layer before the last. Files that were written from a diffusers folder may have left
     the last one out; of OpenCLIP's 24 layers then 23 are there."""
     numbers = {
@@ -261,7 +243,7 @@ def _unused_layers(source: _Source, prefix: str, given: Overrides) -> range:
     return range(given.number("text_encoder", "num_hidden_layers", used), count)
 
 
-def _refuse_unknown(source: _Source, prefix: str, known: tuple[str, ...]) -> None:
+def _refuse_unknown(source: OpenedFile, prefix: str, known: tuple[str, ...]) -> None:
     for name in Below(source.tensors, prefix):
         if not name.startswith(known) and name.rpartition(".")[2] not in UNUSED:
             raise InvalidCheckpoint(
@@ -270,7 +252,7 @@ def _refuse_unknown(source: _Source, prefix: str, known: tuple[str, ...]) -> Non
             )
 
 
-def _component(name: str, tensors: Tensors, config: Mapping[str, Any], source: _Source) -> Component:
+def _component(name: str, tensors: Tensors, config: Mapping[str, Any], source: OpenedFile) -> Component:
     about = f"{source.stamp} {name} {json.dumps(config, sort_keys=True)}"
     return Component(
         name=name,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pochade.checkpoints.detect import REFINER, SD2, XL, Family
+from pochade.checkpoints.detect import FileFormat
 from pochade.checkpoints.folder import Checkpoint, Component
 from pochade.checkpoints.keymaps import KeyMap, LazyTensors, inverted, rename
 from pochade.checkpoints.kinds import AUTOENCODER, UNET
@@ -23,7 +23,7 @@ from pochade.errors import InvalidCheckpoint
 Array = npt.NDArray[Any]
 
 
-def single_file_tensors(checkpoint: Checkpoint, family: Family) -> LazyTensors:
+def single_file_tensors(checkpoint: Checkpoint, family: FileFormat) -> LazyTensors:
     """All tensors of a checkpoint as one file names them. Only fused ones are copied, when asked for.
 
     A model that predicts v says so by the empty tensors `v_pred` and, where its schedule ends in pure noise,
@@ -38,7 +38,7 @@ def single_file_tensors(checkpoint: Checkpoint, family: Family) -> LazyTensors:
     return LazyTensors(makers)
 
 
-def _named(checkpoint: Checkpoint, family: Family) -> Iterator[tuple[str, Any]]:
+def _named(checkpoint: Checkpoint, family: FileFormat) -> Iterator[tuple[str, Any]]:
     if checkpoint.vae.config.get("_class_name") == "AutoencoderTiny":
         raise InvalidCheckpoint(
             f"'{checkpoint.name}' has a tiny autoencoder, for which single files have no place; keep the"
@@ -48,18 +48,10 @@ def _named(checkpoint: Checkpoint, family: Family) -> Iterator[tuple[str, Any]]:
     yield from _back(checkpoint.unet, unet, UNET)
     levels = len(checkpoint.vae.config["block_out_channels"])
     yield from _back(checkpoint.vae, autoencoder_rules(levels), AUTOENCODER)
-    text, second = checkpoint.text_encoder, checkpoint.text_encoder_2
-    if family is XL and second is not None:
-        yield from _back(text, CLIP, "conditioner.embedders.0.transformer.")
-        yield from _back(second, open_clip_rules(projection=True), "conditioner.embedders.1.model.")
-    elif family is REFINER:
-        yield from _back(text, open_clip_rules(projection=True), "conditioner.embedders.0.model.")
-    elif family is SD2:
-        yield from _with_unused_layer(
-            _back(text, open_clip_rules(projection=False), "cond_stage_model.model.")
-        )
-    else:
-        yield from _back(text, CLIP, "cond_stage_model.transformer.")
+    for stored, encoder in zip(family.encoders, checkpoint.text_encoders, strict=True):
+        rules = open_clip_rules(projection=stored.projected) if stored.open_clip else CLIP
+        named = _back(encoder, rules, stored.prefix)
+        yield from _with_unused_layer(named) if stored.open_clip and not stored.projected else named
 
 
 def _back(component: Component, rules: KeyMap, prefix: str) -> Iterator[tuple[str, Any]]:

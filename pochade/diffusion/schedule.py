@@ -72,6 +72,10 @@ class NoiseSchedule:
         return nearest if abs(timestep - nearest) < 1e-4 else timestep
 
 
+Levels = Callable[[NoiseSchedule, int], Floats]
+"""(schedule, steps) -> `steps` sigmas, decreasing, without the final 0."""
+
+
 # --- what the model was trained with ------------------------------------------------------------------
 
 
@@ -209,7 +213,7 @@ def _lcm(schedule: NoiseSchedule, steps: int, trained: int = 50) -> Floats:
 
 AUTOMATIC = "Automatic"
 
-SCHEDULES: Mapping[str, Callable[[NoiseSchedule, int], Floats]] = MappingProxyType(
+SCHEDULES: Mapping[str, Levels] = MappingProxyType(
     {
         "Uniform": _uniform,
         "Karras": _karras,
@@ -228,10 +232,8 @@ SCHEDULES: Mapping[str, Callable[[NoiseSchedule, int], Floats]] = MappingProxyTy
 )
 """Label -> function of (schedule, steps) that returns `steps` sigmas, decreasing, without the final 0."""
 
-FOR_XL: Mapping[str, Callable[[NoiseSchedule, int], Floats]] = MappingProxyType(
-    {"Align Your Steps": _align_your_steps_xl}
-)
-"""What a label means for a model of the XL family, where that is something else."""
+FOR_XL: Mapping[str, Levels] = MappingProxyType({"Align Your Steps": _align_your_steps_xl})
+"""What a label means for SDXL, where that is something else."""
 
 ALIASES: Mapping[str, str] = MappingProxyType(
     {
@@ -275,7 +277,7 @@ def sigmas(
     automatic: str = "Uniform",
     *,
     discard_penultimate: bool = False,
-    xl: bool = False,
+    own: Mapping[str, Levels] = MappingProxyType({}),
 ) -> list[float]:
     """The noise levels that a picture visits: `steps` of them, decreasing, then 0.
 
@@ -283,7 +285,7 @@ def sigmas(
         passes as `automatic` (`find_sampler(...).schedule`).
     discard_penultimate: make one level more and leave out the last above 0, so that the step to 0 is a longer
         one. By tradition some samplers are run so (`find_sampler(...).discard_penultimate`).
-    xl: the model is of the XL family, for which FOR_XL applies.
+    own: schedules by label that mean something else for this model, such as FOR_XL.
 
     Raises InvalidRequest if the name is unknown or `steps` is not within 1..schedule.steps.
     """
@@ -292,7 +294,7 @@ def sigmas(
         label = find_schedule(automatic)
     if not 1 <= steps <= schedule.steps:
         raise InvalidRequest(f"steps is {steps}; it must lie between 1 and {schedule.steps}")
-    levels = FOR_XL[label] if xl and label in FOR_XL else SCHEDULES[label]
+    levels = own.get(label, SCHEDULES[label])
     count = min(steps + discard_penultimate, schedule.steps)
     return [*levels(schedule, count)[:steps].tolist(), 0.0]
 

@@ -343,6 +343,10 @@ class WatchingEngine(HostArrays):
         self._engine, self._sightings = engine, sightings
         self.precision = engine.precision
 
+    def wider(self) -> "WatchingEngine":
+        """This engine: grids are fitted in f32."""
+        return self
+
     def compile(
         self,
         function: Callable[..., Any],

@@ -100,7 +100,7 @@ def autoencoder(bench: Bench) -> Iterator[Progress]:
     chosen = bench.some(real.judged_by(bench.corpus, bench.styles))
     pipeline = bench.exact()
     config = pipeline.networks
-    side = config.unet_config.sample_size * config.autoencoder_config.factor
+    side = config.traits.side
     noise, likenesses = [], []
     yield Progress(measure="autoencoder", done=0, total=len(chosen))
     for number, index in enumerate(chosen):

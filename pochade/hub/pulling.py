@@ -10,9 +10,9 @@ from typing import Any
 
 from pochade.atomic import replacing, sync_folder, unwritable
 from pochade.checkpoints.contents import UNREADABLE, contents_of
-from pochade.checkpoints.folder import read_folder
 from pochade.checkpoints.library import FOLDERS
 from pochade.checkpoints.own_folder import STAGES, claim, read_record, record_of
+from pochade.checkpoints.read import read_checkpoint
 from pochade.errors import InvalidCheckpoint, InvalidRequest, OutputError
 from pochade.hub.choosing import INDEX, choose_file, choose_folder, single_files
 from pochade.hub.fetching import fetching, held
@@ -173,7 +173,7 @@ def place(pull: Pull) -> Path:
             raise InvalidCheckpoint(f"'{source}' cannot be used: {contents.family}")
         target = pull.target(contents.kind)
     else:
-        read_folder(source)
+        read_checkpoint(source)
         target = pull.target()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

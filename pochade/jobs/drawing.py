@@ -171,7 +171,7 @@ class Artist:
         )
         self._loaded = model, pipeline
         _say_plan(pipeline)
-        side = pipeline.networks.unet_config.sample_size * pipeline.networks.autoencoder_config.factor
+        side = pipeline.networks.traits.side
         yield Loaded(model.name, side, side)
 
     def forget(self) -> None:

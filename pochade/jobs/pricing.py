@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pochade.checkpoints.detect import XL
+from pochade.checkpoints.readers import likely_side
 from pochade.diffusion.samplers import find_sampler
 from pochade.diffusion.schedule import split_sampler_name
 from pochade.jobs.cost import Work
@@ -16,7 +16,8 @@ UNKNOWN_SIZE = (512, 512)
 
 def likely_size(family: str) -> tuple[int, int]:
     """What a model of this family that was never loaded is taken to draw, px."""
-    return (1024, 1024) if family.startswith(XL.label) else UNKNOWN_SIZE
+    side = likely_side(family)
+    return UNKNOWN_SIZE if side is None else (side, side)
 
 
 def expected_work(order: Order, usual: tuple[int, int] = UNKNOWN_SIZE) -> Work:

@@ -1,4 +1,4 @@
-"""Configurations as the JSON that diffusers and transformers read: the inverse of `models.config`."""
+"""Configurations as the JSON that diffusers and transformers read: the inverse of `models.read_config`."""
 
 from typing import Any
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from pochade.engines.engine import Engine
     from pochade.pipeline.pipeline import Pipeline
 
 PROMPT = "a red fox in the snow"
@@ -97,30 +98,29 @@ def evaluation(
 ) -> tuple[Callable[[], Any], int]:
     """One call of the UNet as in a step with guidance, on random numbers; and the FLOP that it takes."""
     from pochade.engines.outline import outline
-    from pochade.models.embedding import embed_timestep
-    from pochade.models.unet import unet
     from pochade.pipeline.loading.shapes import with_config
+    from pochade.request import EMPHASES
 
-    networks, config = pipeline.networks, pipeline.networks.unet_config
+    networks, config = pipeline.networks, pipeline.networks.unet.config
+    denoiser, traits = networks.family.denoiser, networks.traits
     factor = networks.autoencoder_config.factor
-    columns, rows = (config.sample_size if side is None else side // factor for side in (width, height))
-    tokens = pipeline.tokenizers[0].max_length
+    columns, rows = ((traits.side if side is None else side) // factor for side in (width, height))
     rng = np.random.default_rng(0)
-    batch = 1 if config.guidance_width is not None or pipeline.usual.cfg_scale == 1 else 2
+    batch = 1 if traits.takes_guidance or pipeline.usual.cfg_scale == 1 else 2
     inputs = {
-        "x": rng.standard_normal((batch, config.in_channels, rows, columns), np.float32),
-        "time": embed_timestep(config, np.full(batch, 500.0, np.float32)),
-        "context": rng.standard_normal((batch, tokens, config.context_width), np.float32),
+        name: rng.standard_normal((batch, *shape[1:]), np.float32)
+        for name, (shape, _) in denoiser.inputs(config).items()
     }
-    for name, size in (("added", config.added_width), ("guidance", config.guidance_width)):
-        if size is not None:
-            inputs[name] = rng.standard_normal((batch, size), np.float32)
+    tokens = networks.family.length("", pipeline.tokenizers, EMPHASES[0])
+    width = inputs["context"].shape[-1]
+    inputs["context"] = rng.standard_normal((batch, tokens, width), np.float32)
+    inputs["x"] = rng.standard_normal((batch, traits.channels, rows, columns), np.float32)
     shapes = {name: (array.shape, "f32") for name, array in inputs.items()}
-    products = outline(with_config(unet, config), shapes).products
+    products = outline(with_config(denoiser.function, config), shapes).products
     return lambda: networks.predict(**inputs), 2 * sum(products.values())
 
 
-def ceiling(engine: Any) -> float:
+def ceiling(engine: "Engine") -> float:
     """The most FLOP per second that an engine reaches: in large matrices or large convolutions."""
 
     def matrices(ops: Any, w: Any, x: Any) -> Any:
@@ -157,7 +157,7 @@ def timed(action: Callable[[], Any]) -> float:
 
 
 def _reached(
-    engine: Any,
+    engine: "Engine",
     function: Callable[..., Any],
     taken: tuple[int, ...],
     weight: tuple[int, ...],

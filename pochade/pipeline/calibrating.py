@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import cast
 
 import numpy as np
 from PIL import Image
 
+from pochade.engines.engine import QuantizingEngine
 from pochade.errors import InvalidRequest
 from pochade.int8 import Sightings
-from pochade.pipeline.drawing.denoising import is_told_a_score
+from pochade.pipeline.loading.network import Network
 from pochade.pipeline.pipeline import Pipeline
 from pochade.quantization.choosing import SMOOTHING, choose
 from pochade.quantization.files import Tables
@@ -84,11 +85,11 @@ def calibrate(
 
 def _request(pipeline: Pipeline, prompt: str, number: int, steps: int) -> Request:
     networks = pipeline.networks
-    side = networks.unet_config.sample_size * networks.autoencoder_config.factor
-    if is_told_a_score(networks):
+    side = networks.traits.side
+    if networks.traits.needs_picture:
         source = Source(image=_landscape(side), denoising_strength=1 / OVER)
         return Request(prompt=prompt, seed=number, steps=OVER * steps, source=source)
-    if networks.reads_mask and number % 2:
+    if networks.traits.reads_mask and number % 2:
         mask = Image.new("L", (side, side))
         mask.paste(255, (0, side // 2, side, side))
         source = Source(image=_landscape(side), mask=mask, denoising_strength=1.0)
@@ -106,5 +107,6 @@ def _landscape(side: int) -> Image.Image:
     return Image.fromarray(np.repeat(rows[:, None].astype(np.uint8), side, axis=1))
 
 
-def _watched(network: Any, sightings: Sightings) -> Any:
-    return replace(network, engine=network.engine.watching(sightings))
+def _watched(network: Network, sightings: Sightings) -> Network:
+    engine = cast(QuantizingEngine, network.engine)  # `choose` takes int8 on such engines only
+    return replace(network, engine=engine.watching(sightings))

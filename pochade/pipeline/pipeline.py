@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from pochade.checkpoints.few_steps import FewSteps
 from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.library import find
-from pochade.checkpoints.read import family_of, read_checkpoint
+from pochade.checkpoints.read import read_checkpoint
 from pochade.diffusion.parametrization import Parametrization
 from pochade.diffusion.schedule import NoiseSchedule
 from pochade.errors import InvalidRequest
+from pochade.families.registry import family_of
 from pochade.images.fitting import widened
 from pochade.images.opening import on_white
 from pochade.models.embedding import embed_timestep
@@ -43,7 +44,7 @@ from pochade.pipeline.loading.networks import Networks
 from pochade.pipeline.results.result import Progress, Result
 from pochade.prompts.parse import ParsedPrompt, parse_prompt
 from pochade.prompts.tokenizer import Tokenizer
-from pochade.request import EMPHASES, USUAL, Request, Settled, Usual
+from pochade.request import EMPHASES, Request, Settled, Usual
 from pochade.ways import Source
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ class Pipeline:
     @property
     def usual(self) -> Usual:
         """What a request is drawn with where it leaves it open."""
-        return USUAL if self.few_steps is None else self.few_steps.usual
+        return self.model.family.usual if self.few_steps is None else self.few_steps.usual
 
     # --- additions --------------------------------------------------------------------------------------
 
@@ -269,7 +270,7 @@ class Pipeline:
         if key not in self._others:
             self._others.clear()
             checkpoint = read_checkpoint(path)
-            if family_of(checkpoint).latent_scale == family_of(self.checkpoint).latent_scale:
+            if family_of(checkpoint).latents == self.model.family.latents:
                 checkpoint = read_checkpoint(path, vae=self.vae)  # of the same latents
             graphs = self.networks.graphs  # one budget for both models
             model = make_model(checkpoint, self.networks.text_encoder.engine, path, graphs=graphs)
@@ -352,8 +353,7 @@ class Pipeline:
         (result,) = condition(
             asked.networks, asked.tokenizers, [wording.parts[0].prompt], clip_skip, emphasis
         )
-        wide = self.networks.unet_config.added_width is not None
-        return (result.context, result.pooled) if wide else result.context
+        return (result.context, result.pooled) if self.networks.traits.reads_pooled else result.context
 
     def unet(self, x: Floats, timestep: Floats, context: Floats, **inputs: Floats) -> Floats:
         """The UNet's raw output for x (B, C, h, w), timestep (B,), context (B, T, D).

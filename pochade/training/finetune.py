@@ -118,12 +118,12 @@ def _open(tuning: Tuning) -> Pipeline:
 def open_model(model: Path | None, device: str) -> Pipeline:
     """The model, in f32 on torch; None is the starter. Raises InvalidRequest if it cannot be trained."""
     pipeline = pochade.load(model, engine="torch", precision="f32", device=device)
-    if pipeline.networks.unet_config.added_width is not None:
+    if not pipeline.model.family.trained_here:
         raise InvalidRequest(
-            f"'{model}' is SDXL or its refiner; training is for models with one text encoder, "
+            f"'{model}' is {pipeline.model.family.label}; training is for models with one text encoder, "
             "such as SD 1.5, SD 2.1 and the starter"
         )
-    if pipeline.networks.unet_config.in_channels != pipeline.networks.autoencoder_config.latent_channels:
+    if pipeline.networks.traits.channels != pipeline.networks.autoencoder_config.latent_channels:
         raise InvalidRequest(
             f"the UNet of '{model}' takes more than a latent (an inpainting model?); "
             "training is for text-to-image models"
@@ -241,7 +241,7 @@ def placed(pipeline: Pipeline, corpus: Pictures) -> list[tuple[int, Bucket]]:
 
 def trained_side(pipeline: Pipeline) -> int:
     """The side of the square pictures that the model was trained at, px."""
-    return pipeline.networks.unet_config.sample_size * pipeline.networks.autoencoder_config.factor
+    return pipeline.networks.traits.side
 
 
 def words(entry: Entry) -> str:

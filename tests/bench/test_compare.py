@@ -15,7 +15,7 @@ from contenders.whole import Case, seconds_said
 from measure.ceiling import register_ceilings
 from measure.plot import bars
 from measure.record import Measured
-from pochade.models.config import unet_config
+from pochade.models.read_config import unet_config
 from pochade.pipeline.loading.shapes import unet_shapes
 
 LOG = """[INFO ] sampling completed, taking 12.50s

@@ -15,9 +15,9 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from pochade.checkpoints.read import family_of, read_checkpoint
+from pochade.checkpoints.read import format_of, read_checkpoint
 from pochade.checkpoints.single_file_names import single_file_tensors
-from pochade.models.config import autoencoder_config, text_encoder_config, unet_config
+from pochade.models.read_config import autoencoder_config, text_encoder_config, unet_config
 from pochade.pipeline.loading.networks import make_networks
 from tests.models.full_size import CASES
 from tests.single_files import ldm_state
@@ -83,6 +83,6 @@ def test_full_size(family, tmp_path):
         json_of = {**theirs.config.to_dict(), "architectures": [type(theirs).__name__]}
         assert text_encoder_config(ours.config) == text_encoder_config(json_of)
     names = {name for name in ldm_state(parts) if name not in ("betas", "alphas_cumprod")}
-    back = single_file_tensors(checkpoint, family_of(checkpoint))
+    back = single_file_tensors(checkpoint, format_of(checkpoint))
     dropped = ("logit_scale", "position_ids", "cond_stage_model.model.text_projection")
     assert {name for name in names if not name.endswith(dropped)} == set(back) - {"v_pred"}

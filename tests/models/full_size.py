@@ -27,7 +27,7 @@ from pochade.checkpoints.folder import KEY_MAPS, read_component
 from pochade.engines.openvino import OpenVinoEngine
 from pochade.engines.torch import TorchEngine
 from pochade.models.autoencoder import decode, encode
-from pochade.models.config import autoencoder_config
+from pochade.models.read_config import autoencoder_config
 from tests.models.measure import (
     decode_reference,
     encode_reference,

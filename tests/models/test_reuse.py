@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pochade.engines.numpy import NumpyOps, float32
-from pochade.models.config import unet_config
 from pochade.models.embedding import embed_sizes, embed_timestep
+from pochade.models.read_config import unet_config
 from pochade.models.reuse import unet_again, unet_keeping
 from pochade.models.unet import unet, up_layers
 from pochade.weights import View

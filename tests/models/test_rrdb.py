@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from pochade.errors import InvalidCheckpoint
-from pochade.models.config import RrdbConfig, rrdb_config
+from pochade.models.config import RrdbConfig
+from pochade.models.read_config import rrdb_config
 from pochade.models.rrdb import rrdb
 from pochade.pipeline.loading.shapes import rrdb_shapes
 from tests.reference import evaluate, relative_error, stored

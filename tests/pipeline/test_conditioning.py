@@ -140,7 +140,8 @@ def test_the_end_token_of_configurations_of_before_2023(model):
     pipeline = model("SDXL").load()
     networks = pipeline.networks
     old = replace(networks.text_encoder_2, config=replace(networks.text_encoder_2.config, end_token=2))
-    dated = replace(pipeline, model=replace(pipeline.model, networks=replace(networks, text_encoder_2=old)))
+    both = (networks.text_encoder, old)
+    dated = replace(pipeline, model=replace(pipeline.model, networks=replace(networks, text_encoders=both)))
     np.testing.assert_array_equal(dated.encode_prompt("a red fox")[1], pipeline.encode_prompt("a red fox")[1])
 
 
@@ -286,11 +287,12 @@ def test_there_are_as_many_graphs_as_the_plan_counts(model, prompt, negative, gr
 
 
 def test_texts_of_one_length_in_other_numbers_of_rows_need_graphs_of_their_own(model):
-    tokenizers = model("SD 1.5").load().tokenizers
+    pipeline = model("SD 1.5").load()
+    family, tokenizers = pipeline.model.family, pipeline.tokenizers
     two, three = (wordings(text, "", 1, guided=True) for text in ("the fox", "the fox AND the snow"))
-    assert context_shapes(tokenizers, [*two, *three]) == {(2, 77), (3, 77)}
+    assert context_shapes(family, tokenizers, [*two, *three]) == {(2, 77), (3, 77)}
     apart = wordings(of(4), of(3), 1, guided=True)
-    assert context_shapes(tokenizers, apart) == {(1, 308), (1, 231)}
+    assert context_shapes(family, tokenizers, apart) == {(1, 308), (1, 231)}
 
 
 def test_the_plan_counts_tokens_as_the_emphasis_that_is_asked_for_reads_them(model):
@@ -302,7 +304,8 @@ def test_the_plan_counts_tokens_as_the_emphasis_that_is_asked_for_reads_them(mod
     for emphasis in ("Original", "None"):
         (encoded,) = condition(pipeline.networks, pipeline.tokenizers, [prompt], 1, emphasis)
         lengths[emphasis] = encoded.context.shape[1]
-        assert context_shapes(pipeline.tokenizers, told, emphasis) == {(2, lengths[emphasis])}
+        family = pipeline.model.family
+        assert context_shapes(family, pipeline.tokenizers, told, emphasis) == {(2, lengths[emphasis])}
     assert lengths["Original"] == 77 < lengths["None"]
 
 

@@ -13,7 +13,7 @@ from diffusers import StableDiffusionInpaintPipeline, StableDiffusionPipeline, S
 from pochade.checkpoints.read import read_checkpoint
 from pochade.checkpoints.safetensors import read
 from pochade.errors import InvalidCheckpoint, InvalidRequest, OutputError
-from pochade.models.config import unet_config
+from pochade.models.read_config import unet_config
 from pochade.pipeline.loading.convert import convert
 from pochade.pipeline.loading.inspect import facts, verify
 from tests.checkpoints.test_single_file import assert_same

@@ -11,13 +11,15 @@ from safetensors.torch import load_file, save_file
 
 import pochade
 from pochade.errors import InvalidRequest
-from pochade.models.config import TinyAutoencoderConfig, autoencoder_config, unet_config
+from pochade.families.stable_diffusion import SD1
+from pochade.families.stable_diffusion_xl import XL
+from pochade.models.config import TinyAutoencoderConfig
+from pochade.models.read_config import autoencoder_config
 from pochade.pipeline.drawing.pictures import check_finite
 from pochade.pipeline.drawing.upscale import enlarged_by
 from pochade.pipeline.loading.beside import load_upscaler
-from pochade.pipeline.loading.networks import needs_range
 from pochade.request import Request
-from tests.reference import UNETS, psnr
+from tests.reference import psnr
 from tests.upscalers import make_upscaler
 
 OPTIONS = {"seed": 5, "width": 40, "height": 24, "steps": 3, "sampler": "Euler"}
@@ -56,8 +58,9 @@ CODER = (
     ],
 )
 def test_what_the_configuration_says_counts(said: dict[str, bool], family: str, expected: bool) -> None:
-    assert needs_range(autoencoder_config(said), unet_config(UNETS[family])) is expected
-    assert needs_range(TinyAutoencoderConfig(), unet_config(UNETS[family])) is False
+    needs_range = {"SDXL": XL, "SD 1.5": SD1}[family].needs_range
+    assert needs_range(autoencoder_config(said)) is expected
+    assert needs_range(TinyAutoencoderConfig()) is False
 
 
 @pytest.mark.parametrize("precision", ["f16", "bf16", "f32"])

@@ -7,8 +7,9 @@ from PIL import Image
 
 from pochade.diffusion.guidance import compose
 from pochade.errors import InvalidRequest
+from pochade.families.clip import emphasize
 from pochade.images.metadata import read_parameters
-from pochade.pipeline.drawing.conditioning import condition, emphasize
+from pochade.pipeline.drawing.conditioning import condition
 from pochade.pipeline.drawing.denoising import in_steps
 from pochade.pipeline.drawing.regions import weights_of
 from pochade.pipeline.drawing.wording import wordings
@@ -271,9 +272,9 @@ def test_all_texts_have_one_length_and_each_is_encoded_once(model, monkeypatch):
         contexts.add(arrays["context"].shape)
         return predict(self, **arrays)
 
-    def watched_encode(self, encoder, ids, end, **options):
-        chunks.append(len(ids))
-        return encode_text(self, encoder, ids, end, **options)
+    def watched_encode(self, encoder, function, **arrays):
+        chunks.append(len(arrays["ids"]))
+        return encode_text(self, encoder, function, **arrays)
 
     monkeypatch.setattr(networks, "predict", watched_predict)
     monkeypatch.setattr(networks, "encode_text", watched_encode)

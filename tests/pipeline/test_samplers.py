@@ -9,7 +9,7 @@ from PIL import Image
 import pochade
 from pochade.diffusion.samplers import SAMPLERS
 from pochade.diffusion.samplers import tcd as tcd_module
-from pochade.diffusion.schedule import SCHEDULES, noise_schedule, sigmas
+from pochade.diffusion.schedule import FOR_XL, SCHEDULES, noise_schedule, sigmas
 from pochade.images.metadata import read_parameters
 from pochade.pipeline import Pipeline, Progress
 from pochade.pipeline.drawing.one_pass import all_levels
@@ -139,8 +139,8 @@ def test_a_level_is_discarded_where_that_is_the_tradition(starter):
 def test_align_your_steps_of_the_family(model, family, xl):
     pipeline = model(family).load()
     levels = all_levels(pipeline.schedule, pipeline.networks, SAMPLERS["Euler"], "Align Your Steps", 11)
-    assert levels == sigmas(pipeline.schedule, "Align Your Steps", 11, xl=xl)
-    assert levels != sigmas(pipeline.schedule, "Align Your Steps", 11, xl=not xl)
+    assert levels == sigmas(pipeline.schedule, "Align Your Steps", 11, own=FOR_XL if xl else {})
+    assert levels != sigmas(pipeline.schedule, "Align Your Steps", 11, own={} if xl else FOR_XL)
 
 
 @pytest.mark.parametrize("label", ["DPM fast", "DPM adaptive", "Restart", "PLMS"])

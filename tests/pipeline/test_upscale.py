@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from pochade.checkpoints.upscaler import read_upscaler
 from pochade.errors import InvalidCheckpoint, InvalidRequest
-from pochade.models.config import rrdb_config
+from pochade.models.read_config import rrdb_config
 from pochade.pipeline.drawing.upscale import enlarged_by, resized_by
 from pochade.pipeline.loading.beside import load_upscaler
 from pochade.ways import Hires

@@ -14,9 +14,9 @@ from PIL import Image
 from pochade.errors import InvalidRequest
 from pochade.images.opening import on_white
 from pochade.images.preprocessors import preprocessed
-from pochade.models.config import controlnet_config
 from pochade.models.controlnet import controlnet, embed_hint
 from pochade.models.embedding import embed_timestep
+from pochade.models.read_config import controlnet_config
 from pochade.pipeline.load import load
 from pochade.pipeline.loading.beside import controlnet_on
 from pochade.training.control import (

@@ -69,11 +69,13 @@ class Canvas:
         done = min(int(self.strength * steps), steps - 1) + 1
         return steps - done
 
-    def start(self, noise: Tensor, sigma: float) -> Tensor:
-        """Where the loop begins, (B, C, h, w), at noise level sigma. noise: unit normal, (B, C, h, w)."""
+    def start(self, noise: Tensor, sigma: float, scale: Callable[[float], float]) -> Tensor:
+        """Where the loop begins, (B, C, h, w), at noise level sigma.
+
+        noise: unit normal, (B, C, h, w). scale: `Family.starting_scale`, of a drawing from nothing.
+        """
         if self.latent is None:
-            # Unit variance where the model was trained: data and noise together, not the noise alone.
-            return noise * (1 + sigma**2) ** 0.5
+            return noise * scale(sigma)
         latent = self.latent
         if self.mask is not None and self.fill in ("noise", "nothing"):
             under = noise if self.fill == "noise" else 0.0 * noise
@@ -94,7 +96,7 @@ class Canvas:
 
 def blank(networks: Networks, width: int, height: int) -> Canvas:
     """For a drawing from nothing. An inpainting model is told so: a mask of ones over a gray picture."""
-    if not networks.reads_mask:
+    if not networks.traits.reads_mask:
         return Canvas()
     factor = networks.autoencoder_config.factor
     gray = np.zeros((3, height, width), np.float32)
@@ -117,7 +119,7 @@ def over(networks: Networks, source: Source, width: int, height: int, framing: s
     if mask is not None and not mask.any():
         raise _faded(source, (width, height))
     extra = None
-    if networks.reads_mask:
+    if networks.traits.reads_mask:
         hidden = np.ones(pixels.shape[1:], bool) if soft is None else np.asarray(soft) > HALF
         shown = np.where(hidden, np.float32(0), pixels)
         everywhere = np.ones((1, height // factor, width // factor), np.float32)

@@ -1,53 +1,28 @@
 """From prompts to what the UNet is conditioned on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import lcm
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.checkpoints.folder import Checkpoint
 from pochade.errors import InvalidRequest
-from pochade.models.config import TextEncoderConfig
+from pochade.families.family import Conditioning, Family
 from pochade.pipeline.drawing.pictures import check_finite
 from pochade.pipeline.drawing.wording import Wording
 from pochade.pipeline.loading.network import Network
 from pochade.pipeline.loading.networks import Networks
 from pochade.pipeline.results.result import PromptSize
-from pochade.prompts.layout import Layout, end_positions, lay_out, rows
-from pochade.prompts.tokenizer import Tokenizer
 from pochade.request import EMPHASES
 
 Floats = NDArray[np.float32]
 
-MAX_TOKENS = 4800
-"""In whole chunks. Attention to the text grows with it: 64 of 75 take a gigabyte in SD 1.5's first level."""
-
 LONGEST = 64 * 77
 """Tokens, with starts and ends: contexts are repeated up to here, or up to the longest text."""
 
-ORIGINAL, NO_NORM, IGNORED, NO_EMPHASIS = EMPHASES
-
-LEGACY_END_TOKEN = 2
-"""What configurations of before 2023 say; the tokenizer's own end token is meant."""
-
-OPENCLIP_H_LAYERS = 23
-"""Of SD 2.x's text encoder, as it is stored: of OpenCLIP's 24 the last one is never used."""
-
-
-@dataclass(frozen=True, eq=False)
-class Conditioning:
-    """context: (1, 77 * chunks, D), maybe repeated (see `even`). pooled: (1, P), of the encoder that has it
-    last (XL needs it).
-
-    tokens: in the text; chunks: that it fills.
-    """
-
-    context: Floats
-    pooled: Floats
-    tokens: int
-    chunks: int
+ORIGINAL = EMPHASES[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +36,7 @@ class Told:
 
 def condition_wordings(
     networks: Networks,
-    tokenizers: Sequence[Tokenizer],
+    tokenizers: Sequence[Any],
     wordings: Sequence[Wording],
     clip_skip: int,
     emphasis: str = ORIGINAL,
@@ -94,67 +69,38 @@ def condition_wordings(
 
 def condition(
     networks: Networks,
-    tokenizers: Sequence[Tokenizer],
+    tokenizers: Sequence[Any],
     prompts: Sequence[str],
     clip_skip: int,
     emphasis: str = ORIGINAL,
 ) -> list[Conditioning]:
-    """Encode prompts, equal ones once, each in the chunks that it fills.
+    """Encode prompts, equal ones once.
 
-    Emphasis and BREAK are read (`prompts.attention`) and count as `emphasis` says, a name of
-    `request.EMPHASES`. XL reads one layer before the last, without the final
-    norm, and a pooled vector of the first chunk; its base has two encoders, whose conditionings stand side by
-    side, and the pooled vector is the second's (Podell et al. 2023, section 2.1). A text that fills more
-    chunks for one of the two gets empty ones for the other.
+    How is the family's matter (`Family.encode`). emphasis: a name of `request.EMPHASES`.
     """
-    encoders = [networks.text_encoder]
-    if networks.text_encoder_2 is not None:
-        encoders.append(networks.text_encoder_2)
-    wide = networks.unet_config.added_width is not None
-    skips = [skipped_layers(clip_skip, _config(encoder), wide=wide) for encoder in encoders]
-    laid_out = {prompt: layouts_of(prompt, tokenizers, emphasis) for prompt in prompts}
-    encoded = {}
-    for prompt, layouts in laid_out.items():
-        chunks = max(len(layout.chunks) for layout in layouts)
-        contexts, pooled = [], np.zeros((1, 0), np.float32)
-        for encoder, tokenizer, layout, skip in zip(encoders, tokenizers, layouts, skips, strict=True):
-            ids, weights = rows(layout, tokenizer, chunks)
-            ends = end_positions(ids, _end_token(_config(encoder), tokenizer))
-            context, vectors = networks.encode_text(encoder, ids, ends, skip=skip, final_norm=not wide)
-            check_finite(context, "the text encoder", encoder.engine.precision)
-            context = emphasize(context, weights, emphasis)
-            contexts.append(context.reshape(1, -1, context.shape[-1]))
-            pooled = vectors[:1]
-        encoded[prompt] = Conditioning(np.concatenate(contexts, axis=-1), pooled, layouts[0].tokens, chunks)
-    return [encoded[prompt] for prompt in prompts]
+    distinct = list(dict.fromkeys(prompts))
+    encoders = [LoadedEncoder(networks, each) for each in networks.text_encoders]
+    encoded = networks.family.encode(encoders, tokenizers, distinct, clip_skip, emphasis)
+    by_prompt = dict(zip(distinct, encoded, strict=True))
+    return [by_prompt[prompt] for prompt in prompts]
 
 
-def layouts_of(prompt: str, tokenizers: Sequence[Tokenizer], emphasis: str = ORIGINAL) -> list[Layout]:
-    """A text laid out for each encoder. emphasis: as in `condition`.
+@dataclass(frozen=True, eq=False)
+class LoadedEncoder:
+    """A text encoder as `Family.encode` uses it (`families.family.Encoder`)."""
 
-    Raises InvalidRequest for one that is too long.
-    """
-    literal = emphasis == NO_EMPHASIS
-    return [_checked(lay_out(prompt, tokenizer, literal=literal), tokenizer) for tokenizer in tokenizers]
+    networks: Networks
+    network: Network
 
+    @property
+    def config(self) -> Any:
+        return self.network.config
 
-def skipped_layers(clip_skip: int, config: TextEncoderConfig, *, wide: bool) -> int:
-    """How many of a text encoder's last layers the conditioning is read before.
-
-    clip_skip: counted from the encoder's end, as everybody counts: 1 is the last layer, 2 the one before. A
-        family that by itself reads the last layer but one (XL; SD 2.x, whose files do without the last one)
-        reads nothing later: 1 and 2 are the same there.
-    wide: the model is of the XL family.
-
-    Raises InvalidRequest if there are not so many layers.
-    """
-    dropped = 1 if config.layers == OPENCLIP_H_LAYERS else 0
-    skip = max(clip_skip, 2) - 1 if wide else max(clip_skip - dropped, 1) - 1
-    if skip >= config.layers:
-        raise InvalidRequest(
-            f"clip_skip is {clip_skip}; this model's text encoder has {config.layers} layers"
-        )
-    return skip
+    def run(self, function: Callable[..., Any], **arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        """Raises InvalidRequest for numbers that are not finite."""
+        found = self.networks.encode_text(self.network, function, **arrays)
+        check_finite(found[0], "the text encoder", self.network.engine.precision)
+        return found
 
 
 def even(groups: Mapping[Wording, Sequence[Conditioning]]) -> dict[Wording, list[Conditioning]]:
@@ -188,7 +134,7 @@ def common_length(lengths: Sequence[int]) -> int | None:
 
 
 def context_shapes(
-    tokenizers: Sequence[Tokenizer], wordings: Sequence[Wording], emphasis: str = ORIGINAL
+    family: Family, tokenizers: Sequence[Any], wordings: Sequence[Wording], emphasis: str = ORIGINAL
 ) -> set[tuple[int, int]]:
     """The rows and the length, in tokens, of each context that the UNet will be given for a picture, without
     encoding anything.
@@ -197,12 +143,16 @@ def context_shapes(
 
     Raises InvalidRequest for a text that is too long.
     """
+
+    def length(prompt: str) -> int:
+        return family.length(prompt, tokenizers, emphasis)
+
     groups = []
     for wording in wordings:
-        first, *others = [_length(part.prompt, tokenizers, emphasis) for part in wording.parts]
+        first, *others = [length(part.prompt) for part in wording.parts]
         if wording.towards is not None:
-            first = lcm(first, _length(wording.towards, tokenizers, emphasis))
-        negative = [] if wording.negative is None else [_length(wording.negative, tokenizers, emphasis)]
+            first = lcm(first, length(wording.towards))
+        negative = [] if wording.negative is None else [length(wording.negative)]
         groups.append([first, *others, *negative])
     found = zip(groups, common_lengths(groups), strict=True)
     return {
@@ -226,30 +176,6 @@ def prompt_size(conditionings: Mapping[Wording, Sequence[Conditioning]]) -> Prom
     negatives = [given[-1].tokens for wording, given in conditionings.items() if wording.negative is not None]
     chunks = max(each.chunks for given in conditionings.values() for each in given)
     return PromptSize(max(prompts), max(negatives, default=0), chunks)
-
-
-def emphasize(context: Floats, weights: Floats, emphasis: str = ORIGINAL) -> Floats:
-    """Multiply each token's vector by its weight, then the whole chunk so that its mean is what it was.
-
-    context: (chunks, T, D), of one encoder; weights: (chunks, T). A chunk whose weights are all 1 is left as
-    it is. emphasis: "Original" does this, as in A1111's web UI; "No norm" leaves the mean as it has become:
-    that of XL's encoders lies near zero, so restoring it may change the vectors much more than the weights
-    do. "Ignore" and "None" leave the vectors alone.
-    """
-    if emphasis in (IGNORED, NO_EMPHASIS):
-        return context
-    result = context.copy()
-    for chunk, weight in zip(result, weights, strict=True):
-        if (weight == 1).all():
-            continue
-        mean = chunk.mean(dtype=np.float64)
-        chunk *= weight[:, None]
-        if emphasis == NO_NORM:
-            continue
-        weighed = chunk.mean(dtype=np.float64)
-        if weighed != 0:
-            chunk *= np.float32(mean / weighed)
-    return result
 
 
 def blended(one: Conditioning, other: Conditioning, share: float) -> Conditioning:
@@ -276,40 +202,3 @@ def blended(one: Conditioning, other: Conditioning, share: float) -> Conditionin
 def without_text(given: Conditioning) -> Conditioning:
     """Zeros in place of the text: what SDXL was trained with when it was to go without a prompt."""
     return replace(given, context=np.zeros_like(given.context), pooled=np.zeros_like(given.pooled))
-
-
-def zeros_for_no_text(checkpoint: Checkpoint) -> bool:
-    """Whether an empty negative prompt is no text at all, rather than the text ""; so in SDXL's base."""
-    wide = checkpoint.unet.config.get("addition_embed_type") == "text_time"
-    return wide and bool(checkpoint.model_index.get("force_zeros_for_empty_prompt", True))
-
-
-def _checked(layout: Layout, tokenizer: Tokenizer) -> Layout:
-    """Raises InvalidRequest for more than anybody's memory holds."""
-    chunks, room = len(layout.chunks), tokenizer.max_length - 2
-    most = MAX_TOKENS // room
-    if layout.tokens > most * room:
-        raise InvalidRequest(
-            f"the prompt has {layout.tokens:,} tokens; at most {most * room:,} are read"
-            f" ({most} chunks of {room}): shorten it"
-        )
-    if chunks > most:
-        raise InvalidRequest(
-            f"the prompt fills {chunks:,} chunks with its {layout.tokens:,} tokens; at most {most} are"
-            " read: shorten it, or break it up less"
-        )
-    return layout
-
-
-def _length(prompt: str, tokenizers: Sequence[Tokenizer], emphasis: str) -> int:
-    layouts = layouts_of(prompt, tokenizers, emphasis)
-    return max(len(layout.chunks) for layout in layouts) * tokenizers[0].max_length
-
-
-def _end_token(config: TextEncoderConfig, tokenizer: Tokenizer) -> int:
-    return tokenizer.end_id if config.end_token == LEGACY_END_TOKEN else config.end_token
-
-
-def _config(encoder: Network) -> TextEncoderConfig:
-    assert isinstance(encoder.config, TextEncoderConfig)
-    return encoder.config

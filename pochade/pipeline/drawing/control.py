@@ -120,6 +120,11 @@ def _one(networks: Networks, control: Control, width: int, height: int) -> Steer
 
 
 def _opened(networks: Networks, control: Control) -> Network:
+    if networks.family.denoiser.controlled is None:
+        raise InvalidRequest(
+            f"the ControlNet '{control.model}' cannot be used: the model is {networks.family.label}, for"
+            " which ControlNets are not supported; leave it out"
+        )
     network = networks.beside(Path(control.model), controlnet_on)
     assert isinstance(network.config, ControlNetConfig)
     _check_fit(networks, network.config, control.model)

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from pochade.diffusion.guidance import compose, guide
 from pochade.diffusion.parametrization import Denoise, Predict
-from pochade.models.config import TextEncoderConfig
-from pochade.models.embedding import embed_guidance, embed_sizes, embed_timestep
+from pochade.families.family import Conditioned, Conditioning
+from pochade.models.embedding import embed_timestep
 from pochade.ops import Tensor
-from pochade.pipeline.drawing.conditioning import Conditioning
 from pochade.pipeline.loading.networks import Networks
 from pochade.request import Settled
 from pochade.speed import EVERYTHING, StepWork
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 Named = dict[str, Tensor]
-
-PLEASING, UNPLEASING = 6.0, 2.5
-"""The scores that XL's refiner is told with a prompt and with a negative one, as its authors have it."""
 
 ROUNDING = 1e-6
 """Relative: a sampler may come back to a level by arithmetic."""
@@ -109,7 +105,8 @@ def predictor(
     evaluated one after another.
     """
     memory = Memory() if memory is None else memory
-    engine, config = networks.unet.engine, networks.unet_config
+    engine, family = networks.unet.engine, networks.family
+    scale, traits = request.cfg_scale, networks.traits
     weights = [weight if isinstance(weight, (int, float)) else engine.place(weight) for weight in weights]
     hints = [engine.place(each.hint) for each in steerings] if engine.joins else []
     known: dict[tuple[int, int, int], Named] = {}
@@ -120,10 +117,10 @@ def predictor(
         if (count, first, end) not in known:
             chosen = [each for each in conditionings[first:end] for _ in range(count)]
             prompts = count * max(0, len(weights) - first)
-            named = {
-                "context": np.concatenate([each.context for each in chosen]),
-                **_added(networks, request, chosen, prompts),
-            }
+            rows = Conditioned(
+                conditionings=chosen, prompts=prompts, width=request.width, height=request.height
+            )
+            named = family.constant_inputs(networks.configs, rows)
             known[count, first, end] = {name: engine.place(array) for name, array in named.items()}
         return known[count, first, end]
 
@@ -145,11 +142,11 @@ def predictor(
         )
 
     def inputs(pictures: Tensor, timestep: float, first: int, end: int) -> Named:
-        """Of the UNet, but for the channels of inpainting models."""
+        """Of the denoiser, but for the channels of inpainting models."""
         rows = (end - first) * len(pictures)
-        time = embed_timestep(config, np.full(rows, timestep, np.float32))
-        named = {"x": engine.join([pictures] * (end - first)), "time": engine.place(time)}
-        return {**named, **told(len(pictures), first, end), **_guidance(networks, request, rows)}
+        named = family.step_inputs(networks.unet.config, timestep, rows, scale)
+        placed = {name: engine.place(array) for name, array in named.items()}
+        return {"x": engine.join([pictures] * (end - first)), **placed, **told(len(pictures), first, end)}
 
     def with_extra(named: Named) -> Named:
         if extra is None:
@@ -177,7 +174,7 @@ def predictor(
 
     def economical(number: int, pictures: Tensor, timestep: float, row: int) -> Tensor:
         """One conditioning alone: its text may have a length of its own, and its deep features are."""
-        if steerings or not work.layers:
+        if steerings or not work.layers or family.denoiser.keeping is None:
             return whole(pictures, timestep, row, row + 1)
         named = with_extra(inputs(pictures, timestep, row, row + 1))
         place = number, row
@@ -190,7 +187,7 @@ def predictor(
     def groups(x: Tensor) -> Iterator[tuple[int, Tensor]]:
         """The pictures that are evaluated together, and the number of the first."""
         _, _, rows, columns = x.shape
-        at_once = engine.pictures_at_once(config.widths[0] * rows * columns * len(conditionings))
+        at_once = engine.pictures_at_once(traits.activation * rows * columns * len(conditionings))
         for number in range(0, len(x), at_once):
             yield number, x[number : number + at_once]
 
@@ -212,43 +209,4 @@ def predictor(
 
     if len(conditionings) == 1:
         return alone
-    told_the_scale = config.guidance_width is not None
-    return guide(both, 1.0 if told_the_scale else request.cfg_scale, request.guidance_rescale)
-
-
-def _added(
-    networks: Networks, request: Settled, conditionings: Sequence[Conditioning], prompts: int
-) -> dict[str, Floats]:
-    """The further input of XL: pooled text and sizes, in the refiner with a score in place of the target's.
-
-    prompts: how many of the conditionings are no negative prompt's.
-    """
-    config = networks.unet_config
-    if config.added_width is None:
-        return {}
-    pooled = np.concatenate([each.pooled for each in conditionings])
-    original, crop = (request.height, request.width), (0, 0)
-    sizes: list[tuple[float, ...]] = [(*original, *crop, *original)] * len(conditionings)
-    if is_told_a_score(networks):
-        scores = [PLEASING if i < prompts else UNPLEASING for i in range(len(conditionings))]
-        sizes = [(*original, *crop, score) for score in scores]
-    return {"added": embed_sizes(config, pooled, sizes)}
-
-
-def is_told_a_score(networks: Networks) -> bool:
-    """Whether it is XL's refiner: beside the pooled text it has room for five numbers, not for six."""
-    config = networks.unet_config
-    encoder = networks.text_encoder_2 or networks.text_encoder
-    assert isinstance(encoder.config, TextEncoderConfig)
-    if config.added_width is None or config.added_time_width is None:
-        return False
-    pooled = encoder.config.projection_width or encoder.config.width
-    return config.added_width == pooled + 5 * config.added_time_width
-
-
-def _guidance(networks: Networks, request: Settled, rows: int) -> dict[str, Floats]:
-    """The further input of LCM: the guidance scale."""
-    config = networks.unet_config
-    if config.guidance_width is None:
-        return {}
-    return {"guidance": embed_guidance(config, [request.cfg_scale] * rows)}
+    return guide(both, 1.0 if traits.takes_guidance else scale, request.guidance_rescale)

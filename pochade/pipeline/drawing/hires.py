@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.checkpoints.read import family_of
 from pochade.diffusion.samplers import find_sampler
 from pochade.diffusion.samplers.step import Step
 from pochade.errors import InvalidRequest
@@ -98,7 +97,7 @@ def second_pass(
     else:
         find_upscaler(asked.upscaler)
     request = second_request(first.request)
-    width, height = size_of(first.request, asked, networks.autoencoder_config.factor)
+    width, height = size_of(first.request, asked, networks.traits.multiple)
     request = replace(request, width=width, height=height)
     controls = controls_of(request, "second")
     if controls:
@@ -151,8 +150,8 @@ def size_of(request: Settled, hires: Hires, factor: int) -> tuple[int, int]:
 
 def check_latents(first: Model, second: Model, upscaler: str) -> None:
     """Raises InvalidRequest if latents of the first pass would be enlarged for a model of other latents."""
-    ours, theirs = (family_of(each.checkpoint) for each in (first, second))
-    if upscaler in LATENT_UPSCALERS and ours.latent_scale != theirs.latent_scale:
+    ours, theirs = first.family, second.family
+    if upscaler in LATENT_UPSCALERS and ours.latents != theirs.latents:
         raise InvalidRequest(
             f"the model of the second pass, '{second.checkpoint.name}', is {theirs.label}, that of the first"
             f" {ours.label}: their latents mean different things; take an upscaler of pictures, such as"

@@ -110,7 +110,7 @@ def denoise(
         options["path"] = lambda sigma, after, eta: engine.place(path(sigma, after, eta))
     if sampler.needs_schedule:
         options["schedule"] = schedule
-    x = canvas.start(engine.place(start), float(drawing.levels[0]))
+    x = canvas.start(engine.place(start), float(drawing.levels[0]), networks.family.starting_scale)
     steps = sampler.function(clean, x, drawing.levels, lambda: engine.place(draw_noise()), **options)
     return (replace(step, x=engine.fetch(step.x), denoised=engine.fetch(step.denoised)) for step in steps)
 
@@ -177,7 +177,7 @@ def all_levels(
         steps,
         automatic=sampler.schedule,
         discard_penultimate=sampler.discard_penultimate,
-        xl=networks.unet_config.added_width is not None,
+        own=networks.family.levels,
     )
 
 

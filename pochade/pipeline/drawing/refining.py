@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pochade.diffusion.parametrization import Denoise, denoiser
 from pochade.diffusion.schedule import NoiseSchedule
-from pochade.pipeline.drawing.conditioning import Told, condition_wordings, zeros_for_no_text
+from pochade.pipeline.drawing.conditioning import Told, condition_wordings
 from pochade.pipeline.drawing.denoising import predictor
 from pochade.pipeline.drawing.regions import Weight
 from pochade.pipeline.drawing.wording import Wording
@@ -41,7 +41,7 @@ class Refining:
     ) -> Denoise:
         """Of a wording. extra: as in `predictor`, for a model that reads it. No ControlNet steers it."""
         networks = self.model.networks
-        seen = extra if networks.reads_mask else None
+        seen = extra if networks.traits.reads_mask else None
         predict = predictor(networks, request, self.told.conditionings[wording], weights, seen)
         return denoiser(predict, self.model.parametrization, self.model.schedule)
 
@@ -58,6 +58,6 @@ def refining(
         wordings,
         request.clip_skip,
         request.emphasis,
-        zeros_for_no_text=zeros_for_no_text(model.checkpoint),
+        zeros_for_no_text=model.family.no_text(model.checkpoint),
     )
     return Refining(replace(model, networks=networks), Told(wordings, told), request.refiner.switch)

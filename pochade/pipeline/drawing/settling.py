@@ -97,6 +97,10 @@ def settle(
         schedule = fused
     (width, height), framing = size_of(networks, request)
     check_size(networks, width, height)
+    if request.tiling and not networks.family.denoiser.seamless:
+        raise InvalidRequest(
+            f"tiling is not supported for {networks.family.label}, which the model is; leave it out"
+        )
     asked |= {"sampler": sampler.label, "schedule": schedule}
     second, samplers = None, [sampler]
     if request.hires is not None:
@@ -147,8 +151,8 @@ def size_of(networks: Networks, request: Request) -> tuple[Size, str]:
     What is left open is the model's own size, in the shape of a source picture. A whole source picture keeps
     its size as `size_over` says, or if just that is asked for, whatever the model's multiples are.
     """
-    factor = networks.autoencoder_config.factor
-    width = height = networks.unet_config.sample_size * factor
+    factor = networks.traits.multiple
+    width = height = networks.traits.side
     asked, source = (request.width, request.height), request.source
     if source is not None and not source.only_masked:
         picture = source.image.size
@@ -164,7 +168,7 @@ def size_of(networks: Networks, request: Request) -> tuple[Size, str]:
 
 def check_size(networks: Networks, width: int, height: int) -> None:
     """Raises InvalidRequest, saying what is near, for sides that are no whole latent pixels."""
-    factor = networks.autoencoder_config.factor
+    factor = networks.traits.multiple
     for name, side in (("width", width), ("height", height)):
         if side % factor:
             low = side // factor * factor
@@ -174,7 +178,7 @@ def check_size(networks: Networks, width: int, height: int) -> None:
 
 def guided(networks: Networks, request: Settled) -> bool:
     """Whether the negative prompt is computed too. A model that is told the scale needs none."""
-    return request.cfg_scale != 1 and networks.unet_config.guidance_width is None
+    return request.cfg_scale != 1 and not networks.traits.takes_guidance
 
 
 def wordings_of(
@@ -230,7 +234,7 @@ def load_of(context: GenerationContext, request: Settled, prompts: Prompts) -> L
     if request.hires is not None:
         from pochade.pipeline.drawing import hires
 
-        larger = hires.size_of(request, request.hires, model.networks.autoencoder_config.factor)
+        larger = hires.size_of(request, request.hires, model.networks.traits.multiple)
         # The first model may be named for the second pass too.
         if request.hires.model is not None and last.checkpoint is not model.checkpoint:
             beside.append(Path(request.hires.model))
@@ -238,7 +242,7 @@ def load_of(context: GenerationContext, request: Settled, prompts: Prompts) -> L
     forms = 2 if any((each.start, each.end) != (0, 1) for each in steered) else 1
     first, second = wordings_of(model.networks, request, prompts=prompts)
     told = list(dict.fromkeys([*first, *second]))
-    shapes = context_shapes(model.tokenizers, told, request.emphasis)
+    shapes = context_shapes(model.networks.family, model.tokenizers, told, request.emphasis)
     texts = {(rows, model.networks.unet.tokens_side(length)) for rows, length in shapes}
     # Adapters change weights, but for LoRAs that graphs take as inputs.
     unets = [each.networks.unet for each in (model, last)]

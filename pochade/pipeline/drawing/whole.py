@@ -12,15 +12,9 @@ from numpy.typing import NDArray
 from pochade.diffusion.samplers import find_sampler
 from pochade.diffusion.samplers.step import Step
 from pochade.errors import InvalidRequest
+from pochade.families.family import Conditioning
 from pochade.pipeline.drawing.canvas import Canvas, blank, over
-from pochade.pipeline.drawing.conditioning import (
-    Conditioning,
-    Told,
-    condition_wordings,
-    prompt_size,
-    zeros_for_no_text,
-)
-from pochade.pipeline.drawing.denoising import is_told_a_score
+from pochade.pipeline.drawing.conditioning import Told, condition_wordings, prompt_size
 from pochade.pipeline.drawing.one_pass import Pass, check_noise, denoise, latent_shape, levels_of, pictures
 from pochade.pipeline.drawing.pictures import check_finite, decoded_images, rough_images, small_images
 from pochade.pipeline.drawing.settling import GenerationContext, Prepared, refiner_path, wordings_of
@@ -61,7 +55,7 @@ def generate(prepared: Prepared, noise: Floats | None = None) -> Iterator[Progre
     let_go(networks.autoencoder, networks.wide_autoencoder)
     told, told_later = told_of(model, request, later.model, prompts)
     for each in (networks, last_networks):
-        let_go(each.text_encoder, each.text_encoder_2)
+        let_go(*each.text_encoders)
     refiner = last_part = None
     refiner_file = refiner_path(request, context.roots)
     if refiner_file is not None:
@@ -164,11 +158,8 @@ def canvas_of(model: Model, networks: Networks, request: Settled) -> Canvas:
     """Where the drawing begins. Raises InvalidRequest for a model that needs a picture and gets none."""
     if request.source is not None:
         return over(networks, request.source, request.width, request.height, request.framing)
-    if is_told_a_score(networks):
-        raise InvalidRequest(
-            f"'{model.checkpoint.name}' is SDXL's refiner, which has seen little noise and draws over"
-            " pictures only; give it a picture (--init), or name it beside the base model (--refiner)"
-        )
+    if networks.traits.needs_picture:
+        raise InvalidRequest(f"'{model.checkpoint.name}' is {networks.traits.needs_picture}")
     return blank(networks, request.width, request.height)
 
 
@@ -198,7 +189,7 @@ def _conditioned(
         wordings,
         request.clip_skip,
         request.emphasis,
-        zeros_for_no_text=zeros_for_no_text(model.checkpoint),
+        zeros_for_no_text=model.family.no_text(model.checkpoint),
     )
 
 

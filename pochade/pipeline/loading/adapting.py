@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pochade.adapters.embeddings import TABLE, Embedding, Extended, OtherFamily, read_embedding
-from pochade.adapters.keys import TEXT, TEXT_2, UNET
+from pochade.adapters.keys import TEXTS, UNET
 from pochade.adapters.library import find, named_in, names, pick_named
 from pochade.adapters.read import Adapter, read_adapter
 from pochade.adapters.view import Strength, adapted, factors, fingerprint
@@ -23,6 +23,7 @@ from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.library import find as find_by_content
 from pochade.checkpoints.library import folders, meant_by, shortest_names
 from pochade.errors import InvalidCheckpoint, InvalidRequest, expect
+from pochade.families.registry import family_of
 from pochade.models.config import TextEncoderConfig
 from pochade.pipeline.loading.network import Network
 from pochade.pipeline.loading.networks import Networks
@@ -164,13 +165,21 @@ def read_additions(
     skip_other_families: leave out embeddings that were made for other models: in a folder for all of them, a
         word that a prompt happens to hold was not meant as theirs.
     """
-    parts = {UNET: checkpoint.unet, TEXT: checkpoint.text_encoder, TEXT_2: checkpoint.text_encoder_2}
+    texts = dict(zip(TEXTS, checkpoint.text_encoders, strict=False))
     shapes = {
         name: {tensor: part.tensors[tensor].shape for tensor in part.tensors}
-        for name, part in parts.items()
-        if part is not None
+        for name, part in {UNET: checkpoint.unet, **texts}.items()
     }
-    widths = {name: shapes[name][TABLE][1] for name in (TEXT, TEXT_2) if name in shapes}
+    family = family_of(checkpoint)
+    if embeddings and not family.learns_words:
+        if skip_other_families:
+            embeddings = ()
+        else:
+            raise InvalidCheckpoint(
+                f"the embedding '{embeddings[0]}' cannot be used: the text encoders of '{checkpoint.name}',"
+                f" {family.label}, take no new words"
+            )
+    widths = {name: shapes[name][TABLE][1] for name in texts} if family.learns_words else {}
     return Additions(
         tuple((lora, read_adapter(lora.path, shapes)) for lora in loras),
         tuple(_embeddings(embeddings, widths, skip_other_families)),
@@ -205,12 +214,11 @@ def with_additions(networks: Networks, additions: Additions, *, fold: bool = Fal
         adapted = _adapted(network, name, additions, fold)
         return _extended(adapted, [each.vectors[name] for each in additions.embeddings], additions)
 
-    second = networks.text_encoder_2
+    encoders = networks.text_encoders
     return replace(
         networks,
         unet=_adapted(networks.unet, UNET, additions, fold),
-        text_encoder=text(TEXT, networks.text_encoder),
-        text_encoder_2=None if second is None else text(TEXT_2, second),
+        text_encoders=tuple(text(name, each) for name, each in zip(TEXTS, encoders, strict=False)),
     )
 
 
@@ -218,10 +226,11 @@ def with_words(
     tokenizers: Sequence[Tokenizer], networks: Networks, embeddings: Sequence[Embedding]
 ) -> list[Tokenizer]:
     """Tokenizers that know the embeddings' names. networks: the loaded ones, without further rows."""
-    encoders = [networks.text_encoder, networks.text_encoder_2]
+    if not networks.family.learns_words:  # `read_additions` has refused embeddings
+        return list(tokenizers)
     result = []
-    for tokenizer, encoder in zip(tokenizers, encoders, strict=False):
-        assert encoder is not None and isinstance(encoder.config, TextEncoderConfig)
+    for tokenizer, encoder in zip(tokenizers, networks.text_encoders, strict=True):
+        assert isinstance(encoder.config, TextEncoderConfig)
         phrases: dict[str, range] = {}
         first = encoder.config.vocabulary
         for each in embeddings:

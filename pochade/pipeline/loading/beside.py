@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pochade.checkpoints.contents import contents_of
 from pochade.checkpoints.controlnet import read_controlnet
 from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.library import entries, pick
-from pochade.checkpoints.read import family_of, read_checkpoint
+from pochade.checkpoints.read import read_checkpoint
 from pochade.checkpoints.upscaler import read_upscaler
+from pochade.engines.engine import Engine
 from pochade.errors import InvalidRequest
+from pochade.families.registry import family_of
 from pochade.images.upscaling import find_upscaler, is_model_file
-from pochade.models.config import controlnet_config, rrdb_config
+from pochade.models.read_config import controlnet_config, rrdb_config
 from pochade.pipeline.loading.choice import choose, make_engine
 from pochade.pipeline.loading.graphs import CompiledGraphs
 from pochade.pipeline.loading.model import Model, make_model
@@ -22,14 +23,14 @@ from pochade.pipeline.loading.networks import Networks
 from pochade.pipeline.loading.shapes import controlnet_shapes, rrdb_shapes
 
 
-def controlnet_on(engine: Any, path: Path, *, graphs: CompiledGraphs | None = None) -> Network:
+def controlnet_on(engine: Engine, path: Path, *, graphs: CompiledGraphs | None = None) -> Network:
     """The ControlNet of a file or folder on an engine. Raises InvalidCheckpoint if it is none."""
     component = read_controlnet(path)
     config = controlnet_config(component.config)
     return make_network(component, config, controlnet_shapes(config), engine, graphs)
 
 
-def upscaler_on(engine: Any, path: Path | str, *, graphs: CompiledGraphs | None = None) -> Network:
+def upscaler_on(engine: Engine, path: Path | str, *, graphs: CompiledGraphs | None = None) -> Network:
     """An ESRGAN model on an engine. Raises InvalidCheckpoint for anything else."""
     component = read_upscaler(path)
     config = rrdb_config(component.config)
@@ -76,17 +77,17 @@ def open_refiner(networks: Networks, checkpoint: Checkpoint, path: Path) -> Mode
     """
     model = networks.beside(path, partial(_model_on, checkpoint))
     ours, theirs = (family_of(each) for each in (checkpoint, model.checkpoint))
-    if ours.latent_scale != theirs.latent_scale:
+    if ours.latents != theirs.latents:
         raise InvalidRequest(
             f"the refiner '{path}' is {theirs.label}, the model {ours.label}: their latents mean different"
             " things; take one of the model's family"
         )
-    if model.networks.reads_mask and not networks.reads_mask:
+    if model.networks.traits.reads_mask and not networks.traits.reads_mask:
         raise InvalidRequest(
             f"the refiner '{path}' is an inpainting model and the model is not; take a plain one"
         )
     return model
 
 
-def _model_on(base: Checkpoint, engine: Any, path: Path, *, graphs: CompiledGraphs | None = None) -> Model:
+def _model_on(base: Checkpoint, engine: Engine, path: Path, *, graphs: CompiledGraphs | None = None) -> Model:
     return make_model(read_checkpoint(path, vae=base.vae), engine, path, graphs=graphs)

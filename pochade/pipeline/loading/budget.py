@@ -11,15 +11,11 @@ from dataclasses import dataclass, replace
 
 from pochade.engines.outline import outline
 from pochade.errors import InvalidRequest
-from pochade.models.config import TextEncoderConfig, TinyAutoencoderConfig
+from pochade.families.family import Architecture
+from pochade.models.config import TinyAutoencoderConfig
 from pochade.pipeline.loading.network import Network
 from pochade.pipeline.loading.networks import Networks
-from pochade.pipeline.loading.shapes import (
-    autoencoder_shapes,
-    text_encoder_shapes,
-    unet_shapes,
-    with_config,
-)
+from pochade.pipeline.loading.shapes import architecture_shapes, autoencoder_shapes, with_config
 from pochade.pipeline.loading.tiles import TILE
 
 BYTES: Mapping[str, tuple[float, float]] = {"f32": (4.0, 4.0), "bf16": (4.0, 2.0), "f16": (2.0, 2.0)}
@@ -173,19 +169,21 @@ def _parts(networks: Networks, precision: str, load: Load, pixels: int, tile: in
     if precision == "f16":  # the autoencoder may be in another
         coder_weight, coder_value = BYTES[networks.autoencoder.engine.precision]
         coder_weight *= COPIES
-    texts = [networks.text_encoder, networks.text_encoder_2]
-    unet, coder = networks.unet_config, networks.autoencoder_config
+    family, coder = networks.family, networks.autoencoder_config
     once = pixels if tile is None else min(pixels, tile**2)
     first = 64 if isinstance(coder, TinyAutoencoderConfig) else coder.widths[0]
     coding = CODER_VALUES * first * coder.factor**2 * once * coder_value
-    both = sum(math.prod(shape) for shape in autoencoder_shapes(coder).values())
+    both = sum(map(math.prod, autoencoder_shapes(coder, networks.coders).values()))
     decoder = _decoder_weights(networks)
-    of_unet = sum(math.prod(shape) for shape in unet_shapes(unet).values())
+    of_unet = sum(map(math.prod, architecture_shapes(family.denoiser, networks.unet.config).values()))
     parts = {
-        "text encoder": sum(_text_weights(each) * weight + NETWORK for each in texts if each is not None),
+        "text encoder": sum(
+            _text_weights(architecture, each) * weight + NETWORK
+            for architecture, each in zip(family.text_encoders, networks.text_encoders, strict=True)
+        ),
         # An adapter's changed weights are held as they are stored, beside what is made of them.
         "UNet": of_unet * (drawn * load.sizes * load.forms + weight * load.adapted)
-        + UNET_VALUES * unet.widths[0] * load.rows * pixels * value
+        + UNET_VALUES * networks.traits.activation * load.rows * pixels * value
         + NETWORK
         + load.beside * weight,
         "decoder": decoder * (drawn if precision == "int8" else coder_weight) + coding + NETWORK,
@@ -195,10 +193,9 @@ def _parts(networks: Networks, precision: str, load: Load, pixels: int, tile: in
     return parts
 
 
-def _text_weights(encoder: Network) -> int:
+def _text_weights(architecture: Architecture, encoder: Network) -> int:
     """Without the table of words, of which only the rows that are asked for are read."""
-    assert isinstance(encoder.config, TextEncoderConfig)
-    shapes = text_encoder_shapes(encoder.config)
+    shapes = architecture_shapes(architecture, encoder.config)
     return sum(math.prod(shape) for name, shape in shapes.items() if "token_embedding" not in name)
 
 

@@ -4,8 +4,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 
+from pochade.engines.engine import Engine
 from pochade.errors import InvalidRequest, MissingDependency, expect
 from pochade.machine import MOST_THREADS, processors
 from pochade.pipeline.loading.budget import budget_from
@@ -73,7 +73,7 @@ def choose(device: str = "auto", precision: str = "auto", engine: str = "auto") 
 
 def make_engine(
     choice: Choice, *, compiled: bool = False, sparing: bool = False, threads: int | None = None
-) -> Any:
+) -> Engine:
     """The engine itself. Imports it, and with it torch or OpenVINO, only now.
 
     compiled: use `torch.compile`. Raises InvalidRequest for another engine than torch.

@@ -15,9 +15,7 @@ import numpy.typing as npt
 from pochade.atomic import hidden_neighbour, sync_folder, unwritable
 from pochade.checkpoints import safetensors
 from pochade.checkpoints.detect import (
-    REFINER,
-    SD2,
-    Family,
+    FileFormat,
     describe_pipeline,
     describe_scheduler,
     detect_autoencoder,
@@ -27,12 +25,12 @@ from pochade.checkpoints.detect import (
 from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.keymaps import TEXT_ENCODER, inverted, rename
 from pochade.checkpoints.overrides import METADATA_KEY
-from pochade.checkpoints.read import family_of
+from pochade.checkpoints.read import format_of
 from pochade.checkpoints.single_file_names import single_file_tensors
 from pochade.checkpoints.write import write_json
 from pochade.errors import InvalidRequest, OutputError
-from pochade.models.config import autoencoder_config, text_encoder_config, unet_config
-from pochade.pipeline.loading.model import tokenizers_of
+from pochade.families.clip import tokenizers_of
+from pochade.models.read_config import autoencoder_config, text_encoder_config, unet_config
 from pochade.pipeline.loading.networks import make_networks
 from pochade.prompts.clip import clip_files, is_clip
 
@@ -80,6 +78,7 @@ def convert(checkpoint: Checkpoint, target: Path | str, precision: str | None = 
     store_as = None if precision is None else PRECISIONS[precision]
     if target.exists():
         raise OutputError(f"'{target}' exists and is not replaced; name another, or remove it")
+    format_of(checkpoint)  # refuses what is no Stable Diffusion
     make_networks(checkpoint, engine=None)  # checks that the model is complete, and fits its configuration
     if target.suffix == SUFFIX:
         yield from _write_file(checkpoint, target, store_as)
@@ -96,7 +95,7 @@ def _write_file(checkpoint: Checkpoint, target: Path, store_as: np.dtype[Any] | 
             f"'{checkpoint.name}' has a vocabulary of its own, which a single file has no place for; write a"
             " folder: give a target without '.safetensors'"
         )
-    family = family_of(checkpoint)
+    family = format_of(checkpoint)
     tensors = single_file_tensors(checkpoint, family)
     total, done = _bytes(tensors, store_as), 0
     for written in safetensors.writing(target, tensors, _metadata(checkpoint, family), store_as=store_as):
@@ -104,19 +103,13 @@ def _write_file(checkpoint: Checkpoint, target: Path, store_as: np.dtype[Any] | 
         yield Step(done, total)
 
 
-def _metadata(checkpoint: Checkpoint, family: Family) -> dict[str, str]:
+def _metadata(checkpoint: Checkpoint, family: FileFormat) -> dict[str, str]:
     """What other programs read of a file's kind, and ours of what its tensors do not tell."""
     prediction = checkpoint.scheduler.get("prediction_type", "epsilon")
     predicts_v = prediction == "v_prediction"
-    architecture = {
-        "SD 1.x": "stable-diffusion-v1",
-        "SD 2.x": "stable-diffusion-v2-768-v" if predicts_v else "stable-diffusion-v2-512",
-        "SDXL": "stable-diffusion-xl-v1-base",
-        "SDXL refiner": "stable-diffusion-xl-v1-refiner",
-    }[family.label]
     metadata = {
         "format": "pt",
-        "modelspec.architecture": architecture,
+        "modelspec.architecture": family.architecture_v if predicts_v else family.architecture,
         "modelspec.prediction_type": "v" if predicts_v else prediction,
         "modelspec.title": checkpoint.name,
     }
@@ -124,7 +117,7 @@ def _metadata(checkpoint: Checkpoint, family: Family) -> dict[str, str]:
     return metadata | ({METADATA_KEY: json.dumps(config)} if config else {})
 
 
-def _what_tensors_do_not_tell(checkpoint: Checkpoint, family: Family) -> dict[str, Any]:
+def _what_tensors_do_not_tell(checkpoint: Checkpoint, family: FileFormat) -> dict[str, Any]:
     """The configurations that differ from what would be detected."""
     told: dict[str, Any] = {}
     prediction = checkpoint.scheduler.get("prediction_type", "epsilon")
@@ -137,11 +130,8 @@ def _what_tensors_do_not_tell(checkpoint: Checkpoint, family: Family) -> dict[st
     autoencoder = detect_autoencoder(vae.tensors, family, sample_size, where)
     if autoencoder_config(autoencoder) != autoencoder_config(vae.config):
         told["vae"] = _public(vae.config)
-    for i, encoder in enumerate((checkpoint.text_encoder, checkpoint.text_encoder_2)):
-        if encoder is None:
-            continue
-        open_clip = family in (SD2, REFINER) or i == 1
-        text = detect_text_encoder(encoder.tensors, open_clip=open_clip, pad_id=0, where=where)
+    for stored, encoder in zip(family.encoders, checkpoint.text_encoders, strict=True):
+        text = detect_text_encoder(encoder.tensors, open_clip=stored.open_clip, pad_id=0, where=where)
         if text_encoder_config(text) != text_encoder_config(encoder.config):
             told[encoder.name] = _public(encoder.config)
     zero_snr = bool(checkpoint.scheduler.get("rescale_betas_zero_snr", False))
@@ -171,11 +161,10 @@ def _write_folder(checkpoint: Checkpoint, target: Path, store_as: np.dtype[Any] 
         (checkpoint.unet, "diffusion_pytorch_model.safetensors", checkpoint.unet.tensors),
         (checkpoint.vae, "diffusion_pytorch_model.safetensors", checkpoint.vae.tensors),
     ]
-    for encoder in (checkpoint.text_encoder, checkpoint.text_encoder_2):
-        if encoder is not None:
-            # With the prefix that versions of transformers before 5.6 need, and later ones understand.
-            named = rename(encoder.tensors, inverted(TEXT_ENCODER), encoder.files[0])
-            parts.append((encoder, "model.safetensors", named))
+    for encoder in checkpoint.text_encoders:
+        # With the prefix that versions of transformers before 5.6 need, and later ones understand.
+        named = rename(encoder.tensors, inverted(TEXT_ENCODER), encoder.files[0])
+        parts.append((encoder, "model.safetensors", named))
     total, done = sum(_bytes(tensors, store_as) for _, _, tensors in parts), 0
     new = hidden_neighbour(target.absolute())
     try:
@@ -201,11 +190,8 @@ def _write_folder(checkpoint: Checkpoint, target: Path, store_as: np.dtype[Any] 
 
 
 def _write_tokenizers(checkpoint: Checkpoint, new: Path) -> None:
-    first = checkpoint.text_encoder.name.replace("text_encoder", "tokenizer")
-    folders = [(first, checkpoint.tokenizer)]
-    if checkpoint.text_encoder_2 is not None:
-        folders.append(("tokenizer_2", checkpoint.tokenizer_2))
-    for i, (name, folder) in enumerate(folders):
+    names = [encoder.name.replace("text_encoder", "tokenizer") for encoder in checkpoint.text_encoders]
+    for i, (name, folder) in enumerate(zip(names, checkpoint.tokenizers, strict=True)):
         if folder is not None:
             kept = [path for path in folder.iterdir() if path.suffix in (".json", ".txt")]
             (new / name).mkdir()
@@ -219,7 +205,7 @@ def _write_tokenizers(checkpoint: Checkpoint, new: Path) -> None:
 
 def _index(checkpoint: Checkpoint) -> dict[str, Any]:
     """`model_index.json`, in which what was not written is left out."""
-    index = describe_pipeline(family_of(checkpoint), checkpoint.unet.config.get("in_channels", 4))
+    index = describe_pipeline(format_of(checkpoint), checkpoint.unet.config.get("in_channels", 4))
     own = checkpoint.model_index.items()
     index |= {name: value for name, value in own if not isinstance(value, list) and name != "_name_or_path"}
     scheduler = checkpoint.scheduler.get("_class_name", "EulerDiscreteScheduler")

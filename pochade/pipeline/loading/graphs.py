@@ -10,9 +10,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
+from pochade.engines.engine import Engine, QuantizingEngine
 from pochade.engines.outline import outline
 from pochade.machine import usable_memory_bytes
 from pochade.ops import Shape
@@ -43,7 +44,7 @@ def default_budget() -> int:
     return UNKNOWN_MEMORY if memory is None else int(memory * DEFAULT_SHARE)
 
 
-def graph_bytes(engine: Any, function: Graph, inputs: Inputs, *, restored: bool) -> int:
+def graph_bytes(engine: Engine, function: Graph, inputs: Inputs, *, restored: bool) -> int:
     """What a compiled graph holds of the process's own memory, as an estimate in bytes.
 
     function: `f(ops, w, **inputs)`. restored: read back from the disk; a graph that was compiled in this
@@ -57,7 +58,7 @@ def graph_bytes(engine: Any, function: Graph, inputs: Inputs, *, restored: bool)
     except ValueError:  # the engine will say what does not fit
         return 0
     value = VALUE_BYTES[engine.precision]
-    in_bytes = {name.partition("[")[0] for name in engine.grids}
+    in_bytes = {name.partition("[")[0] for name in cast(QuantizingEngine, engine).grids}
     weights = 0.0
     for name, sides in shape.parameters.items():
         size = 1.0 if name in in_bytes else value

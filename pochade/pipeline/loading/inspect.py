@@ -8,9 +8,9 @@ from pathlib import Path
 from pochade.checkpoints.check import check_finite
 from pochade.checkpoints.few_steps import FewSteps
 from pochade.checkpoints.folder import Checkpoint, Component
-from pochade.checkpoints.read import family_of
 from pochade.errors import InvalidCheckpoint
-from pochade.models.config import any_autoencoder_config, unet_config
+from pochade.families.family import Configs
+from pochade.families.registry import family_of
 from pochade.pipeline.loading.networks import make_networks
 
 CHUNK_BYTES = 16_000_000
@@ -52,13 +52,20 @@ class Facts:
 
 def facts(checkpoint: Checkpoint) -> Facts:
     """Read headers and configurations, no weights. Raises InvalidCheckpoint for what is not supported."""
-    unet, vae = unet_config(checkpoint.unet.config), any_autoencoder_config(checkpoint.vae.config)
+    family = family_of(checkpoint)
+    texts = zip(family.text_encoders, checkpoint.text_encoders, strict=True)
+    configs = Configs(
+        denoiser=family.denoiser.config(checkpoint.unet.config),
+        text_encoders=tuple(each.config(component.config) for each, component in texts),
+        autoencoder=family.autoencoder(checkpoint.vae.config),
+    )
+    traits = family.traits(configs)
     parts = components(checkpoint)
     return Facts(
         name=checkpoint.name,
-        family=family_of(checkpoint).label,
-        inpainting=unet.in_channels == 2 * vae.latent_channels + 1,
-        side=unet.sample_size * vae.factor,
+        family=family.label,
+        inpainting=traits.reads_mask,
+        side=traits.side,
         prediction=checkpoint.scheduler.get("prediction_type", "epsilon"),
         prediction_reason=checkpoint.prediction_reason,
         parts=tuple(map(_part, parts)),
@@ -95,8 +102,7 @@ def hashing(path: Path) -> Iterator[tuple[int, str]]:
 
 def components(checkpoint: Checkpoint) -> list[Component]:
     """The networks, in the order in which a prompt passes them."""
-    parts = [checkpoint.text_encoder, checkpoint.text_encoder_2, checkpoint.unet, checkpoint.vae]
-    return [part for part in parts if part is not None]
+    return [*checkpoint.text_encoders, checkpoint.unet, checkpoint.vae]
 
 
 def _part(component: Component) -> Part:

@@ -5,11 +5,13 @@ import warnings
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from pochade.atomic import unwritable
 from pochade.checkpoints.check import unchecked
 from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.grids import grids_beside
+from pochade.engines.engine import QuantizingEngine
 from pochade.errors import InvalidCheckpoint
 from pochade.int8 import Grids
 from pochade.pipeline.loading.network import Network
@@ -91,4 +93,5 @@ def _in_int8(network: Network, table: Table) -> Network:
                 f"the 8-bit grids are another model's: their '{name}' has {len(grid.smoothing)} channels,"
                 " which this model has not; make its own with `pochade models quantize`"
             )
-    return replace(network, engine=network.engine.quantized(used))
+    engine = cast(QuantizingEngine, network.engine)  # `choose` takes int8 on such engines only
+    return replace(network, engine=engine.quantized(used))

@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from numpy.typing import NDArray
 
 from pochade.checkpoints.check import FiniteTensors, check_names
 from pochade.checkpoints.folder import Component
+from pochade.engines.engine import Engine
 from pochade.engines.outline import outline
 from pochade.errors import InvalidCheckpoint
 from pochade.ops import Shape
@@ -35,7 +36,7 @@ class Network:
 
     tensors: Mapping[str, Array]
     fingerprint: str
-    engine: Any
+    engine: Engine
     config: object
     adapted: bool = False
     graphs: CompiledGraphs = field(default_factory=CompiledGraphs, repr=False)
@@ -74,7 +75,7 @@ class Network:
         """The inputs, and those factors whose weights this function asks for."""
         if not self.factors:
             return inputs
-        form = (_name(function), tuple(inputs.items()))
+        form = (function_name(function), tuple(inputs.items()))
         if form not in self._asked:
             self._asked[form] = frozenset(outline(with_config(function, self.config), inputs).parameters)
         asked = self._asked[form]
@@ -96,7 +97,7 @@ class Network:
     @contextmanager
     def _graph(self, function: Callable[..., Any], given: Inputs) -> Iterator[Any]:
         inputs = self._bounded(self._with_factors(function, given))
-        form = (_name(function), tuple(inputs.items()))
+        form = (function_name(function), tuple(inputs.items()))
         bound = with_config(function, self.config)
         key = f"{self.owner.fingerprint} {form[0]} {self.config}"
 
@@ -126,7 +127,7 @@ def make_network(
     component: Component,
     config: object,
     expected: Mapping[str, Shape],
-    engine: Any,
+    engine: Engine | None,
     graphs: CompiledGraphs | None = None,
 ) -> Network:
     """One network, whose weights fit its configuration. Raises InvalidCheckpoint as `make_networks` does."""
@@ -134,7 +135,8 @@ def make_network(
     check_names(component.tensors, expected, where)
     _check_shapes(component.tensors, expected, where)
     tensors, kept = FiniteTensors(component.tensors, where), CompiledGraphs() if graphs is None else graphs
-    return Network(tensors, component.fingerprint, engine, config, graphs=kept)
+    # Without an engine the network is checked and never run.
+    return Network(tensors, component.fingerprint, cast(Engine, engine), config, graphs=kept)
 
 
 def _check_shapes(tensors: Mapping[str, Array], expected: Mapping[str, Shape], where: Path) -> None:
@@ -153,7 +155,7 @@ def _kind(array: Any) -> str:
     return "i64" if "int" in str(array.dtype) else "f32"
 
 
-def _name(function: Callable[..., Any]) -> str:
+def function_name(function: Callable[..., Any]) -> str:
     """What tells one function from another, its fixed keywords included."""
     if isinstance(function, partial):
         return f"{function.func.__name__} {sorted(function.keywords.items())}"

@@ -11,41 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pochade.checkpoints.folder import Checkpoint, Component
+from pochade.engines.engine import Engine
 from pochade.engines.outline import outline
-from pochade.models.autoencoder import decode, encode
-from pochade.models.config import (
-    AnyAutoencoderConfig,
-    AutoencoderConfig,
-    ControlNetConfig,
-    TinyAutoencoderConfig,
-    UNetConfig,
-    any_autoencoder_config,
-    text_encoder_config,
-    unet_config,
-)
-from pochade.models.controlnet import (
-    RESIDUAL,
-    SteeredConfig,
-    controlled_unet,
-    controlnet,
-    embed_hint,
-    steered_unet,
-)
-from pochade.models.reuse import unet_again, unet_keeping
+from pochade.families.family import Architecture, Configs, Family, Traits
+from pochade.families.registry import family_of
+from pochade.models.coders import Coders
+from pochade.models.config import AnyAutoencoderConfig, AutoencoderConfig, ControlNetConfig, UNetConfig
+from pochade.models.controlnet import RESIDUAL, SteeredConfig, controlnet, embed_hint
 from pochade.models.seamless import seamless
 from pochade.models.shared_norms import measuring, normalised
-from pochade.models.text_encoder import text_encoder
-from pochade.models.tiny_autoencoder import decode_tiny, encode_tiny
-from pochade.models.unet import unet
 from pochade.ops import Shape
 from pochade.pipeline.loading.graphs import CompiledGraphs
-from pochade.pipeline.loading.network import Inputs, Network, make_network
-from pochade.pipeline.loading.shapes import (
-    autoencoder_shapes,
-    text_encoder_shapes,
-    unet_shapes,
-    with_config,
-)
+from pochade.pipeline.loading.network import Inputs, Network, function_name, make_network
+from pochade.pipeline.loading.shapes import architecture_shapes, autoencoder_shapes, with_config
 from pochade.pipeline.loading.texts import EncodedTexts
 from pochade.pipeline.loading.tiles import OVERLAP, TILE, WHOLE, form_of, in_tiles, made_small
 from pochade.weights import Parts
@@ -59,7 +37,7 @@ OPENED = 8
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """Text encoder(s), UNet and autoencoder. `text_encoder_2` is XL's.
+    """Text encoders, denoiser (`unet`, of whatever kind it is) and autoencoder of a model.
 
     tiling: pictures and latents go round: what is beyond an edge is what stands at the opposite one.
     wide_autoencoder: with the range of f32, for what overflows where `autoencoder` computes in f16; None: it
@@ -70,10 +48,10 @@ class Networks:
         what was encoded lately.
     """
 
+    family: Family
     unet: Network
     autoencoder: Network
-    text_encoder: Network
-    text_encoder_2: Network | None
+    text_encoders: tuple[Network, ...]
     wide_autoencoder: Network | None = None
     overflowed: set[str] = field(default_factory=set)
     tiling: bool = False
@@ -84,12 +62,6 @@ class Networks:
         default_factory=WeakKeyDictionary
     )
     texts: EncodedTexts = field(default_factory=EncodedTexts, repr=False)
-
-    @property
-    def text_encoders(self) -> tuple[Network, ...]:
-        """One, or the two of XL."""
-        second = self.text_encoder_2
-        return (self.text_encoder,) if second is None else (self.text_encoder, second)
 
     def let_go(self, *, keep: Collection[Network] = ()) -> None:
         """Forget everything that was compiled, and what was opened beside.
@@ -103,8 +75,33 @@ class Networks:
         self.opened.clear()
         self.steered.clear()
 
+    @property
+    def text_encoder(self) -> Network:
+        """The first, or the only one."""
+        return self.text_encoders[0]
+
+    @property
+    def text_encoder_2(self) -> Network | None:
+        """The second, if there is one."""
+        return self.text_encoders[1] if len(self.text_encoders) > 1 else None
+
+    @property
+    def configs(self) -> Configs:
+        """Those of all networks."""
+        return Configs(
+            denoiser=self.unet.config,
+            text_encoders=tuple(each.config for each in self.text_encoders),
+            autoencoder=self.autoencoder_config,
+        )
+
+    @cached_property
+    def traits(self) -> Traits:
+        """What the family says of this model."""
+        return self.family.traits(self.configs)
+
     @cached_property
     def unet_config(self) -> UNetConfig:
+        """For what knows UNets only, such as ControlNets and training."""
         assert isinstance(self.unet.config, UNetConfig)
         return self.unet.config
 
@@ -118,37 +115,29 @@ class Networks:
         """Where the compiled graphs of all these are kept."""
         return self.unet.graphs
 
-    @property
-    def reads_mask(self) -> bool:
-        """Whether it is an inpainting model, which reads a mask and the masked picture beside the latent."""
-        return self.unet_config.in_channels == 2 * self.autoencoder_config.latent_channels + 1
-
     def encode_text(
-        self, encoder: Network, ids: Array, end: Array, *, skip: int, final_norm: bool
-    ) -> tuple[Array, Array]:
-        """Tokens (B, 77) and end positions (B,) -> conditioning (B, 77, D) and pooled vectors (B, P).
+        self, encoder: Network, function: Callable[..., Any], **arrays: Array
+    ) -> tuple[Array, ...]:
+        """A text encoder's function on rows of tokens, and whatever else it takes of each row.
 
-        One chunk at a time, so that a longer prompt needs no other graph; one that was encoded lately is not
+        One row at a time, so that a longer prompt needs no other graph; one that was encoded lately is not
         encoded again.
         """
-        function = partial(text_encoder, skip=skip, final_norm=final_norm)
-        by = encoder.engine, encoder.fingerprint, encoder.config, skip, final_norm
+        by = encoder.engine, encoder.fingerprint, encoder.config, function_name(function)
 
-        def chunk(i: int) -> tuple[Array, Array]:
-            one = {"ids": ids[i : i + 1], "end": end[i : i + 1]}
-            told = tuple((array.dtype.str, array.tobytes()) for array in one.values())
-            encoded: tuple[Array, Array] = self.texts.of((by, told), lambda: encoder.run(function, **one))
-            return encoded
+        def row(i: int) -> tuple[Array, ...]:
+            one = {name: array[i : i + 1] for name, array in arrays.items()}
+            told = tuple((name, array.dtype.str, array.shape, array.tobytes()) for name, array in one.items())
+            return self.texts.of((by, told), lambda: _as_tuple(encoder.run(function, **one)))
 
-        parts = [chunk(i) for i in range(len(ids))]
-        return np.concatenate([tokens for tokens, _ in parts]), np.concatenate(
-            [pooled for _, pooled in parts]
-        )
+        rows = [row(i) for i in range(len(next(iter(arrays.values()))))]
+        return tuple(np.concatenate(parts) for parts in zip(*rows, strict=True))
 
     def predict(self, *residuals: Array, **arrays: Array) -> Array:
-        """The UNet's raw output; the arguments are those of `models.unet.unet`."""
+        """The denoiser's raw output; the arrays are the inputs of its function."""
         named = {f"{RESIDUAL}{i}": residual for i, residual in enumerate(residuals)}
-        function = self._around(controlled_unet if named else unet)
+        denoiser = self.family.denoiser
+        function = self._around(_form(denoiser.controlled) if named else denoiser.function)
         result: Array = self.unet.run(function, **arrays, **named)
         return result
 
@@ -161,18 +150,20 @@ class Networks:
         chosen = tuple(controlnets)
         if chosen not in of_unet:
             of_unet[chosen] = _joined(self.unet, chosen)
-        result: Array = of_unet[chosen].run(self._around(steered_unet), **arrays)
+        result: Array = of_unet[chosen].run(self._around(_form(self.family.denoiser.steered)), **arrays)
         return result
 
     def predict_keeping(self, layers: int, **arrays: Array) -> tuple[Array, Array]:
         """The UNet's raw output, and what its last layers began with (see `models.reuse`)."""
-        function = partial(self._around(unet_keeping), layers=layers)
+        function = partial(self._around(_form(self.family.denoiser.keeping)), layers=layers)
         result, deep = self.unet.run(function, **arrays)
         return result, deep
 
     def predict_again(self, layers: int, **arrays: Array) -> Array:
         """The UNet's raw output from its last layers alone; `deep` is what `predict_keeping` returned."""
-        result: Array = self.unet.run(partial(self._around(unet_again), layers=layers), **arrays)
+        result: Array = self.unet.run(
+            partial(self._around(_form(self.family.denoiser.again)), layers=layers), **arrays
+        )
         return result
 
     def beside(self, path: Path, open_on: Callable[..., T]) -> T:
@@ -283,19 +274,20 @@ class Networks:
     @property
     def shares_norms(self) -> bool:
         """Whether the autoencoder has group norms, whose statistics its parts are to share."""
-        return not isinstance(self.autoencoder_config, TinyAutoencoderConfig)
+        return isinstance(self.autoencoder_config, AutoencoderConfig)
 
     @property
-    def coders(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def coders(self) -> Coders:
         """The functions that encode and decode."""
-        tiny = isinstance(self.autoencoder_config, TinyAutoencoderConfig)
-        return (encode_tiny, decode_tiny) if tiny else (encode, decode)
+        return self.family.coders(self.autoencoder_config)
 
     def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return seamless(function) if self.tiling else function
 
 
-def make_networks(checkpoint: Checkpoint, engine: Any, *, graphs: CompiledGraphs | None = None) -> Networks:
+def make_networks(
+    checkpoint: Checkpoint, engine: Engine | None, *, graphs: CompiledGraphs | None = None
+) -> Networks:
     """Read the configurations and check that the weights fit them. Nothing is compiled yet.
 
     graphs: where compiled graphs are kept; None: in one place for these networks, within its default budget.
@@ -306,40 +298,45 @@ def make_networks(checkpoint: Checkpoint, engine: Any, *, graphs: CompiledGraphs
 
     kept = CompiledGraphs() if graphs is None else graphs
 
-    def text(component: Component) -> Network:
-        config = text_encoder_config(component.config)
-        return make_network(component, config, text_encoder_shapes(config), engine, kept)
+    def network(component: Component, architecture: Architecture, on: Engine | None) -> Network:
+        config = architecture.config(component.config)
+        return make_network(component, config, architecture_shapes(architecture, config), on, kept)
 
-    picture, autoencoder = unet_config(checkpoint.unet.config), any_autoencoder_config(checkpoint.vae.config)
-    second = checkpoint.text_encoder_2
-    coder = make_network(checkpoint.vae, autoencoder, autoencoder_shapes(autoencoder), engine, kept)
+    family = family_of(checkpoint)
+    texts = zip(checkpoint.text_encoders, family.text_encoders, strict=True)
+    # Configurations first, so that they are what is complained of: they are read in no time.
+    denoiser = family.denoiser.config(checkpoint.unet.config)
+    autoencoder = family.autoencoder(checkpoint.vae.config)
+    shapes = autoencoder_shapes(autoencoder, family.coders(autoencoder))
+    coder = make_network(checkpoint.vae, autoencoder, shapes, engine, kept)
     wide = None
     if engine is not None and engine.precision == "f16":
         wide = replace(coder, engine=engine.wider(), _asked={})
-    if wide is not None and needs_range(autoencoder, picture):
+    if wide is not None and family.needs_range(autoencoder):
         coder, wide = wide, None
     return Networks(
+        family=family,
         unet=make_network(
             checkpoint.unet,
-            picture,
-            unet_shapes(picture),
+            denoiser,
+            architecture_shapes(family.denoiser, denoiser),
             None if engine is None else engine.repeated(),
             kept,
         ),
         autoencoder=coder,
-        text_encoder=text(checkpoint.text_encoder),
-        text_encoder_2=None if second is None else text(second),
+        text_encoders=tuple(network(component, each, engine) for component, each in texts),
         wide_autoencoder=wide,
     )
 
 
-def needs_range(autoencoder: AnyAutoencoderConfig, unet: UNetConfig) -> bool:
-    """Whether the autoencoder's activations pass what f16 holds: in XL, unless its configuration denies it.
+def _as_tuple(returned: Any) -> tuple[Array, ...]:
+    return returned if isinstance(returned, tuple) else (returned,)
 
-    Other families' configurations say the same by default, and mean nothing by it, as in diffusers.
-    """
-    wide = isinstance(autoencoder, AutoencoderConfig) and autoencoder.force_upcast
-    return wide and unet.added_width is not None
+
+def _form(function: Callable[..., Any] | None) -> Callable[..., Any]:
+    """A form of the denoiser; who asks for one has looked whether the family has it."""
+    assert function is not None
+    return function
 
 
 def _joined(unet: Network, controlnets: Sequence[Network]) -> Network:

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Encoded = tuple[Array, Array]
+Encoded = tuple[Array, ...]
 
 TEXTS_BYTES = 64 * 10**6
 """About 270 chunks of 77 tokens for SD 1.5, 100 for XL."""

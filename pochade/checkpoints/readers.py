@@ -1,0 +1,132 @@
+"""Readers of checkpoints, one for each kind of files, and how a file or folder finds its own.
+
+What no reader claims is read as Stable Diffusion (`single_file`, `folder`), whose readers say what a file
+is if it is something else. Readers come with families (`pochade.families`), which are loaded when first
+asked for: this part of the package stands below them.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from pochade.checkpoints.detect import FORMATS
+from pochade.checkpoints.few_steps import FewSteps
+from pochade.checkpoints.folder import Checkpoint, Component
+from pochade.checkpoints.overrides import Overrides
+from pochade.checkpoints.safetensors import TensorFile
+
+Json = Mapping[str, Any]
+
+FAMILIES = "pochade.families.registry"
+"""Registers the readers of the families that come with the package."""
+
+LATENT_PIXEL = 8
+"""Pixels along one of Stable Diffusion's latents."""
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedFile:
+    """One opened file. tensors: by the names in it, made when asked for. stamp: changes as the file does."""
+
+    file: TensorFile
+    tensors: Mapping[str, npt.NDArray[Any]]
+    stamp: str
+
+    @property
+    def path(self) -> Path:
+        return self.file.header.path
+
+
+class ReadFile(Protocol):
+    """Reads one file. The keywords are those of `read_single_file`. Raises InvalidCheckpoint."""
+
+    def __call__(
+        self,
+        opened: OpenedFile,
+        *,
+        vae: Path | str | Component | None,
+        overrides: Overrides,
+        prediction: str | None,
+    ) -> Checkpoint: ...
+
+
+class ReadFolder(Protocol):
+    """Reads a diffusers folder. The arguments are those of `read_folder`. Raises InvalidCheckpoint."""
+
+    def __call__(
+        self, folder: Path, index: Json, variant: str | None, prediction: str | None
+    ) -> Checkpoint: ...
+
+
+def _unknown(path: Path, metadata: Mapping[str, str]) -> FewSteps | None:
+    return None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reader:
+    """Reads the files of one kind of models.
+
+    label: of their family, for lists. side: of the pictures that a model of it is taken to draw before it is
+    loaded, px. marks: beginnings of names; a file is of this kind if each of them
+    begins some name in it. pipelines: `_class_name` of the folders that it reads.
+    few_steps: what a file or folder was made for, from its path and its metadata, read for lists.
+    """
+
+    label: str
+    marks: tuple[str, ...]
+    side: int = 512
+    read_file: ReadFile
+    pipelines: tuple[str, ...] = ()
+    read_folder: ReadFolder | None = None
+    few_steps: Callable[[Path, Mapping[str, str]], FewSteps | None] = _unknown
+
+    def claims(self, names: Collection[str]) -> bool:
+        """Whether a file with tensors of these names is of this kind."""
+        return bool(self.marks) and all(any(name.startswith(mark) for name in names) for mark in self.marks)
+
+
+_readers: list[Reader] = []
+
+
+def register_reader(reader: Reader) -> None:
+    """Make a reader known. Done by `families.registry.register`."""
+    if reader not in _readers:
+        _readers.append(reader)
+
+
+def remove_reader(reader: Reader) -> None:
+    """Undo `register_reader`."""
+    if reader in _readers:
+        _readers.remove(reader)
+
+
+def reader_of_file(names: Collection[str]) -> Reader | None:
+    """The reader that claims a file with tensors of these names; None: Stable Diffusion's."""
+    return next((reader for reader in _known() if reader.claims(names)), None)
+
+
+def reader_of_folder(index: Json) -> Reader | None:
+    """The reader of a folder with this `model_index.json`; None: Stable Diffusion's."""
+    name = index.get("_class_name")
+    found = (each for each in _known() if each.read_folder is not None and name in each.pipelines)
+    return next(found, None)
+
+
+def likely_side(family: str) -> int | None:
+    """The side of the pictures that a model of this family is taken to draw, px; None if it is unknown.
+
+    family: as `contents.Contents` says it: "SDXL, inpainting".
+    """
+    label = family.partition(",")[0]
+    if label in FORMATS:
+        return FORMATS[label].sample_sizes["epsilon"] * LATENT_PIXEL
+    return next((reader.side for reader in _known() if reader.label == label), None)
+
+
+def _known() -> tuple[Reader, ...]:
+    import_module(FAMILIES)
+    return tuple(_readers)
