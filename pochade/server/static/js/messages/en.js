@@ -56,7 +56,7 @@ export const messages = {
   field_speed: "Speed",
   speed_exact: "Exact",
   speed_balanced: "Balanced: three fifths of the work",
-  speed_fast: "Fast: two fifths of the work, for drafts",
+  speed_fast: "Fast: a third of the work, for drafts",
   field_rng: "Random numbers",
   rng_NV: "NV (CUDA)",
   rng_CPU: "CPU (torch)",

@@ -56,7 +56,7 @@ export const messages = {
   field_speed: "Vitesse",
   speed_exact: "Exact",
   speed_balanced: "Équilibré : trois cinquièmes du travail",
-  speed_fast: "Rapide : deux cinquièmes du travail, pour les ébauches",
+  speed_fast: "Rapide : un tiers du travail, pour les ébauches",
   field_rng: "Générateur de bruit",
   rng_NV: "NV (CUDA)",
   rng_CPU: "CPU (torch)",
