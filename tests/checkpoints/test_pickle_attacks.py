@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from pochade.checkpoints import torch_files  # noqa: F401 - imported when it is needed, which the hook would see
 from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 

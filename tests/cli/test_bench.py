@@ -46,9 +46,9 @@ def test_a_short_run(pochade: Command, tmp_path: Path) -> None:
         (("--model", "none.safetensors"), "'none.safetensors' does not exist"),
         (("--pictures", "0"), "--pictures is 0"),
         (("--steps", "0"), "--steps is 0"),
-        (("--size", "100x100", "--precision", "f32"), "width is 100"),
-        (("--size", "100x128", "--precision", "f32", "--speed"), "width is 100"),
-        (("--size", "0x64", "--precision", "f32"), "width is 0"),
+        (("--size", "100x100", "--precision", "f32"), "width in --size is 100;"),
+        (("--size", "100x128", "--precision", "f32", "--speed"), "width in --size is 100;"),
+        (("--size", "0x64", "--precision", "f32"), "width in --size is 0;"),
     ],
 )
 def test_what_cannot_be_measured(pochade: Command, arguments: tuple[str, ...], said: str) -> None:

@@ -213,7 +213,7 @@ def test_a_folder_of_pictures_becomes_a_training_set(tmp_path: Path) -> None:
     [
         ({"condition": "depth"}, "preprocessor 'depth' is unknown"),
         ({"condition": "none"}, "shows the picture itself; one of: canny"),
-        ({"scenes": -1}, "scenes -1"),
+        ({"scenes": -1}, "scenes is -1"),
     ],
 )
 def test_what_cannot_be_followed_is_refused(values: dict[str, Any], words: str) -> None:

@@ -208,7 +208,7 @@ def test_a_damaged_set_is_refused(make: Callable[..., Corpus], tmp_path: Path) -
     index.unlink()
     with pytest.raises(InvalidCheckpoint, match=r"icon-000000\.json' is missing"):
         load(folder)
-    with pytest.raises(InvalidCheckpoint, match=r"no training set.*pochade train corpus"):
+    with pytest.raises(InvalidCheckpoint, match=r"is not a training set.*pochade train corpus"):
         load(tmp_path / "nowhere")
 
 
