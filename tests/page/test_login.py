@@ -48,6 +48,8 @@ def test_the_page_says_that_it_opens(browser: Any, quick: str, language: str, wo
     page.goto(quick)
     expect(page.locator("#opening")).to_contain_text(words)
     expect(page.locator(".bar .brand")).to_contain_text("Pochade")
+    while not held:
+        page.wait_for_timeout(50)
     held[0].continue_()
     page.locator("html[data-ready]").wait_for()
     expect(page.locator("#opening")).to_have_count(0)
