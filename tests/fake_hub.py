@@ -5,7 +5,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -196,3 +196,12 @@ def _store(hub: FakeHub, to: Any, path: str, headers: Mapping[str, str]) -> None
         to.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
     to.end_headers()
     to.wfile.write(body[: hub.cuts.pop(0)] if hub.cuts else body)
+
+
+def sizes_below(folder: Path, pattern: str) -> set[int]:
+    """Of files that another process may rename at any time."""
+    sizes = set()
+    for path in folder.rglob(pattern):
+        with suppress(FileNotFoundError):
+            sizes.add(path.stat().st_size)
+    return sizes

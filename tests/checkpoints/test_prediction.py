@@ -43,10 +43,10 @@ def file(whole):
     """A file with further keys and metadata, and what stands beside it; nothing is left behind."""
     beside = []
 
-    def make(family, keys=None, metadata=None, yaml=None, name="model.safetensors"):
+    def make(family, keys=None, metadata=None, yaml=None, name="model.safetensors", suffix=".yaml"):
         path = whole(family).file(lambda state: {**state, **(keys or {})}, metadata=metadata or {}, name=name)
         if yaml is not None:
-            beside.append(path.with_suffix(".yaml"))
+            beside.append(path.with_suffix(suffix))
             beside[-1].write_bytes(yaml if isinstance(yaml, bytes) else yaml.encode())
         return path
 
@@ -133,8 +133,7 @@ def test_the_yaml_file_beside_it(file, yaml, expected):
 
 @pytest.mark.parametrize("suffix", [".yml", ".YAML"])
 def test_other_endings_of_the_yaml_file(file, suffix):
-    path = file("SD 1.5")
-    path.with_suffix(suffix).write_text(LDM.format(entry="parameterization: v"))
+    path = file("SD 1.5", yaml=LDM.format(entry="parameterization: v"), suffix=suffix)
     assert read_checkpoint(path).scheduler["prediction_type"] == "v_prediction"
 
 

@@ -13,7 +13,7 @@ import pytest
 from pochade.cli import serve
 from pochade.cli.main import main
 from pochade.cli.studio import studio_of
-from tests.fake_hub import COMMIT, REPO, FakeHub, serving, tiny_model, write_tensors
+from tests.fake_hub import COMMIT, REPO, FakeHub, serving, sizes_below, tiny_model, write_tensors
 from tests.test_package import NO_NETWORK
 
 UNET = "model.diffusion_model.input_blocks.0.0.weight"
@@ -101,7 +101,7 @@ def test_a_pull_that_was_killed_is_no_model_and_goes_on(pochade, environment, ow
         env=environment,
         stderr=subprocess.DEVNULL,
     ) as process:
-        while not any(each.stat().st_size == 3000 for each in own.rglob("*.part")):
+        while 3000 not in sizes_below(own, "*.part"):
             assert process.poll() is None
             time.sleep(0.01)
         process.kill()

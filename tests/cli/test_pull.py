@@ -12,7 +12,7 @@ import time
 import pytest
 
 from pochade.hub.known_models import KNOWN_MODELS, known
-from tests.fake_hub import FakeHub, serving, tiny_model
+from tests.fake_hub import FakeHub, serving, sizes_below, tiny_model
 
 NAME = "lcm-dreamshaper"
 DRAW = ("draw", "a fox", "--steps", "2", "--size", "16x16", "-o", "fox.png", "--model")
@@ -184,12 +184,12 @@ def test_a_broken_download_is_kept_and_gone_on_with(pochade, environment, hub, o
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        while not any(each.stat().st_size == 3000 for each in own.rglob("*.part")):
+        while 3000 not in sizes_below(own, "*.part"):
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and said.endswith("pochade: stopped\n")
+    assert process.returncode == 130 and said.endswith("pochade: stopped\n"), said
     hub.cuts = []
     done = pochade("models", "pull", NAME, "--yes")
     assert done.returncode == 0 and "are here already" in done.stderr

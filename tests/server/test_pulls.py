@@ -18,7 +18,7 @@ from pochade.hub.known_models import KNOWN_MODELS, known
 from pochade.jobs.catalogue import Folders
 from pochade.server.desk import Desk
 from pochade.server.keys import Keys, read_keys
-from tests.fake_hub import COMMIT, FakeHub, serving
+from tests.fake_hub import COMMIT, FakeHub, serving, sizes_below
 from tests.hub.conftest import hub as fake_hub
 from tests.server.conftest import ANNS_KEY, BOBS_KEY, KEYS, Served, real, servers
 from tests.server.in_process import served
@@ -131,7 +131,7 @@ def test_cancelled_and_gone_on_with_while_others_draw(studio: Served, hub: FakeH
     studio.until(job["id"], "running")
     again = pull(studio)
     assert (again.status_code, again.json()["error"]["code"]) == (409, "conflict")
-    while not any(each.stat().st_size == 3000 for each in models.rglob("*.part")):
+    while 3000 not in sizes_below(models, "*.part"):
         time.sleep(0.01)
     drawn = studio.submit(prompt="a fox", steps=2, seed=1)
     assert studio.until(drawn["id"])["state"] == "finished"
