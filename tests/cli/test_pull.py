@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -183,6 +184,7 @@ def test_a_broken_download_is_kept_and_gone_on_with(pochade, environment, hub, o
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # in the background it is ignored
     ) as process:
         while 3000 not in sizes_below(own, "*.part"):
             assert process.poll() is None
