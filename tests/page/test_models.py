@@ -57,7 +57,7 @@ def test_the_list_says_what_each_is_and_asks_nobody(visit: Visit, hub: FakeHub) 
     expect(words).to_contain_text("Stable Diffusion 1.5")
     expect(words).to_contain_text("about 2.1 GB · creativeml-openrail-m")
     expect(words).to_contain_text("1.3 GB in int8, 2.1 GB in bf16")
-    expect(entry(page, "sd-turbo")).to_contain_text("licence: the hub says it first")
+    expect(entry(page, "sd-turbo")).to_contain_text("licence: shown before the download")
     assert words.get_by_role("link").get_attribute("href") == known("sd15").page
     assert hub.log == []
 

@@ -357,11 +357,11 @@ export const messages = {
 
   // models to fetch
   known_models: "Models to fetch",
-  known_models_hint: "From the Hugging Face hub. Nothing is asked of it before you choose one.",
+  known_models_hint: "From the Hugging Face hub, which is asked only when you choose one.",
   fetch_model: "Fetch",
   fetch_named: "Fetch {name}",
   about_size: "about {size}",
-  licence_at_pull: "licence: the hub says it first",
+  licence_at_pull: "licence: shown before the download",
   licence_is: "Its licence, as the hub names it:",
   licence_none: "none is named",
   licence_declined: "The licence was not accepted, so nothing was fetched.",

@@ -357,11 +357,11 @@ export const messages = {
 
   // modèles à télécharger
   known_models: "Modèles à télécharger",
-  known_models_hint: "Depuis le hub de Hugging Face. Rien ne lui est demandé avant que vous en choisissiez un.",
+  known_models_hint: "Depuis le hub de Hugging Face, interrogé seulement quand vous en choisissez un.",
   fetch_model: "Télécharger",
   fetch_named: "Télécharger {name}",
   about_size: "environ {size}",
-  licence_at_pull: "licence : le hub l’indique d’abord",
+  licence_at_pull: "licence : indiquée avant le téléchargement",
   licence_is: "Sa licence, telle que le hub la nomme :",
   licence_none: "aucune n’est nommée",
   licence_declined: "La licence n’a pas été acceptée ; rien n’a été téléchargé.",
