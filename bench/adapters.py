@@ -24,9 +24,9 @@ from pochade.adapters.read import Adapter, read_adapter
 from pochade.adapters.view import Strength, adapted
 from pochade.checkpoints import safetensors
 from pochade.engines.openvino import OpenVinoEngine, processor_features
+from pochade.loading.parameter_shapes import unet_shapes, with_config
 from pochade.models.config import UNetConfig
 from pochade.models.unet import unet
-from pochade.pipeline.loading.shapes import unet_shapes, with_config
 
 RESULTS = Path(__file__).parent / "results" / "adapters.jsonl"
 ONE, NONE = (1, 1), (0, 0)

@@ -69,7 +69,7 @@ def main() -> None:
 def draw(model: Path, precision: str, quick: bool) -> None:
     """In a process of its own: print seconds to the first step by change, as JSON."""
     import pochade
-    from pochade.pipeline.loading.adapting import Lora
+    from pochade.loading.adapters import Lora
 
     folder = Path(os.environ["POCHADE_CACHE"]).parent
     side, other = (64, 128) if quick else (SIDE, OTHER_SIDE)

@@ -29,10 +29,10 @@ from measure.record import Measured, append, ratios, record
 from measure.tables import table, times
 from measure.worker import Contender, Worker, in_own_process, take_turns
 from pochade.engines.openvino import processor_features
-from pochade.pipeline.loading.choice import PRECISIONS
-from pochade.pipeline.loading.convert import convert
+from pochade.loading.engine_choice import PRECISIONS
 from pochade.settings import cache_dir
 from pochade.speed import SPEEDS
+from pochade.tools.convert import convert
 
 RESULTS = Path(__file__).parent / "results" / "compare.jsonl"
 OURS = "pochade"

@@ -22,8 +22,8 @@ from statistics import median
 from contenders.models import SHAPES, fit_grids, random_model
 from measure.machine import describe_machine, versions
 from measure.record import append
-from pochade.pipeline.loading.convert import convert
 from pochade.settings import cache_dir, starter_folder
+from pochade.tools.convert import convert
 
 RESULTS = Path(__file__).parent / "results" / "first_step.jsonl"
 GOALS_S = {"cold": 10.0, "second": 3.5}

@@ -36,8 +36,8 @@ from measure.machine import describe_machine, versions
 from measure.record import append
 from pochade.checkpoints import safetensors
 from pochade.checkpoints.read import read_checkpoint
-from pochade.pipeline.loading.budget import amount, bytes_of
-from pochade.pipeline.loading.memory import held
+from pochade.loading.memory_plan import amount, bytes_of
+from pochade.loading.process_memory import held
 from pochade.settings import cache_dir
 
 RESULTS = Path(__file__).parent / "results" / "server_life.jsonl"
@@ -114,11 +114,11 @@ def main() -> None:
 def draw(settings_file: Path) -> None:
     """In a process of its own: draw the jobs, and tell a line of JSON after each."""
     from pochade.jobs.catalogue import Folders
-    from pochade.jobs.drawing import Artist, Step
     from pochade.jobs.orders import TXT2IMG, Order
+    from pochade.jobs.runner import JobRunner, StepDone
 
     settings = json.loads(settings_file.read_text())
-    artist = Artist(
+    runner = JobRunner(
         Folders(model=settings["model"], loras=Path(settings["loras"])),
         graph_budget=settings["graph_budget"],
         device="cpu",
@@ -132,11 +132,11 @@ def draw(settings_file: Path) -> None:
         order = Order(kind=TXT2IMG, model="", request={**request, **size}, preview=False)
         began = time.monotonic()
         first = None
-        for event in artist.draw(order, lambda number: b"", lambda: None):
-            if first is None and isinstance(event, Step):
+        for event in runner.draw(order, lambda number: b"", lambda: None):
+            if first is None and isinstance(event, StepDone):
                 first = time.monotonic() - began
-        assert artist._loaded is not None
-        pipeline = artist._loaded[1]
+        assert runner._loaded is not None
+        pipeline = runner._loaded[1]
         told = {
             "first_step_s": first,
             "whole_s": time.monotonic() - began,

@@ -25,11 +25,11 @@ from pochade.diffusion.samplers import Sampler, find_sampler
 from pochade.diffusion.schedule import NoiseSchedule, noise_schedule, sigmas
 from pochade.engines.outline import outline
 from pochade.evaluation.likeness import psnr, ssim
+from pochade.loading.parameter_shapes import with_config
 from pochade.models.config import UNetConfig
 from pochade.models.read_config import unet_config
 from pochade.models.reuse import unet_again, unet_keeping
 from pochade.models.unet import unet
-from pochade.pipeline.loading.shapes import with_config
 from pochade.speed import SPEEDS, Economy, way
 
 RESULTS = Path(__file__).parent / "results" / "speed.jsonl"

@@ -20,10 +20,10 @@ from measure.machine import describe_machine, versions
 from measure.record import append
 from pochade.checkpoints.keymaps import LazyTensors
 from pochade.engines.openvino import OpenVinoEngine, processor_features
+from pochade.loading.parameter_shapes import unet_shapes, with_config
 from pochade.machine import processors
 from pochade.models.read_config import unet_config
 from pochade.models.unet import unet
-from pochade.pipeline.loading.shapes import unet_shapes, with_config
 from pochade.settings import cache_dir
 
 RESULTS = Path(__file__).parent / "results" / "streams.jsonl"

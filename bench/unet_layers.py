@@ -27,7 +27,7 @@ from pochade.engines.openvino_int8 import Int8Ops
 from pochade.engines.openvino_ops import Constants, OpenVinoOps, build
 from pochade.engines.openvino_quiet import ov
 from pochade.int8 import ALL_BITS, SAFE_BITS, Sightings
-from pochade.quantization.choosing import choose
+from pochade.quantization.fit_grids import choose
 from pochade.settings import cache_dir
 from pochade.weights import View
 

@@ -13,7 +13,7 @@ __all__ = ["Lora", "Pipeline", "PochadeError", "Progress", "Request", "Result", 
 if TYPE_CHECKING:
     from pochade.errors import PochadeError
     from pochade.pipeline import Lora, Pipeline, Progress, Result
-    from pochade.pipeline.load import load
+    from pochade.pipeline.loader import load
     from pochade.request import Request
 
 _HOMES = {"PochadeError": "pochade.errors", "Request": "pochade.request"}

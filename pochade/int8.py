@@ -92,7 +92,7 @@ def digest(grids: Grids) -> str:
 
 
 @dataclass(eq=False)
-class Watched:
+class InputStatistics:
     """What was seen of one input while a model worked: of those products that read it.
 
     weights: name -> stored weight, of each product. low, high: (C,), of each channel. rows: samples (n, C),
@@ -109,5 +109,5 @@ class Watched:
         self.rows.append(rows)
 
 
-Sightings = dict[tuple[str, ...], Watched]
+Sightings = dict[tuple[str, ...], InputStatistics]
 """By the names of the weights that read the input."""

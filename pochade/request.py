@@ -29,7 +29,7 @@ TEXTS = ("prompt", "negative_prompt", "template", "negative_template")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Usual:
+class Defaults:
     """What a model is drawn with where a request leaves it open."""
 
     steps: int = 20
@@ -44,7 +44,7 @@ class Usual:
         return f"{steps}, {guidance}, sampler {self.sampler}{schedule}"
 
 
-USUAL = Usual()
+USUAL = Defaults()
 """Of every model that was not made for fewer steps (`checkpoints.few_steps`)."""
 
 
@@ -179,6 +179,6 @@ def _named(what: str, name: str, known: tuple[str, ...]) -> str:
     raise InvalidRequest(f"{what} is '{name}'; one of: {', '.join(known)}")
 
 
-def open_ones(values: Mapping[str, Any], usual: Usual) -> dict[str, Any]:
+def open_ones(values: Mapping[str, Any], usual: Defaults) -> dict[str, Any]:
     """Of a request's fields by name, those that `usual` says and the request does not."""
     return {name: value for name, value in vars(usual).items() if values.get(name) is None}

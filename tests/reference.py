@@ -24,7 +24,7 @@ from diffusers import StableDiffusionXLPipeline as XLPipeline
 from numpy.typing import NDArray
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from pochade.pipeline.loading.shapes import with_config
+from pochade.loading.parameter_shapes import with_config
 
 Floats = NDArray[np.float32]
 

@@ -28,8 +28,8 @@ GROUND = {
     "machine",
 }
 ROOMS = {"engines", "models", "diffusion", "prompts", "checkpoints", "images"}
-BELOW_PIPELINE = GROUND | ROOMS | {"adapters", "quantization", "families"}
-BELOW_TOP = BELOW_PIPELINE | {"pipeline", "pochade"}
+BELOW_LOADING = GROUND | ROOMS | {"adapters", "quantization", "families", "pochade"}
+BELOW_TOP = BELOW_LOADING | {"loading", "generation", "pipeline", "tools"}
 BELOW_SERVER = GROUND | {
     "jobs",
     "images",
@@ -37,7 +37,10 @@ BELOW_SERVER = GROUND | {
     "diffusion",
     "checkpoints",
     "adapters",
+    "loading",
+    "generation",
     "pipeline",
+    "tools",
     "pochade",
 }
 
@@ -47,7 +50,10 @@ MAY_IMPORT = {
     "adapters": GROUND | {"checkpoints"},
     "quantization": GROUND | {"checkpoints"},
     "families": GROUND | {"checkpoints", "diffusion", "models", "prompts"},  # no engines: they run nothing
-    "pipeline": BELOW_PIPELINE | {"pochade"},
+    "loading": BELOW_LOADING,
+    "generation": BELOW_LOADING | {"loading"},
+    "pipeline": BELOW_LOADING | {"loading", "generation"},
+    "tools": BELOW_LOADING | {"loading", "generation", "pipeline"},
     "hub": GROUND | {"checkpoints", "pochade"},
     "training": BELOW_TOP,
     "evaluation": BELOW_TOP | {"training"},
@@ -60,8 +66,8 @@ MAY_IMPORT = {
 }
 """A part of the package, and the parts that it may import besides itself."""
 
-PIPELINE = ("results", "loading", "drawing", "pipeline", "calibrating", "load")
-"""Folders and files in the pipeline, from below; the other files there stand on top."""
+PIPELINE = ("pipeline", "calibrate", "loader")
+"""Files of the pipeline, from below."""
 
 SPEAKING = ("app", "stdio")
 """The files of the server that know its dialects; all others stand below them."""
@@ -141,7 +147,7 @@ def floor(name: str) -> int:
 
 
 def dialect(name: str) -> str | None:
-    """Which dialect a file or a module belongs to: that of "a1111_bodies" is "a1111"."""
+    """Which dialect a file or a module belongs to."""
     found = re.match(r"pochade[./]server[./]dialects[./]([a-z0-9]+)", name)
     return None if found is None else found[1]
 
@@ -173,39 +179,50 @@ def test_a_file_knows_only_what_stands_below_it(file: str) -> None:
         ("pochade/images/files.py", "from pochade.checkpoints import write", "must not know checkpoints"),
         ("pochade/ops.py", "from pochade.models.config import UNetConfig", "ops must not know models"),
         ("pochade/diffusion/samplers/dpm.py", "import pochade", "diffusion must not know pochade"),
-        ("pochade/pipeline/load.py", "from pochade.cli import draw", "pipeline must not know cli"),
-        ("pochade/pipeline/plot.py", "from pochade.training import loop", "pipeline must not know training"),
+        ("pochade/pipeline/loader.py", "from pochade.cli import draw", "pipeline must not know cli"),
+        ("pochade/tools/xyz_grid.py", "from pochade.training import loop", "tools must not know training"),
         ("pochade/training/loop.py", "from pochade.cli import draw", "training must not know cli"),
-        ("pochade/pipeline/load.py", "import torch.nn", "torch has no place here"),
+        ("pochade/pipeline/loader.py", "import torch.nn", "torch has no place here"),
         ("pochade/engines/numpy.py", "if TYPE_CHECKING:\n    from torch import Tensor", "torch has no place"),
         ("pochade/cli/doctor.py", "from openvino import Core", "openvino has no place here"),
         ("pochade/training/loop.py", "import diffusers.models", "diffusers has no place here"),
-        ("pochade/pipeline/plot.py", "from pochade.jobs import store", "pipeline must not know jobs"),
+        ("pochade/tools/xyz_grid.py", "from pochade.jobs import store", "tools must not know jobs"),
         ("pochade/jobs/worker.py", "from pochade.server import desk", "jobs must not know server"),
-        ("pochade/server/desk.py", "from pochade.engines import openvino", "server must not know engines"),
-        ("pochade/server/desk.py", "import sqlalchemy", "sqlalchemy has no place here"),
+        ("pochade/server/service.py", "from pochade.engines import openvino", "server must not know engines"),
+        ("pochade/server/service.py", "import sqlalchemy", "sqlalchemy has no place here"),
         (
-            "pochade/pipeline/loading/networks.py",
-            "from pochade.pipeline.drawing import canvas",
+            "pochade/loading/networks.py",
+            "from pochade.generation import canvas",
+            "loading must not know generation",
+        ),
+        (
+            "pochade/generation/generate.py",
+            "from pochade.pipeline import load",
+            "generation must not know pipeline",
+        ),
+        (
+            "pochade/pipeline/pipeline.py",
+            "from pochade.pipeline.loader import load",
             "stands above this part",
         ),
-        ("pochade/pipeline/results/making.py", "from pochade.pipeline.loading.model import Model", "above"),
-        ("pochade/pipeline/drawing/whole.py", "from pochade.pipeline.pipeline import finish", "above"),
-        ("pochade/pipeline/pipeline.py", "from pochade.pipeline import load", "above"),
         (
-            "pochade/server/dialects/openai.py",
-            "from pochade.server.dialects.native import router",
+            "pochade/server/dialects/openai/routes.py",
+            "from pochade.server.dialects.native.routes import router",
             "this is another dialect's",
         ),
         (
-            "pochade/server/dialects/mcp_tools.py",
+            "pochade/server/dialects/mcp/tools.py",
             "from pochade.server.dialects import native_lists",
             "this is another dialect's",
         ),
-        ("pochade/server/desk.py", "from pochade.server.dialects.native import show", "another dialect's"),
-        ("pochade/jobs/board.py", "import fastapi", "fastapi has no place here"),
+        (
+            "pochade/server/service.py",
+            "from pochade.server.dialects.native.routes import show",
+            "another dialect's",
+        ),
+        ("pochade/jobs/live.py", "import fastapi", "fastapi has no place here"),
         ("pochade/checkpoints/read.py", "import huggingface_hub", "huggingface_hub has no place here"),
-        ("pochade/pipeline/load.py", "from pochade.hub import remote", "pipeline must not know hub"),
+        ("pochade/pipeline/loader.py", "from pochade.hub import remote", "pipeline must not know hub"),
         (
             "pochade/checkpoints/folder.py",
             "from safetensors import safe_open",
@@ -229,15 +246,15 @@ def test_a_breach_is_found(file: str, source: str, complaint: str) -> None:
         ("pochade/checkpoints/folder.py", "from pochade.checkpoints import safetensors"),
         ("pochade/pipeline/pipeline.py", "import pochade\nfrom pochade.models.unet import unet"),
         ("pochade/pipeline/pipeline.py", "from pochade import __version__"),
-        ("pochade/pipeline/pipeline.py", "from pochade.pipeline.drawing.whole import draw"),
-        ("pochade/pipeline/__init__.py", "from pochade.pipeline.load import load"),
+        ("pochade/pipeline/pipeline.py", "from pochade.generation.generate import draw"),
+        ("pochade/pipeline/__init__.py", "from pochade.pipeline.loader import load"),
         ("pochade/engines/torch.py", "import torch"),
         ("pochade/engines/openvino_cache.py", "import openvino as ov"),
         ("pochade/training/corpus/build.py", "import torch\nfrom pochade.pipeline import load"),
         ("pochade/cli/train.py", "from pochade.training import loop"),
         ("pochade/server/app.py", "from pochade.server.dialects import a1111, native"),
         (
-            "pochade/server/dialects/a1111.py",
+            "pochade/server/dialects/a1111/routes.py",
             "from pochade.server.dialects import a1111_lists\nfrom pochade.server import telling",
         ),
     ],

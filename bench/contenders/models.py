@@ -14,14 +14,14 @@ from pochade.checkpoints.detect import describe_scheduler
 from pochade.checkpoints.folder import Checkpoint, Component
 from pochade.checkpoints.grids import grids_beside
 from pochade.checkpoints.keymaps import LazyTensors
+from pochade.loading.int8_networks import keep_grids
+from pochade.loading.parameter_shapes import autoencoder_shapes, text_encoder_shapes, unet_shapes
 from pochade.models.read_config import autoencoder_config, text_encoder_config, unet_config
 from pochade.ops import Shape
-from pochade.pipeline.calibrating import PROMPTS, calibrate
-from pochade.pipeline.load import load
-from pochade.pipeline.loading.convert import convert
-from pochade.pipeline.loading.int8 import keep_grids
-from pochade.pipeline.loading.shapes import autoencoder_shapes, text_encoder_shapes, unet_shapes
+from pochade.pipeline.calibrate import PROMPTS, calibrate
+from pochade.pipeline.loader import load
 from pochade.settings import starter_folder
+from pochade.tools.convert import convert
 
 DOWN, UP = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
 UNET: Mapping[str, Any] = {

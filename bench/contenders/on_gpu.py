@@ -12,9 +12,9 @@ from PIL import Image
 import pochade
 from contenders.models import SHAPES, make_model
 from pochade.checkpoints.write import write_component
+from pochade.loading.parameter_shapes import controlnet_shapes
 from pochade.models.config import ControlNetConfig
 from pochade.models.describe import describe_controlnet
-from pochade.pipeline.loading.shapes import controlnet_shapes
 from pochade.request import Request
 from pochade.ways import Control, Hires
 

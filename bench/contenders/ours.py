@@ -25,10 +25,10 @@ def load(folder: Path) -> Loaded:
     """Map the weights and check their names, as `pochade.load` does."""
     from pochade.checkpoints.check import FiniteTensors, check_names
     from pochade.checkpoints.folder import KEY_MAPS, read_component
+    from pochade.loading.parameter_shapes import unet_shapes, with_config
     from pochade.models.embedding import embed_timestep
     from pochade.models.read_config import unet_config
     from pochade.models.unet import unet
-    from pochade.pipeline.loading.shapes import unet_shapes, with_config
 
     component = read_component(folder / "unet", "unet", KEY_MAPS["unet"])
     config = unet_config(component.config)
@@ -50,7 +50,7 @@ def pochade(folder: Path, compiled: Path, precision: str) -> Contender:
     os.environ["POCHADE_CACHE"] = str(compiled)
     phases = Phases()
     with phases("import"):
-        from pochade.pipeline.loading.choice import choose, make_engine
+        from pochade.loading.engine_choice import choose, make_engine
 
         engine = make_engine(choose("cpu", precision, "openvino"), sparing=True)  # kept before it is used
     with phases("load"):

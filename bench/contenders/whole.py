@@ -83,8 +83,8 @@ class Case:
     def flop(self) -> int:
         """Of one evaluation."""
         from pochade.engines.outline import outline
+        from pochade.loading.parameter_shapes import with_config
         from pochade.models.unet import unet
-        from pochade.pipeline.loading.shapes import with_config
 
         shapes = {name: (array.shape, "f32") for name, array in _ours(self).items()}
         return 2 * sum(outline(with_config(unet, self.config), shapes).products.values())

@@ -35,8 +35,8 @@ def register_ceilings(cores: int) -> dict[str, float]:
 def engine_ceiling(precision: str) -> float | None:
     """Operations per second that Pochade's engine reaches; None if it has no such precision."""
     from pochade.errors import PochadeError
-    from pochade.pipeline.benchmark import ceiling
-    from pochade.pipeline.loading.choice import choose, make_engine
+    from pochade.loading.engine_choice import choose, make_engine
+    from pochade.tools.benchmark import ceiling
 
     try:
         return ceiling(make_engine(choose("cpu", precision, "openvino")))

@@ -18,12 +18,12 @@ from tqdm import tqdm, trange
 
 from pochade.checkpoints import safetensors
 from pochade.engines.torch import TorchOps
+from pochade.generation.decoding import from_image
 from pochade.models.config import TextEncoderConfig
 from pochade.models.embedding import embed_timestep
 from pochade.models.text_encoder import text_encoder
 from pochade.models.unet import unet
 from pochade.pipeline import Pipeline
-from pochade.pipeline.drawing.pictures import from_image
 from pochade.settings import cache_dir
 from pochade.training.data.tokenizing import Tokenize, tokenize_with
 from pochade.training.finetune import parameters

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 import pochade
-from pochade.images.opening import on_white
+from pochade.images.decode import on_white
 from pochade.images.preprocessors import canny
 from pochade.training.corpus import Corpus, load
 from pochade.training.data.selection import STYLES

@@ -19,9 +19,9 @@ from pochade.images.sheet import stacked, table
 from pochade.images.upscaling import upscaled
 from pochade.pipeline import Lora, Pipeline
 from pochade.pipeline.pipeline import finish
-from pochade.pipeline.plot import axis, requests
-from pochade.pipeline.walk import frames
 from pochade.request import Request
+from pochade.tools.interpolate import frames
+from pochade.tools.xyz_grid import axis, requests
 from pochade.ways import Blend, Control, Hires, Variation
 
 HERE = Path(__file__).parent

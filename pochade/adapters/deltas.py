@@ -164,7 +164,7 @@ class Whole(Linear):
 
 
 @dataclass(frozen=True, eq=False)
-class Part(Linear):
+class RowSlice(Linear):
     """Rows `begin` to `end` of what was made for several weights that another program keeps in one."""
 
     whole: Linear

@@ -57,7 +57,7 @@ TEXT_FEED = re.compile(r"(.+\.self_attn)\.to_(q|k|v|out)_lora\.(.+)")
 
 
 @dataclass(frozen=True)
-class Place:
+class AdaptedLayer:
     """A layer of the model. modules: more than one where the adapter's program keeps several in one."""
 
     component: str
@@ -84,20 +84,20 @@ def split_key(key: str) -> tuple[str, str] | None:
     return None
 
 
-def places(components: Mapping[str, Iterable[str]], inside: str | None = None) -> dict[str, Place]:
+def places(components: Mapping[str, Iterable[str]], inside: str | None = None) -> dict[str, AdaptedLayer]:
     """Every way to write a layer -> the layer.
 
     components: "unet", "text_encoder", "text_encoder_2" (XL's) -> the names of their tensors.
     inside: the component that a file without prefixes belongs to; None: the UNet, else the text encoder.
     """
-    found: dict[str, Place] = {}
+    found: dict[str, AdaptedLayer] = {}
     order = sorted(components, key=lambda name: (name != inside, name != UNET, name))
     for component in order:
         modules = dict.fromkeys(name.rpartition(".")[0] for name in components[component])
         two = TEXT_2 in components
         ways = _unet(modules) if component == UNET else _text(modules, component, two)
         for written, names in ways:
-            found.setdefault(written, Place(component, names))
+            found.setdefault(written, AdaptedLayer(component, names))
     return found
 
 

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from pochade.adapters.files import COMPONENTS, DIFFUSERS_WEIGHTS, PEFT_WEIGHTS
-from pochade.checkpoints.library import Entry, entries_in, meant_by, shortest_names
+from pochade.checkpoints.library import ModelEntry, entries_in, meant_by, shortest_names
 from pochade.errors import InvalidRequest
 
 NAMELESS = ("learned_embeds", Path(PEFT_WEIGHTS).stem, Path(DIFFUSERS_WEIGHTS).stem)
@@ -19,7 +19,7 @@ def stem(path: Path) -> str:
     return path.resolve().parent.name if path.stem in NAMELESS else path.stem
 
 
-def named_in(places: Sequence[Path], what: str) -> list[Entry]:
+def named_in(places: Sequence[Path], what: str) -> list[ModelEntry]:
     """The files in folders and those below them; what is nameless goes by its folder, PEFT's is its folder.
 
     Folders of PEFT for each component of a model, side by side, are one entry: the folder that they are in.
@@ -50,7 +50,7 @@ def find(folders: Sequence[Path], name: str, what: str) -> Path:
     return pick_named(named_in(folders, what), folders, name, what).path
 
 
-def pick_named(known: Sequence[Entry], folders: Sequence[Path], name: str, what: str) -> Entry:
+def pick_named(known: Sequence[ModelEntry], folders: Sequence[Path], name: str, what: str) -> ModelEntry:
     """The one of `known` that is meant. folders: for messages. Raises as `find` does."""
     meant = meant_by(name, known)
     if len(meant) == 1:
@@ -66,13 +66,13 @@ def pick_named(known: Sequence[Entry], folders: Sequence[Path], name: str, what:
     raise InvalidRequest(f"there is no '{name}' in the folder of {what} {where}; near it: {listed}")
 
 
-def _called(entry: Entry) -> Entry:
+def _called(entry: ModelEntry) -> ModelEntry:
     if entry.path.stem not in NAMELESS or not entry.path.is_file():
         return entry
     if entry.path.name != PEFT_WEIGHTS:
-        return Entry(entry.name.rpartition("/")[0] or stem(entry.path), entry.path, entry.root)
+        return ModelEntry(entry.name.rpartition("/")[0] or stem(entry.path), entry.path, entry.root)
     folder = entry.path.parent
     if folder.name in COMPONENTS and folder != entry.root:
         folder = folder.parent
     inside = folder.relative_to(entry.root).as_posix()
-    return Entry(folder.resolve().name if inside == "." else inside, folder, entry.root)
+    return ModelEntry(folder.resolve().name if inside == "." else inside, folder, entry.root)

@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 from numpy.typing import NDArray
 
 from pochade.adapters.assemble import Factors
-from pochade.adapters.deltas import Delta, Linear, Part, Whole, matrix_size
+from pochade.adapters.deltas import Delta, Linear, RowSlice, Whole, matrix_size
 from pochade.adapters.families import adapter_family, belonging, model_family
 from pochade.adapters.files import AdapterFile, adapter_files
-from pochade.adapters.keys import Place, places, split_key
+from pochade.adapters.keys import AdaptedLayer, places, split_key
 from pochade.adapters.library import stem
 from pochade.adapters.view import Deltas
 from pochade.checkpoints.check import check_finite
@@ -152,7 +152,9 @@ class _Reader:
             self._refuse_unknown()
         return found
 
-    def _layer(self, layer: str, keys: Mapping[str, str], place: Place) -> list[tuple[str, str, Delta]]:
+    def _layer(
+        self, layer: str, keys: Mapping[str, str], place: AdaptedLayer
+    ) -> list[tuple[str, str, Delta]]:
         parts = {part: self.file.tensors[key] for part, key in keys.items()}
         factors = Factors(layer, parts, keys, self._scale(place))
         found: list[tuple[str, str, Delta]] = []
@@ -178,7 +180,7 @@ class _Reader:
             found.append((place.component, name, Whole(parts["diff_b"])))
         return found
 
-    def _shared(self, layer: str, delta: Linear, place: Place) -> list[tuple[str, Linear]]:
+    def _shared(self, layer: str, delta: Linear, place: AdaptedLayer) -> list[tuple[str, Linear]]:
         """(canonical name, its share), for one weight or for those that the adapter sees as one."""
         names = [f"{module}.weight" for module in place.modules]
         shapes = [self._shape(place.component, name) for name in names]
@@ -190,7 +192,7 @@ class _Reader:
             return [(names[0], delta)]
         ends = [sum(shape[0] for shape in shapes[: i + 1]) for i in range(len(shapes))]
         return [
-            (name, Part(delta, end - shape[0], end, columns))
+            (name, RowSlice(delta, end - shape[0], end, columns))
             for name, shape, end in zip(names, shapes, ends, strict=True)
         ]
 
@@ -200,7 +202,7 @@ class _Reader:
             raise _NoPlace
         return shape
 
-    def _scale(self, place: Place) -> Callable[[int], float]:
+    def _scale(self, place: AdaptedLayer) -> Callable[[int], float]:
         return lambda rank: self.file.scale(place.component, place.modules[0], rank)
 
     # --- what is wrong ----------------------------------------------------------------------------------

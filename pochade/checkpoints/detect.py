@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from pochade.checkpoints.ldm import Layout, canonical_layout
+from pochade.checkpoints.ldm import UNetLayout, canonical_layout
 from pochade.errors import InvalidCheckpoint
 
 Array = npt.NDArray[Any]
@@ -355,7 +355,7 @@ def _heads(width: int, family: FileFormat) -> int:
     return max(1, width // family.head_width) if family.heads is None else family.heads
 
 
-def _layers(layout: Layout, where: Path) -> int | list[int]:
+def _layers(layout: UNetLayout, where: Path) -> int | list[int]:
     """`layers_per_block`: the way up has one more on each level, for the picture that is joined."""
     layers = [len(row) for row in layout.down]
     if [len(row) - 1 for row in layout.up] != layers[::-1]:
@@ -366,7 +366,7 @@ def _layers(layout: Layout, where: Path) -> int | list[int]:
     return layers[0] if len(set(layers)) == 1 else layers
 
 
-def _attention(tensors: Tensors, layout: Layout, where: Path) -> tuple[bool, int]:
+def _attention(tensors: Tensors, layout: UNetLayout, where: Path) -> tuple[bool, int]:
     """(whether tokens are projected by a matrix rather than a 1x1 convolution, width of the conditioning)."""
     for way, rows in (("down_blocks", layout.down), ("up_blocks", layout.up)):
         for level, row in enumerate(rows):
@@ -382,7 +382,7 @@ def _attention(tensors: Tensors, layout: Layout, where: Path) -> tuple[bool, int
 Depths = list[list[int]]
 
 
-def _depths(tensors: Tensors, layout: Layout, where: Path) -> tuple[Depths, int, Depths]:
+def _depths(tensors: Tensors, layout: UNetLayout, where: Path) -> tuple[Depths, int, Depths]:
     """Transformer blocks after each residual block: down, in the middle, up."""
 
     def depth(block: str) -> int:

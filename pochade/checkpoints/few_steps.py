@@ -17,7 +17,7 @@ from pathlib import PurePath
 from typing import Any
 
 from pochade.checkpoints.detect import XL, FileFormat
-from pochade.request import Usual
+from pochade.request import Defaults
 
 MOST_STEPS = 16
 """A larger number before "steps" in a name tells of the training."""
@@ -44,7 +44,7 @@ class FewSteps:
 
     kind: str
     reason: str
-    usual: Usual
+    usual: Defaults
 
     def __str__(self) -> str:
         return f"{self.kind}, for {self.reason}: {self.usual}"
@@ -60,7 +60,7 @@ class _Kind:
     """
 
     said: str
-    usual: Usual
+    usual: Defaults
     only: str = ""
     thing: str = ""
 
@@ -69,25 +69,25 @@ class _Kind:
 KINDS: Mapping[str, _Kind] = {
     "Hyper-SD": _Kind(
         r"\bhyper (sd|sdxl|xl)\b|\bhyper\b.*\b\d+ steps?\b",
-        Usual(steps=4, cfg_scale=1.0, sampler="DDIM", schedule="Turbo"),
+        Defaults(steps=4, cfg_scale=1.0, sampler="DDIM", schedule="Turbo"),
         thing="hyper",
     ),
-    "TCD": _Kind(r"\btcd\b", Usual(steps=4, cfg_scale=1.0, sampler="TCD")),
-    "DMD2": _Kind(r"\bdmd\b", Usual(steps=4, cfg_scale=1.0, sampler="LCM", schedule="Turbo")),
-    "LCM": _Kind(r"\blcm\b", Usual(steps=4, cfg_scale=1.0, sampler="LCM")),
+    "TCD": _Kind(r"\btcd\b", Defaults(steps=4, cfg_scale=1.0, sampler="TCD")),
+    "DMD2": _Kind(r"\bdmd\b", Defaults(steps=4, cfg_scale=1.0, sampler="LCM", schedule="Turbo")),
+    "LCM": _Kind(r"\blcm\b", Defaults(steps=4, cfg_scale=1.0, sampler="LCM")),
     "Lightning": _Kind(
         r"\b(sd|sdxl|xl)?lightning\b",
-        Usual(steps=4, cfg_scale=1.0, sampler="Euler", schedule="Turbo"),
+        Defaults(steps=4, cfg_scale=1.0, sampler="Euler", schedule="Turbo"),
         only=XL.label,
         thing="lightning",
     ),
     "Turbo": _Kind(
         r"\b(sd|sdxl|xl)?turbo\b",
-        Usual(steps=4, cfg_scale=1.0, sampler="Euler a", schedule="Turbo"),
+        Defaults(steps=4, cfg_scale=1.0, sampler="Euler a", schedule="Turbo"),
         thing="turbo",
     ),
 }
-TOLD = Usual(steps=4, cfg_scale=8.0, sampler="LCM")
+TOLD = Defaults(steps=4, cfg_scale=8.0, sampler="LCM")
 """What an LCM whose UNet is told the guidance scale was made for (Luo et al. 2023): free there."""
 KEEPS_GUIDANCE = 5.0
 """Of Hyper-SD's adapters with "CFG" in their names."""
@@ -168,7 +168,7 @@ def _firmly(thing: str) -> str:
     return rf"\b(sd|sdxl|xl) ?{thing}\b|\b{thing} (sd|sdxl|xl)\b|\b{thing} (lora )?\d+ steps?\b"
 
 
-def _with_steps(usual: Usual, texts: list[str]) -> Usual:
+def _with_steps(usual: Defaults, texts: list[str]) -> Defaults:
     """With the number of steps that a name says: "sdxl_lightning_8step"."""
     for text in texts:
         found = re.search(r"\b(\d+) steps?\b", _words(text))

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pochade.checkpoints.safetensors import TensorFile
-from pochade.checkpoints.safetensors_header import Entry, Header
+from pochade.checkpoints.safetensors_header import Header, TensorEntry
 from pochade.errors import InvalidCheckpoint
 
 Array = npt.NDArray[Any]
@@ -118,7 +118,7 @@ def read_gguf(path: Path) -> BlockFile:
     if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 20:
         reader.refuse(f"its alignment is {alignment!r}")
     start = -(-reader.at // alignment) * alignment
-    entries: dict[str, Entry] = {}
+    entries: dict[str, TensorEntry] = {}
     for name, entry, _ in listed:
         if start + entry.end > len(mapped) or name in entries:
             reader.refuse(f"its tensor '{name}' is there twice, or lies beyond its end")
@@ -160,7 +160,7 @@ class _Reader:
             return self.take(count * struct.calcsize(NUMBERS[inner]))
         return [self.value(inner, depth + 1) for _ in range(count)]
 
-    def tensor(self) -> tuple[str, Entry, Kind]:
+    def tensor(self) -> tuple[str, TensorEntry, Kind]:
         name, sides = self.string(), self.number("<I")
         if sides > MAX_SIDES:
             self.refuse(f"its tensor '{name}' has {sides} sides; {MAX_SIDES} are the most")
@@ -173,7 +173,7 @@ class _Reader:
         if (shape[-1] if shape else 1) % stored.numbers:
             self.refuse(f"its tensor '{name}' has rows of {shape[-1]} numbers, which are not whole blocks")
         end = begin + math.prod(shape) // stored.numbers * stored.bytes
-        return name, Entry(stored.dtype, shape, begin, end), stored
+        return name, TensorEntry(stored.dtype, shape, begin, end), stored
 
     def refuse(self, why: str) -> NoReturn:
         raise InvalidCheckpoint(f"'{self.path}' is not a GGUF file that can be read: {why}")

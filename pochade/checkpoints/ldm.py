@@ -59,7 +59,7 @@ CLIP: KeyMap = (
 
 
 @dataclass(frozen=True)
-class Layout:
+class UNetLayout:
     """How many layers a UNet has, and where.
 
     down, up: for each level in the order of the way, for each of its residual blocks, whether a transformer
@@ -74,23 +74,23 @@ class Layout:
     up_numbers: tuple[int, ...] = ()
 
 
-def file_layout(names: Iterable[str]) -> Layout:
+def file_layout(names: Iterable[str]) -> UNetLayout:
     """The layout of a UNet from its names in a single file, without their prefix."""
     names = set(names)
     down, down_numbers = _file_levels(names, "input_blocks")
     up, up_numbers = _file_levels(names, "output_blocks")
     middle = {name.split(".")[1] for name in names if name.startswith("middle_block.")}
-    return Layout(down, len(middle), up, down_numbers, up_numbers)
+    return UNetLayout(down, len(middle), up, down_numbers, up_numbers)
 
 
-def canonical_layout(names: Iterable[str]) -> Layout:
+def canonical_layout(names: Iterable[str]) -> UNetLayout:
     """The layout of a UNet from the names of its tensors here."""
     names = set(names)
     middle = {".".join(name.split(".")[:3]) for name in names if name.startswith("mid_block.")}
-    return Layout(_levels(names, "down_blocks"), len(middle), _levels(names, "up_blocks"))
+    return UNetLayout(_levels(names, "down_blocks"), len(middle), _levels(names, "up_blocks"))
 
 
-def unet_rules(layout: Layout) -> KeyMap:
+def unet_rules(layout: UNetLayout) -> KeyMap:
     """The key map of a UNet, from the names of a single file below `model.diffusion_model.`."""
     rules = list(UNET_ENDS)
     numbers = _numbers(layout.down_numbers, first=1)
@@ -126,7 +126,7 @@ def unet_rules(layout: Layout) -> KeyMap:
     return tuple(rules)
 
 
-def controlnet_rules(layout: Layout, hints: int) -> KeyMap:
+def controlnet_rules(layout: UNetLayout, hints: int) -> KeyMap:
     """The key map of a ControlNet, from the names of a single file below `control_model.`.
 
     layout: without a way up. hints: convolutions of the small network that reads the picture; the file counts

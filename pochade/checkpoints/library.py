@@ -32,7 +32,7 @@ from pochade.checkpoints.few_steps import FewSteps
 from pochade.checkpoints.kinds import OTHER
 from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint, OutputError
-from pochade.request import Usual
+from pochade.request import Defaults
 
 FOLDERS = {
     "model": ("checkpoints", "diffusers", "Stable-diffusion"),
@@ -64,7 +64,7 @@ WORDS = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class ModelEntry:
     """A file of tensors, or a diffusers folder.
 
     name: its path below the folder of its kind, without the suffix: "sd15", "owner/name". Any end of it that
@@ -90,17 +90,17 @@ def _alike(name: str) -> str:
     return unicodedata.normalize("NFC", name.casefold()).replace("\\", "/")
 
 
-def entries(roots: Iterable[Path]) -> list[Entry]:
+def entries(roots: Iterable[Path]) -> list[ModelEntry]:
     """Everything that may be a model or a part of one, by name. Opens no file; a root need not exist."""
-    found: dict[Path, Entry] = {}
+    found: dict[Path, ModelEntry] = {}
     for root in roots:
         for base in _bases(root):
             for path in _walk(base, frozenset()):
-                found.setdefault(path, Entry(_name(path, base, root), path, root))
+                found.setdefault(path, ModelEntry(_name(path, base, root), path, root))
     return sorted(found.values(), key=lambda entry: (entry.name.casefold(), str(entry.path)))
 
 
-def describe(found: Iterable[Entry], memory: Path) -> list[tuple[Entry, Contents]]:
+def describe(found: Iterable[ModelEntry], memory: Path) -> list[tuple[ModelEntry, Contents]]:
     """What each entry is. Headers are read once: the JSON file `memory` keeps what they told.
 
     It does so under path, size and modification time. A memory that is damaged, or cannot be written, only
@@ -129,12 +129,12 @@ def describe(found: Iterable[Entry], memory: Path) -> list[tuple[Entry, Contents
     return described
 
 
-def entries_in(places: Iterable[Path]) -> list[Entry]:
+def entries_in(places: Iterable[Path]) -> list[ModelEntry]:
     """Everything in folders of one kind, whatever other folders they hold. Opens no file."""
-    found: dict[Path, Entry] = {}
+    found: dict[Path, ModelEntry] = {}
     for place in places:
         for path in _walk(place, frozenset()):
-            found.setdefault(path, Entry(_name(path, place, place), path, place))
+            found.setdefault(path, ModelEntry(_name(path, place, place), path, place))
     return sorted(found.values(), key=lambda entry: (entry.name.casefold(), str(entry.path)))
 
 
@@ -164,15 +164,15 @@ def find(model: str | Path, roots: Sequence[Path], kind: str = MODEL) -> Path:
     return whole(pick(str(model), entries(roots), roots, kind)).path
 
 
-def whole(entry: Entry) -> Entry:
+def whole(entry: ModelEntry) -> ModelEntry:
     """Of a network in diffusers' layout, the folder that its config.json is in, which has a name to go by."""
     folder = entry.path.parent
     if entry.path.stem not in DIFFUSERS_NAMES or not (folder / "config.json").is_file():
         return entry
-    return Entry(entry.name.rpartition("/")[0] or folder.name, folder, entry.root)
+    return ModelEntry(entry.name.rpartition("/")[0] or folder.name, folder, entry.root)
 
 
-def meant_by(name: str, known: Sequence[Entry], kind: str | None = None) -> list[Entry]:
+def meant_by(name: str, known: Sequence[ModelEntry], kind: str | None = None) -> list[ModelEntry]:
     """Those of `known` that someone who says `name` may mean: the one rule for all names of files.
 
     It is the name itself or an end of it after a slash, in any case, with the slashes of either system, with
@@ -189,7 +189,7 @@ def meant_by(name: str, known: Sequence[Entry], kind: str | None = None) -> list
     return meant
 
 
-def shortest_names(known: Sequence[Entry]) -> list[str]:
+def shortest_names(known: Sequence[ModelEntry]) -> list[str]:
     """For each entry the shortest end of its name that means it and nothing else among `known`."""
     ends = [_ends(entry) for entry in known]
     said = Counter(_alike(end) for each in ends for end in each)
@@ -197,13 +197,15 @@ def shortest_names(known: Sequence[Entry]) -> list[str]:
     return [next((end for end in each if said[_alike(end)] == 1), each[-1]) for each in ends]
 
 
-def _ends(entry: Entry) -> list[str]:
+def _ends(entry: ModelEntry) -> list[str]:
     """ "styles/ink" -> ["ink", "styles/ink"]."""
     parts = entry.name.split("/")
     return ["/".join(parts[-count:]) for count in range(1, len(parts) + 1)]
 
 
-def pick(name: str, known: Sequence[Entry], roots: Sequence[Path], kind: str | None = None) -> Entry:
+def pick(
+    name: str, known: Sequence[ModelEntry], roots: Sequence[Path], kind: str | None = None
+) -> ModelEntry:
     """The one of `known` that is meant. Raises as `find` does. roots: for messages."""
     meant = meant_by(name, known, kind)
     if len(meant) == 1:
@@ -285,7 +287,7 @@ def _name(path: Path, base: Path, root: Path) -> str:
     return name if path.is_dir() else name.removesuffix(path.suffix)
 
 
-def _near(name: str, known: Sequence[Entry]) -> str:
+def _near(name: str, known: Sequence[ModelEntry]) -> str:
     said_as = [
         entry.name.rpartition("/")[0] if entry.path.stem in DIFFUSERS_NAMES else entry.name for entry in known
     ]
@@ -331,7 +333,7 @@ def _read_back(kept: object) -> Contents | None:
                 },
             ],
         ] if kind in KINDS:
-            usual = Usual(steps=steps, cfg_scale=scale, sampler=sampler, schedule=schedule)
+            usual = Defaults(steps=steps, cfg_scale=scale, sampler=sampler, schedule=schedule)
             return Contents(kind, family, FewSteps(kind=name, reason=reason, usual=usual))
     return None
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pochade.atomic import creating, unwritable
 from pochade.checkpoints.grids import grids_beside
-from pochade.checkpoints.library import Entry, size_of
+from pochade.checkpoints.library import ModelEntry, size_of
 from pochade.errors import OutputError
 from pochade.settings import models_dir
 
@@ -65,7 +65,7 @@ def claim(root: Path) -> None:
         raise unwritable(root, error) from error
 
 
-def unfinished(roots: Sequence[Path]) -> list[Entry]:
+def unfinished(roots: Sequence[Path]) -> list[ModelEntry]:
     """Pulls that were broken off. Their names end in what was asked for: "owner/name@commit"."""
     stages = [
         (root, stage)
@@ -74,10 +74,10 @@ def unfinished(roots: Sequence[Path]) -> list[Entry]:
         for stage in sorted((root / STAGES).iterdir())
         if stage.is_dir()
     ]
-    return [Entry(stage.name.replace("--", "/", 1), stage, root) for root, stage in stages]
+    return [ModelEntry(stage.name.replace("--", "/", 1), stage, root) for root, stage in stages]
 
 
-def remove(entry: Entry) -> int:
+def remove(entry: ModelEntry) -> int:
     """Remove a model, and the folders that are empty then; returns the bytes that became free.
 
     It goes at once, by a rename: what is half removed never looks like a model. Its 8-bit grids go with it.
@@ -108,7 +108,7 @@ def remove(entry: Entry) -> int:
     return freed
 
 
-def check_removable(entry: Entry) -> None:
+def check_removable(entry: ModelEntry) -> None:
     """Raises OutputError, with the path, for what is not Pochade's to remove."""
     home = Path(os.path.realpath(entry.path.parent))
     if not is_own(entry.root) or not home.is_relative_to(os.path.realpath(entry.root)):

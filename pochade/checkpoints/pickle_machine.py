@@ -29,8 +29,8 @@ from pochade.checkpoints.pickle_values import (
     NumpyType,
     Opaque,
     ParameterTable,
-    Storage,
     StoredTensor,
+    TensorStorage,
 )
 from pochade.errors import InvalidCheckpoint
 
@@ -73,7 +73,7 @@ class Machine:
         self.stream = stream
         self.where = where
         self.steps = 0
-        self.storages: list[Storage] = []  # all that were spoken of
+        self.storages: list[TensorStorage] = []  # all that were spoken of
         self.inline: dict[str, bytes] = {}  # storages that lie in the pickle: root -> bytes
 
     def run(self) -> Any:
@@ -220,7 +220,7 @@ class Machine:
             offset, size = view[1], view[2]
         if not _are_counts((size,)):
             self.refuse(f"it has a storage of impossible size {ascii(size)[:60]}")
-        self.storages.append(Storage(key, STORAGES[kind.name], size, offset))
+        self.storages.append(TensorStorage(key, STORAGES[kind.name], size, offset))
         self.stack.append(self.storages[-1])
 
     # --- memory -----------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ class Machine:
 def _tensor(machine: Machine, arguments: tuple[Any, ...]) -> StoredTensor:
     """torch._utils._rebuild_tensor, and _v2 with more arguments that do not matter here."""
     storage, offset, shape, strides = arguments[:4]
-    if not isinstance(storage, Storage) or storage.dtype is None:
+    if not isinstance(storage, TensorStorage) or storage.dtype is None:
         machine.refuse("it has a tensor without a storage of its type")
     return _checked(machine, storage, storage.dtype, storage.size, (offset, shape, strides))
 
@@ -246,7 +246,7 @@ def _tensor(machine: Machine, arguments: tuple[Any, ...]) -> StoredTensor:
 def _typed_tensor(machine: Machine, arguments: tuple[Any, ...]) -> StoredTensor:
     """torch._utils._rebuild_tensor_v3, whose storage is bytes."""
     storage, offset, shape, strides, _, _, kind = arguments[:7]
-    if not isinstance(storage, Storage) or not isinstance(kind, Global) or kind.name not in DTYPES:
+    if not isinstance(storage, TensorStorage) or not isinstance(kind, Global) or kind.name not in DTYPES:
         machine.refuse("it has a tensor of an unknown type")
     dtype = DTYPES[kind.name]
     size = storage.size // dtype.itemsize if storage.dtype is None else storage.size
@@ -254,7 +254,7 @@ def _typed_tensor(machine: Machine, arguments: tuple[Any, ...]) -> StoredTensor:
 
 
 def _checked(
-    machine: Machine, storage: Storage, dtype: np.dtype[Any], size: int, window: tuple[Any, Any, Any]
+    machine: Machine, storage: TensorStorage, dtype: np.dtype[Any], size: int, window: tuple[Any, Any, Any]
 ) -> StoredTensor:
     """A tensor inside a storage of `size` elements, each of which it shows once at most."""
     offset, shape, strides = window
@@ -356,7 +356,7 @@ def _device_tensor(machine: Machine, arguments: tuple[Any, ...]) -> StoredTensor
     for side in sides[:-1]:
         steps.append(steps[-1] * max(side, 1))
     strides = tuple(steps if array.fortran else steps[::-1])[: len(array.shape)]
-    storage = Storage(f"inline {len(machine.inline)}", dtype, len(data) // dtype.itemsize)
+    storage = TensorStorage(f"inline {len(machine.inline)}", dtype, len(data) // dtype.itemsize)
     machine.inline[storage.root] = data
     return _checked(machine, storage, dtype, storage.size, (0, array.shape, strides))
 

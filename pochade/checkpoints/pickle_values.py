@@ -67,7 +67,7 @@ class Opaque:
 
 
 @dataclass(frozen=True)
-class Storage:
+class TensorStorage:
     """A run of numbers in the file. size: in elements of `dtype`, in bytes where that is None.
 
     root: the key under which the file has it; offset: where in that one it begins, in its units.
@@ -83,7 +83,7 @@ class Storage:
 class StoredTensor:
     """A window on a storage, checked to lie inside it. offset and strides are in elements."""
 
-    storage: Storage
+    storage: TensorStorage
     dtype: np.dtype[Any]
     offset: int
     shape: tuple[int, ...]

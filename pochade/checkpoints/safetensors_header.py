@@ -56,7 +56,7 @@ FOREIGN: Mapping[bytes, str] = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """Where one tensor lies: bytes begin..end-1, counted from where the data start.
 
     strides: in bytes, where the numbers do not lie in C order without holes (in files of torch only).
@@ -80,7 +80,7 @@ class Header:
     size: int  # bytes
     modified_ns: int
     raw: bytes
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, TensorEntry]
     metadata: Mapping[str, str]
     data_start: int
 
@@ -132,7 +132,7 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
     return content
 
 
-def _entry(path: Path, name: str, about: object) -> Entry:
+def _entry(path: Path, name: str, about: object) -> TensorEntry:
     tensor = f"tensor {_short(name)}"
     if not isinstance(about, dict) or not about.keys() >= {"dtype", "shape", "data_offsets"}:
         _refuse(path, f"{tensor} needs 'dtype', 'shape' and 'data_offsets'; it has {_short(about)}")
@@ -151,10 +151,10 @@ def _entry(path: Path, name: str, about: object) -> Entry:
     needed, given = math.prod(shape) * itemsize, offsets[1] - offsets[0]
     if needed != given:
         _refuse(path, f"{tensor}, {kind} {shape}, needs {needed:,} bytes, but its offsets span {given:,}")
-    return Entry(DTYPES[kind], tuple(shape), offsets[0], offsets[1])
+    return TensorEntry(DTYPES[kind], tuple(shape), offsets[0], offsets[1])
 
 
-def _check_layout(path: Path, entries: Mapping[str, Entry], available: int) -> None:
+def _check_layout(path: Path, entries: Mapping[str, TensorEntry], available: int) -> None:
     """Every byte after the header belongs to exactly one tensor."""
     reached = 0
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):

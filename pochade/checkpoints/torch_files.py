@@ -23,7 +23,7 @@ import numpy.typing as npt
 from pochade.checkpoints.pickle_machine import MAX_PICKLE_BYTES, Machine
 from pochade.checkpoints.pickle_values import Opaque, StoredTensor
 from pochade.checkpoints.safetensors import TensorFile
-from pochade.checkpoints.safetensors_header import Entry, Header
+from pochade.checkpoints.safetensors_header import Header, TensorEntry
 from pochade.checkpoints.zip_members import zip_members
 from pochade.errors import InvalidCheckpoint
 from pochade.mapping import map_file
@@ -163,7 +163,7 @@ def _named(content: Any, path: Path) -> tuple[dict[str, StoredTensor], dict[str,
     return tensors, numbers
 
 
-def _entry(tensor: StoredTensor, places: Places, name: str, path: Path) -> Entry:
+def _entry(tensor: StoredTensor, places: Places, name: str, path: Path) -> TensorEntry:
     """Where the tensor's numbers lie in the file."""
     storage, size = tensor.storage, tensor.dtype.itemsize
     unit = 1 if storage.dtype is None else storage.dtype.itemsize
@@ -177,7 +177,9 @@ def _entry(tensor: StoredTensor, places: Places, name: str, path: Path) -> Entry
     sides = [side - 1 for side in tensor.shape]
     last = sum(side * stride for side, stride in zip(sides, tensor.strides, strict=True))
     end = begin if 0 in tensor.shape else begin + (last + 1) * size
-    return Entry(tensor.dtype, tensor.shape, begin, end, tuple(stride * size for stride in tensor.strides))
+    return TensorEntry(
+        tensor.dtype, tensor.shape, begin, end, tuple(stride * size for stride in tensor.strides)
+    )
 
 
 def _refuse(path: Path, why: str) -> NoReturn:

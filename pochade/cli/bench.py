@@ -21,7 +21,7 @@ from pochade.errors import InvalidRequest, PochadeError
 from pochade.speed import SPEEDS
 
 if TYPE_CHECKING:
-    from pochade.pipeline.benchmark import Settings
+    from pochade.tools.benchmark import BenchmarkSettings
 
 EXAMPLES = """examples:
   pochade bench
@@ -96,10 +96,10 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the table; exit status 1 if nothing could be measured."""
     from pochade.images.files import check_folder
-    from pochade.pipeline.benchmark import Settings
-    from pochade.pipeline.load import model_path
-    from pochade.pipeline.loading.choice import PRECISIONS
+    from pochade.loading.engine_choice import PRECISIONS
+    from pochade.pipeline.loader import model_path
     from pochade.request import MAX_STEPS
+    from pochade.tools.benchmark import BenchmarkSettings
 
     if not 1 <= options.pictures <= 1000:
         raise InvalidRequest(f"--pictures is {options.pictures}; it must lie between 1 and 1000")
@@ -119,7 +119,7 @@ def run(options: argparse.Namespace) -> int:
     done = []
     refused: dict[str, str] = {}
     for precision in options.precision or known:
-        settings = Settings(
+        settings = BenchmarkSettings(
             model=options.model,
             models=options.models,
             device=options.device,
@@ -156,14 +156,14 @@ def run(options: argparse.Namespace) -> int:
     return 0 if done else 1
 
 
-def _measured(settings: "Settings") -> Measured:
+def _measured(settings: "BenchmarkSettings") -> Measured:
     """In a process of its own, with its progress on the terminal."""
     from tqdm import tqdm
 
-    from pochade.pipeline.loading.memory import held
+    from pochade.loading.process_memory import held
 
     steps = 4 + len(settings.speeds)
-    command = [sys.executable, "-m", "pochade.pipeline.benchmark", json.dumps(asdict(settings))]
+    command = [sys.executable, "-m", "pochade.tools.benchmark", json.dumps(asdict(settings))]
     found: list[Mapping[str, Any]] = []
     own = 0
     with (

@@ -74,7 +74,7 @@ def _made(options: argparse.Namespace, open_bars: ExitStack) -> "Corpus":
 
     from pochade.errors import InvalidRequest
     from pochade.training.corpus import build
-    from pochade.training.corpus.given import gather
+    from pochade.training.corpus.importers import gather
 
     bars: dict[str, Any] = {}
 

@@ -13,7 +13,7 @@ from typing import Any
 import pochade
 from pochade.cli.mcp import PACKAGES as MCP
 from pochade.cli.models import size_text
-from pochade.cli.studio import NEEDED as SERVE
+from pochade.cli.server_options import NEEDED as SERVE
 from pochade.errors import PochadeError
 from pochade.machine import Processors, memory_bytes, processors
 
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     from pochade.engines.attention_kernel import describe_kernel
     from pochade.engines.openvino import processor_features
     from pochade.engines.processor import instructions
-    from pochade.pipeline.loading.choice import choose
+    from pochade.loading.engine_choice import choose
     from pochade.settings import cache_dir, starter_folder
 
     features = processor_features()

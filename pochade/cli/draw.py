@@ -31,8 +31,8 @@ MASKED_TEXT = "Mask blur"
 """In the parameters text of a picture that was drawn inside a mask, or outpainted, and of no other."""
 
 if TYPE_CHECKING:
-    from pochade.pipeline.drawing.settling import Prepared
-    from pochade.pipeline.results.result import Progress, PromptSize, Result
+    from pochade.generation.result import Progress, PromptSize, Result
+    from pochade.generation.settle import Prepared
     from pochade.prompts.styles import Style
 
 EXAMPLES = """examples:
@@ -194,8 +194,8 @@ def draw_all(
     """Everything that takes time: loading, compiling, drawing."""
     from tqdm import tqdm
 
-    from pochade.pipeline.load import load
-    from pochade.pipeline.loading.budget import amount
+    from pochade.loading.memory_plan import amount
+    from pochade.pipeline.loader import load
 
     check_folding(options, requests)
     pipeline = load(
@@ -346,10 +346,10 @@ def _given(options: argparse.Namespace) -> Request:
 
 def _like(options: argparse.Namespace) -> Request:
     """What a picture says of how it was made; what it does not hold and is not given either, is said."""
+    from pochade.generation.infotext_request import drawn_along, drawn_over, request_from
+    from pochade.generation.infotext_unsupported import not_followed
+    from pochade.images.embedded_text import read_text
     from pochade.images.metadata import read_parameters
-    from pochade.images.reading import read_text
-    from pochade.pipeline.results.again import drawn_along, drawn_over, request_from
-    from pochade.pipeline.results.left_out import not_followed
     from pochade.settings import STARTER
 
     path = options.like

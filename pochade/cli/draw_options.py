@@ -180,8 +180,8 @@ def _refiner(options: argparse.Namespace, like: Refiner | None) -> Refiner | Non
 
 
 def _source(options: argparse.Namespace) -> Source:
+    from pochade.images.decode import on_white, open_picture
     from pochade.images.fitting import widened
-    from pochade.images.opening import on_white, open_picture
 
     if options.mask is None and options.outpaint is None:
         _refuse(options, MASKED, "a mask: give it as --mask, or margins to draw in as --outpaint")
@@ -338,7 +338,7 @@ def controls(options: argparse.Namespace) -> tuple[Control, ...]:
     if options.control_model is None:
         raise InvalidRequest("--control needs a ControlNet: give its file or folder as --control-model")
 
-    from pochade.images.opening import open_picture
+    from pochade.images.decode import open_picture
     from pochade.images.preprocessors import find_preprocessor
 
     about = {name: _each(options, name, len(files)) for name in REPEATED}

@@ -12,7 +12,7 @@ from pochade.evaluation import MEASURES
 from pochade.request import USUAL, Request
 
 if TYPE_CHECKING:
-    from pochade.evaluation.studio import Progress
+    from pochade.evaluation.draw_samples import MeasureProgress
 
 EXAMPLES = """examples:
   pochade evaluate
@@ -105,11 +105,11 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate(options: argparse.Namespace) -> "Iterator[Progress]":
+def _evaluate(options: argparse.Namespace) -> "Iterator[MeasureProgress]":
     import pochade
-    from pochade.evaluation.evaluate import Order, evaluate
+    from pochade.evaluation.evaluate import EvaluationOptions, evaluate
 
-    order = Order(
+    order = EvaluationOptions(
         output=options.output,
         corpus=options.corpus,
         steps=options.steps,

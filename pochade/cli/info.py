@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 @dataclass(frozen=True)
-class Told:
+class PictureInfo:
     """What a file says of itself. signature: None too where it cannot be read, without the extra c2pa."""
 
     parameters: "Parameters"
@@ -63,12 +63,12 @@ class Told:
     signature: "Signature | None"
 
 
-def _told(path: Path) -> Told:
+def _told(path: Path) -> PictureInfo:
     """Raises InvalidRequest, naming the file, for one that says nothing or cannot be read."""
     from pochade.errors import InvalidRequest
+    from pochade.images.decode import UnreadablePicture
+    from pochade.images.embedded_text import mark_of, read_content, tells_nothing, text_of
     from pochade.images.metadata import read_parameters
-    from pochade.images.opening import UnreadablePicture
-    from pochade.images.reading import mark_of, read_content, tells_nothing, text_of
     from pochade.images.signing import signature_of
 
     content = read_content(path)
@@ -78,15 +78,15 @@ def _told(path: Path) -> Told:
         raise InvalidRequest(f"'{path}' is {unreadable}") from unreadable
     if not text.strip() and mark is None and signature is None:
         raise tells_nothing(path, content)
-    return Told(read_parameters(text), mark, signature)
+    return PictureInfo(read_parameters(text), mark, signature)
 
 
-def _as_json(told: Told) -> dict[str, Any]:
+def _as_json(told: PictureInfo) -> dict[str, Any]:
     signature = None if told.signature is None else asdict(told.signature)
     return {"mark": told.mark, "signature": signature, **asdict(told.parameters)}
 
 
-def _lines(told: Told) -> Iterator[str]:
+def _lines(told: PictureInfo) -> Iterator[str]:
     parameters, signature = told.parameters, told.signature
     if parameters.prompt or parameters.values:
         yield f"prompt: {parameters.prompt}"

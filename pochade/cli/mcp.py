@@ -5,7 +5,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pochade.cli.studio import NEEDED, add_drawing_options, add_model_options, check_packages, studio_of
+from pochade.cli.server_options import (
+    NEEDED,
+    add_drawing_options,
+    add_model_options,
+    check_packages,
+    studio_of,
+)
 from pochade.errors import InUse
 
 PACKAGES = ("mcp", "mcp_types")

@@ -4,14 +4,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pochade.cli.library import add_actions
 from pochade.cli.model_options import add_models_option
+from pochade.cli.models_folder import add_actions
 from pochade.cli.quantize import add_quantize
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 
 if TYPE_CHECKING:
     from pochade.checkpoints.folder import Checkpoint
-    from pochade.pipeline.loading.inspect import Facts
+    from pochade.tools.inspect import CheckpointFacts
 
 EXAMPLES = """examples:
   pochade models info model.safetensors
@@ -86,7 +86,7 @@ def _source(parser: argparse.ArgumentParser, name: str) -> None:
 def _open(options: argparse.Namespace, path: Path) -> "Checkpoint":
     from pochade.checkpoints.library import find
     from pochade.checkpoints.read import read_checkpoint
-    from pochade.pipeline.load import model_path
+    from pochade.pipeline.loader import model_path
     from pochade.settings import model_roots
 
     vae = options.vae
@@ -101,8 +101,8 @@ def _open(options: argparse.Namespace, path: Path) -> "Checkpoint":
 
 def _info(options: argparse.Namespace) -> int:
     from pochade.checkpoints.fingerprint import remembered_hash
-    from pochade.pipeline.loading.inspect import facts
     from pochade.settings import cache_dir
+    from pochade.tools.inspect import facts
 
     found = facts(_open(options, options.path))
     for line in _lines(found):
@@ -112,7 +112,7 @@ def _info(options: argparse.Namespace) -> int:
     return 0
 
 
-def _lines(found: "Facts") -> list[str]:
+def _lines(found: "CheckpointFacts") -> list[str]:
     kind = f"{found.family}, for inpainting" if found.inpainting else found.family
     said = [
         ("name", found.name),
@@ -134,8 +134,8 @@ def _verify(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from pochade.checkpoints.pull_record import check_record, pulled_files
-    from pochade.pipeline.load import model_path
-    from pochade.pipeline.loading.inspect import components, facts, hashing, verify
+    from pochade.pipeline.loader import model_path
+    from pochade.tools.inspect import components, facts, hashing, verify
 
     wanted = None if options.sha256 is None else _digits(options.sha256)
     checkpoint = _open(options, options.path)
@@ -170,7 +170,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _convert(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from pochade.pipeline.loading.convert import convert
+    from pochade.tools.convert import convert
 
     checkpoint = _open(options, options.source)
     with _bar(tqdm, 0) as bar:

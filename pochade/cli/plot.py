@@ -13,7 +13,7 @@ from pochade.cli.pull import offer_missing
 if TYPE_CHECKING:
     from PIL import Image
 
-    from pochade.pipeline.plot import Axis
+    from pochade.tools.xyz_grid import Axis
 
 EXAMPLES = """examples:
   pochade plot "a red apple" --seed 7 --x "sampler=Euler,Heun,DPM++ 2M" --y steps=5,10,20
@@ -47,12 +47,12 @@ def run(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from pochade.images.files import check_destination, default_name, save_without_overwriting
-    from pochade.pipeline import plot
+    from pochade.tools import xyz_grid
 
     base = draw.requests_of(options)[0]
     base = replace(base, seed=secrets.randbelow(2**32) if base.seed is None else base.seed)
-    axes = [None if text is None else plot.axis(text) for text in (options.z, options.y, options.x)]
-    requests = plot.requests(base, [each for each in axes if each is not None])
+    axes = [None if text is None else xyz_grid.axis(text) for text in (options.z, options.y, options.x)]
+    requests = xyz_grid.requests(base, [each for each in axes if each is not None])
     path = options.output or Path("plot-" + default_name(base.prompt, base.seed or 0))
     check_destination(path)
     offer_missing(options)

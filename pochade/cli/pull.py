@@ -10,7 +10,7 @@ from pochade.errors import InvalidRequest, OutputError
 
 if TYPE_CHECKING:
     from pochade.hub.known_models import KnownModel
-    from pochade.hub.pulling import Pull
+    from pochade.hub.pull import Pull
 
 DECLINED = "the licence was not accepted, so nothing was fetched"
 
@@ -41,7 +41,7 @@ def add_pull(actions: Any, add_models_option: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Fetch a model; prints its path."""
-    from pochade.hub.pulling import plan
+    from pochade.hub.pull import plan
 
     if "/" not in options.model:
         return _pull_known(options)
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _pull_known(options: argparse.Namespace) -> int:
     from pochade.hub.known_models import known
-    from pochade.hub.pulling import known_there, plan_known
+    from pochade.hub.pull import known_there, plan_known
 
     model = known(options.model)
     if options.variant is not None or options.file is not None:
@@ -142,7 +142,7 @@ def ask(question: str, without_terminal: str, declined: str = "nothing was done"
 
 def _offer(model: "KnownModel", models: Path | None) -> None:
     from pochade.cli.models import size_text
-    from pochade.hub.pulling import plan_known
+    from pochade.hub.pull import plan_known
 
     command = model.command if models is None else f"{model.command} --models {models}"
     about = f"'{model.name}' ({model.title}) is not on this computer"
@@ -164,7 +164,7 @@ def _fetched(pull: "Pull", *, accepted: bool) -> Path:
     """Where the model lies, once it is here. accepted: whether the licence is, without a question."""
     from tqdm import tqdm
 
-    from pochade.hub.pulling import check_space, fetch, place, there_already
+    from pochade.hub.pull import check_space, fetch, place, there_already
 
     there = there_already(pull)
     if there is not None:

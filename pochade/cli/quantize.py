@@ -40,9 +40,9 @@ def run(options: argparse.Namespace) -> int:
 
     import pochade
     from pochade.images.files import check_folder
-    from pochade.pipeline.calibrating import PROMPTS, calibrate
-    from pochade.pipeline.loading.int8 import grids_in_cache, keep_grids, keep_in_cache
-    from pochade.quantization.choosing import SENSITIVE, SMOOTHING, worst
+    from pochade.loading.int8_networks import grids_in_cache, keep_grids, keep_in_cache
+    from pochade.pipeline.calibrate import PROMPTS, calibrate
+    from pochade.quantization.fit_grids import SENSITIVE, SMOOTHING, worst
 
     if options.output is not None:
         _check_output(options.output)

@@ -6,11 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pochade.cli.studio import NEEDED, add_drawing_options, add_model_options, check_packages, studio_of
+from pochade.cli.server_options import (
+    NEEDED,
+    add_drawing_options,
+    add_model_options,
+    check_packages,
+    studio_of,
+)
 from pochade.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from pochade.server.keys import Keys
+    from pochade.server.auth import Keys
 
 PORT = 7860
 KEY = "POCHADE_KEY"
@@ -109,7 +115,7 @@ def admins_of(options: argparse.Namespace, keys: "Keys") -> tuple[str, ...]:
 
 def keys_of(options: argparse.Namespace, environ: Mapping[str, str]) -> "Keys":
     """From one of the places where a key may be. Raises InvalidRequest if there are several."""
-    from pochade.server.keys import Keys, one_key, read_keys
+    from pochade.server.auth import Keys, one_key, read_keys
 
     places = {
         "--key": options.key,

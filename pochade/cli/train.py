@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pochade.cli import additions_taught, corpus
-from pochade.cli.loop import loop_options, prepare, require_torch, run_arguments, run_places, show
+from pochade.cli import corpus, train_adapters
+from pochade.cli.train_options import loop_options, prepare, require_torch, run_arguments, run_places, show
 from pochade.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def add_parser(commands: Any) -> None:
     finetune.add_argument("--rate", type=float, default=1e-5, help="learning rate (default: %(default)g)")
     finetune.add_argument("--only-unet", action="store_true", help="leave the text encoder as it is")
     finetune.set_defaults(run=_finetune)
-    additions_taught.add_parsers(pieces)
+    train_adapters.add_parsers(pieces)
     pack = pieces.add_parser(
         "pack",
         help="write a run's averaged weights small enough to travel to another machine",

@@ -49,9 +49,9 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Writes the larger picture, with the text of the one that it was made of; prints its path."""
+    from pochade.images.decode import open_picture
+    from pochade.images.embedded_text import enlarged_mark, enlarged_text
     from pochade.images.files import check_destination, save_without_overwriting
-    from pochade.images.opening import open_picture
-    from pochade.images.reading import enlarged_mark, enlarged_text
     from pochade.images.upscaling import upscaled
 
     if options.scale is not None:
@@ -77,7 +77,7 @@ def _asked(options: argparse.Namespace) -> tuple[Path | None, str]:
 
     if options.upscaler is None:
         return options.model, "Lanczos"
-    from pochade.pipeline.loading.beside import named_upscaler
+    from pochade.loading.auxiliary import named_upscaler
     from pochade.settings import model_roots
 
     found = named_upscaler(options.upscaler, model_roots(options.models))
@@ -87,9 +87,9 @@ def _asked(options: argparse.Namespace) -> tuple[Path | None, str]:
 
 
 def _by_model(options: argparse.Namespace, model: Path, image: "Image.Image") -> "Image.Image":
+    from pochade.generation.upscale import resized_by
+    from pochade.loading.auxiliary import load_upscaler
     from pochade.models.config import RrdbConfig
-    from pochade.pipeline.drawing.upscale import resized_by
-    from pochade.pipeline.loading.beside import load_upscaler
 
     network = load_upscaler(
         model,

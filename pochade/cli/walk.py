@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
 
     from pochade.images.animation import check_animation, new_folder, save_animation
     from pochade.images.files import default_name, save_without_overwriting
-    from pochade.pipeline.walk import frames
+    from pochade.tools.interpolate import frames
 
     expect("--fps", options.fps, 0.1, 100.0)
     stations = _stations(options)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pochade.engines.openvino_int8 import Int8Ops, Stored
+from pochade.engines.openvino_int8 import Int8Ops, UnroundedWeight
 from pochade.engines.openvino_ops import Array, Node, OpenVinoOps
 from pochade.engines.openvino_quiet import op
 from pochade.ops import Padding
@@ -19,7 +19,7 @@ from pochade.weights import FACTOR_DOWN, FACTOR_UP
 class Factored:
     """A bound weight, and what is added to it: down (R, I), up (O, R)."""
 
-    weight: Node | Stored
+    weight: Node | UnroundedWeight
     down: Node
     up: Node
 

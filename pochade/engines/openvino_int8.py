@@ -27,7 +27,7 @@ LARGE = 2**18
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
+class UnroundedWeight:
     """A weight that is not yet a constant, its name, and the grid of the input that it meets."""
 
     array: Array
@@ -64,12 +64,12 @@ class Int8Ops(OpenVinoOps):
         self._convolving = convolving
         self._rounded: dict[tuple[str, float, float, bytes, bool], Node] = {}
 
-    def bind(self, stored: Array, name: str) -> Node | Stored:
+    def bind(self, stored: Array, name: str) -> Node | UnroundedWeight:
         grid = self._grids.get(name)
-        return self._constants(stored, name) if grid is None else Stored(stored, grid, name)
+        return self._constants(stored, name) if grid is None else UnroundedWeight(stored, grid, name)
 
-    def linear(self, x: Node, weight: Node | Stored, bias: Node | None = None) -> Node:
-        if not isinstance(weight, Stored):
+    def linear(self, x: Node, weight: Node | UnroundedWeight, bias: Node | None = None) -> Node:
+        if not isinstance(weight, UnroundedWeight):
             return super().linear(x, weight, bias)
         x = self._input(x, weight.grid, axis=-1)
         if not self._convolving or len(self.shape(x)) != 3:
@@ -82,12 +82,12 @@ class Int8Ops(OpenVinoOps):
     def conv2d(
         self,
         x: Node,
-        weight: Node | Stored,
+        weight: Node | UnroundedWeight,
         bias: Node | None,
         stride: int = 1,
         padding: Padding = (0, 0, 0, 0),
     ) -> Node:
-        if not isinstance(weight, Stored):
+        if not isinstance(weight, UnroundedWeight):
             return super().conv2d(x, weight, bias, stride, padding)
         kernel, offset = self._kernel_of(weight.name, lambda: weight.array, weight.grid, x)
         if offset is None:
@@ -95,8 +95,8 @@ class Int8Ops(OpenVinoOps):
         padded = self._input(_padded(x, padding), weight.grid, axis=1, from_zero=True)
         return super().conv2d(padded, kernel, None, stride) + self._with_offset(bias, offset)
 
-    def conv2d_doubled(self, x: Node, weight: Node | Stored, bias: Node | None) -> Node:
-        if not isinstance(weight, Stored):
+    def conv2d_doubled(self, x: Node, weight: Node | UnroundedWeight, bias: Node | None) -> Node:
+        if not isinstance(weight, UnroundedWeight):
             return super().conv2d_doubled(x, weight, bias)
 
         @cache
@@ -166,7 +166,7 @@ class Int8Ops(OpenVinoOps):
                 self._rounded[key] = Node(op.fake_quantize(x.graph, *wide, *ends, 256))
         return self._rounded[key]
 
-    def _weight(self, array: Array, weight: Stored) -> Node:
+    def _weight(self, array: Array, weight: UnroundedWeight) -> Node:
         """array: the stored one, perhaps with further axes of one number."""
         rounded, steps = self._rounded_weight(weight.name, lambda: weight.array, weight.grid)
         steps = steps.reshape(steps.shape + (1,) * (array.ndim - steps.ndim))

@@ -17,7 +17,7 @@ from pochade.engines.openvino_ops import (
     integers,
 )
 from pochade.engines.openvino_quiet import op, ov
-from pochade.int8 import Sightings, Watched
+from pochade.int8 import InputStatistics, Sightings
 from pochade.ops import Padding
 from pochade.weights import View
 
@@ -30,7 +30,7 @@ model that inpaints) and the last."""
 
 
 @dataclass(frozen=True, eq=False)
-class Named(Node):
+class NamedWeight(Node):
     """A weight that knows its name and what is stored of it."""
 
     name: str
@@ -38,7 +38,7 @@ class Named(Node):
 
 
 @dataclass(eq=False)
-class Read:
+class WatchedInput:
     """An input, its axis of channels, and the weights of the products that read it."""
 
     x: Node
@@ -52,10 +52,10 @@ class WatchingOps(OpenVinoOps):
     def __init__(self, constants: Constants) -> None:
         super().__init__()
         self._constants = constants
-        self.read: dict[str, Read] = {}
+        self.read: dict[str, WatchedInput] = {}
 
-    def bind(self, stored: Array, name: str) -> Named:
-        return Named(self._constants(stored, name).graph, name, stored)
+    def bind(self, stored: Array, name: str) -> NamedWeight:
+        return NamedWeight(self._constants(stored, name).graph, name, stored)
 
     def linear(self, x: Node, weight: Node, bias: Node | None = None) -> Node:
         if len(self.shape(x)) > 2:  # a single vector costs next to nothing, as the timestep's
@@ -73,15 +73,15 @@ class WatchingOps(OpenVinoOps):
         return super().conv2d_doubled(x, weight, bias)
 
     def _note(self, x: Node, weight: Node, axis: int) -> None:
-        if isinstance(weight, Named) and min(weight.stored.shape[:2]) > FEW:
-            read = self.read.setdefault(x.graph.get_name(), Read(x, axis))
+        if isinstance(weight, NamedWeight) and min(weight.stored.shape[:2]) > FEW:
+            read = self.read.setdefault(x.graph.get_name(), WatchedInput(x, axis))
             read.weights[weight.name] = weight.stored
 
     def seen(self) -> list[Any]:
         """Results for each input: its channels' lowest and highest numbers, and a few rows of them."""
         return [op.result(node.graph) for read in self.read.values() for node in self._of(read)]
 
-    def _of(self, read: Read) -> tuple[Node, Node, Node]:
+    def _of(self, read: WatchedInput) -> tuple[Node, Node, Node]:
         x, shape = read.x, self.shape(read.x)
         if read.axis == 1:
             spread = self.reshape(x, (*shape[:2], -1))  # (B, C, pixels)
@@ -111,5 +111,5 @@ def watched(
 def note(sightings: Sightings, weights: Mapping[str, Array], low: Array, high: Array, rows: Array) -> None:
     """Add what one evaluation showed of one input. rows: (B, n, C)."""
     kept = rows.reshape(-1, rows.shape[-1]).astype(BFLOAT16)
-    found = sightings.setdefault(tuple(weights), Watched(weights, low, high))
+    found = sightings.setdefault(tuple(weights), InputStatistics(weights, low, high))
     found.see(low, high, kept)

@@ -112,7 +112,7 @@ def to_torch(array: Array) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Placed(Mapping[str, Tensor]):
+class DeviceWeights(Mapping[str, Tensor]):
     """Weights on the device: each moves when first asked for, once for all sizes that are drawn."""
 
     tensors: Mapping[str, Array]
@@ -176,7 +176,7 @@ class TorchEngine:
         self._record: Record | None = None
         # By the id of what they hold, which cannot be used again as long as they do: until the last function
         # that uses them goes, as those of an adapter that was taken away.
-        self._placed: WeakValueDictionary[int, Placed] = WeakValueDictionary()
+        self._placed: WeakValueDictionary[int, DeviceWeights] = WeakValueDictionary()
 
     def wider(self) -> "TorchEngine":
         """This engine in a precision with the range of f32: itself, unless it computes in f16."""
@@ -278,7 +278,7 @@ class TorchEngine:
             return Parts({name: self._on_device(each, dtype) for name, each in tensors.parts.items()})
         placed = self._placed.get(id(tensors))
         if placed is None:
-            placed = Placed(tensors, lambda array: self._place(to_torch(array), dtype))
+            placed = DeviceWeights(tensors, lambda array: self._place(to_torch(array), dtype))
             self._placed[id(tensors)] = placed
         return placed
 

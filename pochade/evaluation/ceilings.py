@@ -16,7 +16,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from pochade.checkpoints.write import write_json
-from pochade.evaluation import choosing, composed, concepts, judge, memory, real, spread
+from pochade.evaluation import choose_prompts, composed, concepts, frechet, judge, memory, real_images
 from pochade.evaluation.composed import Composed, Kind
 from pochade.evaluation.held_out import held_out
 from pochade.evaluation.judge import Judge
@@ -32,8 +32,8 @@ SCENES = 150
 
 def of_concepts(judge: Judge, corpus: Corpus) -> dict[str, float]:
     """The real pictures of the held-out prompts, and which caption among all of theirs fits each."""
-    pairs, known = concepts.read(PROMPTS / "held_out.jsonl"), real.by_pair(corpus)
-    images = [real.framed(corpus, known[pair.code, pair.style], corpus.size) for pair in pairs]
+    pairs, known = concepts.read(PROMPTS / "held_out.jsonl"), real_images.by_pair(corpus)
+    images = [real_images.framed(corpus, known[pair.code, pair.style], corpus.size) for pair in pairs]
     seen = judge.see(images)
     told = judge.read([pair.label for pair in pairs])
     drawn = judge.style_places[[judge.styles.index(pair.style) for pair in pairs]]
@@ -48,10 +48,10 @@ def of_concepts(judge: Judge, corpus: Corpus) -> dict[str, float]:
 
 def of_scenes(judge: Judge, corpus: Corpus, side: int, rng: Generator) -> dict[str, float]:
     """Composed scenes of held-out pictures, as `choosing` asks for them."""
-    pool = choosing.subjects(corpus, STYLES, held_out)
+    pool = choose_prompts.subjects(corpus, STYLES, held_out)
     prompts: list[Composed] = []
     pictures: list[NDArray[np.uint8]] = []
-    for kind in choosing.COMPOSED:
+    for kind in choose_prompts.COMPOSED:
         for number in range(SCENES):
             prompt, scene = planned(corpus, pool, kind, number, rng)
             prompts.append(prompt)
@@ -66,7 +66,7 @@ def planned(
     """A composed prompt, and a scene that obeys it."""
     style = STYLES[number % len(STYLES)]
     here = [index for index in pool if corpus.entries[index].style == style]
-    prompt = choosing.compose(corpus, here, kind, number // len(STYLES), rng)
+    prompt = choose_prompts.compose(corpus, here, kind, number // len(STYLES), rng)
     subjects = tuple(
         next(index for index in here if corpus.entries[index].label == label) for label in prompt.labels
     )
@@ -82,12 +82,12 @@ def planned(
 def of_diversity(judge: Judge, corpus: Corpus) -> float:
     """The mean distance of real pictures of one concept in different styles."""
     drawings: dict[str, list[int]] = {}
-    for index in real.learned_from(corpus, STYLES):
+    for index in real_images.learned_from(corpus, STYLES):
         drawings.setdefault(corpus.entries[index].code, []).append(index)
     several = [indices for indices in drawings.values() if len(indices) == len(STYLES)][::4]
-    images = [real.framed(corpus, index, corpus.size) for indices in several for index in indices]
+    images = [real_images.framed(corpus, index, corpus.size) for indices in several for index in indices]
     points = memory.joined(judge.see(images)).reshape(len(several), len(STYLES), -1)
-    return float(np.mean([spread.mean_distance(each) for each in points]))
+    return float(np.mean([frechet.mean_distance(each) for each in points]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

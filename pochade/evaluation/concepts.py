@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.evaluation.judge import Judge, Places
+from pochade.evaluation.judge import Embeddings, Judge
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class ConceptInStyle:
     """A concept in a style. code: the concept's, as in `Entry`."""
 
     prompt: str
@@ -25,12 +25,12 @@ class Pair:
     code: str
 
 
-def read(path: Path) -> list[Pair]:
+def read(path: Path) -> list[ConceptInStyle]:
     """The pairs of a file with one JSON object a line."""
-    return [Pair(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
+    return [ConceptInStyle(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
 
 
-def ranks(judge: Judge, seen: Places, labels: Sequence[str]) -> NDArray[np.intp]:
+def ranks(judge: Judge, seen: Embeddings, labels: Sequence[str]) -> NDArray[np.intp]:
     """How many labels fit each picture better than its own: 0 is best. A label is known or added."""
     candidates = list(dict.fromkeys([*judge.labels, *labels]))
     nearness = seen.concepts @ judge.read(candidates).T
@@ -39,13 +39,15 @@ def ranks(judge: Judge, seen: Places, labels: Sequence[str]) -> NDArray[np.intp]
     return better
 
 
-def styles(judge: Judge, seen: Places) -> list[str]:
+def styles(judge: Judge, seen: Embeddings) -> list[str]:
     """The style that fits each picture best."""
     nearness = seen.styles @ judge.style_places.T
     return [judge.styles[index] for index in nearness.argmax(axis=1)]
 
 
-def judged(judge: Judge, pairs: Sequence[Pair], images: "Sequence[Image.Image]") -> list[dict[str, object]]:
+def judged(
+    judge: Judge, pairs: Sequence[ConceptInStyle], images: "Sequence[Image.Image]"
+) -> list[dict[str, object]]:
     """For each picture the rank of its concept, and the style that it seems to have."""
     seen = judge.see(images)
     found = zip(pairs, ranks(judge, seen, [pair.label for pair in pairs]), styles(judge, seen), strict=True)

@@ -10,15 +10,15 @@ from pochade.atomic import replacing
 from pochade.checkpoints.write import write_json
 from pochade.errors import InvalidRequest
 from pochade.evaluation import composed, concepts, judge
-from pochade.evaluation.measures import MEASURES, PROMPTS, Bench
+from pochade.evaluation.draw_samples import MeasureProgress, SampleDrawer
+from pochade.evaluation.measures import MEASURES, PROMPTS, MeasureContext
 from pochade.evaluation.report import Figure, markdown
-from pochade.evaluation.studio import Progress, Studio
 from pochade.pipeline import Pipeline
 from pochade.training.corpus import load as load_corpus
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class EvaluationOptions:
     """What is to be measured, and how. Fields as in `pochade evaluate --help`."""
 
     output: Path
@@ -50,7 +50,7 @@ def prompted_styles() -> list[str]:
     return sorted(of_concepts | {each.style for each in composed.read(PROMPTS / "composed.jsonl")})
 
 
-def evaluate(order: Order, load: Callable[..., Pipeline]) -> Iterator[Progress]:
+def evaluate(order: EvaluationOptions, load: Callable[..., Pipeline]) -> Iterator[MeasureProgress]:
     """Measure a model and write `evaluation.json` and `evaluation.md` at the end; yields on the way.
 
     load: gives the model's pipeline; it is called again with precision="f32" if that is needed.
@@ -58,7 +58,7 @@ def evaluate(order: Order, load: Callable[..., Pipeline]) -> Iterator[Progress]:
     OutputError where the report cannot be written.
     """
     corpus = None if order.corpus is None else load_corpus(order.corpus)
-    studio = Studio(
+    studio = SampleDrawer(
         pipeline=load(),
         folder=order.output,
         seed=order.seed,
@@ -66,7 +66,7 @@ def evaluate(order: Order, load: Callable[..., Pipeline]) -> Iterator[Progress]:
         cfg_scale=order.guidance,
         speed=order.speed,
     )
-    bench = Bench(
+    bench = MeasureContext(
         studio=studio,
         judge=judge.load(threads=order.threads),
         styles=order.styles if order.styles else tuple(prompted_styles()),
@@ -89,7 +89,7 @@ def ceilings() -> dict[str, float]:
     return shares
 
 
-def write_report(order: Order, pipeline: Pipeline, ends: Sequence[Progress]) -> None:
+def write_report(order: EvaluationOptions, pipeline: Pipeline, ends: Sequence[MeasureProgress]) -> None:
     """Both files. ends: the last progress of each measure."""
     figures = [figure for end in ends for figure in end.figures]
     notes = [note for end in ends for note in end.notes]
@@ -109,7 +109,7 @@ def write_report(order: Order, pipeline: Pipeline, ends: Sequence[Progress]) -> 
         file.write(markdown(name, settings(order), figures, notes).encode())
 
 
-def settings(order: Order) -> dict[str, Any]:
+def settings(order: EvaluationOptions) -> dict[str, Any]:
     """What the figures depend on besides the model."""
     fields: dict[str, Any] = {"seed": order.seed, "steps": order.steps, "guidance": order.guidance}
     if order.speed != "exact":

@@ -13,11 +13,11 @@ from pochade.checkpoints import safetensors
 from pochade.checkpoints.check import FiniteTensors
 from pochade.checkpoints.fingerprint import fingerprint
 from pochade.errors import InvalidCheckpoint
+from pochade.evaluation.scorer_networks import ScorerConfig, picture_tower, style_tower, text_tower
 from pochade.evaluation.texture import texture
-from pochade.evaluation.towers import ScorerConfig, picture_tower, style_tower, text_tower
-from pochade.evaluation.words import Words, shares
-from pochade.pipeline.loading.choice import choose, make_engine
-from pochade.pipeline.loading.network import Network
+from pochade.evaluation.words import Vocabulary, shares
+from pochade.loading.engine_choice import choose, make_engine
+from pochade.loading.network import Network
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,11 +30,11 @@ BATCH = 32
 PLACES = "style.places"
 """The parameter that holds a place for each style."""
 
-MEND = "reinstall the package, or train one with pochade.evaluation.teaching"
+MEND = "reinstall the package, or train one with pochade.evaluation.train_scorer"
 
 
 @dataclass(frozen=True)
-class Places:
+class Embeddings:
     """Of pictures, unit vectors: concepts (N, D) for what is shown, styles (N, S) for how."""
 
     concepts: Floats
@@ -52,17 +52,17 @@ class Judge:
     """
 
     config: ScorerConfig
-    words: Words
+    words: Vocabulary
     labels: tuple[str, ...]
     styles: tuple[str, ...]
     style_places: Floats
     network: Network
 
-    def see(self, images: "Sequence[Image.Image]") -> Places:
+    def see(self, images: "Sequence[Image.Image]") -> Embeddings:
         """Where pictures of any size are in both spaces."""
         pictures = np.stack([prepared(image, self.config.side) for image in images])
         textures = np.stack([texture(image) for image in images])
-        return Places(
+        return Embeddings(
             self._places(picture_tower, picture=pictures), self._places(style_tower, texture=textures)
         )
 
@@ -102,7 +102,7 @@ def load(folder: str | Path | None = None, *, engine: str = "auto", threads: int
         raise InvalidCheckpoint(f"'{weights}' has no '{PLACES}' for {len(styles)} styles; {MEND}")
     return Judge(
         config=config,
-        words=Words(words),
+        words=Vocabulary(words),
         labels=labels,
         styles=styles,
         style_places=normal(tensors[PLACES].astype(np.float32)),

@@ -9,11 +9,12 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from pochade.evaluation import composed, concepts, likeness, memory, real, spread
-from pochade.evaluation.concepts import Pair
+from pochade.evaluation import composed, concepts, likeness, memory, real_images
+from pochade.evaluation import frechet as spread
+from pochade.evaluation.concepts import ConceptInStyle
+from pochade.evaluation.draw_samples import MeasureProgress, SampleDrawer
 from pochade.evaluation.judge import Judge
 from pochade.evaluation.report import Figure, with_goal
-from pochade.evaluation.studio import Progress, Studio
 from pochade.images.files import save_picture
 from pochade.images.sheet import sheet as sheet_of
 from pochade.pipeline import Pipeline
@@ -37,7 +38,7 @@ COPIES = 300
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
+class MeasureContext:
     """What the measures share.
 
     styles: those that are asked for. limit: prompts of a set at most. corpus: None where it is not at hand.
@@ -45,7 +46,7 @@ class Bench:
     ceilings: what real pictures reach, by the name of the figure.
     """
 
-    studio: Studio
+    studio: SampleDrawer
     judge: Judge
     styles: tuple[str, ...]
     limit: int | None
@@ -53,7 +54,7 @@ class Bench:
     exact: Callable[[], Pipeline]
     ceilings: Mapping[str, float]
 
-    def pairs(self) -> list[Pair]:
+    def pairs(self) -> list[ConceptInStyle]:
         """The held-out prompts."""
         return self.some(
             [each for each in concepts.read(PROMPTS / "held_out.jsonl") if each.style in self.styles]
@@ -70,7 +71,7 @@ class Bench:
         return with_goal(Figure(name=name, value=value, count=count, real=self.ceilings.get(name)))
 
 
-def held_out(bench: Bench) -> Iterator[Progress]:
+def held_out(bench: MeasureContext) -> Iterator[MeasureProgress]:
     """Concepts in styles in which no training has shown them."""
     pairs = yield from _held_out_drawn(bench)
     verdicts = concepts.judged(bench.judge, pairs, bench.studio.drawn("held-out"))
@@ -78,7 +79,7 @@ def held_out(bench: Bench) -> Iterator[Progress]:
     yield _finished("held-out", len(pairs), figures, judged=verdicts)
 
 
-def composed_prompts(bench: Bench) -> Iterator[Progress]:
+def composed_prompts(bench: MeasureContext) -> Iterator[MeasureProgress]:
     """Colours, backgrounds, numbers and places."""
     prompts = [each for each in composed.read(PROMPTS / "composed.jsonl") if each.style in bench.styles]
     prompts = bench.some(prompts)
@@ -92,24 +93,24 @@ def composed_prompts(bench: Bench) -> Iterator[Progress]:
     yield _finished("composed", len(prompts), figures, judged=verdicts)
 
 
-def autoencoder(bench: Bench) -> Iterator[Progress]:
+def autoencoder(bench: MeasureContext) -> Iterator[MeasureProgress]:
     """What is lost between picture and latent and back, on held-out pictures, in f32."""
     if bench.corpus is None:
         yield _left_out("autoencoder")
         return
-    chosen = bench.some(real.judged_by(bench.corpus, bench.styles))
+    chosen = bench.some(real_images.judged_by(bench.corpus, bench.styles))
     pipeline = bench.exact()
     config = pipeline.networks
     side = config.traits.side
     noise, likenesses = [], []
-    yield Progress(measure="autoencoder", done=0, total=len(chosen))
+    yield MeasureProgress(measure="autoencoder", done=0, total=len(chosen))
     for number, index in enumerate(chosen):
         before = Image.fromarray(on_background(bench.corpus.picture(index))).resize((side, side), LANCZOS)
         (after,) = pipeline.decode(pipeline.encode_image(before))
         one, other = np.asarray(before), np.asarray(after.convert("RGB"))
         noise.append(likeness.psnr(one, other))
         likenesses.append(likeness.ssim(one, other))
-        yield Progress(measure="autoencoder", done=number + 1, total=len(chosen))
+        yield MeasureProgress(measure="autoencoder", done=number + 1, total=len(chosen))
     figures = (
         Figure(name="autoencoder, PSNR", value=float(np.mean(noise)), count=len(chosen), unit="dB"),
         Figure(name="autoencoder, SSIM", value=float(np.mean(likenesses)), count=len(chosen), unit=""),
@@ -117,24 +118,25 @@ def autoencoder(bench: Bench) -> Iterator[Progress]:
     yield _finished("autoencoder", len(chosen), map(with_goal, figures))
 
 
-def frechet(bench: Bench) -> Iterator[Progress]:
+def frechet(bench: MeasureContext) -> Iterator[MeasureProgress]:
     """How far the held-out prompts' pictures, as a set, are from the real ones."""
     if bench.corpus is None:
         yield _left_out("frechet")
         return
     pairs = yield from _held_out_drawn(bench)
-    known = real.by_pair(bench.corpus)
+    known = real_images.by_pair(bench.corpus)
     kept = [number for number, pair in enumerate(pairs) if (pair.code, pair.style) in known]
     indices = [known[pairs[number].code, pairs[number].style] for number in kept]
     if len(kept) <= spread.AXES:
         note = f"frechet: {len(kept)} pictures are too few, more than {spread.AXES} are needed; left out"
-        yield Progress(measure="frechet", done=0, total=0, notes=(note,))
+        yield MeasureProgress(measure="frechet", done=0, total=0, notes=(note,))
         return
     drawn = [bench.studio.drawn("held-out")[number] for number in kept]
     rng = np.random.default_rng(0)
     truth = _points(bench, _framed(bench, indices))
     others = [
-        _points(bench, _framed(bench, real.siblings(bench.corpus, indices, rng))) for _ in range(FLOORS)
+        _points(bench, _framed(bench, real_images.siblings(bench.corpus, indices, rng)))
+        for _ in range(FLOORS)
     ]
     axes = spread.main_axes(np.concatenate([truth, *others]))
     floor = np.mean([spread.frechet(truth @ axes, other @ axes) for other in others])
@@ -149,7 +151,7 @@ def frechet(bench: Bench) -> Iterator[Progress]:
     yield _finished("frechet", len(kept), [figure])
 
 
-def diversity(bench: Bench) -> Iterator[Progress]:
+def diversity(bench: MeasureContext) -> Iterator[MeasureProgress]:
     """How far pictures of one prompt are from each other, over seeds."""
     prompts = [prompt for prompt in bench.some(VARIED) for _ in range(SEEDS_EACH)]
     seeds = [bench.studio.seed + number % SEEDS_EACH for number in range(len(prompts))]
@@ -163,14 +165,14 @@ def diversity(bench: Bench) -> Iterator[Progress]:
     yield _finished("diversity", len(prompts), [figure])
 
 
-def memorisation(bench: Bench) -> Iterator[Progress]:
+def memorisation(bench: MeasureContext) -> Iterator[MeasureProgress]:
     """How many pictures are copies of training pictures: of prompts never trained, and of ordinary ones."""
     if bench.corpus is None:
         yield _left_out("memorisation")
         return
     yield from _held_out_drawn(bench)
     yield from _sheet_drawn(bench)
-    learned = real.learned_from(bench.corpus, bench.styles)
+    learned = real_images.learned_from(bench.corpus, bench.styles)
     known = memory.looks(bench.judge, _framed(bench, learned))
     limits = _copy_limits(bench, learned)
     figures = []
@@ -197,7 +199,7 @@ def memorisation(bench: Bench) -> Iterator[Progress]:
     yield _finished("memorisation", 0, figures, notes=(note,))
 
 
-def sheet(bench: Bench) -> Iterator[Progress]:
+def sheet(bench: MeasureContext) -> Iterator[MeasureProgress]:
     """Sixty-four prompts to look at."""
     prompts = yield from _sheet_drawn(bench)
     path = bench.studio.folder / "sheet.png"
@@ -205,7 +207,7 @@ def sheet(bench: Bench) -> Iterator[Progress]:
     yield _finished("sheet", len(prompts), (), notes=(f"sheet: {path.name}, to be judged by eye",))
 
 
-MEASURES: Mapping[str, Callable[[Bench], Iterator[Progress]]] = {
+MEASURES: Mapping[str, Callable[[MeasureContext], Iterator[MeasureProgress]]] = {
     "held-out": held_out,
     "composed": composed_prompts,
     "autoencoder": autoencoder,
@@ -224,39 +226,39 @@ def _finished(
     *,
     notes: tuple[str, ...] = (),
     judged: Sequence[dict[str, object]] = (),
-) -> Progress:
-    return Progress(
+) -> MeasureProgress:
+    return MeasureProgress(
         measure=measure, done=done, total=done, figures=tuple(figures), notes=notes, judged=tuple(judged)
     )
 
 
-def _left_out(measure: str) -> Progress:
+def _left_out(measure: str) -> MeasureProgress:
     note = f"{measure}: left out, since it compares with real pictures; name a training set with --corpus"
-    return Progress(measure=measure, done=0, total=0, notes=(note,))
+    return MeasureProgress(measure=measure, done=0, total=0, notes=(note,))
 
 
-def _held_out_drawn(bench: Bench) -> Generator[Progress, None, list[Pair]]:
+def _held_out_drawn(bench: MeasureContext) -> Generator[MeasureProgress, None, list[ConceptInStyle]]:
     pairs = bench.pairs()
     yield from bench.studio.draw("held-out", [pair.prompt for pair in pairs])
     return pairs
 
 
-def _sheet_drawn(bench: Bench) -> Generator[Progress, None, list[str]]:
+def _sheet_drawn(bench: MeasureContext) -> Generator[MeasureProgress, None, list[str]]:
     prompts = bench.some((PROMPTS / "sheet.txt").read_text("utf-8").splitlines())
     yield from bench.studio.draw("sheet", prompts)
     return prompts
 
 
-def _framed(bench: Bench, indices: Sequence[int]) -> list[Image.Image]:
+def _framed(bench: MeasureContext, indices: Sequence[int]) -> list[Image.Image]:
     assert bench.corpus is not None
-    return [real.framed(bench.corpus, index, bench.corpus.size) for index in indices]
+    return [real_images.framed(bench.corpus, index, bench.corpus.size) for index in indices]
 
 
-def _points(bench: Bench, images: Sequence[Image.Image]) -> memory.Floats:
+def _points(bench: MeasureContext, images: Sequence[Image.Image]) -> memory.Floats:
     return memory.joined(bench.judge.see(images))
 
 
-def _copy_limits(bench: Bench, learned: Sequence[int]) -> memory.Limits:
+def _copy_limits(bench: MeasureContext, learned: Sequence[int]) -> memory.CopyLimits:
     """From training pictures beside copies of themselves, and beside the same concept in another style."""
     assert bench.corpus is not None
     entries, rng = bench.corpus.entries, np.random.default_rng(0)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pochade.evaluation import foreground
-from pochade.evaluation.judge import Judge, Places
+from pochade.evaluation.judge import Embeddings, Judge
 
 Floats = NDArray[np.float32]
 
@@ -19,7 +19,7 @@ SIDE = 32
 
 
 @dataclass(frozen=True)
-class Looks:
+class ComparablePictures:
     """Pictures in both ways of comparing: places (N, D + S) of unit length, pixels (N, SIDE * SIDE * 3)."""
 
     places: Floats
@@ -27,7 +27,7 @@ class Looks:
 
 
 @dataclass(frozen=True)
-class Limits:
+class CopyLimits:
     """From here on two pictures are called copies: at least this near in the scorer's spaces (cosine), and at
     most so far in pixels (root mean square, of 1).
 
@@ -40,12 +40,12 @@ class Limits:
     mistaken: float
 
 
-def looks(judge: Judge, images: Sequence[Image.Image]) -> Looks:
+def looks(judge: Judge, images: Sequence[Image.Image]) -> ComparablePictures:
     """How pictures are compared."""
-    return Looks(joined(judge.see(images)), np.stack([pixels(image) for image in images]))
+    return ComparablePictures(joined(judge.see(images)), np.stack([pixels(image) for image in images]))
 
 
-def joined(places: Places) -> Floats:
+def joined(places: Embeddings) -> Floats:
     """Both spaces as one, with equal weights: (N, D + S), unit vectors."""
     both: Floats = np.concatenate([places.concepts, places.styles], axis=1) * np.float32(0.5**0.5)
     return both
@@ -75,7 +75,7 @@ def _distances(one: Floats, other: Floats) -> Floats:
     return root
 
 
-def nearest(drawn: Looks, known: Looks) -> tuple[NDArray[np.intp], Floats, Floats]:
+def nearest(drawn: ComparablePictures, known: ComparablePictures) -> tuple[NDArray[np.intp], Floats, Floats]:
     """Of each picture the nearest known one in pixels: its number, its nearness (cosine), its distance."""
     apart = distances(drawn.pixels, known.pixels)
     index = apart.argmin(axis=1)
@@ -83,13 +83,16 @@ def nearest(drawn: Looks, known: Looks) -> tuple[NDArray[np.intp], Floats, Float
     return index, (drawn.places * known.places[index]).sum(axis=1), apart[rows, index]
 
 
-def limits(copies: tuple[Looks, Looks], others: tuple[Looks, Looks]) -> Limits:
+def limits(
+    copies: tuple[ComparablePictures, ComparablePictures],
+    others: tuple[ComparablePictures, ComparablePictures],
+) -> CopyLimits:
     """The limits that tell best between true copies and other drawings of the same concept.
 
     Each is where as many copies are missed as others are mistaken, by that measure alone.
     """
 
-    def measured(pair: tuple[Looks, Looks]) -> tuple[Floats, Floats]:
+    def measured(pair: tuple[ComparablePictures, ComparablePictures]) -> tuple[Floats, Floats]:
         one, other = pair
         apart = np.array(
             [distances(a[None], b[None])[0, 0] for a, b in zip(one.pixels, other.pixels, strict=True)]
@@ -99,7 +102,7 @@ def limits(copies: tuple[Looks, Looks], others: tuple[Looks, Looks]) -> Limits:
     (near_copies, far_copies), (near_others, far_others) = measured(copies), measured(others)
     nearness = -equal_error(-near_copies, -near_others)
     distance = equal_error(far_copies, far_others)
-    return Limits(
+    return CopyLimits(
         nearness=nearness,
         distance=distance,
         found=float(((near_copies >= nearness) & (far_copies <= distance)).mean()),

@@ -13,7 +13,7 @@ NOTHING, UNKNOWN = 0, 1
 
 
 @dataclass(frozen=True)
-class Words:
+class Vocabulary:
     """The known words; word i has the number i + 2."""
 
     known: tuple[str, ...]
@@ -47,6 +47,6 @@ def split(text: str) -> list[str]:
     return re.findall(r"[\w'!?]+", text.lower())
 
 
-def learned(texts: Iterable[str]) -> Words:
+def learned(texts: Iterable[str]) -> Vocabulary:
     """Every word of the texts, in alphabetical order."""
-    return Words(tuple(sorted({word for text in texts for word in split(text)})))
+    return Vocabulary(tuple(sorted({word for text in texts for word in split(text)})))

@@ -14,7 +14,7 @@ from pochade.models.config import TextEncoderConfig
 from pochade.models.read_config import text_encoder_config
 from pochade.models.text_encoder import text_encoder
 from pochade.prompts.clip import clip_tokenizer
-from pochade.prompts.layout import Layout, end_positions, lay_out, rows
+from pochade.prompts.layout import ChunkLayout, end_positions, lay_out, rows
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.prompts.tokenizer_files import load_tokenizer
 from pochade.request import EMPHASES
@@ -121,7 +121,7 @@ def _encode(
     return encoded
 
 
-def layouts_of(prompt: str, tokenizers: Sequence[Tokenizer], emphasis: str = ORIGINAL) -> list[Layout]:
+def layouts_of(prompt: str, tokenizers: Sequence[Tokenizer], emphasis: str = ORIGINAL) -> list[ChunkLayout]:
     """A text laid out for each encoder. emphasis: a name of `request.EMPHASES`.
 
     Raises InvalidRequest for one that is too long.
@@ -179,7 +179,7 @@ def emphasize(context: Floats, weights: Floats, emphasis: str = ORIGINAL) -> Flo
     return result
 
 
-def _checked(layout: Layout, tokenizer: Tokenizer) -> Layout:
+def _checked(layout: ChunkLayout, tokenizer: Tokenizer) -> ChunkLayout:
     """Raises InvalidRequest for more than anybody's memory holds."""
     chunks, room = len(layout.chunks), tokenizer.max_length - 2
     most = MAX_TOKENS // room

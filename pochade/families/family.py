@@ -20,7 +20,7 @@ from pochade.models.coders import Coders, coders_of
 from pochade.models.config import AnyAutoencoderConfig
 from pochade.models.read_config import any_autoencoder_config
 from pochade.ops import Shape
-from pochade.request import USUAL, Usual
+from pochade.request import USUAL, Defaults
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -206,7 +206,7 @@ class Family:
     label: str
     latents: str
     reader: Reader | None = None
-    usual: Usual = USUAL
+    usual: Defaults = USUAL
     denoiser: Denoiser
     text_encoders: tuple[Architecture, ...]
     autoencoder: Callable[[Json], AnyAutoencoderConfig] = any_autoencoder_config

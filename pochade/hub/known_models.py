@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pochade.errors import InvalidRequest
-from pochade.request import USUAL, Usual
+from pochade.request import USUAL, Defaults
 
 HUB_PAGES = "https://huggingface.co"
 BYTES = {"int8": 1, "bf16": 2}
@@ -55,7 +55,7 @@ class KnownModel:
     variant: str | None = None
     revision: str | None = None
     sha256: Mapping[str, str] = field(default_factory=dict)
-    usual: Usual | None = None
+    usual: Defaults | None = None
     side: int | None = None
     measured: str = ""
     note: str = ""
@@ -150,7 +150,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
         parameters={"text_encoder": CLIP_H, "unet": SD2_UNET, "vae": AUTOENCODER},
         width=2,
         licence=None,
-        usual=Usual(steps=4, cfg_scale=1.0, sampler="Euler", schedule="Turbo"),
+        usual=Defaults(steps=4, cfg_scale=1.0, sampler="Euler", schedule="Turbo"),
         side=512,
         sources=(
             f"{HUB_PAGES}/stabilityai/sd-turbo/tree/main/unet",
@@ -190,7 +190,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
         parameters=XL_PARTS,
         width=2,
         licence="sai-nc-community",
-        usual=Usual(steps=4, cfg_scale=1.0, sampler="Euler a", schedule="Turbo"),
+        usual=Defaults(steps=4, cfg_scale=1.0, sampler="Euler a", schedule="Turbo"),
         side=512,
         sources=(
             f"{HUB_PAGES}/stabilityai/sdxl-turbo/tree/ef0d007d296a24f621ab6d376e7055eb6116877b",
@@ -207,7 +207,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
         parameters={**SD1_PARTS, "unet": SD1_UNET + LCM_CONDITION},
         width=4,
         licence="mit",
-        usual=Usual(steps=4, cfg_scale=8.0, sampler="LCM"),
+        usual=Defaults(steps=4, cfg_scale=8.0, sampler="LCM"),
         side=768,
         sources=(
             f"{HUB_PAGES}/SimianLuo/LCM_Dreamshaper_v7/tree/786fa1a98953cac843f9a83b368ac0d00bacd279",

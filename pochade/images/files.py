@@ -153,7 +153,7 @@ def encoded(
                 " use .png or .webp"
             )
         comment = exif(text) if text else b""
-        from pochade.images.opening import on_white
+        from pochade.images.decode import on_white
 
         transparent = image.has_transparency_data
         # JPEG knows no transparency: without a sheet under it, colours would show that nobody has seen.

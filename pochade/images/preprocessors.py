@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pochade.errors import InvalidRequest
-from pochade.images.opening import on_white
+from pochade.images.decode import on_white
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]

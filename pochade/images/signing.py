@@ -18,9 +18,9 @@ from typing import Any
 
 from pochade.atomic import creating
 from pochade.errors import InvalidRequest, MissingDependency, OutputError
+from pochade.images.decode import opened
 from pochade.images.files import Sign
 from pochade.images.marks import GENERATED, TOOL, source_type
-from pochade.images.opening import opened
 
 TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 BLOCK = re.compile(r"(-----BEGIN ([A-Z ]+)-----\n.*?-----END \2-----)", re.DOTALL)

@@ -12,7 +12,7 @@ from pochade.adapters.read import few_steps_of_adapter
 from pochade.checkpoints.contents import MODEL, Contents
 from pochade.checkpoints.few_steps import FewSteps
 from pochade.checkpoints.library import (
-    Entry,
+    ModelEntry,
     describe,
     entries,
     meant_by,
@@ -27,7 +27,7 @@ from pochade.prompts.dynamic import expand
 from pochade.prompts.extra_networks import extra_networks
 from pochade.prompts.styles import Style, apply_styles, find_styles, read_styles
 from pochade.prompts.wildcards import folder_of_wildcards, no_wildcards
-from pochade.request import USUAL, Usual
+from pochade.request import USUAL, Defaults
 from pochade.settings import STARTER, starter_folder
 
 
@@ -72,7 +72,7 @@ class Folders:
 
 
 @dataclass(frozen=True)
-class Model:
+class ListedModel:
     """name: as users say it. family: such as "SD 1.x". few_steps: if it was made for them."""
 
     name: str
@@ -82,7 +82,7 @@ class Model:
     few_steps: FewSteps | None = None
 
     @property
-    def usual(self) -> Usual:
+    def usual(self) -> Defaults:
         """What a job is drawn with where it leaves it open."""
         return USUAL if self.few_steps is None else self.few_steps.usual
 
@@ -97,17 +97,17 @@ class Catalogue:
     """What was found; make one with `look`. The first model is the default one."""
 
     folders: Folders
-    models: Mapping[str, Model]
+    models: Mapping[str, ListedModel]
     default: str
     loras: Sequence[str] = ()
-    lora_files: Sequence[Entry] = ()
+    lora_files: Sequence[ModelEntry] = ()
     embeddings: Sequence[str] = ()
     controlnets: Mapping[str, Path] = field(default_factory=dict)
     upscaler_files: Mapping[str, Path] = field(default_factory=dict)
     styles: Mapping[str, Style] = field(default_factory=dict)
     _adapters: dict[str, Path] = field(default_factory=dict, repr=False, compare=False)
 
-    def model(self, name: str | None) -> Model:
+    def model(self, name: str | None) -> ListedModel:
         """The model of a name, in any case, also without its suffix or folder, where one alone has it; None
         is the default. Raises InvalidRequest."""
         if name is None or name == "":
@@ -120,10 +120,10 @@ class Catalogue:
             return self.models[found]
         raise InvalidRequest(f"model '{name[:200]}' is unknown; one of: {_some(self.models)}")
 
-    def usual(self, model: str, *prompts: str) -> Usual:
+    def usual(self, model: str, *prompts: str) -> Defaults:
         """What a job with this model is drawn with where it leaves it open: what it, or an adapter that the
         prompts ask for, was made for. Raises InvalidCheckpoint for a damaged adapter."""
-        from pochade.pipeline.loading.adapting import CHANGES_MUCH, weights_of
+        from pochade.loading.adapters import CHANGES_MUCH, weights_of
 
         places = self.folders.of("lora")
         for network in (each for prompt in prompts for each in extra_networks(prompt)[1]):
@@ -190,7 +190,7 @@ class Catalogue:
 def look(folders: Folders) -> Catalogue:
     """Look through the folders. Raises InvalidRequest for a default model that is not there."""
     described = describe(entries(folders.roots), folders.memory or Path("/nonexistent/memory"))
-    starter = Entry(STARTER, starter_folder(), starter_folder())
+    starter = ModelEntry(STARTER, starter_folder(), starter_folder())
     models = {STARTER: _model(starter, Contents(MODEL, "SD 1.x"))}
     controlnets: dict[str, Path] = {}
     upscalers = _upscalers(folders)
@@ -221,12 +221,12 @@ def look(folders: Folders) -> Catalogue:
 # --- inside -----------------------------------------------------------------------------------------------
 
 
-def _model(entry: Entry, contents: Contents) -> Model:
+def _model(entry: ModelEntry, contents: Contents) -> ListedModel:
     size = size_of(entry.path)
-    return Model(entry.name, entry.path, contents.family, size, contents.few_steps)
+    return ListedModel(entry.name, entry.path, contents.family, size, contents.few_steps)
 
 
-def _default(asked: str, models: dict[str, Model]) -> str:
+def _default(asked: str, models: dict[str, ListedModel]) -> str:
     """The name of the default model, which is added if it lies elsewhere."""
     if asked in models:
         return asked
@@ -242,7 +242,7 @@ def _default(asked: str, models: dict[str, Model]) -> str:
             raise InvalidRequest(
                 f"--model '{asked}' holds no whole model: {contents.kind} {contents.family}".rstrip()
             )
-        entry = Entry(path.stem if path.is_file() else path.resolve().name, path.absolute(), path.parent)
+        entry = ModelEntry(path.stem if path.is_file() else path.resolve().name, path.absolute(), path.parent)
         name = _free(entry, models)
         models[name] = _model(entry, contents)
         return name
@@ -254,7 +254,7 @@ def _default(asked: str, models: dict[str, Model]) -> str:
     )
 
 
-def _free(entry: Entry, taken: Mapping[str, object]) -> str:
+def _free(entry: ModelEntry, taken: Mapping[str, object]) -> str:
     """The entry's name; with its suffix, or a number, if another one has it."""
     names: Callable[[int], str] = lambda i: f"{entry.name} ({i})"  # noqa: E731
     if entry.name not in taken:
@@ -279,7 +279,7 @@ def _meant(asked: str, named: Mapping[str, Path]) -> str | None:
     """The one name of `named` that is meant, by the rule of all names; None if it is none, or several."""
     if asked in named:
         return asked
-    found = meant_by(asked, [Entry(name, path, path.parent) for name, path in named.items()])
+    found = meant_by(asked, [ModelEntry(name, path, path.parent) for name, path in named.items()])
     return found[0].name if len(found) == 1 else None
 
 

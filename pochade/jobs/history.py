@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, select, tuple_, update
 
 from pochade.errors import InvalidRequest
-from pochade.jobs import storage
+from pochade.jobs import storage_usage
 from pochade.jobs.database import Database
 from pochade.jobs.records import ACTIVE, Job, Picture, columns
 from pochade.jobs.store import as_job
@@ -116,14 +116,14 @@ def pin(
         if row is None:
             return None
         if bool(row.pinned) != pinned:
-            taken = storage.stored_in(connection, owner).pinned + row.bytes
+            taken = storage_usage.stored_in(connection, owner).pinned + row.bytes
             if pinned and most_bytes is not None and taken > most_bytes:
                 raise InvalidRequest(
                     f"your pinned pictures would take {taken:,} bytes; at most {most_bytes:,} may be"
                     " pinned: unpin others first, or keep a copy of your own"
                 )
             connection.execute(update(pictures).where(which).values(pinned=int(pinned)))
-            storage.count(connection, owner, 0, row.bytes if pinned else -row.bytes)
+            storage_usage.count(connection, owner, 0, row.bytes if pinned else -row.bytes)
     return replace(_as_picture(row), pinned=pinned)
 
 
@@ -162,10 +162,10 @@ def make_room(database: Database, budget_bytes: int, most: int = REMOVED_AT_ONCE
 
     Not more than `most` in one transaction, for which others wait: call it again until there is none.
     """
-    if not storage.stored(database).to_remove(budget_bytes):
+    if not storage_usage.stored(database).to_remove(budget_bytes):
         return []
     with database.write() as connection:
-        left, gone = storage.stored_in(connection).to_remove(budget_bytes), list[Picture]()
+        left, gone = storage_usage.stored_in(connection).to_remove(budget_bytes), list[Picture]()
         oldest = select(pictures).where(pictures.c.pinned == 0).order_by(pictures.c.created, pictures.c.id)
         for row in connection.execute(oldest.limit(most)).all():
             if left <= 0:
@@ -186,7 +186,7 @@ def _forget(connection: Connection, gone: Sequence[Picture]) -> None:
     for owner in {picture.owner for picture in gone}:
         theirs = [picture for picture in gone if picture.owner == owner]
         pinned = sum(picture.bytes for picture in theirs if picture.pinned)
-        storage.count(connection, owner, -sum(picture.bytes for picture in theirs), -pinned)
+        storage_usage.count(connection, owner, -sum(picture.bytes for picture in theirs), -pinned)
 
 
 def _conditions(table: Table, owner: str, search: Search) -> list[ColumnElement[bool]]:

@@ -125,7 +125,7 @@ class Order:
 
 
 def read_order(text: str) -> Order:
-    """The inverse of `Order.text`."""
+    """The inverse of `EvaluationOptions.text`."""
     values = json.loads(text)
     upscale = values.pop("upscale", None)
     if upscale is not None:
@@ -189,8 +189,8 @@ def _expanded(names: Names, seed: int, purpose: str, text: str) -> str:
 
 
 def _source(given: Mapping[str, Any], fetch: Fetch) -> Source:
+    from pochade.images.decode import on_white
     from pochade.images.fitting import widened
-    from pochade.images.opening import on_white
 
     values = {name: value for name, value in given.items() if value is not None}
     image = fetch(values.pop("image"))

@@ -14,7 +14,7 @@ PREVIEW_SHARE = 0.15
 PREVIEW_QUALITY = 80
 
 
-class Rhythm:
+class PreviewSchedule:
     """When the next preview is due: not too often, and less often where they take long."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -23,7 +23,7 @@ class Rhythm:
     def due(self) -> bool:
         return self._clock() >= self._next
 
-    def taking(self) -> "Rhythm":
+    def taking(self) -> "PreviewSchedule":
         return self
 
     def __enter__(self) -> None:

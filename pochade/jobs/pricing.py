@@ -8,7 +8,7 @@ from pochade.diffusion.samplers import find_sampler
 from pochade.diffusion.schedule import split_sampler_name
 from pochade.jobs.cost import Work
 from pochade.jobs.orders import UPSCALE, Order
-from pochade.jobs.records import Drawn
+from pochade.jobs.records import FinishedPicture
 
 UNKNOWN_SIZE = (512, 512)
 """What a model that was never loaded is taken to draw, px."""
@@ -28,7 +28,7 @@ def expected_work(order: Order, usual: tuple[int, int] = UNKNOWN_SIZE) -> Work:
     return _work(order, width, height, order.pictures)
 
 
-def work_of(order: Order, drawn: Sequence[Drawn]) -> Work | None:
+def work_of(order: Order, drawn: Sequence[FinishedPicture]) -> Work | None:
     """What was done; None if there is nothing to learn from it."""
     if (
         order.kind == UPSCALE

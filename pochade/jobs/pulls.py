@@ -10,12 +10,12 @@ from pochade.checkpoints.library import entries
 from pochade.checkpoints.own_folder import own_folder
 from pochade.errors import InvalidRequest, OutputError
 from pochade.hub import known_models
+from pochade.hub.hub_api import HubError
 from pochade.hub.known_models import KnownModel
-from pochade.hub.pulling import check_space, fetch, known_there, place, plan_known
-from pochade.hub.remote import HubError
+from pochade.hub.pull import check_space, fetch, known_there, place, plan_known
 from pochade.jobs.catalogue import Folders
-from pochade.jobs.drawing import CANCEL, Asked, Event, Fetched, Read
 from pochade.jobs.orders import Order
+from pochade.jobs.runner import CANCEL, Asked, Event, Fetched, Read
 
 __all__ = ["Fetcher", "HubError", "Offer", "all_known", "known", "look_up", "place_for_models", "present"]
 

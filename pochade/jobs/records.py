@@ -67,7 +67,7 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class Reclaimed:
+class ReclaimedJob:
     """A job that was taken back from a worker that died; it waits again, or has failed or been cancelled."""
 
     job: str
@@ -76,7 +76,7 @@ class Reclaimed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
+class FinishedPicture:
     """A picture whose file lies in its place, before it has a row. path: below the folder of outputs."""
 
     path: str

@@ -9,7 +9,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from pochade.jobs.places import Places
+from pochade.jobs.storage import Storage
 
 RESERVE_BYTES = 2**20
 """Hundreds of pages of the store; what removes one job changes about ten."""
@@ -17,11 +17,11 @@ ROOM = 2
 """The reserve is made where so many times its size is free."""
 
 
-def keep_reserve(places: Places) -> None:
+def keep_reserve(storage: Storage) -> None:
     """Set it aside, unless that was done, or there is too little room for it."""
-    path = _file(places)
+    path = _file(storage)
     with suppress(OSError):
-        if path.exists() or shutil.disk_usage(places.root).free < ROOM * RESERVE_BYTES:
+        if path.exists() or shutil.disk_usage(storage.root).free < ROOM * RESERVE_BYTES:
             return
         try:
             # Random, because file systems that compress would set nothing aside for zeros.
@@ -30,14 +30,14 @@ def keep_reserve(places: Places) -> None:
             path.unlink(missing_ok=True)
 
 
-def give_up_reserve(places: Places) -> bool:
+def give_up_reserve(storage: Storage) -> bool:
     """Whether there was one; what it took is free now."""
     try:
-        _file(places).unlink()
+        _file(storage).unlink()
     except OSError:
         return False
     return True
 
 
-def _file(places: Places) -> Path:
-    return places.root / "reserve"
+def _file(storage: Storage) -> Path:
+    return storage.root / "reserve"

@@ -1,64 +1,197 @@
-"""How much the pictures of each user take, counted in the transactions that add and remove them.
+"""Where a server keeps things, and the files there: whole or not at all, and none without a row for long.
 
-The budget is for all. What is pinned is never removed for it. So that it does not crowd out what is new,
-pinned pictures may take a share of the budget (PINNED_SHARE), of which each user has an equal part; pictures
-that are not pinned may always take the rest, also where more is pinned because the budget was larger once.
+    DIR/jobs.sqlite                                the store
+    DIR/outputs/2026-11-24/20261124-5f0c6a1e9b.1-0.png   pictures, with their parameters in them
+    DIR/inputs/20261124-5f0c6a1e9b-0               what came with a job, until it is over
+    DIR/workers/NAME                               locked by the worker of that name for as long as it lives
+    DIR/lock                                       locked by the server
+    DIR/reserve                                    given up when the disk is full, see `reserve`
+
+No name comes from a client: they are made of the ids of jobs, which are made here.
 """
 
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, delete, func, select
-from sqlalchemy.dialects.sqlite import insert
+from pochade.atomic import replacing, unwritable
+from pochade.errors import InUse, OutputError
+from pochade.images.files import Sign, save_picture
+from pochade.images.marks import GENERATED
+from pochade.jobs.records import FinishedPicture, Job, Lease
 
-from pochade.jobs.database import Database
-from pochade.jobs.tables import pictures, storage
+if TYPE_CHECKING:
+    from PIL import Image
 
-PINNED_SHARE = 0.5
-"""Of the budget."""
+ID = re.compile(r"\d{8}-[0-9a-f]{10}")
+PART = re.compile(r"\.[0-9a-f]{16}\.part")
+"""As `pochade.atomic` names what is being written."""
 
 
 @dataclass(frozen=True)
-class Stored:
-    """Bytes of pictures. pinned: those of them that are."""
+class Storage:
+    root: Path
 
-    bytes: int
-    pinned: int
+    @property
+    def database(self) -> Path:
+        return self.root / "jobs.sqlite"
 
-    def to_remove(self, budget_bytes: int) -> int:
-        """Bytes of pictures that are not pinned and have no room in the budget."""
-        room = max(budget_bytes - self.pinned, round(budget_bytes * (1 - PINNED_SHARE)))
-        return max(0, self.bytes - self.pinned - room)
+    @property
+    def outputs(self) -> Path:
+        return self.root / "outputs"
 
+    @property
+    def inputs(self) -> Path:
+        return self.root / "inputs"
 
-def pin_budget(budget_bytes: int, users: int) -> int:
-    """How many bytes each of so many users may pin."""
-    return round(budget_bytes * PINNED_SHARE) // max(1, users)
+    def make(self) -> "Storage":
+        """Make the folders, for their user alone. Raises OutputError if that cannot be."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self.outputs, self.inputs, self.root / "workers"):
+                folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise unwritable(self.root, error) from error
+        return self
 
+    def worker(self, name: str) -> Path:
+        return self.root / "workers" / name
 
-def stored(database: Database, owner: str | None = None) -> Stored:
-    """Of one user, or of all. It reads a row for each user, not one for each picture."""
-    with database.read() as connection:
-        return stored_in(connection, owner)
-
-
-def stored_in(connection: Connection, owner: str | None = None) -> Stored:
-    """The same within the caller's transaction."""
-    sums = (func.coalesce(func.sum(column), 0) for column in (storage.c.bytes, storage.c.pinned))
-    query = select(*sums) if owner is None else select(*sums).where(storage.c.owner == owner)
-    return Stored(*connection.execute(query).one())
-
-
-def count(connection: Connection, owner: str, bytes_: int, pinned: int = 0) -> None:
-    """Add to what a user has, within the transaction that changes it. Both may be negative."""
-    row = insert(storage).values(owner=owner, bytes=bytes_, pinned=pinned)
-    more = {"bytes": storage.c.bytes + bytes_, "pinned": storage.c.pinned + pinned}
-    connection.execute(row.on_conflict_do_update(["owner"], set_=more))
+    def output(self, path: str) -> Path:
+        return self.outputs / path
 
 
-def recount(database: Database) -> None:
-    """Count anew from the pictures: what an earlier version wrote has no counts."""
-    of_pinned = func.sum(pictures.c.bytes * pictures.c.pinned)
-    sums = select(pictures.c.owner, func.sum(pictures.c.bytes), of_pinned).group_by(pictures.c.owner)
-    with database.write() as connection:
-        connection.execute(delete(storage))
-        connection.execute(insert(storage).from_select(["owner", "bytes", "pinned"], sums))
+def new_id(now: float, random: Callable[[int], str]) -> str:
+    """ "20261124-5f0c6a1e9b". random: n -> n random bytes in hexadecimal digits, as `secrets.token_hex`."""
+    return f"{time.strftime('%Y%m%d', time.gmtime(now))}-{random(5)}"
+
+
+# --- pictures out -------------------------------------------------------------------------------------------
+
+
+def keep_picture(
+    storage: Storage,
+    lease: Lease,
+    number: int,
+    image: "Image.Image",
+    text: str,
+    seed: int,
+    prompt: str,
+    *,
+    mark: str | None = GENERATED,
+    sign: Sign | None = None,
+) -> FinishedPicture:
+    """Write a picture into its place. It has no row yet. Raises OutputError."""
+    job = lease.job
+    day = f"{job.id[:4]}-{job.id[4:6]}-{job.id[6:8]}"
+    # Each attempt has names of its own, so that a late one can never touch what another wrote.
+    path = f"{day}/{job.id}.{job.attempts}-{number}.png"
+    save_picture(image, storage.output(path), text, mark=mark, sign=sign)
+    size = storage.output(path).stat().st_size
+    return FinishedPicture(
+        path=path,
+        width=image.width,
+        height=image.height,
+        seed=seed,
+        text=text,
+        prompt=prompt,
+        bytes=size,
+    )
+
+
+def discard(storage: Storage, paths: "list[str]") -> None:
+    """Remove files of pictures that have no rows (any more)."""
+    for path in paths:
+        with suppress(OSError):
+            storage.output(path).unlink()
+
+
+def sweep(storage: Storage, known: Callable[[str], bool], at_work: Callable[[str], bool]) -> int:
+    """Remove what a crash has left: files that no row names, and beginnings of files; returns how many.
+
+    known: whether a picture's path has a row. at_work: whether a job runs or waits: its files stay. Files
+    with other names than ours are nobody's business here.
+    """
+    removed = 0
+    for folder, pattern in ((storage.outputs, "*/*"), (storage.inputs, "*")):
+        for file in folder.glob(pattern):
+            found = ID.match(file.name)
+            if found is None and not PART.fullmatch(file.name):
+                continue
+            if found is not None and (at_work(found[0]) or known(file.relative_to(folder).as_posix())):
+                continue
+            with suppress(OSError):
+                file.unlink()
+                removed += 1
+    return removed
+
+
+# --- pictures in --------------------------------------------------------------------------------------------
+
+
+def keep_input(storage: Storage, job: str, number: int, content: bytes) -> None:
+    """Write what came with a job, before the job is accepted. Raises OutputError."""
+    with replacing(storage.inputs / f"{job}-{number}") as file:
+        file.write(content)
+
+
+def read_input(storage: Storage, job: Job, number: int) -> bytes:
+    """Raises OutputError if it is gone."""
+    try:
+        return (storage.inputs / f"{job.id}-{number}").read_bytes()
+    except OSError as error:
+        raise OutputError(f"a picture that came with job '{job.id}' is gone: {error.strerror}") from error
+
+
+def drop_inputs(storage: Storage, job: str) -> None:
+    """Of a job that is over."""
+    for file in storage.inputs.glob(f"{job}-*"):
+        with suppress(OSError):
+            file.unlink()
+
+
+# --- who is alive -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def alive(path: Path) -> Iterator[None]:
+    """Hold a lock that the system takes away when this process ends, however it ends.
+
+    Raises InUse if another process holds it.
+    """
+    with path.open("ab") as file:
+        if not _lock(file.fileno()):
+            raise InUse(f"'{path.parent}' is in use by another server; stop that one, or give another --data")
+        yield
+
+
+def is_dead(path: Path) -> bool:
+    """Whether the process that held the lock has ended. False where the system does not tell."""
+    try:
+        with path.open("ab") as file:
+            return CAN_LOCK and _lock(file.fileno())
+    except OSError:
+        return False
+
+
+try:
+    import fcntl
+except ImportError:  # Windows: there, silence for as long as a lease lasts is what tells
+    CAN_LOCK = False
+
+    def _lock(handle: int) -> bool:
+        return True
+
+else:
+    CAN_LOCK = True
+
+    def _lock(handle: int) -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True

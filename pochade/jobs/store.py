@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, 
 from sqlalchemy.dialects.sqlite import insert
 
 from pochade.errors import PochadeError
-from pochade.jobs import cost, idempotency, storage
+from pochade.jobs import cost, idempotency, storage_usage
 from pochade.jobs.database import Database
 from pochade.jobs.orders import PULL
 from pochade.jobs.records import (
@@ -22,10 +22,10 @@ from pochade.jobs.records import (
     FINISHED,
     QUEUED,
     RUNNING,
-    Drawn,
+    FinishedPicture,
     Job,
     Lease,
-    Reclaimed,
+    ReclaimedJob,
     columns,
 )
 from pochade.jobs.tables import jobs, owners, pictures
@@ -47,7 +47,7 @@ class LeaseLost(PochadeError):
     """The job was taken back meanwhile, is over, or was removed; what was drawn for it is to be discarded."""
 
 
-def accept(database: Database, job: Job, words: str, once: idempotency.Once | None = None) -> None:
+def accept(database: Database, job: Job, words: str, once: idempotency.IdempotencyKey | None = None) -> None:
     """Keep a new job. When this returns, it will be drawn, fail with a reason, or be cancelled.
 
     once: the key that it came with. Raises idempotency.Repeated if there is a job of that key already, and
@@ -128,7 +128,7 @@ def heartbeat(database: Database, job: str, token: str, now: float, lease_s: flo
 def finish(
     database: Database,
     lease: Lease,
-    drawn: Sequence[Drawn],
+    drawn: Sequence[FinishedPicture],
     now: float,
     work: cost.Work | None = None,
     seconds: float = 0.0,
@@ -165,7 +165,7 @@ def finish(
         ]
         if rows:
             connection.execute(pictures.insert(), rows)
-            storage.count(connection, job.owner, sum(picture.bytes for picture in drawn))
+            storage_usage.count(connection, job.owner, sum(picture.bytes for picture in drawn))
         if work is not None:
             cost.learn(connection, job.model, work, seconds)
         if job.started is not None and job.kind != PULL:
@@ -199,7 +199,7 @@ def reclaim(
     now: float,
     dead: Callable[[str], bool] = lambda worker: False,
     alive: Collection[str] = (),
-) -> list[Reclaimed]:
+) -> list[ReclaimedJob]:
     """Take back the jobs of workers whose lease is over, or that are known to be dead.
 
     alive: workers that are known to be at work: while the store takes nothing, it takes no heartbeats either,
@@ -268,7 +268,7 @@ def _end(connection: Connection, lease: Lease, state: str, error: str | None, no
         raise LeaseLost(f"the lease of job '{lease.job.id}' is over; it was taken back or removed")
 
 
-def _reclaim(connection: Connection, now: float, which: ColumnElement[bool]) -> list[Reclaimed]:
+def _reclaim(connection: Connection, now: float, which: ColumnElement[bool]) -> list[ReclaimedJob]:
     dead = connection.execute(
         select(jobs.c.id, jobs.c.owner, jobs.c.deaths, jobs.c.asked, jobs.c.kind).where(
             jobs.c.state == RUNNING, which
@@ -289,5 +289,5 @@ def _reclaim(connection: Connection, now: float, which: ColumnElement[bool]) -> 
         else:
             changes |= {"state": QUEUED, "started": None}
         connection.execute(update(jobs).where(jobs.c.id == row.id).values(**changes))
-        back.append(Reclaimed(row.id, row.owner, str(changes["state"])))
+        back.append(ReclaimedJob(row.id, row.owner, str(changes["state"])))
     return back

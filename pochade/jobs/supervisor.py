@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pochade.jobs.log import log
-from pochade.jobs.worker import Settings
+from pochade.jobs.worker import WorkerSettings
 
 COMMAND = (sys.executable, "-m", "pochade.jobs.worker")
 LINE_BYTES = 256 * 2**20
@@ -25,14 +25,14 @@ WATCH_S = 5.0
 CLOSING_S = 5.0
 """For so long a process may live on once it has closed its output."""
 
-Heard = Callable[["Hand", Mapping[str, Any]], None]
-Died = Callable[["Hand"], Awaitable[None]]
-Patience = Callable[["Hand"], float]
+Heard = Callable[["WorkerSlot", Mapping[str, Any]], None]
+Died = Callable[["WorkerSlot"], Awaitable[None]]
+Patience = Callable[["WorkerSlot"], float]
 """How long a process may be silent in its present state, s."""
 
 
 @dataclass(eq=False)
-class Hand:
+class WorkerSlot:
     """A place for one worker process after another. settings: without the name, which each process has anew.
 
     state: starting, idle, loading, drawing or broken. job: what it draws. restarts: after deaths.
@@ -41,7 +41,7 @@ class Hand:
         process, which ends by itself when there is no more.
     """
 
-    settings: Settings
+    settings: WorkerSettings
     device: str
     state: str = "starting"
     model: str = ""
@@ -75,14 +75,14 @@ class Supervisor:
 
     def __init__(
         self,
-        hands: Sequence[Hand],
+        slots: Sequence[WorkerSlot],
         heard: Heard,
         died: Died,
         names: Callable[[], str],
         patience: Patience,
         command: Sequence[str] = COMMAND,
     ) -> None:
-        self.hands = list(hands)
+        self.slots = list(slots)
         self._heard, self._died, self._names, self._command = heard, died, names, command
         self._patience = patience
         self._stopping = False
@@ -90,82 +90,82 @@ class Supervisor:
         self._watching: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._keep(hand)) for hand in self.hands]
+        self._tasks = [asyncio.create_task(self._keep(slot)) for slot in self.slots]
         self._watching = asyncio.create_task(self._watch())
 
     def wake(self, *, pulls: bool = False) -> None:
         """There is a new job; pulls: a model to fetch."""
-        for hand in self.hands:
-            if hand.pulls and pulls:
-                hand.wanted.set()
-            if hand.job is None:
-                hand.say("wake")
+        for slot in self.slots:
+            if slot.pulls and pulls:
+                slot.wanted.set()
+            if slot.job is None:
+                slot.say("wake")
 
     def say(self, job: str, do: str) -> None:
         """To whoever draws this job; to all if none has told so yet: it may have been taken a moment ago."""
-        for hand in [hand for hand in self.hands if hand.job == job] or self.hands:
-            hand.say(do, job=job)
+        for slot in [slot for slot in self.slots if slot.job == job] or self.slots:
+            slot.say(do, job=job)
 
     def say_to_all(self, do: str) -> None:
-        for hand in self.hands:
-            hand.say(do)
+        for slot in self.slots:
+            slot.say(do)
 
     async def stop(self, grace_s: float) -> None:
         """Let each worker end what it draws; after so long, what it draws waits for the next server."""
         self._stopping = True
         if self._watching is not None:
             self._watching.cancel()
-        for hand in self.hands:
-            hand.wanted.set()
-            hand.say("stop")
-        ended = [hand.process.wait() for hand in self.hands if hand.process is not None]
+        for slot in self.slots:
+            slot.wanted.set()
+            slot.say("stop")
+        ended = [slot.process.wait() for slot in self.slots if slot.process is not None]
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*ended), grace_s)
-        for hand in self.hands:
-            hand.say("requeue")
-            if hand.process is not None and hand.process.stdin is not None:
-                hand.process.stdin.close()
+        for slot in self.slots:
+            slot.say("requeue")
+            if slot.process is not None and slot.process.stdin is not None:
+                slot.process.stdin.close()
         await asyncio.wait(self._tasks, timeout=5.0) if self._tasks else None
-        for hand in self.hands:
-            if hand.process is not None and hand.process.returncode is None:
-                hand.process.kill()
+        for slot in self.slots:
+            if slot.process is not None and slot.process.returncode is None:
+                slot.process.kill()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _keep(self, hand: Hand) -> None:
+    async def _keep(self, slot: WorkerSlot) -> None:
         loop, pause = asyncio.get_running_loop(), FIRST_PAUSE_S
         while not self._stopping:
-            if hand.pulls:
-                hand.state, hand.process = "idle", None
-                await hand.wanted.wait()
-                hand.wanted.clear()
+            if slot.pulls:
+                slot.state, slot.process = "idle", None
+                await slot.wanted.wait()
+                slot.wanted.clear()
                 if self._stopping:
                     return
             began = loop.time()
-            hand.name, hand.state, hand.job, hand.silent_s = self._names(), "starting", None, 0.0
+            slot.name, slot.state, slot.job, slot.silent_s = self._names(), "starting", None, 0.0
             try:
-                await self._run(hand)
+                await self._run(slot)
             except Exception as error:
                 log(f"the worker cannot be started: {error}")
             if self._stopping:
                 return
-            if hand.pulls and hand.process is not None and hand.process.returncode == 0:
+            if slot.pulls and slot.process is not None and slot.process.returncode == 0:
                 continue  # there was nothing left to fetch
-            hand.state, hand.process = "broken", None
+            slot.state, slot.process = "broken", None
             try:
-                await self._died(hand)
+                await self._died(slot)
             except Exception as error:  # its job is found again by whoever looks through the store
                 log(f"a worker died, and its job was not given back: {error}")
-            hand.job = None
-            hand.restarts += 1
+            slot.job = None
+            slot.restarts += 1
             pause = FIRST_PAUSE_S if loop.time() - began > STEADY_S else pause
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE_S, 2 * pause)
 
-    async def _run(self, hand: Hand) -> None:
+    async def _run(self, slot: WorkerSlot) -> None:
         """One process from its start to its end."""
-        hand.process = process = await asyncio.create_subprocess_exec(
+        slot.process = process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -173,10 +173,10 @@ class Supervisor:
             start_new_session=True,  # Ctrl-C is for the server, which then tells its workers
         )
         assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(replace(hand.settings, name=hand.name).line().encode() + b"\n")
+        process.stdin.write(replace(slot.settings, name=slot.name).line().encode() + b"\n")
         try:
             while line := await process.stdout.readline():
-                self._pass_on(hand, line)
+                self._pass_on(slot, line)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), CLOSING_S)
         except ValueError as error:  # of the stream: a line that is longer than any of ours
@@ -186,11 +186,11 @@ class Supervisor:
                 process.kill()
                 await process.wait()
 
-    def _pass_on(self, hand: Hand, line: bytes) -> None:
+    def _pass_on(self, slot: WorkerSlot, line: bytes) -> None:
         """A process that is killed while it writes leaves half a line; no line ends this one's keeper."""
-        hand.silent_s = 0.0
+        slot.silent_s = 0.0
         try:
-            self._heard(hand, json.loads(line))
+            self._heard(slot, json.loads(line))
         except Exception as error:
             shown = f"{line[:60]!r}: {type(error).__name__}: {error}"
             log(f"a line of the worker was not understood: {shown}")
@@ -198,19 +198,19 @@ class Supervisor:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(WATCH_S)
-            for hand in self.hands:
-                self.look_at(hand, WATCH_S)
+            for slot in self.slots:
+                self.look_at(slot, WATCH_S)
 
-    def look_at(self, hand: Hand, passed_s: float) -> None:
+    def look_at(self, slot: WorkerSlot, passed_s: float) -> None:
         """Kill a process that has been silent for too long. passed_s: of looking, since the look before."""
-        if hand.process is None or hand.process.returncode is not None:
+        if slot.process is None or slot.process.returncode is not None:
             return
-        hand.silent_s += passed_s
-        if hand.silent_s > self._patience(hand):
+        slot.silent_s += passed_s
+        if slot.silent_s > self._patience(slot):
             log(
-                f"the worker ({hand.state}) has said nothing for {hand.silent_s:.0f} s;"
+                f"the worker ({slot.state}) has said nothing for {slot.silent_s:.0f} s;"
                 " it is ended, and another one started"
             )
-            hand.silent_s = 0.0
+            slot.silent_s = 0.0
             with contextlib.suppress(ProcessLookupError):
-                hand.process.kill()
+                slot.process.kill()

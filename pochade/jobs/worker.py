@@ -20,14 +20,14 @@ from pochade.errors import InvalidRequest
 from pochade.jobs import store
 from pochade.jobs.catalogue import Folders
 from pochade.jobs.database import Database, StoreFailed
-from pochade.jobs.drawing import CANCEL, SKIP, Asked, Batch, Event, Fetched, Loaded, Loading, Read, Step
+from pochade.jobs.errors import is_of_the_disk, reason_of
 from pochade.jobs.log import log
-from pochade.jobs.messages import is_of_the_disk, reason_of
 from pochade.jobs.orders import Order, read_order
-from pochade.jobs.places import Places, alive, discard, drop_inputs, keep_picture, read_input
-from pochade.jobs.previews import Rhythm, data_url
+from pochade.jobs.previews import PreviewSchedule, data_url
 from pochade.jobs.pricing import work_of
-from pochade.jobs.records import CANCELLED, FINISHED, Drawn, Lease
+from pochade.jobs.records import CANCELLED, FINISHED, FinishedPicture, Lease
+from pochade.jobs.runner import CANCEL, SKIP, Asked, Batch, Event, Fetched, Loaded, Loading, Read, StepDone
+from pochade.jobs.storage import Storage, alive, discard, drop_inputs, keep_picture, read_input
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ TRIES = 3
 """To end a job, if what is raised says nothing of the disk and so may be a mistake of ours."""
 
 
-class Draws(Protocol):
+class DrawsJobs(Protocol):
     """`drawing.Artist`, or what stands in for it in a test."""
 
     def prepare(self, model: str | None) -> "Iterator[Event]": ...
@@ -54,14 +54,14 @@ class Draws(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class WorkerSettings:
     """name: of this worker, among those of one folder. options: see `drawing.Artist`.
 
     pulls: it fetches models in place of drawing, and ends when there is none to fetch.
     """
 
     name: str
-    places: Places
+    storage: Storage
     folders: Folders
     options: dict[str, str]
     prepare: bool = True
@@ -70,7 +70,7 @@ class Settings:
     def line(self) -> str:
         values = {
             "name": self.name,
-            "root": str(self.places.root),
+            "root": str(self.storage.root),
             "folders": self.folders.as_json(),
             "options": self.options,
             "prepare": self.prepare,
@@ -79,14 +79,14 @@ class Settings:
         return json.dumps(values)
 
 
-def read_settings(line: str) -> Settings:
+def read_settings(line: str) -> WorkerSettings:
     """The inverse of `Settings.line`."""
     from pathlib import Path
 
     values = json.loads(line)
-    return Settings(
+    return WorkerSettings(
         name=values["name"],
-        places=Places(Path(values["root"])),
+        storage=Storage(Path(values["root"])),
         folders=Folders.from_json(values["folders"]),
         options=values["options"],
         prepare=values["prepare"],
@@ -99,15 +99,15 @@ class Worker:
 
     def __init__(
         self,
-        settings: Settings,
-        artist: Draws,
+        settings: WorkerSettings,
+        runner: DrawsJobs,
         output: BinaryIO,
         clock: Callable[[], float],
         random: Callable[[int], str],
     ) -> None:
-        self.settings, self.places = settings, settings.places
-        self.database = Database(settings.places.database)
-        self.artist, self.output = artist, output
+        self.settings, self.storage = settings, settings.storage
+        self.database = Database(settings.storage.database)
+        self.runner, self.output = runner, output
         self.clock, self.random = clock, random
         self._telling = threading.Lock()
         self._wake = threading.Event()
@@ -200,18 +200,18 @@ class Worker:
 
     def _prepare(self) -> None:
         try:
-            for event in self.artist.prepare(None):
+            for event in self.runner.prepare(None):
                 self._tell_loading(event)
         except Exception as error:  # each job will say it again, to its owner; another model may do
             log(f"the model could not be loaded: {reason_of(error)}")
 
     def _job(self, lease: Lease) -> None:
-        job, drawn = lease.job, list[Drawn]()
+        job, drawn = lease.job, list[FinishedPicture]()
         self.tell("started", job=job.id, model=job.model, attempt=job.attempts, at=job.started)
         self._ask_store(lease)  # what was asked for after the job was taken and before that was known
         if self._look.is_set():
             self._look.clear()
-            self.artist.forget()
+            self.runner.forget()
         try:
             order = read_order(job.order)
             seconds = 0.0 if self._asked == CANCEL else self._draw(lease, order, drawn)
@@ -223,7 +223,7 @@ class Worker:
             )
             over: dict[str, Any] = {"event": state}
         except store.LeaseLost:
-            discard(self.places, [picture.path for picture in drawn])
+            discard(self.storage, [picture.path for picture in drawn])
             self.tell("lost", job=job.id)
             return
         except Exception as error:
@@ -234,13 +234,13 @@ class Worker:
                 "invalid": isinstance(error, InvalidRequest),
                 "no_room": is_of_the_disk(error),
             }
-            discard(self.places, [picture.path for picture in drawn])
+            discard(self.storage, [picture.path for picture in drawn])
             try:
                 self._end(lease, lambda: store.fail(self.database, lease, reason, self.clock()))
             except store.LeaseLost:
                 self.tell("lost", job=job.id)
                 return
-        drop_inputs(self.places, job.id)
+        drop_inputs(self.storage, job.id)
         self.tell(over.pop("event"), job=job.id, **over)
 
     def _end(self, lease: Lease, end: Callable[[], None]) -> None:
@@ -264,16 +264,16 @@ class Worker:
             time.sleep(pause)
             pause = min(LONGEST_PAUSE_S, 2 * pause)
 
-    def _draw(self, lease: Lease, order: Order, drawn: list[Drawn]) -> float:
+    def _draw(self, lease: Lease, order: Order, drawn: list[FinishedPicture]) -> float:
         """Seconds that such a drawing takes; loading and compiling, in the first step, do not count."""
 
         def read(number: int) -> bytes:
-            return read_input(self.places, lease.job, number)
+            return read_input(self.storage, lease.job, number)
 
-        previews, partials, told = Rhythm(time.monotonic), order.partials, 0.0
+        previews, partials, told = PreviewSchedule(time.monotonic), order.partials, 0.0
         first, steps, batches = 0.0, 0, 0
-        for event in self.artist.draw(order, read, self._wanted):
-            if isinstance(event, Step):
+        for event in self.runner.draw(order, read, self._wanted):
+            if isinstance(event, StepDone):
                 self._tell_step(lease, order, event)
                 steps += 1
                 first = time.monotonic() if steps == 1 else first
@@ -291,7 +291,7 @@ class Worker:
                 batches += 1
                 for image, seed, text in zip(event.images, event.seeds, event.texts, strict=True):
                     number = len(drawn)
-                    of = self.places, lease, number, image, text, seed, event.prompt
+                    of = self.storage, lease, number, image, text, seed, event.prompt
                     drawn.append(keep_picture(*of, mark=event.mark, sign=event.sign))
             elif isinstance(event, Fetched):
                 if time.monotonic() - told >= FETCHED_S:
@@ -310,7 +310,7 @@ class Worker:
                 self._asked = None
             return asked
 
-    def _tell_step(self, lease: Lease, order: Order, step: Step) -> None:
+    def _tell_step(self, lease: Lease, order: Order, step: StepDone) -> None:
         self.tell(
             "progress",
             job=lease.job.id,
@@ -350,8 +350,8 @@ class Worker:
                     self._asked = CANCEL
 
 
-def main(artist: Callable[[Settings], Draws] | None = None) -> None:
-    """Run until standard input ends. artist: what draws, in place of the real one."""
+def main(runner: Callable[[WorkerSettings], DrawsJobs] | None = None) -> None:
+    """Run until standard input ends. runner: what draws, in place of the real one."""
     import secrets
 
     # A stream of our own: whatever else in this process reads, closes or locks standard input finds none.
@@ -366,22 +366,22 @@ def main(artist: Callable[[Settings], Draws] | None = None) -> None:
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     settings = read_settings(first)
-    with alive(settings.places.worker(settings.name)):
-        draws = _real_artist(settings) if artist is None else artist(settings)
+    with alive(settings.storage.worker(settings.name)):
+        draws = _real_artist(settings) if runner is None else runner(settings)
         worker = Worker(settings, draws, output, time.time, secrets.token_hex)
         threading.Thread(target=worker.listen, args=(lines,), daemon=True).start()
         worker.run()
         os._exit(0)  # the other threads wait for input, and Python would wait for them
 
 
-def _real_artist(settings: Settings) -> Draws:
+def _real_artist(settings: WorkerSettings) -> DrawsJobs:
     if settings.pulls:
         from pochade.jobs.pulls import Fetcher
 
         return Fetcher(settings.folders)
-    from pochade.jobs.drawing import Artist
+    from pochade.jobs.runner import JobRunner
 
-    return Artist(settings.folders, **settings.options)
+    return JobRunner(settings.folders, **settings.options)
 
 
 if __name__ == "__main__":

@@ -19,14 +19,14 @@ def seamless(function: Callable[..., Tensor], axes: tuple[int, ...] = BOTH) -> C
         return function
 
     def going_round(ops: Ops, *arguments: Any, **inputs: Any) -> Tensor:
-        return function(GoingRound(ops, axes), *arguments, **inputs)
+        return function(SeamlessOps(ops, axes), *arguments, **inputs)
 
     along = "" if axes == BOTH else f" along {axes[0]}"
     going_round.__name__ = f"seamless{along} {function.__name__}"
     return going_round
 
 
-class GoingRound:
+class SeamlessOps:
     """The vocabulary `ops`; its convolutions pad with the pixels of the opposite edge in place of zeros."""
 
     def __init__(self, ops: Ops, axes: tuple[int, ...] = BOTH) -> None:

@@ -18,7 +18,7 @@ def measuring(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     (2 * norms, groups), mean and deviation of each. All norms must have as many groups."""
 
     def measured(ops: Ops, config: Any, w: View, **inputs: Tensor) -> Tensor:
-        watched = Measuring(ops)
+        watched = RecordingNorms(ops)
         function(watched, config, w, **inputs)
         return ops.concat(watched.found, axis=0)
 
@@ -30,14 +30,14 @@ def normalised(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A model function for one picture with a further input, `statistics`, that its group norms take."""
 
     def shared(ops: Ops, config: Any, w: View, *, statistics: Tensor, **inputs: Tensor) -> Tensor:
-        result: Tensor = function(Given(ops, statistics), config, w, **inputs)
+        result: Tensor = function(GivenNorms(ops, statistics), config, w, **inputs)
         return result
 
     shared.__name__ = f"{function.__name__} with norms"
     return shared
 
 
-class Measuring:
+class RecordingNorms:
     """The vocabulary `ops`; what its group norms find is kept in `found`."""
 
     def __init__(self, ops: Ops) -> None:
@@ -53,7 +53,7 @@ class Measuring:
         return self.ops.group_norm(x, weight, bias, groups, eps)
 
 
-class Given:
+class GivenNorms:
     """The vocabulary `ops`; its group norms take mean and deviation from `statistics`, one after another."""
 
     def __init__(self, ops: Ops, statistics: Tensor) -> None:

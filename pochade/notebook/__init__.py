@@ -11,6 +11,6 @@
 Needs IPython, which every notebook has; `pip install 'pochade[notebook]'` elsewhere.
 """
 
-from pochade.notebook.easel import Drawn, Easel, Sheet
+from pochade.notebook.easel import DisplayedResult, Easel, Sheet
 
-__all__ = ["Drawn", "Easel", "Sheet"]
+__all__ = ["DisplayedResult", "Easel", "Sheet"]

@@ -20,7 +20,7 @@ class Frame:
         return self.words
 
 
-class Place:
+class DisplayHandle:
     """Opened with the first frame; `show` puts another one in its stead.
 
     Raises MissingDependency where there is no IPython.

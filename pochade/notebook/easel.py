@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from pochade.errors import InvalidRequest, expect
+from pochade.generation.result import Progress, Result
 from pochade.images.inline import figures, placeholder
-from pochade.notebook.display import Frame, Place, bar
+from pochade.notebook.display import DisplayHandle, Frame, bar
 from pochade.pipeline.pipeline import Pipeline
-from pochade.pipeline.results.result import Progress, Result
 from pochade.request import MAX_BATCH, Request
 from pochade.ways import Source, Variation
 
@@ -22,7 +22,7 @@ DRAFT_STEPS = 8
 
 
 @dataclass(frozen=True, repr=False)
-class Drawn(Result):
+class DisplayedResult(Result):
     """A result that its cell shows already, and that is not shown twice. `show()` shows it again."""
 
     def _repr_html_(self) -> None:
@@ -57,7 +57,7 @@ class Sheet:
     def __repr__(self) -> str:
         return f"<{len(self)} drafts of '{self.requests[0].prompt}'; .refine(1) works the first one out>"
 
-    def refine(self, number: int, **changes: Any) -> Drawn:
+    def refine(self, number: int, **changes: Any) -> DisplayedResult:
         """Draw draft `number` (from 1) again with more steps, or with other changes to its request."""
         if not 1 <= number <= len(self):
             raise InvalidRequest(f"draft {number} is not on the sheet; it has 1 to {len(self)}")
@@ -80,21 +80,21 @@ class Easel:
     pipeline: Pipeline
     clock: Callable[[], float] = time.monotonic
 
-    def txt2img(self, prompt: str, **options: Any) -> Drawn:
+    def txt2img(self, prompt: str, **options: Any) -> DisplayedResult:
         """`Pipeline.txt2img`, watched."""
         return self.draw(Request(prompt=prompt, **options))
 
-    def img2img(self, prompt: str, *, image: "Image.Image", **options: Any) -> Drawn:
+    def img2img(self, prompt: str, *, image: "Image.Image", **options: Any) -> DisplayedResult:
         """`Pipeline.img2img`, watched; with `mask`, only its white part is drawn anew."""
         about = {each.name: options.pop(each.name) for each in fields(Source) if each.name in options}
         return self.draw(Request(prompt=prompt, source=Source(image=image, **about), **options))
 
-    def draw(self, request: Request) -> Drawn:
+    def draw(self, request: Request) -> DisplayedResult:
         """Draw in this cell: the picture so far and the time left, then the picture.
 
         Interrupting the kernel stops it; what was on display stays there.
         """
-        place = Place(Frame(bar(0, 1, "begins"), "begins"))
+        place = DisplayHandle(Frame(bar(0, 1, "begins"), "begins"))
         began, said, result = self.clock(), 0.0, None
         for progress in self.pipeline.stream(request):
             result = progress.result
@@ -104,7 +104,7 @@ class Easel:
         assert result is not None, "a stream ends with a result"
         captions = [f"seed {seed}" for seed in result.seeds]
         html = figures(result.images, captions, result.infotexts, result.mark)
-        drawn = Drawn(**{field.name: getattr(result, field.name) for field in fields(Result)})
+        drawn = DisplayedResult(**{field.name: getattr(result, field.name) for field in fields(Result)})
         place.show(Frame(html + bar(1, 1, f"{self.clock() - began:.1f} s"), repr(drawn)))
         return drawn
 
@@ -121,7 +121,7 @@ class Easel:
 
     def sheet(self, requests: Sequence[Request]) -> Sheet:
         """Draw requests of one picture each onto one sheet."""
-        place = Place(Frame(bar(0, 1, "begins"), "begins"))
+        place = DisplayHandle(Frame(bar(0, 1, "begins"), "begins"))
         results: list[Result] = []
         said = 0.0
         for request in requests:

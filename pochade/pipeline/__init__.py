@@ -1,8 +1,8 @@
 """Where checkpoints, models, engines, prompts and diffusion meet: from a request to pictures."""
 
-from pochade.pipeline.load import load
-from pochade.pipeline.loading.adapting import Lora
+from pochade.generation.result import Progress, Result
+from pochade.loading.adapters import Lora
+from pochade.pipeline.loader import load
 from pochade.pipeline.pipeline import Pipeline
-from pochade.pipeline.results.result import Progress, Result
 
 __all__ = ["Lora", "Pipeline", "Progress", "Result", "load"]

@@ -17,15 +17,15 @@ from pochade.diffusion.parametrization import Parametrization
 from pochade.diffusion.schedule import NoiseSchedule
 from pochade.errors import InvalidRequest
 from pochade.families.registry import family_of
+from pochade.generation.conditioning import condition
+from pochade.generation.decoding import decoded_images, from_image
+from pochade.generation.generate import generate
+from pochade.generation.prompt_plan import Prompts, parse_prompts, wordings
+from pochade.generation.result import Progress, Result
+from pochade.generation.settle import GenerationContext, Prepared, check_size, load_of, settle
+from pochade.images.decode import on_white
 from pochade.images.fitting import widened
-from pochade.images.opening import on_white
-from pochade.models.embedding import embed_timestep
-from pochade.pipeline.drawing.conditioning import condition
-from pochade.pipeline.drawing.pictures import decoded_images, from_image
-from pochade.pipeline.drawing.settling import GenerationContext, Prepared, check_size, load_of, settle
-from pochade.pipeline.drawing.whole import generate
-from pochade.pipeline.drawing.wording import Prompts, parse_prompts, wordings
-from pochade.pipeline.loading.adapting import (
+from pochade.loading.adapters import (
     NO_LIBRARY,
     NOTHING,
     Additions,
@@ -36,15 +36,15 @@ from pochade.pipeline.loading.adapting import (
     with_additions,
     with_words,
 )
-from pochade.pipeline.loading.budget import Plan, find_plan
-from pochade.pipeline.loading.choice import Choice
-from pochade.pipeline.loading.memory import release
-from pochade.pipeline.loading.model import Model, make_model
-from pochade.pipeline.loading.networks import Networks
-from pochade.pipeline.results.result import Progress, Result
+from pochade.loading.engine_choice import EngineChoice
+from pochade.loading.memory_plan import MemoryPlan, find_plan
+from pochade.loading.model import Model, make_model
+from pochade.loading.networks import Networks
+from pochade.loading.process_memory import release
+from pochade.models.embedding import embed_timestep
 from pochade.prompts.parse import ParsedPrompt, parse_prompt
 from pochade.prompts.tokenizer import Tokenizer
-from pochade.request import EMPHASES, Request, Settled, Usual
+from pochade.request import EMPHASES, Defaults, Request, Settled
 from pochade.ways import Source
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Pipeline:
     """
 
     model: Model
-    choice: Choice
+    choice: EngineChoice
     roots: tuple[Path, ...] = ()
     library: Library = NO_LIBRARY
     additions: Additions = NOTHING
@@ -184,7 +184,7 @@ class Pipeline:
     def _context(self) -> GenerationContext:
         return GenerationContext(model=self.model, additions=self.additions, roots=self.roots)
 
-    def _plan(self, prepared: Prepared) -> Plan:
+    def _plan(self, prepared: Prepared) -> MemoryPlan:
         load = load_of(prepared.context, prepared.request, prepared.prompts)
         return find_plan(prepared.context.model.networks, self.choice.precision, self.memory_budget, load)
 
@@ -198,7 +198,7 @@ class Pipeline:
         """The same with the adapters that prompts ask for by name."""
         return self._asked_for(*prompts).few_steps
 
-    def plan(self, request: Request) -> Plan:
+    def plan(self, request: Request) -> MemoryPlan:
         """How a request is drawn, and what it takes of memory, as measurements predict it.
 
         Raises InvalidRequest, saying what would fit, for what does not fit into the memory budget.
@@ -206,7 +206,7 @@ class Pipeline:
         return self._plan(self._prepared(request))
 
     @property
-    def usual(self) -> Usual:
+    def usual(self) -> Defaults:
         """What a request is drawn with where it leaves it open."""
         return self.model.family.usual if self.few_steps is None else self.few_steps.usual
 

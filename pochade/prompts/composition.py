@@ -34,7 +34,7 @@ class Region(NamedTuple):
     bottom: float
 
 
-class Part(NamedTuple):
+class PromptPart(NamedTuple):
     """One of the prompts, its weight (1 unless it is written), and where it counts (None: everywhere)."""
 
     prompt: str
@@ -42,7 +42,7 @@ class Part(NamedTuple):
     region: Region | None = None
 
 
-def composition(prompt: str) -> list[Part]:
+def composition(prompt: str) -> list[PromptPart]:
     """The prompts between one AND and the next. Without an AND it is the whole text, as it is.
 
     AND counts wherever it stands; small letters mean the same to the model and are never read so. Without
@@ -51,19 +51,19 @@ def composition(prompt: str) -> list[Part]:
     """
     parts = AND.split(prompt)
     if len(parts) == 1:
-        return [Part(prompt, 1.0)]
+        return [PromptPart(prompt, 1.0)]
     if len(parts) > MAX_PARTS:
         raise InvalidRequest(f"the prompt joins {len(parts):,} prompts by AND; at most {MAX_PARTS} are read")
     return [_part(text) for text in parts]
 
 
-def _part(text: str) -> Part:
+def _part(text: str) -> PromptPart:
     region = _region(text)
     text = MASK.sub("", text)
     found = WEIGHT.search(text)
     if found is None:
-        return Part(text, 1.0, region)
-    return Part(text[: found.start()], max(-MAX_WEIGHT, min(MAX_WEIGHT, float(found[1]))), region)
+        return PromptPart(text, 1.0, region)
+    return PromptPart(text[: found.start()], max(-MAX_WEIGHT, min(MAX_WEIGHT, float(found[1]))), region)
 
 
 def _region(text: str) -> Region | None:

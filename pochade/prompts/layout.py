@@ -27,7 +27,7 @@ BACKTRACK = 20
 
 
 @dataclass(frozen=True)
-class Layout:
+class ChunkLayout:
     """chunks: the tokens of each, without start and end. weights: of each token, in the same shape."""
 
     chunks: tuple[tuple[int, ...], ...]
@@ -41,7 +41,7 @@ class Layout:
 
 def lay_out(
     prompt: str, tokenizer: Tokenizer, backtrack: int = BACKTRACK, *, literal: bool = False
-) -> Layout:
+) -> ChunkLayout:
     """Read a prompt with emphasis and BREAK. An empty one has one empty chunk; so has a BREAK without text
     before it. backtrack: 0 fills each chunk to its end. literal: all of it is text, brackets and BREAK too.
     """
@@ -70,13 +70,13 @@ def lay_out(
                     after_comma = len(current)
     if current or not chunks:
         chunks.append(current)
-    return Layout(
+    return ChunkLayout(
         tuple(tuple(token for token, _ in chunk) for chunk in chunks),
         tuple(tuple(weight for _, weight in chunk) for chunk in chunks),
     )
 
 
-def rows(layout: Layout, tokenizer: Tokenizer, chunks: int) -> tuple[Ids, NDArray[np.float32]]:
+def rows(layout: ChunkLayout, tokenizer: Tokenizer, chunks: int) -> tuple[Ids, NDArray[np.float32]]:
     """Tokens and their weights with start, end and padding, both (chunks, max_length).
 
     What is not text has weight 1, and so have the empty chunks behind it, up to `chunks`.

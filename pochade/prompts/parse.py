@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pochade.prompts.composition import Part, composition
+from pochade.prompts.composition import PromptPart, composition
 from pochade.prompts.extra_networks import ExtraNetwork, extra_networks
 from pochade.prompts.schedules import Schedule, parse_schedule
 
@@ -19,10 +19,10 @@ class ParsedPrompt:
     text: str
     plain: str
     extra_networks: tuple[ExtraNetwork, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[PromptPart, ...]
     schedules: tuple[Schedule | None, ...]
 
-    def at_steps(self, steps: int, first_pass_steps: int | None = None) -> list[tuple[Part, ...]]:
+    def at_steps(self, steps: int, first_pass_steps: int | None = None) -> list[tuple[PromptPart, ...]]:
         """The parts as they read at each step.
 
         first_pass_steps: for the second pass of a hires fix (`Schedule.stretches`).
@@ -34,7 +34,7 @@ class ParsedPrompt:
             if schedule is None:
                 columns.append([part] * steps)
                 continue
-            column: list[Part] = []
+            column: list[PromptPart] = []
             for until, text in schedule.stretches(steps, first_pass_steps=first_pass_steps):
                 column += [part._replace(prompt=text)] * (until - len(column))
             columns.append(column)
@@ -50,7 +50,7 @@ def parse_prompt(text: str, *, negative: bool = False) -> ParsedPrompt:
     than may be joined, and for a region without an inside.
     """
     plain, networks = extra_networks(text) if "<" in text else (text, [])
-    parts = composition(plain) if "AND" in plain and not negative else [Part(plain, 1.0)]
+    parts = composition(plain) if "AND" in plain and not negative else [PromptPart(plain, 1.0)]
     schedules = (parse_schedule(part.prompt) if "[" in part.prompt else None for part in parts)
     return ParsedPrompt(text, plain, tuple(networks), tuple(parts), tuple(schedules))
 

@@ -17,7 +17,7 @@ from pochade.checkpoints.grids import FORMAT
 from pochade.checkpoints.safetensors import Array, read, write
 from pochade.errors import InvalidCheckpoint
 from pochade.int8 import Grid
-from pochade.quantization.choosing import Quantized, Table
+from pochade.quantization.fit_grids import Quantized, Table
 
 SAMPLE = 16
 """Numbers of each tensor that mark a model."""
@@ -27,7 +27,7 @@ Tables = Mapping[str, Table]
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredGrids:
     """What a file holds. marks: of the weights that the grids were fitted to, by component (see `mark`)."""
 
     tables: Tables
@@ -49,7 +49,7 @@ def mark(tensors: Mapping[str, Array]) -> str:
     return digest.hexdigest()[:16]
 
 
-def save(path: Path, kept: Kept) -> None:
+def save(path: Path, kept: StoredGrids) -> None:
     """Write them whole or not at all. Raises OutputError."""
     tables = kept.tables
     tensors = {
@@ -65,7 +65,7 @@ def save(path: Path, kept: Kept) -> None:
     write(path, tensors, metadata=texts)
 
 
-def load(path: Path) -> Kept:
+def load(path: Path) -> StoredGrids:
     """Raises InvalidCheckpoint, naming the file, if it is none of these or damaged."""
     file = read(path)
     if file.metadata.get("format") != FORMAT:
@@ -75,7 +75,7 @@ def load(path: Path) -> Kept:
     try:
         numbers = json.loads(file.metadata["grids"])
         marks = {str(part): str(each) for part, each in json.loads(file.metadata["marks"]).items()}
-        return Kept({part: _table(file, part, table) for part, table in numbers.items()}, marks)
+        return StoredGrids({part: _table(file, part, table) for part, table in numbers.items()}, marks)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidCheckpoint(
             f"'{path}' is damaged ({error}); make it again with `pochade models quantize`"

@@ -1,4 +1,4 @@
-"""The application: dialects over one desk, behind one guard, and the page."""
+"""The application: dialects over one service, behind one guard, and the page."""
 
 import secrets
 import time
@@ -18,48 +18,52 @@ import pochade
 from pochade.errors import PochadeError
 from pochade.jobs.log import log
 from pochade.server import links
-from pochade.server.desk import Desk
-from pochade.server.dialects import a1111, a1111_controlnet, mcp, native, openai
-from pochade.server.guard import Answer, Guard, Rules, Trouble
-from pochade.server.names import ANY, LOOPBACK, read_names
-from pochade.server.proxies import Forwarded, read_networks
-from pochade.server.rates import Buckets, Rate
-from pochade.server.receiving import BodyLimits, Session
+from pochade.server.dialects.a1111 import controlnet_routes
+from pochade.server.dialects.a1111 import routes as a1111
+from pochade.server.dialects.mcp import routes as mcp
+from pochade.server.dialects.native import routes as native
+from pochade.server.dialects.openai import routes as openai
+from pochade.server.errors import trouble_of
+from pochade.server.hostnames import ANY, LOOPBACK, read_names
+from pochade.server.middleware import AccessRules, Answer, ErrorReply, GuardMiddleware
+from pochade.server.proxies import ProxyMiddleware, read_networks
+from pochade.server.rate_limit import Buckets, Rate
+from pochade.server.receive import BodyLimits, LoginSession
+from pochade.server.service import Service
 from pochade.server.thumbnails import Thumbnails
-from pochade.server.troubles import trouble_of
 
 STATIC = Path(__file__).parent / "static"
 REQUESTS = Rate(per_s=200, burst=2000)
 ANSWERS: Sequence[tuple[str, Answer]] = (
     (a1111.PREFIX, a1111.answer),
-    (a1111_controlnet.PREFIX, a1111.answer),
+    (controlnet_routes.PREFIX, a1111.answer),
     (openai.PREFIX, openai.answer),
     (mcp.PREFIX, mcp.answer),
     ("", native.answer),
 )
 BODIES: Mapping[str, int | None] = {
     f"{dialect.PREFIX}{route}": size
-    for dialect in (native, a1111, a1111_controlnet, openai, mcp)
+    for dialect in (native, a1111, controlnet_routes, openai, mcp)
     for route, size in dialect.BODIES.items()
 }
 """The bodies that may be larger than `receiving.SMALL_BYTES`, see `BodyLimits`."""
 
 
 def make_app(
-    desk: Desk,
+    service: Service,
     names: Sequence[str] = (),
     *,
     own_names: Sequence[str] = (),
     local: bool = True,
     rate: Rate = REQUESTS,
 ) -> ASGIApp:
-    """The ASGI application, over a desk that the caller opens before and closes after.
+    """The ASGI application, over a service that the caller opens before and closes after.
 
     names: that were given for this server (--allow-host). own_names: by which it may be called too.
     local: it listens on this computer only, and any other name than that of this computer is a trick; else
     numbers are names too. Raises InvalidRequest for names and proxies that are none.
     """
-    allowed, trusted = read_names(names), read_networks(desk.options.trusted_proxies)
+    allowed, trusted = read_names(names), read_networks(service.options.trusted_proxies)
     app = FastAPI(
         title="Pochade",
         version=pochade.__version__,
@@ -67,15 +71,15 @@ def make_app(
         docs_url=None,  # both load scripts from elsewhere
         redoc_url=None,
     )
-    for kind in (HTTPException, RequestValidationError, PochadeError, Trouble, Exception):
+    for kind in (HTTPException, RequestValidationError, PochadeError, ErrorReply, Exception):
         app.add_exception_handler(kind, _answered)
-    app.include_router(native.router(desk, Thumbnails()))
-    app.include_router(a1111.router(desk))
-    app.include_router(a1111_controlnet.router(desk))
-    app.include_router(openai.router(desk))
-    app.include_router(links.router(desk))
+    app.include_router(native.router(service, Thumbnails()))
+    app.include_router(a1111.router(service))
+    app.include_router(controlnet_routes.router(service))
+    app.include_router(openai.router(service))
+    app.include_router(links.router(service))
     if mcp.there():
-        app.router.routes.append(Route(mcp.PREFIX, mcp.Endpoint(desk), include_in_schema=False))
+        app.router.routes.append(Route(mcp.PREFIX, mcp.Endpoint(service), include_in_schema=False))
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
@@ -85,30 +89,30 @@ def make_app(
 
     if STATIC.is_dir():
         app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    rules = Rules(
-        keys=desk.keys,
+    rules = AccessRules(
+        keys=service.keys,
         names=(*LOOPBACK, *(name.lower() for name in own_names), *allowed),
         numbers=not local,
-        bodies=BodyLimits(desk.limits.body_bytes, BODIES),
+        bodies=BodyLimits(service.limits.body_bytes, BODIES),
         allowed=tuple(name for name in allowed if name != ANY),
     )
-    guard = Guard(
+    guard = GuardMiddleware(
         app,
         rules,
         ANSWERS,
-        partial(_logged_in, desk),
+        partial(_logged_in, service),
         Buckets(rate, time.monotonic),
-        desk.door.owner,
+        service.door.owner,
         secrets.token_hex,
-        desk.clock,
+        service.clock,
     )
-    return Forwarded(guard, trusted)
+    return ProxyMiddleware(guard, trusted)
 
 
-async def _logged_in(desk: Desk, token: str) -> Session | None:
+async def _logged_in(service: Service, token: str) -> LoginSession | None:
     """`Sessions.find` for the guard, which knows no other errors than Trouble."""
     try:
-        return await desk.sessions.find(token)
+        return await service.sessions.find(token)
     except PochadeError as error:
         raise trouble_of(error) from error
 

@@ -13,11 +13,11 @@ from starlette.concurrency import run_in_threadpool
 
 from pochade.jobs import history
 from pochade.jobs.records import Picture
-from pochade.server.guard import Trouble
-from pochade.server.sending import converted, file_of
+from pochade.server.downloads import converted, file_of
+from pochade.server.middleware import ErrorReply
 
 if TYPE_CHECKING:
-    from pochade.server.desk import Desk
+    from pochade.server.service import Service
 
 PREFIX = "/links"
 VALID_S = 3600
@@ -42,16 +42,16 @@ class Links:
         """Raises Trouble (403) for a link that was not made here, was changed, or is over."""
         expected = self._signature(picture, kind, quality, expires)
         if not hmac.compare_digest(expected.encode(), signature.encode()):
-            raise Trouble(403, "forbidden", "this link was not made by this server since it started")
+            raise ErrorReply(403, "forbidden", "this link was not made by this server since it started")
         if self._clock() > expires:
-            raise Trouble(403, "forbidden", "this link has expired; links are valid for one hour")
+            raise ErrorReply(403, "forbidden", "this link has expired; links are valid for one hour")
 
     def _signature(self, picture: str, kind: str, quality: int, expires: int) -> str:
         text = f"{picture}\n{kind}\n{quality}\n{expires}".encode()
         return hmac.new(self._secret, text, hashlib.sha256).hexdigest()
 
 
-def router(desk: "Desk") -> APIRouter:
+def router(service: "Service") -> APIRouter:
     """The route that such links lead to. It needs no key."""
     routes = APIRouter(prefix=PREFIX)
 
@@ -63,20 +63,20 @@ def router(desk: "Desk") -> APIRouter:
         expires: int,
         signature: Annotated[str, Query(max_length=200)],
     ) -> Response:
-        desk.links.check(picture, kind, quality, expires, signature)
-        found = await desk.ask(history.find_picture, picture)
+        service.links.check(picture, kind, quality, expires, signature)
+        found = await service.ask(history.find_picture, picture)
         if found is None:
-            raise Trouble(404, "not_found", "the picture was removed")
-        content = await run_in_threadpool(content_of, desk, found, kind, quality)
+            raise ErrorReply(404, "not_found", "the picture was removed")
+        content = await run_in_threadpool(content_of, service, found, kind, quality)
         headers = {"cache-control": f"private, max-age={VALID_S}"}
         return Response(content, media_type=KINDS[kind], headers=headers)
 
     return routes
 
 
-def content_of(desk: "Desk", picture: Picture, kind: str, quality: int) -> bytes:
+def content_of(service: "Service", picture: Picture, kind: str, quality: int) -> bytes:
     """The file of a picture in a format of KINDS. Raises Trouble if it was removed meanwhile."""
-    content = file_of(desk.places, picture)
+    content = file_of(service.storage, picture)
     if kind == "png":
         return content
     return converted(content, kind.upper(), picture.text, quality=quality)

@@ -42,7 +42,7 @@ def read_networks(texts: Sequence[str]) -> tuple[Network, ...]:
     return tuple(networks)
 
 
-class Forwarded:
+class ProxyMiddleware:
     """ASGI middleware: puts the address of the client into the scope, and the scheme that it used.
 
     trusted: proxies whose X-Forwarded-For counts. X-Forwarded-Proto is taken from them and from this

@@ -7,9 +7,9 @@ import uvicorn
 
 from pochade.errors import InvalidRequest, OutputError
 from pochade.server.app import make_app
-from pochade.server.desk import Desk
-from pochade.server.names import LOOPBACK
-from pochade.server.options import Options
+from pochade.server.config import Options
+from pochade.server.hostnames import LOOPBACK
+from pochade.server.service import Service
 
 KEEP_ALIVE_S = 30
 CONNECTIONS = 1000
@@ -28,8 +28,8 @@ def serve(options: Options, host: str, port: int, names: tuple[str, ...] = ()) -
             f"--host {host} lets other computers in, and there is no key: give one with --key-file FILE,"
             " $POCHADE_KEY or --keys FILE; or leave --host out"
         )
-    desk = Desk(options)
-    app = make_app(desk, names, own_names=() if local else (socket.gethostname(),), local=local)
+    service = Service(options)
+    app = make_app(service, names, own_names=() if local else (socket.gethostname(),), local=local)
     listening = _listen(host, port)
     config = uvicorn.Config(
         app,
@@ -47,26 +47,26 @@ def serve(options: Options, host: str, port: int, names: tuple[str, ...] = ()) -
     number = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     with listening:
-        _Server(config, desk, f"http://{shown}:{number}").run(sockets=[listening])
+        _Server(config, service, f"http://{shown}:{number}").run(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
-    """Opens the desk before it listens, says where it does, and closes the desk at the end."""
+    """Opens the service before it listens, says where it does, and closes the service at the end."""
 
-    def __init__(self, config: uvicorn.Config, desk: Desk, address: str) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, address: str) -> None:
         super().__init__(config)
-        self._desk, self._address = desk, address
+        self._service, self._address = service, address
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._desk.open()
+        await self._service.open()
         await super().startup(sockets=sockets)
         if self.started:
             print(f"Pochade draws at {self._address}   (Ctrl-C stops it)", file=sys.stderr, flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._desk.leave()  # replies that wait for something get it now
+        self._service.leave()  # replies that wait for something get it now
         await super().shutdown(sockets=sockets)
-        await self._desk.close()
+        await self._service.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -7,33 +7,33 @@ import sys
 
 from mcp.server.stdio import stdio_server
 
-from pochade.server.desk import Desk
-from pochade.server.dialects.mcp_tools import make_server
-from pochade.server.options import Options
+from pochade.server.config import Options
+from pochade.server.dialects.mcp.tools import make_server
+from pochade.server.service import Service
 
 GRACE_S = 1.0
 """For what is drawn when the client has gone: clients kill after a few seconds."""
 
 
 def serve_stdio(options: Options) -> None:
-    """Until the input ends or a signal comes. Raises PochadeError if the desk cannot be opened."""
+    """Until the input ends or a signal comes. Raises PochadeError if the service cannot be opened."""
     asyncio.run(_serve(options))
 
 
 async def _serve(options: Options) -> None:
-    desk = Desk(options)
-    await desk.open()
+    service = Service(options)
+    await service.open()
     signals: asyncio.Queue[int] = asyncio.Queue()
     if sys.platform != "win32":
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
-    talking = asyncio.ensure_future(_talk(desk))
+    talking = asyncio.ensure_future(_talk(service))
     signalled = asyncio.ensure_future(signals.get())
     try:
         await asyncio.wait({talking, signalled}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        desk.leave()
-        await desk.close()
+        service.leave()
+        await service.close()
     if signalled.done() and not talking.done():
         # A thread waits for the next line of input; nothing but the end of the process ends that.
         os._exit(128 + signalled.result())
@@ -41,9 +41,9 @@ async def _serve(options: Options) -> None:
     talking.result()
 
 
-async def _talk(desk: Desk) -> None:
+async def _talk(service: Service) -> None:
     """Until the client closes its end."""
-    server = make_server(desk)
+    server = make_server(service)
     try:
         async with stdio_server() as (reading, writing):
             await server.run(reading, writing, server.create_initialization_options())

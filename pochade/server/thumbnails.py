@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
-from pochade.images.opening import on_white
-from pochade.server.guard import Trouble
+from pochade.images.decode import on_white
+from pochade.server.middleware import ErrorReply
 
 SIDE = 320
 QUALITY = 85
@@ -33,7 +33,7 @@ class Thumbnails:
             try:
                 content = await run_in_threadpool(_small, path)
             except OSError as error:
-                raise Trouble(404, "not_found", "there is no such picture of yours") from error
+                raise ErrorReply(404, "not_found", "there is no such picture of yours") from error
         self._made[path] = content
         if len(self._made) > KEPT:
             self._made.popitem(last=False)

@@ -14,9 +14,9 @@ from pochade.models.config import ControlNetConfig, TextEncoderConfig
 from pochade.models.describe import describe_controlnet
 from pochade.pipeline.pipeline import Pipeline
 from pochade.training.corpus import Corpus, load
-from pochade.training.corpus.given import gather
+from pochade.training.corpus.importers import gather
 from pochade.training.data.buckets import Bucket
-from pochade.training.data.hinted import HintedSet, composed, corpus_pictures, hinted
+from pochade.training.data.controlnet_examples import HintedSet, composed, corpus_pictures, hinted
 from pochade.training.data.tokenizing import tokenize_with
 from pochade.training.export import halves, part
 from pochade.training.finetune import (
@@ -31,7 +31,7 @@ from pochade.training.finetune import (
     trained_side,
     words,
 )
-from pochade.training.loop import Plan, averaged, belonging
+from pochade.training.loop import TrainingPlan, averaged, belonging
 from pochade.training.loop.piece import Piece
 from pochade.training.losses import controlnet
 
@@ -42,7 +42,7 @@ LEAST_WIDTH = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Control:
+class ControlNetTask:
     """What a ControlNet learns to follow.
 
     condition: the preprocessor that makes its hints. scenes: how many composed pictures there are besides
@@ -79,7 +79,7 @@ def training_pictures(path: Path, folder: Path, style: str | None = None) -> Cor
     return replace(corpus, entries=chosen)
 
 
-def controlling(tuning: Tuning, control: Control, batch: int = 4, rate: float = 1e-5) -> Piece:
+def controlling(tuning: Tuning, control: ControlNetTask, batch: int = 4, rate: float = 1e-5) -> Piece:
     """The training; `export_controlnet` writes what it has learned.
 
     Raises InvalidRequest as `finetune.open_model` does, or if no picture is large enough.
@@ -96,7 +96,7 @@ def controlling(tuning: Tuning, control: Control, batch: int = 4, rate: float = 
     text, picture = pipeline.networks.text_encoder.config, pipeline.networks.unet_config
     assert isinstance(text, TextEncoderConfig)
     config, frozen = controlnet_for(pipeline), parameters(pipeline, tuning.device)
-    plan = Plan(
+    plan = TrainingPlan(
         steps=1, learning_rate=rate, cooldown=0.3, batch=batch, save_every=250, log_every=25, averaging=0.998
     )
     loss = controlnet.loss(
@@ -125,7 +125,7 @@ def controlnet_for(pipeline: Pipeline) -> ControlNetConfig:
     return ControlNetConfig(unet=replace(picture, up_depths=()), hint_widths=widths)
 
 
-def hinted_pictures(pipeline: Pipeline, tuning: Tuning, control: Control) -> HintedSet:
+def hinted_pictures(pipeline: Pipeline, tuning: Tuning, control: ControlNetTask) -> HintedSet:
     """The training pictures, encoded once and kept in the run's folder."""
     corpus, side = tuning.corpus, trained_side(pipeline)
     pictures = dict(

@@ -21,18 +21,18 @@ from tqdm import tqdm
 import pochade
 from pochade.checkpoints.write import write_component
 from pochade.errors import InvalidRequest
-from pochade.images.opening import on_white
+from pochade.generation.decoding import from_image
+from pochade.images.decode import on_white
 from pochade.models.config import TextEncoderConfig
-from pochade.pipeline.drawing.pictures import from_image
 from pochade.pipeline.pipeline import Pipeline
 from pochade.settings import starter_folder
-from pochade.training.corpus import Corpus, Entry
+from pochade.training.corpus import Corpus, CorpusEntry
 from pochade.training.data import buckets, captions
 from pochade.training.data.buckets import TOO_SMALL, Bucket
 from pochade.training.data.examples import BucketedSet
 from pochade.training.data.tokenizing import tokenize_with
 from pochade.training.export import halves, part
-from pochade.training.loop import Plan, averaged, belonging
+from pochade.training.loop import TrainingPlan, averaged, belonging
 from pochade.training.loop.piece import Piece
 from pochade.training.losses import diffusion
 from pochade.training.parameters import Parameters
@@ -47,7 +47,7 @@ class Pictures(Protocol):
     """Pictures with what is known of each; a `Corpus` is one."""
 
     @property
-    def entries(self) -> Sequence[Entry]: ...
+    def entries(self) -> Sequence[CorpusEntry]: ...
 
     def picture(self, index: int) -> NDArray[np.uint8]:
         """(height, width, 3 or 4)"""
@@ -83,7 +83,7 @@ def finetuning(tuning: Tuning, batch: int = 4, rate: float = 1e-5) -> Piece:
     networks = pipeline.networks
     text, picture = networks.text_encoder.config, networks.unet_config
     assert isinstance(text, TextEncoderConfig)
-    plan = Plan(
+    plan = TrainingPlan(
         steps=1,
         learning_rate=rate,
         slower={"text_encoder.": 0.5 if tuning.with_text_encoder else 0.0},
@@ -131,7 +131,7 @@ def open_model(model: Path | None, device: str) -> Pipeline:
     return pipeline
 
 
-def digest_of_pictures(pictures: Pictures, caption: Callable[[Entry], str]) -> str:
+def digest_of_pictures(pictures: Pictures, caption: Callable[[CorpusEntry], str]) -> str:
     """16 hex digits that are others when a picture, its split or what is said of it is.
 
     caption: what is said of each.
@@ -181,7 +181,7 @@ def parameters(pipeline: Pipeline, device: str) -> Parameters:
 
 
 def latents_of(
-    pipeline: Pipeline, corpus: Pictures, caption: Callable[[Entry], str] | None = None
+    pipeline: Pipeline, corpus: Pictures, caption: Callable[[CorpusEntry], str] | None = None
 ) -> BucketedSet:
     """The training pictures of a corpus, encoded, each in the bucket of its shape.
 
@@ -244,7 +244,7 @@ def trained_side(pipeline: Pipeline) -> int:
     return pipeline.networks.traits.side
 
 
-def words(entry: Entry) -> str:
+def words(entry: CorpusEntry) -> str:
     """The caption that came with a picture, or the plain one of a cut-out."""
     return entry.caption or f"{captions.noun_phrase(entry)}, {entry.style}"
 

@@ -16,12 +16,12 @@ from pochade.adapters.embeddings import MAX_VECTORS, TABLE
 from pochade.atomic import unwritable
 from pochade.checkpoints import safetensors
 from pochade.errors import InvalidRequest
-from pochade.images.opening import on_white, open_picture
+from pochade.images.decode import on_white, open_picture
 from pochade.models.config import TextEncoderConfig
 from pochade.prompts.tokenizer import Tokenizer
-from pochade.training.corpus import Entry, Unusable
-from pochade.training.corpus.given.folder import UNSUPPORTED
-from pochade.training.corpus.given.reading import PICTURE_SUFFIXES, caption_file
+from pochade.training.corpus import CorpusEntry, Unusable
+from pochade.training.corpus.importers.common import PICTURE_SUFFIXES, caption_file
+from pochade.training.corpus.importers.folder import UNSUPPORTED
 from pochade.training.data.examples import BucketedSet
 from pochade.training.data.tokenizing import tokenize_with_word
 from pochade.training.finetune import (
@@ -32,7 +32,7 @@ from pochade.training.finetune import (
     parameters,
     prediction,
 )
-from pochade.training.loop import Plan, averaged, belonging
+from pochade.training.loop import TrainingPlan, averaged, belonging
 from pochade.training.loop.piece import Piece
 from pochade.training.losses import inversion
 from pochade.training.parameters import Parameters
@@ -71,7 +71,7 @@ class Word:
 class Folder:
     """A few pictures in memory, with their captions where there are text files beside them."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[CorpusEntry, ...]
     pictures: tuple[NDArray[np.uint8], ...]
 
     def picture(self, index: int) -> NDArray[np.uint8]:
@@ -98,7 +98,7 @@ def open_folder(path: Path) -> Folder:
         pixels = np.asarray(on_white(open_picture(file)))
         height, width = pixels.shape[:2]
         entries.append(
-            Entry(
+            CorpusEntry(
                 name=file.name,
                 source=path.name,
                 width=width,
@@ -175,7 +175,7 @@ def inverting(inverted: Inversion, batch: int = 4, rate: float = 5e-3) -> Piece:
         templates=_templates(word, inverted.pictures),
         without=word.templates or WITHOUT,
     )
-    plan = Plan(
+    plan = TrainingPlan(
         steps=1,
         learning_rate=rate,
         warmup=20,

@@ -12,7 +12,7 @@ from pochade.engines.torch import TorchOps
 from pochade.images.sheet import sheet
 from pochade.models.autoencoder import decode
 from pochade.models.config import AutoencoderConfig
-from pochade.pipeline.load import load
+from pochade.pipeline.loader import load
 from pochade.training.loop import Samples
 from pochade.training.losses.autoencoder import Draw, encode_all
 from pochade.training.parameters import Parameters

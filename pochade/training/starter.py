@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from pochade.diffusion.schedule import noise_schedule
 from pochade.errors import InvalidRequest
 from pochade.models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
-from pochade.pipeline.load import load
+from pochade.pipeline.loader import load
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.prompts.tokenizer_files import load_tokenizer
 from pochade.training import samples
 from pochade.training.corpus import Corpus
+from pochade.training.data.composed_latents import WithSmallThings, small_things
 from pochade.training.data.examples import (
     Encode,
     LatentSet,
@@ -36,7 +37,6 @@ from pochade.training.data.examples import (
     remembering,
     single_pictures,
 )
-from pochade.training.data.placed import WithSmallThings, small_things
 from pochade.training.data.selection import (
     SIDE,
     framed,
@@ -48,10 +48,10 @@ from pochade.training.data.selection import (
 from pochade.training.data.tokenizing import tokenize_with
 from pochade.training.data.vocabulary import train_vocabulary, training_texts
 from pochade.training.export import export, part
-from pochade.training.loop import Plan, averaged, state, travel
+from pochade.training.loop import TrainingPlan, averaged, portable, state
 from pochade.training.loop.parallel import local_device
 from pochade.training.loop.piece import Piece
-from pochade.training.losses import adversary, autoencoder, diffusion, placing, text
+from pochade.training.losses import adversary, autoencoder, diffusion, layout, text
 from pochade.training.losses.adversary import Adversary
 from pochade.training.parameters import Parameters
 
@@ -152,8 +152,8 @@ def _autoencoder_piece(
     )
 
 
-def _autoencoder_plan(batch: int) -> Plan:
-    return Plan(
+def _autoencoder_plan(batch: int) -> TrainingPlan:
+    return TrainingPlan(
         steps=1,
         learning_rate=1e-3,
         warmup=100,
@@ -179,7 +179,7 @@ def text_lesson(run: Run, batch: int = 96) -> Piece:
     device, tokenizer = local_device(run.device), open_tokenizer(run)
     config, shown = text_config(tokenizer), examples(run)
     first = text.fresh(config, tuple(shown.latents.shape[1:]), seed=0)
-    plan = Plan(
+    plan = TrainingPlan(
         steps=1, learning_rate=1e-3, warmup=50, averaging=0.99, batch=batch, save_every=100, log_every=25
     )
     loss = text.loss(config, shown, tokenize_with(tokenizer), batch=batch, device=device)
@@ -193,7 +193,7 @@ def text_and_unet(run: Run, batch: int = 32) -> Piece:
     first = diffusion.fresh(config, UNET, seed=0)
     taught = averaged(run.folder / "text")
     first.update((name, tensor) for name, tensor in taught.items() if name in first)
-    plan = Plan(
+    plan = TrainingPlan(
         steps=1,
         learning_rate=6e-4,
         cooldown=0.45,
@@ -202,7 +202,7 @@ def text_and_unet(run: Run, batch: int = 32) -> Piece:
         batch=batch,
         save_every=250,
     )
-    loss = placing.loss(config, UNET, NOISE, shown, tokenizer, batch=batch, device=device)
+    loss = layout.loss(config, UNET, NOISE, shown, tokenizer, batch=batch, device=device)
     folder = run.folder / "diffusion"
 
     def draw(parameters: Parameters, step: int) -> None:
@@ -322,7 +322,7 @@ def adopt(run: Run, model: Path, step: int) -> None:
             for prefix, network in prefixed.items()
             for name in network.tensors
         }
-        travel.pack(weights, step if piece == "diffusion" else 0, run.folder / piece)
+        portable.pack(weights, step if piece == "diffusion" else 0, run.folder / piece)
 
 
 def _moved(parameters: Parameters, device: str) -> Parameters:

@@ -15,7 +15,7 @@ from pochade.adapters.deltas import (
     Hadamard,
     Kronecker,
     LowRank,
-    Part,
+    RowSlice,
     Whole,
     blocks,
 )
@@ -109,7 +109,7 @@ def large_deltas(shape: tuple[int, ...]) -> dict[str, Delta]:
         "LoHa": Hadamard(plain, LowRank(some(outputs, 3), some(3, columns), 1.0), 0.2),
         "LoKr": Kronecker(Whole(some(2, 2)), LowRank(some(outputs // 2, 3), some(3, columns // 2), 1.0), 0.2),
         "difference": Whole(some(*shape)),
-        "part": Part(LowRank(some(2 * outputs, 4), some(4, columns), 0.3), 5, 5 + outputs, columns),
+        "part": RowSlice(LowRank(some(2 * outputs, 4), some(4, columns), 0.3), 5, 5 + outputs, columns),
         "DoRA": Decomposed(plain, some(outputs), of_outputs=True),
         "DoRA of inputs": Decomposed(plain, some(shape[1]), of_outputs=False),
     }

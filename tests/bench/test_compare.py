@@ -15,8 +15,8 @@ from contenders.whole import Case, seconds_said
 from measure.ceiling import register_ceilings
 from measure.plot import bars
 from measure.record import Measured
+from pochade.loading.parameter_shapes import unet_shapes
 from pochade.models.read_config import unet_config
-from pochade.pipeline.loading.shapes import unet_shapes
 
 LOG = """[INFO ] sampling completed, taking 12.50s
 [INFO ] decode_first_stage completed, taking 3.25s

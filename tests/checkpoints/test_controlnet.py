@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from pochade.checkpoints.controlnet import read_controlnet
 from pochade.errors import InvalidCheckpoint
+from pochade.loading.parameter_shapes import controlnet_shapes
 from pochade.models.read_config import controlnet_config
-from pochade.pipeline.loading.shapes import controlnet_shapes
 from tests.reference import randomize
 from tests.single_files import UNETS, ldm_unet
 

@@ -11,13 +11,13 @@ from pochade.checkpoints.detect import SD1, XL
 from pochade.checkpoints.few_steps import few_steps_of_folder, find_few_steps
 from pochade.checkpoints.library import describe, entries
 from pochade.checkpoints.read import read_checkpoint
-from pochade.request import Usual
+from pochade.request import Defaults
 from tests.checkpoints.test_library import SD1 as SD1_TEXT
 from tests.checkpoints.test_library import UNET as SD1_UNET
 from tests.fake_hub import write_tensors
 from tests.single_files import make_whole
 
-LCM = Usual(steps=4, cfg_scale=1.0, sampler="LCM")
+LCM = Defaults(steps=4, cfg_scale=1.0, sampler="LCM")
 
 
 def named(name, family=XL, **signs):
@@ -43,7 +43,7 @@ def named(name, family=XL, **signs):
 def test_names(name, kind, steps, scale, sampler, schedule):
     found = named(name)
     assert found.kind == kind
-    assert found.usual == Usual(steps=steps, cfg_scale=scale, sampler=sampler, schedule=schedule)
+    assert found.usual == Defaults(steps=steps, cfg_scale=scale, sampler=sampler, schedule=schedule)
     assert found.reason == f"its name, '{name}', says so"
 
 
@@ -99,7 +99,7 @@ def test_lightning_is_a_family_of_xl_alone():
 
 def test_what_the_network_says_is_more_than_a_name():
     found = named("turbo_2steps", told_guidance=True)
-    assert (found.kind, found.usual) == ("LCM", Usual(steps=2, cfg_scale=8.0, sampler="LCM"))
+    assert (found.kind, found.usual) == ("LCM", Defaults(steps=2, cfg_scale=8.0, sampler="LCM"))
     found = named("turbo", classes=("StableDiffusionPipeline", "LCMScheduler"))
     assert (found.kind, found.usual, found.reason) == ("LCM", LCM, "its configuration names LCMScheduler")
 
@@ -113,7 +113,7 @@ def test_a_folder_names_its_own_sampler():
     """SD Turbo's is Euler, SDXL Turbo's Euler a."""
     scheduler = {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"}
     found = few_steps_of_folder("sd-turbo", {}, {}, scheduler)
-    assert found.usual == Usual(steps=4, cfg_scale=1.0, sampler="Euler", schedule="Turbo")
+    assert found.usual == Defaults(steps=4, cfg_scale=1.0, sampler="Euler", schedule="Turbo")
     hub = {"_name_or_path": "stabilityai/sdxl-turbo"}
     assert few_steps_of_folder("mine", hub, {}, {}).reason.startswith(
         "its _name_or_path in model_index.json is"

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from pochade.checkpoints.library import Entry, meant_by, shortest_names
+from pochade.checkpoints.library import ModelEntry, meant_by, shortest_names
 
 
-def known(*names: str) -> list[Entry]:
-    return [Entry(name, Path(f"/models/{name}.safetensors"), Path("/models")) for name in names]
+def known(*names: str) -> list[ModelEntry]:
+    return [ModelEntry(name, Path(f"/models/{name}.safetensors"), Path("/models")) for name in names]
 
 
 @pytest.mark.parametrize(

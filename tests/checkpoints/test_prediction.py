@@ -9,7 +9,7 @@ import torch
 from pochade.checkpoints.contents import contents_of
 from pochade.checkpoints.read import read_checkpoint
 from pochade.errors import InvalidCheckpoint
-from pochade.pipeline.loading.convert import convert
+from pochade.tools.convert import convert
 
 torch.set_num_threads(1)
 

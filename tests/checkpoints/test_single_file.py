@@ -17,7 +17,7 @@ from pochade.checkpoints.read import read_checkpoint
 from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 from pochade.models.read_config import autoencoder_config, text_encoder_config, unet_config
-from pochade.pipeline.loading.inspect import components, facts, verify
+from pochade.tools.inspect import components, facts, verify
 from tests.single_files import (
     UNETS,
     State,

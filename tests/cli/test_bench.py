@@ -13,9 +13,9 @@ from pochade.cli import bench
 from pochade.cli.main import main
 from pochade.engines.numpy import NumpyEngine
 from pochade.engines.outline import outline
+from pochade.loading.parameter_shapes import with_config
 from pochade.models.unet import unet
-from pochade.pipeline.benchmark import ceiling, evaluation
-from pochade.pipeline.loading.shapes import with_config
+from pochade.tools.benchmark import ceiling, evaluation
 from tests.cli.conftest import Command
 
 
@@ -73,9 +73,9 @@ def test_the_flop_of_an_evaluation_are_those_of_its_shapes() -> None:
 def test_a_ceiling_is_what_the_engine_does_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock is told to stand still but for one second in each call."""
     ticks = iter(np.arange(0.0, 1000.0, 1.0))
-    monkeypatch.setattr("pochade.pipeline.benchmark.time.perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("pochade.tools.benchmark.time.perf_counter", lambda: next(ticks))
     for name, value in (("MATRIX", 16), ("MATRICES", 3), ("CHANNELS", 2), ("SIDE", 4), ("KERNELS", 1)):
-        monkeypatch.setattr(f"pochade.pipeline.benchmark.{name}", value)
+        monkeypatch.setattr(f"pochade.tools.benchmark.{name}", value)
     assert ceiling(NumpyEngine("cpu", "f32")) == 3 * 2 * 16**3
 
 
@@ -107,7 +107,7 @@ def test_what_was_measured_is_told_if_another_precision_fails(monkeypatch, tmp_p
 MEMORY = """
 import sys
 import numpy as np
-from pochade.pipeline.loading.memory import held, peak_bytes
+from pochade.loading.process_memory import held, peak_bytes
 before = held()
 if before is None:
     sys.exit()

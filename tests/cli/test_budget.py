@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pochade.jobs.catalogue import Folders
-from pochade.jobs.drawing import Artist
+from pochade.jobs.runner import JobRunner
 from tests.cli.conftest import Command
 
 
@@ -25,39 +25,39 @@ def test_it_is_said_what_it_takes(pochade: Command, tmp_path: Path) -> None:
 
 
 def test_a_worker_says_it_too(capsys: pytest.CaptureFixture[str]) -> None:
-    artist = Artist(Folders(), memory_budget="4000000000", device="cpu")
-    list(artist.prepare(None))
+    runner = JobRunner(Folders(), memory_budget="4000000000", device="cpu")
+    list(runner.prepare(None))
     assert "pochade: starter: 128x128 takes about " in capsys.readouterr().err
-    list(Artist(Folders(), memory_budget="20000000", device="cpu").prepare(None))
+    list(JobRunner(Folders(), memory_budget="20000000", device="cpu").prepare(None))
     assert "and the memory budget is 20 MB" in capsys.readouterr().err
-    list(Artist(Folders(), device="cpu").prepare(None))
+    list(JobRunner(Folders(), device="cpu").prepare(None))
     assert capsys.readouterr().err == ""
 
 
 def test_a_worker_keeps_graphs_within_their_budget() -> None:
-    artist = Artist(Folders(), graph_budget="300000000", device="cpu")
-    list(artist.prepare(None))
-    assert artist._loaded is not None
-    assert artist._loaded[1].networks.graphs.budget_bytes == 300_000_000
+    runner = JobRunner(Folders(), graph_budget="300000000", device="cpu")
+    list(runner.prepare(None))
+    assert runner._loaded is not None
+    assert runner._loaded[1].networks.graphs.budget_bytes == 300_000_000
 
 
 def test_the_server_s_options_reach_its_workers(tmp_path: Path) -> None:
     from argparse import ArgumentParser
 
-    from pochade.cli.studio import add_drawing_options, add_model_options, studio_of
+    from pochade.cli.server_options import add_drawing_options, add_model_options, studio_of
     from pochade.errors import InvalidRequest
-    from pochade.jobs.places import Places
-    from pochade.server.foreman import hand_of
+    from pochade.jobs.storage import Storage
+    from pochade.server.workers import hand_of
 
     parser = ArgumentParser()
     add_model_options(parser)
     add_drawing_options(parser)
     options = studio_of(parser.parse_args(["--graph-budget", "2.5GB"]), tmp_path)
-    assert hand_of(options, Places(tmp_path), "cpu").settings.options["graph_budget"] == "2500000000"
+    assert hand_of(options, Storage(tmp_path), "cpu").settings.options["graph_budget"] == "2500000000"
     folding = studio_of(parser.parse_args(["--fold-loras"]), tmp_path)
-    assert hand_of(folding, Places(tmp_path), "cpu").settings.options["fold_adapters"] == "yes"
+    assert hand_of(folding, Storage(tmp_path), "cpu").settings.options["fold_adapters"] == "yes"
     unsaid = studio_of(parser.parse_args([]), tmp_path)
-    assert hand_of(unsaid, Places(tmp_path), "cpu").settings.options["fold_adapters"] == "no"
-    assert hand_of(unsaid, Places(tmp_path), "cpu").settings.options["graph_budget"] == ""
+    assert hand_of(unsaid, Storage(tmp_path), "cpu").settings.options["fold_adapters"] == "no"
+    assert hand_of(unsaid, Storage(tmp_path), "cpu").settings.options["graph_budget"] == ""
     with pytest.raises(InvalidRequest, match="graph budget 'lots' is not an amount"):
         studio_of(parser.parse_args(["--graph-budget", "lots"]), tmp_path)

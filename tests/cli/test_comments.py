@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pochade.cli.main import main
+from pochade.images.embedded_text import read_text
 from pochade.images.metadata import read_parameters
-from pochade.images.reading import read_text
 
 
 def test_comments_by_choice(tmp_path: Path) -> None:

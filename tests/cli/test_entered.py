@@ -12,7 +12,7 @@ MOST, MOST_OF_GENERATION = 81, 14
 COMPILING = 2
 """Files more in the first drawing on a computer: what writes the graphs that are compiled then."""
 
-GENERATION = ("pipeline/drawing/", "pipeline/results/", "generation/")
+GENERATION = ("generation/",)
 
 COUNT = """
 import importlib.util, inspect, json, sys, threading
@@ -79,7 +79,7 @@ def test_a_plain_picture_goes_through_few_files(plain: list[set[str]]) -> None:
 
 
 def test_what_is_not_asked_for_is_not_entered(plain: list[set[str]]) -> None:
-    asked_for = ("hires", "control", "controlnet", "refining", "refiner", "regions", "passes", "beside")
+    asked_for = ("hires", "controlnet", "refiner", "prompt_weights", "pass_settings", "auxiliary")
     asked_for += ("composition", "extra_networks", "schedules", "dynamic", "styles", "wildcards", "speed")
     asked_for += ("train", "serve", "bench", "models", "evaluate")
     for files in plain:
@@ -90,5 +90,5 @@ def test_what_is_asked_for_is(environment: dict[str, str], tmp_path: Path) -> No
     prompt = "a [red:blue:1] apple MASK(0 0.5) AND {a pear}"
     files = entered(environment, tmp_path, prompt, "--steps", "2", "--speed", "fast")
     stems = {Path(name).stem for name in files}
-    assert {"regions", "composition", "schedules", "dynamic", "speed"} <= stems
-    assert not {"hires", "control", "refining"} & stems
+    assert {"prompt_weights", "composition", "schedules", "dynamic", "speed"} <= stems
+    assert not {"hires", "controlnet", "refiner"} & stems

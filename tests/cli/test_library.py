@@ -12,7 +12,7 @@ import pytest
 
 from pochade.cli import serve
 from pochade.cli.main import main
-from pochade.cli.studio import studio_of
+from pochade.cli.server_options import studio_of
 from tests.fake_hub import COMMIT, REPO, FakeHub, serving, sizes_below, tiny_model, write_tensors
 from tests.test_package import NO_NETWORK
 

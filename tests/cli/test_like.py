@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from pochade.cli.main import main
+from pochade.images.embedded_text import read_text
 from pochade.images.files import save_picture
-from pochade.images.reading import read_text
 
 
 def test_a_picture_like_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

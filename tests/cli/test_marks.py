@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pochade.images.embedded_text import mark_of, text_of
 from pochade.images.marks import EDITED, GENERATED
-from pochade.images.reading import mark_of, text_of
 from tests.cli.conftest import Command
 
 

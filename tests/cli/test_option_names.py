@@ -108,7 +108,7 @@ def test_folding_without_a_lora_is_refused(
 def test_the_limits_of_a_server_say_what_they_bound(capsys: pytest.CaptureFixture[str]) -> None:
     from dataclasses import fields
 
-    from pochade.cli.studio import LIMITS
+    from pochade.cli.server_options import LIMITS
     from pochade.jobs.limits import Limits
 
     assert set(LIMITS) == {field.name for field in fields(Limits)}

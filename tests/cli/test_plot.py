@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from pochade.cli.main import main
-from pochade.images.reading import read_text
+from pochade.images.embedded_text import read_text
 from pochade.images.sheet import table
 
 

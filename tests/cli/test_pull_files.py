@@ -40,7 +40,7 @@ def draw(
     monkeypatch.setenv("POCHADE_MODELS", str(tmp_path / "models"))
 
     def run(*options: str) -> str:
-        from pochade.images.reading import read_text
+        from pochade.images.embedded_text import read_text
 
         path = tmp_path / "fox.png"
         path.unlink(missing_ok=True)

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from pochade.cli.main import main
-from pochade.cli.studio import add_drawing_options, add_model_options, studio_of
+from pochade.cli.server_options import add_drawing_options, add_model_options, studio_of
 from pochade.errors import InvalidRequest
 from pochade.jobs.catalogue import Folders
-from pochade.jobs.drawing import Artist
-from pochade.jobs.places import Places
-from pochade.server.foreman import hand_of
+from pochade.jobs.runner import JobRunner
+from pochade.jobs.storage import Storage
+from pochade.server.workers import hand_of
 
 COMMANDS = (
     ("draw", "a fox"),
@@ -51,11 +51,11 @@ def asked(*words: str) -> argparse.Namespace:
 
 def test_workers_are_given_it(tmp_path: Path) -> None:
     options = studio_of(asked("--threads", "3"), tmp_path)
-    hand = hand_of(options, Places(tmp_path), "cpu")
+    hand = hand_of(options, Storage(tmp_path), "cpu")
     assert hand.settings.options["threads"] == "3"
-    assert Artist(Folders(), **hand.settings.options)._options["threads"] == 3
-    plain = hand_of(studio_of(asked(), tmp_path), Places(tmp_path), "cpu")
-    assert Artist(Folders(), **plain.settings.options)._options["threads"] is None
+    assert JobRunner(Folders(), **hand.settings.options)._options["threads"] == 3
+    plain = hand_of(studio_of(asked(), tmp_path), Storage(tmp_path), "cpu")
+    assert JobRunner(Folders(), **plain.settings.options)._options["threads"] is None
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pochade.checkpoints.library import describe, entries, folders
 from pochade.cli.main import main
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 from pochade.jobs.catalogue import Folders, look
-from pochade.pipeline.loading.beside import named_upscaler
+from pochade.loading.auxiliary import named_upscaler
 from tests.upscalers import first_names, make_upscaler, trunk_names
 
 PLACES = ("models/ESRGAN", "models/RealESRGAN", "models/upscale_models", "ESRGAN", "upscale_models/deep")

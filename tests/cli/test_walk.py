@@ -7,8 +7,8 @@ import pytest
 from PIL import Image, ImageSequence
 
 from pochade.cli.main import main
+from pochade.images.embedded_text import mark_of, read_text
 from pochade.images.marks import EDITED, GENERATED
-from pochade.images.reading import mark_of, read_text
 
 WALK = ["walk", "a red apple", "a green pear", "--steps", "1", "--size", "64x64", "--frames", "3"]
 

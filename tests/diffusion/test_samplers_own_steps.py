@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pochade.diffusion.samplers import SAMPLERS
-from pochade.diffusion.samplers.dpm_solver import Control, Trial, dpm_adaptive
+from pochade.diffusion.samplers.dpm_solver import StepSizeControl, Trial, dpm_adaptive
 from pochade.diffusion.samplers.restart import restarts
 from pochade.diffusion.schedule import noise_schedule, sigmas
 
@@ -109,7 +109,7 @@ def test_adaptive_works_more_for_a_smaller_error():
     start = np.array([-13.0, 2.0, 9.0])
     work, errors = [], []
     for scale in (1.0, 0.1, 0.01):
-        control = Control(relative=0.05 * scale, absolute=0.0078 * scale)
+        control = StepSizeControl(relative=0.05 * scale, absolute=0.0078 * scale)
         asked = []
         done = list(
             dpm_adaptive(
@@ -136,7 +136,7 @@ def test_adaptive_ends_whatever_the_model_does(broken):
         denoise=lambda x, sigma: denoise(x, sigma) + broken * generator.normal(size=x.shape),
     )
     assert_counted(done)
-    control = Control()
+    control = StepSizeControl()
     assert len(done) <= control.steps + 1
     assert len(asked) <= 2 * control.tries + 3 * control.steps + 1
 

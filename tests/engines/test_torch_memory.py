@@ -4,7 +4,7 @@ import gc
 
 import numpy as np
 
-from pochade.engines.torch import Placed, TorchEngine
+from pochade.engines.torch import DeviceWeights, TorchEngine
 from pochade.ops import Ops, Tensor
 from pochade.weights import View
 
@@ -17,7 +17,7 @@ def double(ops: Ops, w: View, x: Tensor) -> Tensor:
 
 
 def placed() -> int:
-    return sum(type(each) is Placed for each in gc.get_objects())
+    return sum(type(each) is DeviceWeights for each in gc.get_objects())
 
 
 def test_functions_of_the_same_weights_share_them_and_the_last_one_takes_them_along() -> None:

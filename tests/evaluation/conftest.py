@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from pochade.training.corpus import Corpus, Entry
+from pochade.training.corpus import Corpus, CorpusEntry
 from pochade.training.corpus.store import split_of
 
 SIZE = 96
@@ -36,10 +36,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return Corpus(folder, SIZE, tuple(entries), {})
 
 
-def entry(label: str, style: str, *, code: str, row: int) -> Entry:
+def entry(label: str, style: str, *, code: str, row: int) -> CorpusEntry:
     source = style.removesuffix(" style")
     size = SIZE * SIZE * 4
-    return Entry(
+    return CorpusEntry(
         file="all.npy", row=row, offset=row * size, length=size, width=SIZE, height=SIZE, label=label,
         tags=("shape",), style=style, source=source, licence="MIT", code=code, emoji="?", group="objects",
         subgroup="tool", mirrorable=label != "wedge", colour="red", colour_share=1.0,

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pochade.evaluation import choosing
-from pochade.evaluation.choosing import clear, held_out_prompts, plain
+from pochade.evaluation import choose_prompts
+from pochade.evaluation.choose_prompts import clear, held_out_prompts, plain
 from pochade.evaluation.held_out import held_out
 from pochade.training.corpus import Corpus
 from tests.evaluation.conftest import COLOURS, drawn
@@ -30,14 +30,14 @@ def test_held_out_prompts_are_of_concepts_known_in_another_style(corpus: Corpus)
 
 def test_the_same_seed_chooses_the_same(corpus: Corpus) -> None:
     one, other, third = (
-        choosing.composed_prompts(corpus, STYLES, np.random.default_rng(seed)) for seed in (0, 0, 1)
+        choose_prompts.composed_prompts(corpus, STYLES, np.random.default_rng(seed)) for seed in (0, 0, 1)
     )
     assert one == other != third
-    assert len(one) == sum(choosing.COMPOSED.values())
+    assert len(one) == sum(choose_prompts.COMPOSED.values())
 
 
 def test_composed_prompts_are_about_training_pictures(corpus: Corpus) -> None:
-    pool = choosing.familiar(corpus, STYLES)
+    pool = choose_prompts.familiar(corpus, STYLES)
     assert pool
     assert not any(held_out(corpus.entries[index]) for index in pool)
 

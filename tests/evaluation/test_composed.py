@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from pochade.evaluation import composed
 from pochade.evaluation.composed import Composed
-from pochade.evaluation.judge import Places
+from pochade.evaluation.judge import Embeddings
 from pochade.evaluation.measures import PROMPTS
 from pochade.training.data.recolouring import TINTS
 from pochade.training.data.scenes import BACKGROUNDS
@@ -22,15 +22,15 @@ class ColourJudge:
 
     labels = ("red", "blue", "green", "pink", "gray", "brown")
 
-    def see(self, images: list[Image.Image]) -> Places:
+    def see(self, images: list[Image.Image]) -> Embeddings:
         middles = [np.asarray(image)[image.height // 2, image.width // 2] for image in images]
         return self._places([[float(m[0] > m[2]), float(m[2] > m[0])] for m in middles])
 
     def read(self, texts: list[str]) -> np.ndarray:
         return np.array([[text == "red", text == "blue"] for text in texts], np.float32)
 
-    def _places(self, rows: list[list[float]]) -> Places:
-        return Places(np.array(rows, np.float32), np.array(rows, np.float32))
+    def _places(self, rows: list[list[float]]) -> Embeddings:
+        return Embeddings(np.array(rows, np.float32), np.array(rows, np.float32))
 
 
 JUDGE: Any = ColourJudge()

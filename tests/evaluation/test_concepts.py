@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from pochade.evaluation import concepts
-from pochade.evaluation.concepts import Pair
-from pochade.evaluation.judge import Places
+from pochade.evaluation.concepts import ConceptInStyle
+from pochade.evaluation.judge import Embeddings
 from pochade.evaluation.measures import PROMPTS
 from pochade.training.corpus.store import split_of
 
@@ -22,10 +22,10 @@ class GrayJudge:
     styles = ("flat style", "noto style")
     style_places = np.eye(2, dtype=np.float32)
 
-    def see(self, images: list[Image.Image]) -> Places:
+    def see(self, images: list[Image.Image]) -> Embeddings:
         grays = [int(np.asarray(image)[0, 0, 0]) for image in images]
         near = np.eye(3, dtype=np.float32) + 0.1 * np.array([0, 1, 2], np.float32)
-        return Places(near[grays], np.eye(2, dtype=np.float32)[[image.width % 2 for image in images]])
+        return Embeddings(near[grays], np.eye(2, dtype=np.float32)[[image.width % 2 for image in images]])
 
     def read(self, texts: Any) -> np.ndarray:
         axes = [AXES[text] for text in texts]
@@ -39,8 +39,8 @@ def picture(axis: int, side: int) -> Image.Image:
     return Image.new("RGB", (side, side), (axis, axis, axis))
 
 
-def pair(label: str, style: str) -> Pair:
-    return Pair(prompt=f"a {label}, {style}", label=label, style=style, code="0")
+def pair(label: str, style: str) -> ConceptInStyle:
+    return ConceptInStyle(prompt=f"a {label}, {style}", label=label, style=style, code="0")
 
 
 def test_ranks_count_the_labels_that_fit_better() -> None:

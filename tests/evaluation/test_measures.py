@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pochade.evaluation import MEASURES, concepts, measures, real
-from pochade.evaluation.concepts import Pair
-from pochade.evaluation.judge import Places
-from pochade.evaluation.measures import Bench
-from pochade.evaluation.studio import Progress, Studio
+from pochade.evaluation import MEASURES, concepts, measures, real_images
+from pochade.evaluation.concepts import ConceptInStyle
+from pochade.evaluation.draw_samples import MeasureProgress, SampleDrawer
+from pochade.evaluation.judge import Embeddings
+from pochade.evaluation.measures import MeasureContext
 from pochade.pipeline import Result
 from pochade.training.corpus import Corpus
 from tests.evaluation.conftest import COLOURS
@@ -37,12 +37,12 @@ class PixelJudge:
     styles = tuple(COLOURS)
     style_places = np.ones((2, 192), np.float32)
 
-    def see(self, images: list[Image.Image]) -> Places:
+    def see(self, images: list[Image.Image]) -> Embeddings:
         small = [
             np.asarray(image.convert("RGB").resize((8, 8)), np.float32).ravel() - 128 for image in images
         ]
         unit = np.stack(small) / np.linalg.norm(np.stack(small), axis=1, keepdims=True)
-        return Places(unit, unit)
+        return Embeddings(unit, unit)
 
     def read(self, texts: Any) -> np.ndarray:
         return np.ones((len(texts), 192), np.float32)
@@ -50,11 +50,11 @@ class PixelJudge:
 
 def bench(
     paint: Callable[[str, int], Image.Image], folder: Path, corpus: Corpus | None, **fields: Any
-) -> Bench:
+) -> MeasureContext:
     pipeline: Any = Painter(paint)
     judge: Any = PixelJudge()
-    return Bench(
-        studio=Studio(pipeline=pipeline, folder=folder, steps=3, cfg_scale=4.0, speed="balanced"),
+    return MeasureContext(
+        studio=SampleDrawer(pipeline=pipeline, folder=folder, steps=3, cfg_scale=4.0, speed="balanced"),
         judge=judge,
         corpus=corpus,
         exact=lambda: pipeline,
@@ -62,7 +62,7 @@ def bench(
     )
 
 
-def ended(found: Iterator[Progress]) -> Progress:
+def ended(found: Iterator[MeasureProgress]) -> MeasureProgress:
     *_, last = found
     return last
 
@@ -119,10 +119,10 @@ def test_only_the_styles_that_were_asked_for_are_drawn(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def own_pairs(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> list[Pair]:
+def own_pairs(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> list[ConceptInStyle]:
     """In place of the shipped prompts: sixty concepts of the shapes."""
     pairs = [
-        Pair(prompt=f"{number}", label=entry.label, style=entry.style, code=entry.code)
+        ConceptInStyle(prompt=f"{number}", label=entry.label, style=entry.style, code=entry.code)
         for number, entry in enumerate(corpus.entries[18:78])
     ]
     monkeypatch.setattr(concepts, "read", lambda path: pairs)
@@ -130,13 +130,13 @@ def own_pairs(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> list[Pair]:
 
 
 def test_real_pictures_are_as_near_as_real_pictures_and_noise_is_far(
-    corpus: Corpus, own_pairs: list[Pair], tmp_path: Path
+    corpus: Corpus, own_pairs: list[ConceptInStyle], tmp_path: Path
 ) -> None:
-    known = real.by_pair(corpus)
+    known = real_images.by_pair(corpus)
 
     def truth(prompt: str, seed: int) -> Image.Image:
         pair = own_pairs[int(prompt)]
-        return real.framed(corpus, known[pair.code, pair.style], 96)
+        return real_images.framed(corpus, known[pair.code, pair.style], 96)
 
     (near,) = ended(measures.frechet(bench(truth, tmp_path, corpus))).figures
     (far,) = ended(measures.frechet(bench(noise, tmp_path, corpus))).figures
@@ -149,12 +149,12 @@ def test_real_pictures_are_as_near_as_real_pictures_and_noise_is_far(
 
 
 def test_a_model_that_repeats_its_training_pictures_is_found_out(
-    corpus: Corpus, own_pairs: list[Pair], tmp_path: Path
+    corpus: Corpus, own_pairs: list[ConceptInStyle], tmp_path: Path
 ) -> None:
-    learned = real.learned_from(corpus, tuple(COLOURS))
+    learned = real_images.learned_from(corpus, tuple(COLOURS))
 
     def repeat(prompt: str, seed: int) -> Image.Image:
-        return real.framed(corpus, learned[seed % len(learned)], 96)
+        return real_images.framed(corpus, learned[seed % len(learned)], 96)
 
     shares = [
         figure.value for figure in ended(measures.memorisation(bench(repeat, tmp_path, corpus))).figures

@@ -7,19 +7,19 @@ import pytest
 from PIL import Image
 
 from pochade.evaluation import memory
-from pochade.evaluation.judge import Places
-from pochade.evaluation.memory import Looks, equal_error, nearest
+from pochade.evaluation.judge import Embeddings
+from pochade.evaluation.memory import ComparablePictures, equal_error, nearest
 from pochade.training.corpus import Corpus, on_background
 
 
 class ColourJudge:
     """Sees only which colour a thing has."""
 
-    def see(self, images: list[Image.Image]) -> Places:
+    def see(self, images: list[Image.Image]) -> Embeddings:
         things = [memory.pixels(image).reshape(-1, 3) for image in images]
         means = np.stack([thing[thing.std(axis=1) > 0.1].mean(axis=0) for thing in things]) - 0.5
         unit = means / np.linalg.norm(means, axis=1, keepdims=True)
-        return Places(unit, unit)
+        return Embeddings(unit, unit)
 
 
 JUDGE: Any = ColourJudge()
@@ -73,4 +73,4 @@ def test_pixels_are_of_the_thing_alone() -> None:
     square = memory.pixels(near).reshape(32, 32, 3)
     np.testing.assert_allclose(square, np.broadcast_to([1, 0, 0], (32, 32, 3)))
     assert memory.pixels(far).reshape(32, 32, 3)[16, 16].tolist() == [1, 0, 0]
-    assert isinstance(memory.looks(JUDGE, [near]), Looks)
+    assert isinstance(memory.looks(JUDGE, [near]), ComparablePictures)

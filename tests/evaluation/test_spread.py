@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from pochade.evaluation.spread import frechet, main_axes, mean_distance
+from pochade.evaluation.frechet import frechet, main_axes, mean_distance
 
 RNG = np.random.default_rng(0)
 

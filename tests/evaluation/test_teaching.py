@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from pochade.errors import InvalidCheckpoint
-from pochade.evaluation import judge, manners, teaching
+from pochade.evaluation import judge, train_scorer, train_styles
 from pochade.evaluation.held_out import held_out
 from pochade.training.corpus import Corpus, on_background
-from pochade.training.loop import Plan, averaged, train
+from pochade.training.loop import TrainingPlan, averaged, train
 
 TINY = {
     "word_width": 16,
@@ -28,23 +28,23 @@ def taught(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A scorer of two small levels that has seen the shapes for a moment."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("scorer")
-    words = teaching.corpus_words(corpus)
-    config = replace(teaching.scorer_config(corpus), **TINY)  # type: ignore[arg-type]
-    plan = Plan(steps=120, learning_rate=3e-3, warmup=5, averaging=0.9, log_every=20)
-    loss = teaching.loss(config, corpus, words, batch=24)
-    losses = [progress.loss for progress in train(loss, teaching.fresh(config, 0), plan, folder)]
+    words = train_scorer.corpus_words(corpus)
+    config = replace(train_scorer.scorer_config(corpus), **TINY)  # type: ignore[arg-type]
+    plan = TrainingPlan(steps=120, learning_rate=3e-3, warmup=5, averaging=0.9, log_every=20)
+    loss = train_scorer.loss(config, corpus, words, batch=24)
+    losses = [progress.loss for progress in train(loss, train_scorer.fresh(config, 0), plan, folder)]
     assert losses[-1] < 0.8 * losses[0]
-    known, numbers = manners.textures(corpus, teaching.judged_styles(corpus), seed=0)
-    assert len(known) == manners.VIEWS * len(teaching.taught(corpus))
-    for _ in manners.teach(config, known, numbers, folder / "styles", steps=100):
+    known, numbers = train_styles.textures(corpus, train_scorer.judged_styles(corpus), seed=0)
+    assert len(known) == train_styles.VIEWS * len(train_scorer.taught(corpus))
+    for _ in train_styles.teach(config, known, numbers, folder / "styles", steps=100):
         pass
     weights = {**averaged(folder), **averaged(folder / "styles")}
-    teaching.write(corpus, config, weights, folder / "scorer")
+    train_scorer.write(corpus, config, weights, folder / "scorer")
     return folder / "scorer"
 
 
 def test_it_never_sees_what_models_are_judged_by(corpus: Corpus) -> None:
-    seen = teaching.taught(corpus)
+    seen = train_scorer.taught(corpus)
     assert 0 < len(seen) < len(corpus)
     assert not any(held_out(corpus.entries[index]) for index in seen)
 
@@ -54,7 +54,9 @@ def test_what_no_model_draws_is_not_judged_and_may_be_learned(corpus: Corpus) ->
     codes = [f"{number:x}" for number in range(64)]
     assert not any(held_out(replace(hidden, source="emojione", code=code)) for code in codes)
     older = replace(hidden, source="emojione", style="emojione style")
-    assert "emojione style" not in teaching.judged_styles(replace(corpus, entries=(*corpus.entries, older)))
+    assert "emojione style" not in train_scorer.judged_styles(
+        replace(corpus, entries=(*corpus.entries, older))
+    )
 
 
 def test_it_tells_styles_and_shapes_apart(corpus: Corpus, taught: Path) -> None:

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from pochade.engines.outline import outline
-from pochade.evaluation.towers import ScorerConfig, picture_tower, style_tower, text_tower
-from pochade.evaluation.words import Words, shares
-from pochade.pipeline.loading.choice import choose, make_engine
-from pochade.pipeline.loading.shapes import with_config
+from pochade.evaluation.scorer_networks import ScorerConfig, picture_tower, style_tower, text_tower
+from pochade.evaluation.words import Vocabulary, shares
+from pochade.loading.engine_choice import choose, make_engine
+from pochade.loading.parameter_shapes import with_config
 from pochade.training.parameters import create
 
 CONFIG = ScorerConfig(
     words=5, length=4, word_width=8, side=16, widths=(8, 16), blocks=(1, 1), concept_width=6, textures=7,
     styles=2, style_hidden=4, style_width=3,
 )  # fmt: skip
-WORDS = Words(("left", "right", "arrow"))
+WORDS = Vocabulary(("left", "right", "arrow"))
 
 
 def parameters() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pochade.evaluation.words import NOTHING, UNKNOWN, Words, learned, shares, split
+from pochade.evaluation.words import NOTHING, UNKNOWN, Vocabulary, learned, shares, split
 
 
 def test_words_are_what_people_separate() -> None:
@@ -20,6 +20,6 @@ def test_rows_are_filled_and_cut() -> None:
 
 
 def test_every_word_of_a_text_weighs_the_same() -> None:
-    rows = Words(("fox", "red")).rows(["red fox", "fox", ""], 4)
+    rows = Vocabulary(("fox", "red")).rows(["red fox", "fox", ""], 4)
     assert shares(rows)[..., 0].tolist() == [[0.5, 0.5, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
     assert shares(rows).dtype == np.float32

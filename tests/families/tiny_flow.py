@@ -32,11 +32,11 @@ from pochade.families.family import (
     Inputs,
     Traits,
 )
+from pochade.loading.parameter_shapes import architecture_shapes, autoencoder_shapes
 from pochade.models.embedding import sinusoidal
 from pochade.models.layers import join_heads, layer_norm, linear, split_heads
 from pochade.ops import Ops, Tensor
-from pochade.pipeline.loading.shapes import architecture_shapes, autoencoder_shapes
-from pochade.request import Usual
+from pochade.request import Defaults
 from pochade.weights import View
 
 Floats = NDArray[np.float32]
@@ -281,7 +281,7 @@ TINY_FLOW = Family(
         pipelines=("TinyFlowPipeline",),
         read_folder=read_folder,
     ),
-    usual=Usual(steps=6, cfg_scale=3.0, sampler="Euler", schedule="Simple"),
+    usual=Defaults(steps=6, cfg_scale=3.0, sampler="Euler", schedule="Simple"),
     denoiser=TRANSFORMER,
     text_encoders=(ENCODER,),
     traits=_traits,

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from pochade.errors import InvalidRequest
-from pochade.hub.choosing import choose_file, choose_folder, single_files
-from pochade.hub.remote import HubError, RemoteFile, RemoteModel
+from pochade.hub.file_selection import choose_file, choose_folder, single_files
+from pochade.hub.hub_api import HubError, RemoteFile, RemoteModel
 from tests.fake_hub import tiny_model
 
 NEEDED = {

@@ -14,6 +14,7 @@ from pochade.checkpoints.few_steps import find_few_steps
 from pochade.checkpoints.library import FOLDERS, find
 from pochade.checkpoints.own_folder import read_record
 from pochade.errors import InvalidRequest, OutputError
+from pochade.hub.hub_api import HubError
 from pochade.hub.known_models import (
     AUTOENCODER,
     CLIP_G,
@@ -28,8 +29,7 @@ from pochade.hub.known_models import (
     find_known,
     known,
 )
-from pochade.hub.pulling import fetch, known_there, place, plan_known, there_already
-from pochade.hub.remote import HubError
+from pochade.hub.pull import fetch, known_there, place, plan_known, there_already
 from pochade.request import USUAL
 from tests.fake_hub import COMMIT, tensors
 from tests.models.full_size import CASES, END, VOCABULARY

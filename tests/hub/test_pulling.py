@@ -11,10 +11,10 @@ from pochade.atomic import OutputError
 from pochade.checkpoints.library import entries
 from pochade.checkpoints.own_folder import is_own, unfinished
 from pochade.errors import InvalidCheckpoint, InvalidRequest, MissingDependency
-from pochade.hub import fetching as module
-from pochade.hub.fetching import ATTEMPTS, BrokenConnection, fetching
-from pochade.hub.pulling import Pull, check_space, fetch, place, plan, there_already
-from pochade.hub.remote import HubError, RemoteFile, library, look_up, opened
+from pochade.hub import download as module
+from pochade.hub.download import ATTEMPTS, BrokenConnection, fetching
+from pochade.hub.hub_api import HubError, RemoteFile, library, look_up, opened
+from pochade.hub.pull import Pull, check_space, fetch, place, plan, there_already
 from tests.fake_hub import COMMIT, REPO, tensors, tiny_model
 
 TEXT = "text_encoder/model.safetensors"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pochade.images.embedded_text import read_text
 from pochade.images.exif_text import decoded, user_comment
-from pochade.images.reading import read_text
 
 TAIL = "\nNegative prompt: blurry\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512"
 PROMPTS = {

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pochade.errors import InvalidRequest, OutputError
+from pochade.images.decode import on_white
 from pochade.images.files import (
     check_destination,
     default_name,
@@ -21,7 +22,6 @@ from pochade.images.files import (
     save_picture,
     save_without_overwriting,
 )
-from pochade.images.opening import on_white
 
 TEXTS = {
     "ascii": "a fox\nNegative prompt: blurry\nSteps: 20, Sampler: Euler",

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from pochade.errors import InvalidRequest
+from pochade.images.embedded_text import mark_of, text_of
 from pochade.images.files import encoded, save_picture
 from pochade.images.marks import EDITED, ENHANCED, GENERATED, MARKS, read_mark, xmp_packet
-from pochade.images.reading import mark_of, text_of
 
 KINDS = pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 TEXT = "a fox\nSteps: 20, Sampler: Euler, Seed: 1, Size: 8x8"

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pochade.errors import InvalidRequest
-from pochade.images.opening import (
+from pochade.images.decode import (
     UnreadablePicture,
     on_white,
     open_picture,

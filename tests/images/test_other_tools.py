@@ -9,9 +9,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from pochade.errors import InvalidRequest
+from pochade.images.embedded_text import read_text
 from pochade.images.metadata import Parameters, read_parameters
 from pochade.images.other_tools import retold
-from pochade.images.reading import read_text
 
 SWARM = {
     "sui_image_params": {

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from pochade.errors import InvalidRequest, OutputError
+from pochade.images.embedded_text import mark_of, text_of
 from pochade.images.files import Sign, encoded
 from pochade.images.marks import EDITED, GENERATED, source_type
-from pochade.images.reading import mark_of, text_of
 
 pytest.importorskip("c2pa", reason="the extra c2pa is not installed")
 

@@ -10,8 +10,8 @@ import pytest
 from pochade.jobs import store
 from pochade.jobs.database import Database
 from pochade.jobs.orders import Order
-from pochade.jobs.places import Places
-from pochade.jobs.records import LANES, QUEUED, Drawn, Job, Lease
+from pochade.jobs.records import LANES, QUEUED, FinishedPicture, Job, Lease
+from pochade.jobs.storage import Storage
 
 BEGIN = 1_764_000_000.0
 
@@ -21,7 +21,7 @@ class Studio:
     """now: seconds since 1970."""
 
     database: Database
-    places: Places
+    storage: Storage
     now: float = BEGIN
     made: int = field(default=0)
 
@@ -56,9 +56,9 @@ class Studio:
         assert lease is not None
         return lease
 
-    def drawn(self, lease: Lease, count: int = 1, size: int = 100) -> list[Drawn]:
+    def drawn(self, lease: Lease, count: int = 1, size: int = 100) -> list[FinishedPicture]:
         return [
-            Drawn(
+            FinishedPicture(
                 path=f"2025-11-24/{lease.job.id}.{lease.job.attempts}-{number}.png",
                 width=8,
                 height=8,
@@ -81,7 +81,7 @@ class Studio:
 
 @pytest.fixture
 def studio(tmp_path: Path) -> Iterator[Studio]:
-    places = Places(tmp_path / "data").make()
-    database = Database(places.database)
-    yield Studio(database, places)
+    storage = Storage(tmp_path / "data").make()
+    database = Database(storage.database)
+    yield Studio(database, storage)
     database.close()

@@ -1,4 +1,4 @@
-"""What an artist knows of the folders: a file that came since it last looked is found."""
+"""What a runner knows of the folders: a file that came since it last looked is found."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from pochade.errors import InvalidRequest
-from pochade.jobs.catalogue import Catalogue, Folders, Model, look
-from pochade.jobs.drawing import Artist, Event
+from pochade.jobs.catalogue import Catalogue, Folders, ListedModel, look
 from pochade.jobs.orders import Order
+from pochade.jobs.runner import Event, JobRunner
 from pochade.pipeline import Result
 from tests.server.conftest import content
 
@@ -19,14 +19,14 @@ CONTROL = {"image": 0, "model": "late", "preprocessor": "canny"}
 HIRES = {"upscaler": "late", "scale": 2.0}
 
 
-class Quick(Artist):
+class Quick(JobRunner):
     """Draws nothing; remembers what was asked of it."""
 
     def __init__(self, folders: Folders) -> None:
         super().__init__(folders)
         self.requests: list[Any] = []
 
-    def _load(self, model: Model) -> Iterator[Any]:
+    def _load(self, model: ListedModel) -> Iterator[Any]:
         self._loaded = model, self  # type: ignore[assignment]
         yield from ()
 
@@ -35,12 +35,12 @@ class Quick(Artist):
         yield SimpleNamespace(result=Result([Image.new("RGB", (8, 8))], [1], ["a fox\nSteps: 1"]))
 
 
-def drawn(artist: Artist, **request: Any) -> list[Event]:
+def drawn(runner: JobRunner, **request: Any) -> list[Event]:
     picture = content(Image.new("RGB", (8, 8)))
     order = Order(
         kind="txt2img", model="starter", request={"prompt": "a fox", "seed": 1, "steps": 1, **request}
     )
-    return list(artist.draw(order, lambda number: picture, lambda: None))
+    return list(runner.draw(order, lambda number: picture, lambda: None))
 
 
 @pytest.mark.parametrize(
@@ -56,17 +56,17 @@ def test_what_came_since_the_first_drawing_is_known(
         files = {"controlnets": dict(there["controlnets"]), "upscaler_files": dict(there["upscalers"])}
         return Catalogue(folders=folders, models=found.models, default=found.default, **files)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("pochade.jobs.drawing.look", looked)
-    artist = Quick(Folders())
-    drawn(artist)
+    monkeypatch.setattr("pochade.jobs.runner.look", looked)
+    runner = Quick(Folders())
+    drawn(runner)
     with pytest.raises(InvalidRequest, match="'late' is unknown"):
-        drawn(artist, **asked)
+        drawn(runner, **asked)
     there[kind]["late"] = tmp_path / "late.safetensors"
-    drawn(artist, **asked)
-    assert len(artist.requests) == 2
+    drawn(runner, **asked)
+    assert len(runner.requests) == 2
     there[kind]["late"] = tmp_path / "moved" / "late.safetensors"
-    artist.forget()  # as after each refresh: what was moved is not sought in its old place
-    drawn(artist, **asked)
-    request = artist.requests[-1]
+    runner.forget()  # as after each refresh: what was moved is not sought in its old place
+    drawn(runner, **asked)
+    request = runner.requests[-1]
     used = request.controls[0].model if request.controls else request.hires.upscaler
     assert Path(used) == tmp_path / "moved" / "late.safetensors"

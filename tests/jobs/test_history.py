@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from pochade.errors import InvalidRequest, OutputError
-from pochade.images.reading import read_text
-from pochade.jobs import accounts, history, storage, store
+from pochade.images.embedded_text import read_text
+from pochade.jobs import accounts, history, storage_usage, store
 from pochade.jobs.database import Database
 from pochade.jobs.history import Search
-from pochade.jobs.places import (
-    Places,
+from pochade.jobs.storage import (
+    Storage,
     alive,
     discard,
     drop_inputs,
@@ -23,7 +23,7 @@ from pochade.jobs.places import (
     read_input,
     sweep,
 )
-from pochade.jobs.storage import Stored
+from pochade.jobs.storage_usage import StorageUsage
 from tests.jobs.conftest import Studio
 
 
@@ -89,12 +89,12 @@ def test_nobody_finds_pins_or_removes_what_is_someone_elses(studio: Studio) -> N
 
 def test_the_oldest_pictures_go_when_there_is_no_room_pinned_ones_stay(studio: Studio) -> None:
     jobs = [studio.finished() for _ in range(5)]
-    assert storage.stored(studio.database).bytes == 500
+    assert storage_usage.stored(studio.database).bytes == 500
     assert history.pin(studio.database, f"{jobs[0]}-0", "ann", True) is not None
     assert history.make_room(studio.database, 500) == []
     gone = history.make_room(studio.database, 250)
     assert [picture.job for picture in gone] == jobs[1:4]
-    assert storage.stored(studio.database).bytes == 200
+    assert storage_usage.stored(studio.database).bytes == 200
     assert [
         each.job for each in history.find_pictures(studio.database, "ann", Search(pinned=True)).found
     ] == [jobs[0]]
@@ -103,9 +103,9 @@ def test_the_oldest_pictures_go_when_there_is_no_room_pinned_ones_stay(studio: S
 
 def counted(studio: Studio) -> bool:
     """Whether the counts are those of the rows."""
-    kept = [storage.stored(studio.database, owner) for owner in ("ann", "bob")]
-    storage.recount(studio.database)
-    return kept == [storage.stored(studio.database, owner) for owner in ("ann", "bob")]
+    kept = [storage_usage.stored(studio.database, owner) for owner in ("ann", "bob")]
+    storage_usage.recount(studio.database)
+    return kept == [storage_usage.stored(studio.database, owner) for owner in ("ann", "bob")]
 
 
 def test_what_each_user_has_is_counted_with_every_change(studio: Studio) -> None:
@@ -115,15 +115,17 @@ def test_what_each_user_has_is_counted_with_every_change(studio: Studio) -> None
         for pinned in (True, True, False, False, True):  # the same again changes nothing
             assert history.pin(db, picture, owner, pinned) is not None
             assert counted(studio)
-    assert storage.stored(db, "ann") == Stored(400, 200) and storage.stored(db) == Stored(500, 300)
+    assert storage_usage.stored(db, "ann") == StorageUsage(400, 200) and storage_usage.stored(
+        db
+    ) == StorageUsage(500, 300)
     history.pin(db, f"{mine[2]}-0", "bob", True)
     assert history.remove_picture(db, f"{mine[0]}-0", "bob") is None and counted(studio)
     assert history.remove_picture(db, f"{mine[0]}-0", "ann") is not None
     assert history.remove_picture(db, f"{mine[0]}-0", "ann") is None and counted(studio)
     history.remove_job(db, mine[1], "ann")
-    assert storage.stored(db, "ann") == Stored(200, 0) and counted(studio)
+    assert storage_usage.stored(db, "ann") == StorageUsage(200, 0) and counted(studio)
     history.make_room(db, 0)
-    assert storage.stored(db) == Stored(100, 100) and counted(studio)
+    assert storage_usage.stored(db) == StorageUsage(100, 100) and counted(studio)
 
 
 def test_counts_of_an_older_file_are_made_from_its_pictures(studio: Studio) -> None:
@@ -132,9 +134,9 @@ def test_counts_of_an_older_file_are_made_from_its_pictures(studio: Studio) -> N
     with studio.database.write() as connection:
         connection.exec_driver_sql("DROP TABLE storage")
     studio.database.close()
-    again = Database(studio.places.database)
-    storage.recount(again)
-    assert storage.stored(again, "ann") == Stored(100, 100)
+    again = Database(studio.storage.database)
+    storage_usage.recount(again)
+    assert storage_usage.stored(again, "ann") == StorageUsage(100, 100)
     again.close()
 
 
@@ -153,7 +155,7 @@ def test_two_cleanings_at_once_remove_and_count_each_picture_once(studio: Studio
     for thread in threads:
         thread.join()
     assert len(gone) == len(set(gone)) == 25
-    assert storage.stored(studio.database).bytes == 500 and counted(studio)
+    assert storage_usage.stored(studio.database).bytes == 500 and counted(studio)
 
 
 def test_nothing_waits_for_a_look_at_whether_there_is_room(studio: Studio) -> None:
@@ -177,12 +179,12 @@ def test_what_is_pinned_leaves_room_for_what_is_new(studio: Studio) -> None:
     new = [studio.finished(owner="bob") for _ in range(4)]
     assert [picture.job for picture in history.make_room(studio.database, 600)] == new[:1]
     assert history.make_room(studio.database, 600) == []
-    assert storage.stored(studio.database, "ann") == Stored(1000, 1000)
+    assert storage_usage.stored(studio.database, "ann") == StorageUsage(1000, 1000)
 
 
 def test_pins_have_a_part_of_the_budget_and_each_user_a_part_of_that(studio: Studio) -> None:
-    most = storage.pin_budget(1000, users=2)
-    assert most == 250 and storage.pin_budget(1000, users=0) == 500
+    most = storage_usage.pin_budget(1000, users=2)
+    assert most == 250 and storage_usage.pin_budget(1000, users=0) == 500
     mine = [studio.finished() for _ in range(3)]
     theirs = studio.finished(owner="bob")
     for job in mine[:2]:
@@ -204,7 +206,7 @@ def test_removing_a_job_takes_its_pictures_along_but_not_while_it_runs(studio: S
     gone = history.remove_job(studio.database, job, "ann")
     assert gone is not None and len(gone) == 2
     assert history.find_job(studio.database, job) is None
-    assert storage.stored(studio.database).bytes == 0
+    assert storage_usage.stored(studio.database).bytes == 0
 
 
 # --- files ------------------------------------------------------------------------------------------------
@@ -213,27 +215,27 @@ def test_removing_a_job_takes_its_pictures_along_but_not_while_it_runs(studio: S
 def test_a_picture_lies_in_a_folder_of_its_day_with_its_text(studio: Studio) -> None:
     studio.submit()
     lease = studio.taken()
-    drawn = keep_picture(studio.places, lease, 0, Image.new("RGB", (8, 4)), "a fox\nSteps: 4", 7, "a fox")
+    drawn = keep_picture(studio.storage, lease, 0, Image.new("RGB", (8, 4)), "a fox\nSteps: 4", 7, "a fox")
     assert drawn.path == f"2025-11-24/{lease.job.id}.1-0.png"
     assert (drawn.width, drawn.height) == (8, 4)
-    path = studio.places.output(drawn.path)
+    path = studio.storage.output(drawn.path)
     assert read_text(path) == "a fox\nSteps: 4" and path.stat().st_size == drawn.bytes
-    discard(studio.places, [drawn.path, "2025-11-24/gone.png"])
+    discard(studio.storage, [drawn.path, "2025-11-24/gone.png"])
     assert not path.exists()
 
 
 def test_a_sweep_removes_what_a_crash_left_and_nothing_else(studio: Studio) -> None:
-    places, day = studio.places, studio.places.outputs / "2025-11-24"
+    storage, day = studio.storage, studio.storage.outputs / "2025-11-24"
     day.mkdir()
     known, orphan, working = (f"20251124-{i:010x}" for i in (1, 2, 3))
     for name in (f"{known}.1-0.png", f"{orphan}.1-0.png", f"{working}.1-0.png", "mine.png"):
         (day / name).write_bytes(b"x")
     (day / f".{'0' * 16}.part").write_bytes(b"x")
     for job in (known, orphan, working):
-        keep_input(places, job, 0, b"y")
+        keep_input(storage, job, 0, b"y")
     rows = {f"2025-11-24/{known}.1-0.png"}
-    assert sweep(places, rows.__contains__, lambda job: job == working) == 4
-    left = sorted(path.name for path in [*day.iterdir(), *places.inputs.iterdir()])
+    assert sweep(storage, rows.__contains__, lambda job: job == working) == 4
+    left = sorted(path.name for path in [*day.iterdir(), *storage.inputs.iterdir()])
     assert left == sorted([f"{known}.1-0.png", f"{working}.1-0.png", "mine.png", f"{working}-0"])
 
 
@@ -241,20 +243,20 @@ def test_inputs_are_kept_until_they_are_dropped(studio: Studio) -> None:
     job = studio.submit()
     found = history.find_job(studio.database, job)
     assert found is not None
-    keep_input(studio.places, job, 0, b"content")
-    assert read_input(studio.places, found, 0) == b"content"
-    drop_inputs(studio.places, job)
+    keep_input(studio.storage, job, 0, b"content")
+    assert read_input(studio.storage, found, 0) == b"content"
+    drop_inputs(studio.storage, job)
     with pytest.raises(OutputError, match="is gone"):
-        read_input(studio.places, found, 0)
+        read_input(studio.storage, found, 0)
 
 
 def test_a_second_server_is_told_that_the_folder_is_in_use(tmp_path: Path) -> None:
-    places = Places(tmp_path).make()
-    with alive(places.root / "lock"):
-        with pytest.raises(OutputError, match="in use by another server"), alive(places.root / "lock"):
+    storage = Storage(tmp_path).make()
+    with alive(storage.root / "lock"):
+        with pytest.raises(OutputError, match="in use by another server"), alive(storage.root / "lock"):
             pass
-        assert not is_dead(places.root / "lock")
-    assert is_dead(places.root / "lock")
+        assert not is_dead(storage.root / "lock")
+    assert is_dead(storage.root / "lock")
 
 
 def test_ids_begin_with_their_day() -> None:
@@ -279,7 +281,7 @@ def test_a_session_ends_by_time_or_by_logging_out_and_the_file_does_not_hold_its
     assert found == ("ann", "proof", studio.now + 10)
     assert accounts.session(studio.database, "other", studio.now) is None
     assert accounts.session(studio.database, "secret-token", studio.now + 11) is None
-    stored = b"".join(file.read_bytes() for file in studio.places.root.glob("jobs.sqlite*"))
+    stored = b"".join(file.read_bytes() for file in studio.storage.root.glob("jobs.sqlite*"))
     assert b"secret-token" not in stored
     accounts.close_session(studio.database, "secret-token", studio.now)
     assert accounts.session(studio.database, "secret-token", studio.now) is None

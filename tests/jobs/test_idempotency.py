@@ -7,7 +7,7 @@ from sqlalchemy import inspect
 
 from pochade.jobs import history, idempotency, store
 from pochade.jobs.database import Database
-from pochade.jobs.idempotency import KEPT_S, KeyReused, Repeated, once
+from pochade.jobs.idempotency import KEPT_S, KeyReused, RepeatedRequest, once
 from pochade.jobs.records import Job
 from pochade.jobs.tables import idempotency_keys
 from tests.jobs.conftest import Studio
@@ -15,7 +15,7 @@ from tests.jobs.conftest import Studio
 FOX = once("key", "a fox")
 
 
-def accept(studio: Studio, asked: idempotency.Once, owner: str = "ann") -> str:
+def accept(studio: Studio, asked: idempotency.IdempotencyKey, owner: str = "ann") -> str:
     """A job with a key; its id."""
     studio.made += 1
     job = f"20251124-{studio.made:010x}"
@@ -33,7 +33,7 @@ def test_a_key_stands_for_one_job_of_one_user(studio: Studio) -> None:
     first = accept(studio, FOX)
     assert idempotency.find(studio.database, "ann", FOX, studio.now) == first
     assert idempotency.find(studio.database, "bob", FOX, studio.now) is None
-    with pytest.raises(Repeated) as again:
+    with pytest.raises(RepeatedRequest) as again:
         accept(studio, FOX)
     assert again.value.job == first
     assert len(history.active_jobs(studio.database)) == 1, "a refused job was kept"
@@ -65,7 +65,7 @@ def test_after_a_day_a_key_is_free_again(studio: Studio) -> None:
 
 def test_keys_and_requests_are_kept_as_hashes(studio: Studio) -> None:
     accept(studio, once("a secret key", "a secret prompt"))
-    stored = b"".join(file.read_bytes() for file in studio.places.root.glob("jobs.sqlite*"))
+    stored = b"".join(file.read_bytes() for file in studio.storage.root.glob("jobs.sqlite*"))
     assert b"a secret" not in stored
 
 
@@ -74,7 +74,7 @@ def test_a_store_of_before_goes_on_working(studio: Studio) -> None:
     with studio.database.write() as connection:
         idempotency_keys.drop(connection)
     studio.database.close()
-    path: Path = studio.places.database
+    path: Path = studio.storage.database
     studio.database = Database(path)
     assert [job.id for job in history.active_jobs(studio.database)] == [old]
     assert accept(studio, FOX) == idempotency.find(studio.database, "ann", FOX, studio.now)

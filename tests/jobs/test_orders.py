@@ -8,8 +8,8 @@ from PIL import Image
 from pochade.errors import InvalidRequest
 from pochade.jobs import limits
 from pochade.jobs.catalogue import Folders, look
+from pochade.jobs.errors import without_paths
 from pochade.jobs.limits import Limits
-from pochade.jobs.messages import without_paths
 from pochade.jobs.orders import Order, Upscale, batches, read_order, request_of
 from pochade.jobs.pricing import expected_work, work_of
 from pochade.ways import Hires

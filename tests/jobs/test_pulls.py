@@ -14,19 +14,19 @@ import pytest
 
 from pochade.checkpoints.own_folder import read_record
 from pochade.errors import InvalidRequest, OutputError
-from pochade.hub import fetching
+from pochade.hub import download
+from pochade.hub.hub_api import HubError
 from pochade.hub.known_models import known
-from pochade.hub.remote import HubError
 from pochade.jobs import history, store, supervisor, worker
-from pochade.jobs.board import Board
 from pochade.jobs.catalogue import Folders
-from pochade.jobs.drawing import CANCEL, Fetched
+from pochade.jobs.live import LiveJobs
 from pochade.jobs.orders import PULL, Order, PullOrder, read_order
-from pochade.jobs.places import Places
 from pochade.jobs.pulls import Fetcher, look_up, present
 from pochade.jobs.records import FAILED, FINISHED, QUEUED, RUNNING
-from pochade.jobs.supervisor import Hand, Supervisor
-from pochade.jobs.worker import Settings, Worker
+from pochade.jobs.runner import CANCEL, Fetched
+from pochade.jobs.storage import Storage
+from pochade.jobs.supervisor import Supervisor, WorkerSlot
+from pochade.jobs.worker import Worker, WorkerSettings
 from tests.fake_hub import COMMIT, FakeHub
 from tests.hub.conftest import hub as fake_hub
 from tests.jobs.conftest import Studio
@@ -44,7 +44,7 @@ def hub(fake_hub: FakeHub) -> FakeHub:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching.fetching, "__defaults__", (lambda seconds: None,))
+    monkeypatch.setattr(download.fetching, "__defaults__", (lambda seconds: None,))
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_model_is_fetched_and_found_by_its_name(hub: FakeHub, folders: Folders
 
 
 def look_up_bytes(hub: FakeHub) -> int:
-    from pochade.hub.pulling import plan_known
+    from pochade.hub.pull import plan_known
 
     return plan_known(known(NAME), Path("/nowhere")).size
 
@@ -194,8 +194,8 @@ def test_a_process_that_dies_gives_its_model_back_and_says_so_at_last(studio: St
 
 def run_worker(studio: Studio, folders: Folders) -> list[dict[str, Any]]:
     output = io.BytesIO()
-    settings = Settings(
-        name="f", places=studio.places, folders=folders, options={}, prepare=False, pulls=True
+    settings = WorkerSettings(
+        name="f", storage=studio.storage, folders=folders, options={}, prepare=False, pulls=True
     )
     tokens = iter(range(100))
     Worker(settings, Fetcher(folders), output, lambda: studio.now, lambda n: f"token-{next(tokens)}").run()
@@ -234,21 +234,21 @@ def test_a_full_disk_is_told_as_one(
 
 
 def test_the_board_keeps_models_out_of_the_line_for_drawings(studio: Studio) -> None:
-    board = Board(lambda: studio.now, {})
+    live_jobs = LiveJobs(lambda: studio.now, {})
     ids = [waiting(studio, cost=1000.0), studio.submit(cost=5.0), waiting(studio)]
     for each in ids:
         found = history.find_job(studio.database, each)
         assert found is not None
-        board.add(found)
-    places = [board.place(each) for each in ids]
-    assert [place.position for place in places if place] == [1, 1, 2]
-    assert board.seconds() == 5.0 and board.count(QUEUED) == 1
-    board.started(ids[0], NAME, 1)
-    live = board.live[ids[0]]
+        live_jobs.add(found)
+    storage = [live_jobs.place(each) for each in ids]
+    assert [place.position for place in storage if place] == [1, 1, 2]
+    assert live_jobs.seconds() == 5.0 and live_jobs.count(QUEUED) == 1
+    live_jobs.started(ids[0], NAME, 1)
+    live = live_jobs.live[ids[0]]
     live.fetched, live.to_fetch = 250, 1000
-    told = board.progress(live)
+    told = live_jobs.progress(live)
     assert (told["step"], told["steps"], told["bytes"], told["total_bytes"]) == (25, 100, 250, 1000)
-    assert board.count(RUNNING) == 0 and board._served == {}
+    assert live_jobs.count(RUNNING) == 0 and live_jobs._served == {}
 
 
 PROCESS = """
@@ -265,14 +265,19 @@ def test_the_process_that_fetches_is_started_when_it_is_wanted(monkeypatch: pyte
     monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 0.01)
 
     async def go() -> None:
-        settings = Settings(
-            name="", places=Places(Path("/nowhere")), folders=Folders(), options={}, prepare=False, pulls=True
+        settings = WorkerSettings(
+            name="",
+            storage=Storage(Path("/nowhere")),
+            folders=Folders(),
+            options={},
+            prepare=False,
+            pulls=True,
         )
-        hand, heard, dead = Hand(settings, "network"), asyncio.Queue[str](), list[str]()
+        hand, heard, dead = WorkerSlot(settings, "network"), asyncio.Queue[str](), list[str]()
 
-        async def died(hand: Hand) -> None:
+        async def died(hand: WorkerSlot) -> None:
             dead.append(hand.name)
-            hand.wanted.set()  # as the foreman does while a model waits
+            hand.wanted.set()  # as the workers does while a model waits
 
         names: Iterator[int] = iter(range(1, 9))
         watched = Supervisor(
@@ -303,14 +308,14 @@ def test_the_process_that_fetches_is_started_when_it_is_wanted(monkeypatch: pyte
 
 def test_a_sleeping_place_does_not_hold_up_the_end() -> None:
     async def go() -> None:
-        settings = Settings(
-            name="", places=Places(Path("/nowhere")), folders=Folders(), options={}, pulls=True
+        settings = WorkerSettings(
+            name="", storage=Storage(Path("/nowhere")), folders=Folders(), options={}, pulls=True
         )
 
-        async def died(hand: Hand) -> None:
+        async def died(hand: WorkerSlot) -> None:
             raise AssertionError
 
-        watched = Supervisor([Hand(settings, "network")], print, died, str, lambda _: 1.0)
+        watched = Supervisor([WorkerSlot(settings, "network")], print, died, str, lambda _: 1.0)
         watched.start()
         await asyncio.sleep(0)
         task = watched._tasks[0]

@@ -16,9 +16,9 @@ from pochade.errors import OutputError
 from pochade.jobs import accounts, cost, history, store
 from pochade.jobs.cost import Work
 from pochade.jobs.database import Database, StoreBusy, StoreFailed
-from pochade.jobs.line import upcoming
-from pochade.jobs.places import Places
+from pochade.jobs.fair_queue import upcoming
 from pochade.jobs.records import CANCELLED, FAILED, FINISHED, LANES, QUEUED, RUNNING
+from pochade.jobs.storage import Storage
 from tests.jobs.conftest import Studio
 
 # --- who comes next -----------------------------------------------------------------------------------
@@ -61,8 +61,8 @@ def test_who_was_served_the_longest_ago_comes_first_also_after_a_pause(studio: S
 def test_the_predicted_line_is_the_one_that_is_taken(
     jobs: list[tuple[str, str]], before: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    places = Places(tmp_path_factory.mktemp("line")).make()
-    studio = Studio(Database(places.database), places)
+    storage = Storage(tmp_path_factory.mktemp("line")).make()
+    studio = Studio(Database(storage.database), storage)
     for owner in before:
         studio.submit(owner)
         studio.taken()
@@ -79,7 +79,7 @@ def test_many_threads_take_each_job_once(studio: Studio) -> None:
     taken: list[str] = []
 
     def work(name: str) -> None:
-        other = Database(studio.places.database)
+        other = Database(studio.storage.database)
         while (lease := store.take(other, name, f"{name}{len(taken)}", studio.now)) is not None:
             taken.append(lease.job.id)
             store.finish(other, lease, [], studio.now)
@@ -208,18 +208,18 @@ def test_a_folder_of_any_name_holds_its_own_jobs_and_no_others(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for root in (tmp_path / name, Path(name), Path("odd", name)):
-        places = Places(root).make()
-        database = Database(places.database)
+        storage = Storage(root).make()
+        database = Database(storage.database)
         accounts.choose(database, "ann", {str(root): 1})
         assert str(root) in accounts.choices_of(database, "ann")
         database.close()
-        assert places.database.is_file()
+        assert storage.database.is_file()
     found = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*")}
     assert found == {name, "odd"}  # nothing beside the folder
 
 
 def test_folders_that_differ_behind_a_question_mark_are_not_shared(tmp_path: Path) -> None:
-    first, second = (Database(Places(tmp_path / name).make().database) for name in ("run?1", "run?2"))
+    first, second = (Database(Storage(tmp_path / name).make().database) for name in ("run?1", "run?2"))
     accounts.choose(first, "ann", {"a": 1})
     assert accounts.choices_of(second, "ann") == {}
     first.close()
@@ -243,7 +243,7 @@ def test_a_store_that_another_process_holds_is_busy_not_broken(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pochade.jobs.database.BUSY_S", 0.05)
-    impatient = Database(studio.places.database)
+    impatient = Database(studio.storage.database)
     with studio.database.write(), pytest.raises(StoreBusy, match="another process was writing"):
         accounts.choose(impatient, "ann", {"a": 1})
     accounts.choose(impatient, "ann", {"a": 1})
@@ -253,11 +253,11 @@ def test_a_store_that_another_process_holds_is_busy_not_broken(
 def test_a_damaged_store_is_said_to_be_one(studio: Studio) -> None:
     studio.submit()
     studio.database.close()
-    content = bytearray(studio.places.database.read_bytes())
+    content = bytearray(studio.storage.database.read_bytes())
     content[4096:] = b"\xff" * (len(content) - 4096)
-    studio.places.database.write_bytes(content)
+    studio.storage.database.write_bytes(content)
     with pytest.raises(OutputError, match="damaged"):
-        history.active_jobs(Database(studio.places.database))
+        history.active_jobs(Database(studio.storage.database))
 
 
 def test_a_mistake_in_a_query_is_not_called_a_full_disk(studio: Studio) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from pochade.jobs import supervisor
 from pochade.jobs.catalogue import Folders
-from pochade.jobs.places import Places
-from pochade.jobs.supervisor import Hand, Supervisor
-from pochade.jobs.worker import Settings
+from pochade.jobs.storage import Storage
+from pochade.jobs.supervisor import Supervisor, WorkerSlot
+from pochade.jobs.worker import WorkerSettings
 
 PROCESS = """
 import json, os, sys, time
@@ -48,8 +48,8 @@ class Ended:
         self.until, self.count, self.dead = until, 0, list[str]()
         self.mourning = mourning
         self.there = asyncio.Event()
-        settings = Settings(name="", places=Places(Path("/nowhere")), folders=Folders(), options={})
-        self.hand = Hand(settings, "cpu")
+        settings = WorkerSettings(name="", storage=Storage(Path("/nowhere")), folders=Folders(), options={})
+        self.hand = WorkerSlot(settings, "cpu")
         command = (sys.executable, "-c", PROCESS.replace("FAULT", fault))
         self.supervisor = Supervisor(
             [self.hand], self.heard, self.died, self.name, lambda _: patience, command
@@ -59,7 +59,7 @@ class Ended:
         self.count += 1
         return f"w{self.count}"
 
-    def heard(self, hand: Hand, event: Mapping[str, Any]) -> None:
+    def heard(self, hand: WorkerSlot, event: Mapping[str, Any]) -> None:
         if event["event"] == "fault":
             raise KeyError("what")
         self.events.append(event)
@@ -67,7 +67,7 @@ class Ended:
             hand.state = "idle"
             self.there.set()
 
-    async def died(self, hand: Hand) -> None:
+    async def died(self, hand: WorkerSlot) -> None:
         self.dead.append(hand.name)
         if not self.mourning:
             raise OSError("the disk is full")

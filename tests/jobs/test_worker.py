@@ -14,10 +14,10 @@ from pochade.errors import InvalidRequest, OutputError
 from pochade.jobs import history, store, worker
 from pochade.jobs.catalogue import Folders
 from pochade.jobs.database import StoreFailed
-from pochade.jobs.drawing import Artist, Asked, Batch, Event, Read
 from pochade.jobs.orders import Order
 from pochade.jobs.records import CANCELLED, FAILED, FINISHED, QUEUED, Job
-from pochade.jobs.worker import Settings, Worker
+from pochade.jobs.runner import Asked, Batch, Event, JobRunner, Read
+from pochade.jobs.worker import Worker, WorkerSettings
 from pochade.prompts.extra_networks import extra_networks
 from pochade.prompts.parse import parse_prompt
 from tests.calls import calls_of
@@ -30,7 +30,9 @@ class OneJob:
     def __init__(self, studio: Studio, fault: BaseException | None = None) -> None:
         self.fault, self.drawn, self.forgotten = fault, 0, 0
         self.output = io.BytesIO()
-        settings = Settings(name="w", places=studio.places, folders=Folders(), options={}, prepare=False)
+        settings = WorkerSettings(
+            name="w", storage=studio.storage, folders=Folders(), options={}, prepare=False
+        )
         self.worker = Worker(settings, self, self.output, lambda: studio.now, lambda n: "ab" * n)
 
     def prepare(self, model: str | None) -> Iterator[Event]:
@@ -79,7 +81,7 @@ def failing(times: int, error: Exception, function: Callable[..., Any]) -> Calla
 
 
 def disk_full(studio: Studio) -> StoreFailed:
-    return StoreFailed(studio.places.database, "could not be written", "the disk is full; free some space")
+    return StoreFailed(studio.storage.database, "could not be written", "the disk is full; free some space")
 
 
 def found(studio: Studio, job: str) -> Job:
@@ -89,7 +91,7 @@ def found(studio: Studio, job: str) -> Job:
 
 
 def files(studio: Studio) -> list[str]:
-    return sorted(path.name for path in studio.places.outputs.glob("*/*"))
+    return sorted(path.name for path in studio.storage.outputs.glob("*/*"))
 
 
 @pytest.mark.parametrize("times", [1, 7])
@@ -98,12 +100,12 @@ def test_pictures_that_the_store_does_not_take_now_are_kept_until_it_does(
 ) -> None:
     job = studio.submit()
     monkeypatch.setattr(store, "finish", failing(times, disk_full(studio), store.finish))
-    artist = OneJob(studio)
-    told = artist.run()
-    assert found(studio, job).state == FINISHED and artist.drawn == 1
+    runner = OneJob(studio)
+    told = runner.run()
+    assert found(studio, job).state == FINISHED and runner.drawn == 1
     pictures = history.pictures_of(studio.database, [job])[job]
     assert len(pictures) == 2
-    assert all(studio.places.output(picture.path).is_file() for picture in pictures)
+    assert all(studio.storage.output(picture.path).is_file() for picture in pictures)
     kinds = [event["event"] for event in told if event["event"] != "here"]
     assert kinds == ["ready", "started", *["waiting"] * times, "finished"]
 
@@ -170,22 +172,22 @@ def test_a_cancel_after_a_job_was_taken_and_before_that_was_told_counts(
         return lease
 
     monkeypatch.setattr(store, "take", taken_and_cancelled)
-    artist = OneJob(studio)
-    told = artist.run()
-    assert found(studio, job).state == CANCELLED and artist.drawn == 0
+    runner = OneJob(studio)
+    told = runner.run()
+    assert found(studio, job).state == CANCELLED and runner.drawn == 0
     assert told[-1] == {"event": "cancelled", "job": job}
 
 
 def test_a_cancel_of_which_no_word_came_is_heard_with_the_next_heartbeat(studio: Studio) -> None:
-    artist = OneJob(studio)
+    runner = OneJob(studio)
     studio.submit()
     lease = studio.taken()
-    artist.worker._lease = lease
-    artist.worker._ask_store(lease)
-    assert artist.worker._wanted() is None
+    runner.worker._lease = lease
+    runner.worker._ask_store(lease)
+    assert runner.worker._wanted() is None
     store.cancel(studio.database, lease.job.id, "ann", studio.now)
-    artist.worker._ask_store(lease)
-    assert artist.worker._wanted() == "cancel"
+    runner.worker._ask_store(lease)
+    assert runner.worker._wanted() == "cancel"
 
 
 def test_a_job_that_was_taken_away_while_the_store_was_full_is_drawn_anew_and_once(
@@ -224,11 +226,11 @@ def test_a_worker_ends_with_what_the_server_says_also_in_the_middle_of_a_line(
     def leave() -> None:
         raise Left
 
-    artist = OneJob(studio)
-    monkeypatch.setattr(artist.worker, "leave", leave)
-    artist.worker._lease = studio.taken() if studio.submit() else None
+    runner = OneJob(studio)
+    monkeypatch.setattr(runner.worker, "leave", leave)
+    runner.worker._lease = studio.taken() if studio.submit() else None
     with pytest.raises(Left):
-        artist.worker.listen(io.StringIO(lines))
+        runner.worker.listen(io.StringIO(lines))
 
 
 @pytest.mark.parametrize(
@@ -237,32 +239,32 @@ def test_a_worker_ends_with_what_the_server_says_also_in_the_middle_of_a_line(
 def test_a_model_that_cannot_be_loaded_ahead_does_not_end_the_worker(
     studio: Studio, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    artist = OneJob(studio)
+    runner = OneJob(studio)
 
     def prepare(model: str | None) -> Iterator[Event]:
         raise error
         yield
 
-    monkeypatch.setattr(artist, "prepare", prepare)
-    object.__setattr__(artist.worker.settings, "prepare", True)
+    monkeypatch.setattr(runner, "prepare", prepare)
+    object.__setattr__(runner.worker.settings, "prepare", True)
     job = studio.submit()
-    artist.run()
+    runner.run()
     assert found(studio, job).state == FINISHED
 
 
 def test_the_folders_are_looked_through_again_when_the_server_did(studio: Studio) -> None:
-    artist = OneJob(studio)
+    runner = OneJob(studio)
     studio.submit()
-    artist.worker._look.set()
-    artist.run()
-    assert artist.forgotten == 1 and not artist.worker._look.is_set()
+    runner.worker._look.set()
+    runner.run()
+    assert runner.forgotten == 1 and not runner.worker._look.is_set()
 
 
 def test_an_idle_worker_tells_that_it_is_there(studio: Studio) -> None:
-    artist = OneJob(studio)
-    artist.worker._tell_here()
-    artist.worker._tell_here()  # not more often than the heart beats
-    assert [json.loads(line) for line in artist.output.getvalue().splitlines()] == [{"event": "here"}]
+    runner = OneJob(studio)
+    runner.worker._tell_here()
+    runner.worker._tell_here()  # not more often than the heart beats
+    assert [json.loads(line) for line in runner.output.getvalue().splitlines()] == [{"event": "here"}]
 
 
 def test_the_prompts_of_a_job_are_parsed_once(
@@ -281,7 +283,7 @@ def test_the_prompts_of_a_job_are_parsed_once(
     }
     job = studio.submit(order=Order(kind="txt2img", model="starter", request=request).text())
     drawing = OneJob(studio)
-    drawing.worker.artist = Artist(Folders(), engine="numpy", device="cpu", precision="f32")
+    drawing.worker.runner = JobRunner(Folders(), engine="numpy", device="cpu", precision="f32")
     with calls_of(parse_prompt, extra_networks) as called:
         drawing.run()
     row = found(studio, job)

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from pochade.errors import InvalidCheckpoint
+from pochade.loading.parameter_shapes import rrdb_shapes
 from pochade.models.config import RrdbConfig
 from pochade.models.read_config import rrdb_config
 from pochade.models.rrdb import rrdb
-from pochade.pipeline.loading.shapes import rrdb_shapes
 from tests.reference import evaluate, relative_error, stored
 from tests.upscalers import make_upscaler
 

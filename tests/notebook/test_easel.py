@@ -12,8 +12,8 @@ from PIL import Image
 
 import pochade
 from pochade.errors import InvalidRequest
+from pochade.images.embedded_text import mark_of, text_of
 from pochade.images.marks import EDITED, GENERATED
-from pochade.images.reading import mark_of, text_of
 from pochade.notebook import Easel
 from pochade.notebook import display as display_module
 from pochade.pipeline.pipeline import Pipeline
@@ -142,4 +142,6 @@ def test_without_a_frontend_nothing_breaks(pipeline: Pipeline, monkeypatch: pyte
 
     monkeypatch.setattr(IPython.display, "display", lambda *_, **__: None)
     assert Easel(pipeline).txt2img("a fox", seed=1, steps=1).seeds == [1]
-    assert display_module.Place(display_module.Frame("", "")).show(display_module.Frame("", "")) is None
+    assert (
+        display_module.DisplayHandle(display_module.Frame("", "")).show(display_module.Frame("", "")) is None
+    )

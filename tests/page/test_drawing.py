@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from pochade.images.embedded_text import mark_of, text_of
 from pochade.images.files import save_picture
 from pochade.images.marks import GENERATED
 from pochade.images.metadata import read_parameters
-from pochade.images.reading import mark_of, text_of
 from tests.page.conftest import Visit
 
 pytest.importorskip("playwright")
@@ -38,7 +38,9 @@ def interrupt(page: Any) -> None:
 
 
 def number(page: Any, name: str, value: str) -> None:
-    box = page.locator(f".desk .field-{name} input.small, .desk .field-{name} > input[type=number]").first
+    box = page.locator(
+        f".service .field-{name} input.small, .service .field-{name} > input[type=number]"
+    ).first
     box.fill(value)
     box.press("Tab")
 

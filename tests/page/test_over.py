@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pochade.images.embedded_text import mark_of, text_of
 from pochade.images.marks import EDITED
 from pochade.images.metadata import read_parameters
-from pochade.images.reading import mark_of, text_of
 from tests.page.conftest import Visit
 from tests.page.test_drawing import finished, generate, number, shown
 

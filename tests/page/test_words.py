@@ -200,7 +200,7 @@ REFUSALS = [
 @pytest.mark.slow
 def test_what_the_server_refuses_is_said_in_the_pages_language(browser: object, server: str) -> None:
     """Its own sentences, as it says them now, and those that it says of failed jobs."""
-    from pochade.jobs.messages import reason_of
+    from pochade.jobs.errors import reason_of
     from pochade.jobs.store import CRASHED
 
     with contextlib.redirect_stderr(io.StringIO()):  # what the log gets beside it

@@ -14,8 +14,8 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from pochade.checkpoints import safetensors
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 from pochade.images.metadata import read_parameters
+from pochade.loading.text_cache import EncodedTexts
 from pochade.pipeline import Lora, Pipeline
-from pochade.pipeline.loading.texts import EncodedTexts
 from pochade.pipeline.pipeline import LATEST
 from tests.pipeline.conftest import Model
 from tests.reference import FACTOR, relative_error

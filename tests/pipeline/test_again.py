@@ -13,17 +13,17 @@ import pochade
 from pochade.diffusion.samplers import SAMPLERS
 from pochade.diffusion.schedule import SCHEDULES
 from pochade.errors import InvalidRequest
+from pochade.generation.infotext import ModelInfo, infotext
+from pochade.generation.infotext_request import drawn_over, request_from
+from pochade.generation.infotext_unsupported import not_followed
+from pochade.images.embedded_text import read_text
 from pochade.images.files import save_picture
 from pochade.images.metadata import read_parameters
-from pochade.images.reading import read_text
-from pochade.pipeline.results.again import drawn_over, request_from
-from pochade.pipeline.results.infotext import Maker, infotext
-from pochade.pipeline.results.left_out import not_followed
 from pochade.request import EMPHASES, FILLED, RNGS, Request, Settled
 from pochade.speed import SPEEDS
 from pochade.ways import Blend, Hires, Refiner, Source, Variation
 
-MAKER = Maker(
+MAKER = ModelInfo(
     model="starter",
     hash="0123456789",
     refiner="xl refiner_1.0 [0123456789]",

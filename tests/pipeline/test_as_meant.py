@@ -3,9 +3,9 @@
 import pytest
 
 from pochade.errors import InvalidRequest
+from pochade.generation.infotext_request import drawn_over, request_from
+from pochade.generation.infotext_unsupported import not_followed
 from pochade.images.metadata import read_parameters
-from pochade.pipeline.results.again import drawn_over, request_from
-from pochade.pipeline.results.left_out import not_followed
 from pochade.ways import Hires, Variation
 
 SETTINGS = "Steps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 512x640"

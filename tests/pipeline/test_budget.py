@@ -12,8 +12,8 @@ from PIL import Image
 
 import pochade
 from pochade.errors import InvalidRequest
+from pochade.loading.memory_plan import NetworkLoad, budget_from, bytes_of, find_plan
 from pochade.mapping import let_go, map_file, moved_to_file
-from pochade.pipeline.loading.budget import Load, budget_from, bytes_of, find_plan
 from pochade.request import Request
 from pochade.settings import starter_folder
 from pochade.ways import Hires, Source
@@ -71,7 +71,7 @@ def test_a_budget_is_for_the_engine_that_was_measured():
 
 def test_the_first_way_that_fits(starter):
     """The less room, the more is given up, and only as much as has to be."""
-    load = Load(width=256, height=256)
+    load = NetworkLoad(width=256, height=256)
     networks = starter.networks
     all_kept = find_plan(networks, "f32", None, load)
     assert (all_kept.one_by_one, all_kept.tile) == (False, None)
@@ -83,7 +83,7 @@ def test_the_first_way_that_fits(starter):
 
 
 def test_parts_where_the_decoder_is_what_takes_most(starter):
-    load = Load(width=1024, height=1024, rows=1)
+    load = NetworkLoad(width=1024, height=1024, rows=1)
     whole = find_plan(starter.networks, "f32", None, load)
     assert max(whole.parts, key=whole.parts.get) == "decoder" or whole.tile is not None
     least = max(size for name, size in whole.parts.items() if name != "decoder")
@@ -93,7 +93,7 @@ def test_parts_where_the_decoder_is_what_takes_most(starter):
 
 
 def test_what_is_refused_says_a_size_that_fits(starter):
-    load = Load(width=2048, height=1024)
+    load = NetworkLoad(width=2048, height=1024)
     least = find_plan(starter.networks, "f32", None, replace(load, width=512, height=256)).peak
     with pytest.raises(InvalidRequest) as refused:
         find_plan(starter.networks, "f32", int(least), load)
@@ -203,7 +203,7 @@ def test_two_sizes_of_the_unet_are_counted_if_both_are_kept(starter):
 
 
 def test_in_int8_only_what_has_grids_is_counted_in_bytes(starter):
-    load = Load(width=128, height=128, encodes=True)
+    load = NetworkLoad(width=128, height=128, encodes=True)
     exact, small = (find_plan(starter.networks, name, None, load).parts for name in ("f32", "int8"))
     weights = sum(tensor.size for tensor in starter.networks.unet.tensors.values())
     assert exact["UNet"] - small["UNet"] > 3 * weights and small["decoder"] < exact["decoder"]
@@ -269,7 +269,7 @@ def test_pages_of_a_mapped_file_come_back(tmp_path):
 MEASURE = """
 import gc, json, sys, threading, time
 import pochade
-from pochade.pipeline.loading.memory import held
+from pochade.loading.process_memory import held
 
 pipeline = pochade.load(device="cpu", precision="f32", memory_budget=float(sys.argv[1]))
 gc.collect()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import pochade
-from pochade.pipeline.loading import network as loading
-from pochade.pipeline.loading.graphs import CompiledGraphs
+from pochade.loading import network as loading
+from pochade.loading.compiled_graphs import CompiledGraphs
 from tests.reference import psnr
 
 OPTIONS = {"steps": 2, "seed": 5, "width": 64, "height": 64}

@@ -10,11 +10,11 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from pochade.errors import InvalidRequest
-from pochade.pipeline.drawing import conditioning
-from pochade.pipeline.drawing.conditioning import common_length, common_lengths, condition, context_shapes
-from pochade.pipeline.drawing.wording import wordings
+from pochade.generation import conditioning
+from pochade.generation.conditioning import common_length, common_lengths, condition, context_shapes
+from pochade.generation.infotext_request import request_from
+from pochade.generation.prompt_plan import wordings
 from pochade.pipeline.pipeline import finish
-from pochade.pipeline.results.again import request_from
 from pochade.request import Request
 from pochade.ways import Blend
 from tests.models.measure import text_reference

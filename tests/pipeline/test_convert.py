@@ -14,8 +14,8 @@ from pochade.checkpoints.read import read_checkpoint
 from pochade.checkpoints.safetensors import read
 from pochade.errors import InvalidCheckpoint, InvalidRequest, OutputError
 from pochade.models.read_config import unet_config
-from pochade.pipeline.loading.convert import convert
-from pochade.pipeline.loading.inspect import facts, verify
+from pochade.tools.convert import convert
+from pochade.tools.inspect import facts, verify
 from tests.checkpoints.test_single_file import assert_same
 from tests.pipeline.measure import least_psnr
 from tests.pipeline.test_single_files import ours_of, theirs_of

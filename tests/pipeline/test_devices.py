@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pochade.engines.torch import TorchEngine
-from pochade.pipeline.loading.network import Network
-from pochade.pipeline.loading.networks import Networks
+from pochade.loading.network import Network
+from pochade.loading.networks import Networks
 from pochade.ways import Control
 from tests.reference import FACTOR, make_controlnet, psnr
 

@@ -13,11 +13,11 @@ import pochade
 from pochade.errors import InvalidRequest
 from pochade.families.stable_diffusion import SD1
 from pochade.families.stable_diffusion_xl import XL
+from pochade.generation.decoding import check_finite
+from pochade.generation.upscale import enlarged_by
+from pochade.loading.auxiliary import load_upscaler
 from pochade.models.config import TinyAutoencoderConfig
 from pochade.models.read_config import autoencoder_config
-from pochade.pipeline.drawing.pictures import check_finite
-from pochade.pipeline.drawing.upscale import enlarged_by
-from pochade.pipeline.loading.beside import load_upscaler
 from pochade.request import Request
 from tests.reference import psnr
 from tests.upscalers import make_upscaler

@@ -8,12 +8,12 @@ from PIL import Image
 from pochade.diffusion.guidance import compose
 from pochade.errors import InvalidRequest
 from pochade.families.clip import emphasize
+from pochade.generation.conditioning import condition
+from pochade.generation.guided_unet import in_steps
+from pochade.generation.prompt_plan import wordings
+from pochade.generation.prompt_weights import weights_of
+from pochade.generation.result import PromptSize
 from pochade.images.metadata import read_parameters
-from pochade.pipeline.drawing.conditioning import condition
-from pochade.pipeline.drawing.denoising import in_steps
-from pochade.pipeline.drawing.regions import weights_of
-from pochade.pipeline.drawing.wording import wordings
-from pochade.pipeline.results.result import PromptSize
 from pochade.prompts.composition import composition
 from pochade.request import Request
 from pochade.ways import Hires

@@ -9,11 +9,11 @@ import pytest
 
 import pochade
 from pochade.errors import InvalidRequest
+from pochade.loading.compiled_graphs import CompiledGraphs, default_budget, graph_bytes
+from pochade.loading.networks import OPENED
+from pochade.loading.parameter_shapes import with_config
 from pochade.machine import memory_bytes, usable_memory_bytes
 from pochade.models.unet import unet
-from pochade.pipeline.loading.graphs import CompiledGraphs, default_budget, graph_bytes
-from pochade.pipeline.loading.networks import OPENED
-from pochade.pipeline.loading.shapes import with_config
 from pochade.request import Request
 from pochade.ways import Hires
 

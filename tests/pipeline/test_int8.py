@@ -13,17 +13,11 @@ from pochade.checkpoints.safetensors import read, write
 from pochade.engines.openvino import OpenVinoEngine
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 from pochade.evaluation.likeness import ssim
+from pochade.loading.int8_networks import find_grids, grids_in_cache, in_int8, keep_grids, keep_in_cache
 from pochade.pipeline import Pipeline
-from pochade.pipeline.calibrating import STEPS, calibrate
-from pochade.pipeline.loading.int8 import (
-    find_grids,
-    grids_in_cache,
-    in_int8,
-    keep_grids,
-    keep_in_cache,
-)
-from pochade.quantization.choosing import SENSITIVE
+from pochade.pipeline.calibrate import STEPS, calibrate
 from pochade.quantization.files import load
+from pochade.quantization.fit_grids import SENSITIVE
 from pochade.settings import starter_folder
 
 PROMPTS = ("a red apple, 3d style", "a blue house in the snow")

@@ -10,7 +10,7 @@ import pytest
 from pochade.adapters.library import names
 from pochade.checkpoints import safetensors
 from pochade.cli.main import main
-from pochade.pipeline.drawing.settling import settle
+from pochade.generation.settle import settle
 from pochade.prompts.composition import composition
 from pochade.prompts.extra_networks import extra_networks
 from pochade.prompts.parse import parse_prompt

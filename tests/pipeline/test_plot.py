@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from pochade.errors import InvalidRequest
-from pochade.pipeline.plot import Axis, axis, requests
 from pochade.request import Request
+from pochade.tools.xyz_grid import Axis, axis, requests
 from pochade.ways import Hires
 
 BASE = Request(prompt="a red fox", seed=7, width=64, height=64)

@@ -11,9 +11,9 @@ import torch
 
 import pochade
 from pochade.errors import InvalidRequest
+from pochade.generation.infotext_request import request_from
 from pochade.images.metadata import read_parameters
 from pochade.pipeline.pipeline import finish
-from pochade.pipeline.results.again import request_from
 from pochade.request import Request
 from pochade.ways import Hires, Refiner
 from tests.pipeline.measure import SAMPLERS, least_psnr, starting_noise

@@ -10,11 +10,11 @@ import pochade
 from pochade.diffusion.samplers import SAMPLERS
 from pochade.diffusion.samplers import tcd as tcd_module
 from pochade.diffusion.schedule import FOR_XL, SCHEDULES, noise_schedule, sigmas
+from pochade.generation.denoise_loop import all_levels
+from pochade.generation.infotext_request import request_from
 from pochade.images.metadata import read_parameters
 from pochade.pipeline import Pipeline, Progress
-from pochade.pipeline.drawing.one_pass import all_levels
 from pochade.pipeline.pipeline import finish
-from pochade.pipeline.results.again import request_from
 from pochade.request import Request
 from pochade.ways import Hires, Source
 from tests.reference import psnr

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from pochade.errors import InvalidRequest
+from pochade.generation.infotext_request import request_from
 from pochade.images.metadata import read_parameters
 from pochade.pipeline import Pipeline
 from pochade.pipeline.pipeline import finish
-from pochade.pipeline.results.again import request_from
 from pochade.request import Request
 from pochade.ways import Blend, Control, Hires
 from tests.pipeline.test_adapting import LAYERS

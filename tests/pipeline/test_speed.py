@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from pochade import speed
-from pochade.pipeline.drawing.denoising import Memory, holding
-from pochade.pipeline.loading.networks import Networks
+from pochade.generation.guided_unet import FeatureCache, holding
+from pochade.loading.networks import Networks
 from pochade.speed import Economy
 from pochade.ways import Control, Hires
 from tests.reference import make_controlnet, psnr
@@ -142,7 +142,7 @@ HELD = Economy(whole=((1.0, 2.0),), held=((1.0, 2.0),))
 
 
 def test_held_noise_is_that_of_the_last_evaluation():
-    memory = Memory()
+    memory = FeatureCache()
     find = holding(lambda x, sigma: x / 2 + sigma, memory, held=False)
     hold = holding(lambda x, sigma: x / 4, memory, held=True)
     x = np.full((1, 1, 2, 2), 8.0, np.float32)

@@ -8,7 +8,7 @@ import pytest
 
 import pochade
 from pochade.checkpoints import safetensors
-from pochade.pipeline.loading.texts import EncodedTexts
+from pochade.loading.text_cache import EncodedTexts
 
 LAYER = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
 

@@ -5,17 +5,17 @@ import torch
 
 import pochade
 from pochade.errors import InvalidRequest
+from pochade.loading import engine_choice as choosing
+from pochade.loading.engine_choice import choose, make_engine, settled_threads
 from pochade.machine import Processors, processors
-from pochade.pipeline.loading import choice as choosing
-from pochade.pipeline.loading.choice import choose, make_engine, settled_threads
 
 
 def allowed(monkeypatch: pytest.MonkeyPatch, quota: float | None) -> None:
     monkeypatch.setattr(choosing, "processors", lambda: Processors(16, 8, quota))
 
 
-def chosen(device: str, engine: str) -> choosing.Choice:
-    return choosing.Choice(engine=engine, device=device, precision="f32", reason="")
+def chosen(device: str, engine: str) -> choosing.EngineChoice:
+    return choosing.EngineChoice(engine=engine, device=device, precision="f32", reason="")
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import pochade
+from pochade.loading import networks as module
+from pochade.loading.engine_choice import choose, make_engine
+from pochade.loading.parameter_shapes import with_config
+from pochade.loading.tiling import in_tiles, ramp, starts
 from pochade.models.shared_norms import measuring, normalised
-from pochade.pipeline.loading import networks as module
-from pochade.pipeline.loading.choice import choose, make_engine
-from pochade.pipeline.loading.shapes import with_config
-from pochade.pipeline.loading.tiles import in_tiles, ramp, starts
 from tests.reference import psnr
 
 

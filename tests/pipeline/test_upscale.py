@@ -8,9 +8,9 @@ from safetensors.torch import save_file
 
 from pochade.checkpoints.upscaler import read_upscaler
 from pochade.errors import InvalidCheckpoint, InvalidRequest
+from pochade.generation.upscale import enlarged_by, resized_by
+from pochade.loading.auxiliary import load_upscaler
 from pochade.models.read_config import rrdb_config
-from pochade.pipeline.drawing.upscale import enlarged_by, resized_by
-from pochade.pipeline.loading.beside import load_upscaler
 from pochade.ways import Hires
 from tests.reference import psnr
 from tests.upscalers import first_names, make_upscaler, trunk_names

@@ -7,13 +7,13 @@ import pytest
 
 from pochade.diffusion.noise import picture_noise, slerp
 from pochade.errors import InvalidRequest
-from pochade.pipeline.drawing.conditioning import condition
-from pochade.pipeline.drawing.settling import settle
-from pochade.pipeline.drawing.whole import told_of
+from pochade.generation.conditioning import condition
+from pochade.generation.generate import told_of
+from pochade.generation.infotext_request import request_from
+from pochade.generation.settle import settle
 from pochade.pipeline.pipeline import finish
-from pochade.pipeline.results.again import request_from
-from pochade.pipeline.walk import frames
 from pochade.request import Request
+from pochade.tools.interpolate import frames
 from pochade.ways import Blend, Variation
 
 A, B = "a red fox in the snow", "the 4k cat"

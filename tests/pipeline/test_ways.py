@@ -13,15 +13,15 @@ from PIL import Image
 import pochade
 from pochade.diffusion.schedule import noise_schedule, sigmas
 from pochade.errors import InvalidRequest
+from pochade.generation import controlnet as controlnets
+from pochade.generation import denoise_loop, hires
+from pochade.generation.canvas import Canvas, blank, over
+from pochade.generation.decoding import from_image, to_images
+from pochade.generation.denoise_loop import Pass, denoise, levels_of
+from pochade.generation.generate import told_of
+from pochade.generation.settle import settle
+from pochade.generation.sizes import size_over
 from pochade.images.upscaling import upscaled, upscaled_latent
-from pochade.pipeline.drawing import control as controlnets
-from pochade.pipeline.drawing import hires, one_pass
-from pochade.pipeline.drawing.canvas import Canvas, blank, over
-from pochade.pipeline.drawing.one_pass import Pass, denoise, levels_of
-from pochade.pipeline.drawing.pictures import from_image, to_images
-from pochade.pipeline.drawing.settling import settle
-from pochade.pipeline.drawing.sizes import size_over
-from pochade.pipeline.drawing.whole import told_of
 from pochade.pipeline.pipeline import finish
 from pochade.request import USUAL, Request, Settled
 from pochade.ways import Control, Hires, Source, Variation
@@ -311,11 +311,11 @@ def test_a_control_picture_lies_over_a_picture_that_is_filled_up(monkeypatch, pi
     canvas = over(pipeline.networks, source, settled.width, settled.height, settled.framing)
     request = replace(settled, controls=(control,))
     one = Pass(request=request, canvas=canvas, told=None, levels=[1.0, 0.0], controls=(control,))
-    one_pass._steerings(pipeline.networks, one)
+    denoise_loop._steerings(pipeline.networks, one)
     (((laid,), size),) = seen
     assert laid.image.size == size == (44, 28)
     np.testing.assert_array_equal(array(laid.image)[:27, :43], array(photo(43, 27)))
-    one_pass._steerings(pipeline.networks, replace(one, request=replace(request, tiling=True)))
+    denoise_loop._steerings(pipeline.networks, replace(one, request=replace(request, tiling=True)))
     (stretched,) = seen[1][0]
     assert stretched.image == upscaled(photo(43, 27), 44, 28, tiling=True)
 
@@ -547,7 +547,7 @@ def test_tiles_go_round_in_parts_and_in_a_second_pass(pipeline, upscaler, monkey
     tight = replace(
         pipeline, model=replace(pipeline.model, networks=replace(pipeline.networks, whole=16, tile=10))
     )
-    side, batch_noise = 8 * FACTOR, one_pass.batch_noise
+    side, batch_noise = 8 * FACTOR, denoise_loop.batch_noise
     options = {
         "seed": 5, "steps": 2, "width": side, "height": side, "tiling": True, "sampler": "Euler",
         "hires": Hires(scale=2.0, upscaler=upscaler, denoising_strength=0.4, steps=2),
@@ -558,7 +558,7 @@ def test_tiles_go_round_in_parts_and_in_a_second_pass(pipeline, upscaler, monkey
         draw = batch_noise(seeds, shape, rng)
         return lambda: np.roll(draw(), (shape[1] // 2, shape[2] // 2), (2, 3))
 
-    monkeypatch.setattr(one_pass, "batch_noise", moved)
+    monkeypatch.setattr(denoise_loop, "batch_noise", moved)
     back = np.roll(array(tight.txt2img(PROMPT, **options).images[0]), (-side, -side), (0, 1))
     assert whole.shape == (2 * side, 2 * side, 3)
     assert psnr(back, whole) > 50

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from pochade.int8 import Watched
-from pochade.quantization.choosing import SENSITIVE, choose, error, worst
+from pochade.int8 import InputStatistics
+from pochade.quantization.fit_grids import SENSITIVE, choose, error, worst
 
 
-def seen(rng: np.random.Generator, scale: np.ndarray, weight: np.ndarray | None = None) -> Watched:
+def seen(rng: np.random.Generator, scale: np.ndarray, weight: np.ndarray | None = None) -> InputStatistics:
     rows = (rng.standard_normal((400, len(scale))) * scale).astype(np.float32)
     weight = rng.standard_normal((32, len(scale))).astype(np.float32) if weight is None else weight
-    watched = Watched({"weight": weight}, rows.min(axis=0), rows.max(axis=0))
+    watched = InputStatistics({"weight": weight}, rows.min(axis=0), rows.max(axis=0))
     watched.see(rows.min(axis=0), rows.max(axis=0), rows)
     return watched
 

@@ -10,8 +10,8 @@ from pochade.checkpoints.grids import FORMAT
 from pochade.checkpoints.safetensors import write
 from pochade.errors import InvalidCheckpoint
 from pochade.int8 import Grid
-from pochade.quantization.choosing import Quantized
-from pochade.quantization.files import Kept, load, mark, save
+from pochade.quantization.files import StoredGrids, load, mark, save
+from pochade.quantization.fit_grids import Quantized
 
 SMOOTHING = np.linspace(0.5, 2, 4).astype(np.float32)
 
@@ -22,7 +22,7 @@ def test_grids_come_back_as_they_were(tmp_path: Path) -> None:
         "vae": {"b.weight[0:4]": Quantized(Grid(-1 / 3, 0.0, 2 * SMOOTHING), 0.5)},
     }
     marks = {"unet": "0123", "vae": "4567"}
-    save(tmp_path / "grids.safetensors", Kept(tables, marks))
+    save(tmp_path / "grids.safetensors", StoredGrids(tables, marks))
     kept = load(tmp_path / "grids.safetensors")
     assert kept.marks == marks
     back = kept.tables

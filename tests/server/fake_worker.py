@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from pochade.jobs.drawing import CANCEL, KEEP, SKIP, Asked, Batch, Event, Loaded, Read, Step
 from pochade.jobs.orders import Order
-from pochade.jobs.worker import Settings, main
+from pochade.jobs.runner import CANCEL, KEEP, SKIP, Asked, Batch, Event, Loaded, Read, StepDone
+from pochade.jobs.worker import WorkerSettings, main
 from pochade.pipeline import Result
 
 STEP_S = 0.002
@@ -18,7 +18,7 @@ class Fake:
     """A prompt that begins with a number takes so many seconds a step; "die" kills the process, "hang" stops
     it for ever."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
 
     def prepare(self, model: str | None) -> Iterator[Event]:
@@ -48,7 +48,9 @@ class Fake:
                     f"{prompt}\nSteps: {request['steps']}, Sampler: Euler, Seed: {request['seed'] + number}"
                 )
                 result = Result([image], [request["seed"] + number], [text])
-                yield Step(step, int(request["steps"]), number, lambda: [image], lambda result=result: result)
+                yield StepDone(
+                    step, int(request["steps"]), number, lambda: [image], lambda result=result: result
+                )
                 wanted = asked()
                 if wanted == CANCEL:
                     return

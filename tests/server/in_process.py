@@ -8,24 +8,24 @@ from typing import Any, TypeVar
 import httpx
 
 from pochade.server.app import make_app
-from pochade.server.desk import Desk
-from pochade.server.options import Options
+from pochade.server.config import Options
+from pochade.server.service import Service
 
 T = TypeVar("T")
 
 
-def served(data: Path, use: Callable[[Desk, httpx.AsyncClient], Awaitable[T]], **options: Any) -> T:
-    """What `use` gives, between the opening and the closing of a desk. options: of `Options`."""
+def served(data: Path, use: Callable[[Service, httpx.AsyncClient], Awaitable[T]], **options: Any) -> T:
+    """What `use` gives, between the opening and the closing of a service. options: of `Options`."""
 
     async def run() -> T:
-        desk = Desk(Options(data=data, devices=(), grace_s=0.1, **options))
-        await desk.open()
-        transport = httpx.ASGITransport(make_app(desk))
+        service = Service(Options(data=data, devices=(), grace_s=0.1, **options))
+        await service.open()
+        transport = httpx.ASGITransport(make_app(service))
         try:
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-                return await use(desk, client)
+                return await use(service, client)
         finally:
-            desk.leave()
-            await desk.close()
+            service.leave()
+            await service.close()
 
     return asyncio.run(run())

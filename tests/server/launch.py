@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pochade.jobs.catalogue import Folders
 from pochade.jobs.limits import Limits
-from pochade.server.keys import Keys, read_keys
-from pochade.server.options import Options
+from pochade.server.auth import Keys, read_keys
+from pochade.server.config import Options
 from pochade.server.run import serve
 
 if __name__ == "__main__":

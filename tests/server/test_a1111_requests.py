@@ -15,34 +15,34 @@ from pochade.jobs import limits, orders
 from pochade.jobs.catalogue import Catalogue, Folders
 from pochade.jobs.limits import LARGEST_SEED, Limits
 from pochade.jobs.pricing import expected_work
-from pochade.server import handing_in
-from pochade.server.dialects import openai_bodies
-from pochade.server.dialects.a1111_bodies import asked, chosen_of
-from pochade.server.dialects.a1111_scripts import OFF, ON, UNKNOWN, state_of
-from pochade.server.dialects.a1111_settings import picture_format
-from pochade.server.dialects.a1111_shapes import ImageBody, TextBody
-from pochade.server.dialects.native_bodies import JobBody
-from pochade.server.guard import Trouble
-from pochade.server.handing_in import Asked
+from pochade.server import submission
+from pochade.server.dialects.a1111.conversion import asked, chosen_of
+from pochade.server.dialects.a1111.schemas import ImageBody, TextBody
+from pochade.server.dialects.a1111.scripts import OFF, ON, UNKNOWN, state_of
+from pochade.server.dialects.a1111.settings import picture_format
+from pochade.server.dialects.native.schemas import JobBody
+from pochade.server.dialects.openai import schemas
+from pochade.server.middleware import ErrorReply
+from pochade.server.submission import SubmittedOrder
 from tests.server.conftest import Served
 from tests.server.test_fields import MASK, PICTURE, catalogue, encoded, inputs  # noqa: F401
 
 TWICE = {"enable_hr": True, "hr_upscaler": "Lanczos"}
 
 
-def drawn(found: Catalogue, chosen: dict[str, Any] | None = None, **body: Any) -> Asked:
+def drawn(found: Catalogue, chosen: dict[str, Any] | None = None, **body: Any) -> SubmittedOrder:
     return asked(TextBody.model_validate(body), chosen or {}, found, inputs())
 
 
 def refused(found: Catalogue, status: int = 422, **body: Any) -> str:
-    with pytest.raises(Trouble) as trouble:
+    with pytest.raises(ErrorReply) as trouble:
         drawn(found, **body)
     assert trouble.value.status == status
     return trouble.value.message
 
 
-def settled(found: Asked, among: Catalogue) -> orders.Order:
-    return handing_in.settled(found, among, lambda count: "00" * count, Limits())
+def settled(found: SubmittedOrder, among: Catalogue) -> orders.Order:
+    return submission.settled(found, among, lambda count: "00" * count, Limits())
 
 
 def check(order: orders.Order) -> None:
@@ -188,7 +188,7 @@ def test_blurs_that_differ_and_latents_that_are_resized_are_refused(catalogue: C
         ({"mask_blur_x": 2, "mask_blur_y": 9}, "mask_blur_y 9"),
         ({"resize_mode": 3, "width": 256}, "resize_mode 3"),
     ):
-        with pytest.raises(Trouble, match=message):
+        with pytest.raises(ErrorReply, match=message):
             asked(ImageBody.model_validate({**over, **more}), {}, catalogue, inputs())
     same = {**over, "resize_mode": 3, "width": 512, "height": 512}
     assert asked(ImageBody.model_validate(same), {}, catalogue, inputs()).order.request["source"]
@@ -211,9 +211,9 @@ def test_the_last_seed_has_a_bound_that_is_checked_at_once(catalogue: Catalogue,
         else:
             with pytest.raises(InvalidRequest, match=rf"seed is {LARGEST_SEED}; .* \(2\^63 - {count}\)"):
                 check(order)
-    images = openai_bodies.ImagesBody(prompt="a", n=2, seed=LARGEST_SEED)
+    images = schemas.ImagesBody(prompt="a", n=2, seed=LARGEST_SEED)
     with pytest.raises(InvalidRequest, match="seed is"):
-        check(settled(openai_bodies.asked(images, catalogue, inputs(), None), catalogue))
+        check(settled(schemas.asked(images, catalogue, inputs(), None), catalogue))
 
 
 # --- a second pass ----------------------------------------------------------------------------------------
@@ -266,7 +266,7 @@ def test_its_names_and_lengths_are_checked_at_once(catalogue: Catalogue) -> None
         hires = {**wrong.order.request["hires"], name: "magic"}
         order = replace(wrong.order, request={**wrong.order.request, "hires": hires})
         with pytest.raises(InvalidRequest, match=f"{name} 'magic' is unknown"):
-            handing_in.check(order, [], catalogue, Limits(), (512, 512))
+            submission.check(order, [], catalogue, Limits(), (512, 512))
 
 
 def test_its_templates_are_expanded_and_its_work_is_counted() -> None:
@@ -296,7 +296,7 @@ def test_the_first_pass_size_of_old_clients(catalogue: Catalogue) -> None:  # no
 
 def test_a_model_of_a_second_pass_that_is_not_here_is_left_out(catalogue: Catalogue) -> None:  # noqa: F811
     from pochade.images.metadata import read_parameters
-    from pochade.server.telling import _request
+    from pochade.server.views import _request
 
     for name, left_out in (("second [abc]", []), ("nope", ["hires_model"])):
         text = (
@@ -470,7 +470,7 @@ def test_truths_of_a_unit_come_as_text_and_numbers_too(catalogue: Catalogue) -> 
     body = {"init_images": [PICTURE], "mask": MASK}
     for truth in (False, "false", 0):
         scripts = {"controlnet": {"args": [{**UNIT, "inpaint_crop_input_image": truth}]}}
-        with pytest.raises(Trouble, match="inpaint_crop_input_image"):
+        with pytest.raises(ErrorReply, match="inpaint_crop_input_image"):
             asked(ImageBody.model_validate({**body, "alwayson_scripts": scripts}), {}, catalogue, inputs())
 
 
@@ -527,10 +527,10 @@ def test_the_passes_of_a_unit(catalogue: Catalogue) -> None:  # noqa: F811
 )  # fmt: skip
 def test_how_a_units_picture_is_resized(catalogue: Catalogue, given: Any, mode: str) -> None:  # noqa: F811
     assert controls(catalogue, {**UNIT, "resize_mode": given})[0]["resize_mode"] == mode
-    with pytest.raises(Trouble, match="resize_mode is '7'"):
+    with pytest.raises(ErrorReply, match="resize_mode is '7'"):
         controls(catalogue, {**UNIT, "resize_mode": 7})
     for latents in (3, "3", 3.0, "Just Resize (Latent Upscale)"):
-        with pytest.raises(Trouble, match="resizes latents"):
+        with pytest.raises(ErrorReply, match="resizes latents"):
             controls(catalogue, {**UNIT, "resize_mode": latents})
 
 

@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from pochade.jobs.database import StoreFailed
-from pochade.server import handing_in
-from pochade.server.desk import Desk
-from pochade.server.keys import LOCAL
+from pochade.server import submission
+from pochade.server.auth import LOCAL
+from pochade.server.service import Service
 from tests.jobs.test_board import unread_now
 from tests.server.in_process import served
 
@@ -17,26 +17,28 @@ from tests.server.in_process import served
 def test_an_order_that_the_store_refuses_was_never_queued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep, seen = handing_in.keep, list[Any]()
+    keep, seen = submission.keep, list[Any]()
 
-    async def use(desk: Desk, client: httpx.AsyncClient) -> None:
+    async def use(service: Service, client: httpx.AsyncClient) -> None:
         first = (await client.post("/api/v1/jobs", json={"prompt": "a fox"})).json()["id"]
-        watcher = desk.board.watch(LOCAL)
+        watcher = service.live_jobs.watch(LOCAL)
 
         def refuse(*_: Any) -> Any:
-            begun = desk.board.watch(LOCAL)
-            desk.board.tell_places()
-            seen.append((len(desk.board.live), desk.board.count("queued"), list(begun._unread.values())))
+            begun = service.live_jobs.watch(LOCAL)
+            service.live_jobs.tell_places()
+            seen.append(
+                (len(service.live_jobs.live), service.live_jobs.count("queued"), list(begun._unread.values()))
+            )
             raise StoreFailed(tmp_path, "could not be written", "the disk is full")
 
         with monkeypatch.context() as patched:
-            patched.setattr(handing_in, "keep", refuse)
+            patched.setattr(submission, "keep", refuse)
             assert (await client.post("/api/v1/jobs", json={"prompt": "a fox"})).status_code == 507
         ((on_board, queued, begun),) = seen
         assert (on_board, queued) == (2, 1) and [each["job"] for each in begun] == [first]
-        desk.board.tell_places()
+        service.live_jobs.tell_places()
         assert {job for _, job in await unread_now(watcher)} == {first}
-        assert handing_in.keep is keep
+        assert submission.keep is keep
         kept = (await client.post("/api/v1/jobs", json={"prompt": "a fox"})).json()
         assert kept["position"] == 2 and ("queued", kept["id"]) in await unread_now(watcher)
 

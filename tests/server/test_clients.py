@@ -11,7 +11,7 @@ import pytest
 import webuiapi
 from PIL import Image, ImageDraw
 
-from pochade.images.reading import text_of
+from pochade.images.embedded_text import text_of
 from tests.reference import psnr
 from tests.server.conftest import ANNS_KEY, Served, content, decoded, encoded
 

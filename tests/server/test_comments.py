@@ -9,10 +9,10 @@ import pytest
 from pochade.jobs.catalogue import Folders, look
 from pochade.jobs.limits import Limits
 from pochade.prompts.styles import Style
-from pochade.server import handing_in
-from pochade.server.dialects.a1111_bodies import TextBody, asked
-from pochade.server.dialects.native_bodies import JobBody
-from pochade.server.sent import Inputs
+from pochade.server import submission
+from pochade.server.dialects.a1111.conversion import TextBody, asked
+from pochade.server.dialects.native.schemas import JobBody
+from pochade.server.uploads import Inputs
 
 
 def inputs() -> Inputs:
@@ -30,7 +30,7 @@ def settled(**fields: Any) -> Any:
     styles = {"ink": Style("ink", "in ink # black\n, {prompt}", "")}
     catalogue = replace(look(Folders()), styles=styles)
     found = JobBody(**fields).asked(inputs())
-    return handing_in.settled(found, catalogue, lambda count: "00" * count, Limits()).request
+    return submission.settled(found, catalogue, lambda count: "00" * count, Limits()).request
 
 
 NOTED: dict[str, Any] = {

@@ -8,10 +8,10 @@ import pytest
 from pochade.checkpoints import safetensors
 from pochade.jobs.catalogue import Folders, look
 from pochade.jobs.limits import Limits
-from pochade.server.dialects import a1111_bodies
-from pochade.server.dialects.native_bodies import JobBody
-from pochade.server.handing_in import settled
-from pochade.server.sent import Inputs
+from pochade.server.dialects.a1111 import conversion
+from pochade.server.dialects.native.schemas import JobBody
+from pochade.server.submission import settled
+from pochade.server.uploads import Inputs
 from tests.checkpoints.test_library import SD1, UNET
 from tests.fake_hub import write_tensors
 
@@ -46,8 +46,8 @@ def native(catalogue, **body):
 
 
 def a1111(catalogue, **body):
-    body = a1111_bodies.TextBody(**body)
-    return drawn_with(catalogue, a1111_bodies.asked(body, {}, catalogue, nothing()))
+    body = conversion.TextBody(**body)
+    return drawn_with(catalogue, conversion.asked(body, {}, catalogue, nothing()))
 
 
 def test_a_job_that_leaves_it_open(catalogue):

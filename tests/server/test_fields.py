@@ -20,11 +20,12 @@ from PIL import Image, ImageDraw
 from pochade.errors import InvalidRequest
 from pochade.jobs.catalogue import Catalogue, Folders, look
 from pochade.prompts.styles import Style
-from pochade.server.dialects import a1111_controls, a1111_fields, openai_bodies
-from pochade.server.dialects.a1111_bodies import asked
-from pochade.server.dialects.a1111_shapes import ExtraBatchBody, ExtraSingleBody, ImageBody, TextBody
-from pochade.server.guard import Trouble
-from pochade.server.sent import Inputs
+from pochade.server.dialects.a1111 import controlnet_units, unsupported_fields
+from pochade.server.dialects.a1111.conversion import asked
+from pochade.server.dialects.a1111.schemas import ExtraBatchBody, ExtraSingleBody, ImageBody, TextBody
+from pochade.server.dialects.openai import schemas
+from pochade.server.middleware import ErrorReply
+from pochade.server.uploads import Inputs
 
 
 def encoded(colour: str = "red", *, mode: str = "RGB", size: tuple[int, int] = (512, 512)) -> str:
@@ -137,13 +138,13 @@ def test_the_web_ui(catalogue: Catalogue, kind: Any, base: dict[str, Any], name:
         return
     try:
         changed, told = order_of(catalogue, kind, with_it)
-    except (Trouble, InvalidRequest) as refused:
-        assert name not in a1111_fields.IGNORABLE
-        assert isinstance(refused, Trouble) and 400 <= refused.status < 500
+    except (ErrorReply, InvalidRequest) as refused:
+        assert name not in unsupported_fields.IGNORABLE
+        assert isinstance(refused, ErrorReply) and 400 <= refused.status < 500
         assert name in (refused.field, *refused.message.split())
         return
     done = changed != order_of(catalogue, kind, without)[0]
-    assert done != (name in a1111_fields.IGNORABLE), (name, told)
+    assert done != (name in unsupported_fields.IGNORABLE), (name, told)
 
 
 @pytest.mark.parametrize(
@@ -171,11 +172,11 @@ def test_extras(name: str) -> None:
     beside = {"extras_upscaler_2_visibility": 0.5} if name == "upscaler_2" else {"upscaler_2": "Lanczos"}
     body = ExtraSingleBody.model_validate({**beside, name: OF_EXTRAS[name]})
     try:
-        a1111_fields.refuse(body)
-    except Trouble as refused:
-        assert refused.status == 422 and name not in (*EXTRAS_DONE, *a1111_fields.IGNORABLE)
+        unsupported_fields.refuse(body)
+    except ErrorReply as refused:
+        assert refused.status == 422 and name not in (*EXTRAS_DONE, *unsupported_fields.IGNORABLE)
     else:
-        assert (name in EXTRAS_DONE) != (name in a1111_fields.IGNORABLE)
+        assert (name in EXTRAS_DONE) != (name in unsupported_fields.IGNORABLE)
 
 
 # --- the ControlNet extension -------------------------------------------------------------------------------
@@ -207,16 +208,16 @@ def test_units_of_the_controlnet_extension(catalogue: Catalogue, name: str) -> N
         over = {**BASE, "init_images": [PICTURE], "mask": MASK, "alwayson_scripts": scripts}
         return order_of(catalogue, ImageBody, over)
 
-    ours = a1111_controls.ALIASES.get(name, name)
-    assert ours in a1111_controls.KNOWN
+    ours = controlnet_units.ALIASES.get(name, name)
+    assert ours in controlnet_units.KNOWN
     without, with_it = sent(UNIT, name, OF_UNIT[name])
     try:
         changed, told = order(with_it)
-    except Trouble as refused:
-        assert refused.status == 422 and ours not in a1111_controls.IGNORABLE
+    except ErrorReply as refused:
+        assert refused.status == 422 and ours not in controlnet_units.IGNORABLE
         return
     assert told == []
-    assert (changed != order(without)[0]) != (ours in a1111_controls.IGNORABLE)
+    assert (changed != order(without)[0]) != (ours in controlnet_units.IGNORABLE)
 
 
 def test_an_unknown_field_of_a_unit_is_named(catalogue: Catalogue) -> None:
@@ -259,19 +260,19 @@ def test_openai(catalogue: Catalogue, name: str) -> None:
     without, with_it = sent(base, name, OF_OPENAI[name])
 
     def seen(values: dict[str, Any]) -> tuple[Any, ...]:
-        body = openai_bodies.ImagesBody.model_validate(values)
-        order = openai_bodies.asked(body, catalogue, inputs(), None).order.text()
+        body = schemas.ImagesBody.model_validate(values)
+        order = schemas.asked(body, catalogue, inputs(), None).order.text()
         return order, *(getattr(body, each) for each in OF_OPENAI_REPLY), body.left_out
 
-    assert name in openai_bodies.ImagesBody.model_fields
+    assert name in schemas.ImagesBody.model_fields
     try:
         changed = seen(with_it)
-    except Trouble as refused:
+    except ErrorReply as refused:
         assert 400 <= refused.status < 500 and refused.field == name
         return
-    assert (changed != seen(without)) != (name in openai_bodies.IGNORABLE and name != "partial_images")
+    assert (changed != seen(without)) != (name in schemas.IGNORABLE and name != "partial_images")
 
 
 def test_every_reason_is_a_sentence() -> None:
-    for table in (a1111_fields.IGNORABLE, a1111_controls.IGNORABLE, openai_bodies.IGNORABLE):
+    for table in (unsupported_fields.IGNORABLE, controlnet_units.IGNORABLE, schemas.IGNORABLE):
         assert all(len(reason) > 5 for reason in table.values())

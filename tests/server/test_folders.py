@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
+from pochade.images.embedded_text import mark_of, text_of
 from pochade.images.files import encoded as file_of
 from pochade.images.marks import EDITED, ENHANCED
-from pochade.images.reading import mark_of, text_of
 from pochade.jobs.catalogue import Folders, look
 from tests.additions import write_adapter, write_embedding
 from tests.server.conftest import Served, Start, encoded

@@ -11,47 +11,47 @@ from typing import Any
 import pytest
 
 from pochade.jobs import history, store
-from pochade.jobs.board import Board, Live
 from pochade.jobs.database import StoreBusy, StoreFailed
+from pochade.jobs.live import LiveJob, LiveJobs
 from pochade.jobs.records import FINISHED, QUEUED, RUNNING
 from pochade.jobs.reserve import RESERVE_BYTES, ROOM, give_up_reserve, keep_reserve
-from pochade.jobs.supervisor import Hand
-from pochade.server.foreman import COMPARE_EVERY, IDLE_S, Foreman
-from pochade.server.options import Options
+from pochade.jobs.supervisor import WorkerSlot
+from pochade.server.config import Options
+from pochade.server.workers import COMPARE_EVERY, IDLE_S, Workers
 from tests.jobs.conftest import Studio, studio
 
 __all__ = ["studio"]
 
 
 class Watched:
-    """A foreman whose worker was never started, with the board and the store."""
+    """A workers whose worker was never started, with the live jobs and the store."""
 
     def __init__(self, studio: Studio, **options: Any) -> None:
         self.studio = studio
-        self.board = Board(lambda: studio.now, {})
+        self.live_jobs = LiveJobs(lambda: studio.now, {})
         self.later: list[Any] = []
-        self.foreman = Foreman(
-            Options(data=studio.places.root, **options),
-            studio.places,
+        self.workers = Workers(
+            Options(data=studio.storage.root, **options),
+            studio.storage,
             studio.database,
-            self.board,
+            self.live_jobs,
             clock=lambda: studio.now,
             random=lambda n: "ab" * n,
             later=self.later.append,
         )
-        self.hand = self.foreman.supervisor.hands[0]
+        self.hand = self.workers.supervisor.slots[0]
         self.hand.name, self.hand.state = "worker-1", "idle"
 
-    def add(self) -> Live:
+    def add(self) -> LiveJob:
         found = history.find_job(self.studio.database, self.studio.submit())
         assert found is not None
-        return self.board.add(found)
+        return self.live_jobs.add(found)
 
     def tidy(self, times: int = 1) -> None:
         async def go() -> None:
             for _ in range(times):
                 self.studio.now += 2
-                await self.foreman.tidy()
+                await self.workers.tidy()
 
         asyncio.run(go())
 
@@ -105,16 +105,16 @@ def test_whoever_waits_for_a_job_whose_end_was_never_told_hears_of_it(watched: W
     store.finish(watched.studio.database, lease, watched.studio.drawn(lease), watched.studio.now)
     assert live.state == QUEUED and not live.over.is_set()
     watched.tidy(COMPARE_EVERY)
-    assert live.over.is_set() and watched.board.live == {}
-    assert watched.foreman.stored_bytes == 100
+    assert live.over.is_set() and watched.live_jobs.live == {}
+    assert watched.workers.stored_bytes == 100
 
 
 def test_a_job_that_is_being_accepted_stays_on_the_board(watched: Watched) -> None:
     live = watched.add()
     other = replace(history.active_jobs(watched.studio.database)[0], id="20251124-coming")
-    coming = watched.board.add(other, accepted=False)
+    coming = watched.live_jobs.add(other, accepted=False)
     watched.tidy(2 * COMPARE_EVERY)
-    assert set(watched.board.live) == {live.id, coming.id}
+    assert set(watched.live_jobs.live) == {live.id, coming.id}
 
 
 def test_a_death_that_the_store_could_not_be_told_of_is_made_good_later(
@@ -122,7 +122,7 @@ def test_a_death_that_the_store_could_not_be_told_of_is_made_good_later(
 ) -> None:
     live = watched.add()
     watched.studio.taken("worker-1")
-    watched.foreman._heard(watched.hand, {"event": "started", "job": live.id, "model": "", "attempt": 1})
+    watched.workers._heard(watched.hand, {"event": "started", "job": live.id, "model": "", "attempt": 1})
     full = StoreFailed(Path("jobs"), "could not be written", "the disk is full")
 
     def refuse(*_: Any) -> None:
@@ -130,7 +130,7 @@ def test_a_death_that_the_store_could_not_be_told_of_is_made_good_later(
 
     with monkeypatch.context() as patched, pytest.raises(StoreFailed):
         patched.setattr(store, "reclaim", refuse)
-        asyncio.run(watched.foreman._died(watched.hand))
+        asyncio.run(watched.workers._died(watched.hand))
     watched.hand.name, watched.hand.job, watched.hand.state = "worker-2", None, "idle"
     watched.tidy()
     assert watched.state(live.id) == QUEUED and live.state == QUEUED
@@ -140,10 +140,10 @@ def test_a_death_that_the_store_could_not_be_told_of_is_made_good_later(
 def test_what_is_stored_is_counted_once(watched: Watched, lost: bool) -> None:
     live = watched.add()
     lease = watched.studio.taken("worker-1")
-    watched.foreman._heard(watched.hand, {"event": "started", "job": live.id, "model": "", "attempt": 1})
+    watched.workers._heard(watched.hand, {"event": "started", "job": live.id, "model": "", "attempt": 1})
     store.finish(watched.studio.database, lease, watched.studio.drawn(lease), watched.studio.now)
     for _ in range(0 if lost else 2):
-        watched.foreman._heard(watched.hand, {"event": FINISHED, "job": live.id})
+        watched.workers._heard(watched.hand, {"event": FINISHED, "job": live.id})
 
     async def go() -> None:
         await asyncio.gather(*watched.later)
@@ -151,16 +151,16 @@ def test_what_is_stored_is_counted_once(watched: Watched, lost: bool) -> None:
     asyncio.run(go())
     watched.hand.job = None
     watched.tidy(COMPARE_EVERY)
-    assert watched.foreman.stored_bytes == 100 and watched.board.live == {}
+    assert watched.workers.stored_bytes == 100 and watched.live_jobs.live == {}
 
 
 def test_a_worker_may_be_silent_for_as_long_as_what_it_does_can_take(studio: Studio) -> None:
     watched = Watched(studio, stall_s=600.0)
 
     def patience(state: str, job: str | None = None) -> float:
-        hand: Hand = watched.hand
+        hand: WorkerSlot = watched.hand
         hand.state, hand.job = state, job
-        return watched.foreman._patience(hand)
+        return watched.workers._patience(hand)
 
     assert patience("idle") == IDLE_S
     assert patience("starting") == patience("loading") == 600
@@ -170,13 +170,13 @@ def test_a_worker_may_be_silent_for_as_long_as_what_it_does_can_take(studio: Stu
     assert patience("drawing", live.id) == 20_000
     assert patience("drawing", "gone") == 600
     never = Watched(studio, stall_s=0.0)
-    assert never.foreman._patience(never.hand) == math.inf
+    assert never.workers._patience(never.hand) == math.inf
 
 
 def test_progress_tells_who_draws_if_the_beginning_was_not_heard(watched: Watched) -> None:
     live = watched.add()
     told = {"event": "progress", "job": live.id, "step": 1, "steps": 4, "picture": 0, "pictures": 1}
-    watched.foreman._heard(watched.hand, told)
+    watched.workers._heard(watched.hand, told)
     assert (watched.hand.state, watched.hand.job) == ("drawing", live.id)
 
 
@@ -184,9 +184,9 @@ def test_progress_tells_who_draws_if_the_beginning_was_not_heard(watched: Watche
 def test_where_the_disk_is_full_a_reserve_is_given_up_to_remove_something(
     watched: Watched, what: str
 ) -> None:
-    places, tries = watched.studio.places, []
-    keep_reserve(places)
-    reserve = places.root / "reserve"
+    storage, tries = watched.studio.storage, []
+    keep_reserve(storage)
+    reserve = storage.root / "reserve"
     assert reserve.stat().st_size == RESERVE_BYTES
 
     def remove(_: object, job: str) -> str:
@@ -198,10 +198,10 @@ def test_where_the_disk_is_full_a_reserve_is_given_up_to_remove_something(
         return job
 
     if what == "full":
-        assert asyncio.run(watched.foreman.remove(remove, "a")) == "a"
+        assert asyncio.run(watched.workers.remove(remove, "a")) == "a"
     else:
         with pytest.raises(StoreFailed):
-            asyncio.run(watched.foreman.remove(remove, "a"))
+            asyncio.run(watched.workers.remove(remove, "a"))
     assert tries == ([True] if what == "busy" else [True, False])
     watched.tidy()
     assert reserve.exists(), "it is set aside again"
@@ -210,8 +210,8 @@ def test_where_the_disk_is_full_a_reserve_is_given_up_to_remove_something(
 def test_no_reserve_is_set_aside_where_there_is_little_room(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    places = watched.studio.places
-    usage = shutil.disk_usage(places.root)._replace(free=ROOM * RESERVE_BYTES - 1)
+    storage = watched.studio.storage
+    usage = shutil.disk_usage(storage.root)._replace(free=ROOM * RESERVE_BYTES - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    keep_reserve(places)
-    assert not (places.root / "reserve").exists() and not give_up_reserve(places)
+    keep_reserve(storage)
+    assert not (storage.root / "reserve").exists() and not give_up_reserve(storage)

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from pochade.errors import OutputError
 from pochade.jobs.database import StoreBusy, StoreFailed
-from pochade.server.troubles import trouble_of
+from pochade.server.errors import trouble_of
 from tests.server.conftest import Served, servers
 from tests.server.test_mcp import called
 
@@ -157,10 +157,10 @@ def test_a_full_disk_is_told_in_every_shape_and_what_waits_goes_on_later(
 
 
 def test_a_picture_that_finds_no_room_is_the_disks_fault_for_who_waits_too() -> None:
-    from pochade.jobs.board import Live
-    from pochade.server.waiting import failure
+    from pochade.jobs.live import LiveJob
+    from pochade.server.await_job import failure
 
-    live = Live("1", "ann", 1, 0.0, 1.0, "starter", "", no_room=True)
+    live = LiveJob("1", "ann", 1, 0.0, 1.0, "starter", "", no_room=True)
     trouble = failure(live, "on the server's disk: 'a.png' could not be written: No space left on device")
     assert (trouble.status, trouble.code) == (507, "no_room") and "No space left" in trouble.message
 

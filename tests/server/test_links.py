@@ -9,10 +9,10 @@ import openai
 import pytest
 from PIL import Image
 
-from pochade.server.dialects import openai_bodies
-from pochade.server.guard import Trouble
+from pochade.server.dialects.openai import schemas
 from pochade.server.links import VALID_S, Links
-from pochade.server.sent import Inputs
+from pochade.server.middleware import ErrorReply
+from pochade.server.uploads import Inputs
 from tests.server.conftest import ANNS_KEY, Served
 
 
@@ -74,9 +74,9 @@ def test_a_link_ends_after_an_hour_and_with_the_server() -> None:
     given = "id", "png", int(query["quality"]), int(query["expires"]), query["signature"]
     links.check(*given)
     now[0] += VALID_S + 1
-    with pytest.raises(Trouble, match="valid for one hour"):
+    with pytest.raises(ErrorReply, match="valid for one hour"):
         links.check(*given)
-    with pytest.raises(Trouble, match="since it started"):
+    with pytest.raises(ErrorReply, match="since it started"):
         Links(lambda: 1000.0).check(*given)
 
 
@@ -133,7 +133,7 @@ def test_an_edit_in_the_size_of_its_picture_is_asked_for_in_just_that(size: Any,
     file = io.BytesIO()
     Image.new("RGB", (107, 91)).save(file, "PNG")
     sent = Inputs(lambda own: b"", lambda content: None)
-    source = openai_bodies.source_of(file.getvalue(), None, None, sent)
-    body = openai_bodies.ImagesBody(prompt="a", size=size)
-    request = openai_bodies.asked(body, look(Folders()), sent, source).order.request
+    source = schemas.source_of(file.getvalue(), None, None, sent)
+    body = schemas.ImagesBody(prompt="a", size=size)
+    request = schemas.asked(body, look(Folders()), sent, source).order.request
     assert (request["width"], request["height"]) == asked

@@ -23,9 +23,9 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult, ImageContent, ResourceLink, TextContent
 from PIL import Image, ImageDraw
 
+from pochade.images.embedded_text import mark_of, text_of
 from pochade.images.marks import GENERATED
-from pochade.images.reading import mark_of, text_of
-from pochade.jobs.places import Places, alive, is_dead
+from pochade.jobs.storage import Storage, alive, is_dead
 from tests.server.conftest import ANNS_KEY, BOBS_KEY, ROOT, Served, Start, encoded
 
 T = TypeVar("T")
@@ -125,7 +125,7 @@ def test_over_a_picture_and_inside_a_mask(studio: Served) -> None:
 @pytest.mark.parametrize("count", [1, 4])
 def test_large_pictures_are_shown_small_and_say_the_same_of_themselves(count: int) -> None:
     from pochade.images.files import encoded as file_of
-    from pochade.server.dialects.mcp_tools import LARGEST_BYTES, SIDES, _smaller
+    from pochade.server.dialects.mcp.tools import LARGEST_BYTES, SIDES, _smaller
 
     noise = Image.effect_noise((2000, 1000), 100).convert("RGB")
     large = file_of(noise, "PNG", "a fox\nSteps: 2")
@@ -379,15 +379,15 @@ def test_over_standard_input_and_output(command: StdioServerParameters, tmp_path
 
 def test_each_of_several_takes_a_folder_of_its_own(environment: dict[str, str], tmp_path: Path) -> None:
     own = {**environment, "XDG_DATA_HOME": str(tmp_path)}
-    places = tmp_path / "pochade" / "assistants"
-    held = Places(places / "1").make()
+    storage = tmp_path / "pochade" / "assistants"
+    held = Storage(storage / "1").make()
     with alive(held.root / "lock"):
         command = [sys.executable, "-m", "pochade", "mcp"]
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=own, cwd=ROOT
         )
     assert done.returncode == 0, done.stderr
-    assert sorted(folder.name for folder in places.iterdir()) == ["1", "2"]
+    assert sorted(folder.name for folder in storage.iterdir()) == ["1", "2"]
 
 
 @pytest.mark.slow
@@ -425,18 +425,18 @@ def test_without_the_extra_there_is_no_such_route(
 
     from pochade.cli.main import main
     from pochade.server.app import make_app
-    from pochade.server.desk import Desk
-    from pochade.server.dialects import mcp
-    from pochade.server.options import Options
+    from pochade.server.config import Options
+    from pochade.server.dialects.mcp import routes
+    from pochade.server.service import Service
 
     real = importlib.util.find_spec
 
     def absent(name: str, package: str | None = None) -> Any:
-        return None if name in mcp.NEEDED else real(name, package)
+        return None if name in routes.NEEDED else real(name, package)
 
-    for place in (mcp, importlib.util):
+    for place in (routes, importlib.util):
         monkeypatch.setattr(place, "find_spec", absent)
-    with TestClient(make_app(Desk(Options(data=tmp_path))), base_url="http://localhost") as client:
+    with TestClient(make_app(Service(Options(data=tmp_path))), base_url="http://localhost") as client:
         reply = client.post("/mcp", headers=JSON_RPC, json={"jsonrpc": "2.0", "id": 1, "method": "ping"})
         assert reply.status_code == 404 and reply.json()["error"]["data"] == {"code": "not_found"}
     assert main(["mcp"]) == 1

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from PIL import Image, ImageDraw
 
+from pochade.images.embedded_text import text_of
 from pochade.images.files import encoded as file_of
-from pochade.images.reading import text_of
 from tests.server.conftest import ROOT, Served, Start, encoded
 
 PNG = "data:image/png;base64,"

@@ -10,8 +10,8 @@ import pytest
 import webuiapi
 from PIL import Image, ImageDraw
 
+from pochade.images.embedded_text import mark_of, text_of
 from pochade.images.marks import EDITED, GENERATED
-from pochade.images.reading import mark_of, text_of
 from tests.controls import write_control
 from tests.server.conftest import Served, Start, encoded
 

@@ -10,8 +10,8 @@ import pytest
 from starlette.datastructures import Headers
 
 from pochade.errors import InvalidRequest
-from pochade.server.names import called_rightly, from_here, read_names
-from pochade.server.proxies import Forwarded, counted_as, read_networks
+from pochade.server.hostnames import called_rightly, from_here, read_names
+from pochade.server.proxies import ProxyMiddleware, counted_as, read_networks
 from tests.server.conftest import KEYS, ROOT, Start
 
 STATIC = ROOT / "pochade" / "server" / "static"
@@ -29,7 +29,7 @@ def seen(peer: str, headers: Sequence[tuple[str, str]], trusted: Sequence[str] =
 
     raw = [(name.encode(), value.encode()) for name, value in headers]
     scope = {"type": "http", "client": (peer, 5000), "scheme": "http", "headers": raw}
-    asyncio.run(Forwarded(app, read_networks(trusted))(scope, None, None))  # type: ignore[arg-type]
+    asyncio.run(ProxyMiddleware(app, read_networks(trusted))(scope, None, None))  # type: ignore[arg-type]
     return found[0]
 
 
@@ -76,7 +76,7 @@ def test_proxies_that_are_none_are_refused(text: str) -> None:
         read_networks([text])
 
 
-@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded"])
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "ProxyMiddleware"])
 def test_a_new_address_for_each_wrong_key_gives_no_further_guess(
     pretending: Start, tmp_path: Path, header: str
 ) -> None:
@@ -85,7 +85,7 @@ def test_a_new_address_for_each_wrong_key_gives_no_further_guess(
     served = pretending(keys=str(keys))
     post, statuses = served.http.post, []
     for guess in range(12):
-        address = f"for=198.51.100.{guess}" if header == "Forwarded" else f"198.51.100.{guess}"
+        address = f"for=198.51.100.{guess}" if header == "ProxyMiddleware" else f"198.51.100.{guess}"
         reply = post("/api/v1/login", json={"key": f"guess {guess}"}, headers={header: address})
         statuses.append(reply.status_code)
     assert statuses == [401] * 10 + [429] * 2
@@ -220,7 +220,7 @@ def test_a_style_finds_its_pictures_from_where_it_lies() -> None:
 
 
 def test_a_server_with_a_proxy_that_is_none_does_not_start(tmp_path: Path) -> None:
-    from pochade.server.options import Options
+    from pochade.server.config import Options
     from pochade.server.run import serve
 
     with pytest.raises(InvalidRequest, match="--trusted-proxy 'everyone'"):

@@ -16,8 +16,8 @@ from pochade.cli import serve
 from pochade.errors import InvalidRequest
 from pochade.hub.known_models import KNOWN_MODELS, known
 from pochade.jobs.catalogue import Folders
-from pochade.server.desk import Desk
-from pochade.server.keys import Keys, read_keys
+from pochade.server.auth import Keys, read_keys
+from pochade.server.service import Service
 from tests.fake_hub import COMMIT, FakeHub, serving, sizes_below
 from tests.hub.conftest import hub as fake_hub
 from tests.server.conftest import ANNS_KEY, BOBS_KEY, KEYS, Served, real, servers
@@ -228,7 +228,7 @@ def test_only_administrators_have_models_fetched(tmp_path: Path, fake_hub: FakeH
     keys = read_keys(tmp_path / "keys")
     fake_hub.repo = known(NAME).repo
 
-    async def use(desk: Desk, client: httpx.AsyncClient) -> None:
+    async def use(service: Service, client: httpx.AsyncClient) -> None:
         for key, may in ((ANNS_KEY, True), (BOBS_KEY, False)):
             headers = {"authorization": f"Bearer {key}"}
             told = (await client.get("/api/v1/known-models", headers=headers)).json()
@@ -241,7 +241,7 @@ def test_only_administrators_have_models_fetched(tmp_path: Path, fake_hub: FakeH
                 assert (reply.status_code, reply.json()["error"]["code"]) == (403, "forbidden")
                 assert "only an administrator" in reply.json()["error"]["message"]
         assert (await client.get("/api/v1/known-models")).status_code == 401
-        assert not desk.board.live
+        assert not service.live_jobs.live
 
     folders = Folders(roots=(tmp_path / "models",))
     served(tmp_path / "data", use, keys=keys, admins=("ann",), folders=folders)
@@ -254,7 +254,7 @@ IDLE = (sys.executable, "-c", "import sys; sys.stdin.read()")
 def test_a_pull_is_its_owners_and_others_see_that_it_goes_on(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(KEYS)
 
-    async def use(desk: Desk, client: httpx.AsyncClient) -> None:
+    async def use(service: Service, client: httpx.AsyncClient) -> None:
         ann, bob = ({"authorization": f"Bearer {key}"} for key in (ANNS_KEY, BOBS_KEY))
         body = {"model": "sd15", "licence": "creativeml-openrail-m", "label": "models"}
         job = (await client.post("/api/v1/pulls", json=body, headers=ann)).json()
@@ -293,7 +293,7 @@ def test_administrators_are_users(tmp_path: Path) -> None:
 
 
 def test_one_user_alone_is_the_administrator(tmp_path: Path) -> None:
-    async def use(desk: Desk, client: httpx.AsyncClient) -> None:
+    async def use(service: Service, client: httpx.AsyncClient) -> None:
         assert (await client.get("/api/v1/known-models")).json()["may_fetch"] is True
 
     served(tmp_path, use, keys=Keys())
@@ -302,7 +302,7 @@ def test_one_user_alone_is_the_administrator(tmp_path: Path) -> None:
 def test_no_network_is_said_in_a_sentence(
     tmp_path: Path, fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def use(desk: Desk, client: httpx.AsyncClient) -> None:
+    async def use(service: Service, client: httpx.AsyncClient) -> None:
         for offline, said in ((True, "HF_HUB_OFFLINE is set"), (False, "the hub cannot be reached")):
             monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
             monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")

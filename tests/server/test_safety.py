@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from pochade.errors import InvalidRequest
-from pochade.server.keys import key_of_header, one_key, read_keys
-from pochade.server.names import called_rightly
-from pochade.server.rates import Buckets, Rate
+from pochade.server.auth import key_of_header, one_key, read_keys
+from pochade.server.hostnames import called_rightly
+from pochade.server.rate_limit import Buckets, Rate
 from tests.server.conftest import ANNS_KEY, BOBS_KEY, KEYS, Served, Start
 
 ANN, BOB = ({"Authorization": f"Bearer {key}"} for key in (ANNS_KEY, BOBS_KEY))
@@ -122,7 +122,7 @@ def test_keys_are_not_in_what_they_are_kept_in() -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "studio.example.org"])
 def test_an_open_address_without_a_key_is_refused_at_the_start(host: str, tmp_path: Path) -> None:
-    from pochade.server.options import Options
+    from pochade.server.config import Options
     from pochade.server.run import serve
 
     with pytest.raises(InvalidRequest, match="there is no key"):

@@ -14,18 +14,19 @@ import pytest
 from sqlalchemy import select
 
 from pochade.jobs import accounts
-from pochade.jobs.board import Board
 from pochade.jobs.database import Database
-from pochade.jobs.places import Places
+from pochade.jobs.live import LiveJobs
 from pochade.jobs.records import Job
+from pochade.jobs.storage import Storage
 from pochade.jobs.tables import sessions
-from pochade.server.dialects import native, openai
+from pochade.server.auth import Keys, _checked
+from pochade.server.dialects.native import routes as native
+from pochade.server.dialects.openai import routes as openai
 from pochade.server.events import EventStream
-from pochade.server.guard import AT_ONCE, Guard, Rules, Trouble
-from pochade.server.keys import Keys, _checked
-from pochade.server.rates import Buckets, Rate
-from pochade.server.receiving import BodyLimits, Session, while_open
-from pochade.server.session import LASTS_S, Sessions
+from pochade.server.login import LASTS_S, Sessions
+from pochade.server.middleware import AT_ONCE, AccessRules, ErrorReply, GuardMiddleware
+from pochade.server.rate_limit import Buckets, Rate
+from pochade.server.receive import BodyLimits, LoginSession, while_open
 from tests.server.conftest import ANNS_KEY, BOBS_KEY, KEYS, Served, Start
 
 USERS = Keys({"ann": _checked(ANNS_KEY, "the key"), "bob": _checked(BOBS_KEY, "the key")})
@@ -46,7 +47,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(Places(tmp_path / "data").make().database)
+    database = Database(Storage(tmp_path / "data").make().database)
     yield database
     database.close()
 
@@ -245,13 +246,13 @@ def test_what_waits_hears_of_the_end_of_its_session(clock: Clock) -> None:
         await asyncio.Event().wait()
 
     async def run() -> None:
-        session = Session("ann", clock.now + 1000)
+        session = LoginSession("ann", clock.now + 1000)
         waiting = asyncio.create_task(while_open(nothing, session, clock)())  # type: ignore[arg-type]
         await asyncio.sleep(0.01)
         assert not waiting.done()
         session.over.set()
         assert (await waiting)["type"] == "http.disconnect"
-        brief = Session("ann", clock.now + 0.01)
+        brief = LoginSession("ann", clock.now + 0.01)
         assert (await while_open(nothing, brief, clock)())["type"] == "http.disconnect"  # type: ignore[arg-type]
         assert brief.over.is_set()
 
@@ -313,18 +314,18 @@ def test_a_client_that_waits_for_a_picture_is_let_go_too(two: Served) -> None:
 # --- streams ----------------------------------------------------------------------------------------------
 
 
-def board() -> Board:
-    return Board(lambda: 0.0, {})
+def live_jobs() -> LiveJobs:
+    return LiveJobs(lambda: 0.0, {})
 
 
 def test_one_user_cannot_take_all_streams() -> None:
-    desk: Any = SimpleNamespace(board=board())
+    service: Any = SimpleNamespace(live_jobs=live_jobs())
     for _ in range(native.MOST_STREAMS):
-        native.stream(desk, "ann", None)
-    with pytest.raises(Trouble) as refused:
-        native.stream(desk, "ann", None)
+        native.stream(service, "ann", None)
+    with pytest.raises(ErrorReply) as refused:
+        native.stream(service, "ann", None)
     assert refused.value.status == 429
-    assert isinstance(native.stream(desk, "bob", None), EventStream)
+    assert isinstance(native.stream(service, "bob", None), EventStream)
 
 
 async def begun_by_one_who_is_gone(stream: Any) -> None:
@@ -338,28 +339,30 @@ async def begun_by_one_who_is_gone(stream: Any) -> None:
 
 
 def test_a_reader_that_goes_before_the_first_event_leaves_nothing_behind() -> None:
-    desk: Any = SimpleNamespace(board=board())
-    stream = native.stream(desk, "ann", None)
-    assert len(desk.board.watchers) == 1
+    service: Any = SimpleNamespace(live_jobs=live_jobs())
+    stream = native.stream(service, "ann", None)
+    assert len(service.live_jobs.watchers) == 1
     asyncio.run(begun_by_one_who_is_gone(stream))
-    assert desk.board.watchers == set()
+    assert service.live_jobs.watchers == set()
 
 
 def test_so_does_one_of_another_dialect_and_its_job_is_cancelled() -> None:
     cancelled: list[str] = []
     job = Job(id="1", owner="ann", lane=1, state="queued", kind="txt2img", model="starter", label="",
               order="", cost=1.0, created=0.0)  # fmt: skip
-    desk: Any = SimpleNamespace(
-        board=board(), stopping=False, cancel=lambda owner, job: job, later=cancelled.append
+    service: Any = SimpleNamespace(
+        live_jobs=live_jobs(), stopping=False, cancel=lambda owner, job: job, later=cancelled.append
     )
-    live = desk.board.add(job)
-    watcher = desk.board.watch("ann", "1")
+    live = service.live_jobs.add(job)
+    watcher = service.live_jobs.watch("ann", "1")
 
     async def nothing() -> Any:
         yield ""
 
-    asyncio.run(begun_by_one_who_is_gone(EventStream(nothing(), lambda: openai._left(desk, live, watcher))))
-    assert desk.board.watchers == set() and cancelled == ["1"]
+    asyncio.run(
+        begun_by_one_who_is_gone(EventStream(nothing(), lambda: openai._left(service, live, watcher)))
+    )
+    assert service.live_jobs.watchers == set() and cancelled == ["1"]
 
 
 def test_one_user_cannot_keep_all_requests_of_the_server() -> None:
@@ -374,8 +377,8 @@ def test_one_user_cannot_keep_all_requests_of_the_server() -> None:
         async def no_session(token: str) -> None:
             return None
 
-        rules = Rules(keys=USERS, names=("127.0.0.1",), numbers=False, bodies=BodyLimits(1000))
-        guard = Guard(
+        rules = AccessRules(keys=USERS, names=("127.0.0.1",), numbers=False, bodies=BodyLimits(1000))
+        guard = GuardMiddleware(
             app, rules, (("", native.answer),), no_session, Buckets(Rate(1000, 10_000), lambda: 0.0),
             lambda key, client: USERS.owner(key), lambda count: "0", lambda: 0.0)  # fmt: skip
         transport = httpx.ASGITransport(guard)

@@ -14,14 +14,14 @@ import pytest
 from PIL import Image
 
 from pochade.errors import InvalidRequest
-from pochade.images.opening import read_picture, size_in_header
+from pochade.images.decode import read_picture, size_in_header
 from pochade.jobs import limits
 from pochade.jobs.catalogue import Folders, look
-from pochade.jobs.drawing import Artist
 from pochade.jobs.limits import Limits
 from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, UPSCALE, Order, Upscale
-from pochade.server import handing_in
-from pochade.server.desk import DECODINGS, Desk
+from pochade.jobs.runner import JobRunner
+from pochade.server import submission
+from pochade.server.service import DECODINGS, Service
 from tests.server.conftest import content, encoded
 from tests.server.in_process import served
 
@@ -81,15 +81,15 @@ def test_the_size_that_will_be_drawn_is_what_counts(
         decoded.append(len(content))
         return read_picture(content)
 
-    monkeypatch.setattr(handing_in, "read_picture", decode)
+    monkeypatch.setattr(submission, "read_picture", decode)
     catalogue = look(Folders())
     files = [blank(*picture)]
     if not message:
-        handing_in.check(order, files, catalogue, Limits(), (512, 512))
+        submission.check(order, files, catalogue, Limits(), (512, 512))
         assert decoded
         return
     with pytest.raises(InvalidRequest, match=message):
-        handing_in.check(order, files, catalogue, Limits(), (512, 512))
+        submission.check(order, files, catalogue, Limits(), (512, 512))
     assert decoded == [], "it was decoded before its size was looked at"
 
 
@@ -158,13 +158,13 @@ def test_the_worker_looks_again_with_the_size_of_the_model_that_it_has() -> None
         raise AssertionError(number)
 
     order = Order(kind=TXT2IMG, model="starter", request=REQUEST)
-    artist = Artist(Folders(), device="cpu", engine="numpy", pixels="1000", side="8192")
+    runner = JobRunner(Folders(), device="cpu", engine="numpy", pixels="1000", side="8192")
     with pytest.raises(InvalidRequest, match="at most 1,000 pixels are drawn"):
-        list(artist.draw(order, none, lambda: None))
+        list(runner.draw(order, none, lambda: None))
 
 
 def test_a_stretched_picture_is_refused_at_the_door(tmp_path: Path) -> None:
-    async def ask(desk: Desk, http: httpx.AsyncClient) -> list[int]:
+    async def ask(service: Service, http: httpx.AsyncClient) -> list[int]:
         picture = encoded(Image.new("1", (64, 8000)))
         long = encoded(Image.new("1", (1, 1_000_000)))
         native = {"prompt": "x", "kind": "img2img", "source": {"image": picture}, "width": 2048}
@@ -184,7 +184,7 @@ def test_few_pictures_are_decoded_at_once_in_every_dialect(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Decoding is made slow and then refused, so that no request goes on from it."""
-    from pochade.images import opening
+    from pochade.images import decode as opening
 
     counting, at_once, most = threading.Lock(), 0, 0
 
@@ -199,7 +199,7 @@ def test_few_pictures_are_decoded_at_once_in_every_dialect(
         raise InvalidRequest("decoded")
 
     monkeypatch.setattr(opening, "read_picture", decode)
-    monkeypatch.setattr(handing_in, "read_picture", decode)
+    monkeypatch.setattr(submission, "read_picture", decode)
     image, file = encoded(Image.new("L", (64, 64))), content(Image.new("L", (64, 64)))
     sent: dict[str, dict[str, Any]] = {
         "/api/v1/jobs": {"json": {"prompt": "x", "kind": "img2img", "source": {"image": image}}},
@@ -207,7 +207,7 @@ def test_few_pictures_are_decoded_at_once_in_every_dialect(
         "/v1/images/edits": {"data": {"prompt": "x"}, "files": {"image": ("a.png", file)}},
     }
 
-    async def ask(desk: Desk, http: httpx.AsyncClient) -> list[int]:
+    async def ask(service: Service, http: httpx.AsyncClient) -> list[int]:
         asking = [http.post(path, **body) for path, body in sent.items() for _ in range(4)]
         return [reply.status_code for reply in await asyncio.gather(*asking)]
 
@@ -237,4 +237,4 @@ def test_what_is_turned_behind_its_pixels_is_looked_at_again() -> None:
     file = turned_behind_its_pixels(8000, 64)
     assert size_in_header(file) == (8000, 64) and read_picture(file).size == (64, 8000)
     with pytest.raises(InvalidRequest, match=r"height is 8000|2048 x 8000"):
-        handing_in.check(over(width=2048), [file], look(Folders()), Limits(), (512, 512))
+        submission.check(over(width=2048), [file], look(Folders()), Limits(), (512, 512))

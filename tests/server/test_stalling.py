@@ -14,17 +14,17 @@ from fastapi import APIRouter, FastAPI
 from pochade.adapters import library
 from pochade.errors import InvalidRequest
 from pochade.jobs import limits
-from pochade.jobs.board import Board
 from pochade.jobs.catalogue import Folders, look
 from pochade.jobs.limits import Limits
+from pochade.jobs.live import LiveJobs
 from pochade.jobs.orders import TXT2IMG, Order
-from pochade.server import bodies, handing_in
+from pochade.server import request_bodies, submission
 from pochade.server.app import BODIES
-from pochade.server.bodies import LARGE_BYTES, MOST_VALUES, Body, Route
-from pochade.server.desk import Desk
-from pochade.server.handing_in import Asked
-from pochade.server.options import Options
-from pochade.server.receiving import SMALL_BYTES, BodyLimits
+from pochade.server.config import Options
+from pochade.server.receive import SMALL_BYTES, BodyLimits
+from pochade.server.request_bodies import LARGE_BYTES, MOST_VALUES, Body, Route
+from pochade.server.service import Service
+from pochade.server.submission import SubmittedOrder
 from tests.fake_hub import write_tensors
 from tests.server.conftest import ANNS_KEY, Served
 from tests.server.in_process import served
@@ -95,13 +95,13 @@ def test_a_large_body_is_read_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> No
         text: str
 
     read_in: list[int] = []
-    parsed = bodies.parsed
+    parsed = request_bodies.parsed
 
     def reading(content: bytes) -> Any:
         read_in.append(threading.get_ident())
         return parsed(content)
 
-    monkeypatch.setattr(bodies, "parsed", reading)
+    monkeypatch.setattr(request_bodies, "parsed", reading)
     routes = APIRouter(route_class=Route)
 
     @routes.post("/told")
@@ -128,8 +128,10 @@ def tags(count: int) -> str:
     return "a fox " + " ".join(f"<lora:ink{number}:0.8>" for number in range(count))
 
 
-def drawn(prompt: str) -> Asked:
-    return Asked(order=Order(kind=TXT2IMG, model="", request={"prompt": prompt, "negative_prompt": ""}))
+def drawn(prompt: str) -> SubmittedOrder:
+    return SubmittedOrder(
+        order=Order(kind=TXT2IMG, model="", request={"prompt": prompt, "negative_prompt": ""})
+    )
 
 
 @pytest.fixture
@@ -152,7 +154,7 @@ def test_folders_are_not_walked_for_each_tag_of_each_job(
 
     monkeypatch.setattr(library, "entries_in", counted)
     for _ in range(10):
-        handing_in.settled(drawn(tags(3)), catalogue, lambda count: "00" * count, Limits())
+        submission.settled(drawn(tags(3)), catalogue, lambda count: "00" * count, Limits())
     assert walks <= 3
 
 
@@ -175,7 +177,7 @@ def test_a_prompt_has_a_bound_of_loras(name: str) -> None:
 def test_a_long_prompt_is_refused_before_its_tags_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "extra_networks", lambda text: pytest.fail("it was gone through"))
     with pytest.raises(InvalidRequest, match="characters"):
-        handing_in.settled(drawn(tags(100_000)), look(Folders()), lambda count: "00" * count, Limits())
+        submission.settled(drawn(tags(100_000)), look(Folders()), lambda count: "00" * count, Limits())
 
 
 def test_names_are_looked_up_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,16 +187,16 @@ def test_names_are_looked_up_in_a_thread(tmp_path: Path, monkeypatch: pytest.Mon
         seen.append(threading.get_ident())
         raise InvalidRequest("seen")
 
-    monkeypatch.setattr(handing_in, "settled", settled)
-    desk = Desk(Options(data=tmp_path))
-    desk.board, desk.catalogue = Board(lambda: 0.0, {}), look(Folders())
+    monkeypatch.setattr(submission, "settled", settled)
+    service = Service(Options(data=tmp_path))
+    service.live_jobs, service.catalogue = LiveJobs(lambda: 0.0, {}), look(Folders())
     with pytest.raises(InvalidRequest, match="seen"):
-        asyncio.run(desk.submit("ann", drawn("x")))
+        asyncio.run(service.submit("ann", drawn("x")))
     assert seen and threading.get_ident() not in seen
 
 
 def test_one_look_through_the_folders_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pochade.server.desk as module
+    import pochade.server.service as module
 
     counting, at_once, most = threading.Lock(), 0, 0
     real = module.look
@@ -211,7 +213,7 @@ def test_one_look_through_the_folders_at_a_time(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(module, "look", looking)
 
-    async def ask(desk: Desk, http: httpx.AsyncClient) -> None:
+    async def ask(service: Service, http: httpx.AsyncClient) -> None:
         await asyncio.gather(*(http.post("/api/v1/models/refresh") for _ in range(8)))
 
     served(tmp_path, ask)

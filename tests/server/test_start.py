@@ -11,7 +11,7 @@ import pytest
 
 from pochade.cli import serve
 from pochade.cli.main import main
-from pochade.cli.studio import studio_of
+from pochade.cli.server_options import studio_of
 from pochade.jobs.limits import Limits
 from tests.server.conftest import ROOT
 
@@ -21,9 +21,9 @@ def test_the_server_brings_in_no_engine(environment: dict[str, str]) -> None:
 import json, sys
 from pathlib import Path
 from pochade.server.app import make_app
-from pochade.server.desk import Desk
-from pochade.server.options import Options
-make_app(Desk(Options(data=Path("/nowhere"))))
+from pochade.server.service import Service
+from pochade.server.config import Options
+make_app(Service(Options(data=Path("/nowhere"))))
 print(json.dumps([name for name in ("openvino", "torch", "pochade.pipeline", "mcp") if name in sys.modules]))
 """
     done = subprocess.run(

@@ -12,23 +12,23 @@ from diffusers import ControlNetModel
 from PIL import Image
 
 from pochade.errors import InvalidRequest
-from pochade.images.opening import on_white
+from pochade.images.decode import on_white
 from pochade.images.preprocessors import preprocessed
+from pochade.loading.auxiliary import controlnet_on
 from pochade.models.controlnet import controlnet, embed_hint
 from pochade.models.embedding import embed_timestep
 from pochade.models.read_config import controlnet_config
-from pochade.pipeline.load import load
-from pochade.pipeline.loading.beside import controlnet_on
+from pochade.pipeline.loader import load
 from pochade.training.control import (
-    Control,
+    ControlNetTask,
     controlling,
     controlnet_for,
     export_controlnet,
     hinted_pictures,
     training_pictures,
 )
-from pochade.training.corpus.given.gather import HELD_OUT
-from pochade.training.corpus.given.reading import split_by_share
+from pochade.training.corpus.importers.build import HELD_OUT
+from pochade.training.corpus.importers.common import split_by_share
 from pochade.training.finetune import Tuning, open_model
 from pochade.training.loop import averaged
 from pochade.ways import Control as Steered
@@ -50,20 +50,20 @@ def taught(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ControlNet's folder, after a few large steps."""
     folder = tmp_path_factory.mktemp("control")
     tuning = Tuning(model=model, corpus=CORPUS, folder=folder / "run")
-    list(controlling(tuning, Control(scenes=3), batch=2, rate=5e-2).train(4))
+    list(controlling(tuning, ControlNetTask(scenes=3), batch=2, rate=5e-2).train(4))
     export_controlnet(tuning, folder / "controlnet")
     return folder / "controlnet"
 
 
 def test_it_begins_as_the_unet_and_changes_nothing(tuning: Tuning) -> None:
-    piece = controlling(tuning, Control(), batch=2)
+    piece = controlling(tuning, ControlNetTask(), batch=2)
     pipeline = open_model(tuning.model, "cpu")
     name = "mid_block.resnets.0.conv1.weight"
     copied = torch.tensor(pipeline.networks.unet.tensors[name], dtype=torch.float32)
     assert torch.equal(piece.parameters[f"controlnet.{name}"], copied)
     assert not piece.parameters["controlnet.controlnet_down_blocks.0.weight"].any()
     assert all(name.startswith("controlnet.") for name in piece.parameters)
-    list(controlling(tuning, Control(), batch=2, rate=1e-12).train(1))
+    list(controlling(tuning, ControlNetTask(), batch=2, rate=1e-12).train(1))
     export_controlnet(tuning, tuning.folder / "controlnet")
     picture = Image.new("RGB", (128, 128), "red")
     steered = Steered(image=picture, model=tuning.folder / "controlnet", preprocessor="canny")
@@ -80,7 +80,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(model: Path, tmp_path: P
     def run(name: str, *counts: int) -> dict[str, torch.Tensor]:
         tuning = Tuning(model=model, corpus=CORPUS, folder=tmp_path / name)
         for count in counts:
-            piece = controlling(tuning, Control(scenes=2), batch=2, rate=1e-3)
+            piece = controlling(tuning, ControlNetTask(scenes=2), batch=2, rate=1e-3)
             list(replace(piece, plan=replace(piece.plan, cooldown=1e-9)).train(count))
         return averaged(tuning.folder)
 
@@ -127,13 +127,13 @@ def test_it_steers_a_drawing(taught: Path, model: Path) -> None:
 
 
 def test_hints_are_what_the_preprocessor_shows_of_the_learned_picture(tuning: Tuning) -> None:
-    found = hinted_pictures(open_model(tuning.model, "cpu"), tuning, Control(scenes=5))
+    found = hinted_pictures(open_model(tuning.model, "cpu"), tuning, ControlNetTask(scenes=5))
     assert [len(each) for each in found.shown.latents] == [len(CORPUS.entries) + 5]
     latents, hints, captions = found.batch(4, np.random.default_rng(0))
     assert latents.shape == (4, 4, 16, 16) and hints.shape == (4, 3, 128, 128) and len(captions) == 4
     assert set(hints.unique().tolist()) == {0.0, 1.0}
     files = {path.name: path.stat().st_mtime_ns for path in tuning.folder.glob("pictures-*")}
-    again = hinted_pictures(open_model(tuning.model, "cpu"), tuning, Control(scenes=5))
+    again = hinted_pictures(open_model(tuning.model, "cpu"), tuning, ControlNetTask(scenes=5))
     assert {path.name: path.stat().st_mtime_ns for path in tuning.folder.glob("pictures-*")} == files
     assert again.hints == found.hints and again.shown.captions == found.shown.captions
     learned = on_white(Image.fromarray(CORPUS.picture(0))).resize((128, 128), Image.Resampling.LANCZOS)
@@ -157,22 +157,22 @@ class Recoloured:
 def test_replaced_pictures_are_encoded_anew_and_are_another_run(tuning: Tuning, tmp_path: Path) -> None:
     recoloured: Any = Recoloured(CORPUS.entries)
     pipeline = open_model(tuning.model, "cpu")
-    kept = hinted_pictures(pipeline, tuning, Control())
-    found = hinted_pictures(pipeline, replace(tuning, corpus=recoloured), Control())
+    kept = hinted_pictures(pipeline, tuning, ControlNetTask())
+    found = hinted_pictures(pipeline, replace(tuning, corpus=recoloured), ControlNetTask())
     fresh = replace(tuning, corpus=recoloured, folder=tmp_path / "fresh")
-    anew = hinted_pictures(pipeline, fresh, Control())
+    anew = hinted_pictures(pipeline, fresh, ControlNetTask())
     assert not torch.equal(found.shown.latents[0], kept.shown.latents[0])
     assert torch.equal(found.shown.latents[0], anew.shown.latents[0]) and found.hints == anew.hints
-    list(controlling(tuning, Control(), batch=2).train(1))
+    list(controlling(tuning, ControlNetTask(), batch=2).train(1))
     for other, control, words in (
-        (replace(tuning, corpus=recoloured), Control(), "other pictures or captions"),
-        (tuning, Control(condition="scribble"), "condition 'canny', not 'scribble'"),
-        (tuning, Control(scenes=1), "scenes '0', not '1'"),
-        (replace(tuning, model=None), Control(), "another model"),
+        (replace(tuning, corpus=recoloured), ControlNetTask(), "other pictures or captions"),
+        (tuning, ControlNetTask(condition="scribble"), "condition 'canny', not 'scribble'"),
+        (tuning, ControlNetTask(scenes=1), "scenes '0', not '1'"),
+        (replace(tuning, model=None), ControlNetTask(), "another model"),
     ):
         with pytest.raises(InvalidRequest, match=words):
             controlling(other, control, batch=2)
-    list(controlling(tuning, Control(), batch=2).train(2))
+    list(controlling(tuning, ControlNetTask(), batch=2).train(2))
 
 
 def test_a_folder_of_pictures_is_learned_from_as_a_whole(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_folder_of_pictures_is_learned_from_as_a_whole(tmp_path: Path) -> None
 def test_pictures_that_are_all_held_out_are_not_called_too_small(tuning: Tuning) -> None:
     held_out: Any = replace(CORPUS, entries=tuple(replace(each, split="held-out") for each in CORPUS.entries))
     with pytest.raises(InvalidRequest, match="all 4 are held out; make the training set anew"):
-        controlling(replace(tuning, corpus=held_out), Control())
+        controlling(replace(tuning, corpus=held_out), ControlNetTask())
 
 
 def test_a_folder_of_pictures_becomes_a_training_set(tmp_path: Path) -> None:
@@ -218,10 +218,10 @@ def test_a_folder_of_pictures_becomes_a_training_set(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_followed_is_refused(values: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
-        Control(**values)
+        ControlNetTask(**values)
 
 
 def test_pictures_that_are_too_small_are_refused(tuning: Tuning) -> None:
     small: Any = replace(CORPUS, entries=(entry("dot", width=20, height=20),))
     with pytest.raises(InvalidRequest, match="large enough"):
-        controlling(replace(tuning, corpus=small), Control())
+        controlling(replace(tuning, corpus=small), ControlNetTask())

@@ -14,7 +14,7 @@ from PIL import Image
 from pochade.adapters.embeddings import TABLE, read_embedding
 from pochade.checkpoints import safetensors
 from pochade.errors import InvalidRequest
-from pochade.pipeline.load import load
+from pochade.pipeline.loader import load
 from pochade.training.data.examples import BucketedSet
 from pochade.training.data.tokenizing import tokenize_with, tokenize_with_word
 from pochade.training.inversion import (

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from pochade.errors import InvalidRequest
-from pochade.pipeline.load import load
+from pochade.pipeline.loader import load
 from pochade.training import starter
-from pochade.training.arithmetic import mixed_precision
 from pochade.training.data.selection import framed, known, random_view, scene_groups, single_entries
 from pochade.training.finetune import Tuning, export_finetuned, finetuning, latents_of
 from pochade.training.loop import averaged, write_travel
+from pochade.training.precision import mixed_precision
 from pochade.training.starter import Run, write_model
 from tests.training.conftest import AUTOENCODER, UNET
 from tests.training.data.test_captions import entry

@@ -7,6 +7,6 @@ noise:   `() -> ` fresh unit-normal noise shaped like x; deterministic samplers 
 """
 
 from pochade.diffusion.samplers.registry import SAMPLERS, UNIPC, Sampler, find_sampler
-from pochade.diffusion.samplers.step import Noise, Step
+from pochade.diffusion.samplers.step import Noise, SamplerStep
 
-__all__ = ["SAMPLERS", "UNIPC", "Noise", "Sampler", "Step", "find_sampler"]
+__all__ = ["SAMPLERS", "UNIPC", "Noise", "Sampler", "SamplerStep", "find_sampler"]

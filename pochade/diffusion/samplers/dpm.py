@@ -10,18 +10,18 @@ from math import expm1, log
 
 from pochade.diffusion.brownian import Path
 from pochade.diffusion.parametrization import Denoise
-from pochade.diffusion.samplers.step import Evaluation, Noise, Step, approach, midway, transitions
+from pochade.diffusion.samplers.step import Evaluation, Noise, SamplerStep, approach, midway, transitions
 from pochade.ops import Tensor
 
 
-def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
+def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[SamplerStep]:
     """DPM-Solver++(2M): Lu et al. 2022, algorithm 2. Order 2, one evaluation per step; draws no noise."""
     before: Evaluation | None = None
     for index, sigma, after in transitions(sigmas):
         now = sigma, denoise(x, sigma)
         x = approach(x, midway(now, before, after), after / sigma)
         before = now
-        yield Step(index, len(sigmas) - 1, x, now[1])
+        yield SamplerStep(index, len(sigmas) - 1, x, now[1])
 
 
 def dpmpp_2m_sde(
@@ -31,7 +31,7 @@ def dpmpp_2m_sde(
     noise: Noise,
     eta: float = 1.0,
     path: Path | None = None,
-) -> Iterator[Step]:
+) -> Iterator[SamplerStep]:
     """SDE-DPM-Solver++(2M), midpoint form (Lu et al. 2022, the solvers for diffusion SDEs).
 
     One evaluation and one noise per step; none to sigma 0. With eta 0 it is DPM++ 2M.
@@ -46,7 +46,7 @@ def dpmpp_2m_sde_heun(
     noise: Noise,
     eta: float = 1.0,
     path: Path | None = None,
-) -> Iterator[Step]:
+) -> Iterator[SamplerStep]:
     """DPM++ 2M SDE where the line through the last two evaluations is integrated, not taken at its middle.
 
     Known as its 'heun' form. One evaluation and one noise per step; none to sigma 0. Order 2.
@@ -61,7 +61,7 @@ def dpmpp_3m_sde(
     noise: Noise,
     eta: float = 1.0,
     path: Path | None = None,
-) -> Iterator[Step]:
+) -> Iterator[SamplerStep]:
     """SDE-DPM-Solver++(3M): the parabola through the last three evaluations in place of that line.
 
     One evaluation and one noise per step; none to sigma 0. Its quadratic part has half of its integral's
@@ -79,7 +79,7 @@ def _multistep_sde(
     path: Path | None,
     memory: int,
     midpoint: bool = False,
-) -> Iterator[Step]:
+) -> Iterator[SamplerStep]:
     """memory: how many evaluations a step knows."""
     seen: list[Evaluation] = []
     for index, sigma, after in transitions(sigmas):
@@ -91,7 +91,7 @@ def _multistep_sde(
         x = approach(x, mean, ratio)
         if deviation > 0:
             x = x + deviation * (noise() if path is None else path(sigma, after, eta))
-        yield Step(index, len(sigmas) - 1, x, denoised)
+        yield SamplerStep(index, len(sigmas) - 1, x, denoised)
 
 
 def _mean(seen: Sequence[Evaluation], after: float, eta: float) -> Tensor:
@@ -123,7 +123,7 @@ def dpmpp_sde(
     noise: Noise,
     eta: float = 1.0,
     path: Path | None = None,
-) -> Iterator[Step]:
+) -> Iterator[SamplerStep]:
     """SDE-DPM-Solver++(2S): a trial half step, then the whole step with what was denoised in its middle.
 
     Lu et al. 2022, algorithm 1 with r = 1/2, for the SDE. Two evaluations and two noises per step; the last
@@ -145,7 +145,7 @@ def dpmpp_sde(
             denoised = denoise(trial, middle)
             ratio, deviation = solution(sigma, after, eta)
             x = approach(x, denoised, ratio) + deviation * whole
-        yield Step(index, len(sigmas) - 1, x, denoised)
+        yield SamplerStep(index, len(sigmas) - 1, x, denoised)
 
 
 def _first_and_whole(

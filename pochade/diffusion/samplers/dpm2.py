@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 
 from pochade.diffusion.parametrization import Denoise
 from pochade.diffusion.samplers.euler import ancestral
-from pochade.diffusion.samplers.step import Noise, Step, approach, transitions
+from pochade.diffusion.samplers.step import Noise, SamplerStep, approach, transitions
 from pochade.ops import Tensor
 
 
-def dpm2(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
+def dpm2(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[SamplerStep]:
     """The slope dx/dsigma in the middle of log sigma, taken for the whole step.
 
     k-diffusion's 'dpm_2': the midpoint of DPM-Solver-2 (Lu et al. 2022a, algorithm 1) with straight steps in
@@ -19,7 +19,7 @@ def dpm2(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> 
 
 def dpm2_ancestral(
     denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise, eta: float = 1.0
-) -> Iterator[Step]:
+) -> Iterator[SamplerStep]:
     """DPM2 down below the next noise level, and fresh noise back up to it; see `euler_ancestral`.
 
     Two evaluations and one noise per step. With eta 0 it is DPM2. With noise the pictures' distribution is
@@ -39,12 +39,12 @@ def dpm2_ancestral(
             x = x + (down - sigma) * ((trial - denoised) / middle - slope)
         if up > 0:
             x = x + up * noise()
-        yield Step(index, len(sigmas) - 1, x, denoised)
+        yield SamplerStep(index, len(sigmas) - 1, x, denoised)
 
 
 def dpmpp_2s_ancestral(
     denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise, eta: float = 1.0
-) -> Iterator[Step]:
+) -> Iterator[SamplerStep]:
     """DPM-Solver++(2S) down below the next noise level, and fresh noise back up to it.
 
     Lu et al. 2022, algorithm 1 with r = 1/2: what is denoised in the middle of log sigma serves the whole
@@ -59,4 +59,4 @@ def dpmpp_2s_ancestral(
         x = approach(x, denoised, down / sigma)
         if up > 0:
             x = x + up * noise()
-        yield Step(index, len(sigmas) - 1, x, denoised)
+        yield SamplerStep(index, len(sigmas) - 1, x, denoised)

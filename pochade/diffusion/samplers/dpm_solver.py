@@ -11,7 +11,7 @@ from math import atan, ceil, exp, expm1, log
 
 from pochade.diffusion.parametrization import Denoise
 from pochade.diffusion.samplers.euler import ancestral
-from pochade.diffusion.samplers.step import Noise, Step, approach
+from pochade.diffusion.samplers.step import Noise, SamplerStep, approach
 from pochade.ops import Tensor
 
 THIRD = 1 / 3
@@ -20,7 +20,7 @@ THIRD = 1 / 3
 
 def dpm_fast(
     denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise, eta: float = 0.0
-) -> Iterator[Step]:
+) -> Iterator[SamplerStep]:
     """DPM-Solver-fast: steps of order 3, equally long in log sigma, and a last one or two of lower order.
 
     Lu et al. 2022a, section 3.3. The number of steps asked for is the number of evaluations, and one more
@@ -42,14 +42,14 @@ def dpm_fast(
         x = (trial.first, trial.second, trial.third)[order - 1](down)
         if up > 0:
             x = x + up * noise()
-        yield Step(index, len(orders) + to_zero, x, trial.denoised)
+        yield SamplerStep(index, len(orders) + to_zero, x, trial.denoised)
     if to_zero:
         denoised = denoise(x, last)
-        yield Step(len(orders), len(orders) + 1, denoised, denoised)
+        yield SamplerStep(len(orders), len(orders) + 1, denoised, denoised)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Control:
+class StepSizeControl:
     """How DPM adaptive chooses its steps. Lengths in lambda.
 
     relative, absolute: of the latent, the error that a step may make.
@@ -71,8 +71,8 @@ def dpm_adaptive(
     sigmas: Sequence[float],
     noise: Noise,
     eta: float = 0.0,
-    control: Control = Control(),
-) -> Iterator[Step]:
+    control: StepSizeControl = StepSizeControl(),
+) -> Iterator[SamplerStep]:
     """DPM-Solver-23: a step of order 3, tried again when one of order 2 differs too much from it.
 
     Lu et al. 2022a, appendix C, with the tolerances that users know from k-diffusion. Three evaluations per
@@ -110,11 +110,11 @@ def dpm_adaptive(
         x = high + up * noise() if up > 0 else high
         done = goal
         left = ceil((span - done) / max(shortest, length)) if span - done > 1e-5 else 0
-        yield Step(index, index + 1 + left + to_zero, x, trial.denoised)
+        yield SamplerStep(index, index + 1 + left + to_zero, x, trial.denoised)
         index, trial = index + 1, None
     if to_zero:
         denoised = denoise(x, last)
-        yield Step(index, index + 1, denoised, denoised)
+        yield SamplerStep(index, index + 1, denoised, denoised)
 
 
 class Trial:

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 from pochade.diffusion.parametrization import Denoise
-from pochade.diffusion.samplers.step import Noise, Step, approach, transitions
+from pochade.diffusion.samplers.step import Noise, SamplerStep, approach, transitions
 from pochade.ops import Tensor
 
 
-def euler(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
+def euler(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[SamplerStep]:
     """Euler's method on the probability-flow equation dx/dsigma = (x - denoised) / sigma.
 
     Karras et al. 2022, algorithm 1 without its correction. Order 1; draws no noise.
@@ -15,12 +15,12 @@ def euler(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) ->
     for index, sigma, after in transitions(sigmas):
         denoised = denoise(x, sigma)
         x = approach(x, denoised, after / sigma)
-        yield Step(index, len(sigmas) - 1, x, denoised)
+        yield SamplerStep(index, len(sigmas) - 1, x, denoised)
 
 
 def euler_ancestral(
     denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise, eta: float = 1.0
-) -> Iterator[Step]:
+) -> Iterator[SamplerStep]:
     """Goes below the next noise level and adds fresh noise back up to it.
 
     With eta 1 this is ancestral sampling (Ho et al. 2020, algorithm 2); in between, Song et al. 2020a
@@ -32,12 +32,12 @@ def euler_ancestral(
         x = approach(x, denoised, down / sigma)
         if up > 0:
             x = x + up * noise()
-        yield Step(index, len(sigmas) - 1, x, denoised)
+        yield SamplerStep(index, len(sigmas) - 1, x, denoised)
 
 
 def ddim(
     denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise, eta: float = 0.0
-) -> Iterator[Step]:
+) -> Iterator[SamplerStep]:
     """Song et al. 2020a, equations 12 and 16; eta 0 draws no noise, eta 1 is ancestral sampling.
 
     In the frame of this package it is one algorithm with Euler (eta 0) and Euler a (eta 1); by tradition it
@@ -55,7 +55,7 @@ def ancestral(sigma: float, after: float, eta: float) -> tuple[float, float]:
     return (after**2 - up**2) ** 0.5, up
 
 
-def heun(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
+def heun(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[SamplerStep]:
     """Heun's method: an Euler step, then the mean of the slopes at its two ends.
 
     Karras et al. 2022, algorithm 1 (with S_churn = 0). Order 2, two evaluations per step; the last step, to
@@ -63,7 +63,7 @@ def heun(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> 
     """
     for index, sigma, after in transitions(sigmas):
         x, denoised = heun_step(denoise, x, sigma, after)
-        yield Step(index, len(sigmas) - 1, x, denoised)
+        yield SamplerStep(index, len(sigmas) - 1, x, denoised)
 
 
 def heun_step(denoise: Denoise, x: Tensor, sigma: float, after: float) -> tuple[Tensor, Tensor]:

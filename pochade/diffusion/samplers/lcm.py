@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 from pochade.diffusion.parametrization import Denoise
-from pochade.diffusion.samplers.step import Noise, Step, transitions
+from pochade.diffusion.samplers.step import Noise, SamplerStep, transitions
 from pochade.ops import Tensor
 
 
-def lcm(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
+def lcm(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[SamplerStep]:
     """Multistep consistency sampling: jump to the data, add fresh noise of the next level, jump again.
 
     Song et al. 2023, algorithm 1; Luo et al. 2023. Made for latent consistency models (2 to 8 steps). The
@@ -17,4 +17,4 @@ def lcm(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> I
     for index, sigma, after in transitions(sigmas):
         denoised = denoise(x, sigma)
         x = denoised if after == 0 else denoised + after * noise()
-        yield Step(index, len(sigmas) - 1, x, denoised)
+        yield SamplerStep(index, len(sigmas) - 1, x, denoised)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from math import prod
 
 from pochade.diffusion.parametrization import Denoise
-from pochade.diffusion.samplers.step import Noise, Step, approach, transitions
+from pochade.diffusion.samplers.step import Noise, SamplerStep, approach, transitions
 from pochade.ops import Tensor
 
 EVEN_WEIGHTS: tuple[tuple[float, ...], ...] = (
@@ -16,7 +16,7 @@ EVEN_WEIGHTS: tuple[tuple[float, ...], ...] = (
 """Adams-Bashforth for equally long steps, orders 1 to 4; the latest slope first."""
 
 
-def lms(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
+def lms(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[SamplerStep]:
     """The Adams-Bashforth method in sigma, for steps of any lengths (Hairer et al. 1993, section III.5).
 
     Order 4, after lower orders at the start; one evaluation per step; draws no noise. The last step, to sigma
@@ -31,10 +31,10 @@ def lms(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> I
         x = approach(x, denoised, after / sigma)
         if after > 0:
             x = _corrected(x, after - sigma, slopes, _weights(levels, after))
-        yield Step(index, len(sigmas) - 1, x, denoised)
+        yield SamplerStep(index, len(sigmas) - 1, x, denoised)
 
 
-def plms(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
+def plms(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[SamplerStep]:
     """Pseudo linear multistep: Liu et al. 2022, algorithm 2, with its cheaper start.
 
     The weights are those of equally long steps, though the steps in sigma are not; so the order is 2, in
@@ -51,7 +51,7 @@ def plms(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> 
             if len(slopes) == 1:
                 known, weights = [*slopes, (x - denoise(x, after)) / after], (0.5, 0.5)
             x = _corrected(x, after - sigma, known, weights)
-        yield Step(index, len(sigmas) - 1, x, denoised)
+        yield SamplerStep(index, len(sigmas) - 1, x, denoised)
 
 
 def _corrected(x: Tensor, length: float, slopes: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

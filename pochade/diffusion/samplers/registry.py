@@ -18,7 +18,7 @@ from pochade.diffusion.samplers.euler import ddim, euler, euler_ancestral, heun
 from pochade.diffusion.samplers.lcm import lcm
 from pochade.diffusion.samplers.linear_multistep import lms, plms
 from pochade.diffusion.samplers.restart import restart
-from pochade.diffusion.samplers.step import Step
+from pochade.diffusion.samplers.step import SamplerStep
 from pochade.diffusion.samplers.tcd import tcd
 from pochade.diffusion.samplers.unipc import BH1, BH2, unipc
 from pochade.errors import InvalidRequest
@@ -42,7 +42,7 @@ class Sampler:
     """
 
     label: str
-    function: Callable[..., Iterator[Step]]
+    function: Callable[..., Iterator[SamplerStep]]
     schedule: str = "Uniform"
     stochastic: bool = False
     evaluations: int = 1

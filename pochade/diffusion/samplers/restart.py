@@ -7,7 +7,7 @@ import numpy as np
 
 from pochade.diffusion.parametrization import Denoise
 from pochade.diffusion.samplers.euler import heun_step
-from pochade.diffusion.samplers.step import Noise, Step
+from pochade.diffusion.samplers.step import Noise, SamplerStep
 from pochade.ops import Tensor
 
 RHO = 7.0
@@ -17,7 +17,7 @@ FROM, TO = 0.1, 2.0
 """The levels near which a restart begins and ends up: the usual interval for text-to-image."""
 
 
-def restart(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Step]:
+def restart(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[SamplerStep]:
     """Heun's method down to sigma 0.1, then noise back up to sigma 2 and down again, once or twice.
 
     Xu et al. 2023, algorithm 1. The steps of the restarts are part of the number asked for, shared out as
@@ -33,7 +33,7 @@ def restart(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) 
             x = x + (sigma**2 - level**2) ** 0.5 * noise()
         x, denoised = heun_step(denoise, x, sigma, after)
         level = after
-        yield Step(index, len(plan), x, denoised)
+        yield SamplerStep(index, len(plan), x, denoised)
 
 
 def restarts(sigmas: Sequence[float]) -> list[tuple[float, float]]:

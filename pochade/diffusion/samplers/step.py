@@ -15,7 +15,7 @@ Evaluation = tuple[float, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class SamplerStep:
     """One step done: number `index` (from 0) of `steps`.
 
     steps: one per transition between sigmas, except in samplers that choose their own. In 'DPM adaptive' it

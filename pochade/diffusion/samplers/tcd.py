@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from math import floor
 
 from pochade.diffusion.parametrization import Denoise
-from pochade.diffusion.samplers.step import Noise, Step, approach, transitions
+from pochade.diffusion.samplers.step import Noise, SamplerStep, approach, transitions
 from pochade.diffusion.schedule import NoiseSchedule, noise_schedule
 from pochade.ops import Tensor
 
@@ -16,7 +16,7 @@ def tcd(
     noise: Noise,
     eta: float = 0.3,
     schedule: NoiseSchedule | None = None,
-) -> Iterator[Step]:
+) -> Iterator[SamplerStep]:
     """Strategic stochastic sampling: below the next timestep t, to (1 - eta) t, and noise back up to t.
 
     Zheng et al. 2024, algorithm 4; eta is their gamma: 0 draws no noise, 1 is nearly LCM.
@@ -31,4 +31,4 @@ def tcd(
         x = approach(x, denoised, down / sigma)
         if down < after:
             x = x + (after**2 - down**2) ** 0.5 * noise()
-        yield Step(index, len(sigmas) - 1, x, denoised)
+        yield SamplerStep(index, len(sigmas) - 1, x, denoised)

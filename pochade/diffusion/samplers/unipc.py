@@ -6,7 +6,7 @@ from math import expm1, factorial, log
 import numpy as np
 
 from pochade.diffusion.parametrization import Denoise
-from pochade.diffusion.samplers.step import Evaluation, Noise, Step, approach, transitions
+from pochade.diffusion.samplers.step import Evaluation, Noise, SamplerStep, approach, transitions
 from pochade.ops import Tensor
 
 BH1, BH2 = VARIANTS = ("bh1", "bh2")
@@ -20,7 +20,7 @@ def unipc(
     noise: Noise,
     order: int = 3,
     variant: str = BH1,
-) -> Iterator[Step]:
+) -> Iterator[SamplerStep]:
     """UniPC-p, predicting data: Zhao et al. 2023, algorithms 1 and 2. Draws no noise.
 
     The evaluation at the predicted point serves twice: it corrects the step that led there, and it starts the
@@ -39,7 +39,7 @@ def unipc(
         correction = min(order, index + 1, steps - index if to_zero else order)
         start = x
         x = denoised if after == 0 else _stepped(x, seen[:correction], after, variant)
-        yield Step(index, steps, x, denoised)
+        yield SamplerStep(index, steps, x, denoised)
 
 
 def _stepped(

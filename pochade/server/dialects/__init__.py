@@ -1,1 +1,1 @@
-"""What is spoken over HTTP, a file for each dialect; all of them know the desk and nothing of one another."""
+"""What is spoken over HTTP, a folder for each dialect. They know the service and nothing of one another."""

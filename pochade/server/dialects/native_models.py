@@ -8,19 +8,19 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from pochade.jobs import history, pulls
-from pochade.server.desk import Desk
-from pochade.server.dialects.native_bodies import PullBody
-from pochade.server.guard import Trouble
+from pochade.server.dialects.native.schemas import PullBody
+from pochade.server.middleware import ErrorReply
+from pochade.server.service import Service
 
 
-def add(routes: APIRouter, desk: Desk, show: Callable[..., dict[str, Any]]) -> None:
+def add(routes: APIRouter, service: Service, show: Callable[..., dict[str, Any]]) -> None:
     """Adds the routes to those of the native API. show: a job, as `native.show`."""
 
     @routes.get("/known-models")
     async def known_models(request: Request) -> Any:
         """The models that can be fetched by a short name, and which are here. The hub is not asked."""
-        owner, here = request.state.owner, await desk.models_here()
-        fetched = {live.model: live for live in desk.board.live.values() if live.pulls}
+        owner, here = request.state.owner, await service.models_here()
+        fetched = {live.model: live for live in service.live_jobs.live.values() if live.pulls}
         listed = []
         for model in pulls.all_known():
             live = fetched.get(model.name)
@@ -34,29 +34,29 @@ def add(routes: APIRouter, desk: Desk, show: Callable[..., dict[str, Any]]) -> N
                     "total_bytes": 0 if live is None else live.to_fetch,
                 }
             )
-        return {"models": listed, "may_fetch": desk.options.is_admin(owner)}
+        return {"models": listed, "may_fetch": service.options.is_admin(owner)}
 
     @routes.post("/known-models/{name}/look-up")
     async def look_up(request: Request, name: str) -> Any:
         """Ask the hub for a model: its licence and size now. Nothing is fetched."""
         check_admin(request)
         try:
-            return asdict(await run_in_threadpool(pulls.look_up, name, desk.options.folders))
+            return asdict(await run_in_threadpool(pulls.look_up, name, service.options.folders))
         except pulls.HubError as error:
-            raise Trouble(502, "hub", str(error)) from error
+            raise ErrorReply(502, "hub", str(error)) from error
 
     @routes.post("/pulls", status_code=202)
     async def pull(request: Request, body: PullBody) -> Any:
         """Have a model fetched, under the licence that the body accepts."""
         check_admin(request)
-        live = await desk.fetch(request.state.owner, body.model, body.licence, body.commit, body.label)
-        job = await desk.ask(history.find_job, live.id)
+        live = await service.fetch(request.state.owner, body.model, body.licence, body.commit, body.label)
+        job = await service.ask(history.find_job, live.id)
         assert job is not None
-        return show(desk, job, [])
+        return show(service, job, [])
 
     def check_admin(request: Request) -> None:
-        if not desk.options.is_admin(request.state.owner):
-            raise Trouble(
+        if not service.options.is_admin(request.state.owner):
+            raise ErrorReply(
                 403,
                 "forbidden",
                 "only an administrator of this server may have models fetched; ask whoever runs it (they name"

@@ -7,19 +7,19 @@ from pochade.training.corpus.downloads import DownloadError, download, npm_pack
 from pochade.training.corpus.looking import contact_sheet, on_background, style_sheet
 from pochade.training.corpus.packages import UntrustedArchive
 from pochade.training.corpus.samples import Unusable
-from pochade.training.corpus.sources import SOURCES, Package, Source
-from pochade.training.corpus.store import Corpus, Entry, load, split_of
+from pochade.training.corpus.sources import SOURCES, CorpusSource, Package
+from pochade.training.corpus.store import Corpus, CorpusEntry, load, split_of
 
 __all__ = [
     "SOURCES",
     "Concept",
     "Corpus",
+    "CorpusEntry",
+    "CorpusSource",
     "DownloadError",
     "Dropped",
-    "Entry",
     "NothingUsable",
     "Package",
-    "Source",
     "UntrustedArchive",
     "Unusable",
     "build",

@@ -13,17 +13,17 @@ from pochade.training.corpus.concepts import LETTERS_AND_FLAGS, Dropped, read_co
 from pochade.training.corpus.downloads import Fetch, download
 from pochade.training.corpus.packages import unpacked
 from pochade.training.corpus.pictures import lossless
-from pochade.training.corpus.reading import Words, read_source
-from pochade.training.corpus.rendering import Found
+from pochade.training.corpus.reading import WordLists, read_source
+from pochade.training.corpus.rendering import PackagedPicture
 from pochade.training.corpus.samples import Item, Progress, Sample, Stream, silent
-from pochade.training.corpus.sources import EMOJIBASE, SOURCES, Package, Source
-from pochade.training.corpus.store import Corpus, Entry, split_of
+from pochade.training.corpus.sources import EMOJIBASE, SOURCES, CorpusSource, Package
+from pochade.training.corpus.store import Corpus, CorpusEntry, split_of
 
 
 def build(
     folder: str | Path,
     *,
-    sources: Iterable[Source] = SOURCES,
+    sources: Iterable[CorpusSource] = SOURCES,
     words: Package = EMOJIBASE,
     size: int = 128,
     dropped: Dropped = LETTERS_AND_FLAGS,
@@ -43,10 +43,10 @@ def build(
     packages = folder / "packages"
 
     @cache
-    def dictionary() -> Words:
+    def dictionary() -> WordLists:
         unpacked_words = unpacked(words, packages, fetch)
         concepts = read_concepts(unpacked_words)
-        return Words(concepts, read_names(unpacked_words, concepts), dropped)
+        return WordLists(concepts, read_names(unpacked_words, concepts), dropped)
 
     streams = [
         Stream(
@@ -60,7 +60,7 @@ def build(
     return assemble(folder, streams, size=size, kind="packages", jobs=jobs, progress=progress)
 
 
-def _recipe(source: Source, words: Package, size: int, dropped: Dropped) -> dict[str, Any]:
+def _recipe(source: CorpusSource, words: Package, size: int, dropped: Dropped) -> dict[str, Any]:
     """Everything that decides what is built, as JSON gives it back."""
     recipe = {
         "source": asdict(source),
@@ -71,7 +71,7 @@ def _recipe(source: Source, words: Package, size: int, dropped: Dropped) -> dict
     return json.loads(json.dumps(recipe))  # type: ignore[no-any-return]
 
 
-def _about(source: Source) -> dict[str, str]:
+def _about(source: CorpusSource) -> dict[str, str]:
     package = source.package
     return {
         "style": source.style,
@@ -83,16 +83,16 @@ def _about(source: Source) -> dict[str, str]:
 
 
 def _items(
-    source: Source, size: int, packages: Path, fetch: Fetch, dictionary: Callable[[], Words]
+    source: CorpusSource, size: int, packages: Path, fetch: Fetch, dictionary: Callable[[], WordLists]
 ) -> tuple[int, Iterator[Item]]:
     found = list(read_source(source, unpacked(source.package, packages, fetch), dictionary()))
     return len(found), (Item(each.name, partial(_sample, source, each, size)) for each in found)
 
 
-def _sample(source: Source, found: Found, size: int) -> Sample:
+def _sample(source: CorpusSource, found: PackagedPicture, size: int) -> Sample:
     picture = found.draw(size)
     colour, share = dominant_colour(picture)
-    entry = Entry(
+    entry = CorpusEntry(
         name=found.name,
         style=source.style,
         source=source.name,

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pochade.training.corpus.concepts import Concept, mirrorable, name_slug, plain_words, word_set
-from pochade.training.corpus.rendering import Found, from_svg_file
+from pochade.training.corpus.rendering import PackagedPicture, from_svg_file
 
 DRAWINGS = "share/openclipart/svg"
 
@@ -96,7 +96,7 @@ PUBLIC_DOMAIN = "publicdomain"
 
 
 @dataclass(frozen=True)
-class Facts:
+class ClipArtFacts:
     """What a file says about itself, in plain words."""
 
     path: str
@@ -104,7 +104,7 @@ class Facts:
     keywords: tuple[str, ...]
 
 
-def read_clip_art(folder: Path, known: Set[str]) -> Iterator[Found]:
+def read_clip_art(folder: Path, known: Set[str]) -> Iterator[PackagedPicture]:
     """The wanted drawings of an unpacked openclipart-svg.
 
     known: English words. Titles come in many languages; one without any of these words or of the keywords
@@ -118,7 +118,7 @@ def read_clip_art(folder: Path, known: Set[str]) -> Iterator[Found]:
     for path, facts in zip(paths, all_facts, strict=True):
         concept = facts and clip_art_concept(facts, english, counts)
         if facts and concept:
-            yield Found(facts.path, concept, partial(from_svg_file, path))
+            yield PackagedPicture(facts.path, concept, partial(from_svg_file, path))
 
 
 def wanted(path: str) -> bool:
@@ -129,7 +129,7 @@ def wanted(path: str) -> bool:
     )
 
 
-def clip_art_concept(facts: Facts, english: Set[str], counts: Counter[str]) -> Concept | None:
+def clip_art_concept(facts: ClipArtFacts, english: Set[str], counts: Counter[str]) -> Concept | None:
     """The concept of a drawing, None if it cannot be told or is not wanted."""
     keywords = [word for word in facts.keywords if word not in NO_TAGS and not COLLECTIONS.fullmatch(word)]
     if UNWANTED.search(" ".join([facts.title, *keywords])):
@@ -168,7 +168,7 @@ def spelled(label: str) -> str:
     return " ".join(" ".join(SPELLING.get(word, word) for word in words).split())
 
 
-def _facts(path: Path, root: Path) -> Facts | None:
+def _facts(path: Path, root: Path) -> ClipArtFacts | None:
     """None for a file that is not declared to be in the public domain, or that holds text or a photo."""
     svg = path.read_text("utf-8", "replace")
     if PUBLIC_DOMAIN not in svg.lower().replace(" ", "") or TEXT.search(svg):
@@ -176,7 +176,7 @@ def _facts(path: Path, root: Path) -> Facts | None:
     title = TITLE.search(svg)
     metadata = svg[: svg.find("</rdf:RDF>")]
     keywords = (_words(unescape(word)) for word in KEYWORD.findall(metadata))
-    return Facts(
+    return ClipArtFacts(
         path.relative_to(root).as_posix(),
         _words(unescape(title[1])) if title else "",
         tuple(dict.fromkeys(word for word in keywords if word)),

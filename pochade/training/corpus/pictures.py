@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pochade.images.opening import UnreadablePicture, eight_bits, foreign_profile, in_srgb, opened, turn_of
+from pochade.images.decode import UnreadablePicture, eight_bits, foreign_profile, in_srgb, opened, turn_of
 from pochade.training.corpus.samples import Unusable
 
 KEPT = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}

@@ -11,13 +11,13 @@ from typing import Any
 
 from pochade.training.corpus.clip_art import read_clip_art
 from pochade.training.corpus.concepts import Concept, Dropped, mirrorable, name_slug, plain_code
-from pochade.training.corpus.rendering import Found, from_file, from_icon
-from pochade.training.corpus.sources import Source
+from pochade.training.corpus.rendering import PackagedPicture, from_file, from_icon
+from pochade.training.corpus.sources import CorpusSource
 from pochade.training.corpus.tiles import read_tiles
 
 
 @dataclass(frozen=True)
-class Words:
+class WordLists:
     """What is known about the world: concepts by code, and codes by the slugs of their names."""
 
     concepts: Mapping[str, Concept]
@@ -25,19 +25,19 @@ class Words:
     dropped: Dropped
 
 
-def read_source(source: Source, folder: Path, words: Words) -> Iterator[Found]:
+def read_source(source: CorpusSource, folder: Path, words: WordLists) -> Iterator[PackagedPicture]:
     """Every wanted picture of an unpacked package."""
     return READERS[source.kind](folder, words)
 
 
-def _files(folder: Path, words: Words) -> Iterator[Found]:
+def _files(folder: Path, words: WordLists) -> Iterator[PackagedPicture]:
     """One picture file per code point in `assets/`."""
     paths = {plain_code(path.stem): path for path in sorted(Path(folder, "assets").iterdir(), reverse=True)}
     for code, path in sorted(paths.items()):
         yield from _known(code, partial(from_file, path), words)
 
 
-def _iconify(folder: Path, words: Words) -> Iterator[Found]:
+def _iconify(folder: Path, words: WordLists) -> Iterator[PackagedPicture]:
     """SVG bodies in `icons.json`, code points in `chars.json`: the layout of @iconify-json packages."""
     icons, chars = _json(folder / "icons.json"), _json(folder / "chars.json")
     names = {plain_code(code): name for code, name in sorted(chars.items(), reverse=True)}
@@ -52,7 +52,7 @@ NO_PICTURES = re.compile(
 """Unknown names that are skin tones or letters."""
 
 
-def _slugs(folder: Path, words: Words) -> Iterator[Found]:
+def _slugs(folder: Path, words: WordLists) -> Iterator[PackagedPicture]:
     """As `_iconify`, where only the names of the icons tell what they show.
 
     Names and aliases are looked up among the labels and short names of emoji; "astronaut-2" is another
@@ -77,7 +77,7 @@ def _slugs(folder: Path, words: Words) -> Iterator[Found]:
         elif code is None and not NO_PICTURES.search(name):
             concept = _unknown(base)
             if concept not in words.dropped:
-                yield Found(name, concept, partial(from_icon, icons, name))
+                yield PackagedPicture(name, concept, partial(from_icon, icons, name))
 
 
 def _unknown(slug: str) -> Concept:
@@ -94,17 +94,17 @@ def _unknown(slug: str) -> Concept:
     )
 
 
-def _known(code: str, draw: Any, words: Words, name: str = "") -> Iterator[Found]:
+def _known(code: str, draw: Any, words: WordLists, name: str = "") -> Iterator[PackagedPicture]:
     concept = words.concepts.get(code)
     if concept is not None and concept not in words.dropped:
-        yield Found(name or code, concept, draw)
+        yield PackagedPicture(name or code, concept, draw)
 
 
-def _tiles(folder: Path, words: Words) -> Iterator[Found]:
+def _tiles(folder: Path, words: WordLists) -> Iterator[PackagedPicture]:
     return read_tiles(folder)
 
 
-def _clip_art(folder: Path, words: Words) -> Iterator[Found]:
+def _clip_art(folder: Path, words: WordLists) -> Iterator[PackagedPicture]:
     known = {
         word
         for concept in words.concepts.values()
@@ -119,6 +119,6 @@ def _json(path: Path) -> Any:
     return json.loads(path.read_text("utf-8"))
 
 
-READERS: Mapping[str, Callable[[Path, Words], Iterator[Found]]] = MappingProxyType(
+READERS: Mapping[str, Callable[[Path, WordLists], Iterator[PackagedPicture]]] = MappingProxyType(
     {"files": _files, "iconify": _iconify, "slugs": _slugs, "tiles": _tiles, "clip art": _clip_art}
 )

@@ -18,7 +18,7 @@ Picture = NDArray[np.uint8]  # (size, size, 4), straight alpha
 Draw = Callable[[int], Picture]
 
 
-class Found(NamedTuple):
+class PackagedPicture(NamedTuple):
     """A picture in an unpacked package: where it is, what it shows, and how to draw it.
 
     `draw(size)` may raise Unusable.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from pochade.training.corpus.store import Entry
+from pochade.training.corpus.store import CorpusEntry
 
 
 class Unusable(ValueError):
@@ -28,7 +28,7 @@ class Sample:
     content, suffix: a picture file and the end of its name ("webp", "png", "jpg").
     """
 
-    entry: Entry
+    entry: CorpusEntry
     content: bytes
     suffix: str
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pochade.atomic import replacing
 from pochade.training.corpus.samples import Item, Progress, Sample, Stream, Unusable
-from pochade.training.corpus.store import VERSION, Entry, write_whole
+from pochade.training.corpus.store import VERSION, CorpusEntry, write_whole
 
 SHARDS = "shards"
 SHARD_PICTURES = 1000
@@ -123,7 +123,7 @@ def _made(item: Item) -> Sample | Unusable:
         return unusable
 
 
-def _append(tar: tarfile.TarFile, sample: Sample, file: str, row: int) -> Entry:
+def _append(tar: tarfile.TarFile, sample: Sample, file: str, row: int) -> CorpusEntry:
     """Add a picture and its facts; returns the entry with its place."""
     facts = {name: value for name, value in sample.entry.to_json().items() if name not in PLACE}
     offset = _add(tar, f"{row:06d}.{sample.suffix}", sample.content)

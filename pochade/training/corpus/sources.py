@@ -39,7 +39,7 @@ class Package:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class CorpusSource:
     """A set of pictures in one style.
 
     name:  short, stands in file names.
@@ -67,7 +67,7 @@ EMOJIBASE = Package(
 )
 """English labels, tags, short names and groups."""
 
-FLUENT_3D = Source(
+FLUENT_3D = CorpusSource(
     name="fluent-3d",
     style="3d style",
     kind="files",
@@ -82,7 +82,7 @@ FLUENT_3D = Source(
     ),
 )
 
-FLUENT_FLAT = Source(
+FLUENT_FLAT = CorpusSource(
     name="fluent-flat",
     style="flat style",
     kind="iconify",
@@ -97,7 +97,7 @@ FLUENT_FLAT = Source(
     ),
 )
 
-NOTO = Source(
+NOTO = CorpusSource(
     name="noto",
     style="noto style",
     kind="iconify",
@@ -112,7 +112,7 @@ NOTO = Source(
     ),
 )
 
-TWEMOJI = Source(
+TWEMOJI = CorpusSource(
     name="twemoji",
     style="twemoji style",
     kind="iconify",
@@ -127,7 +127,7 @@ TWEMOJI = Source(
     ),
 )
 
-STREAMLINE = Source(
+STREAMLINE = CorpusSource(
     name="streamline",
     style="outline style",
     kind="slugs",
@@ -142,7 +142,7 @@ STREAMLINE = Source(
     ),
 )
 
-FLUENT_GLOSSY = Source(
+FLUENT_GLOSSY = CorpusSource(
     name="fluent-glossy",
     style="glossy style",
     kind="slugs",
@@ -158,7 +158,7 @@ FLUENT_GLOSSY = Source(
     ),
 )
 
-NOTO_V1 = Source(
+NOTO_V1 = CorpusSource(
     name="noto-v1",
     style="old noto style",
     kind="slugs",
@@ -174,7 +174,7 @@ NOTO_V1 = Source(
     ),
 )
 
-EMOJIONE = Source(
+EMOJIONE = CorpusSource(
     name="emojione",
     style="emojione style",
     kind="slugs",
@@ -190,7 +190,7 @@ EMOJIONE = Source(
     ),
 )
 
-PIXEL_ART = Source(
+PIXEL_ART = CorpusSource(
     name="pixel-art",
     style="pixel art",
     kind="tiles",
@@ -207,7 +207,7 @@ PIXEL_ART = Source(
     ),
 )
 
-CLIP_ART = Source(
+CLIP_ART = CorpusSource(
     name="clip-art",
     style="clip art style",
     kind="clip art",

@@ -43,7 +43,7 @@ def split_of(code: str, source: str) -> Split:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class CorpusEntry:
     """One picture and what is known about it; what is unknown is empty.
 
     file, row: the shard, and the number of the picture in its source.
@@ -78,7 +78,7 @@ class Entry:
     colour_share: float = 0.0
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Entry":
+    def from_json(cls, values: Mapping[str, Any]) -> "CorpusEntry":
         return cls(**{**values, "tags": tuple(values.get("tags", ()))})
 
     def to_json(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class Entry:
         return {name: value for name, value in values.items() if value != DEFAULTS[name]}
 
 
-DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(Entry)}
+DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(CorpusEntry)}
 assert DEFAULTS["source"] is MISSING  # the only one that an entry must have
 
 
@@ -100,7 +100,7 @@ class Corpus:
 
     folder: Path
     size: int
-    entries: tuple[Entry, ...]
+    entries: tuple[CorpusEntry, ...]
     manifest: Mapping[str, Any]
 
     def __len__(self) -> int:
@@ -155,22 +155,22 @@ def load(folder: str | Path) -> Corpus:
     return Corpus(folder, manifest["size"], entries, manifest)
 
 
-def _entries(folder: Path, manifest: Mapping[str, Any]) -> tuple[Entry, ...]:
+def _entries(folder: Path, manifest: Mapping[str, Any]) -> tuple[CorpusEntry, ...]:
     if manifest["version"] == 1:
         return _entries_of_arrays(folder, manifest["size"])
     if manifest["version"] != VERSION:
         raise ValueError(f"format {manifest['version']} is not {VERSION}")
-    entries: list[Entry] = []
+    entries: list[CorpusEntry] = []
     for shard in manifest["shards"]:
         path = folder / shard["file"]
         if path.stat().st_size != shard["bytes"]:
             raise ValueError(f"'{shard['file']}' has {path.stat().st_size} bytes of {shard['bytes']}")
         index = json.loads(path.with_suffix(".json").read_text("utf-8"))
-        entries.extend(Entry.from_json(values) for values in index["entries"])
+        entries.extend(CorpusEntry.from_json(values) for values in index["entries"])
     return tuple(entries)
 
 
-def _entries_of_arrays(folder: Path, size: int) -> tuple[Entry, ...]:
+def _entries_of_arrays(folder: Path, size: int) -> tuple[CorpusEntry, ...]:
     """The first format: one NumPy array of square pictures per source, which are plain bytes as well."""
     lines = Path(folder, "entries.jsonl").read_text("utf-8").splitlines()
     length = size * size * 4
@@ -185,7 +185,7 @@ def _entries_of_arrays(folder: Path, size: int) -> tuple[Entry, ...]:
         offset = starts[values["file"]] + values["row"] * length
         split = values.get("split", split_of(values["code"], values["source"]))
         place = {"offset": offset, "length": length, "width": size, "height": size, "split": split}
-        entries.append(Entry.from_json({**values, **place}))
+        entries.append(CorpusEntry.from_json({**values, **place}))
     return tuple(entries)
 
 

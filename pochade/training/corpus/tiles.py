@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from pochade.training.corpus.concepts import Concept, name_slug, word_set
-from pochade.training.corpus.rendering import Found, from_tile
+from pochade.training.corpus.rendering import PackagedPicture, from_tile
 
 TILES = "source/rltiles"
 
@@ -98,14 +98,14 @@ game's LICENSE. A name that is on the list for one folder is left out of all.
 SIDE = 32
 
 
-def read_tiles(folder: Path) -> Iterator[Found]:
+def read_tiles(folder: Path) -> Iterator[PackagedPicture]:
     """The wanted tiles of an unpacked source package; several may show the same concept."""
     for place, (template, tags) in FOLDERS.items():
         for path in sorted(Path(folder, TILES, place).glob("*.png")):
             label = tile_label(path.stem, template)
             if label:
                 name = f"{place}/{path.name}"
-                yield Found(name, _concept(label, tags, place), partial(from_tile, path, SIDE))
+                yield PackagedPicture(name, _concept(label, tags, place), partial(from_tile, path, SIDE))
 
 
 def tile_label(stem: str, template: str = "{}") -> str:

@@ -8,7 +8,7 @@ import re
 
 from numpy.random import Generator
 
-from pochade.training.corpus import Entry
+from pochade.training.corpus import CorpusEntry
 from pochade.training.corpus.concepts import word_set
 
 STYLE_SHARE = 0.8
@@ -64,7 +64,9 @@ AN = re.compile(r"(?!one\b|once|uni|use|usu|eu|ewe|ufo|uk|uri|uten)[aeiou]|hour|
 """Beginnings that sound like a vowel."""
 
 
-def caption(entry: Entry, rng: Generator, *, style_share: float = STYLE_SHARE, background: str = "") -> str:
+def caption(
+    entry: CorpusEntry, rng: Generator, *, style_share: float = STYLE_SHARE, background: str = ""
+) -> str:
     """One of many captions for `entry`, in lower case.
 
     rng: decides the wording; the same state gives the same caption.
@@ -86,7 +88,7 @@ def finished(
     return ", ".join(parts).lower()
 
 
-def _subject(entry: Entry, rng: Generator) -> str:
+def _subject(entry: CorpusEntry, rng: Generator) -> str:
     kind = rng.random()
     if kind < 0.2 and may_name_colour(entry):
         return noun_phrase(entry, entry.colour)
@@ -97,7 +99,7 @@ def _subject(entry: Entry, rng: Generator) -> str:
     return entry.label
 
 
-def tagged(entry: Entry, rng: Generator) -> str:
+def tagged(entry: CorpusEntry, rng: Generator) -> str:
     """The label and one to three of the tags that add something to it, in any order."""
     known = set(re.findall(r"[\w'-]+", entry.label))
     new = [tag for tag in entry.tags if not known.issuperset(tag.split())]
@@ -106,7 +108,7 @@ def tagged(entry: Entry, rng: Generator) -> str:
     return ", ".join([entry.label, *(new[int(index)] for index in chosen)])
 
 
-def may_name_colour(entry: Entry) -> bool:
+def may_name_colour(entry: CorpusEntry) -> bool:
     """Whether "a {colour} {label}" is true, useful and English.
 
     People are left out: their commonest colour is that of their skin or their clothes.
@@ -121,7 +123,7 @@ def may_name_colour(entry: Entry) -> bool:
     )
 
 
-def noun_phrase(entry: Entry, colour: str = "") -> str:
+def noun_phrase(entry: CorpusEntry, colour: str = "") -> str:
     """As in "a red kite", "an orange", "grapes", "mount fuji": with an article where English has one."""
     words = f"{colour} {entry.label}".strip()
     head = _head(entry.label)
@@ -129,7 +131,7 @@ def noun_phrase(entry: Entry, colour: str = "") -> str:
     return words if plural or head in UNCOUNTED or _is_name(entry) else with_article(words)
 
 
-def countable(entry: Entry) -> bool:
+def countable(entry: CorpusEntry) -> bool:
     """Whether "three {label}s" is English and means three pictures."""
     head = _head(entry.label)
     words = re.findall(r"[\w'-]+", entry.label)
@@ -143,7 +145,7 @@ def countable(entry: Entry) -> bool:
     )
 
 
-def counted(entry: Entry, count: int) -> str:
+def counted(entry: CorpusEntry, count: int) -> str:
     """As in "three foxes", "two sheaves of rice"; count: 2 to 5."""
     words = entry.label.replace(",", " ,").split()
     head = words.index(_head(entry.label))
@@ -168,7 +170,7 @@ def with_article(words: str) -> str:
     return f"{'an' if AN.match(words) else 'a'} {words}"
 
 
-def _is_name(entry: Entry) -> bool:
+def _is_name(entry: CorpusEntry) -> bool:
     head = _head(entry.label)
     clock_face = entry.subgroup == "time" and head.endswith(("thirty", "o'clock"))
     return head in NO_THINGS or clock_face or (entry.group == "symbols" and head not in SYMBOL_NOUNS)

@@ -15,12 +15,12 @@ from tqdm import tqdm
 
 from pochade.checkpoints import safetensors
 from pochade.models.config import AutoencoderConfig
-from pochade.training.arithmetic import mixed_precision
 from pochade.training.corpus import Corpus
 from pochade.training.data import buckets, scenes
 from pochade.training.data.captions import caption
 from pochade.training.losses.autoencoder import encode_all
 from pochade.training.parameters import Parameters
+from pochade.training.precision import mixed_precision
 
 Captioner = Callable[[int, Generator], str]
 Draw = Callable[[int], NDArray[np.uint8]]

@@ -8,7 +8,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from pochade.training.corpus import Corpus, Entry, on_background
+from pochade.training.corpus import Corpus, CorpusEntry, on_background
 from pochade.training.corpus.concepts import word_set
 
 SIDE = 128
@@ -41,7 +41,7 @@ def single_entries(corpus: Corpus) -> list[int]:
     return [index for index in training_entries(corpus) if known(corpus.entries[index])]
 
 
-def known(entry: Entry) -> bool:
+def known(entry: CorpusEntry) -> bool:
     """Whether the starter is taught this concept."""
     words = set(re.findall(r"[a-z]+", entry.label))
     if entry.group == "people-body":

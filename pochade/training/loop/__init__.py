@@ -1,19 +1,19 @@
 """The training loop that every model shares, and all that lets it stop and go on."""
 
-from pochade.training.loop.loop import ByStep, Loss, Progress, Samples, train, use_threads
 from pochade.training.loop.parallel import local_device
 from pochade.training.loop.piece import Piece
-from pochade.training.loop.plan import Plan
+from pochade.training.loop.plan import TrainingPlan
 from pochade.training.loop.state import State, averaged, write_travel
+from pochade.training.loop.train import ByStep, Loss, Samples, TrainingProgress, train, use_threads
 
 __all__ = [
     "ByStep",
     "Loss",
     "Piece",
-    "Plan",
-    "Progress",
     "Samples",
     "State",
+    "TrainingPlan",
+    "TrainingProgress",
     "averaged",
     "local_device",
     "train",

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pochade.training.loop.loop import ByStep, Loss, Progress, Samples, train
-from pochade.training.loop.plan import Plan
+from pochade.training.loop.plan import TrainingPlan
+from pochade.training.loop.train import ByStep, Loss, Samples, TrainingProgress, train
 from pochade.training.parameters import Parameters
 
 
@@ -15,7 +15,7 @@ class Piece:
 
     loss: Loss | ByStep
     parameters: Parameters
-    plan: Plan
+    plan: TrainingPlan
     folder: Path
     samples: Samples | None = None
     belongs: Mapping[str, str] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class Piece:
         minutes: float | None = None,
         accumulation: int = 1,
         sample_every: int = 0,
-    ) -> Iterator[Progress]:
+    ) -> Iterator[TrainingProgress]:
         """See `loop.train` and `plan.Plan`."""
         plan = replace(self.plan, steps=steps, accumulation=accumulation, sample_every=sample_every)
         return train(

@@ -11,7 +11,7 @@ from pochade.training.parameters import Parameters
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class TrainingPlan:
     """How to train. Step counts are optimizer steps.
 
     averaging: decay of the exponential moving average that is exported.
@@ -54,7 +54,7 @@ class Plan:
                 raise InvalidRequest(f"{name} is {getattr(self, name)}; it must be at least {value}")
 
 
-def learning_rate(plan: Plan, step: int, began: int = 0) -> float:
+def learning_rate(plan: TrainingPlan, step: int, began: int = 0) -> float:
     """Linear warm-up, then half a cosine down to `final_rate` (Loshchilov and Hutter 2017, equation 5), or a
     level stretch and a line (see `Plan.cooldown`).
 
@@ -71,7 +71,7 @@ def learning_rate(plan: Plan, step: int, began: int = 0) -> float:
     return again * plan.learning_rate * (plan.final_rate + (1 - plan.final_rate) * height)
 
 
-def adamw(parameters: Parameters, plan: Plan) -> torch.optim.AdamW:
+def adamw(parameters: Parameters, plan: TrainingPlan) -> torch.optim.AdamW:
     """The optimizer (Loshchilov and Hutter 2019). Norms, biases and embeddings are not decayed."""
     groups: dict[tuple[float, float], list[torch.Tensor]] = {}
     for name, tensor in parameters.items():

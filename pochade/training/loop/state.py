@@ -17,7 +17,7 @@ from pochade.atomic import replacing
 from pochade.checkpoints import safetensors
 from pochade.checkpoints.safetensors import Array, TensorFile
 from pochade.errors import InvalidCheckpoint, InvalidRequest
-from pochade.training.loop import travel
+from pochade.training.loop import portable
 from pochade.training.parameters import Parameters
 
 STATE = "state.safetensors"
@@ -92,7 +92,7 @@ def restore(state: State, folder: Path, seed: int) -> State:
     """
     path = folder / STATE
     whole = _open(path) if path.exists() else None
-    travelled = travel.unpack(folder)
+    travelled = portable.unpack(folder)
     if whole is None and travelled is None:
         return state
     _check_seed(folder, seed)
@@ -126,13 +126,13 @@ def sweep(folder: Path) -> None:
 
 def exists(folder: Path) -> bool:
     """Whether a run in this folder has saved anything, or arrived there."""
-    return (folder / STATE).exists() or travel.unpack(folder) is not None
+    return (folder / STATE).exists() or portable.unpack(folder) is not None
 
 
 def averaged(folder: str | Path) -> Parameters:
     """The averaged weights of a run, f32; where no state lies, those that travelled there."""
     folder = Path(folder)
-    travelled = None if (folder / STATE).exists() else travel.unpack(folder)
+    travelled = None if (folder / STATE).exists() else portable.unpack(folder)
     arrays = travelled[1] if travelled is not None else _part(_open(folder / STATE), "averaged")
     return {name: torch.from_numpy(np.asarray(array, np.float32)) for name, array in arrays.items()}
 
@@ -147,7 +147,7 @@ def write_travel(folder: str | Path, output: str | Path) -> list[Path]:
     folder, output = Path(folder), Path(output)
     path = folder / STATE
     whole = _open(path)
-    files = travel.pack(_part(whole, "averaged"), _count(whole, "step", path), output)
+    files = portable.pack(_part(whole, "averaged"), _count(whole, "step", path), output)
     for name in (PLAN, RUN):
         if not (folder / name).exists():
             continue
@@ -180,7 +180,7 @@ def _from_whole(state: State, stored: TensorFile, path: Path) -> State:
 
 
 def _from_travel(state: State, step: int, weights: Mapping[str, Array], folder: Path) -> State:
-    _check_names(state.parameters, weights, folder / travel.NAME.format("*", "*"))
+    _check_names(state.parameters, weights, folder / portable.NAME.format("*", "*"))
     with torch.no_grad():
         for name, tensor in state.parameters.items():
             tensor.copy_(torch.from_numpy(weights[name]))

@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from pochade.engines.outline import outline
 from pochade.engines.torch import TorchOps
 from pochade.errors import InvalidRequest
+from pochade.loading.parameter_shapes import with_config
 from pochade.models.layers import conv, group_norm
 from pochade.ops import Ops, Tensor
-from pochade.pipeline.loading.shapes import with_config
-from pochade.training.arithmetic import mixed_precision
 from pochade.training.loop import ByStep, Loss
 from pochade.training.parameters import Parameters, create
+from pochade.training.precision import mixed_precision
 from pochade.weights import View
 
 PREFIX = "adversary."

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from pochade.engines.torch import TorchOps
+from pochade.loading.parameter_shapes import autoencoder_shapes
 from pochade.models.autoencoder import decode, encode
 from pochade.models.config import AutoencoderConfig
-from pochade.pipeline.loading.shapes import autoencoder_shapes
-from pochade.training.arithmetic import mixed_precision
 from pochade.training.loop import Loss
 from pochade.training.losses.adversary import Attempt, Reconstruct
 from pochade.training.parameters import Parameters, create
+from pochade.training.precision import mixed_precision
 from pochade.weights import View
 
 # A posterior that begins wide teaches the decoder to ignore the latent, and it never recovers; so it

@@ -7,15 +7,15 @@ import torch
 
 from pochade.diffusion.schedule import NoiseSchedule
 from pochade.engines.torch import TorchOps
+from pochade.loading.parameter_shapes import controlnet_shapes
 from pochade.models.config import ControlNetConfig, TextEncoderConfig, UNetConfig
 from pochade.models.controlnet import controlnet, embed_hint
 from pochade.models.unet import unet
-from pochade.pipeline.loading.shapes import controlnet_shapes
-from pochade.training.arithmetic import mixed_precision
 from pochade.training.data.tokenizing import Tokenize
 from pochade.training.loop import Loss
 from pochade.training.losses.diffusion import Prediction, attention_for, read, with_noise
 from pochade.training.parameters import Parameters, create
+from pochade.training.precision import mixed_precision
 from pochade.weights import View
 
 UNCAPTIONED = 0.5

@@ -11,16 +11,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pochade.diffusion.schedule import NoiseSchedule
 from pochade.engines.torch import TorchOps
+from pochade.loading.parameter_shapes import text_encoder_shapes, unet_shapes
 from pochade.models.config import TextEncoderConfig, UNetConfig
 from pochade.models.embedding import embed_timestep
 from pochade.models.text_encoder import text_encoder
 from pochade.models.unet import unet
-from pochade.pipeline.loading.shapes import text_encoder_shapes, unet_shapes
-from pochade.training.arithmetic import mixed_precision
 from pochade.training.data.examples import Examples
 from pochade.training.data.tokenizing import Tokenize
 from pochade.training.loop import Loss
 from pochade.training.parameters import Parameters, create
+from pochade.training.precision import mixed_precision
 from pochade.weights import View
 
 UNCAPTIONED = 0.1

@@ -11,12 +11,12 @@ from pochade.engines.torch import TorchOps
 from pochade.models.config import TextEncoderConfig, UNetConfig
 from pochade.models.text_encoder import text_encoder
 from pochade.models.unet import unet
-from pochade.training.arithmetic import mixed_precision
 from pochade.training.data.examples import Examples
 from pochade.training.data.tokenizing import Tokenize
 from pochade.training.loop import Loss
 from pochade.training.losses.diffusion import Prediction, attention_for, with_noise
 from pochade.training.parameters import Parameters
+from pochade.training.precision import mixed_precision
 from pochade.weights import View
 
 VECTORS = "word.embedding.weight"

@@ -11,16 +11,16 @@ import torch.nn.functional as F
 
 from pochade.engines.outline import outline
 from pochade.engines.torch import TorchOps
+from pochade.loading.parameter_shapes import text_encoder_shapes, with_config
 from pochade.models.config import TextEncoderConfig
 from pochade.models.layers import conv, group_norm, linear
 from pochade.models.text_encoder import text_encoder
 from pochade.ops import Shape
-from pochade.pipeline.loading.shapes import text_encoder_shapes, with_config
-from pochade.training.arithmetic import mixed_precision
 from pochade.training.data.examples import Examples
 from pochade.training.data.tokenizing import Tokenize
 from pochade.training.loop import Loss
 from pochade.training.parameters import Parameters, create
+from pochade.training.precision import mixed_precision
 from pochade.weights import View
 
 SCALE = 20.0

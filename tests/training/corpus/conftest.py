@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pochade.training.corpus import Corpus, Package, Source, build
+from pochade.training.corpus import Corpus, CorpusSource, Package, build
 
 SIZE = 32
 
@@ -131,12 +131,12 @@ def registry(tmp_path: Path) -> Registry:
     return Registry(folder)
 
 
-def sources_of(registry: Registry) -> tuple[Source, Source]:
+def sources_of(registry: Registry) -> tuple[CorpusSource, CorpusSource]:
     return (
-        Source(
+        CorpusSource(
             name="round", style="round style", kind="files", package=registry.add("files", file_pictures())
         ),
-        Source(
+        CorpusSource(
             name="icon", style="icon style", kind="iconify", package=registry.add("icons", icon_pictures())
         ),
     )

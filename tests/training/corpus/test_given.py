@@ -15,9 +15,9 @@ from PIL import Image
 
 from pochade.errors import InvalidRequest, MissingDependency
 from pochade.training.corpus import Corpus, NothingUsable, load
-from pochade.training.corpus.given import gather
-from pochade.training.corpus.given.reading import MAX_CAPTION, Settings, split_by_share
-from pochade.training.corpus.given.table import row_item
+from pochade.training.corpus.importers import gather
+from pochade.training.corpus.importers.common import MAX_CAPTION, ImportSettings, split_by_share
+from pochade.training.corpus.importers.parquet import row_item
 
 SIZE = 16
 Gather = Callable[..., Corpus]
@@ -375,7 +375,7 @@ def test_parquet_rows_as_hugging_face_writes_them(photos: Path, gathered: Gather
 
 def test_a_row_gives_its_picture_in_either_form(photos: Path) -> None:
     put(photos, {"d.png": picture()})
-    settings = Settings("s", SIZE, 0.0)
+    settings = ImportSettings("s", SIZE, 0.0)
     for value in (picture(), {"bytes": picture(), "path": "x"}, {"bytes": None, "path": "d.png"}, "d.png"):
         made = row_item({"image": value, "text": "words"}, photos / "t.parquet", 3, settings).make()
         assert (made.entry.name, made.entry.caption, made.entry.width) == ("t.parquet:3", "words", 32)

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from pochade.images.opening import MAX_PIXELS
+from pochade.images.decode import MAX_PIXELS
 from pochade.training.corpus import Unusable
 from pochade.training.corpus.pictures import Encoded, encoded, lossless
 

@@ -14,17 +14,17 @@ from PIL import Image
 
 from pochade.training.corpus import (
     Concept,
+    CorpusSource,
     DownloadError,
     Dropped,
     Package,
-    Source,
     UntrustedArchive,
     downloads,
 )
-from pochade.training.corpus.clip_art import Facts, clip_art_concept, spelled, wanted
+from pochade.training.corpus.clip_art import ClipArtFacts, clip_art_concept, spelled, wanted
 from pochade.training.corpus.concepts import name_slug, read_concepts, read_names
 from pochade.training.corpus.packages import unpack, unpacked
-from pochade.training.corpus.reading import Words, read_source
+from pochade.training.corpus.reading import WordLists, read_source
 from pochade.training.corpus.rendering import from_svg_file, from_tile, in_pixels
 from pochade.training.corpus.tiles import tile_label
 from tests.training.corpus.conftest import Registry, archive_of, words_files
@@ -33,22 +33,22 @@ PACKAGE = Package(name="p", version="1", licence="MIT", sha512="", credit="")
 
 
 @pytest.fixture
-def words(registry: Registry, tmp_path: Path) -> Words:
+def words(registry: Registry, tmp_path: Path) -> WordLists:
     short = {"1F989": ["night_bird", "owl"], "1F534": "red_ball", "1F9FF": "unknown"}
     files = words_files() | {"package/en/shortcodes/some.json": json.dumps(short).encode()}
     folder = unpacked(registry.add("words", files), tmp_path / "words", registry.fetch)
     concepts = read_concepts(folder)
-    return Words(concepts, read_names(folder, concepts), Dropped())
+    return WordLists(concepts, read_names(folder, concepts), Dropped())
 
 
-def source_of(kind: str) -> Source:
-    return Source(name="x", style="x style", kind=kind, package=PACKAGE)  # type: ignore[arg-type]
+def source_of(kind: str) -> CorpusSource:
+    return CorpusSource(name="x", style="x style", kind=kind, package=PACKAGE)  # type: ignore[arg-type]
 
 
 # --- icons by name ---------------------------------------------------------------------------------
 
 
-def test_names_of_icons_are_looked_up(words: Words, tmp_path: Path) -> None:
+def test_names_of_icons_are_looked_up(words: WordLists, tmp_path: Path) -> None:
     names = (
         "red-apple", "owl-1", "owl-2", "smiling-face", "man-red-hair", "school-backpack-1",
         "wizard-medium-dark-skin-tone", "letter-a", "flag-for-sweden", "old-name", "person-owl",
@@ -110,7 +110,7 @@ def test_tiles_are_enlarged_without_blurring(tmp_path: Path) -> None:
     assert np.array_equal(from_tile(tmp_path / "t.png", 32, 128), pixels.repeat(4, 0).repeat(4, 1))
 
 
-def test_only_tiles_that_stand_alone_are_read(words: Words, tmp_path: Path) -> None:
+def test_only_tiles_that_stand_alone_are_read(words: WordLists, tmp_path: Path) -> None:
     for name in ("item/weapon/falchion1", "item/weapon/falchion2", "dngn/wall/brick", "mon/unique/boris"):
         path = tmp_path / "source/rltiles" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,7 @@ def test_folders_and_names_decide(path: str, expected: bool) -> None:
 
 def concept_of(path: str, title: str, *keywords: str) -> Concept | None:
     english = {"owl", "branch", "dice", "apple", "corndog", "horse"}
-    return clip_art_concept(Facts(path, title, keywords), english, Counter(keywords))
+    return clip_art_concept(ClipArtFacts(path, title, keywords), english, Counter(keywords))
 
 
 def test_titles_names_and_keywords_become_labels() -> None:
@@ -169,7 +169,7 @@ CLIP = """<svg xmlns="http://www.w3.org/2000/svg" width="{size}" height="{size}"
 {body}</svg>"""
 
 
-def test_only_public_domain_without_text_is_read(words: Words, tmp_path: Path) -> None:
+def test_only_public_domain_without_text_is_read(words: WordLists, tmp_path: Path) -> None:
     free, path = "http://web.resource.org/cc/PublicDomain", '<path fill="red" d="M0 0h9v9H0z"/>'
     bodies = {
         "free": CLIP.format(size=9, licence=free, body=path),

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pochade.atomic import hidden_neighbour
 from pochade.errors import InvalidCheckpoint, OutputError
-from pochade.training.corpus import Corpus, Entry, Unusable, load, shards, split_of
+from pochade.training.corpus import Corpus, CorpusEntry, Unusable, load, shards, split_of
 from pochade.training.corpus.pictures import lossless
 from pochade.training.corpus.samples import Item, Sample, Stream
 from pochade.training.corpus.shards import results_of, write_stream
@@ -24,7 +24,7 @@ PICTURES = np.random.default_rng(0).integers(0, 256, (7, 6, 8, 4), np.uint8)
 
 
 def sample(number: int) -> Sample:
-    entry = Entry(source="s", name=f"picture {number}", caption=f"number {number}", width=8, height=6)
+    entry = CorpusEntry(source="s", name=f"picture {number}", caption=f"number {number}", width=8, height=6)
     return Sample(entry, lossless(PICTURES[number]), "webp")
 
 

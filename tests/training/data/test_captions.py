@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pochade.training.corpus import Entry
+from pochade.training.corpus import CorpusEntry
 from pochade.training.data.captions import caption, may_name_colour, noun_phrase, with_article
 
 
-def entry(label: str, **changes: object) -> Entry:
-    plain = Entry(
+def entry(label: str, **changes: object) -> CorpusEntry:
+    plain = CorpusEntry(
         file="a.npy", row=0, label=label, tags=(), style="flat style", source="a", licence="MIT", code="0",
         emoji="?", group="objects", subgroup="tool", mirrorable=True, colour="blue", colour_share=0.9,
     )  # fmt: skip

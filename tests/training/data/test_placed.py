@@ -7,8 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from pochade.training.data.composed_latents import SmallThings, WithSmallThings, places, small_things, things
 from pochade.training.data.examples import evenly
-from pochade.training.data.placed import SmallThings, WithSmallThings, places, small_things, things
 from pochade.training.data.scenes import Scene
 from tests.training.data.test_scenes import CORPUS, GROUPS, components
 

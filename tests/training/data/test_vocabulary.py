@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
 from pochade.errors import InvalidRequest
-from pochade.training.corpus import Corpus, Entry
+from pochade.training.corpus import Corpus, CorpusEntry
 from pochade.training.corpus.colours import COLOURS
 from pochade.training.data import vocabulary
 
-ENTRY = Entry(
+ENTRY = CorpusEntry(
     file="a.npy", row=0, label="", tags=(), style="flat style", source="a", licence="MIT", code="0",
     emoji="?", group="objects", subgroup="tool", mirrorable=True, colour="blue", colour_share=0.9,
 )  # fmt: skip

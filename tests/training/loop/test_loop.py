@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from pochade.errors import InvalidRequest
-from pochade.training.loop import ByStep, Loss, Plan, Progress, averaged, train
+from pochade.training.loop import ByStep, Loss, TrainingPlan, TrainingProgress, averaged, train
 from pochade.training.loop.plan import learning_rate
 from pochade.training.parameters import Parameters
 
-PLAN = Plan(steps=12, learning_rate=0.1, warmup=2, save_every=4, log_every=1, averaging=0.5)
+PLAN = TrainingPlan(steps=12, learning_rate=0.1, warmup=2, save_every=4, log_every=1, averaging=0.5)
 
 
 def start() -> Parameters:
@@ -30,7 +30,9 @@ def loss(parameters: Parameters, rng: np.random.Generator) -> torch.Tensor:
     )  # type: ignore[return-value]
 
 
-def run(folder: Path, plan: Plan = PLAN, loss: Loss | ByStep = loss, **settings: Any) -> list[Progress]:
+def run(
+    folder: Path, plan: TrainingPlan = PLAN, loss: Loss | ByStep = loss, **settings: Any
+) -> list[TrainingProgress]:
     return list(train(loss, start(), plan, folder, **settings))
 
 
@@ -70,14 +72,14 @@ def test_a_step_is_adamw_on_the_randomness_of_its_seed_and_number(tmp_path: Path
 
 
 def test_the_rate_warms_up_and_falls_as_half_a_cosine() -> None:
-    plan = Plan(steps=110, learning_rate=2.0, warmup=10, final_rate=0.1)
+    plan = TrainingPlan(steps=110, learning_rate=2.0, warmup=10, final_rate=0.1)
     assert [learning_rate(plan, step) for step in (0, 4, 9)] == pytest.approx([0.2, 1.0, 2.0])
     assert learning_rate(plan, 60) == pytest.approx((2.0 + 0.2) / 2)
     assert learning_rate(plan, 109) == pytest.approx(0.2, abs=1e-3)
 
 
 def test_with_a_cooldown_the_rate_stays_level_and_then_falls_in_a_line() -> None:
-    plan = Plan(steps=100, learning_rate=2.0, warmup=10, final_rate=0.0, cooldown=0.2)
+    plan = TrainingPlan(steps=100, learning_rate=2.0, warmup=10, final_rate=0.0, cooldown=0.2)
     assert [learning_rate(plan, step) for step in (10, 50, 80)] == [2.0, 2.0, 2.0]
     assert [learning_rate(plan, step) for step in (85, 90, 95)] == pytest.approx([1.5, 1.0, 0.5])
     # what came before the cooldown is the same for a longer run, so that it may be prolonged
@@ -106,7 +108,7 @@ def test_gradients_are_clipped_together_or_apart(tmp_path: Path) -> None:
     def pull(parameters: Parameters, rng: np.random.Generator) -> torch.Tensor:
         return 30 * parameters["a.weight"].sum() + 0.1 * parameters["b.bias"].sum()
 
-    def moments(name: str, plan: Plan) -> dict[str, float]:
+    def moments(name: str, plan: TrainingPlan) -> dict[str, float]:
         run(tmp_path / name, replace(plan, steps=1), pull)
         from pochade.checkpoints import safetensors
 
@@ -194,7 +196,7 @@ def test_a_run_in_pieces_is_the_same_run(tmp_path: Path) -> None:
 
 def test_a_piece_ends_when_its_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10_000))
-    monkeypatch.setattr("pochade.training.loop.loop.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("pochade.training.loop.train.time.monotonic", lambda: float(next(clock)))
     (last, *_) = run(tmp_path, replace(PLAN, steps=1000, log_every=1000), minutes=0.5)
     assert 5 < last.step < 30  # a few readings of the clock, of a second each, for every step
     again = run(tmp_path, replace(PLAN, steps=last.step + 1))

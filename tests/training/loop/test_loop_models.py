@@ -13,7 +13,7 @@ from pochade.models.autoencoder import decode
 from pochade.prompts.tokenizer_files import load_tokenizer
 from pochade.training.data.vocabulary import train_vocabulary
 from pochade.training.export import export, part
-from pochade.training.loop import Plan, averaged, train
+from pochade.training.loop import TrainingPlan, averaged, train
 from pochade.training.losses import autoencoder, diffusion, text
 from pochade.weights import View
 from tests.training.tiny import (
@@ -27,7 +27,7 @@ from tests.training.tiny import (
     tokenize,
 )
 
-PLAN = Plan(steps=60, learning_rate=3e-3, warmup=5, log_every=20, save_every=1000)
+PLAN = TrainingPlan(steps=60, learning_rate=3e-3, warmup=5, log_every=20, save_every=1000)
 
 
 @pytest.fixture(autouse=True)

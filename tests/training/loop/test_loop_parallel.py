@@ -17,7 +17,7 @@ import torch
 
 from pochade.checkpoints import safetensors
 from pochade.errors import InvalidRequest
-from pochade.training.loop import Plan, parallel, train
+from pochade.training.loop import TrainingPlan, parallel, train
 from pochade.training.loop.parallel import join, local_device
 from pochade.training.losses import diffusion
 from tests.training.tiny import TEXT, UNET, diffusion_loss
@@ -29,7 +29,7 @@ STEPS = 5
 def run(folder: Path, accumulation: int, minutes: float | None = None) -> list[int]:
     """Train the tiny diffusion model; the steps that this process reports."""
     torch.set_num_threads(1)
-    plan = Plan(
+    plan = TrainingPlan(
         steps=STEPS,
         learning_rate=1e-3,
         warmup=2,

@@ -14,11 +14,11 @@ import torch
 
 from pochade.checkpoints import safetensors
 from pochade.errors import InvalidCheckpoint, InvalidRequest, OutputError
-from pochade.training.loop import Plan, Progress, averaged, train, travel, write_travel
+from pochade.training.loop import TrainingPlan, TrainingProgress, averaged, portable, train, write_travel
 from pochade.training.loop.plan import learning_rate
 from pochade.training.parameters import Parameters
 
-PLAN = Plan(steps=12, learning_rate=0.1, warmup=2, save_every=4, log_every=1, rewarmup=3)
+PLAN = TrainingPlan(steps=12, learning_rate=0.1, warmup=2, save_every=4, log_every=1, rewarmup=3)
 STATE = "state.safetensors"
 
 
@@ -34,7 +34,9 @@ def loss(parameters: Parameters, rng: np.random.Generator) -> torch.Tensor:
     )  # type: ignore[return-value]
 
 
-def run(folder: Path, plan: Plan = PLAN, until: int = 12, parameters: Parameters | None = None) -> Progress:
+def run(
+    folder: Path, plan: TrainingPlan = PLAN, until: int = 12, parameters: Parameters | None = None
+) -> TrainingProgress:
     """Train until a step, as if killed there; saved was the last multiple of four."""
     for progress in train(loss, start() if parameters is None else parameters, plan, folder):
         if progress.step == until:
@@ -234,11 +236,11 @@ def test_pieces_stay_below_16_mb_and_together_below_60(tmp_path: Path) -> None:
     shapes = {"embedding.weight": (20_000, 512), **{f"layer.{i}.weight": (640, 640) for i in range(36)}}
     assert 24.9e6 < sum(math.prod(shape) for shape in shapes.values()) < 25.1e6
     weights = {name: rng.random(shape, np.float32) for name, shape in shapes.items()}
-    files = travel.pack(weights, 7, tmp_path)
+    files = portable.pack(weights, 7, tmp_path)
     sizes = [path.stat().st_size for path in files]
     assert max(sizes) < 16_000_000
     assert sum(sizes) < 60_000_000
-    step, arrived = travel.unpack(tmp_path) or (0, {})
+    step, arrived = portable.unpack(tmp_path) or (0, {})
     assert step == 7
     assert arrived.keys() == weights.keys()
     for name, weight in weights.items():
@@ -248,7 +250,7 @@ def test_pieces_stay_below_16_mb_and_together_below_60(tmp_path: Path) -> None:
 @pytest.fixture
 def several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """A run in three files."""
-    monkeypatch.setattr(travel, "PIECE_BYTES", 8)
+    monkeypatch.setattr(portable, "PIECE_BYTES", 8)
     run(tmp_path / "here", until=5)
     return write_travel(tmp_path / "here", tmp_path / "there")[:-1]
 
@@ -294,7 +296,7 @@ def test_travelled_weights_of_another_model_are_refused(several: list[Path]) -> 
 
 def test_a_weight_too_large_for_half_precision_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"'a\.weight' goes up to 70000, beyond half precision"):
-        travel.pack({"a.weight": np.array([[1.0, -7e4]], np.float32)}, 1, tmp_path)
+        portable.pack({"a.weight": np.array([[1.0, -7e4]], np.float32)}, 1, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

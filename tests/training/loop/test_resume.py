@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from pochade.checkpoints import safetensors
-from pochade.training.loop import Plan, train
+from pochade.training.loop import TrainingPlan, train
 from pochade.training.losses import autoencoder, diffusion
 from tests.training.tiny import CODER, TEXT, UNET, autoencoder_loss, diffusion_loss
 
@@ -35,10 +35,10 @@ def train_both(folder: Path, reports: Connection, death: str) -> None:
     """What the processes do: a tiny autoencoder, then a tiny text encoder and UNet."""
     torch.set_num_threads(1)
     die_at(death)
-    plan = Plan(steps=STEPS, accumulation=2, **SETTINGS)
+    plan = TrainingPlan(steps=STEPS, accumulation=2, **SETTINGS)
     for _ in train(autoencoder_loss(), autoencoder.fresh(CODER, seed=0), plan, folder / "autoencoder"):
         reports.send("step")
-    plan = Plan(steps=STEPS, slower={"text_encoder.": 0.5}, **SETTINGS)
+    plan = TrainingPlan(steps=STEPS, slower={"text_encoder.": 0.5}, **SETTINGS)
     for _ in train(diffusion_loss(), diffusion.fresh(TEXT, UNET, seed=0), plan, folder / "diffusion"):
         reports.send("step")
     reports.send("finished")

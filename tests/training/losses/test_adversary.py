@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pochade.errors import InvalidRequest
-from pochade.training.loop import Plan, Progress, averaged, train
+from pochade.training.loop import TrainingPlan, TrainingProgress, averaged, train
 from pochade.training.losses.adversary import (
     PREFIX,
     Adversary,
@@ -53,9 +53,9 @@ def both(strength: float = 0.3) -> Parameters:
     return parameters
 
 
-def plan(steps: int, **changes: object) -> Plan:
+def plan(steps: int, **changes: object) -> TrainingPlan:
     settings = {"learning_rate": 5e-3, "warmup": 5, "log_every": steps, "clip_apart": (PREFIX,), **changes}
-    return Plan(steps=steps, **settings)  # type: ignore[arg-type]
+    return TrainingPlan(steps=steps, **settings)  # type: ignore[arg-type]
 
 
 def own(parameters: Parameters) -> Parameters:
@@ -160,7 +160,7 @@ def test_it_begins_after_its_start_and_survives_a_kill(tmp_path: Path) -> None:
                 break
         return parameters
 
-    def training(parameters: Parameters, folder: Path) -> Iterator[Progress]:
+    def training(parameters: Parameters, folder: Path) -> Iterator[TrainingProgress]:
         settings = plan(9, log_every=1, save_every=2, weight_decay=0.1)
         return train(loss(adversary, guess, last=LAST), parameters, settings, folder)
 

@@ -12,9 +12,9 @@ from pochade.diffusion.schedule import noise_schedule
 from pochade.engines.torch import TorchOps
 from pochade.models.unet import unet
 from pochade.prompts.tokenizer_files import load_tokenizer
-from pochade.training.data.placed import Thing, Things
-from pochade.training.losses import diffusion, placing
-from pochade.training.losses.placing import Placed, Watched, looking, placed, saying
+from pochade.training.data.composed_latents import Thing, Things
+from pochade.training.losses import diffusion, layout
+from pochade.training.losses.layout import AttentionOps, PlacedSentences, looking, placed, saying
 from pochade.weights import View
 from tests.training.tiny import TEXT, UNET
 
@@ -23,7 +23,7 @@ LEFT_OF = (Thing(0, 5, "left", (0, 0)), Thing(21, 27, "right", (0, 2)))
 TEXTS = ["a fox, flat style", "a fox to the left of an owl, 3d style"]
 
 
-def known() -> Placed:
+def known() -> PlacedSentences:
     found = placed(TEXTS, [(), LEFT_OF], TOKENIZER, 4)
     assert found is not None
     return found
@@ -59,7 +59,7 @@ def test_looking_is_least_where_each_square_looks_at_its_own_words() -> None:
         float(looking([look[:, None]], found)) for look in (own, (own + swapped) / 2, swapped, elsewhere)
     ]
     assert errors[0] < 0.001
-    assert errors[1] == pytest.approx(placing.TELLS_APART * np.log(2), rel=0.01)
+    assert errors[1] == pytest.approx(layout.TELLS_APART * np.log(2), rel=0.01)
     assert errors[2] > 5 * errors[1]
     # no words at all: no wiser than chance, and a little worse for not reading
     assert errors[1] < errors[3] < errors[2]
@@ -84,7 +84,7 @@ def test_watching_changes_nothing_and_notes_the_text_alone() -> None:
     }
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn(shape, generator=generator) for shape in ((2, 4, 4, 4), (2, 8), (2, 6, 16))]
-    watched = Watched(6)
+    watched = AttentionOps(6)
     plain, seen = (unet(ops, UNET, View(weights) / "unet", *inputs) for ops in (TorchOps(), watched))
     assert torch.allclose(plain, seen, atol=1e-5)
     assert [tuple(look.shape) for look in watched.looks] == [(2, 16, 6), (2, 4, 6), (2, 16, 6), (2, 16, 6)]
@@ -114,7 +114,7 @@ def test_a_model_learns_where_to_look_and_what_words_say() -> None:
     text = replace(TEXT, vocabulary=len(TOKENIZER.vocabulary), positions=32, end_token=TOKENIZER.end_id)
     weights = diffusion.fresh(text, UNET, seed=0)
     taught, plain = (
-        placing.loss(text, UNET, noise_schedule(), Sentences(told), TOKENIZER, batch=8)
+        layout.loss(text, UNET, noise_schedule(), Sentences(told), TOKENIZER, batch=8)
         for told in (True, False)
     )
 
@@ -138,6 +138,6 @@ def test_a_model_learns_where_to_look_and_what_words_say() -> None:
         optimizer.zero_grad()
         taught(weights, np.random.default_rng((1, step))).backward()
         optimizer.step()
-    chance = placing.TELLS_APART * np.log(2)
+    chance = layout.TELLS_APART * np.log(2)
     assert before > chance
     assert lesson() < chance / 2

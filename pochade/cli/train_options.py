@@ -1,0 +1,76 @@
+"""What the pieces of `pochade train` have in common: their options, and the bar while they run."""
+
+import argparse
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pochade.errors import InvalidRequest, MissingDependency, expect
+from pochade.machine import MOST_THREADS
+
+if TYPE_CHECKING:
+    from pochade.training.loop import TrainingProgress
+
+
+def run_places(parser: argparse.ArgumentParser, corpus: str = "a training set") -> None:
+    """What is learned from, and where the run lies. corpus: what may be given."""
+    parser.add_argument("corpus", type=Path, help=corpus)
+    parser.add_argument("folder", type=Path, help="where the run keeps its states and logs")
+
+
+def run_arguments(parser: argparse.ArgumentParser, corpus: str = "a training set") -> None:
+    """As `run_places`, and on what it computes."""
+    run_places(parser, corpus)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
+
+
+def loop_options(parser: argparse.ArgumentParser, steps: int, batch: int | None = None) -> None:
+    """How long it trains, and how much at a time. batch: None leaves it to the pieces of the starter."""
+    parser.add_argument("--steps", type=int, default=steps, help="default: %(default)s")
+    usual = "what the starter had" if batch is None else "%(default)s"
+    parser.add_argument("--batch", type=int, default=batch, help=f"pictures at a time (default: {usual})")
+    parser.add_argument(
+        "--accumulation", type=int, default=1, help="batches in one step (default: %(default)s)"
+    )
+    parser.add_argument("--minutes", type=float, help="save and stop after so long; run it again to go on")
+    parser.add_argument("--threads", type=int, help="number of CPU threads (default: all)")
+
+
+def prepare(options: argparse.Namespace) -> None:
+    require_torch()
+    from pochade.training.loop import use_threads
+
+    for name in ("steps", "batch", "accumulation"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise InvalidRequest(f"--{name} is {value}; it must be at least 1")
+    for name in ("minutes", "rate"):
+        value = getattr(options, name, None)
+        if value is not None and not 0 < value < math.inf:
+            raise InvalidRequest(f"--{name} is {value:g}; it must be a number above 0")
+    if options.threads is not None:
+        expect("--threads", options.threads, 1, MOST_THREADS)
+        use_threads(options.threads)
+
+
+def show(progresses: "Iterator[TrainingProgress]", steps: int) -> int:
+    """A bar while it trains; the number of steps that are done."""
+    from tqdm import tqdm
+
+    done = 0
+    with tqdm(total=steps, unit="step") as bar:
+        for progress in progresses:
+            done = progress.step
+            bar.update(done - bar.n)
+            bar.set_postfix(loss=f"{progress.loss:.4f}")
+    if 0 < done < steps:
+        print(f"stopped after step {done} of {steps}; run it again to go on")
+    return done or steps
+
+
+def require_torch() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        raise MissingDependency("training needs torch: pip install 'pochade[train]'")

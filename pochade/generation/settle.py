@@ -1,0 +1,258 @@
+"""What a request leaves open, settled: what it is drawn with, and what it asks of the networks."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from pochade.checkpoints import library
+from pochade.checkpoints.few_steps import FewSteps
+from pochade.diffusion.samplers import Sampler, find_sampler
+from pochade.diffusion.schedule import AUTOMATIC, find_schedule, split_sampler_name
+from pochade.errors import InvalidRequest
+from pochade.generation.conditioning import context_shapes
+from pochade.generation.prompt_plan import Prompts, Wording, parse_prompts, wordings
+from pochade.generation.sizes import Size, size_over, whole_latents
+from pochade.loading.adapters import Additions
+from pochade.loading.memory_plan import MemoryPlan, NetworkLoad
+from pochade.loading.model import Model
+from pochade.loading.network import Network
+from pochade.loading.networks import Networks
+from pochade.loading.process_memory import release
+from pochade.request import FILLED, FITTED, Defaults, Request, Settled, open_ones
+from pochade.settings import STARTER, starter_folder
+from pochade.ways import Hires
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GenerationContext:
+    """Model and settings shared by all stages of one generation.
+
+    additions: those that the model's networks have in them. roots: folders in which other models are looked
+    for by name. plan: how to keep within a memory budget; None if there is none. second: what the second
+    pass is drawn with, if that is another model or has other additions.
+    """
+
+    model: Model
+    additions: Additions
+    roots: Sequence[Path]
+    plan: MemoryPlan | None = None
+    second: "GenerationContext | None" = None
+
+    @property
+    def last(self) -> "GenerationContext":
+        """What the last pass is drawn with."""
+        return self if self.second is None else self.second
+
+    @property
+    def sparing(self) -> bool:
+        """Whether each network is let go before the next is loaded."""
+        return self.plan is not None and self.plan.one_by_one
+
+    def let_go(self, *done: Network | None) -> None:
+        """Of networks that are not needed soon, if memory is short."""
+        if self.sparing:
+            for each in done:
+                if each is not None:
+                    each.let_go()
+            release()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Prepared:
+    """A request that is settled for a model: what `Pipeline.prepare` returns and `Pipeline.draw` draws.
+
+    prompts: those of the request, parsed. sampler: of the first pass, or the only one. few_steps: what the
+    model, or an adapter that the prompts ask for, was made for, if that is to draw in a few steps.
+    """
+
+    request: Settled
+    prompts: Prompts
+    sampler: Sampler
+    context: GenerationContext
+    few_steps: FewSteps | None = None
+
+    def within(self, plan: MemoryPlan) -> "Prepared":
+        """The same, drawn as a plan says."""
+        second = self.context.second
+        planned = None if second is None else replace(second, plan=plan)
+        return replace(self, context=replace(self.context, plan=plan, second=planned))
+
+
+def settle(
+    networks: Networks, request: Request, usual: Defaults, roots: Sequence[Path]
+) -> tuple[Settled, Sampler]:
+    """Everything that was left to us, with the labels of sampler and schedule and the paths of other models.
+
+    usual: of the model. roots: folders in which other models are looked for by name. Raises InvalidRequest
+    and InvalidCheckpoint for names of nothing, and for sizes that the model cannot draw.
+    """
+    asked = {each.name: getattr(request, each.name) for each in fields(Request)}
+    asked |= open_ones(asked, usual)
+    name, fused = split_sampler_name(asked["sampler"])
+    sampler = find_sampler(name)
+    schedule = find_schedule(asked["schedule"])
+    if fused is not None and (schedule == AUTOMATIC or request.schedule is None):
+        schedule = fused
+    (width, height), framing = size_of(networks, request)
+    check_size(networks, width, height)
+    if request.tiling and not networks.family.denoiser.seamless:
+        raise InvalidRequest(
+            f"tiling is not supported for {networks.family.label}, which the model is; leave it out"
+        )
+    asked |= {"sampler": sampler.label, "schedule": schedule}
+    second, samplers = None, [sampler]
+    if request.hires is not None:
+        second = _settled_hires(request.hires, asked, roots)
+        samplers.append(sampler if second.sampler is None else find_sampler(second.sampler))
+    asked |= {
+        "eta": request.eta if any("eta" in each.options for each in samplers) else None,
+        "width": width,
+        "height": height,
+        "framing": framing,
+        "seed": secrets.randbelow(2**32) if request.seed is None else request.seed,
+        "controls": tuple(
+            replace(each, model=library.find(each.model, roots, "controlnet")) for each in request.controls
+        ),
+        "hires": second,
+    }
+    return Settled(**asked), sampler
+
+
+def _settled_hires(hires: Hires, first: Mapping[str, Any], roots: Sequence[Path]) -> Hires:
+    """With the labels of its own sampler and schedule, and the paths of its upscaler and model.
+
+    first: the fields of the request, sampler and schedule settled. What is the same in both passes is None:
+    a picture's text tells what differs.
+    """
+    from pochade.generation.pass_settings import OWN_OF_HIRES
+    from pochade.loading.auxiliary import named_upscaler
+
+    own = {name: getattr(hires, name) for name in OWN_OF_HIRES}
+    fused = None
+    if hires.sampler is not None:
+        name, fused = split_sampler_name(hires.sampler)
+        own["sampler"] = find_sampler(name).label
+    if hires.schedule is not None:
+        own["schedule"] = find_schedule(hires.schedule)
+    if fused is not None and own["schedule"] in (None, AUTOMATIC):
+        own["schedule"] = fused
+    model = hires.model
+    if model is not None:
+        model = starter_folder() if str(model) == STARTER else library.find(model, roots)
+    differing: dict[str, Any] = {name: None if value == first[name] else value for name, value in own.items()}
+    return replace(hires, upscaler=named_upscaler(hires.upscaler, roots), model=model, **differing)
+
+
+def size_of(networks: Networks, request: Request) -> tuple[Size, str]:
+    """Width and height, px, of what is drawn, and the framing.
+
+    What is left open is the model's own size, in the shape of a source picture. A whole source picture keeps
+    its size as `size_over` says, or if just that is asked for, whatever the model's multiples are.
+    """
+    factor = networks.traits.multiple
+    width = height = networks.traits.side
+    asked, source = (request.width, request.height), request.source
+    if source is not None and not source.only_masked:
+        picture = source.image.size
+        if asked == picture:
+            return whole_latents(picture, factor), FILLED
+        drawn, framing = size_over(picture, (width, height), factor, masked=source.mask is not None)
+        if asked == (None, None):
+            return drawn, framing
+        width, height = drawn
+    width = width if request.width is None else request.width
+    return (width, height if request.height is None else request.height), FITTED
+
+
+def check_size(networks: Networks, width: int, height: int) -> None:
+    """Raises InvalidRequest, saying what is near, for sides that are no whole latent pixels."""
+    factor = networks.traits.multiple
+    for name, side in (("width", width), ("height", height)):
+        if side % factor:
+            low = side // factor * factor
+            near = f"{low} or {low + factor}" if low else f"{factor}"
+            raise InvalidRequest(f"{name} is {side}; this model draws multiples of {factor}: try {near}")
+
+
+def guided(networks: Networks, request: Settled) -> bool:
+    """Whether the negative prompt is computed too. A model that is told the scale needs none."""
+    return request.cfg_scale != 1 and not networks.traits.takes_guidance
+
+
+def wordings_of(
+    networks: Networks, request: Settled, later: Networks | None = None, prompts: Prompts | None = None
+) -> tuple[list[Wording], list[Wording]]:
+    """What the prompts say at each step of the first pass, and of the second, if there is one.
+
+    later: what the second pass is drawn with; None: the same networks. prompts: of the request; None: they
+    are parsed here.
+    """
+    told = parse_prompts(request) if prompts is None else prompts
+    steps, share = request.steps, 0.0 if request.blend is None else request.blend.share
+    first = wordings(
+        told.prompt,
+        told.negative,
+        steps,
+        guided=guided(networks, request),
+        blend=told.blend,
+        share=share,
+    )
+    if request.hires is None:
+        return first, []
+    from pochade.generation.pass_settings import second_request
+
+    own = second_request(request)
+    second = wordings(
+        told.second,
+        told.second_negative,
+        own.steps,
+        guided=guided(networks if later is None else later, own),
+        first_pass_steps=steps,
+        blend=told.blend,
+        share=share,
+    )
+    return first, second
+
+
+def refiner_path(request: Settled, roots: Sequence[Path]) -> Path | None:
+    """The model that takes over for the last part, if one has a part to do. Raises InvalidCheckpoint."""
+    if request.refiner is None or request.refiner.switch == 1:
+        return None
+    return library.find(request.refiner.model, roots)
+
+
+def load_of(context: GenerationContext, request: Settled, prompts: Prompts) -> NetworkLoad:
+    """What a request asks of the networks."""
+    model, last = context.model, context.last.model
+    size = larger = request.width, request.height
+    beside = [Path(each.model) for each in request.controls]
+    refiner = refiner_path(request, context.roots)
+    if refiner is not None:
+        beside.append(refiner)
+    if request.hires is not None:
+        from pochade.generation import hires
+
+        larger = hires.size_of(request, request.hires, model.networks.traits.multiple)
+        # The first model may be named for the second pass too.
+        if request.hires.model is not None and last.checkpoint is not model.checkpoint:
+            beside.append(Path(request.hires.model))
+    steered = [each for each in request.controls if each.strength > 0]
+    forms = 2 if any((each.start, each.end) != (0, 1) for each in steered) else 1
+    first, second = wordings_of(model.networks, request, prompts=prompts)
+    told = list(dict.fromkeys([*first, *second]))
+    shapes = context_shapes(model.networks.family, model.tokenizers, told, request.emphasis)
+    texts = {(rows, model.networks.unet.tokens_side(length)) for rows, length in shapes}
+    # Adapters change weights, but for LoRAs that graphs take as inputs.
+    unets = [each.networks.unet for each in (model, last)]
+    return NetworkLoad(
+        width=larger[0],
+        height=larger[1],
+        rows=max(len(each.parts) + (each.negative is not None) for each in told),
+        encodes=request.source is not None or request.hires is not None,
+        adapted=len({id(unet) for unet in unets if unet.adapted}),
+        sizes=1 if larger == size else 2,
+        forms=forms * len(texts),
+        beside=sum(map(library.weights_of, beside)),
+    )

@@ -1,0 +1,115 @@
+"""One file from the hub to the disk: kept when the connection breaks, gone on with, checked at the end."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pochade.atomic import sync_folder, unwritable
+from pochade.hub.hub_api import BrokenConnection, HubError, RemoteFile, RemoteModel, opened
+
+HASHED_BYTES = 2**24
+ATTEMPTS = 5
+"""In a row, without a new byte."""
+PART = ".part"
+PARTIAL_CONTENT = 206
+
+
+def fetching(
+    model: RemoteModel, file: RemoteFile, folder: Path, pause: Callable[[float], object] = time.sleep
+) -> Iterator[int]:
+    """Bring a file into `folder`, under its own path; yields the bytes by which what is there has grown.
+
+    Until it is whole and its hash is right, its name ends in ".part". What a broken connection, or the end of
+    the program, left under that name is gone on with. The number is negative where a part was of no use.
+
+    pause: waits so many seconds before another attempt.
+
+    Raises HubError if the hub does not give it, or gives something else; OutputError if it cannot be written.
+    """
+    target = folder / file.path
+    if target.is_file() and target.stat().st_size == file.size:  # it was checked before it got its name
+        yield file.size
+        return
+    part = target.with_name(target.name + PART)
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("ab") as out:
+            yield from _completing(model, file, out, pause)
+            out.flush()
+            os.fsync(out.fileno())
+        yield from _checked(file, part)
+        part.replace(target)
+        sync_folder(target.parent)
+    except OSError as error:
+        raise unwritable(part, error) from error
+
+
+def held(file: RemoteFile, folder: Path) -> int:
+    """How many bytes of a file are there already."""
+    target = folder / file.path
+    for path in (target, target.with_name(target.name + PART)):
+        if path.is_file():
+            return min(path.stat().st_size, file.size)
+    return 0
+
+
+def _completing(
+    model: RemoteModel, file: RemoteFile, out: Any, pause: Callable[[float], object]
+) -> Iterator[int]:
+    """Append what is missing."""
+    have = out.seek(0, os.SEEK_END)
+    if have > file.size:
+        have = out.truncate(0)
+    yield have
+    failures = 0
+    while have < file.size:
+        try:
+            with opened(model, file, have) as answer:
+                if have and answer.status_code != PARTIAL_CONTENT:  # all of it comes again
+                    yield -have
+                    have = out.truncate(0)
+                for chunk in answer.iter_raw():  # as it comes: what is gathered first is lost at a break
+                    have += out.write(chunk)
+                    if have > file.size:
+                        raise HubError(
+                            f"'{file.path}' is longer than the {file.size:,} bytes that it should have"
+                        )
+                    failures = 0
+                    yield len(chunk)
+            if have < file.size:
+                raise BrokenConnection("the connection ended too early")
+        except BrokenConnection as error:
+            failures += 1
+            if failures == ATTEMPTS:
+                raise BrokenConnection(
+                    f"'{file.path}' broke off at {have:,} of {file.size:,} bytes: {error}. What is there is"
+                    " kept: pull it again to go on"
+                ) from error
+            out.flush()
+            for _ in range(2**failures):
+                yield 0  # so that whoever waits can stop it
+                pause(1.0)
+
+
+def _checked(file: RemoteFile, part: Path) -> Iterator[int]:
+    """Compare the hash with the hub's: SHA-256, and git's own for small files. A wrong file is removed."""
+    if file.sha256 is not None:
+        digest, wanted = hashlib.sha256(), file.sha256
+    elif file.blob is not None:
+        digest, wanted = hashlib.sha1(b"blob %d\0" % file.size), file.blob
+    else:
+        return
+    with part.open("rb") as whole:
+        while chunk := whole.read(HASHED_BYTES):
+            digest.update(chunk)
+            yield 0  # so that whoever waits can stop it
+    if digest.hexdigest() != wanted:
+        part.unlink()
+        came = digest.hexdigest()
+        raise HubError(
+            f"'{file.path}' came with the hash {came[:16]}..., and the hub says {wanted[:16]}...: it was"
+            " damaged on the way and has been removed; pull it again"
+        )

@@ -1,0 +1,109 @@
+"""Which files of a model on the hub are needed: no weights twice, no pickles where there is better."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from pochade.checkpoints.contents import lacks
+from pochade.checkpoints.folder import is_listed
+from pochade.checkpoints.weight_files import SUFFIXES, editions, preferred, shard_names
+from pochade.errors import InvalidRequest
+from pochade.hub.hub_api import HubError, RemoteFile, RemoteModel
+
+INDEX = "model_index.json"
+NETWORKS = ("text_encoder", "text_encoder_2", "unet", "vae")
+SMALL = ("scheduler", "tokenizer", "tokenizer_2")
+"""Parts without weights. Others, such as safety checkers, are not used here and not fetched."""
+SINGLE_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+PART = re.compile(r"(?!\.)[^\\/:\x00-\x1f]+")
+
+
+def choose_folder(
+    model: RemoteModel, index: Mapping[str, Any], variant: str | None = None
+) -> tuple[RemoteFile, ...]:
+    """The files of a diffusers folder. index: the content of its model_index.json.
+
+    variant: as "fp16"; a component that lacks it is taken in its plain edition. None takes what drawing takes
+        if no variant is named: the plain edition first.
+
+    Raises HubError for another kind of pipeline, or if weights are missing; InvalidRequest for a variant that
+    no component has.
+    """
+    lacking = lacks(index)
+    if lacking:
+        raise HubError(
+            f"'{model.repo}' is a {index.get('_class_name', 'pipeline')} without '{lacking}'; read here are"
+            " Stable Diffusion 1.x, 2.x and XL"
+        )
+    by_folder: dict[str, list[str]] = {}
+    for file in model.files:
+        folder, _, name = file.path.rpartition("/")
+        by_folder.setdefault(folder, []).append(name)
+    wanted = {
+        INDEX,
+        *(name for name in by_folder.get("", ()) if name.upper().startswith(("LICENSE", "LICENCE"))),
+    }
+    variants: dict[str, list[str]] = {}
+    for part in (*NETWORKS, *SMALL):
+        if not is_listed(index, part):
+            continue
+        names = sorted(by_folder.get(part, ()))
+        if not names:
+            raise HubError(f"the {INDEX} of '{model.repo}' lists '{part}', but there is no such folder")
+        texts = [name for name in names if name.endswith((".json", ".txt")) and ".index." not in name]
+        weights = _weights(model, part, names, variant, variants) if part in NETWORKS else []
+        wanted.update(f"{part}/{name}" for name in (*texts, *weights))
+    if variant is not None and not any(variant in found for found in variants.values()):
+        there = sorted({name for found in variants.values() for name in found if name})
+        others = ", ".join(there) or "only the plain edition"
+        raise InvalidRequest(f"'{model.repo}' has no variant '{variant}'; there: {others}")
+    return tuple(_safe(file) for file in model.files if file.path in wanted)
+
+
+def choose_file(model: RemoteModel, name: str) -> tuple[RemoteFile, ...]:
+    """One file of tensors. Raises InvalidRequest if there is none, or a better one beside it."""
+    by_path = {file.path: file for file in model.files}
+    if name not in by_path:
+        near = difflib.get_close_matches(name, by_path, 1, cutoff=0.4)
+        raise InvalidRequest(
+            f"'{model.repo}' has no file '{name}'{f'; near it: {near[0]!r}' if near else ''}"
+        )
+    if not name.endswith(SINGLE_FILES):
+        raise InvalidRequest(f"'{name}' is not a file of tensors; those end in {', '.join(SINGLE_FILES)}")
+    twin = f"{name.rpartition('.')[0]}.safetensors"
+    if not name.endswith(".safetensors") and twin in by_path:
+        raise InvalidRequest(f"'{name}' is pickled, and '{twin}' is beside it; take that one")
+    return (_safe(by_path[name]),)
+
+
+def single_files(model: RemoteModel) -> list[str]:
+    """The files of tensors outside folders, for a message where a model is no diffusers folder."""
+    paths = [file.path for file in model.files]
+    return [path for path in paths if "/" not in path and path.endswith(SINGLE_FILES)]
+
+
+def _weights(
+    model: RemoteModel, part: str, names: Sequence[str], variant: str | None, variants: dict[str, list[str]]
+) -> list[str]:
+    """The names of one component's weights; adds the variants that it has to `variants`."""
+    for suffix in SUFFIXES:
+        found = editions(names, suffix)
+        if not found:
+            continue
+        variants[part] = [name for name in found if name is not None]
+        taken = variant if variant in found else preferred(found)
+        name = found[taken]
+        return [name, *shard_names(names, taken, suffix)] if name.endswith(".json") else [name]
+    raise HubError(f"the component '{part}' of '{model.repo}' has no weights in safetensors or torch's files")
+
+
+def _safe(file: RemoteFile) -> RemoteFile:
+    """A name from strangers becomes a path here; it may go down from its folder and nowhere else."""
+    if (
+        not all(PART.fullmatch(part) for part in file.path.split("/"))
+        or PurePosixPath(file.path).is_absolute()
+    ):
+        raise HubError(f"a file there has the name {ascii(file.path)[:100]}, under which nothing is written")
+    return file

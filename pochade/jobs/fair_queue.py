@@ -1,0 +1,52 @@
+"""Who comes when: the order in which `store.take` will take what waits, told without asking the store."""
+
+import heapq
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol, TypeVar
+
+
+class WaitingJob(Protocol):
+    """A job in line. lane: the higher comes first. created: seconds since 1970."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def owner(self) -> str: ...
+    @property
+    def lane(self) -> int: ...
+    @property
+    def created(self) -> float: ...
+
+
+W = TypeVar("W", bound=WaitingJob)
+
+
+def upcoming(waiting: Iterable[W], served: Mapping[str, float]) -> Iterator[W]:
+    """The jobs as they will be taken if nothing else comes. served: owner -> when theirs was last taken.
+
+    In each lane the owners take turns, whoever was served the longest ago first.
+    """
+    lanes: dict[int, dict[str, list[W]]] = {}
+    for job in waiting:
+        lanes.setdefault(job.lane, {}).setdefault(job.owner, []).append(job)
+    # Each taking is later than all before it; whole numbers keep that order among what is predicted.
+    turns, turn = dict[str, tuple[int, float]](), 0
+    for lane in sorted(lanes, reverse=True):
+        lines = {owner: deque(sorted(jobs, key=_age)) for owner, jobs in lanes[lane].items()}
+        heap = [
+            (turns.get(owner, (0, served.get(owner, 0.0))), _age(line[0]), owner)
+            for owner, line in lines.items()
+        ]
+        heapq.heapify(heap)
+        while heap:
+            _, _, owner = heapq.heappop(heap)
+            yield lines[owner].popleft()
+            turn += 1
+            turns[owner] = turn, 0.0
+            if lines[owner]:
+                heapq.heappush(heap, (turns[owner], _age(lines[owner][0]), owner))
+
+
+def _age(job: WaitingJob) -> tuple[float, str]:
+    return job.created, job.id

@@ -1,0 +1,351 @@
+"""What goes on now, in the server's memory: the line, the drawings, and those who watch.
+
+The store has the truth; here is what changes too often for it, or is asked for too often. It belongs to one
+event loop: nothing here waits or locks.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pochade.jobs.fair_queue import upcoming
+from pochade.jobs.orders import PULL
+from pochade.jobs.records import QUEUED, RUNNING, Job
+
+MOST_UNREAD = 2000
+"""Events that wait for a reader; one that is further behind is cut off, and finds all when it comes again."""
+
+PASSING = ("progress", "preview", "queued", "loading")
+"""Of these only the latest of a job counts."""
+
+LOOK_AGAIN_S = 0.5
+"""For so long a computed line is believed, if jobs come and go."""
+
+Event = Mapping[str, Any]
+
+
+@dataclass(eq=False)
+class LiveJob:
+    """A job that is not over. previews: data URLs. dialect: of the API that it came through.
+
+    accepted: whether the store has it by now. Until then it takes up room here, and nobody is told of it: it
+        may still be refused. fetched, to_fetch: of a model, bytes.
+    invalid, no_room: of one that has failed, whether what was asked for, or the server's disk, is to blame.
+    """
+
+    id: str
+    owner: str
+    lane: int
+    created: float
+    cost: float
+    model: str
+    label: str
+    state: str = QUEUED
+    started: float | None = None
+    attempt: int = 0
+    step: int = 0
+    steps: int = 0
+    number: int = 0
+    pictures: int = 1
+    dialect: str = ""
+    previews: list[str] = field(default_factory=list)
+    over: "asyncio.Event" = field(default_factory=asyncio.Event)
+    accepted: bool = True
+    invalid: bool = False
+    no_room: bool = False
+    interrupted: bool = False
+    kind: str = ""
+    fetched: int = 0
+    to_fetch: int = 0
+
+    @property
+    def pulls(self) -> bool:
+        """Whether it fetches a model. Such jobs are no part of the line for drawings."""
+        return self.kind == PULL
+
+    def share(self) -> float:
+        """Of the drawing, or of the model, that is done, 0 to 1."""
+        if self.pulls:
+            return min(1.0, self.fetched / self.to_fetch) if self.to_fetch else 0.0
+        if not self.steps:
+            return 0.0
+        return min(1.0, (self.number + self.step / self.steps) / max(1, self.pictures))
+
+
+@dataclass(frozen=True)
+class QueuePosition:
+    """position: 1 is the next, 0 is being drawn. seconds_left: until it is over."""
+
+    position: int
+    seconds_left: float
+
+
+class Watcher:
+    """Events for one reader, of one job or of all of an owner. `close` it, or iterate it to its end."""
+
+    def __init__(self, owner: str, job: str | None) -> None:
+        self.owner, self.job = owner, job
+        self._unread: dict[object, Event] = {}
+        self._count = 0
+        self._there = asyncio.Event()
+        self._closed = False
+
+    def put(self, event: Event) -> None:
+        key: object = (event["job"], event["type"])
+        if event["type"] not in PASSING:
+            self._count += 1
+            key = self._count
+        self._unread.pop(key, None)  # a later one of its kind comes at the end, not in the old one's place
+        self._unread[key] = event
+        if len(self._unread) > MOST_UNREAD:
+            self.close()
+        self._there.set()
+
+    def close(self) -> None:
+        self._closed = True
+        self._there.set()
+
+    async def next(self, timeout_s: float) -> Event | None:
+        """The next event; None if there is none for so long. Raises StopAsyncIteration at the end."""
+        if not self._unread and not self._closed:
+            self._there.clear()
+            try:
+                await asyncio.wait_for(self._there.wait(), timeout_s)
+            except TimeoutError:
+                return None
+        if self._unread:
+            return self._unread.pop(next(iter(self._unread)))
+        raise StopAsyncIteration
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        while True:
+            try:
+                event = await self.next(3600.0)
+            except StopAsyncIteration:
+                return
+            if event is not None:
+                yield event
+
+
+class LiveJobs:
+    """clock: seconds since 1970. slots: how many workers draw at once."""
+
+    def __init__(self, clock: Callable[[], float], served: Mapping[str, float], slots: int = 1) -> None:
+        self.live: dict[str, LiveJob] = {}
+        self.watchers: set[Watcher] = set()
+        self._clock, self._served, self._slots = clock, dict(served), max(1, slots)
+        self._places: dict[str, QueuePosition] = {}
+        self._told: dict[str, QueuePosition] = {}
+        self._computed = -1.0
+        self._changed = self._moved = True
+
+    # --- what is there ------------------------------------------------------------------------------------
+
+    def count(self, state: str, owner: str | None = None) -> int:
+        """How many accepted drawings are in this state."""
+        found = (job for job in self.live.values() if job.accepted and not job.pulls and job.state == state)
+        return sum(owner in (None, job.owner) for job in found)
+
+    def of(self, owner: str) -> list[LiveJob]:
+        """Their jobs, with those that are not accepted yet."""
+        return [job for job in self.live.values() if job.owner == owner]
+
+    def place(self, job: str) -> QueuePosition | None:
+        """Where a job stands; None if it is over or not accepted yet.
+
+        Computed anew if jobs came or went, not all the time.
+        """
+        live = self.live.get(job)
+        if live is None or not live.accepted:
+            return None
+        if live.state == RUNNING:
+            return QueuePosition(0, self._left(live))
+        self._look()
+        if job not in self._places:
+            self._look(now=True)
+        return self._places.get(job)
+
+    def seconds(self) -> float:
+        """Until all that is there is drawn."""
+        return sum(self._left(live) for live in self.live.values() if not live.pulls) / self._slots
+
+    # --- what happens -------------------------------------------------------------------------------------
+
+    def add(self, job: Job, *, accepted: bool = True) -> LiveJob:
+        """accepted: whether the store has it; else `accept` or `forget` is to follow."""
+        live = LiveJob(
+            id=job.id,
+            owner=job.owner,
+            lane=job.lane,
+            created=job.created,
+            cost=job.cost,
+            model=job.model,
+            label=job.label,
+            state=job.state,
+            started=job.started,
+            attempt=job.attempts,
+            accepted=accepted,
+            kind=job.kind,
+        )
+        self.live[job.id] = live
+        self._changed = self._moved = True
+        return live
+
+    def accept(self, live: LiveJob, cost: float) -> None:
+        """The store has it now, and its cost is known, s. Tells its place, unless it was taken meanwhile."""
+        live.accepted, live.cost = True, cost
+        self._changed = self._moved = True
+        if live.state == QUEUED and live.id in self.live:
+            self.publish(live, "queued", **self.told(live))
+
+    def forget(self, job: str) -> None:
+        """It was not accepted after all."""
+        self.live.pop(job, None)
+        self._changed = self._moved = True
+        self._let_go(job)
+
+    def started(self, job: str, model: str, attempt: int) -> None:
+        live = self.live.get(job)
+        if live is None:
+            return
+        now = self._clock()
+        live.accepted = True  # a worker took it from the store; this is heard before the store's own answer
+        live.state, live.started, live.attempt = RUNNING, now, attempt
+        live.step = live.steps = live.number = 0
+        if not live.pulls:
+            self._served[live.owner] = now
+        self._changed = self._moved = True
+        self.publish(live, "started", model=model, seconds_left=self._left(live), attempt=attempt)
+
+    def waits_again(self, job: str) -> None:
+        """Its worker died, or gave it back."""
+        live = self.live.get(job)
+        if live is not None and live.state == RUNNING:
+            live.state, live.started, live.previews = QUEUED, None, []
+            live.step = live.steps = live.number = 0
+            self._changed = self._moved = True
+            self.publish(live, "queued", **self.told(live))
+
+    def gone(self, job: str, event: str, **about: Any) -> None:
+        """It is over."""
+        live = self.live.pop(job, None)
+        if live is None:
+            return
+        self._changed = self._moved = True
+        self.publish(live, event, **about)
+        live.over.set()
+        self._let_go(job)
+
+    def publish(self, live: LiveJob, kind: str, **about: Any) -> None:
+        self.tell(live.owner, live.id, live.label, kind, **about)
+
+    def tell(self, owner: str, job: str, label: str, kind: str, **about: Any) -> None:
+        event = {"type": kind, "job": job, "label": label, **about}
+        for watcher in self.watchers:
+            # Pictures on the way are large, and for the one who asked for them.
+            wanted = (job,) if kind == "partial" else (None, job)
+            if watcher.owner == owner and watcher.job in wanted:
+                watcher.put(event)
+
+    def told(self, live: LiveJob) -> dict[str, Any]:
+        """What the event "queued" says."""
+        place = self.place(live.id)
+        if place is None:
+            return {"position": None, "seconds_left": None}
+        return {"position": place.position, "seconds_left": round(place.seconds_left, 3)}
+
+    # --- those who watch ----------------------------------------------------------------------------------
+
+    def watch(self, owner: str, job: str | None = None) -> Watcher:
+        """Begins with how things stand; of a job that is over there is nothing. Hand it back to `unwatch`."""
+        watcher = Watcher(owner, job)
+        if job is not None and job not in self.live:
+            watcher.close()
+            return watcher
+        mine = (live for live in self.live.values() if live.owner == owner and live.accepted)
+        wanted = (live for live in mine if job in (None, live.id))
+        for live in sorted(wanted, key=lambda each: (each.created, each.id)):
+            for kind, about in self._standing(live):
+                watcher.put({"type": kind, "job": live.id, "label": live.label, **about})
+        self.watchers.add(watcher)
+        return watcher
+
+    def unwatch(self, watcher: Watcher) -> None:
+        watcher.close()
+        self.watchers.discard(watcher)
+
+    def tell_places(self) -> None:
+        """To those who watch something that waits, if its place has changed. Call it from time to time."""
+        if not self._moved or not self.watchers:
+            return
+        self._look(now=True)
+        before, self._told, self._moved = self._told, dict(self._places), False
+        watched = {watcher.owner for watcher in self.watchers}
+        for job, place in self._places.items():
+            live, old = self.live[job], before.get(job)
+            if live.owner in watched and (old is None or _much(old.position, place.position)):
+                self.publish(live, "queued", **self.told(live))
+            elif old is not None:
+                self._told[job] = old
+
+    def _standing(self, live: LiveJob) -> Iterable[tuple[str, dict[str, Any]]]:
+        if live.state == QUEUED:
+            yield "queued", self.told(live)
+            return
+        left = round(self._left(live), 3)
+        yield "started", {"model": live.model, "seconds_left": left, "attempt": live.attempt}
+        if live.steps or live.to_fetch:
+            yield "progress", self.progress(live)
+        if live.previews:
+            yield "preview", {"picture": live.number, "images": live.previews}
+
+    def progress(self, live: LiveJob) -> dict[str, Any]:
+        """What the event "progress" says. Of a model that is fetched, a step is a hundredth of it."""
+        if live.pulls:
+            left = round(self._left(live), 3)
+            done = {"step": int(100 * live.share()), "steps": 100, "picture": 0, "pictures": 0}
+            return {**done, "bytes": live.fetched, "total_bytes": live.to_fetch, "seconds_left": left}
+        return {
+            "step": live.step,
+            "steps": live.steps,
+            "picture": live.number,
+            "pictures": live.pictures,
+            "seconds_left": round(self._left(live), 3),
+        }
+
+    # --- inside -------------------------------------------------------------------------------------------
+
+    def _let_go(self, job: str) -> None:
+        """Of nothing else will those hear who watch this job."""
+        for watcher in [each for each in self.watchers if each.job == job]:
+            watcher.close()
+            self.watchers.discard(watcher)
+
+    def _left(self, live: LiveJob) -> float:
+        """Predicted seconds of drawing that are left: of what was predicted, or of what it took by now."""
+        if live.state != RUNNING or live.started is None:
+            return live.cost
+        spent = max(0.0, self._clock() - live.started)
+        # The further it is, the more does its own pace (spent / share) count, the less the prediction.
+        return (1 - live.share()) * max(spent, live.cost)
+
+    def _look(self, now: bool = False) -> None:
+        if not self._changed or (not now and self._clock() - self._computed < LOOK_AGAIN_S):
+            return
+        drawings = [live for live in self.live.values() if not live.pulls]
+        running = sum(self._left(live) for live in drawings if live.state == RUNNING)
+        before, places = running, dict[str, QueuePosition]()
+        waiting = [live for live in drawings if live.accepted and live.state == QUEUED]
+        pulls = sorted((live.created, live.id) for live in self.live.values() if live.accepted and live.pulls)
+        queued = (job for _, job in pulls if self.live[job].state == QUEUED)
+        places |= {job: QueuePosition(position, 0.0) for position, job in enumerate(queued, start=1)}
+        for position, live in enumerate(upcoming(waiting, self._served), start=1):
+            before += live.cost
+            places[live.id] = QueuePosition(position, max(live.cost, before / self._slots))
+        self._places, self._computed, self._changed = places, self._clock(), False
+
+
+def _much(old: int, new: int) -> bool:
+    """Whether a position changed enough to be told: in front every step counts, far behind a tenth."""
+    return old != new and abs(old - new) * 10 >= min(old, new)

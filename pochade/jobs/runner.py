@@ -1,0 +1,268 @@
+"""Drawing an order, step by step: what a worker does between taking a job and ending it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pochade.errors import InvalidRequest
+from pochade.images.marks import GENERATED
+from pochade.jobs.catalogue import Catalogue, Folders, ListedModel, look
+from pochade.jobs.limits import Limits, check_second, check_sides
+from pochade.jobs.log import log
+from pochade.jobs.orders import UPSCALE, Fetch, Order, batches, request_of
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from pochade.images.files import Sign
+    from pochade.pipeline import Pipeline, Result
+    from pochade.request import Request
+
+CANCEL, KEEP, SKIP = "cancel", "keep", "skip"
+Asked = Callable[[], str | None]
+"""What its owner wants of the drawing: None to go on; CANCEL; KEEP: to end with what there is; SKIP: to end
+this batch so and go on with the next. A SKIP is told once."""
+
+Read = Callable[[int], bytes]
+"""The content of the picture file of this number that came with an order."""
+
+
+@dataclass(frozen=True)
+class Loading:
+    model: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """width, height: what it draws if no size is given, px."""
+
+    model: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """number: of the batch's first picture."""
+
+    step: int
+    steps: int
+    number: int
+    preview: "Callable[[], list[Image.Image]]"
+    now: "Callable[[], Result]"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Finished pictures, what they were drawn from, and what their files are to say of themselves."""
+
+    images: "list[Image.Image]"
+    seeds: list[int]
+    texts: list[str]
+    prompt: str
+    mark: str | None = GENERATED
+    sign: "Sign | None" = None
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Of a model that is fetched: bytes that are here, of how many."""
+
+    bytes: int
+    total: int
+
+
+Event = Loading | Loaded | StepDone | Batch | Fetched
+
+
+class JobRunner:
+    """Draws orders on one device. The latest model stays loaded.
+
+    marks: "no" leaves the mark of generated pictures out. sign: the file of a key to sign with, or "".
+    pixels, side: what a picture may have, or ""; looked at again with the size that the model itself draws.
+    memory_budget: bytes, or ""; of models, not of upscalers, which draw in parts anyhow. graph_budget: of
+        compiled graphs that stay in memory, the same. fold_adapters: "yes": see `pochade.load`. threads: of
+        the processor, or "". options: what it computes on, for `pochade.load` and `load_upscaler`: device,
+        precision, engine.
+    """
+
+    def __init__(
+        self,
+        folders: Folders,
+        *,
+        marks: str = "yes",
+        sign: str = "",
+        memory_budget: str = "",
+        threads: str = "",
+        graph_budget: str = "",
+        fold_adapters: str = "no",
+        pixels: str = "",
+        side: str = "",
+        **options: Any,
+    ) -> None:
+        self._folders = folders
+        self._marks = marks == "yes"
+        self._sign = None
+        if sign:
+            import pochade
+            from pochade.images.signing import signer_in
+
+            self._sign = signer_in(Path(sign), datetime.now(UTC), pochade.__version__)
+        known = {"pixels": pixels, "side": side}
+        self._limits = replace(Limits(), **{name: int(value) for name, value in known.items() if value})
+        self._limited = bool(pixels or side)
+        self._options = {**options, "threads": int(threads) if threads else None}
+        self._fold = fold_adapters == "yes"
+        budgets = {"memory_budget": memory_budget, "graph_budget": graph_budget}
+        self._budgets: dict[str, Any] = {name: int(size) for name, size in budgets.items() if size}
+        self._catalogue: Catalogue | None = None
+        self._loaded: tuple[ListedModel, Pipeline] | None = None
+
+    def prepare(self, model: str | None) -> Iterator[Loading | Loaded]:
+        """Load a model ahead of the first job. Raises as `draw` does."""
+        yield from self._load(self._found(model))
+
+    def draw(self, order: Order, read: Read, asked: Asked) -> Iterator[Event]:
+        """Ends early, maybe without a Batch, if it is asked to. Raises PochadeError if it cannot be drawn."""
+        from pochade.images.decode import read_picture
+
+        if order.kind == UPSCALE:
+            yield self._marked(self._upscaled(order, read))
+            return
+        model = self._found(order.model)
+        fetch: Fetch = lambda number: read_picture(read(number))  # noqa: E731
+        try:
+            request = request_of(order, fetch, self._names())
+        except InvalidRequest:  # perhaps a ControlNet or an upscaler that came since
+            self.forget()
+            request = request_of(order, fetch, self._names())
+        names = self._names()
+        yield from self._load(model)
+        assert self._loaded is not None
+        pipeline = self._loaded[1]
+        if self._limited:
+            _check_size(pipeline, request, self._limits)
+        for number, batch in enumerate(batches(order, request, names)):
+            for event in _batch(pipeline, batch, number * batch.batch_size, asked):
+                yield self._marked(event) if isinstance(event, Batch) else event
+                if isinstance(event, Batch) and asked() in (CANCEL, KEEP):
+                    return
+            if asked() == CANCEL:
+                return
+
+    def _marked(self, batch: Batch) -> Batch:
+        """What no model has touched is neither marked nor signed: a signature says how a picture was made."""
+        sign = None if batch.mark is None else self._sign
+        return replace(batch, mark=batch.mark if self._marks else None, sign=sign)
+
+    def _load(self, model: ListedModel) -> Iterator[Loading | Loaded]:
+        if self._loaded is not None and self._loaded[0] == model:
+            return
+        import pochade
+
+        yield Loading(model.name)
+        self._loaded = None  # before the next one is made, which takes memory too
+        loaded = pochade.load(model.path, **self._budgets, **self._options)
+        folders = self._folders
+        pipeline = replace(loaded, roots=folders.roots, fold_adapters=self._fold).with_library(
+            folders.loras, folders.embeddings
+        )
+        self._loaded = model, pipeline
+        _say_plan(pipeline)
+        side = pipeline.networks.traits.side
+        yield Loaded(model.name, side, side)
+
+    def forget(self) -> None:
+        """Look through the folders again before the next drawing."""
+        self._catalogue = None
+
+    def _names(self) -> Catalogue:
+        if self._catalogue is None:
+            self._catalogue = look(self._folders)
+        return self._catalogue
+
+    def _found(self, name: str | None) -> ListedModel:
+        """A model that came since the folders were looked through is found too."""
+        try:
+            return self._names().model(name)
+        except InvalidRequest:
+            self.forget()
+            return self._names().model(name)
+
+    def _upscaler(self, name: str) -> str:
+        try:
+            return self._names().upscaler(name)
+        except InvalidRequest:
+            self.forget()
+            return self._names().upscaler(name)
+
+    def _upscaled(self, order: Order, read: Read) -> Batch:
+        from pochade.generation.upscale import resized_by
+        from pochade.images.decode import read_picture
+        from pochade.images.embedded_text import enlarged_mark, enlarged_text
+        from pochade.images.metadata import read_parameters
+        from pochade.images.upscaling import LATENT_UPSCALERS, is_model_file, upscaled
+        from pochade.loading.auxiliary import load_upscaler
+
+        asked = order.upscale
+        assert asked is not None
+        content = read(asked.image)
+        image = read_picture(content)
+        name = self._upscaler(asked.upscaler)
+        if name in LATENT_UPSCALERS:
+            raise InvalidRequest(
+                f"upscaler '{name}' is for latents; a picture needs another, such as Lanczos"
+            )
+        width, height = asked.sides(*image.size)
+        if is_model_file(name):
+            larger = resized_by(load_upscaler(name, **self._options), image, width, height)
+        else:
+            larger = upscaled(image, width, height, name)
+        if asked.size is not None and asked.crop:
+            left, top = (width - asked.size[0]) // 2, (height - asked.size[1]) // 2
+            larger = larger.crop((left, top, left + asked.size[0], top + asked.size[1]))
+        text = enlarged_text(content, larger.width / image.width, asked.upscaler)
+        mark = enlarged_mark(content, by_model=is_model_file(name))
+        return Batch([larger], [0], [text], read_parameters(text).prompt, mark)
+
+
+def _check_size(pipeline: "Pipeline", request: "Request", limits: Limits) -> None:
+    """Of what will be drawn, and of its second pass. Raises InvalidRequest for more than is allowed."""
+    from pochade.generation.settle import size_of
+
+    (width, height), _ = size_of(pipeline.networks, request)
+    check_sides(width, height, limits)
+    if request.hires is not None:
+        check_second(width, height, request.hires.size, request.hires.scale, limits)
+
+
+def _batch(pipeline: "Pipeline", request: "Request", number: int, asked: Asked) -> Iterator[Event]:
+    for progress in pipeline.stream(request):
+        if progress.result is not None:
+            yield _finished(progress.result, request)
+            return
+        yield StepDone(progress.step, progress.steps, number, progress.preview, progress.now)
+        wanted = asked()
+        if wanted == CANCEL:
+            return
+        if wanted in (KEEP, SKIP):
+            yield _finished(progress.now(), request)
+            return
+
+
+def _finished(result: "Result", request: "Request") -> Batch:
+    return Batch(result.images, result.seeds, result.infotexts, request.prompt, result.mark)
+
+
+def _say_plan(pipeline: "Pipeline") -> None:
+    """To whoever runs the server: what a picture of the usual size takes. Larger ones may be refused."""
+    from pochade.request import Request
+
+    if pipeline.memory_budget is None:
+        return
+    try:
+        log(f"{pipeline.checkpoint.name}: {pipeline.plan(Request(prompt=''))}")
+    except InvalidRequest as too_much:  # each job will say so to its owner
+        log(f"{pipeline.checkpoint.name}: {too_much}")

@@ -1,0 +1,93 @@
+"""What is opened beside a model, on the same engine: ControlNets, upscalers, a second model that refines."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from pochade.checkpoints.contents import contents_of
+from pochade.checkpoints.controlnet import read_controlnet
+from pochade.checkpoints.folder import Checkpoint
+from pochade.checkpoints.library import entries, pick
+from pochade.checkpoints.read import read_checkpoint
+from pochade.checkpoints.upscaler import read_upscaler
+from pochade.engines.engine import Engine
+from pochade.errors import InvalidRequest
+from pochade.families.registry import family_of
+from pochade.images.upscaling import find_upscaler, is_model_file
+from pochade.loading.compiled_graphs import CompiledGraphs
+from pochade.loading.engine_choice import choose, make_engine
+from pochade.loading.model import Model, make_model
+from pochade.loading.network import Network, make_network
+from pochade.loading.networks import Networks
+from pochade.loading.parameter_shapes import controlnet_shapes, rrdb_shapes
+from pochade.models.read_config import controlnet_config, rrdb_config
+
+
+def controlnet_on(engine: Engine, path: Path, *, graphs: CompiledGraphs | None = None) -> Network:
+    """The ControlNet of a file or folder on an engine. Raises InvalidCheckpoint if it is none."""
+    component = read_controlnet(path)
+    config = controlnet_config(component.config)
+    return make_network(component, config, controlnet_shapes(config), engine, graphs)
+
+
+def upscaler_on(engine: Engine, path: Path | str, *, graphs: CompiledGraphs | None = None) -> Network:
+    """An ESRGAN model on an engine. Raises InvalidCheckpoint for anything else."""
+    component = read_upscaler(path)
+    config = rrdb_config(component.config)
+    return make_network(component, config, rrdb_shapes(config), engine, graphs)
+
+
+def load_upscaler(
+    path: Path | str,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    engine: str = "auto",
+    threads: int | None = None,
+) -> Network:
+    """Load an ESRGAN model by itself; the arguments are those of `pochade.load`."""
+    return upscaler_on(make_engine(choose(device, precision, engine), threads=threads), path)
+
+
+def named_upscaler(name: str, roots: Sequence[Path]) -> str:
+    """The own name of an upscaler without a model, or the path of a model's file, given itself or by name.
+
+    roots: the folders of models. Raises InvalidRequest, naming what there is, for one that is not there,
+    InvalidCheckpoint if several files have the name.
+    """
+    try:
+        return find_upscaler(name)
+    except InvalidRequest as unknown:
+        if Path(name).is_file():
+            return name
+        known = entries(roots)
+        if any(entry.answers_to(name) for entry in known):
+            return str(pick(name, known, roots, "upscaler").path)
+        if is_model_file(name):  # a path, which is told to be none where it is opened
+            return name
+        files = [entry.name for entry in known if contents_of(entry.path).kind == "upscaler"]
+        listed = f"; in the folders of models: {', '.join(files)}" if files else ""
+        raise InvalidRequest(f"{unknown}{listed}") from unknown
+
+
+def open_refiner(networks: Networks, checkpoint: Checkpoint, path: Path) -> Model:
+    """The model at `path` on the engine of these networks, with their autoencoder; opened once.
+
+    Raises InvalidCheckpoint as loading does, InvalidRequest for a model of other latents.
+    """
+    model = networks.beside(path, partial(_model_on, checkpoint))
+    ours, theirs = (family_of(each) for each in (checkpoint, model.checkpoint))
+    if ours.latents != theirs.latents:
+        raise InvalidRequest(
+            f"the refiner '{path}' is {theirs.label}, the model {ours.label}: their latents mean different"
+            " things; take one of the model's family"
+        )
+    if model.networks.traits.reads_mask and not networks.traits.reads_mask:
+        raise InvalidRequest(
+            f"the refiner '{path}' is an inpainting model and the model is not; take a plain one"
+        )
+    return model
+
+
+def _model_on(base: Checkpoint, engine: Engine, path: Path, *, graphs: CompiledGraphs | None = None) -> Model:
+    return make_model(read_checkpoint(path, vae=base.vae), engine, path, graphs=graphs)

@@ -1,0 +1,208 @@
+"""What a picture will take of memory, and how it is made to fit into what may be used.
+
+Counted is the process's own memory. Pages of mapped files (the model, kept graphs) come on top where there is
+room; the system takes them back when it needs them. Constants were measured (docs/performance.md) with
+OpenVINO on a processor, which keeps a reordered copy of each network's weights and its activations.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from pochade.engines.outline import outline
+from pochade.errors import InvalidRequest
+from pochade.families.family import Architecture
+from pochade.loading.network import Network
+from pochade.loading.networks import Networks
+from pochade.loading.parameter_shapes import architecture_shapes, autoencoder_shapes, with_config
+from pochade.loading.tiling import TILE
+from pochade.models.config import TinyAutoencoderConfig
+
+BYTES: Mapping[str, tuple[float, float]] = {"f32": (4.0, 4.0), "bf16": (4.0, 2.0), "f16": (2.0, 2.0)}
+"""Precision -> bytes of each weight and of each activation. What is not listed counts as f32.
+
+In bf16 the weights are there twice while a network is first compiled, rounded and rearranged.
+"""
+IN_BYTES = 1.2
+"""Of each weight of UNet and decoder in int8, with those that stay wide. While a network is compiled, its
+rounded weights wait in files. The other networks have no 8-bit grids."""
+
+PROCESS = 0.08e9
+"""Python, numpy, OpenVINO, what a drawing holds beside the networks."""
+NETWORK = 0.06e9
+"""Of any network, beside weights and activations."""
+COPIES = 1.14
+"""Of weights: some are there in two forms."""
+UNET_VALUES = 16.0
+"""Numbers held for each channel of the first level, row and latent pixel."""
+CODER_VALUES = 6.25
+"""The same of the autoencoder, for each pixel of the picture."""
+TILES = (TILE, 64, 48, 32)
+"""Sides of the parts in which the picture may be decoded, in latent pixels; the first that fits."""
+SMALLEST = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """How a picture is drawn, and what that takes.
+
+    width, height: px. parts: bytes of each network with its activations. one_by_one: each network is let go
+    before the next is loaded. tile: side of the parts in which it is decoded, in latent pixels; None: whole.
+    """
+
+    width: int
+    height: int
+    parts: Mapping[str, float]
+    one_by_one: bool = False
+    tile: int | None = None
+
+    @property
+    def peak(self) -> float:
+        """Bytes."""
+        taken = self.parts.values()
+        return PROCESS + (max(taken) if self.one_by_one else sum(taken))
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {amount(size)}" for name, size in self.parts.items())
+        how = [parts, "one after another, each let go" if self.one_by_one else "all kept"]
+        if self.tile is not None:
+            how.append("decoded in parts")
+        return f"{self.width}x{self.height} takes about {amount(self.peak)} ({'; '.join(how)})"
+
+
+def amount(size: float) -> str:
+    """ "3.4 GB", "340 MB"."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def bytes_of(text: str | float, what: str = "memory budget") -> int:
+    """ "4GB", "3.5 g", "800MB" or a number of bytes. what: for messages. Raises InvalidRequest."""
+    if isinstance(text, (int, float)):
+        number, unit = float(text), 1.0
+    else:
+        plain = text.strip().lower().removesuffix("b").strip()
+        units = {"k": 1e3, "m": 1e6, "g": 1e9}
+        unit = units.get(plain[-1:], 1.0)
+        try:
+            number = float(plain.rstrip("kmg").strip())
+        except ValueError:
+            raise InvalidRequest(f"{what} '{text}' is not an amount; write 4GB or 800MB") from None
+    if not (math.isfinite(number) and 1e6 <= number * unit <= 1e15):
+        raise InvalidRequest(f"{what} '{text}' is not between 1MB and 1000000GB; write 4GB or 800MB")
+    return int(number * unit)
+
+
+def budget_from(environ: Mapping[str, str], name: str = "POCHADE_MEMORY_BUDGET") -> int | None:
+    """The amount in this variable, if it is set. Raises InvalidRequest for what is no amount."""
+    said = environ.get(name)
+    return bytes_of(said, f"${name}") if said else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkLoad:
+    """What a picture asks of the networks.
+
+    width, height: px. rows: of the UNet's batch. encodes: the drawing begins with a picture. adapted: in how
+    many ways its weights are changed, each of which is held beside the model's. sizes: that the UNet draws
+    in. forms: of the UNet in each size, as with a ControlNet and without, or for rows and lengths of texts
+    that have no graph in common. beside: weights of further networks, such as ControlNets.
+    """
+
+    width: int
+    height: int
+    rows: int = 2
+    encodes: bool = False
+    adapted: int = 0
+    sizes: int = 1
+    forms: int = 1
+    beside: int = 0
+
+
+def find_plan(networks: Networks, precision: str, budget: int | None, load: NetworkLoad) -> MemoryPlan:
+    """The first way of drawing that fits: all networks kept, then one by one, then also decoded in parts.
+
+    budget: bytes; None is any. Raises InvalidRequest, saying what would fit, if none does.
+    """
+    plans = list(_plans(networks, precision, load))
+    for plan in plans:
+        if budget is None or plan.peak <= budget:
+            return plan
+    assert budget is not None
+    least = min(plans, key=lambda plan: plan.peak)
+    factor = networks.autoencoder_config.factor
+    scale, fits = 1.0, None
+    while fits is None and min(load.width, load.height) * scale > SMALLEST:
+        scale *= 0.9
+        width, height = (
+            max(factor, int(side * scale) // SMALLEST * SMALLEST) for side in (load.width, load.height)
+        )
+        tried = _plans(networks, precision, replace(load, width=width, height=height))
+        fits = next((plan for plan in tried if plan.peak <= budget), None)
+    size = "no size of this model fits" if fits is None else f"{fits.width}x{fits.height} fits"
+    raise InvalidRequest(
+        f"{least}, and the memory budget is {amount(budget)}: {size}; else give a larger budget, or a"
+        " smaller precision where the computer has one"
+    )
+
+
+# --- inside -----------------------------------------------------------------------------------------------
+
+
+def _plans(networks: Networks, precision: str, load: NetworkLoad) -> Iterator[MemoryPlan]:
+    factor = networks.autoencoder_config.factor
+    pixels = load.width // factor * (load.height // factor)
+    usual = None if pixels <= networks.whole else TILE
+    all_sizes = _parts(networks, precision, load, pixels, usual)
+    yield MemoryPlan(width=load.width, height=load.height, parts=all_sizes, tile=usual)
+    one_size = replace(load, sizes=1)  # between two sizes the UNet is let go
+    for tile in (usual, *TILES):
+        if tile == usual or (tile is not None and tile**2 < pixels and (usual is None or tile < usual)):
+            parts = _parts(networks, precision, one_size, pixels, tile)
+            yield MemoryPlan(width=load.width, height=load.height, parts=parts, one_by_one=True, tile=tile)
+
+
+def _parts(
+    networks: Networks, precision: str, load: NetworkLoad, pixels: int, tile: int | None
+) -> dict[str, float]:
+    weight, value = BYTES.get(precision, BYTES["f32"])
+    weight *= COPIES
+    drawn = IN_BYTES * COPIES if precision == "int8" else weight
+    coder_weight, coder_value = weight, value
+    if precision == "f16":  # the autoencoder may be in another
+        coder_weight, coder_value = BYTES[networks.autoencoder.engine.precision]
+        coder_weight *= COPIES
+    family, coder = networks.family, networks.autoencoder_config
+    once = pixels if tile is None else min(pixels, tile**2)
+    first = 64 if isinstance(coder, TinyAutoencoderConfig) else coder.widths[0]
+    coding = CODER_VALUES * first * coder.factor**2 * once * coder_value
+    both = sum(map(math.prod, autoencoder_shapes(coder, networks.coders).values()))
+    decoder = _decoder_weights(networks)
+    of_unet = sum(map(math.prod, architecture_shapes(family.denoiser, networks.unet.config).values()))
+    parts = {
+        "text encoder": sum(
+            _text_weights(architecture, each) * weight + NETWORK
+            for architecture, each in zip(family.text_encoders, networks.text_encoders, strict=True)
+        ),
+        # An adapter's changed weights are held as they are stored, beside what is made of them.
+        "UNet": of_unet * (drawn * load.sizes * load.forms + weight * load.adapted)
+        + UNET_VALUES * networks.traits.activation * load.rows * pixels * value
+        + NETWORK
+        + load.beside * weight,
+        "decoder": decoder * (drawn if precision == "int8" else coder_weight) + coding + NETWORK,
+    }
+    if load.encodes:
+        return {"encoder": (both - decoder) * coder_weight + coding + NETWORK, **parts}
+    return parts
+
+
+def _text_weights(architecture: Architecture, encoder: Network) -> int:
+    """Without the table of words, of which only the rows that are asked for are read."""
+    shapes = architecture_shapes(architecture, encoder.config)
+    return sum(math.prod(shape) for name, shape in shapes.items() if "token_embedding" not in name)
+
+
+def _decoder_weights(networks: Networks) -> int:
+    config = networks.autoencoder_config
+    function: Callable[..., object] = networks.coders[1]
+    latent = {"latent": ((1, config.latent_channels, 1, 1), "f32")}
+    return outline(with_config(function, config), latent).parameter_count

@@ -1,0 +1,353 @@
+"""The networks of a checkpoint on an engine: host arrays in, host arrays out."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pochade.checkpoints.folder import Checkpoint, Component
+from pochade.engines.engine import Engine
+from pochade.engines.outline import outline
+from pochade.families.family import Architecture, Configs, Family, Traits
+from pochade.families.registry import family_of
+from pochade.loading.compiled_graphs import CompiledGraphs
+from pochade.loading.network import Inputs, Network, function_name, make_network
+from pochade.loading.parameter_shapes import architecture_shapes, autoencoder_shapes, with_config
+from pochade.loading.text_cache import EncodedTexts
+from pochade.loading.tiling import OVERLAP, TILE, WHOLE, form_of, in_tiles, made_small
+from pochade.models.coders import Coders
+from pochade.models.config import AnyAutoencoderConfig, AutoencoderConfig, ControlNetConfig, UNetConfig
+from pochade.models.controlnet import RESIDUAL, SteeredConfig, controlnet, embed_hint
+from pochade.models.seamless import seamless
+from pochade.models.shared_norms import measuring, normalised
+from pochade.ops import Shape
+from pochade.weights import Parts
+
+Array = NDArray[Any]
+T = TypeVar("T")
+
+OPENED = 8
+"""Networks and models beside a model that stay open. Their compiled graphs are kept with all others."""
+
+
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """Text encoders, denoiser (`unet`, of whatever kind it is) and autoencoder of a model.
+
+    tiling: pictures and latents go round: what is beyond an edge is what stands at the opposite one.
+    wide_autoencoder: with the range of f32, for what overflows where `autoencoder` computes in f16; None: it
+        does not. overflowed: holds something as soon as that happened.
+    whole: latent pixels that the autoencoder takes at once; it does larger pictures in parts, of `tile` along
+        a side.
+    opened: what is beside these, such as ControlNets, by path. steered: UNets joined with ControlNets. texts:
+        what was encoded lately.
+    """
+
+    family: Family
+    unet: Network
+    autoencoder: Network
+    text_encoders: tuple[Network, ...]
+    wide_autoencoder: Network | None = None
+    overflowed: set[str] = field(default_factory=set)
+    tiling: bool = False
+    whole: int = WHOLE
+    tile: int = TILE
+    opened: dict[Path, Any] = field(default_factory=dict)
+    steered: WeakKeyDictionary[Network, dict[tuple[Network, ...], Network]] = field(
+        default_factory=WeakKeyDictionary
+    )
+    texts: EncodedTexts = field(default_factory=EncodedTexts, repr=False)
+
+    def let_go(self, *, keep: Collection[Network] = ()) -> None:
+        """Forget everything that was compiled, and what was opened beside.
+
+        keep: networks whose graphs stay.
+        """
+        kept = {network.owner for network in keep}
+        for network in (*self.text_encoders, self.unet, self.autoencoder, self.wide_autoencoder):
+            if network is not None and network.owner not in kept:
+                network.let_go()
+        self.opened.clear()
+        self.steered.clear()
+
+    @property
+    def text_encoder(self) -> Network:
+        """The first, or the only one."""
+        return self.text_encoders[0]
+
+    @property
+    def text_encoder_2(self) -> Network | None:
+        """The second, if there is one."""
+        return self.text_encoders[1] if len(self.text_encoders) > 1 else None
+
+    @property
+    def configs(self) -> Configs:
+        """Those of all networks."""
+        return Configs(
+            denoiser=self.unet.config,
+            text_encoders=tuple(each.config for each in self.text_encoders),
+            autoencoder=self.autoencoder_config,
+        )
+
+    @cached_property
+    def traits(self) -> Traits:
+        """What the family says of this model."""
+        return self.family.traits(self.configs)
+
+    @cached_property
+    def unet_config(self) -> UNetConfig:
+        """For what knows UNets only, such as ControlNets and training."""
+        assert isinstance(self.unet.config, UNetConfig)
+        return self.unet.config
+
+    @cached_property
+    def autoencoder_config(self) -> AnyAutoencoderConfig:
+        assert isinstance(self.autoencoder.config, AnyAutoencoderConfig)
+        return self.autoencoder.config
+
+    @property
+    def graphs(self) -> CompiledGraphs:
+        """Where the compiled graphs of all these are kept."""
+        return self.unet.graphs
+
+    def encode_text(
+        self, encoder: Network, function: Callable[..., Any], **arrays: Array
+    ) -> tuple[Array, ...]:
+        """A text encoder's function on rows of tokens, and whatever else it takes of each row.
+
+        One row at a time, so that a longer prompt needs no other graph; one that was encoded lately is not
+        encoded again.
+        """
+        by = encoder.engine, encoder.fingerprint, encoder.config, function_name(function)
+
+        def row(i: int) -> tuple[Array, ...]:
+            one = {name: array[i : i + 1] for name, array in arrays.items()}
+            told = tuple((name, array.dtype.str, array.shape, array.tobytes()) for name, array in one.items())
+            return self.texts.of((by, told), lambda: _as_tuple(encoder.run(function, **one)))
+
+        rows = [row(i) for i in range(len(next(iter(arrays.values()))))]
+        return tuple(np.concatenate(parts) for parts in zip(*rows, strict=True))
+
+    def predict(self, *residuals: Array, **arrays: Array) -> Array:
+        """The denoiser's raw output; the arrays are the inputs of its function."""
+        named = {f"{RESIDUAL}{i}": residual for i, residual in enumerate(residuals)}
+        denoiser = self.family.denoiser
+        function = self._around(_form(denoiser.controlled) if named else denoiser.function)
+        result: Array = self.unet.run(function, **arrays, **named)
+        return result
+
+    def predict_steered(self, controlnets: Sequence[Network], **arrays: Array) -> Array:
+        """The UNet's raw output with its ControlNets', by an engine that joins them in one function.
+
+        arrays: the inputs of `models.controlnet.steered_unet`.
+        """
+        of_unet = self.steered.setdefault(self.unet, {})
+        chosen = tuple(controlnets)
+        if chosen not in of_unet:
+            of_unet[chosen] = _joined(self.unet, chosen)
+        result: Array = of_unet[chosen].run(self._around(_form(self.family.denoiser.steered)), **arrays)
+        return result
+
+    def predict_keeping(self, layers: int, **arrays: Array) -> tuple[Array, Array]:
+        """The UNet's raw output, and what its last layers began with (see `models.reuse`)."""
+        function = partial(self._around(_form(self.family.denoiser.keeping)), layers=layers)
+        result, deep = self.unet.run(function, **arrays)
+        return result, deep
+
+    def predict_again(self, layers: int, **arrays: Array) -> Array:
+        """The UNet's raw output from its last layers alone; `deep` is what `predict_keeping` returned."""
+        result: Array = self.unet.run(
+            partial(self._around(_form(self.family.denoiser.again)), layers=layers), **arrays
+        )
+        return result
+
+    def beside(self, path: Path, open_on: Callable[..., T]) -> T:
+        """A further network, such as a ControlNet, or a further model, on the same engine, opened once.
+
+        open_on: makes it, from engine and path, with `graphs`, which it shares with these networks. The
+        engine is the text encoder's: that has no 8-bit grids. The last `OPENED` stay open.
+        """
+        place = path.resolve()
+        opened: T = (
+            self.opened.pop(place)
+            if place in self.opened
+            else open_on(self.text_encoder.engine, path, graphs=self.graphs)
+        )
+        self.opened[place] = opened  # as the latest
+        for oldest in list(self.opened)[:-OPENED]:
+            del self.opened[oldest]
+        return opened
+
+    def embed_hint(self, controlnet: Network, picture: Array) -> Array:
+        """What a ControlNet makes of its picture (1, 3, H, W) in 0..1, for all steps: (1, C, h, w)."""
+        result: Array = controlnet.run(self._around(embed_hint), picture=picture)
+        return result
+
+    def control(self, network: Network, **arrays: Array) -> tuple[Array, ...]:
+        """A ControlNet's residuals; the arguments are those of `models.controlnet.controlnet`."""
+        result: tuple[Array, ...] = network.run(self._around(controlnet), **arrays)
+        return result
+
+    def encode(self, picture: Array) -> Array:
+        """(B, 3, H, W) in -1..1 -> the scaled latent (B, C, h, w), the posterior's mean."""
+        config = self.autoencoder_config
+        moments = self._each(self.coders[0], "picture", picture, given=config.factor, made=1)
+        mean = moments[:, : config.latent_channels]
+        return (mean - np.float32(config.shift)) * np.float32(config.scale)
+
+    def prepare_decode(self, shape: Shape) -> None:
+        """Compile what `decode` needs for latents (C, h, w), so that its faults show before the drawing."""
+        channels, rows, columns = shape
+        tile, function = self._tile(rows, columns), self.coders[1]
+        inputs: Inputs = {"latent": ((1, channels, min(rows, tile), min(columns, tile)), "f32")}
+        if max(rows, columns) <= tile:
+            self.coder.prepare(self._around(function), inputs)
+            return
+        if self.shares_norms:
+            measured = self._around(measuring(function))
+            self.coder.prepare(measured, inputs)
+            found = outline(with_config(measured, self.autoencoder_config), inputs).outputs[0]
+            function, inputs = normalised(function), {**inputs, "statistics": (found, "f32")}
+        form = form_of(function, rows, columns, tile=tile, tiling=self.tiling)
+        self.coder.prepare(form, inputs)
+
+    def decode(self, latent: Array) -> Array:
+        """Scaled latent (B, C, h, w) -> (B, 3, H, W), about -1..1."""
+        config = self.autoencoder_config
+        plain = latent / np.float32(config.scale) + np.float32(config.shift)
+        return self._each(self.coders[1], "latent", plain, given=1, made=config.factor)
+
+    def _each(self, coder: Callable[..., Any], name: str, x: Array, *, given: int, made: int) -> Array:
+        """The autoencoder on one picture at a time, and on parts of large ones: it takes the most memory of
+        all. Their group norms share the statistics of the whole made small. name: of its input. given, made:
+        as in `in_tiles`."""
+        rows, columns = x.shape[2] // given, x.shape[3] // given
+        tile = self._tile(rows, columns)
+
+        def divided(picture: Array) -> Array:
+            form, further = coder, dict[str, Array]()
+            if self.shares_norms:
+                small = made_small(picture, given=given, tile=tile)
+                # The whole goes round, if it does; its parts do along the sides that are not divided.
+                further["statistics"] = self._coded(self._around(measuring(coder)), **{name: small})
+                form = normalised(coder)
+            function = form_of(form, rows, columns, tile=tile, tiling=self.tiling)
+            return in_tiles(
+                lambda part: self._coded(function, **{name: part}, **further),
+                picture,
+                given=given,
+                made=made,
+                tile=tile,
+                overlap=min(OVERLAP, self.tile // 4),
+                tiling=self.tiling,
+            )
+
+        pictures = [x[i : i + 1] for i in range(len(x))]
+        if max(rows, columns) > tile:
+            return np.concatenate([divided(picture) for picture in pictures])
+        function = self._around(coder)
+        return np.concatenate([self._coded(function, **{name: picture}) for picture in pictures])
+
+    @property
+    def coder(self) -> Network:
+        """The autoencoder that works: the wide one as soon as the other has overflowed."""
+        wide = self.wide_autoencoder if self.overflowed else None
+        return self.autoencoder if wide is None else wide
+
+    def _coded(self, function: Callable[..., Any], **arrays: Array) -> Array:
+        coder = self.coder
+        result: Array = coder.run(function, **arrays)
+        if self.wide_autoencoder in (None, coder) or np.isfinite(result).all():
+            return result
+        self.overflowed.add(coder.fingerprint)
+        return self._coded(function, **arrays)
+
+    def _tile(self, rows: int, columns: int) -> int:
+        """The side of the parts, in latent pixels, in which a picture of this size is encoded and decoded."""
+        return max(rows, columns) if rows * columns <= self.whole else self.tile
+
+    @property
+    def shares_norms(self) -> bool:
+        """Whether the autoencoder has group norms, whose statistics its parts are to share."""
+        return isinstance(self.autoencoder_config, AutoencoderConfig)
+
+    @property
+    def coders(self) -> Coders:
+        """The functions that encode and decode."""
+        return self.family.coders(self.autoencoder_config)
+
+    def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return seamless(function) if self.tiling else function
+
+
+def make_networks(
+    checkpoint: Checkpoint, engine: Engine | None, *, graphs: CompiledGraphs | None = None
+) -> Networks:
+    """Read the configurations and check that the weights fit them. Nothing is compiled yet.
+
+    graphs: where compiled graphs are kept; None: in one place for these networks, within its default budget.
+
+    Raises InvalidCheckpoint, naming what is missing, unexpected or of another shape. Numbers that are not
+    finite are found when a network is first built.
+    """
+
+    kept = CompiledGraphs() if graphs is None else graphs
+
+    def network(component: Component, architecture: Architecture, on: Engine | None) -> Network:
+        config = architecture.config(component.config)
+        return make_network(component, config, architecture_shapes(architecture, config), on, kept)
+
+    family = family_of(checkpoint)
+    texts = zip(checkpoint.text_encoders, family.text_encoders, strict=True)
+    # Configurations first, so that they are what is complained of: they are read in no time.
+    denoiser = family.denoiser.config(checkpoint.unet.config)
+    autoencoder = family.autoencoder(checkpoint.vae.config)
+    shapes = autoencoder_shapes(autoencoder, family.coders(autoencoder))
+    coder = make_network(checkpoint.vae, autoencoder, shapes, engine, kept)
+    wide = None
+    if engine is not None and engine.precision == "f16":
+        wide = replace(coder, engine=engine.wider(), _asked={})
+    if wide is not None and family.needs_range(autoencoder):
+        coder, wide = wide, None
+    return Networks(
+        family=family,
+        unet=make_network(
+            checkpoint.unet,
+            denoiser,
+            architecture_shapes(family.denoiser, denoiser),
+            None if engine is None else engine.repeated(),
+            kept,
+        ),
+        autoencoder=coder,
+        text_encoders=tuple(network(component, each, engine) for component, each in texts),
+        wide_autoencoder=wide,
+    )
+
+
+def _as_tuple(returned: Any) -> tuple[Array, ...]:
+    return returned if isinstance(returned, tuple) else (returned,)
+
+
+def _form(function: Callable[..., Any] | None) -> Callable[..., Any]:
+    """A form of the denoiser; who asks for one has looked whether the family has it."""
+    assert function is not None
+    return function
+
+
+def _joined(unet: Network, controlnets: Sequence[Network]) -> Network:
+    """A UNet and ControlNets as one network, which reads the tensors of all where they are."""
+    assert isinstance(unet.config, UNetConfig)
+    named = {f"control_{i}": each for i, each in enumerate(controlnets)}
+    configs = [each.config for each in controlnets]
+    return Network(
+        Parts({"unet": unet.tensors, **{name: each.tensors for name, each in named.items()}}),
+        " + ".join(each.fingerprint for each in (unet, *controlnets)),
+        unet.engine,
+        SteeredConfig(unet.config, tuple(each for each in configs if isinstance(each, ControlNetConfig))),
+        graphs=unet.graphs,
+    )

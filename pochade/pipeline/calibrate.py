@@ -1,0 +1,112 @@
+"""Drawing to see what the products of a model read: the way to its 8-bit grids."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+from PIL import Image
+
+from pochade.engines.engine import QuantizingEngine
+from pochade.errors import InvalidRequest
+from pochade.int8 import Sightings
+from pochade.loading.network import Network
+from pochade.pipeline.pipeline import Pipeline
+from pochade.quantization.files import Tables
+from pochade.quantization.fit_grids import SMOOTHING, choose
+from pochade.request import Request
+from pochade.ways import Source
+
+PROMPTS = (
+    "photograph of an old fisherman mending a net on a pier, morning fog, shallow focus",
+    "a bowl of ripe peaches on a blue cloth, oil painting, thick brush strokes",
+    "isometric drawing of a tiny greenhouse full of cactuses, pastel colours, white background",
+    "city street at night in the rain, neon signs, reflections, wide angle",
+    "a red fox running through snow, wildlife photography",
+    "portrait of a young woman with freckles and a green scarf, studio light",
+    "ink sketch of a sailing ship in a storm, high contrast",
+    "a steaming cup of coffee beside an open book, top view, warm light",
+)
+"""Many subjects, media and colours: the grids have to hold for whatever is asked for later."""
+
+STEPS = (5, 6, 7, 8)
+"""Taken in turn, so that few evaluations meet many noise levels."""
+
+OVER = 3
+"""A refiner does the last of so many parts of the steps."""
+
+
+@dataclass(frozen=True)
+class Calibrating:
+    """One evaluation is done, of so many; the grids after the last."""
+
+    step: int
+    steps: int
+    tables: Tables | None = None
+
+
+def calibrate(
+    pipeline: Pipeline, prompts: Sequence[str] = PROMPTS[:4], smoothing: float = SMOOTHING
+) -> Iterator[Calibrating]:
+    """Draw these prompts with the model's own size and guidance, and fit grids to what its products read.
+
+    SDXL's refiner draws over a picture, an inpainting model every other time into one: that is their work.
+
+    About a minute for Stable Diffusion 1.5 where an evaluation takes two seconds. smoothing: see
+    `pochade.quantization.fit_grids`; the more prompts, the more it may be (up to 0.5).
+
+    Raises InvalidRequest if there are no prompts, or if the model runs on an engine without 8-bit products.
+    """
+    if not prompts:
+        raise InvalidRequest("there are no prompts to calibrate with; give at least one")
+    if not 0 <= smoothing <= 1:
+        raise InvalidRequest(f"smoothing is {smoothing}; it must lie between 0 and 1")
+    of_unet: Sightings = {}
+    of_decoder: Sightings = {}
+    plain = pipeline.model if pipeline.loaded is None else pipeline.loaded  # grids are no LoRA's
+    networks = plain.networks
+    watched = replace(
+        networks,
+        unet=_watched(networks.unet, of_unet),
+        autoencoder=_watched(networks.autoencoder, of_decoder),
+    )
+    watching = replace(pipeline, model=replace(plain, networks=watched))
+    lengths = [STEPS[i % len(STEPS)] for i in range(len(prompts))]
+    done, total = 0, sum(lengths)
+    for seed, (prompt, length) in enumerate(zip(prompts, lengths, strict=True)):
+        for _ in watching.stream(_request(pipeline, prompt, seed, length)):
+            done += 1
+            if done < total:
+                yield Calibrating(done, total)
+    yield Calibrating(
+        total, total, {"unet": choose(of_unet, smoothing), "vae": choose(of_decoder, smoothing)}
+    )
+
+
+def _request(pipeline: Pipeline, prompt: str, number: int, steps: int) -> Request:
+    networks = pipeline.networks
+    side = networks.traits.side
+    if networks.traits.needs_picture:
+        source = Source(image=_landscape(side), denoising_strength=1 / OVER)
+        return Request(prompt=prompt, seed=number, steps=OVER * steps, source=source)
+    if networks.traits.reads_mask and number % 2:
+        mask = Image.new("L", (side, side))
+        mask.paste(255, (0, side // 2, side, side))
+        source = Source(image=_landscape(side), mask=mask, denoising_strength=1.0)
+        return Request(prompt=prompt, seed=number, steps=steps, source=source)
+    return Request(prompt=prompt, seed=number, steps=steps)
+
+
+def _landscape(side: int) -> Image.Image:
+    """A sky that is lighter below, and a meadow: something to draw over."""
+    colours = np.array([(70, 130, 210), (220, 230, 240), (120, 170, 70), (40, 80, 30)], np.float32)
+    down = np.linspace(0, 1, side, dtype=np.float32)[:, None]
+    above = colours[0] + (colours[1] - colours[0]) * down / 0.6
+    below = colours[2] + (colours[3] - colours[2]) * (down - 0.6) / 0.4
+    rows = np.where(down < 0.6, above, below)
+    return Image.fromarray(np.repeat(rows[:, None].astype(np.uint8), side, axis=1))
+
+
+def _watched(network: Network, sightings: Sightings) -> Network:
+    engine = cast(QuantizingEngine, network.engine)  # `choose` takes int8 on such engines only
+    return replace(network, engine=engine.watching(sightings))

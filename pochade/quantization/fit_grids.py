@@ -1,0 +1,104 @@
+"""From what was seen of the inputs to grids, with the error that each makes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pochade.int8 import ALL_BITS, Array, Grid, InputStatistics, Sightings, grid, round_weight
+
+SMOOTHING = 0.25
+"""The share of the unevenness between channels that goes to the weights. Half would suit what was seen better
+and serves other prompts worse if little was seen; measured in docs/decisions/0025-int8.md."""
+
+SENSITIVE = 0.1
+"""Products with a larger relative error stay in the engine's precision."""
+
+SAMPLES = 192
+"""Rows of the input, and outputs, that an error is measured on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """One product's grid and its relative error: root mean square of the outputs' error over that of the
+    outputs, on samples. It is not used if the error is above SENSITIVE."""
+
+    grid: Grid
+    error: float
+
+    @property
+    def used(self) -> bool:
+        return self.error <= SENSITIVE
+
+
+Table = Mapping[str, Quantized]
+"""By the name of the product's weight."""
+
+
+def choose(sightings: Sightings, smoothing: float = SMOOTHING) -> dict[str, Quantized]:
+    """A grid for each input, and its error in each product that reads it."""
+    table = {}
+    for watched in sightings.values():
+        found = _grid(watched, smoothing)
+        rows = _spread(np.concatenate(watched.rows), SAMPLES).astype(np.float32)
+        for name, weight in watched.weights.items():
+            table[name] = Quantized(found, error(rows, weight, found))
+    return table
+
+
+def _grid(watched: InputStatistics, smoothing: float) -> Grid:
+    extent = np.maximum(np.abs(watched.low), np.abs(watched.high))
+    of_weights = np.max([_extents(weight) for weight in watched.weights.values()], axis=0)
+    smooth = _smoothing(extent, of_weights, smoothing)
+    return grid(float((watched.low / smooth).min()), float((watched.high / smooth).max()), smooth)
+
+
+def _smoothing(extent: Array, of_weights: Array, share: float) -> Array:
+    """By which channels are divided, around 1; a channel that is always 0 is left alone."""
+    if share == 0:
+        return np.ones_like(extent, np.float32)
+    alive = (extent > 0) & (of_weights > 0)
+    logs = np.zeros(len(extent))
+    logs[alive] = share * np.log(extent[alive]) - (1 - share) * np.log(of_weights[alive])
+    logs[alive] -= logs[alive].mean() if alive.any() else 0
+    smooth: Array = np.exp(logs).astype(np.float32)
+    return smooth
+
+
+def _extents(weight: Array) -> Array:
+    """(O, I, ...) -> (I,), the largest magnitude of each input channel."""
+    axes = (0, *range(2, weight.ndim))
+    found: Array = np.maximum(weight.max(axis=axes), -weight.min(axis=axes)).astype(np.float32)
+    return found
+
+
+def error(rows: Array, weight: Array, grid: Grid) -> float:
+    """Relative error of a product on rows (n, I) of its input. Every place of a kernel is taken for a product
+    of its own: the errors of the places are as good as independent."""
+    some = _spread(weight, SAMPLES)
+    rounded, steps = round_weight(some, grid.smoothing, ALL_BITS)
+    inexact = rounded * (steps / grid.smoothing.reshape(1, -1, *(1,) * (weight.ndim - 2)))
+    exact, off = _matrix(some.astype(np.float32)), _matrix(inexact)
+    outputs = rows @ exact
+    wrong = grid.rounded(rows) @ off - outputs
+    power = float(np.square(outputs).mean())
+    return float(np.sqrt(np.square(wrong).mean() / power)) if power > 0 else 0.0
+
+
+def _matrix(weight: Array) -> Array:
+    """(O, I, ...) -> (I, O * places)."""
+    matrix: Array = np.moveaxis(weight, 1, 0).reshape(weight.shape[1], -1)
+    return matrix
+
+
+def _spread(array: Array, count: int) -> Array:
+    """At most so many rows, evenly spread."""
+    if len(array) <= count:
+        return array
+    some: Array = array[np.linspace(0, len(array) - 1, count).astype(int)]
+    return some
+
+
+def worst(table: Table, count: int) -> Sequence[tuple[str, Quantized]]:
+    """The products with the largest errors, the largest first."""
+    return sorted(table.items(), key=lambda each: -each[1].error)[:count]

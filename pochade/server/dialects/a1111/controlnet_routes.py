@@ -1,0 +1,120 @@
+"""The ControlNet extension's own routes, /controlnet: lists, and what a preprocessor finds in pictures.
+
+Its units come with the requests for pictures (`a1111_controls`).
+"""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from pochade.images.preprocessors import PREPROCESSORS
+from pochade.jobs import limits
+from pochade.request import MAX_CONTROLS
+from pochade.server.dialects.a1111.controlnet_units import module_of, thresholds_of
+from pochade.server.dialects.a1111.schemas import A1111Body, Whole
+from pochade.server.middleware import ErrorReply
+from pochade.server.request_bodies import Route, left_out
+from pochade.server.service import Service
+from pochade.server.uploads import content_of
+
+PREFIX = "/controlnet"
+BODIES: Mapping[str, int | None] = {"/detect": None}
+"""Routes whose bodies may be large, see `receiving.BodyLimits`."""
+VERSION = 3
+"""Of the extension's API, the one whose requests these are."""
+
+RESOLUTION = 512
+"""Of a preprocessor that is given none, px of the shorter side."""
+
+
+class DetectBody(A1111Body):
+    controlnet_module: str = "none"
+    controlnet_input_images: list[str] = Field([], max_length=MAX_CONTROLS)
+    controlnet_masks: list[Any] | None = None
+    controlnet_processor_res: Whole | None = RESOLUTION
+    controlnet_threshold_a: float | None = None
+    controlnet_threshold_b: float | None = None
+    low_vram: bool | None = False
+
+
+def router(service: Service) -> APIRouter:
+    """The routes, over one service."""
+    routes = APIRouter(prefix=PREFIX, tags=["a1111"], route_class=Route)
+
+    @routes.get("/version")
+    async def version() -> Any:
+        return {"version": VERSION}
+
+    @routes.get("/model_list")
+    async def model_list() -> Any:
+        return {"model_list": list(service.catalogue.controlnets)}
+
+    @routes.get("/module_list")
+    async def module_list() -> Any:
+        details = {name: {"model_free": False, "sliders": []} for name in PREPROCESSORS}
+        return {"module_list": list(PREPROCESSORS), "module_detail": details}
+
+    @routes.get("/control_types")
+    async def control_types() -> Any:
+        everything = {
+            "module_list": list(PREPROCESSORS),
+            "model_list": ["None", *service.catalogue.controlnets],
+            "default_option": "none",
+            "default_model": "None",
+        }
+        return {"control_types": {"All": everything}}
+
+    @routes.get("/settings")
+    async def settings() -> Any:
+        return {"control_net_unit_count": MAX_CONTROLS}
+
+    @routes.post("/detect")
+    async def detect(body: DetectBody) -> Any:
+        if not body.controlnet_input_images:
+            raise ErrorReply(422, "invalid", "No image selected", "controlnet_input_images")
+        if any(mask not in (None, "") for mask in body.controlnet_masks or ()):
+            raise ErrorReply(422, "invalid", "masks are not supported; leave them out", "controlnet_masks")
+        images = await service.decoding(detected, body, service.limits)
+        unknown = left_out(body)
+        return {"images": images, "info": "Success", **({"left_out": unknown} if unknown else {})}
+
+    return routes
+
+
+def detected(body: DetectBody, allowed: limits.Limits) -> Sequence[str]:
+    """What the preprocessor makes of each picture, as PNG in base64. Raises Trouble and InvalidRequest."""
+    from pochade.images.decode import on_white, read_picture, size_in_header
+    from pochade.images.fitting import fit
+    from pochade.images.preprocessors import preprocessed
+
+    unit = {
+        "threshold_a": body.controlnet_threshold_a,
+        "threshold_b": body.controlnet_threshold_b,
+    }
+    module = module_of(body.controlnet_module)
+    thresholds = thresholds_of(unit, module)
+    given = body.controlnet_processor_res
+    side = RESOLUTION if given is None or not 64 <= given <= 2048 else given
+    found = []
+    for number, text in enumerate(body.controlnet_input_images):
+        content = content_of(text, f"controlnet_input_images[{number}]")
+        limits.check_size(*size_in_header(content), allowed)
+        picture = on_white(read_picture(content))
+        scale = side / min(picture.size)
+        width, height = (max(1, round(each * scale)) for each in picture.size)
+        if width * height > allowed.pixels:
+            raise ErrorReply(
+                422,
+                "invalid",
+                f"a picture would have {width} x {height} px; at most {allowed.pixels:,} are computed",
+                "controlnet_processor_res",
+            )
+        pair = None if thresholds is None else (thresholds[0], thresholds[1])
+        file = io.BytesIO()
+        preprocessed(fit(picture, width, height, "stretch"), module, pair).save(file, "PNG")
+        found.append(base64.b64encode(file.getvalue()).decode())
+    return found

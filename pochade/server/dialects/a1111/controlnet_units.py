@@ -1,0 +1,284 @@
+"""Units of the ControlNet extension, as they stand in `alwayson_scripts`, and what they mean in our words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pochade.errors import InvalidRequest
+from pochade.images.preprocessors import find_preprocessor
+from pochade.jobs.catalogue import Catalogue
+from pochade.server.dialects.a1111.scripts import CONTROLNET, arguments
+from pochade.server.middleware import ErrorReply
+from pochade.server.uploads import Inputs
+from pochade.ways import find_resize_mode
+
+NONE = (None, "", "None", "none")
+LATENT_RESIZE = ("3", "just resize (latent upscale)")
+"""Of img2img, where it resizes latents; units have no such mode."""
+
+BALANCED = ("", "none", "0", "balanced")
+PASSES = {
+    **dict.fromkeys(("", "none", "both", "0"), "both"),
+    **dict.fromkeys(("low res only", "low", "1"), "first"),
+    **dict.fromkeys(("high res only", "high", "2"), "second"),
+}
+"""Also the numbers and the names of the constants, which Forge takes."""
+
+NUMBERS = (("weight", "strength", 1.0), ("guidance_start", "start", 0.0), ("guidance_end", "end", 1.0))
+ALIASES = {"guidance": "guidance_end", "lowvram": "low_vram", "input_image": "image", "mask_image": "mask"}
+"""Older names, and Forge's."""
+
+THRESHOLDS = (1.0, 255.0), (100.0, 200.0)
+"""Of canny: the smallest and the largest that the extension takes, and what it takes for others."""
+
+NOT_CHOSEN = (64.0, 64.0), 512
+"""Thresholds and resolution that older clients send for every unit; so what they mean is no choice."""
+
+RESOLUTIONS = 64, 2048
+MODULES = {"inverted": "invert", "tile_resample": "tile", "scribble_xdog": "scribble"}
+"""Other names of preprocessors that are here."""
+
+REFUSED: Mapping[str, tuple[Any, ...]] = {
+    "effective_region_mask": (None, ""),
+    "ipadapter_input": (None, []),
+    "advanced_weighting": (None, []),
+    "batch_images": (None, "", []),
+    "batch_image_files": (None, "", []),
+    "batch_image_dir": (None, ""),
+    "batch_mask_dir": (None, ""),
+    "batch_input_gallery": (None, []),
+    "batch_mask_gallery": (None, []),
+    "animatediff_batch": (None, False),
+    "batch_modifiers": (None, []),
+    "batch_keyframe_idx": (None, "", []),
+    "image_fg": (None, ""),
+    "mask_image_fg": (None, ""),
+    "input_mode": (None, "", "simple", 0),
+    "loopback": (None, False),
+    "guessmode": (None, False, 0),
+    "use_preview_as_input": (None, False),
+    "union_control_type": (None, "", "Unknown", "All"),
+}
+"""Fields that would change the picture and are not done, and the values that ask for nothing."""
+
+IGNORABLE: Mapping[str, str] = {
+    "low_vram": "memory; the picture is the same",
+    "is_ui": "whether the page there sent it",
+    "save_detected_map": "what the preprocessor found is never returned with the pictures",
+    "output_dir": "a folder on the server; no client chooses one here",
+    "generated_image": "what the page there shows",
+    "pulid_mode": "counts with the preprocessors of PuLID only, which are refused",
+}
+
+
+def controls(
+    scripts: Mapping[str, Any] | None,
+    catalogue: Catalogue,
+    inputs: Inputs,
+    first_image: str | None,
+    *,
+    part_only: bool = False,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The units that are switched on, as controls of an order, and the fields that are unknown here.
+
+    first_image: what a unit without a picture goes by. part_only: only the masked part is drawn.
+    Raises Trouble (422) for a unit that cannot be done.
+    """
+    found, unknown = [], list[str]()
+    for name, script in (scripts or {}).items():
+        if name.strip().lower() != CONTROLNET:
+            continue
+        units = arguments(script)
+        if units is None:
+            raise _refused('does not stand in a list: send {"args": [unit, ...]}')
+        for unit in units:
+            if unit is None or unit in ("", {}):
+                continue
+            if not isinstance(unit, Mapping):
+                raise _refused("is not an object with fields")
+            unit = _with_own_names(unit)
+            if not unit.keys() & KNOWN:
+                raise _refused(f"has none of a unit's fields; the first one is '{next(iter(unit))[:100]}'")
+            if not is_on(unit):
+                continue
+            _check(unit, part_only)
+            found.append(_control(unit, catalogue, inputs, first_image))
+            unknown += [f"controlnet.{field}" for field in unit if field not in KNOWN]
+    return found, unknown
+
+
+def is_on(unit: Mapping[str, Any]) -> bool:
+    """Whether a unit does something. Where it is not said, it does if it has a model, a preprocessor or a
+    picture."""
+    enabled = unit.get("enabled")
+    if enabled is None:
+        return any(unit.get(each) not in NONE for each in ("model", "module", "image"))
+    return _is_true(enabled)
+
+
+def _is_true(value: Any) -> bool:
+    """Some clients send truths as texts or numbers."""
+    return value.strip().lower() in ("true", "1", "yes", "on") if isinstance(value, str) else bool(value)
+
+
+def _plain(value: Any) -> str:
+    """A name without its case and the name of its kind: "HiResFixOption.LOW_RES_ONLY" is "low res only"."""
+    plain = f"{value:g}" if isinstance(value, float) else str(value)
+    return plain.rpartition(".")[2].strip().lower().replace("_", " ")
+
+
+def _with_own_names(unit: Mapping[str, Any]) -> dict[str, Any]:
+    """Without older names. Raises Trouble for two names of one field that say different things."""
+    found: dict[str, Any] = {}
+    for field, value in unit.items():
+        own = ALIASES.get(field, field)
+        before = found.get(own)
+        if value not in (None, "") and before not in (None, "") and before != value:
+            raise _refused(f"has {own} twice, as '{field[:100]}' too; leave one out")
+        if before in (None, ""):
+            found[own] = value
+    return found
+
+
+def _check(unit: Mapping[str, Any], part_only: bool) -> None:
+    if unit.get("model") in NONE:
+        module = unit.get("module")
+        what = "" if module in NONE else f" (its module is '{str(module)[:100]}')"
+        raise _refused(f"is on and has no model{what}; name one, or switch it off with enabled: false")
+    if _plain(unit.get("control_mode")) not in BALANCED or unit.get("mask") not in (None, ""):
+        why = "masks and modes other than Balanced are not supported; leave mask and control_mode out"
+        raise ErrorReply(422, "invalid", f"a ControlNet unit: {why}", "alwayson_scripts")
+    for name, nothing in REFUSED.items():
+        value = unit.get(name)
+        if not any(value == each and type(value) is type(each) for each in nothing):
+            raise _refused(f"has {name}, which is not supported here; leave it out")
+    cropped = unit.get("inpaint_crop_input_image")
+    if part_only and cropped not in (None, "") and not _is_true(cropped):
+        raise _refused(
+            "has inpaint_crop_input_image: false; with inpaint_full_res the part of its picture that lies"
+            " over the mask is what steers: leave it out"
+        )
+
+
+def _control(
+    unit: Mapping[str, Any], catalogue: Catalogue, inputs: Inputs, first_image: str | None
+) -> dict[str, Any]:
+    image = _image(unit.get("image"), inputs)
+    image = first_image if image is None else image
+    if image is None:
+        raise _refused("has no image")
+    model = str(unit["model"]).partition(" [")[0]
+    catalogue.controlnet(model)
+    numbers = {ours: _number(unit, theirs, usual) for theirs, ours, usual in NUMBERS}
+    module = module_of(unit.get("module"))
+    option = unit.get("hr_option")
+    passes = PASSES.get(_plain(option))
+    if passes is None:
+        raise _refused(f"has hr_option '{str(option)[:100]}'; one of: Both, Low res only, High res only")
+    return {
+        "image": inputs.add(image, "the image of a ControlNet unit"),
+        "model": model,
+        **numbers,
+        "preprocessor": module,
+        "resize_mode": _resize_mode(unit.get("resize_mode")),
+        "passes": passes,
+        "resolution": _resolution(unit, module),
+        "thresholds": thresholds_of(unit, module),
+    }
+
+
+def _resize_mode(given: Any) -> str:
+    """A name or a number; none is the middle. Raises Trouble (422), naming all, for an unknown one."""
+    if given is None or given == "":
+        return "crop"
+    plain = f"{given:g}" if isinstance(given, float) else given
+    if str(plain).strip().lower() in LATENT_RESIZE:
+        raise _refused(f"has resize_mode '{str(given)[:100]}', which resizes latents; take 0, 1 or 2")
+    try:
+        return find_resize_mode(plain)
+    except InvalidRequest as unknown:
+        raise ErrorReply(422, "invalid", f"a ControlNet unit: {unknown}", "alwayson_scripts") from unknown
+
+
+def _image(image: Any, inputs: Inputs) -> str | None:
+    """The picture of a unit, which may come with a mask: as an object, or as a pair.
+
+    Raises Trouble for a mask in which anything is marked; the page there always sends one.
+    """
+    mask = None
+    if isinstance(image, list):
+        if len(image) > 2 or (len(image) == 2 and isinstance(image[1], Mapping)):
+            raise _refused(f"has {len(image)} images; one steers")
+        image, mask = (*image, None, None)[:2]
+    if isinstance(image, Mapping):
+        image, mask = image.get("image"), image.get("mask") if mask is None else mask
+    if mask not in (None, "") and not (isinstance(mask, str) and _is_black(mask, inputs)):
+        raise _refused("has a mask with its image, which is not supported; send the image alone")
+    if image in (None, ""):
+        return None
+    if not isinstance(image, str):
+        raise _refused("has an image that is not base64 text")
+    return image
+
+
+def _is_black(mask: str, inputs: Inputs) -> bool:
+    """Whether nothing is marked in a mask. Raises InvalidRequest for one that is no picture, or too large."""
+    from pochade.images.decode import read_picture
+    from pochade.server.uploads import content_of
+
+    content = content_of(mask, "the mask of a ControlNet unit")
+    inputs.check(content)
+    return read_picture(content).convert("L").getextrema() == (0, 0)
+
+
+def module_of(given: Any) -> str:
+    """By our name. "invert (from white bg & black line)": the extension explains some of its names."""
+    if given in NONE:
+        return "none"
+    plain = str(given).partition(" (")[0].strip().lower()
+    try:
+        return find_preprocessor(MODULES.get(plain, plain))
+    except InvalidRequest as unknown:
+        raise ErrorReply(422, "invalid", f"a ControlNet unit: {unknown}", "alwayson_scripts") from unknown
+
+
+def _resolution(unit: Mapping[str, Any], module: str) -> int | None:
+    """At which the preprocessor looks; None: as it is drawn, which "pixel perfect" is about."""
+    given = int(_number(unit, "processor_res", -1.0))
+    if module == "none" or _is_true(unit.get("pixel_perfect")) or given == NOT_CHOSEN[1]:
+        return None
+    return given if RESOLUTIONS[0] <= given <= RESOLUTIONS[1] else None
+
+
+def thresholds_of(unit: Mapping[str, Any], module: str) -> list[float] | None:
+    """Of canny, the only one that has any here; as there, one that cannot be is the usual one."""
+    given = [_number(unit, f"threshold_{letter}", -1.0) for letter in "ab"]
+    (low, high), usual = THRESHOLDS
+    if module != "canny" or tuple(given) == NOT_CHOSEN[0] or all(not low <= each <= high for each in given):
+        return None
+    return [each if low <= each <= high else other for each, other in zip(given, usual, strict=True)]
+
+
+def _number(unit: Mapping[str, Any], name: str, usual: float) -> float:
+    value = unit.get(name)
+    if value is None or value == "":
+        return usual
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = float("nan")
+    if number != number or abs(number) == float("inf"):
+        why = f"ControlNet weight and guidance values must be numbers: {name} is {str(value)[:100]!r}"
+        raise ErrorReply(422, "invalid", why, "alwayson_scripts")
+    return number
+
+
+def _refused(why: str) -> ErrorReply:
+    return ErrorReply(422, "invalid", f"a ControlNet unit {why}", "alwayson_scripts")
+
+
+DONE = (
+    "enabled", "module", "model", "image", "weight", "resize_mode", "processor_res", "threshold_a",
+    "threshold_b", "guidance_start", "guidance_end", "pixel_perfect", "hr_option", "control_mode",
+    "inpaint_crop_input_image",
+)  # fmt: skip
+KNOWN = frozenset((*DONE, "mask", *REFUSED, *IGNORABLE))

@@ -1,0 +1,58 @@
+"""Errors of every kind, as what is told of them whatever the dialect."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from pochade.errors import PochadeError
+from pochade.images.metadata import encodable
+from pochade.jobs.database import StoreBusy
+from pochade.jobs.errors import is_of_the_disk, without_paths
+from pochade.jobs.limits import QueueFull
+from pochade.server.middleware import BUG, ErrorReply
+from pochade.server.submission import Conflict, Stopping
+
+NO_ROOM = "the server's disk is full, or cannot be written to, and nothing was kept; ask whoever runs it"
+CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 408: "timeout", 413: "too_large"}
+
+
+def trouble_of(error: Exception) -> ErrorReply:
+    """What to say of an error. Of a bug no more than that it is one: the guard logs it."""
+    if isinstance(error, ErrorReply):
+        return replace(error, message=encodable(error.message))
+    if isinstance(error, RequestValidationError):
+        return invalid(error.errors())
+    if isinstance(error, HTTPException) and not is_of_the_disk(error.__cause__):
+        # A form whose files find no room in the temporary folder is said to be malformed, and is not.
+        code = CODES.get(error.status_code, "invalid")
+        return ErrorReply(error.status_code, code, str(error.detail), headers=error.headers)
+    if isinstance(error, QueueFull):
+        return ErrorReply(429, "too_many", str(error), headers={"Retry-After": "5"})
+    if isinstance(error, Conflict):
+        return ErrorReply(409, "conflict", str(error))
+    if isinstance(error, Stopping):
+        return ErrorReply(503, "stopping", str(error), headers={"Retry-After": "5"})
+    if isinstance(error, StoreBusy):
+        busy = "the server's store of jobs is busy; try again in a moment"
+        return ErrorReply(503, "busy", busy, headers={"Retry-After": "5"})
+    if is_of_the_disk(error) or isinstance(error, HTTPException):
+        return ErrorReply(507, "no_room", NO_ROOM)
+    if isinstance(error, PochadeError):
+        message = encodable(without_paths(str(error)))
+        return ErrorReply(422, "invalid", message)
+    return ErrorReply(500, "internal", BUG)
+
+
+def invalid(errors: Sequence[Any]) -> ErrorReply:
+    """The first thing that is wrong with a body or a query. errors: as pydantic lists them."""
+    first = errors[0]
+    place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
+    if first["type"] == "value_error" and not place:
+        return ErrorReply(422, "invalid", first["msg"])
+    if first["type"] == "json_invalid" or not place:
+        return ErrorReply(400, "malformed", "the body is not a JSON object")
+    field = encodable(".".join(place)[:200])  # names of fields may be half characters
+    return ErrorReply(422, "invalid", f"{field}: {first['msg']}", field)

@@ -1,0 +1,149 @@
+"""Logging in and out: a cookie for the page, in place of a key that scripts could read."""
+
+import asyncio
+import hmac
+import re
+import secrets
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
+
+from pochade.jobs import accounts
+from pochade.server.auth import Keys
+from pochade.server.middleware import COOKIE, ErrorReply, cookie_of
+from pochade.server.receive import LoginSession
+
+if TYPE_CHECKING:
+    from pochade.server.service import Service
+
+LASTS_S = 30 * 24 * 3600
+KEPT = 1000
+"""Logins that are kept in memory; the one that was not used for the longest is read again."""
+
+TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+"""What `secrets.token_urlsafe(32)` gives. Nothing else is looked up."""
+
+Ask = Callable[..., Awaitable[Any]]
+"""As `Service.ask`: runs a function of the store in a thread."""
+
+
+class Sessions:
+    """The logins of one server, on one event loop. clock: seconds since 1970."""
+
+    def __init__(self, keys: Keys, ask: Ask, clock: Callable[[], float]) -> None:
+        self._keys, self._ask, self._clock = keys, ask, clock
+        self._kept: OrderedDict[str, LoginSession] = OrderedDict()
+        # Also those that are no longer kept and that an open stream still has: they end together.
+        self._known: WeakValueDictionary[str, LoginSession] = WeakValueDictionary()
+        self._restoring, self._closed = 0, set[str]()
+        self._reading: dict[str, asyncio.Task[LoginSession | None]] = {}
+
+    async def open(self, owner: str) -> str:
+        """A new one for this user: what the cookie is to hold."""
+        token = secrets.token_urlsafe(32)
+        proof = await run_in_threadpool(self._keys.proof, owner, token)
+        now = self._clock()
+        await self._ask(accounts.open_session, token, owner, proof, now + LASTS_S, now)
+        self._keep(token, LoginSession(owner, now + LASTS_S))
+        return token
+
+    async def find(self, token: str) -> LoginSession | None:
+        """What a cookie stands for; None if that is over, or its key is another one now."""
+        if not TOKEN.fullmatch(token):
+            return None
+        session = self._known.get(token)
+        if session is None:
+            restored = await self._restored_once(token)
+            # What was closed since it was restored is no longer known.
+            session = None if restored is None else self._known.get(token)
+        if session is None:
+            return None
+        if session.over.is_set() or session.until <= self._clock():
+            self._forget(token)
+            return None
+        self._keep(token, session)
+        return session
+
+    async def close(self, token: str) -> None:
+        """It no longer counts, here or in a copy, and what is open in it ends."""
+        if not TOKEN.fullmatch(token):
+            return
+        self._forget(token)
+        await self._ask(accounts.close_session, token, self._clock())
+        self._forget(token)  # what was restored in between
+
+    def _keep(self, token: str, session: LoginSession) -> None:
+        self._known[token] = self._kept[token] = session
+        self._kept.move_to_end(token)
+        if len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+
+    def _forget(self, token: str) -> None:
+        if self._restoring:
+            self._closed.add(token)
+        self._kept.pop(token, None)
+        session = self._known.pop(token, None)
+        if session is not None:
+            session.over.set()
+
+    async def _restored_once(self, token: str) -> LoginSession | None:
+        """As `_restored`, for all requests that come meanwhile: a page sends several at once, and each proof
+        takes a tenth of a second or more. A request that is cancelled does not end it for the others."""
+        task = self._reading.get(token)
+        if task is None:
+            task = self._reading[token] = asyncio.create_task(self._restored(token))
+            task.add_done_callback(lambda _: self._reading.pop(token, None))
+        return await asyncio.shield(task)
+
+    async def _restored(self, token: str) -> LoginSession | None:
+        """From the store. None also if it was closed while it was read."""
+        self._restoring += 1
+        try:
+            found = await self._ask(accounts.session, token, self._clock())
+            if found is None:
+                return None
+            owner, proof, until = found
+            expected = await run_in_threadpool(self._keys.proof, owner, token)
+            if not hmac.compare_digest(proof, expected) or token in self._closed:
+                return None
+            session = self._known[token] = LoginSession(owner, until)
+            return session
+        finally:
+            self._restoring -= 1
+            if not self._restoring:
+                self._closed.clear()
+
+
+async def login(service: "Service", request: Request, key: str) -> Response:
+    """A session for whoever has this key. Raises Trouble."""
+    if not service.keys:
+        return JSONResponse({"user": request.state.owner})
+    owner = service.door.owner(key, request.state.client)
+    if owner is None:
+        raise ErrorReply(401, "unauthorized", "this key opens nothing here", "key")
+    token = await service.sessions.open(owner)
+    response = JSONResponse({"user": owner})
+    response.set_cookie(
+        COOKIE,
+        token,
+        max_age=LASTS_S,
+        httponly=True,
+        samesite="strict",
+        secure=urlsplit(str(request.url)).scheme == "https",
+    )
+    return response
+
+
+async def logout(service: "Service", request: Request) -> Response:
+    token = cookie_of(request.headers)
+    if token is not None:
+        await service.sessions.close(token)
+    response = JSONResponse({"user": None if service.keys else request.state.owner})
+    response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    return response

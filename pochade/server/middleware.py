@@ -1,0 +1,256 @@
+"""The one door: every request of every dialect comes through here, and every reply goes out through it.
+
+In this order: the name that the server was called by (against DNS rebinding), where a browser's request comes
+from (against other sites' pages), who asks, how often, how much they send. A reply gets its security headers
+and an id, whatever made it. What fails here is said in the shape of the dialect that was spoken.
+"""
+
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pochade.server.auth import LOCAL, Keys, key_of_header
+from pochade.server.hostnames import called_rightly, from_here
+from pochade.server.proxies import UNKNOWN, counted_as
+from pochade.server.rate_limit import Buckets
+from pochade.server.receive import DRAINED_BYTES, BodyLimits, LoginSession, bounded, drain, while_open
+
+COOKIE = "pochade_session"
+SAFE = ("GET", "HEAD", "OPTIONS")
+AT_ONCE = 300
+"""Requests of one user, or of one address without one, that are answered at the same time: streams and
+waiting clients among them. The server takes `run.CONNECTIONS` of all."""
+
+BUG = "something went wrong inside; the server's log has more"
+
+CONTENT_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data: blob:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "manifest-src 'self'",
+        "worker-src 'self'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS = {
+    "content-security-policy": CONTENT_POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+
+
+@dataclass(eq=False)
+class ErrorReply(Exception):
+    """What is answered in place of a reply, in the shape of the dialect. code: for programs."""
+
+    status: int
+    code: str
+    message: str
+    field: str | None = None
+    headers: Mapping[str, str] | None = None
+
+
+Answer = Callable[[ErrorReply, str], Response]
+"""From trouble, and the id of the request, to a reply in a dialect."""
+
+OfKey = Callable[[str, str], str | None]
+"""From a key and the address that it comes from to a user. May raise Trouble."""
+
+OpenSession = Callable[[str], Awaitable[LoginSession | None]]
+"""From what a cookie holds to the login that it stands for."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """Who asks. owner: None for somebody without a key. name: what their requests are counted by."""
+
+    owner: str | None
+    session: LoginSession | None
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessRules:
+    """names: by which the server may be called; "*" is any. numbers: whether it may be called by any IP
+    address too. allowed: names whose pages may change something whatever their port, see `from_here`.
+    guarded: beginnings of paths that need a key; open_paths: those of them that do not."""
+
+    keys: Keys
+    names: tuple[str, ...]
+    numbers: bool
+    bodies: BodyLimits
+    allowed: tuple[str, ...] = ()
+    guarded: tuple[str, ...] = ("/api/", "/sdapi/", "/controlnet/", "/v1/", "/mcp")
+    open_paths: tuple[str, ...] = ("/api/v1/session", "/api/v1/login", "/api/v1/logout")
+
+
+class GuardMiddleware:
+    """ASGI middleware. answers: (prefix of the path, Answer), the first that fits counts.
+
+    The user's name is put into scope["state"]["owner"].
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        rules: AccessRules,
+        answers: Sequence[tuple[str, Answer]],
+        session: OpenSession,
+        requests: Buckets,
+        of_key: OfKey,
+        random: Callable[[int], str],
+        clock: Callable[[], float],
+    ) -> None:
+        self._app, self._rules, self._answers, self._session = app, rules, answers, session
+        self._requests, self._of_key, self._random, self._clock = requests, of_key, random, clock
+        self._open: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # there are no web sockets here
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        request_id = self._random(8)
+        begun = done = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun, done
+            if message["type"] == "http.response.start":
+                begun = True
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                headers["x-request-id"] = request_id
+                if scope["path"].startswith(self._rules.guarded):
+                    headers.setdefault("cache-control", "no-store")
+            elif message["type"] == "http.response.body":
+                done = not message.get("more_body", False)
+            await send(message)
+
+        limit = self._rules.bodies.of(scope["path"])
+        try:
+            who = await self._check(scope, limit)
+            with self._counted(who.name):
+                receiving = bounded(receive, limit)
+                if who.session is not None:
+                    receiving = while_open(receiving, who.session, self._clock)
+                await self._app(scope, receiving, sending)
+            if begun and not done and who.session is not None and who.session.over.is_set():
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except ErrorReply as trouble:
+            if begun:
+                raise
+            if trouble.status == 413:
+                await drain(receive, max(DRAINED_BYTES, limit))
+            await self._answer(trouble, request_id, scope["path"])(scope, receive, sending)
+        except ConnectionResetError:
+            pass  # who asked is gone
+        except Exception:
+            traceback.print_exc(file=sys.stderr)
+            if not begun:
+                bug = ErrorReply(500, "internal", BUG)
+                await self._answer(bug, request_id, scope["path"])(scope, receive, sending)
+
+    def _answer(self, trouble: ErrorReply, request_id: str, path: str) -> Response:
+        answer = next(answer for prefix, answer in self._answers if path.startswith(prefix))
+        return answer(trouble, request_id)
+
+    @contextmanager
+    def _counted(self, name: str) -> Iterator[None]:
+        """One more of theirs is answered. Raises Trouble if there are too many already."""
+        if self._open[name] >= AT_ONCE:
+            raise too_many(1, f"{AT_ONCE} requests of yours are being answered")
+        self._open[name] += 1
+        try:
+            yield
+        finally:
+            self._open[name] -= 1
+            if not self._open[name]:
+                del self._open[name]
+
+    async def _check(self, scope: Scope, limit: int) -> Client:
+        headers = Headers(scope=scope)
+        host, rules = headers.get("host", ""), self._rules
+        if not called_rightly(host, rules.names, numbers=rules.numbers):
+            raise ErrorReply(403, "forbidden", "this server does not answer to that name; see --allow-host")
+        if scope["method"] not in SAFE and not from_here(headers, host, rules.allowed):
+            raise ErrorReply(
+                403,
+                "forbidden",
+                "another site's page may not do this; behind a proxy, start the server with the name of its"
+                " own page as --allow-host",
+            )
+        client = counted_as((scope.get("client") or (UNKNOWN,))[0])
+        who = await self._who(headers, client)
+        state = scope.setdefault("state", {})
+        state["owner"], state["client"] = who.owner, client
+        wait = self._requests.wait_s(who.name)
+        if wait:
+            raise too_many(wait, "too many requests")
+        path = scope["path"]
+        closed = path.startswith(rules.guarded) and path not in rules.open_paths
+        if closed and who.owner is None:
+            basic = {"WWW-Authenticate": 'Basic realm="pochade", charset="UTF-8"'}
+            raise ErrorReply(
+                401,
+                "unauthorized",
+                "a key is needed, and this one is not valid",
+                headers=basic if path.startswith(("/sdapi/", "/controlnet/")) else None,
+            )
+        length = headers.get("content-length")
+        if length is not None and length.isdecimal() and int(length) > limit:
+            raise too_large(limit)
+        return who
+
+    async def _who(self, headers: Headers, client: str) -> Client:
+        if not self._rules.keys:
+            return Client(LOCAL, None, LOCAL)
+        shown, token = headers.get("authorization"), cookie_of(headers)
+        owner = session = None
+        if shown is not None:
+            owner = self._of_key(key_of_header(shown) or "", client)
+        elif token is not None:
+            session = await self._session(token)
+            owner = None if session is None else session.owner
+        return Client(owner, session, client if owner is None else f"user {owner}")
+
+
+def cookie_of(headers: Headers) -> str | None:
+    """What the cookie of a login holds."""
+    try:
+        cookies = SimpleCookie(headers.get("cookie", ""))
+    except CookieError:
+        return None
+    return cookies[COOKIE].value if COOKIE in cookies else None
+
+
+def too_many(wait_s: float, what: str) -> ErrorReply:
+    return ErrorReply(
+        429, "too_many", f"{what}; try again later", headers={"Retry-After": str(int(wait_s) + 1)}
+    )
+
+
+def too_large(limit: int) -> ErrorReply:
+    return ErrorReply(
+        413, "too_large", f"the request has more than {limit:,} bytes", headers={"Connection": "close"}
+    )

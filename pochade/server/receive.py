@@ -1,0 +1,100 @@
+"""What comes of a request: no more than is allowed, not too slowly, and only while its session lasts."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive
+
+SMALL_BYTES = 4096
+"""Of a body, where a route says nothing else: a key, an id, a switch."""
+
+MIDDLE_BYTES = 2**20
+"""Of a body of texts."""
+
+BODY_TIMEOUT_S = 60.0
+"""For so long nothing may come of a body that was announced."""
+
+DRAINED_BYTES, DRAINED_S = 16 * 2**20, 5.0
+"""Of a body that is too large: a client that is still sending when the connection closes never reads why."""
+
+
+@dataclass(eq=False)
+class LoginSession:
+    """A login. until: seconds since 1970. over: set when somebody logs out."""
+
+    owner: str
+    until: float
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True)
+class BodyLimits:
+    """most: bytes that any body may have. routes: path -> bytes of its bodies, None for `most`."""
+
+    most: int
+    routes: Mapping[str, int | None] = field(default_factory=dict)
+
+    def of(self, path: str) -> int:
+        own = self.routes.get(path.rstrip("/"), SMALL_BYTES)
+        return self.most if own is None else min(own, self.most)
+
+
+def bounded(receive: Receive, limit: int) -> Receive:
+    """`receive` that stops at so many bytes, and that does not wait for ever for the next of them."""
+    count, done = 0, False
+
+    async def receiving() -> Message:
+        nonlocal count, done
+        if done:
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), BODY_TIMEOUT_S)
+        except TimeoutError as late:
+            raise HTTPException(408, "nothing came of the request for too long") from late
+        count += len(message.get("body", b""))
+        done = message["type"] != "http.request" or not message.get("more_body", False)
+        if count > limit:
+            raise HTTPException(413, f"the request has more than {limit:,} bytes")
+        return message
+
+    return receiving
+
+
+def while_open(receive: Receive, session: LoginSession, clock: Callable[[], float]) -> Receive:
+    """`receive` for which the client is gone once the session is over: what waits or streams for it ends.
+
+    clock: seconds since 1970.
+    """
+
+    async def receiving() -> Message:
+        message = asyncio.ensure_future(receive())
+        over = asyncio.ensure_future(session.over.wait())
+        try:
+            left = max(0.0, session.until - clock())
+            await asyncio.wait({message, over}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if message.done():
+                return message.result()
+            session.over.set()
+            return {"type": "http.disconnect"}
+        finally:
+            for task in (message, over):
+                task.cancel()
+            await asyncio.gather(message, over, return_exceptions=True)
+
+    return receiving
+
+
+async def drain(receive: Receive, limit: int) -> None:
+    """Read and forget so much of a body, if it comes soon."""
+    count = 0
+    try:
+        async with asyncio.timeout(DRAINED_S):
+            while count < limit:
+                message = await receive()
+                count += len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return

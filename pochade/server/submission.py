@@ -1,0 +1,170 @@
+"""An order that is handed in: settled, checked and kept."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pochade.errors import InvalidRequest
+from pochade.images.decode import read_picture, size_in_header
+from pochade.jobs import cost, limits, orders, store
+from pochade.jobs.catalogue import Catalogue
+from pochade.jobs.database import Database
+from pochade.jobs.idempotency import IdempotencyKey
+from pochade.jobs.limits import Limits
+from pochade.jobs.orders import Order
+from pochade.jobs.pricing import expected_work
+from pochade.jobs.records import Job
+from pochade.jobs.storage import Storage, drop_inputs, keep_input
+from pochade.prompts.comments import without_comments
+from pochade.request import open_ones
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmittedOrder:
+    """An order with what else a client says. inputs: the content of picture files, by their numbers.
+
+    comments: whether # to the end of a line is a comment in prompts, and is removed once styles are applied.
+    left_out: names of what the client sent and the dialect does not know, which is told in its reply.
+    """
+
+    order: Order
+    inputs: Sequence[bytes] = ()
+    styles: Sequence[str] = ()
+    lane: str = "interactive"
+    label: str = ""
+    left_out: Sequence[str] = ()
+    comments: bool = False
+
+
+class Conflict(InvalidRequest):
+    """What was asked for goes on already."""
+
+
+class Stopping(InvalidRequest):
+    """The server is about to stop and takes no more."""
+
+
+def settled(
+    asked: SubmittedOrder, catalogue: Catalogue, random: Callable[[int], str], allowed: Limits
+) -> Order:
+    """With nothing left open: model, usual settings, styles, seed. Raises InvalidRequest for names.
+
+    It may look through folders, which takes time. random: as `secrets.token_hex`.
+    """
+    order, request = asked.order, dict(asked.order.request)
+    limits.check_prompts(request, allowed)  # before anything goes through them
+    model = catalogue.model(order.model).name
+    prompt, negative = catalogue.styled(
+        request.get("prompt", ""), request.get("negative_prompt", ""), asked.styles
+    )
+    plain = without_comments if asked.comments else str
+    prompt, negative = plain(prompt), plain(negative)
+    request |= {"prompt": prompt, "negative_prompt": negative}
+    if request.get("hires") is not None:
+        request["hires"] = _settled_hires(request["hires"], model, asked, catalogue)
+    limits.check_prompts(request, allowed)
+    for text in limits.texts_of(request).values():
+        catalogue.check_prompt(text)
+    request |= open_ones(request, catalogue.usual(model, prompt, negative))
+    if request.get("seed") is None:
+        request["seed"] = int(random(4), 16)
+    return replace(order, model=model, request=request)
+
+
+def _settled_hires(
+    given: Mapping[str, Any], model: str, asked: SubmittedOrder, catalogue: Catalogue
+) -> dict[str, Any]:
+    """A second pass with the styles around its own prompts, and its own model's name as the catalogue has
+    it. model: of the first pass."""
+    hires = dict(given)
+    own, negative = hires.get("prompt"), hires.get("negative_prompt")
+    styled = catalogue.styled(own or "", negative or "", asked.styles)
+    plain = without_comments if asked.comments else str
+    hires["prompt"] = None if own is None else plain(styled[0])
+    hires["negative_prompt"] = None if negative is None else plain(styled[1])
+    if hires.get("model") is not None:
+        name = catalogue.model(hires["model"]).name
+        hires["model"] = None if name == model else name
+    return hires
+
+
+def check(
+    order: Order, inputs: Sequence[bytes], catalogue: Catalogue, allowed: Limits, usual: tuple[int, int]
+) -> tuple[int, int]:
+    """Everything that the worker would complain of, as far as it can be known; the size that is drawn, px.
+
+    The sizes in the pictures' headers come first, then all limits; only then are the pictures decoded, which
+    takes time and memory. usual: what the model draws if no size is given, px. Raises InvalidRequest.
+    """
+    from pochade.diffusion.samplers import find_sampler
+    from pochade.diffusion.schedule import find_schedule, split_sampler_name
+    from pochade.images.preprocessors import find_preprocessor
+
+    sizes = [check_picture(content, allowed) for content in inputs]
+    told = tuple(sizes)
+
+    def fetch(number: int) -> Any:
+        picture = read_picture(inputs[number])
+        sizes[number] = picture.size
+        return picture
+
+    size = limits.check(order, allowed, usual, sizes)
+    if order.upscale is not None:
+        catalogue.upscaler(order.upscale.upscaler)
+        fetch(order.upscale.image)
+        return size if told == tuple(sizes) else limits.check(order, allowed, usual, sizes)
+    request = orders.request_of(order, fetch, catalogue)
+    if told != tuple(sizes):  # turned, and that was said behind the pixels
+        size = limits.check(order, allowed, usual, sizes)
+    assert request.sampler is not None and request.schedule is not None
+    hires = request.hires
+    samplers = (request.sampler, None if hires is None else hires.sampler)
+    for sampler in (each for each in samplers if each is not None):
+        find_sampler(split_sampler_name(sampler)[0])
+    for schedule in (request.schedule, None if hires is None else hires.schedule):
+        if schedule is not None:
+            find_schedule(schedule)
+    for control in request.controls:
+        find_preprocessor(control.preprocessor)
+    if order.expand:
+        first = next(orders.batches(order, request, catalogue))
+        own = first.hires
+        second = None if own is None else {"prompt": own.prompt, "negative_prompt": own.negative_prompt}
+        expanded = {"prompt": first.prompt, "negative_prompt": first.negative_prompt, "hires": second}
+        limits.check_prompts(expanded, allowed)
+        for text in limits.texts_of(expanded).values():
+            catalogue.check_prompt(text)
+    return size
+
+
+def check_picture(content: bytes, allowed: Limits) -> tuple[int, int]:
+    """Width and height, px. Raises InvalidRequest for what is no picture or too large; nothing is decoded."""
+    width, height = size_in_header(content)
+    limits.check_size(width, height, allowed)
+    return width, height
+
+
+def keep(
+    database: Database,
+    storage: Storage,
+    job: Job,
+    order: Order,
+    inputs: Sequence[bytes],
+    size: tuple[int, int],
+    model_bytes: int,
+    once: IdempotencyKey | None = None,
+) -> Job:
+    """Files first, then the row; the job with its predicted cost. If this fails, nothing is left.
+
+    size: width and height that will be drawn, px. once, and what it raises: see `store.accept`.
+    """
+    predicted = cost.predict(database, order.model, expected_work(order, size), model_bytes)
+    job = replace(job, cost=predicted)
+    try:
+        for number, content in enumerate(inputs):
+            keep_input(storage, job.id, number, content)
+        store.accept(database, job, orders.words(order), once)
+    except BaseException:
+        drop_inputs(storage, job.id)
+        raise
+    return job

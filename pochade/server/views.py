@@ -1,0 +1,114 @@
+"""What is told of models, schedules and pictures, in whatever dialect."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pochade.diffusion.schedule import ALIASES
+from pochade.errors import InvalidRequest
+from pochade.images.decode import size_in_header
+from pochade.images.embedded_text import text_of
+from pochade.images.metadata import Parameters, read_parameters
+from pochade.jobs import history, limits
+from pochade.jobs.catalogue import Catalogue
+from pochade.jobs.orders import NOT_DRAWN
+from pochade.server.service import Service
+
+
+def schedule_aliases(label: str) -> list[str]:
+    """The other names that a schedule is known by."""
+    return [alias for alias, name in ALIASES.items() if name == label]
+
+
+def what_it_says(service: Service, content: bytes) -> dict[str, Any]:
+    """Of a picture file: its text, read. Raises InvalidRequest if it is no picture."""
+    width, height = size_in_header(content)
+    limits.check_size(width, height, service.limits)
+    text = text_of(content)
+    parameters = read_parameters(text)
+    request, left_out = _request(text, parameters, service.catalogue)
+    return {
+        "text": text,
+        "prompt": parameters.prompt,
+        "negative_prompt": parameters.negative_prompt,
+        "values": dict(parameters.values),
+        "request": request,
+        "left_out": left_out,
+        "width": width,
+        "height": height,
+    }
+
+
+def _request(
+    text: str, parameters: Parameters, catalogue: Catalogue
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """The fields of POST /jobs that a picture's text tells, and the names of what it tells of besides: what
+    such a job would be drawn without.
+
+    Those names are fields of such a request, then names of the text's own settings, such as "ENSD".
+    """
+    if not text.strip():
+        return None, []
+    from pochade.generation.infotext_request import drawn_along, drawn_over, request_from
+    from pochade.generation.infotext_unsupported import not_followed
+
+    try:
+        found = request_from(text)
+    except InvalidRequest:
+        return None, []
+    model = parameters.values.get("Model")
+    without = {
+        "model": model is not None and model not in catalogue.models,
+        "source": drawn_over(parameters),
+        "controls": drawn_along(parameters),
+        "hires_model": found.hires is not None and not _is_known(found.hires.model, catalogue),
+        **{name: getattr(found, name) is not None for name in NOT_DRAWN},
+    }
+    request = asdict(found)
+    for name in ("source", "controls", "template", "negative_template", "batch_size", *NOT_DRAWN):
+        request.pop(name)
+    request["model"] = None if without["model"] else model
+    if without["hires_model"]:
+        request["hires"]["model"] = None
+    names = [name for name, missing in without.items() if missing]
+    return request, [*names, *not_followed(parameters.values)]
+
+
+def _is_known(model: str | Path | None, catalogue: Catalogue) -> bool:
+    """Whether a model that a picture's text names is here. None is the first pass' own."""
+    try:
+        return model is None or catalogue.model(str(model)) is not None
+    except InvalidRequest:
+        return False
+
+
+def shown_models(service: Service) -> list[dict[str, Any]]:
+    """The models, the default one among them, as clients are told of them."""
+    catalogue = service.catalogue
+    return [
+        {
+            "name": model.name,
+            "title": model.name,
+            "family": model.family,
+            "kind": "inpainting" if "inpainting" in model.family else "model",
+            "default": model.name == catalogue.default,
+            "bytes": model.bytes,
+            "size": service.workers.usual.get(model.name),
+            "usual": asdict(model.usual),
+            "few_steps": None
+            if model.few_steps is None
+            else {"kind": model.few_steps.kind, "reason": model.few_steps.reason},
+        }
+        for model in catalogue.models.values()
+    ]
+
+
+def own_picture(service: Service, owner: str, picture: str) -> bytes:
+    """The file of one of the owner's pictures. Raises InvalidRequest if there is none."""
+    found = history.find_picture(service.database, picture, owner)
+    if found is None:
+        raise InvalidRequest(f"there is no picture '{picture[:100]}' of yours here")
+    try:
+        return service.storage.output(found.path).read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"the picture '{picture[:100]}' is gone") from error

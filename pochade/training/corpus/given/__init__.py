@@ -1,5 +1,0 @@
-"""A user's own captioned pictures: folders, JSON lines, parquet tables and webdataset tars."""
-
-from pochade.training.corpus.given.gather import gather
-
-__all__ = ["gather"]
