@@ -11,7 +11,7 @@ from pochade.errors import InvalidRequest
 from pochade.jobs.catalogue import Folders
 from pochade.jobs.runner import JobRunner
 from pochade.jobs.storage import Storage
-from pochade.server.workers import hand_of
+from pochade.server.workers import slot_of
 
 COMMANDS = (
     ("draw", "a fox"),
@@ -51,10 +51,10 @@ def asked(*words: str) -> argparse.Namespace:
 
 def test_workers_are_given_it(tmp_path: Path) -> None:
     options = studio_of(asked("--threads", "3"), tmp_path)
-    hand = hand_of(options, Storage(tmp_path), "cpu")
-    assert hand.settings.options["threads"] == "3"
-    assert JobRunner(Folders(), **hand.settings.options)._options["threads"] == 3
-    plain = hand_of(studio_of(asked(), tmp_path), Storage(tmp_path), "cpu")
+    slot = slot_of(options, Storage(tmp_path), "cpu")
+    assert slot.settings.options["threads"] == "3"
+    assert JobRunner(Folders(), **slot.settings.options)._options["threads"] == 3
+    plain = slot_of(studio_of(asked(), tmp_path), Storage(tmp_path), "cpu")
     assert JobRunner(Folders(), **plain.settings.options)._options["threads"] is None
 
 
