@@ -3,8 +3,8 @@
 from pochade.training.loop.parallel import local_device
 from pochade.training.loop.piece import Piece
 from pochade.training.loop.plan import TrainingPlan
+from pochade.training.loop.run import ByStep, Loss, Samples, TrainingProgress, train, use_threads
 from pochade.training.loop.state import State, averaged, write_travel
-from pochade.training.loop.train import ByStep, Loss, Samples, TrainingProgress, train, use_threads
 
 __all__ = [
     "ByStep",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pochade.training.loop.plan import TrainingPlan
-from pochade.training.loop.train import ByStep, Loss, Samples, TrainingProgress, train
+from pochade.training.loop.run import ByStep, Loss, Samples, TrainingProgress, train
 from pochade.training.parameters import Parameters
 
 

@@ -196,7 +196,7 @@ def test_a_run_in_pieces_is_the_same_run(tmp_path: Path) -> None:
 
 def test_a_piece_ends_when_its_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10_000))
-    monkeypatch.setattr("pochade.training.loop.train.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("pochade.training.loop.run.time.monotonic", lambda: float(next(clock)))
     (last, *_) = run(tmp_path, replace(PLAN, steps=1000, log_every=1000), minutes=0.5)
     assert 5 < last.step < 30  # a few readings of the clock, of a second each, for every step
     again = run(tmp_path, replace(PLAN, steps=last.step + 1))
