@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pochade.checkpoints.detect import format_of_configs
 from pochade.checkpoints.few_steps import FewSteps, few_steps_of_folder, find_few_steps, titles_of
-from pochade.checkpoints.folder import folder_name, is_listed
+from pochade.checkpoints.folder import folder_name, format_of_configs, is_listed
 from pochade.checkpoints.grids import are_grids
 from pochade.checkpoints.json_files import read_table
 from pochade.checkpoints.kinds import AVERAGE, BEGINNINGS, OTHER, UNET, find_beginning, find_family

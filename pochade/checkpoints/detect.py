@@ -5,7 +5,7 @@ groups of a group norm, the scale of latents, the size of pictures. A file's met
 may say otherwise. Tensors go by the canonical names of `keymaps`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,15 +125,6 @@ REFINER = FileFormat(
 
 FORMATS: Mapping[str, FileFormat] = {each.label: each for each in (SD1, SD2, XL, REFINER)}
 """By the label of their family."""
-
-
-def format_of_configs(unet: Mapping[str, Any], encoders: Sequence[Mapping[str, Any]]) -> FileFormat:
-    """Which one a diffusers folder is of, from the configurations of its UNet and its text encoders."""
-    if len(encoders) > 1:
-        return XL
-    if unet.get("addition_embed_type") == "text_time":
-        return REFINER
-    return SD2 if encoders[0].get("hidden_act") == "gelu" else SD1
 
 
 def detect_unet(tensors: Tensors, family: FileFormat, prediction: str, where: Path) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """A diffusers folder: `model_index.json` and one folder for each component."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
-from pochade.checkpoints.detect import format_of_configs
+from pochade.checkpoints.detect import REFINER, SD1, SD2, XL, FileFormat
 from pochade.checkpoints.few_steps import FewSteps, few_steps_of_folder
 from pochade.checkpoints.fingerprint import fingerprint
 from pochade.checkpoints.json_files import read_table
@@ -133,6 +133,15 @@ def read_folder(folder: Path | str, variant: str | None = None, prediction: str 
         prediction_reason="scheduler_config.json says it" if prediction is None else "it was asked for",
         few_steps=few_steps_of_folder(folder_name(folder), index, unet.config, scheduler, family),
     )
+
+
+def format_of_configs(unet: Mapping[str, Any], encoders: Sequence[Mapping[str, Any]]) -> FileFormat:
+    """Which one a diffusers folder is of, from the configurations of its UNet and its text encoders."""
+    if len(encoders) > 1:
+        return XL
+    if unet.get("addition_embed_type") == "text_time":
+        return REFINER
+    return SD2 if encoders[0].get("hidden_act") == "gelu" else SD1
 
 
 def read_component(

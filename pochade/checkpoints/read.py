@@ -19,6 +19,8 @@ PREDICTIONS: Mapping[str, str] = {
     "v_prediction": "v_prediction",
     "v": "v_prediction",
 }
+PIPELINES = frozenset(each.pipeline for each in FORMATS.values())
+"""Stable Diffusion's own pipelines; for another name the readers of other families are asked."""
 
 
 def read_checkpoint(
@@ -63,10 +65,11 @@ def read_checkpoint(
 def _read_folder(path: Path, variant: str | None, prediction: str | None) -> Checkpoint:
     file = path / "model_index.json"
     index = read_table(file) if file.is_file() else {}
-    reader = reader_of_folder(index)
-    if reader is None or reader.read_folder is None:
-        return read_folder(path, variant, prediction)
-    return reader.read_folder(path, index, variant, prediction)
+    if index.get("_class_name") not in PIPELINES:
+        reader = reader_of_folder(index)
+        if reader is not None and reader.read_folder is not None:
+            return reader.read_folder(path, index, variant, prediction)
+    return read_folder(path, variant, prediction)
 
 
 def format_of(checkpoint: Checkpoint) -> FileFormat:

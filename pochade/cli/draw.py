@@ -21,7 +21,7 @@ from pochade.cli.draw_options import (
     with_additions,
 )
 from pochade.cli.model_options import add_model_options, check_folding
-from pochade.cli.pull import offer_missing
+from pochade.cli.pull import MODEL_OPTIONS, offer_missing
 from pochade.cli.terminal import show_over
 from pochade.errors import InvalidRequest
 from pochade.request import EMPHASES, MAX_BATCH, USUAL, Request, find_emphasis, open_ones
@@ -155,7 +155,10 @@ def run(options: argparse.Namespace) -> int:
     # What cannot be written is found before the work, not after it.
     check_destination(default_name("", 0) if options.output is None else options.output)
     sign = signer_of(options)
-    offer_missing(options)
+    if any(
+        getattr(options, name) is not None for name in MODEL_OPTIONS
+    ):  # else the starter draws, which is here
+        offer_missing(options)
     shown = 0
     said = None
     quiet = not sys.stderr.isatty()

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from pochade.hub.known_models import KnownModel
     from pochade.hub.pull import Pull
 
+MODEL_OPTIONS = ("model", "vae", "hires_model", "refiner", "control_model")
+"""Options that name models; the last one names several."""
+
 DECLINED = "the licence was not accepted, so nothing was fetched"
 
 
@@ -115,8 +118,8 @@ def offer_missing(options: argparse.Namespace) -> None:
     """
     from pochade.hub.known_models import find_known
 
-    named = [getattr(options, name, None) for name in ("model", "vae", "hires_model", "refiner")]
-    named += getattr(options, "control_model", None) or []
+    given = [getattr(options, name, None) for name in MODEL_OPTIONS]
+    named = [name for each in given for name in (each if isinstance(each, list) else [each])]
     for name in dict.fromkeys(str(each) for each in named if each is not None):
         model = find_known(name)
         if model is not None and not Path(name).exists() and not _answering(model.name, options.models):

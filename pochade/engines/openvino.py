@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from pochade.engines.attention_kernel import load_kernel
 from pochade.engines.cpu_features import sums_bytes_in_int32
 from pochade.engines.host import HostArrays
 from pochade.engines.openvino_attention import KernelUse, TokenAttention, collecting
-from pochade.engines.openvino_cache import BlobFolder
+from pochade.engines.openvino_cache import BlobFolder, release, sources
 from pochade.engines.openvino_compiled import Compiled
 from pochade.engines.openvino_import import ov
 from pochade.engines.openvino_lora import LoraOps
@@ -41,15 +40,18 @@ class DeviceFeatures:
     """What a device can do.
 
     device: 'cpu' or 'gpu'. name: as the maker calls it. precisions: those it computes in natively, of
-    'f32', 'bf16' and 'f16'. sums_bytes_in_int32: whether products of bytes may use all bits of the weights.
-    default: the precision that OpenVINO would take by itself.
+    'f32', 'bf16' and 'f16'. default: the precision that OpenVINO would take by itself.
     """
 
     device: str
     name: str
     precisions: tuple[str, ...]
-    sums_bytes_in_int32: bool = True
     default: str = "f32"
+
+    @property
+    def sums_bytes_in_int32(self) -> bool:
+        """Whether products of bytes may use all bits of the weights."""
+        return self.device != "cpu" or sums_bytes_in_int32()
 
     @property
     def best_precision(self) -> str:
@@ -81,7 +83,7 @@ def features_of(device: str, name: str, listed: Sequence[str], chosen: ov.Type) 
     }
     present = tuple(precision for precision, here in native.items() if here)
     default = next((name for name, kind in PRECISIONS.items() if kind == chosen), "f32")
-    return DeviceFeatures(device, name, present, device != "cpu" or sums_bytes_in_int32(), default)
+    return DeviceFeatures(device, name, present, default)
 
 
 class OpenVinoEngine(HostArrays):
@@ -233,7 +235,7 @@ class OpenVinoEngine(HostArrays):
     ) -> Compiled:
         """rounded: the name of the file with weights that were rounded before, or '' for none."""
         constants = Constants(round_to_bf16=round_to_bf16)
-        wide = self._features.sums_bytes_in_int32
+        wide = not self._grids or self._features.sums_bytes_in_int32
         largest = ALL_BITS if wide else SAFE_BITS
         scratch_folder = None
         if self._blobs is not None and not self._keep_later:  # memory is short
@@ -286,7 +288,7 @@ class OpenVinoEngine(HostArrays):
             weights,
             digest(self._grids),
             self._features.sums_bytes_in_int32,
-            _release(),
+            release(),
             self._code,
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()
@@ -322,16 +324,16 @@ class OpenVinoEngine(HostArrays):
             return None
 
     def _blob_name(self, key: str, inputs: Inputs) -> str:
-        grids = digest(self._grids) if self._grids else ""
+        grids = (digest(self._grids), self._features.sums_bytes_in_int32) if self._grids else ()
         asked = (key, sorted(inputs.items()), self._precision, grids, str(self.kernel_use()))
-        parts = (*asked, self._target, self._features, ov.get_version(), _release(), self._code)
+        parts = (*asked, self._target, self._features, ov.get_version(), release(), self._code)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     @cached_property
     def _code(self) -> str:
         """A hash of what makes graphs. Read once: a running process does not change."""
         read = hashlib.sha256()
-        for path in sorted(_sources()):
+        for path in sorted(sources()):
             read.update(path.read_bytes())
         return read.hexdigest()
 
@@ -377,28 +379,3 @@ def _target(core: ov.Core, device: str) -> str:
     if device not in present:
         raise InvalidRequest(f"OpenVINO sees no device '{device}' here; one of: {', '.join(present)}")
     return target
-
-
-SHAPE_GRAPHS = (
-    "models/*.py",
-    "engines/openvino*.py",
-    "ops.py",
-    "weights.py",
-    "int8.py",
-    "checkpoints/*.py",
-    "adapters/*.py",
-)
-"""The functions, the engine, what both are written in, and what makes the weights that become constants."""
-
-
-def _sources() -> list[Path]:
-    """The files whose change makes another graph of the same model."""
-    package = Path(__file__).parents[1]
-    return [path for pattern in SHAPE_GRAPHS for path in package.glob(pattern)]
-
-
-def _release() -> str:
-    try:
-        return metadata.version("pochade")
-    except metadata.PackageNotFoundError:  # run from a checkout
-        return ""

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,6 +33,17 @@ MARKS = 1000
 """How many names are remembered as used once. A mark is an empty file."""
 STALE_AFTER_S = 3600.0
 """A partial file older than this was left by a process that ended while writing."""
+
+SHAPE_GRAPHS = (
+    "models/*.py",
+    "engines/openvino*.py",
+    "ops.py",
+    "weights.py",
+    "int8.py",
+    "checkpoints/*.py",
+    "adapters/*.py",
+)
+"""The functions, the engine, what both are written in, and what makes the weights that become constants."""
 
 
 @dataclass(frozen=True)
@@ -205,3 +217,16 @@ def _seal(blob: NDArray[Any]) -> bytes:
     digest.update(blob[:SEALED_HEAD_BYTES].data)
     digest.update(blob[-SEALED_TAIL_BYTES:].data)
     return digest.digest()
+
+
+def sources() -> list[Path]:
+    """The files whose change makes another graph of the same model."""
+    package = Path(__file__).parents[1]
+    return [path for pattern in SHAPE_GRAPHS for path in package.glob(pattern)]
+
+
+def release() -> str:
+    try:
+        return metadata.version("pochade")
+    except metadata.PackageNotFoundError:  # run from a checkout
+        return ""

@@ -16,7 +16,7 @@ from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.readers import Reader
 from pochade.diffusion.parametrization import Parametrization
 from pochade.diffusion.schedule import Levels, NoiseSchedule
-from pochade.models.coders import Coders, coders_of
+from pochade.models.autoencoder import Coders, coders_of
 from pochade.models.config import AnyAutoencoderConfig
 from pochade.models.read_config import any_autoencoder_config
 from pochade.ops import Shape

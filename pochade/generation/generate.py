@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +17,19 @@ from pochade.generation.canvas import Canvas, blank, over
 from pochade.generation.conditioning import PromptPlan, condition_wordings, prompt_size
 from pochade.generation.decoding import check_finite, decoded_images, rough_images, small_images
 from pochade.generation.denoise_loop import Pass, check_noise, denoise, latent_shape, levels_of, pictures
-from pochade.generation.finish import joined, result_of
-from pochade.generation.infotext import ModelInfo
+from pochade.generation.infotext import ModelInfo, infotext
 from pochade.generation.prompt_plan import Prompts, Wording
-from pochade.generation.result import Progress, Result
+from pochade.generation.result import Progress, PromptSize, Result
 from pochade.generation.settle import GenerationContext, Prepared, refiner_path, wordings_of
+from pochade.images.marks import EDITED, GENERATED
 from pochade.loading.adapters import NOTHING, hashes, tags
 from pochade.loading.model import Model
 from pochade.loading.networks import Networks
 from pochade.request import Settled
 from pochade.speed import EXACT
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Floats = NDArray[np.float32]
 
@@ -212,4 +215,24 @@ def maker_of(prepared: Prepared, refiner: Model | None) -> ModelInfo:
         refiner=None if refiner is None else refiner.title,
         hires=later.model.title if other else None,
         **added,
+    )
+
+
+def result_of(
+    images: "list[Image.Image]", requests: Sequence[Settled], maker: ModelInfo, prompt_size: PromptSize
+) -> Result:
+    """requests: one for each picture, which draws it alone."""
+    texts = [infotext(request, maker) for request in requests]
+    mark = GENERATED if requests[0].source is None else EDITED
+    return Result(images, [request.seed for request in requests], texts, prompt_size, mark)
+
+
+def joined(results: Sequence[Result]) -> Result:
+    """The pictures of several as one; all were drawn alike."""
+    return Result(
+        [image for result in results for image in result.images],
+        [seed for result in results for seed in result.seeds],
+        [text for result in results for text in result.infotexts],
+        results[0].prompt_size,
+        results[0].mark,
     )

@@ -20,7 +20,7 @@ from pochade.loading.network import Inputs, Network, function_name, make_network
 from pochade.loading.parameter_shapes import architecture_shapes, autoencoder_shapes, with_config
 from pochade.loading.text_cache import EncodedTexts
 from pochade.loading.tiling import OVERLAP, TILE, WHOLE, form_of, in_tiles, made_small
-from pochade.models.coders import Coders
+from pochade.models.autoencoder import Coders
 from pochade.models.config import AnyAutoencoderConfig, AutoencoderConfig, ControlNetConfig, UNetConfig
 from pochade.models.controlnet import RESIDUAL, SteeredConfig, controlnet, embed_hint
 from pochade.models.seamless import seamless

@@ -7,7 +7,7 @@ from pochade.engines.shape_inference import infer_shapes
 from pochade.families.clip import CLIP
 from pochade.families.family import Architecture
 from pochade.families.stable_diffusion import UNET, unet_inputs
-from pochade.models.coders import Coders, coders_of
+from pochade.models.autoencoder import Coders, coders_of
 from pochade.models.config import (
     AnyAutoencoderConfig,
     ControlNetConfig,

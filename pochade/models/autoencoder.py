@@ -1,6 +1,9 @@
 """The KL autoencoder: pictures to latents and back (Rombach et al. 2022, section 3.1)."""
 
-from pochade.models.config import AutoencoderConfig
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from pochade.models.config import AnyAutoencoderConfig, AutoencoderConfig, TinyAutoencoderConfig
 from pochade.models.layers import (
     conv,
     group_norm,
@@ -12,6 +15,7 @@ from pochade.models.layers import (
     to_tokens,
     upsample,
 )
+from pochade.models.tiny_autoencoder import decode_tiny, encode_tiny
 from pochade.ops import Ops, Tensor
 from pochade.weights import View
 
@@ -57,6 +61,23 @@ def decode(ops: Ops, config: AutoencoderConfig, w: View, latent: Tensor) -> Tens
             x = upsample(ops, block / "upsamplers.0", x, 2 * rows, 2 * columns)
     x = ops.silu(group_norm(ops, v / "conv_norm_out", x, config.groups, EPS))
     return conv(ops, v / "conv_out", x, config.picture_channels)
+
+
+class Coders(NamedTuple):
+    """encode: (ops, config, w, picture) -> moments or the scaled latent, as `models.autoencoder.encode`.
+    decode: (ops, config, w, latent) -> pictures."""
+
+    encode: Callable[..., Any]
+    decode: Callable[..., Any]
+
+
+def coders_of(config: AnyAutoencoderConfig) -> Coders:
+    """Those of the KL autoencoder or of the tiny one."""
+    return (
+        Coders(encode_tiny, decode_tiny)
+        if isinstance(config, TinyAutoencoderConfig)
+        else Coders(encode, decode)
+    )
 
 
 def _residual(ops: Ops, config: AutoencoderConfig, w: View, x: Tensor, width: int) -> Tensor:

@@ -167,7 +167,7 @@ def test_the_type_of_an_input_is_part_of_the_name(tmp_path, tensors, input_type)
 def test_a_change_of_code_or_machine_never_meets_an_old_blob(tmp_path, tensors, monkeypatch, what):
     source = tmp_path / "model.py"
     source.write_text("x = 1")
-    monkeypatch.setattr(openvino, "_sources", lambda: [source])
+    monkeypatch.setattr(openvino, "sources", lambda: [source])
     compile_with(tmp_path, tensors)
     compile_with(tmp_path, NOTHING)
     if what == "source":
@@ -180,13 +180,13 @@ def test_a_change_of_code_or_machine_never_meets_an_old_blob(tmp_path, tensors, 
             openvino, "device_features", lambda device: dataclasses.replace(here, name="another")
         )
     else:
-        monkeypatch.setattr(openvino, "_release", lambda: "another")
+        monkeypatch.setattr(openvino, "release", lambda: "another")
     with pytest.raises(InvalidCheckpoint):
         compile_with(tmp_path, NOTHING)
 
 
 def test_the_sources_are_those_that_shape_a_graph():
-    names = {f"{path.parent.name}/{path.name}" for path in openvino._sources()}
+    names = {f"{path.parent.name}/{path.name}" for path in openvino.sources()}
     assert {"models/unet.py", "engines/openvino.py", "engines/openvino_cache.py", "pochade/ops.py"} <= names
     # 8-bit products, and what the weights that become constants are made of
     assert {"pochade/int8.py", "pochade/weights.py", "adapters/deltas.py", "checkpoints/gguf.py"} <= names
@@ -211,7 +211,7 @@ def imported(path):
 
 def test_all_that_models_and_engine_import_is_among_the_sources():
     package = Path(openvino.__file__).parents[1]
-    sources = set(openvino._sources())
+    sources = set(openvino.sources())
     graph = [path for path in sources if path.parent.name in ("models", "engines", "pochade")]
     assert len(graph) > 15
     for path in graph:
