@@ -71,8 +71,6 @@ def make_case(scale: Scale, folder: Path) -> None:
     """Inputs from a unit normal, and what diffusers answers in f32."""
     import torch
 
-    from contenders.peers import load_diffusers
-
     random = np.random.default_rng(SEED)
     case: dict[str, NDArray[Any]] = {
         "x": random.standard_normal(scale.latent, dtype=np.float32),
@@ -92,7 +90,6 @@ def make_trace(scale: Scale, folder: Path) -> None:
     """Trace with torch, convert with static shapes as the package uses them, keep f32. Takes minutes."""
     import torch
 
-    from contenders.peers import load_diffusers
     from pochade.engines.openvino_import import ov
 
     class Plain(torch.nn.Module):
@@ -122,3 +119,13 @@ def read_case(folder: Path) -> tuple[dict[str, NDArray[Any]], NDArray[np.float32
     """The inputs x, timestep and context, and the answer that they should get."""
     with np.load(folder / "case.npz") as case:
         return {name: case[name] for name in ("x", "timestep", "context")}, case["answer"]
+
+
+def load_diffusers(folder: Path, precision: str) -> Any:
+    """diffusers' network in 'f32' or 'bf16', channels last, which is its faster layout on processors."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    kind = {"f32": torch.float32, "bf16": torch.bfloat16}[precision]
+    network = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=kind, local_files_only=True)
+    return network.eval().to(memory_format=torch.channels_last)

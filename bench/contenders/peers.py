@@ -5,18 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from contenders.fixture import read_case
+from contenders.fixture import load_diffusers, read_case
 from measure.worker import Contender, Phases
-
-
-def load_diffusers(folder: Path, precision: str) -> Any:
-    """diffusers' network in 'f32' or 'bf16', channels last, which is its faster layout on processors."""
-    import torch
-    from diffusers import UNet2DConditionModel
-
-    kind = {"f32": torch.float32, "bf16": torch.bfloat16}[precision]
-    network = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=kind, local_files_only=True)
-    return network.eval().to(memory_format=torch.channels_last)
 
 
 def diffusers(folder: Path, compiled: Path, precision: str) -> Contender:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pochade
 from pochade.cli.mcp import PACKAGES as MCP
-from pochade.cli.models import size_text
 from pochade.cli.server_options import NEEDED as SERVE
+from pochade.cli.terminal import size_text
 from pochade.errors import PochadeError
 from pochade.machine import Processors, memory_bytes, processors
 

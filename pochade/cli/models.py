@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pochade.cli.model_options import add_models_option
 from pochade.cli.models_folder import add_actions
 from pochade.cli.quantize import add_quantize
+from pochade.cli.terminal import size_text
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 
 if TYPE_CHECKING:
@@ -191,15 +192,6 @@ def _digits(text: str) -> str:
     if not HASH_DIGITS <= len(digits) <= 64 or set(digits) - set("0123456789abcdef"):
         raise InvalidRequest(f"--sha256 '{text}' is not a hash: give {HASH_DIGITS} to 64 hexadecimal digits")
     return digits
-
-
-def size_text(count: float) -> str:
-    """'4.3 GB'."""
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
 
 
 def _millions(count: int) -> str:

@@ -56,7 +56,7 @@ def _list(options: argparse.Namespace) -> int:
             " lists others)"
         )
         return 0
-    from pochade.cli.models import size_text
+    from pochade.cli.terminal import size_text
 
     lines = [("name", "family", "size", "kind", "where")]
     lines += [
@@ -83,7 +83,7 @@ def _place(entry: "ModelEntry") -> dict[str, Any]:
 
 def _remove(options: argparse.Namespace) -> int:
     from pochade.checkpoints.own_folder import check_removable, remove
-    from pochade.cli.models import size_text
+    from pochade.cli.terminal import size_text
     from pochade.settings import model_roots
 
     meant = _meant(options.model, model_roots(options.models))

@@ -87,7 +87,7 @@ def list_known(options: argparse.Namespace) -> int:
     """What there is to pull by a short name, with size, licence, memory and settings."""
     import json
 
-    from pochade.cli.models import size_text
+    from pochade.cli.terminal import size_text
     from pochade.hub.known_models import KNOWN_MODELS
 
     if options.json:
@@ -144,7 +144,7 @@ def ask(question: str, without_terminal: str, declined: str = "nothing was done"
 
 
 def _offer(model: "KnownModel", models: Path | None) -> None:
-    from pochade.cli.models import size_text
+    from pochade.cli.terminal import size_text
     from pochade.hub.pull import plan_known
 
     command = model.command if models is None else f"{model.command} --models {models}"
@@ -184,7 +184,7 @@ def _fetched(pull: "Pull", *, accepted: bool) -> Path:
 
 
 def _show(pull: "Pull") -> None:
-    from pochade.cli.models import size_text
+    from pochade.cli.terminal import size_text
 
     held = f", of which {size_text(pull.held)} are here already" if pull.held else ""
     pickled = [file.path for file in pull.files if file.path.endswith((".bin", ".ckpt", ".pt", ".pth"))]

@@ -29,6 +29,15 @@ def up(lines: int) -> str:
     return f"\x1b[{lines}F" if lines else ""
 
 
+def size_text(count: float) -> str:
+    """'4.3 GB'."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
 def _rgb(image: "Image.Image", x: int, y: int) -> str:
     pixel = image.getpixel((x, y))
     assert isinstance(pixel, tuple)

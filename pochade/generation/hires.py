@@ -15,7 +15,7 @@ from pochade.generation.canvas import Canvas, blank
 from pochade.generation.conditioning import PromptPlan
 from pochade.generation.decoding import check_finite, decoded_images, from_image
 from pochade.generation.denoise_loop import Pass, all_levels, denoise, latent_shape
-from pochade.generation.pass_settings import controls_of, second_request
+from pochade.generation.pass_settings import controls_of, second_request, size_of_second_pass
 from pochade.generation.settle import Prepared
 from pochade.generation.upscale import resized_by
 from pochade.images.upscaling import (
@@ -30,7 +30,6 @@ from pochade.loading.auxiliary import upscaler_on
 from pochade.loading.model import Model
 from pochade.loading.networks import Networks
 from pochade.request import Settled
-from pochade.ways import Hires
 
 if TYPE_CHECKING:
     from pochade.generation.refiner import RefinerSwitch
@@ -97,7 +96,7 @@ def second_pass(
     else:
         find_upscaler(asked.upscaler)
     request = second_request(first.request)
-    width, height = size_of(first.request, asked, networks.traits.multiple)
+    width, height = size_of_second_pass(first.request, asked, networks.traits.multiple)
     request = replace(request, width=width, height=height)
     controls = controls_of(request, "second")
     if controls:
@@ -140,12 +139,6 @@ def both(
         done = step.index + 1
         for further in second(step.x):
             yield replace(further, index=done + further.index, steps=done + further.steps), 1
-
-
-def size_of(request: Settled, hires: Hires, factor: int) -> tuple[int, int]:
-    """Width and height of the second pass, px, of whole latent pixels; fractions are cut, as in A1111."""
-    width, height = hires.size or (int(request.width * hires.scale), int(request.height * hires.scale))
-    return max(factor, width // factor * factor), max(factor, height // factor * factor)
 
 
 def check_latents(first: Model, second: Model, upscaler: str) -> None:

@@ -232,9 +232,9 @@ def load_of(context: GenerationContext, request: Settled, prompts: Prompts) -> N
     if refiner is not None:
         beside.append(refiner)
     if request.hires is not None:
-        from pochade.generation import hires
+        from pochade.generation.pass_settings import size_of_second_pass
 
-        larger = hires.size_of(request, request.hires, model.networks.traits.multiple)
+        larger = size_of_second_pass(request, request.hires, model.networks.traits.multiple)
         # The first model may be named for the second pass too.
         if request.hires.model is not None and last.checkpoint is not model.checkpoint:
             beside.append(Path(request.hires.model))

@@ -19,6 +19,7 @@ from pochade.generation.canvas import Canvas, blank, over
 from pochade.generation.decoding import from_image, to_images
 from pochade.generation.denoise_loop import Pass, denoise, levels_of
 from pochade.generation.generate import told_of
+from pochade.generation.pass_settings import size_of_second_pass
 from pochade.generation.settle import settle
 from pochade.generation.sizes import size_over
 from pochade.images.upscaling import upscaled, upscaled_latent
@@ -524,7 +525,7 @@ def test_fractions_of_the_second_size_are_cut(size, scale, larger):
         prompt="", seed=1, steps=1, cfg_scale=7.0, width=size[0], height=size[1], sampler="Euler",
         schedule="Automatic",
     )  # fmt: skip
-    assert hires.size_of(settled, Hires(scale=scale), 8) == larger
+    assert size_of_second_pass(settled, Hires(scale=scale), 8) == larger
 
 
 @pytest.mark.parametrize("engine", ["numpy", "openvino", "torch"])
