@@ -196,6 +196,16 @@ def test_the_version_stands_in_one_more_place_only() -> None:
     assert f"## [{pochade.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+def test_folders_of_tests_have_the_names_of_the_folders_that_they_test() -> None:
+    """benchmarks, the page (`server/static`) and recorded numbers are not packages."""
+    others = {"bench", "page", "golden"}
+    ours = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("*/*.py")}
+    theirs = {path.parent.relative_to(ROOT / "pochade") for path in (ROOT / "pochade").rglob("*/*.py")}
+    assert ours - theirs == {Path(name) for name in others}
+    top = {folder for folder in theirs if len(folder.parts) == 1}
+    assert top <= ours  # every package has tests of its own
+
+
 def test_the_notice_credits_every_source_of_the_starter() -> None:
     from pochade.training.corpus.sources import EMOJIBASE, SOURCES
 
