@@ -35,8 +35,11 @@ serve: $(SERVE)/.ready ## draw in a browser, at http://127.0.0.1:7860; ARGS="--p
 test: $(DEV)/.ready ## run the tests; ARGS="tests/images -k text" for some of them
 	@$(DEV)/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile $(ARGS)
 
-test-slow: $(DEV)/.ready ## run all tests, those that take minutes too
-	@$(DEV)/bin/python -m pytest -m '' $(ARGS)
+test-slow: $(DEV)/.ready ## run all tests, those that take minutes too; then say which files they reach least
+	@rm -f .coverage .coverage.*
+	@$(DEV)/bin/coverage run -m pytest -m '' $(ARGS); status=$$?; \
+		$(DEV)/bin/coverage combine --quiet && echo && echo 'lines that were run: the ten lowest files, and all' && \
+		$(DEV)/bin/coverage report --sort=cover | sed -n '1,12p;$$p'; exit $$status
 
 check: $(DEV)/.ready ## lint, formatting, types, layers
 	@$(DEV)/bin/ruff check
@@ -55,7 +58,7 @@ bench-all: $(DEV)/.ready ## run every benchmark in bench/, one after another
 	@for script in bench/*.py; do echo "$$script"; $(DEV)/bin/python "$$script" $(ARGS) || exit 1; done
 
 clean: ## remove the environments and caches that make and the checks made
-	rm -rf $(BASE) $(SERVE) $(DEV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(BASE) $(SERVE) $(DEV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* build *.egg-info
 	rm -f pochade/engines/attention_kernel/attention.so*
 
 $(BASE)/.ready: pyproject.toml constraints.txt $(COMPILED)

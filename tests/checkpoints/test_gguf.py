@@ -12,8 +12,8 @@ import torch
 from pochade.checkpoints.read import read_checkpoint
 from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint
+from tests.loading.test_single_files import ours_of, theirs_of
 from tests.pipeline.measure import least_psnr
-from tests.pipeline.test_single_files import ours_of, theirs_of
 from tests.single_files import ldm_state
 
 F32, F16, Q4_0, Q4_1, Q8_0, BF16 = 0, 1, 2, 3, 8, 30

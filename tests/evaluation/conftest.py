@@ -1,7 +1,5 @@
 """A training set of plain shapes."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -12,14 +10,6 @@ from pochade.training.corpus.store import split_of
 SIZE = 96
 SHAPES = ("disc", "box", "bar", "ring", "wedge", "cross")
 COLOURS = {"flat style": (200, 40, 40), "noto style": (40, 80, 200)}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Compiled graphs of tests stay out of the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POCHADE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -34,14 +34,10 @@ PROMPT, NEGATIVE = "a red fox", "blurry"
 
 
 @pytest.fixture(autouse=True, scope="module")
-def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POCHADE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
-        patch.delenv("POCHADE_MODELS", raising=False)
-        registry.register(TINY_FLOW)
-        yield
-        registry.remove(TINY_FLOW)
+def registered() -> Iterator[None]:
+    registry.register(TINY_FLOW)
+    yield
+    registry.remove(TINY_FLOW)
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from pochade.prompts.schedules import parse_schedule
 from pochade.ways import Blend, Hires
 from tests.additions import write_adapter, write_embedding
 from tests.calls import calls_of
-from tests.pipeline.conftest import Model
 from tests.reference import FACTOR
+from tests.tiny_models import Model
 
 SIDE = 8 * FACTOR
 NEGATIVE, SECOND, SECOND_NEGATIVE = "ugly [x|y]", "a [green:1] pear AND b", "dull"

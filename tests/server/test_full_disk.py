@@ -19,7 +19,7 @@ from pochade.errors import OutputError
 from pochade.jobs.database import StoreBusy, StoreFailed
 from pochade.server.errors import trouble_of
 from tests.server.conftest import Served, servers
-from tests.server.test_mcp import called
+from tests.server.dialects.test_mcp import called
 
 LARGE = "fox " * 4000
 """More than is left of a page."""

@@ -17,8 +17,8 @@ from pochade.images.metadata import read_parameters
 from pochade.loading.text_cache import EncodedTexts
 from pochade.pipeline import Lora, Pipeline
 from pochade.pipeline.pipeline import LATEST
-from tests.pipeline.conftest import Model
 from tests.reference import FACTOR, relative_error
+from tests.tiny_models import Model
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

@@ -14,9 +14,9 @@ from pochade.pipeline import Pipeline
 from pochade.pipeline.pipeline import finish
 from pochade.request import Request
 from pochade.ways import Blend, Control, Hires
-from tests.pipeline.test_adapting import LAYERS
-from tests.pipeline.test_adapting import write as write_lora
-from tests.pipeline.test_controlnet import controlnet, drawing, family  # noqa: F401
+from tests.generation.test_controlnet import controlnet, drawing, family  # noqa: F401
+from tests.loading.test_adapters import LAYERS
+from tests.loading.test_adapters import write as write_lora
 
 PROMPT, NEGATIVE = "a photograph of a red fox in the snow!", "the 4k cat"
 SIZE, LARGER = (40, 24), (60, 36)

@@ -254,7 +254,7 @@ def test_eta_is_how_much_noise_is_drawn(label):
 
 
 def test_the_documentation_tells_them_all():
-    text = (Path(__file__).parents[2] / "docs/samplers.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs/samplers.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
     samplers = {row[0]: row for row in rows if len(row) == 6 and row[0] in SAMPLERS}
     assert list(samplers) == list(SAMPLERS)

@@ -16,8 +16,8 @@ from pochade.images.metadata import read_parameters
 from pochade.pipeline.pipeline import finish
 from pochade.request import Request
 from pochade.ways import Hires, Refiner
+from tests.generation.test_canvas import photo
 from tests.pipeline.measure import SAMPLERS, least_psnr, starting_noise
-from tests.pipeline.test_ways import photo
 from tests.reference import NOISE_SCHEDULE
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

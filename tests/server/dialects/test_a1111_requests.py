@@ -25,7 +25,7 @@ from pochade.server.dialects.openai import schemas
 from pochade.server.middleware import ErrorReply
 from pochade.server.submission import SubmittedOrder
 from tests.server.conftest import Served
-from tests.server.test_fields import MASK, PICTURE, catalogue, encoded, inputs  # noqa: F401
+from tests.server.dialects.test_fields import MASK, PICTURE, catalogue, encoded, inputs  # noqa: F401
 
 TWICE = {"enable_hr": True, "hr_upscaler": "Lanczos"}
 

@@ -18,9 +18,9 @@ from pochade.pipeline.pipeline import finish
 from pochade.request import Request
 from pochade.ways import Blend
 from tests.models.measure import text_reference
-from tests.pipeline.conftest import Model
 from tests.pipeline.measure import draw_ours, draw_theirs, least_psnr, starting_noise
 from tests.reference import FACTOR, psnr, randomize, relative_error
+from tests.tiny_models import Model
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

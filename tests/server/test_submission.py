@@ -10,7 +10,7 @@ from pochade.jobs.database import StoreFailed
 from pochade.server import submission
 from pochade.server.auth import LOCAL
 from pochade.server.service import Service
-from tests.jobs.test_board import unread_now
+from tests.jobs.test_live import unread_now
 from tests.server.in_process import served
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from pochade.checkpoints import safetensors
-from tests.pipeline.conftest import Model
 from tests.pipeline.measure import draw_ours, draw_theirs, least_psnr, starting_noise
 from tests.reference import psnr
+from tests.tiny_models import Model
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

@@ -15,10 +15,10 @@ from diffusers import (
     StableDiffusionXLPipeline,
 )
 
+from tests.loading.test_single_files import ours_of, theirs_of
 from tests.pipeline.measure import least_psnr
-from tests.pipeline.test_convert import converted
-from tests.pipeline.test_single_files import ours_of, theirs_of
 from tests.single_files import Whole, cast, ldm_state, only_average, with_average, without
+from tests.tools.test_convert import converted
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

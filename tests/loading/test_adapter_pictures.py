@@ -12,8 +12,8 @@ from diffusers import DiffusionPipeline
 from pochade.adapters.ldm_names import unet_names
 from pochade.checkpoints import safetensors
 from pochade.pipeline import Lora
-from tests.pipeline.conftest import Model
 from tests.pipeline.measure import draw_ours, draw_theirs, least_psnr, starting_noise
+from tests.tiny_models import Model
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 pytest.importorskip("peft")

@@ -17,8 +17,8 @@ from pochade.models.read_config import unet_config
 from pochade.tools.convert import convert
 from pochade.tools.inspect import facts, verify
 from tests.checkpoints.test_single_file import assert_same
+from tests.loading.test_single_files import ours_of, theirs_of
 from tests.pipeline.measure import least_psnr
-from tests.pipeline.test_single_files import ours_of, theirs_of
 from tests.reference import make_pipeline
 from tests.single_files import ldm_state, save
 
