@@ -165,8 +165,8 @@ def test_public_names_are_there_when_they_are_asked_for() -> None:
 
 PUBLIC = {
     "Request": "prompt negative_prompt seed steps cfg_scale guidance_rescale width height sampler schedule "
-    "eta clip_skip batch_size template negative_template speed tiling rng emphasis source blend variation hires "
-    "refiner controls",
+    "eta clip_skip batch_size template negative_template speed tiling rng emphasis source blend variation "
+    "hires refiner controls",
     "Result": "images seeds infotexts",
     "Progress": "step steps denoised result preview now",
     "Lora": "path weight text_weight name",
