@@ -205,7 +205,8 @@ class Service:
         self._soon.add(task)
         task.add_done_callback(self._soon.discard)
         with CancelScope(shield=True):  # of task groups, whose cancelling waits until it is done
-            return await asyncio.shield(task)
+            result = await asyncio.shield(task)
+        return result
 
     def _check_room(self, owner: str) -> None:
         if self.stopping:

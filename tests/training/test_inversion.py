@@ -125,9 +125,7 @@ def test_captions_and_templates(model: Path, pictures: Path, tmp_path: Path) -> 
         inverting(silent)
 
 
-def test_a_caption_whose_name_is_written_with_accents_of_another_kind(
-    pictures: Path, tmp_path: Path
-) -> None:
+def test_a_caption_whose_name_is_written_with_accents_of_another_kind(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / unicodedata.normalize("NFD", "été.png")).write_bytes((pictures / "a.png").read_bytes())
     (tmp_path / unicodedata.normalize("NFC", "été.txt")).write_text("in summer")
     assert [each.caption for each in open_folder(tmp_path).entries] == ["in summer"]
