@@ -145,6 +145,8 @@ class Hires:
     scale: how much wider and higher. size: (width, height), px, instead; of another shape than the first it
         shows the middle of that.
     steps: of the second pass; None does as many as the first.
+    denoising_strength: how far back it goes before that; at 0 it takes no step, and the picture is enlarged
+        only, as in A1111.
     upscaler: a name of `pochade.images.upscaling`, of pictures or of latents, or the file of an ESRGAN model.
     prompt, negative_prompt, sampler, schedule, cfg_scale: of the second pass; None takes the first one's.
     model: a checkpoint's file, diffusers folder or name that draws the second pass; None is the first one's.
@@ -166,7 +168,7 @@ class Hires:
         expect("hires scale", self.scale, 1.0, 8.0)
         if self.cfg_scale is not None:
             expect("hires cfg_scale", self.cfg_scale, 0.0, 100.0)
-        expect("denoising_strength of hires", self.denoising_strength, 0.01, 1.0)
+        expect("denoising_strength of hires", self.denoising_strength, 0.0, 1.0)
         if self.steps is not None:
             expect("hires steps", self.steps, 1, 1000)
         for side in self.size or ():

@@ -13,8 +13,10 @@ from pochade.checkpoints.safetensors import TensorFile
 from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 
-PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
-DIFFUSERS_WEIGHTS = "pytorch_lora_weights.safetensors"
+PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model", "adapter_config.json"
+DIFFUSERS_WEIGHTS = "pytorch_lora_weights"
+SUFFIXES = (".safetensors", ".bin")
+"""Of both; the pickles of older versions are taken where there is nothing else."""
 DIFFUSERS_METADATA = "lora_adapter_metadata"
 """A JSON string in the file's metadata: PEFT's configuration, its names beginning with the component."""
 
@@ -57,32 +59,38 @@ def adapter_files(path: Path) -> tuple[AdapterFile, ...]:
 
     Raises InvalidCheckpoint if there is none, or if it is damaged.
     """
-    if path.name == PEFT_WEIGHTS and (path.parent / PEFT_CONFIG).is_file():
-        return (_peft(path.parent, None),)  # without its configuration it would count for more or less
+    if path.stem == PEFT_WEIGHTS and path.suffix in SUFFIXES and (path.parent / PEFT_CONFIG).is_file():
+        return (_peft(path, None),)  # without its configuration it would count for more or less
     if not path.is_dir():
         tensors = open_tensors(path)
         return (AdapterFile(path, tensors, _diffusers_config(path, tensors)),)
-    if (path / PEFT_WEIGHTS).is_file():
-        return (_peft(path, None),)
-    if (path / DIFFUSERS_WEIGHTS).is_file():
-        return adapter_files(path / DIFFUSERS_WEIGHTS)
-    parts = [path / name for name in COMPONENTS if (path / name / PEFT_WEIGHTS).is_file()]
+    found = _weights_in(path, PEFT_WEIGHTS)
+    if found is not None:
+        return (_peft(found, None),)
+    found = _weights_in(path, DIFFUSERS_WEIGHTS)
+    if found is not None:
+        return adapter_files(found)
+    parts = [(each, name) for name in COMPONENTS if (each := _weights_in(path / name, PEFT_WEIGHTS))]
     if not parts:
         raise InvalidCheckpoint(
-            f"the folder '{path}' holds no adapter; it needs {PEFT_WEIGHTS} with {PEFT_CONFIG}, or"
-            f" {DIFFUSERS_WEIGHTS}. Of a folder of many, name the file"
+            f"the folder '{path}' holds no adapter; it needs {PEFT_WEIGHTS}.safetensors with {PEFT_CONFIG},"
+            f" or {DIFFUSERS_WEIGHTS}.safetensors. Of a folder of many, name the file"
         )
-    return tuple(_peft(part, part.name) for part in parts)
+    return tuple(_peft(part, name) for part, name in parts)
 
 
-def _peft(folder: Path, component: str | None) -> AdapterFile:
+def _weights_in(folder: Path, stem: str) -> Path | None:
+    return next((path for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()), None)
+
+
+def _peft(path: Path, component: str | None) -> AdapterFile:
+    folder = path.parent
     if component is None and folder.name in COMPONENTS:
         component = folder.name
     config = read_table(folder / PEFT_CONFIG)
     kind = str(config.get("peft_type", "LORA")).upper()
     if kind not in ("LORA", "LOHA", "LOKR"):
         raise InvalidCheckpoint(f"'{folder / PEFT_CONFIG}' describes a {kind}; LORA, LOHA and LOKR are read")
-    path = folder / PEFT_WEIGHTS
     return AdapterFile(path, open_tensors(path), {"": _checked(config, folder / PEFT_CONFIG)}, component)
 
 

@@ -8,7 +8,7 @@ from pochade.adapters.files import COMPONENTS, DIFFUSERS_WEIGHTS, PEFT_WEIGHTS
 from pochade.checkpoints.library import ModelEntry, entries_in, meant_by, shortest_names
 from pochade.errors import InvalidRequest
 
-NAMELESS = ("learned_embeds", Path(PEFT_WEIGHTS).stem, Path(DIFFUSERS_WEIGHTS).stem)
+NAMELESS = ("learned_embeds", PEFT_WEIGHTS, DIFFUSERS_WEIGHTS)
 """What other programs call every file; it goes by its folder's name."""
 
 SHOWN = 5
@@ -69,7 +69,7 @@ def pick_named(known: Sequence[ModelEntry], folders: Sequence[Path], name: str, 
 def _called(entry: ModelEntry) -> ModelEntry:
     if entry.path.stem not in NAMELESS or not entry.path.is_file():
         return entry
-    if entry.path.name != PEFT_WEIGHTS:
+    if entry.path.stem != PEFT_WEIGHTS:
         return ModelEntry(entry.name.rpartition("/")[0] or stem(entry.path), entry.path, entry.root)
     folder = entry.path.parent
     if folder.name in COMPONENTS and folder != entry.root:

@@ -133,10 +133,7 @@ def read_autoencoder(
         raise InvalidCheckpoint(
             f"'{path}' holds no autoencoder: no tensor begins with 'encoder.' or '{AUTOENCODER}encoder.'"
         )
-    if any(name.startswith("encoder.down_blocks.") for name in inside):
-        tensors = rename(source.tensors, RENAMED_AUTOENCODER, path, prefix=prefix)
-    else:
-        tensors = _renamed_autoencoder(source, prefix)
+    tensors = _renamed_autoencoder(source, prefix)
     json_of = detect_autoencoder(tensors, family, sample_size, path)
     return _component("vae", tensors, (overrides or Overrides()).table("vae", json_of), source)
 
@@ -191,7 +188,10 @@ def _autoencoder(
 
 
 def _renamed_autoencoder(source: OpenedFile, prefix: str) -> LazyTensors:
+    """Under diffusers' names, which some programs write below the prefix of a single file too."""
     inside = Below(source.tensors, prefix)
+    if any(name.startswith("encoder.down_blocks.") for name in inside):
+        return rename(source.tensors, RENAMED_AUTOENCODER, source.path, prefix=prefix)
     levels = len({name.split(".")[2] for name in inside if name.startswith("encoder.down.")})
     strict = bool(prefix)
     return rename(source.tensors, autoencoder_rules(levels), source.path, prefix=prefix, strict=strict)
@@ -245,7 +245,7 @@ def _unused_layers(source: OpenedFile, prefix: str, given: Overrides) -> range:
 
 def _refuse_unknown(source: OpenedFile, prefix: str, known: tuple[str, ...]) -> None:
     for name in Below(source.tensors, prefix):
-        if not name.startswith(known) and name.rpartition(".")[2] not in UNUSED:
+        if not name.startswith(known) and name.removesuffix(".weight").rpartition(".")[2] not in UNUSED:
             raise InvalidCheckpoint(
                 f"'{source.path}' holds the tensor '{prefix}{name}', which is not part of a text encoder that"
                 " is read here; it belongs to another kind of model"

@@ -368,9 +368,13 @@ def _like(options: argparse.Namespace) -> Request:
     if drawn_along(parameters) and not options.control:
         what = "was drawn with a ControlNet; give its picture as --control"
         print(f"pochade: '{path}' {what}", file=sys.stderr)
-    left_out = [f"{name}: {parameters.values[name]}" for name in not_followed(parameters.values)]
-    if left_out:
-        what = f"these settings of '{path}' are not supported and were ignored: {', '.join(left_out)}"
+    ignored = {name: parameters.values[name] for name in not_followed(parameters.values)}
+    vae = ignored.pop("VAE", None)
+    if vae is not None and options.vae is None:
+        print(f"pochade: '{path}' was drawn with the autoencoder '{vae}'; give it as --vae", file=sys.stderr)
+    if ignored:
+        left_out = ", ".join(f"{name}: {value}" for name, value in ignored.items())
+        what = f"these settings of '{path}' are not supported and were ignored: {left_out}"
         print(f"pochade: {what}", file=sys.stderr)
     return request
 

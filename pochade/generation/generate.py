@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -196,6 +197,11 @@ def _conditioned(
     )
 
 
+def name_of_vae(path: Path) -> str:
+    """What a text calls the autoencoder that was given: its file's name, as A1111 does, or its folder's."""
+    return path.parent.name if path.name == "vae" else path.name
+
+
 def maker_of(prepared: Prepared, refiner: Model | None) -> ModelInfo:
     """What the pictures' texts say of the models that drew them."""
     context, request, prompts = prepared.context, prepared.request, prepared.prompts
@@ -214,6 +220,8 @@ def maker_of(prepared: Prepared, refiner: Model | None) -> ModelInfo:
         hash=context.model.hash,
         refiner=None if refiner is None else refiner.title,
         hires=later.model.title if other else None,
+        vae=None if context.vae is None else name_of_vae(context.vae),
+        vae_hash=None if context.vae is None else context.model.vae_hash,
         **added,
     )
 

@@ -56,6 +56,7 @@ def in_two_passes(
     assert second is not None
     decoded = latent_shape(larger_networks, second.request)
     second_sampler = find_sampler(second.request.sampler)
+    begun_from = request.hires.denoising_strength  # at 0 what was enlarged is the result
 
     def enlarged_pass(latent: Floats) -> Iterator[SamplerStep]:
         check_finite(latent, "the UNet", networks.unet.engine.precision)
@@ -66,12 +67,16 @@ def in_two_passes(
         larger = enlarged(networks, larger_networks, request, second.request, latent)
         for each in (networks, larger_networks):
             context.let_go(each.autoencoder, each.wide_autoencoder)
+        if not begun_from:
+            assert larger.latent is not None
+            yield SamplerStep(0, 1, larger.latent, larger.latent)
+            return
         drawing = replace(second, canvas=larger)
         by = later.model
         yield from denoise(larger_networks, by.schedule, by.parametrization, second_sampler, drawing)
 
     steps = denoise(networks, model.schedule, model.parametrization, prepared.sampler, first)
-    return both(steps, enlarged_pass, len(second.levels) - 1), decoded
+    return both(steps, enlarged_pass, len(second.levels) - 1 if begun_from else 1), decoded
 
 
 def second_pass(
@@ -122,7 +127,7 @@ def second_pass(
 def levels_from_noise(steps: int, strength: float) -> int:
     """How many levels a whole drawing would have of which a second pass does the last `steps`, as A1111
     counts them: 28 for 20 steps at 0.7."""
-    return int(steps / min(strength, 0.999))
+    return int(steps / min(max(strength, 1e-6), 0.999))
 
 
 def both(

@@ -29,7 +29,8 @@ class ModelInfo:
 
     additions: the hashes of adapters and embeddings. tags: the adapters that the prompt does not name.
     refiner: name and hash of the model that took over. hires: those of the model that drew the second pass,
-    if it is another one. hires_tags: as tags, for the second pass' own prompt.
+    if it is another one. hires_tags: as tags, for the second pass' own prompt. vae, vae_hash: of the
+    autoencoder, if one was given in place of the model's own.
     """
 
     model: str
@@ -39,6 +40,8 @@ class ModelInfo:
     refiner: str | None = None
     hires: str | None = None
     hires_tags: str = ""
+    vae: str | None = None
+    vae_hash: str | None = None
 
 
 def infotext(request: Settled, maker: ModelInfo) -> str:
@@ -59,6 +62,8 @@ def infotext(request: Settled, maker: ModelInfo) -> str:
         model_hash=maker.hash,
         model=maker.model,
         extra=[
+            ("VAE hash", maker.vae_hash),
+            ("VAE", maker.vae),
             *_variation(request),
             *_ways(request, maker),
             *_refiner(request, maker),

@@ -31,7 +31,8 @@ class GenerationContext:
 
     additions: those that the model's networks have in them. roots: folders in which other models are looked
     for by name. plan: how to keep within a memory budget; None if there is none. second: what the second
-    pass is drawn with, if that is another model or has other additions.
+    pass is drawn with, if that is another model or has other additions. vae: where the autoencoder lies that
+    was given in place of the model's own.
     """
 
     model: Model
@@ -39,6 +40,7 @@ class GenerationContext:
     roots: Sequence[Path]
     plan: MemoryPlan | None = None
     second: "GenerationContext | None" = None
+    vae: Path | None = None
 
     @property
     def last(self) -> "GenerationContext":

@@ -59,6 +59,8 @@ def _work(order: Order, width: int, height: int, count: int) -> Work:
         own = hires.get("sampler")
         second = sampler if own is None else find_sampler(split_sampler_name(own)[0])
         again = halves if hires.get("cfg_scale") is None else 1 if hires["cfg_scale"] == 1 else 2
+        if _number(hires, "denoising_strength", 0.7) == 0:
+            more = 0  # the picture is enlarged only
         evaluations += more * second.evaluations * again * scale
     return Work(width=width, height=height, evaluations=evaluations, count=count)
 

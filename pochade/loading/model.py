@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pochade.checkpoints.fingerprint import remembered_hash
-from pochade.checkpoints.folder import Checkpoint
+from pochade.checkpoints.folder import Checkpoint, Component
 from pochade.diffusion.parametrization import Parametrization
 from pochade.diffusion.schedule import NoiseSchedule
 from pochade.engines.engine import Engine
@@ -34,13 +34,22 @@ class Model:
     @cached_property
     def hash(self) -> str | None:
         """The first ten digits of the UNet file's SHA-256; sharded weights have no such name."""
-        files = self.checkpoint.unet.files
-        return remembered_hash(files[0], cache_dir() / "hashes.json") if len(files) == 1 else None
+        return _hash_of(self.checkpoint.unet)
+
+    @cached_property
+    def vae_hash(self) -> str | None:
+        """The same of the autoencoder's file."""
+        return _hash_of(self.checkpoint.vae)
 
     @property
     def title(self) -> str:
         """ "name [hash]", as A1111 shows models."""
         return self.checkpoint.name if self.hash is None else f"{self.checkpoint.name} [{self.hash}]"
+
+
+def _hash_of(component: Component) -> str | None:
+    files = component.files
+    return remembered_hash(files[0], cache_dir() / "hashes.json") if len(files) == 1 else None
 
 
 def make_model(

@@ -182,7 +182,7 @@ class Pipeline:
 
     @property
     def _context(self) -> GenerationContext:
-        return GenerationContext(model=self.model, additions=self.additions, roots=self.roots)
+        return GenerationContext(model=self.model, additions=self.additions, roots=self.roots, vae=self.vae)
 
     def _plan(self, prepared: Prepared) -> MemoryPlan:
         load = load_of(prepared.context, prepared.request, prepared.prompts)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
+from anyio import CancelScope
 from starlette.concurrency import run_in_threadpool
 
 from pochade.errors import InvalidRequest
@@ -143,14 +144,8 @@ class Service:
         # On the live jobs first: a worker may take it before this function goes on.
         live = self.live_jobs.add(job, accepted=False)
         live.pictures, live.dialect = order.pictures, order.dialect
-        try:
-            job = await self.ask(
-                submission.keep, self.storage, job, order, asked.inputs, size, model.bytes, once
-            )
-        except BaseException:
-            self.live_jobs.forget(job.id)
-            raise
-        return self._accepted(live, job.cost)
+        kept = (submission.keep, self.storage, job, order, asked.inputs, size, model.bytes, once)
+        return await self._to_its_end(self._keep(live, *kept))
 
     async def fetch(self, owner: str, model: str, licence: str, commit: str = "", label: str = "") -> LiveJob:
         """Keep a job that fetches a known model. licence, commit: as `look_up` told them.
@@ -185,21 +180,33 @@ class Service:
             created=now,
         )
         live = self.live_jobs.add(job, accepted=False)
-        try:
-            await self.ask(store.accept, job, f"{known.name}\n{known.title}".lower())
-        except BaseException:
-            self.live_jobs.forget(job.id)
-            raise
-        return self._accepted(live, 0.0)
+        words = f"{known.name}\n{known.title}".lower()
+        return await self._to_its_end(self._keep(live, store.accept, job, words))
 
     async def models_here(self) -> set[str]:
         """The short names of known models that mean something in the folders of models."""
         return await run_in_threadpool(pulls.present, self.options.folders)
 
-    def _accepted(self, live: LiveJob, cost: float) -> LiveJob:
-        self.live_jobs.accept(live, cost)
+    async def _keep(self, live: LiveJob, keep: Callable[..., Job | None], *arguments: Any) -> LiveJob:
+        """keep: writes the job, and returns it if its cost is known by then."""
+        try:
+            kept = await self.ask(keep, *arguments)
+        except BaseException:
+            self.live_jobs.forget(live.id)
+            raise
+        self.live_jobs.accept(live, 0.0 if kept is None else kept.cost)
         self.workers.wake()
         return live
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of what changes the store and then the live jobs. It is done as a whole, even if the
+        request that wanted it is cancelled between the two."""
+        task = asyncio.create_task(work)
+        self._soon.add(task)
+        task.add_done_callback(self._soon.discard)
+        with CancelScope(shield=True):  # of task groups, whose cancelling waits until it is done
+            result = await asyncio.shield(task)
+        return result
 
     def _check_room(self, owner: str) -> None:
         if self.stopping:
@@ -231,11 +238,15 @@ class Service:
                 live.interrupted = True
                 self.workers.supervisor.say(job, how)
             return live.state
+        return await self._to_its_end(self._cancel(owner, job))
+
+    async def _cancel(self, owner: str, job: str) -> str | None:
         state = await self.ask(store.cancel, job, owner, self.clock())
         if state == QUEUED:
             await run_in_threadpool(drop_inputs, self.storage, job)
             self.live_jobs.gone(job, "cancelled")
         elif state == RUNNING:
+            live = self.live_jobs.live.get(job)
             if live is not None:
                 live.interrupted = True
             self.workers.supervisor.say(job, "cancel")
@@ -243,6 +254,9 @@ class Service:
 
     async def cancel_all(self, owner: str) -> int:
         """Everything of theirs that is not over; how much that was."""
+        return await self._to_its_end(self._cancel_all(owner))
+
+    async def _cancel_all(self, owner: str) -> int:
         waiting = await self.ask(store.cancel_waiting, owner, self.clock())
         for job in waiting:
             self.live_jobs.gone(job, "cancelled")

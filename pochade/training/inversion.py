@@ -20,7 +20,7 @@ from pochade.images.decode import on_white, open_picture
 from pochade.models.config import TextEncoderConfig
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.training.corpus import CorpusEntry, Unusable
-from pochade.training.corpus.importers.common import PICTURE_SUFFIXES, caption_file
+from pochade.training.corpus.importers.common import PICTURE_SUFFIXES, caption_file, pair_key
 from pochade.training.corpus.importers.folder import UNSUPPORTED
 from pochade.training.data.examples import BucketedSet
 from pochade.training.data.tokenizing import tokenize_with_word
@@ -88,7 +88,7 @@ def open_folder(path: Path) -> Folder:
     entries, pictures = [], []
     # Hidden files are not pictures of a person's: macOS puts one, ._cat.png, beside each on a foreign disk.
     files = [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
-    texts = {file.stem: file for file in files if file.suffix.lower() == ".txt"}
+    texts = {pair_key(file.name): file for file in files if file.suffix.lower() == ".txt"}
     left_out = [file.name for file in files if file.suffix.lower() in UNSUPPORTED]
     if left_out:
         print(f"left out, being of kinds that are not supported: {', '.join(left_out)}")
@@ -103,7 +103,7 @@ def open_folder(path: Path) -> Folder:
                 source=path.name,
                 width=width,
                 height=height,
-                caption=_caption(texts.get(file.stem)),
+                caption=_caption(texts.get(pair_key(file.name))),
             )
         )
         pictures.append(pixels)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 
+from pochade.adapters.files import adapter_files
 from pochade.adapters.library import find, named_in
 from pochade.adapters.read import read_adapter
 from pochade.adapters.view import Strength, adapted
@@ -157,6 +158,43 @@ def test_a_folder_of_peft_for_each_component(tmp_path: Path, named: str) -> None
         base = bases[component]
         result = adapted(base, [Strength(adapter.deltas[component], 1.0, "a")])
         same_weights(result, model.merge_and_unload(), base)
+
+
+@pytest.mark.parametrize("named", ["the folder", "the file", "its name"])
+def test_a_folder_with_pickled_weights(tmp_path: Path, named: str) -> None:
+    """`adapter_model.bin`: PEFT before safetensors, and today where it is asked for."""
+    model = make_unet("SD 1.5")
+    base = {name: array.copy() for name, array in stored(model).items()}
+    theirs = peft.get_peft_model(model, peft.LoraConfig(r=3, lora_alpha=7, target_modules=ATTENTION))
+    moved(theirs)
+    theirs.save_pretrained(tmp_path / "ink", safe_serialization=False)
+    assert not (tmp_path / "ink" / "adapter_model.safetensors").exists()
+    path = {"the folder": tmp_path / "ink", "the file": tmp_path / "ink" / "adapter_model.bin"}.get(named)
+    result = ours(base, path or find([tmp_path], "ink", "adapters"))
+    same_weights(result, theirs.merge_and_unload(), base)
+
+
+def test_safetensors_before_a_pickle_beside_them(write: Write, tmp_path: Path) -> None:
+    for name in ("adapter_model", "pytorch_lora_weights"):
+        path = write({"conv_in.lora_A.weight": (2, 4, 3, 3)}, name=f"{name}/{name}.safetensors")
+        if name == "adapter_model":
+            (path.parent / "adapter_config.json").write_text("{}")
+        (path.parent / f"{name}.bin").write_bytes(b"nothing")
+        assert [file.path for file in adapter_files(path.parent)] == [path]
+
+
+def test_pickled_weights_of_diffusers(tmp_path: Path) -> None:
+    """`pytorch_lora_weights.bin`, as version 0.17 wrote it."""
+    (tmp_path / "ink").mkdir()
+    factors = {"up": torch.ones(320, 2), "down": torch.ones(2, 320)}
+    key = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora"
+    torch.save(
+        {f"{key}.{part}.weight": value for part, value in factors.items()},
+        tmp_path / "ink" / "pytorch_lora_weights.bin",
+    )
+    layer = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.weight"
+    adapter = read_adapter(tmp_path / "ink", {"unet": {layer: (320, 320)}})
+    assert adapter.name == "ink" and list(adapter.deltas["unet"]) == [layer]
 
 
 def test_the_file_alone_has_the_configuration_beside_it(tmp_path: Path) -> None:

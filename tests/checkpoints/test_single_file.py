@@ -176,6 +176,14 @@ def test_left_overs_under_any_prefix(whole, family):
     assert contents_of(path).family.startswith(read_family(family))
 
 
+@pytest.mark.parametrize("family", PREFIXES)
+@pytest.mark.parametrize("name", ["text_projection", "text_projection.weight"])
+def test_a_projection_beside_an_encoder(whole, family, name):
+    made = whole(family)
+    more = {f"{PREFIXES[family][0]}{name}": torch.ones(64, 64)}
+    assert_same(read_checkpoint(made.file(lambda state: {**state, **more})), made.theirs)
+
+
 def read_family(family: str) -> str:
     return {"SD 1.5": "SD 1.x", "SD 2.1": "SD 2.x", "refiner": "SDXL refiner"}.get(family, family)
 
@@ -234,6 +242,16 @@ def test_a_projection_that_sd_2_does_not_read(whole, name):
 
 
 # --- the autoencoder --------------------------------------------------------------------------------------
+
+
+def test_an_autoencoder_in_diffusers_names_inside_a_single_file(whole):
+    """Some programs write it so, below the prefix that belongs to the other names."""
+    made = whole("SD 1.5")
+    names = {f"first_stage_model.{name}": value for name, value in made.theirs.vae.state_dict().items()}
+    path = made.file(lambda state: {**without("first_stage_model.")(state), **names})
+    checkpoint = read_checkpoint(path)
+    assert_same(checkpoint, made.theirs)
+    verify(checkpoint)
 
 
 @pytest.mark.parametrize("form", ["prefixed file", "plain file", "diffusers file", "folder", "model folder"])

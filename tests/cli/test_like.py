@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import pochade
 from pochade.cli.main import main
 from pochade.images.embedded_text import read_text
 from pochade.images.files import save_picture
+
+STARTER = Path(pochade.__file__).parent / "starter"
 
 
 def test_a_picture_like_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,6 +74,19 @@ def test_what_is_not_followed_is_said(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "rng is 'mps'; one of: NV, CPU" in capsys.readouterr().err
     assert main(["draw", "a fox", "--emphasis", "loud"]) == 1
     assert "emphasis is 'loud'; one of: Original, No norm, Ignore, None" in capsys.readouterr().err
+
+
+def test_an_autoencoder_is_asked_for_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, again, given = tmp_path / "first.png", str(tmp_path / "again.png"), str(tmp_path / "given.png")
+    text = "a fox\nSteps: 1, Sampler: Euler, Seed: 1, Size: 64x64, VAE hash: 0123456789, VAE: good.pt"
+    save_picture(Image.new("RGB", (64, 64)), first, text)
+    assert main(["draw", "--like", str(first), "-o", again]) == 0
+    said = capsys.readouterr().err
+    assert f"'{first}' was drawn with the autoencoder 'good.pt'; give it as --vae" in said
+    assert "not supported" not in said and "VAE" not in read_text(again)
+    assert main(["draw", "--like", str(first), "--vae", str(STARTER / "vae"), "-o", given]) == 0
+    assert "autoencoder" not in capsys.readouterr().err
+    assert ", VAE: starter" in read_text(given)
 
 
 @pytest.mark.parametrize(

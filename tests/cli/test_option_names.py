@@ -29,7 +29,7 @@ from pochade.cli.option_names import OPTIONS, in_options
         (["--hires", "2", "--hires-cfg", "200"], "--hires-cfg is 200.0"),
         (
             ["--hires", "2", "--hires-strength", "2"],
-            "--hires-strength is 2.0; it must lie between 0.01 and 1",
+            "--hires-strength is 2.0; it must lie between 0 and 1",
         ),
         (["--hires", "2", "--hires-prompt", "x" * 200_001], "--hires-prompt has 200,001 characters"),
         (["--hires", "2", "--hires-negative", "x" * 200_001], "--hires-negative has 200,001 characters"),

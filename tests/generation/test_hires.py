@@ -1,5 +1,6 @@
 """A second pass with settings of its own: it draws what drawing over the enlarged first picture would."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from PIL import Image
 from pochade.errors import InvalidRequest
 from pochade.generation.infotext_request import request_from
 from pochade.images.metadata import read_parameters
+from pochade.images.upscaling import upscaled_latent
 from pochade.pipeline import Pipeline
 from pochade.pipeline.pipeline import finish
 from pochade.request import Request
@@ -66,6 +68,43 @@ def test_it_draws_with_its_own_settings(pipeline: Pipeline, own: dict[str, Any])
     np.testing.assert_array_equal(np.asarray(drawn(pipeline, hires=Hires(**TWICE, **own))), expected)
     if own:
         assert not np.array_equal(expected, over(pipeline, drawn(pipeline)))
+
+
+@pytest.mark.parametrize("upscaler", ["Lanczos", "Latent"])
+@pytest.mark.parametrize("sampler", ["Euler", "DPM adaptive", "UniPC"])
+def test_at_strength_0_the_picture_is_enlarged_only(pipeline: Pipeline, upscaler: str, sampler: str) -> None:
+    """As in A1111, whose sampler then has no level to go through."""
+    asked = Request(
+        **{**FIRST, "sampler": sampler, "batch_size": 2, "cfg_scale": 1.5},
+        hires=Hires(scale=1.5, upscaler=upscaler, denoising_strength=0.0, sampler="Euler a"),
+    )
+    progress = list(pipeline.stream(asked))
+    plain = replace(asked, hires=None, batch_size=1)
+    latent = np.concatenate([finish_latent(pipeline, replace(plain, seed=seed)) for seed in (5, 6)])
+    latent_px = pipeline.networks.autoencoder_config.factor
+    if upscaler == "Latent":
+        expected = pipeline.decode(upscaled_latent(latent, *(side // latent_px for side in LARGER), "Latent"))
+    else:
+        pictures = [each.resize(LARGER, Image.Resampling.LANCZOS) for each in pipeline.decode(latent)]
+        expected = pipeline.decode(pipeline.encode_image(pictures))
+    result = progress[-1].result
+    assert result is not None and len(result.images) == 2
+    for ours, theirs in zip(result.images, expected, strict=True):
+        assert ours.size == LARGER
+        assert np.abs(np.asarray(ours, int) - np.asarray(theirs, int)).max() <= 1
+    assert "Denoising strength: 0, Hires upscale: 1.5" in result.infotexts[0]
+    again = request_from(result.infotexts[0]).hires
+    assert again is not None and again.denoising_strength == 0
+
+
+def finish_latent(pipeline: Pipeline, request: Request) -> np.ndarray:
+    """(B, C, h, w), scaled, as the UNet leaves it."""
+    return [each.denoised for each in pipeline.stream(request)][-1]
+
+
+def test_the_least_strength_is_no_fault(pipeline: Pipeline) -> None:
+    least = Hires(**{**TWICE, "denoising_strength": 5e-324, "steps": 1})
+    assert drawn(pipeline, hires=least).size == LARGER
 
 
 def test_a_schedule_in_the_samplers_name_and_the_first_ones_where_none_is_said(pipeline: Pipeline) -> None:

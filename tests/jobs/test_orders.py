@@ -158,4 +158,6 @@ def test_work_counts_steps_guidance_and_passes() -> None:
     assert unguided.evaluations == 4.0
     twice = {**REQUEST, "hires": {"scale": 2.0, "steps": None}, "sampler": "Heun"}
     assert expected_work(order(request=twice), (256, 256)).evaluations == 2 * 8 + 4 * 2 * 8
+    enlarged = {**twice, "hires": {**twice["hires"], "denoising_strength": 0}}
+    assert expected_work(order(request=enlarged), (256, 256)).evaluations == 2 * 8
     assert work_of(order(), []) is None

@@ -1,11 +1,15 @@
 """Whole pictures from single files: diffusers draw with the model, we with the file that was made of it."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
 
 import pochade
 from pochade.errors import InvalidCheckpoint
+from pochade.images.metadata import read_parameters
+from pochade.ways import Hires
 from tests.pipeline.measure import (
     draw_ours,
     draw_theirs,
@@ -86,6 +90,28 @@ def test_the_picture_names_the_file(whole):
     (text,) = pipeline.txt2img("a", seed=1, steps=1, width=16, height=16).infotexts
     assert "Model: my model" in text and f"Model hash: {pipeline.model_hash}" in text
     assert len(pipeline.model_hash or "") == 10
+
+
+def test_the_picture_names_the_autoencoder_that_was_given(whole, tmp_path):
+    """As A1111 does; its own one has no name."""
+    made = whole("SD 1.5")
+    vae = save(made.theirs.vae.state_dict(), tmp_path / "good, or not.safetensors")
+    options = {"steps": 1, "width": 64, "height": 64, "seed": 1}
+    for path in (made.file(), made.saved()):
+        plain = pochade.load(path, device="cpu", engine="torch")
+        assert "VAE" not in plain.txt2img("a", **options).infotexts[0]
+        pipeline = pochade.load(path, vae=vae, device="cpu", engine="torch")
+        adapted = pipeline.with_adapters()
+        larger = Hires(scale=1.5, steps=1)
+        for result in (
+            pipeline.txt2img("a", **options),
+            adapted.txt2img("a", hires=larger, **options),
+        ):
+            values = read_parameters(result.infotexts[0]).values
+            assert values["VAE"] == "good, or not.safetensors"
+            assert values["VAE hash"] == hashlib.sha256(vae.read_bytes()).hexdigest()[:10]
+    saved = pochade.load(made.file(), vae=made.saved(), device="cpu", engine="torch")
+    assert read_parameters(saved.txt2img("a", **options).infotexts[0]).values["VAE"] == "saved"
 
 
 def test_channels_that_nobody_fills(whole, tmp_path):

@@ -1,6 +1,7 @@
 """A new word is taught: only its vectors learn, and other programs read them."""
 
 import re
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,12 @@ def test_captions_and_templates(model: Path, pictures: Path, tmp_path: Path) -> 
     )
     with pytest.raises(InvalidRequest, match=r"'a.png' has no text file"):
         inverting(silent)
+
+
+def test_a_caption_whose_name_is_written_with_accents_of_another_kind(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / unicodedata.normalize("NFD", "été.png")).write_bytes((pictures / "a.png").read_bytes())
+    (tmp_path / unicodedata.normalize("NFC", "été.txt")).write_text("in summer")
+    assert [each.caption for each in open_folder(tmp_path).entries] == ["in summer"]
 
 
 def test_each_picture_is_said_what_its_own_caption_allows(

@@ -219,6 +219,11 @@ def test_the_last_seed_has_a_bound_that_is_checked_at_once(catalogue: Catalogue,
 # --- a second pass ----------------------------------------------------------------------------------------
 
 
+def test_a_second_pass_of_strength_0_stays_one(catalogue: Catalogue) -> None:  # noqa: F811
+    hires = drawn(catalogue, **TWICE, denoising_strength=0).order.request["hires"]
+    assert hires["denoising_strength"] == 0
+
+
 def test_the_second_pass_has_settings_of_its_own(catalogue: Catalogue) -> None:  # noqa: F811
     own = {
         "hr_prompt": "an owl", "hr_negative_prompt": "snow", "hr_sampler_name": "DPM++ 2M Karras",

@@ -89,7 +89,7 @@ OF_BOTH: dict[str, Any] = {
     "script_name": "x/y/z plot", "script_args": [1], "send_images": None, "save_images": True,
     "alwayson_scripts": {"adetailer": {"args": [True]}},
     "force_task_id": "mine", "infotext": "a bird\nSteps: 9, Sampler: Heun, CFG scale: 5, Seed: 3",
-    "token_merging_ratio": 0.5,
+    "token_merging_ratio": 0.5, "token_merging_ratio_hr": 0.5,
 }  # fmt: skip
 OF_TEXT: dict[str, Any] = {
     **OF_BOTH, "denoising_strength": 0.3, "enable_hr": False, "hr_scale": 1.5, "hr_upscaler": "Lanczos",
@@ -97,7 +97,6 @@ OF_TEXT: dict[str, Any] = {
     "hr_sampler_name": "Heun", "hr_scheduler": "Karras", "hr_prompt": "an owl", "hr_negative_prompt": "snow",
     "hr_cfg": 3.0, "firstphase_width": ("firstphase_height", 256, 256),
     "firstphase_height": ("firstphase_width", 256, 256), "firstpass_image": PICTURE,
-    "token_merging_ratio_hr": 0.5,
 }  # fmt: skip
 OF_IMAGE: dict[str, Any] = {
     **OF_BOTH, "init_images": [OTHER], "resize_mode": 1, "denoising_strength": 0.3, "image_cfg_scale": 1.2,
@@ -236,6 +235,8 @@ OF_OPENAI: dict[str, Any] = {
     "response_format": "url", "safety_identifier": "me", "size": "256x256", "style": "natural",
     "svg": {"a": 1}, "user": "me", "stream": True, "input_fidelity": "high", "effort": "high",
     "reasoning": {"effort": "high"},
+    "seed": 5, "steps": 3, "negative_prompt": "snow", "cfg_scale": 3.0, "sampler": "Heun",
+    "schedule": "Karras", "strength": 0.3,
 }  # fmt: skip
 FILES = {"image": "test_clients", "mask": "test_clients", "markup": "test_links: refused"}
 """Parts of a form that are files."""
@@ -276,3 +277,13 @@ def test_openai(catalogue: Catalogue, name: str) -> None:
 def test_every_reason_is_a_sentence() -> None:
     for table in (unsupported_fields.IGNORABLE, controlnet_units.IGNORABLE, schemas.IGNORABLE):
         assert all(len(reason) > 5 for reason in table.values())
+
+
+def test_no_field_that_is_read_is_left_out_here() -> None:
+    """A field that is added to a schema is walked over too."""
+    aliases = {controlnet_units.ALIASES.get(name, name) for name in OF_UNIT}
+    assert set(TextBody.model_fields) <= set(OF_TEXT)
+    assert set(ImageBody.model_fields) <= set(OF_IMAGE)
+    assert {*ExtraSingleBody.model_fields, *ExtraBatchBody.model_fields} <= set(OF_EXTRAS)
+    assert set(controlnet_units.KNOWN) <= aliases
+    assert set(schemas.ImagesBody.model_fields) <= set(OF_OPENAI)

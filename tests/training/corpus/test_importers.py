@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import tarfile
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,6 +77,30 @@ def gathered(tmp_path: Path, photos: Path) -> Gather:
 
 
 # --- a folder of pictures and text files --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["text files", "lines", "tar"])
+@pytest.mark.parametrize(("of_pictures", "of_captions"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_names_whose_accents_are_written_in_two_ways_are_one(
+    photos: Path, gathered: Gather, kind: str, of_pictures: str, of_captions: str
+) -> None:
+    """macOS takes accented letters in names apart, and a list or a text file may come from elsewhere."""
+    name = "größe/Äpfel été.png"
+    shown = unicodedata.normalize(of_pictures, name)
+    said = unicodedata.normalize(of_captions, name)
+    text = str(Path(said).with_suffix(".txt"))
+    content = picture("red")
+    files: dict[str, bytes | str] = {shown: content}
+    if kind == "text files":
+        files[text] = "apples"
+    elif kind == "lines":
+        files["metadata.jsonl"] = lines_of({"file_name": said, "text": "apples"})
+    else:
+        files = {"a.tar": tar_of({shown: content, text: b"apples"})}
+    put(photos, files)
+    corpus = gathered()
+    assert list(captions(corpus).values()) == ["apples"]
+    assert skipped(corpus.folder) == {}
 
 
 def test_pictures_and_their_captions_are_stored(photos: Path, gathered: Gather) -> None:

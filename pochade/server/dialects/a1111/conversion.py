@@ -227,7 +227,7 @@ def _hires(body: TextBody, catalogue: Catalogue) -> dict[str, Any]:
         "size": size,
         "upscaler": upscaler_of(body.hr_upscaler or "Latent", catalogue),
         "steps": body.hr_second_pass_steps or None,
-        "denoising_strength": max(0.01, _or(body.denoising_strength, 0.75)),
+        "denoising_strength": _or(body.denoising_strength, 0.75),
         **_own_of_hires(body),
     }
 

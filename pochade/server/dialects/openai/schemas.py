@@ -114,6 +114,9 @@ def asked(
 ) -> SubmittedOrder:
     """What the service takes. source: of an edit. Raises Trouble."""
     _check(body)
+    if source is None and body.strength is not None:
+        why = "strength is of drawing over a picture; send the picture to /v1/images/edits, or leave it out"
+        raise ErrorReply(400, "invalid", why, "strength")
     width, height = _size(
         body.size, None if source is None else size_in_header(inputs.contents[source["image"]])
     )

@@ -12,7 +12,7 @@ export function secondPass(studio) {
     toggle(form, "hires_on", { hint: t("hires_hint") }),
     slider(form, "hires_scale", { min: 1, max: 4, step: 0.05 }),
     choice(form, "hires_upscaler", upscalers),
-    slider(form, "hires_strength", { min: 0.01, max: 1, step: 0.01 }),
+    slider(form, "hires_strength", { min: 0, max: 1, step: 0.01 }),
     number(form, "hires_steps", { min: 1, max: 150, empty: t("as_first") }),
     ownSettings(studio));
 }

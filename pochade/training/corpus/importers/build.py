@@ -13,7 +13,7 @@ from posixpath import normpath
 from pochade.errors import InvalidRequest, MissingDependency
 from pochade.training.corpus.assemble import NothingUsable, assemble, check_numbers
 from pochade.training.corpus.concepts import name_slug
-from pochade.training.corpus.importers.common import ImportSettings, bad_item
+from pochade.training.corpus.importers.common import ImportSettings, bad_item, composed, pair_key
 from pochade.training.corpus.importers.folder import Scan, folder_items, refused_items, scan
 from pochade.training.corpus.importers.jsonl import count_lines, line_items, named_in_lines
 from pochade.training.corpus.importers.parquet import count_rows, named_in_table, table_items
@@ -140,12 +140,12 @@ def _open(found: Scan, settings: ImportSettings) -> tuple[int, Iterator[Item]]:
 
 def _sizes(found: Scan) -> set[tuple[str, int]]:
     """(name without its folder, bytes) of each picture with a text file: a tar of these is a copy."""
-    captioned = {name.removesuffix(Path(name).suffix) for name in found.captions}
+    captioned = {pair_key(name) for name in found.captions}
     sizes = set()
     for name in found.pictures:
-        if name.removesuffix(Path(name).suffix) in captioned:
+        if pair_key(name) in captioned:
             with suppress(OSError):
-                sizes.add((Path(name).name, Path(found.root, name).stat().st_size))
+                sizes.add((composed(Path(name).name), Path(found.root, name).stat().st_size))
     return sizes
 
 

@@ -88,8 +88,26 @@ def file_content(path: Path) -> bytes:
         raise Unusable("a file that cannot be read", error.strerror or str(error)) from error
 
 
+def composed(name: str) -> str:
+    """A file's name with accented letters as one character each: macOS takes them apart in names (NFD), and
+    other systems do not, so that two files of one name are not written alike."""
+    return unicodedata.normalize("NFC", name)
+
+
+def pair_key(name: str) -> str:
+    """What a picture's name and that of its caption have in common: the name without its suffix."""
+    return composed(name.removesuffix(Path(name).suffix))
+
+
 def inside(folder: Path, name: str) -> Path:
-    """The file that `name` stands for, seen from the folder. Raises Unusable if it is not inside of it."""
+    """The file that `name` stands for, seen from the folder; one whose accents are written otherwise if it is
+    not there itself. Raises Unusable if it is not inside of the folder."""
+    forms = (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))
+    paths = [_inside(folder, form) for form in dict.fromkeys(forms)]
+    return next((path for path in paths if path.exists()), paths[0])
+
+
+def _inside(folder: Path, name: str) -> Path:
     if "\0" in name:
         raise Unusable("a name that leaves the folder", repr(name))
     try:

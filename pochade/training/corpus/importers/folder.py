@@ -11,9 +11,11 @@ from pochade.training.corpus.importers.common import (
     ImportSettings,
     bad_item,
     caption_file,
+    composed,
     file_content,
     inside,
     item,
+    pair_key,
 )
 from pochade.training.corpus.samples import Item, Unusable
 
@@ -76,11 +78,12 @@ def folder_items(found: Scan, settings: ImportSettings, named: Collection[str] =
 
     named: pictures that a list in the folder names and says something of, as paths relative to the folder.
     """
-    captions = {name.removesuffix(Path(name).suffix): name for name in found.captions}
-    owners: dict[str, str] = {name.removesuffix(Path(name).suffix): name for name in named}
+    captions = {pair_key(name): name for name in found.captions}
+    owners: dict[str, str] = {pair_key(name): name for name in named}
+    said_of = {composed(name) for name in named}
     for name in found.pictures:
-        stem = name.removesuffix(Path(name).suffix)
-        if name in named:
+        stem = pair_key(name)
+        if composed(name) in said_of:
             continue
         if stem not in captions:
             yield bad_item(name, "no caption", f"'{Path(stem).name}.txt' is missing")

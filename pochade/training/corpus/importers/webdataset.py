@@ -12,6 +12,7 @@ from pochade.training.corpus.importers.common import (
     ImportSettings,
     bad_item,
     caption_in,
+    composed,
     decoded_caption,
     item,
     json_object,
@@ -62,7 +63,7 @@ def tar_items(
         name = f"{prefix}{path.name}/{key}"
         suffix = next((suffix for suffix in PICTURE_SUFFIXES if suffix in files), None)
         picture = None if suffix is None else files[suffix]
-        if picture is not None and (f"{PurePosixPath(key).name}{suffix}", picture[1]) in beside:
+        if picture is not None and (f"{composed(PurePosixPath(key).name)}{suffix}", picture[1]) in beside:
             yield bad_item(name, "a copy of a picture that lies beside the tar")
         elif picture is None:
             yield bad_item(name, "a caption without a picture", f"it has {', '.join(files)}")
@@ -86,7 +87,7 @@ def _add(found: Members, member: tarfile.TarInfo) -> None:
     base, dot, ending = path.name.partition(".")
     if not base:
         return
-    files = found.samples.setdefault((path.parent / base).as_posix(), {})
+    files = found.samples.setdefault(composed((path.parent / base).as_posix()), {})
     suffix = dot + ending.lower()
     if suffix in files:
         found.twice.append(member.name)
