@@ -1,5 +1,6 @@
 """The package as a whole: what it shows, and what importing it costs."""
 
+import dataclasses
 import inspect
 import json
 import subprocess
@@ -160,6 +161,40 @@ def test_public_names_are_there_when_they_are_asked_for() -> None:
     with pytest.raises(AttributeError, match="module 'pochade' has no attribute 'laod'"):
         _ = pochade.laod
     assert callable(pochade.load)  # also after its own module has been imported
+
+
+PUBLIC = {
+    "Request": "prompt negative_prompt seed steps cfg_scale guidance_rescale width height sampler schedule "
+    "eta clip_skip batch_size template negative_template speed tiling rng emphasis source blend variation "
+    "hires refiner controls",
+    "Result": "images seeds infotexts",
+    "Progress": "step steps denoised result preview now",
+    "Lora": "path weight text_weight name",
+    "Pipeline": "path txt2img img2img inpaint outpaint stream encode_prompt unet encode_image decode",
+}
+"""Attributes that are not removed or renamed without notice: CONTRIBUTING, "What is public"."""
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_attributes_stay(name: str) -> None:
+    public = getattr(pochade, name)
+    there = set(dir(public)) | {field.name for field in dataclasses.fields(public)}
+    assert set(PUBLIC[name].split()) <= there
+
+
+def test_commands_stay() -> None:
+    from pochade.cli.main import COMMANDS
+
+    stay = "draw serve mcp plot walk upscale info models doctor bench train evaluate"
+    assert set(stay.split()) <= set(COMMANDS)
+
+
+def test_the_contributors_page_says_what_is_public_and_how_it_goes() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = " ".join(page.partition("\n## What is public\n")[2].split())
+    for said in ("`pochade.__all__`", "commands, options and environment variables", "docs/api.md"):
+        assert said in section
+    assert '"Deprecated" for one minor version before anything is removed' in section
 
 
 def test_the_signatures_that_outside_code_relies_on() -> None:
