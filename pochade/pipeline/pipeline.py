@@ -269,9 +269,9 @@ class Pipeline:
         key = path.resolve(), stamps([path]) if path.is_file() else None
         if key not in self._others:
             self._others.clear()
-            checkpoint = read_checkpoint(path)
-            if family_of(checkpoint).latents == self.model.family.latents:
-                checkpoint = read_checkpoint(path, vae=self.vae)  # of the same latents
+            checkpoint = read_checkpoint(path, vae=self.vae)
+            if self.vae is not None and family_of(checkpoint).latents != self.model.family.latents:
+                checkpoint = read_checkpoint(path)  # the given autoencoder is not for its latents
             graphs = self.networks.graphs  # one budget for both models
             model = make_model(checkpoint, self.networks.text_encoder.engine, path, graphs=graphs)
             other = replace(self, model=model, additions=NOTHING, loaded=None, path=path)

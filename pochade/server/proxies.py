@@ -22,6 +22,10 @@ SUBSCRIBER_BITS = 64
 """Of an IPv6 address: what follows is chosen by whoever has the connection, as often as they like."""
 
 
+IPV4_BEGINS = 96
+"""Bits of an IPv6 address before the IPv4 address that it may hold."""
+
+
 def read_networks(texts: Sequence[str]) -> tuple[Network, ...]:
     """Addresses and networks, "10.0.0.7" or "10.0.0.0/8". Raises InvalidRequest for anything else."""
     networks = []
@@ -33,6 +37,7 @@ def read_networks(texts: Sequence[str]) -> tuple[Network, ...]:
                 f"--trusted-proxy '{text}' is not the address of a proxy ({error}); write 127.0.0.1 or"
                 " 10.0.0.0/8"
             ) from error
+        network = _unmapped(network)
         if network.prefixlen == 0:
             raise InvalidRequest(
                 f"--trusted-proxy '{text}' is every address, so each client could choose its own in"
@@ -40,6 +45,14 @@ def read_networks(texts: Sequence[str]) -> tuple[Network, ...]:
             )
         networks.append(network)
     return tuple(networks)
+
+
+def _unmapped(network: Network) -> Network:
+    """ "::ffff:10.0.0.7", as a server that listens on both kinds of addresses shows 10.0.0.7, is that one."""
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    if mapped is None or network.prefixlen < IPV4_BEGINS:
+        return network
+    return ipaddress.ip_network((mapped, network.prefixlen - IPV4_BEGINS))
 
 
 class ProxyMiddleware:

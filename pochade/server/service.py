@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
-from anyio import CancelScope
 from starlette.concurrency import run_in_threadpool
 
 from pochade.errors import InvalidRequest
@@ -204,9 +203,7 @@ class Service:
         task = asyncio.create_task(work)
         self._soon.add(task)
         task.add_done_callback(self._soon.discard)
-        with CancelScope(shield=True):  # of task groups, whose cancelling waits until it is done
-            result = await asyncio.shield(task)
-        return result
+        return await asyncio.shield(task)
 
     def _check_room(self, owner: str) -> None:
         if self.stopping:

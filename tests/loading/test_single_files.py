@@ -114,6 +114,19 @@ def test_the_picture_names_the_autoencoder_that_was_given(whole, tmp_path):
     assert read_parameters(saved.txt2img("a", **options).infotexts[0]).values["VAE"] == "saved"
 
 
+def test_a_second_pass_by_a_file_without_an_autoencoder(whole):
+    """The given one serves both models."""
+    made = whole("SD 1.5")
+    bare = made.file(without("first_stage_model."), name="bare.safetensors")
+    path, options = made.file(), {"steps": 1, "width": 64, "height": 64, "seed": 1}
+    pipeline = pochade.load(path, vae=made.saved(), device="cpu", engine="torch")
+    by_bare, by_own = (
+        pipeline.txt2img("a", hires=Hires(scale=1.5, model=model), **options).images[0]
+        for model in (bare, None)
+    )
+    np.testing.assert_array_equal(np.asarray(by_bare), np.asarray(by_own))
+
+
 def test_channels_that_nobody_fills(whole, tmp_path):
     """Models for depth maps and for instructions have inputs that we have nothing for."""
     state = ldm_state(whole("SD 1.5").theirs)

@@ -228,3 +228,17 @@ def test_a_server_with_a_proxy_that_is_none_does_not_start(tmp_path: Path) -> No
     with pytest.raises(InvalidRequest, match="--allow-host 'https://studio'"):
         serve(Options(data=tmp_path), "127.0.0.1", 0, ("https://studio",))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("::ffff:10.0.0.7", "10.0.0.7/32"), ("::ffff:10.0.0.0/104", "10.0.0.0/8"), ("[::1]", "::1/128")],
+)
+def test_a_proxy_written_as_an_address_of_ipv6(written: str, meant: str) -> None:
+    (network,) = read_networks([written])
+    assert str(network) == meant
+
+
+def test_every_address_of_ipv4_written_as_one_of_ipv6_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="is every address"):
+        read_networks(["::ffff:0.0.0.0/96"])

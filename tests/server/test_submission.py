@@ -5,7 +5,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import anyio
 import httpx
 import pytest
 
@@ -49,9 +48,8 @@ def test_an_order_that_the_store_refuses_was_never_queued(
     served(tmp_path / "data", use)
 
 
-@pytest.mark.parametrize("way", ["task", "scope"])
 def test_a_job_that_was_kept_is_live_although_its_request_was_cancelled_meanwhile(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The thread that writes it goes on; the worker draws it, and those who watch see it from its start."""
     keep, begun, go_on = submission.keep, threading.Event(), threading.Event()
@@ -68,19 +66,12 @@ def test_a_job_that_was_kept_is_live_although_its_request_was_cancelled_meanwhil
         watcher = service.live_jobs.watch(LOCAL)
         with monkeypatch.context() as patched:
             patched.setattr(submission, "keep", slow)
-            if way == "task":
-                task = asyncio.create_task(ask())
-                await asyncio.to_thread(begun.wait, 60)
-                task.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await task
-                go_on.set()
-            else:
-                async with anyio.create_task_group() as group:
-                    group.start_soon(ask)
-                    await asyncio.to_thread(begun.wait, 60)
-                    group.cancel_scope.cancel()
-                    go_on.set()
+            task = asyncio.create_task(ask())
+            await asyncio.to_thread(begun.wait, 60)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            go_on.set()
             for _ in range(1000):
                 if all(live.accepted for live in service.live_jobs.live.values()):
                     break

@@ -11,7 +11,8 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import Any, ClassVar, TypeVar
 
 import httpx
 import httpx2
@@ -25,7 +26,10 @@ from PIL import Image, ImageDraw
 
 from pochade.images.embedded_text import mark_of, text_of
 from pochade.images.marks import GENERATED
+from pochade.jobs.orders import Order
 from pochade.jobs.storage import Storage, alive, is_dead
+from pochade.server.dialects.mcp import tools
+from pochade.server.submission import SubmittedOrder
 from tests.server.conftest import ANNS_KEY, BOBS_KEY, ROOT, Served, Start, encoded
 
 T = TypeVar("T")
@@ -441,3 +445,39 @@ def test_without_the_extra_there_is_no_such_route(
         assert reply.status_code == 404 and reply.json()["error"]["data"] == {"code": "not_found"}
     assert main(["mcp"]) == 1
     assert "pip install 'pochade[mcp]'" in capsys.readouterr().err
+
+
+def test_a_client_that_gives_up_while_its_job_is_kept_takes_it_along() -> None:
+    """It has no number for it yet."""
+    cancelled: list[tuple[str, str]] = []
+    go_on, asked = asyncio.Event(), SubmittedOrder(order=Order(kind="txt2img", model="starter"))
+
+    class Slow:
+        catalogue = None
+        tasks: ClassVar[list[Any]] = []
+
+        async def submit(self, owner: str, order: Any) -> Any:
+            await go_on.wait()
+            return SimpleNamespace(owner=owner, id="7")
+
+        async def cancel(self, owner: str, job: str) -> None:
+            cancelled.append((owner, job))
+
+        def later(self, work: Any) -> None:
+            self.tasks.append(asyncio.ensure_future(work))
+
+    async def run() -> None:
+        service: Any = Slow()
+        call: Any = SimpleNamespace(service=service, owner="ann", inputs=lambda: None)
+        arguments: Any = SimpleNamespace(asked=lambda catalogue, inputs: asked)
+        drawing = asyncio.ensure_future(tools.draw(call, arguments))
+        while not any("submit" in str(task.get_coro()) for task in asyncio.all_tasks()):
+            await asyncio.sleep(0)
+        drawing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await drawing
+        go_on.set()
+        await asyncio.gather(*service.tasks)
+
+    asyncio.run(run())
+    assert cancelled == [("ann", "7")]

@@ -1,10 +1,12 @@
 """The tools themselves. What goes wrong in one of them is its result, so that a language model reads why."""
 
+import asyncio
 import base64
 import json
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 import pochade
 from pochade.diffusion.samplers import SAMPLERS
 from pochade.diffusion.schedule import AUTOMATIC, SCHEDULES
+from pochade.errors import PochadeError
 from pochade.images.metadata import encodable
 from pochade.jobs.live import LiveJob, Watcher
 from pochade.jobs.records import FINISHED, Picture
@@ -129,12 +132,24 @@ def make_server(service: Service) -> Server[Any]:
 # --- drawing ----------------------------------------------------------------------------------------------
 
 
+async def _taken_along(service: Service, submitting: "asyncio.Task[LiveJob]") -> None:
+    """Cancel a job whose client gave up while it was being kept."""
+    with suppress(PochadeError):
+        live = await submitting
+        await service.cancel(live.owner, live.id)
+
+
 async def draw(call: Call, arguments: DrawArguments) -> list[Content]:
     """A job as any other; a client that gives up takes it along. Raises what makes it fail."""
     service, owner = call.service, call.owner
     prepare = service.decoding if isinstance(arguments, EditArguments) else run_in_threadpool
     asked = await prepare(arguments.asked, service.catalogue, call.inputs())
-    live = await service.submit(owner, asked)
+    submitting = asyncio.create_task(service.submit(owner, asked))
+    try:
+        live = await asyncio.shield(submitting)
+    except asyncio.CancelledError:
+        service.later(_taken_along(service, submitting))
+        raise
     watcher = service.live_jobs.watch(owner, live.id)
     try:
         await _report(call, live, watcher)
