@@ -23,7 +23,7 @@ from measure.record import append
 from pochade.adapters.read import Adapter, read_adapter
 from pochade.adapters.view import Strength, adapted
 from pochade.checkpoints import safetensors
-from pochade.engines.openvino import OpenVinoEngine, processor_features
+from pochade.engines.openvino import OpenVinoEngine, device_features
 from pochade.loading.parameter_shapes import unet_shapes, with_config
 from pochade.models.config import UNetConfig
 from pochade.models.unet import unet
@@ -55,7 +55,7 @@ def main() -> None:
             "attention": _measure(Path(folder), base, shapes, config, side, options.rank, ATTENTION),
             "all layers": _measure(Path(folder), base, shapes, config, side, options.rank, None),
         }
-    size, precision = sum(map(np.prod, shapes.values())) / 1e6, processor_features().best_precision
+    size, precision = sum(map(np.prod, shapes.values())) / 1e6, device_features().best_precision
     print(f"UNet of {size:.0f} M parameters, computed in {precision}; rank {options.rank}")
     print(f"without adapter: compile {plain_s:.2f} s")
     for name, row in rows.items():
@@ -114,7 +114,7 @@ def _compile_s(config: UNetConfig, tensors: Mapping[str, Any], side: int) -> flo
         "context": ((2, 77, config.context_width), "f32"),
     }
     gc.collect()
-    engine = OpenVinoEngine("cpu", processor_features().best_precision)
+    engine = OpenVinoEngine("cpu", device_features().best_precision)
     return _timed(lambda: engine.compile(with_config(unet, config), tensors, inputs))[0]
 
 

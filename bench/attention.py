@@ -25,7 +25,7 @@ from measure.machine import describe_machine, versions
 from measure.record import append
 from measure.tables import table
 from pochade.engines.attention_kernel import DISABLED, describe_kernel, load_kernel
-from pochade.engines.openvino_quiet import op, ov
+from pochade.engines.openvino_import import op, ov
 from pochade.evaluation.likeness import psnr, ssim
 
 RESULTS = Path(__file__).parent / "results" / "attention.jsonl"

@@ -28,7 +28,7 @@ from measure.plot import bars
 from measure.record import Measured, append, ratios, record
 from measure.tables import table, times
 from measure.worker import Contender, Worker, in_own_process, take_turns
-from pochade.engines.openvino import processor_features
+from pochade.engines.openvino import device_features
 from pochade.loading.engine_choice import PRECISIONS
 from pochade.settings import cache_dir
 from pochade.speed import SPEEDS
@@ -116,7 +116,7 @@ def chosen(
 
 def native_precisions() -> list[str]:
     """Those that Pochade offers on this processor, new ones too; bytes it offers on each."""
-    here = (*processor_features().precisions, "int8")
+    here = (*device_features().precisions, "int8")
     return [name for name in PRECISIONS if name in here]
 
 

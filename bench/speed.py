@@ -23,7 +23,7 @@ from measure.machine import describe_machine, versions
 from measure.record import append
 from pochade.diffusion.samplers import Sampler, find_sampler
 from pochade.diffusion.schedule import NoiseSchedule, noise_schedule, sigmas
-from pochade.engines.outline import outline
+from pochade.engines.shape_inference import infer_shapes
 from pochade.evaluation.likeness import psnr, ssim
 from pochade.loading.parameter_shapes import with_config
 from pochade.models.config import UNetConfig
@@ -106,15 +106,15 @@ def work(
         "time": ((1, config.widths[0]), "f32"),
         "context": ((1, tokens, config.context_width), "f32"),
     }
-    whole = sum(outline(with_config(unet, config), inputs).products.values())
+    whole = sum(infer_shapes(with_config(unet, config), inputs).products.values())
     total = 0.0
     for work in economy.plan([way(level) for level in levels[:-1]], stochastic=sampler.adds_noise(None)):
         part = 0.0 if work.held else 1.0
         if not work.whole and not work.held:
             layers = work.layers
-            deep = outline(with_config(partial(unet_keeping, layers=layers), config), inputs).outputs[1]
+            deep = infer_shapes(with_config(partial(unet_keeping, layers=layers), config), inputs).outputs[1]
             again = with_config(partial(unet_again, layers=layers), config)
-            part = sum(outline(again, {**inputs, "deep": (deep, "f32")}).products.values()) / whole
+            part = sum(infer_shapes(again, {**inputs, "deep": (deep, "f32")}).products.values()) / whole
         total += part * (2 if work.guided else 1)
     return total / (2 * STEPS)
 

@@ -19,7 +19,7 @@ from contenders.models import UNET, maker
 from measure.machine import describe_machine, versions
 from measure.record import append
 from pochade.checkpoints.keymaps import LazyTensors
-from pochade.engines.openvino import OpenVinoEngine, processor_features
+from pochade.engines.openvino import OpenVinoEngine, device_features
 from pochade.loading.parameter_shapes import unet_shapes, with_config
 from pochade.machine import processors
 from pochade.models.read_config import unet_config
@@ -35,7 +35,7 @@ def main() -> None:
     config = unet_config(dict(SMALL if options.quick else UNET))
     tensors = LazyTensors({name: maker(name, shape) for name, shape in unet_shapes(config).items()})
     side, width = (16, 64) if options.quick else (64, 768)
-    precision = processor_features().best_precision
+    precision = device_features().best_precision
 
     def requests(batch: int, streams: int) -> list[Any]:
         """As many as there are streams, of a graph for this batch."""

@@ -25,7 +25,7 @@ from measure.machine import describe_machine, versions
 from measure.record import Measured, append, ratios, record
 from measure.tables import starts, times, verdicts
 from measure.worker import Contender, Worker, in_own_process, take_turns
-from pochade.engines.openvino import processor_features
+from pochade.engines.openvino import device_features
 from pochade.settings import cache_dir
 
 RESULTS = Path(__file__).parent / "results" / "unet.jsonl"
@@ -166,7 +166,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="a tiny network, to try the script itself; nothing is recorded"
     )
-    usual = [f"{name}-{processor_features().best_precision}" for name in USUAL]
+    usual = [f"{name}-{device_features().best_precision}" for name in USUAL]
     parser.add_argument(
         "--contenders", nargs="+", choices=ENTRIES, default=usual, metavar="NAME", help=", ".join(ENTRIES)
     )

@@ -21,12 +21,12 @@ from measure.ceiling import register_ceilings
 from measure.machine import describe_machine, versions
 from measure.record import append
 from measure.tables import table
-from pochade.engines.openvino import PRECISIONS, OpenVinoEngine, processor_features
+from pochade.engines.openvino import PRECISIONS, OpenVinoEngine, device_features
 from pochade.engines.openvino_attention import TokenAttention
+from pochade.engines.openvino_import import ov
 from pochade.engines.openvino_int8 import Int8Ops
 from pochade.engines.openvino_ops import Constants, OpenVinoOps, build
-from pochade.engines.openvino_quiet import ov
-from pochade.int8 import ALL_BITS, SAFE_BITS, Sightings
+from pochade.int8 import ALL_BITS, SAFE_BITS, Observations
 from pochade.quantization.fit_grids import choose
 from pochade.settings import cache_dir
 from pochade.weights import View
@@ -56,16 +56,16 @@ def graph_of(network: Loaded, precision: str, threads: int) -> tuple[ov.Model, C
     In int8 with grids fitted to the one evaluation of the case: time is all that is asked.
     """
     constants = Constants()
-    between = processor_features().best_precision if precision == "int8" else precision
+    between = device_features().best_precision if precision == "int8" else precision
     kernel = OpenVinoEngine(precision=between, threads=threads).kernel_use(int8=precision == "int8")
     if precision != "int8":
         view = View(network.tensors, bind=constants)
         return build(network.function, view, network.shapes, OpenVinoOps(kernel)), constants
-    sightings: Sightings = {}
-    engine = OpenVinoEngine().watching(sightings)
+    observations: Observations = {}
+    engine = OpenVinoEngine().observing(observations)
     engine.compile(network.function, network.tensors, network.shapes)(**network.inputs)
-    grids = {name: each.grid for name, each in choose(sightings).items() if each.used}
-    wide = processor_features().sums_bytes_widely
+    grids = {name: each.grid for name, each in choose(observations).items() if each.used}
+    wide = device_features().sums_bytes_in_int32
     ops = Int8Ops(grids, ALL_BITS if wide else SAFE_BITS, constants, convolving=not wide, kernel=kernel)
     return build(network.function, View(network.tensors, bind=ops.bind), network.shapes, ops), constants
 
@@ -140,7 +140,7 @@ def main() -> None:
     products: Counter[str] = Counter()
     for layer in layers(graph).values():
         products[layer.kind] += layer.products
-    between = processor_features().best_precision if options.precision == "int8" else options.precision
+    between = device_features().best_precision if options.precision == "int8" else options.precision
     seconds = node_seconds(graph, network.inputs, between, options.threads, options.rounds)
     ceiling = register_ceilings(options.threads)
     print(_rows(products, seconds, ceiling, options.precision))

@@ -1,4 +1,4 @@
-"""Pochade: Stable Diffusion, from a prompt to a picture, on the machine that you have.
+"""Pochade: Stable Diffusion text-to-image on your own computer.
 
 import pochade
 pipeline = pochade.load()                                   # the embedded starter model

@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all.
+"""Atomic file writes.
 
-A crash, a full disk or a killed process must not leave half a file under the name of a good one. So
-everything is written beside its destination, flushed to the disk, and put in place by a rename.
+A crash, a full disk or a killed process must not leave half a file under the final name. So each file is
+written next to its destination, flushed to disk, and renamed.
 """
 
 import errno
@@ -28,9 +28,9 @@ WAYS_OUT = {
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file to write, which takes the place of `path` when the block ends without an error.
+    """Open a new file that replaces `path` when the block ends without an error.
 
-    Raises OutputError if the operating system refuses; `path` is then as it was before.
+    Raises OutputError if the operating system refuses; `path` is then unchanged.
     """
     with _written_beside(path, put=Path.replace) as file:
         yield file
@@ -38,23 +38,23 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def creating(path: Path) -> Iterator[BinaryIO]:
-    """A new file to write, which appears as `path` when the block ends, if nothing else has that name.
+    """Open a new file that appears as `path` when the block ends, unless that name is taken.
 
-    Raises FileExistsError if something has it, even if it came while this one was written; OutputError if
-    the operating system refuses. In both cases nothing of this file is left.
+    Raises FileExistsError if the name is taken, even if that happened while this file was written, and
+    OutputError if the operating system refuses. In both cases this file is removed.
     """
     with _written_beside(path, put=_claim) as file:
         yield file
 
 
 def unwritable(path: Path, error: OSError) -> OutputError:
-    """The error to raise when the operating system refused to write `path`."""
+    """Return the error to raise when the operating system refused to write `path`."""
     way_out = WAYS_OUT.get(error.errno or 0, "is the folder there, writable, and is space left?")
     return OutputError(f"'{path}' could not be written: {error.strerror or error}; {way_out}")
 
 
 def hidden_neighbour(path: Path) -> Path:
-    """An unused name in the folder of `path`: a rename within one folder is atomic."""
+    """Return an unused name in the folder of `path`, where a rename to `path` is atomic."""
     return path.with_name(f".{secrets.token_hex(8)}.part")
 
 
@@ -88,9 +88,9 @@ def _written_beside(path: Path, put: Callable[[Path, Path], object]) -> Iterator
 
 
 def _claim(beside: Path, path: Path) -> None:
-    """Rename to a name that nothing has: only one process can create it, and that one may replace it.
+    """Rename to an unused name: only one process can create the name, and that process may replace it.
 
-    A hard link would do both at once, but the file systems of memory cards have none.
+    A hard link would do both at once, but FAT file systems do not support them.
     """
     path.open("xb").close()
     try:

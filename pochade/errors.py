@@ -1,35 +1,35 @@
-"""Errors that a person can mend.
+"""Errors that a user can correct.
 
-Every message names the thing, its value and the way out. The command line prints them without a
-traceback; the server turns them into a 4xx answer. Anything else that is raised is a bug.
+Each message names the thing, its value and what to do about it. The command line prints it without a
+traceback; the server answers with a 4xx status. Any other exception is a bug.
 """
 
 
 class PochadeError(Exception):
-    """The base of all errors that are meant to be read by a user."""
+    """Base class of all errors that are addressed to the user."""
 
 
 class InvalidRequest(PochadeError, ValueError):
-    """What was asked for cannot be drawn: a size, a step count, a name that is unknown."""
+    """The request cannot be drawn, for example because of its size or an unknown name."""
 
 
 class InvalidCheckpoint(PochadeError):
-    """A model file or folder is missing, damaged or of a kind that is not supported."""
+    """A model file or folder is missing, damaged or not supported."""
 
 
 class MissingDependency(PochadeError):
-    """An optional package is needed; the message says which extra brings it."""
+    """An optional package is not installed; the message names the extra that installs it."""
 
 
 class OutputError(PochadeError):
-    """A picture or a file could not be written where it was asked for."""
+    """A picture or another file could not be written to its destination."""
 
 
 class InUse(OutputError):
-    """Another process keeps its things there."""
+    """Another process is using the folder."""
 
 
 def expect(name: str, value: float, low: float, high: float) -> None:
-    """Raise InvalidRequest, naming thing and bounds, for a number that does not lie within them."""
+    """Raise InvalidRequest, naming the value and its bounds, if a number lies outside of them."""
     if not low <= value <= high:  # also refuses NaN
         raise InvalidRequest(f"{name} is {value}; it must lie between {low:g} and {high:g}")

@@ -1,8 +1,8 @@
-"""8-bit arithmetic: the grid on which an operation's input lies, and weights on grids of their own.
+"""8-bit quantization: the grids of inputs and weights.
 
-A grid maps the 256 values of a byte to evenly spaced numbers, of which 0 is one: `low + step * byte`. The
-input of a product lies on one grid; each output channel's weights on another, without an offset. Then the
-product is one of bytes, and a multiplication per channel brings it back.
+A grid maps the 256 values of a byte to evenly spaced numbers that include 0: `low + step * byte`. The input
+of a product is rounded to one grid, and each output channel's weights to another without an offset. The
+product is then computed in bytes, and one multiplication per channel scales the result.
 """
 
 from collections.abc import Mapping
@@ -16,24 +16,24 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 ALL_BITS = 127
-"""The largest 8-bit weight. Bytes of inputs are unsigned, those of weights signed and symmetric."""
+"""The largest 8-bit weight. Inputs are unsigned bytes, weights are signed and symmetric."""
 
 SAFE_BITS = 63
-"""The largest weight where a processor has no instructions for products of bytes: there two products of an
-unsigned and a signed byte are added in 16 bits, which 2 * 255 * 63 still fits."""
+"""The largest weight on processors without 8-bit instructions: they add two products of an unsigned and a
+signed byte in 16 bits, which 2 * 255 * 63 does not overflow."""
 
 
 CACHED = 2**18
-"""Numbers that are rounded at a time: as many as a processor's own cache holds, in f32."""
+"""How many numbers are rounded at a time: as many as fit a processor core's cache in f32."""
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Where the numbers that a product reads lie, once they are divided by `smoothing`.
+    """The grid of a product's input, after the input is divided by `smoothing`.
 
-    low, high: of the byte 0 and of the byte 255. smoothing: (C,), of the input's channels; the weights are
-    multiplied by it. So a few large channels take fewer steps from all others (Xiao et al. 2023, as
-    "SmoothQuant").
+    low, high: the numbers that the bytes 0 and 255 stand for. smoothing: (C,), one factor for each input
+    channel; the weights are multiplied by it. It reduces the loss of precision that a few large channels
+    cause in all others (Xiao et al. 2023, "SmoothQuant").
     """
 
     low: float
@@ -45,18 +45,18 @@ class Grid:
         return (self.high - self.low) / 255
 
     def rounded(self, x: Array) -> Array:
-        """What is left of an input (..., C) on this grid, multiplied by `smoothing` again."""
+        """Round an input (..., C) to this grid, and multiply it by `smoothing` again."""
         byte = np.clip(np.rint((x / self.smoothing - self.low) / self.step), 0, 255)
         left: Array = ((byte * self.step + self.low) * self.smoothing).astype(np.float32)
         return left
 
 
 Grids = Mapping[str, Grid]
-"""By the name of the weight that the input meets, as `weights.View` tells it."""
+"""Name of the weight that the input is multiplied with -> grid; the name is that of `weights.View`."""
 
 
 def grid(low: float, high: float, smoothing: Array) -> Grid:
-    """The grid that holds the smoothed numbers from low to high, and 0."""
+    """Return the grid that covers the smoothed numbers from low to high, and 0."""
     low, high = min(0.0, low), max(0.0, high)
     step = (high - low) / 255 or 1.0
     zero = round(-low / step)
@@ -64,7 +64,7 @@ def grid(low: float, high: float, smoothing: Array) -> Grid:
 
 
 def round_weight(weight: Array, smoothing: Array, largest: int) -> tuple[Array, Array]:
-    """(O, I, ...) on a grid for each output channel: int8 up to +-largest, and steps (O, 1, ...)."""
+    """Round (O, I, ...) with one grid per output channel: int8 up to +-largest, and steps (O, 1, ...)."""
     beside = (1,) * (weight.ndim - 2)
     factors = np.asarray(smoothing, np.float32).reshape(-1, *beside)
     rounded = np.empty(weight.shape, np.int8)
@@ -83,7 +83,7 @@ def round_weight(weight: Array, smoothing: Array, largest: int) -> tuple[Array, 
 
 
 def digest(grids: Grids) -> str:
-    """Names them: equal for equal grids, and for no others."""
+    """Return a hash that identifies the grids."""
     found = sha256()
     for name, each in sorted(grids.items()):
         found.update(repr((name, each.low, each.high)).encode())
@@ -93,10 +93,10 @@ def digest(grids: Grids) -> str:
 
 @dataclass(eq=False)
 class InputStatistics:
-    """What was seen of one input while a model worked: of those products that read it.
+    """Statistics of one input of products, collected while a model runs.
 
-    weights: name -> stored weight, of each product. low, high: (C,), of each channel. rows: samples (n, C),
-    a few of each evaluation.
+    weights: name -> stored weight of each product that reads the input. low, high: (C,), the extremes of each
+    channel. rows: samples (n, C), a few from each evaluation.
     """
 
     weights: Mapping[str, Array]
@@ -109,5 +109,5 @@ class InputStatistics:
         self.rows.append(rows)
 
 
-Sightings = dict[tuple[str, ...], InputStatistics]
-"""By the names of the weights that read the input."""
+Observations = dict[tuple[str, ...], InputStatistics]
+"""Names of the weights that read an input -> its statistics."""

@@ -1,4 +1,4 @@
-"""What a computer tells of itself without being asked by an engine."""
+"""The processors and the memory of this computer, as the operating system reports them."""
 
 import math
 import os
@@ -11,7 +11,7 @@ MOST_THREADS = 1024
 
 
 def memory_bytes() -> tuple[int, int] | None:
-    """All of the memory and what is free of it, bytes; None where the system does not tell."""
+    """Return the total and the free memory in bytes; None if the system does not report it."""
     try:
         page = os.sysconf("SC_PAGE_SIZE")
         return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
@@ -21,10 +21,10 @@ def memory_bytes() -> tuple[int, int] | None:
 
 @dataclass(frozen=True)
 class Processors:
-    """What this process may compute with.
+    """The processors that this process may use.
 
-    allowed: logical processors in its affinity mask. cores: physical ones among them. quota: the processor
-    time that its control groups, as a container's, allow it, in processors; None: all.
+    allowed: logical processors in its affinity mask. cores: the physical cores among them. quota: the CPU
+    quota of its control groups (of a container, for example), in processors; None: unlimited.
     """
 
     allowed: int
@@ -33,9 +33,9 @@ class Processors:
 
     @property
     def limited(self) -> int | None:
-        """The threads that the quota has work for; None if it takes nothing away from the cores.
+        """The number of threads that the quota can keep busy; None if the quota does not limit the cores.
 
-        Of a fraction the next whole number: two threads use a quota of 1.5, one does not.
+        Fractions are rounded up: two threads can use a quota of 1.5, one cannot.
         """
         if self.quota is None or self.quota >= self.cores:
             return None
@@ -43,7 +43,7 @@ class Processors:
 
 
 def processors(root: Path = Path("/")) -> Processors:
-    """Asks the system. root: where `proc` and `sys` are."""
+    """Ask the operating system. root: the folder that holds `proc` and `sys`."""
     allowed = set(range(os.cpu_count() or 1))
     if hasattr(os, "sched_getaffinity"):
         allowed = os.sched_getaffinity(0)
@@ -51,18 +51,18 @@ def processors(root: Path = Path("/")) -> Processors:
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:
-    """The least quota of this process's control groups and of those around them, in processors; None: none.
+    """The smallest CPU quota of this process's control groups and their parents, in processors, or None.
 
-    Control groups of both versions: `cpu.max`, and `cpu.cfs_quota_us` with its period.
+    Both versions of control groups are read: `cpu.max`, and `cpu.cfs_quota_us` with its period.
     """
     quotas = [quota for folder in _groups(root) if (quota := _quota(folder)) is not None]
     return min(quotas, default=None)
 
 
 def usable_memory_bytes(cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """The memory that this process may use, bytes: all of the computer's, or what its container may have.
+    """The memory that this process may use, in bytes: that of the computer, or the limit of its container.
 
-    None where the system does not tell.
+    None if the system does not report it.
     """
     found = memory_bytes()
     limits = [] if found is None else [found[0]]
@@ -78,7 +78,7 @@ def usable_memory_bytes(cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
 
 
 def _cores(allowed: set[int], root: Path) -> int:
-    """Physical cores among logical processors; all of them where the system does not tell siblings apart."""
+    """The number of physical cores among logical processors; all count if their siblings are unknown."""
     siblings = set()
     for number in allowed:
         topology = root / f"sys/devices/system/cpu/cpu{number}/topology"
@@ -87,7 +87,7 @@ def _cores(allowed: set[int], root: Path) -> int:
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """The folders of the control groups that this process is in, each with those around it."""
+    """The folders of this process's control groups and their parents."""
     lines = [line.split(":", 2) for line in _read(root / "proc/self/cgroup").splitlines()]
     groups = {kinds: path for _, kinds, path in (line for line in lines if len(line) == 3)}
     for line in _read(root / "proc/self/mountinfo").splitlines():
@@ -112,7 +112,7 @@ def _groups(root: Path) -> Iterator[Path]:
 
 
 def _quota(folder: Path) -> float | None:
-    """Of one group. Nonsense counts as no quota."""
+    """The quota of one control group. Malformed files count as no quota."""
     words = _read(folder / "cpu.max").split()
     if not words:
         words = [*_read(folder / "cpu.cfs_quota_us").split(), *_read(folder / "cpu.cfs_period_us").split()]

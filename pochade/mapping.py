@@ -1,4 +1,4 @@
-"""Files as arrays of bytes that are read when they are looked at."""
+"""Memory-mapped files as arrays of bytes."""
 
 import mmap
 from pathlib import Path
@@ -10,11 +10,10 @@ import numpy.typing as npt
 
 
 def map_file(file: IO[bytes]) -> npt.NDArray[Any]:
-    """The bytes of an open file, (N,) uint8, mapped copy-on-write: writing into them never reaches the disk.
+    """Map an open file copy-on-write as (N,) uint8: writes never reach the disk.
 
-    The system is asked to read far ahead. Tensors lie one after another and each is looked through from its
-    beginning, and by default systems read on so little at a time that a cold file comes at a third of the
-    disk's speed (4 GB in 8.2 s, with this in 3.1 s).
+    The system is asked for a large read-ahead, since tensors are read sequentially. With the default
+    read-ahead a cold file is read at a third of the disk's speed (4 GB in 8.2 s instead of 3.1 s).
 
     Raises OSError if the system refuses, ValueError for an empty file.
     """
@@ -25,9 +24,10 @@ def map_file(file: IO[bytes]) -> npt.NDArray[Any]:
 
 
 def moved_to_file(array: npt.NDArray[Any], folder: Path) -> npt.NDArray[Any]:
-    """The same numbers in a file without a name, so that the system can take their pages when it needs them.
+    """Copy an array to an unnamed file and map it, so that the system can evict its pages when memory is
+    short.
 
-    The file is gone when nothing looks into it any more. Raises OSError if the folder cannot take it.
+    The file is deleted with the last reference to it. Raises OSError if it cannot be written to the folder.
     """
     if array.nbytes == 0:
         return array
@@ -38,10 +38,10 @@ def moved_to_file(array: npt.NDArray[Any], folder: Path) -> npt.NDArray[Any]:
 
 
 def let_go(array: npt.NDArray[Any]) -> None:
-    """Give the pages behind an array back, if they are those of a mapped file.
+    """Release the memory pages of an array that lies in a mapped file.
 
-    They are read again when looked at: for what has been copied elsewhere and is not needed soon. Nobody may
-    have written into them: what was written would be lost.
+    The pages are read again when they are accessed. The array must not have been written to: changes would be
+    lost.
     """
     mapped, address = _mapping(array)
     if mapped is None or not hasattr(mmap, "MADV_DONTNEED"):
@@ -53,7 +53,7 @@ def let_go(array: npt.NDArray[Any]) -> None:
 
 
 def _mapping(array: npt.NDArray[Any]) -> tuple[mmap.mmap | None, int]:
-    """The mapped file that an array looks into, and the address where it begins."""
+    """The mapped file behind an array, and the address where it begins."""
     root: Any = array
     while isinstance(root.base, np.ndarray):
         root = root.base

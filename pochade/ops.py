@@ -1,12 +1,12 @@
-"""The vocabulary: the operations that models are written in and engines speak.
+"""The operations that models are written in and engines implement.
 
-A model is a plain function `model(ops, config, w, ...)`. It computes with nothing but the operations
-below, the operators `+ - * /` between tensors (with numpy's broadcasting) and with numbers, and the
-weights that it asks of `w` (see `pochade.weights.View`). So one definition runs with numpy, becomes an
-OpenVINO graph, or is differentiated by torch in training.
+A model is a plain function `model(ops, config, w, ...)`. It uses only the operations below, the operators
+`+ - * /` between tensors (with numpy's broadcasting) and with numbers, and weights that it takes from `w`
+(see `pochade.weights.View`). So one definition runs with numpy, builds an OpenVINO graph, and is
+differentiated by torch in training.
 
-Shapes are always known when a model function runs: engines work with static shapes, since building
-anew for another size is cheap. Letters: B batch, C channels, H height, W width, T tokens, D width of a
+Shapes are always known when a model function runs: engines use static shapes, since building a graph for
+another size is cheap. Letters: B batch, C channels, H height, W width, T tokens, D width of a
 token, N heads.
 """
 
@@ -23,7 +23,7 @@ Padding = tuple[int, int, int, int]
 
 
 class Ops(Protocol):
-    """What an engine must be able to do."""
+    """The operations that an engine must implement."""
 
     # --- products ---------------------------------------------------------------------------------
 
@@ -63,7 +63,7 @@ class Ops(Protocol):
         ...
 
     def group_statistics(self, x: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor]:
-        """What `group_norm` subtracts from each group and what it divides by: sqrt(variance + eps).
+        """Return the mean that `group_norm` subtracts from each group, and its divisor sqrt(variance + eps).
 
         (B, C, H, W) -> two of (B, groups).
         """

@@ -1,4 +1,4 @@
-"""Where Pochade keeps things on this computer. Nothing is read or created until a function is called."""
+"""The folders and files that Pochade uses. Nothing is read or created until a function is called."""
 
 import os
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ STARTER = "starter"
 
 
 def starter_folder() -> Path:
-    """Where the model in the package lies."""
+    """Return the folder of the model in the package."""
     return Path(__file__).parent / STARTER
 
 
 def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """The folder for what can be made anew at any time: $POCHADE_CACHE, or the user's cache folder.
+    """Return the folder for data that can be recreated: $POCHADE_CACHE, or the user's cache folder.
 
     The folder may not exist yet.
     """
@@ -28,12 +28,12 @@ def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def contents_file() -> Path:
-    """What headers in the folders of models told (`checkpoints.library.describe`). It may not exist yet."""
+    """Return the cache of model headers (`checkpoints.library.describe`). It may not exist yet."""
     return cache_dir() / "contents.json"
 
 
 def models_dir() -> Path:
-    """Pochade's own folder of models, in the user's data folder. It may not exist yet."""
+    """Return Pochade's own folder of models, in the user's data folder. It may not exist yet."""
     import platformdirs
 
     return Path(platformdirs.user_data_dir("pochade", appauthor=False)) / "models"
@@ -42,9 +42,9 @@ def models_dir() -> Path:
 def model_roots(
     chosen: str | Path | None = None, environ: Mapping[str, str] = os.environ
 ) -> tuple[Path, ...]:
-    """Where models are looked for by name: `chosen`, or the folders of $POCHADE_MODELS; then Pochade's own.
+    """Return the folders that are searched for models: `chosen` or $POCHADE_MODELS, then Pochade's own.
 
-    Several are separated as in $PATH. See `pochade.checkpoints.library` for what each may be.
+    Several folders are separated as in $PATH. See `pochade.checkpoints.library` for their layouts.
     """
     named = [chosen] if chosen is not None else environ.get("POCHADE_MODELS", "").split(os.pathsep)
     folders = [Path(folder).expanduser().absolute() for folder in named if folder != ""]
@@ -52,21 +52,22 @@ def model_roots(
 
 
 def signing_file() -> Path:
-    """The key that pictures are signed with, in the user's data folder. It may not exist yet."""
+    """Return the file of the key that pictures are signed with. It may not exist yet."""
     import platformdirs
 
     return Path(platformdirs.user_data_dir("pochade", appauthor=False)) / "signing.pem"
 
 
 def studio_dir() -> Path:
-    """Where the server keeps jobs and pictures, in the user's data folder. It may not exist yet."""
+    """Return the folder where the server keeps jobs and pictures. It may not exist yet."""
     import platformdirs
 
     return Path(platformdirs.user_data_dir("pochade", appauthor=False)) / "studio"
 
 
 def assistants_dir() -> Path:
-    """Where `pochade mcp` keeps jobs and pictures, in numbered folders. It may not exist yet."""
+    """Return the folder where `pochade mcp` keeps jobs and pictures, in numbered folders. It may not exist
+    yet."""
     import platformdirs
 
     return Path(platformdirs.user_data_dir("pochade", appauthor=False)) / "assistants"

@@ -1,8 +1,8 @@
-"""A view of named tensors: how a model function reaches its weights.
+"""Views of named tensors, through which model functions access their weights.
 
-A model asks for a weight by name *and shape*, where it uses it: `w("weight", (320, 4, 3, 3))`. That one
-line declares the parameter (training creates it, tests fill it), checks it (a checkpoint whose tensor has
-another shape is named), and fetches it. There is no second list of shapes to keep in step.
+A model asks for a weight by name *and shape* where it uses it: `w("weight", (320, 4, 3, 3))`. That line
+declares the parameter (training creates it), checks it (a tensor of another shape is an error that names it),
+and fetches it. So there is no second list of shapes to maintain.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,13 +13,12 @@ from pochade.errors import InvalidCheckpoint
 from pochade.ops import Shape, Tensor
 
 FACTOR_DOWN, FACTOR_UP = "down of ", "up of "
-"""Inputs of an engine's function with these names and that of a weight (O, I) or (O, I, 1, 1) are low-rank
-factors, (R, I) and (O, R): the function computes with the weight plus `up @ down`. Only engines that say so
-(`takes_factors`) take them."""
+"""Prefixes of the inputs that are low-rank factors (R, I) and (O, R) of a weight (O, I) or (O, I, 1, 1): the
+function computes with the weight plus `up @ down`. Only engines with `takes_factors` accept them."""
 
 
 def keep(tensor: Any, name: str) -> Any:
-    """Bind nothing: the stored tensor is already the engine's own."""
+    """Return the stored tensor, which is already of the engine's type."""
     return tensor
 
 
@@ -30,8 +29,8 @@ class View:
     `w / "mid_block" / "resnets.0"` is the view one level down; `w("conv1.weight", shape)` fetches.
 
     tensors: name -> stored tensor (a mapped numpy array, a torch parameter, ...).
-    bind:    turns a stored tensor into the engine's value (a graph constant, a tensor on the device), and
-             is told its name; of rows, as "ff.net.0.proj.weight[0:1280]".
+    bind:    converts a stored tensor and its name to the engine's type (a graph constant, a tensor on the
+             device); the name of a part is "ff.net.0.proj.weight[0:1280]".
     """
 
     tensors: Mapping[str, Any]
@@ -42,7 +41,8 @@ class View:
         return replace(self, prefix=f"{self.prefix}{name}.")
 
     def __call__(self, name: str, shape: Shape, rows: slice | None = None) -> Tensor:
-        """The tensor `prefix + name`, which must have this shape; with `rows`, only that part of axis 0.
+        """Fetch the tensor `prefix + name`, which must have this shape; with `rows`, only these rows of axis
+        0.
 
         Raises InvalidCheckpoint, naming the tensor, if it is missing or has another shape.
         """
@@ -61,7 +61,7 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Parts(Mapping[str, Any]):
-    """Several sets of tensors as one: "unet.conv_in.weight" is "conv_in.weight" of the part "unet"."""
+    """Joins sets of tensors: "unet.conv_in.weight" is "conv_in.weight" of the part "unet"."""
 
     parts: Mapping[str, Mapping[str, Any]]
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 import pochade
-from pochade.engines.openvino import processor_features
+from pochade.engines.openvino import device_features
 from pochade.pipeline import Pipeline
 from tests.models import full_size
 from tests.models.measure import (
@@ -242,7 +242,7 @@ def _text_row(model: Any) -> tuple[Callable[[Any], float], Callable[[], float]]:
 
 
 def _error(records: Records, key: str, measure: Callable[[Any], float], engine: tuple[str, str]) -> str:
-    if engine[0] == "openvino" and engine[1] not in processor_features().precisions:
+    if engine[0] == "openvino" and engine[1] not in device_features().precisions:
         return "not native here"
     return _scientific(records.get(key, lambda: measure(ENGINES[engine]())))
 
@@ -288,7 +288,7 @@ def main() -> None:
     text = TEXT.format(
         **{name: version(name) for name in names},
         pochade=pochade.__version__,
-        processor=processor_features().name,
+        processor=device_features().name,
         today=date.today().isoformat(),
         command=command,
         tiny=tiny_table(records),

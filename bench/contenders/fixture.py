@@ -93,7 +93,7 @@ def make_trace(scale: Scale, folder: Path) -> None:
     import torch
 
     from contenders.peers import load_diffusers
-    from pochade.engines.openvino_quiet import ov
+    from pochade.engines.openvino_import import ov
 
     class Plain(torch.nn.Module):
         def __init__(self, network: Any) -> None:

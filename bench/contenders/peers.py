@@ -43,7 +43,7 @@ def traced(folder: Path, compiled: Path, precision: str) -> Contender:
     """OpenVINO with the hints that the package gives it, and with its own cache of compiled models."""
     phases = Phases()
     with phases("import"):
-        from pochade.engines.openvino_quiet import ov
+        from pochade.engines.openvino_import import ov
     with phases("load"):
         core = ov.Core()
         core.set_property({"CACHE_DIR": str(compiled / "traced")})

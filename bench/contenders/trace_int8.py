@@ -22,7 +22,7 @@ def make_trace_int8(case: Case) -> None:
     """
     import nncf
 
-    from pochade.engines.openvino_quiet import ov
+    from pochade.engines.openvino_import import ov
 
     assert case.trace is not None and case.int8 is not None
     smoothing = nncf.AdvancedSmoothQuantParameters(convolution=-1)

@@ -82,12 +82,12 @@ class Case:
     @cached_property
     def flop(self) -> int:
         """Of one evaluation."""
-        from pochade.engines.outline import outline
+        from pochade.engines.shape_inference import infer_shapes
         from pochade.loading.parameter_shapes import with_config
         from pochade.models.unet import unet
 
         shapes = {name: (array.shape, "f32") for name, array in _ours(self).items()}
-        return 2 * sum(outline(with_config(unet, self.config), shapes).products.values())
+        return 2 * sum(infer_shapes(with_config(unet, self.config), shapes).products.values())
 
 
 # --- the UNet ---------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def make_trace(case: Case) -> None:
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
-    from pochade.engines.openvino_quiet import ov
+    from pochade.engines.openvino_import import ov
 
     class Unet(torch.nn.Module):
         def __init__(self, network: Any) -> None:
@@ -376,7 +376,7 @@ def _drawing(pipeline: Any, case: Case) -> Callable[..., Any]:
 
 
 def _compiled(graph: Path | None, compiled: Path, precision: str) -> Any:
-    from pochade.engines.openvino_quiet import ov
+    from pochade.engines.openvino_import import ov
 
     core = ov.Core()
     core.set_property({"CACHE_DIR": str(compiled / "traced")})
@@ -399,7 +399,7 @@ def _threads() -> int:
 
 
 def _best() -> str:
-    from pochade.engines.openvino import processor_features
+    from pochade.engines.openvino import device_features
 
-    best: str = processor_features().best_precision
+    best: str = device_features().best_precision
     return "f32" if best == "int8" else best

@@ -270,10 +270,10 @@ def _write(path: Path, done: Sequence[Measured], refused: Mapping[str, str]) -> 
 
 def _machine() -> dict[str, Any]:
     import pochade
-    from pochade.engines.openvino import processor_features
+    from pochade.engines.openvino import device_features
 
     return {
-        "processor": processor_features().name,
+        "processor": device_features().name,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": platform.platform(),
         "python": platform.python_version(),

@@ -46,12 +46,12 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the report; exit status 1 if nothing could draw."""
     from pochade.engines.attention_kernel import describe_kernel
-    from pochade.engines.openvino import processor_features
-    from pochade.engines.processor import instructions
+    from pochade.engines.cpu_features import instructions
+    from pochade.engines.openvino import device_features
     from pochade.loading.engine_choice import choose
     from pochade.settings import cache_dir, starter_folder
 
-    features = processor_features()
+    features = device_features()
     _say("pochade", f"{pochade.__version__}, Python {platform.python_version()}, {platform.platform()}")
     _say("processor", f"{features.name}, {os.cpu_count()} threads")
     _say("instructions", ", ".join(instructions()) or "unknown")
@@ -93,7 +93,7 @@ def _threads(found: Processors) -> str:
 
 
 def _bytes(features: Any) -> str:
-    if features.sums_bytes_widely:
+    if features.sums_bytes_in_int32:
         return "--precision int8: the processor multiplies bytes, the fastest that it does"
     return "--precision int8: faster than f32, with weights in 7 bits, for want of instructions for bytes"
 

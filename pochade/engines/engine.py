@@ -1,11 +1,11 @@
-"""What an engine is to its users: functions compiled for inputs of fixed shapes, and arrays between."""
+"""The interface of an engine: it compiles functions for fixed input shapes and moves arrays to its device."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from pochade.int8 import Grids, Sightings
+from pochade.int8 import Grids, Observations
 from pochade.ops import Shape, Tensor
 
 Array = NDArray[Any]
@@ -15,44 +15,44 @@ Inputs = Mapping[str, tuple[Shape, str]]
 class Engine(Protocol):
     """An engine on one device in one precision.
 
-    Some have more, which callers look for by name: `bounds_sides`, `takes_factors`, `keeps` and
-    `copies_weights` of OpenVINO's.
+    Some engines have further attributes, which callers look up by name: `bounds_sides`, `takes_factors`,
+    `keeps` and `copies_weights` of the OpenVINO engine.
     """
 
     @property
     def precision(self) -> str:
-        """Of weights and arithmetic: 'f32', 'bf16' or 'f16'."""
+        """The precision of weights and arithmetic: 'f32', 'bf16' or 'f16'."""
         ...
 
     @property
     def joins(self) -> bool:
-        """Whether a denoiser is best computed in one function with its ControlNets."""
+        """Whether computing a denoiser and its ControlNets in one function is faster."""
         ...
 
-    def wider(self) -> "Engine":
-        """This engine in a precision with the range of f32: itself, unless it computes in f16."""
+    def with_f32_range(self) -> "Engine":
+        """Return this engine in a precision with the range of f32: itself, unless it computes in f16."""
         ...
 
     def repeated(self) -> "Engine":
-        """This engine for functions that are called many times with inputs of the same shapes."""
+        """Return this engine for functions that are called many times with inputs of the same shapes."""
         ...
 
     def place(self, array: Any) -> Tensor:
-        """An array of the host, as f32, where the engine computes."""
+        """Copy a host array to the engine's device, as f32."""
         ...
 
     def fetch(self, array: Any) -> Array:
-        """The inverse of `place`."""
+        """Copy an array back to the host: the inverse of `place`."""
         ...
 
     def join(self, parts: Sequence[Any], axis: int = 0) -> Tensor:
-        """Placed arrays, one after another along an axis."""
+        """Concatenate placed arrays along an axis."""
         ...
 
     def pictures_at_once(self, numbers: int) -> int:
-        """How many pictures of a batch are best evaluated together.
+        """How many pictures of a batch to evaluate together.
 
-        numbers: in the largest activation of one picture, its conditionings included.
+        numbers: elements of the largest activation for one picture, all of its conditionings included.
         """
         ...
 
@@ -66,11 +66,11 @@ class Engine(Protocol):
         weights_key: str = "",
         on_second_use: bool = False,
     ) -> Callable[..., Any]:
-        """A callable that takes the inputs as keyword arrays and returns what `function(ops, w, ...)` does.
+        """Compile `function(ops, w, ...)` into a callable that takes its inputs as keyword arrays.
 
-        inputs: argument name -> (static shape, 'f32' or 'i64'). key: names function and weights uniquely, for
-        engines that keep compiled graphs on the disk. weights_key: names the weights alone. on_second_use:
-        keep it there only once it is compiled for the second time.
+        inputs: argument name -> (static shape, 'f32' or 'i64'). key: identifies function and weights, for
+        engines that cache compiled graphs on disk. weights_key: identifies the weights alone. on_second_use:
+        cache the graph only when it is compiled for the second time.
         """
         ...
 
@@ -80,13 +80,13 @@ class QuantizingEngine(Engine, Protocol):
 
     @property
     def grids(self) -> Grids:
-        """Of 8-bit products, by the name of the weight."""
+        """The grids of 8-bit products, by the name of the weight."""
         ...
 
     def quantized(self, grids: Grids) -> Engine:
-        """This engine with 8-bit products where there are grids."""
+        """Return this engine with 8-bit products where there are grids."""
         ...
 
-    def watching(self, sightings: Sightings) -> Engine:
-        """This engine, noting what products read."""
+    def observing(self, observations: Observations) -> Engine:
+        """Return this engine, recording in `observations` the inputs of products."""
         ...

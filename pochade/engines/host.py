@@ -1,4 +1,4 @@
-"""What engines that work on arrays of the host have in common."""
+"""The methods shared by all engines that compute on host arrays."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -10,33 +10,33 @@ Array = NDArray[Any]
 
 
 class HostArrays:
-    """The part of an engine that a denoise loop needs between two evaluations.
+    """The methods of an engine that the denoise loop calls between two evaluations, for numpy arrays.
 
-    An engine whose numbers stay on a device has a kind of arrays of its own there; for others it is numpy's.
-    joins: whether a UNet is best computed in one function with its ControlNets.
+    Engines that keep their arrays on a device implement these methods themselves.
+    joins: whether computing a UNet and its ControlNets in one function is faster.
     """
 
     joins = False
 
     def place(self, array: Any) -> Array:
-        """An array of the host, as f32, where the engine computes."""
+        """Copy a host array to the engine's device, as f32."""
         return np.asarray(array, np.float32)
 
     def fetch(self, array: Any) -> Array:
-        """The inverse of `place`."""
+        """Copy an array back to the host: the inverse of `place`."""
         return np.asarray(array, np.float32)
 
     def join(self, parts: Sequence[Any], axis: int = 0) -> Array:
-        """Placed arrays, one after another along an axis."""
+        """Concatenate placed arrays along an axis."""
         return np.concatenate(parts, axis)
 
     def repeated(self) -> Self:
-        """This engine for functions that are called many times with inputs of the same shapes."""
+        """Return this engine for functions that are called many times with inputs of the same shapes."""
         return self
 
     def pictures_at_once(self, numbers: int) -> int:
-        """How many pictures of a batch are best evaluated together; of a processor it is busy with one.
+        """How many pictures of a batch to evaluate together: one, which already keeps a processor busy.
 
-        numbers: in the largest activation of one picture, its conditionings included.
+        numbers: elements of the largest activation for one picture, all of its conditionings included.
         """
         return 1

@@ -1,7 +1,7 @@
 """The reference engine: every operation in plain numpy, in 32-bit floating point.
 
-Nothing here is clever or fast. It says, in the fewest lines, what each operation of `pochade.ops` means,
-and the other engines are tested against it.
+It is written for clarity, not for speed: it defines what each operation of `pochade.ops` means, and the
+other engines are tested against it.
 """
 
 import math
@@ -23,7 +23,7 @@ INPUT_TYPES: Mapping[str, type[np.generic]] = {"f32": np.float32, "i64": np.int6
 
 
 def float32(stored: Array, name: str = "") -> Array:
-    """A stored tensor (f32, f16 or bf16) as f32; one that is f32 already is not copied."""
+    """Convert a stored tensor (f32, f16 or bf16) to f32. An f32 tensor is not copied."""
     return np.asarray(stored, dtype=np.float32)
 
 
@@ -112,9 +112,9 @@ class NumpyOps:
 
 
 class NumpyEngine(HostArrays):
-    """Runs a model function as it stands; there is nothing to compile.
+    """Runs model functions directly, without compiling them.
 
-    device and precision are those of every engine; this one has 'cpu' and 'f32' only.
+    device and precision are as in every engine; this one supports only 'cpu' and 'f32'.
     """
 
     name = "numpy"
@@ -127,8 +127,8 @@ class NumpyEngine(HostArrays):
                 "choose the openvino or the torch engine for those"
             )
 
-    def wider(self) -> "NumpyEngine":
-        """This engine: f32 has all the range that there is."""
+    def with_f32_range(self) -> "NumpyEngine":
+        """Return this engine, which always computes in f32."""
         return self
 
     def compile(
@@ -141,7 +141,7 @@ class NumpyEngine(HostArrays):
         weights_key: str = "",
         on_second_use: bool = False,
     ) -> Callable[..., Any]:
-        """A callable that takes the inputs as keyword arrays and returns what `function(ops, w, ...)` does.
+        """Return a callable that takes the inputs as keyword arrays and calls `function(ops, w, ...)`.
 
         Results are f32 arrays. inputs: argument name -> (static shape, 'f32' or 'i64'). key,
         weights_key and on_second_use: not used, since nothing is kept on disk.

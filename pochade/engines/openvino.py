@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from pochade.engines.attention_kernel import load_kernel
+from pochade.engines.cpu_features import sums_bytes_in_int32
 from pochade.engines.host import HostArrays
 from pochade.engines.openvino_attention import KernelUse, TokenAttention, collecting
 from pochade.engines.openvino_cache import BlobFolder
 from pochade.engines.openvino_compiled import Compiled
-from pochade.engines.openvino_factors import FactoredOps
+from pochade.engines.openvino_import import ov
+from pochade.engines.openvino_lora import LoraOps
+from pochade.engines.openvino_observer import observe, record_input
 from pochade.engines.openvino_ops import Array, Constants, Inputs, build, fixed
-from pochade.engines.openvino_quiet import ov
 from pochade.engines.openvino_rounded import Rounded, bytes_of_rounded, read_rounded, write_rounded
-from pochade.engines.openvino_watching import note, watched
-from pochade.engines.processor import sums_bytes_widely
 from pochade.errors import InvalidRequest
-from pochade.int8 import ALL_BITS, SAFE_BITS, Grids, Sightings, digest
+from pochade.int8 import ALL_BITS, SAFE_BITS, Grids, Observations, digest
 from pochade.mapping import let_go
 from pochade.settings import CACHE_BUDGET_BYTES
 from pochade.weights import View
@@ -37,18 +37,18 @@ PRECISIONS: Mapping[str, ov.Type] = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "
 
 
 @dataclass(frozen=True)
-class ProcessorFeatures:
+class DeviceFeatures:
     """What a device can do.
 
     device: 'cpu' or 'gpu'. name: as the maker calls it. precisions: those it computes in natively, of
-    'f32', 'bf16' and 'f16'. sums_bytes_widely: whether products of bytes may use all bits of the weights.
+    'f32', 'bf16' and 'f16'. sums_bytes_in_int32: whether products of bytes may use all bits of the weights.
     default: the precision that OpenVINO would take by itself.
     """
 
     device: str
     name: str
     precisions: tuple[str, ...]
-    sums_bytes_widely: bool = True
+    sums_bytes_in_int32: bool = True
     default: str = "f32"
 
     @property
@@ -61,7 +61,7 @@ class ProcessorFeatures:
         return "f16" if narrow and "f16" in self.precisions else "f32"
 
 
-def processor_features(device: str = "cpu") -> ProcessorFeatures:
+def device_features(device: str = "cpu") -> DeviceFeatures:
     """Asks OpenVINO. Raises InvalidRequest if there is no such device."""
     core = ov.Core()
     target = _target(core, device)
@@ -70,7 +70,7 @@ def processor_features(device: str = "cpu") -> ProcessorFeatures:
     return features_of(device, name, listed, core.get_property(target, "INFERENCE_PRECISION_HINT"))
 
 
-def features_of(device: str, name: str, listed: Sequence[str], chosen: ov.Type) -> ProcessorFeatures:
+def features_of(device: str, name: str, listed: Sequence[str], chosen: ov.Type) -> DeviceFeatures:
     """From OpenVINO's own words: its list of capabilities, and the precision that it would take by itself."""
     # A processor with AVX-512 lists BF16 even where that is only emulated; what OpenVINO would choose by
     # itself it never emulates.
@@ -81,7 +81,7 @@ def features_of(device: str, name: str, listed: Sequence[str], chosen: ov.Type) 
     }
     present = tuple(precision for precision, here in native.items() if here)
     default = next((name for name, kind in PRECISIONS.items() if kind == chosen), "f32")
-    return ProcessorFeatures(device, name, present, device != "cpu" or sums_bytes_widely(), default)
+    return DeviceFeatures(device, name, present, device != "cpu" or sums_bytes_in_int32(), default)
 
 
 class OpenVinoEngine(HostArrays):
@@ -109,7 +109,7 @@ class OpenVinoEngine(HostArrays):
         keep_later: bool = False,
         threads: int | None = None,
     ) -> None:
-        features = processor_features(device)
+        features = device_features(device)
         if precision not in features.precisions:
             raise InvalidRequest(
                 f"precision '{precision}' is not native to {features.name}, and emulating it is slower than "
@@ -135,7 +135,7 @@ class OpenVinoEngine(HostArrays):
         """Of weights and arithmetic; with 8-bit products, of what is between them."""
         return self._precision
 
-    def wider(self) -> "OpenVinoEngine":
+    def with_f32_range(self) -> "OpenVinoEngine":
         """This engine in a precision with the range of f32: itself, unless it computes in f16."""
         if self._precision != "f16":
             return self
@@ -166,9 +166,9 @@ class OpenVinoEngine(HostArrays):
         other._grids = grids
         return other
 
-    def watching(self, sightings: Sightings) -> "WatchingEngine":
+    def observing(self, observations: Observations) -> "ObservingEngine":
         """This engine, noting what products read. Nothing of it is kept on disk."""
-        return WatchingEngine(self, sightings)
+        return ObservingEngine(self, observations)
 
     def keeps(self, inputs: Inputs, *, key: str) -> bool:
         """Whether `compile` would find such a graph on the disk."""
@@ -233,19 +233,19 @@ class OpenVinoEngine(HostArrays):
     ) -> Compiled:
         """rounded: the name of the file with weights that were rounded before, or '' for none."""
         constants = Constants(round_to_bf16=round_to_bf16)
-        wide = self._features.sums_bytes_widely
+        wide = self._features.sums_bytes_in_int32
         largest = ALL_BITS if wide else SAFE_BITS
-        aside = None
+        scratch_folder = None
         if self._blobs is not None and not self._keep_later:  # memory is short
-            aside = self._blobs.folder
+            scratch_folder = self._blobs.folder
             with suppress(OSError):
-                aside.mkdir(parents=True, exist_ok=True)
-        ops = FactoredOps(
+                scratch_folder.mkdir(parents=True, exist_ok=True)
+        ops = LoraOps(
             self._grids,
             largest,
             constants,
-            aside,
-            convolving=not wide,
+            scratch_folder,
+            as_convolutions=not wide,
             kernel=self.kernel_use(),
             known=self._load_rounded(rounded),
         )
@@ -285,7 +285,7 @@ class OpenVinoEngine(HostArrays):
             "rounded",
             weights,
             digest(self._grids),
-            self._features.sums_bytes_widely,
+            self._features.sums_bytes_in_int32,
             _release(),
             self._code,
         )
@@ -336,14 +336,14 @@ class OpenVinoEngine(HostArrays):
         return read.hexdigest()
 
 
-class WatchingEngine(HostArrays):
-    """What `OpenVinoEngine.watching` returns: compiles functions that note what their products read."""
+class ObservingEngine(HostArrays):
+    """What `OpenVinoEngine.observing` returns: compiles functions that note what their products read."""
 
-    def __init__(self, engine: OpenVinoEngine, sightings: Sightings) -> None:
-        self._engine, self._sightings = engine, sightings
+    def __init__(self, engine: OpenVinoEngine, observations: Observations) -> None:
+        self._engine, self._observations = engine, observations
         self.precision = engine.precision
 
-    def wider(self) -> "WatchingEngine":
+    def with_f32_range(self) -> "ObservingEngine":
         """This engine: grids are fitted in f32."""
         return self
 
@@ -358,13 +358,13 @@ class WatchingEngine(HostArrays):
         on_second_use: bool = False,
     ) -> Callable[..., Any]:
         """As `OpenVinoEngine.compile`, for functions that return one tensor."""
-        graph, reading, constants = watched(function, tensors, inputs)
+        graph, reading, constants = observe(function, tensors, inputs)
         compiled = Compiled(self._engine.compile_graph(graph), inputs, constants)
 
         def run(**arrays: Any) -> Any:
             result, *seen = compiled.all_results(**arrays)
             for i, weights in enumerate(reading):
-                note(self._sightings, weights, *seen[3 * i : 3 * i + 3])
+                record_input(self._observations, weights, *seen[3 * i : 3 * i + 3])
             return result
 
         return run

@@ -1,9 +1,9 @@
 """The compiled attention kernel as an operation of OpenVINO's graphs.
 
-OpenVINO never frees an operation that was defined in Python: its C++ half holds the Python half and the other
-way round. Each would keep all that its inputs come from, which is a copy of the network's weights for every
-graph that was ever compiled. So the operations of a graph are collected while it is made, and cut off from
-their inputs when it is no longer used.
+OpenVINO never frees an operation that is defined in Python, because its C++ and Python objects refer to each
+other. Each operation keeps its inputs alive, and with them a copy of the network's weights for every graph
+that was ever compiled. So the operations of a graph are collected while it is built, and detached from their
+inputs when the graph is no longer used.
 """
 
 import threading
@@ -16,24 +16,24 @@ from typing import Any
 import numpy as np
 
 from pochade.engines.attention_kernel import VERSION, WIDEST, load_kernel
-from pochade.engines.openvino_quiet import op, ov
+from pochade.engines.openvino_import import op, ov
 
 LONG: Mapping[str, int] = MappingProxyType({"bf16": 256, "bytes": 256, "f32": 2048})
-"""Keys from which on the kernel takes less time than OpenVINO's fused attention, by how products are computed
+"""The number of keys from which the kernel is faster than OpenVINO's fused attention, by the type of products
 (docs/performance.md)."""
 
 
 @dataclass(frozen=True)
 class KernelUse:
-    """How a graph calls the kernel. products: of `attention_kernel.PRODUCTS`. threads: 0 means one for each
-    processor that the process may use."""
+    """How a graph calls the kernel. products: one of `attention_kernel.PRODUCTS`. threads: 0 means one for
+    each processor that the process may use."""
 
     products: str = "bf16"
     threads: int = 0
 
     @property
     def numbers(self) -> str:
-        """The type of its inputs and result."""
+        """The element type of inputs and result."""
         return "f32" if self.products == "f32" else "bf16"
 
     def serves(self, keys: int, dim: int) -> bool:
@@ -50,7 +50,7 @@ _making = threading.local()
 
 @contextmanager
 def collecting() -> Iterator[Operations]:
-    """The operations that this thread makes, and the copies of them that OpenVINO makes at any time."""
+    """Collect the operations that this thread creates, and the copies that OpenVINO makes of them later."""
     before = getattr(_making, "operations", None)
     found: Operations = []
     _making.operations = found
@@ -61,7 +61,8 @@ def collecting() -> Iterator[Operations]:
 
 
 def cut_off(operations: Operations) -> None:
-    """Let go of what the inputs of these operations hold; their graph must not be used again."""
+    """Detach these operations from their inputs, which frees the inputs. Their graph must not be used
+    again."""
     while operations:
         operation = operations.pop()
         for index in range(operation.get_input_size()):
@@ -101,7 +102,7 @@ class TokenAttention(ov.Op):  # type: ignore[misc]
         return copy
 
     def visit_attributes(self, visitor: Any) -> bool:
-        """Written with a compiled graph, and read back with it."""
+        """Declare the attributes that are saved with a compiled graph."""
         visitor.on_attributes(self._attributes)
         return True
 
@@ -109,7 +110,7 @@ class TokenAttention(ov.Op):  # type: ignore[misc]
         return True
 
     def evaluate(self, outputs: Sequence[Any], inputs: Sequence[Any]) -> bool:
-        """Called by the engine from one of its threads."""
+        """Compute the result; OpenVINO calls this from one of its threads."""
         kernel = load_kernel()
         if kernel is None:
             return False

@@ -1,8 +1,8 @@
-"""Compiled graphs on disk: written once, read back by mapping.
+"""The disk cache of compiled graphs: files are written once and mapped when they are read.
 
-A stored file is the blob followed by a seal of 32 bytes. The seal covers the length and the two ends of the
-blob, where the graph is described; reading all of it would take longer than compiling anew, so a flipped
-bit among the weights passes here as it passes in any checkpoint.
+A stored file is the blob followed by a 32-byte seal. The seal is a hash of the length and of both ends of the
+blob, where the graph is described. Hashing the whole blob would take longer than compiling again, so a
+flipped bit among the weights is not detected, as in any checkpoint.
 """
 
 import contextlib
@@ -29,18 +29,17 @@ SEAL_BYTES = 32
 SEALED_HEAD_BYTES = 2**20
 SEALED_TAIL_BYTES = 2**24
 MARKS = 1000
-"""Names of which it is known that they were used once. A mark is an empty file."""
+"""How many names are remembered as used once. A mark is an empty file."""
 STALE_AFTER_S = 3600.0
-"""A part-file this old was left behind by a process that ended while writing."""
+"""A partial file older than this was left by a process that ended while writing."""
 
 
 @dataclass(frozen=True)
 class BlobFolder:
-    """Files named by content, at most `budget_bytes` in all: the least recently used go first.
+    """A folder of files of at most `budget_bytes` in total; the least recently used are deleted first.
 
     Files that are being written count too. Any number of processes may share the folder. A file appears
-    whole or not at all and is never written to again; where a file cannot be written or read, only the time
-    it would have saved is lost.
+    complete or not at all and is never changed. If a file cannot be written or read, only time is lost.
     """
 
     folder: Path
@@ -54,7 +53,7 @@ class BlobFolder:
         return self.path(name).exists()
 
     def seen_before(self, name: str) -> bool:
-        """Whether this was asked before about the name. Of the latest `MARKS` names, marks are left here."""
+        """Whether this method was called before with the name. The latest `MARKS` names are remembered."""
         mark = self.folder / f"{name}.seen"
         with contextlib.suppress(OSError):
             if mark.exists():
@@ -67,7 +66,7 @@ class BlobFolder:
         return False
 
     def load(self, name: str) -> NDArray[np.uint8] | None:
-        """The blob, mapped copy-on-write; None if there is none. A damaged one is deleted."""
+        """Map a blob copy-on-write; None if it does not exist. A damaged blob is deleted."""
         path = self.path(name)
         try:
             with path.open("rb") as file:
@@ -86,9 +85,9 @@ class BlobFolder:
         return blob
 
     def store(self, name: str, write: Callable[[IO[bytes]], None], *, expected_bytes: int = 0) -> bool:
-        """Keep what `write(file)` writes. If that fails, warns and returns False.
+        """Store what `write(file)` writes. If that fails, warn and return False.
 
-        expected_bytes: about how much it will be, so that room is made before it is written, and not after.
+        expected_bytes: the approximate size, so that space is freed before writing rather than after.
         """
         with self._storing:  # one after another: each makes room for itself alone
             return self._store(name, write, expected_bytes)
@@ -123,18 +122,18 @@ class BlobFolder:
         return True
 
     def _make_more(self, part: Path, name: str, size: int) -> None:
-        """Room for a file that becomes larger than was expected. Raises OSError if there can be none."""
+        """Free space for a file that grows beyond its expected size. Raises OSError if that is impossible."""
         if size + SEAL_BYTES > self.budget_bytes:
             raise OSError(f"{size + SEAL_BYTES:,} bytes are more than the cache may hold")
         self._prune(size + SEAL_BYTES - part.stat().st_size, keep=self.path(name))
 
     def discard(self, name: str) -> None:
-        """Delete the file, if it is there and the system allows it."""
+        """Delete the file, if it exists and the system allows it."""
         with contextlib.suppress(OSError):
             self.path(name).unlink()
 
     def _prune(self, room: int = 0, *, keep: Path) -> None:
-        """Until all that is left and `room` bytes are within the budget."""
+        """Delete files until the rest and `room` further bytes fit into the budget."""
         now, total = time.time(), room
         used: list[tuple[float, int, Path]] = []
         for path in self.folder.iterdir():
@@ -157,9 +156,9 @@ class BlobFolder:
 
 
 class _Growing(io.BufferedWriter):
-    """The file behind a handle, which asks for room before it becomes larger than there is room for.
+    """A file that frees space before it grows beyond the space reserved for it.
 
-    room: bytes. more: makes room for a size, in bytes, or raises.
+    room: reserved bytes. more: frees space for a size in bytes, or raises.
     """
 
     def __init__(self, handle: int, room: int, more: Callable[[int], None]) -> None:
@@ -175,9 +174,10 @@ class _Growing(io.BufferedWriter):
 
 
 class Sink(io.BytesIO):
-    """Passes everything on to a file. `export_model` insists on a BytesIO, which would hold it all.
+    """A BytesIO that writes to a file: `export_model` accepts nothing else, and a real one would hold the
+    blob.
 
-    error: why writing stopped; OpenVINO does not pass an exception on.
+    error: why writing stopped, since OpenVINO does not propagate exceptions.
     """
 
     def __init__(self, file: IO[bytes]) -> None:

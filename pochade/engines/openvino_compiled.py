@@ -1,4 +1,4 @@
-"""A compiled graph as a callable: host arrays in, host arrays out."""
+"""A compiled OpenVINO graph as a callable on host arrays."""
 
 import threading
 import weakref
@@ -9,18 +9,18 @@ import numpy as np
 
 from pochade.engines.openvino_attention import Operations, cut_off
 from pochade.engines.openvino_cache import Sink
+from pochade.engines.openvino_import import ov
 from pochade.engines.openvino_ops import INPUT_TYPES, TUPLE, Array, Constants, Inputs, fits
-from pochade.engines.openvino_quiet import ov
 from pochade.engines.openvino_rounded import Rounded
 
 DESCRIPTION_BYTES = 2**21
-"""Of a graph's nodes; those of SD 1.5's UNet take 1.4 MB."""
+"""Bytes reserved for a graph's nodes; those of SD 1.5's UNet take 1.4 MB."""
 
 
 class Compiled:
-    """A compiled graph: takes its inputs as keyword host arrays, returns f32 arrays that are its caller's.
+    """A compiled graph. It takes keyword host arrays and returns f32 arrays that belong to the caller.
 
-    Threads may share it; they take turns. once_used: is called in a thread of its own after the first result.
+    Threads may share it; calls are serialised. once_used: called in its own thread after the first result.
     """
 
     once_used: Callable[[], object] | None = None
@@ -33,7 +33,7 @@ class Compiled:
         operations: Operations | None = None,
         rounded: Rounded | None = None,
     ) -> None:
-        """operations: the graph's own in Python. rounded: weights that may be kept on the disk."""
+        """operations: the graph's Python operations. rounded: weights that may be stored on disk."""
         weakref.finalize(self, cut_off, operations or []).atexit = False
         self.model = model
         self.restored = not isinstance(keep, Constants)  # from the disk: it holds no rounded weights beside
@@ -48,12 +48,12 @@ class Compiled:
         self._turn = threading.Lock()
 
     def __call__(self, **arrays: Any) -> Any:
-        """Raises ValueError, naming the input, if one is missing, unknown or of another shape."""
+        """Compute the graph. Raises ValueError, naming the input, if one is missing, unknown or misshapen."""
         results = self.all_results(**arrays)
         return results if self._is_tuple else results[0]
 
     def all_results(self, **arrays: Any) -> tuple[Array, ...]:
-        """Every result of the graph, in their order. Raises as calling it does."""
+        """Compute every result of the graph, in order. Raises ValueError as `__call__` does."""
         if arrays.keys() != self._inputs.keys():
             raise ValueError(f"inputs are {sorted(arrays)}; the graph takes {sorted(self._inputs)}")
         host = {}
@@ -71,18 +71,19 @@ class Compiled:
         return tuple(results[i] for i in range(self._outputs))
 
     def wait_stored(self) -> None:
-        """Wait for the thread that writes this graph to the disk, if there is one: it holds the graph too."""
+        """Wait until the thread that writes this graph to disk, if any, has finished: it holds the graph
+        too."""
         if self._storing is not None:
             self._storing.join()
 
     def take_rounded(self) -> Rounded | None:
-        """The weights that were rounded for this graph, once: for a file, after which they need no memory."""
+        """Return the weights that were rounded for this graph and forget them, so that they can be freed."""
         rounded, self._rounded = self._rounded, None
         return rounded
 
     @property
     def export_bytes(self) -> int:
-        """About what `export` writes, rather more than less: the constants and the nodes."""
+        """An upper estimate of what `export` writes: the constants and the nodes."""
         if not isinstance(self._keep, Constants):
             return 0
         return self._keep.held_bytes * 21 // 20 + DESCRIPTION_BYTES

@@ -1,7 +1,7 @@
-"""Products of bytes: a vocabulary that puts the inputs and weights of products on their grids.
+"""8-bit products in OpenVINO: operations that quantize the inputs and weights of products.
 
-OpenVINO finds the pattern (an input rounded to 256 values, weights stored as int8) and runs 8-bit kernels;
-what lies between the products stays in the engine's precision.
+OpenVINO recognises the pattern (an input rounded to 256 values, weights stored as int8) and runs 8-bit
+kernels. Everything between the products stays in the engine's precision.
 """
 
 from collections.abc import Callable
@@ -15,20 +15,20 @@ from typing import Any
 import numpy as np
 
 from pochade.engines.openvino_attention import KernelUse
+from pochade.engines.openvino_import import op
 from pochade.engines.openvino_ops import Array, Constants, Node, OpenVinoOps, integers
-from pochade.engines.openvino_quiet import op
 from pochade.engines.openvino_rounded import Rounded
 from pochade.int8 import Grid, Grids, round_weight
 from pochade.mapping import let_go, moved_to_file
 from pochade.ops import Padding
 
 LARGE = 2**18
-"""Bytes of a weight that is worth a file."""
+"""Weights of at least this many bytes are moved to files where memory is short."""
 
 
 @dataclass(frozen=True, eq=False)
 class UnroundedWeight:
-    """A weight that is not yet a constant, its name, and the grid of the input that it meets."""
+    """A weight that has not been rounded yet, its name, and the grid of the input it is multiplied with."""
 
     array: Array
     grid: Grid
@@ -36,13 +36,13 @@ class UnroundedWeight:
 
 
 class Int8Ops(OpenVinoOps):
-    """`OpenVinoOps`, with products of bytes where there are grids. Bind weights with `bind`.
+    """`OpenVinoOps` with 8-bit products where there are grids. Bind weights with `bind`.
 
-    largest: 8-bit weight (see `pochade.int8`). constants: of all other weights. aside: a folder for files in
-    which rounded weights wait for the compiler, where memory is short; None keeps them in memory. known:
-    weights that an earlier graph of these weights rounded to these grids. convolving: linear layers over
-    tokens are computed as convolutions of single places. Without instructions for products of bytes
-    OpenVINO's kernels for matrices take twice the time of those.
+    largest: the largest 8-bit weight (see `pochade.int8`). constants: creates all other weights.
+    scratch_folder: where rounded weights are stored until they are compiled, if memory is short; None keeps
+    them in memory. known: weights that an earlier graph rounded to these grids. as_convolutions: compute
+    linear layers over tokens as 1x1 convolutions; without 8-bit instructions OpenVINO's matrix kernels take
+    twice as long as its convolutions.
     """
 
     def __init__(
@@ -50,18 +50,19 @@ class Int8Ops(OpenVinoOps):
         grids: Grids,
         largest: int,
         constants: Constants,
-        aside: Path | None = None,
+        scratch_folder: Path | None = None,
         *,
-        convolving: bool = False,
+        as_convolutions: bool = False,
         kernel: KernelUse | None = None,
         known: Rounded | None = None,
     ) -> None:
         super().__init__(kernel)
         self._known = known or {}
         self.rounded_weights: dict[str, tuple[Array, Array]] = {}
-        """The weights of this graph by name, and by place where a kernel was merged."""
-        self._grids, self._largest, self._constants, self._aside = grids, largest, constants, aside
-        self._convolving = convolving
+        """The weights of this graph by name, and by position where a kernel was merged."""
+        self._grids, self._largest, self._constants = grids, largest, constants
+        self._scratch_folder = scratch_folder
+        self._as_convolutions = as_convolutions
         self._rounded: dict[tuple[str, float, float, bytes, bool], Node] = {}
 
     def bind(self, stored: Array, name: str) -> Node | UnroundedWeight:
@@ -72,7 +73,7 @@ class Int8Ops(OpenVinoOps):
         if not isinstance(weight, UnroundedWeight):
             return super().linear(x, weight, bias)
         x = self._input(x, weight.grid, axis=-1)
-        if not self._convolving or len(self.shape(x)) != 3:
+        if not self._as_convolutions or len(self.shape(x)) != 3:
             return super().linear(x, self._weight(weight.array, weight), bias)
         kernel = self._weight(weight.array[..., None], weight)
         across = op.convolution(_swapped(x.graph), kernel.graph, [1], [0], [0], [1])
@@ -127,13 +128,13 @@ class Int8Ops(OpenVinoOps):
     def _kernel_of(
         self, name: str, array: Callable[[], Array], grid: Grid, x: Node
     ) -> tuple[Node, Array | None]:
-        """A convolution's rounded weights; and where its input shall lie on the grid from 0 on, what that
-        takes from each output channel.
+        """A convolution's rounded weights; and if its input is shifted to start at 0, the resulting offset of
+        each output channel.
 
-        Where a grid begins below 0, OpenVINO sums each kernel times that offset whenever it compiles or
-        imports the graph, and rearranges the kernel at a fifth of the speed: two thirds of a start of SD 1.5.
-        A grid from 0 on needs zeros written around the picture instead, which costs more than it saves where
-        the picture has more numbers than the kernel.
+        If a grid begins below 0, OpenVINO multiplies each kernel by that offset whenever it compiles or
+        imports the graph, and reorders the kernel at a fifth of the speed: two thirds of the start time of
+        SD 1.5. A grid that begins at 0 needs explicit zero padding instead, which costs more than it saves
+        where the picture has more elements than the kernel.
         """
         rounded, steps = self._rounded_weight(name, array, grid)
         node = self._weight_node(rounded, steps)
@@ -148,8 +149,8 @@ class Int8Ops(OpenVinoOps):
         return constant if bias is None else self._per_channel(bias) + constant
 
     def _input(self, x: Node, grid: Grid, axis: int, *, from_zero: bool = False) -> Node:
-        """x divided by the smoothing, on its grid; minus the grid's lowest number if `from_zero`. Products
-        that read the same x share it."""
+        """x divided by the smoothing and rounded to its grid, minus the grid's minimum if `from_zero`.
+        Products that read the same x share the result."""
         key = (x.graph.get_name(), grid.low, grid.high, grid.smoothing.tobytes(), from_zero)
         if key not in self._rounded:
             shape = [1] * len(self.shape(x))
@@ -167,7 +168,7 @@ class Int8Ops(OpenVinoOps):
         return self._rounded[key]
 
     def _weight(self, array: Array, weight: UnroundedWeight) -> Node:
-        """array: the stored one, perhaps with further axes of one number."""
+        """array: the stored weight, possibly with further axes of length 1."""
         rounded, steps = self._rounded_weight(weight.name, lambda: weight.array, weight.grid)
         steps = steps.reshape(steps.shape + (1,) * (array.ndim - steps.ndim))
         return self._weight_node(rounded.reshape(array.shape), steps)
@@ -177,9 +178,9 @@ class Int8Ops(OpenVinoOps):
             stored = array()
             rounded, steps = round_weight(stored, grid.smoothing, self._largest)
             let_go(stored)  # the pages of a mapped file, which are not wanted again
-            if self._aside is not None and rounded.nbytes >= LARGE:
+            if self._scratch_folder is not None and rounded.nbytes >= LARGE:
                 with suppress(OSError):  # a full disk: then it is memory after all
-                    rounded = moved_to_file(rounded, self._aside)
+                    rounded = moved_to_file(rounded, self._scratch_folder)
             self.rounded_weights[name] = (rounded, steps)
         else:
             self.rounded_weights[name] = self._known[name]
@@ -196,7 +197,7 @@ def _constant(array: Array) -> Any:
 
 
 def _padded(x: Node, padding: Padding) -> Node:
-    """With zeros around the picture."""
+    """Add zero padding around the picture."""
     if not any(padding):
         return x
     top, bottom, left, right = padding

@@ -1,4 +1,4 @@
-"""The vocabulary as nodes of an OpenVINO graph, and stored tensors as constants of it."""
+"""The operations of `pochade.ops` as nodes of an OpenVINO graph, and stored tensors as its constants."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pochade.engines.openvino_attention import KernelUse, TokenAttention
-from pochade.engines.openvino_quiet import op, ov
+from pochade.engines.openvino_import import op, ov
 from pochade.mapping import let_go
 from pochade.ops import Padding, Shape
 from pochade.weights import FACTOR_DOWN, FACTOR_UP, View
@@ -61,15 +61,16 @@ def _operand(value: Node | float) -> Any:
 
 
 class OpenVinoOps:
-    """`pochade.ops.Ops` on graph nodes. kernel: how long attention calls the compiled kernel, if it does."""
+    """`pochade.ops.Ops` on graph nodes. kernel: how attention over long sequences calls the compiled
+    kernel."""
 
     def __init__(self, kernel: KernelUse | None = None) -> None:
         self._kernel = kernel
 
     def take(self, factors: Mapping[str, Node]) -> None:
-        """Before a function is called: the inputs that are additions to weights (see `openvino_factors`)."""
+        """Set the inputs that are LoRA factors, before the function is called (see `openvino_lora`)."""
         if factors:
-            raise ValueError(f"these weights take no additions, and {', '.join(factors)} were given")
+            raise ValueError(f"these weights take no LoRA factors, but {', '.join(factors)} were given")
 
     def linear(self, x: Node, weight: Node, bias: Node | None = None) -> Node:
         y = Node(op.matmul(x.graph, weight.graph, transpose_a=False, transpose_b=True))
@@ -96,8 +97,8 @@ class OpenVinoOps:
         return Node(op.scaled_dot_product_attention(query.graph, key.graph, value.graph, causal=causal))
 
     def _kernel_attention(self, query: Node, key: Node, value: Node) -> Node | None:
-        """By the compiled kernel, which reads tokens as they were before they were split into heads; None
-        where it does not serve."""
+        """Attention by the compiled kernel, which reads tokens that are not split into heads; None if the
+        kernel does not support these sizes."""
         batch, heads, tokens, dim = self.shape(query)
         if self._kernel is None or not self._kernel.serves(self.shape(key)[2], dim):
             return None
@@ -143,7 +144,7 @@ class OpenVinoOps:
         return Node(op.tanh(x.graph))
 
     def shape(self, x: Node) -> Shape:
-        """A side that is bounded only is -1, which `reshape` takes for one side."""
+        """The static shape; a dimension that only has an upper bound is -1, which `reshape` accepts once."""
         sides = x.graph.get_output_partial_shape(0)
         return tuple(-1 if side.is_dynamic else side.get_length() for side in sides)
 
@@ -176,7 +177,7 @@ class OpenVinoOps:
         return Node(op.gather(x.graph, positions.graph, integers(1), batch_dims=1))
 
     def _doubled(self, x: Node, kernels: Sequence[Sequence[Node]], bias: Node | None) -> Node:
-        """kernels: [row][column], (O, I, 2, 2) for each place within a doubled pixel."""
+        """kernels: [row][column], (O, I, 2, 2) for each position within a doubled pixel."""
         return self._interleaved(
             [
                 OpenVinoOps.conv2d(self, x, kernel, bias, 1, (1 - row, row, 1 - column, column))
@@ -186,13 +187,15 @@ class OpenVinoOps:
         )
 
     def _interleaved(self, places: Sequence[Node]) -> Node:
-        """Pictures (B, C, H, W) of the four places within a doubled pixel -> (B, C, 2 * H, 2 * W)."""
+        """Interleave the pictures (B, C, H, W) of the four positions in a doubled pixel: (B, C, 2 * H, 2 *
+        W)."""
         batch, channels, height, width = self.shape(places[0])
         y = self.reshape(self.concat(places, 1), (batch, 2, 2, channels, height, width))
         return self.reshape(self.transpose(y, (0, 3, 4, 1, 5, 2)), (batch, channels, 2 * height, 2 * width))
 
     def _merged(self, kernel: Node, axis: int) -> list[Node]:
-        """Three entries along an axis to two, as the first and the second of two equal pixels meet them."""
+        """Merge three entries along an axis into two, as the first and the second of two equal pixels see
+        them."""
         a, b, c = (self.narrow(kernel, axis, i, i + 1) for i in range(3))
         return [self.concat([a, b + c], axis), self.concat([a + b, c], axis)]
 
@@ -226,10 +229,10 @@ def integers(values: Any) -> Any:
 
 
 class Constants:
-    """Turns stored tensors into f32 nodes, and holds the memory that those share.
+    """Turns stored tensors into f32 nodes, and keeps the memory alive that the nodes share.
 
-    f32, f16 and bf16 are shared where they lie. 8-bit numbers pass as bf16, which holds every one of them
-    exactly; other types as f32. round_to_bf16: store f32 matrices and kernels as bf16, as compiling for
+    f32, f16 and bf16 tensors are shared without a copy. 8-bit floats are converted to bf16, which represents
+    them exactly, other types to f32. round_to_bf16: store f32 matrices and kernels as bf16, as compiling for
     bf16 does anyway, so that a blob takes half the space; vectors stay as they are.
     """
 
@@ -238,16 +241,16 @@ class Constants:
         self._memory: list[Array] = []
 
     def hold(self, array: Array) -> None:
-        """Keep what a node shares that was made elsewhere."""
+        """Keep an array alive whose memory a node shares."""
         self._memory.append(array)
 
     @property
     def held_bytes(self) -> int:
-        """Of all arrays that nodes share, those in mapped files too."""
+        """The size of all arrays that nodes share, including those in mapped files."""
         return sum(array.nbytes for array in self._memory)
 
     def let_go(self) -> None:
-        """The compiler has copied what it rearranged: pages of mapped files need not stay; they come back."""
+        """Release the pages of mapped files after compiling; they are read again if they are needed."""
         for array in self._memory:
             let_go(array)
 
@@ -278,9 +281,9 @@ class Constants:
 def build(
     function: Callable[..., Any], weights: View, inputs: Inputs, ops: OpenVinoOps | None = None
 ) -> ov.Model:
-    """The graph of a model function. If that returns a tuple, the first result bears the name TUPLE.
+    """Build the graph of a model function. If it returns a tuple, the first result is named TUPLE.
 
-    A side of an input's shape that is -n is anything from 1 to n.
+    A dimension -n of an input's shape stands for anything from 1 to n.
     """
     parameters = {}
     for name, (shape, kind) in inputs.items():
@@ -300,11 +303,11 @@ def build(
 
 
 def fits(given: Shape, shape: Shape) -> bool:
-    """Whether an array of a shape may be given where a graph takes `shape`, whose sides may be bounds."""
+    """Whether an array of shape `given` fits an input of `shape`, whose dimensions may be upper bounds."""
     sides = zip(given, shape, strict=False)
     return len(given) == len(shape) and all(0 < a <= -b if b < 0 else a == b for a, b in sides)
 
 
 def fixed(inputs: Inputs) -> Inputs:
-    """With shapes that are tuples, however they were given."""
+    """The same inputs with all shapes as tuples."""
     return {name: (tuple(shape), kind) for name, (shape, kind) in inputs.items()}

@@ -1,7 +1,8 @@
-"""Rounded weights on disk: a network's next graph (another size, a LoRA, a form of `fast`) reads them again.
+"""Files of weights rounded to 8 bits, which later graphs of the same network (another size, another LoRA)
+read.
 
-A file is the length of its table (8 bytes, little-endian), the table as JSON, and the numbers: of each weight
-its 8-bit numbers and then its steps in f32, each beginning at a multiple of 64 bytes.
+A file is the length of its table (8 bytes, little-endian), the table as JSON, and the data: for each weight
+its int8 values and then its f32 steps, each starting at a multiple of 64 bytes.
 """
 
 import json
@@ -13,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Rounded = Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
-"""By name: int8 (O, I, ...), and steps (O, 1, ...) f32, as `pochade.int8.round_weight` makes them."""
+"""Name -> int8 (O, I, ...) and f32 steps (O, 1, ...), as `pochade.int8.round_weight` returns them."""
 
 ALIGNED = 64
 
 
 def write_rounded(file: IO[bytes], weights: Rounded) -> None:
-    """Raises OSError if the file cannot take it."""
+    """Write rounded weights. Raises OSError if the file cannot be written."""
     table = json.dumps({name: rounded.shape for name, (rounded, _) in weights.items()}).encode()
     file.write(len(table).to_bytes(8, "little") + table)
     for rounded, steps in weights.values():
@@ -29,13 +30,13 @@ def write_rounded(file: IO[bytes], weights: Rounded) -> None:
 
 
 def bytes_of_rounded(weights: Rounded) -> int:
-    """About what `write_rounded` writes, rather more than less."""
+    """An upper estimate of what `write_rounded` writes."""
     described = sum(len(name) + 2 * ALIGNED for name in weights)
     return sum(rounded.nbytes + steps.nbytes for rounded, steps in weights.values()) + 2 * described
 
 
 def read_rounded(stored: NDArray[np.uint8]) -> Rounded:
-    """What was written, as views. Raises ValueError if it is damaged."""
+    """Read rounded weights as views. Raises ValueError if the file is damaged."""
     end = 8 + int.from_bytes(stored[:8].tobytes(), "little")
     table = json.loads(stored[8:end].tobytes().decode())
     weights = {}

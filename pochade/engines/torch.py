@@ -1,4 +1,4 @@
-"""The torch engine: CPU, CUDA, ROCm and MPS, eagerly or under `torch.compile`; training differentiates it."""
+"""The torch engine: CPU, CUDA, ROCm and MPS, eager or with `torch.compile`. Training differentiates it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -22,9 +22,9 @@ Array = np.ndarray[Any, Any]
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
 ACTIVATIONS = 40
-"""Largest activations of a UNet that are taken to be held at a time; an estimate: OpenVINO needs 16."""
+"""How many tensors of the largest activation's size a UNet is assumed to hold; OpenVINO needs 16."""
 MOST_AT_ONCE = 8
-"""Pictures: beyond that a GPU is busy, and a step should end before somebody wants to cancel."""
+"""The most pictures evaluated together: more do not speed up a GPU, and long steps delay cancelling."""
 
 
 class TorchOps:
@@ -99,10 +99,10 @@ class TorchOps:
 
 
 def to_torch(array: Array) -> Tensor:
-    """Share the memory of a host array; bfloat16, which numpy cannot name, passes as its bits.
+    """A tensor that shares the memory of a host array; bfloat16, which numpy lacks, is passed as raw bits.
 
-    An array of 8-bit floats becomes one in f32: neither do all devices know them, nor all versions of torch.
-    So does one of f64, which Metal does not know.
+    8-bit floats are converted to f32, since not all devices and versions of torch support them. So is f64,
+    which Metal does not support.
     """
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
@@ -113,7 +113,7 @@ def to_torch(array: Array) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class DeviceWeights(Mapping[str, Tensor]):
-    """Weights on the device: each moves when first asked for, once for all sizes that are drawn."""
+    """Weights on the device; each is moved when it is first used, once for all sizes."""
 
     tensors: Mapping[str, Array]
     place: Callable[[Array], Tensor]
@@ -132,21 +132,21 @@ class DeviceWeights(Mapping[str, Tensor]):
 
 
 def best_device() -> str:
-    """'cuda', 'mps' or 'cpu', by what torch sees."""
+    """The best device that torch finds: 'cuda', 'mps' or 'cpu'."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 class TorchEngine:
-    """Runs a model function on a torch device.
+    """Runs model functions on a torch device.
 
     device: 'cpu', 'cuda', 'cuda:1', 'mps'. precision: of weights and activations. compiled: use
-    `torch.compile`, worth its minute of warm-up for many pictures on a GPU. threads: of the processor, which
-    torch knows one number of for the whole process; None leaves it alone.
+    `torch.compile`, which takes a minute of warm-up and pays for many pictures on a GPU. threads: CPU
+    threads, a setting that torch has once per process; None does not change it.
 
-    Inputs and results are arrays of the host, or tensors on the device (f32): if one input is such a tensor,
-    so are the results.
+    Inputs and results are host arrays, or f32 tensors on the device: if any input is a device tensor, so are
+    the results.
     """
 
     name = "torch"
@@ -178,16 +178,16 @@ class TorchEngine:
         # that uses them goes, as those of an adapter that was taken away.
         self._placed: WeakValueDictionary[int, DeviceWeights] = WeakValueDictionary()
 
-    def wider(self) -> "TorchEngine":
-        """This engine in a precision with the range of f32: itself, unless it computes in f16."""
+    def with_f32_range(self) -> "TorchEngine":
+        """Return this engine in a precision with the range of f32: itself, unless it computes in f16."""
         if self.precision != "f16":
             return self
         native = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return TorchEngine(str(self.device), "bf16" if native else "f32", compiled=self.compiled)
 
     def repeated(self) -> "TorchEngine":
-        """This engine for functions that are called many times with inputs of the same shapes: on CUDA they
-        are recorded. It shares the weights."""
+        """Return this engine for functions that are called many times with inputs of the same shapes: on CUDA
+        they are recorded as CUDA graphs. The weights are shared."""
         if self.device.type != "cuda" or self.compiled:  # the compiler records by itself
             return self
         other = copy(self)
@@ -197,24 +197,25 @@ class TorchEngine:
     # --- arrays between evaluations ---------------------------------------------------------------------
 
     def place(self, array: Any) -> Tensor:
-        """An array of the host, as f32, on the device."""
+        """Copy a host array to the device, as f32."""
         tensor = array if isinstance(array, Tensor) else _from_host(array)
         return tensor.to(self.device, torch.float32)
 
     def fetch(self, array: Any) -> Array:
-        """The inverse of `place`. Waits for the device."""
+        """Copy a tensor back to the host. Waits for the device."""
         host: Array = array.float().cpu().numpy()
         return host
 
     def join(self, parts: Sequence[Tensor], axis: int = 0) -> Tensor:
-        """Placed arrays, one after another along an axis."""
+        """Concatenate placed arrays along an axis."""
         return torch.cat(list(parts), axis)
 
     def pictures_at_once(self, numbers: int) -> int:
-        """As many pictures of a batch as keep their activations within a quarter of a CUDA device's memory.
+        """How many pictures of a batch to evaluate together: those whose activations fit a quarter of a CUDA
+        device's memory.
 
-        numbers: in the largest activation of one picture, its conditionings included. By all of the memory,
-        not by what is free now, so that a picture does not depend on what else the device does.
+        numbers: elements of the largest activation for one picture, all of its conditionings included. The
+        total memory counts, not what is free now, so that pictures do not depend on other uses of the device.
         """
         if self.device.type != "cuda":
             return 1
@@ -234,9 +235,9 @@ class TorchEngine:
         weights_key: str = "",
         on_second_use: bool = False,
     ) -> Callable[..., Any]:
-        """A callable that takes the inputs as keyword arrays and returns what `function(ops, w, ...)` does.
+        """Return a callable that takes the inputs as keyword arrays and calls `function(ops, w, ...)`.
 
-        inputs, the keys and on_second_use are what other engines need to build and keep graphs.
+        inputs, the keys and on_second_use serve other engines, which build and cache graphs.
         """
         dtype = DTYPES[self.precision]
         placed = self._on_device(tensors, dtype)
@@ -261,8 +262,8 @@ class TorchEngine:
         return call
 
     def _settings(self) -> AbstractContextManager[None]:
-        """Of cuDNN, for the time of a call: f32 means f32, and what is called again looks for the fastest
-        kernels first."""
+        """cuDNN settings during a call: no TF32 for f32, and a search for the fastest kernels for functions
+        that are called repeatedly."""
         if self.device.type != "cuda":
             return nullcontext()
         return torch.backends.cudnn.flags(
@@ -273,7 +274,8 @@ class TorchEngine:
         )
 
     def _on_device(self, tensors: Mapping[str, Array], dtype: torch.dtype) -> Mapping[str, Tensor]:
-        """The tensors on the device, shared by all functions of the same; each of several parts by itself."""
+        """The tensors on the device, shared by all functions of the same tensors; parts are shared one by
+        one."""
         if isinstance(tensors, Parts):
             return Parts({name: self._on_device(each, dtype) for name, each in tensors.parts.items()})
         placed = self._placed.get(id(tensors))
@@ -292,9 +294,9 @@ class TorchEngine:
 
 
 def at_once(device_bytes: float, picture_bytes: int) -> int:
-    """Pictures whose activations take a quarter of a device's memory, at most `MOST_AT_ONCE`.
+    """How many pictures' activations fit a quarter of a device's memory, at most `MOST_AT_ONCE`.
 
-    picture_bytes: of the largest activation of one. See `ACTIVATIONS`.
+    picture_bytes: the size of the largest activation for one picture. See `ACTIVATIONS`.
     """
     return max(1, min(MOST_AT_ONCE, int(device_bytes / 4 / (ACTIVATIONS * picture_bytes))))
 
@@ -302,7 +304,8 @@ def at_once(device_bytes: float, picture_bytes: int) -> int:
 def _compiled(
     function: Callable[..., Any], ops: TorchOps, placed: Mapping[str, Tensor], device: torch.device
 ) -> Callable[..., Any]:
-    """Under `torch.compile`, with all weights on the device: the compiler follows no moves."""
+    """The function under `torch.compile`, with all weights on the device, since the compiler traces no
+    moves."""
     from torch._dynamo import mark_static_address
 
     there = dict(placed)
@@ -321,14 +324,14 @@ def _compiled(
 
 
 def _from_host(array: Any) -> Tensor:
-    """f32 or int64, whatever the host's numbers were: not every device has 64-bit ones."""
+    """Convert a host array to an f32 or int64 tensor, since not every device supports f64."""
     array = np.asarray(array)
     kind = np.int64 if array.dtype.kind in "iu" else np.float32
     return torch.from_numpy(np.ascontiguousarray(array, kind))
 
 
 def _widened(tensor: Tensor) -> Tensor:
-    """f32, and no part of what `torch.compile` recorded, whose next replay writes over it."""
+    """Convert to f32 and copy out of memory that the next replay of `torch.compile` would overwrite."""
     return tensor.to(torch.float32, copy=True)
 
 

@@ -1,7 +1,7 @@
-"""CUDA graphs: a function's kernels, recorded once and replayed as one, without `torch.compile`.
+"""CUDA graphs: a function's kernels are recorded once and replayed together, without `torch.compile`.
 
-A UNet launches some two thousand kernels, most of them shorter than the launch. Replaying a recording takes
-one launch; it needs static shapes, which all functions here have, and memory that stays where it is.
+A UNet launches some two thousand kernels, most of which take less time than their launch. A replay takes one
+launch. It needs static shapes, which all functions here have, and fixed memory addresses.
 """
 
 import threading
@@ -15,18 +15,18 @@ Tensor = torch.Tensor
 Run = Callable[..., Any]
 
 Record = Callable[[Run, Mapping[str, Tensor]], tuple[Callable[[], None], Any]]
-"""Records a function on inputs that stay where they are: what replays it, and the results, which each replay
-writes anew."""
+"""Records a function on inputs at fixed addresses. Returns the replay and the results, which each replay
+overwrites."""
 
 WARM_UPS = 2
-"""Calls before a recording, in which cuDNN and cuBLAS look for kernels and take their memory."""
+"""Calls before recording, in which cuDNN and cuBLAS choose kernels and allocate memory."""
 
 
 class Recorded:
-    """A function of tensors that is called as it is the first time, then recorded, and replayed from then on.
+    """A function of tensors that runs directly the first time, is then recorded, and replayed from then on.
 
-    What is called once, as for a single step, is not worth a recording. Threads may share it; they take
-    turns. Where recording fails, a warning says so, and the function is called as it is.
+    A function that is called once, as for a single step, is not worth recording. Threads may share it; calls
+    are serialised. If recording fails, a warning says so and the function runs directly.
     """
 
     def __init__(self, run: Run, record: Record) -> None:
@@ -57,7 +57,9 @@ class Recorded:
         try:
             self._replay, self._results = self._record(self._run, inputs)
         except RuntimeError as error:  # out of memory, or a kernel that cannot be recorded
-            warnings.warn(f"no CUDA graph, which costs speed alone: {error}", RuntimeWarning, stacklevel=4)
+            warnings.warn(
+                f"recording a CUDA graph failed, so drawing is slower: {error}", RuntimeWarning, stacklevel=4
+            )
             self._failed = True
             return False
         self._inputs = inputs
@@ -65,8 +67,8 @@ class Recorded:
 
 
 class CudaRecorder:
-    """Records on a CUDA device. All its recordings share the memory of what is in between, since they are
-    replayed one after another, on one stream."""
+    """Records on a CUDA device. All recordings share the memory of intermediate results, since they are
+    replayed one after another on one stream."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

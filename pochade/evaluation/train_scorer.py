@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from pochade.checkpoints import safetensors
 from pochade.checkpoints.write import write_json
-from pochade.engines.outline import outline
+from pochade.engines.shape_inference import infer_shapes
 from pochade.engines.torch import TorchOps
 from pochade.evaluation import texture, train_styles
 from pochade.evaluation.augmentation import augmented
@@ -42,8 +42,8 @@ def fresh(config: ScorerConfig, seed: int) -> Parameters:
     picture = {"picture": ((1, 3, config.side, config.side), "f32")}
     words = {"words": ((1, config.length), "i64"), "shares": ((1, config.length, 1), "f32")}
     shapes = {
-        **outline(with_config(picture_tower, config), picture).parameters,
-        **outline(with_config(text_tower, config), words).parameters,
+        **infer_shapes(with_config(picture_tower, config), picture).parameters,
+        **infer_shapes(with_config(text_tower, config), words).parameters,
     }
     return create(shapes, seed)
 

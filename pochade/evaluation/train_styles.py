@@ -10,7 +10,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from pochade.engines.outline import outline
+from pochade.engines.shape_inference import infer_shapes
 from pochade.engines.torch import TorchOps
 from pochade.evaluation import real_images
 from pochade.evaluation.augmentation import compressed
@@ -44,7 +44,7 @@ VIEWS = 4
 def fresh(config: ScorerConfig, seed: int) -> Parameters:
     """Parameters `style.*`: those of the tower, and one place for each style."""
     inputs = {"texture": ((1, config.textures), "f32")}
-    shapes = outline(with_config(style_tower, config), inputs).parameters
+    shapes = infer_shapes(with_config(style_tower, config), inputs).parameters
     places = np.random.default_rng(seed).standard_normal((config.styles, config.style_width), np.float32)
     return {**create(shapes, seed), "style.places": torch.from_numpy(places)}
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from pochade.engines.engine import Engine, QuantizingEngine
-from pochade.engines.outline import outline
+from pochade.engines.shape_inference import infer_shapes
 from pochade.loading.process_memory import release
 from pochade.machine import usable_memory_bytes
 from pochade.ops import Shape
@@ -54,7 +54,7 @@ def graph_bytes(engine: Engine, function: Graph, inputs: Inputs, *, restored: bo
     if not getattr(engine, "copies_weights", False):
         return 0
     try:
-        shape = outline(function, inputs)
+        shape = infer_shapes(function, inputs)
     except ValueError:  # the engine will say what does not fit
         return 0
     value = VALUE_BYTES[engine.precision]

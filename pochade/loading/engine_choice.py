@@ -92,12 +92,12 @@ def make_engine(
         from pochade.engines.numpy import NumpyEngine
 
         return NumpyEngine(choice.device, choice.precision)
-    from pochade.engines.openvino import OpenVinoEngine, processor_features
+    from pochade.engines.openvino import OpenVinoEngine, device_features
     from pochade.settings import CACHE_BUDGET_BYTES, cache_dir
 
     precision = choice.precision
     if precision == "int8":  # of what is between the products, which `loading.int8` turns to bytes
-        precision = processor_features(choice.device).best_precision
+        precision = device_features(choice.device).best_precision
     name = "POCHADE_CACHE_BUDGET"
     budget = budget_from(os.environ, name) if os.environ.get(name) else None
     return OpenVinoEngine(
@@ -157,9 +157,9 @@ def _find_precision(engine: str, device: str) -> tuple[str, str]:
     if engine == "numpy":
         return "f32", "numpy computes in f32"
     if device in ("cpu", "gpu"):
-        from pochade.engines.openvino import processor_features
+        from pochade.engines.openvino import device_features
 
-        best = processor_features(device).best_precision
+        best = device_features(device).best_precision
         return best, f"{best} is the fastest that {device} computes in natively"
     return "f16", f"f16 is the fast precision of {device}"
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from pochade.engines.outline import outline
+from pochade.engines.shape_inference import infer_shapes
 from pochade.errors import InvalidRequest
 from pochade.families.family import Architecture
 from pochade.loading.network import Network
@@ -205,4 +205,4 @@ def _decoder_weights(networks: Networks) -> int:
     config = networks.autoencoder_config
     function: Callable[..., object] = networks.coders[1]
     latent = {"latent": ((1, config.latent_channels, 1, 1), "f32")}
-    return outline(with_config(function, config), latent).parameter_count
+    return infer_shapes(with_config(function, config), latent).parameter_count

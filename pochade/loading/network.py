@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pochade.checkpoints.check import FiniteTensors, check_names
 from pochade.checkpoints.folder import Component
 from pochade.engines.engine import Engine
-from pochade.engines.outline import outline
+from pochade.engines.shape_inference import infer_shapes
 from pochade.errors import InvalidCheckpoint
 from pochade.loading.compiled_graphs import CompiledGraphs, Graph, graph_bytes
 from pochade.loading.parameter_shapes import with_config
@@ -77,7 +77,7 @@ class Network:
             return inputs
         form = (function_name(function), tuple(inputs.items()))
         if form not in self._asked:
-            self._asked[form] = frozenset(outline(with_config(function, self.config), inputs).parameters)
+            self._asked[form] = frozenset(infer_shapes(with_config(function, self.config), inputs).parameters)
         asked = self._asked[form]
         names = [name for name in sorted(self.factors) if name.partition(" of ")[2] in asked]
         return {**inputs, **{name: (self.factors[name].shape, "f32") for name in names}}

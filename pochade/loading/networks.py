@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pochade.checkpoints.folder import Checkpoint, Component
 from pochade.engines.engine import Engine
-from pochade.engines.outline import outline
+from pochade.engines.shape_inference import infer_shapes
 from pochade.families.family import Architecture, Configs, Family, Traits
 from pochade.families.registry import family_of
 from pochade.loading.compiled_graphs import CompiledGraphs
@@ -211,7 +211,7 @@ class Networks:
         if self.shares_norms:
             measured = self._around(measuring(function))
             self.coder.prepare(measured, inputs)
-            found = outline(with_config(measured, self.autoencoder_config), inputs).outputs[0]
+            found = infer_shapes(with_config(measured, self.autoencoder_config), inputs).outputs[0]
             function, inputs = normalised(function), {**inputs, "statistics": (found, "f32")}
         form = form_of(function, rows, columns, tile=tile, tiling=self.tiling)
         self.coder.prepare(form, inputs)
@@ -311,7 +311,7 @@ def make_networks(
     coder = make_network(checkpoint.vae, autoencoder, shapes, engine, kept)
     wide = None
     if engine is not None and engine.precision == "f16":
-        wide = replace(coder, engine=engine.wider(), _asked={})
+        wide = replace(coder, engine=engine.with_f32_range(), _asked={})
     if wide is not None and family.needs_range(autoencoder):
         coder, wide = wide, None
     return Networks(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pochade.engines.outline import outline
+from pochade.engines.shape_inference import infer_shapes
 from pochade.families.clip import CLIP
 from pochade.families.family import Architecture
 from pochade.families.stable_diffusion import UNET, unet_inputs
@@ -24,7 +24,7 @@ Inputs = Mapping[str, tuple[Shape, str]]
 
 def architecture_shapes(architecture: Architecture, config: Any) -> Mapping[str, Shape]:
     """Name -> shape of every tensor of a network of this configuration."""
-    return outline(with_config(architecture.function, config), architecture.inputs(config)).parameters
+    return infer_shapes(with_config(architecture.function, config), architecture.inputs(config)).parameters
 
 
 def text_encoder_shapes(config: TextEncoderConfig) -> Mapping[str, Shape]:
@@ -43,15 +43,15 @@ def controlnet_shapes(config: ControlNetConfig) -> Mapping[str, Shape]:
     inputs.pop("guidance", None)
     _, _, *size = inputs["x"][0]
     picture = (1, config.picture_channels, *(side * factor for side in size))
-    hint = outline(with_config(embed_hint, config), {"picture": (picture, "f32")})
+    hint = infer_shapes(with_config(embed_hint, config), {"picture": (picture, "f32")})
     inputs["hint"] = (hint.outputs[0], "f32")
-    return {**outline(with_config(controlnet, config), inputs).parameters, **hint.parameters}
+    return {**infer_shapes(with_config(controlnet, config), inputs).parameters, **hint.parameters}
 
 
 def rrdb_shapes(config: RrdbConfig) -> Mapping[str, Shape]:
     """Name -> shape of every tensor."""
     picture = (1, config.picture_channels, config.unshuffle, config.unshuffle)
-    return outline(with_config(rrdb, config), {"picture": (picture, "f32")}).parameters
+    return infer_shapes(with_config(rrdb, config), {"picture": (picture, "f32")}).parameters
 
 
 def autoencoder_shapes(config: AnyAutoencoderConfig, coders: Coders | None = None) -> Mapping[str, Shape]:
@@ -60,8 +60,8 @@ def autoencoder_shapes(config: AnyAutoencoderConfig, coders: Coders | None = Non
     picture: Inputs = {"picture": ((1, config.picture_channels, config.factor, config.factor), "f32")}
     latent: Inputs = {"latent": ((1, config.latent_channels, 1, 1), "f32")}
     return {
-        **outline(with_config(coders.encode, config), picture).parameters,
-        **outline(with_config(coders.decode, config), latent).parameters,
+        **infer_shapes(with_config(coders.encode, config), picture).parameters,
+        **infer_shapes(with_config(coders.decode, config), latent).parameters,
     }
 
 

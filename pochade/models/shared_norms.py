@@ -18,9 +18,9 @@ def measuring(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     (2 * norms, groups), mean and deviation of each. All norms must have as many groups."""
 
     def measured(ops: Ops, config: Any, w: View, **inputs: Tensor) -> Tensor:
-        watched = RecordingNorms(ops)
-        function(watched, config, w, **inputs)
-        return ops.concat(watched.found, axis=0)
+        observed = RecordingNorms(ops)
+        function(observed, config, w, **inputs)
+        return ops.concat(observed.found, axis=0)
 
     measured.__name__ = f"norms of {function.__name__}"
     return measured

@@ -9,7 +9,7 @@ from PIL import Image
 
 from pochade.engines.engine import QuantizingEngine
 from pochade.errors import InvalidRequest
-from pochade.int8 import Sightings
+from pochade.int8 import Observations
 from pochade.loading.network import Network
 from pochade.pipeline.pipeline import Pipeline
 from pochade.quantization.files import Tables
@@ -61,20 +61,20 @@ def calibrate(
         raise InvalidRequest("there are no prompts to calibrate with; give at least one")
     if not 0 <= smoothing <= 1:
         raise InvalidRequest(f"smoothing is {smoothing}; it must lie between 0 and 1")
-    of_unet: Sightings = {}
-    of_decoder: Sightings = {}
+    of_unet: Observations = {}
+    of_decoder: Observations = {}
     plain = pipeline.model if pipeline.loaded is None else pipeline.loaded  # grids are no LoRA's
     networks = plain.networks
-    watched = replace(
+    observed = replace(
         networks,
-        unet=_watched(networks.unet, of_unet),
-        autoencoder=_watched(networks.autoencoder, of_decoder),
+        unet=_observed(networks.unet, of_unet),
+        autoencoder=_observed(networks.autoencoder, of_decoder),
     )
-    watching = replace(pipeline, model=replace(plain, networks=watched))
+    observing = replace(pipeline, model=replace(plain, networks=observed))
     lengths = [STEPS[i % len(STEPS)] for i in range(len(prompts))]
     done, total = 0, sum(lengths)
     for seed, (prompt, length) in enumerate(zip(prompts, lengths, strict=True)):
-        for _ in watching.stream(_request(pipeline, prompt, seed, length)):
+        for _ in observing.stream(_request(pipeline, prompt, seed, length)):
             done += 1
             if done < total:
                 yield Calibrating(done, total)
@@ -107,6 +107,6 @@ def _landscape(side: int) -> Image.Image:
     return Image.fromarray(np.repeat(rows[:, None].astype(np.uint8), side, axis=1))
 
 
-def _watched(network: Network, sightings: Sightings) -> Network:
+def _observed(network: Network, observations: Observations) -> Network:
     engine = cast(QuantizingEngine, network.engine)  # `choose` takes int8 on such engines only
-    return replace(network, engine=engine.watching(sightings))
+    return replace(network, engine=engine.observing(observations))

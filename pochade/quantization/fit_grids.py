@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pochade.int8 import ALL_BITS, Array, Grid, InputStatistics, Sightings, grid, round_weight
+from pochade.int8 import ALL_BITS, Array, Grid, InputStatistics, Observations, grid, round_weight
 
 SMOOTHING = 0.25
 """The share of the unevenness between channels that goes to the weights. Half would suit what was seen better
@@ -35,22 +35,22 @@ Table = Mapping[str, Quantized]
 """By the name of the product's weight."""
 
 
-def choose(sightings: Sightings, smoothing: float = SMOOTHING) -> dict[str, Quantized]:
+def choose(observations: Observations, smoothing: float = SMOOTHING) -> dict[str, Quantized]:
     """A grid for each input, and its error in each product that reads it."""
     table = {}
-    for watched in sightings.values():
-        found = _grid(watched, smoothing)
-        rows = _spread(np.concatenate(watched.rows), SAMPLES).astype(np.float32)
-        for name, weight in watched.weights.items():
+    for observed in observations.values():
+        found = _grid(observed, smoothing)
+        rows = _spread(np.concatenate(observed.rows), SAMPLES).astype(np.float32)
+        for name, weight in observed.weights.items():
             table[name] = Quantized(found, error(rows, weight, found))
     return table
 
 
-def _grid(watched: InputStatistics, smoothing: float) -> Grid:
-    extent = np.maximum(np.abs(watched.low), np.abs(watched.high))
-    of_weights = np.max([_extents(weight) for weight in watched.weights.values()], axis=0)
+def _grid(observed: InputStatistics, smoothing: float) -> Grid:
+    extent = np.maximum(np.abs(observed.low), np.abs(observed.high))
+    of_weights = np.max([_extents(weight) for weight in observed.weights.values()], axis=0)
     smooth = _smoothing(extent, of_weights, smoothing)
-    return grid(float((watched.low / smooth).min()), float((watched.high / smooth).max()), smooth)
+    return grid(float((observed.low / smooth).min()), float((observed.high / smooth).max()), smooth)
 
 
 def _smoothing(extent: Array, of_weights: Array, share: float) -> Array:

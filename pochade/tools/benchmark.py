@@ -97,7 +97,7 @@ def evaluation(
     pipeline: "Pipeline", width: int | None = None, height: int | None = None
 ) -> tuple[Callable[[], Any], int]:
     """One call of the UNet as in a step with guidance, on random numbers; and the FLOP that it takes."""
-    from pochade.engines.outline import outline
+    from pochade.engines.shape_inference import infer_shapes
     from pochade.loading.parameter_shapes import with_config
     from pochade.request import EMPHASES
 
@@ -116,7 +116,7 @@ def evaluation(
     inputs["context"] = rng.standard_normal((batch, tokens, width), np.float32)
     inputs["x"] = rng.standard_normal((batch, traits.channels, rows, columns), np.float32)
     shapes = {name: (array.shape, "f32") for name, array in inputs.items()}
-    products = outline(with_config(denoiser.function, config), shapes).products
+    products = infer_shapes(with_config(denoiser.function, config), shapes).products
     return lambda: networks.predict(**inputs), 2 * sum(products.values())
 
 

@@ -11,7 +11,7 @@ Parameters = dict[str, torch.Tensor]
 
 
 def create(shapes: Mapping[str, Shape], seed: int) -> Parameters:
-    """First values for every parameter of a model (see `pochade.engines.outline`), f32 on the CPU."""
+    """First values for every parameter of a model (see `pochade.engines.shape_inference`), f32 on the CPU."""
     generator = torch.Generator().manual_seed(seed)
     return {name: initial(name, shape, generator) for name, shape in shapes.items()}
 

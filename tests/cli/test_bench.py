@@ -12,7 +12,7 @@ import pochade
 from pochade.cli import bench
 from pochade.cli.main import main
 from pochade.engines.numpy import NumpyEngine
-from pochade.engines.outline import outline
+from pochade.engines.shape_inference import infer_shapes
 from pochade.loading.parameter_shapes import with_config
 from pochade.models.unet import unet
 from pochade.tools.benchmark import ceiling, evaluation
@@ -66,7 +66,7 @@ def test_the_flop_of_an_evaluation_are_those_of_its_shapes() -> None:
         "time": ((2, config.widths[0]), "f32"),
         "context": ((2, 32, config.context_width), "f32"),
     }
-    assert flop == 2 * sum(outline(with_config(unet, config), shapes).products.values())
+    assert flop == 2 * sum(infer_shapes(with_config(unet, config), shapes).products.values())
     assert evaluate().shape == (2, 4, 16, 8)
 
 

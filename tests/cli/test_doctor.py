@@ -7,7 +7,7 @@ import pytest
 
 from pochade.cli import doctor
 from pochade.cli.main import main
-from pochade.engines import processor
+from pochade.engines import cpu_features
 from pochade.machine import Processors
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
@@ -47,7 +47,7 @@ def test_it_names_instructions_and_threads(
 ) -> None:
     told = tmp_path / "cpuinfo"
     told.write_text("flags\t: avx512f avx512_vnni amx_tile amx_bf16 amx_int8\n")
-    monkeypatch.setattr(processor.instructions, "__defaults__", (told,))
+    monkeypatch.setattr(cpu_features.instructions, "__defaults__", (told,))
     monkeypatch.setattr(doctor, "processors", lambda: Processors(16, 8, 2.5))
     assert main(["doctor", "--device", "cpu"]) == 0
     said = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())

@@ -12,7 +12,7 @@ import pytest
 
 import pochade.engines.attention_kernel as attention_kernel
 from pochade.engines.attention_kernel import DISABLED, WIDEST, describe_kernel, load_kernel
-from pochade.engines.openvino import OpenVinoEngine, processor_features
+from pochade.engines.openvino import OpenVinoEngine, device_features
 from pochade.engines.openvino_attention import LONG, KernelUse
 from pochade.engines.openvino_cache import BlobFolder
 from pochade.int8 import grid
@@ -159,7 +159,7 @@ def test_any_number_of_threads_gives_the_same_numbers(rng):
 def test_sizes_that_are_not_served_are_refused(rng):
     given = inputs(rng, 1, 1, 8, 8, WIDEST + 8)
     for products in load_kernel().paths:
-        with pytest.raises(ValueError, match="does not serve"):
+        with pytest.raises(ValueError, match="does not support"):
             load_kernel().attention(*given, 1, products=products)
 
 
@@ -184,12 +184,12 @@ def node_types(run):
 
 
 def engine_in(precision, **options):
-    if precision not in processor_features().precisions or precision not in load_kernel().paths:
+    if precision not in device_features().precisions or precision not in load_kernel().paths:
         pytest.skip(f"nothing computes in {precision} here")
     return OpenVinoEngine(precision=precision, **options)
 
 
-BEST = processor_features().best_precision
+BEST = device_features().best_precision
 
 
 @kernel_only

@@ -57,8 +57,8 @@ def test_a_product_with_factors(rng, case, eight_bits):
 
 
 def test_what_takes_no_factors_says_so(rng):
-    watching = OpenVinoEngine(threads=1).watching({})
+    observing = OpenVinoEngine(threads=1).observing({})
     inputs = {"x": ((2, 6), "f32"), FACTOR_UP + "a": ((8, RANK), "f32")}
-    with pytest.raises(ValueError, match="take no additions"):
-        watching.compile(linear, {"a": np.ones((8, 6)), "bias": np.ones(8)}, inputs)
-    assert not hasattr(watching, "takes_factors") and not hasattr(NumpyEngine(), "takes_factors")
+    with pytest.raises(ValueError, match="take no LoRA factors"):
+        observing.compile(linear, {"a": np.ones((8, 6)), "bias": np.ones(8)}, inputs)
+    assert not hasattr(observing, "takes_factors") and not hasattr(NumpyEngine(), "takes_factors")

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from pochade.engines import openvino_int8
+from pochade.engines.cpu_features import sums_bytes_in_int32
 from pochade.engines.numpy import NumpyEngine
 from pochade.engines.openvino import OpenVinoEngine
 from pochade.engines.openvino_int8 import Int8Ops
 from pochade.engines.openvino_ops import Constants, build
 from pochade.engines.openvino_rounded import bytes_of_rounded, read_rounded, write_rounded
-from pochade.engines.processor import sums_bytes_widely
-from pochade.int8 import ALL_BITS, SAFE_BITS, Sightings, grid, round_weight
+from pochade.int8 import ALL_BITS, SAFE_BITS, Observations, grid, round_weight
 from pochade.weights import View
 
-LARGEST = ALL_BITS if sums_bytes_widely() else SAFE_BITS
+LARGEST = ALL_BITS if sums_bytes_in_int32() else SAFE_BITS
 SMOOTHING = np.linspace(0.5, 2, 16).astype(np.float32)
 
 
@@ -130,12 +130,12 @@ def test_the_kernels_multiply_bytes(rng, function):
 def test_linear_layers_give_the_same_as_matrices_and_as_convolutions(rng):
     tensors, x = case(rng, linear)
     results = []
-    for convolving in (False, True):
+    for as_convolutions in (False, True):
         constants = Constants()
-        ops = Int8Ops(grids(x, linear), SAFE_BITS, constants, convolving=convolving)
+        ops = Int8Ops(grids(x, linear), SAFE_BITS, constants, as_convolutions=as_convolutions)
         graph = build(linear, View(tensors, bind=ops.bind), {"x": (x.shape, "f32")}, ops)
         kinds = {node.get_type_name() for node in graph.get_ops()}
-        assert ("Convolution" in kinds, "MatMul" in kinds) == (convolving, not convolving)
+        assert ("Convolution" in kinds, "MatMul" in kinds) == (as_convolutions, not as_convolutions)
         results.append(OpenVinoEngine(threads=1).compile_graph(graph)([x])[0])
     assert relative(*results) < 1e-5
 
@@ -152,12 +152,12 @@ def test_products_without_a_grid_stay_as_they_are(rng):
 @pytest.mark.parametrize("function", list(KINDS))
 def test_what_products_read_is_noted_and_nothing_else_changes(rng, function):
     tensors, x = case(rng, function)
-    inputs, sightings = {"x": (x.shape, "f32")}, Sightings()
-    run = OpenVinoEngine(threads=1).watching(sightings).compile(function, tensors, inputs)
+    inputs, observations = {"x": (x.shape, "f32")}, Observations()
+    run = OpenVinoEngine(threads=1).observing(observations).compile(function, tensors, inputs)
     exact = NumpyEngine().compile(function, tensors, inputs)(x=x)
     assert relative(run(x=x), exact) < 1e-5
     run(x=2 * x)
-    (seen,) = sightings.values()
+    (seen,) = observations.values()
     last = axis_last(x, function).reshape(-1, 16)
     np.testing.assert_allclose(seen.low, 2 * last.min(axis=0), rtol=1e-6)
     np.testing.assert_allclose(seen.high, 2 * last.max(axis=0), rtol=1e-6)
@@ -172,23 +172,23 @@ def test_products_that_read_the_same_input_are_noted_together_and_single_vectors
         both = [ops.linear(x, w(name, (16, 16))) for name in ("query", "key")]
         return both[0] + both[1] + ops.linear(time, w("time", (16, 16)))
 
-    sightings = Sightings()
+    observations = Observations()
     tensors = {name: rng.standard_normal((16, 16)).astype(np.float32) for name in ("query", "key", "time")}
     inputs = {"x": ((1, 5, 16), "f32"), "time": ((1, 16), "f32")}
-    run = OpenVinoEngine(threads=1).watching(sightings).compile(several, tensors, inputs)
+    run = OpenVinoEngine(threads=1).observing(observations).compile(several, tensors, inputs)
     run(x=np.ones((1, 5, 16)), time=np.ones((1, 16)))
-    assert list(sightings) == [("query", "key")]
+    assert list(observations) == [("query", "key")]
 
 
 def test_rows_of_a_weight_have_a_name_of_their_own(rng):
     def half(ops, w, x):
         return ops.linear(x, w("weight", (32, 16), rows=slice(16, 32)))
 
-    sightings = Sightings()
+    observations = Observations()
     tensors = {"weight": rng.standard_normal((32, 16)).astype(np.float32)}
     inputs = {"x": ((1, 5, 16), "f32")}
-    OpenVinoEngine(threads=1).watching(sightings).compile(half, tensors, inputs)(x=np.ones((1, 5, 16)))
-    assert list(sightings) == [("weight[16:32]",)]
+    OpenVinoEngine(threads=1).observing(observations).compile(half, tensors, inputs)(x=np.ones((1, 5, 16)))
+    assert list(observations) == [("weight[16:32]",)]
 
 
 @pytest.mark.parametrize("function", [linear, doubled])
@@ -239,7 +239,7 @@ def test_where_bytes_are_summed_in_few_bits_weights_are_smaller(tmp_path: Path, 
     cpuinfo = tmp_path / "cpuinfo"
     if flags is not None:
         cpuinfo.write_text(f"processor : 0\nflags\t\t: {flags}\nbugs : none\n")
-    assert sums_bytes_widely(machine, cpuinfo) is widely
+    assert sums_bytes_in_int32(machine, cpuinfo) is widely
 
 
 # --- rounded weights on the disk --------------------------------------------------------------------------

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from pochade.engines.numpy import NumpyEngine
-from pochade.engines.openvino import OpenVinoEngine, ProcessorFeatures, processor_features
+from pochade.engines.openvino import DeviceFeatures, OpenVinoEngine, device_features
 from pochade.engines.openvino_ops import Node
 from pochade.errors import InvalidRequest
 
 bf16_only = pytest.mark.skipif(
-    "bf16" not in processor_features().precisions, reason="this processor has no bf16 arithmetic"
+    "bf16" not in device_features().precisions, reason="this processor has no bf16 arithmetic"
 )
 
 
@@ -158,11 +158,11 @@ def test_an_unknown_device_is_refused_with_those_that_are_there():
     ],
 )
 def test_the_best_precision_is_one_that_is_native(device, precisions, best):
-    assert ProcessorFeatures(device, "a processor", precisions).best_precision == best
+    assert DeviceFeatures(device, "a processor", precisions).best_precision == best
 
 
 def test_this_processor():
-    features = processor_features()
+    features = device_features()
     assert features.device == "cpu"
     assert features.name
     assert "f32" in features.precisions

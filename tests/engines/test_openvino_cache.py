@@ -117,7 +117,7 @@ def test_another_key_or_shape_is_compiled_anew(tmp_path, tensors, changed):
         compile_with(tmp_path, NOTHING, **changed)
 
 
-@pytest.mark.skipif("bf16" not in openvino.processor_features().precisions, reason="no bf16 arithmetic here")
+@pytest.mark.skipif("bf16" not in openvino.device_features().precisions, reason="no bf16 arithmetic here")
 def test_another_precision_is_compiled_anew(tmp_path, tensors):
     compile_with(tmp_path, tensors)
     with pytest.raises(InvalidCheckpoint):
@@ -127,7 +127,7 @@ def test_another_precision_is_compiled_anew(tmp_path, tensors):
     assert len(blobs(tmp_path)) == 2
 
 
-@pytest.mark.skipif("bf16" not in openvino.processor_features().precisions, reason="no bf16 arithmetic here")
+@pytest.mark.skipif("bf16" not in openvino.device_features().precisions, reason="no bf16 arithmetic here")
 def test_rounding_f32_weights_for_the_disk_changes_no_result(tmp_path, rng):
     tensors = {
         "conv": rng.standard_normal((32, 16, 3, 3), dtype=np.float32),
@@ -175,9 +175,9 @@ def test_a_change_of_code_or_machine_never_meets_an_old_blob(tmp_path, tensors, 
     elif what == "openvino":
         monkeypatch.setattr(openvino.ov, "get_version", lambda: "another")
     elif what == "processor":
-        here = openvino.processor_features()
+        here = openvino.device_features()
         monkeypatch.setattr(
-            openvino, "processor_features", lambda device: dataclasses.replace(here, name="another")
+            openvino, "device_features", lambda device: dataclasses.replace(here, name="another")
         )
     else:
         monkeypatch.setattr(openvino, "_release", lambda: "another")
@@ -193,7 +193,7 @@ def test_the_sources_are_those_that_shape_a_graph():
     assert not any("torch" in name for name in names if name.startswith("engines"))
 
 
-SHAPE_NOTHING = {"engines/host", "errors", "settings", "mapping", "engines/processor"}
+SHAPE_NOTHING = {"engines/host", "errors", "settings", "mapping", "engines/cpu_features"}
 """What the engine and the models import besides: words, places, how a file is read, and what the processor
 can do, which is in the name by itself."""
 
@@ -547,9 +547,9 @@ def test_what_another_process_is_writing_counts(tmp_path):
 
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
 def test_it_is_known_beforehand_how_large_a_blob_will_be(tmp_path, precision):
-    from pochade.engines.openvino import processor_features
+    from pochade.engines.openvino import device_features
 
-    if precision not in processor_features().precisions:
+    if precision not in device_features().precisions:
         pytest.skip(f"no {precision} here")
     weight = np.ones((8192, 4096), np.float32)
     engine = OpenVinoEngine(cache_dir=tmp_path, precision=precision)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pochade.engines.numpy import NumpyOps
-from pochade.engines.outline import Outline, OutlineOps, Sketch, outline
+from pochade.engines.shape_inference import ModelSummary, ShapeOps, ShapeTensor, infer_shapes
 from pochade.weights import View
 
 
@@ -28,7 +28,7 @@ INPUTS = {"x": ((2, 6, 9, 7), "f32"), "ids": ((2, 5), "i64"), "end": ((2,), "i64
 
 
 def test_shapes_and_parameters_are_those_of_a_real_run(rng):
-    sketch = outline(model, INPUTS)
+    sketch = infer_shapes(model, INPUTS)
     tensors = {
         name: rng.standard_normal(shape).astype(np.float32) for name, shape in sketch.parameters.items()
     }
@@ -43,7 +43,7 @@ def test_shapes_and_parameters_are_those_of_a_real_run(rng):
 
 
 def test_parameters_are_whole_and_in_the_order_of_use():
-    assert outline(model, INPUTS).parameters == {
+    assert infer_shapes(model, INPUTS).parameters == {
         "norm.weight": (6,),
         "norm.bias": (6,),
         "conv.weight": (8, 6, 3, 2),
@@ -54,13 +54,13 @@ def test_parameters_are_whole_and_in_the_order_of_use():
         "proj.bias": (24,),
         "table": (11, 8),
     }
-    assert list(outline(model, INPUTS).parameters)[2] == "conv.weight"
-    assert outline(model, INPUTS).parameter_count == 12 + 8 * 36 + 8 + 32 + 24 * 16 + 24 + 88
+    assert list(infer_shapes(model, INPUTS).parameters)[2] == "conv.weight"
+    assert infer_shapes(model, INPUTS).parameter_count == 12 + 8 * 36 + 8 + 32 + 24 * 16 + 24 + 88
 
 
 def test_products_are_those_counted_by_hand():
     # The convolution returns (2, 8, 4, 4): (9 + 1 - 3) // 2 + 1 rows, (7 + 2 - 2) // 2 + 1 columns.
-    assert outline(model, INPUTS).products == {
+    assert infer_shapes(model, INPUTS).products == {
         "conv2d": 2 * 8 * 4 * 4 * (6 * 3 * 2),
         "linear": 2 * 15 * 8 * 16,
         "attention": 2 * (2 * 2 * 15 * 5 * 4) + 2 * (2 * 2 * 5 * 5 * 4),
@@ -72,7 +72,9 @@ def test_prefixes_and_repeated_weights():
         inner = w / "block" / 0
         return x * inner("scale", (3,)) + inner("scale", (3,))
 
-    assert outline(function, {"x": ((2, 3), "f32")}) == Outline({"block.0.scale": (3,)}, ((2, 3),), {})
+    assert infer_shapes(function, {"x": ((2, 3), "f32")}) == ModelSummary(
+        {"block.0.scale": (3,)}, ((2, 3),), {}
+    )
 
 
 def test_a_weight_with_two_shapes_is_named():
@@ -80,11 +82,11 @@ def test_a_weight_with_two_shapes_is_named():
         return x * w("scale", (3,)) + w("scale", (1,))
 
     with pytest.raises(ValueError, match=r"'scale' is asked for as \(1,\), and elsewhere as \(3,\)"):
-        outline(function, {"x": ((2, 3), "f32")})
+        infer_shapes(function, {"x": ((2, 3), "f32")})
 
 
 def s(*shape):
-    return Sketch(shape)
+    return ShapeTensor(shape)
 
 
 MISFITS = {
@@ -117,14 +119,14 @@ MISFITS = {
 @pytest.mark.parametrize("operation", MISFITS)
 def test_shapes_that_do_not_fit_are_named(operation):
     with pytest.raises(ValueError, match=operation) as raised:
-        MISFITS[operation](OutlineOps())
+        MISFITS[operation](ShapeOps())
     assert "(2" in str(raised.value) or "(1" in str(raised.value)  # the shapes stand in the message
 
 
 @pytest.mark.parametrize("shapes", [((2, 3), (3,)), ((), (2, 3)), ((4, 1), (1, 5))])
 def test_arithmetic_broadcasts_as_numpy_does(shapes):
     x, y = (np.ones(shape) for shape in shapes)
-    a, b = (Sketch(shape) for shape in shapes)
+    a, b = (ShapeTensor(shape) for shape in shapes)
     for actual in (a + b, b - a, a * b, b / a):
         assert actual.shape == (x + y).shape
     for actual in (1 + a, 1 - a, 2 * a, 2 / a, a + 1, a - 1, a * 2, a / 2, np.float32(2) * a):
@@ -133,5 +135,5 @@ def test_arithmetic_broadcasts_as_numpy_does(shapes):
 
 def test_an_outline_takes_no_numbers():
     wide = {"x": ((64, 4, 4096, 4096), "f32")}  # 16 GiB, were it real
-    result = outline(lambda ops, w, x: ops.silu(x) * 2, wide)
+    result = infer_shapes(lambda ops, w, x: ops.silu(x) * 2, wide)
     assert result.outputs == ((64, 4, 4096, 4096),)

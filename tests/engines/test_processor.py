@@ -5,8 +5,8 @@ from pathlib import Path
 import openvino as ov
 import pytest
 
-from pochade.engines.openvino import OpenVinoEngine, features_of, processor_features
-from pochade.engines.processor import instructions
+from pochade.engines.cpu_features import instructions
+from pochade.engines.openvino import OpenVinoEngine, device_features, features_of
 
 X86_AMX = "fpu avx2 avx512f avx512_vnni avx512_bf16 avx512_fp16 amx_bf16 amx_tile amx_int8"
 
@@ -52,10 +52,10 @@ def test_f16_is_taken_where_it_is_native_and_the_default(device, listed, chosen,
 
 def test_more_range_is_another_engine_of_the_same_kind():
     engine = OpenVinoEngine(threads=1)
-    assert engine.wider() is engine and engine.precision == "f32"
+    assert engine.with_f32_range() is engine and engine.precision == "f32"
     narrow = OpenVinoEngine(threads=1)
     narrow._precision = "f16"  # as on a processor that has it
-    wide = narrow.wider()
-    assert wide.precision == ("bf16" if "bf16" in processor_features().precisions else "f32")
+    wide = narrow.with_f32_range()
+    assert wide.precision == ("bf16" if "bf16" in device_features().precisions else "f32")
     assert wide._properties["INFERENCE_NUM_THREADS"] == 1
-    assert (narrow.precision, narrow.wider().precision) == ("f16", wide.precision)
+    assert (narrow.precision, narrow.with_f32_range().precision) == ("f16", wide.precision)

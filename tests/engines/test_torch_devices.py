@@ -136,7 +136,7 @@ def test_where_recording_fails_the_function_is_called() -> None:
     recorded = Recorded(lambda x: x + 1, fail)
     recorded(x=torch.zeros(1))
     with pytest.warns(
-        RuntimeWarning, match="no CUDA graph, which costs speed alone: operation not permitted"
+        RuntimeWarning, match="recording a CUDA graph failed, so drawing is slower: operation not permitted"
     ):
         assert recorded(x=torch.zeros(1)).item() == 1
     with warnings.catch_warnings():
@@ -219,9 +219,9 @@ def test_the_compiler_is_told_that_weights_stay_where_they_are() -> None:
 def test_more_range_is_bf16_where_a_device_has_it(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert on_cuda().wider().precision == ("bf16" if native else "f32")
+    assert on_cuda().with_f32_range().precision == ("bf16" if native else "f32")
     engine = on_cuda("bf16")
-    assert engine.wider() is engine
+    assert engine.with_f32_range() is engine
 
 
 def test_a_share_of_the_device_counts_as_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pochade.engines.outline import outline
+from pochade.engines.shape_inference import infer_shapes
 from pochade.evaluation.scorer_networks import ScorerConfig, picture_tower, style_tower, text_tower
 from pochade.evaluation.words import Vocabulary, shares
 from pochade.loading.engine_choice import choose, make_engine
@@ -23,9 +23,9 @@ def parameters() -> dict[str, Any]:
     picture = {"picture": ((1, 3, 16, 16), "f32")}
     text = {"words": ((1, 4), "i64"), "shares": ((1, 4, 1), "f32")}
     shapes = {
-        **outline(with_config(picture_tower, CONFIG), picture).parameters,
-        **outline(with_config(text_tower, CONFIG), text).parameters,
-        **outline(with_config(style_tower, CONFIG), {"texture": ((1, 7), "f32")}).parameters,
+        **infer_shapes(with_config(picture_tower, CONFIG), picture).parameters,
+        **infer_shapes(with_config(text_tower, CONFIG), text).parameters,
+        **infer_shapes(with_config(style_tower, CONFIG), {"texture": ((1, 7), "f32")}).parameters,
     }
     made = {name: tensor.numpy() for name, tensor in create(shapes, seed=0).items()}
     rng = np.random.default_rng(0)

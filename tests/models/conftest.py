@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from pochade.engines.openvino import processor_features
+from pochade.engines.openvino import device_features
 from tests.models.measure import ENGINES
 
 torch.set_num_threads(1)
@@ -17,6 +17,6 @@ BOUNDS = {"f32": 1e-4, "bf16": 2e-2}
 def engine(request: pytest.FixtureRequest) -> Any:
     """(engine, the relative error that it may show)."""
     name, precision = request.param
-    if name == "openvino" and precision not in processor_features().precisions:
+    if name == "openvino" and precision not in device_features().precisions:
         pytest.skip(f"this processor has no {precision} arithmetic")
     return ENGINES[request.param](), BOUNDS[precision]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pochade.engines.openvino import processor_features
+from pochade.engines.openvino import device_features
 from tests.models.full_size import CASES, ENGINES, in_another_process
 
 pytestmark = pytest.mark.slow
@@ -24,7 +24,7 @@ def prepared(request, tmp_path_factory):
 
 @pytest.mark.parametrize(("engine", "precision"), ENGINES, ids=map(" ".join, ENGINES))
 def test_full_size(prepared, engine, precision):
-    if engine == "openvino" and precision not in processor_features().precisions:
+    if engine == "openvino" and precision not in device_features().precisions:
         pytest.skip(f"this processor has no {precision} arithmetic")
     name, folder = prepared
     assert float(in_another_process("compare", str(folder), name, engine, precision)) < BOUNDS[precision]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pochade.engines.openvino import processor_features
+from pochade.engines.openvino import device_features
 from pochade.request import Request
 from tests.pipeline.measure import (
     SAMPLERS,
@@ -148,7 +148,7 @@ def test_these_pictures_show_it_when_something_is_different(model, family):
 def test_bf16_draws_nearly_the_same_picture(model):
     made = model("SD 2.1")
     exact = ours_of(made, engine="torch")
-    native = "bf16" in processor_features().precisions  # OpenVINO emulates nothing; torch does
+    native = "bf16" in device_features().precisions  # OpenVINO emulates nothing; torch does
     for engine in ("openvino", "torch") if native else ("torch",):
         rounded = ours_of(made, engine=engine, precision="bf16")
         assert 25 < least_psnr(rounded, exact) < 70

@@ -69,9 +69,9 @@ def test_dead_channels_and_dead_inputs_are_no_trouble(rng):
 
 
 def test_the_worst_come_first(rng):
-    sightings = {(name,): seen(rng, np.geomspace(1, 10**i, 16)) for i, name in enumerate("abc")}
-    for (name,), watched in sightings.items():
+    observations = {(name,): seen(rng, np.geomspace(1, 10**i, 16)) for i, name in enumerate("abc")}
+    for (name,), watched in observations.items():
         watched.weights = {name: watched.weights["weight"]}
-    table = choose(sightings)
+    table = choose(observations)
     errors = [each.error for _, each in worst(table, 2)]
     assert errors == sorted((each.error for each in table.values()), reverse=True)[:2]

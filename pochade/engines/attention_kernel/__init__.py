@@ -1,8 +1,8 @@
-"""A compiled kernel for attention over long rows of tokens, where it was built and the processor can run it.
+"""A compiled attention kernel for long token sequences, used if it was built and the processor supports it.
 
-`attention.c` beside this file is an optional part: an installation without a C compiler, or on a processor
-without its instructions, draws with OpenVINO's own attention. What it gains and why it is there:
-docs/decisions/0030-attention-kernel.md.
+`attention.c` beside this file is optional: without a C compiler at installation, or without the processor
+instructions it needs, OpenVINO's own attention is used. docs/decisions/0030-attention-kernel.md gives the
+reasons and the measured gain.
 """
 
 import ctypes
@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 VERSION = 3
-"""Of `attention.c`: a library built from another version is not used."""
+"""The version of `attention.c`. A library built from another version is not loaded."""
 
 WIDEST = 256
-"""Dimensions of a head."""
+"""Supported head dimensions."""
 
 DISABLED = "POCHADE_NO_KERNEL"
-"""Environment variable: set to anything, the kernel is left alone."""
+"""Environment variable; if set to any value, the kernel is not used."""
 
 PATHS: Mapping[str, int] = MappingProxyType({"bf16": 1, "bytes": 2, "f32": 8})
 """Bits of `pochade_attention_path`, by how products are computed: in bf16; in bf16 but for queries and keys,
@@ -40,8 +40,8 @@ NUMBERS: Mapping[str, int] = MappingProxyType({"f32": 0, "bf16": 1})
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """The loaded library. paths: of PATHS, those that this processor runs. processors: how many this process
-    might run on when it was loaded; an engine may since have pinned the thread that asks."""
+    """The loaded library. paths: the entries of PATHS that this processor supports. processors: how many
+    processors the process could use when the library was loaded; an engine may pin threads later."""
 
     library: Any
     paths: frozenset[str]
@@ -60,13 +60,13 @@ class Kernel:
         threads: int = 0,
         narrow: bool = False,
     ) -> None:
-        """Attention from addresses to an address. sizes: (batch, heads, queries, keys, dim).
+        """Compute attention between memory addresses. sizes: (batch, heads, queries, keys, dim).
 
         query and result: (batch, queries, heads * dim); key and value: (batch, keys, heads * dim), all in C
         order and of the type `numbers`. products: of PRODUCTS. threads: 0 means one for each processor.
         narrow: use 8 lanes in f32 even where there are 16.
 
-        Raises ValueError if the library does not serve these.
+        Raises ValueError if the library does not support these sizes or products.
         """
         batch, heads, _, keys, dim = sizes
         with _scratch(
@@ -85,7 +85,7 @@ class Kernel:
                 narrow,
             )
         if status != 0:
-            raise ValueError(f"the attention kernel does not serve sizes {sizes} here")
+            raise ValueError(f"the attention kernel does not support sizes {sizes} here")
 
     def attention(
         self,
@@ -110,7 +110,7 @@ class Kernel:
 
 @cache
 def load_kernel() -> Kernel | None:
-    """The kernel, or None if it was not built, is of another version, is switched off or cannot run here."""
+    """Load the kernel. None if it was not built, has another version, is disabled or cannot run here."""
     if os.environ.get(DISABLED):
         return None
     found = built_library()
@@ -142,7 +142,7 @@ def load_kernel() -> Kernel | None:
 
 
 def paths_of(bits: int) -> frozenset[str]:
-    """Those that pay on this processor."""
+    """The paths that are faster than OpenVINO's attention on this processor."""
     return frozenset(
         name for name, bit in PATHS.items() if bits & bit and not (bits & AMX and name in ("bf16", "bytes"))
     )
@@ -153,13 +153,13 @@ def _processors() -> int:
 
 
 def built_library() -> Path | None:
-    """The file that installing made, if it did."""
+    """The compiled library, if the installation built it."""
     library = Path(__file__).with_name("attention.so.1")
     return library if library.exists() else None
 
 
 def describe_kernel() -> str:
-    """One line for `pochade doctor`."""
+    """Describe the attention implementation in one line, for `pochade doctor`."""
     kernel = load_kernel()
     if kernel is not None:
         amx = kernel.library.pochade_attention_path() & AMX
@@ -178,7 +178,7 @@ _SPARE: list[NDArray[np.uint8]] = []
 
 @contextmanager
 def _scratch(size: int) -> Any:
-    """Memory of at least this many bytes, which nobody else uses meanwhile."""
+    """Lend a buffer of at least this many bytes to one caller."""
     try:
         space = _SPARE.pop()
     except IndexError:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pochade.engines.outline import outline
+from pochade.engines.shape_inference import infer_shapes
 from pochade.engines.torch import TorchOps
 from pochade.errors import InvalidRequest
 from pochade.loading.parameter_shapes import with_config
@@ -68,7 +68,9 @@ Reconstruct = Callable[[Parameters, np.random.Generator], Attempt]
 def fresh(adversary: Adversary, seed: int) -> Parameters:
     """Parameters `adversary.*`, to be trained beside the decoder's in one dictionary."""
     side = 4 * 2 ** len(adversary.widths)
-    shapes = outline(with_config(_verdicts, adversary), {"picture": ((1, 3, side, side), "f32")}).parameters
+    shapes = infer_shapes(
+        with_config(_verdicts, adversary), {"picture": ((1, 3, side, side), "f32")}
+    ).parameters
     return create({PREFIX + name: shape for name, shape in shapes.items()}, seed)
 
 

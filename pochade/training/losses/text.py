@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pochade.engines.outline import outline
+from pochade.engines.shape_inference import infer_shapes
 from pochade.engines.torch import TorchOps
 from pochade.loading.parameter_shapes import text_encoder_shapes, with_config
 from pochade.models.config import TextEncoderConfig
@@ -29,7 +29,7 @@ SCALE = 20.0
 
 def fresh(config: TextEncoderConfig, latent: Shape, seed: int) -> Parameters:
     """Parameters `text_encoder.*` and, for the lesson only, `picture.*`. latent: (C, h, w)."""
-    shapes = outline(with_config(_picture, config), {"latent": ((1, *latent), "f32")}).parameters
+    shapes = infer_shapes(with_config(_picture, config), {"latent": ((1, *latent), "f32")}).parameters
     return {
         **create(
             {f"text_encoder.{name}": shape for name, shape in text_encoder_shapes(config).items()}, seed

@@ -157,8 +157,8 @@ def test_titles_names_and_keywords_become_labels() -> None:
     assert by_name is not None and by_name.label == "dice"
     by_keyword = concept_of("animals/cavallo_architetto_01.svg", "cavallo", "mammal", "horse")
     assert by_keyword is not None and by_keyword.label == "horse"
-    outline = concept_of("food/corndog_bw.svg", "corndog")
-    assert outline is not None
+    infer_shapes = concept_of("food/corndog_bw.svg", "corndog")
+    assert infer_shapes is not None
     assert concept_of("office/pennello_01.svg", "pennello", "office") is None
     assert concept_of("animals/owl.svg", "owl", "logo") is None
     assert spelled("magnifing glass clothing") == "magnifying glass"

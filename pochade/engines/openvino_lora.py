@@ -1,38 +1,38 @@
-"""Low-rank additions to weights as inputs of a graph, so that another LoRA or strength needs no new graph.
+"""LoRA factors as inputs of a graph, so that another LoRA or another strength needs no new graph.
 
-Where a weight W has factors, a product reads x and gives `x W^T + (x down^T) up^T`. The graph's constants are
-then the plain model's, whatever is added to them.
+For a weight W with factors, a product computes `x W^T + (x down^T) up^T`. The graph's constants are those of
+the plain model, whichever adapters are used.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pochade.engines.openvino_import import op
 from pochade.engines.openvino_int8 import Int8Ops, UnroundedWeight
 from pochade.engines.openvino_ops import Array, Node, OpenVinoOps
-from pochade.engines.openvino_quiet import op
 from pochade.ops import Padding
 from pochade.weights import FACTOR_DOWN, FACTOR_UP
 
 
 @dataclass(frozen=True, eq=False)
-class Factored:
-    """A bound weight, and what is added to it: down (R, I), up (O, R)."""
+class LoraWeight:
+    """A bound weight and the LoRA factors added to it: down (R, I), up (O, R)."""
 
     weight: Node | UnroundedWeight
     down: Node
     up: Node
 
 
-class FactoredOps(Int8Ops):
-    """`Int8Ops` where weights have factors, which `take` is given before anything is bound."""
+class LoraOps(Int8Ops):
+    """`Int8Ops` for weights with LoRA factors. Call `take` with the factors before binding weights."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._factors: Mapping[str, Node] = {}
 
     def take(self, factors: Mapping[str, Node]) -> None:
-        """factors: graph inputs by name, `FACTOR_DOWN` or `FACTOR_UP` and the name of the weight."""
+        """Set the factors: graph inputs, named `FACTOR_DOWN` or `FACTOR_UP` plus the name of the weight."""
         self._factors = factors
 
     def bind(self, stored: Array, name: str) -> Any:
@@ -44,10 +44,10 @@ class FactoredOps(Int8Ops):
         if rows:
             begin, end = (int(number) for number in rows.rstrip("]").split(":"))
             up = self.narrow(up, 0, begin, end)
-        return Factored(bound, down, up)
+        return LoraWeight(bound, down, up)
 
     def linear(self, x: Node, weight: Any, bias: Node | None = None) -> Node:
-        if not isinstance(weight, Factored):
+        if not isinstance(weight, LoraWeight):
             return super().linear(x, weight, bias)
         between = OpenVinoOps.linear(self, x, weight.down)
         return super().linear(x, weight.weight, bias) + OpenVinoOps.linear(self, between, weight.up)
@@ -55,9 +55,9 @@ class FactoredOps(Int8Ops):
     def conv2d(
         self, x: Node, weight: Any, bias: Node | None, stride: int = 1, padding: Padding = (0, 0, 0, 0)
     ) -> Node:
-        if not isinstance(weight, Factored):
+        if not isinstance(weight, LoraWeight):
             return super().conv2d(x, weight, bias, stride, padding)
-        # Of one pixel alone, without a stride: a product over the channels.
+        # A 1x1 convolution without a stride is a product over the channels.
         batch, channels, height, width = self.shape(x)
         pixels = self.reshape(x, (batch, channels, height * width)).graph
         between = op.matmul(weight.down.graph, pixels, False, False)

@@ -1,4 +1,4 @@
-"""What a processor can do that OpenVINO does not tell."""
+"""Processor features that OpenVINO does not report."""
 
 import platform
 from collections.abc import Mapping
@@ -26,14 +26,14 @@ INSTRUCTIONS: Mapping[str, tuple[str, ...]] = {
     "I8MM": ("i8mm",),
     "SME": ("sme",),
 }
-"""Instructions that matter to products of matrices, and Linux's names for them; any of several will do."""
+"""Instructions that speed up matrix products -> Linux's names for them, any of which suffices."""
 
 
-def sums_bytes_widely(machine: str | None = None, cpuinfo: Path = CPUINFO) -> bool:
-    """Whether products of bytes are added in 32 bits, so that none can be cut off.
+def sums_bytes_in_int32(machine: str | None = None, cpuinfo: Path = CPUINFO) -> bool:
+    """Whether 8-bit products are accumulated in 32 bits, so that sums cannot saturate.
 
-    On other processors than x86 they always are. Where it cannot be known (x86 without Linux) it is denied,
-    which costs one bit of the weights.
+    Processors other than x86 always do. If it is unknown (x86 without Linux) the answer is False, which costs
+    one bit of the weights.
     """
     if (machine or platform.machine()).lower() not in X86:
         return True
@@ -42,13 +42,13 @@ def sums_bytes_widely(machine: str | None = None, cpuinfo: Path = CPUINFO) -> bo
 
 
 def instructions(cpuinfo: Path = CPUINFO) -> list[str]:
-    """Those of `INSTRUCTIONS` that the processor has; none where the system does not tell."""
+    """The entries of `INSTRUCTIONS` that the processor supports; empty if the system does not say."""
     flags = _flags(cpuinfo)
     return [name for name, flag in INSTRUCTIONS.items() if not flags.isdisjoint(flag)]
 
 
 def _flags(cpuinfo: Path) -> set[str]:
-    """Of the first processor: x86 calls them flags, ARM Features."""
+    """The flags of the first processor: x86 calls them flags, ARM Features."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
