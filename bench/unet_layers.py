@@ -144,7 +144,7 @@ def main() -> None:
     seconds = node_seconds(graph, network.inputs, between, options.threads, options.rounds)
     ceiling = register_ceilings(options.threads)
     print(_rows(products, seconds, ceiling, options.precision))
-    constants.let_go()
+    constants.release_pages()
     if not options.quick:
         entry = {
             "benchmark": "unet_layers",

@@ -20,9 +20,9 @@ from pochade.images.upscaling import upscaled
 from pochade.pipeline import Lora, Pipeline
 from pochade.pipeline.pipeline import finish
 from pochade.request import Request
+from pochade.request_options import Blend, Control, Hires, Variation
 from pochade.tools.interpolate import frames
 from pochade.tools.xyz_grid import axis, requests
-from pochade.ways import Blend, Control, Hires, Variation
 
 HERE = Path(__file__).parent
 SIDE = 128

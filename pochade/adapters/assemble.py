@@ -1,4 +1,4 @@
-"""From the factors of one layer to what is added to its weight."""
+"""Builds the delta of a layer from the factors in an adapter's file."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -13,7 +13,7 @@ from pochade.ops import Shape
 Array = NDArray[Any]
 
 SCALE = Callable[[int], float]
-"""Rank -> what the product of the factors is multiplied by."""
+"""Rank -> the scale of the product of the factors."""
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "LoRA": ("up", "down", "middle"),
@@ -25,17 +25,17 @@ LENGTHS = ("dora_scale", "magnitude")
 
 
 class Factors:
-    """The factors of one layer, for taking them and for saying what is wrong with them."""
+    """The factors of one layer, with checks that name what is wrong with them."""
 
     def __init__(self, layer: str, parts: Mapping[str, Array], keys: Mapping[str, str], scale: SCALE) -> None:
-        """layer: as the file writes it. parts: factor -> array; keys: factor -> its key in the file.
+        """layer: its name in the file. parts: factor -> array; keys: factor -> its key in the file.
 
         scale: for a layer without an `alpha` of its own.
         """
         self.layer, self.parts, self.keys, self._scale = layer, parts, keys, scale
 
     def delta(self) -> Linear | None:
-        """What is added to the weight, lengths (DoRA) aside; None if nothing is."""
+        """Return what is added to the weight, without DoRA's magnitudes; None if nothing is."""
         kinds = {kind for kind, names in KINDS.items() if any(name in self.parts for name in names)}
         if len(kinds) > 1:
             self.refuse(f"is changed in {len(kinds)} ways at once, {' and '.join(sorted(kinds))}")
@@ -53,7 +53,7 @@ class Factors:
         return makers[kinds.pop()]()
 
     def decomposed(self, delta: Linear, shape: Shape) -> Linear | Decomposed:
-        """With the lengths of DoRA, if there are any. shape: the weight's."""
+        """Apply DoRA's magnitudes to the delta, if there are any. shape: the weight's."""
         name = next((name for name in LENGTHS if name in self.parts), None)
         if name is None:
             return delta
@@ -91,7 +91,7 @@ class Factors:
 
     def _kronecker(self) -> Kronecker:
         sides: list[LowRank | Whole] = []
-        scale = self._scale(0)  # of two whole matrices; their alpha says nothing
+        scale = self._scale(0)  # two full matrices; alpha does not apply to them
         for side in "12":
             whole = f"lokr_w{side}"
             if whole in self.parts:
@@ -102,7 +102,7 @@ class Factors:
         return Kronecker(sides[0], sides[1], scale)
 
     def _product(self, name: str, between: str) -> LowRank:
-        """name_a @ name_b; with a factor between them, name_a is stored turned over: (r, O)."""
+        """name_a @ name_b; with a factor between them, name_a is stored transposed: (r, O)."""
         a, b = f"{name}_a", f"{name}_b"
         first, second = self._pair(a, b)
         middle = self.parts.get(between)

@@ -1,4 +1,4 @@
-"""The keys of adapter files: which layer of the model, and which factor, in all the ways they are written.
+"""Parses the keys of adapter files, in all naming schemes, into a layer of the model and a factor.
 
     kohya       lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight     (dots became underscores)
                 lora_unet_input_blocks_1_1_proj_in.lora_down.weight               (names of 2022: ldm_names)
@@ -10,8 +10,8 @@
     OneTrainer  unet.input_blocks.1.1.proj_in.lora_down.weight
                 clip_l.text_model.encoder.layers.0.mlp.fc1.lora_down.weight
 
-An underscore may stand for a dot or for itself. So a key is not taken apart: the names that the model has
-are written in each of these ways, and the key is looked up.
+An underscore may stand for a dot or for itself. So keys are not parsed: the names of the model's layers are
+written in each scheme, and the key is looked up among them.
 """
 
 import re
@@ -22,7 +22,7 @@ from pochade.adapters.ldm_names import open_clip_names, unet_names
 
 UNET, TEXT, TEXT_2 = "unet", "text_encoder", "text_encoder_2"
 TEXTS = (TEXT, TEXT_2, "text_encoder_3")
-"""A model's text encoders, in their order."""
+"""A model's text encoders, in order."""
 
 
 PARTS: Mapping[str, str] = {
@@ -48,24 +48,24 @@ PARTS: Mapping[str, str] = {
     "w_norm": "diff",
     "b_norm": "diff_b",
 }
-"""The end of a key -> the factor's name here."""
+"""The end of a key -> the factor's name in this package."""
 
 ADAPTER = re.compile(r"(.+\.lora_(?:A|B|magnitude_vector))\.[\w-]+\.weight")
-"""With the name that PEFT gave the adapter in memory: "default", or that of whoever loaded several."""
+"""Matches keys with PEFT's adapter name: "default", or a name chosen by the user."""
 FEED = re.compile(r"(.+)\.processor\.to_(q|k|v|out)_lora\.(.+)")
 TEXT_FEED = re.compile(r"(.+\.self_attn)\.to_(q|k|v|out)_lora\.(.+)")
 
 
 @dataclass(frozen=True)
 class AdaptedLayer:
-    """A layer of the model. modules: more than one where the adapter's program keeps several in one."""
+    """A layer of the model. modules: more than one if the adapter's program fuses several."""
 
     component: str
     modules: tuple[str, ...]
 
 
 def split_key(key: str) -> tuple[str, str] | None:
-    """(the layer as it is written, the factor); None if the key ends in nothing that is known."""
+    """Return (the layer as written, the factor); None if the key's end is unknown."""
     named = ADAPTER.fullmatch(key)
     if named is not None:
         key = f"{named[1]}.weight"
@@ -85,10 +85,10 @@ def split_key(key: str) -> tuple[str, str] | None:
 
 
 def places(components: Mapping[str, Iterable[str]], inside: str | None = None) -> dict[str, AdaptedLayer]:
-    """Every way to write a layer -> the layer.
+    """Return the names of all layers in every scheme -> the layer.
 
     components: "unet", "text_encoder", "text_encoder_2" (XL's) -> the names of their tensors.
-    inside: the component that a file without prefixes belongs to; None: the UNet, else the text encoder.
+    inside: the component of a file without prefixes; None: the UNet, else the text encoder.
     """
     found: dict[str, AdaptedLayer] = {}
     order = sorted(components, key=lambda name: (name != inside, name != UNET, name))
@@ -105,12 +105,12 @@ UNDERSCORED, DOTTED = (
     ("lora_unet_", "lycoris_"),
     ("unet.", "", "base_model.model.", "unet.base_model.model."),
 )
-"""What stands before the names of the UNet's layers, whichever names these are."""
+"""Prefixes of the UNet's layers, in all schemes."""
 
 CLIPS: Mapping[str, tuple[str, ...]] = {TEXT: ("clip_l",), TEXT_2: ("clip_g",)}
-"""What ComfyUI and OneTrainer call XL's text encoders."""
+"""Prefixes of XL's text encoders in ComfyUI and OneTrainer."""
 ONLY_CLIPS = ("clip_l", "clip_h", "clip_g", "clip")
-"""What they call the one of other families."""
+"""Their prefixes of the text encoder in other families."""
 
 Ways = list[tuple[str, tuple[str, ...]]]
 

@@ -1,12 +1,11 @@
-r"""Patterns of layers' names, as PEFT's `alpha_pattern` and `rank_pattern` may hold them.
+r"""Regular expressions for layer names, as in PEFT's `alpha_pattern` and `rank_pattern`, in bounded time.
 
-PEFT reads its entries as regular expressions, which strangers have written: one like `(a+)+$` would keep
-Python's machine for them busy for ever. Here a pattern becomes an automaton whose states are the places of
-its characters (Glushkov 1961); a name is read once, letter by letter, so that the product of both lengths
-bounds the time.
+PEFT's entries are untrusted regular expressions: one like `(a+)+$` would keep Python's `re` busy forever.
+Here a pattern is compiled to an automaton whose states are the positions of its characters (Glushkov 1961). A
+name is read once, so the time is bounded by the product of both lengths.
 
-Known are letters, `.`, escapes such as `\.` and `\d`, sets (`[0-9a-z]`, `[^.]`), groups, `|`, and `*`, `+`,
-`?`, `{2}`, `{1,3}` behind one of them; `^` where the pattern begins and `$` where it ends.
+Supported are letters, `.`, escapes such as `\.` and `\d`, sets (`[0-9a-z]`, `[^.]`), groups, `|`, and the
+quantifiers `*`, `+`, `?`, `{2}`, `{1,3}`; `^` at the start of the pattern and `$` at its end.
 """
 
 import re
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 Fits = Callable[[str], bool]
-"""Whether a character is one of those that stand at a place."""
+"""Whether a character matches at a position."""
 
 MAX_LENGTH = 500
 MAX_PLACES = 500
@@ -35,16 +34,16 @@ CLASSES: dict[str, Fits] = {
 
 
 class UnreadablePattern(ValueError):
-    """What is wrong with a pattern, as the end of a sentence."""
+    """An invalid pattern. The message is the end of a sentence."""
 
 
 def is_plain(pattern: str) -> bool:
-    """Whether it is a name, or the end of one, as nearly all entries are."""
+    """Whether a pattern is a plain name or the end of one, as nearly all entries are."""
     return PLAIN.fullmatch(pattern) is not None
 
 
 def fits(pattern: str, name: str) -> bool:
-    """Whether a pattern fits the name of a layer, or its end after a dot, as PEFT asks.
+    """Whether a pattern matches the name of a layer, or its end after a dot, as in PEFT.
 
     Raises UnreadablePattern.
     """
@@ -57,10 +56,11 @@ def fits(pattern: str, name: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Automaton:
-    """Sets of places are the bits of a number.
+    """A Glushkov automaton; sets of positions are bits of an integer.
 
-    places: what fits at each. first, last: where it may begin and end. following: of each place those that
-    may come next. empty: whether it fits no letters at all. anchored: whether it speaks of whole names only.
+    places: the predicate of each position. first, last: possible start and end positions. following: the
+    successors of each position. empty: whether it matches the empty string. anchored: whether it only
+    matches whole names.
     """
 
     places: list[Fits]
@@ -91,7 +91,7 @@ class Automaton:
 
 @lru_cache(maxsize=1024)
 def compiled(pattern: str) -> Automaton:
-    """The automaton of a pattern. Raises UnreadablePattern."""
+    """Compile a pattern. Raises UnreadablePattern."""
     if len(pattern) > MAX_LENGTH:
         raise UnreadablePattern(f"has {len(pattern):,} characters; at most {MAX_LENGTH} are read")
     anchored = pattern.startswith("^")
@@ -107,7 +107,7 @@ def compiled(pattern: str) -> Automaton:
 
 @dataclass(eq=False)
 class _Piece:
-    """A part of the pattern: where it begins and ends, and whether it may be left out."""
+    """A part of the pattern: its first and last positions, and whether it may be empty."""
 
     first: int
     last: int
@@ -116,7 +116,7 @@ class _Piece:
 
 @dataclass(eq=False)
 class _Reader:
-    """Reads a pattern from the left; every letter of it becomes a place."""
+    """Parses a pattern; each of its characters becomes a position."""
 
     text: str
     at: int = 0
@@ -142,7 +142,7 @@ class _Reader:
         return whole
 
     def _repeated(self, depth: int) -> _Piece:
-        """An atom and how often it stands there. What has a bound is read once more for each time."""
+        """Parse an atom with its quantifier. A counted atom is parsed again for each repetition."""
         begin = self.at
         piece = self._atom(depth)
         sign, end = self._next(), self.at
@@ -159,7 +159,7 @@ class _Reader:
             self.at = counts.end()
         else:
             return piece
-        if self._next() == "?":  # as few as possible: what fits as a whole fits either way
+        if self._next() == "?":  # non-greedy: makes no difference for a full match
             self.at += 1
         if self._next() and self._next() in "*+?{":
             raise UnreadablePattern("has two signs of repetition, one after the other")
@@ -222,7 +222,7 @@ class _Reader:
         return letter.__eq__
 
     def _set(self) -> Fits:
-        """What stands between [ and ]."""
+        """Parse a set between [ and ]."""
         negated = self._next() == "^"
         self.at += negated
         members: list[Fits] = []

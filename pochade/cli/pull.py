@@ -99,7 +99,7 @@ def list_known(options: argparse.Namespace) -> int:
             ("fetches", f"about {size_text(model.download_bytes)}"),
             ("memory", f"{weights}, computed, for the weights alone"),
             ("measured", model.measured),
-            ("draws", f"{model.side}x{model.side}, {model.usual}" if model.usual else ""),
+            ("draws", f"{model.side}x{model.side}, {model.defaults}" if model.defaults else ""),
             ("note", model.note),
         ):
             if text:

@@ -28,7 +28,7 @@ from pochade.engines.openvino_ops import Array, Constants, Inputs, build, fixed
 from pochade.engines.openvino_rounded import Rounded, bytes_of_rounded, read_rounded, write_rounded
 from pochade.errors import InvalidRequest
 from pochade.int8 import ALL_BITS, SAFE_BITS, Grids, Observations, digest
-from pochade.mapping import let_go
+from pochade.mapping import release_pages
 from pochade.settings import CACHE_BUDGET_BYTES
 from pochade.weights import View
 
@@ -252,7 +252,7 @@ class OpenVinoEngine(HostArrays):
         with collecting() as operations:
             graph = build(function, View(tensors, bind=ops.bind), inputs, ops)
             compiled = self.compile_graph(graph)
-        constants.let_go()
+        constants.release_pages()
         return Compiled(
             compiled, inputs, constants, operations, rounded=ops.rounded_weights if rounded else None
         )
@@ -315,7 +315,7 @@ class OpenVinoEngine(HostArrays):
             tensor = ov.Tensor(blob, shared_memory=True)
             with collecting() as operations:
                 model = self._core.import_model(tensor, self._target, self._properties)
-            let_go(blob)  # its weights were copied
+            release_pages(blob)  # its weights were copied
             return Compiled(model, inputs, tensor, operations)
         except RuntimeError:  # made for another processor, or damaged
             blobs.discard(name)

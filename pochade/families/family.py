@@ -20,7 +20,7 @@ from pochade.models.coders import Coders, coders_of
 from pochade.models.config import AnyAutoencoderConfig
 from pochade.models.read_config import any_autoencoder_config
 from pochade.ops import Shape
-from pochade.request import USUAL, Defaults
+from pochade.request import DEFAULTS, Defaults
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -49,15 +49,16 @@ class Architecture:
 class Denoiser(Architecture):
     """The network that is evaluated at every step. Its inputs begin with `x` (B, C, h, w), the latent.
 
-    controlled, steered: the same with ControlNets (`models.controlnet`). keeping, again: the two halves of
-        which `speed` skips the first one (`models.reuse`). None: the family has no such form.
+    controlled, with_controlnets: the same with ControlNets (`models.controlnet`). with_features, again: the
+    two halves of
+        which `speed` skips the first one (`models.deepcache`). None: the family has no such form.
     seamless: whether pictures that go round its convolutions' edges are seamless (`models.seamless`).
     """
 
     controlled: Callable[..., Any] | None = None
-    steered: Callable[..., Any] | None = None
-    keeping: Callable[..., Any] | None = None
-    again: Callable[..., Any] | None = None
+    with_controlnets: Callable[..., Any] | None = None
+    with_features: Callable[..., Any] | None = None
+    from_features: Callable[..., Any] | None = None
     seamless: bool = False
 
 
@@ -176,7 +177,7 @@ class Family:
     label: as users know it, and what `Checkpoint.family` says. reader: finds and reads its files; None: the
         reader of Stable Diffusion does.
     latents: names what its latents mean; models of the same latents can continue each other's pictures.
-    usual: what is drawn with where a request leaves it open.
+    defaults: what is drawn with where a request leaves it open.
 
     Networks:
     denoiser, text_encoders: the latter in the order of `Checkpoint.text_encoders`.
@@ -206,7 +207,7 @@ class Family:
     label: str
     latents: str
     reader: Reader | None = None
-    usual: Defaults = USUAL
+    defaults: Defaults = DEFAULTS
     denoiser: Denoiser
     text_encoders: tuple[Architecture, ...]
     autoencoder: Callable[[Json], AnyAutoencoderConfig] = any_autoencoder_config

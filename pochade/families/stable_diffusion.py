@@ -22,10 +22,10 @@ from pochade.families.clip import (
 )
 from pochade.families.family import Conditioned, Configs, Denoiser, Family, Inputs, Traits
 from pochade.models.config import UNetConfig
-from pochade.models.controlnet import controlled_unet, steered_unet
+from pochade.models.controlnet import controlled_unet, unet_with_controlnets
+from pochade.models.deepcache import unet_from_features, unet_with_features
 from pochade.models.embedding import embed_guidance, embed_timestep
 from pochade.models.read_config import unet_config
-from pochade.models.reuse import unet_again, unet_keeping
 from pochade.models.unet import unet
 
 Floats = NDArray[np.float32]
@@ -54,9 +54,9 @@ UNET = Denoiser(
     function=unet,
     inputs=unet_inputs,
     controlled=controlled_unet,
-    steered=steered_unet,
-    keeping=unet_keeping,
-    again=unet_again,
+    with_controlnets=unet_with_controlnets,
+    with_features=unet_with_features,
+    from_features=unet_from_features,
     seamless=True,
 )
 

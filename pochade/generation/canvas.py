@@ -20,7 +20,7 @@ from pochade.images.upscaling import upscaled
 from pochade.loading.networks import Networks
 from pochade.ops import Tensor
 from pochade.request import FILLED, FITTED, SET_BACK
-from pochade.ways import Source
+from pochade.request_options import Source
 
 Floats = NDArray[np.float32]
 Finish = Callable[[Image.Image], Image.Image]
@@ -41,7 +41,7 @@ class Canvas:
     """latent: (1, C, h, w), scaled, that noise is laid over; None for a drawing from nothing.
     strength: share of the steps that are done.
     mask: (1, 1, h, w), ones where something new is wanted; None draws all of it anew.
-    fill: what is under the mask at first, of `pochade.ways.FILLS`.
+    fill: what is under the mask at first, of `pochade.request_options.FILLS`.
     extra: (1, C + 1, h, w), what inpainting models read beside the latent.
     box: the part of the source picture that is drawn, if it is not all of it.
     filled: width and height of the source picture, px, if it was filled up to whole latent pixels.

@@ -18,7 +18,7 @@ from pochade.loading.network import Network
 from pochade.loading.networks import Networks
 from pochade.models.config import ControlNetConfig
 from pochade.models.embedding import embed_timestep
-from pochade.ways import Control
+from pochade.request_options import Control
 
 Floats = NDArray[np.float32]
 

@@ -21,8 +21,8 @@ from pochade.generation.prompt_plan import Wording
 from pochade.loading.networks import Networks
 from pochade.prompts.composition import PromptPart
 from pochade.request import Settled
-from pochade.speed import EVERYTHING, EXACT, StepWork, find_speed, way
-from pochade.ways import Control
+from pochade.request_options import Control
+from pochade.speed import EXACT, FULL_STEP, StepWork, find_speed, progress_of
 
 if TYPE_CHECKING:
     from pochade.generation.controlnet import ControlNetPass
@@ -81,9 +81,9 @@ def denoise(
     memory = FeatureCache(left_out=drawing.left_out)
     own = {name: getattr(request, name) for name in sampler.options}
     options: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
-    works = [EVERYTHING] * len(told)
+    works = [FULL_STEP] * len(told)
     if request.speed != EXACT:
-        places = [way(level) for level in drawing.levels[: len(told)]]
+        places = [progress_of(level) for level in drawing.levels[: len(told)]]
         works = find_speed(request.speed).plan(places, stochastic=sampler.adds_noise(request.eta))
     plan: list[tuple[Wording, tuple[ControlNetPass, ...], StepWork, bool]] = []
     for step, (wording, work) in enumerate(zip(told, works, strict=True)):

@@ -17,10 +17,9 @@ from pochade.generation.canvas import Canvas, blank, over
 from pochade.generation.conditioning import PromptPlan, condition_wordings, prompt_size
 from pochade.generation.decoding import check_finite, decoded_images, rough_images, small_images
 from pochade.generation.denoise_loop import Pass, check_noise, denoise, latent_shape, levels_of, pictures
-from pochade.generation.finish import joined, result_of
 from pochade.generation.infotext import ModelInfo
 from pochade.generation.prompt_plan import Prompts, Wording
-from pochade.generation.result import Progress, Result
+from pochade.generation.result import Progress, Result, joined, result_of
 from pochade.generation.settle import GenerationContext, Prepared, refiner_path, wordings_of
 from pochade.loading.adapters import NOTHING, hashes, tags
 from pochade.loading.model import Model
@@ -44,7 +43,7 @@ def generate(prepared: Prepared, noise: Floats | None = None) -> Iterator[Progre
         yield from one_by_one(prepared, noise)
         return
     context, request, prompts = prepared.context, prepared.request, prepared.prompts
-    model, later, let_go = context.model, context.last, context.let_go
+    model, later, release = context.model, context.last, context.release
     networks = networks_for(context, request)
     last_networks = networks if later is context else networks_for(later, request)
     for each in (networks, last_networks):
@@ -52,10 +51,10 @@ def generate(prepared: Prepared, noise: Floats | None = None) -> Iterator[Progre
 
     # Where it begins, and what it is told.
     canvas = canvas_of(model, networks, request)
-    let_go(networks.autoencoder, networks.wide_autoencoder)
+    release(networks.autoencoder, networks.wide_autoencoder)
     told, told_later = told_of(model, request, later.model, prompts)
     for each in (networks, last_networks):
-        let_go(*each.text_encoders)
+        release(*each.text_encoders)
     refiner = last_part = None
     refiner_file = refiner_path(request, context.roots)
     if refiner_file is not None:
@@ -88,13 +87,13 @@ def generate(prepared: Prepared, noise: Floats | None = None) -> Iterator[Progre
     size = prompt_size({**told.conditionings, **told_later.conditionings})
 
     def result(by: Networks, latent: Floats) -> Result:
-        let_go(by.unet)
+        release(by.unet)
         check_finite(latent, "the UNet", by.unet.engine.precision)
         images = [canvas.finish(image) for image in decoded_images(by, latent)]
         # A text that says "fast" of a picture of which everything was computed would tell of another one.
         drawn = request if first.left_out else replace(request, speed=EXACT)
         made = result_of(images, pictures(drawn), maker_of(prepared, refiner), size)
-        let_go(by.autoencoder, by.wide_autoencoder)
+        release(by.autoencoder, by.wide_autoencoder)
         return made
 
     drawn_by = networks, last_networks
@@ -151,7 +150,7 @@ def networks_for(context: GenerationContext, request: Settled) -> Networks:
     networks = replace(context.model.networks, tiling=request.tiling)
     if context.plan is None or context.plan.tile is None:
         return networks
-    return replace(networks, whole=context.plan.tile**2, tile=context.plan.tile)
+    return replace(networks, untiled_pixels=context.plan.tile**2, tile=context.plan.tile)
 
 
 def canvas_of(model: Model, networks: Networks, request: Settled) -> Canvas:

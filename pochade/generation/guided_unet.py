@@ -15,7 +15,7 @@ from pochade.loading.networks import Networks
 from pochade.models.embedding import embed_timestep
 from pochade.ops import Tensor
 from pochade.request import Settled
-from pochade.speed import EVERYTHING, StepWork
+from pochade.speed import FULL_STEP, StepWork
 
 if TYPE_CHECKING:
     from pochade.generation.controlnet import ControlNetPass
@@ -88,7 +88,7 @@ def predictor(
     weights: "Sequence[Weight]" = (1.0,),
     extra: Tensor | None = None,
     steerings: "Sequence[ControlNetPass]" = (),
-    work: StepWork = EVERYTHING,
+    work: StepWork = FULL_STEP,
     memory: FeatureCache | None = None,
 ) -> Predict:
     """`predict(x, timestep)` for latents (B, 4, h, w), placed by the UNet's engine.
@@ -110,7 +110,7 @@ def predictor(
     weights = [weight if isinstance(weight, (int, float)) else engine.place(weight) for weight in weights]
     hints = [engine.place(each.hint) for each in steerings] if engine.joins else []
     known: dict[tuple[int, int, int], Named] = {}
-    at_once = work == EVERYTHING and len({each.context.shape for each in conditionings}) == 1
+    at_once = work == FULL_STEP and len({each.context.shape for each in conditionings}) == 1
 
     def told(count: int, first: int, end: int) -> Named:
         """What does not change from step to step, for `count` pictures with these conditionings."""
@@ -131,7 +131,7 @@ def predictor(
         if not steerings:
             return networks.predict(**with_extra(named))
         if engine.joins:
-            return networks.predict_steered(
+            return networks.predict_with_controlnets(
                 [each.network for each in steerings], **named, **beside(len(named["x"]), timestep)
             )
         from pochade.generation.controlnet import residuals
@@ -155,7 +155,7 @@ def predictor(
         return {**named, "x": engine.join([x, engine.join([extra] * len(x))], axis=1)}
 
     def beside(rows: int, timestep: float) -> Named:
-        """What `steered_unet` reads further."""
+        """What `unet_with_controlnets` reads further."""
         named = {} if extra is None else {"extra": engine.join([extra] * rows)}
         for i, (each, hint) in enumerate(zip(steerings, hints, strict=True)):
             times = embed_timestep(each.config.unet, np.full(rows, timestep, np.float32))
@@ -174,15 +174,15 @@ def predictor(
 
     def economical(number: int, pictures: Tensor, timestep: float, row: int) -> Tensor:
         """One conditioning alone: its text may have a length of its own, and its deep features are."""
-        if steerings or not work.layers or family.denoiser.keeping is None:
+        if steerings or not work.layers or family.denoiser.with_features is None:
             return whole(pictures, timestep, row, row + 1)
         named = with_extra(inputs(pictures, timestep, row, row + 1))
         place = number, row
-        if work.whole or place not in memory.deep:
-            result, memory.deep[place] = networks.predict_keeping(work.layers, **named)
+        if work.full or place not in memory.deep:
+            result, memory.deep[place] = networks.predict_with_features(work.layers, **named)
             return result
         memory.left_out.add("deep layers")
-        return networks.predict_again(work.layers, deep=memory.deep[place], **named)
+        return networks.predict_from_features(work.layers, deep=memory.deep[place], **named)
 
     def groups(x: Tensor) -> Iterator[tuple[int, Tensor]]:
         """The pictures that are evaluated together, and the number of the first."""

@@ -30,7 +30,7 @@ from pochade.loading.auxiliary import upscaler_on
 from pochade.loading.model import Model
 from pochade.loading.networks import Networks
 from pochade.request import Settled
-from pochade.ways import Hires
+from pochade.request_options import Hires
 
 if TYPE_CHECKING:
     from pochade.generation.refiner import RefinerSwitch
@@ -60,13 +60,13 @@ def in_two_passes(
 
     def enlarged_pass(latent: Floats) -> Iterator[SamplerStep]:
         check_finite(latent, "the UNet", networks.unet.engine.precision)
-        context.let_go(networks.unet)
+        context.release(networks.unet)
         larger_networks.graphs.begin_part()  # the UNet in the first size may go, the decoder is wanted
         if not context.sparing:
             larger_networks.prepare_decode(decoded)
         larger = enlarged(networks, larger_networks, request, second.request, latent)
         for each in (networks, larger_networks):
-            context.let_go(each.autoencoder, each.wide_autoencoder)
+            context.release(each.autoencoder, each.wide_autoencoder)
         drawing = replace(second, canvas=larger)
         by = later.model
         yield from denoise(larger_networks, by.schedule, by.parametrization, second_sampler, drawing)

@@ -9,18 +9,18 @@ import pochade
 from pochade.images.metadata import Value, parameters_text
 from pochade.images.upscaling import is_model_file
 from pochade.request import EMPHASES, FILLED, Settled
+from pochade.request_options import Control, Hires
 from pochade.speed import EXACT
-from pochade.ways import Control, Hires
 
 RESIZE_LABELS: Mapping[str, str] = {
     "stretch": "Just Resize",
     "crop": "Crop and Resize",
     "fill": "Resize and Fill",
 }
-"""Of `pochade.ways.RESIZE_MODES`."""
+"""Of `pochade.request_options.RESIZE_MODES`."""
 
 PASS_LABELS: Mapping[str, str] = {"both": "Both", "first": "Low res only", "second": "High res only"}
-"""Of `pochade.ways.PASSES`."""
+"""Of `pochade.request_options.PASSES`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from pochade.generation.infotext_values import as_meant
 from pochade.images.metadata import Parameters, read_parameters
 from pochade.prompts.comments import knows_comments, without_comments
 from pochade.request import Request
-from pochade.ways import Blend, Hires, Refiner, Variation
+from pochade.request_options import Blend, Hires, Refiner, Variation
 
 T = TypeVar("T")
 

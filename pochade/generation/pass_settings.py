@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from pochade.request import Settled
-from pochade.ways import Control
+from pochade.request_options import Control
 
 OWN_OF_HIRES = ("prompt", "negative_prompt", "sampler", "schedule", "cfg_scale")
 """Fields of a request that its second pass may have of its own, under the same names."""

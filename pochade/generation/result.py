@@ -1,14 +1,16 @@
 """What a pipeline gives back: progress while it draws, and pictures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pochade.generation.infotext import ModelInfo, infotext
 from pochade.images.files import encoded
-from pochade.images.inline import figures
-from pochade.images.marks import GENERATED
+from pochade.images.html_figures import figures
+from pochade.images.marks import EDITED, GENERATED
 from pochade.images.sheet import COLUMNS, table
 from pochade.ops import Tensor
+from pochade.request import Settled
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -74,3 +76,23 @@ class Progress:
     def now(self) -> Result:
         """What would come out if it ended here: the latest estimate, decoded in full size."""
         return self._now(self.denoised)
+
+
+def result_of(
+    images: "list[Image.Image]", requests: Sequence[Settled], maker: ModelInfo, prompt_size: PromptSize
+) -> Result:
+    """requests: one for each picture, which draws it alone."""
+    texts = [infotext(request, maker) for request in requests]
+    mark = GENERATED if requests[0].source is None else EDITED
+    return Result(images, [request.seed for request in requests], texts, prompt_size, mark)
+
+
+def joined(results: Sequence[Result]) -> Result:
+    """The pictures of several as one; all were drawn alike."""
+    return Result(
+        [image for result in results for image in result.images],
+        [seed for result in results for seed in result.seeds],
+        [text for result in results for text in result.infotexts],
+        results[0].prompt_size,
+        results[0].mark,
+    )

@@ -20,9 +20,9 @@ from pochade.loading.model import Model
 from pochade.loading.network import Network
 from pochade.loading.networks import Networks
 from pochade.loading.process_memory import release
-from pochade.request import FILLED, FITTED, Defaults, Request, Settled, open_ones
+from pochade.request import FILLED, FITTED, Defaults, Request, Settled, missing_fields
+from pochade.request_options import Hires
 from pochade.settings import STARTER, starter_folder
-from pochade.ways import Hires
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -50,12 +50,12 @@ class GenerationContext:
         """Whether each network is let go before the next is loaded."""
         return self.plan is not None and self.plan.one_by_one
 
-    def let_go(self, *done: Network | None) -> None:
+    def release(self, *done: Network | None) -> None:
         """Of networks that are not needed soon, if memory is short."""
         if self.sparing:
             for each in done:
                 if each is not None:
-                    each.let_go()
+                    each.release()
             release()
 
 
@@ -81,15 +81,15 @@ class Prepared:
 
 
 def settle(
-    networks: Networks, request: Request, usual: Defaults, roots: Sequence[Path]
+    networks: Networks, request: Request, defaults: Defaults, roots: Sequence[Path]
 ) -> tuple[Settled, Sampler]:
     """Everything that was left to us, with the labels of sampler and schedule and the paths of other models.
 
-    usual: of the model. roots: folders in which other models are looked for by name. Raises InvalidRequest
+    defaults: of the model. roots: folders in which other models are looked for by name. Raises InvalidRequest
     and InvalidCheckpoint for names of nothing, and for sizes that the model cannot draw.
     """
     asked = {each.name: getattr(request, each.name) for each in fields(Request)}
-    asked |= open_ones(asked, usual)
+    asked |= missing_fields(asked, defaults)
     name, fused = split_sampler_name(asked["sampler"])
     sampler = find_sampler(name)
     schedule = find_schedule(asked["schedule"])

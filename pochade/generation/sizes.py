@@ -12,17 +12,18 @@ MASKED_LARGER = 4.0
 """The same where a part of the old picture is kept, which the model is held to at every step."""
 
 
-def size_over(picture: Size, usual: Size, factor: int, *, masked: bool) -> tuple[Size, str]:
+def size_over(picture: Size, model_size: Size, factor: int, *, masked: bool) -> tuple[Size, str]:
     """What is drawn over a whole picture if no size is asked for, in whole latent pixels; and its framing
     (`pochade.request.FRAMINGS`), which says what comes out.
 
-    picture: its size. usual: the model's. factor: pixels along a latent pixel. masked: a part of it is kept.
+    picture: its size. model_size: the model's. factor: pixels along a latent pixel. masked: a part of it is
+    kept.
 
     The picture's size is drawn unless it is much larger or smaller than the model's: then its shape in about
     the model's size. Without a mask that is what comes out. With one the picture comes out in its own size in
     any case: what is kept of it must not change.
     """
-    pixels, room = picture[0] * picture[1], usual[0] * usual[1]
+    pixels, room = picture[0] * picture[1], model_size[0] * model_size[1]
     if room / 4 <= pixels <= (MASKED_LARGER if masked else MUCH_LARGER) * room:
         return whole_latents(picture, factor), FILLED
     scale = (room / pixels) ** 0.5

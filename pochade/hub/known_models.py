@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pochade.errors import InvalidRequest
-from pochade.request import USUAL, Defaults
+from pochade.request import DEFAULTS, Defaults
 
 HUB_PAGES = "https://huggingface.co"
 BYTES = {"int8": 1, "bf16": 2}
@@ -37,7 +37,7 @@ class KnownModel:
         hash, where a source names it. licence: as the model's card on the hub names it; None: not confirmed,
         and found out at the pull.
     parameters: component -> how many numbers it has. width: bytes of each in the files.
-    measured: what a process held, where docs/performance.md has it. usual: what it was made to be drawn
+    measured: what a process held, where docs/performance.md has it. defaults: what it was made to be drawn
         with; side: of a picture, px; None for what draws nothing by itself.
     sources: the pages that say so.
     """
@@ -55,7 +55,7 @@ class KnownModel:
     variant: str | None = None
     revision: str | None = None
     sha256: Mapping[str, str] = field(default_factory=dict)
-    usual: Defaults | None = None
+    defaults: Defaults | None = None
     side: int | None = None
     measured: str = ""
     note: str = ""
@@ -97,7 +97,7 @@ class KnownModel:
             "bytes": self.download_bytes,
             "memory": {precision: self.weights_bytes(precision) for precision in BYTES},
             "measured": self.measured,
-            "usual": None if self.usual is None else asdict(self.usual),
+            "usual": None if self.defaults is None else asdict(self.defaults),
             "side": self.side,
             "hashes": "checked" if self.sha256 else "recorded at the first pull",
             "sources": list(self.sources),
@@ -129,7 +129,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
         parameters=SD1_PARTS,
         width=2,
         licence="creativeml-openrail-m",
-        usual=USUAL,
+        defaults=DEFAULTS,
         side=512,
         measured="1.4 GB in int8 with --memory-budget 2GB, one network after another",
         sources=(
@@ -150,7 +150,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
         parameters={"text_encoder": CLIP_H, "unet": SD2_UNET, "vae": AUTOENCODER},
         width=2,
         licence=None,
-        usual=Defaults(steps=4, cfg_scale=1.0, sampler="Euler", schedule="Turbo"),
+        defaults=Defaults(steps=4, cfg_scale=1.0, sampler="Euler", schedule="Turbo"),
         side=512,
         sources=(
             f"{HUB_PAGES}/stabilityai/sd-turbo/tree/main/unet",
@@ -171,7 +171,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
         parameters=XL_PARTS,
         width=2,
         licence="openrail++",
-        usual=USUAL,
+        defaults=DEFAULTS,
         side=1024,
         measured="3.9 GB in int8 with --memory-budget 9GB, one network after another",
         sources=(
@@ -190,7 +190,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
         parameters=XL_PARTS,
         width=2,
         licence="sai-nc-community",
-        usual=Defaults(steps=4, cfg_scale=1.0, sampler="Euler a", schedule="Turbo"),
+        defaults=Defaults(steps=4, cfg_scale=1.0, sampler="Euler a", schedule="Turbo"),
         side=512,
         sources=(
             f"{HUB_PAGES}/stabilityai/sdxl-turbo/tree/ef0d007d296a24f621ab6d376e7055eb6116877b",
@@ -207,7 +207,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
         parameters={**SD1_PARTS, "unet": SD1_UNET + LCM_CONDITION},
         width=4,
         licence="mit",
-        usual=Defaults(steps=4, cfg_scale=8.0, sampler="LCM"),
+        defaults=Defaults(steps=4, cfg_scale=8.0, sampler="LCM"),
         side=768,
         sources=(
             f"{HUB_PAGES}/SimianLuo/LCM_Dreamshaper_v7/tree/786fa1a98953cac843f9a83b368ac0d00bacd279",
@@ -226,7 +226,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
         parameters={**SD1_PARTS, "unet": SD1_UNET + INPAINTING_INPUT},
         width=2,
         licence="creativeml-openrail-m",
-        usual=USUAL,
+        defaults=DEFAULTS,
         side=512,
         sources=(
             f"{HUB_PAGES}/stable-diffusion-v1-5/stable-diffusion-inpainting/tree/"

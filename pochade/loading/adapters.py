@@ -29,8 +29,7 @@ from pochade.loading.networks import Networks
 from pochade.models.config import TextEncoderConfig
 from pochade.prompts.extra_networks import ExtraNetwork
 from pochade.prompts.parse import ParsedPrompt, as_parsed
-from pochade.prompts.phrases import with_phrases
-from pochade.prompts.tokenizer import Tokenizer, normalize
+from pochade.prompts.tokenizer import Tokenizer, normalize, with_phrases
 
 LARGEST = 100.0
 LETTER = r"[^\W\d_]"

@@ -151,7 +151,7 @@ def find_plan(networks: Networks, precision: str, budget: int | None, load: Netw
 def _plans(networks: Networks, precision: str, load: NetworkLoad) -> Iterator[MemoryPlan]:
     factor = networks.autoencoder_config.factor
     pixels = load.width // factor * (load.height // factor)
-    usual = None if pixels <= networks.whole else TILE
+    usual = None if pixels <= networks.untiled_pixels else TILE
     all_sizes = _parts(networks, precision, load, pixels, usual)
     yield MemoryPlan(width=load.width, height=load.height, parts=all_sizes, tile=usual)
     one_size = replace(load, sizes=1)  # between two sizes the UNet is let go

@@ -62,7 +62,7 @@ class Network:
         """The graphs that are kept in memory, by function and shapes of inputs."""
         return self.graphs.of(self.owner)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Forget what was compiled, with its memory; it is compiled again when it is next used."""
         self.graphs.drop(self.owner)
 

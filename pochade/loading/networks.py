@@ -22,9 +22,9 @@ from pochade.loading.text_cache import EncodedTexts
 from pochade.loading.tiling import OVERLAP, TILE, WHOLE, form_of, in_tiles, made_small
 from pochade.models.coders import Coders
 from pochade.models.config import AnyAutoencoderConfig, AutoencoderConfig, ControlNetConfig, UNetConfig
-from pochade.models.controlnet import RESIDUAL, SteeredConfig, controlnet, embed_hint
+from pochade.models.controlnet import RESIDUAL, ControlledConfig, controlnet, embed_hint
 from pochade.models.seamless import seamless
-from pochade.models.shared_norms import measuring, normalised
+from pochade.models.shared_norms import recording_statistics, with_given_statistics
 from pochade.ops import Shape
 from pochade.weights import Parts
 
@@ -42,9 +42,11 @@ class Networks:
     tiling: pictures and latents go round: what is beyond an edge is what stands at the opposite one.
     wide_autoencoder: with the range of f32, for what overflows where `autoencoder` computes in f16; None: it
         does not. overflowed: holds something as soon as that happened.
-    whole: latent pixels that the autoencoder takes at once; it does larger pictures in parts, of `tile` along
+    untiled_pixels: latent pixels that the autoencoder takes at once; it does larger pictures in parts, of
+    `tile` along
         a side.
-    opened: what is beside these, such as ControlNets, by path. steered: UNets joined with ControlNets. texts:
+    opened: what is beside these, such as ControlNets, by path. controlled_unets: UNets joined with
+    ControlNets. texts:
         what was encoded lately.
     """
 
@@ -55,15 +57,15 @@ class Networks:
     wide_autoencoder: Network | None = None
     overflowed: set[str] = field(default_factory=set)
     tiling: bool = False
-    whole: int = WHOLE
+    untiled_pixels: int = WHOLE
     tile: int = TILE
     opened: dict[Path, Any] = field(default_factory=dict)
-    steered: WeakKeyDictionary[Network, dict[tuple[Network, ...], Network]] = field(
+    controlled_unets: WeakKeyDictionary[Network, dict[tuple[Network, ...], Network]] = field(
         default_factory=WeakKeyDictionary
     )
     texts: EncodedTexts = field(default_factory=EncodedTexts, repr=False)
 
-    def let_go(self, *, keep: Collection[Network] = ()) -> None:
+    def release(self, *, keep: Collection[Network] = ()) -> None:
         """Forget everything that was compiled, and what was opened beside.
 
         keep: networks whose graphs stay.
@@ -71,9 +73,9 @@ class Networks:
         kept = {network.owner for network in keep}
         for network in (*self.text_encoders, self.unet, self.autoencoder, self.wide_autoencoder):
             if network is not None and network.owner not in kept:
-                network.let_go()
+                network.release()
         self.opened.clear()
-        self.steered.clear()
+        self.controlled_unets.clear()
 
     @property
     def text_encoder(self) -> Network:
@@ -141,28 +143,31 @@ class Networks:
         result: Array = self.unet.run(function, **arrays, **named)
         return result
 
-    def predict_steered(self, controlnets: Sequence[Network], **arrays: Array) -> Array:
+    def predict_with_controlnets(self, controlnets: Sequence[Network], **arrays: Array) -> Array:
         """The UNet's raw output with its ControlNets', by an engine that joins them in one function.
 
-        arrays: the inputs of `models.controlnet.steered_unet`.
+        arrays: the inputs of `models.controlnet.unet_with_controlnets`.
         """
-        of_unet = self.steered.setdefault(self.unet, {})
+        of_unet = self.controlled_unets.setdefault(self.unet, {})
         chosen = tuple(controlnets)
         if chosen not in of_unet:
             of_unet[chosen] = _joined(self.unet, chosen)
-        result: Array = of_unet[chosen].run(self._around(_form(self.family.denoiser.steered)), **arrays)
+        result: Array = of_unet[chosen].run(
+            self._around(_form(self.family.denoiser.with_controlnets)), **arrays
+        )
         return result
 
-    def predict_keeping(self, layers: int, **arrays: Array) -> tuple[Array, Array]:
-        """The UNet's raw output, and what its last layers began with (see `models.reuse`)."""
-        function = partial(self._around(_form(self.family.denoiser.keeping)), layers=layers)
+    def predict_with_features(self, layers: int, **arrays: Array) -> tuple[Array, Array]:
+        """The UNet's raw output, and what its last layers began with (see `models.deepcache`)."""
+        function = partial(self._around(_form(self.family.denoiser.with_features)), layers=layers)
         result, deep = self.unet.run(function, **arrays)
         return result, deep
 
-    def predict_again(self, layers: int, **arrays: Array) -> Array:
-        """The UNet's raw output from its last layers alone; `deep` is what `predict_keeping` returned."""
+    def predict_from_features(self, layers: int, **arrays: Array) -> Array:
+        """The UNet's raw output from its last layers alone; `deep` is what `predict_with_features`
+        returned."""
         result: Array = self.unet.run(
-            partial(self._around(_form(self.family.denoiser.again)), layers=layers), **arrays
+            partial(self._around(_form(self.family.denoiser.from_features)), layers=layers), **arrays
         )
         return result
 
@@ -209,10 +214,10 @@ class Networks:
             self.coder.prepare(self._around(function), inputs)
             return
         if self.shares_norms:
-            measured = self._around(measuring(function))
+            measured = self._around(recording_statistics(function))
             self.coder.prepare(measured, inputs)
             found = infer_shapes(with_config(measured, self.autoencoder_config), inputs).outputs[0]
-            function, inputs = normalised(function), {**inputs, "statistics": (found, "f32")}
+            function, inputs = with_given_statistics(function), {**inputs, "statistics": (found, "f32")}
         form = form_of(function, rows, columns, tile=tile, tiling=self.tiling)
         self.coder.prepare(form, inputs)
 
@@ -234,8 +239,10 @@ class Networks:
             if self.shares_norms:
                 small = made_small(picture, given=given, tile=tile)
                 # The whole goes round, if it does; its parts do along the sides that are not divided.
-                further["statistics"] = self._coded(self._around(measuring(coder)), **{name: small})
-                form = normalised(coder)
+                further["statistics"] = self._coded(
+                    self._around(recording_statistics(coder)), **{name: small}
+                )
+                form = with_given_statistics(coder)
             function = form_of(form, rows, columns, tile=tile, tiling=self.tiling)
             return in_tiles(
                 lambda part: self._coded(function, **{name: part}, **further),
@@ -269,7 +276,7 @@ class Networks:
 
     def _tile(self, rows: int, columns: int) -> int:
         """The side of the parts, in latent pixels, in which a picture of this size is encoded and decoded."""
-        return max(rows, columns) if rows * columns <= self.whole else self.tile
+        return max(rows, columns) if rows * columns <= self.untiled_pixels else self.tile
 
     @property
     def shares_norms(self) -> bool:
@@ -348,6 +355,6 @@ def _joined(unet: Network, controlnets: Sequence[Network]) -> Network:
         Parts({"unet": unet.tensors, **{name: each.tensors for name, each in named.items()}}),
         " + ".join(each.fingerprint for each in (unet, *controlnets)),
         unet.engine,
-        SteeredConfig(unet.config, tuple(each for each in configs if isinstance(each, ControlNetConfig))),
+        ControlledConfig(unet.config, tuple(each for each in configs if isinstance(each, ControlNetConfig))),
         graphs=unet.graphs,
     )

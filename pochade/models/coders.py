@@ -1,4 +1,4 @@
-"""The functions of an autoencoder, by its configuration."""
+"""Chooses the encode and decode functions of an autoencoder by its configuration."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ class Coders(NamedTuple):
 
 
 def coders_of(config: AnyAutoencoderConfig) -> Coders:
-    """Those of the KL autoencoder or of the tiny one."""
+    """Return the functions of the KL autoencoder or of the tiny one."""
     return (
         Coders(encode_tiny, decode_tiny)
         if isinstance(config, TinyAutoencoderConfig)

@@ -15,7 +15,7 @@ from pochade.pipeline.pipeline import Pipeline
 from pochade.quantization.files import Tables
 from pochade.quantization.fit_grids import SMOOTHING, choose
 from pochade.request import Request
-from pochade.ways import Source
+from pochade.request_options import Source
 
 PROMPTS = (
     "photograph of an old fisherman mending a net on a pier, morning fog, shallow focus",

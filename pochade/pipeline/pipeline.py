@@ -45,7 +45,7 @@ from pochade.models.embedding import embed_timestep
 from pochade.prompts.parse import ParsedPrompt, parse_prompt
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.request import EMPHASES, Defaults, Request, Settled
-from pochade.ways import Source
+from pochade.request_options import Source
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -117,7 +117,7 @@ class Pipeline:
     def img2img(
         self, prompt: str, *, image: "Image.Image", noise: Floats | None = None, **options: Any
     ) -> Result:
-        """Draw over a picture. options: the fields of `pochade.ways.Source` and of `Request`.
+        """Draw over a picture. options: the fields of `pochade.request_options.Source` and of `Request`.
 
         Raises InvalidRequest for what cannot be drawn.
         """
@@ -171,7 +171,7 @@ class Pipeline:
         """Without a plan."""
         prompts = parse_prompts(request)
         drawing = self._asked_for(*prompts.first_pass)
-        settled, sampler = settle(drawing.networks, request, drawing.usual, self.roots)
+        settled, sampler = settle(drawing.networks, request, drawing.defaults, self.roots)
         later = self._for_second_pass(settled, drawing, prompts)
         context = drawing._context
         if later is not drawing:
@@ -206,9 +206,9 @@ class Pipeline:
         return self._plan(self._prepared(request))
 
     @property
-    def usual(self) -> Defaults:
+    def defaults(self) -> Defaults:
         """What a request is drawn with where it leaves it open."""
-        return self.model.family.usual if self.few_steps is None else self.few_steps.usual
+        return self.model.family.defaults if self.few_steps is None else self.few_steps.defaults
 
     # --- additions --------------------------------------------------------------------------------------
 
@@ -323,7 +323,7 @@ class Pipeline:
         if self._drawn not in ([], [work]):
             others = [each for other in self._others.values() for each in (other, *other._latest.values())]
             for each in (self, *self._latest.values(), *others):
-                each.networks.let_go(keep=wanted)
+                each.networks.release(keep=wanted)
             release()
         self._drawn[:] = [work]
 

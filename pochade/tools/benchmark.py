@@ -106,7 +106,7 @@ def evaluation(
     factor = networks.autoencoder_config.factor
     columns, rows = ((traits.side if side is None else side) // factor for side in (width, height))
     rng = np.random.default_rng(0)
-    batch = 1 if traits.takes_guidance or pipeline.usual.cfg_scale == 1 else 2
+    batch = 1 if traits.takes_guidance or pipeline.defaults.cfg_scale == 1 else 2
     inputs = {
         name: rng.standard_normal((batch, *shape[1:]), np.float32)
         for name, (shape, _) in denoiser.inputs(config).items()
@@ -181,7 +181,7 @@ def _reached(
 def _pictures(pipeline: "Pipeline", settings: BenchmarkSettings, speed: str) -> dict[str, Any]:
     from pochade.images.files import encoded
 
-    steps = pipeline.usual.steps if settings.steps is None else settings.steps
+    steps = pipeline.defaults.steps if settings.steps is None else settings.steps
     size: dict[str, Any] = {"width": settings.width, "height": settings.height}
     drawn: Any = None
 

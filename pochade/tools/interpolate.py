@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pochade.errors import InvalidRequest, expect
 from pochade.request import Request
-from pochade.ways import Blend, Variation
+from pochade.request_options import Blend, Variation
 
 MAX_FRAMES = 1000
 

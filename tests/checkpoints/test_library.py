@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from pochade.checkpoints import library, safetensors
-from pochade.checkpoints.contents import contents_of
+from pochade.checkpoints.contents import BEGINNINGS, OTHER, contents_of, find_family
 from pochade.checkpoints.grids import FORMAT, grids_beside
-from pochade.checkpoints.kinds import BEGINNINGS, OTHER, find_family
 from pochade.checkpoints.library import describe, entries, find, pick
 from pochade.checkpoints.own_folder import MARKER, claim, is_own, own_folder, remove, unfinished
 from pochade.errors import InvalidCheckpoint, OutputError

@@ -281,7 +281,7 @@ TINY_FLOW = Family(
         pipelines=("TinyFlowPipeline",),
         read_folder=read_folder,
     ),
-    usual=Defaults(steps=6, cfg_scale=3.0, sampler="Euler", schedule="Simple"),
+    defaults=Defaults(steps=6, cfg_scale=3.0, sampler="Euler", schedule="Simple"),
     denoiser=TRANSFORMER,
     text_encoders=(ENCODER,),
     traits=_traits,

@@ -30,7 +30,7 @@ from pochade.hub.known_models import (
     known,
 )
 from pochade.hub.pull import fetch, known_there, place, plan_known, there_already
-from pochade.request import USUAL
+from pochade.request import DEFAULTS
 from tests.fake_hub import COMMIT, tensors
 from tests.models.full_size import CASES, END, VOCABULARY
 
@@ -58,7 +58,7 @@ def test_every_entry_says_what_it_must():
         assert model.file is None or model.variant is None
         assert set(model.sha256) <= {model.file} and all(len(each) == 64 for each in model.sha256.values())
         assert model.revision is None or len(model.revision) == 40
-        assert (model.usual is None) == (model.kind != "model") == (model.side is None)
+        assert (model.defaults is None) == (model.kind != "model") == (model.side is None)
         assert model.as_json()["memory"]["bf16"] == 2 * sum(model.parameters.values())
 
 
@@ -130,7 +130,7 @@ def test_parameter_counts_of_what_stands_beside_a_model():
 )
 def test_the_settings_are_those_that_a_drawing_takes(name, scheduler, told):
     found = find_few_steps(told_guidance=told, classes=("", scheduler), titles={}, name=name)
-    assert (USUAL if found is None else found.usual) == known(name).usual
+    assert (DEFAULTS if found is None else found.defaults) == known(name).defaults
 
 
 def test_names_are_found_in_any_case_and_others_are_refused():

@@ -263,7 +263,7 @@ def test_a_graph_with_an_adapter_is_on_the_disk_from_its_second_use_on(
             (graph,) = network.compiled.values()
             graph.wait_stored()
             found.append(graph.restored)
-            network.let_go()
+            network.release()
         return found
 
     everything = "unet", "text_encoder", "autoencoder"

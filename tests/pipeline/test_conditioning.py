@@ -16,7 +16,7 @@ from pochade.generation.infotext_request import request_from
 from pochade.generation.prompt_plan import wordings
 from pochade.pipeline.pipeline import finish
 from pochade.request import Request
-from pochade.ways import Blend
+from pochade.request_options import Blend
 from tests.models.measure import text_reference
 from tests.pipeline.conftest import Model
 from tests.pipeline.measure import draw_ours, draw_theirs, least_psnr, starting_noise

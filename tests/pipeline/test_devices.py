@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from pochade.engines.torch import TorchEngine
 from pochade.loading.network import Network
 from pochade.loading.networks import Networks
-from pochade.ways import Control
+from pochade.request_options import Control
 from tests.reference import FACTOR, make_controlnet, psnr
 
 OPTIONS: dict[str, Any] = {"width": 10 * FACTOR, "height": 6 * FACTOR, "cfg_scale": 5.0, "steps": 6}
@@ -106,7 +106,7 @@ def test_a_joined_unet_is_made_once_and_goes_with_its_unet(model, controls):
     )  # another strength is another number, no other function
     (second,) = pipeline.networks.steered[pipeline.networks.unet].values()
     assert second is first and len(first.compiled) == 1
-    pipeline.networks.let_go()
+    pipeline.networks.release()
     assert not pipeline.networks.steered
 
 

@@ -16,7 +16,7 @@ from pochade.generation.result import PromptSize
 from pochade.images.metadata import read_parameters
 from pochade.prompts.composition import composition
 from pochade.request import Request
-from pochade.ways import Hires
+from pochade.request_options import Hires
 from tests.models.measure import text_reference
 from tests.pipeline.measure import draw_ours, draw_theirs, least_psnr, starting_noise
 from tests.reference import relative_error

@@ -15,7 +15,7 @@ from pochade.loading.parameter_shapes import with_config
 from pochade.machine import memory_bytes, usable_memory_bytes
 from pochade.models.unet import unet
 from pochade.request import Request
-from pochade.ways import Hires
+from pochade.request_options import Hires
 
 OPTIONS = {"prompt": "a red apple", "seed": 7, "steps": 2}
 

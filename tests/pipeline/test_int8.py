@@ -84,7 +84,7 @@ def tiny(model, tmp_path) -> Path:
 def test_grids_that_a_model_lacks_are_made_once(tiny, monkeypatch):
     first = pochade.load(tiny, precision="int8")
     assert grids_in_cache(first.checkpoint).is_file()
-    monkeypatch.setattr(OpenVinoEngine, "watching", None)  # fails if anything is watched again
+    monkeypatch.setattr(OpenVinoEngine, "observing", None)  # fails if anything is watched again
     again = pochade.load(tiny, precision="int8")
     assert np.array_equal(*(np.asarray(pictures(each)[0]) for each in (first, again)))
 

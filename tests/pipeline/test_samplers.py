@@ -16,7 +16,7 @@ from pochade.images.metadata import read_parameters
 from pochade.pipeline import Pipeline, Progress
 from pochade.pipeline.pipeline import finish
 from pochade.request import Request
-from pochade.ways import Hires, Source
+from pochade.request_options import Hires, Source
 from tests.reference import psnr
 
 # No guidance: much of it makes the equation stiff, and eight steps too few for most.

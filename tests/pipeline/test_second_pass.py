@@ -13,7 +13,7 @@ from pochade.images.metadata import read_parameters
 from pochade.pipeline import Pipeline
 from pochade.pipeline.pipeline import finish
 from pochade.request import Request
-from pochade.ways import Blend, Control, Hires
+from pochade.request_options import Blend, Control, Hires
 from tests.pipeline.test_adapting import LAYERS
 from tests.pipeline.test_adapting import write as write_lora
 from tests.pipeline.test_controlnet import controlnet, drawing, family  # noqa: F401

@@ -12,7 +12,7 @@ from pochade.loading import networks as module
 from pochade.loading.engine_choice import choose, make_engine
 from pochade.loading.parameter_shapes import with_config
 from pochade.loading.tiling import in_tiles, ramp, starts
-from pochade.models.shared_norms import measuring, normalised
+from pochade.models.shared_norms import recording_statistics, with_given_statistics
 from tests.reference import psnr
 
 
@@ -78,7 +78,7 @@ def rolled(x: np.ndarray, rows: int, columns: int) -> np.ndarray:
 def test_edges_fit_together_in_parts(engine: str, rows: int, columns: int) -> None:
     """What is shifted by a part comes out shifted: the seam across the edges is one like all others."""
     networks = pochade.load(device="cpu", precision="f32", engine=engine).networks
-    going_round = replace(networks, whole=24 * 24, tile=24, tiling=True)
+    going_round = replace(networks, untiled_pixels=24 * 24, tile=24, tiling=True)
     channels, factor = networks.autoencoder_config.latent_channels, networks.autoencoder_config.factor
     by = tuple(16 if side > 24 else 3 for side in (rows, columns))  # the parts begin at 0 and 16
     latent = np.random.default_rng(0).standard_normal((1, channels, rows, columns), np.float32)
@@ -93,7 +93,7 @@ def test_edges_fit_together_in_parts(engine: str, rows: int, columns: int) -> No
 def test_no_step_where_edges_of_parts_meet() -> None:
     """Across the edges a smooth picture changes as it does everywhere else."""
     networks = replace(
-        pochade.load(device="cpu", precision="f32").networks, tiling=True, whole=24 * 24, tile=24
+        pochade.load(device="cpu", precision="f32").networks, tiling=True, untiled_pixels=24 * 24, tile=24
     )
     y, x = np.mgrid[0:256, 0:256] * 2 * np.pi / 256
     picture = np.stack([np.sin(x), np.cos(y), np.sin(x + 2 * y)])[None].astype(np.float32) * 0.8
@@ -109,7 +109,7 @@ def test_a_large_picture_is_nearly_the_same_in_parts(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "TILE", 24)
     monkeypatch.setattr(module, "OVERLAP", 8)
     networks = pochade.load(device="cpu", precision="f32").networks
-    divided = replace(networks, whole=24 * 24)
+    divided = replace(networks, untiled_pixels=24 * 24)
     y, x = np.mgrid[0:256, 0:192] / 20
     picture = np.stack([np.sin(x), np.cos(y), np.sin(x + y)])[None].astype(np.float32) * 0.8
     whole = networks.encode(picture)
@@ -157,17 +157,17 @@ def test_parts_are_normalised_as_one_picture(engine: str) -> None:
         found = made.compile(with_config(function, None), weights, shapes, key=function.__name__)(**inputs)
         return np.asarray(found)
 
-    whole, statistics = run(function, x=x), run(measuring(function), x=x)
+    whole, statistics = run(function, x=x), run(recording_statistics(function), x=x)
     assert statistics.shape == (4, 2)
     for part in (slice(0, 4), slice(4, 8)):
-        alike = run(normalised(function), x=x[..., part].copy(), statistics=statistics)
+        alike = run(with_given_statistics(function), x=x[..., part].copy(), statistics=statistics)
         np.testing.assert_allclose(alike, whole[..., part], atol=2e-5)
         assert np.abs(run(function, x=x[..., part].copy()) - whole[..., part]).max() > 0.3
 
 
 def test_plain_areas_are_not_shifted_by_the_parts(pictures: np.ndarray) -> None:
     networks = pochade.load(device="cpu", precision="f32").networks
-    divided = replace(networks, whole=24 * 24, tile=24)
+    divided = replace(networks, untiled_pixels=24 * 24, tile=24)
     latent = networks.encode(pictures)
 
     def levels(found: np.ndarray) -> np.ndarray:
@@ -186,7 +186,7 @@ def test_plain_areas_are_not_shifted_by_the_parts(pictures: np.ndarray) -> None:
 
 def test_what_parts_need_is_compiled_before_the_drawing() -> None:
     networks = pochade.load(device="cpu", precision="f32").networks
-    divided = replace(networks, whole=24 * 24, tile=24)
+    divided = replace(networks, untiled_pixels=24 * 24, tile=24)
     divided.prepare_decode((networks.autoencoder_config.latent_channels, 32, 40))
     known = set(divided.autoencoder.compiled)
     divided.decode(np.zeros((1, networks.autoencoder_config.latent_channels, 32, 40), np.float32))

@@ -11,7 +11,7 @@ from pochade.errors import InvalidCheckpoint, InvalidRequest
 from pochade.generation.upscale import enlarged_by, resized_by
 from pochade.loading.auxiliary import load_upscaler
 from pochade.models.read_config import rrdb_config
-from pochade.ways import Hires
+from pochade.request_options import Hires
 from tests.reference import psnr
 from tests.upscalers import first_names, make_upscaler, trunk_names
 

@@ -13,8 +13,8 @@ from pochade.generation.infotext_request import request_from
 from pochade.generation.settle import settle
 from pochade.pipeline.pipeline import finish
 from pochade.request import Request
+from pochade.request_options import Blend, Variation
 from pochade.tools.interpolate import frames
-from pochade.ways import Blend, Variation
 
 A, B = "a red fox in the snow", "the 4k cat"
 REQUEST = Request(prompt=A, seed=5, steps=3, width=24, height=16, sampler="Euler")
@@ -27,7 +27,7 @@ def drawn(pipeline, request, **inputs):
 
 def told_in(pipeline, request):
     """What the UNet is told in the first pass."""
-    settled, _ = settle(pipeline.networks, request, pipeline.usual, pipeline.roots)
+    settled, _ = settle(pipeline.networks, request, pipeline.defaults, pipeline.roots)
     return told_of(pipeline.model, settled)[0]
 
 

@@ -23,8 +23,8 @@ from pochade.generation.settle import settle
 from pochade.generation.sizes import size_over
 from pochade.images.upscaling import upscaled, upscaled_latent
 from pochade.pipeline.pipeline import finish
-from pochade.request import USUAL, Request, Settled
-from pochade.ways import Control, Hires, Source, Variation
+from pochade.request import DEFAULTS, Request, Settled
+from pochade.request_options import Control, Hires, Source, Variation
 from tests.pipeline.measure import SAMPLERS, draw_theirs, least_psnr, starting_noise
 from tests.reference import FACTOR, psnr
 
@@ -120,7 +120,7 @@ def test_an_inpainting_model_is_told_the_mask_and_what_is_left_of_the_picture(mo
         prompt=PROMPT, negative_prompt=NEGATIVE, seed=5, width=WIDTH, height=HEIGHT, source=source,
         steps=STEPS, sampler="Euler", schedule="Karras",
     )  # fmt: skip
-    request, sampler = settle(pipeline.networks, asked, USUAL, ())
+    request, sampler = settle(pipeline.networks, asked, DEFAULTS, ())
     canvas = replace(over(pipeline.networks, source, WIDTH, HEIGHT), mask=None)
     one = Pass(
         request=request, canvas=canvas, told=told_of(pipeline.model, request)[0], noise=noise,
@@ -307,7 +307,7 @@ def test_a_control_picture_lies_over_a_picture_that_is_filled_up(monkeypatch, pi
     )
     control = Control(image=photo(43, 27), model="none")
     source = Source(image=photo(43, 27))
-    settled, _ = settle(pipeline.networks, Request(prompt="", source=source), USUAL, ())
+    settled, _ = settle(pipeline.networks, Request(prompt="", source=source), DEFAULTS, ())
     canvas = over(pipeline.networks, source, settled.width, settled.height, settled.framing)
     request = replace(settled, controls=(control,))
     one = Pass(request=request, canvas=canvas, told=None, levels=[1.0, 0.0], controls=(control,))
@@ -420,7 +420,7 @@ def test_the_levels_of_a_second_pass_are_those_of_a1111(pipeline, steps, strengt
         prompt="", seed=1, steps=2, width=HEIGHT, height=HEIGHT, sampler=label, schedule="Karras",
         hires=Hires(scale=1.5, steps=steps, denoising_strength=strength),
     )  # fmt: skip
-    settled, sampler = settle(pipeline.networks, asked, USUAL, ())
+    settled, sampler = settle(pipeline.networks, asked, DEFAULTS, ())
     told, told_later = told_of(pipeline.model, settled)
     first = Pass(request=settled, canvas=Canvas(), told=told, levels=[1.0, 0.0])
     second = hires.second_pass(first, told_later, pipeline.model, pipeline.networks)
@@ -432,7 +432,7 @@ def test_the_levels_of_a_second_pass_are_those_of_a1111(pipeline, steps, strengt
 
 def test_a_second_pass_has_no_more_levels_than_the_model(pipeline):
     few, asked = noise_schedule(steps=10), Request(prompt="", seed=1, steps=2, hires=Hires(steps=20))
-    settled, _ = settle(pipeline.networks, asked, USUAL, ())
+    settled, _ = settle(pipeline.networks, asked, DEFAULTS, ())
     told, told_later = told_of(pipeline.model, settled)
     first = Pass(request=settled, canvas=Canvas(), told=told, levels=[1.0, 0.0])
     second = hires.second_pass(first, told_later, replace(pipeline.model, schedule=few), pipeline.networks)
@@ -545,7 +545,8 @@ def test_tiles_go_round(model, engine):
 def test_tiles_go_round_in_parts_and_in_a_second_pass(pipeline, upscaler, monkeypatch):
     """As above, with pictures that are encoded and decoded in parts, of which the second begins at half."""
     tight = replace(
-        pipeline, model=replace(pipeline.model, networks=replace(pipeline.networks, whole=16, tile=10))
+        pipeline,
+        model=replace(pipeline.model, networks=replace(pipeline.networks, untiled_pixels=16, tile=10)),
     )
     side, batch_noise = 8 * FACTOR, denoise_loop.batch_noise
     options = {
