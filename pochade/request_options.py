@@ -100,7 +100,7 @@ class Source:
                 raise InvalidRequest("only_masked needs a mask")
         elif self.mask.size != self.image.size:
             raise InvalidRequest(
-                f"the mask has {self.mask.width} x {self.mask.height} px, but the picture"
+                f"the mask has {self.mask.width} x {self.mask.height} px and the picture"
                 f" {self.image.width} x {self.image.height}: make them the same size"
             )
 

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.adapters.deltas import Decomposed, Hadamard, Kronecker, Linear, LowRank, Whole
+from pochade.adapters.deltas import DoraDelta, FullDelta, Hadamard, Kronecker, LinearDelta, LowRank
 from pochade.errors import InvalidCheckpoint
 from pochade.ops import Shape
 
@@ -34,7 +34,7 @@ class Factors:
         """
         self.layer, self.parts, self.keys, self._scale = layer, parts, keys, scale
 
-    def delta(self) -> Linear | None:
+    def delta(self) -> LinearDelta | None:
         """Return what is added to the weight, without DoRA's magnitudes; None if nothing is."""
         kinds = {kind for kind, names in KINDS.items() if any(name in self.parts for name in names)}
         if len(kinds) > 1:
@@ -44,7 +44,7 @@ class Factors:
             if lonely is not None:
                 self.refuse(f"has '{self.keys[lonely]}' and none of the factors that belong to it")
             return None
-        makers: Mapping[str, Callable[[], Linear]] = {
+        makers: Mapping[str, Callable[[], LinearDelta]] = {
             "LoRA": self._low_rank,
             "LoHa": self._hadamard,
             "LoKr": self._kronecker,
@@ -52,7 +52,7 @@ class Factors:
         }
         return makers[kinds.pop()]()
 
-    def decomposed(self, delta: Linear, shape: Shape) -> Linear | Decomposed:
+    def decomposed(self, delta: LinearDelta, shape: Shape) -> LinearDelta | DoraDelta:
         """Apply DoRA's magnitudes to the delta, if there are any. shape: the weight's."""
         name = next((name for name in LENGTHS if name in self.parts), None)
         if name is None:
@@ -64,7 +64,7 @@ class Factors:
             self.refuse(
                 f"has '{self.keys[name]}' of shape {lengths.shape}, which fits no weight of shape {shape}"
             )
-        return Decomposed(delta, lengths, of_outputs=not by_inputs)
+        return DoraDelta(delta, lengths, of_outputs=not by_inputs)
 
     def refuse(self, why: str) -> NoReturn:
         raise InvalidCheckpoint(f"the layer '{self.layer}' {why}")
@@ -80,8 +80,8 @@ class Factors:
         self._check_rank("up", up, "down", down, middle)
         return LowRank(up, down, self._scaled(len(down)), middle)
 
-    def _whole(self) -> Whole:
-        return Whole(self.parts["diff"])
+    def _whole(self) -> FullDelta:
+        return FullDelta(self.parts["diff"])
 
     def _hadamard(self) -> Hadamard:
         first, second = (self._product(f"hada_w{side}", f"hada_t{side}") for side in "12")
@@ -90,12 +90,12 @@ class Factors:
         return Hadamard(first, second, self._scaled(len(self.parts["hada_w1_b"])))
 
     def _kronecker(self) -> Kronecker:
-        sides: list[LowRank | Whole] = []
+        sides: list[LowRank | FullDelta] = []
         scale = self._scale(0)  # two full matrices; alpha does not apply to them
         for side in "12":
             whole = f"lokr_w{side}"
             if whole in self.parts:
-                sides.append(Whole(self._at_least_2d(whole)))
+                sides.append(FullDelta(self._at_least_2d(whole)))
             else:
                 sides.append(self._product(whole, f"lokr_t{side}"))
                 scale = self._scaled(len(self.parts[f"{whole}_b"]))

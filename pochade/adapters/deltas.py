@@ -47,7 +47,7 @@ def matrix_size(shape: tuple[int, ...]) -> Size:
     return (*shape, 1)[0], int(np.prod(shape[1:], dtype=np.int64))
 
 
-class Linear(ABC):
+class LinearDelta(ABC):
     """A delta that does not depend on the weight it is added to."""
 
     @property
@@ -73,7 +73,7 @@ class Linear(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class LowRank(Linear):
+class LowRank(LinearDelta):
     """LoRA: scale * up @ down (Hu et al. 2021, equation 3), for convolutions too (LoCon).
 
     up (O, r), down (r, columns). middle (r, r, H, W) for a Tucker decomposition of a convolution: then down
@@ -101,7 +101,7 @@ class LowRank(Linear):
 
 
 @dataclass(frozen=True, eq=False)
-class Hadamard(Linear):
+class Hadamard(LinearDelta):
     """LoHa: scale * first * second, elementwise, each of low rank (Hyeon-Woo et al. 2021, section 2).
 
     The rank of the product may be the square of theirs.
@@ -121,11 +121,11 @@ class Hadamard(Linear):
 
 
 @dataclass(frozen=True, eq=False)
-class Kronecker(Linear):
+class Kronecker(LinearDelta):
     """LoKr: scale * the Kronecker product of two matrices, each full or of low rank."""
 
-    first: "LowRank | Whole"
-    second: "LowRank | Whole"
+    first: "LowRank | FullDelta"
+    second: "LowRank | FullDelta"
     scale: float
 
     @property
@@ -150,7 +150,7 @@ class Kronecker(Linear):
 
 
 @dataclass(frozen=True, eq=False)
-class Whole(Linear):
+class FullDelta(LinearDelta):
     """A full difference, in the weight's shape."""
 
     difference: Array
@@ -165,10 +165,10 @@ class Whole(Linear):
 
 
 @dataclass(frozen=True, eq=False)
-class RowSlice(Linear):
+class RowSlice(LinearDelta):
     """Rows `begin` to `end` of a delta for several weights that another program fuses into one."""
 
-    whole: Linear
+    whole: LinearDelta
     begin: int
     end: int
     columns: int
@@ -187,14 +187,14 @@ class RowSlice(Linear):
 
 
 @dataclass(frozen=True, eq=False)
-class Decomposed:
+class DoraDelta:
     """DoRA: a change of direction, and magnitudes (Liu et al. 2024, equation 5).
 
     direction: any other kind of delta. lengths: the norms that the rows (or the columns) of the weight have
     after the change.
     """
 
-    direction: Linear
+    direction: LinearDelta
     lengths: Array
     of_outputs: bool
 

@@ -95,7 +95,7 @@ def read_embedding(path: Path | str, widths: Mapping[str, int]) -> Embedding:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Extended(Mapping[str, Array]):
+class ExtendedEmbedding(Mapping[str, Array]):
     """A text encoder's weights with additional rows in its token table, in the table's type; an 8-bit table
     is converted to f16, which trained embeddings need."""
 

@@ -65,7 +65,7 @@ def _items(components: Mapping[str, Mapping[str, Shape]]) -> Iterable[tuple[str,
     return components.get("unet", {}).items()
 
 
-def belonging(adapter: str | None, model: str | None) -> str:
+def family_mismatch(adapter: str | None, model: str | None) -> str:
     """Return the end of a message: "; it was made for SDXL, the model is SD 1.x", or "" if both are
     unknown."""
     if adapter is None and model is None:

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from pochade.adapters.files import COMPONENTS, DIFFUSERS_WEIGHTS, PEFT_WEIGHTS
-from pochade.checkpoints.library import ModelEntry, entries_in, meant_by, shortest_names
+from pochade.checkpoints.library import ModelEntry, entries_in, matching_entries, shortest_names
 from pochade.errors import InvalidRequest
 
 NAMELESS = ("learned_embeds", Path(PEFT_WEIGHTS).stem, Path(DIFFUSERS_WEIGHTS).stem)
@@ -42,7 +42,7 @@ def names(folders: Sequence[Path], what: str) -> Mapping[str, list[Path]]:
 
 
 def find(folders: Sequence[Path], name: str, what: str) -> Path:
-    """Return the file with a name, by the rule for all names (`checkpoints.library.meant_by`).
+    """Return the file with a name, by the rule for all names (`checkpoints.library.matching_entries`).
 
     Names are only compared, so they cannot leave the folders. Raises InvalidRequest for an unknown name,
     listing similar ones, or for an ambiguous name.
@@ -52,7 +52,7 @@ def find(folders: Sequence[Path], name: str, what: str) -> Path:
 
 def pick_named(known: Sequence[ModelEntry], folders: Sequence[Path], name: str, what: str) -> ModelEntry:
     """Return the only entry of `known` that matches. folders: for messages. Raises as `find` does."""
-    meant = meant_by(name, known)
+    meant = matching_entries(name, known)
     if len(meant) == 1:
         return meant[0]
     if meant:

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 from numpy.typing import NDArray
 
 from pochade.adapters.assemble import Factors
-from pochade.adapters.deltas import Delta, Linear, RowSlice, Whole, matrix_size
-from pochade.adapters.families import adapter_family, belonging, model_family
+from pochade.adapters.deltas import Delta, FullDelta, LinearDelta, RowSlice, matrix_size
+from pochade.adapters.families import adapter_family, family_mismatch, model_family
 from pochade.adapters.files import AdapterFile, adapter_files
 from pochade.adapters.keys import AdaptedLayer, places, split_key
 from pochade.adapters.library import stem
@@ -177,10 +177,10 @@ class _Reader:
                 return found
             if parts["diff_b"].size != shape[0]:
                 self._other_shape(keys["diff_b"], parts["diff_b"].shape, name, shape)
-            found.append((place.component, name, Whole(parts["diff_b"])))
+            found.append((place.component, name, FullDelta(parts["diff_b"])))
         return found
 
-    def _shared(self, layer: str, delta: Linear, place: AdaptedLayer) -> list[tuple[str, Linear]]:
+    def _shared(self, layer: str, delta: LinearDelta, place: AdaptedLayer) -> list[tuple[str, LinearDelta]]:
         """Yield (canonical name, delta) for one weight, or for each weight that the adapter fuses."""
         names = [f"{module}.weight" for module in place.modules]
         shapes = [self._shape(place.component, name) for name in names]
@@ -224,7 +224,7 @@ class _Reader:
         return adapter is not None and model is not None and adapter != model
 
     def _belonging(self) -> str:
-        return belonging(*self._families())
+        return family_mismatch(*self._families())
 
     def _families(self) -> tuple[str | None, str | None]:
         """The families of the adapter and of the model, as far as they are known."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.adapters.deltas import Delta, Linear, blocks
+from pochade.adapters.deltas import Delta, LinearDelta, blocks
 from pochade.weights import FACTOR_DOWN, FACTOR_UP
 
 Array = NDArray[Any]
@@ -26,7 +26,7 @@ Deltas = Mapping[str, Delta]
 
 
 @dataclass(frozen=True, eq=False)
-class Strength:
+class WeightedDeltas:
     """Deltas with their weight. fingerprint: of the adapter's file."""
 
     deltas: Deltas
@@ -34,7 +34,7 @@ class Strength:
     fingerprint: str
 
 
-def adapted(tensors: Mapping[str, Array], given: Sequence[Strength]) -> Mapping[str, Array]:
+def adapted(tensors: Mapping[str, Array], given: Sequence[WeightedDeltas]) -> Mapping[str, Array]:
     """Return the tensors with `w + sum of weight * delta` where there are deltas, and the same arrays
     elsewhere.
 
@@ -50,7 +50,7 @@ def adapted(tensors: Mapping[str, Array], given: Sequence[Strength]) -> Mapping[
     return Adapted(tensors, changes) if changes else tensors
 
 
-def factors(tensors: Mapping[str, Array], given: Sequence[Strength]) -> dict[str, Array] | None:
+def factors(tensors: Mapping[str, Array], given: Sequence[WeightedDeltas]) -> dict[str, Array] | None:
     """Return the deltas as low-rank factors, named `weights.FACTOR_DOWN` or `FACTOR_UP` and the weight's
     name.
 
@@ -62,7 +62,7 @@ def factors(tensors: Mapping[str, Array], given: Sequence[Strength]) -> dict[str
     pairs: dict[str, list[tuple[Array, Array]]] = {}
     for each in in_order(given):
         for name, delta in each.deltas.items():
-            pair = delta.factors() if isinstance(delta, Linear) else None
+            pair = delta.factors() if isinstance(delta, LinearDelta) else None
             shape = tensors[name].shape
             if pair is None or len(shape) not in (2, 4) or shape[2:] not in ((), (1, 1)) or EMBEDDING in name:
                 return None
@@ -79,13 +79,13 @@ def factors(tensors: Mapping[str, Array], given: Sequence[Strength]) -> dict[str
     return found
 
 
-def fingerprint(base: str, given: Sequence[Strength]) -> str:
+def fingerprint(base: str, given: Sequence[WeightedDeltas]) -> str:
     """Return the network's key in the cache of compiled graphs, which changes with adapters and strengths."""
     text = repr([(each.fingerprint, each.weight) for each in in_order(given)])
     return hashlib.sha256(f"{base} {text}".encode()).hexdigest()[:16] if text != "[]" else base
 
 
-def in_order(given: Sequence[Strength]) -> list[Strength]:
+def in_order(given: Sequence[WeightedDeltas]) -> list[WeightedDeltas]:
     """Sort adapters into a fixed order and drop those of strength 0."""
     present = [each for each in given if each.weight != 0 and each.deltas]
     return sorted(present, key=lambda each: (each.fingerprint, each.weight))

@@ -15,7 +15,7 @@ from pochade.checkpoints.grids import are_grids
 from pochade.checkpoints.json_files import read_table
 from pochade.checkpoints.keymaps import LEFT_OVERS
 from pochade.checkpoints.overrides import Overrides
-from pochade.checkpoints.prediction import beside, check_scheduler
+from pochade.checkpoints.prediction import check_scheduler, read_yaml_prediction
 from pochade.checkpoints.readers import reader_of_file, reader_of_folder
 from pochade.checkpoints.upscaler import DENSE_BLOCKS, PREFIXES
 from pochade.checkpoints.weight_files import open_tensors
@@ -90,7 +90,7 @@ MODEL, UNREADABLE = "model", "unreadable"
 PARTS = tuple(dict.fromkeys(kind for _, kind, _ in BEGINNINGS if kind != OTHER))
 KINDS = (MODEL, *PARTS, OTHER, UNREADABLE)
 FIRST_LAYER = f"{UNET}input_blocks.0.0.weight"
-TOLD_GUIDANCE = f"{UNET}time_embed.cond_proj.weight"
+GUIDANCE_EMBEDDING = f"{UNET}time_embed.cond_proj.weight"
 INPAINTING_CHANNELS = 9
 
 
@@ -116,7 +116,7 @@ def contents_of(path: Path) -> Contents:
     return _of_folder(path) if path.is_dir() else _of_file(path)
 
 
-def lacks(index: Mapping[str, Any]) -> str:
+def missing_component(index: Mapping[str, Any]) -> str:
     """Return the first component that a `model_index.json` lacks for Stable Diffusion 1.x, 2.x or XL, or
     ""."""
     refines = is_listed(index, "text_encoder_2") and not is_listed(index, "text_encoder")
@@ -179,14 +179,14 @@ def _of_file(path: Path) -> Contents:
     if any(name.startswith((UNET, AVERAGE)) for name in tensors):
         try:
             family = find_family(tensors, path)
-            beside(path)
+            read_yaml_prediction(path)
         except InvalidCheckpoint as error:
             return Contents(OTHER, str(error).partition(". If")[0].rpartition(": ")[2])
         first = tensors.header.entries.get(FIRST_LAYER)
         channels = first.shape[1] if first is not None and len(first.shape) > 1 else 0
         scheduler = _own_configuration(tensors.metadata, path).get("scheduler", {})
         few_steps = find_few_steps(
-            told_guidance=TOLD_GUIDANCE in tensors,
+            takes_guidance=GUIDANCE_EMBEDDING in tensors,
             classes=(scheduler.get("_class_name"),),
             titles=titles_of(tensors.metadata),
             name=path.stem,
@@ -206,7 +206,7 @@ def _of_folder(folder: Path) -> Contents:
         reader = reader_of_folder(index)
         if reader is not None:
             return Contents(MODEL, reader.label, reader.few_steps(folder, {}))
-        lacking = lacks(index)
+        lacking = missing_component(index)
         if lacking:
             return Contents(OTHER, f"{index.get('_class_name', 'a pipeline')} without {lacking}")
         unet = read_table(folder / "unet" / "config.json")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pochade.checkpoints.detect import detect_controlnet
 from pochade.checkpoints.fingerprint import fingerprint
 from pochade.checkpoints.folder import Component, read_component
-from pochade.checkpoints.keymaps import Below, LazyTensors, rename
+from pochade.checkpoints.keymaps import LazyTensors, PrefixView, rename
 from pochade.checkpoints.ldm import controlnet_rules, file_layout
 from pochade.checkpoints.safetensors import TensorFile
 from pochade.checkpoints.weight_files import open_tensors
@@ -67,7 +67,7 @@ def _canonical(file: TensorFile, path: Path) -> LazyTensors:
     if "controlnet_cond_embedding.conv_in.weight" in file:
         return rename(file, (), path)
     prefix = PREFIX if any(name.startswith(PREFIX) for name in file) else ""
-    inside = Below(file, prefix)
+    inside = PrefixView(file, prefix)
     hints = [name for name in inside if name.startswith("input_hint_block.") and name.endswith(".weight")]
     if len(hints) < 2:
         known = "'input_hint_block.0.weight' or 'controlnet_cond_embedding.conv_in.weight'"

@@ -95,7 +95,7 @@ KEEPS_GUIDANCE = 5.0
 
 def find_few_steps(
     *,
-    told_guidance: bool = False,
+    takes_guidance: bool = False,
     classes: tuple[object, ...] = (),
     titles: Mapping[str, object],
     name: str,
@@ -104,7 +104,7 @@ def find_few_steps(
 ) -> FewSteps | None:
     """Return the settings of a model for few steps, or None for other models.
 
-    told_guidance: whether the UNet takes the guidance scale. classes: of pipeline and scheduler. titles: by
+    takes_guidance: whether the UNet takes the guidance scale. classes: of pipeline and scheduler. titles: by
     their source. name: of the file or folder. family: None if unknown. is_adapter: whether it is a LoRA,
     which may be named for what it shows.
     """
@@ -112,7 +112,7 @@ def find_few_steps(
     said = {where: text for where, text in titles.items() if isinstance(text, str)}
     texts = [*said.values(), name]
     label = None if family is None else family.label
-    if told_guidance:
+    if takes_guidance:
         reason = "its UNet takes the guidance scale as an input"
         return FewSteps(kind="LCM", reason=reason, defaults=_with_steps(TOLD, texts))
     if known is not None:
@@ -150,7 +150,7 @@ def few_steps_of_folder(
         for file, table in (("model_index.json", index), ("unet/config.json", unet))
     }
     return find_few_steps(
-        told_guidance=unet.get("time_cond_proj_dim") is not None,
+        takes_guidance=unet.get("time_cond_proj_dim") is not None,
         classes=(index.get("_class_name"), scheduler.get("_class_name")),
         titles=origins,
         name=name,

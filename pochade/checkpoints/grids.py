@@ -9,7 +9,7 @@ BESIDE = "int8.safetensors"
 """The file name of the grids in a model's folder. Next to a single file it is model.int8.safetensors."""
 
 
-def grids_beside(model: Path) -> Path:
+def grids_path(model: Path) -> Path:
     """Return the path of a model's grids. model: its folder or file."""
     return model / BESIDE if model.is_dir() else model.with_suffix(f".{BESIDE}")
 

@@ -214,7 +214,7 @@ def rename(
     """
     origins: dict[str, str] = {}
     makers: dict[str, Callable[[], Array]] = {}
-    inside = Below(tensors, prefix)
+    inside = PrefixView(tensors, prefix)
     for name in inside:
         placed = translate(name, rules)
         if placed is None:
@@ -238,7 +238,7 @@ def rename(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Below(Mapping[str, Array]):
+class PrefixView(Mapping[str, Array]):
     """The tensors whose names begin with `prefix`, without it."""
 
     tensors: Mapping[str, Array]

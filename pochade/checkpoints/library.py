@@ -172,7 +172,7 @@ def whole(entry: ModelEntry) -> ModelEntry:
     return ModelEntry(entry.name.rpartition("/")[0] or folder.name, folder, entry.root)
 
 
-def meant_by(name: str, known: Sequence[ModelEntry], kind: str | None = None) -> list[ModelEntry]:
+def matching_entries(name: str, known: Sequence[ModelEntry], kind: str | None = None) -> list[ModelEntry]:
     """Return the entries of `known` that match `name`: the rule for all names of files.
 
     A name matches if it equals the entry's name or a part of it after a slash, in any case, with either kind
@@ -207,7 +207,7 @@ def pick(
     name: str, known: Sequence[ModelEntry], roots: Sequence[Path], kind: str | None = None
 ) -> ModelEntry:
     """Return the only entry of `known` that matches. Raises as `find` does. roots: for messages."""
-    meant = meant_by(name, known, kind)
+    meant = matching_entries(name, known, kind)
     if len(meant) == 1:
         return meant[0]
     if meant:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pochade.atomic import creating, unwritable
-from pochade.checkpoints.grids import grids_beside
+from pochade.checkpoints.grids import grids_path
 from pochade.checkpoints.library import ModelEntry, size_of
 from pochade.errors import OutputError
 from pochade.settings import models_dir
@@ -94,7 +94,7 @@ def remove(entry: ModelEntry) -> int:
         else:
             going.unlink()
             record_of(path).unlink(missing_ok=True)
-            grids_beside(path).unlink(missing_ok=True)
+            grids_path(path).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"'{path}' could not be removed: {error.strerror or error}") from error
     folder = path.parent

@@ -84,7 +84,7 @@ def find_prediction(
     """
     if V_KEY in tensors:
         return V, f"the file holds the key '{V_KEY}'"
-    said = beside(where) or _in_metadata(metadata, where, stored)
+    said = read_yaml_prediction(where) or _in_metadata(metadata, where, stored)
     if said is not None:
         return said
     if ZERO_SNR_KEY in tensors:
@@ -103,7 +103,7 @@ def predicts_to_zero_snr(tensors: Mapping[str, Array], metadata: Mapping[str, st
     return ZERO_SNR_KEY in tensors or metadata.get("ss_zero_terminal_snr", "").lower() == "true"
 
 
-def beside(where: Path) -> tuple[str, str] | None:
+def read_yaml_prediction(where: Path) -> tuple[str, str] | None:
     """Read the prediction type from the YAML file next to a checkpoint; None if it has neither entry.
 
     Raises InvalidCheckpoint if it cannot be read or names an unsupported type.

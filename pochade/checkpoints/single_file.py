@@ -23,7 +23,7 @@ from pochade.checkpoints.few_steps import find_few_steps, titles_of
 from pochade.checkpoints.fingerprint import fingerprint
 from pochade.checkpoints.folder import Checkpoint, Component, read_component
 from pochade.checkpoints.keymaps import AUTOENCODER as RENAMED_AUTOENCODER
-from pochade.checkpoints.keymaps import LEFT_OVERS, Below, KeyMap, LazyTensors, rename
+from pochade.checkpoints.keymaps import LEFT_OVERS, KeyMap, LazyTensors, PrefixView, rename
 from pochade.checkpoints.ldm import (
     CLIP,
     autoencoder_rules,
@@ -101,7 +101,7 @@ def read_single_file(
         pad_ids=family.pad_ids,
         prediction_reason=reason,
         few_steps=find_few_steps(
-            told_guidance=unet_json.get("time_cond_proj_dim") is not None,
+            takes_guidance=unet_json.get("time_cond_proj_dim") is not None,
             classes=(index.get("_class_name"), scheduler.get("_class_name")),
             titles=titles_of(source.file.metadata),
             name=source.path.stem,
@@ -129,7 +129,7 @@ def read_autoencoder(
         return read_component(folder, "vae", RENAMED_AUTOENCODER)
     source = _open(path)
     prefix = AUTOENCODER if any(name.startswith(AUTOENCODER) for name in source.tensors) else ""
-    inside = Below(source.tensors, prefix)
+    inside = PrefixView(source.tensors, prefix)
     if not any(name.startswith(("encoder.", "decoder.")) for name in inside):
         raise InvalidCheckpoint(
             f"'{path}' holds no autoencoder: no tensor begins with 'encoder.' or '{AUTOENCODER}encoder.'"
@@ -165,7 +165,7 @@ def _with_averages(file: TensorFile, path: Path) -> Tensors:
 
 
 def _unet(source: OpenedFile) -> LazyTensors:
-    layout = file_layout(Below(source.tensors, UNET))
+    layout = file_layout(PrefixView(source.tensors, UNET))
     return rename(source.tensors, unet_rules(layout), source.path, prefix=UNET, strict=True)
 
 
@@ -192,7 +192,7 @@ def _autoencoder(
 
 
 def _renamed_autoencoder(source: OpenedFile, prefix: str) -> LazyTensors:
-    inside = Below(source.tensors, prefix)
+    inside = PrefixView(source.tensors, prefix)
     levels = len({name.split(".")[2] for name in inside if name.startswith("encoder.down.")})
     strict = bool(prefix)
     return rename(source.tensors, autoencoder_rules(levels), source.path, prefix=prefix, strict=strict)
@@ -236,7 +236,7 @@ def _unused_layers(source: OpenedFile, prefix: str, given: Overrides) -> range:
     folder may omit the last one and have 23 of OpenCLIP's 24 layers."""
     numbers = {
         int(part)
-        for name in Below(source.tensors, f"{prefix}transformer.resblocks.")
+        for name in PrefixView(source.tensors, f"{prefix}transformer.resblocks.")
         if (part := name.split(".")[0]).isdecimal()
     }
     count = max(numbers, default=-1) + 1
@@ -245,7 +245,7 @@ def _unused_layers(source: OpenedFile, prefix: str, given: Overrides) -> range:
 
 
 def _refuse_unknown(source: OpenedFile, prefix: str, known: tuple[str, ...]) -> None:
-    for name in Below(source.tensors, prefix):
+    for name in PrefixView(source.tensors, prefix):
         if not name.startswith(known) and name.rpartition(".")[2] not in UNUSED:
             raise InvalidCheckpoint(
                 f"'{source.path}' holds the tensor '{prefix}{name}', which is not part of a text encoder that"

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pochade.checkpoints.fingerprint import fingerprint
 from pochade.checkpoints.folder import Component
-from pochade.checkpoints.keymaps import Below, KeyMap, Rule, rename
+from pochade.checkpoints.keymaps import KeyMap, PrefixView, Rule, rename
 from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 
@@ -52,7 +52,7 @@ def read_upscaler(path: Path | str) -> Component:
         raise InvalidCheckpoint(f"the upscaler '{path}' is not a file; check the path")
     file = open_tensors(path)
     prefix = next(each for each in PREFIXES if any(name.startswith(each) for name in file))
-    names = set(Below(file, prefix))
+    names = set(PrefixView(file, prefix))
     for name, what in OTHERS:
         if name in names:
             raise InvalidCheckpoint(f"'{path}' is not an upscaler of the ESRGAN family: {what}")

@@ -194,7 +194,7 @@ def draw_all(
     """Everything that takes time: loading, compiling, drawing."""
     from tqdm import tqdm
 
-    from pochade.loading.memory_plan import amount
+    from pochade.loading.memory_plan import format_bytes
     from pochade.pipeline.loader import load
 
     check_folding(options, requests)
@@ -216,7 +216,7 @@ def draw_all(
         if request is requests[0]:
             say_usual(prepared, request)
             if pipeline.memory_budget is not None:
-                plan = f"{prepared.context.plan}, of {amount(pipeline.memory_budget)}"
+                plan = f"{prepared.context.plan}, of {format_bytes(pipeline.memory_budget)}"
                 tqdm.write(f"pochade: {plan}", file=sys.stderr)
         for progress in pipeline.draw(prepared):
             yield request, progress

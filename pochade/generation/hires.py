@@ -1,4 +1,4 @@
-"""The second pass of a drawing, on a larger picture."""
+"""The second pass on a larger picture (hires. fix)."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from pochade.diffusion.samplers import find_sampler
 from pochade.diffusion.samplers.step import SamplerStep
 from pochade.errors import InvalidRequest
-from pochade.generation.canvas import Canvas, blank
+from pochade.generation.canvas import Canvas, blank_canvas
 from pochade.generation.conditioning import PromptPlan
 from pochade.generation.decoding import check_finite, decoded_images, from_image
 from pochade.generation.denoise_loop import Pass, all_levels, denoise, latent_shape
 from pochade.generation.pass_settings import controls_of, second_request
 from pochade.generation.settle import Prepared
-from pochade.generation.upscale import resized_by
+from pochade.generation.upscale import resize_with
 from pochade.images.upscaling import (
     LATENT_UPSCALERS,
     Box,
@@ -38,22 +38,23 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 
 
-def in_two_passes(
-    prepared: Prepared, networks: Networks, larger_networks: Networks, only: Pass, told: PromptPlan
+def two_passes(
+    prepared: Prepared, networks: Networks, larger_networks: Networks, only: Pass, prompt_plan: PromptPlan
 ) -> tuple[Iterator[tuple[SamplerStep, int]], tuple[int, int, int]]:
-    """The steps of two passes, each with the number of its pass, and the shape (C, h, w) of the last latent.
+    """Return the steps of two passes, with the number of the pass, and the shape (C, h, w) of the last
+    latent.
 
-    networks, larger_networks: of the two passes, as the request sets them. only: what one pass alone would
-    be; a second model does its part in the second of two. told: in the second.
+    networks, larger_networks: of the two passes, with the request's settings. only: the pass of a request
+    without hires; its refiner is used in the second pass. prompt_plan: of the second pass.
 
-    Raises InvalidRequest for what cannot follow each other, before anything is drawn.
+    Raises InvalidRequest for passes that cannot be combined, before anything is drawn.
     """
     context, request = prepared.context, prepared.request
     model, later = context.model, context.last
     assert request.hires is not None
     check_latents(model, later.model, request.hires.upscaler)
-    first = replace(only, refining=None, controls=controls_of(request, "first"))
-    second = second_pass(first, told, later.model, larger_networks, only.refining)
+    first = replace(only, refiner=None, controls=controls_of(request, "first"))
+    second = second_pass(first, prompt_plan, later.model, larger_networks, only.refiner)
     assert second is not None
     decoded = latent_shape(larger_networks, second.request)
     second_sampler = find_sampler(second.request.sampler)
@@ -61,10 +62,10 @@ def in_two_passes(
     def enlarged_pass(latent: Floats) -> Iterator[SamplerStep]:
         check_finite(latent, "the UNet", networks.unet.engine.precision)
         context.release(networks.unet)
-        larger_networks.graphs.begin_part()  # the UNet in the first size may go, the decoder is wanted
-        if not context.sparing:
+        larger_networks.graphs.begin_part()  # may drop the UNet's first graph; the decoder is needed
+        if not context.low_memory:
             larger_networks.prepare_decode(decoded)
-        larger = enlarged(networks, larger_networks, request, second.request, latent)
+        larger = upscaled_canvas(networks, larger_networks, request, second.request, latent)
         for each in (networks, larger_networks):
             context.release(each.autoencoder, each.wide_autoencoder)
         drawing = replace(second, canvas=larger)
@@ -72,20 +73,20 @@ def in_two_passes(
         yield from denoise(larger_networks, by.schedule, by.parametrization, second_sampler, drawing)
 
     steps = denoise(networks, model.schedule, model.parametrization, prepared.sampler, first)
-    return both(steps, enlarged_pass, len(second.levels) - 1), decoded
+    return chain_passes(steps, enlarged_pass, len(second.levels) - 1), decoded
 
 
 def second_pass(
     first: Pass,
-    told: PromptPlan,
+    prompt_plan: PromptPlan,
     model: Model,
     networks: Networks,
-    refining: "RefinerSwitch | None" = None,
+    refiner: "RefinerSwitch | None" = None,
 ) -> Pass | None:
-    """What follows the first pass, if its request says so. Its canvas is empty yet. told, refining: in it.
+    """Return the second pass, with an empty canvas, if the request has one. prompt_plan, refiner: its own.
 
-    model, networks: that it is drawn with, as the request sets them. It does exactly as many steps as were
-    asked for, from the level of its strength, as in A1111.
+    model, networks: of the second pass, with the request's settings. It does exactly the requested number of
+    steps, starting at the level of its strength, as in A1111.
 
     Raises InvalidRequest for ControlNets of another family, before the first pass is drawn.
     """
@@ -93,7 +94,7 @@ def second_pass(
     if asked is None:
         return None
     if is_model_file(asked.upscaler):
-        networks.beside(Path(asked.upscaler), upscaler_on)
+        networks.auxiliary(Path(asked.upscaler), upscaler_on)
     else:
         find_upscaler(asked.upscaler)
     request = second_request(first.request)
@@ -111,27 +112,27 @@ def second_pass(
     return replace(
         first,
         request=request,
-        told=told,
+        prompt_plan=prompt_plan,
         canvas=Canvas(),
         levels=levels,
         controls=controls,
         noise=None,
-        refining=refining,
+        refiner=refiner,
     )
 
 
 def levels_from_noise(steps: int, strength: float) -> int:
-    """How many levels a whole drawing would have of which a second pass does the last `steps`, as A1111
-    counts them: 28 for 20 steps at 0.7."""
+    """Return the total number of levels of which the second pass does the last `steps`, as in A1111: 28 for
+    20 steps at strength 0.7."""
     return int(steps / min(strength, 0.999))
 
 
-def both(
+def chain_passes(
     first: Iterator[SamplerStep], second: Callable[[Floats], Iterator[SamplerStep]], ahead: int
 ) -> Iterator[tuple[SamplerStep, int]]:
-    """The steps of two passes, counted through, and with each the number of its pass, 0 or 1.
+    """Yield the steps of two passes, numbered consecutively, with the number of the pass, 0 or 1.
 
-    second: from the first one's latent. ahead: how many steps it will take, or about as many.
+    second: starts the second pass from the first one's latent. ahead: its approximate number of steps.
     """
     step = None
     for step in first:
@@ -143,35 +144,34 @@ def both(
 
 
 def size_of(request: Settled, hires: Hires, factor: int) -> tuple[int, int]:
-    """Width and height of the second pass, px, of whole latent pixels; fractions are cut, as in A1111."""
+    """Return width and height of the second pass, px, rounded down to whole latent pixels as in A1111."""
     width, height = hires.size or (int(request.width * hires.scale), int(request.height * hires.scale))
     return max(factor, width // factor * factor), max(factor, height // factor * factor)
 
 
 def check_latents(first: Model, second: Model, upscaler: str) -> None:
-    """Raises InvalidRequest if latents of the first pass would be enlarged for a model of other latents."""
+    """Raise InvalidRequest if latents would be upscaled for a second model with other latents."""
     ours, theirs = first.family, second.family
     if upscaler in LATENT_UPSCALERS and ours.latents != theirs.latents:
         raise InvalidRequest(
             f"the model of the second pass, '{second.checkpoint.name}', is {theirs.label}, that of the first"
-            f" {ours.label}: their latents mean different things; take an upscaler of pictures, such as"
-            " Lanczos"
+            f" {ours.label}: their latents differ; use an upscaler for pictures, such as Lanczos"
         )
 
 
-def enlarged(
+def upscaled_canvas(
     networks: Networks, second: Networks, first: Settled, request: Settled, latent: Floats
 ) -> Canvas:
-    """What the second pass draws over: the first one's latent (B, C, h, w), larger.
+    """Upscale the latent (B, C, h, w) of the first pass and return the canvas of the second.
 
-    networks, second: of the two passes. first, request: of the two as well.
+    networks, second: the networks of the two passes. first, request: their requests.
     """
     assert request.hires is not None
     factor, name = networks.autoencoder_config.factor, request.hires.upscaler
-    model = second.beside(Path(name), upscaler_on) if is_model_file(name) else None
+    model = second.auxiliary(Path(name), upscaler_on) if is_model_file(name) else None
     name = find_upscaler(name) if model is None else name
     size, own = (request.width, request.height), (first.width, first.height)
-    box = None if request.hires.size is None else middle(own, size, factor)
+    box = None if request.hires.size is None else center_crop(own, size, factor)
     tiling = networks.tiling
     if name in LATENT_UPSCALERS:
         if box is not None:
@@ -183,19 +183,18 @@ def enlarged(
         sharp = [
             upscaled(image, *size, name, box=box, tiling=tiling)
             if model is None
-            else resized_by(model, image, *size, box=box, tiling=tiling)
+            else resize_with(model, image, *size, box=box, tiling=tiling)
             for image in images
         ]
         start = second.encode(np.stack([from_image(image) for image in sharp]))
-    return replace(blank(second, *size), latent=start)
+    return replace(blank_canvas(second, *size), latent=start)
 
 
-def middle(own: tuple[int, int], size: tuple[int, int], factor: int) -> Box:
-    """The part of the first picture that the second one shows, if it has another shape, px: as much as fits,
-    from the middle, as in A1111.
+def center_crop(own: tuple[int, int], size: tuple[int, int], factor: int) -> Box:
+    """Return the part of the first picture that the second pass shows if its aspect ratio differs, px.
 
-    own, size: width and height of the first and of the second, px. There the first is made large enough to
-    cover the second, and whole latent pixels are cut off, the odd one at the right or at the bottom.
+    own, size: width and height of the first and of the second pass, px. As in A1111, the first picture is
+    scaled to cover the second, and whole latent pixels are cropped, an odd one at the right or the bottom.
     """
     (width, height), (wide, high) = own, size
     if width * high < wide * height:

@@ -1,4 +1,4 @@
-"""What other programs write into their pictures, as the parameters text of A1111's web UI.
+"""Converts the metadata of other programs' pictures to A1111's parameters text.
 
     SwarmUI    a JSON table as "parameters": {"sui_image_params": {...}}
     Fooocus    a JSON table as "parameters", its scheme as "fooocus_scheme"
@@ -6,9 +6,9 @@
     NovelAI    the prompt as "Description", the settings as a JSON table in "Comment"
     InvokeAI   a JSON table as "invokeai_metadata"; before, as "sd-metadata"
 
-Of other programs, those with a JSON table as "parameters" (RuinedFooocus) or with a text for each value (Easy
-Diffusion) are read where their names are the usual ones. Prompt, seed, steps, sampler, guidance, size, model
-and LoRAs are read where they stand.
+Other programs with a JSON table as "parameters" (RuinedFooocus) or with one text per value (Easy Diffusion)
+are read if their names are the common ones. Prompt, seed, steps, sampler, guidance, size, model and LoRAs are
+converted if they are present.
 """
 
 import json
@@ -29,7 +29,7 @@ SAMPLERS: Mapping[str, str] = {
     "dpmpp_2m_sde": "DPM++ 2M SDE", "dpmpp_3m_sde": "DPM++ 3M SDE", "ddim": "DDIM", "ddim_v3": "DDIM",
     "lcm": "LCM", "tcd": "TCD", "uni_pc": "UniPC", "uni_pc_bh2": "UniPC", "unipc": "UniPC", "plms": "PLMS",
 }  # fmt: skip
-"""Names of k-diffusion's functions, as these programs use them, without "k_" before and "_gpu" behind."""
+"""Names of k-diffusion's functions in these programs, without the prefix "k_" and the suffix "_gpu"."""
 
 SCHEDULES: Mapping[str, str] = {
     "normal": "Normal", "karras": "Karras", "exponential": "Exponential", "sgm_uniform": "SGM Uniform",
@@ -39,13 +39,13 @@ SCHEDULES: Mapping[str, str] = {
 }  # fmt: skip
 
 ANOTHER = "another program"
-"""The maker of a table with a prompt that says nothing else of it."""
+"""The program of a table with a prompt but without a name."""
 
 NAI_EMPHASIS = 1.05
 
 
 def maker_of(info: Mapping[str, str]) -> str | None:
-    """The program that a picture's texts are of, as far as they are in a form of its own."""
+    """Return the program that wrote a picture's texts, if they have a format of their own."""
     if "invokeai_metadata" in info or "sd-metadata" in info or "invokeai_graph" in info or "Dream" in info:
         return "InvokeAI"
     if info.get("Software", "").startswith("NovelAI"):
@@ -68,10 +68,10 @@ def maker_of(info: Mapping[str, str]) -> str | None:
     return None
 
 
-def retold(info: Mapping[str, str]) -> str | None:
-    """The parameters text that says the same; None if no other program wrote one, or if it tells nothing.
+def to_infotext(info: Mapping[str, str]) -> str | None:
+    """Return the equivalent parameters text; None if there is no metadata of another program, or it is empty.
 
-    info: texts by their names, as in the chunks of a PNG file; an EXIF comment as "parameters".
+    info: texts by name, as in the chunks of a PNG file; an EXIF comment is "parameters".
     """
     maker = maker_of(info)
     if maker is None:
@@ -191,7 +191,7 @@ def _comfy(info: Mapping[str, str]) -> Table | None:
 
 
 def _other(info: Mapping[str, str]) -> Table | None:
-    """A table whose names are the usual ones, in whatever case, or texts under these names."""
+    """A table with common names, in any case, or texts with these names."""
     table = _table(info.get("parameters")) or info
     said = {re.sub(r"\W+", "_", key.strip().lower()): value for key, value in table.items()}
 
@@ -239,12 +239,12 @@ def _list(value: object) -> list[Any]:
 
 
 def _written(found: Table, maker: str) -> str | None:
-    """The parameters text; None if the program's own form holds neither a prompt nor settings."""
+    """The parameters text; None if the program's format holds neither a prompt nor settings."""
     prompt, negative = (found.get(name) for name in ("prompt", "negative"))
     sampler, schedule = _sampler(found.get("sampler"), found.get("schedule"))
     size = _plain(found.get("width")), _plain(found.get("height"))
     model = found.get("model")
-    # ComfyUI on Windows writes its slashes; names are the same on all systems here.
+    # ComfyUI on Windows writes backslashes; names here are the same on all systems.
     name = (
         None if model is None else re.sub(r"\.(safetensors|ckpt|pt|gguf)$", "", str(model).replace("\\", "/"))
     )
@@ -274,7 +274,7 @@ def _written(found: Table, maker: str) -> str | None:
 
 
 def _plain(value: object) -> Value:
-    """A number as it is; a text that says one too, since several write numbers as texts; else None."""
+    """A number, or a text that contains one, since several programs write numbers as texts; else None."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
@@ -286,7 +286,7 @@ def _plain(value: object) -> Value:
 
 
 def _sampler(sampler: object, schedule: object) -> tuple[str | None, str | None]:
-    """The labels that A1111's users know; a name without one stays, and is refused by it when it is drawn."""
+    """A1111's labels; an unknown name is kept, and reported when it is drawn."""
     if not isinstance(sampler, str) or not sampler.strip():
         return None, None
     name = re.sub(r"^k_|_gpu$", "", sampler.strip().lower())
@@ -301,9 +301,9 @@ def _sampler(sampler: object, schedule: object) -> tuple[str | None, str | None]
 
 
 def _nai_emphasis(text: str) -> str:
-    """NovelAI's {more} and [less], by 1.05 for each, as weights; its round brackets are signs of the text.
+    """Convert NovelAI's {more} and [less], factors of 1.05, to weights; its round brackets are plain text.
 
-    Brackets that do not belong together stay as they are.
+    Unbalanced brackets are kept.
     """
     pairs: dict[int, int] = {}
     opened: list[int] = []

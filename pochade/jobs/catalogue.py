@@ -15,7 +15,7 @@ from pochade.checkpoints.library import (
     ModelEntry,
     describe,
     entries,
-    meant_by,
+    matching_entries,
     shortest_names,
     size_of,
     whole,
@@ -177,7 +177,7 @@ class Catalogue:
                 raise InvalidRequest(
                     f"<hypernet:{network.name[:200]}>: hypernetworks are not supported; take it out"
                 )
-            meant = meant_by(network.name, self.lora_files)
+            meant = matching_entries(network.name, self.lora_files)
             if not meant:
                 raise InvalidRequest(f"LoRA '{network.name[:200]}' is unknown; one of: {_some(self.loras)}")
             if len(meant) > 1:
@@ -279,7 +279,7 @@ def _meant(asked: str, named: Mapping[str, Path]) -> str | None:
     """The one name of `named` that is meant, by the rule of all names; None if it is none, or several."""
     if asked in named:
         return asked
-    found = meant_by(asked, [ModelEntry(name, path, path.parent) for name, path in named.items()])
+    found = matching_entries(asked, [ModelEntry(name, path, path.parent) for name, path in named.items()])
     return found[0].name if len(found) == 1 else None
 
 

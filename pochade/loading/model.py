@@ -1,4 +1,4 @@
-"""A checkpoint made ready to compute: networks on an engine, tokenizers, noise schedule, prediction."""
+"""A loaded model: networks on an engine, tokenizers, noise schedule and parametrization."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from pochade.settings import cache_dir
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Model:
-    """Everything that draws with a checkpoint. tokenizers: one for each text encoder."""
+    """A checkpoint, ready for drawing. tokenizers: one for each text encoder."""
 
     checkpoint: Checkpoint
     networks: Networks
@@ -33,7 +33,7 @@ class Model:
 
     @cached_property
     def hash(self) -> str | None:
-        """The first ten digits of the UNet file's SHA-256; sharded weights have no such name."""
+        """The first ten digits of the UNet file's SHA-256; None for sharded weights."""
         files = self.checkpoint.unet.files
         return remembered_hash(files[0], cache_dir() / "hashes.json") if len(files) == 1 else None
 
@@ -46,9 +46,9 @@ class Model:
 def make_model(
     checkpoint: Checkpoint, engine: Engine, path: Path, *, graphs: CompiledGraphs | None = None
 ) -> Model:
-    """Nothing is compiled yet. path: for messages. graphs: as for `make_networks`.
+    """Create a model; nothing is compiled yet. path: for messages. graphs: as for `make_networks`.
 
-    Raises InvalidCheckpoint for what is not supported.
+    Raises InvalidCheckpoint if the checkpoint is not supported.
     """
     networks = make_networks(checkpoint, engine, graphs=graphs)
     family = networks.family

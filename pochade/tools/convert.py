@@ -1,4 +1,4 @@
-"""From one layout of a checkpoint to another: a diffusers folder, or a single file."""
+"""Converts checkpoints between diffusers folders and single files."""
 
 import json
 import shutil
@@ -43,7 +43,7 @@ PRECISIONS: Mapping[str, np.dtype[Any]] = {
 }
 SUFFIX = ".safetensors"
 
-# What a model's noise schedule is, among what a scheduler's file says.
+# The entries of a scheduler's file that define the noise schedule.
 SCHEDULE = (
     "beta_schedule",
     "beta_start",
@@ -56,7 +56,7 @@ SCHEDULE = (
 
 @dataclass(frozen=True)
 class ConvertProgress:
-    """bytes written so far, and in all."""
+    """Bytes written so far, and in total."""
 
     done: int
     total: int
@@ -67,12 +67,13 @@ def convert(
 ) -> Iterator[ConvertProgress]:
     """Write a checkpoint as a single file if `target` ends in ".safetensors", else as a diffusers folder.
 
-    Yields while it writes. What it writes appears with the last step; closing the iterator leaves nothing.
-    precision: 'f32', 'f16' or 'bf16'; None = each tensor as it is stored.
+    Yields the progress. The target appears with the last step; closing the iterator earlier leaves nothing.
+    precision: 'f32', 'f16' or 'bf16'; None keeps the type of each tensor.
 
-    Raises InvalidCheckpoint if the model is not complete, OutputError if the target exists or cannot be
-    written, or cannot hold the model: a single file has no place for another tokenizer than CLIP's, and f16
-    none for large numbers.
+    Raises InvalidCheckpoint if the model is incomplete, OutputError if the target exists, cannot be written,
+    or
+    cannot hold the model: a single file cannot hold a tokenizer other than CLIP's, and f16 cannot hold large
+    numbers.
     """
     target = Path(target)
     if precision is not None and precision not in PRECISIONS:
@@ -80,7 +81,7 @@ def convert(
     store_as = None if precision is None else PRECISIONS[precision]
     if target.exists():
         raise OutputError(f"'{target}' exists and is not replaced; name another, or remove it")
-    format_of(checkpoint)  # refuses what is no Stable Diffusion
+    format_of(checkpoint)  # raises unless it is Stable Diffusion
     make_networks(checkpoint, engine=None)  # checks that the model is complete, and fits its configuration
     if target.suffix == SUFFIX:
         yield from _write_file(checkpoint, target, store_as)
@@ -96,7 +97,7 @@ def _write_file(
 ) -> Iterator[ConvertProgress]:
     if not all(is_clip(tokenizer) for tokenizer in tokenizers_of(checkpoint)):
         raise OutputError(
-            f"'{checkpoint.name}' has a vocabulary of its own, which a single file has no place for; write a"
+            f"'{checkpoint.name}' has a vocabulary of its own, which a single file cannot hold; write a"
             " folder: give a target without '.safetensors'"
         )
     family = format_of(checkpoint)
@@ -108,7 +109,7 @@ def _write_file(
 
 
 def _metadata(checkpoint: Checkpoint, family: FileFormat) -> dict[str, str]:
-    """What other programs read of a file's kind, and ours of what its tensors do not tell."""
+    """Metadata that identify the model for other programs, and the configuration that tensors do not show."""
     prediction = checkpoint.scheduler.get("prediction_type", "epsilon")
     predicts_v = prediction == "v_prediction"
     metadata = {
@@ -122,7 +123,7 @@ def _metadata(checkpoint: Checkpoint, family: FileFormat) -> dict[str, str]:
 
 
 def _what_tensors_do_not_tell(checkpoint: Checkpoint, family: FileFormat) -> dict[str, Any]:
-    """The configurations that differ from what would be detected."""
+    """The configurations that differ from what would be detected from the tensors."""
     told: dict[str, Any] = {}
     prediction = checkpoint.scheduler.get("prediction_type", "epsilon")
     unet, vae = checkpoint.unet, checkpoint.vae
@@ -151,7 +152,7 @@ def _what_tensors_do_not_tell(checkpoint: Checkpoint, family: FileFormat) -> dic
 
 
 def _public(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what libraries note for themselves, such as the folder that a model once lay in."""
+    """The configuration without private entries, such as the folder that a model was loaded from."""
     return {
         name: value for name, value in config.items() if not name.startswith("_") or name == "_class_name"
     }
@@ -210,7 +211,7 @@ def _write_tokenizers(checkpoint: Checkpoint, new: Path) -> None:
 
 
 def _index(checkpoint: Checkpoint) -> dict[str, Any]:
-    """`model_index.json`, in which what was not written is left out."""
+    """The content of `model_index.json`, without components that are not written."""
     index = describe_pipeline(format_of(checkpoint), checkpoint.unet.config.get("in_channels", 4))
     own = checkpoint.model_index.items()
     index |= {name: value for name, value in own if not isinstance(value, list) and name != "_name_or_path"}
@@ -219,7 +220,7 @@ def _index(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _bytes(tensors: Mapping[str, Array], store_as: np.dtype[Any] | None) -> int:
-    """What the tensors take in a file."""
+    """The size of the tensors in a file."""
     size = 0
     for tensor in tensors.values():
         narrow = store_as is not None and tensor.dtype in safetensors.FLOATS

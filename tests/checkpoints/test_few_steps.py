@@ -98,7 +98,7 @@ def test_lightning_is_a_family_of_xl_alone():
 
 
 def test_what_the_network_says_is_more_than_a_name():
-    found = named("turbo_2steps", told_guidance=True)
+    found = named("turbo_2steps", takes_guidance=True)
     assert (found.kind, found.defaults) == ("LCM", Defaults(steps=2, cfg_scale=8.0, sampler="LCM"))
     found = named("turbo", classes=("StableDiffusionPipeline", "LCMScheduler"))
     assert (found.kind, found.defaults, found.reason) == ("LCM", LCM, "its configuration names LCMScheduler")

@@ -12,7 +12,7 @@ from PIL import Image
 
 import pochade
 from pochade.errors import InvalidRequest
-from pochade.loading.memory_plan import NetworkLoad, budget_from, bytes_of, find_plan
+from pochade.loading.memory_plan import NetworkLoad, budget_from, find_plan, parse_bytes
 from pochade.mapping import map_file, moved_to_file, release_pages
 from pochade.request import Request
 from pochade.request_options import Hires, Source
@@ -45,7 +45,7 @@ def within(starter, budget):
     ],
 )
 def test_amounts(text, bytes_):
-    assert bytes_of(text) == bytes_
+    assert parse_bytes(text) == bytes_
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_amounts(text, bytes_):
 )
 def test_what_is_no_amount(text):
     with pytest.raises(InvalidRequest, match="memory budget"):
-        bytes_of(text)
+        parse_bytes(text)
 
 
 def test_the_environment_may_say_it(monkeypatch):

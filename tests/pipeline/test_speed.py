@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pochade import speed
-from pochade.generation.guided_unet import FeatureCache, holding
+from pochade.generation.guided_unet import FeatureCache, reusing_noise
 from pochade.loading.networks import Networks
 from pochade.request_options import Control, Hires
 from pochade.speed import SpeedProfile
@@ -143,8 +143,8 @@ HELD = SpeedProfile(full=((1.0, 2.0),), held=((1.0, 2.0),))
 
 def test_held_noise_is_that_of_the_last_evaluation():
     memory = FeatureCache()
-    find = holding(lambda x, sigma: x / 2 + sigma, memory, held=False)
-    hold = holding(lambda x, sigma: x / 4, memory, held=True)
+    find = reusing_noise(lambda x, sigma: x / 2 + sigma, memory, held=False)
+    hold = reusing_noise(lambda x, sigma: x / 4, memory, held=True)
     x = np.full((1, 1, 2, 2), 8.0, np.float32)
     assert hold(x, 2.0).max() == 2  # nothing was found so far: computed
     assert memory.noise.max() == 3 and not memory.left_out
