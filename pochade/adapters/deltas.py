@@ -68,8 +68,8 @@ class LinearDelta(ABC):
         return self.rows()(0, self.size[0])
 
     def by_rows(self, base: Array) -> Rows:
-        rows, beside = self.rows(), base.shape[1:]
-        return lambda begin, end: rows(begin, end).reshape(end - begin, *beside)
+        rows, rest = self.rows(), base.shape[1:]
+        return lambda begin, end: rows(begin, end).reshape(end - begin, *rest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +168,7 @@ class FullDelta(LinearDelta):
 class RowSlice(LinearDelta):
     """Rows `begin` to `end` of a delta for several weights that another program fuses into one."""
 
-    whole: LinearDelta
+    delta: LinearDelta
     begin: int
     end: int
     columns: int
@@ -178,11 +178,11 @@ class RowSlice(LinearDelta):
         return self.end - self.begin, self.columns
 
     def factors(self) -> tuple[Floats, Floats] | None:
-        whole = self.whole.factors()
-        return None if whole is None else (whole[0][self.begin : self.end], whole[1])
+        delta = self.delta.factors()
+        return None if delta is None else (delta[0][self.begin : self.end], delta[1])
 
     def rows(self) -> Rows:
-        rows = self.whole.rows()
+        rows = self.delta.rows()
         return lambda begin, end: rows(self.begin + begin, self.begin + end)
 
 

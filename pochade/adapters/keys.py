@@ -84,7 +84,9 @@ def split_key(key: str) -> tuple[str, str] | None:
     return None
 
 
-def places(components: Mapping[str, Iterable[str]], inside: str | None = None) -> dict[str, AdaptedLayer]:
+def layer_names(
+    components: Mapping[str, Iterable[str]], inside: str | None = None
+) -> dict[str, AdaptedLayer]:
     """Return the names of all layers in every scheme -> the layer.
 
     components: "unet", "text_encoder", "text_encoder_2" (XL's) -> the names of their tensors.
@@ -95,8 +97,8 @@ def places(components: Mapping[str, Iterable[str]], inside: str | None = None) -
     for component in order:
         modules = dict.fromkeys(name.rpartition(".")[0] for name in components[component])
         two = TEXT_2 in components
-        ways = _unet(modules) if component == UNET else _text(modules, component, two)
-        for written, names in ways:
+        spellings = _unet(modules) if component == UNET else _text(modules, component, two)
+        for written, names in spellings:
             found.setdefault(written, AdaptedLayer(component, names))
     return found
 
@@ -112,24 +114,24 @@ CLIPS: Mapping[str, tuple[str, ...]] = {TEXT: ("clip_l",), TEXT_2: ("clip_g",)}
 ONLY_CLIPS = ("clip_l", "clip_h", "clip_g", "clip")
 """Their prefixes of the text encoder in other families."""
 
-Ways = list[tuple[str, tuple[str, ...]]]
+Spellings = list[tuple[str, tuple[str, ...]]]
 
 
-def _unet(modules: Iterable[str]) -> Ways:
-    ways: Ways = []
+def _unet(modules: Iterable[str]) -> Spellings:
+    spellings: Spellings = []
     modules = list(modules)
     for module in modules:
-        ways += _written(module, (module,), UNDERSCORED, (*DOTTED, "diffusion_model."))
+        spellings += _written(module, (module,), UNDERSCORED, (*DOTTED, "diffusion_model."))
     for module, other in unet_names(modules).items():
-        ways += _written(
+        spellings += _written(
             other, (module,), UNDERSCORED, (*DOTTED, "diffusion_model.", "model.diffusion_model.")
         )
-    return ways
+    return spellings
 
 
-def _text(modules: Iterable[str], component: str, two: bool) -> Ways:
+def _text(modules: Iterable[str], component: str, two: bool) -> Spellings:
     """two: whether the model has two text encoders; then kohya numbers them."""
-    ways: Ways = []
+    spellings: Spellings = []
     modules = list(modules)
     short = ("lora_te2_" if component == TEXT_2 else "lora_te1_") if two else "lora_te_"
     clips = CLIPS[component] if two else ONLY_CLIPS
@@ -144,16 +146,16 @@ def _text(modules: Iterable[str], component: str, two: bool) -> Ways:
     )
     for module in modules:
         for inner in ("text_model.", ""):
-            ways += _written(inner + module, (module,), (short,), dotted)
+            spellings += _written(inner + module, (module,), (short,), dotted)
     for other, names in open_clip_names(modules).items():
         for inner in ("model.", ""):
-            ways += _written(inner + other, names, (short,), dotted)
-    return ways
+            spellings += _written(inner + other, names, (short,), dotted)
+    return spellings
 
 
 def _written(
     name: str, modules: tuple[str, ...], underscored: tuple[str, ...], dotted: tuple[str, ...]
-) -> Ways:
+) -> Spellings:
     flat = name.replace(".", "_")
-    ways = [(prefix + flat, modules) for prefix in underscored]
-    return ways + [(prefix + name, modules) for prefix in dotted]
+    spellings = [(prefix + flat, modules) for prefix in underscored]
+    return spellings + [(prefix + name, modules) for prefix in dotted]

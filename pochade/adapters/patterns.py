@@ -25,11 +25,11 @@ PLAIN = re.compile(r"[\w.]+")
 COUNTS = re.compile(r"\{(\d{1,3})(,(\d{0,3}))?\}")
 CLASSES: dict[str, Fits] = {
     "d": str.isdecimal,
-    "D": lambda letter: not letter.isdecimal(),
-    "w": lambda letter: letter.isalnum() or letter == "_",
-    "W": lambda letter: not (letter.isalnum() or letter == "_"),
+    "D": lambda char: not char.isdecimal(),
+    "w": lambda char: char.isalnum() or char == "_",
+    "W": lambda char: not (char.isalnum() or char == "_"),
     "s": str.isspace,
-    "S": lambda letter: not letter.isspace(),
+    "S": lambda char: not char.isspace(),
 }
 
 
@@ -49,7 +49,7 @@ def fits(pattern: str, name: str) -> bool:
     """
     if is_plain(pattern):
         before, end = name[: -len(pattern)], name[-len(pattern) :]
-        alike = end == pattern or all(map(lambda sign, letter: sign in (letter, "."), pattern, end))
+        alike = end == pattern or all(map(lambda sign, char: sign in (char, "."), pattern, end))
         return len(end) == len(pattern) and alike and before[-1:] in ("", ".")
     return compiled(pattern).fits(name)
 
@@ -69,24 +69,24 @@ class Automaton:
     following: list[int]
     empty: bool
     anchored: bool
-    _by_letter: dict[str, int] = field(default_factory=dict)
+    _by_char: dict[str, int] = field(default_factory=dict)
 
     def fits(self, name: str) -> bool:
         now, begins = 0, True
-        for letter in name:
+        for char in name:
             reached = self.first if begins else 0
             while now:
                 lowest = now & -now
                 reached |= self.following[lowest.bit_length() - 1]
                 now ^= lowest
-            now = reached & self._places_of(letter)
-            begins = letter == "." and not self.anchored
+            now = reached & self._places_of(char)
+            begins = char == "." and not self.anchored
         return bool(now & self.last) or (self.empty and (begins or not name))
 
-    def _places_of(self, letter: str) -> int:
-        if letter not in self._by_letter:
-            self._by_letter[letter] = sum(1 << i for i, fits in enumerate(self.places) if fits(letter))
-        return self._by_letter[letter]
+    def _places_of(self, char: str) -> int:
+        if char not in self._by_char:
+            self._by_char[char] = sum(1 << i for i, fits in enumerate(self.places) if fits(char))
+        return self._by_char[char]
 
 
 @lru_cache(maxsize=1024)
@@ -99,10 +99,10 @@ def compiled(pattern: str) -> Automaton:
     if text.endswith("$") and not text.endswith("\\$"):
         text = text[:-1]
     reader = _Reader(text)
-    whole = reader.choice(0)
+    root = reader.choice(0)
     if reader.at < len(text):
         raise UnreadablePattern("has a parenthesis without its counterpart")
-    return Automaton(reader.places, whole.first, whole.last, reader.following, whole.empty, anchored)
+    return Automaton(reader.places, root.first, root.last, reader.following, root.empty, anchored)
 
 
 @dataclass(eq=False)
@@ -128,18 +128,18 @@ class _Reader:
         """One or more sequences with `|` between them."""
         if depth > MAX_DEPTH:
             raise UnreadablePattern(f"nests groups more than {MAX_DEPTH} deep")
-        whole = self._sequence(depth)
+        root = self._sequence(depth)
         while self._next() == "|":
             self.at += 1
             other = self._sequence(depth)
-            whole = _Piece(whole.first | other.first, whole.last | other.last, whole.empty or other.empty)
-        return whole
+            root = _Piece(root.first | other.first, root.last | other.last, root.empty or other.empty)
+        return root
 
     def _sequence(self, depth: int) -> _Piece:
-        whole = _Piece(0, 0, True)
+        root = _Piece(0, 0, True)
         while self._next() not in ("", "|", ")"):
-            whole = self._joined(whole, self._repeated(depth))
-        return whole
+            root = self._joined(root, self._repeated(depth))
+        return root
 
     def _repeated(self, depth: int) -> _Piece:
         """Parse an atom with its quantifier. A counted atom is parsed again for each repetition."""
@@ -177,20 +177,20 @@ class _Reader:
             copies.append(self._atom(depth))
         if most is None:
             self._follow(copies[-1], copies[-1])
-        whole = _Piece(0, 0, True)
+        root = _Piece(0, 0, True)
         for i, copy in enumerate(copies):
-            whole = self._joined(whole, _Piece(copy.first, copy.last, copy.empty or i >= least))
-        return whole
+            root = self._joined(root, _Piece(copy.first, copy.last, copy.empty or i >= least))
+        return root
 
     def _atom(self, depth: int) -> _Piece:
-        letter = self._next()
+        char = self._next()
         self.at += 1
         self.atoms += 1
         if self.atoms > MAX_PLACES:
             raise UnreadablePattern(
                 f"has more than {MAX_PLACES:,} places once its repetitions are written out"
             )
-        if letter == "(":
+        if char == "(":
             if self.text.startswith("?:", self.at):
                 self.at += 2
             elif self._next() == "?":
@@ -200,44 +200,44 @@ class _Reader:
                 raise UnreadablePattern("has a parenthesis without its counterpart")
             self.at += 1
             return inside
-        if letter == "[":
+        if char == "[":
             return self._place(self._set())
-        if letter == "\\":
+        if char == "\\":
             return self._place(self._escape())
-        if letter == ".":
+        if char == ".":
             return self._place(lambda each: each != "\n")
-        if letter in "*+?{":
-            raise UnreadablePattern(f"has '{letter}' with nothing to repeat")
-        if letter in "^$":
-            raise UnreadablePattern(f"has '{letter}' where it is not supported")
-        return self._place(letter.__eq__)
+        if char in "*+?{":
+            raise UnreadablePattern(f"has '{char}' with nothing to repeat")
+        if char in "^$":
+            raise UnreadablePattern(f"has '{char}' where it is not supported")
+        return self._place(char.__eq__)
 
     def _escape(self) -> Fits:
-        letter = self._next()
+        char = self._next()
         self.at += 1
-        if letter in CLASSES:
-            return CLASSES[letter]
-        if not letter or letter.isalnum():
-            raise UnreadablePattern(f"has '\\{letter}', which is not read")
-        return letter.__eq__
+        if char in CLASSES:
+            return CLASSES[char]
+        if not char or char.isalnum():
+            raise UnreadablePattern(f"has '\\{char}', which is not read")
+        return char.__eq__
 
     def _set(self) -> Fits:
         """Parse a set between [ and ]."""
         negated = self._next() == "^"
         self.at += negated
         members: list[Fits] = []
-        while (letter := self._next()) != "]" or not members:
+        while (char := self._next()) != "]" or not members:
             self.at += 1
-            if not letter:
+            if not char:
                 raise UnreadablePattern("has a bracket without its counterpart")
-            if letter == "\\":
+            if char == "\\":
                 members.append(self._escape())
             elif self._next() == "-" and self.text[self.at + 1 : self.at + 2] not in ("", "]"):
                 last = self.text[self.at + 1]
                 self.at += 2
-                members.append(_between(letter, last))
+                members.append(_between(char, last))
             else:
-                members.append(letter.__eq__)
+                members.append(char.__eq__)
         self.at += 1
         return lambda each: any(member(each) for member in members) != negated
 

@@ -15,7 +15,7 @@ from pochade.adapters.assemble import Factors
 from pochade.adapters.deltas import Delta, FullDelta, LinearDelta, RowSlice, matrix_size
 from pochade.adapters.families import adapter_family, family_mismatch, model_family
 from pochade.adapters.files import AdapterFile, adapter_files
-from pochade.adapters.keys import AdaptedLayer, places, split_key
+from pochade.adapters.keys import AdaptedLayer, layer_names, split_key
 from pochade.adapters.library import stem
 from pochade.adapters.view import Deltas
 from pochade.checkpoints.check import check_finite
@@ -133,7 +133,7 @@ class _Reader:
             layers[layer][part] = key
         if not layers and not self.unknown:
             self.refuse("it holds no tensors")
-        known = places(self.components, self.file.component)
+        known = layer_names(self.components, self.file.component)
         for layer in [layer for layer in layers if layer not in known]:
             self.unknown.extend(layers.pop(layer).values())
         if self.unknown and (not layers or self._of_another_family()):

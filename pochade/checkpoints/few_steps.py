@@ -55,14 +55,14 @@ class FewSteps:
 class _Kind:
     """said: a regular expression for names. only: the label of the only family with such models; empty: any.
 
-    thing: a regular expression for a word that also has an ordinary meaning ("lightning storm"). The name of
+    word: a regular expression for a word that also has an ordinary meaning ("lightning storm"). The name of
     an adapter must then also contain the model it was distilled from, or the number of steps.
     """
 
     said: str
     defaults: Defaults
     only: str = ""
-    thing: str = ""
+    word: str = ""
 
 
 # "Turbo" is the schedule that these were trained with, "trailing" in diffusers. Guidance 1 means off.
@@ -70,7 +70,7 @@ KINDS: Mapping[str, _Kind] = {
     "Hyper-SD": _Kind(
         r"\bhyper (sd|sdxl|xl)\b|\bhyper\b.*\b\d+ steps?\b",
         Defaults(steps=4, cfg_scale=1.0, sampler="DDIM", schedule="Turbo"),
-        thing="hyper",
+        word="hyper",
     ),
     "TCD": _Kind(r"\btcd\b", Defaults(steps=4, cfg_scale=1.0, sampler="TCD")),
     "DMD2": _Kind(r"\bdmd\b", Defaults(steps=4, cfg_scale=1.0, sampler="LCM", schedule="Turbo")),
@@ -79,12 +79,12 @@ KINDS: Mapping[str, _Kind] = {
         r"\b(sd|sdxl|xl)?lightning\b",
         Defaults(steps=4, cfg_scale=1.0, sampler="Euler", schedule="Turbo"),
         only=XL.label,
-        thing="lightning",
+        word="lightning",
     ),
     "Turbo": _Kind(
         r"\b(sd|sdxl|xl)?turbo\b",
         Defaults(steps=4, cfg_scale=1.0, sampler="Euler a", schedule="Turbo"),
-        thing="turbo",
+        word="turbo",
     ),
 }
 TOLD = Defaults(steps=4, cfg_scale=8.0, sampler="LCM")
@@ -124,7 +124,7 @@ def find_few_steps(
         for kind, about in KINDS.items():
             if re.search(about.said, words) is None or (about.only and label not in (about.only, None)):
                 continue
-            if is_adapter and about.thing and re.search(_firmly(about.thing), words) is None:
+            if is_adapter and about.word and re.search(_firmly(about.word), words) is None:
                 continue
             reason = f"its {where} is '{text[:80]}'" if where else f"its name, '{name[:80]}', says so"
             defaults = _with_steps(about.defaults, [text, *texts])
@@ -163,10 +163,10 @@ def titles_of(metadata: Mapping[str, str]) -> dict[str, object]:
     return {key: metadata[key] for key in TITLES if key in metadata}
 
 
-def _firmly(thing: str) -> str:
+def _firmly(word: str) -> str:
     """A pattern for a word next to the name of the distilled model or to its steps: "sdxl lightning 8
     step"."""
-    return rf"\b(sd|sdxl|xl) ?{thing}\b|\b{thing} (sd|sdxl|xl)\b|\b{thing} (lora )?\d+ steps?\b"
+    return rf"\b(sd|sdxl|xl) ?{word}\b|\b{word} (sd|sdxl|xl)\b|\b{word} (lora )?\d+ steps?\b"
 
 
 def _with_steps(defaults: Defaults, texts: list[str]) -> Defaults:

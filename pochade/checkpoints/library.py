@@ -78,11 +78,13 @@ class ModelEntry:
 
     def answers_to(self, name: str) -> bool:
         """Whether `name` matches this entry."""
-        own, asked = _alike(self.name), _alike(name)
+        own, wanted = _alike(self.name), _alike(name)
         suffix = self.path.suffix.lower()
-        if suffix in SUFFIXES and asked.endswith(suffix):
-            asked = asked.removesuffix(suffix)
-        return bool(asked) and (own == asked or own.endswith(f"/{asked}") or own.rpartition("/")[0] == asked)
+        if suffix in SUFFIXES and wanted.endswith(suffix):
+            wanted = wanted.removesuffix(suffix)
+        return bool(wanted) and (
+            own == wanted or own.endswith(f"/{wanted}") or own.rpartition("/")[0] == wanted
+        )
 
 
 def _alike(name: str) -> str:

@@ -53,9 +53,9 @@ class BrownianPath:
         first, last = sorted((_cell(sigma), _cell(after)))
         if first == last:  # less than a cell apart: the cell's
             first, last = (first, last + 1) if last < CELLS else (first - 1, last)
-        before, there = self._at(first), self._at(last)
+        at_start, at_end = self._at(first), self._at(last)
         deviation = (self._time(last) - self._time(first)) ** 0.5
-        increment: NDArray[np.float32] = ((there - before) / deviation).astype(np.float32)
+        increment: NDArray[np.float32] = ((at_end - at_start) / deviation).astype(np.float32)
         return increment.reshape(self._shape)
 
     def _time(self, place: int) -> float:
@@ -66,18 +66,18 @@ class BrownianPath:
         low, high, node = 0, CELLS, 1
         at_low: Floats = np.zeros(int(np.prod(self._shape)))
         at_high = self._value(0, at_low, (self._time(high) - self._time(low)) ** 0.5)
-        way = {0: at_high}
+        values = {0: at_high}
         while low < place < high:
             middle = (low + high) // 2
-            start, here, end = (self._time(each) for each in (low, middle, high))
-            share = (here - start) / (end - start)
+            start, halfway, end = (self._time(each) for each in (low, middle, high))
+            share = (halfway - start) / (end - start)
             mean = at_low + share * (at_high - at_low)
-            way[node] = self._value(node, mean, (share * (end - here)) ** 0.5)
+            values[node] = self._value(node, mean, (share * (end - halfway)) ** 0.5)
             if place < middle:
-                high, at_high, node = middle, way[node], 2 * node
+                high, at_high, node = middle, values[node], 2 * node
             else:
-                low, at_low, node = middle, way[node], 2 * node + 1
-        self._known = way
+                low, at_low, node = middle, values[node], 2 * node + 1
+        self._known = values
         return at_low if place == low else at_high
 
     def _value(self, node: int, mean: Floats, deviation: float) -> Floats:

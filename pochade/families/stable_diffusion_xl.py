@@ -26,8 +26,8 @@ NEEDS_PICTURE = (
 
 def traits(configs: Configs) -> Traits:
     """Derive the traits as for any UNet; XL's refiner needs a picture."""
-    told = takes_aesthetic_score(configs.denoiser, configs.text_encoders[-1])
-    return replace(unet_traits(configs), needs_picture=NEEDS_PICTURE if told else "")
+    is_refiner = takes_aesthetic_score(configs.denoiser, configs.text_encoders[-1])
+    return replace(unet_traits(configs), needs_picture=NEEDS_PICTURE if is_refiner else "")
 
 
 def added_inputs(configs: Configs, rows: Conditioned) -> dict[str, Floats]:

@@ -90,15 +90,15 @@ def second_pass(
 
     Raises InvalidRequest for ControlNets of another family, before the first pass is drawn.
     """
-    asked = first.request.hires
-    if asked is None:
+    hires = first.request.hires
+    if hires is None:
         return None
-    if is_model_file(asked.upscaler):
-        networks.auxiliary(Path(asked.upscaler), upscaler_on)
+    if is_model_file(hires.upscaler):
+        networks.auxiliary(Path(hires.upscaler), upscaler_on)
     else:
-        find_upscaler(asked.upscaler)
+        find_upscaler(hires.upscaler)
     request = second_request(first.request)
-    width, height = size_of(first.request, asked, networks.traits.multiple)
+    width, height = size_of(first.request, hires, networks.traits.multiple)
     request = replace(request, width=width, height=height)
     controls = controls_of(request, "second")
     if controls:
@@ -106,7 +106,7 @@ def second_pass(
 
         check_controls(networks, controls)
     schedule, sampler = model.schedule, find_sampler(request.sampler)
-    count = min(schedule.steps, levels_from_noise(request.steps, asked.denoising_strength))
+    count = min(schedule.steps, levels_from_noise(request.steps, hires.denoising_strength))
     first_one = max(0, count - request.steps)
     levels = all_levels(schedule, networks, sampler, request.schedule, count)[first_one:]
     return replace(
@@ -202,7 +202,7 @@ def center_crop(own: tuple[int, int], size: tuple[int, int], factor: int) -> Box
     else:
         covering = high * width // height, high
     latent = [side // factor for side in covering]
-    cut = [(side - asked) // factor for side, asked in zip(covering, size, strict=True)]
+    cut = [(side - target) // factor for side, target in zip(covering, size, strict=True)]
     scale = [side / length for side, length in zip(own, latent, strict=True)]
     left, top = (each // 2 * by for each, by in zip(cut, scale, strict=True))
     return left, top, left + wide // factor * scale[0], top + high // factor * scale[1]

@@ -34,8 +34,10 @@ def sampled(graph: Table) -> Table | None:
     if not samplers:
         return None
     given = next(filter(_begins_from_nothing, samplers), samplers[0])
-    model = list(walk.way(given.get("model"), "model"))
-    size = next((node for _, node in walk.way(given.get("latent_image"), "samples") if "width" in node), {})
+    model = list(walk.follow(given.get("model"), "model"))
+    size = next(
+        (node for _, node in walk.follow(given.get("latent_image"), "samples") if "width" in node), {}
+    )
     return {
         "prompt": walk.text(given.get("positive", given.get("conditioning")), "positive"),
         "negative": walk.text(given.get("negative"), "negative"),
@@ -69,7 +71,7 @@ class _Walk:
     def __init__(self, inputs: Mapping[str, Table], kinds: Mapping[str, str]) -> None:
         self._inputs, self._kinds = inputs, kinds
 
-    def way(self, link: object, name: str) -> Iterator[tuple[str, Table]]:
+    def follow(self, link: object, name: str) -> Iterator[tuple[str, Table]]:
         """Yield the nodes that a link leads to, following their inputs of this name or their first link."""
         for _ in range(MAX_WAY):
             key = _node_of(link)
@@ -84,7 +86,7 @@ class _Walk:
         own = self._inputs[key]
         found = dict(own)
         for part in PARTS:
-            for _, node in self.way(own.get(part), part):
+            for _, node in self.follow(own.get(part), part):
                 found.update({name: value for name, value in node.items() if name not in found})
         seeded, stepped = {"seed", "noise_seed"} & found.keys(), "steps" in found
         takes_noise = own.keys() & {"seed", "noise_seed", "noise"}
@@ -117,11 +119,11 @@ class _Walk:
         said = given.get(name)
         if not isinstance(said, list):
             return said
-        values = (value for _, node in self.way(said, name) for value in node.values())
+        values = (value for _, node in self.follow(said, name) for value in node.values())
         return next((value for value in values if isinstance(value, int | float)), None)
 
     def _text_behind(self, link: object) -> str | None:
-        for _, node in self.way(link, "text"):
+        for _, node in self.follow(link, "text"):
             said = next((value for value in node.values() if isinstance(value, str)), None)
             if said is not None:
                 return said

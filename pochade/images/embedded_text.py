@@ -8,7 +8,7 @@ from pochade.images.decode import UnreadablePicture, open_undecoded
 from pochade.images.exif_text import user_comment
 from pochade.images.marks import ENHANCED, read_mark
 from pochade.images.metadata import has_settings
-from pochade.images.other_tools import maker_of, to_infotext
+from pochade.images.other_tools import program_of, to_infotext
 
 MAX_CHARACTERS = 1_000_000
 MAX_TABLE_CHARACTERS = 16_000_000
@@ -37,12 +37,12 @@ def missing_infotext_message(path: Path | str, content: bytes = b"") -> InvalidR
     """Return a message about a picture without a parameters text, naming its program if `content` tells
     it."""
     try:
-        maker = maker_of(_texts(content)) if content else None
+        program = program_of(_texts(content)) if content else None
     except UnreadablePicture:
-        maker = None
-    if maker is not None:
+        program = None
+    if program is not None:
         return InvalidRequest(
-            f"'{path}' was made by {maker}, and its text holds no prompt and no settings in a form that is"
+            f"'{path}' was made by {program}, and its text holds no prompt and no settings in a form that is"
             " read here"
         )
     return InvalidRequest(f"'{path}' contains no parameters text; editors and messengers often remove it")
@@ -66,7 +66,7 @@ def text_of(content: bytes) -> str:
     if own and has_settings(own):  # nodes and extensions add it to the program's own format
         return own[:MAX_CHARACTERS]
     told = to_infotext(texts)
-    if told is None and maker_of(texts) is None:
+    if told is None and program_of(texts) is None:
         elsewhere = (texts.get(name, "") for name in ELSEWHERE)
         told = own or next((text for text in elsewhere if has_settings(text)), "")
     return (told or "")[:MAX_CHARACTERS]

@@ -94,10 +94,10 @@ def _implausible(text: str) -> tuple[int, int, int]:
     the number of blocks of 256 characters: an alphabet has one or two, swapped bytes have many.
 
     """
-    bad = sum(letter == "\N{REPLACEMENT CHARACTER}" or _is_control(letter) for letter in text)
-    unknown = sum(unicodedata.category(letter) in ("Cn", "Co", "Cs") for letter in text)
-    return bad + unknown, -sum(letter < "\x7f" for letter in text), len({ord(letter) >> 8 for letter in text})
+    bad = sum(char == "\N{REPLACEMENT CHARACTER}" or _is_control(char) for char in text)
+    unknown = sum(unicodedata.category(char) in ("Cn", "Co", "Cs") for char in text)
+    return bad + unknown, -sum(char < "\x7f" for char in text), len({ord(char) >> 8 for char in text})
 
 
-def _is_control(letter: str) -> bool:
-    return letter not in "\t\n\r" and (letter < " " or "\x7f" <= letter < "\xa0")
+def _is_control(char: str) -> bool:
+    return char not in "\t\n\r" and (char < " " or "\x7f" <= char < "\xa0")

@@ -44,7 +44,7 @@ ANOTHER = "another program"
 NAI_EMPHASIS = 1.05
 
 
-def maker_of(info: Mapping[str, str]) -> str | None:
+def program_of(info: Mapping[str, str]) -> str | None:
     """Return the program that wrote a picture's texts, if they have a format of their own."""
     if "invokeai_metadata" in info or "sd-metadata" in info or "invokeai_graph" in info or "Dream" in info:
         return "InvokeAI"
@@ -73,11 +73,11 @@ def to_infotext(info: Mapping[str, str]) -> str | None:
 
     info: texts by name, as in the chunks of a PNG file; an EXIF comment is "parameters".
     """
-    maker = maker_of(info)
-    if maker is None:
+    program = program_of(info)
+    if program is None:
         return None
-    found = READERS.get(maker, _other)(info)
-    return None if found is None else _written(found, maker)
+    found = READERS.get(program, _other)(info)
+    return None if found is None else _written(found, program)
 
 
 # --- each program -----------------------------------------------------------------------------------------
@@ -85,91 +85,91 @@ def to_infotext(info: Mapping[str, str]) -> str | None:
 
 def _swarm(info: Mapping[str, str]) -> Table | None:
     table = _table(info["parameters"]) or {}
-    said = table["sui_image_params"]
-    weights, loras = _list(said.get("loraweights")), _list(said.get("loras"))
+    data = table["sui_image_params"]
+    weights, loras = _list(data.get("loraweights")), _list(data.get("loras"))
     pairs = list(zip(loras, [*weights, *[1] * len(loras)], strict=False))
     return {
-        "prompt": said.get("prompt"),
-        "negative": said.get("negativeprompt"),
-        "steps": said.get("steps"),
-        "sampler": said.get("sampler"),
-        "schedule": said.get("scheduler"),
-        "cfg": said.get("cfgscale"),
-        "seed": said.get("seed"),
-        "width": said.get("width"),
-        "height": said.get("height"),
-        "model": said.get("model"),
+        "prompt": data.get("prompt"),
+        "negative": data.get("negativeprompt"),
+        "steps": data.get("steps"),
+        "sampler": data.get("sampler"),
+        "schedule": data.get("scheduler"),
+        "cfg": data.get("cfgscale"),
+        "seed": data.get("seed"),
+        "width": data.get("width"),
+        "height": data.get("height"),
+        "model": data.get("model"),
         "loras": pairs,
     }
 
 
 def _fooocus(info: Mapping[str, str]) -> Table | None:
     table = _table(info["parameters"]) or {}
-    said = {key.lower().replace(" ", "_"): value for key, value in table.items()}
-    size = re.findall(r"\d+", str(said.get("resolution", "")))
+    data = {key.lower().replace(" ", "_"): value for key, value in table.items()}
+    size = re.findall(r"\d+", str(data.get("resolution", "")))
     loras = []
-    for value in _list(said.get("loras")):
+    for value in _list(data.get("loras")):
         if isinstance(value, list) and len(value) >= 2:
             loras.append((re.sub(r"\.\w+$", "", str(value[0])), value[1]))
     return {
-        "prompt": said.get("prompt"),
-        "negative": said.get("negative_prompt"),
-        "steps": said.get("steps"),
-        "sampler": said.get("sampler"),
-        "schedule": said.get("scheduler"),
-        "cfg": said.get("guidance_scale"),
-        "seed": said.get("seed"),
+        "prompt": data.get("prompt"),
+        "negative": data.get("negative_prompt"),
+        "steps": data.get("steps"),
+        "sampler": data.get("sampler"),
+        "schedule": data.get("scheduler"),
+        "cfg": data.get("guidance_scale"),
+        "seed": data.get("seed"),
         "width": size[0] if len(size) == 2 else None,
         "height": size[1] if len(size) == 2 else None,
-        "model": said.get("base_model"),
+        "model": data.get("base_model"),
         "loras": loras,
-        "extra": [("Clip skip", said.get("clip_skip"))],
+        "extra": [("Clip skip", data.get("clip_skip"))],
     }
 
 
 def _novel(info: Mapping[str, str]) -> Table | None:
-    said = _table(info.get("Comment")) or {}
-    prompt = said.get("prompt") or info.get("Description")
+    data = _table(info.get("Comment")) or {}
+    prompt = data.get("prompt") or info.get("Description")
     return {
         "prompt": _nai_emphasis(str(prompt or "")),
-        "negative": _nai_emphasis(str(said.get("uc") or "")),
-        "steps": said.get("steps"),
-        "sampler": said.get("sampler"),
-        "schedule": said.get("noise_schedule"),
-        "cfg": said.get("scale"),
-        "seed": said.get("seed"),
-        "width": said.get("width"),
-        "height": said.get("height"),
+        "negative": _nai_emphasis(str(data.get("uc") or "")),
+        "steps": data.get("steps"),
+        "sampler": data.get("sampler"),
+        "schedule": data.get("noise_schedule"),
+        "cfg": data.get("scale"),
+        "seed": data.get("seed"),
+        "width": data.get("width"),
+        "height": data.get("height"),
         "model": info.get("Source"),
-        "extra": [("CFG Rescale", said.get("cfg_rescale") or None)],
+        "extra": [("CFG Rescale", data.get("cfg_rescale") or None)],
     }
 
 
 def _invoke(info: Mapping[str, str]) -> Table | None:
-    said = _table(info.get("invokeai_metadata"))
-    if said is None:
+    data = _table(info.get("invokeai_metadata"))
+    if data is None:
         return _invoke_of_2022(_table(info.get("sd-metadata")))
-    model = said.get("model")
+    model = data.get("model")
     name = model.get("name", model.get("model_name")) if isinstance(model, dict) else model
     loras = []
-    for each in _list(said.get("loras")):
+    for each in _list(data.get("loras")):
         named = each.get("model", each.get("lora", {})) if isinstance(each, dict) else {}
         if isinstance(named, dict) and named:
             loras.append((named.get("name", named.get("model_name")), each.get("weight", 1)))
     return {
-        "prompt": said.get("positive_prompt"),
-        "negative": said.get("negative_prompt"),
-        **{name: said.get(name) for name in ("steps", "seed", "width", "height")},
-        "sampler": said.get("scheduler"),
-        "cfg": said.get("cfg_scale"),
+        "prompt": data.get("positive_prompt"),
+        "negative": data.get("negative_prompt"),
+        **{name: data.get(name) for name in ("steps", "seed", "width", "height")},
+        "sampler": data.get("scheduler"),
+        "cfg": data.get("cfg_scale"),
         "model": name,
         "loras": loras,
-        "extra": [("CFG Rescale", said.get("cfg_rescale_multiplier") or None)],
+        "extra": [("CFG Rescale", data.get("cfg_rescale_multiplier") or None)],
     }
 
 
-def _invoke_of_2022(said: Table | None) -> Table | None:
-    image = None if said is None else said.get("image")
+def _invoke_of_2022(data: Table | None) -> Table | None:
+    image = None if data is None else data.get("image")
     if not isinstance(image, dict):
         return None
     prompt = image.get("prompt")
@@ -181,7 +181,7 @@ def _invoke_of_2022(said: Table | None) -> Table | None:
         "negative": ", ".join(negative),
         **{name: image.get(name) for name in ("steps", "seed", "width", "height", "sampler")},
         "cfg": image.get("cfg_scale"),
-        "model": (said or {}).get("model_weights"),
+        "model": (data or {}).get("model_weights"),
     }
 
 
@@ -193,10 +193,10 @@ def _comfy(info: Mapping[str, str]) -> Table | None:
 def _other(info: Mapping[str, str]) -> Table | None:
     """A table with common names, in any case, or texts with these names."""
     table = _table(info.get("parameters")) or info
-    said = {re.sub(r"\W+", "_", key.strip().lower()): value for key, value in table.items()}
+    data = {re.sub(r"\W+", "_", key.strip().lower()): value for key, value in table.items()}
 
     def one(*names: str) -> Any:
-        return next((said[name] for name in names if said.get(name) not in (None, "")), None)
+        return next((data[name] for name in names if data.get(name) not in (None, "")), None)
 
     return {
         "prompt": one("prompt", "positive_prompt"),
@@ -238,7 +238,7 @@ def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _written(found: Table, maker: str) -> str | None:
+def _written(found: Table, program: str) -> str | None:
     """The parameters text; None if the program's format holds neither a prompt nor settings."""
     prompt, negative = (found.get(name) for name in ("prompt", "negative"))
     sampler, schedule = _sampler(found.get("sampler"), found.get("schedule"))
@@ -269,7 +269,7 @@ def _written(found: Table, maker: str) -> str | None:
     return parameters_line(
         " ".join([prompt if isinstance(prompt, str) else "", *tags]).strip(),
         negative if isinstance(negative, str) else "",
-        [*pairs, ("Version", maker)],
+        [*pairs, ("Version", program)],
     )
 
 

@@ -224,10 +224,10 @@ def read_signature(content: bytes, kind: str) -> Signature | None:
         if reader is None:
             return None
         with reader:
-            state, told = reader.get_validation_state(), json.loads(reader.json())
+            state, report = reader.get_validation_state(), json.loads(reader.json())
     except c2pa.C2paError:
         return Signature("Invalid", "", "")
-    manifest = told["manifests"][told["active_manifest"]]
+    manifest = report["manifests"][report["active_manifest"]]
     actions = [
         action
         for assertion in manifest.get("assertions", [])

@@ -106,15 +106,15 @@ class Library:
         """
         parsed = [as_parsed(prompt) for prompt in prompts]
         loras = [self._lora(network) for prompt in parsed for network in prompt.extra_networks]
-        places = self._places(self.embeddings, "embedding")
-        if not places:
+        folders = self._folders(self.embeddings, "embedding")
+        if not folders:
             return tuple(loras), ()
-        known = names(places, "embeddings")
+        known = names(folders, "embeddings")
         texts = [normalize(prompt.plain) for prompt in parsed]
         spoken = [name for name in known if any(_speaks_of(text, name) for text in texts)]
-        return tuple(loras), tuple(find(places, name, "embeddings") for name in spoken)
+        return tuple(loras), tuple(find(folders, name, "embeddings") for name in spoken)
 
-    def _places(self, given: Path | None, kind: str) -> list[Path]:
+    def _folders(self, given: Path | None, kind: str) -> list[Path]:
         if given is not None:
             return [given]
         roots = [root for root in self.roots if root.is_dir()]
@@ -124,14 +124,14 @@ class Library:
         tag = f"<{network.kind}:{network.name}>"
         if network.kind == "hypernet":
             raise InvalidRequest(f"the prompt contains {tag}, but hypernetworks are not supported: remove it")
-        places = self._places(self.loras, "lora")
-        if not places:
+        folders = self._folders(self.loras, "lora")
+        if not folders:
             raise InvalidRequest(
                 f"the prompt contains {tag}, but no folder of adapters was given (--lora-dir), and no folder"
                 " of models has one (--models)"
             )
         text, unet = weights_of(network)
-        path = find(places, network.name, "adapters")
+        path = find(folders, network.name, "adapters")
         return Lora(path, unet, None if text == unet else text, name=network.name, in_prompt=True)
 
     def adapter(self, asked: Path | str) -> tuple[Path, str]:
@@ -139,12 +139,12 @@ class Library:
 
         Raises InvalidRequest or InvalidCheckpoint for an unknown or ambiguous name.
         """
-        places = self._places(self.loras, "lora")
-        known, name = named_in(places, "adapters"), str(asked)
+        folders = self._folders(self.loras, "lora")
+        known, name = named_in(folders, "adapters"), str(asked)
         if not Path(asked).exists():
             if self.loras is None and not matching_entries(name, known):
                 return find_by_content(asked, self.roots, "lora"), ""
-            asked = pick_named(known, places, name, "adapters").path
+            asked = pick_named(known, folders, name, "adapters").path
         said = dict(zip((entry.path.resolve() for entry in known), shortest_names(known), strict=True))
         return Path(asked), said.get(Path(asked).resolve(), "")
 

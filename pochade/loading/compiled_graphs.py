@@ -68,10 +68,10 @@ def graph_bytes(engine: Engine, function: Graph, inputs: Inputs, *, restored: bo
 
 
 @dataclass(eq=False)
-class _Kept:
+class _Entry:
     """A graph, or the entry of one that is being compiled."""
 
-    making: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Lock = field(default_factory=threading.Lock)
     graph: Graph | None = None
     size: int = 0
     used: int = 0  # when, by the clock of `CompiledGraphs`
@@ -87,7 +87,7 @@ class CompiledGraphs:
 
     def __init__(self, budget_bytes: int | None = None) -> None:
         self.budget_bytes = default_budget() if budget_bytes is None else budget_bytes
-        self._kept: WeakKeyDictionary[object, dict[object, _Kept]] = WeakKeyDictionary()
+        self._kept: WeakKeyDictionary[object, dict[object, _Entry]] = WeakKeyDictionary()
         self._lock = threading.RLock()  # a graph's owner may be collected while it is held
         self._clock = 0
         self._part_began = 0
@@ -124,19 +124,19 @@ class CompiledGraphs:
         graphs are dropped until it fits. Raises what `make` raises.
         """
         with self._lock:
-            kept = self._kept.setdefault(owner, {}).setdefault(form, _Kept())
-            kept.running += 1
-            self._touch(kept)
+            entry = self._kept.setdefault(owner, {}).setdefault(form, _Entry())
+            entry.running += 1
+            self._touch(entry)
         try:
-            with kept.making:
-                if kept.graph is None:
-                    self._make(owner, form, kept, size, make)
-                graph = kept.graph
+            with entry.lock:
+                if entry.graph is None:
+                    self._make(owner, form, entry, size, make)
+                graph = entry.graph
             assert graph is not None
             yield graph
         finally:
             with self._lock:
-                kept.running -= 1
+                entry.running -= 1
 
     def drop(self, owner: object) -> None:
         """Drop the graphs of one owner; they are created again when they are next used."""
@@ -149,28 +149,28 @@ class CompiledGraphs:
         self,
         owner: object,
         form: object,
-        kept: _Kept,
+        entry: _Entry,
         size: Callable[[bool | None], int],
         make: Callable[[], Graph],
     ) -> None:
         expected = size(None)
         with self._lock:
-            kept.size = expected
+            entry.size = expected
         self._make_room()
         try:
-            kept.graph = make()
+            entry.graph = make()
         except BaseException:
             with self._lock:
-                kept.size = 0
+                entry.size = 0
                 self._kept.get(owner, {}).pop(form, None)
             raise
-        found = size(getattr(kept.graph, "restored", False))
+        found = size(getattr(entry.graph, "restored", False))
         with self._lock:
-            kept.size = found
+            entry.size = found
 
-    def _touch(self, kept: _Kept) -> None:
+    def _touch(self, entry: _Entry) -> None:
         self._clock += 1
-        kept.used = self._clock
+        entry.used = self._clock
 
     def _make_room(self) -> None:
         """Drop the least recently used graphs until the rest, including those being created, fit."""

@@ -34,16 +34,16 @@ def find_grids(model: Path, checkpoint: Checkpoint, networks: Networks) -> Table
     So grids fitted here take precedence, and another autoencoder or a replaced file gets new grids. Raises
     InvalidCheckpoint if the file that comes with the model is damaged.
     """
-    own, beside = grids_in_cache(checkpoint), grids_path(model)
+    own, shipped = grids_in_cache(checkpoint), grids_path(model)
     if own.is_file():
         with suppress(InvalidCheckpoint):  # damaged, or of an older version: fitted again
             return files.load(own).tables
-    if beside.is_file():
-        kept = files.load(beside)
+    if shipped.is_file():
+        kept = files.load(shipped)
         if kept.marks == marks_of(networks):
             return kept.tables
         warnings.warn(
-            f"'{beside}' holds 8-bit grids of other weights; it is ignored",
+            f"'{shipped}' holds 8-bit grids of other weights; it is ignored",
             RuntimeWarning,
             stacklevel=2,
         )

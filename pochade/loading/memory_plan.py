@@ -151,12 +151,14 @@ def find_plan(networks: Networks, precision: str, budget: int | None, load: Netw
 def _plans(networks: Networks, precision: str, load: NetworkLoad) -> Iterator[MemoryPlan]:
     factor = networks.autoencoder_config.factor
     pixels = load.width // factor * (load.height // factor)
-    usual = None if pixels <= networks.untiled_pixels else TILE
-    all_sizes = _parts(networks, precision, load, pixels, usual)
-    yield MemoryPlan(width=load.width, height=load.height, parts=all_sizes, tile=usual)
+    default_tile = None if pixels <= networks.untiled_pixels else TILE
+    all_sizes = _parts(networks, precision, load, pixels, default_tile)
+    yield MemoryPlan(width=load.width, height=load.height, parts=all_sizes, tile=default_tile)
     one_size = replace(load, sizes=1)  # between two sizes the UNet is released
-    for tile in (usual, *TILES):
-        if tile == usual or (tile is not None and tile**2 < pixels and (usual is None or tile < usual)):
+    for tile in (default_tile, *TILES):
+        if tile == default_tile or (
+            tile is not None and tile**2 < pixels and (default_tile is None or tile < default_tile)
+        ):
             parts = _parts(networks, precision, one_size, pixels, tile)
             yield MemoryPlan(width=load.width, height=load.height, parts=parts, one_by_one=True, tile=tile)
 

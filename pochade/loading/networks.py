@@ -130,8 +130,8 @@ class Networks:
 
         def row(i: int) -> tuple[Array, ...]:
             one = {name: array[i : i + 1] for name, array in arrays.items()}
-            told = tuple((name, array.dtype.str, array.shape, array.tobytes()) for name, array in one.items())
-            return self.texts.of((by, told), lambda: _as_tuple(encoder.run(function, **one)))
+            key = tuple((name, array.dtype.str, array.shape, array.tobytes()) for name, array in one.items())
+            return self.texts.of((by, key), lambda: _as_tuple(encoder.run(function, **one)))
 
         rows = [row(i) for i in range(len(next(iter(arrays.values()))))]
         return tuple(np.concatenate(parts) for parts in zip(*rows, strict=True))

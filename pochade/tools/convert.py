@@ -124,31 +124,31 @@ def _metadata(checkpoint: Checkpoint, family: FileFormat) -> dict[str, str]:
 
 def _what_tensors_do_not_tell(checkpoint: Checkpoint, family: FileFormat) -> dict[str, Any]:
     """The configurations that differ from what would be detected from the tensors."""
-    told: dict[str, Any] = {}
+    configs: dict[str, Any] = {}
     prediction = checkpoint.scheduler.get("prediction_type", "epsilon")
     unet, vae = checkpoint.unet, checkpoint.vae
     where = Path(checkpoint.name)
     detected = detect_unet(unet.tensors, family, prediction, where)
     if unet_config(detected) != unet_config(unet.config):
-        told["unet"] = _public(unet.config)
+        configs["unet"] = _public(unet.config)
     sample_size = unet.config.get("sample_size") or 64
     autoencoder = detect_autoencoder(vae.tensors, family, sample_size, where)
     if autoencoder_config(autoencoder) != autoencoder_config(vae.config):
-        told["vae"] = _public(vae.config)
+        configs["vae"] = _public(vae.config)
     for stored, encoder in zip(family.encoders, checkpoint.text_encoders, strict=True):
         text = detect_text_encoder(encoder.tensors, open_clip=stored.open_clip, pad_id=0, where=where)
         if text_encoder_config(text) != text_encoder_config(encoder.config):
-            told[encoder.name] = _public(encoder.config)
+            configs[encoder.name] = _public(encoder.config)
     zero_snr = bool(checkpoint.scheduler.get("rescale_betas_zero_snr", False))
-    usual = describe_scheduler(prediction, zero_snr=zero_snr)
+    standard = describe_scheduler(prediction, zero_snr=zero_snr)
     own = {name: checkpoint.scheduler[name] for name in SCHEDULE if name in checkpoint.scheduler}
-    if any(usual[name] != value for name, value in own.items()):
-        told["scheduler"] = own
+    if any(standard[name] != value for name, value in own.items()):
+        configs["scheduler"] = own
     zeros = "force_zeros_for_empty_prompt"
     expected = describe_pipeline(family, in_channels=4).get(zeros, True)
     if checkpoint.model_index.get(zeros, True) is not expected:
-        told["model_index"] = {zeros: checkpoint.model_index.get(zeros, True)}
-    return told
+        configs["model_index"] = {zeros: checkpoint.model_index.get(zeros, True)}
+    return configs
 
 
 def _public(config: Mapping[str, Any]) -> dict[str, Any]:

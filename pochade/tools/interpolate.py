@@ -28,17 +28,17 @@ def frames(keyframes: Sequence[Request], count: int, *, loop: bool = False) -> l
             raise InvalidRequest("a walk blends its prompts itself; give it prompts without a blend")
         if each.variation is not None and each.seed != keyframes[0].seed:
             raise InvalidRequest("a walk between seeds uses variations itself; leave out the variation")
-    way = [*keyframes, keyframes[0]] if loop else list(keyframes)
-    legs, gaps = len(way) - 1, count if loop else count - 1
-    return [_between(way, *divmod(frame * legs, gaps), gaps) for frame in range(count)]
+    path = [*keyframes, keyframes[0]] if loop else list(keyframes)
+    segments, gaps = len(path) - 1, count if loop else count - 1
+    return [_between(path, *divmod(frame * segments, gaps), gaps) for frame in range(count)]
 
 
-def _between(way: Sequence[Request], segment: int, done: int, gaps: int) -> Request:
+def _between(path: Sequence[Request], segment: int, done: int, gaps: int) -> Request:
     """The request after `done` of `gaps` frames of a segment."""
-    one = way[segment]
+    one = path[segment]
     if done == 0:
         return one
-    other, share = way[segment + 1], done / gaps
+    other, share = path[segment + 1], done / gaps
     moved = one
     if other.prompt != one.prompt:
         moved = replace(moved, blend=Blend(prompt=other.prompt, share=share))
