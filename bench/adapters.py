@@ -21,7 +21,7 @@ import numpy as np
 from measure.machine import describe_machine, versions
 from measure.record import append
 from pochade.adapters.read import Adapter, read_adapter
-from pochade.adapters.view import Strength, adapted
+from pochade.adapters.view import WeightedDeltas, adapted
 from pochade.checkpoints import safetensors
 from pochade.engines.openvino import OpenVinoEngine, device_features
 from pochade.loading.parameter_shapes import unet_shapes, with_config
@@ -92,8 +92,8 @@ def _measure(
     }
 
 
-def _strengths(adapter: Adapter) -> list[Strength]:
-    return [Strength(adapter.deltas["unet"], 1.0, adapter.fingerprint)]
+def _strengths(adapter: Adapter) -> list[WeightedDeltas]:
+    return [WeightedDeltas(adapter.deltas["unet"], 1.0, adapter.fingerprint)]
 
 
 def _rounding(base: Mapping[str, Any], adapter: Adapter, touched: list[str]) -> float:

@@ -36,7 +36,7 @@ from measure.machine import describe_machine, versions
 from measure.record import append
 from pochade.checkpoints import safetensors
 from pochade.checkpoints.read import read_checkpoint
-from pochade.loading.memory_plan import amount, bytes_of
+from pochade.loading.memory_plan import format_bytes, parse_bytes
 from pochade.loading.process_memory import held
 from pochade.settings import cache_dir
 
@@ -87,12 +87,12 @@ def main() -> None:
     for seed, name in enumerate(names):
         write_lora(folder / "loras" / f"{name}.safetensors", model, seed)
     shutil.rmtree(folder / "compiled", ignore_errors=True)
-    resident, disk = bytes_of(options.resident), bytes_of(options.disk)
+    resident, disk = parse_bytes(options.resident), parse_bytes(options.disk)
     settings = {
         "model": str(model),
         "loras": str(folder / "loras"),
         "precision": options.precision,
-        "graph_budget": str(resident - bytes_of(options.beside)),
+        "graph_budget": str(resident - parse_bytes(options.beside)),
         "jobs": [asdict(job) for job in _jobs(options, names)],
     }
     most, rows = _watched(settings, folder, disk)
@@ -211,10 +211,10 @@ def _bytes_in(folder: Path) -> int:
 
 def _say_job(number: int, row: dict[str, Any]) -> None:
     what = f"{row['width']}x{row['height']}, {row['chunks']} chunks, {row['lora'] or 'no LoRA'}"
-    held_now = f"graphs {amount(row['graphs_bytes'])}, own {amount(row['own'])}"
+    held_now = f"graphs {format_bytes(row['graphs_bytes'])}, own {format_bytes(row['own'])}"
     print(
         f"{number}: {what}: first step {row['first_step_s']:.1f} s, all {row['whole_s']:.1f} s; {held_now},"
-        f" with files {amount(row['resident'])}, disk {amount(row['disk'])}",
+        f" with files {format_bytes(row['resident'])}, disk {format_bytes(row['disk'])}",
         flush=True,
     )
 
@@ -228,7 +228,7 @@ def _say(most: Most, rows: list[dict[str, Any]], resident: int, disk: int) -> No
         ("disk", most.disk, disk),
     ):
         verdict = "within" if found <= budget else "OVER"
-        print(f"{name}: at the most {amount(found)}, {verdict} {amount(budget)}")
+        print(f"{name}: at the most {format_bytes(found)}, {verdict} {format_bytes(budget)}")
 
 
 def write_lora(path: Path, model: Path, seed: int) -> None:

@@ -27,10 +27,10 @@ from pochade.engines.shape_inference import infer_shapes
 from pochade.evaluation.likeness import psnr, ssim
 from pochade.loading.parameter_shapes import with_config
 from pochade.models.config import UNetConfig
+from pochade.models.deepcache import unet_from_features, unet_with_features
 from pochade.models.read_config import unet_config
-from pochade.models.reuse import unet_again, unet_keeping
 from pochade.models.unet import unet
-from pochade.speed import SPEEDS, Economy, way
+from pochade.speed import SPEEDS, SpeedProfile, progress_of
 
 RESULTS = Path(__file__).parent / "results" / "speed.jsonl"
 PROMPTS = Path(pochade.__file__).parent / "evaluation" / "prompts"
@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def work(
-    economy: Economy,
+    profile: SpeedProfile,
     config: UNetConfig,
     side: int,
     tokens: int,
@@ -108,12 +108,16 @@ def work(
     }
     whole = sum(infer_shapes(with_config(unet, config), inputs).products.values())
     total = 0.0
-    for work in economy.plan([way(level) for level in levels[:-1]], stochastic=sampler.adds_noise(None)):
+    for work in profile.plan(
+        [progress_of(level) for level in levels[:-1]], stochastic=sampler.adds_noise(None)
+    ):
         part = 0.0 if work.held else 1.0
-        if not work.whole and not work.held:
+        if not work.full and not work.held:
             layers = work.layers
-            deep = infer_shapes(with_config(partial(unet_keeping, layers=layers), config), inputs).outputs[1]
-            again = with_config(partial(unet_again, layers=layers), config)
+            deep = infer_shapes(
+                with_config(partial(unet_with_features, layers=layers), config), inputs
+            ).outputs[1]
+            again = with_config(partial(unet_from_features, layers=layers), config)
             part = sum(infer_shapes(again, {**inputs, "deep": (deep, "f32")}).products.values()) / whole
         total += part * (2 if work.guided else 1)
     return total / (2 * STEPS)

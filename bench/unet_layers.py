@@ -27,7 +27,7 @@ from pochade.engines.openvino_import import ov
 from pochade.engines.openvino_int8 import Int8Ops
 from pochade.engines.openvino_ops import Constants, OpenVinoOps, build
 from pochade.int8 import ALL_BITS, SAFE_BITS, Observations
-from pochade.quantization.fit_grids import choose
+from pochade.quantization.fit_grids import fit
 from pochade.settings import cache_dir
 from pochade.weights import View
 
@@ -64,7 +64,7 @@ def graph_of(network: Loaded, precision: str, threads: int) -> tuple[ov.Model, C
     observations: Observations = {}
     engine = OpenVinoEngine().observing(observations)
     engine.compile(network.function, network.tensors, network.shapes)(**network.inputs)
-    grids = {name: each.grid for name, each in choose(observations).items() if each.used}
+    grids = {name: each.grid for name, each in fit(observations).items() if each.used}
     wide = device_features().sums_bytes_in_int32
     ops = Int8Ops(grids, ALL_BITS if wide else SAFE_BITS, constants, convolving=not wide, kernel=kernel)
     return build(network.function, View(network.tensors, bind=ops.bind), network.shapes, ops), constants
@@ -144,7 +144,7 @@ def main() -> None:
     seconds = node_seconds(graph, network.inputs, between, options.threads, options.rounds)
     ceiling = register_ceilings(options.threads)
     print(_rows(products, seconds, ceiling, options.precision))
-    constants.let_go()
+    constants.release_pages()
     if not options.quick:
         entry = {
             "benchmark": "unet_layers",

@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Raises OutputError if the operating system refuses; `path` is then unchanged.
     """
-    with _written_beside(path, put=Path.replace) as file:
+    with _written_next_to(path, put=Path.replace) as file:
         yield file
 
 
@@ -43,7 +43,7 @@ def creating(path: Path) -> Iterator[BinaryIO]:
     Raises FileExistsError if the name is taken, even if that happened while this file was written, and
     OutputError if the operating system refuses. In both cases this file is removed.
     """
-    with _written_beside(path, put=_claim) as file:
+    with _written_next_to(path, put=_claim) as file:
         yield file
 
 
@@ -69,14 +69,14 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _written_beside(path: Path, put: Callable[[Path, Path], object]) -> Iterator[BinaryIO]:
-    beside = hidden_neighbour(path)
+def _written_next_to(path: Path, put: Callable[[Path, Path], object]) -> Iterator[BinaryIO]:
+    temporary = hidden_neighbour(path)
     try:
-        with beside.open("xb") as file:
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        put(beside, path)
+        put(temporary, path)
         sync_folder(path.parent)
     except FileExistsError:
         raise
@@ -84,17 +84,17 @@ def _written_beside(path: Path, put: Callable[[Path, Path], object]) -> Iterator
         raise unwritable(path, error) from error
     finally:
         with suppress(OSError):
-            beside.unlink()
+            temporary.unlink()
 
 
-def _claim(beside: Path, path: Path) -> None:
+def _claim(temporary: Path, path: Path) -> None:
     """Rename to an unused name: only one process can create the name, and that process may replace it.
 
     A hard link would do both at once, but FAT file systems do not support them.
     """
     path.open("xb").close()
     try:
-        beside.replace(path)
+        temporary.replace(path)
     except BaseException:
         path.unlink()
         raise

@@ -65,17 +65,17 @@ def grid(low: float, high: float, smoothing: Array) -> Grid:
 
 def round_weight(weight: Array, smoothing: Array, largest: int) -> tuple[Array, Array]:
     """Round (O, I, ...) with one grid per output channel: int8 up to +-largest, and steps (O, 1, ...)."""
-    beside = (1,) * (weight.ndim - 2)
-    factors = np.asarray(smoothing, np.float32).reshape(-1, *beside)
+    ones = (1,) * (weight.ndim - 2)
+    factors = np.asarray(smoothing, np.float32).reshape(-1, *ones)
     rounded = np.empty(weight.shape, np.int8)
-    steps = np.empty((len(weight), 1, *beside), np.float32)
+    steps = np.empty((len(weight), 1, *ones), np.float32)
     rows = max(1, CACHED // max(1, weight[:1].size))
     for first in range(0, len(weight), rows):
         some = slice(first, first + rows)
         smooth = weight[some].astype(np.float32) * factors
         ends = smooth.reshape(len(smooth), -1)
         extent = np.maximum(ends.max(axis=1), -ends.min(axis=1))
-        steps[some] = (np.where(extent > 0, extent, 1) / largest).reshape(-1, 1, *beside)
+        steps[some] = (np.where(extent > 0, extent, 1) / largest).reshape(-1, 1, *ones)
         smooth /= steps[some]
         np.rint(smooth, out=smooth)
         rounded[some] = smooth

@@ -37,7 +37,7 @@ def moved_to_file(array: npt.NDArray[Any], folder: Path) -> npt.NDArray[Any]:
         return map_file(file).view(array.dtype).reshape(array.shape)
 
 
-def let_go(array: npt.NDArray[Any]) -> None:
+def release_pages(array: npt.NDArray[Any]) -> None:
     """Release the memory pages of an array that lies in a mapped file.
 
     The pages are read again when they are accessed. The array must not have been written to: changes would be

@@ -1,20 +1,20 @@
-"""What a user asks for, as plain data."""
+"""Requests for pictures, as plain data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pochade.errors import InvalidRequest, expect
+from pochade.request_options import Blend, Control, Hires, Refiner, Source, Variation
 from pochade.speed import EXACT, find_speed
-from pochade.ways import Blend, Control, Hires, Refiner, Source, Variation
 
 RNG_NV, RNG_CPU = RNGS = ("NV", "CPU")
-"""Where noise comes from, by A1111's names: the numbers that a CUDA device draws, or those of torch on a
-processor, which ComfyUI draws too."""
+"""Sources of noise, by A1111's names: the random numbers of a CUDA device, or those of torch on a CPU, which
+ComfyUI uses too."""
 
 EMPHASES = ("Original", "No norm", "Ignore", "None")
-"""What weights in a prompt do, by A1111's names: multiply the tokens' vectors and then restore the mean of
-all, or not restore it; nothing; or the brackets are text like any other."""
+"""What emphasis in a prompt does, by A1111's names. Original: multiply the tokens' vectors, then restore
+their mean; No norm: multiply them only; Ignore: nothing; None: brackets are ordinary text."""
 
 MAX_STEPS = 1000
 MAX_BATCH = 64
@@ -22,15 +22,15 @@ MAX_SIDE = 8192
 MAX_CONTROLS = 8
 MAX_PROMPT_CHARACTERS = 200_000
 FITTED, FILLED, SET_BACK = FRAMINGS = ("fitted", "filled", "set back")
-"""Of a source picture. fitted: brought to the size that is drawn, as its resize mode says, which comes out.
-filled: filled up to whole latent pixels and cut back, so that its own size comes out. set back: brought to
-the size that is drawn, and what is new inside the mask is set into the picture, in its own size."""
+"""How a source picture is fitted. fitted: resized to the drawn size as its resize mode says; the result has
+that size. filled: padded to whole latent pixels and cropped again, so that its own size is kept. set back:
+resized to the drawn size; the masked part of the result is pasted into the picture at its own size."""
 TEXTS = ("prompt", "negative_prompt", "template", "negative_template")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
-    """What a model is drawn with where a request leaves it open."""
+    """The settings of a model that apply where a request does not set them."""
 
     steps: int = 20
     cfg_scale: float = 7.0
@@ -44,15 +44,15 @@ class Defaults:
         return f"{steps}, {guidance}, sampler {self.sampler}{schedule}"
 
 
-USUAL = Defaults()
-"""Of every model that was not made for fewer steps (`checkpoints.few_steps`)."""
+DEFAULTS = Defaults()
+"""The defaults of every model that was not distilled for few steps (`checkpoints.few_steps`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One call for pictures. Sizes in pixels; None means the model's own choice.
+    """A request for pictures. Sizes are in pixels; None means the model's default.
 
-    steps, cfg_scale, sampler, schedule: None is what the model was made for, mostly USUAL.
+    steps, cfg_scale, sampler, schedule: None means what the model was trained for, usually DEFAULTS.
     prompt, negative_prompt: in the grammar of docs/guide/prompts.md, except templates and styles.
     seed: the first picture's; picture i of the batch has seed + i. None draws one at random.
     cfg_scale: classifier-free guidance, 1 switches it off (Ho and Salimans 2022).
@@ -64,11 +64,11 @@ class Request:
         before. Families that always read the last but one (XL, SD 2.x) take 1 as 2.
     template, negative_template: what the prompts were expanded from, if from something else
         (`pochade.prompts.dynamic`). They are only written into the picture.
-    speed: 'exact', 'balanced' or 'fast': how much may be left out (`pochade.speed`).
-    tiling: the picture's edges fit together, left to right and top to bottom.
-    rng: where noise comes from, a name of RNGS.
-    emphasis: what weights in a prompt do, a name of EMPHASES.
-    source, blend, variation, hires, refiner, controls: see `pochade.ways`.
+    speed: 'exact', 'balanced' or 'fast': how much computation may be skipped (`pochade.speed`).
+    tiling: make opposite edges of the picture fit together.
+    rng: the source of noise, a name of RNGS.
+    emphasis: what emphasis in a prompt does, a name of EMPHASES.
+    source, blend, variation, hires, refiner, controls: see `pochade.request_options`.
     """
 
     prompt: str
@@ -120,17 +120,19 @@ class Request:
         for name, text in self.texts().items():
             if len(text) > MAX_PROMPT_CHARACTERS:
                 raise InvalidRequest(
-                    f"{name} has {len(text):,} characters; at most {MAX_PROMPT_CHARACTERS:,} are read"
+                    f"{name} has {len(text):,} characters; at most {MAX_PROMPT_CHARACTERS:,} are allowed"
                 )
         if len(self.controls) > MAX_CONTROLS:
-            raise InvalidRequest(f"{len(self.controls)} controls were given; at most {MAX_CONTROLS} are")
+            raise InvalidRequest(
+                f"{len(self.controls)} controls were given; at most {MAX_CONTROLS} are allowed"
+            )
         if self.source is not None and self.hires is not None:
-            raise InvalidRequest("hires draws twice from a prompt; a source picture is drawn over once")
+            raise InvalidRequest("hires cannot be combined with a source picture; leave out one of the two")
         if self.blend is not None and self.hires is not None and self.hires.prompt is not None:
-            raise InvalidRequest("a blend mixes two prompts in both passes; leave the prompt of hires out")
+            raise InvalidRequest("a blend applies to both passes; leave out the prompt of hires")
 
     def texts(self) -> dict[str, str]:
-        """All prompts and templates, by what messages call them."""
+        """Return all prompts and templates by their names in messages."""
         texts = {name: getattr(self, name) for name in TEXTS}
         if self.blend is not None:
             texts["prompt of a blend"] = self.blend.prompt
@@ -142,10 +144,10 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Settled(Request):
-    """A request in which all choices have been made (`pipeline.drawing.settling.settle`).
+    """A request with all defaults resolved (`generation.settle.settle`).
 
-    width, height: of what is drawn, in whole latent pixels.
-    framing: how a source picture becomes that, and the result the picture again; one of FRAMINGS.
+    width, height: the drawn size, in whole latent pixels.
+    framing: how a source picture is fitted to that size, and the result set back; one of FRAMINGS.
     """
 
     seed: int
@@ -159,15 +161,16 @@ class Settled(Request):
 
 
 def find_rng(name: str) -> str:
-    """A name of RNGS, from the name in any case. Raises InvalidRequest, naming all, for another one.
+    """Return the name of RNGS that matches in any case. Raises InvalidRequest, listing all, for other names.
 
-    A1111's "GPU" is "NV": the numbers of the device that it runs on, which mostly is one of CUDA.
+    A1111's "GPU" means "NV": the random numbers of its device, which is usually a CUDA device.
     """
     return RNG_NV if name.strip().lower() == "gpu" else _named("rng", name, RNGS)
 
 
 def find_emphasis(name: str) -> str:
-    """A name of EMPHASES, from the name in any case. Raises InvalidRequest, naming all, for another one."""
+    """Return the name of EMPHASES that matches in any case. Raises InvalidRequest, listing all, for other
+    names."""
     return _named("emphasis", name, EMPHASES)
 
 
@@ -179,6 +182,6 @@ def _named(what: str, name: str, known: tuple[str, ...]) -> str:
     raise InvalidRequest(f"{what} is '{name}'; one of: {', '.join(known)}")
 
 
-def open_ones(values: Mapping[str, Any], usual: Defaults) -> dict[str, Any]:
-    """Of a request's fields by name, those that `usual` says and the request does not."""
-    return {name: value for name, value in vars(usual).items() if values.get(name) is None}
+def missing_fields(values: Mapping[str, Any], defaults: Defaults) -> dict[str, Any]:
+    """Return the fields of `defaults`, by name, that are None or missing in `values`."""
+    return {name: value for name, value in vars(defaults).items() if values.get(name) is None}

@@ -18,7 +18,7 @@ GROUND = {
     "ops",
     "weights",
     "request",
-    "ways",
+    "request_options",
     "errors",
     "settings",
     "atomic",

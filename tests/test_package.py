@@ -13,7 +13,7 @@ import pytest
 
 import pochade
 from pochade.errors import PochadeError
-from pochade.request import USUAL, Request
+from pochade.request import DEFAULTS, Request
 
 ROOT = Path(__file__).parent.parent
 
@@ -220,9 +220,9 @@ def test_the_options_of_a_request_and_their_defaults() -> None:
     assert (request.negative_prompt, request.seed, request.batch_size) == ("", None, 1)
     left_to_the_model = ("width", "height", "steps", "cfg_scale", "sampler", "schedule")
     assert {getattr(request, name) for name in left_to_the_model} == {None}
-    assert pochade.load().usual == USUAL
-    assert (USUAL.steps, USUAL.cfg_scale) == (20, 7.0)
-    assert (USUAL.sampler, USUAL.schedule) == ("DPM++ 2M", "Automatic")
+    assert pochade.load().defaults == DEFAULTS
+    assert (DEFAULTS.steps, DEFAULTS.cfg_scale) == (20, 7.0)
+    assert (DEFAULTS.sampler, DEFAULTS.schedule) == ("DPM++ 2M", "Automatic")
 
 
 def test_the_version_stands_in_one_more_place_only() -> None:

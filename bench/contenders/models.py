@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pochade.checkpoints.detect import describe_scheduler
 from pochade.checkpoints.folder import Checkpoint, Component
-from pochade.checkpoints.grids import grids_beside
+from pochade.checkpoints.grids import grids_path
 from pochade.checkpoints.keymaps import LazyTensors
 from pochade.loading.int8_networks import keep_grids
 from pochade.loading.parameter_shapes import autoencoder_shapes, text_encoder_shapes, unet_shapes
@@ -112,7 +112,7 @@ def fit_grids(model: Path) -> None:
 
     So the starts that are timed are like all but a model's very first.
     """
-    beside = grids_beside(model)
+    beside = grids_path(model)
     if not beside.exists():
         print(f"making {beside}; this happens once", flush=True)
         pipeline = load(model, device="cpu", precision="f32")

@@ -14,9 +14,9 @@ from contenders.models import SHAPES, make_model
 from pochade.checkpoints.write import write_component
 from pochade.loading.parameter_shapes import controlnet_shapes
 from pochade.models.config import ControlNetConfig
-from pochade.models.describe import describe_controlnet
+from pochade.models.write_config import describe_controlnet
 from pochade.request import Request
-from pochade.ways import Control, Hires
+from pochade.request_options import Control, Hires
 
 PROMPT = "a red apple"
 SMALL = {"seed": 7, "steps": 8, "sampler": "Euler"}

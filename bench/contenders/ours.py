@@ -52,7 +52,7 @@ def pochade(folder: Path, compiled: Path, precision: str) -> Contender:
     with phases("import"):
         from pochade.loading.engine_choice import choose, make_engine
 
-        engine = make_engine(choose("cpu", precision, "openvino"), sparing=True)  # kept before it is used
+        engine = make_engine(choose("cpu", precision, "openvino"), low_memory=True)  # kept before it is used
     with phases("load"):
         network = load(folder)
     with phases("compile"):

@@ -17,10 +17,10 @@ from PIL import Image, ImageFilter
 import pochade
 from pochade.images.decode import on_white
 from pochade.images.preprocessors import canny
+from pochade.request_options import Control
 from pochade.training.corpus import Corpus, load
 from pochade.training.data.selection import STYLES
 from pochade.training.finetune import words
-from pochade.ways import Control
 
 REACH = 2
 STEPS, CFG_SCALE = 12, 5.0

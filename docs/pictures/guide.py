@@ -20,9 +20,9 @@ from pochade.images.upscaling import upscaled
 from pochade.pipeline import Lora, Pipeline
 from pochade.pipeline.pipeline import finish
 from pochade.request import Request
+from pochade.request_options import Blend, Control, Hires, Variation
 from pochade.tools.interpolate import frames
 from pochade.tools.xyz_grid import axis, requests
-from pochade.ways import Blend, Control, Hires, Variation
 
 HERE = Path(__file__).parent
 SIDE = 128
@@ -191,11 +191,11 @@ def weights(pipeline: Pipeline) -> Image.Image:
 def walk(pipeline: Pipeline) -> Image.Image:
     """Two legs: another prompt with the same seed, then another seed too."""
     prompts = [thing + STYLE for thing in ("a red apple", "a green pear", "a birthday cake")]
-    stations = [
+    keyframes = [
         Request(prompt=prompt, seed=seed, cfg_scale=5)
         for prompt, seed in zip(prompts, (1, 1, 2), strict=True)
     ]
-    between = frames(stations, 13)
+    between = frames(keyframes, 13)
     images = [finish(pipeline.stream(request)).images[0] for request in between]
     shares = [f"{each.blend.share:.2f}" if each.blend else "" for each in between]
     names = [name or ("apple", "pear", "cake")[i // 6] for i, name in enumerate(shares)]

@@ -1,1 +1,1 @@
-"""Small files that change a model: LoRA and its relatives, and embeddings of new words."""
+"""Adapters: LoRA and related formats, and textual inversion embeddings."""

@@ -1,4 +1,4 @@
-"""From the factors of one layer to what is added to its weight."""
+"""Builds the delta of a layer from the factors in an adapter's file."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -6,14 +6,14 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.adapters.deltas import Decomposed, Hadamard, Kronecker, Linear, LowRank, Whole
+from pochade.adapters.deltas import DoraDelta, FullDelta, Hadamard, Kronecker, LinearDelta, LowRank
 from pochade.errors import InvalidCheckpoint
 from pochade.ops import Shape
 
 Array = NDArray[Any]
 
 SCALE = Callable[[int], float]
-"""Rank -> what the product of the factors is multiplied by."""
+"""Rank -> the scale of the product of the factors."""
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "LoRA": ("up", "down", "middle"),
@@ -25,17 +25,17 @@ LENGTHS = ("dora_scale", "magnitude")
 
 
 class Factors:
-    """The factors of one layer, for taking them and for saying what is wrong with them."""
+    """The factors of one layer, with checks that name what is wrong with them."""
 
     def __init__(self, layer: str, parts: Mapping[str, Array], keys: Mapping[str, str], scale: SCALE) -> None:
-        """layer: as the file writes it. parts: factor -> array; keys: factor -> its key in the file.
+        """layer: its name in the file. parts: factor -> array; keys: factor -> its key in the file.
 
         scale: for a layer without an `alpha` of its own.
         """
         self.layer, self.parts, self.keys, self._scale = layer, parts, keys, scale
 
-    def delta(self) -> Linear | None:
-        """What is added to the weight, lengths (DoRA) aside; None if nothing is."""
+    def delta(self) -> LinearDelta | None:
+        """Return what is added to the weight, without DoRA's magnitudes; None if nothing is."""
         kinds = {kind for kind, names in KINDS.items() if any(name in self.parts for name in names)}
         if len(kinds) > 1:
             self.refuse(f"is changed in {len(kinds)} ways at once, {' and '.join(sorted(kinds))}")
@@ -44,7 +44,7 @@ class Factors:
             if lonely is not None:
                 self.refuse(f"has '{self.keys[lonely]}' and none of the factors that belong to it")
             return None
-        makers: Mapping[str, Callable[[], Linear]] = {
+        makers: Mapping[str, Callable[[], LinearDelta]] = {
             "LoRA": self._low_rank,
             "LoHa": self._hadamard,
             "LoKr": self._kronecker,
@@ -52,8 +52,8 @@ class Factors:
         }
         return makers[kinds.pop()]()
 
-    def decomposed(self, delta: Linear, shape: Shape) -> Linear | Decomposed:
-        """With the lengths of DoRA, if there are any. shape: the weight's."""
+    def decomposed(self, delta: LinearDelta, shape: Shape) -> LinearDelta | DoraDelta:
+        """Apply DoRA's magnitudes to the delta, if there are any. shape: the weight's."""
         name = next((name for name in LENGTHS if name in self.parts), None)
         if name is None:
             return delta
@@ -64,7 +64,7 @@ class Factors:
             self.refuse(
                 f"has '{self.keys[name]}' of shape {lengths.shape}, which fits no weight of shape {shape}"
             )
-        return Decomposed(delta, lengths, of_outputs=not by_inputs)
+        return DoraDelta(delta, lengths, of_outputs=not by_inputs)
 
     def refuse(self, why: str) -> NoReturn:
         raise InvalidCheckpoint(f"the layer '{self.layer}' {why}")
@@ -80,8 +80,8 @@ class Factors:
         self._check_rank("up", up, "down", down, middle)
         return LowRank(up, down, self._scaled(len(down)), middle)
 
-    def _whole(self) -> Whole:
-        return Whole(self.parts["diff"])
+    def _whole(self) -> FullDelta:
+        return FullDelta(self.parts["diff"])
 
     def _hadamard(self) -> Hadamard:
         first, second = (self._product(f"hada_w{side}", f"hada_t{side}") for side in "12")
@@ -90,19 +90,19 @@ class Factors:
         return Hadamard(first, second, self._scaled(len(self.parts["hada_w1_b"])))
 
     def _kronecker(self) -> Kronecker:
-        sides: list[LowRank | Whole] = []
-        scale = self._scale(0)  # of two whole matrices; their alpha says nothing
+        sides: list[LowRank | FullDelta] = []
+        scale = self._scale(0)  # two full matrices; alpha does not apply to them
         for side in "12":
             whole = f"lokr_w{side}"
             if whole in self.parts:
-                sides.append(Whole(self._at_least_2d(whole)))
+                sides.append(FullDelta(self._at_least_2d(whole)))
             else:
                 sides.append(self._product(whole, f"lokr_t{side}"))
                 scale = self._scaled(len(self.parts[f"{whole}_b"]))
         return Kronecker(sides[0], sides[1], scale)
 
     def _product(self, name: str, between: str) -> LowRank:
-        """name_a @ name_b; with a factor between them, name_a is stored turned over: (r, O)."""
+        """name_a @ name_b; with a factor between them, name_a is stored transposed: (r, O)."""
         a, b = f"{name}_a", f"{name}_b"
         first, second = self._pair(a, b)
         middle = self.parts.get(between)

@@ -1,8 +1,8 @@
-"""What an adapter adds to one weight, in the factors that its file holds.
+"""Deltas: what an adapter adds to one weight, kept as the factors in its file.
 
-Every kind gives a matrix of `size`, (outputs, inputs): a convolution's weight (O, I, H, W) counts as
-(O, I * H * W). Factors stay as they are stored until the sum is asked for; the arithmetic is f32. The sum is
-made a few rows at a time, so that nothing of the weight's size is made beside it.
+Every kind represents a matrix of `size`, (outputs, inputs): a convolution's weight (O, I, H, W) counts as
+(O, I * H * W). Factors stay as stored until the sum is computed in f32. The sum is computed a few rows at a
+time, so that no temporary array has the size of the weight.
 """
 
 from abc import ABC, abstractmethod
@@ -18,26 +18,26 @@ Floats = NDArray[np.float32]
 Size = tuple[int, int]
 
 Rows = Callable[[int, int], Floats]
-"""`rows(begin, end)`: those rows of what is added to a weight at the strength 1."""
+"""`rows(begin, end)`: these rows of what is added to a weight at strength 1."""
 
 TINY = float(np.finfo(np.float32).eps)
 BLOCK = 2**18
-"""Numbers that are computed at a time: as many as a processor's own cache holds, in f32."""
+"""How many numbers are computed at a time: as many as fit a processor core's cache in f32."""
 
 
 class Delta(Protocol):
-    """An addend to a weight."""
+    """Something that is added to a weight."""
 
     @property
     def size(self) -> Size: ...
 
     def by_rows(self, base: Array) -> Rows:
-        """What is added to `base`, which has at least one axis, in its shape."""
+        """Return what is added to `base`, in its shape. `base` has at least one axis."""
         ...
 
 
 def blocks(base: Array) -> Iterator[tuple[int, int]]:
-    """Begin and end of blocks of rows of about `BLOCK` numbers."""
+    """Yield begin and end of blocks of rows of about `BLOCK` numbers."""
     rows = max(1, BLOCK // max(1, base[:1].size))
     return ((begin, min(begin + rows, len(base))) for begin in range(0, len(base), rows))
 
@@ -47,8 +47,8 @@ def matrix_size(shape: tuple[int, ...]) -> Size:
     return (*shape, 1)[0], int(np.prod(shape[1:], dtype=np.int64))
 
 
-class Linear(ABC):
-    """A delta that does not depend on what it is added to."""
+class LinearDelta(ABC):
+    """A delta that does not depend on the weight it is added to."""
 
     @property
     @abstractmethod
@@ -56,26 +56,27 @@ class Linear(ABC):
 
     @abstractmethod
     def rows(self) -> Rows:
-        """Of the matrix of `size`."""
+        """Return a function for rows of the matrix of `size`."""
 
     def factors(self) -> tuple[Floats, Floats] | None:
-        """(O, R) and (R, columns), whose product is the matrix; None if it has no low rank."""
+        """Return (O, R) and (R, columns), whose product is the matrix; None if the delta is not of low
+        rank."""
         return None
 
     def matrix(self) -> Floats:
-        """All of it."""
+        """Return the whole matrix."""
         return self.rows()(0, self.size[0])
 
     def by_rows(self, base: Array) -> Rows:
-        rows, beside = self.rows(), base.shape[1:]
-        return lambda begin, end: rows(begin, end).reshape(end - begin, *beside)
+        rows, rest = self.rows(), base.shape[1:]
+        return lambda begin, end: rows(begin, end).reshape(end - begin, *rest)
 
 
 @dataclass(frozen=True, eq=False)
-class LowRank(Linear):
-    """scale * up @ down (Hu et al. 2021, equation 3), of convolutions too (LoCon).
+class LowRank(LinearDelta):
+    """LoRA: scale * up @ down (Hu et al. 2021, equation 3), for convolutions too (LoCon).
 
-    up (O, r), down (r, columns). middle (r, r, H, W), if the convolution is cut in three (Tucker): then down
+    up (O, r), down (r, columns). middle (r, r, H, W) for a Tucker decomposition of a convolution: then down
     is (r, I).
     """
 
@@ -100,10 +101,10 @@ class LowRank(Linear):
 
 
 @dataclass(frozen=True, eq=False)
-class Hadamard(Linear):
-    """scale * first * second, element by element, each of low rank (LoHa; Hyeon-Woo et al. 2021, section 2).
+class Hadamard(LinearDelta):
+    """LoHa: scale * first * second, elementwise, each of low rank (Hyeon-Woo et al. 2021, section 2).
 
-    So the rank of the whole may be the square of theirs.
+    The rank of the product may be the square of theirs.
     """
 
     first: LowRank
@@ -120,11 +121,11 @@ class Hadamard(Linear):
 
 
 @dataclass(frozen=True, eq=False)
-class Kronecker(Linear):
-    """scale * the Kronecker product of two matrices, each whole or of low rank (LoKr)."""
+class Kronecker(LinearDelta):
+    """LoKr: scale * the Kronecker product of two matrices, each full or of low rank."""
 
-    first: "LowRank | Whole"
-    second: "LowRank | Whole"
+    first: "LowRank | FullDelta"
+    second: "LowRank | FullDelta"
     scale: float
 
     @property
@@ -149,8 +150,8 @@ class Kronecker(Linear):
 
 
 @dataclass(frozen=True, eq=False)
-class Whole(Linear):
-    """The difference itself, in the weight's shape."""
+class FullDelta(LinearDelta):
+    """A full difference, in the weight's shape."""
 
     difference: Array
 
@@ -164,10 +165,10 @@ class Whole(Linear):
 
 
 @dataclass(frozen=True, eq=False)
-class RowSlice(Linear):
-    """Rows `begin` to `end` of what was made for several weights that another program keeps in one."""
+class RowSlice(LinearDelta):
+    """Rows `begin` to `end` of a delta for several weights that another program fuses into one."""
 
-    whole: Linear
+    delta: LinearDelta
     begin: int
     end: int
     columns: int
@@ -177,23 +178,23 @@ class RowSlice(Linear):
         return self.end - self.begin, self.columns
 
     def factors(self) -> tuple[Floats, Floats] | None:
-        whole = self.whole.factors()
-        return None if whole is None else (whole[0][self.begin : self.end], whole[1])
+        delta = self.delta.factors()
+        return None if delta is None else (delta[0][self.begin : self.end], delta[1])
 
     def rows(self) -> Rows:
-        rows = self.whole.rows()
+        rows = self.delta.rows()
         return lambda begin, end: rows(self.begin + begin, self.begin + end)
 
 
 @dataclass(frozen=True, eq=False)
-class Decomposed:
-    """A change of direction, and lengths of its own (DoRA; Liu et al. 2024, equation 5).
+class DoraDelta:
+    """DoRA: a change of direction, and magnitudes (Liu et al. 2024, equation 5).
 
-    direction: any other kind. lengths: of each output's row, or of each input's column over all outputs,
-    which the weight has after the change.
+    direction: any other kind of delta. lengths: the norms that the rows (or the columns) of the weight have
+    after the change.
     """
 
-    direction: Linear
+    direction: LinearDelta
     lengths: Array
     of_outputs: bool
 
@@ -229,7 +230,7 @@ class Decomposed:
 
 
 def tucker_core(middle: Array, down: Array) -> Floats:
-    """Sum over q of middle[p, q, h, w] down[q, i] as a matrix (p, I * H * W)."""
+    """Return the sum over q of middle[p, q, h, w] down[q, i] as a matrix (p, I * H * W)."""
     core = np.tensordot(_f32(middle), _f32(down), axes=(1, 0))  # (p, h, w, i)
     return np.asarray(core.transpose(0, 3, 1, 2).reshape(len(core), -1))
 

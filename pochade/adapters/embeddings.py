@@ -1,4 +1,4 @@
-"""Textual inversion: vectors that stand for a new word in the prompt (Gal et al. 2022)."""
+"""Textual inversion embeddings: vectors that represent a new word in prompts (Gal et al. 2022)."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 TABLE = "embeddings.token_embedding.weight"
 MAX_VECTORS = 75
-"""More than a prompt's chunk has places: such a word could not be written."""
+"""The most vectors of an embedding: a longer one would not fit into a chunk of a prompt."""
 
 CLIP_L, CLIP_G = "clip_l", "clip_g"
 FAMILIES: Mapping[int, str] = {768: "SD 1.x", 1024: "SD 2.x", 1280: "SDXL"}
@@ -30,12 +30,12 @@ HASH_DIGITS = 12
 
 
 class OtherFamily(InvalidCheckpoint):
-    """An embedding that is sound, and was made for models of another family."""
+    """A valid embedding for models of another family."""
 
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """A new word. names: what it is called in a prompt. vectors: text encoder -> (n, width).
+    """A new word. names: its names in prompts. vectors: text encoder -> (n, width).
 
     fingerprint: changes with the file.
     """
@@ -47,23 +47,24 @@ class Embedding:
 
     @property
     def count(self) -> int:
-        """How many tokens the word takes."""
+        """The number of tokens of the word."""
         return len(next(iter(self.vectors.values())))
 
     @cached_property
     def hash(self) -> str:
-        """12 hexadecimal digits of the file's SHA-256, as A1111 names embeddings."""
+        """The first 12 hexadecimal digits of the file's SHA-256, as in A1111."""
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:HASH_DIGITS]
 
 
 def read_embedding(path: Path | str, widths: Mapping[str, int]) -> Embedding:
-    """Read an embedding for a model whose text encoders have tokens of these widths.
+    """Read an embedding for a model whose text encoders have these widths.
 
-    A file holds one table as `emb_params`, or as `*` in a pickle's `string_to_param`; or, for XL, one as
-    `clip_l` and one as `clip_g`; or, as diffusers writes it, one vector or table by the name of its word.
+    A file holds a table named `emb_params`, or `*` in a pickle's `string_to_param`; or, for XL, tables named
+    `clip_l` and `clip_g`; or, as diffusers writes it, a vector or table with the name of its word.
 
-    Raises OtherFamily, naming it, for one made for other models, InvalidCheckpoint for a damaged one.
+    Raises OtherFamily, naming the family, for an embedding of other models, InvalidCheckpoint for a damaged
+    file.
     """
     path = Path(path)
     file = open_tensors(path)
@@ -94,9 +95,9 @@ def read_embedding(path: Path | str, widths: Mapping[str, int]) -> Embedding:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Extended(Mapping[str, Array]):
-    """A text encoder's weights with further rows below its table of tokens, in the table's own type; one of 8
-    bits becomes f16, which rows that were trained for themselves need."""
+class ExtendedEmbedding(Mapping[str, Array]):
+    """A text encoder's weights with additional rows in its token table, in the table's type; an 8-bit table
+    is converted to f16, which trained embeddings need."""
 
     tensors: Mapping[str, Array]
     rows: Sequence[Array]

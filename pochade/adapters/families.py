@@ -1,11 +1,11 @@
-"""For which family of models an adapter was made, as far as its file tells: said when it does not fit."""
+"""Detects the family that an adapter was trained for, for error messages if it does not fit the model."""
 
 from collections.abc import Iterable, Mapping
 
 from pochade.ops import Shape
 
 WIDTHS: Mapping[int, str] = {768: "SD 1.x", 1024: "SD 2.x", 1280: "SDXL refiner", 2048: "SDXL"}
-"""Width of the text that the UNet's attention reads -> the family."""
+"""Width of the text conditioning -> family."""
 
 DOWN = (".lora_down.weight", ".lora_A.weight", ".lora.down.weight")
 
@@ -17,7 +17,7 @@ ARCHITECTURE: Mapping[str, str] = {
     "stable-diffusion-3": "SD 3",
     "flux": "Flux",
 }
-"""Beginnings of what kohya's trainer and the ModelSpec standard write into the metadata."""
+"""Prefixes of values in the metadata of kohya's trainer and of the ModelSpec standard."""
 
 KEYS: Mapping[str, str] = {
     "double_blocks": "Flux",
@@ -28,11 +28,12 @@ KEYS: Mapping[str, str] = {
     "text_encoder_2": "SDXL",
     "clip_g.": "SDXL",
 }
-"""What stands in the keys of one family only."""
+"""Parts of keys that only one family has."""
 
 
 def adapter_family(shapes: Mapping[str, Shape], metadata: Mapping[str, str]) -> str | None:
-    """From the keys, then the widths of what it adds to attention, then what the trainer wrote; or None."""
+    """Detect the family from the keys, then from the widths of attention deltas, then from metadata; or
+    None."""
     for mark, family in KEYS.items():
         if any(mark in key for key in shapes):
             return family
@@ -55,7 +56,7 @@ def adapter_family(shapes: Mapping[str, Shape], metadata: Mapping[str, str]) -> 
 
 
 def model_family(components: Mapping[str, Mapping[str, Shape]]) -> str | None:
-    """From the width of the text that the UNet reads; None for one of another size, as tests have."""
+    """Detect the family from the width of the text conditioning; None for unknown widths, as in tests."""
     widths = (shape[1] for name, shape in _items(components) if name.endswith(".attn2.to_k.weight"))
     return WIDTHS.get(next(widths, 0))
 
@@ -64,8 +65,9 @@ def _items(components: Mapping[str, Mapping[str, Shape]]) -> Iterable[tuple[str,
     return components.get("unet", {}).items()
 
 
-def belonging(adapter: str | None, model: str | None) -> str:
-    """The end of a message: "; it was made for SDXL, the model is SD 1.x". Empty if neither is known."""
+def family_mismatch(adapter: str | None, model: str | None) -> str:
+    """Return the end of a message: "; it was made for SDXL, the model is SD 1.x", or "" if both are
+    unknown."""
     if adapter is None and model is None:
         return "; it was made for another model"
     made = "for another model" if adapter is None or adapter == model else f"for {adapter}"

@@ -1,4 +1,4 @@
-"""Where an adapter's tensors lie, and what stands beside them: one file, or a folder of PEFT or diffusers."""
+"""Opens an adapter's files with their configuration: a single file, or a folder of PEFT or diffusers."""
 
 import json
 from collections.abc import Mapping
@@ -18,19 +18,19 @@ DIFFUSERS_WEIGHTS = "pytorch_lora_weights"
 SUFFIXES = (".safetensors", ".bin")
 """Of both; the pickles of older versions are taken where there is nothing else."""
 DIFFUSERS_METADATA = "lora_adapter_metadata"
-"""A JSON string in the file's metadata: PEFT's configuration, its names beginning with the component."""
+"""The metadata key for PEFT's configuration, a JSON string whose names begin with the component."""
 
 
 COMPONENTS = (UNET, TEXT, TEXT_2)
-"""Folders that PEFT is told to save to, one for each network that an adapter changes."""
+"""Names of folders in which PEFT saves the adapter of each network."""
 
 MAX_PATTERNS = 100
 
 
 @dataclass(frozen=True, eq=False)
 class AdapterFile:
-    """tensors: as the file names them. config: PEFT's configuration for each component it speaks of, "" for
-    any. component: the one that the file belongs to, if its place says so."""
+    """An adapter's file. tensors: by their names in the file. config: component -> PEFT's configuration, ""
+    for any component. component: the component that the file belongs to, if its folder names one."""
 
     path: Path
     tensors: TensorFile
@@ -38,13 +38,13 @@ class AdapterFile:
     component: str | None = None
 
     def scale(self, component: str, module: str, rank: int) -> float:
-        """What the factors' product is multiplied by, for a layer that has no `alpha` among its tensors: 1,
-        unless PEFT's configuration says alpha / r, or alpha / sqrt(r) (Kalajdzievski 2023).
+        """Return the scale of the factors' product for a layer without an `alpha` tensor: 1, or alpha / r or
+        alpha / sqrt(r) (Kalajdzievski 2023) from PEFT's configuration.
 
-        module: the layer's canonical name. rank: that of its factors, 0 if they have none.
+        module: the layer's canonical name. rank: of its factors, 0 if they have none.
         """
         config = self.config.get(component, self.config.get("", {}))
-        # Text encoders' layers are called with and without `text_model.`, by the version of transformers.
+        # Versions of transformers name text encoders' layers with or without `text_model.`.
         names = (module,) if component == UNET else (module, f"text_model.{module}")
         alpha = _of_layer(config, "alpha_pattern", names, _first(config, "lora_alpha", "alpha"))
         if alpha is None:
@@ -55,12 +55,12 @@ class AdapterFile:
 
 
 def adapter_files(path: Path) -> tuple[AdapterFile, ...]:
-    """The file or, for a folder, the files in it: PEFT's, diffusers', or one of PEFT for each component.
+    """Open a file or, for a folder, its files: PEFT's, diffusers', or one of PEFT for each component.
 
-    Raises InvalidCheckpoint if there is none, or if it is damaged.
+    Raises InvalidCheckpoint if a folder holds no adapter, or if a file is damaged.
     """
     if path.stem == PEFT_WEIGHTS and path.suffix in SUFFIXES and (path.parent / PEFT_CONFIG).is_file():
-        return (_peft(path, None),)  # without its configuration it would count for more or less
+        return (_peft(path, None),)  # without its configuration the scale would be wrong
     if not path.is_dir():
         tensors = open_tensors(path)
         return (AdapterFile(path, tensors, _diffusers_config(path, tensors)),)
@@ -95,7 +95,7 @@ def _peft(path: Path, component: str | None) -> AdapterFile:
 
 
 def _diffusers_config(path: Path, tensors: TensorFile) -> dict[str, dict[str, Any]]:
-    """Component -> PEFT's configuration, from a file's metadata: "unet.lora_alpha" and so on."""
+    """Component -> PEFT's configuration, from a file's metadata with names such as "unet.lora_alpha"."""
     try:
         table = json.loads(tensors.metadata.get(DIFFUSERS_METADATA, "{}"))
     except (ValueError, RecursionError):
@@ -110,7 +110,7 @@ def _diffusers_config(path: Path, tensors: TensorFile) -> dict[str, dict[str, An
 
 
 def _checked(config: dict[str, Any], where: Path) -> dict[str, Any]:
-    """Raises InvalidCheckpoint unless every number that is used is one."""
+    """Check the values of a configuration. Raises InvalidCheckpoint for invalid numbers."""
     for name in ("lora_alpha", "alpha", "r"):
         if not _is_number(config.get(name, 1)):
             raise InvalidCheckpoint(f"'{where}': {name} = {config[name]!r} is not a positive number")
@@ -143,7 +143,8 @@ def _first(config: Mapping[str, Any], *names: str) -> Any:
 
 
 def _of_layer(config: Mapping[str, Any], entry: str, names: tuple[str, ...], usual: Any) -> Any:
-    """PEFT's exceptions: the first that fits one of a layer's names, or the end of it after a dot."""
+    """Look up PEFT's patterns: the first that matches one of a layer's names, or its end after a dot,
+    counts."""
     for pattern, value in (config.get(entry) or {}).items():
         if any(fits(pattern, name) for name in names):
             return value

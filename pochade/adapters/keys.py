@@ -1,4 +1,4 @@
-"""The keys of adapter files: which layer of the model, and which factor, in all the ways they are written.
+"""Parses the keys of adapter files, in all naming schemes, into a layer of the model and a factor.
 
     kohya       lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight     (dots became underscores)
                 lora_unet_input_blocks_1_1_proj_in.lora_down.weight               (names of 2022: ldm_names)
@@ -10,8 +10,8 @@
     OneTrainer  unet.input_blocks.1.1.proj_in.lora_down.weight
                 clip_l.text_model.encoder.layers.0.mlp.fc1.lora_down.weight
 
-An underscore may stand for a dot or for itself. So a key is not taken apart: the names that the model has
-are written in each of these ways, and the key is looked up.
+An underscore may stand for a dot or for itself. So keys are not parsed: the names of the model's layers are
+written in each scheme, and the key is looked up among them.
 """
 
 import re
@@ -22,7 +22,7 @@ from pochade.adapters.ldm_names import open_clip_names, unet_names
 
 UNET, TEXT, TEXT_2 = "unet", "text_encoder", "text_encoder_2"
 TEXTS = (TEXT, TEXT_2, "text_encoder_3")
-"""A model's text encoders, in their order."""
+"""A model's text encoders, in order."""
 
 
 PARTS: Mapping[str, str] = {
@@ -48,24 +48,24 @@ PARTS: Mapping[str, str] = {
     "w_norm": "diff",
     "b_norm": "diff_b",
 }
-"""The end of a key -> the factor's name here."""
+"""The end of a key -> the factor's name in this package."""
 
 ADAPTER = re.compile(r"(.+\.lora_(?:A|B|magnitude_vector))\.[\w-]+\.weight")
-"""With the name that PEFT gave the adapter in memory: "default", or that of whoever loaded several."""
+"""Matches keys with PEFT's adapter name: "default", or a name chosen by the user."""
 FEED = re.compile(r"(.+)\.processor\.to_(q|k|v|out)_lora\.(.+)")
 TEXT_FEED = re.compile(r"(.+\.self_attn)\.to_(q|k|v|out)_lora\.(.+)")
 
 
 @dataclass(frozen=True)
 class AdaptedLayer:
-    """A layer of the model. modules: more than one where the adapter's program keeps several in one."""
+    """A layer of the model. modules: more than one if the adapter's program fuses several."""
 
     component: str
     modules: tuple[str, ...]
 
 
 def split_key(key: str) -> tuple[str, str] | None:
-    """(the layer as it is written, the factor); None if the key ends in nothing that is known."""
+    """Return (the layer as written, the factor); None if the key's end is unknown."""
     named = ADAPTER.fullmatch(key)
     if named is not None:
         key = f"{named[1]}.weight"
@@ -84,19 +84,21 @@ def split_key(key: str) -> tuple[str, str] | None:
     return None
 
 
-def places(components: Mapping[str, Iterable[str]], inside: str | None = None) -> dict[str, AdaptedLayer]:
-    """Every way to write a layer -> the layer.
+def layer_names(
+    components: Mapping[str, Iterable[str]], inside: str | None = None
+) -> dict[str, AdaptedLayer]:
+    """Return the names of all layers in every scheme -> the layer.
 
     components: "unet", "text_encoder", "text_encoder_2" (XL's) -> the names of their tensors.
-    inside: the component that a file without prefixes belongs to; None: the UNet, else the text encoder.
+    inside: the component of a file without prefixes; None: the UNet, else the text encoder.
     """
     found: dict[str, AdaptedLayer] = {}
     order = sorted(components, key=lambda name: (name != inside, name != UNET, name))
     for component in order:
         modules = dict.fromkeys(name.rpartition(".")[0] for name in components[component])
         two = TEXT_2 in components
-        ways = _unet(modules) if component == UNET else _text(modules, component, two)
-        for written, names in ways:
+        spellings = _unet(modules) if component == UNET else _text(modules, component, two)
+        for written, names in spellings:
             found.setdefault(written, AdaptedLayer(component, names))
     return found
 
@@ -105,31 +107,31 @@ UNDERSCORED, DOTTED = (
     ("lora_unet_", "lycoris_"),
     ("unet.", "", "base_model.model.", "unet.base_model.model."),
 )
-"""What stands before the names of the UNet's layers, whichever names these are."""
+"""Prefixes of the UNet's layers, in all schemes."""
 
 CLIPS: Mapping[str, tuple[str, ...]] = {TEXT: ("clip_l",), TEXT_2: ("clip_g",)}
-"""What ComfyUI and OneTrainer call XL's text encoders."""
+"""Prefixes of XL's text encoders in ComfyUI and OneTrainer."""
 ONLY_CLIPS = ("clip_l", "clip_h", "clip_g", "clip")
-"""What they call the one of other families."""
+"""Their prefixes of the text encoder in other families."""
 
-Ways = list[tuple[str, tuple[str, ...]]]
+Spellings = list[tuple[str, tuple[str, ...]]]
 
 
-def _unet(modules: Iterable[str]) -> Ways:
-    ways: Ways = []
+def _unet(modules: Iterable[str]) -> Spellings:
+    spellings: Spellings = []
     modules = list(modules)
     for module in modules:
-        ways += _written(module, (module,), UNDERSCORED, (*DOTTED, "diffusion_model."))
+        spellings += _written(module, (module,), UNDERSCORED, (*DOTTED, "diffusion_model."))
     for module, other in unet_names(modules).items():
-        ways += _written(
+        spellings += _written(
             other, (module,), UNDERSCORED, (*DOTTED, "diffusion_model.", "model.diffusion_model.")
         )
-    return ways
+    return spellings
 
 
-def _text(modules: Iterable[str], component: str, two: bool) -> Ways:
+def _text(modules: Iterable[str], component: str, two: bool) -> Spellings:
     """two: whether the model has two text encoders; then kohya numbers them."""
-    ways: Ways = []
+    spellings: Spellings = []
     modules = list(modules)
     short = ("lora_te2_" if component == TEXT_2 else "lora_te1_") if two else "lora_te_"
     clips = CLIPS[component] if two else ONLY_CLIPS
@@ -144,16 +146,16 @@ def _text(modules: Iterable[str], component: str, two: bool) -> Ways:
     )
     for module in modules:
         for inner in ("text_model.", ""):
-            ways += _written(inner + module, (module,), (short,), dotted)
+            spellings += _written(inner + module, (module,), (short,), dotted)
     for other, names in open_clip_names(modules).items():
         for inner in ("model.", ""):
-            ways += _written(inner + other, names, (short,), dotted)
-    return ways
+            spellings += _written(inner + other, names, (short,), dotted)
+    return spellings
 
 
 def _written(
     name: str, modules: tuple[str, ...], underscored: tuple[str, ...], dotted: tuple[str, ...]
-) -> Ways:
+) -> Spellings:
     flat = name.replace(".", "_")
-    ways = [(prefix + flat, modules) for prefix in underscored]
-    return ways + [(prefix + name, modules) for prefix in dotted]
+    spellings = [(prefix + flat, modules) for prefix in underscored]
+    return spellings + [(prefix + name, modules) for prefix in dotted]

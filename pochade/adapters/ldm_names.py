@@ -1,4 +1,4 @@
-"""The names of the latent diffusion code of 2022, which adapters for XL and some others are written in."""
+"""Layer names of the latent diffusion code of 2022, which adapters for XL and some others use."""
 
 from collections.abc import Iterable, Mapping
 
@@ -16,7 +16,7 @@ FUSED, HEADS = "attn.in_proj", ("self_attn.q_proj", "self_attn.k_proj", "self_at
 
 
 def unet_names(modules: Iterable[str]) -> dict[str, str]:
-    """Our name of each layer of a UNet -> its name in that code."""
+    """Return the canonical name of each layer of a UNet -> its name in that code."""
     weights = [f"{module}.weight" for module in modules]
     rules = inverted(unet_rules(canonical_layout(weights)))
     named = {}
@@ -28,7 +28,7 @@ def unet_names(modules: Iterable[str]) -> dict[str, str]:
 
 
 def open_clip_names(modules: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """OpenCLIP's name of each layer of a text encoder -> ours: three for the matrix that it keeps fused."""
+    """Return OpenCLIP's name of each layer of a text encoder -> canonical names, three for a fused matrix."""
     named: dict[str, tuple[str, ...]] = {}
     for module in modules:
         parts = module.split(".", 3)

@@ -1,28 +1,28 @@
-"""Folders of small files that prompts call by name."""
+"""Folders of adapters and embeddings, whose files prompts refer to by name."""
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
 from pochade.adapters.files import COMPONENTS, DIFFUSERS_WEIGHTS, PEFT_WEIGHTS
-from pochade.checkpoints.library import ModelEntry, entries_in, meant_by, shortest_names
+from pochade.checkpoints.library import ModelEntry, entries_in, matching_entries, shortest_names
 from pochade.errors import InvalidRequest
 
 NAMELESS = ("learned_embeds", PEFT_WEIGHTS, DIFFUSERS_WEIGHTS)
-"""What other programs call every file; it goes by its folder's name."""
+"""The file name that other programs always use; such a file has its folder's name."""
 
 SHOWN = 5
 
 
 def stem(path: Path) -> str:
-    """What a file is called in a prompt: its name without the suffix, or its folder's name."""
+    """Return a file's name in prompts: its name without the suffix, or its folder's name."""
     return path.resolve().parent.name if path.stem in NAMELESS else path.stem
 
 
 def named_in(places: Sequence[Path], what: str) -> list[ModelEntry]:
-    """The files in folders and those below them; what is nameless goes by its folder, PEFT's is its folder.
+    """List the files in folders and their subfolders. An adapter of PEFT is its folder.
 
-    Folders of PEFT for each component of a model, side by side, are one entry: the folder that they are in.
+    A folder with one PEFT folder per component is one entry.
 
     what: for messages. Raises InvalidRequest if a folder does not exist.
     """
@@ -34,7 +34,7 @@ def named_in(places: Sequence[Path], what: str) -> list[ModelEntry]:
 
 
 def names(folders: Sequence[Path], what: str) -> Mapping[str, list[Path]]:
-    """Name -> the files of that name, without the folders that they are in. Raises as `named_in` does."""
+    """Return name without folders -> the files of that name. Raises as `named_in` does."""
     found: dict[str, list[Path]] = {}
     for entry in named_in(folders, what):
         found.setdefault(entry.name.rpartition("/")[2], []).append(entry.path)
@@ -42,17 +42,17 @@ def names(folders: Sequence[Path], what: str) -> Mapping[str, list[Path]]:
 
 
 def find(folders: Sequence[Path], name: str, what: str) -> Path:
-    """The file that a name stands for, by the rule of all names (`checkpoints.library.meant_by`).
+    """Return the file with a name, by the rule for all names (`checkpoints.library.matching_entries`).
 
-    A name is only compared: it cannot lead out of the folders. Raises InvalidRequest for one that is unknown,
-    listing those that are like it, or that several files have.
+    Names are only compared, so they cannot leave the folders. Raises InvalidRequest for an unknown name,
+    listing similar ones, or for an ambiguous name.
     """
     return pick_named(named_in(folders, what), folders, name, what).path
 
 
 def pick_named(known: Sequence[ModelEntry], folders: Sequence[Path], name: str, what: str) -> ModelEntry:
-    """The one of `known` that is meant. folders: for messages. Raises as `find` does."""
-    meant = meant_by(name, known)
+    """Return the only entry of `known` that matches. folders: for messages. Raises as `find` does."""
+    meant = matching_entries(name, known)
     if len(meant) == 1:
         return meant[0]
     if meant:

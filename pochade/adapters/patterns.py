@@ -1,12 +1,11 @@
-r"""Patterns of layers' names, as PEFT's `alpha_pattern` and `rank_pattern` may hold them.
+r"""Regular expressions for layer names, as in PEFT's `alpha_pattern` and `rank_pattern`, in bounded time.
 
-PEFT reads its entries as regular expressions, which strangers have written: one like `(a+)+$` would keep
-Python's machine for them busy for ever. Here a pattern becomes an automaton whose states are the places of
-its characters (Glushkov 1961); a name is read once, letter by letter, so that the product of both lengths
-bounds the time.
+PEFT's entries are untrusted regular expressions: one like `(a+)+$` would keep Python's `re` busy forever.
+Here a pattern is compiled to an automaton whose states are the positions of its characters (Glushkov 1961). A
+name is read once, so the time is bounded by the product of both lengths.
 
-Known are letters, `.`, escapes such as `\.` and `\d`, sets (`[0-9a-z]`, `[^.]`), groups, `|`, and `*`, `+`,
-`?`, `{2}`, `{1,3}` behind one of them; `^` where the pattern begins and `$` where it ends.
+Supported are letters, `.`, escapes such as `\.` and `\d`, sets (`[0-9a-z]`, `[^.]`), groups, `|`, and the
+quantifiers `*`, `+`, `?`, `{2}`, `{1,3}`; `^` at the start of the pattern and `$` at its end.
 """
 
 import re
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 Fits = Callable[[str], bool]
-"""Whether a character is one of those that stand at a place."""
+"""Whether a character matches at a position."""
 
 MAX_LENGTH = 500
 MAX_PLACES = 500
@@ -26,41 +25,42 @@ PLAIN = re.compile(r"[\w.]+")
 COUNTS = re.compile(r"\{(\d{1,3})(,(\d{0,3}))?\}")
 CLASSES: dict[str, Fits] = {
     "d": str.isdecimal,
-    "D": lambda letter: not letter.isdecimal(),
-    "w": lambda letter: letter.isalnum() or letter == "_",
-    "W": lambda letter: not (letter.isalnum() or letter == "_"),
+    "D": lambda char: not char.isdecimal(),
+    "w": lambda char: char.isalnum() or char == "_",
+    "W": lambda char: not (char.isalnum() or char == "_"),
     "s": str.isspace,
-    "S": lambda letter: not letter.isspace(),
+    "S": lambda char: not char.isspace(),
 }
 
 
 class UnreadablePattern(ValueError):
-    """What is wrong with a pattern, as the end of a sentence."""
+    """An invalid pattern. The message is the end of a sentence."""
 
 
 def is_plain(pattern: str) -> bool:
-    """Whether it is a name, or the end of one, as nearly all entries are."""
+    """Whether a pattern is a plain name or the end of one, as nearly all entries are."""
     return PLAIN.fullmatch(pattern) is not None
 
 
 def fits(pattern: str, name: str) -> bool:
-    """Whether a pattern fits the name of a layer, or its end after a dot, as PEFT asks.
+    """Whether a pattern matches the name of a layer, or its end after a dot, as in PEFT.
 
     Raises UnreadablePattern.
     """
     if is_plain(pattern):
         before, end = name[: -len(pattern)], name[-len(pattern) :]
-        alike = end == pattern or all(map(lambda sign, letter: sign in (letter, "."), pattern, end))
+        alike = end == pattern or all(map(lambda sign, char: sign in (char, "."), pattern, end))
         return len(end) == len(pattern) and alike and before[-1:] in ("", ".")
     return compiled(pattern).fits(name)
 
 
 @dataclass(frozen=True, eq=False)
 class Automaton:
-    """Sets of places are the bits of a number.
+    """A Glushkov automaton; sets of positions are bits of an integer.
 
-    places: what fits at each. first, last: where it may begin and end. following: of each place those that
-    may come next. empty: whether it fits no letters at all. anchored: whether it speaks of whole names only.
+    places: the predicate of each position. first, last: possible start and end positions. following: the
+    successors of each position. empty: whether it matches the empty string. anchored: whether it only
+    matches whole names.
     """
 
     places: list[Fits]
@@ -69,29 +69,29 @@ class Automaton:
     following: list[int]
     empty: bool
     anchored: bool
-    _by_letter: dict[str, int] = field(default_factory=dict)
+    _by_char: dict[str, int] = field(default_factory=dict)
 
     def fits(self, name: str) -> bool:
         now, begins = 0, True
-        for letter in name:
+        for char in name:
             reached = self.first if begins else 0
             while now:
                 lowest = now & -now
                 reached |= self.following[lowest.bit_length() - 1]
                 now ^= lowest
-            now = reached & self._places_of(letter)
-            begins = letter == "." and not self.anchored
+            now = reached & self._places_of(char)
+            begins = char == "." and not self.anchored
         return bool(now & self.last) or (self.empty and (begins or not name))
 
-    def _places_of(self, letter: str) -> int:
-        if letter not in self._by_letter:
-            self._by_letter[letter] = sum(1 << i for i, fits in enumerate(self.places) if fits(letter))
-        return self._by_letter[letter]
+    def _places_of(self, char: str) -> int:
+        if char not in self._by_char:
+            self._by_char[char] = sum(1 << i for i, fits in enumerate(self.places) if fits(char))
+        return self._by_char[char]
 
 
 @lru_cache(maxsize=1024)
 def compiled(pattern: str) -> Automaton:
-    """The automaton of a pattern. Raises UnreadablePattern."""
+    """Compile a pattern. Raises UnreadablePattern."""
     if len(pattern) > MAX_LENGTH:
         raise UnreadablePattern(f"has {len(pattern):,} characters; at most {MAX_LENGTH} are read")
     anchored = pattern.startswith("^")
@@ -99,15 +99,15 @@ def compiled(pattern: str) -> Automaton:
     if text.endswith("$") and not text.endswith("\\$"):
         text = text[:-1]
     reader = _Reader(text)
-    whole = reader.choice(0)
+    root = reader.choice(0)
     if reader.at < len(text):
         raise UnreadablePattern("has a parenthesis without its counterpart")
-    return Automaton(reader.places, whole.first, whole.last, reader.following, whole.empty, anchored)
+    return Automaton(reader.places, root.first, root.last, reader.following, root.empty, anchored)
 
 
 @dataclass(eq=False)
 class _Piece:
-    """A part of the pattern: where it begins and ends, and whether it may be left out."""
+    """A part of the pattern: its first and last positions, and whether it may be empty."""
 
     first: int
     last: int
@@ -116,7 +116,7 @@ class _Piece:
 
 @dataclass(eq=False)
 class _Reader:
-    """Reads a pattern from the left; every letter of it becomes a place."""
+    """Parses a pattern; each of its characters becomes a position."""
 
     text: str
     at: int = 0
@@ -128,21 +128,21 @@ class _Reader:
         """One or more sequences with `|` between them."""
         if depth > MAX_DEPTH:
             raise UnreadablePattern(f"nests groups more than {MAX_DEPTH} deep")
-        whole = self._sequence(depth)
+        root = self._sequence(depth)
         while self._next() == "|":
             self.at += 1
             other = self._sequence(depth)
-            whole = _Piece(whole.first | other.first, whole.last | other.last, whole.empty or other.empty)
-        return whole
+            root = _Piece(root.first | other.first, root.last | other.last, root.empty or other.empty)
+        return root
 
     def _sequence(self, depth: int) -> _Piece:
-        whole = _Piece(0, 0, True)
+        root = _Piece(0, 0, True)
         while self._next() not in ("", "|", ")"):
-            whole = self._joined(whole, self._repeated(depth))
-        return whole
+            root = self._joined(root, self._repeated(depth))
+        return root
 
     def _repeated(self, depth: int) -> _Piece:
-        """An atom and how often it stands there. What has a bound is read once more for each time."""
+        """Parse an atom with its quantifier. A counted atom is parsed again for each repetition."""
         begin = self.at
         piece = self._atom(depth)
         sign, end = self._next(), self.at
@@ -159,7 +159,7 @@ class _Reader:
             self.at = counts.end()
         else:
             return piece
-        if self._next() == "?":  # as few as possible: what fits as a whole fits either way
+        if self._next() == "?":  # non-greedy: makes no difference for a full match
             self.at += 1
         if self._next() and self._next() in "*+?{":
             raise UnreadablePattern("has two signs of repetition, one after the other")
@@ -177,20 +177,20 @@ class _Reader:
             copies.append(self._atom(depth))
         if most is None:
             self._follow(copies[-1], copies[-1])
-        whole = _Piece(0, 0, True)
+        root = _Piece(0, 0, True)
         for i, copy in enumerate(copies):
-            whole = self._joined(whole, _Piece(copy.first, copy.last, copy.empty or i >= least))
-        return whole
+            root = self._joined(root, _Piece(copy.first, copy.last, copy.empty or i >= least))
+        return root
 
     def _atom(self, depth: int) -> _Piece:
-        letter = self._next()
+        char = self._next()
         self.at += 1
         self.atoms += 1
         if self.atoms > MAX_PLACES:
             raise UnreadablePattern(
                 f"has more than {MAX_PLACES:,} places once its repetitions are written out"
             )
-        if letter == "(":
+        if char == "(":
             if self.text.startswith("?:", self.at):
                 self.at += 2
             elif self._next() == "?":
@@ -200,44 +200,44 @@ class _Reader:
                 raise UnreadablePattern("has a parenthesis without its counterpart")
             self.at += 1
             return inside
-        if letter == "[":
+        if char == "[":
             return self._place(self._set())
-        if letter == "\\":
+        if char == "\\":
             return self._place(self._escape())
-        if letter == ".":
+        if char == ".":
             return self._place(lambda each: each != "\n")
-        if letter in "*+?{":
-            raise UnreadablePattern(f"has '{letter}' with nothing to repeat")
-        if letter in "^$":
-            raise UnreadablePattern(f"has '{letter}' where it is not supported")
-        return self._place(letter.__eq__)
+        if char in "*+?{":
+            raise UnreadablePattern(f"has '{char}' with nothing to repeat")
+        if char in "^$":
+            raise UnreadablePattern(f"has '{char}' where it is not supported")
+        return self._place(char.__eq__)
 
     def _escape(self) -> Fits:
-        letter = self._next()
+        char = self._next()
         self.at += 1
-        if letter in CLASSES:
-            return CLASSES[letter]
-        if not letter or letter.isalnum():
-            raise UnreadablePattern(f"has '\\{letter}', which is not read")
-        return letter.__eq__
+        if char in CLASSES:
+            return CLASSES[char]
+        if not char or char.isalnum():
+            raise UnreadablePattern(f"has '\\{char}', which is not read")
+        return char.__eq__
 
     def _set(self) -> Fits:
-        """What stands between [ and ]."""
+        """Parse a set between [ and ]."""
         negated = self._next() == "^"
         self.at += negated
         members: list[Fits] = []
-        while (letter := self._next()) != "]" or not members:
+        while (char := self._next()) != "]" or not members:
             self.at += 1
-            if not letter:
+            if not char:
                 raise UnreadablePattern("has a bracket without its counterpart")
-            if letter == "\\":
+            if char == "\\":
                 members.append(self._escape())
             elif self._next() == "-" and self.text[self.at + 1 : self.at + 2] not in ("", "]"):
                 last = self.text[self.at + 1]
                 self.at += 2
-                members.append(_between(letter, last))
+                members.append(_between(char, last))
             else:
-                members.append(letter.__eq__)
+                members.append(char.__eq__)
         self.at += 1
         return lambda each: any(member(each) for member in members) != negated
 

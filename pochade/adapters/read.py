@@ -1,4 +1,4 @@
-"""Reading an adapter's file: LoRA, LoCon, LoHa, LoKr, DoRA and whole differences, in every way of naming."""
+"""Reads adapters: LoRA, LoCon, LoHa, LoKr, DoRA and full differences, in every naming scheme."""
 
 import hashlib
 import re
@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 from numpy.typing import NDArray
 
 from pochade.adapters.assemble import Factors
-from pochade.adapters.deltas import Delta, Linear, RowSlice, Whole, matrix_size
-from pochade.adapters.families import adapter_family, belonging, model_family
+from pochade.adapters.deltas import Delta, FullDelta, LinearDelta, RowSlice, matrix_size
+from pochade.adapters.families import adapter_family, family_mismatch, model_family
 from pochade.adapters.files import AdapterFile, adapter_files
-from pochade.adapters.keys import AdaptedLayer, places, split_key
+from pochade.adapters.keys import AdaptedLayer, layer_names, split_key
 from pochade.adapters.library import stem
 from pochade.adapters.view import Deltas
 from pochade.checkpoints.check import check_finite
@@ -26,16 +26,16 @@ from pochade.ops import Shape
 
 Array = NDArray[Any]
 Components = Mapping[str, Mapping[str, Shape]]
-"""Component, as "unet" -> canonical name of a tensor -> its shape."""
+"""Component, such as "unet" -> canonical name of a tensor -> its shape."""
 
 HASH_DIGITS = 12
 
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """What a file adds to a model. name: the file's stem. deltas: for each component that it changes.
+    """An adapter. name: the file's stem. deltas: for each component that it changes.
 
-    unknown: the keys of tensors that the model has no place for; they add nothing.
+    unknown: the keys of tensors for layers that the model does not have; they are ignored.
     """
 
     name: str
@@ -46,14 +46,14 @@ class Adapter:
 
     @cached_property
     def few_steps(self) -> FewSteps | None:
-        """What it makes of a model, if it was distilled for drawing in a few steps, as LCM-LoRA was."""
+        """The settings that it requires, if it was distilled for few steps, such as LCM-LoRA."""
         return _few_steps(self.files[0])
 
     @cached_property
     def hash(self) -> str:
-        """12 hexadecimal digits, as A1111 names LoRAs: of the SHA-256 of all tensors, the header left out.
+        """12 hexadecimal digits of the SHA-256 of all tensors without the header, as in A1111.
 
-        kohya's trainer stores it as `sshs_model_hash`. It stays the same when notes are added to the file.
+        kohya's trainer stores it as `sshs_model_hash`. It does not change when metadata are edited.
         """
         stored = self.files[0].tensors.metadata.get("sshs_model_hash", "").lower()
         if re.fullmatch(r"[0-9a-f]{64}", stored):
@@ -76,10 +76,10 @@ def _few_steps(file: AdapterFile) -> FewSteps | None:
 def read_adapter(path: Path | str, components: Components) -> Adapter:
     """Read an adapter for a model that has these tensors.
 
-    path: a safetensors file, or a folder as PEFT or diffusers write it. Only its header is used at once; its
-    numbers are looked through, but kept in the file.
+    path: a safetensors file, or a folder as PEFT or diffusers write it. Its numbers are checked, but stay in
+    the file.
 
-    Keys that the model has no place for are left out, with a warning that counts them. Raises
+    Keys of layers that the model does not have are ignored with a warning that counts them. Raises
     InvalidCheckpoint, naming key and reason, for an adapter that is damaged, of which nothing fits, or whose
     keys or shapes are those of another family.
     """
@@ -119,7 +119,7 @@ class _Reader:
     unknown: list[str] = field(default_factory=list)
 
     def deltas(self) -> list[tuple[str, str, Delta]]:
-        """(component, canonical name, what is added). Keys without a place are collected in `unknown`."""
+        """Yield (component, canonical name, delta). Keys of unknown layers are collected in `unknown`."""
         tensors = self.file.tensors
         layers: dict[str, dict[str, str]] = {}
         for key in tensors:
@@ -132,8 +132,8 @@ class _Reader:
                 self.refuse(f"both '{layers[layer][part]}' and '{key}' are in it, two names of one factor")
             layers[layer][part] = key
         if not layers and not self.unknown:
-            self.refuse("there is no tensor in it")
-        known = places(self.components, self.file.component)
+            self.refuse("it holds no tensors")
+        known = layer_names(self.components, self.file.component)
         for layer in [layer for layer in layers if layer not in known]:
             self.unknown.extend(layers.pop(layer).values())
         if self.unknown and (not layers or self._of_another_family()):
@@ -177,11 +177,11 @@ class _Reader:
                 return found
             if parts["diff_b"].size != shape[0]:
                 self._other_shape(keys["diff_b"], parts["diff_b"].shape, name, shape)
-            found.append((place.component, name, Whole(parts["diff_b"])))
+            found.append((place.component, name, FullDelta(parts["diff_b"])))
         return found
 
-    def _shared(self, layer: str, delta: Linear, place: AdaptedLayer) -> list[tuple[str, Linear]]:
-        """(canonical name, its share), for one weight or for those that the adapter sees as one."""
+    def _shared(self, layer: str, delta: LinearDelta, place: AdaptedLayer) -> list[tuple[str, LinearDelta]]:
+        """Yield (canonical name, delta) for one weight, or for each weight that the adapter fuses."""
         names = [f"{module}.weight" for module in place.modules]
         shapes = [self._shape(place.component, name) for name in names]
         rows = sum(shape[0] for shape in shapes)
@@ -224,14 +224,14 @@ class _Reader:
         return adapter is not None and model is not None and adapter != model
 
     def _belonging(self) -> str:
-        return belonging(*self._families())
+        return family_mismatch(*self._families())
 
     def _families(self) -> tuple[str | None, str | None]:
-        """Of the adapter and of the model, as far as they tell."""
+        """The families of the adapter and of the model, as far as they are known."""
         shapes = {key: entry.shape for key, entry in self.file.tensors.header.entries.items()}
         return adapter_family(shapes, self.file.tensors.metadata), model_family(self.components)
 
 
 def _scales(files: tuple[AdapterFile, ...]) -> bytes:
-    """The part of the result that is not in the tensors' files."""
+    """The configuration that affects the result besides the tensors."""
     return repr([(file.config, file.component) for file in files]).encode()

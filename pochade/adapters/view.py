@@ -1,4 +1,4 @@
-"""A model's weights with adapters added, as a view: nothing that is stored is ever written to."""
+"""Views of a model's weights with adapters added; the stored weights are never modified."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,38 +8,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.adapters.deltas import Delta, Linear, blocks
+from pochade.adapters.deltas import Delta, LinearDelta, blocks
 from pochade.weights import FACTOR_DOWN, FACTOR_UP
 
 Array = NDArray[Any]
 
 RANKS = 16
-"""Ranks of factors are filled up to a multiple of this."""
+"""Ranks of factors are padded to a multiple of this."""
 LARGEST = 1e30
-"""Of a sum that is left to arithmetic. Beyond it the sum is made, looked through, and refused by name."""
+"""The largest sum that is left to the engine. Larger sums are computed and checked here, to name the
+weight."""
 EMBEDDING = "embedding"
-"""In the names of tables, whose rows are picked rather than multiplied."""
+"""Part of the names of embedding tables, whose rows are looked up rather than multiplied."""
 
 Deltas = Mapping[str, Delta]
-"""Canonical name of a weight -> what is added to it."""
+"""Canonical name of a weight -> its delta."""
 
 
 @dataclass(frozen=True, eq=False)
-class Strength:
-    """Deltas, and how much of them. fingerprint: of the file that they came from."""
+class WeightedDeltas:
+    """Deltas with their weight. fingerprint: of the adapter's file."""
 
     deltas: Deltas
     weight: float
     fingerprint: str
 
 
-def adapted(tensors: Mapping[str, Array], given: Sequence[Strength]) -> Mapping[str, Array]:
-    """The same names, `w + sum of weight * delta` where something is added; elsewhere the very same arrays.
+def adapted(tensors: Mapping[str, Array], given: Sequence[WeightedDeltas]) -> Mapping[str, Array]:
+    """Return the tensors with `w + sum of weight * delta` where there are deltas, and the same arrays
+    elsewhere.
 
-    A sum is made in f32 when the tensor is asked for, a few rows at a time, and rounded once, to the type
-    that `w` has; where that has 8 bits, to f16, since most of what an adapter adds is smaller than the steps
-    of 8 bits. It is the same in every order of `given`, to the bit: a delta sees `w`, not what another made
-    of it.
+    A sum is computed in f32 at access, a few rows at a time, and rounded once to the type of `w`, or to f16
+    if that has 8 bits, whose steps are larger than most of what an adapter adds. The result does not depend
+    on
+    the order of `given`, to the bit: each delta is computed from the original `w`.
     """
     changes: dict[str, list[tuple[float, Delta]]] = {}
     for each in in_order(given):
@@ -48,18 +50,19 @@ def adapted(tensors: Mapping[str, Array], given: Sequence[Strength]) -> Mapping[
     return Adapted(tensors, changes) if changes else tensors
 
 
-def factors(tensors: Mapping[str, Array], given: Sequence[Strength]) -> dict[str, Array] | None:
-    """The same additions as low-rank factors, by `weights.FACTOR_DOWN` and `FACTOR_UP` and the weight's name.
+def factors(tensors: Mapping[str, Array], given: Sequence[WeightedDeltas]) -> dict[str, Array] | None:
+    """Return the deltas as low-rank factors, named `weights.FACTOR_DOWN` or `FACTOR_UP` and the weight's
+    name.
 
-    All adapters' factors of a weight stand side by side, filled up with zeros to a multiple of `RANKS`, so
-    that other adapters of about these ranks have factors of the same shapes. None if there is any addition
-    that is none of low rank, or not to a matrix that a product reads, or one that f32 may not hold.
+    The factors of all adapters of a weight are concatenated and padded with zeros to a multiple of `RANKS`,
+    so that other adapters of similar rank have factors of the same shape. None if any delta is not of low
+    rank, does not apply to a matrix of a product, or might overflow f32.
     """
     found: dict[str, Array] = {}
     pairs: dict[str, list[tuple[Array, Array]]] = {}
     for each in in_order(given):
         for name, delta in each.deltas.items():
-            pair = delta.factors() if isinstance(delta, Linear) else None
+            pair = delta.factors() if isinstance(delta, LinearDelta) else None
             shape = tensors[name].shape
             if pair is None or len(shape) not in (2, 4) or shape[2:] not in ((), (1, 1)) or EMBEDDING in name:
                 return None
@@ -76,14 +79,14 @@ def factors(tensors: Mapping[str, Array], given: Sequence[Strength]) -> dict[str
     return found
 
 
-def fingerprint(base: str, given: Sequence[Strength]) -> str:
-    """What a network goes by in the cache of compiled graphs: another for other adapters or strengths."""
+def fingerprint(base: str, given: Sequence[WeightedDeltas]) -> str:
+    """Return the network's key in the cache of compiled graphs, which changes with adapters and strengths."""
     text = repr([(each.fingerprint, each.weight) for each in in_order(given)])
     return hashlib.sha256(f"{base} {text}".encode()).hexdigest()[:16] if text != "[]" else base
 
 
-def in_order(given: Sequence[Strength]) -> list[Strength]:
-    """One order, whichever they are given in; those of strength 0 left out."""
+def in_order(given: Sequence[WeightedDeltas]) -> list[WeightedDeltas]:
+    """Sort adapters into a fixed order and drop those of strength 0."""
     present = [each for each in given if each.weight != 0 and each.deltas]
     return sorted(present, key=lambda each: (each.fingerprint, each.weight))
 
@@ -100,7 +103,7 @@ class Adapted(Mapping[str, Array]):
         base = self.tensors[name]
         if name not in self.changes:
             return base
-        # Models take some weights in halves, one after the other: the last one made is worth keeping.
+        # Models read some weights in two halves, so the latest sum is cached.
         known = self._latest.get(name)
         if known is None:
             known = _sum(base, self.changes[name])
@@ -121,12 +124,12 @@ class Adapted(Mapping[str, Array]):
 def _sum(base: Array, changes: Sequence[tuple[float, Delta]]) -> Array:
     rows = base.reshape(-1) if base.ndim == 0 else base
     total = np.empty(rows.shape, sum_type(base.dtype))
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found by name, see FiniteTensors
+    with np.errstate(over="ignore", invalid="ignore"):  # overflows are reported by FiniteTensors
         given = [(np.float32(weight), delta.by_rows(rows)) for weight, delta in changes]
         for begin, end in blocks(rows):
             wide = np.asarray(
                 rows[begin:end], np.float32
-            )  # not written to: of f32 weights it is what is stored
+            )  # not modified: for f32 weights it is the stored array
             for weight, change in given:
                 added = change(begin, end)
                 wide = wide + (added if weight == 1 else added * weight)
@@ -135,5 +138,5 @@ def _sum(base: Array, changes: Sequence[tuple[float, Delta]]) -> Array:
 
 
 def sum_type(stored: np.dtype[Any]) -> np.dtype[Any]:
-    """The type of a weight to which something was added, from the type that it is stored in."""
+    """Return the type of a weight with additions, from its stored type."""
     return np.dtype(np.float16) if stored.itemsize == 1 else stored

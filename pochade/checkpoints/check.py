@@ -1,4 +1,4 @@
-"""Checks of weights that the format itself cannot make: the right names, and numbers that are numbers."""
+"""Checks weights for the expected names and for finite numbers."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ CHUNK_BYTES = 1 << 20  # stays in a processor's second-level cache, so memory is
 
 
 def check_names(found: Iterable[str], expected: Iterable[str], where: Path | str) -> None:
-    """Raise InvalidCheckpoint, naming what is missing and what is unexpected, unless the names agree."""
+    """Raise InvalidCheckpoint, listing missing and unexpected names, unless the names agree."""
     found, expected = set(found), set(expected)
     complaints = [
         f"{len(names)} {what}: {_listed(names)}"
@@ -34,10 +34,10 @@ def check_names(found: Iterable[str], expected: Iterable[str], where: Path | str
 
 @dataclass(frozen=True, eq=False)
 class FiniteTensors(Mapping[str, Array]):
-    """Tensors for engines: aligned, in C order, and looked through, as `check_finite` does, when first asked
-    for. One that lies otherwise in its file is copied whenever it is asked for.
+    """Tensors for engines: aligned, in C order, and checked with `check_finite` when they are first accessed.
+    A tensor that is stored otherwise is copied at each access.
 
-    A graph that comes from the cache asks for none, so a warm start does not read gigabytes to find nothing.
+    A graph from the cache accesses no tensors, so a warm start does not read gigabytes for the check.
     """
 
     tensors: Mapping[str, Array]
@@ -59,14 +59,14 @@ class FiniteTensors(Mapping[str, Array]):
 
 
 def unchecked(tensors: Mapping[str, Array]) -> Mapping[str, Array]:
-    """The same tensors, not looked through: for whoever wants shapes or a few numbers of a file."""
+    """Return the same tensors without the check, for callers that need shapes or a few numbers."""
     return tensors.tensors if isinstance(tensors, FiniteTensors) else tensors
 
 
 def check_finite(tensors: Mapping[str, Array], where: Path | str) -> None:
-    """Raise InvalidCheckpoint, naming the first tensor with a NaN or an infinity. Integer tensors pass.
+    """Raise InvalidCheckpoint, naming the first tensor with a NaN or an infinity. Integer tensors are valid.
 
-    Reads everything once, at about the speed of memory: meant for files of gigabytes.
+    Reads all tensors once, at about the speed of memory.
     """
     for name, tensor in tensors.items():
         bad = sum(count_not_finite(chunk) for chunk in _chunks(tensor))
@@ -78,10 +78,10 @@ def check_finite(tensors: Mapping[str, Array], where: Path | str) -> None:
 
 
 def count_not_finite(flat: Array) -> int:
-    """How many entries of a contiguous array are NaN or infinite.
+    """Count the NaNs and infinities in a contiguous array.
 
-    In IEEE formats and bfloat16 these are exactly the numbers whose exponent bits are all ones. Looking at
-    the bits is a few times faster than `isfinite`, above all for the 16-bit types, and raises no flags.
+    In IEEE formats and bfloat16 these are exactly the numbers whose exponent bits are all ones. Testing the
+    bits is a few times faster than `isfinite`, mostly for 16-bit types, and raises no floating point flags.
     """
     mask = _exponent_mask(flat.dtype)
     if mask is not None:

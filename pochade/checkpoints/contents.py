@@ -1,34 +1,106 @@
-"""What a file of tensors or a diffusers folder is, in two words, from names and shapes: no weight is read."""
+"""Identifies a file of tensors or a diffusers folder by the names and shapes of its tensors.
 
-from collections.abc import Mapping
+No weights are read.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pochade.checkpoints.detect import FORMATS, FileFormat
 from pochade.checkpoints.few_steps import FewSteps, few_steps_of_folder, find_few_steps, titles_of
 from pochade.checkpoints.folder import folder_name, format_of_configs, is_listed
 from pochade.checkpoints.grids import are_grids
 from pochade.checkpoints.json_files import read_table
-from pochade.checkpoints.kinds import AVERAGE, BEGINNINGS, OTHER, UNET, find_beginning, find_family
+from pochade.checkpoints.keymaps import LEFT_OVERS
 from pochade.checkpoints.overrides import Overrides
-from pochade.checkpoints.prediction import beside, check_scheduler
+from pochade.checkpoints.prediction import check_scheduler, read_yaml_prediction
 from pochade.checkpoints.readers import reader_of_file, reader_of_folder
+from pochade.checkpoints.upscaler import DENSE_BLOCKS, PREFIXES
 from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint
+
+UNET = "model.diffusion_model."
+AUTOENCODER = "first_stage_model."
+AVERAGE = "model_ema."
+
+ENCODERS: tuple[tuple[str, FileFormat], ...] = tuple(
+    (each.encoders[0].prefix, each) for each in FORMATS.values()
+)
+"""The prefix of the first text encoder's names, by family."""
+
+OTHER = "other"
+
+FLUX = "it is a Flux model, which is not supported"
+SD3 = "it is Stable Diffusion 3, which is not supported"
+CONTROLNET = "it is a ControlNet; name the model itself, and this beside it (--control-model)"
+LORA = "it is a LoRA, an addition to a model; name the model itself"
+ADDITION = "it is a LoRA or another addition in diffusers' names; name the model itself"
+EMBEDDING = "it is a textual inversion, an addition to prompts; name the model itself"
+VAE = "it is an autoencoder alone; give it with vae=, beside a checkpoint"
+TINY_VAE = "it is a tiny autoencoder; give it with vae=, beside a checkpoint"
+UPSCALER = "it is an upscaler; give it as --hires-upscaler, or to 'pochade upscale'"
+
+BEGINNINGS: tuple[tuple[str, str, str], ...] = (
+    (f"{UNET}double_blocks.", OTHER, FLUX),
+    ("double_blocks.", OTHER, FLUX),
+    (f"{UNET}joint_blocks.", OTHER, SD3),
+    ("joint_blocks.", OTHER, SD3),
+    ("edm_mean", OTHER, "it predicts as EDM does (Playground 2.5), which is not supported"),
+    ("edm_vpred.", OTHER, "it predicts v as EDM does (CosXL and its like), which is not supported"),
+    (f"{UNET}label_emb.weight", OTHER, "it is an upscaling model, which is not supported"),
+    ("control_model.", "controlnet", CONTROLNET),
+    ("controlnet_", "controlnet", CONTROLNET),
+    ("lora_", "lora", LORA),
+    ("unet.", "lora", ADDITION),
+    ("text_encoder.", "lora", ADDITION),
+    ("text_encoders.", "lora", ADDITION),
+    *((f"{clip}.t", "lora", ADDITION) for clip in ("clip_l", "clip_g", "clip_h")),
+    ("diffusion_model.", "lora", ADDITION),
+    ("lycoris_", "lora", ADDITION),
+    ("base_model.model.", "lora", ADDITION),
+    *((begin, "embedding", EMBEDDING) for begin in ("emb_params", "string_to_param", "clip_g", "clip_l")),
+    ("encoder.down", "vae", VAE),
+    (AUTOENCODER, "vae", VAE),
+    ("decoder.layers.0.weight", "vae", TINY_VAE),
+    ("taesd", "vae", TINY_VAE),
+    (
+        "text_model.",
+        "text encoder",
+        "it is a text encoder alone; name a whole checkpoint or a diffusers folder",
+    ),
+    (
+        "input_blocks.",
+        "unet",
+        "it is a UNet alone: text encoder and autoencoder are missing; fetch the whole checkpoint",
+    ),
+    (
+        "down_blocks.",
+        "unet",
+        "it is a UNet alone, in diffusers' names: text encoder, autoencoder and configuration are missing;"
+        " put it into a diffusers folder as unet/diffusion_pytorch_model.safetensors and name that folder",
+    ),
+    *((f"{prefix}{begin}", "upscaler", UPSCALER) for prefix in PREFIXES for begin in DENSE_BLOCKS),
+)
+"""(prefix that only this kind of file has, kind, message if a whole checkpoint is expected). The first match
+decides."""
 
 MODEL, UNREADABLE = "model", "unreadable"
 PARTS = tuple(dict.fromkeys(kind for _, kind, _ in BEGINNINGS if kind != OTHER))
 KINDS = (MODEL, *PARTS, OTHER, UNREADABLE)
 FIRST_LAYER = f"{UNET}input_blocks.0.0.weight"
-TOLD_GUIDANCE = f"{UNET}time_embed.cond_proj.weight"
+GUIDANCE_EMBEDDING = f"{UNET}time_embed.cond_proj.weight"
 INPAINTING_CHANNELS = 9
 
 
 @dataclass(frozen=True)
 class Contents:
-    """kind: one of KINDS. family: of a model, such as "SD 1.x"; else why it is none, or nothing.
+    """What a file or folder contains.
 
-    few_steps: of a model that was made for them.
+    kind: one of KINDS. family: of a model, such as "SD 1.x"; otherwise the reason why it is not a model, or
+    "".
+    few_steps: the settings of a model that was distilled for few steps.
     """
 
     kind: str
@@ -37,19 +109,60 @@ class Contents:
 
 
 def contents_of(path: Path) -> Contents:
-    """Of a file, or of a diffusers folder. Reads headers and configurations.
+    """Identify a file or a diffusers folder. Reads headers and configurations only.
 
-    What is damaged, or holds no tensors at all, is UNREADABLE; nothing is raised.
+    A damaged file, or one without tensors, is UNREADABLE; no exception is raised.
     """
     return _of_folder(path) if path.is_dir() else _of_file(path)
 
 
-def lacks(index: Mapping[str, Any]) -> str:
-    """The first part that a `model_index.json` lacks to be Stable Diffusion 1.x, 2.x or XL; or nothing."""
+def missing_component(index: Mapping[str, Any]) -> str:
+    """Return the first component that a `model_index.json` lacks for Stable Diffusion 1.x, 2.x or XL, or
+    ""."""
     refines = is_listed(index, "text_encoder_2") and not is_listed(index, "text_encoder")
     words = ("text_encoder_2", "tokenizer_2") if refines else ("text_encoder", "tokenizer")
     parts = ("unet", "vae", *words, "scheduler")
     return next((part for part in parts if not is_listed(index, part)), "")
+
+
+def find_beginning(
+    names: Iterable[str], table: Iterable[tuple[str, str, str]] = BEGINNINGS
+) -> tuple[str, str]:
+    """Return kind and message of the first prefix that any name has; OTHER and "" if none has one."""
+    names = list(names)
+    for begin, kind, what in table:
+        if any(name.startswith(begin) for name in names):
+            return kind, what
+    return OTHER, ""
+
+
+def find_family(names: Iterable[str], where: Path) -> FileFormat:
+    """Return the family of a whole checkpoint. Raises InvalidCheckpoint, saying what it is, for anything
+    else."""
+    names = list(names)
+    unet = any(name.startswith(UNET) or name.startswith(f"{AVERAGE}diffusion_model") for name in names)
+    # A file with a UNet may hold any other names too. Only names inside the UNet and EDM's keys decide what
+    # kind of checkpoint it is.
+    foreign = BEGINNINGS if not unet else [each for each in BEGINNINGS if each[0].startswith((UNET, "edm"))]
+    what = find_beginning(names, foreign)[1]
+    if what:
+        raise InvalidCheckpoint(f"'{where}' is not a whole checkpoint of Stable Diffusion: {what}")
+    if not unet:
+        shown = ", ".join(f"'{name}'" for name in sorted(names)[:3]) or "none"
+        raise InvalidCheckpoint(
+            f"'{where}' is not a checkpoint of Stable Diffusion: none of its {len(names):,} tensors begins"
+            f" with '{UNET}' (the first are: {shown})"
+        )
+    # A left-over may carry the prefix of another family's encoder.
+    parts_of_models = [name for name in names if name.rpartition(".")[2] not in LEFT_OVERS]
+    for begin, family in ENCODERS:
+        if any(name.startswith(begin) for name in parts_of_models):
+            return family
+    parts = "" if any(name.startswith(AUTOENCODER) for name in names) else " and autoencoder"
+    raise InvalidCheckpoint(
+        f"'{where}' holds a UNet without its text encoder{parts} (no tensor begins with 'cond_stage_model.'"
+        " or 'conditioner.'); fetch the whole checkpoint"
+    )
 
 
 # --- inside -----------------------------------------------------------------------------------------------
@@ -66,14 +179,14 @@ def _of_file(path: Path) -> Contents:
     if any(name.startswith((UNET, AVERAGE)) for name in tensors):
         try:
             family = find_family(tensors, path)
-            beside(path)
+            read_yaml_prediction(path)
         except InvalidCheckpoint as error:
             return Contents(OTHER, str(error).partition(". If")[0].rpartition(": ")[2])
         first = tensors.header.entries.get(FIRST_LAYER)
         channels = first.shape[1] if first is not None and len(first.shape) > 1 else 0
         scheduler = _own_configuration(tensors.metadata, path).get("scheduler", {})
         few_steps = find_few_steps(
-            told_guidance=TOLD_GUIDANCE in tensors,
+            takes_guidance=GUIDANCE_EMBEDDING in tensors,
             classes=(scheduler.get("_class_name"),),
             titles=titles_of(tensors.metadata),
             name=path.stem,
@@ -93,7 +206,7 @@ def _of_folder(folder: Path) -> Contents:
         reader = reader_of_folder(index)
         if reader is not None:
             return Contents(MODEL, reader.label, reader.few_steps(folder, {}))
-        lacking = lacks(index)
+        lacking = missing_component(index)
         if lacking:
             return Contents(OTHER, f"{index.get('_class_name', 'a pipeline')} without {lacking}")
         unet = read_table(folder / "unet" / "config.json")

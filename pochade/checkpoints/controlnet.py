@@ -1,4 +1,4 @@
-"""A ControlNet: a diffusers folder, or a file in diffusers' names or in those of the original code."""
+"""Reads ControlNets: diffusers folders, and files with the names of diffusers or of the original code."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pochade.checkpoints.detect import detect_controlnet
 from pochade.checkpoints.fingerprint import fingerprint
 from pochade.checkpoints.folder import Component, read_component
-from pochade.checkpoints.keymaps import Below, LazyTensors, rename
+from pochade.checkpoints.keymaps import LazyTensors, PrefixView, rename
 from pochade.checkpoints.ldm import controlnet_rules, file_layout
 from pochade.checkpoints.safetensors import TensorFile
 from pochade.checkpoints.weight_files import open_tensors
@@ -19,9 +19,9 @@ from pochade.errors import InvalidCheckpoint
 Tensors = Mapping[str, npt.NDArray[Any]]
 
 PREFIX = "control_model."
-"""Before the names in files of the original code; some files leave it out."""
+"""The prefix of names in files of the original code; some files omit it."""
 
-# A beginning of names that only this kind of file has, and what to say.
+# (prefix that only this kind of file has, message)
 OTHERS: tuple[tuple[str, str], ...] = (
     (
         "difference",
@@ -38,7 +38,7 @@ OTHERS: tuple[tuple[str, str], ...] = (
 
 
 def read_controlnet(path: Path | str) -> Component:
-    """Read a ControlNet; its weights are mapped. A file's configuration comes from the tensors' shapes.
+    """Read a ControlNet; its weights are mapped. A file's configuration is detected from the tensors' shapes.
 
     path: a diffusers folder with a `config.json`, or a file. Raises InvalidCheckpoint, saying what it is, for
     anything else.
@@ -67,7 +67,7 @@ def _canonical(file: TensorFile, path: Path) -> LazyTensors:
     if "controlnet_cond_embedding.conv_in.weight" in file:
         return rename(file, (), path)
     prefix = PREFIX if any(name.startswith(PREFIX) for name in file) else ""
-    inside = Below(file, prefix)
+    inside = PrefixView(file, prefix)
     hints = [name for name in inside if name.startswith("input_hint_block.") and name.endswith(".weight")]
     if len(hints) < 2:
         known = "'input_hint_block.0.weight' or 'controlnet_cond_embedding.conv_in.weight'"

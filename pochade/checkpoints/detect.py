@@ -1,8 +1,8 @@
-"""Configurations from the shapes of tensors, as the JSON that a diffusers folder would hold.
+"""Detects configurations from the shapes of tensors, as the JSON of a diffusers folder.
 
-What shapes do not tell comes from the family (`FileFormat`): how a width is divided into heads, the number of
-groups of a group norm, the scale of latents, the size of pictures. A file's metadata or `load(config=...)`
-may say otherwise. Tensors go by the canonical names of `keymaps`.
+Values that shapes do not show come from the family (`FileFormat`): how a width is divided into heads, the
+groups of group norms, the scale of latents, the size of pictures. A file's metadata or `load(config=...)` can
+override them. Tensors have the canonical names of `keymaps`.
 """
 
 from collections.abc import Mapping
@@ -23,8 +23,8 @@ Tensors = Mapping[str, Array]
 class StoredEncoder:
     """A CLIP text encoder in a single file.
 
-    component: its folder in diffusers' layout. prefix: of its tensors' names. pad_id: what its tokenizer
-    fills up with. open_clip: trained and named by OpenCLIP. projected: its pooled vector is.
+    component: its folder in diffusers' layout. prefix: of its tensors' names. pad_id: its tokenizer's padding
+    token. open_clip: whether it has OpenCLIP's training and names. projected: whether its pooled vector is.
     """
 
     component: str
@@ -36,14 +36,15 @@ class StoredEncoder:
 
 @dataclass(frozen=True, kw_only=True)
 class FileFormat:
-    """How checkpoints of a family of Stable Diffusion are stored, and what they share that no tensor shows.
+    """How checkpoints of a Stable Diffusion family are stored, and their common values that tensors do not
+    show.
 
     label: of the family. encoders: its text encoders.
     pipeline: diffusers' class; index: what the `model_index.json` of that class says besides.
     architecture: in the ModelSpec standard; architecture_v: the same of models that predict v.
     heads: of every attention in the UNet; None = each head is `head_width` wide.
-    sample_sizes: the latent side that a model was trained at, by what it predicts.
-    predicts_v: most models do, where nothing says what they predict.
+    sample_sizes: the side of training latents, by prediction type.
+    predicts_v: the default if nothing states the prediction type.
     """
 
     label: str
@@ -60,7 +61,7 @@ class FileFormat:
 
     @property
     def pad_ids(self) -> tuple[int, ...]:
-        """What the tokenizers fill up with."""
+        """The padding tokens of the tokenizers."""
         return tuple(each.pad_id for each in self.encoders)
 
 
@@ -121,14 +122,14 @@ REFINER = FileFormat(
     latent_scale=0.13025,
     sample_sizes={"epsilon": 128, "v_prediction": 128},
 )
-"""It takes over where the base has left little noise, and reads by XL's second text encoder alone."""
+"""The refiner takes over from the base model at low noise levels, and only has XL's second text encoder."""
 
 FORMATS: Mapping[str, FileFormat] = {each.label: each for each in (SD1, SD2, XL, REFINER)}
-"""By the label of their family."""
+"""Label of the family -> file format."""
 
 
 def detect_unet(tensors: Tensors, family: FileFormat, prediction: str, where: Path) -> dict[str, Any]:
-    """A `unet/config.json`. Raises InvalidCheckpoint for blocks that no known model is made of."""
+    """Detect a `unet/config.json`. Raises InvalidCheckpoint for unknown blocks."""
     layout = canonical_layout(tensors)
     if not layout.down or len(layout.down) != len(layout.up) or layout.middle not in (0, 1, 3):
         raise InvalidCheckpoint(
@@ -152,7 +153,7 @@ def detect_unet(tensors: Tensors, family: FileFormat, prediction: str, where: Pa
         "mid_block_type": {0: None, 1: "UNetMidBlock2D", 3: "UNetMidBlock2DCrossAttn"}[layout.middle],
         "up_block_types": ["CrossAttnUpBlock2D" if any(row) else "UpBlock2D" for row in layout.up],
         **_depth_entries(down, middle, up),
-        # the number of heads, under the name that it got by mistake
+        # diffusers stores the number of heads under this misleading name
         "attention_head_dim": [_heads(width, family) for width in widths],
         "cross_attention_dim": context,
         "use_linear_projection": linear,
@@ -168,7 +169,7 @@ def detect_unet(tensors: Tensors, family: FileFormat, prediction: str, where: Pa
 
 
 def detect_controlnet(tensors: Tensors, where: Path) -> dict[str, Any]:
-    """A ControlNet's `config.json`. Raises InvalidCheckpoint for blocks that no known one is made of."""
+    """Detect a ControlNet's `config.json`. Raises InvalidCheckpoint for unknown blocks."""
     layout = canonical_layout(tensors)
     if not layout.down or layout.middle not in (1, 3):
         raise InvalidCheckpoint(
@@ -210,7 +211,7 @@ def detect_controlnet(tensors: Tensors, where: Path) -> dict[str, Any]:
 
 
 def detect_tiny_autoencoder(tensors: Tensors, where: Path) -> dict[str, Any]:
-    """The `config.json` of a tiny autoencoder: between two sizes stands a convolution without a bias."""
+    """Detect the `config.json` of a tiny autoencoder: a convolution without bias changes the resolution."""
 
     def way(coder: str) -> tuple[list[int], int]:
         numbers = {int(name.split(".")[2]) for name in tensors if name.startswith(f"{coder}.layers.")}
@@ -238,7 +239,7 @@ def detect_tiny_autoencoder(tensors: Tensors, where: Path) -> dict[str, Any]:
 
 
 def detect_autoencoder(tensors: Tensors, family: FileFormat, sample_size: int, where: Path) -> dict[str, Any]:
-    """A `vae/config.json`. sample_size: in latent pixels."""
+    """Detect a `vae/config.json`. sample_size: in latent pixels."""
     widths: list[int] = []
     while f"encoder.down_blocks.{len(widths)}.resnets.0.conv1.weight" in tensors:
         widths.append(len(tensors[f"encoder.down_blocks.{len(widths)}.resnets.0.conv1.weight"]))
@@ -265,19 +266,20 @@ def detect_autoencoder(tensors: Tensors, family: FileFormat, sample_size: int, w
         "mid_block_add_attention": "decoder.mid_block.attentions.0.to_q.weight" in tensors,
         "use_quant_conv": "quant_conv.weight" in tensors,
         "use_post_quant_conv": "post_quant_conv.weight" in tensors,
-        # XL's activations pass what f16 holds; beside the UNet of another family nobody reads it.
+        # XL's activations overflow f16; with UNets of other families the entry is ignored.
         "force_upcast": True,
     }
 
 
 def detect_text_encoder(tensors: Tensors, *, open_clip: bool, pad_id: int, where: Path) -> dict[str, Any]:
-    """A `text_encoder/config.json`. open_clip: trained by OpenCLIP, whose activation is the exact one."""
+    """Detect a `text_encoder/config.json`. open_clip: trained by OpenCLIP, which uses the exact
+    activation."""
     vocabulary, width = _shape(tensors, "embeddings.token_embedding.weight", where)
     layers = 0
     while f"encoder.layers.{layers}.mlp.fc1.weight" in tensors:
         layers += 1
     projection = tensors.get("text_projection.weight")
-    end = min(vocabulary - 1, END_ID)  # further rows are words that were added to CLIP's
+    end = min(vocabulary - 1, END_ID)  # more rows are tokens that were added to CLIP's
     return {
         "architectures": ["CLIPTextModel" if projection is None else "CLIPTextModelWithProjection"],
         "model_type": "clip_text_model",
@@ -297,7 +299,7 @@ def detect_text_encoder(tensors: Tensors, *, open_clip: bool, pad_id: int, where
 
 
 def describe_scheduler(prediction: str, *, zero_snr: bool) -> dict[str, Any]:
-    """A `scheduler/scheduler_config.json`: the noise schedule of all families."""
+    """Return a `scheduler/scheduler_config.json` with the noise schedule of all families."""
     return {
         "_class_name": "EulerDiscreteScheduler",
         "beta_schedule": "scaled_linear",
@@ -313,13 +315,13 @@ def describe_scheduler(prediction: str, *, zero_snr: bool) -> dict[str, Any]:
 
 
 def describe_pipeline(family: FileFormat, in_channels: int) -> dict[str, Any]:
-    """A `model_index.json`."""
+    """Return a `model_index.json`."""
     name = family.pipeline
     if in_channels == 9:
         name = name.replace("Pipeline", "InpaintPipeline")
     index: dict[str, Any] = {
         "_class_name": name,
-        "_diffusers_version": "0.30.0",  # whose layout this is; inpainting pipelines ask for it
+        "_diffusers_version": "0.30.0",  # the version of this layout; inpainting pipelines require it
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
         "text_encoder": ["transformers", "CLIPTextModel"],
@@ -347,7 +349,7 @@ def _heads(width: int, family: FileFormat) -> int:
 
 
 def _layers(layout: UNetLayout, where: Path) -> int | list[int]:
-    """`layers_per_block`: the way up has one more on each level, for the picture that is joined."""
+    """`layers_per_block`; up blocks have one more layer per level, for the last skip connection."""
     layers = [len(row) for row in layout.down]
     if [len(row) - 1 for row in layout.up] != layers[::-1]:
         raise InvalidCheckpoint(
@@ -358,7 +360,7 @@ def _layers(layout: UNetLayout, where: Path) -> int | list[int]:
 
 
 def _attention(tensors: Tensors, layout: UNetLayout, where: Path) -> tuple[bool, int]:
-    """(whether tokens are projected by a matrix rather than a 1x1 convolution, width of the conditioning)."""
+    """(whether tokens are projected by a matrix instead of a 1x1 convolution, width of the conditioning)."""
     for way, rows in (("down_blocks", layout.down), ("up_blocks", layout.up)):
         for level, row in enumerate(rows):
             if row[:1] == (True,):
@@ -367,7 +369,7 @@ def _attention(tensors: Tensors, layout: UNetLayout, where: Path) -> tuple[bool,
                 return len(_shape(tensors, f"{block}.proj_in.weight", where)) == 2, _shape(
                     tensors, query, where
                 )[1]
-    raise InvalidCheckpoint(f"'{where}': its UNet attends to no text; it is not a text-to-image model")
+    raise InvalidCheckpoint(f"'{where}': its UNet has no cross-attention; it is not a text-to-image model")
 
 
 Depths = list[list[int]]
@@ -399,9 +401,9 @@ def _depths(tensors: Tensors, layout: UNetLayout, where: Path) -> tuple[Depths, 
 
 
 def _depth_entries(down: Depths, middle: int, up: Depths) -> dict[str, Any]:
-    """`transformer_layers_per_block`, and its reverse where the way up is not the mirror of the way down.
+    """`transformer_layers_per_block`, and its reverse if the up blocks do not mirror the down blocks.
 
-    The entry of the last level is the middle block's too, and where a level does not attend it says nothing.
+    The entry of the last level also applies to the middle block; levels without attention ignore theirs.
     """
 
     def entry(row: list[int], otherwise: int) -> int | list[int]:

@@ -1,13 +1,13 @@
-"""Models that were distilled to draw in a few steps: how they are known, and what they were made for.
+"""Recognises models that were distilled for few steps, and their settings.
 
-The signs, from the strongest; the first that says something decides:
+The criteria, strongest first; the first one that applies decides:
 1. the UNet takes the guidance scale as an input (`time_cond_proj_dim`): latent consistency distillation;
 2. the pipeline's or the scheduler's class in a diffusers folder, where only such models have it;
-3. titles in metadata: `modelspec`'s of a safetensors file, a trainer's, `_name_or_path` of a folder;
-4. the name of the file or the folder.
+3. titles in metadata: those of `modelspec` or of a trainer in a safetensors file, `_name_or_path` of a
+folder; 4. the name of the file or the folder.
 
-Words of a name only count as whole words: "LCM" is found in "dreamshaper_8LCM" and not in "calcmap". And the
-name of an adapter must say more than "lightning" or "turbo", since adapters are named for what they show.
+Only whole words of a name count: "LCM" is found in "dreamshaper_8LCM" but not in "calcmap". The name of an
+adapter must say more than "lightning" or "turbo", since adapters are named for what they show.
 """
 
 import re
@@ -20,10 +20,10 @@ from pochade.checkpoints.detect import XL, FileFormat
 from pochade.request import Defaults
 
 MOST_STEPS = 16
-"""A larger number before "steps" in a name tells of the training."""
+"""A larger number before "steps" in a name refers to training."""
 
 TITLES = ("modelspec.title", "modelspec.architecture", "modelspec.tags", "ss_output_name")
-"""Metadata that say what a file is. Descriptions are left out: they speak of other models too."""
+"""Metadata that name the file. Descriptions are ignored, since they mention other models too."""
 
 CLASSES: Mapping[str, str] = {
     "LCMScheduler": "LCM",
@@ -35,42 +35,42 @@ SAMPLERS: Mapping[str, str] = {
     "EulerDiscreteScheduler": "Euler",
     "EulerAncestralDiscreteScheduler": "Euler a",
 }
-"""Samplers that a folder may name in place of its kind's."""
+"""Scheduler classes that a folder may name instead of the sampler of its kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FewSteps:
-    """kind: as its authors call it. reason: how it is known, as a clause."""
+    """Settings of a model for few steps. kind: its authors' name for it. reason: how it was recognised, a
+    clause."""
 
     kind: str
     reason: str
-    usual: Defaults
+    defaults: Defaults
 
     def __str__(self) -> str:
-        return f"{self.kind}, for {self.reason}: {self.usual}"
+        return f"{self.kind}, for {self.reason}: {self.defaults}"
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """said: a regular expression over the words of a name. only: the label of the one family whose
-    models are called so; empty: any.
+    """said: a regular expression for names. only: the label of the only family with such models; empty: any.
 
-    thing: a regular expression for what the word also means. An adapter may be named for that ("lightning
-    storm"), so its name must tell more: what it was distilled from, or the number of steps.
+    word: a regular expression for a word that also has an ordinary meaning ("lightning storm"). The name of
+    an adapter must then also contain the model it was distilled from, or the number of steps.
     """
 
     said: str
-    usual: Defaults
+    defaults: Defaults
     only: str = ""
-    thing: str = ""
+    word: str = ""
 
 
-# "Turbo" is the schedule whose levels these were trained at, "trailing" in diffusers. Guidance 1 is none.
+# "Turbo" is the schedule that these were trained with, "trailing" in diffusers. Guidance 1 means off.
 KINDS: Mapping[str, _Kind] = {
     "Hyper-SD": _Kind(
         r"\bhyper (sd|sdxl|xl)\b|\bhyper\b.*\b\d+ steps?\b",
         Defaults(steps=4, cfg_scale=1.0, sampler="DDIM", schedule="Turbo"),
-        thing="hyper",
+        word="hyper",
     ),
     "TCD": _Kind(r"\btcd\b", Defaults(steps=4, cfg_scale=1.0, sampler="TCD")),
     "DMD2": _Kind(r"\bdmd\b", Defaults(steps=4, cfg_scale=1.0, sampler="LCM", schedule="Turbo")),
@@ -79,61 +79,61 @@ KINDS: Mapping[str, _Kind] = {
         r"\b(sd|sdxl|xl)?lightning\b",
         Defaults(steps=4, cfg_scale=1.0, sampler="Euler", schedule="Turbo"),
         only=XL.label,
-        thing="lightning",
+        word="lightning",
     ),
     "Turbo": _Kind(
         r"\b(sd|sdxl|xl)?turbo\b",
         Defaults(steps=4, cfg_scale=1.0, sampler="Euler a", schedule="Turbo"),
-        thing="turbo",
+        word="turbo",
     ),
 }
 TOLD = Defaults(steps=4, cfg_scale=8.0, sampler="LCM")
-"""What an LCM whose UNet is told the guidance scale was made for (Luo et al. 2023): free there."""
+"""Settings of an LCM whose UNet takes the guidance scale as an input (Luo et al. 2023)."""
 KEEPS_GUIDANCE = 5.0
-"""Of Hyper-SD's adapters with "CFG" in their names."""
+"""The guidance scale of Hyper-SD's adapters with "CFG" in their names."""
 
 
 def find_few_steps(
     *,
-    told_guidance: bool = False,
+    takes_guidance: bool = False,
     classes: tuple[object, ...] = (),
     titles: Mapping[str, object],
     name: str,
     family: FileFormat | None = None,
     is_adapter: bool = False,
 ) -> FewSteps | None:
-    """What a model's signs say; None if it is no such model.
+    """Return the settings of a model for few steps, or None for other models.
 
-    told_guidance: the UNet takes the guidance scale. classes: of pipeline and scheduler. titles: by where
-    they stand. name: of the file or folder. family: None where it is not known. is_adapter: of a LoRA, which
-    may be named for a thing that it shows.
+    takes_guidance: whether the UNet takes the guidance scale. classes: of pipeline and scheduler. titles: by
+    their source. name: of the file or folder. family: None if unknown. is_adapter: whether it is a LoRA,
+    which may be named for what it shows.
     """
     known = next((each for each in classes if isinstance(each, str) and each in CLASSES), None)
     said = {where: text for where, text in titles.items() if isinstance(text, str)}
     texts = [*said.values(), name]
     label = None if family is None else family.label
-    if told_guidance:
-        reason = "its UNet is told the guidance scale"
-        return FewSteps(kind="LCM", reason=reason, usual=_with_steps(TOLD, texts))
+    if takes_guidance:
+        reason = "its UNet takes the guidance scale as an input"
+        return FewSteps(kind="LCM", reason=reason, defaults=_with_steps(TOLD, texts))
     if known is not None:
         kind = CLASSES[known]
-        usual = _with_steps(KINDS[kind].usual, texts)
-        return FewSteps(kind=kind, reason=f"its configuration names {known}", usual=usual)
+        defaults = _with_steps(KINDS[kind].defaults, texts)
+        return FewSteps(kind=kind, reason=f"its configuration names {known}", defaults=defaults)
     for where, text in [*said.items(), ("", name)]:
         words = _words(text)
         for kind, about in KINDS.items():
             if re.search(about.said, words) is None or (about.only and label not in (about.only, None)):
                 continue
-            if is_adapter and about.thing and re.search(_firmly(about.thing), words) is None:
+            if is_adapter and about.word and re.search(_firmly(about.word), words) is None:
                 continue
             reason = f"its {where} is '{text[:80]}'" if where else f"its name, '{name[:80]}', says so"
-            usual = _with_steps(about.usual, [text, *texts])
+            defaults = _with_steps(about.defaults, [text, *texts])
             if kind == "Hyper-SD" and re.search(r"\bcfg\b", words) is not None:
-                usual = replace(usual, cfg_scale=KEEPS_GUIDANCE)
+                defaults = replace(defaults, cfg_scale=KEEPS_GUIDANCE)
             own = next((SAMPLERS[each] for each in classes if isinstance(each, str) and each in SAMPLERS), "")
             if kind in ("Lightning", "Turbo") and own:
-                usual = replace(usual, sampler=own)
-            return FewSteps(kind=kind, reason=reason, usual=usual)
+                defaults = replace(defaults, sampler=own)
+            return FewSteps(kind=kind, reason=reason, defaults=defaults)
     return None
 
 
@@ -144,13 +144,13 @@ def few_steps_of_folder(
     scheduler: Mapping[str, Any],
     family: FileFormat | None = None,
 ) -> FewSteps | None:
-    """From the small files of a diffusers folder."""
+    """Apply `find_few_steps` to the configuration files of a diffusers folder."""
     origins = {
         f"_name_or_path in {file}": "/".join(PurePath(str(table.get("_name_or_path", ""))).parts[-2:])
         for file, table in (("model_index.json", index), ("unet/config.json", unet))
     }
     return find_few_steps(
-        told_guidance=unet.get("time_cond_proj_dim") is not None,
+        takes_guidance=unet.get("time_cond_proj_dim") is not None,
         classes=(index.get("_class_name"), scheduler.get("_class_name")),
         titles=origins,
         name=name,
@@ -159,22 +159,23 @@ def few_steps_of_folder(
 
 
 def titles_of(metadata: Mapping[str, str]) -> dict[str, object]:
-    """What the metadata of a safetensors file call it."""
+    """Return the titles in the metadata of a safetensors file."""
     return {key: metadata[key] for key in TITLES if key in metadata}
 
 
-def _firmly(thing: str) -> str:
-    """Beside the name of the model that was distilled, or followed by its steps: "sdxl lightning 8 step"."""
-    return rf"\b(sd|sdxl|xl) ?{thing}\b|\b{thing} (sd|sdxl|xl)\b|\b{thing} (lora )?\d+ steps?\b"
+def _firmly(word: str) -> str:
+    """A pattern for a word next to the name of the distilled model or to its steps: "sdxl lightning 8
+    step"."""
+    return rf"\b(sd|sdxl|xl) ?{word}\b|\b{word} (sd|sdxl|xl)\b|\b{word} (lora )?\d+ steps?\b"
 
 
-def _with_steps(usual: Defaults, texts: list[str]) -> Defaults:
-    """With the number of steps that a name says: "sdxl_lightning_8step"."""
+def _with_steps(defaults: Defaults, texts: list[str]) -> Defaults:
+    """The defaults with the number of steps in a name, if there is one: "sdxl_lightning_8step"."""
     for text in texts:
         found = re.search(r"\b(\d+) steps?\b", _words(text))
         if found is not None and 1 <= int(found[1][:4]) <= MOST_STEPS:
-            return replace(usual, steps=int(found[1]))
-    return usual
+            return replace(defaults, steps=int(found[1]))
+    return defaults
 
 
 def _words(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Short names for the content of weight files."""
+"""Fingerprints and hashes of weight files."""
 
 import hashlib
 import json
@@ -15,14 +15,14 @@ SAMPLE_BYTES = 64
 
 
 def fingerprint(files: Iterable[TensorFile], extra: bytes = b"") -> str:
-    """16 hex digits that change when the weights or `extra` (a configuration) do: a key for compiled models.
+    """Return 16 hex digits that change with the weights or with `extra` (a configuration): a cache key.
 
-    A hash of everything would cost seconds for each gigabyte at every start. Instead it covers
-    - path, size and modification time: they change when a file is replaced in the usual way;
-    - the header: another set of tensors, shapes or types;
-    - 64 bytes from the middle of each tensor: they change when a training run or a merge rewrites a file
-      in place with the same layout, even if a copying tool has kept the old time.
-    So a few thousand small reads stand for the whole. It is no proof against someone who forges a file.
+    A hash of the whole file would take seconds per gigabyte at every start. Instead it covers
+    - path, size and modification time, which normally change when a file is replaced;
+    - the header: names, shapes and types of the tensors;
+    - 64 bytes from the middle of each tensor, which change when a training run or a merge rewrites a file
+      with the same layout, even if a copying tool has kept the old time.
+    It does not protect against deliberate forgery.
     """
     digest = hashlib.sha256(extra)
     for file in files:
@@ -38,7 +38,8 @@ def fingerprint(files: Iterable[TensorFile], extra: bytes = b"") -> str:
 
 
 def short_hash(path: Path | str) -> str:
-    """The first 10 hex digits of the file's SHA-256, the "model hash" in pictures. Reads the whole file.
+    """Return the first 10 hex digits of the file's SHA-256, the "model hash" in pictures. Reads the whole
+    file.
 
     Raises InvalidCheckpoint if the file cannot be read.
     """
@@ -52,10 +53,10 @@ def short_hash(path: Path | str) -> str:
 
 
 def remembered_hash(path: Path, memory: Path) -> str:
-    """`short_hash(path)`, kept in the JSON file `memory` under path, size and modification time.
+    """Return `short_hash(path)`, cached in the JSON file `memory` by path, size and modification time.
 
-    Raises InvalidCheckpoint if the file cannot be read. A memory that is damaged, or cannot be written, only
-    costs the time of hashing again.
+    Raises InvalidCheckpoint if the file cannot be read. If the cache is damaged or cannot be written, the
+    hash is computed again.
     """
     found = path.stat()
     key = f"{path.resolve()} {found.st_size} {found.st_mtime_ns}"

@@ -1,4 +1,4 @@
-"""A diffusers folder: `model_index.json` and one folder for each component."""
+"""Reads diffusers folders: `model_index.json` and one folder for each component."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ KEY_MAPS: Mapping[str, KeyMap] = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Component:
-    """One network of a checkpoint: its configuration as the file says it, and its tensors, mapped.
+    """One network of a checkpoint: its configuration as stored, and its mapped tensors.
 
     tensors:     canonical name (see `keymaps`) -> array, made when asked for.
     files:       the weight files that were used.
@@ -45,7 +45,7 @@ class Component:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Checkpoint:
-    """Everything that a model folder holds, and nothing built from it.
+    """The content of a model's folder or file; no networks are built.
 
     name:        what a user would call it: the name of the folder, or of the file without its suffix.
     family:      the label of the family that draws with it (`pochade.families`).
@@ -53,8 +53,8 @@ class Checkpoint:
     text_encoders: SDXL has two. Its refiner has one, which keeps the name of the second.
     tokenizers:  one for each text encoder: the folder with its vocabulary; None = that of the family (CLIP's
                  own, filled up with the id in `pad_ids`).
-    prediction_reason: how it is known what the UNet predicts.
-    few_steps:   what it was made for, if it was distilled to draw in a few steps.
+    prediction_reason: how it was found what the UNet predicts.
+    few_steps:   its settings, if it was distilled for few steps.
     """
 
     name: str
@@ -81,22 +81,22 @@ class Checkpoint:
 
     @property
     def tokenizer(self) -> Path | None:
-        """Of the first text encoder."""
+        """The tokenizer of the first text encoder."""
         return self.tokenizers[0]
 
     @property
     def tokenizer_2(self) -> Path | None:
-        """Of the second text encoder, if there is one."""
+        """The tokenizer of the second text encoder, if there is one."""
         return self.tokenizers[1] if len(self.tokenizers) > 1 else None
 
 
 def read_folder(folder: Path | str, variant: str | None = None, prediction: str | None = None) -> Checkpoint:
-    """Read a diffusers folder: small files at once, weights by mapping them.
+    """Read a diffusers folder. Weights are mapped, not read.
 
-    variant: which edition of the weights to take, as "fp16"; None prefers the plain one.
-    prediction: what the UNet predicts, in place of what its scheduler says.
+    variant: the variant of the weights, such as "fp16"; None prefers the plain one.
+    prediction: what the UNet predicts, overriding its scheduler configuration.
 
-    Raises InvalidCheckpoint, with the way out, if a file is missing, damaged or not supported.
+    Raises InvalidCheckpoint if a file is missing, damaged or not supported.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -183,13 +183,14 @@ def _subfolder(folder: Path, index: Mapping[str, Any], name: str) -> Path:
 
 
 def is_listed(index: Mapping[str, Any], name: str) -> bool:
-    """A component's entry is [library, class]; [null, null] stands for one that was left out."""
+    """Whether the index lists a component: [library, class], while [null, null] means that it is left out."""
     entry = index.get(name)
     return isinstance(entry, list) and len(entry) == 2 and entry[1] is not None
 
 
 def folder_name(folder: Path) -> str:
-    """The folder's name; in a Hugging Face cache, `models--OWNER--NAME/snapshots/COMMIT`, the model's."""
+    """Return the folder's name, or the model's name in a Hugging Face cache
+    (`models--OWNER--NAME/snapshots/COMMIT`)."""
     folder = folder.resolve()
     cached = folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--")
     return folder.parent.parent.name.rsplit("--", 1)[-1] if cached else folder.name

@@ -1,11 +1,12 @@
-"""GGUF files: tensors, some of them in blocks of small numbers, which are written out when asked for.
+"""Reads GGUF files. Block-quantized tensors are dequantized when they are accessed.
 
     "GGUF", version (2 or 3), number of tensors, number of pairs
     pairs       key, type, value
     tensors     name, number of sides, sides (the innermost first), type, offset
     the rest    from the next multiple of `general.alignment` (32), where offsets count from
 
-stable-diffusion.cpp writes whole checkpoints so, under the names of a single file. All numbers little-endian.
+stable-diffusion.cpp writes whole checkpoints in this format, with the names of a single file. All numbers are
+little-endian.
 """
 
 import math
@@ -51,13 +52,13 @@ def _plain(dtype: Any) -> Callable[[Bytes], Array]:
 
 
 def _q8_0(blocks: Bytes) -> Array:
-    """32 whole numbers of 8 bits, and before them what they are multiplied by (f16)."""
+    """Dequantize Q8_0: an f16 scale, then 32 8-bit integers."""
     scale = blocks[:, :2].copy().view("<f2").astype(np.float32)
     return (scale * blocks[:, 2:].view(np.int8)).astype(np.float16)
 
 
 def _q4_0(blocks: Bytes) -> Array:
-    """The same of 4 bits, less 8: the first sixteen in the low halves of bytes, the rest in the high ones."""
+    """Dequantize Q4_0: as Q8_0 with 4-bit integers minus 8, the first sixteen in the low halves of bytes."""
     scale = blocks[:, :2].copy().view("<f2").astype(np.float32)
     halves = np.concatenate([blocks[:, 2:] & 15, blocks[:, 2:] >> 4], axis=1)
     return (scale * (halves.astype(np.int8) - 8)).astype(np.float16)
@@ -65,7 +66,7 @@ def _q4_0(blocks: Bytes) -> Array:
 
 @dataclass(frozen=True)
 class Kind:
-    """How a tensor is stored: so many numbers in so many bytes, and how they are written out."""
+    """A storage type: the numbers and bytes of a block, and the function that dequantizes it."""
 
     name: str
     numbers: int
@@ -86,7 +87,7 @@ KINDS = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BlockFile(TensorFile):
-    """As any file of tensors; those in blocks become f16, anew each time they are asked for."""
+    """A file of tensors; block-quantized ones are dequantized to f16 at each access."""
 
     kinds: Mapping[str, Kind] = field(default_factory=dict)
 
@@ -98,7 +99,7 @@ class BlockFile(TensorFile):
 
 
 def read_gguf(path: Path) -> BlockFile:
-    """Map a GGUF file. Raises InvalidCheckpoint if it contradicts the format, or for other blocks."""
+    """Map a GGUF file. Raises InvalidCheckpoint if it violates the format or uses unsupported block types."""
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())

@@ -1,4 +1,4 @@
-"""The small JSON files around the weights."""
+"""Reads the JSON files of models."""
 
 import json
 from pathlib import Path
@@ -10,10 +10,13 @@ MAX_BYTES = 64_000_000
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises InvalidCheckpoint if it is missing, damaged or something else."""
+    """Read the JSON object in a file. Raises InvalidCheckpoint if the file is missing or not a JSON
+    object."""
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise InvalidCheckpoint(f"'{path}' has more than {MAX_BYTES:,} bytes; it is not such a file")
+            raise InvalidCheckpoint(
+                f"'{path}' has more than {MAX_BYTES:,} bytes, which is too large for a model's JSON file"
+            )
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InvalidCheckpoint(f"'{path}' is missing; download all files of the model") from error

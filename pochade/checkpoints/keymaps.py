@@ -1,14 +1,13 @@
-"""Tensor names in the files, and what they are called here.
+"""Key maps from tensor names in files to canonical names.
 
-A key map is a list of templates, tried from the top; the first that fits decides:
+A key map is a list of templates, tried from the top; the first match decides:
 
-    `{}`    stands for one part between dots (a block's index, `weight` or `bias`)
-    `{*}`   stands for one or more parts
+    `{}`    matches one part between dots (a block's index, `weight` or `bias`)
+    `{*}`   matches one or more parts
 
-What the placeholders caught is filled in on the other side in the same order. `None` as the new name says
-that a tensor is dropped on purpose. `inverted` gives the way back. The canonical names are those that
-diffusers and transformers write today, the latter without the `text_model.` that only some versions put in
-front.
+The matched parts are filled into the new name in order. A new name of `None` means that the tensor is
+dropped. `inverted` returns the reverse map. The canonical names are those that diffusers and transformers
+write today, without the prefix `text_model.` that only some versions of transformers use.
 """
 
 import re
@@ -30,7 +29,7 @@ PLACEHOLDER = re.compile(r"\{\*?\}")
 
 @dataclass(frozen=True)
 class Change:
-    """What happens to a tensor's shape along with its name, and the way back. Both are views, not copies."""
+    """A change of a tensor's shape that accompanies a new name, and its inverse. Both return views."""
 
     forward: Callable[[Array], Array]
     backward: Callable[[Array], Array]
@@ -59,12 +58,12 @@ SAME = Change(_same, _same)
 LINEAR_FROM_CONVOLUTION = Change(_without_kernel, _with_kernel)
 
 Maker = Callable[[Mapping[str, Array]], Array]
-"""Makes one renamed tensor from those of the file."""
+"""Creates one renamed tensor from those of the file."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One line of a key map: tensors called `old` are called `new` here; None drops them."""
+    """One line of a key map: tensors named `old` are renamed to `new`; None drops them."""
 
     old: str
     new: str | None
@@ -75,14 +74,15 @@ class Rule:
             _check_placeholders(self.old, self.new)
 
     def place(self, name: str) -> list[tuple[str | None, Maker]] | None:
-        """What becomes of a tensor: (new name, how it is made); None if the rule does not speak of it."""
+        """Apply the rule to a tensor's name: (new name, how it is created), or None if the rule does not
+        match."""
         parts = _match(self.old, name)
         if parts is None:
             return None
         return [(None if self.new is None else _fill(self.new, parts), partial(_changed, self.change, name))]
 
     def inverse(self) -> "Rule | None":
-        """The rule back. What was dropped has none."""
+        """The reverse rule; None for a rule that drops tensors."""
         if self.new is None:
             return None
         return Rule(self.new, self.old, Change(self.change.backward, self.change.forward))
@@ -90,7 +90,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Fused:
-    """Tensors that the file keeps one above the other in one: equal parts of its rows, as views."""
+    """Tensors that the file stores stacked in one: equal parts of its rows, as views."""
 
     old: str
     new: tuple[str, ...]
@@ -100,7 +100,7 @@ class Fused:
             _check_placeholders(self.old, new)
 
     def place(self, name: str) -> list[tuple[str | None, Maker]] | None:
-        """As `Rule.place`: several tensors from one."""
+        """As `Rule.place`, for several tensors from one."""
         parts = _match(self.old, name)
         if parts is None:
             return None
@@ -114,13 +114,13 @@ class Fused:
 
 @dataclass(frozen=True)
 class Joined:
-    """The way back of `Fused`: several tensors are put one above the other, which copies them."""
+    """The inverse of `Fused`: several tensors are stacked, which copies them."""
 
     old: tuple[str, ...]
     new: str
 
     def place(self, name: str) -> list[tuple[str | None, Maker]] | None:
-        """As `Rule.place`: the first of the parts stands for all of them."""
+        """As `Rule.place`; the first part represents all of them."""
         for i, old in enumerate(self.old):
             parts = _match(old, name)
             if parts is not None:
@@ -136,11 +136,11 @@ class Joined:
 KeyMap = tuple[Rule | Fused | Joined, ...]
 
 LEFT_OVERS = ("position_ids", "logit_scale", "logit_bias", "attn_mask")
-"""The last parts of names that text encoders' files carry and no reader needs: the positions 0, 1, 2, ... and
-the causal mask, buffers that old versions saved, and what only comparing pictures with texts takes."""
+"""The last parts of names in text encoders' files that are ignored: position ids and the causal mask, which
+old versions saved as buffers, and parameters for comparing pictures with texts."""
 
 PICTURE_TOWERS = ("visual", "vision_model", "visual_projection")
-"""The half of CLIP that reads pictures, which some files were saved with."""
+"""CLIP's vision model, which some files include."""
 
 DROPPED_FROM_TEXT_ENCODERS: KeyMap = (
     *(Rule(f"{before}{name}", None) for name in LEFT_OVERS for before in ("", "{*}.")),
@@ -158,7 +158,7 @@ AUTOENCODER: KeyMap = (
     Rule("{*}.attentions.{}.key.{}", "{*}.attentions.{}.to_k.{}", LINEAR_FROM_CONVOLUTION),
     Rule("{*}.attentions.{}.value.{}", "{*}.attentions.{}.to_v.{}", LINEAR_FROM_CONVOLUTION),
     Rule("{*}.attentions.{}.proj_attn.{}", "{*}.attentions.{}.to_out.0.{}", LINEAR_FROM_CONVOLUTION),
-    # Converters exist that took the new names but kept the 1x1 convolutions of the single file.
+    # Some converters use the new names but keep the 1x1 convolutions of the single file.
     Rule("{*}.attentions.{}.to_q.{}", "{*}.attentions.{}.to_q.{}", LINEAR_FROM_CONVOLUTION),
     Rule("{*}.attentions.{}.to_k.{}", "{*}.attentions.{}.to_k.{}", LINEAR_FROM_CONVOLUTION),
     Rule("{*}.attentions.{}.to_v.{}", "{*}.attentions.{}.to_v.{}", LINEAR_FROM_CONVOLUTION),
@@ -166,12 +166,12 @@ AUTOENCODER: KeyMap = (
 )
 
 UNET: KeyMap = ()
-"""Folders have named the UNet's tensors alike from the first."""
+"""The UNet's names in diffusers folders have never changed."""
 
 
 def translate(name: str, rules: KeyMap) -> list[tuple[str | None, Maker]] | None:
-    """(new name, or None for what is dropped on purpose; how it is made) of all that a tensor becomes; None
-    if no rule speaks of it."""
+    """Apply the first matching rule: (new name or None if dropped, how it is created) for each resulting
+    tensor; None if no rule matches."""
     for rule in rules:
         placed = rule.place(name)
         if placed is not None:
@@ -180,13 +180,14 @@ def translate(name: str, rules: KeyMap) -> list[tuple[str | None, Maker]] | None
 
 
 def inverted(rules: KeyMap) -> KeyMap:
-    """The map back, for writing. What was dropped stays away; where two rules meet, the upper one wins."""
+    """Return the reverse map, for writing. Dropped tensors stay dropped; of conflicting rules the first
+    wins."""
     return tuple(back for rule in rules if (back := rule.inverse()) is not None)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LazyTensors(Mapping[str, Array]):
-    """name -> array, each made when it is asked for: renaming a mapped file reads none of its tensors."""
+    """name -> array, created at access, so that renaming the tensors of a mapped file reads none of them."""
 
     makers: Mapping[str, Callable[[], Array]]
 
@@ -206,14 +207,14 @@ class LazyTensors(Mapping[str, Array]):
 def rename(
     tensors: Mapping[str, Array], rules: KeyMap, where: Path | str, *, prefix: str = "", strict: bool = False
 ) -> LazyTensors:
-    """The tensors whose names begin with `prefix`, under canonical names: the rules speak of what follows it.
+    """Rename the tensors whose names begin with `prefix`; the rules apply to the rest of the name.
 
-    A name of which no rule speaks stays as it is; with `strict` it raises InvalidCheckpoint. So does it if
-    two tensors of `where` would end up under one name.
+    A name that no rule matches stays as it is, or raises InvalidCheckpoint with `strict`. Two tensors of
+    `where` with the same new name raise InvalidCheckpoint too.
     """
     origins: dict[str, str] = {}
     makers: dict[str, Callable[[], Array]] = {}
-    inside = Below(tensors, prefix)
+    inside = PrefixView(tensors, prefix)
     for name in inside:
         placed = translate(name, rules)
         if placed is None:
@@ -237,7 +238,7 @@ def rename(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Below(Mapping[str, Array]):
+class PrefixView(Mapping[str, Array]):
     """The tensors whose names begin with `prefix`, without it."""
 
     tensors: Mapping[str, Array]
@@ -255,7 +256,7 @@ class Below(Mapping[str, Array]):
 
 
 def _match(template: str, name: str) -> tuple[str, ...] | None:
-    """What the placeholders of a template stand for in a name; None if it does not fit."""
+    """Return the parts of a name that the template's placeholders match; None if it does not match."""
     begin, pattern = _compiled(template)
     if not name.startswith(begin):
         return None  # most rules part from most names here, long before a pattern is tried
@@ -270,7 +271,7 @@ def _fill(template: str, parts: Sequence[str]) -> str:
 
 @lru_cache(maxsize=4096)
 def _compiled(template: str) -> tuple[str, re.Pattern[str]]:
-    """(what stands before the first placeholder, the whole as a pattern)."""
+    """(prefix before the first placeholder, the template as a regular expression)."""
     escaped = re.escape(template).replace(r"\{\*\}", "(.+)").replace(r"\{\}", r"([^.]+)")
     return template.partition("{")[0], re.compile(escaped)
 

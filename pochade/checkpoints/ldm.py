@@ -1,9 +1,9 @@
-"""The names of a single file, as the latent diffusion code of 2022 wrote them, and ours.
+"""Key maps for single files, whose names are those of the latent diffusion code of 2022.
 
-That code numbers all blocks of the UNet in one row, on the way down and on the way up, so that the number of
-a tensor follows from how many layers each level has. A `Layout` says that, and the rules are made from it.
-Where a published file leaves numbers out (pruned models, whose blocks kept the numbers of the model they
-were cut from), the numbers that are there are read, and consecutive ones are written.
+That code numbers all down blocks and all up blocks of the UNet consecutively, so a block's number depends on
+the number of layers in each level. A `UNetLayout` holds these, and the rules are made from it. If a file
+leaves numbers out (pruned models keep the numbers of the original), the existing numbers are read and
+consecutive ones are written.
 """
 
 import re
@@ -47,7 +47,7 @@ UNET_ENDS: tuple[Rule, ...] = (
 )
 
 MOST_TINY_LAYERS = 64
-"""More than any tiny decoder has."""
+"""More blocks than any tiny decoder has."""
 
 CLIP: KeyMap = (
     # What only comparing pictures with texts needs; XL's first encoder has it in some files.
@@ -55,16 +55,17 @@ CLIP: KeyMap = (
     Rule("text_projection.{}", None),
     *TEXT_ENCODER,
 )
-"""The text encoder of SD 1.x and the first of XL: transformers' own names."""
+"""The text encoder of SD 1.x and the first one of XL, which have transformers' names."""
 
 
 @dataclass(frozen=True)
 class UNetLayout:
-    """How many layers a UNet has, and where.
+    """The layers of a UNet.
 
-    down, up: for each level in the order of the way, for each of its residual blocks, whether a transformer
-        follows. middle: parts of the middle block, 3, 1 or 0.
-    down_numbers, up_numbers: of the file's blocks, the first convolution's 0 left out; empty = consecutive.
+    down, up: for each level in order of evaluation and each of its residual blocks, whether a transformer
+        follows. middle: the number of parts of the middle block, 3, 1 or 0.
+    down_numbers, up_numbers: the numbers of the file's blocks without the first convolution's 0; empty means
+        consecutive.
     """
 
     down: tuple[tuple[bool, ...], ...]
@@ -75,7 +76,7 @@ class UNetLayout:
 
 
 def file_layout(names: Iterable[str]) -> UNetLayout:
-    """The layout of a UNet from its names in a single file, without their prefix."""
+    """Detect the layout of a UNet from its names in a single file, without their prefix."""
     names = set(names)
     down, down_numbers = _file_levels(names, "input_blocks")
     up, up_numbers = _file_levels(names, "output_blocks")
@@ -84,14 +85,14 @@ def file_layout(names: Iterable[str]) -> UNetLayout:
 
 
 def canonical_layout(names: Iterable[str]) -> UNetLayout:
-    """The layout of a UNet from the names of its tensors here."""
+    """Detect the layout of a UNet from its canonical names."""
     names = set(names)
     middle = {".".join(name.split(".")[:3]) for name in names if name.startswith("mid_block.")}
     return UNetLayout(_levels(names, "down_blocks"), len(middle), _levels(names, "up_blocks"))
 
 
 def unet_rules(layout: UNetLayout) -> KeyMap:
-    """The key map of a UNet, from the names of a single file below `model.diffusion_model.`."""
+    """Return the key map of a UNet, from the names of a single file after `model.diffusion_model.`."""
     rules = list(UNET_ENDS)
     numbers = _numbers(layout.down_numbers, first=1)
     for level, layers in enumerate(layout.down):
@@ -127,10 +128,10 @@ def unet_rules(layout: UNetLayout) -> KeyMap:
 
 
 def controlnet_rules(layout: UNetLayout, hints: int) -> KeyMap:
-    """The key map of a ControlNet, from the names of a single file below `control_model.`.
+    """Return the key map of a ControlNet, from the names of a single file after `control_model.`.
 
-    layout: without a way up. hints: convolutions of the small network that reads the picture; the file counts
-    the activations between them too.
+    layout: without up blocks. hints: number of convolutions in the hint network; the file also counts the
+    activations between them.
     """
     embedding = "controlnet_cond_embedding"
     between = [
@@ -147,9 +148,9 @@ def controlnet_rules(layout: UNetLayout, hints: int) -> KeyMap:
 
 
 def tiny_autoencoder_rules(coder: str) -> KeyMap:
-    """The key map of one half of TAESD as its author's files name it. coder: "encoder" or "decoder".
+    """Return the key map of one half of TAESD in its author's files. coder: "encoder" or "decoder".
 
-    The decoder's first number stands for the squeezing, which diffusers do not count.
+    The decoder's first number is the clamping of latents, which diffusers does not count.
     """
     if coder == "encoder":
         return (Rule("{*}", "encoder.layers.{*}"),)
@@ -157,9 +158,10 @@ def tiny_autoencoder_rules(coder: str) -> KeyMap:
 
 
 def autoencoder_rules(levels: int) -> KeyMap:
-    """The key map of an autoencoder with so many levels, from the names below `first_stage_model.`.
+    """Return the key map of an autoencoder with so many levels, from the names after `first_stage_model.`.
 
-    Its way up is numbered from the largest picture to the smallest; here, as it is gone.
+    The file numbers the up blocks from the largest resolution to the smallest; canonical names follow the
+    order of evaluation.
     """
     rules: list[Rule] = [Rule("loss.{*}", None), Rule("model_ema.{*}", None)]
     for coder in ("encoder", "decoder"):
@@ -200,12 +202,12 @@ def autoencoder_rules(levels: int) -> KeyMap:
 def open_clip_rules(
     unused_layers: Iterable[int] = (), *, projection: bool, width: int | None = None
 ) -> KeyMap:
-    """The key map of a text encoder of OpenCLIP, which keeps queries, keys and values in one matrix.
+    """Return the key map of an OpenCLIP text encoder, which fuses queries, keys and values in one matrix.
 
     unused_layers: dropped; SD 2.x reads the layer before the last. projection: whether the pooled vector is
-    projected, which only XL needs. width: of the encoder, where the file is read: it tells how a projection
-    that is no square was stored. That of a square its name tells: OpenCLIP's `text_projection` is (width,
-    projected), transformers' `text_projection.weight` (projected, width).
+    projected, which only XL needs. width: of the encoder, for reading: it tells how a projection that is not
+    square was stored. For a square one the name decides: OpenCLIP's `text_projection` is (width, projected),
+    transformers' `text_projection.weight` (projected, width).
     """
     layer, ours = "transformer.resblocks.{}", "encoder.layers.{}"
     heads = [f"{ours}.self_attn.{name}_proj" for name in "qkv"]
@@ -245,10 +247,10 @@ PIECE = re.compile("|".join([BLOCK, *sorted(PIECES, key=len, reverse=True), r"\d
 
 
 def with_dots(name: str) -> str | None:
-    """The name of a UNet's tensor from that of its running average, which was stored without dots.
+    """Return the name of a UNet's tensor from that of its moving average, which is stored without dots.
 
     "diffusion_modelinput_blocks10in_layers0weight" -> "diffusion_model.input_blocks.1.0.in_layers.0.weight";
-    None if it cannot be read so.
+    None if the name cannot be parsed.
     """
     parts: list[str] = []
     position = 0
@@ -272,7 +274,8 @@ def with_dots(name: str) -> str | None:
 
 
 def _projection(width: int | None, transposed: bool, stored: Array) -> Array:
-    """(projected, width), from how it was stored. transposed: whether its name says (width, projected)."""
+    """Return the projection as (projected, width). transposed: whether its name implies (width,
+    projected)."""
     if stored.ndim == 2 and width is not None and stored.shape.count(width) == 1:
         transposed = stored.shape[0] == width
     return stored.T if transposed else stored
@@ -287,7 +290,7 @@ def _residual(old: str, new: str) -> list[Rule]:
 
 
 def _numbers(given: Sequence[int], first: int) -> Iterator[int]:
-    """The numbers of blocks. A file that lacks some of them is found out by the tensors that are missing."""
+    """The numbers of blocks. If a file lacks some, the missing tensors are reported later."""
     yield from given
     number = max((*given, first - 1)) + 1
     while True:
@@ -296,7 +299,7 @@ def _numbers(given: Sequence[int], first: int) -> Iterator[int]:
 
 
 def _file_levels(names: set[str], row: str) -> tuple[tuple[tuple[bool, ...], ...], tuple[int, ...]]:
-    """The levels of one way from its numbered blocks: a level ends where the picture's size changes."""
+    """Split the numbered down or up blocks into levels: a level ends where the resolution changes."""
     numbers = sorted({int(name.split(".")[1]) for name in names if _is_numbered(name, row)})
     levels: list[list[bool]] = [[]]
     taken = []
@@ -304,7 +307,7 @@ def _file_levels(names: set[str], row: str) -> tuple[tuple[tuple[bool, ...], ...
         if f"{row}.{number}.0.in_layers.2.weight" in names:
             levels[-1].append(f"{row}.{number}.1.norm.weight" in names)
         elif f"{row}.{number}.0.op.weight" not in names:
-            continue  # the first convolution, or nothing that is known: an unknown tensor is named later
+            continue  # the first convolution, or an unknown tensor, which is reported later
         if any(f"{row}.{number}.{part}.weight" in names for part in ("0.op", "1.conv", "2.conv")):
             levels.append([])
         taken.append(number)

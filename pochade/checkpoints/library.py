@@ -1,11 +1,11 @@
-"""Models by name: what lies in the folders where people keep models.
+"""Finds models by name in the folders where users keep them.
 
 A root is one such folder: Pochade's own, that of A1111's web UI or of ComfyUI, the `models` folder inside one
-of them, or just a folder with files. Where a root has the folders of LAYOUTS, only these are looked through:
-beside them lie whole programs. What a file is, its content tells (`contents`), never the folder it is in.
+of them, or any folder with files. If a root has the folders of LAYOUTS, only these are searched, since the
+rest may be whole programs. The kind of a file is found from its content (`contents`), not from its folder.
 
-Names are only ever compared with what was found: none is joined to a path, so none leads out of a root. Links
-are followed, since a person put them there; in circles they are not.
+Names are only compared with the files that were found and never joined to a path, so they cannot leave a
+root. Symbolic links are followed, except in cycles.
 """
 
 import difflib
@@ -24,12 +24,12 @@ from pochade.atomic import replacing
 from pochade.checkpoints.contents import (
     KINDS,
     MODEL,
+    OTHER,
     UNREADABLE,
     Contents,
     contents_of,
 )
 from pochade.checkpoints.few_steps import FewSteps
-from pochade.checkpoints.kinds import OTHER
 from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint, OutputError
 from pochade.request import Defaults
@@ -42,7 +42,7 @@ FOLDERS = {
     "controlnet": ("controlnet", "ControlNet", "extensions/sd-webui-controlnet/models"),
     "upscaler": ("upscale_models", "ESRGAN", "RealESRGAN"),
 }
-"""Kind -> the folders that it is kept in: the first is Pochade's and ComfyUI's name, then come others."""
+"""Kind -> folders for it: first the name in Pochade and ComfyUI, then those in other programs."""
 
 LAYOUTS = tuple(
     f"{parent}{name}" for names in FOLDERS.values() for name in names for parent in ("models/", "")
@@ -51,7 +51,7 @@ SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 INDEX = "model_index.json"
 DIFFUSERS_NAMES = ("diffusion_pytorch_model", "diffusion_pytorch_model.fp16")
 MAX_DEPTH = 6
-"""Folders below a folder of LAYOUTS."""
+"""How many levels of folders are searched below a folder of LAYOUTS."""
 NEAR_NAMES = 3
 WORDS = {
     "vae": "autoencoder",
@@ -60,15 +60,16 @@ WORDS = {
     "controlnet": "ControlNet",
     "upscaler": "upscaler",
 }
-"""What a message calls a kind; what is not here is a model."""
+"""The names of kinds in messages; other kinds are called a model."""
 
 
 @dataclass(frozen=True)
 class ModelEntry:
     """A file of tensors, or a diffusers folder.
 
-    name: its path below the folder of its kind, without the suffix: "sd15", "owner/name". Any end of it that
-        begins after a slash names it too, and so does the folder that it is in.
+    name: its path below the folder of its kind, without the suffix: "sd15", "owner/name". Any part of it
+    after
+        a slash is a name for it too, and so is the folder that it is in.
     """
 
     name: str
@@ -76,22 +77,23 @@ class ModelEntry:
     root: Path
 
     def answers_to(self, name: str) -> bool:
-        """Whether someone who says `name` may mean this one."""
-        own, asked = _alike(self.name), _alike(name)
+        """Whether `name` matches this entry."""
+        own, wanted = _alike(self.name), _alike(name)
         suffix = self.path.suffix.lower()
-        if suffix in SUFFIXES and asked.endswith(suffix):
-            asked = asked.removesuffix(suffix)
-        return bool(asked) and (own == asked or own.endswith(f"/{asked}") or own.rpartition("/")[0] == asked)
+        if suffix in SUFFIXES and wanted.endswith(suffix):
+            wanted = wanted.removesuffix(suffix)
+        return bool(wanted) and (
+            own == wanted or own.endswith(f"/{wanted}") or own.rpartition("/")[0] == wanted
+        )
 
 
 def _alike(name: str) -> str:
-    """What is the same for all ways to write a name: in any case, with accents as letters of their own (as
-    macOS stores them) or not, and with the slashes of Windows."""
+    """Normalise a name: case, Unicode form (macOS decomposes accents), and the slashes of Windows."""
     return unicodedata.normalize("NFC", name.casefold()).replace("\\", "/")
 
 
 def entries(roots: Iterable[Path]) -> list[ModelEntry]:
-    """Everything that may be a model or a part of one, by name. Opens no file; a root need not exist."""
+    """List all files and folders that may be models, by name. Opens no files; a root need not exist."""
     found: dict[Path, ModelEntry] = {}
     for root in roots:
         for base in _bases(root):
@@ -101,10 +103,10 @@ def entries(roots: Iterable[Path]) -> list[ModelEntry]:
 
 
 def describe(found: Iterable[ModelEntry], memory: Path) -> list[tuple[ModelEntry, Contents]]:
-    """What each entry is. Headers are read once: the JSON file `memory` keeps what they told.
+    """Identify each entry. Headers are read once and cached in the JSON file `memory`.
 
-    It does so under path, size and modification time. A memory that is damaged, or cannot be written, only
-    costs the time of reading again.
+    The cache is keyed by path, size and modification time. If it is damaged or cannot be written, headers are
+    read again.
     """
     known = _remembered(memory)
     told = dict(known)
@@ -112,11 +114,11 @@ def describe(found: Iterable[ModelEntry], memory: Path) -> list[tuple[ModelEntry
     for entry in found:
         try:
             status = entry.path.stat()
-        except OSError:  # gone meanwhile
+        except OSError:  # deleted meanwhile
             continue
         key = f"{entry.path} {status.st_size} {status.st_mtime_ns}"
         contents = known.get(key) or contents_of(entry.path)
-        # what cannot be read may change with its permissions; what is unknown, a later version may know
+        # not cached: permissions may change, and a later version may recognise the file
         if entry.path.is_file() and contents.kind not in (UNREADABLE, OTHER):
             told[key] = contents
         described.append((entry, contents))
@@ -130,7 +132,7 @@ def describe(found: Iterable[ModelEntry], memory: Path) -> list[tuple[ModelEntry
 
 
 def entries_in(places: Iterable[Path]) -> list[ModelEntry]:
-    """Everything in folders of one kind, whatever other folders they hold. Opens no file."""
+    """List everything in folders of one kind, including subfolders. Opens no files."""
     found: dict[Path, ModelEntry] = {}
     for place in places:
         for path in _walk(place, frozenset()):
@@ -139,7 +141,7 @@ def entries_in(places: Iterable[Path]) -> list[ModelEntry]:
 
 
 def folders(roots: Iterable[Path], kind: str) -> list[Path]:
-    """The folders of a kind (of FOLDERS) that there are in the roots, one with two names once."""
+    """List the existing folders of a kind (of FOLDERS) in the roots, each only once."""
     known: dict[tuple[int, int], Path] = {}
     for root in roots:
         for name in FOLDERS[kind]:
@@ -150,13 +152,13 @@ def folders(roots: Iterable[Path], kind: str) -> list[Path]:
 
 
 def find(model: str | Path, roots: Sequence[Path], kind: str = MODEL) -> Path:
-    """The path of what someone calls `model`: a path if there is one, else the one model with that name.
+    """Return the path of a model given by path or by name. An existing path takes precedence.
 
-    kind: of `contents.KINDS`; where several have the name, only those of this kind are meant. Of a network in
-    diffusers' layout it is the folder that its config.json is in.
+    kind: one of `contents.KINDS`, which decides if several entries have the name. For a network in diffusers'
+    layout the result is the folder that holds its config.json.
 
-    Raises InvalidCheckpoint, naming the candidates, if there are several; naming those with names like it,
-    if there is none.
+    Raises InvalidCheckpoint, listing the candidates if the name is ambiguous, or similar names if it is
+    unknown.
     """
     path = Path(model)
     if path.exists():
@@ -165,19 +167,19 @@ def find(model: str | Path, roots: Sequence[Path], kind: str = MODEL) -> Path:
 
 
 def whole(entry: ModelEntry) -> ModelEntry:
-    """Of a network in diffusers' layout, the folder that its config.json is in, which has a name to go by."""
+    """For a network in diffusers' layout, return the folder that holds its config.json."""
     folder = entry.path.parent
     if entry.path.stem not in DIFFUSERS_NAMES or not (folder / "config.json").is_file():
         return entry
     return ModelEntry(entry.name.rpartition("/")[0] or folder.name, folder, entry.root)
 
 
-def meant_by(name: str, known: Sequence[ModelEntry], kind: str | None = None) -> list[ModelEntry]:
-    """Those of `known` that someone who says `name` may mean: the one rule for all names of files.
+def matching_entries(name: str, known: Sequence[ModelEntry], kind: str | None = None) -> list[ModelEntry]:
+    """Return the entries of `known` that match `name`: the rule for all names of files.
 
-    It is the name itself or an end of it after a slash, in any case, with the slashes of either system, with
-    or without its suffix, or the name of its folder. Where several are meant: those of the kind (of
-    `contents.KINDS`), then those of just this name, in any case and then in this one.
+    A name matches if it equals the entry's name or a part of it after a slash, in any case, with either kind
+    of slash, with or without the suffix, or if it is the name of its folder. If several entries match, those
+    of `kind` (of `contents.KINDS`) are preferred, then exact names, first ignoring case and then not.
     """
     meant = [entry for entry in known if entry.answers_to(name)]
     if len(meant) > 1 and kind is not None:
@@ -190,7 +192,7 @@ def meant_by(name: str, known: Sequence[ModelEntry], kind: str | None = None) ->
 
 
 def shortest_names(known: Sequence[ModelEntry]) -> list[str]:
-    """For each entry the shortest end of its name that means it and nothing else among `known`."""
+    """Return for each entry the shortest part of its name that matches nothing else among `known`."""
     ends = [_ends(entry) for entry in known]
     said = Counter(_alike(end) for each in ends for end in each)
     said.update({_alike(entry.name).rpartition("/")[0] for entry in known if "/" in entry.name})
@@ -206,8 +208,8 @@ def _ends(entry: ModelEntry) -> list[str]:
 def pick(
     name: str, known: Sequence[ModelEntry], roots: Sequence[Path], kind: str | None = None
 ) -> ModelEntry:
-    """The one of `known` that is meant. Raises as `find` does. roots: for messages."""
-    meant = meant_by(name, known, kind)
+    """Return the only entry of `known` that matches. Raises as `find` does. roots: for messages."""
+    meant = matching_entries(name, known, kind)
     if len(meant) == 1:
         return meant[0]
     if meant:
@@ -225,13 +227,13 @@ def pick(
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
+    """Return the size in bytes of a file, or of all files in a folder."""
     files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
     return sum(file.stat().st_size for file in files)
 
 
 def weights_of(path: Path) -> int:
-    """How many numbers the tensors of a file, or of all files in a folder, have. Other files have none."""
+    """Count the parameters in a file, or in all files of a folder. Files without tensors count 0."""
     files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
     return sum(map(_weights, files))
 
@@ -240,7 +242,7 @@ def weights_of(path: Path) -> int:
 
 
 def _bases(root: Path) -> list[Path]:
-    """The folders of a root to look through; one with two names, as letters' case may give it, once."""
+    """The folders of a root to search, each only once on file systems that ignore case."""
     if (root / INDEX).is_file():
         return [root]
     known: dict[tuple[int, int], Path] = {}
@@ -251,7 +253,7 @@ def _bases(root: Path) -> list[Path]:
 
 
 def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
-    """Files and diffusers folders below `folder`. above: the folders that led here."""
+    """Yield files and diffusers folders below `folder`. above: the parent folders, to detect cycles."""
     try:
         if (folder / INDEX).is_file():
             yield folder
@@ -260,7 +262,7 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
         if own in above or len(above) > MAX_DEPTH:
             return
         inside = sorted(os.scandir(folder), key=lambda each: each.name)
-    except OSError:  # not ours to read
+    except OSError:  # not readable
         return
     for each in inside:
         if each.name.startswith("."):
@@ -302,7 +304,11 @@ def _near(name: str, known: Sequence[ModelEntry]) -> str:
 
 def _kept(contents: Contents) -> list[Any]:
     few = contents.few_steps
-    return [contents.kind, contents.family, None if few is None else [few.kind, few.reason, vars(few.usual)]]
+    return [
+        contents.kind,
+        contents.family,
+        None if few is None else [few.kind, few.reason, vars(few.defaults)],
+    ]
 
 
 def _remembered(memory: Path) -> dict[str, Contents]:
@@ -333,8 +339,8 @@ def _read_back(kept: object) -> Contents | None:
                 },
             ],
         ] if kind in KINDS:
-            usual = Defaults(steps=steps, cfg_scale=scale, sampler=sampler, schedule=schedule)
-            return Contents(kind, family, FewSteps(kind=name, reason=reason, usual=usual))
+            defaults = Defaults(steps=steps, cfg_scale=scale, sampler=sampler, schedule=schedule)
+            return Contents(kind, family, FewSteps(kind=name, reason=reason, defaults=defaults))
     return None
 
 

@@ -1,4 +1,4 @@
-"""Configurations that a user, or a file's metadata, gives in place of what was detected."""
+"""Configurations from a user or from a file's metadata that override the detected ones."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from pochade.checkpoints.json_files import read_table
 from pochade.errors import InvalidCheckpoint
 
 METADATA_KEY = "pochade.config"
-"""Where `models convert` writes what a single file's tensors do not tell, as JSON."""
+"""The metadata key for the configuration that `models convert` cannot derive from tensors, as JSON."""
 
 FILES: Mapping[str, str] = {
     "unet": "unet/config.json",
@@ -26,7 +26,8 @@ PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
 @dataclass(frozen=True)
 class Overrides:
-    """tables: component -> entries that replace detected ones. folders: tokenizers. where: for messages."""
+    """Overrides. tables: component -> entries that replace detected ones. folders: tokenizers. where: for
+    messages."""
 
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     folders: Mapping[str, Path] = field(default_factory=dict)
@@ -34,12 +35,12 @@ class Overrides:
 
     @classmethod
     def read(cls, config: Path | str | Mapping[str, Any] | None) -> "Overrides":
-        """From what `load(config=...)` takes.
+        """Read the argument of `load(config=...)`.
 
-        A diffusers folder, of which only the small files are read; or a JSON file, or its content:
+        It is a diffusers folder, of which only the configuration files are read, a JSON file, or its content:
         `{"unet": {...}, "vae": {...}, "text_encoder": {...}, "text_encoder_2": {...}, "scheduler": {...},
-        "model_index": {...}, "tokenizer": FOLDER, "tokenizer_2": FOLDER}`, each as in a diffusers folder and
-        as much of it as is to be said otherwise.
+        "model_index": {...}, "tokenizer": FOLDER, "tokenizer_2": FOLDER}`. Each table is as in a diffusers
+        folder and holds only the entries to override.
 
         Raises InvalidCheckpoint for anything else.
         """
@@ -59,7 +60,7 @@ class Overrides:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], path: Path) -> "Overrides":
-        """From what `models convert` wrote into a file. A file from strangers names no folders."""
+        """Read the metadata that `models convert` wrote into a file. They cannot name folders."""
         text = metadata.get(METADATA_KEY)
         if text is None:
             return cls()
@@ -92,17 +93,17 @@ class Overrides:
         return cls(tables, folders, where)
 
     def over(self, others: "Overrides") -> "Overrides":
-        """Both, these before the others."""
+        """Combine with other overrides; these take precedence."""
         names = [*self.tables, *(name for name in others.tables if name not in self.tables)]
         tables = {name: {**others.tables.get(name, {}), **self.tables.get(name, {})} for name in names}
         return Overrides(tables, {**others.folders, **self.folders}, self.where)
 
     def table(self, name: str, detected: Mapping[str, Any]) -> dict[str, Any]:
-        """A component's configuration: what was detected, save what is said otherwise."""
+        """Return a component's configuration: the detected one with its overrides."""
         return {**detected, **self.tables.get(name, {})}
 
     def prediction(self) -> tuple[str, str] | None:
-        """(what the UNet predicts, why), from the scheduler's configuration; None if that does not say it."""
+        """(what the UNet predicts, reason) from the scheduler's configuration; None if it does not say."""
         said = self.tables.get("scheduler", {}).get("prediction_type")
         if said is None:
             return None
@@ -113,9 +114,9 @@ class Overrides:
         return said, "its configuration says it"
 
     def number(self, part: str, name: str, detected: int) -> int:
-        """One whole number of a component's configuration."""
+        """Return an integer of a component's configuration."""
         said = self.tables.get(part, {}).get(name)
-        if said is None:  # JSON's null leaves it open
+        if said is None:  # JSON's null means not set
             return detected
         if type(said) is not int or said < 0:
             raise InvalidCheckpoint(f"'{self.where}': {name} = {said!r} is not a positive whole number")

@@ -1,7 +1,7 @@
-"""Pochade's own folder of models: the only one that it puts models into and takes them from.
+"""Pochade's own folder of models, the only one in which it adds and removes models.
 
-A folder is Pochade's own if nothing was in it when Pochade began to use it, which a marker in it says from
-then on, or if it is where `settings.models_dir` says and no link. Folders of other programs are only read.
+A folder becomes Pochade's own if it is empty when Pochade first uses it, which a marker file records, or if
+it is `settings.models_dir` and not a link. Folders of other programs are only read.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pochade.atomic import creating, unwritable
-from pochade.checkpoints.grids import grids_beside
+from pochade.checkpoints.grids import grids_path
 from pochade.checkpoints.library import ModelEntry, size_of
 from pochade.errors import OutputError
 from pochade.settings import models_dir
@@ -24,11 +24,11 @@ MARKER_TEXT = (
     b"`pochade models pull` puts models into this folder, and `pochade models remove` removes them.\n"
 )
 STAGES = ".pulls"
-"""Where models lie while they are fetched: what begins with a dot is never taken for a model."""
+"""The folder for incomplete downloads. Names that begin with a dot are never taken for models."""
 
 
 def own_folder(roots: Sequence[Path]) -> Path:
-    """The first of the roots that is Pochade's own. Raises OutputError if none is."""
+    """Return the first root that is Pochade's own. Raises OutputError if there is none."""
     for root in roots:
         if is_own(root):
             return root
@@ -39,7 +39,7 @@ def own_folder(roots: Sequence[Path]) -> Path:
 
 
 def is_own(root: Path) -> bool:
-    """Whether models may be put into a folder, and removed from it."""
+    """Whether models may be added to a folder and removed from it."""
     if (root / MARKER).is_file():
         return True
     try:
@@ -53,7 +53,7 @@ def is_own(root: Path) -> bool:
 
 
 def claim(root: Path) -> None:
-    """Make the folder, with the marker in it. Raises OutputError if the system refuses."""
+    """Create the folder with its marker. Raises OutputError if that fails."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         with creating(root / MARKER) as file:
@@ -66,7 +66,7 @@ def claim(root: Path) -> None:
 
 
 def unfinished(roots: Sequence[Path]) -> list[ModelEntry]:
-    """Pulls that were broken off. Their names end in what was asked for: "owner/name@commit"."""
+    """List unfinished pulls. Their names end in the requested model: "owner/name@commit"."""
     stages = [
         (root, stage)
         for root in roots
@@ -78,11 +78,10 @@ def unfinished(roots: Sequence[Path]) -> list[ModelEntry]:
 
 
 def remove(entry: ModelEntry) -> int:
-    """Remove a model, and the folders that are empty then; returns the bytes that became free.
+    """Remove a model, its 8-bit grids and the folders that become empty; returns the bytes that were freed.
 
-    It goes at once, by a rename: what is half removed never looks like a model. Its 8-bit grids go with it.
-    Of a link, the link goes.
-    Raises OutputError for what is not in Pochade's own folder, or if the system refuses.
+    It is renamed first, so a partly removed model never looks like a model. Of a link, only the link is
+    removed. Raises OutputError for what is not in Pochade's own folder, or if the system refuses.
     """
     check_removable(entry)
     path = entry.path
@@ -95,7 +94,7 @@ def remove(entry: ModelEntry) -> int:
         else:
             going.unlink()
             record_of(path).unlink(missing_ok=True)
-            grids_beside(path).unlink(missing_ok=True)
+            grids_path(path).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"'{path}' could not be removed: {error.strerror or error}") from error
     folder = path.parent
@@ -109,7 +108,7 @@ def remove(entry: ModelEntry) -> int:
 
 
 def check_removable(entry: ModelEntry) -> None:
-    """Raises OutputError, with the path, for what is not Pochade's to remove."""
+    """Raise OutputError, with the path, for a model outside of Pochade's own folder."""
     home = Path(os.path.realpath(entry.path.parent))
     if not is_own(entry.root) or not home.is_relative_to(os.path.realpath(entry.root)):
         raise OutputError(
@@ -119,12 +118,12 @@ def check_removable(entry: ModelEntry) -> None:
 
 
 def record_of(path: Path) -> Path:
-    """Where it is written down what was pulled: inside a folder, beside a file."""
+    """Return the file that records a pull: inside a model's folder, or next to a single file."""
     return path / ".pochade.json" if path.is_dir() else path.with_name(f".{path.name}.pochade.json")
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """What `record_of` holds; empty for what no pull has put there, or if it cannot be read."""
+    """Read the record of a pull; empty if there is none or it cannot be read."""
     try:
         record = json.loads(record_of(path).read_text("utf-8"))
     except (OSError, ValueError):

@@ -1,13 +1,12 @@
-"""A machine for pickles that can build tensors and plain data, and do nothing else.
+"""A restricted pickle interpreter that can only build tensors and plain data.
 
-A pickle is a program. Python's own machine for it imports any module and calls anything in it, so that a
-model file from a stranger may do to a computer whatever its writer wished. This one knows the names of what
-torch files are made of; none of them is ever imported. What a call would do is done by a function in this
-file, or, for the left-overs of training frameworks, not at all: an `Opaque` stands in its place, which has
-no content. Any other name ends the reading.
+A pickle is a program. Python's unpickler imports any module and calls anything in it, so a model file can run
+arbitrary code. This interpreter knows the names that torch files consist of and never imports any of them.
+Functions in this file implement their calls. Objects left by training frameworks are not built: an empty
+`Opaque` replaces them. Any other name is an error.
 
-Time and memory are bounded too: by the size of the pickle, the number of its steps, and by building nothing
-that is larger than the bytes which describe it.
+Time and memory are bounded by the size of the pickle and the number of its steps; nothing is built that is
+larger than the bytes that describe it.
 """
 
 import io
@@ -40,7 +39,7 @@ MAX_RANK = 32
 MAX_PROTOCOL = 5
 MAX_KEY = 2**32  # of a number in a dictionary; larger ones could be chosen to collide
 
-# What training frameworks leave in a file beside the weights. Nothing of it is built.
+# Objects that training frameworks store next to the weights. They are not built.
 LEFT_OVER_MODULES = (
     "pytorch_lightning", "lightning", "lightning_fabric", "lightning_utilities", "torchmetrics", "omegaconf",
     "torch.optim", "torch.nn", "ldm", "sgm", "diffusers", "transformers", "accelerate", "argparse", "pathlib",
@@ -60,14 +59,14 @@ LEFT_OVERS = {
 
 
 class _Mark:
-    """Separates what was on the stack from what is gathered."""
+    """The mark on the stack in front of the items of a container."""
 
 
 MARK = _Mark()
 
 
 class Machine:
-    """Runs pickles that lie one after another in `stream`. where: the file, for messages."""
+    """Interprets consecutive pickles in `stream`. where: the file's name for messages."""
 
     def __init__(self, stream: io.BytesIO, where: Path) -> None:
         self.stream = stream
@@ -77,7 +76,7 @@ class Machine:
         self.inline: dict[str, bytes] = {}  # storages that lie in the pickle: root -> bytes
 
     def run(self) -> Any:
-        """The object that the next pickle describes. Raises InvalidCheckpoint; never anything else."""
+        """Return the object of the next pickle. Raises InvalidCheckpoint and no other exception."""
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         try:
@@ -97,9 +96,9 @@ class Machine:
         self.refuse("it has no end")
 
     def refuse(self, why: str) -> NoReturn:
-        """End the reading. Nothing of the pickle has been run."""
+        """Raise InvalidCheckpoint. Nothing in the pickle has been run."""
         raise InvalidCheckpoint(
-            f"'{self.where}' is a pickle that is not read: {why}. Nothing in it was run; get the model as"
+            f"'{self.where}' is a pickle that cannot be read: {why}. Nothing in it was run; get the model as"
             " safetensors if you can"
         )
 
@@ -130,19 +129,19 @@ class Machine:
     # --- containers -------------------------------------------------------------------------------
 
     def put_items(self, items: list[Any]) -> None:
-        """Keys and values in turn, into the dictionary on top."""
+        """Add alternating keys and values to the dictionary on top of the stack."""
         target = self._top()
         if isinstance(target, Opaque):
             return
         if type(target) is not dict or len(items) % 2:
             raise ValueError(f"items for a {type(target).__name__}")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # Other keys name no tensor. A tuple as a key would be hashed to its depth, which has no bound.
+            # Tensors have string keys. Hashing a tuple as a key would recurse to an unbounded depth.
             if type(key) is str or (type(key) is int and abs(key) < MAX_KEY):
                 target[key] = value
 
     def append(self, items: list[Any]) -> None:
-        """To the list on top."""
+        """Extend the list on top of the stack."""
         target = self._top()
         if isinstance(target, Opaque):
             return
@@ -153,7 +152,7 @@ class Machine:
     # --- names and calls --------------------------------------------------------------------------
 
     def name(self, module: Any, name: Any) -> None:
-        """Push a name, if it is one of those that weights are made of or come with."""
+        """Push a global name, if it is one that files of weights use."""
         if type(module) is not str or type(name) is not str:
             self.refuse("it names something by what is not text")
         known = (
@@ -171,7 +170,7 @@ class Machine:
         self.stack.append(Global(module, name))
 
     def call(self, function: Any, arguments: Any) -> None:
-        """Push what a call gives: of a known name the tensor or dictionary, else a stand-in."""
+        """Push the result of a call: a tensor or dictionary for a known name, else an `Opaque`."""
         if not isinstance(function, (Global, Opaque)):
             self.refuse(f"it calls a {type(function).__name__}")
         if type(arguments) is not tuple:
@@ -183,7 +182,8 @@ class Machine:
             self.stack.append(Opaque(str(function) if isinstance(function, Global) else function.name))
 
     def build(self, state: Any) -> None:
-        """Attributes for the object on top: none of ours has any that matter."""
+        """Set the state of the object on top of the stack; it only matters for numpy arrays and parameter
+        tables."""
         target = self._top()
         if isinstance(target, ParameterTable):
             given = state.get("_parameters") if type(state) is dict else None
@@ -200,8 +200,8 @@ class Machine:
             self.refuse(f"it changes the inside of a {type(target).__name__}")
 
     def persistent(self, about: Any) -> None:
-        """Push the storage that `("storage", type, key, device, size)` stands for, or the name in
-        `("module", class, file, source)`, as which versions before 1.6 write classes of networks."""
+        """Push the storage of `("storage", type, key, device, size)`, or the name in `("module", class, file,
+        source)`, by which versions before 1.6 refer to classes of networks."""
         if type(about) is tuple and len(about) == 4 and about[0] == "module" and isinstance(about[1], Global):
             self.stack.append(about[1])
             return
@@ -398,7 +398,7 @@ CALLS: Mapping[tuple[str, str], Call] = {
     ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
     ("torch._tensor", "_rebuild_from_type_v2"): _subclass,
     ("torch._utils", "_rebuild_device_tensor_from_numpy"): _device_tensor,
-    ("torch._utils", "_rebuild_xla_tensor"): _device_tensor,  # as it was called before
+    ("torch._utils", "_rebuild_xla_tensor"): _device_tensor,  # its former name
     ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): _device_tensor_of_tensor,
     ("torch._utils", "_rebuild_sparse_tensor"): _unreadable("sparse"),
     ("torch._utils", "_rebuild_qtensor"): _unreadable("quantized"),

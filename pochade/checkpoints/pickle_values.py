@@ -1,4 +1,4 @@
-"""What the pickles of torch files are made of: names, storages, tensors, parameter tables, arrays of numpy.
+"""The values in pickles of torch files: names, storages, tensors, parameter tables and numpy arrays.
 
 Nothing here imports or calls what a pickle names (see `pickle_machine`).
 """
@@ -50,7 +50,7 @@ NUMPY_TYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1")
 
 @dataclass(frozen=True)
 class Global:
-    """A name that a pickle mentions: a word, not the thing."""
+    """The name of a global in a pickle, which is never imported."""
 
     module: str
     name: str
@@ -61,16 +61,16 @@ class Global:
 
 @dataclass(frozen=True, eq=False)
 class Opaque:
-    """Stands in place of an object that is not needed, and was not built."""
+    """Replaces an object that is not needed and was not built."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class TensorStorage:
-    """A run of numbers in the file. size: in elements of `dtype`, in bytes where that is None.
+    """A storage in the file. size: in elements of `dtype`, or in bytes if that is None.
 
-    root: the key under which the file has it; offset: where in that one it begins, in its units.
+    root: its key in the file; offset: the start within that storage, in the same units.
     """
 
     root: str
@@ -81,7 +81,7 @@ class TensorStorage:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A window on a storage, checked to lie inside it. offset and strides are in elements."""
+    """A tensor in a storage, checked to lie inside it. offset and strides are in elements."""
 
     storage: TensorStorage
     dtype: np.dtype[Any]
@@ -91,12 +91,12 @@ class StoredTensor:
 
 
 class ParameterTable(dict[str, Any]):
-    """What torch.nn.ParameterDict holds."""
+    """The content of a torch.nn.ParameterDict."""
 
 
 @dataclass(eq=False)
 class NumpyType:
-    """A type of numpy by its letter and size, as "f4". order: of its bytes; "|" where there is none."""
+    """A numpy dtype by its letter and size, such as "f4". order: byte order; "|" if not applicable."""
 
     code: str
     order: str = "<"
@@ -104,7 +104,7 @@ class NumpyType:
 
 @dataclass(eq=False)
 class NumpyArray:
-    """An array that lies in the pickle itself: numbers in C order, or in Fortran's."""
+    """A numpy array inside the pickle, in C or Fortran order."""
 
     shape: tuple[int, ...] = ()
     dtype: NumpyType | None = None

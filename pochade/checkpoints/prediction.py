@@ -1,20 +1,21 @@
-"""What the UNet of a checkpoint predicts: the noise, v, or the data itself. No shape tells it.
+"""Finds what the UNet of a checkpoint predicts: noise, v, or the data. Shapes do not show it.
 
-The rule, from the top; the first that says something decides:
+The first rule that applies decides:
 1. `load(prediction=...)` or the scheduler of `load(config=...)`;
-2. the key `v_pred`, an empty tensor that trainers of XL models leave for this;
+2. the key `v_pred`, an empty tensor that trainers of XL models add for this purpose;
 3. the file `x.yaml` beside `x.safetensors`, as A1111's web UI looks for it: `parameterization` of the latent
    diffusion code, or the scaling of the generative models code;
 4. the file's metadata: Pochade's own, `modelspec.prediction_type`, `modelspec.predict_key` as ComfyUI writes
    it, `ss_v_parameterization`, or `modelspec.architecture`, which names SD 2.x at 768 pixels as
    "stable-diffusion-v2-768-v";
-5. the key `ztsnr`: a model whose schedule ends in pure noise learns nothing there from predicting noise;
-6. SD 2.x: v, unless it is an inpainting model or stopped at step 875,000, as the published ones at 512
-   pixels did. diffusers guess the same. For a later model at 512 pixels the guess is wrong;
-7. everything else: the noise.
+5. the key `ztsnr`: a model with a zero-terminal-SNR schedule cannot predict noise at its last timestep;
+6. SD 2.x: v, unless it is an inpainting model or its training stopped at step 875,000, as that of the
+   published models at 512 pixels did. diffusers guesses the same, which is wrong for later models at 512
+   pixels;
+7. everything else: noise.
 
-A model that was trained on EDM's noise levels (Karras et al. 2022) or by flow matching cannot be drawn; where
-a file, its metadata or a scheduler say so, it is refused by name. EDM's keys are looked for in `kinds`.
+Models that were trained on EDM's noise levels (Karras et al. 2022) or by flow matching are not supported; if
+a file, its metadata or a scheduler say so, an error names the reason. `contents` recognises EDM's keys.
 """
 
 import re
@@ -38,15 +39,15 @@ NAMES: Mapping[str, str] = {
     **dict.fromkeys(("v", "v_prediction", "v_pred", "vpred", "velocity"), V),
     **dict.fromkeys(("x0", "sample"), SAMPLE),
 }
-"""What programs call it, in small letters with "_" -> its name in diffusers."""
+"""Names of prediction types in other programs, in lower case with "_" -> names in diffusers."""
 
 METADATA = ("modelspec.prediction_type", "modelspec.predict_key")
 SCALINGS: Mapping[str, str] = {"EpsScaling": EPSILON, "VScaling": V}
-"""Classes of the generative models code; those of EDM are not here."""
+"""Scaling classes of the generative models code, without those of EDM."""
 
 MAX_YAML_BYTES = 1_000_000
 BEGIN = r"""(?:^|[{,])\s*["']?"""
-"""Of an entry: on a line of its own, or within the braces of a table in one line, which JSON is too."""
+"""Matches an entry on a line of its own, or in a table within braces on one line, as in JSON."""
 VALUE = r"""["']?\s*:\s*["']?"""
 COMMENT = re.compile(r"(?:^|(?<=\s))#.*", re.MULTILINE)
 PARAMETERIZATION = re.compile(rf"""{BEGIN}parameterization{VALUE}([^\s"'#,}}]+)""", re.MULTILINE)
@@ -66,7 +67,7 @@ FOREIGN_SCHEDULERS: Mapping[str, str] = {
     "ScoreSdeVe": EDM,
     "FlowMatch": FLOW,
 }
-"""How the names of diffusers' classes begin."""
+"""Prefixes of class names in diffusers."""
 
 
 def find_prediction(
@@ -77,13 +78,13 @@ def find_prediction(
     where: Path,
     stored: Mapping[str, Any],
 ) -> tuple[str, str]:
-    """(its name in diffusers, why). stored: the scheduler in the file's own metadata (`overrides`).
+    """Return (prediction type in diffusers' name, reason). stored: the scheduler in the file's metadata.
 
-    Raises InvalidCheckpoint, naming it, for what cannot be drawn.
+    Raises InvalidCheckpoint for an unsupported prediction type.
     """
     if V_KEY in tensors:
         return V, f"the file holds the key '{V_KEY}'"
-    said = beside(where) or _in_metadata(metadata, where, stored)
+    said = read_yaml_prediction(where) or _in_metadata(metadata, where, stored)
     if said is not None:
         return said
     if ZERO_SNR_KEY in tensors:
@@ -98,14 +99,14 @@ def find_prediction(
 
 
 def predicts_to_zero_snr(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bool:
-    """Whether the noise schedule ends in pure noise (Lin et al. 2023)."""
+    """Whether the noise schedule has zero terminal SNR (Lin et al. 2023)."""
     return ZERO_SNR_KEY in tensors or metadata.get("ss_zero_terminal_snr", "").lower() == "true"
 
 
-def beside(where: Path) -> tuple[str, str] | None:
-    """What the YAML file beside a checkpoint says. A configuration without either entry says nothing.
+def read_yaml_prediction(where: Path) -> tuple[str, str] | None:
+    """Read the prediction type from the YAML file next to a checkpoint; None if it has neither entry.
 
-    Raises InvalidCheckpoint if it cannot be read, or says what cannot be drawn.
+    Raises InvalidCheckpoint if it cannot be read or names an unsupported type.
     """
     paths = [where.with_suffix(suffix) for suffix in YAML_SUFFIXES]
     path = next((path for path in paths if path != where and path.is_file()), None)
@@ -132,7 +133,7 @@ def beside(where: Path) -> tuple[str, str] | None:
 
 
 def check_scheduler(scheduler: Mapping[str, Any], where: Path | str) -> None:
-    """Raises InvalidCheckpoint, naming it, for the scheduler of a model that cannot be drawn.
+    """Raise InvalidCheckpoint for the scheduler of an unsupported model, naming the reason.
 
     scheduler: the content of a `scheduler_config.json`.
     """

@@ -1,7 +1,8 @@
-"""What was recorded of a model when it was pulled, and whether its files are still those.
+"""Checks the files of a pulled model against the hashes recorded when it was pulled.
 
-The record (`own_folder.record_of`) has the hash of each file as the hub stated it and as it was checked when
-the file came: SHA-256, and git's SHA-1 for small files.
+The record (`own_folder.record_of`) holds the hash of each file as the hub stated it, which was verified after
+the
+download: SHA-256, or git's SHA-1 for small files.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ SHA256_DIGITS = 64
 
 
 def pulled_files(path: Path) -> dict[Path, str]:
-    """Each file of a pulled model, with its recorded hash; empty for what no pull has put there."""
+    """Return each file of a pulled model with its recorded hash; empty for other models."""
     files = read_record(path).get("files")
     if not isinstance(files, dict):
         return {}
@@ -27,9 +28,9 @@ def pulled_files(path: Path) -> dict[Path, str]:
 
 
 def check_record(path: Path) -> Iterator[int]:
-    """Compare every file with its recorded hash; yields the bytes read since the last time.
+    """Compare every file with its recorded hash; yields the number of bytes read since the last yield.
 
-    Raises InvalidCheckpoint, naming the file, for one that is missing or has changed.
+    Raises InvalidCheckpoint, naming the file, if one is missing or has changed.
     """
     for file, wanted in pulled_files(path).items():
         try:

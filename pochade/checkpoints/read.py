@@ -1,4 +1,4 @@
-"""Reading a checkpoint in whatever layout it is."""
+"""Reads checkpoints of any layout."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -35,8 +35,8 @@ def read_checkpoint(
 
     vae: may also be the autoencoder of a checkpoint that has been read.
 
-    Raises InvalidCheckpoint for what is missing, damaged or not supported; InvalidRequest for an argument
-    that does not go with it.
+    Raises InvalidCheckpoint if something is missing, damaged or not supported; InvalidRequest for an argument
+    that does not apply to the layout.
     """
     if prediction is not None and prediction not in PREDICTIONS:
         raise InvalidRequest(f"prediction '{prediction}' is unknown; one of: epsilon, v_prediction")
@@ -73,7 +73,8 @@ def _read_folder(path: Path, variant: str | None, prediction: str | None) -> Che
 
 
 def format_of(checkpoint: Checkpoint) -> FileFormat:
-    """How checkpoints of this family are stored. Raises InvalidRequest if it is no Stable Diffusion."""
+    """Return the file format of this family. Raises InvalidRequest for families other than Stable
+    Diffusion."""
     if checkpoint.family not in FORMATS:
         raise InvalidRequest(
             f"'{checkpoint.name}' is {checkpoint.family}; only checkpoints of {', '.join(FORMATS)} can be"

@@ -1,8 +1,8 @@
-"""Readers of checkpoints, one for each kind of files, and how a file or folder finds its own.
+"""The registry of checkpoint readers, and the choice of a reader for a file or folder.
 
-What no reader claims is read as Stable Diffusion (`single_file`, `folder`), whose readers say what a file
-is if it is something else. Readers come with families (`pochade.families`), which are loaded when first
-asked for: this part of the package stands below them.
+Files that no reader claims are read as Stable Diffusion (`single_file`, `folder`), whose readers report what
+a file is if it is something else. Readers are registered by families (`pochade.families`), which are loaded
+on demand, since this package must not import them.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -22,15 +22,15 @@ from pochade.checkpoints.safetensors import TensorFile
 Json = Mapping[str, Any]
 
 FAMILIES = "pochade.families.registry"
-"""Registers the readers of the families that come with the package."""
+"""The module that registers the readers of the built-in families."""
 
 LATENT_PIXEL = 8
-"""Pixels along one of Stable Diffusion's latents."""
+"""Pixels per latent pixel in Stable Diffusion."""
 
 
 @dataclass(frozen=True, eq=False)
 class OpenedFile:
-    """One opened file. tensors: by the names in it, made when asked for. stamp: changes as the file does."""
+    """An open file. tensors: by name, created at access. stamp: changes when the file does."""
 
     file: TensorFile
     tensors: Mapping[str, npt.NDArray[Any]]
@@ -68,12 +68,11 @@ def _unknown(path: Path, metadata: Mapping[str, str]) -> FewSteps | None:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Reader:
-    """Reads the files of one kind of models.
+    """Reads the files of one family.
 
-    label: of their family, for lists. side: of the pictures that a model of it is taken to draw before it is
-    loaded, px. marks: beginnings of names; a file is of this kind if each of them
-    begins some name in it. pipelines: `_class_name` of the folders that it reads.
-    few_steps: what a file or folder was made for, from its path and its metadata, read for lists.
+    label: of the family, for lists. side: the picture size that is assumed before a model is loaded, px.
+    marks: prefixes of names; a file belongs to the family if each prefix occurs. pipelines: the `_class_name`
+    of the folders that it reads. few_steps: the settings for few steps, from path and metadata, for lists.
     """
 
     label: str
@@ -85,7 +84,7 @@ class Reader:
     few_steps: Callable[[Path, Mapping[str, str]], FewSteps | None] = _unknown
 
     def claims(self, names: Collection[str]) -> bool:
-        """Whether a file with tensors of these names is of this kind."""
+        """Whether a file with tensors of these names belongs to this family."""
         return bool(self.marks) and all(any(name.startswith(mark) for name in names) for mark in self.marks)
 
 
@@ -93,7 +92,7 @@ _readers: list[Reader] = []
 
 
 def register_reader(reader: Reader) -> None:
-    """Make a reader known. Done by `families.registry.register`."""
+    """Register a reader. Called by `families.registry.register`."""
     if reader not in _readers:
         _readers.append(reader)
 
@@ -105,21 +104,21 @@ def remove_reader(reader: Reader) -> None:
 
 
 def reader_of_file(names: Collection[str]) -> Reader | None:
-    """The reader that claims a file with tensors of these names; None: Stable Diffusion's."""
+    """Return the reader that claims a file with tensors of these names; None means Stable Diffusion's."""
     return next((reader for reader in _known() if reader.claims(names)), None)
 
 
 def reader_of_folder(index: Json) -> Reader | None:
-    """The reader of a folder with this `model_index.json`; None: Stable Diffusion's."""
+    """Return the reader of a folder with this `model_index.json`; None means Stable Diffusion's."""
     name = index.get("_class_name")
     found = (each for each in _known() if each.read_folder is not None and name in each.pipelines)
     return next(found, None)
 
 
 def likely_side(family: str) -> int | None:
-    """The side of the pictures that a model of this family is taken to draw, px; None if it is unknown.
+    """Return the assumed picture size of a model of this family, px; None for an unknown family.
 
-    family: as `contents.Contents` says it: "SDXL, inpainting".
+    family: as in `contents.Contents`: "SDXL, inpainting".
     """
     label = family.partition(",")[0]
     if label in FORMATS:

@@ -1,7 +1,7 @@
 """The safetensors format: named arrays behind a JSON header, mapped rather than read.
 
-We read it ourselves since the package's numpy interface knows no bfloat16, and since engines want writeable
-arrays over a copy-on-write mapping: no byte is read before it is needed, and none is held twice.
+The safetensors package is not used because its numpy interface lacks bfloat16, and because engines need
+writeable arrays over a copy-on-write mapping: no byte is read before it is needed, and none is held twice.
 """
 
 import json
@@ -27,10 +27,10 @@ FLOATS = frozenset(DTYPES[kind] for kind in ("F16", "BF16", "F32", "F64"))
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TensorFile(Mapping[str, Array]):
-    """name -> array. An array is a window on the mapped file: writing into it never reaches the disk.
+    """name -> array. Arrays are views of the mapped file; writes to them never reach the disk.
 
-    Some files place a tensor at an address that is no multiple of its item size, or its numbers in another
-    order. Numpy copes, engines and vector units do not: `check.FiniteTensors` copies such a tensor for them.
+    Tensors in some files are not aligned to their item size, or not in C order. Numpy can read these, engines
+    cannot: `check.FiniteTensors` copies them.
     """
 
     header: Header
@@ -38,7 +38,7 @@ class TensorFile(Mapping[str, Array]):
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """The strings that the writer stored beside the tensors."""
+        """The metadata strings of the file."""
         return self.header.metadata
 
     def __getitem__(self, name: str) -> Array:
@@ -57,9 +57,9 @@ class TensorFile(Mapping[str, Array]):
 
 
 def read(path: Path | str) -> TensorFile:
-    """Map a safetensors file. Costs the reading of its header; tensors are paged in when they are used.
+    """Map a safetensors file. Only the header is read; tensors are paged in when they are used.
 
-    Raises InvalidCheckpoint, naming file, tensor and value, if anything in the file contradicts the format.
+    Raises InvalidCheckpoint, naming file, tensor and value, if the file violates the format.
     """
     path = Path(path)
     try:
@@ -75,12 +75,12 @@ def read(path: Path | str) -> TensorFile:
 
 
 def write(path: Path | str, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file, all of it or nothing. No copy is made of a contiguous tensor.
+    """Write a safetensors file atomically. Contiguous tensors are not copied.
 
-    Wide types come first, then by name, so that every tensor lies at a multiple of its item size and the
-    same tensors always give the same bytes.
+    Tensors are ordered by item size, largest first, and then by name, so that every tensor is aligned and
+    equal tensors always give equal bytes.
 
-    Raises OutputError if a tensor's type has no name in the format, or if the system refuses to write.
+    Raises OutputError if the format does not support a tensor's type, or if the file cannot be written.
     """
     for _ in writing(path, tensors, metadata):
         pass
@@ -93,16 +93,16 @@ def writing(
     *,
     store_as: np.dtype[Any] | None = None,
 ) -> Iterator[int]:
-    """`write`, step by step: yields the bytes of each tensor that has been written.
+    """As `write`, but yield the size of each tensor after it has been written.
 
-    The file appears with the last step; closing the iterator before leaves nothing.
+    The file appears with the last step; closing the iterator earlier leaves nothing.
 
-    store_as: the type for numbers with a point, in place of their own. Raises OutputError, naming the
-        tensor, if some of its numbers are too large for it.
+    store_as: convert floating point tensors to this type. Raises OutputError, naming the tensor, if its
+        numbers are too large for it.
     """
     path = Path(path)
     kinds = {dtype: kind for kind, dtype in DTYPES.items()}
-    # Asked once: a mapping may make its arrays anew each time.
+    # Accessed once, since a mapping may create its arrays at each access.
     about = {name: (_stored_type(tensor, store_as), tensor.shape) for name, tensor in tensors.items()}
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     order = sorted(about, key=lambda name: (-about[name][0].itemsize, name))

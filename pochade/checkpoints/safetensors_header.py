@@ -1,4 +1,4 @@
-"""The table of contents of a safetensors file, and everything that can be wrong with it.
+"""Reads and validates the header of a safetensors file.
 
 8 bytes   length N of the header, unsigned, little-endian
 N bytes   JSON: {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...,
@@ -57,9 +57,9 @@ FOREIGN: Mapping[bytes, str] = {
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """Where one tensor lies: bytes begin..end-1, counted from where the data start.
+    """The location of a tensor: bytes begin..end-1 from the start of the data.
 
-    strides: in bytes, where the numbers do not lie in C order without holes (in files of torch only).
+    strides: in bytes, if the tensor is not contiguous in C order (in torch files only).
     """
 
     dtype: np.dtype[Any]
@@ -71,7 +71,7 @@ class TensorEntry:
 
 @dataclass(frozen=True)
 class Header:
-    """A file's table of contents, checked against its length, and what the system says of the file.
+    """The header of a file, checked against its length, with the file's size and modification time.
 
     data_start: the position in the file, in bytes, that offsets count from.
     """
@@ -86,7 +86,7 @@ class Header:
 
 
 def parse_header(path: Path, file: BinaryIO) -> Header:
-    """Read the header of an open file; `path` is for messages. Raises InvalidCheckpoint at any fault."""
+    """Read the header of an open file; `path` is for messages. Raises InvalidCheckpoint if it is invalid."""
     status = os.fstat(file.fileno())
     length = _length(path, file.read(8), status.st_size)
     raw = file.read(length)
@@ -155,7 +155,7 @@ def _entry(path: Path, name: str, about: object) -> TensorEntry:
 
 
 def _check_layout(path: Path, entries: Mapping[str, TensorEntry], available: int) -> None:
-    """Every byte after the header belongs to exactly one tensor."""
+    """Check that every byte after the header belongs to exactly one tensor."""
     reached = 0
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
         place = f"tensor {_short(name)} lies at {entry.begin:,} to {entry.end:,} of {available:,} bytes"
@@ -170,12 +170,12 @@ def _check_layout(path: Path, entries: Mapping[str, TensorEntry], available: int
 
 
 def _are_counts(value: object) -> bool:
-    """Whether it is a list of plain integers, none negative. (JSON's true is a Python int too.)"""
+    """Whether a value is a list of non-negative integers. (JSON's true is a Python int too.)"""
     return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
 
 
 def _short(value: object) -> str:
-    """For a message: escaped, since a damaged name may hold anything, and never long."""
+    """Escape and shorten a value for a message, since a damaged name may hold anything."""
     text = ascii(value)
     return text if len(text) <= 100 else f"{text[:97]}..."
 

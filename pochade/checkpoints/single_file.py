@@ -1,4 +1,4 @@
-"""A whole checkpoint in one file, under the names of the latent diffusion code."""
+"""Reads whole checkpoints from single files, which use the names of the latent diffusion code."""
 
 import hashlib
 import json
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from pochade.checkpoints.contents import AUTOENCODER, AVERAGE, UNET, find_family
 from pochade.checkpoints.detect import (
     FileFormat,
     StoredEncoder,
@@ -22,8 +23,7 @@ from pochade.checkpoints.few_steps import find_few_steps, titles_of
 from pochade.checkpoints.fingerprint import fingerprint
 from pochade.checkpoints.folder import Checkpoint, Component, read_component
 from pochade.checkpoints.keymaps import AUTOENCODER as RENAMED_AUTOENCODER
-from pochade.checkpoints.keymaps import LEFT_OVERS, Below, KeyMap, LazyTensors, rename
-from pochade.checkpoints.kinds import AUTOENCODER, AVERAGE, UNET, find_family
+from pochade.checkpoints.keymaps import LEFT_OVERS, KeyMap, LazyTensors, PrefixView, rename
 from pochade.checkpoints.ldm import (
     CLIP,
     autoencoder_rules,
@@ -44,7 +44,7 @@ Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
 
 UNUSED = (*LEFT_OVERS, "text_projection")
-"""The last parts of names that may stand beside the weights of text encoders."""
+"""The last parts of names of scales that may accompany the weights of text encoders."""
 
 
 def read_single_file(
@@ -54,13 +54,14 @@ def read_single_file(
     overrides: Overrides | None = None,
     prediction: str | None = None,
 ) -> Checkpoint:
-    """Read a checkpoint of one file; its weights are mapped. Configurations come from the tensors' shapes.
+    """Read a checkpoint from one file; its weights are mapped. Configurations are detected from shapes.
 
-    vae: an autoencoder in place of the file's own (see `read_autoencoder`), which some files lack; or one
-        that has been read.
-    overrides: configurations that say otherwise (see `overrides`). prediction: what the UNet predicts.
+    vae: an autoencoder that replaces the file's own, which some files lack: a path (see `read_autoencoder`)
+    or
+        one that has been read.
+    overrides: replace detected configurations. prediction: what the UNet predicts.
 
-    Raises InvalidCheckpoint, naming what is missing, unknown or not supported.
+    Raises InvalidCheckpoint, naming the tensor or entry that is missing, unknown or not supported.
     """
     source = _open(Path(path))
     reader = reader_of_file(source.tensors)
@@ -100,7 +101,7 @@ def read_single_file(
         pad_ids=family.pad_ids,
         prediction_reason=reason,
         few_steps=find_few_steps(
-            told_guidance=unet_json.get("time_cond_proj_dim") is not None,
+            takes_guidance=unet_json.get("time_cond_proj_dim") is not None,
             classes=(index.get("_class_name"), scheduler.get("_class_name")),
             titles=titles_of(source.file.metadata),
             name=source.path.stem,
@@ -112,12 +113,12 @@ def read_single_file(
 def read_autoencoder(
     path: Path | str, family: FileFormat, sample_size: int, overrides: Overrides | None = None
 ) -> Component:
-    """Read an autoencoder by itself.
+    """Read an autoencoder alone.
 
-    path: a diffusers `vae` folder, a model folder that holds one, or a file with its tensors, with or
-        without `first_stage_model.` before their names, or in diffusers' names; or a tiny autoencoder
+    path: a diffusers `vae` folder, a model folder that contains one, or a file with its tensors, with or
+        without the prefix `first_stage_model.`, or with diffusers' names; or a tiny autoencoder
         (`checkpoints.tiny_autoencoder`).
-    family: where the scale of its latents is taken from if no config.json says it.
+    family: provides the scale of its latents if there is no config.json.
     sample_size: latent pixels along a side.
     """
     path = Path(path)
@@ -128,7 +129,7 @@ def read_autoencoder(
         return read_component(folder, "vae", RENAMED_AUTOENCODER)
     source = _open(path)
     prefix = AUTOENCODER if any(name.startswith(AUTOENCODER) for name in source.tensors) else ""
-    inside = Below(source.tensors, prefix)
+    inside = PrefixView(source.tensors, prefix)
     if not any(name.startswith(("encoder.", "decoder.")) for name in inside):
         raise InvalidCheckpoint(
             f"'{path}' holds no autoencoder: no tensor begins with 'encoder.' or '{AUTOENCODER}encoder.'"
@@ -144,7 +145,7 @@ def _open(path: Path) -> OpenedFile:
 
 
 def _with_averages(file: TensorFile, path: Path) -> Tensors:
-    """The tensors; where the UNet is there as a running average only, that one under the usual names."""
+    """The tensors; if the file has only the UNet's moving average, that one under the ordinary names."""
     if any(name.startswith(UNET) for name in file):
         return file
     makers = {name: partial(file.__getitem__, name) for name in file}
@@ -161,7 +162,7 @@ def _with_averages(file: TensorFile, path: Path) -> Tensors:
 
 
 def _unet(source: OpenedFile) -> LazyTensors:
-    layout = file_layout(Below(source.tensors, UNET))
+    layout = file_layout(PrefixView(source.tensors, UNET))
     return rename(source.tensors, unet_rules(layout), source.path, prefix=UNET, strict=True)
 
 
@@ -188,8 +189,8 @@ def _autoencoder(
 
 
 def _renamed_autoencoder(source: OpenedFile, prefix: str) -> LazyTensors:
-    """Under diffusers' names, which some programs write below the prefix of a single file too."""
-    inside = Below(source.tensors, prefix)
+    """Read the names of diffusers too, which some programs write under the prefix of a single file."""
+    inside = PrefixView(source.tensors, prefix)
     if any(name.startswith("encoder.down_blocks.") for name in inside):
         return rename(source.tensors, RENAMED_AUTOENCODER, source.path, prefix=prefix)
     levels = len({name.split(".")[2] for name in inside if name.startswith("encoder.down.")})
@@ -198,7 +199,7 @@ def _renamed_autoencoder(source: OpenedFile, prefix: str) -> LazyTensors:
 
 
 def _text_encoders(source: OpenedFile, family: FileFormat, given: Overrides) -> tuple[Component, ...]:
-    """In the family's order; the refiner's only one is of the second's kind and name."""
+    """The text encoders in the family's order; the refiner's only one has the name of the second."""
     root = f"{family.encoders[0].prefix.partition('.')[0]}."
     _refuse_unknown(source, root, tuple(each.prefix.removeprefix(root) for each in family.encoders))
     return tuple(_text(source, each, given) for each in family.encoders)
@@ -220,7 +221,7 @@ def _text(source: OpenedFile, stored: StoredEncoder, given: Overrides) -> Compon
 
 
 def _projected(source: OpenedFile, prefix: str) -> KeyMap:
-    """The key map of an OpenCLIP encoder with a projection, the width of which its last norm tells."""
+    """The key map of an OpenCLIP encoder with a projection; its width is taken from the last norm."""
     norm = f"{prefix}ln_final.weight"
     return open_clip_rules(
         projection=True, width=len(source.tensors[norm]) if norm in source.tensors else None
@@ -231,11 +232,11 @@ LAYERS_OF_VIT_H = 24
 
 
 def _unused_layers(source: OpenedFile, prefix: str, given: Overrides) -> range:
-    """SD 2.x reads the layer before the last. Files that were written from a diffusers folder may have left
-    the last one out; of OpenCLIP's 24 layers then 23 are there."""
+    """The number of unused layers: SD 2.x reads the layer before the last. Files converted from a diffusers
+    folder may omit the last one and have 23 of OpenCLIP's 24 layers."""
     numbers = {
         int(part)
-        for name in Below(source.tensors, f"{prefix}transformer.resblocks.")
+        for name in PrefixView(source.tensors, f"{prefix}transformer.resblocks.")
         if (part := name.split(".")[0]).isdecimal()
     }
     count = max(numbers, default=-1) + 1
@@ -244,7 +245,7 @@ def _unused_layers(source: OpenedFile, prefix: str, given: Overrides) -> range:
 
 
 def _refuse_unknown(source: OpenedFile, prefix: str, known: tuple[str, ...]) -> None:
-    for name in Below(source.tensors, prefix):
+    for name in PrefixView(source.tensors, prefix):
         if not name.startswith(known) and name.removesuffix(".weight").rpartition(".")[2] not in UNUSED:
             raise InvalidCheckpoint(
                 f"'{source.path}' holds the tensor '{prefix}{name}', which is not part of a text encoder that"

@@ -1,4 +1,4 @@
-"""A checkpoint's tensors under the names of a single file: the way back of `single_file`."""
+"""Renames a checkpoint's tensors for a single file: the inverse of `single_file`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pochade.checkpoints.contents import AUTOENCODER, UNET
 from pochade.checkpoints.detect import FileFormat
 from pochade.checkpoints.folder import Checkpoint, Component
 from pochade.checkpoints.keymaps import KeyMap, LazyTensors, inverted, rename
-from pochade.checkpoints.kinds import AUTOENCODER, UNET
 from pochade.checkpoints.ldm import (
     CLIP,
     autoencoder_rules,
@@ -24,10 +24,11 @@ Array = npt.NDArray[Any]
 
 
 def single_file_tensors(checkpoint: Checkpoint, family: FileFormat) -> LazyTensors:
-    """All tensors of a checkpoint as one file names them. Only fused ones are copied, when asked for.
+    """Return all tensors of a checkpoint under the names of a single file. Only fused ones are copied, at
+    access.
 
-    A model that predicts v says so by the empty tensors `v_pred` and, where its schedule ends in pure noise,
-    `ztsnr`. Raises InvalidCheckpoint, naming it, for a tensor that the layout has no place for.
+    A model that predicts v is marked by the empty tensor `v_pred`, and by `ztsnr` if its schedule has zero
+    terminal SNR. Raises InvalidCheckpoint, naming it, for a tensor that has no name in a single file.
     """
     makers = dict(_named(checkpoint, family))
     scheduler = checkpoint.scheduler
@@ -41,7 +42,7 @@ def single_file_tensors(checkpoint: Checkpoint, family: FileFormat) -> LazyTenso
 def _named(checkpoint: Checkpoint, family: FileFormat) -> Iterator[tuple[str, Any]]:
     if checkpoint.vae.config.get("_class_name") == "AutoencoderTiny":
         raise InvalidCheckpoint(
-            f"'{checkpoint.name}' has a tiny autoencoder, for which single files have no place; keep the"
+            f"'{checkpoint.name}' has a tiny autoencoder, which a single file cannot hold; keep the"
             " diffusers folder"
         )
     unet = unet_rules(canonical_layout(checkpoint.unet.tensors))
@@ -61,8 +62,8 @@ def _back(component: Component, rules: KeyMap, prefix: str) -> Iterator[tuple[st
 
 
 def _with_unused_layer(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """SD 2.x reads the layer before the last, and every reader counts from the end. The last one was lost in
-    the diffusers folder; a copy of the one before takes its place, which nothing looks at."""
+    """Add the unused last layer: SD 2.x reads the layer before the last, and every reader counts from the
+    end. The diffusers folder omits the last layer; a copy of the one before replaces it and is never used."""
     known = dict(named)
     begin = "cond_stage_model.model.transformer.resblocks."
     last = max(int(name.removeprefix(begin).split(".")[0]) for name in known if name.startswith(begin))

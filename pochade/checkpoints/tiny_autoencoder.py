@@ -1,4 +1,4 @@
-"""A tiny autoencoder: a diffusers folder or file, or the two files of its author."""
+"""Reads tiny autoencoders: diffusers folders or files, or the two files of their author."""
 
 import json
 from pathlib import Path
@@ -26,9 +26,9 @@ def is_tiny(path: Path) -> bool:
 
 
 def read_tiny_autoencoder(path: Path) -> Component:
-    """Read one; the configuration comes from the tensors' shapes.
+    """Read a tiny autoencoder; its configuration is detected from the tensors' shapes.
 
-    Raises InvalidCheckpoint if one of two files is missing, or a tensor that belongs to it.
+    Raises InvalidCheckpoint if one of two files or a tensor is missing.
     """
     if path.is_file() and _coder(path) is None:
         halves = {"": path}
@@ -58,13 +58,14 @@ def read_tiny_autoencoder(path: Path) -> Component:
 
 
 def _coder(path: Path) -> str | None:
-    """Which half a file of its author is, by its name: taesd_encoder, taesdxl_decoder, ..."""
+    """Whether a file of the author is the encoder or the decoder, by its name: taesd_encoder,
+    taesdxl_decoder, ..."""
     found = [coder for coder in CODERS if path.stem.startswith("tae") and path.stem.endswith(f"_{coder}")]
     return found[0] if found and path.suffix in SUFFIXES else None
 
 
 def _halves_in(folder: Path, like: Path | None = None) -> dict[str, Path]:
-    """Coder -> file. like: one of the two, whose other half is meant; None = the first pair there is."""
+    """Find both halves: "encoder" or "decoder" -> file. like: one of them; None means the first pair."""
     files = sorted(file for file in folder.iterdir() if _coder(file) is not None)
     kinds = [_kind(like)] if like is not None else [_kind(file) for file in files]
     for kind in kinds:

@@ -1,4 +1,4 @@
-"""What `torch.save` writes: tensors by name, read without torch and without running anything.
+"""Reads files of `torch.save` without torch and without running any code in them.
 
 Since torch 1.6 it is a zip archive, uncompressed:
 
@@ -6,9 +6,9 @@ Since torch 1.6 it is a zip archive, uncompressed:
     NAME/data/KEY       its numbers, little-endian
     NAME/byteorder      "little", in newer ones
 
-Before, it was five pickles in a row: a magic number, the protocol's version, facts about the system, the
+Older files consist of five pickles: a magic number, the protocol's version, facts about the system, the
 object, and the list of its storages' keys; then for each key the number of its elements, in 8 bytes, and the
-elements. The tensors are mapped, as those of a safetensors file are.
+elements. Tensors are mapped, as in safetensors files.
 """
 
 import io
@@ -37,7 +37,7 @@ LEGACY_PROTOCOL = 1001
 COUNT_BYTES = 8
 
 CONTAINERS = ("state_dict", "string_to_param", "params_ema", "params")
-"""Where the tensors are, if not at the top: of a training run, an embedding, an upscaler (averages first)."""
+"""Keys under which training runs, embeddings and upscalers nest their tensors; averages come first."""
 
 
 def is_torch_file(beginning: bytes) -> bool:
@@ -46,10 +46,11 @@ def is_torch_file(beginning: bytes) -> bool:
 
 
 def read_torch_file(path: Path) -> TensorFile:
-    """Map a file of `torch.save`. Of CONTAINERS in it the first one is taken, where there is any.
+    """Map a file of `torch.save`. If it has any keys of CONTAINERS, the tensors under the first one are
+    taken.
 
-    Raises InvalidCheckpoint, and runs nothing, if there is anything in it but tensors, plain data and the
-    left-overs of training.
+    Raises InvalidCheckpoint, without running anything, if the file holds anything other than tensors, plain
+    data and known objects of training frameworks.
     """
     try:
         with path.open("rb") as file:
@@ -73,7 +74,7 @@ Places = Mapping[str, tuple[int, int]]
 
 
 def _read_archive(mapped: Bytes, path: Path) -> tuple[Any, bytes, Places, Machine]:
-    """(the object, its pickle, where the storages lie, what has read it)."""
+    """(the object, its pickle, the locations of the storages, the pickle machine)."""
     members = zip_members(mapped, path)
     pickles = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickles) != 1:
@@ -127,9 +128,9 @@ def _read_legacy(mapped: Bytes, path: Path) -> tuple[Any, bytes, Places, Machine
 
 
 def _with_inline(mapped: Bytes, places: Places, inline: Mapping[str, bytes]) -> tuple[Bytes, Places]:
-    """With the storages that lie in the pickle itself behind the end of the file, which is copied for it.
+    """Append storages that lie in the pickle itself to a copy of the file.
 
-    Only small files have such: a pickle has at most 64 MB.
+    Only small files have such storages: a pickle has at most 64 MB.
     """
     if not inline:
         return mapped, places
@@ -142,7 +143,7 @@ def _with_inline(mapped: Bytes, places: Places, inline: Mapping[str, bytes]) -> 
 
 
 def _named(content: Any, path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """(the tensors by name, whole numbers beside them)."""
+    """(the tensors by name, integers among them)."""
     if isinstance(content, Opaque):
         _refuse(path, f"it is an object of {content.name}, not tensors by name")
     if not isinstance(content, dict):
@@ -164,7 +165,7 @@ def _named(content: Any, path: Path) -> tuple[dict[str, StoredTensor], dict[str,
 
 
 def _entry(tensor: StoredTensor, places: Places, name: str, path: Path) -> TensorEntry:
-    """Where the tensor's numbers lie in the file."""
+    """The location of a tensor in the file."""
     storage, size = tensor.storage, tensor.dtype.itemsize
     unit = 1 if storage.dtype is None else storage.dtype.itemsize
     if storage.root not in places:

@@ -1,4 +1,4 @@
-"""Models that make pictures larger: ESRGAN and Real-ESRGAN, under the three sets of names that they had."""
+"""Reads upscalers, ESRGAN and Real-ESRGAN, with any of their three naming schemes."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pochade.checkpoints.fingerprint import fingerprint
 from pochade.checkpoints.folder import Component
-from pochade.checkpoints.keymaps import Below, KeyMap, Rule, rename
+from pochade.checkpoints.keymaps import KeyMap, PrefixView, Rule, rename
 from pochade.checkpoints.weight_files import open_tensors
 from pochade.errors import InvalidCheckpoint
 
@@ -18,7 +18,7 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 PREFIXES = ("params_ema.", "params.", "module.", "")
 
 DENSE_BLOCKS = ("body.0.rdb1.", "RRDB_trunk.0.RDB1.", "model.1.sub.0.RDB1.")
-"""How names of the first block begin, in each of the three sets."""
+"""The prefix of the first block's names in each naming scheme."""
 
 TRUNK: KeyMap = (
     Rule("RRDB_trunk.{}.RDB1.{*}", "body.{}.rdb1.{*}"),
@@ -31,9 +31,9 @@ TRUNK: KeyMap = (
     Rule("conv_first.{}", "conv_first.{}"),
     Rule("conv_last.{}", "conv_last.{}"),
 )
-"""Of ESRGAN's own code; that of BasicSR and Real-ESRGAN has the canonical names."""
+"""The key map of ESRGAN's original code; BasicSR and Real-ESRGAN have the canonical names."""
 
-# Names that only this kind of file has, and what to say.
+# (name that only this kind of file has, message)
 OTHERS: tuple[tuple[str, str], ...] = (
     ("body.0.bias", "it is a compact Real-ESRGAN (SRVGG), which is not supported"),
     ("layers.0.residual_group.blocks.0.norm1.weight", "it is a SwinIR or HAT model, which is not supported"),
@@ -43,16 +43,16 @@ OTHERS: tuple[tuple[str, str], ...] = (
 
 
 def read_upscaler(path: Path | str) -> Component:
-    """Read one; its configuration comes from the tensors' shapes.
+    """Read an upscaler; its configuration is detected from the tensors' shapes.
 
-    Raises InvalidCheckpoint, saying what it is, for anything else.
+    Raises InvalidCheckpoint, saying what the file is, for anything else.
     """
     path = Path(path)
     if not path.is_file():
         raise InvalidCheckpoint(f"the upscaler '{path}' is not a file; check the path")
     file = open_tensors(path)
     prefix = next(each for each in PREFIXES if any(name.startswith(each) for name in file))
-    names = set(Below(file, prefix))
+    names = set(PrefixView(file, prefix))
     for name, what in OTHERS:
         if name in names:
             raise InvalidCheckpoint(f"'{path}' is not an upscaler of the ESRGAN family: {what}")
@@ -82,7 +82,8 @@ def _rules(names: set[str], path: Path) -> KeyMap:
 
 
 def _numbered(names: set[str], path: Path) -> KeyMap:
-    """The oldest names, numbered with what has no weights between them: the last two are the way out."""
+    """The key map of the oldest names, whose numbers count layers without weights; the last two are the
+    output."""
     parts = {name.split(".")[1] for name in names if name.startswith("model.") and name.count(".") == 2}
     numbers = sorted((part for part in parts if part.isdecimal()), key=int)
     if len(numbers) < 3:

@@ -1,4 +1,4 @@
-"""Opening files of weights: one of any format, and those of a component, with their variants and shards."""
+"""Opens files of weights of any format, and the weights of a component with variants and shards."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,26 +18,26 @@ Array = npt.NDArray[Any]
 
 GGUF = b"GGUF"
 BRACE = 8
-"""Where the header of a safetensors file begins, after its length. A length may look like a pickle."""
+"""The start of a safetensors header, after its length, which may look like a pickle."""
 
 BASE = r"(?:diffusion_pytorch_model|pytorch_model|model)"
 VARIANT = r"(?:\.(?P<variant>[A-Za-z0-9_]+))?"
 SUFFIXES = ("safetensors", "bin")
-"""Of weight files; pickled ones, the second, are taken where there are no others."""
+"""Suffixes of weight files; pickled files, the second, are only used if there are no others."""
 
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """The tensors of a component under the names they have in its files."""
+    """The tensors of a component by their names in its files."""
 
     tensors: Mapping[str, Array]
     files: tuple[TensorFile, ...]
 
 
 def open_tensors(path: Path | str) -> TensorFile:
-    """Map a safetensors file, one of `torch.save` or a GGUF file, told by its content: a suffix is a name.
+    """Map a safetensors, torch or GGUF file. The format is detected from the content, not from the suffix.
 
-    Raises InvalidCheckpoint if it is none of these, or damaged.
+    Raises InvalidCheckpoint if the format is unknown or the file is damaged.
     """
     path = Path(path)
     try:
@@ -60,10 +60,10 @@ def open_tensors(path: Path | str) -> TensorFile:
 def open_weights(folder: Path, variant: str | None = None) -> Weights:
     """Map the weights in a component's folder.
 
-    variant: the part before `.safetensors`, as "fp16". None takes the plain file, which holds the numbers
-        that the model was trained to; if there is none, "fp16"; else the only variant there is.
+    variant: the part before `.safetensors`, such as "fp16". None prefers the plain file, then "fp16", then
+        the only variant.
 
-    Raises InvalidCheckpoint if no file fits, or if one is damaged.
+    Raises InvalidCheckpoint if no file matches, or if one is damaged.
     """
     path = find_weights(folder, variant)
     if path.suffix == ".json":
@@ -73,7 +73,7 @@ def open_weights(folder: Path, variant: str | None = None) -> Weights:
 
 
 def find_weights(folder: Path, variant: str | None = None) -> Path:
-    """The weight file, or the index of shards, that `open_weights` takes. Raises as it does."""
+    """Return the weight file or index of shards that `open_weights` opens. Raises as it does."""
     names = sorted(path.name for path in folder.iterdir())
     found = next((found for suffix in SUFFIXES if (found := editions(names, suffix))), {})
     wanted = preferred(found) if variant is None else variant
@@ -89,14 +89,14 @@ def find_weights(folder: Path, variant: str | None = None) -> Path:
 
 
 def preferred(found: Mapping[str | None, str]) -> str | None:
-    """The variant to take where none was asked for."""
+    """Return the variant to use by default."""
     if None in found or not found:
         return None
     return "fp16" if "fp16" in found or len(found) > 1 else next(iter(found))
 
 
 def editions(names: Sequence[str], suffix: str) -> dict[str | None, str]:
-    """Variant -> its file, or its index of shards. A single file is preferred to shards of the same variant.
+    """Return variant -> file or index of shards. A single file is preferred to shards of the same variant.
 
     names: of the files in a component's folder, in order. suffix: one of SUFFIXES.
     """
@@ -118,7 +118,7 @@ def editions(names: Sequence[str], suffix: str) -> dict[str | None, str]:
 
 
 def shard_names(names: Sequence[str], variant: str | None, suffix: str) -> list[str]:
-    """The names among `names` that the index of a variant speaks of."""
+    """Return the shards of a variant among `names`."""
     inside = rf"{BASE}{VARIANT}-\d+-of-\d+\.{suffix}"
     behind = rf"{BASE}-\d+-of-\d+{VARIANT}\.{suffix}"
     matches = [(name, re.fullmatch(inside, name) or re.fullmatch(behind, name)) for name in names]
@@ -154,7 +154,7 @@ def _open_shards(index: Path) -> Weights:
 
 
 def _check_shard_name(index: Path, shard: str) -> None:
-    """An index comes from strangers: it may point at its neighbours and at nothing else on the disk."""
+    """An index is untrusted: it may only name files in its own folder."""
     if re.fullmatch(rf"[\w.\-]+\.(?:{'|'.join(SUFFIXES)})", shard) is None:
         raise InvalidCheckpoint(
             f"'{index}' names the shard {shard!r}; a shard is a .safetensors file in the same folder"

@@ -1,4 +1,4 @@
-"""Writing a component: what training produces and `folder` reads."""
+"""Writes components for training; `folder` reads them."""
 
 import json
 import shutil
@@ -23,14 +23,14 @@ def write_component(
     weights_name: str = "diffusion_pytorch_model.safetensors",
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write `config.json` and the weights as a folder that is complete or not there.
+    """Write `config.json` and the weights as a folder, atomically.
 
-    A component that stood there before is replaced as a whole: new weights never lie beside an old
-    configuration. (Between two renames there is a moment without either; the old one then lies beside it
-    under a name that begins with a dot.) A folder that holds anything else is refused, not erased.
+    An existing component is replaced completely, so new weights never meet an old configuration. (Between two
+    renames the old folder has a name that begins with a dot.) A folder that holds anything else is not
+    replaced.
 
-    weights_name: transformers look for "model.safetensors" in a text encoder's folder.
-    metadata:     goes into the weight file. "format": "pt" is added, since transformers ask for it.
+    weights_name: transformers expects "model.safetensors" in a text encoder's folder.
+    metadata:     stored in the weight file. "format": "pt" is added, since transformers requires it.
 
     Raises OutputError.
     """
@@ -59,7 +59,7 @@ def write_component(
 
 
 def write_json(path: Path | str, content: Mapping[str, Any]) -> None:
-    """Write a JSON object, sorted and indented as diffusers do, all of it or nothing. Raises OutputError."""
+    """Write a JSON object atomically, sorted and indented as in diffusers. Raises OutputError."""
     with replacing(Path(path)) as file:
         file.write(json.dumps(content, indent=2, sort_keys=True).encode() + b"\n")
 

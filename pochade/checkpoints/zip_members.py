@@ -1,7 +1,7 @@
-"""Where the members of a zip archive lie in its file: PKWARE's APPNOTE, sections 4.3.7 to 4.3.16.
+"""Locates the members of a zip archive in its file: PKWARE's APPNOTE, sections 4.3.7 to 4.3.16.
 
-torch stores its archives uncompressed, so that a member is a window on the file. Nothing is ever unpacked,
-and the names in an archive are compared with, never used as paths.
+torch stores archives uncompressed, so a member is a range of bytes. Nothing is unpacked, and the names in an
+archive are only compared, never used as paths.
 """
 
 import struct
@@ -18,14 +18,15 @@ Bytes = npt.NDArray[np.uint8]
 
 END, END64, LOCATOR64, ENTRY, MEMBER = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4"
 MAX_COMMENT = 65_535
-MAX_DIRECTORY_BYTES = 32_000_000  # of names and places; the largest checkpoints have one megabyte
+MAX_DIRECTORY_BYTES = 32_000_000  # of the central directory; the largest checkpoints have one megabyte
 FULL = 0xFFFFFFFF
 STORED = 0
 ENCRYPTED = 1
 
 
 def zip_members(mapped: Bytes, path: Path) -> Mapping[str, tuple[int, int]]:
-    """Name -> (begin, end) in the file. Raises InvalidCheckpoint for anything that torch does not write."""
+    """Return name -> (begin, end) in the file. Raises InvalidCheckpoint for archives that torch does not
+    write."""
     try:
         return _members(mapped, path)
     except (struct.error, IndexError, ValueError) as error:
@@ -95,7 +96,7 @@ def _entries(table: bytes, path: Path) -> Iterator[tuple[str, int, int, int, int
 
 
 def _large(extra: bytes, values: tuple[int, int, int]) -> tuple[int, int, int]:
-    """The values, from the zip64 field where they did not fit 32 bits."""
+    """The values, read from the zip64 field if they do not fit into 32 bits."""
     at = 0
     while at + 4 <= len(extra):
         kind, size = struct.unpack_from("<HH", extra, at)

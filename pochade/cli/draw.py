@@ -24,8 +24,8 @@ from pochade.cli.model_options import add_model_options, check_folding
 from pochade.cli.pull import MODEL_OPTIONS, offer_missing
 from pochade.cli.terminal import show_over
 from pochade.errors import InvalidRequest
-from pochade.request import EMPHASES, MAX_BATCH, USUAL, Request, find_emphasis, open_ones
-from pochade.ways import Hires
+from pochade.request import DEFAULTS, EMPHASES, MAX_BATCH, Request, find_emphasis, missing_fields
+from pochade.request_options import Hires
 
 MASKED_TEXT = "Mask blur"
 """In the parameters text of a picture that was drawn inside a mask, or outpainted, and of no other."""
@@ -99,21 +99,21 @@ def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
         "--seed", type=int, metavar="N", help="the same seed draws the same picture (default: random)"
     )
     parser.add_argument(
-        "--steps", type=int, metavar="N", help=f"default: the model's own, mostly {USUAL.steps}"
+        "--steps", type=int, metavar="N", help=f"default: the model's own, mostly {DEFAULTS.steps}"
     )
     parser.add_argument(
         "--cfg",
         type=float,
         metavar="SCALE",
         help="how closely to follow the prompt; 1 = no guidance (default: the model's own, mostly"
-        f" {USUAL.cfg_scale:g})",
+        f" {DEFAULTS.cfg_scale:g})",
     )
     parser.add_argument("--size", type=size_of, metavar="WxH", help="in pixels (default: the model's own)")
     for name in ("sampler", "schedule"):
         parser.add_argument(
             f"--{name}",
             metavar="NAME",
-            help=f"'?' lists all (default: the model's own, mostly {getattr(USUAL, name)})",
+            help=f"'?' lists all (default: the model's own, mostly {getattr(DEFAULTS, name)})",
         )
     parser.add_argument(
         "--clip-skip",
@@ -197,7 +197,7 @@ def draw_all(
     """Everything that takes time: loading, compiling, drawing."""
     from tqdm import tqdm
 
-    from pochade.loading.memory_plan import amount
+    from pochade.loading.memory_plan import format_bytes
     from pochade.pipeline.loader import load
 
     check_folding(options, requests)
@@ -219,7 +219,7 @@ def draw_all(
         if request is requests[0]:
             say_usual(prepared, request)
             if pipeline.memory_budget is not None:
-                plan = f"{prepared.context.plan}, of {amount(pipeline.memory_budget)}"
+                plan = f"{prepared.context.plan}, of {format_bytes(pipeline.memory_budget)}"
                 tqdm.write(f"pochade: {plan}", file=sys.stderr)
         for progress in pipeline.draw(prepared):
             yield request, progress
@@ -236,14 +236,14 @@ def say_usual(prepared: "Prepared", request: Request) -> None:
     """In one line what a model of few steps is drawn with, if any of it was left to the model."""
     from tqdm import tqdm
 
-    left = open_ones(vars(request), USUAL)
+    left = missing_fields(vars(request), DEFAULTS)
     few_steps = prepared.few_steps if left else None
     if few_steps is None:
         return
-    usual = replace(
-        few_steps.usual, **{name: vars(request)[name] for name in vars(USUAL) if name not in left}
+    defaults = replace(
+        few_steps.defaults, **{name: vars(request)[name] for name in vars(DEFAULTS) if name not in left}
     )
-    about = replace(few_steps, usual=usual)
+    about = replace(few_steps, defaults=defaults)
     tqdm.write(f"pochade: a model of few steps: {about}", file=sys.stderr)
 
 

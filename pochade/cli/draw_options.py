@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pochade.cli.model_options import add_fold_option
 from pochade.errors import InvalidRequest
 from pochade.request import Request, find_rng
+from pochade.request_options import FILLS, RESIZE_MODES, Control, Hires, Refiner, Source, Variation
 from pochade.speed import SPEEDS
-from pochade.ways import FILLS, RESIZE_MODES, Control, Hires, Refiner, Source, Variation
 
 if TYPE_CHECKING:
     from pochade.images.files import Sign

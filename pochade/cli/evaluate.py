@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pochade.cli.background import in_background
 from pochade.cli.model_options import add_threads_option
 from pochade.evaluation import MEASURES
-from pochade.request import USUAL, Request
+from pochade.request import DEFAULTS, Request
 
 if TYPE_CHECKING:
     from pochade.evaluation.draw_samples import MeasureProgress
@@ -38,11 +38,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--corpus", type=Path, metavar="FOLDER", help="the training set, which some measures compare with"
     )
-    parser.add_argument("--steps", type=int, default=USUAL.steps, metavar="N", help="default: %(default)s")
+    parser.add_argument("--steps", type=int, default=DEFAULTS.steps, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--guidance",
         type=float,
-        default=USUAL.cfg_scale,
+        default=DEFAULTS.cfg_scale,
         metavar="SCALE",
         help="how closely to follow the prompt (default: %(default)s)",
     )

@@ -67,7 +67,7 @@ def _told(path: Path) -> PictureInfo:
     """Raises InvalidRequest, naming the file, for one that says nothing or cannot be read."""
     from pochade.errors import InvalidRequest
     from pochade.images.decode import UnreadablePicture
-    from pochade.images.embedded_text import mark_of, read_content, tells_nothing, text_of
+    from pochade.images.embedded_text import mark_of, missing_infotext_message, read_content, text_of
     from pochade.images.metadata import read_parameters
     from pochade.images.signing import signature_of
 
@@ -77,7 +77,7 @@ def _told(path: Path) -> PictureInfo:
     except UnreadablePicture as unreadable:
         raise InvalidRequest(f"'{path}' is {unreadable}") from unreadable
     if not text.strip() and mark is None and signature is None:
-        raise tells_nothing(path, content)
+        raise missing_infotext_message(path, content)
     return PictureInfo(read_parameters(text), mark, signature)
 
 

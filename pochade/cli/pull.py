@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _pull_known(options: argparse.Namespace) -> int:
     from pochade.hub.known_models import known
-    from pochade.hub.pull import known_there, plan_known
+    from pochade.hub.pull import find_pulled, plan_known
 
     model = known(options.model)
     if options.variant is not None or options.file is not None:
@@ -68,7 +68,7 @@ def _pull_known(options: argparse.Namespace) -> int:
             f" {model.repo}"
         )
     root = _own_root(options.models)
-    there = known_there(model, root)
+    there = find_pulled(model, root)
     if there is not None:
         print(f"'{model.name}' is there already", file=sys.stderr)
         print(there)
@@ -102,7 +102,7 @@ def list_known(options: argparse.Namespace) -> int:
             ("fetches", f"about {size_text(model.download_bytes)}"),
             ("memory", f"{weights}, computed, for the weights alone"),
             ("measured", model.measured),
-            ("draws", f"{model.side}x{model.side}, {model.usual}" if model.usual else ""),
+            ("draws", f"{model.side}x{model.side}, {model.defaults}" if model.defaults else ""),
             ("note", model.note),
         ):
             if text:
@@ -167,9 +167,9 @@ def _fetched(pull: "Pull", *, accepted: bool) -> Path:
     """Where the model lies, once it is here. accepted: whether the licence is, without a question."""
     from tqdm import tqdm
 
-    from pochade.hub.pull import check_space, fetch, place, there_already
+    from pochade.hub.pull import already_pulled, check_space, fetch, place
 
-    there = there_already(pull)
+    there = already_pulled(pull)
     if there is not None:
         print(f"'{pull.name}' is there already", file=sys.stderr)
         return there

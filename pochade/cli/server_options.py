@@ -121,7 +121,7 @@ def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options"
         )
     from pochade.jobs.catalogue import Folders
     from pochade.jobs.limits import Limits
-    from pochade.loading.memory_plan import bytes_of
+    from pochade.loading.memory_plan import parse_bytes
     from pochade.server.config import Options
     from pochade.settings import contents_file, model_roots, signing_file
 
@@ -151,10 +151,10 @@ def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options"
         devices=tuple(options.device or ("auto",)),
         precision=options.precision,
         engine=options.engine,
-        memory_budget="" if options.memory_budget is None else str(bytes_of(options.memory_budget)),
+        memory_budget="" if options.memory_budget is None else str(parse_bytes(options.memory_budget)),
         threads=_threads(options),
         graph_budget=(
-            "" if options.graph_budget is None else str(bytes_of(options.graph_budget, "graph budget"))
+            "" if options.graph_budget is None else str(parse_bytes(options.graph_budget, "graph budget"))
         ),
         fold_adapters=options.fold_loras,
         marks=not options.no_mark,

@@ -77,17 +77,17 @@ def _asked(options: argparse.Namespace) -> tuple[Path | None, str]:
 
     if options.upscaler is None:
         return options.model, "Lanczos"
-    from pochade.loading.auxiliary import named_upscaler
+    from pochade.loading.auxiliary import resolve_upscaler
     from pochade.settings import model_roots
 
-    found = named_upscaler(options.upscaler, model_roots(options.models))
+    found = resolve_upscaler(options.upscaler, model_roots(options.models))
     if found in LATENT_UPSCALERS:
         raise InvalidRequest(f"upscaler '{found}' is for latents; a picture needs another, such as Lanczos")
     return (None, found) if found in UPSCALERS else (Path(found), "")
 
 
 def _by_model(options: argparse.Namespace, model: Path, image: "Image.Image") -> "Image.Image":
-    from pochade.generation.upscale import resized_by
+    from pochade.generation.upscale import resize_with
     from pochade.loading.auxiliary import load_upscaler
     from pochade.models.config import RrdbConfig
 
@@ -100,7 +100,7 @@ def _by_model(options: argparse.Namespace, model: Path, image: "Image.Image") ->
     )
     assert isinstance(network.config, RrdbConfig)
     scale = network.config.scale if options.scale is None else options.scale
-    return resized_by(network, image, *_size(image, scale))
+    return resize_with(network, image, *_size(image, scale))
 
 
 def _size(image: "Image.Image", scale: float) -> tuple[int, int]:

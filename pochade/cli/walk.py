@@ -50,11 +50,11 @@ def run(options: argparse.Namespace) -> int:
     from pochade.tools.interpolate import frames
 
     expect("--fps", options.fps, 0.1, 100.0)
-    stations = _stations(options)
-    requests = frames(stations, options.frames, loop=options.loop)
+    keyframes = _stations(options)
+    requests = frames(keyframes, options.frames, loop=options.loop)
     path = options.output
     if path is None:
-        path = Path("walk-" + default_name(stations[0].prompt, stations[0].seed or 0)).with_suffix(".webp")
+        path = Path("walk-" + default_name(keyframes[0].prompt, keyframes[0].seed or 0)).with_suffix(".webp")
     check_animation(path)
     offer_missing(options)
     sign = signer_of(options)
@@ -87,15 +87,15 @@ def _stations(options: argparse.Namespace) -> "list[Request]":
         raise InvalidRequest(
             f"--seeds names {len(seeds)} seeds for {len(prompts)} prompts; one for each is needed"
         )
-    stations: list[Request] = []
+    keyframes: list[Request] = []
     for i, prompt in enumerate(prompts):
         own = argparse.Namespace(**{**vars(options), "prompt": prompt})
         if seeds:
             own.seed = seeds[i]
-        elif stations:
-            own.seed = stations[0].seed  # drawn at random for the first one, if none was given
-        stations.append(replace(draw.requests_of(own)[0], batch_size=1))
-    return stations
+        elif keyframes:
+            own.seed = keyframes[0].seed  # drawn at random for the first one, if none was given
+        keyframes.append(replace(draw.requests_of(own)[0], batch_size=1))
+    return keyframes
 
 
 def _seeds(options: argparse.Namespace) -> list[int]:

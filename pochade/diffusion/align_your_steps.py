@@ -1,4 +1,4 @@
-"""The tables of Align Your Steps (Sabour et al. 2024): noise levels that minimise a bound of the error."""
+"""Align Your Steps (Sabour et al. 2024): tables of noise levels that minimise a bound of the error."""
 
 from collections.abc import Sequence
 
@@ -13,9 +13,10 @@ STABLE_DIFFUSION_XL = 14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0
 def align_your_steps(
     table: Sequence[float], sigma_max: float, sigma_min: float, steps: int
 ) -> NDArray[np.float64]:
-    """(steps,) noise levels, decreasing: a table's, log-linear between, from sigma_max to sigma_min.
+    """Return (steps,) decreasing noise levels, interpolated log-linearly from a table, sigma_max to
+    sigma_min.
 
-    The ends of the tables are those of Stable Diffusion's own range, rounded; the model's take their place.
+    The ends of a table are Stable Diffusion's, rounded; they are replaced by the model's own.
     """
     levels = np.log([sigma_max, *table[1:-1], sigma_min])
     return np.exp(np.interp(np.linspace(0, 10, steps), np.arange(11), levels))

@@ -1,4 +1,4 @@
-"""Quantiles of the symmetric beta distribution, for the Beta schedule: twenty lines instead of scipy."""
+"""Quantiles of the symmetric beta distribution, for the Beta schedule, without scipy."""
 
 import math
 

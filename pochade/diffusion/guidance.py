@@ -1,8 +1,8 @@
-"""Classifier-free guidance, on raw predictions.
+"""Classifier-free guidance on raw predictions.
 
-It acts on what the model puts out (eps or v), before the parametrization turns it into a denoised latent. For
-`combine` both places give the same, since a denoised latent is an affine function of the prediction; for
-`rescale` they differ, and published settings (such as 0.7) were tuned for raw predictions.
+Guidance is applied to the model's output (eps or v), before the parametrization turns it into a denoised
+latent. For `combine` the order does not matter, since a denoised latent is an affine function of the
+prediction; for `rescale` it does, and published settings (such as 0.7) were tuned for raw predictions.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from pochade.ops import Tensor
 
 
 def combine(cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
-    """The prediction moved away from the unconditional one: scale 1 gives `cond`, 0 gives `uncond`.
+    """Move the prediction away from the unconditional one: scale 1 gives `cond`, 0 gives `uncond`.
 
     Shapes: all (B, C, H, W). Ho and Salimans 2022, equation 6, where w = scale - 1.
     """
@@ -20,7 +20,7 @@ def combine(cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
 
 
 def compose(conds: Sequence[Tensor], weights: Sequence[float | Tensor], uncond: Tensor) -> Tensor:
-    """One conditional prediction for several prompts: what each says apart from `uncond`, added up by weight.
+    """Combine the predictions of several prompts: the weighted sum of their differences from `uncond`.
 
     Shapes: all (B, C, H, W). Liu et al. 2022, "Compositional visual generation with composable diffusion
     models", equation 11, before the guidance scale is applied. A weight may be (H, W), for each place.
@@ -32,7 +32,7 @@ def compose(conds: Sequence[Tensor], weights: Sequence[float | Tensor], uncond: 
 
 
 def rescale(guided: Tensor, cond: Tensor, amount: float) -> Tensor:
-    """Draws the deviation of each guided picture back to that of its conditional prediction.
+    """Rescale the deviation of each guided prediction towards that of its conditional prediction.
 
     amount: 0 changes nothing, 1 restores the deviation fully. Shapes: all (B, C, H, W); pictures of a batch
     do not influence one another. Lin et al. 2023, section 3.4.

@@ -1,9 +1,8 @@
-"""Noise on the host, the same on every machine, from a picture's own seed.
+"""Noise from a picture's seed, computed on the host and equal on every machine.
 
-The numbers come from a counter-based generator, so there is no state to carry: element i of draw d of seed s
-is a function of (s, d, i). They are laid out as CUDA's `torch.randn` lays them out for a latent of ordinary
-size, what users know as 'NV' random numbers; so a seed that someone shared draws the same noise here. Those
-of torch on a processor, 'CPU', are in `diffusion.torch_noise`.
+The numbers come from a counter-based generator without state: element i of draw d of seed s is a function of
+(s, d, i). They are laid out as CUDA's `torch.randn` does for latents of ordinary size, known as 'NV' random
+numbers, so a shared seed gives the same noise here. `diffusion.torch_noise` computes those of torch on a CPU.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,8 +46,8 @@ def philox(counter: Words, key: tuple[int, int]) -> Words:
 def picture_noise(seed: int, draw: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Unit-normal float32 noise of one picture, shape (C, H, W): draw 0 is its starting noise.
 
-    Made of the first two words of Philox at key = seed, counter = (draw, 0, element, 0), element counting in
-    C order. Equal to a CUDA device's numbers up to the rounding of its float32 functions.
+    Computed from the first two words of Philox with key = seed and counter = (draw, 0, element, 0), elements
+    in C order. Equal to the numbers of a CUDA device up to the rounding of its float32 functions.
     """
     check_seed(seed)
     elements = prod(shape)
@@ -82,9 +81,9 @@ class PictureNoise:
 
 
 def noise_stream(seed: int, rng: str = RNG_NV) -> Callable[[tuple[int, ...]], NDArray[np.float32]]:
-    """One picture's stream of noise: each call is the next draw of its seed, of the shape that it is given.
+    """Return one picture's stream of noise: each call makes the next draw of its seed, in the given shape.
 
-    rng: where the numbers come from, a name of `request.RNGS`. Raises InvalidRequest for a seed outside 0 to
+    rng: the source of the numbers, a name of `request.RNGS`. Raises InvalidRequest for a seed outside 0 to
     2^64 - 1.
     """
     if rng == RNG_CPU:
@@ -96,18 +95,17 @@ def noise_stream(seed: int, rng: str = RNG_NV) -> Callable[[tuple[int, ...]], ND
 def batch_noise(
     seeds: Sequence[int], shape: tuple[int, int, int], rng: str = RNG_NV
 ) -> Callable[[], NDArray[np.float32]]:
-    """A function whose every call draws noise for a batch: (B, C, H, W) float32, one seed per picture.
+    """Return a function that draws noise for a batch: (B, C, H, W) float32, one seed per picture.
 
-    A picture's noise depends on its own seed alone, never on the others in its batch. rng: as in
-    `noise_stream`.
+    A picture's noise depends only on its own seed, not on the rest of the batch. rng: as in `noise_stream`.
     """
     pictures = [noise_stream(seed, rng) for seed in seeds]
     return lambda: np.stack([picture(shape) for picture in pictures])
 
 
 def slerp(one: NDArray[np.float32], other: NDArray[np.float32], share: float) -> NDArray[np.float32]:
-    """From `one` (share 0) to `other` (share 1) along the sphere on which both lie, so that what is between
-    two draws of unit-normal noise is as strong as they are (Shoemake 1985)."""
+    """Spherical interpolation from `one` (share 0) to `other` (share 1), which keeps the variance of
+    unit-normal noise (Shoemake 1985)."""
     lengths = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
     cosine = float(np.vdot(one, other)) / lengths if lengths else 1.0
     angle = np.arccos(np.clip(cosine, -1.0, 1.0))
@@ -118,7 +116,7 @@ def slerp(one: NDArray[np.float32], other: NDArray[np.float32], share: float) ->
 
 
 def set_in(small: NDArray[np.float32], large: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`large` (C, H, W) with `small` (C, h, w) in its middle; where `small` is larger its edges are lost."""
+    """Place `small` (C, h, w) in the middle of `large` (C, H, W); `small` is cropped where it is larger."""
     result = large.copy()
     rows, columns = (min(small.shape[axis], large.shape[axis]) for axis in (1, 2))
     _middle(result, rows, columns)[:] = _middle(small, rows, columns)

@@ -1,4 +1,4 @@
-"""What a model's raw output means, and how it becomes a denoised latent.
+"""Parametrizations: how a model's raw output is converted to a denoised latent.
 
 A parametrization is a function `(schedule, sigma) -> (c_skip, c_out, c_in, c_noise)`, so that
 
@@ -23,7 +23,7 @@ class Coefficients(NamedTuple):
     c_out: float
     c_in: float
     c_noise: float
-    """The timestep that the model is given: an integer on the training grid, a fraction between."""
+    """The timestep that the model receives: an integer on the training grid, or a fraction between."""
 
 
 Parametrization = Callable[[NoiseSchedule, float], Coefficients]

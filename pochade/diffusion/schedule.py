@@ -1,7 +1,7 @@
-"""Noise levels: what a model was trained with, and which of them a picture visits.
+"""Noise schedules: the noise levels that a model was trained with, and those that sampling visits.
 
-`NoiseSchedule` belongs to the model, a list of sigmas to the picture. They meet in two functions,
-`schedule.sigma(timestep)` and `schedule.timestep(sigma)`.
+`NoiseSchedule` belongs to the model, a list of sigmas to the picture. `schedule.sigma(timestep)` and
+`schedule.timestep(sigma)` convert between the two.
 """
 
 from collections.abc import Callable, Mapping
@@ -86,7 +86,7 @@ def noise_schedule(
     steps: int = 1000,
     zero_terminal_snr: bool = False,
 ) -> NoiseSchedule:
-    """The schedule that a checkpoint's configuration names; the defaults are Stable Diffusion's.
+    """Return the schedule that a checkpoint's configuration names; the defaults are Stable Diffusion's.
 
     kind: 'linear' (Ho et al. 2020), 'scaled_linear' (linear in sqrt(beta), Rombach et al. 2022) or
         'squaredcos_cap_v2' (Nichol and Dhariwal 2021, equation 17; it has no use for the two betas).

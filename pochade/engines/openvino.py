@@ -1,8 +1,8 @@
-"""The OpenVINO engine: a model function becomes a graph, straight from memory-mapped weights.
+"""The OpenVINO engine: model functions build graphs directly from memory-mapped weights.
 
-Nothing is traced or converted. The function runs once with `OpenVinoOps`, whose tensors are graph nodes;
-that takes about a tenth of a second for the UNet of Stable Diffusion 1.5, so a graph with static shapes is
-built for every picture size. Compiling it takes seconds; `openvino_cache` keeps the result on disk.
+Nothing is traced or converted. A function runs once with `OpenVinoOps`, whose tensors are graph nodes. That
+takes about a tenth of a second for the UNet of Stable Diffusion 1.5, so a graph with static shapes is built
+for every picture size. Compiling it takes seconds; `openvino_cache` stores the result on disk.
 """
 
 import copy
@@ -27,7 +27,7 @@ from pochade.engines.openvino_ops import Array, Constants, Inputs, build, fixed
 from pochade.engines.openvino_rounded import Rounded, bytes_of_rounded, read_rounded, write_rounded
 from pochade.errors import InvalidRequest
 from pochade.int8 import ALL_BITS, SAFE_BITS, Grids, Observations, digest
-from pochade.mapping import let_go
+from pochade.mapping import release_pages
 from pochade.settings import CACHE_BUDGET_BYTES
 from pochade.weights import View
 
@@ -37,10 +37,10 @@ PRECISIONS: Mapping[str, ov.Type] = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "
 
 @dataclass(frozen=True)
 class DeviceFeatures:
-    """What a device can do.
+    """The features of a device.
 
-    device: 'cpu' or 'gpu'. name: as the maker calls it. precisions: those it computes in natively, of
-    'f32', 'bf16' and 'f16'. default: the precision that OpenVINO would take by itself.
+    device: 'cpu' or 'gpu'. name: the manufacturer's name. precisions: natively supported ones of 'f32',
+    'bf16' and 'f16'. default: the precision that OpenVINO chooses by itself.
     """
 
     device: str
@@ -55,8 +55,8 @@ class DeviceFeatures:
 
     @property
     def best_precision(self) -> str:
-        """What `auto` means: bf16 where it is native; f16 on a GPU without it, and on a processor where
-        OpenVINO computes in it by default, as on ARM; f32 everywhere else."""
+        """The precision for `auto`: bf16 if it is native; f16 on a GPU without bf16, and on a processor where
+        it is OpenVINO's default, such as ARM; otherwise f32."""
         if "bf16" in self.precisions:
             return "bf16"
         narrow = self.device == "gpu" or self.default == "f16"
@@ -64,7 +64,7 @@ class DeviceFeatures:
 
 
 def device_features(device: str = "cpu") -> DeviceFeatures:
-    """Asks OpenVINO. Raises InvalidRequest if there is no such device."""
+    """Query OpenVINO. Raises InvalidRequest if the device does not exist."""
     core = ov.Core()
     target = _target(core, device)
     name = str(core.get_property(target, "FULL_DEVICE_NAME")).strip()
@@ -73,9 +73,8 @@ def device_features(device: str = "cpu") -> DeviceFeatures:
 
 
 def features_of(device: str, name: str, listed: Sequence[str], chosen: ov.Type) -> DeviceFeatures:
-    """From OpenVINO's own words: its list of capabilities, and the precision that it would take by itself."""
-    # A processor with AVX-512 lists BF16 even where that is only emulated; what OpenVINO would choose by
-    # itself it never emulates.
+    """Derive the features from OpenVINO's list of capabilities and its default precision."""
+    # A processor with AVX-512 lists BF16 even if that is only emulated; OpenVINO's default is never emulated.
     native = {
         "f32": True,
         "bf16": "BF16" in listed and (device != "cpu" or chosen == ov.Type.bf16),
@@ -89,17 +88,17 @@ def features_of(device: str, name: str, listed: Sequence[str], chosen: ov.Type) 
 class OpenVinoEngine(HostArrays):
     """Compiles model functions for the processor or an Intel GPU.
 
-    device: 'cpu' or 'gpu'. precision: of weights and arithmetic; inputs and results are f32 all the same.
-    cache_dir: where compiled graphs are kept (see `pochade.settings`), None = nowhere, at most
-    `cache_budget_bytes` of them. keep_later: write them beside the work, once they have computed something,
-    instead of before; a process that ends waits for it. threads: None = OpenVINO's choice, one for each core.
+    device: 'cpu' or 'gpu'. precision: of weights and arithmetic; inputs and results are always f32.
+    cache_dir: the folder of the disk cache (see `pochade.settings`), None = no cache; it holds at most
+    `cache_budget_bytes`. keep_later: write graphs in the background after their first use, instead of before;
+    the process waits for it when it exits. threads: None = OpenVINO's default, one per core.
 
-    Raises InvalidRequest if the device is not there, or would only emulate the precision.
+    Raises InvalidRequest if the device does not exist, or would only emulate the precision.
     """
 
     name = "openvino"
     copies_weights = True
-    """Each compiled graph holds its own."""
+    """Each compiled graph holds its own copy of the weights."""
 
     def __init__(
         self,
@@ -134,11 +133,11 @@ class OpenVinoEngine(HostArrays):
 
     @property
     def precision(self) -> str:
-        """Of weights and arithmetic; with 8-bit products, of what is between them."""
+        """The precision of weights and arithmetic; with 8-bit products, of everything between them."""
         return self._precision
 
     def with_f32_range(self) -> "OpenVinoEngine":
-        """This engine in a precision with the range of f32: itself, unless it computes in f16."""
+        """Return this engine in a precision with the range of f32: itself, unless it computes in f16."""
         if self._precision != "f16":
             return self
         other = copy.copy(self)
@@ -149,31 +148,31 @@ class OpenVinoEngine(HostArrays):
 
     @property
     def bounds_sides(self) -> bool:
-        """Whether a side of an input's shape may be -n: anything from 1 to n."""
+        """Whether a dimension of an input's shape may be -n, which stands for anything from 1 to n."""
         return self._target == "CPU"
 
     @property
     def takes_factors(self) -> bool:
-        """Whether inputs may be additions to weights (`weights.FACTOR_DOWN`). f16 might not hold them."""
+        """Whether inputs may be LoRA factors (`weights.FACTOR_DOWN`), which might overflow f16."""
         return self._target == "CPU" and self._precision != "f16"
 
     @property
     def grids(self) -> Grids:
-        """Of 8-bit products, by the name of the weight."""
+        """The grids of 8-bit products, by the name of the weight."""
         return self._grids
 
     def quantized(self, grids: Grids) -> "OpenVinoEngine":
-        """This engine with 8-bit products where there are grids. See `pochade.int8`."""
+        """Return this engine with 8-bit products where there are grids. See `pochade.int8`."""
         other = copy.copy(self)
         other._grids = grids
         return other
 
     def observing(self, observations: Observations) -> "ObservingEngine":
-        """This engine, noting what products read. Nothing of it is kept on disk."""
+        """Return this engine, recording the inputs of products. Its graphs are not cached on disk."""
         return ObservingEngine(self, observations)
 
     def keeps(self, inputs: Inputs, *, key: str) -> bool:
-        """Whether `compile` would find such a graph on the disk."""
+        """Whether `compile` would find such a graph in the disk cache."""
         return (
             self._blobs is not None and bool(key) and self._blobs.holds(self._blob_name(key, fixed(inputs)))
         )
@@ -188,12 +187,12 @@ class OpenVinoEngine(HostArrays):
         weights_key: str = "",
         on_second_use: bool = False,
     ) -> Compiled:
-        """A callable that takes the inputs as keyword arrays and returns what `function(ops, w, ...)` does.
+        """Compile `function(ops, w, ...)` into a callable that takes its inputs as keyword arrays.
 
-        inputs: argument name -> (static shape, 'f32' or 'i64'). key: names function and weights uniquely;
-        the compiled graph is kept on disk under it, or nowhere if it is ''. on_second_use: only once it is
-        compiled for the second time; of the first time a mark is left. weights_key: names the weights alone:
-        under it those that were rounded to bytes are kept for other functions of them and other inputs.
+        inputs: argument name -> (static shape, 'f32' or 'i64'). key: identifies function and weights in the
+        disk cache; '' means no caching. on_second_use: cache the graph only when it is compiled for the
+        second time; the first time leaves a mark. weights_key: identifies the weights alone; under it rounded
+        weights are cached for other functions and inputs.
         """
         inputs = fixed(inputs)
         if self._blobs is None or not key:
@@ -214,13 +213,13 @@ class OpenVinoEngine(HostArrays):
             return compiled
         if not self._store(self._blobs, name, compiled, "" if passing else rounded):
             return compiled
-        # Continue with the mapped file, as every later start does: the rounded weights need no memory then,
-        # and the first picture is computed with the very numbers of the second.
+        # Continue with the mapped file, as later starts do: the rounded weights then need no memory, and the
+        # first picture is computed with exactly the numbers of the second.
         del compiled
         restored = self._restore(self._blobs, name, inputs)
         if passing:
-            self._blobs.discard(name)  # what is mapped stays until it is let go
-        if restored is None:  # removed or damaged at this moment
+            self._blobs.discard(name)  # the mapping stays valid until it is released
+        if restored is None:  # removed or damaged meanwhile
             return self._compiled(function, tensors, inputs)
         return restored
 
@@ -233,7 +232,7 @@ class OpenVinoEngine(HostArrays):
         round_to_bf16: bool = False,
         rounded: str = "",
     ) -> Compiled:
-        """rounded: the name of the file with weights that were rounded before, or '' for none."""
+        """Compile without the cache. rounded: the name of the file with rounded weights, or ''."""
         constants = Constants(round_to_bf16=round_to_bf16)
         wide = not self._grids or self._features.sums_bytes_in_int32
         largest = ALL_BITS if wide else SAFE_BITS
@@ -254,14 +253,14 @@ class OpenVinoEngine(HostArrays):
         with collecting() as operations:
             graph = build(function, View(tensors, bind=ops.bind), inputs, ops)
             compiled = self.compile_graph(graph)
-        constants.let_go()
+        constants.release_pages()
         return Compiled(
             compiled, inputs, constants, operations, rounded=ops.rounded_weights if rounded else None
         )
 
     def _store(self, blobs: BlobFolder, name: str, compiled: Compiled, rounded: str) -> bool:
-        """Write the graph, and the weights that were rounded for it unless they are there. Whether the graph
-        could be written."""
+        """Write the graph, and its rounded weights unless they are cached. Returns whether the graph was
+        written."""
         weights = compiled.take_rounded()
         if not blobs.store(name, compiled.export, expected_bytes=compiled.export_bytes):
             return False
@@ -294,9 +293,9 @@ class OpenVinoEngine(HostArrays):
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def kernel_use(self, *, int8: bool | None = None) -> KernelUse | None:
-        """How attention calls the compiled kernel; None where that cannot run or is not exact enough.
+        """Return how attention calls the compiled kernel; None if it cannot run or is not exact enough.
 
-        int8: whether products are of bytes; None: whether this engine has grids.
+        int8: whether products are in 8 bits; None: whether this engine has grids.
         """
         kernel = load_kernel() if self._target == DEVICES["cpu"] else None
         if kernel is None or self._precision not in kernel.paths:
@@ -306,7 +305,7 @@ class OpenVinoEngine(HostArrays):
         return KernelUse("bytes" if as_bytes else self._precision, self._threads or 0)
 
     def compile_graph(self, graph: ov.Model) -> ov.CompiledModel:
-        """For this device in this precision."""
+        """Compile a graph for this device in this precision."""
         return self._core.compile_model(graph, self._target, self._properties)
 
     def _restore(self, blobs: BlobFolder, name: str, inputs: Inputs) -> Compiled | None:
@@ -317,7 +316,7 @@ class OpenVinoEngine(HostArrays):
             tensor = ov.Tensor(blob, shared_memory=True)
             with collecting() as operations:
                 model = self._core.import_model(tensor, self._target, self._properties)
-            let_go(blob)  # its weights were copied
+            release_pages(blob)  # its weights were copied
             return Compiled(model, inputs, tensor, operations)
         except RuntimeError:  # made for another processor, or damaged
             blobs.discard(name)
@@ -331,7 +330,7 @@ class OpenVinoEngine(HostArrays):
 
     @cached_property
     def _code(self) -> str:
-        """A hash of what makes graphs. Read once: a running process does not change."""
+        """A hash of the code that builds graphs, computed once per process."""
         read = hashlib.sha256()
         for path in sorted(sources()):
             read.update(path.read_bytes())
@@ -339,14 +338,14 @@ class OpenVinoEngine(HostArrays):
 
 
 class ObservingEngine(HostArrays):
-    """What `OpenVinoEngine.observing` returns: compiles functions that note what their products read."""
+    """The engine that `OpenVinoEngine.observing` returns: its functions record the inputs of products."""
 
     def __init__(self, engine: OpenVinoEngine, observations: Observations) -> None:
         self._engine, self._observations = engine, observations
         self.precision = engine.precision
 
     def with_f32_range(self) -> "ObservingEngine":
-        """This engine: grids are fitted in f32."""
+        """Return this engine, which always computes in f32 to fit grids."""
         return self
 
     def compile(
@@ -377,5 +376,5 @@ def _target(core: ov.Core, device: str) -> str:
     kinds = {listed.partition(".")[0] for listed in core.available_devices}  # GPUs may be GPU.0, GPU.1, ...
     present = [ours for ours, theirs in DEVICES.items() if theirs in kinds]
     if device not in present:
-        raise InvalidRequest(f"OpenVINO sees no device '{device}' here; one of: {', '.join(present)}")
+        raise InvalidRequest(f"OpenVINO finds no device '{device}' here; one of: {', '.join(present)}")
     return target

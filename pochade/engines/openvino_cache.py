@@ -43,7 +43,7 @@ SHAPE_GRAPHS = (
     "checkpoints/*.py",
     "adapters/*.py",
 )
-"""The functions, the engine, what both are written in, and what makes the weights that become constants."""
+"""The model functions, the engine, their common modules, and the code that creates weights."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +144,9 @@ class BlobFolder:
         with contextlib.suppress(OSError):
             self.path(name).unlink()
 
-    def _prune(self, room: int = 0, *, keep: Path) -> None:
-        """Delete files until the rest and `room` further bytes fit into the budget."""
-        now, total = time.time(), room
+    def _prune(self, space: int = 0, *, keep: Path) -> None:
+        """Delete files until the rest and `space` further bytes fit into the budget."""
+        now, total = time.time(), space
         used: list[tuple[float, int, Path]] = []
         for path in self.folder.iterdir():
             with contextlib.suppress(FileNotFoundError):  # another process prunes too
@@ -170,12 +170,12 @@ class BlobFolder:
 class _Growing(io.BufferedWriter):
     """A file that frees space before it grows beyond the space reserved for it.
 
-    room: reserved bytes. more: frees space for a size in bytes, or raises.
+    space: reserved bytes. more: frees space for a size in bytes, or raises.
     """
 
-    def __init__(self, handle: int, room: int, more: Callable[[int], None]) -> None:
+    def __init__(self, handle: int, space: int, more: Callable[[int], None]) -> None:
         super().__init__(io.FileIO(handle, "wb"))
-        self._room, self._more = room, more
+        self._room, self._more = space, more
 
     def write(self, data: Any) -> int:
         end = self.tell() + memoryview(data).nbytes

@@ -93,6 +93,6 @@ class Compiled:
         sink = Sink(file)
         self.model.export_model(sink)
         if isinstance(self._keep, Constants):
-            self._keep.let_go()  # the graph's own weights were read again for it
+            self._keep.release_pages()  # the graph's own weights were read again for it
         if sink.error is not None:
             raise sink.error

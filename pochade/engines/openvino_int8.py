@@ -19,7 +19,7 @@ from pochade.engines.openvino_import import op
 from pochade.engines.openvino_ops import Array, Constants, Node, OpenVinoOps, integers
 from pochade.engines.openvino_rounded import Rounded
 from pochade.int8 import Grid, Grids, round_weight
-from pochade.mapping import let_go, moved_to_file
+from pochade.mapping import moved_to_file, release_pages
 from pochade.ops import Padding
 
 LARGE = 2**18
@@ -177,7 +177,7 @@ class Int8Ops(OpenVinoOps):
         if name not in self._known:
             stored = array()
             rounded, steps = round_weight(stored, grid.smoothing, self._largest)
-            let_go(stored)  # the pages of a mapped file, which are not wanted again
+            release_pages(stored)  # the pages of a mapped file, which are not wanted again
             if self._scratch_folder is not None and rounded.nbytes >= LARGE:
                 with suppress(OSError):  # a full disk: then it is memory after all
                     rounded = moved_to_file(rounded, self._scratch_folder)

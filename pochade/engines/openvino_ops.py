@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pochade.engines.openvino_attention import KernelUse, TokenAttention
 from pochade.engines.openvino_import import op, ov
-from pochade.mapping import let_go
+from pochade.mapping import release_pages
 from pochade.ops import Padding, Shape
 from pochade.weights import FACTOR_DOWN, FACTOR_UP, View
 
@@ -249,15 +249,15 @@ class Constants:
         """The size of all arrays that nodes share, including those in mapped files."""
         return sum(array.nbytes for array in self._memory)
 
-    def let_go(self) -> None:
+    def release_pages(self) -> None:
         """Release the pages of mapped files after compiling; they are read again if they are needed."""
         for array in self._memory:
-            let_go(array)
+            release_pages(array)
 
     def __call__(self, stored: Array, name: str = "") -> Node:
         array = np.asarray(stored, self._kept_as(stored), order="C")
         if array.dtype != stored.dtype:
-            let_go(stored)  # the pages of a mapped file, which are not wanted again
+            release_pages(stored)  # the pages of a mapped file, which are not wanted again
         if not array.flags.writeable:  # OpenVINO shares no memory that it might not write to
             array = array.copy()
         self._memory.append(array)

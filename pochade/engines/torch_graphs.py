@@ -80,12 +80,12 @@ class CudaRecorder:
 
     def _recorded(self, run: Run, inputs: Mapping[str, Tensor]) -> tuple[Callable[[], None], Any]:
         current = torch.cuda.current_stream()
-        beside = torch.cuda.Stream()
-        beside.wait_stream(current)
-        with torch.cuda.stream(beside):
+        stream = torch.cuda.Stream()
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
                 run(**inputs)
-        current.wait_stream(beside)
+        current.wait_stream(stream)
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()

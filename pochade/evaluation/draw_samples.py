@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pochade.evaluation.report import Figure
 from pochade.images.files import default_name, save_picture
 from pochade.pipeline import Pipeline
-from pochade.request import USUAL
+from pochade.request import DEFAULTS
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -36,8 +36,8 @@ class SampleDrawer:
     pipeline: Pipeline
     folder: Path
     seed: int = 0
-    steps: int = USUAL.steps
-    cfg_scale: float = USUAL.cfg_scale
+    steps: int = DEFAULTS.steps
+    cfg_scale: float = DEFAULTS.cfg_scale
     speed: str = "exact"
     _drawn: "dict[str, list[Image.Image]]" = field(default_factory=dict, repr=False)
 

@@ -1,1 +1,1 @@
-"""Families of models: what differs between kinds of models, in one object for each kind."""
+"""Families of models: one object for each holds everything that differs between them."""

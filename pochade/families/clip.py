@@ -1,4 +1,4 @@
-"""Prompts through CLIP's text encoders, as Stable Diffusion 1.x, 2.x and XL read them."""
+"""Encodes prompts with CLIP's text encoders, for Stable Diffusion 1.x, 2.x and XL."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -22,15 +22,16 @@ from pochade.request import EMPHASES
 Floats = NDArray[np.float32]
 
 MAX_TOKENS = 4800
-"""In whole chunks. Attention to the text grows with it: 64 of 75 take a gigabyte in SD 1.5's first level."""
+"""The largest prompt, in chunks. Cross-attention grows with it: 64 chunks take 1 GB in SD 1.5's first
+level."""
 
 ORIGINAL, NO_NORM, IGNORED, NO_EMPHASIS = EMPHASES
 
 LEGACY_END_TOKEN = 2
-"""What configurations of before 2023 say; the tokenizer's own end token is meant."""
+"""The value in configurations from before 2023, which stands for the tokenizer's own end token."""
 
 OPENCLIP_H_LAYERS = 23
-"""Of SD 2.x's text encoder, as it is stored: of OpenCLIP's 24 the last one is never used."""
+"""Stored layers of SD 2.x's text encoder: the last of OpenCLIP's 24 is never used."""
 
 
 def _inputs(config: TextEncoderConfig) -> Inputs:
@@ -44,7 +45,7 @@ CLIP = Architecture(config=text_encoder_config, function=text_encoder, inputs=_i
 
 
 def tokenizers_of(checkpoint: Checkpoint) -> list[Tokenizer]:
-    """One for each text encoder."""
+    """Return one tokenizer for each text encoder."""
     return [
         clip_tokenizer(checkpoint.pad_ids[i]) if folder is None else load_tokenizer(folder)
         for i, folder in enumerate(checkpoint.tokenizers)
@@ -52,7 +53,7 @@ def tokenizers_of(checkpoint: Checkpoint) -> list[Tokenizer]:
 
 
 def check_vocabularies(configs: Configs, tokenizers: Sequence[Tokenizer], path: str) -> None:
-    """Each tokenizer's words must have rows in its text encoder's table. Raises InvalidCheckpoint."""
+    """Check that every token has a row in its text encoder's table. Raises InvalidCheckpoint."""
     for tokenizer, config in zip(tokenizers, configs.text_encoders, strict=False):
         ids = [*tokenizer.vocabulary.values(), *(special.id for special in tokenizer.specials)]
         if max(ids) >= config.vocabulary:
@@ -96,11 +97,11 @@ def _encode(
     *,
     wide: bool,
 ) -> list[Conditioning]:
-    """Each prompt in the chunks that it fills.
+    """Encode each prompt in as many chunks as it fills.
 
-    Emphasis and BREAK are read (`prompts.attention`). The conditionings of several encoders stand side by
-    side, and the pooled vector is the last one's, of the first chunk. A text that fills more chunks for one
-    of them gets empty ones for the other.
+    Emphasis and BREAK are parsed (`prompts.attention`). The conditionings of several encoders are
+    concatenated; the pooled vector is that of the last encoder's first chunk. If a text fills more chunks for
+    one encoder, the other gets empty chunks.
     """
     skips = [skipped_layers(clip_skip, encoder.config, wide=wide) for encoder in encoders]
     laid_out = [layouts_of(prompt, tokenizers, emphasis) for prompt in prompts]
@@ -122,29 +123,28 @@ def _encode(
 
 
 def layouts_of(prompt: str, tokenizers: Sequence[Tokenizer], emphasis: str = ORIGINAL) -> list[ChunkLayout]:
-    """A text laid out for each encoder. emphasis: a name of `request.EMPHASES`.
+    """Return the layout of a text for each encoder. emphasis: a name of `request.EMPHASES`.
 
-    Raises InvalidRequest for one that is too long.
+    Raises InvalidRequest if it is too long.
     """
     literal = emphasis == NO_EMPHASIS
     return [_checked(lay_out(prompt, tokenizer, literal=literal), tokenizer) for tokenizer in tokenizers]
 
 
 def context_length(prompt: str, tokenizers: Sequence[Tokenizer], emphasis: str) -> int:
-    """Tokens of the context of a prompt, in whole chunks. Raises InvalidRequest for one that is too long."""
+    """Return the context length of a prompt in tokens. Raises InvalidRequest if it is too long."""
     layouts = layouts_of(prompt, tokenizers, emphasis)
     return max(len(layout.chunks) for layout in layouts) * tokenizers[0].max_length
 
 
 def skipped_layers(clip_skip: int, config: TextEncoderConfig, *, wide: bool) -> int:
-    """How many of a text encoder's last layers the conditioning is read before.
+    """Return how many of a text encoder's last layers are skipped.
 
-    clip_skip: counted from the encoder's end, as everybody counts: 1 is the last layer, 2 the one before. A
-        family that by itself reads the last layer but one (XL; SD 2.x, whose files do without the last one)
-        reads nothing later: 1 and 2 are the same there.
+    clip_skip: counted from the end: 1 is the last layer, 2 the one before. Families that read the last layer
+        but one (XL, and SD 2.x, whose files omit the last one) treat 1 as 2.
     wide: XL's rule.
 
-    Raises InvalidRequest if there are not so many layers.
+    Raises InvalidRequest if there are too few layers.
     """
     dropped = 1 if config.layers == OPENCLIP_H_LAYERS else 0
     skip = max(clip_skip, 2) - 1 if wide else max(clip_skip - dropped, 1) - 1
@@ -156,12 +156,12 @@ def skipped_layers(clip_skip: int, config: TextEncoderConfig, *, wide: bool) -> 
 
 
 def emphasize(context: Floats, weights: Floats, emphasis: str = ORIGINAL) -> Floats:
-    """Multiply each token's vector by its weight, then the whole chunk so that its mean is what it was.
+    """Multiply each token's vector by its weight, then rescale each chunk to its original mean.
 
-    context: (chunks, T, D), of one encoder; weights: (chunks, T). A chunk whose weights are all 1 is left as
-    it is. emphasis: "Original" does this, as in A1111's web UI; "No norm" leaves the mean as it has become:
-    that of XL's encoders lies near zero, so restoring it may change the vectors much more than the weights
-    do. "Ignore" and "None" leave the vectors alone.
+    context: (chunks, T, D), of one encoder; weights: (chunks, T). A chunk whose weights are all 1 is not
+    changed. emphasis: "Original" does this, as in A1111's web UI; "No norm" does not restore the mean: that
+    of XL's encoders is near zero, so restoring it may change the vectors more than the weights do. "Ignore"
+    and "None" do not change the vectors.
     """
     if emphasis in (IGNORED, NO_EMPHASIS):
         return context
@@ -180,7 +180,7 @@ def emphasize(context: Floats, weights: Floats, emphasis: str = ORIGINAL) -> Flo
 
 
 def _checked(layout: ChunkLayout, tokenizer: Tokenizer) -> ChunkLayout:
-    """Raises InvalidRequest for more than anybody's memory holds."""
+    """Raise InvalidRequest if the prompt is too long."""
     chunks, room = len(layout.chunks), tokenizer.max_length - 2
     most = MAX_TOKENS // room
     if layout.tokens > most * room:

@@ -1,8 +1,8 @@
-"""What the pipeline asks of a kind of models: a `Family`, and the `Traits` of one model of it.
+"""The interface of a family of models, `Family`, and the `Traits` of a single model.
 
-A family is data and plain functions. It names the networks, says how prompts become what the denoiser is
-conditioned on and what else the denoiser takes, and how the model was trained: noise schedule and
-parametrization. Networks are run by the pipeline; nothing here compiles or computes on an engine.
+A family is data and plain functions. It defines the networks, how prompts are encoded, the denoiser's further
+inputs, and how models were trained: noise schedule and parametrization. The pipeline runs the networks;
+nothing here computes on an engine.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ from pochade.models.autoencoder import Coders, coders_of
 from pochade.models.config import AnyAutoencoderConfig
 from pochade.models.read_config import any_autoencoder_config
 from pochade.ops import Shape
-from pochade.request import USUAL, Defaults
+from pochade.request import DEFAULTS, Defaults
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -34,10 +34,10 @@ Inputs = Mapping[str, tuple[Shape, str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A network: its model function, and how its configuration is read.
+    """A network: its model function, and the reader of its configuration.
 
-    config: from a component's `config.json`. function: `function(ops, config, w, **inputs)`.
-    inputs: small inputs, for a configuration, with which the function asks for every weight.
+    config: reads a component's `config.json`. function: `function(ops, config, w, **inputs)`.
+    inputs: returns small inputs for a configuration with which the function uses every weight.
     """
 
     config: Callable[[Json], Any]
@@ -47,17 +47,17 @@ class Architecture:
 
 @dataclass(frozen=True, kw_only=True)
 class Denoiser(Architecture):
-    """The network that is evaluated at every step. Its inputs begin with `x` (B, C, h, w), the latent.
+    """The network that is evaluated at every step. Its first input is the latent `x` (B, C, h, w).
 
-    controlled, steered: the same with ControlNets (`models.controlnet`). keeping, again: the two halves of
-        which `speed` skips the first one (`models.reuse`). None: the family has no such form.
-    seamless: whether pictures that go round its convolutions' edges are seamless (`models.seamless`).
+    controlled, with_controlnets: variants with ControlNets (`models.controlnet`). with_features,
+        from_features: variants that return and reuse deep features (`models.deepcache`). None: not supported.
+    seamless: whether circular padding makes pictures seamless (`models.seamless`).
     """
 
     controlled: Callable[..., Any] | None = None
-    steered: Callable[..., Any] | None = None
-    keeping: Callable[..., Any] | None = None
-    again: Callable[..., Any] | None = None
+    with_controlnets: Callable[..., Any] | None = None
+    with_features: Callable[..., Any] | None = None
+    from_features: Callable[..., Any] | None = None
     seamless: bool = False
 
 
@@ -72,17 +72,16 @@ class Configs:
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
-    """What is known of one model by its configurations.
+    """Properties of one model, derived from its configurations.
 
-    side: of the square pictures that it was trained at, px. multiple: px, of which width and height must be
-        whole multiples.
-    channels: of the latent that the denoiser takes, with whatever stands beside it.
-    activation: numbers per latent pixel in the denoiser's largest activation, of one picture.
-    takes_guidance: the guidance scale is an input of the denoiser, and no negative prompt is computed.
-    reads_mask: the denoiser takes a mask and the masked picture's latent beside the latent (inpainting).
-    reads_pooled: the denoiser takes the pooled text (SDXL).
-    needs_picture: what it is, if it draws over pictures only, as a clause: "SDXL's refiner, which ..."; else
-        empty.
+    side: side of the square training pictures, px. multiple: width and height must be multiples of it, px.
+    channels: input channels of the denoiser, including those besides the latent.
+    activation: elements per latent pixel in the denoiser's largest activation, for one picture.
+    takes_guidance: whether the guidance scale is an input, so that no negative prompt is evaluated.
+    reads_mask: whether the denoiser takes a mask and the masked picture's latent (inpainting).
+    reads_pooled: whether the denoiser takes the pooled text (SDXL).
+    needs_picture: a description of a model that needs a source picture, as a clause: "SDXL's refiner, which
+        ..."; else "".
     """
 
     side: int
@@ -100,10 +99,10 @@ class Traits:
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """What the text encoders make of one prompt.
+    """An encoded prompt.
 
-    context: (1, T, D), its tokens. pooled: (1, P), one vector for all of it; P may be 0.
-    tokens: in the text; chunks: pieces that the encoders read one by one.
+    context: (1, T, D), one vector per token. pooled: (1, P), one vector for the whole prompt; P may be 0.
+    tokens: their number in the text; chunks: the number of separately encoded pieces.
     """
 
     context: Floats
@@ -113,25 +112,27 @@ class Conditioning:
 
 
 class Encoder(Protocol):
-    """A text encoder of a loaded model, as a family uses it."""
+    """A text encoder of a loaded model, as passed to `Encode`."""
 
     @property
     def config(self) -> Any: ...
 
     def run(self, function: Callable[..., Any], **arrays: Array) -> tuple[Array, ...]:
-        """`function(ops, config, w, **arrays)` for each row by itself; rows that were met lately are not
-        computed again. A `partial` may fix further keywords. Raises InvalidRequest for numbers that are not
-        finite."""
+        """Run `function(ops, config, w, **arrays)` for each row separately; results of recent rows are
+        cached.
+
+        `function` may be a `partial` with further keywords. Raises InvalidRequest if results are not finite.
+        """
         ...
 
 
 class Encode(Protocol):
-    """Encodes prompts. The results are in their order.
+    """Encodes prompts, in order.
 
     encoders, tokenizers: of the model, in the order of `Family.text_encoders`. clip_skip, emphasis: as in
     `pochade.request.Request`.
 
-    Raises InvalidRequest for a prompt that is too long, before any is encoded.
+    Raises InvalidRequest if a prompt is too long, before any is encoded.
     """
 
     def __call__(
@@ -146,9 +147,9 @@ class Encode(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Conditioned:
-    """The rows of one call of the denoiser: what they are conditioned on, and what is drawn.
+    """The rows of one denoiser call: their conditionings and the drawn size.
 
-    prompts: how many of the rows, from the first, are no negative prompt's. width, height: px.
+    prompts: the number of leading rows that do not belong to a negative prompt. width, height: px.
     """
 
     conditionings: Sequence[Conditioning]
@@ -161,7 +162,7 @@ class Conditioned:
 
 
 def with_data(sigma: float) -> float:
-    """Of data and noise together, both of unit variance: what models were trained on at this level."""
+    """The standard deviation of data plus noise at this level, for data of unit variance."""
     return float((1 + sigma**2) ** 0.5)
 
 
@@ -171,42 +172,43 @@ def _never(*_: Any) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """A kind of models.
+    """A family of models.
 
-    label: as users know it, and what `Checkpoint.family` says. reader: finds and reads its files; None: the
-        reader of Stable Diffusion does.
-    latents: names what its latents mean; models of the same latents can continue each other's pictures.
-    usual: what is drawn with where a request leaves it open.
+    label: its name for users, and the value of `Checkpoint.family`. reader: recognises and reads its files;
+        None means the reader of Stable Diffusion.
+    latents: an identifier of its latent space; models with the same one can continue each other's pictures.
+    defaults: the settings that apply where a request does not set them.
 
     Networks:
     denoiser, text_encoders: the latter in the order of `Checkpoint.text_encoders`.
     autoencoder, coders: its configuration, and the functions that encode and decode.
-    needs_range: whether the autoencoder's activations pass what f16 holds.
-    traits: of one model.
+    needs_range: whether the autoencoder's activations overflow f16.
+    traits: the properties of one model.
     tokenizers: one for each text encoder. Raises InvalidCheckpoint.
-    check: Raises InvalidCheckpoint, beginning with the path, for a model that cannot be drawn.
+    check: raises InvalidCheckpoint, with a message that begins with the path, for an unsupported model.
 
     Prompts:
-    encode: see `Encode`. length: tokens of context that a prompt will have, by what it is encoded with, and
-        without encoding it; arguments are the prompt, the tokenizers and `emphasis`.
-    no_text: whether an empty negative prompt is zeros in place of the text "".
+    encode: see `Encode`. length: the context length of a prompt in tokens, without encoding it; takes the
+        prompt, the tokenizers and `emphasis`.
+    no_text: whether an empty negative prompt is encoded as zeros instead of the text "".
     learns_words: whether its tokenizers are `prompts.tokenizer.Tokenizer`, to which embeddings add words.
 
     The denoiser's inputs besides `x`:
-    constant_inputs: those that are the same at every step. step_inputs: those of a step, from the denoiser's
-        configuration, the timestep of the parametrization, the number of rows and the guidance scale.
+    constant_inputs: inputs that are the same at every step. step_inputs: inputs of a step, from the
+    denoiser's
+        configuration, the parametrization's timestep, the number of rows and the guidance scale.
 
     Training:
     schedule, parametrization: from the content of `scheduler_config.json`.
-    starting_scale: sigma -> factor of the unit noise that a drawing from nothing begins with.
-    levels: schedules by label that mean something else for this family.
-    trained_here: whether `pochade train` knows it.
+    starting_scale: sigma -> factor of the unit noise that text-to-image starts from.
+    levels: schedules, by label, that differ for this family.
+    trained_here: whether `pochade train` supports it.
     """
 
     label: str
     latents: str
     reader: Reader | None = None
-    usual: Defaults = USUAL
+    defaults: Defaults = DEFAULTS
     denoiser: Denoiser
     text_encoders: tuple[Architecture, ...]
     autoencoder: Callable[[Json], AnyAutoencoderConfig] = any_autoencoder_config

@@ -1,6 +1,6 @@
-"""Which families there are. A new one is added by its own files and one line in `BUILT_IN`.
+"""The registry of families. A new family is added in its own files and by one line in `BUILT_IN`.
 
-Families that do not come with the package are registered by `register`.
+Families outside of the package are registered with `register`.
 """
 
 from pochade.checkpoints.folder import Checkpoint
@@ -16,9 +16,9 @@ _families: dict[str, Family] = {}
 
 
 def register(family: Family) -> None:
-    """Make a family known: its models are found, read and drawn from now on.
+    """Register a family, so that its models are recognised, read and drawn.
 
-    Raises ValueError if another one has its label.
+    Raises ValueError if its label is taken.
     """
     if _families.get(family.label, family) is not family:
         raise ValueError(f"there is a family '{family.label}' already")
@@ -35,19 +35,19 @@ def remove(family: Family) -> None:
 
 
 def families() -> tuple[Family, ...]:
-    """All of them, in the order in which they were registered."""
+    """Return all families in order of registration."""
     return tuple(_families.values())
 
 
 def find_family(label: str) -> Family:
-    """The family of this label. Raises InvalidCheckpoint, naming all, if there is none."""
+    """Return the family with this label. Raises InvalidCheckpoint, listing all, if it is unknown."""
     if label not in _families:
         raise InvalidCheckpoint(f"family '{label}' is unknown; one of: {', '.join(_families)}")
     return _families[label]
 
 
 def family_of(checkpoint: Checkpoint) -> Family:
-    """The family of a checkpoint that was read."""
+    """Return the family of a checkpoint."""
     return find_family(checkpoint.family)
 
 

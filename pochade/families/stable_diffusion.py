@@ -1,6 +1,6 @@
 """Stable Diffusion 1.x and 2.x: a UNet conditioned on one CLIP text encoder (Rombach et al. 2022).
 
-What inpainting models and LCMs have of their own is read from the UNet's configuration, not from the family.
+The differences of inpainting models and LCMs are read from the UNet's configuration, not from the family.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,10 +22,10 @@ from pochade.families.clip import (
 )
 from pochade.families.family import Conditioned, Configs, Denoiser, Family, Inputs, Traits
 from pochade.models.config import UNetConfig
-from pochade.models.controlnet import controlled_unet, steered_unet
+from pochade.models.controlnet import controlled_unet, unet_with_controlnets
+from pochade.models.deepcache import unet_from_features, unet_with_features
 from pochade.models.embedding import embed_guidance, embed_timestep
 from pochade.models.read_config import unet_config
-from pochade.models.reuse import unet_again, unet_keeping
 from pochade.models.unet import unet
 
 Floats = NDArray[np.float32]
@@ -35,7 +35,7 @@ Floats = NDArray[np.float32]
 
 
 def unet_inputs(config: UNetConfig) -> Inputs:
-    """The smallest ones with which a UNet asks for all of its weights."""
+    """Return the smallest inputs with which a UNet uses all of its weights."""
     side = 2 ** (len(config.widths) - 1)
     inputs: dict[str, tuple[tuple[int, ...], str]] = {
         "x": ((1, config.in_channels, side, side), "f32"),
@@ -54,15 +54,15 @@ UNET = Denoiser(
     function=unet,
     inputs=unet_inputs,
     controlled=controlled_unet,
-    steered=steered_unet,
-    keeping=unet_keeping,
-    again=unet_again,
+    with_controlnets=unet_with_controlnets,
+    with_features=unet_with_features,
+    from_features=unet_from_features,
     seamless=True,
 )
 
 
 def unet_traits(configs: Configs) -> Traits:
-    """Of any UNet: what its configuration says, and the latents of its autoencoder."""
+    """Derive the traits of any UNet from its configuration and that of the autoencoder."""
     config, factor = configs.denoiser, configs.autoencoder.factor
     return Traits(
         side=config.sample_size * factor,
@@ -76,8 +76,8 @@ def unet_traits(configs: Configs) -> Traits:
 
 
 def check_model(configs: Configs, tokenizers: Sequence[Any], path: str) -> None:
-    """The UNet must take a latent, or with it a mask and the masked picture's latent, and nothing else; and
-    the tokenizers must be the text encoders'. Raises InvalidCheckpoint."""
+    """Check that the UNet takes a latent, optionally with a mask and the masked picture's latent, and that
+    the tokenizers fit the text encoders. Raises InvalidCheckpoint."""
     given, latent = configs.denoiser.in_channels, configs.autoencoder.latent_channels
     if given not in (latent, 2 * latent + 1):
         raise InvalidCheckpoint(
@@ -88,12 +88,12 @@ def check_model(configs: Configs, tokenizers: Sequence[Any], path: str) -> None:
 
 
 def context_inputs(configs: Configs, rows: Conditioned) -> dict[str, Floats]:
-    """The text alone."""
+    """Return the context, which is the only constant input."""
     return {"context": np.concatenate([each.context for each in rows.conditionings])}
 
 
 def step_inputs(config: UNetConfig, timestep: float, rows: int, cfg_scale: float) -> dict[str, Floats]:
-    """The timestep, and in LCMs the guidance scale."""
+    """Return the embedded timestep, and in LCMs the embedded guidance scale."""
     inputs = {"time": embed_timestep(config, np.full(rows, timestep, np.float32))}
     if config.guidance_width is not None:
         inputs["guidance"] = embed_guidance(config, [cfg_scale] * rows)
@@ -104,7 +104,8 @@ def step_inputs(config: UNetConfig, timestep: float, rows: int, cfg_scale: float
 
 
 def schedule_of(json: Mapping[str, Any]) -> NoiseSchedule:
-    """From a `scheduler/scheduler_config.json` as diffusers writes it. Raises InvalidCheckpoint."""
+    """Read the schedule of a `scheduler/scheduler_config.json` as diffusers writes it. Raises
+    InvalidCheckpoint."""
     if json.get("trained_betas") is not None:
         raise InvalidCheckpoint("scheduler_config.json: trained_betas is not supported; beta_schedule is")
     try:
@@ -115,14 +116,15 @@ def schedule_of(json: Mapping[str, Any]) -> NoiseSchedule:
         )
     except (TypeError, ValueError) as error:
         raise InvalidCheckpoint(
-            f"scheduler_config.json: a number of the schedule is not a number ({error})"
+            f"scheduler_config.json: beta_start, beta_end and num_train_timesteps must be numbers ({error})"
         ) from error
     zero_snr = bool(json.get("rescale_betas_zero_snr", False))
     return noise_schedule(json.get("beta_schedule", "scaled_linear"), *numbers, zero_snr)
 
 
 def parametrization_of(json: Mapping[str, Any]) -> Parametrization:
-    """By the `prediction_type` of a `scheduler_config.json`. Raises InvalidCheckpoint."""
+    """Return the parametrization for the `prediction_type` of a `scheduler_config.json`. Raises
+    InvalidCheckpoint."""
     return find_parametrization(json.get("prediction_type", "epsilon"))
 
 
@@ -146,4 +148,4 @@ SD1 = Family(
     trained_here=True,
 )
 SD2 = replace(SD1, label="SD 2.x")
-"""It is told apart by its text encoder, OpenCLIP's, and by its files, which mostly predict v."""
+"""SD 2.x differs in its text encoder, OpenCLIP's, and in its files, most of which predict v."""

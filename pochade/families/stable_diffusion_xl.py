@@ -1,4 +1,4 @@
-"""SDXL and its refiner (Podell et al. 2023): the UNet is also told a pooled text and sizes."""
+"""SDXL and its refiner (Podell et al. 2023), whose UNets also take the pooled text and sizes."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from pochade.models.embedding import embed_sizes
 Floats = NDArray[np.float32]
 
 PLEASING, UNPLEASING = 6.0, 2.5
-"""The scores that XL's refiner is told with a prompt and with a negative one, as its authors have it."""
+"""The aesthetic scores that XL's refiner takes with a prompt and with a negative prompt, by its authors."""
 
 NEEDS_PICTURE = (
     "SDXL's refiner, which has seen little noise and draws over pictures only; give it a picture (--init), or"
@@ -25,13 +25,14 @@ NEEDS_PICTURE = (
 
 
 def traits(configs: Configs) -> Traits:
-    """As of any UNet; XL's refiner does not draw from nothing."""
-    told = is_told_a_score(configs.denoiser, configs.text_encoders[-1])
-    return replace(unet_traits(configs), needs_picture=NEEDS_PICTURE if told else "")
+    """Derive the traits as for any UNet; XL's refiner needs a picture."""
+    is_refiner = takes_aesthetic_score(configs.denoiser, configs.text_encoders[-1])
+    return replace(unet_traits(configs), needs_picture=NEEDS_PICTURE if is_refiner else "")
 
 
 def added_inputs(configs: Configs, rows: Conditioned) -> dict[str, Floats]:
-    """The text, its pooled vector, and sizes; in the refiner a score in place of the target size."""
+    """Return the context and the embedded pooled text and sizes; the refiner has a score instead of the
+    target size."""
     inputs = context_inputs(configs, rows)
     config = configs.denoiser
     if config.added_width is None:
@@ -40,14 +41,14 @@ def added_inputs(configs: Configs, rows: Conditioned) -> dict[str, Floats]:
     pooled = np.concatenate([each.pooled for each in conditionings])
     original, crop = (rows.height, rows.width), (0, 0)
     sizes: list[tuple[float, ...]] = [(*original, *crop, *original)] * len(conditionings)
-    if is_told_a_score(config, configs.text_encoders[-1]):
+    if takes_aesthetic_score(config, configs.text_encoders[-1]):
         scores = [PLEASING if i < rows.prompts else UNPLEASING for i in range(len(conditionings))]
         sizes = [(*original, *crop, score) for score in scores]
     return {**inputs, "added": embed_sizes(config, pooled, sizes)}
 
 
-def is_told_a_score(config: UNetConfig, encoder: TextEncoderConfig) -> bool:
-    """Whether it is XL's refiner: beside the pooled text it has room for five numbers, not for six."""
+def takes_aesthetic_score(config: UNetConfig, encoder: TextEncoderConfig) -> bool:
+    """Whether it is XL's refiner, which takes five numbers besides the pooled text instead of six."""
     if config.added_width is None or config.added_time_width is None:
         return False
     pooled = encoder.projection_width or encoder.width
@@ -55,15 +56,17 @@ def is_told_a_score(config: UNetConfig, encoder: TextEncoderConfig) -> bool:
 
 
 def needs_range(autoencoder: AnyAutoencoderConfig) -> bool:
-    """Whether its activations pass what f16 holds: in XL, unless its configuration denies it.
+    """Whether the autoencoder's activations overflow f16: true for XL, unless its configuration says
+    otherwise.
 
-    Other families' configurations say the same by default, and mean nothing by it, as in diffusers.
+    The same entry in other families' configurations is a default without meaning, as in diffusers.
     """
     return isinstance(autoencoder, AutoencoderConfig) and autoencoder.force_upcast
 
 
 def zeros_for_no_text(checkpoint: Checkpoint) -> bool:
-    """Whether an empty negative prompt is no text at all, rather than the text ""; so in SDXL's base."""
+    """Whether an empty negative prompt is encoded as zeros instead of the text "", as in SDXL's base
+    model."""
     return bool(checkpoint.model_index.get("force_zeros_for_empty_prompt", True))
 
 
@@ -81,4 +84,4 @@ XL = replace(
     trained_here=False,
 )
 REFINER = replace(XL, label="SDXL refiner", text_encoders=(CLIP,))
-"""It takes over where the base has left little noise, and reads by XL's second text encoder alone."""
+"""The refiner takes over from the base model at low noise levels, and only has XL's second text encoder."""

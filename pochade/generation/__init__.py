@@ -1,1 +1,1 @@
-"""From a request and networks to pictures: conditioning, the canvas, the denoise loop."""
+"""Generation: from a request and a model to pictures and their parameters text."""

@@ -1,4 +1,4 @@
-"""What a drawing starts from and what it keeps: a source picture in the words of the denoise loop."""
+"""The canvas of a pass: the latent it starts from, its mask, and how the result is pasted back."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,16 +20,16 @@ from pochade.images.upscaling import upscaled
 from pochade.loading.networks import Networks
 from pochade.ops import Tensor
 from pochade.request import FILLED, FITTED, SET_BACK
-from pochade.ways import Source
+from pochade.request_options import Source
 
 Floats = NDArray[np.float32]
 Finish = Callable[[Image.Image], Image.Image]
 
 STRETCHED = "stretched"
-"""Of a source picture whose edges fit together, for FILLED: resized to what is drawn, and the result back."""
+"""The framing of a source picture with tiling, instead of FILLED: resize to the drawn size and back."""
 
 HALF = 127
-"""A pixel of a mask that is lighter than this is hidden from an inpainting model."""
+"""Mask pixels lighter than this are hidden from an inpainting model."""
 
 
 def unchanged(image: Image.Image) -> Image.Image:
@@ -38,14 +38,16 @@ def unchanged(image: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Canvas:
-    """latent: (1, C, h, w), scaled, that noise is laid over; None for a drawing from nothing.
+    """The start of a pass.
+
+    latent: (1, C, h, w), scaled, to which noise is added; None for text-to-image.
     strength: share of the steps that are done.
-    mask: (1, 1, h, w), ones where something new is wanted; None draws all of it anew.
-    fill: what is under the mask at first, of `pochade.ways.FILLS`.
-    extra: (1, C + 1, h, w), what inpainting models read beside the latent.
-    box: the part of the source picture that is drawn, if it is not all of it.
-    filled: width and height of the source picture, px, if it was filled up to whole latent pixels.
-    finish: sets a drawn picture back into the one that it came from.
+    mask: (1, 1, h, w), ones where the picture is redrawn; None means everywhere.
+    fill: the initial content under the mask, of `pochade.request_options.FILLS`.
+    extra: (1, C + 1, h, w), further input channels of inpainting models.
+    box: the part of the source picture that is drawn, if not all of it.
+    filled: width and height of the source picture, px, if it was padded to whole latent pixels.
+    finish: pastes a drawn picture back into its source.
     """
 
     latent: Floats | None = None
@@ -58,21 +60,21 @@ class Canvas:
     finish: Finish = unchanged
 
     def placed(self, place: Callable[[Floats], Tensor]) -> "Canvas":
-        """With its arrays where an engine computes."""
+        """Return a copy with its arrays on the engine's device."""
         arrays = {name: getattr(self, name) for name in ("latent", "mask", "extra")}
         return replace(self, **{name: place(array) for name, array in arrays.items() if array is not None})
 
     def first_step(self, steps: int) -> int:
-        """How many of the steps are left out: the noise that is laid on is that of the first one done."""
+        """Return how many steps are skipped; noise of the first remaining step's level is added."""
         if self.latent is None:
             return 0
         done = min(int(self.strength * steps), steps - 1) + 1
         return steps - done
 
     def start(self, noise: Tensor, sigma: float, scale: Callable[[float], float]) -> Tensor:
-        """Where the loop begins, (B, C, h, w), at noise level sigma.
+        """Return the starting latent (B, C, h, w) at noise level sigma.
 
-        noise: unit normal, (B, C, h, w). scale: `Family.starting_scale`, of a drawing from nothing.
+        noise: unit normal, (B, C, h, w). scale: `Family.starting_scale`, used for text-to-image.
         """
         if self.latent is None:
             return noise * scale(sigma)
@@ -82,8 +84,8 @@ class Canvas:
             latent = latent * (1 - self.mask) + under * self.mask
         return latent + noise * sigma
 
-    def keeping(self, denoise: Denoise) -> Denoise:
-        """`denoise` that finds the old picture, whatever it is given, where nothing new is wanted."""
+    def keeping_source(self, denoise: Denoise) -> Denoise:
+        """Wrap `denoise` so that it returns the source picture outside of the mask."""
         if self.mask is None or self.latent is None:
             return denoise
         mask, kept = self.mask, self.latent * (1 - self.mask)
@@ -94,8 +96,8 @@ class Canvas:
         return keep
 
 
-def blank(networks: Networks, width: int, height: int) -> Canvas:
-    """For a drawing from nothing. An inpainting model is told so: a mask of ones over a gray picture."""
+def blank_canvas(networks: Networks, width: int, height: int) -> Canvas:
+    """Return the canvas for text-to-image. An inpainting model gets a mask of ones over a gray picture."""
     if not networks.traits.reads_mask:
         return Canvas()
     factor = networks.autoencoder_config.factor
@@ -103,15 +105,15 @@ def blank(networks: Networks, width: int, height: int) -> Canvas:
     return Canvas(extra=_extra(networks, gray, np.ones((1, height // factor, width // factor), np.float32)))
 
 
-def over(networks: Networks, source: Source, width: int, height: int, framing: str = FITTED) -> Canvas:
-    """For a drawing over a picture, or over a part of it.
+def canvas_over(networks: Networks, source: Source, width: int, height: int, framing: str = FITTED) -> Canvas:
+    """Return the canvas for image-to-image or inpainting.
 
-    width, height: of what is drawn, px. framing: one of `pochade.request.FRAMINGS`.
+    width, height: the drawn size, px. framing: one of `pochade.request.FRAMINGS`.
 
-    Raises InvalidRequest for a mask that is black, or that is once it is as soft and small as it is drawn.
+    Raises InvalidRequest if the mask is black, or becomes black when it is blurred and resized.
     """
     factor = networks.autoencoder_config.factor
-    # What goes round must be drawn as a whole: cut back, its edges would not meet.
+    # With tiling the whole picture is drawn: if it were cropped, its edges would not fit.
     whole = networks.tiling and framing == FILLED and source.image.size != (width, height)
     picture, soft, box, finish = _looked_at(source, width, height, STRETCHED if whole else framing)
     pixels = from_image(picture)
@@ -139,8 +141,8 @@ def over(networks: Networks, source: Source, width: int, height: int, framing: s
 def _looked_at(
     source: Source, width: int, height: int, framing: str
 ) -> tuple[Image.Image, Image.Image | None, masks.Box | None, Finish]:
-    """What is drawn over, width x height px: the picture, its soft mask, where it lies if it is a part, and
-    how the result is set back."""
+    """Return the drawn picture of width x height px, its blurred mask, its box if it is a part, and the
+    function that pastes the result back."""
     whole, box = on_white(source.image), None
     if source.mask is None:
         if framing == FILLED:
@@ -177,7 +179,7 @@ def _looked_at(
 
 
 def _faded(source: Source, size: Size) -> InvalidRequest:
-    """The error about a mask of which nothing is left in a picture of this size."""
+    """Return the error for a mask that vanishes in a picture of this size."""
     assert source.mask is not None
     box = masks.bounds(masks.gray(source.mask))
     width, height = source.mask.size
@@ -198,7 +200,7 @@ def _cut_and_merged(old: Image.Image, mask: Image.Image, drawn: Image.Image) -> 
 
 
 def _wrapped(size: Size, picture: Image.Image) -> Image.Image:
-    """In another size, px, as a picture whose edges fit together."""
+    """Resize a picture whose edges fit together, px."""
     return upscaled(picture, *size, tiling=True)
 
 
@@ -211,12 +213,12 @@ def _merged(old: Image.Image, mask: Image.Image, drawn: Image.Image) -> Image.Im
 
 
 def _set_back(whole: Image.Image, mask: Image.Image, box: masks.Box, drawn: Image.Image) -> Image.Image:
-    """The whole picture in its own size, with what was drawn of one part of it."""
+    """Paste a drawn part into the whole picture at its own size."""
     new = whole.copy()
     new.paste(fit(drawn, *box.size, "stretch"), box)
     return masks.composite(whole, new, mask)
 
 
 def _extra(networks: Networks, picture: Floats, mask: Floats) -> Floats:
-    """Mask (1, h, w) and picture (3, H, W), gray where it is hidden -> (1, C + 1, h, w)."""
+    """Encode mask (1, h, w) and picture (3, H, W), gray under the mask, as (1, C + 1, h, w)."""
     return np.concatenate([mask[None], networks.encode(picture[None])], axis=1)

@@ -1,4 +1,4 @@
-"""ControlNets at work: opened, checked against the UNet, and asked before it at each step."""
+"""Opens ControlNets, checks that they fit the UNet, and computes their residuals at each step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,27 +18,27 @@ from pochade.loading.network import Network
 from pochade.loading.networks import Networks
 from pochade.models.config import ControlNetConfig
 from pochade.models.embedding import embed_timestep
-from pochade.ways import Control
+from pochade.request_options import Control
 
 Floats = NDArray[np.float32]
 
 FAMILIES = {768: "SD 1.x", 1024: "SD 2.x", 1280: "SDXL refiner", 2048: "SDXL"}
-"""By the width of the text that they read."""
+"""Width of the text conditioning -> family."""
 
 ROUNDING = 1e-6
-"""Shares of the steps that differ by less are the same."""
+"""Tolerance for shares of the steps."""
 
 
 @dataclass(frozen=True, eq=False)
 class ControlNetPass:
-    """One ControlNet in one pass. hint: (1, C, h, w), what it made of its picture."""
+    """One ControlNet in one pass. hint: (1, C, h, w), its embedded control picture."""
 
     control: Control
     network: Network
     hint: Floats
 
-    def acts(self, step: int, steps: int) -> bool:
-        """Whether it steers a step, from 0: all of the step must lie between start and end."""
+    def is_active(self, step: int, steps: int) -> bool:
+        """Whether it is used in a step, counted from 0: the whole step must lie between start and end."""
         begins, ends = step / steps, (step + 1) / steps
         return begins >= self.control.start - ROUNDING and ends <= self.control.end + ROUNDING
 
@@ -48,36 +48,36 @@ class ControlNetPass:
         return self.network.config
 
 
-def steering(
+def controlnet_passes(
     networks: Networks, controls: Sequence[Control], width: int, height: int
 ) -> list[ControlNetPass]:
-    """What steers a pass in this size, px. A strength of 0 steers nothing.
+    """Open the ControlNets of a pass of this size, px, without those of strength 0.
 
-    Raises InvalidCheckpoint for a file that is no ControlNet, InvalidRequest for one of another family.
+    Raises InvalidCheckpoint for a file that is not a ControlNet, InvalidRequest for one of another family.
     """
     return [_one(networks, control, width, height) for control in controls if control.strength > 0]
 
 
 def check_controls(networks: Networks, controls: Sequence[Control]) -> None:
-    """Raises as `steering` does, and computes nothing yet."""
+    """Open and check the ControlNets without computing anything. Raises as `controlnet_passes` does."""
     for control in controls:
         if control.strength > 0:
             _opened(networks, control)
 
 
-def cut_out(controls: Sequence[Control], size: tuple[int, int], box: Box) -> list[Control]:
-    """The part of control pictures that lies over a box of a source picture of this size, px."""
+def crop_controls(controls: Sequence[Control], size: tuple[int, int], box: Box) -> list[Control]:
+    """Crop control pictures to a box of a source picture of this size, px."""
     return [
         replace(control, image=fit(on_white(control.image), *size, "stretch").crop(box))
         for control in controls
     ]
 
 
-def laid_over(
+def fit_controls(
     controls: Sequence[Control], size: tuple[int, int], drawn: tuple[int, int], *, tiling: bool = False
 ) -> list[Control]:
-    """Control pictures over a source picture of this size, px, which is filled up to what is drawn, or if its
-    edges fit together, stretched to it."""
+    """Fit control pictures to a source picture of this size, px, and pad them to the drawn size, or with
+    tiling stretch them to it."""
     fitted = [fit(on_white(each.image), *size, each.resize_mode) for each in controls]
     whole = [upscaled(each, *drawn, tiling=True) if tiling else filled_up(each, *drawn) for each in fitted]
     return [replace(each, image=image) for each, image in zip(controls, whole, strict=True)]
@@ -86,9 +86,9 @@ def laid_over(
 def residuals(
     networks: Networks, acting: Sequence[ControlNetPass], x: Floats, timestep: float, **inputs: Floats
 ) -> list[Floats]:
-    """The sum of what ControlNets add, each by its strength; nothing if there are none.
+    """Return the sum of the ControlNets' residuals, scaled by strength; empty without ControlNets.
 
-    x: (B, C, h, w), without what inpainting models read beside the latent. inputs: those of the UNet.
+    x: (B, C, h, w), without the extra channels of inpainting models. inputs: those of the UNet.
     """
     total: list[Floats] = []
     for each in acting:
@@ -100,9 +100,9 @@ def residuals(
 
 
 def control_picture(control: Control, width: int, height: int) -> Floats:
-    """What the ControlNet sees: (1, 3, H, W) in 0..1, fitted to the size that is drawn, then preprocessed.
+    """Return the control picture (1, 3, H, W) in 0..1, resized to the drawn size and preprocessed.
 
-    With a resolution of its own the preprocessor looks at it in that size, and its result is resized.
+    With a resolution of its own the preprocessor runs at that size, and its result is resized.
     """
     image = fit(on_white(control.image), width, height, control.resize_mode)
     if control.resolution is not None:
@@ -127,14 +127,14 @@ def _opened(networks: Networks, control: Control) -> Network:
             f"the ControlNet '{control.model}' cannot be used: the model is {networks.family.label}, for"
             " which ControlNets are not supported; leave it out"
         )
-    network = networks.beside(Path(control.model), controlnet_on)
+    network = networks.auxiliary(Path(control.model), controlnet_on)
     assert isinstance(network.config, ControlNetConfig)
     _check_fit(networks, network.config, control.model)
     return network
 
 
 def _check_fit(networks: Networks, config: ControlNetConfig, path: Path | str) -> None:
-    """A ControlNet goes with the family that it was trained on."""
+    """Check that the ControlNet was trained for the model's family."""
     theirs, ours = config.unet, networks.unet_config
     if theirs.context_width != ours.context_width:
         raise InvalidRequest(

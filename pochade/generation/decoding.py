@@ -1,4 +1,4 @@
-"""Between PIL's pictures and arrays in -1..1."""
+"""Converts between PIL images and arrays in -1..1."""
 
 from typing import TYPE_CHECKING
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 
 PREVIEW_SIDE = 16
-"""Latent pixels along the longer side of a preview: a decode of 128 pixels costs a sixteenth of 512."""
+"""The longer side of a preview in latent pixels: decoding 128 pixels costs a sixteenth of 512."""
 
 
 def to_images(pictures: Floats, made_by: str = "the autoencoder", precision: str = "") -> "list[Image.Image]":
-    """(B, 3, H, W), about -1..1 -> RGB pictures.
+    """Convert (B, 3, H, W), about -1..1, to RGB images.
 
-    made_by, precision: the network that gave the numbers, and in which precision ("": not known), for the
+    made_by, precision: the network that computed the numbers and its precision ("": unknown), for the
     InvalidRequest that is raised if they are not finite.
     """
     from PIL import Image
@@ -32,7 +32,7 @@ def to_images(pictures: Floats, made_by: str = "the autoencoder", precision: str
 
 
 def check_finite(numbers: Floats, made_by: str, precision: str) -> None:
-    """Raises InvalidRequest, with what helps in this precision, for numbers that are not finite."""
+    """Raise InvalidRequest, with advice for this precision, if numbers are not finite."""
     if np.isfinite(numbers).all():
         return
     if precision == "f16":
@@ -47,27 +47,27 @@ def check_finite(numbers: Floats, made_by: str, precision: str) -> None:
 
 
 def from_image(image: "Image.Image") -> Floats:
-    """A picture of any mode -> (3, H, W) in -1..1. What is transparent counts as white."""
+    """Convert an image of any mode to (3, H, W) in -1..1. Transparency counts as white."""
     rgb = np.asarray(on_white(image), np.float32)
     return np.ascontiguousarray((rgb / 127.5 - 1).transpose(2, 0, 1))
 
 
 def decoded_images(networks: Networks, latent: Floats) -> "list[Image.Image]":
-    """Scaled latents (B, C, h, w) to pictures. Raises InvalidRequest as `to_images` does."""
+    """Decode scaled latents (B, C, h, w). Raises InvalidRequest as `to_images` does."""
     pictures = networks.decode(latent)
     return to_images(pictures, precision=networks.coder.engine.precision)
 
 
 def small_images(networks: Networks, latent: Floats) -> "list[Image.Image]":
-    """Decode every n-th latent pixel: a small picture for any family, without a table of colours."""
+    """Decode every n-th latent pixel to a small preview, which works for any family."""
     step = -(-max(latent.shape[2:]) // PREVIEW_SIDE)
     return decoded_images(networks, np.ascontiguousarray(latent[:, :, ::step, ::step], np.float32))
 
 
 def rough_images(latent: Floats) -> "list[Image.Image]":
-    """A latent (B, C, h, w) as it is, three of its channels as colours, where nothing may be decoded.
+    """Show three channels of a latent (B, C, h, w) as colours, where decoding would take too much memory.
 
-    Shapes can be made out; the colours mean nothing.
+    Shapes are recognisable; the colours have no meaning.
     """
     shown = np.asarray(latent)[:, [0, 1, 2]]
     return to_images((shown / (np.abs(shown).max() + np.float32(1e-6))).astype(np.float32))

@@ -1,4 +1,4 @@
-"""One pass over the noise levels: the denoise loop, for every way of drawing."""
+"""The denoise loop: one pass over the noise levels."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,13 +16,13 @@ from pochade.diffusion.schedule import NoiseSchedule, sigmas
 from pochade.errors import InvalidRequest
 from pochade.generation.canvas import Canvas
 from pochade.generation.conditioning import PromptPlan
-from pochade.generation.guided_unet import FeatureCache, holding, in_steps, predictor
-from pochade.generation.prompt_plan import Wording
+from pochade.generation.guided_unet import FeatureCache, by_step, predictor, reusing_noise
+from pochade.generation.prompt_plan import StepPrompts
 from pochade.loading.networks import Networks
 from pochade.prompts.composition import PromptPart
 from pochade.request import Settled
-from pochade.speed import EVERYTHING, EXACT, StepWork, find_speed, way
-from pochade.ways import Control
+from pochade.request_options import Control
+from pochade.speed import EXACT, FULL_STEP, StepWork, find_speed, progress_of
 
 if TYPE_CHECKING:
     from pochade.generation.controlnet import ControlNetPass
@@ -36,20 +36,19 @@ Floats = NDArray[np.float32]
 class Pass:
     """One pass over noise levels.
 
-    request: settled. canvas: where it begins. told: step by step; a pass over a picture, whose levels are
-    fewer than the request's steps, begins at the first all the same, as in A1111. levels: decreasing, and 0
-    at the end. controls: that steer it. noise: (B, C, h, w), in place of the seeds'. refining: a second
-    model, for the last part. left_out: what was not computed so far, for speed; a second pass shares it with
-    the first.
+    request: settled. canvas: the start. prompt_plan: the encoded prompts; image-to-image, which has fewer
+    levels than the request has steps, uses them from the first on, as in A1111. levels: decreasing to 0.
+    controls: its ControlNets. noise: (B, C, h, w), instead of the seeds' noise. refiner: a second model for
+    the last part. left_out: the computations that were skipped for speed; both passes share it.
     """
 
     request: Settled
     canvas: Canvas
-    told: PromptPlan
+    prompt_plan: PromptPlan
     levels: Sequence[float]
     controls: tuple[Control, ...] = ()
     noise: Floats | None = None
-    refining: "RefinerSwitch | None" = None
+    refiner: "RefinerSwitch | None" = None
     left_out: set[str] = field(default_factory=set)
 
 
@@ -60,51 +59,53 @@ def denoise(
     sampler: Sampler,
     drawing: Pass,
 ) -> Iterator[SamplerStep]:
-    """The steps of a pass; the last one's `x` is the finished latent (B, C, h, w).
+    """Yield the steps of a pass; `x` of the last one is the finished latent (B, C, h, w).
 
-    The loop's own arrays stay where the UNet computes; what the steps hold are copies on the host.
+    The loop's arrays stay on the UNet's device; the steps hold copies on the host.
     """
     engine = networks.unet.engine
     request, canvas = drawing.request, drawing.canvas.placed(engine.place)
     shape = latent_shape(networks, request)
-    each = pictures(request)
+    each = single_requests(request)
     draw_noise = batch_noise([one.seed for one in each], shape, request.rng)
-    start = draw_noise()  # drawn even if it is not used: later draws are the same then
+    start = draw_noise()  # drawn even if it is not used, so that later draws are the same
     if drawing.noise is not None:
         check_noise(drawing.noise, (len(each), *shape))
         start = np.ascontiguousarray(drawing.noise, np.float32)
     elif request.variation is not None:
         factor = networks.autoencoder_config.factor
         start = np.stack([_varied(one, noise, factor) for one, noise in zip(each, start, strict=True)])
-    told = drawing.told.steps[: len(drawing.levels) - 1]
-    steerings = _steerings(networks, drawing) if drawing.controls else []
-    memory = FeatureCache(left_out=drawing.left_out)
+    prompts = drawing.prompt_plan.steps[: len(drawing.levels) - 1]
+    controlnets = _controlnet_passes(networks, drawing) if drawing.controls else []
+    cache = FeatureCache(left_out=drawing.left_out)
     own = {name: getattr(request, name) for name in sampler.options}
     options: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
-    works = [EVERYTHING] * len(told)
+    works = [FULL_STEP] * len(prompts)
     if request.speed != EXACT:
-        places = [way(level) for level in drawing.levels[: len(told)]]
-        works = find_speed(request.speed).plan(places, stochastic=sampler.adds_noise(request.eta))
-    plan: list[tuple[Wording, tuple[ControlNetPass, ...], StepWork, bool]] = []
-    for step, (wording, work) in enumerate(zip(told, works, strict=True)):
-        acting = tuple(each for each in steerings if each.acts(step, len(told)))
-        refined = drawing.refining is not None and drawing.refining.acts(drawing.levels[step], schedule)
-        # Nothing that was found with other words, with a ControlNet or by another model is held.
-        if acting or refined or (plan and plan[-1][:2] != (wording, acting)):
+        positions = [progress_of(level) for level in drawing.levels[: len(prompts)]]
+        works = find_speed(request.speed).plan(positions, stochastic=sampler.adds_noise(request.eta))
+    plan: list[tuple[StepPrompts, tuple[ControlNetPass, ...], StepWork, bool]] = []
+    for step, (step_prompts, work) in enumerate(zip(prompts, works, strict=True)):
+        acting = tuple(each for each in controlnets if each.is_active(step, len(prompts)))
+        refined = drawing.refiner is not None and drawing.refiner.is_active(drawing.levels[step], schedule)
+        # Noise predicted for other prompts, with a ControlNet or by another model is not reused.
+        if acting or refined or (plan and plan[-1][:2] != (step_prompts, acting)):
             work = replace(work, held=False)
-        plan.append((wording, acting, work, refined))
+        plan.append((step_prompts, acting, work, refined))
     holds = any(work.held for _, _, work, _ in plan)
     denoisers = {}
-    for wording, acting, work, refined in dict.fromkeys(plan):
-        weights = _weights(wording.parts, *shape[1:])
-        if refined and drawing.refining is not None:
-            clean = drawing.refining.denoiser(request, wording, weights, canvas.extra)
+    for step_prompts, acting, work, refined in dict.fromkeys(plan):
+        weights = _weights(step_prompts.parts, *shape[1:])
+        if refined and drawing.refiner is not None:
+            clean = drawing.refiner.denoiser(request, step_prompts, weights, canvas.extra)
         else:
-            given = drawing.told.conditionings[wording]
-            predict = predictor(networks, request, given, weights, canvas.extra, acting, work, memory)
+            conditionings = drawing.prompt_plan.conditionings[step_prompts]
+            predict = predictor(networks, request, conditionings, weights, canvas.extra, acting, work, cache)
             clean = denoiser(predict, parametrization, schedule)
-        denoisers[wording, acting, work, refined] = holding(clean, memory, work.held) if holds else clean
-    clean = canvas.keeping(in_steps(drawing.levels, [denoisers[each] for each in plan]))
+        denoisers[step_prompts, acting, work, refined] = (
+            reusing_noise(clean, cache, work.held) if holds else clean
+        )
+    clean = canvas.keeping_source(by_step(drawing.levels, [denoisers[each] for each in plan]))
     if sampler.brownian:
         path = batch_path([one.seed for one in each], shape)
         options["path"] = lambda sigma, after, eta: engine.place(path(sigma, after, eta))
@@ -116,13 +117,13 @@ def denoise(
 
 
 def check_noise(noise: Floats | None, shape: tuple[int, ...]) -> None:
-    """Raises InvalidRequest for given noise of another shape."""
+    """Raise InvalidRequest if the given noise has another shape."""
     if noise is not None and noise.shape != shape:
         raise InvalidRequest(f"noise has shape {noise.shape}; {shape} is needed")
 
 
 def _weights(parts: Sequence[PromptPart], rows: int, columns: int) -> "Sequence[Weight]":
-    """How much each of the prompts that are drawn together counts, and where."""
+    """The weights of composed prompts, as maps if they have regions."""
     if all(part.region is None for part in parts):
         return [part.weight for part in parts]
     from pochade.generation.prompt_weights import weights_of
@@ -130,21 +131,21 @@ def _weights(parts: Sequence[PromptPart], rows: int, columns: int) -> "Sequence[
     return weights_of(parts, rows, columns)
 
 
-def _steerings(networks: Networks, drawing: Pass) -> "list[ControlNetPass]":
-    from pochade.generation.controlnet import cut_out, laid_over, steering
+def _controlnet_passes(networks: Networks, drawing: Pass) -> "list[ControlNetPass]":
+    from pochade.generation.controlnet import controlnet_passes, crop_controls, fit_controls
 
     request = drawing.request
     controls = drawing.controls
     if request.source is not None and drawing.canvas.box is not None:
-        controls = tuple(cut_out(controls, request.source.image.size, drawing.canvas.box))
+        controls = tuple(crop_controls(controls, request.source.image.size, drawing.canvas.box))
     elif drawing.canvas.filled is not None:
         drawn = request.width, request.height
-        controls = tuple(laid_over(controls, drawing.canvas.filled, drawn, tiling=request.tiling))
-    return steering(networks, controls, request.width, request.height)
+        controls = tuple(fit_controls(controls, drawing.canvas.filled, drawn, tiling=request.tiling))
+    return controlnet_passes(networks, controls, request.width, request.height)
 
 
-def pictures(request: Settled) -> list[Settled]:
-    """The request of each picture of a batch, which draws it alone: its seed, and that of its variation."""
+def single_requests(request: Settled) -> list[Settled]:
+    """Split a batch into requests for single pictures with their own seeds and variation seeds."""
     seed, variation = request.seed, request.variation
     numbers = range(request.batch_size)
     if variation is None or variation.strength == 0:
@@ -154,7 +155,7 @@ def pictures(request: Settled) -> list[Settled]:
 
 
 def latent_shape(networks: Networks, request: Settled) -> tuple[int, int, int]:
-    """(C, h, w)."""
+    """Return the shape (C, h, w) of the request's latent."""
     config = networks.autoencoder_config
     return config.latent_channels, request.height // config.factor, request.width // config.factor
 
@@ -162,7 +163,7 @@ def latent_shape(networks: Networks, request: Settled) -> tuple[int, int, int]:
 def levels_of(
     schedule: NoiseSchedule, networks: Networks, sampler: Sampler, request: Settled, canvas: Canvas
 ) -> list[float]:
-    """The noise levels of a drawing: all, or over a picture the last ones, as many as its strength says."""
+    """Return the noise levels of a pass; with a source picture only the last ones, as its strength says."""
     levels = all_levels(schedule, networks, sampler, request.schedule, request.steps)
     return levels[canvas.first_step(request.steps) :]
 
@@ -170,7 +171,7 @@ def levels_of(
 def all_levels(
     schedule: NoiseSchedule, networks: Networks, sampler: Sampler, name: str, steps: int
 ) -> list[float]:
-    """What a schedule's name means for this model and this sampler; see `schedule.sigmas`."""
+    """Return the noise levels of a schedule for this model and sampler; see `schedule.sigmas`."""
     return sigmas(
         schedule,
         name,
@@ -182,7 +183,7 @@ def all_levels(
 
 
 def _varied(request: Settled, whole: Floats, factor: int) -> Floats:
-    """The starting noise of one picture (C, h, w) with that of a second seed, or of another size, in it."""
+    """Apply a variation to the starting noise of one picture (C, h, w): a second seed, or another size."""
     variation = request.variation
     assert variation is not None
     shape: tuple[int, ...] = whole.shape

@@ -1,4 +1,4 @@
-"""A generation from the first noise to the finished pictures."""
+"""Generates pictures from a settled request, from the first noise to the result."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +14,21 @@ from pochade.diffusion.samplers import find_sampler
 from pochade.diffusion.samplers.step import SamplerStep
 from pochade.errors import InvalidRequest
 from pochade.families.family import Conditioning
-from pochade.generation.canvas import Canvas, blank, over
-from pochade.generation.conditioning import PromptPlan, condition_wordings, prompt_size
+from pochade.generation.canvas import Canvas, blank_canvas, canvas_over
+from pochade.generation.conditioning import PromptPlan, condition_steps, prompt_size
 from pochade.generation.decoding import check_finite, decoded_images, rough_images, small_images
-from pochade.generation.denoise_loop import Pass, check_noise, denoise, latent_shape, levels_of, pictures
+from pochade.generation.denoise_loop import (
+    Pass,
+    check_noise,
+    denoise,
+    latent_shape,
+    levels_of,
+    single_requests,
+)
 from pochade.generation.infotext import ModelInfo, infotext
-from pochade.generation.prompt_plan import Prompts, Wording
+from pochade.generation.prompt_plan import Prompts, StepPrompts
 from pochade.generation.result import Progress, PromptSize, Result
-from pochade.generation.settle import GenerationContext, Prepared, refiner_path, wordings_of
+from pochade.generation.settle import GenerationContext, Prepared, prompts_of_passes, refiner_path
 from pochade.images.marks import EDITED, GENERATED
 from pochade.loading.adapters import NOTHING, hashes, tags
 from pochade.loading.model import Model
@@ -36,49 +43,48 @@ Floats = NDArray[np.float32]
 
 
 def generate(prepared: Prepared, noise: Floats | None = None) -> Iterator[Progress]:
-    """Draw a settled request, step by step; the last step brings the result.
+    """Draw a settled request, yielding after each step; the last step has the result.
 
-    A plain picture is one pass over the noise levels. ControlNets steer it (`one_pass.denoise`), a second
-    model does the last part of it (`refining`), and a larger pass follows it (`hires`), where the request
-    asks for them and nowhere else.
+    A plain picture is one pass over the noise levels. ControlNets (`denoise_loop`), a second model for the
+    last part (`refiner`) and a second, larger pass (`hires`) are used only if the request asks for them.
 
-    noise: the starting noise (B, C, h, w), unit normal, in place of the seeds'.
+    noise: the starting noise (B, C, h, w), unit normal, instead of the seeds' noise.
     """
     if prepared.request.batch_size > 1 and steps_differ(prepared):
-        yield from one_by_one(prepared, noise)
+        yield from draw_separately(prepared, noise)
         return
     context, request, prompts = prepared.context, prepared.request, prepared.prompts
-    model, later, let_go = context.model, context.last, context.let_go
+    model, later, release = context.model, context.last, context.release
     networks = networks_for(context, request)
     last_networks = networks if later is context else networks_for(later, request)
     for each in (networks, last_networks):
         each.graphs.begin_part()
 
-    # Where it begins, and what it is told.
+    # The start of the pass, and the encoded prompts.
     canvas = canvas_of(model, networks, request)
-    let_go(networks.autoencoder, networks.wide_autoencoder)
-    told, told_later = told_of(model, request, later.model, prompts)
+    release(networks.autoencoder, networks.wide_autoencoder)
+    prompt_plan, later_plan = prompt_plans(model, request, later.model, prompts)
     for each in (networks, last_networks):
-        let_go(*each.text_encoders)
-    refiner = last_part = None
+        release(*each.text_encoders)
+    refiner = switch = None
     refiner_file = refiner_path(request, context.roots)
     if refiner_file is not None:
-        from pochade.generation.refiner import refining
+        from pochade.generation.refiner import refiner_switch
         from pochade.loading.auxiliary import open_refiner
 
         refiner = open_refiner(later.model.networks, later.model.checkpoint, refiner_file)
-        wanted = [*told.steps, *told_later.steps]
-        last_part = refining(refiner, request, wanted, tiling=request.tiling)
+        all_steps = [*prompt_plan.steps, *later_plan.steps]
+        switch = refiner_switch(refiner, request, all_steps, tiling=request.tiling)
 
-    # The steps of the pass, or of both.
+    # The steps of one pass, or of two.
     first = Pass(
         request=request,
         canvas=canvas,
-        told=told,
+        prompt_plan=prompt_plan,
         levels=levels_of(model.schedule, networks, prepared.sampler, request, canvas),
         controls=request.controls,
         noise=noise,
-        refining=last_part,
+        refiner=switch,
     )
     steps: Iterator[tuple[SamplerStep, int]]
     decoded = latent_shape(networks, request)
@@ -86,34 +92,34 @@ def generate(prepared: Prepared, noise: Floats | None = None) -> Iterator[Progre
         only = denoise(networks, model.schedule, model.parametrization, prepared.sampler, first)
         steps = ((step, 0) for step in only)
     else:
-        from pochade.generation.hires import in_two_passes
+        from pochade.generation.hires import two_passes
 
-        steps, decoded = in_two_passes(prepared, networks, last_networks, first, told_later)
-    size = prompt_size({**told.conditionings, **told_later.conditionings})
+        steps, decoded = two_passes(prepared, networks, last_networks, first, later_plan)
+    size = prompt_size({**prompt_plan.conditionings, **later_plan.conditionings})
 
     def result(by: Networks, latent: Floats) -> Result:
-        let_go(by.unet)
+        release(by.unet)
         check_finite(latent, "the UNet", by.unet.engine.precision)
         images = [canvas.finish(image) for image in decoded_images(by, latent)]
-        # A text that says "fast" of a picture of which everything was computed would tell of another one.
+        # The parameters text only says "fast" if something was really skipped.
         drawn = request if first.left_out else replace(request, speed=EXACT)
-        made = result_of(images, pictures(drawn), maker_of(prepared, refiner), size)
-        let_go(by.autoencoder, by.wide_autoencoder)
+        made = result_of(images, single_requests(drawn), model_info_of(prepared, refiner), size)
+        release(by.autoencoder, by.wide_autoencoder)
         return made
 
     drawn_by = networks, last_networks
     previews = [
-        rough_images if context.sparing else partial(small_images, each.model.networks)
+        rough_images if context.low_memory else partial(small_images, each.model.networks)
         for each in (context, later)
     ]
-    with ThreadPoolExecutor(1) as beside:
-        # The decoder is compiled while the first step compiles the UNet; a fault in it shows then.
-        ready = None if context.sparing else beside.submit(last_networks.prepare_decode, decoded)
+    with ThreadPoolExecutor(1) as background:
+        # The decoder is compiled while the first step compiles the UNet, so that its errors show early.
+        ready = None if context.low_memory else background.submit(last_networks.prepare_decode, decoded)
         for step, number in steps:
             if ready is not None:
                 ready.result()
             by = drawn_by[number]
-            if step.index == 0:  # an overflow is said now, not after all steps
+            if step.index == 0:  # report an overflow now, not after all steps
                 check_finite(step.x, "the UNet", by.unet.engine.precision)
             now, preview = partial(result, by), previews[number]
             end = now(step.x) if step.index == step.steps - 1 else None
@@ -121,22 +127,22 @@ def generate(prepared: Prepared, noise: Floats | None = None) -> Iterator[Progre
 
 
 def steps_differ(prepared: Prepared) -> bool:
-    """Whether each picture of a batch takes steps of its own, in the first pass or in the second."""
+    """Whether the pictures of a batch need separate steps, in the first pass or in the second."""
     hires = prepared.request.hires
     second = None if hires is None else hires.sampler
     return prepared.sampler.alone or (second is not None and find_sampler(second).alone)
 
 
-def one_by_one(prepared: Prepared, noise: Floats | None) -> Iterator[Progress]:
-    """A batch in which each picture takes steps of its own: one after another, as if asked for alone.
+def draw_separately(prepared: Prepared, noise: Floats | None) -> Iterator[Progress]:
+    """Draw the pictures of a batch one after another, as if each was requested alone.
 
-    `Progress.denoised` is then that of the picture which is being drawn.
+    `Progress.denoised` is that of the current picture.
     """
     request = prepared.request
     check_noise(noise, (request.batch_size, *latent_shape(prepared.context.model.networks, request)))
     results: list[Result] = []
     before = 0
-    for i, alone in enumerate(pictures(request)):
+    for i, alone in enumerate(single_requests(request)):
         own = None if noise is None else noise[i : i + 1]
         for progress in generate(replace(prepared, request=alone), own):
             if progress.result is not None:
@@ -145,52 +151,52 @@ def one_by_one(prepared: Prepared, noise: Floats | None) -> Iterator[Progress]:
                 progress,
                 step=before + progress.step,
                 steps=before + progress.steps * (request.batch_size - i),
-                result=joined(results) if len(results) == request.batch_size else None,
+                result=join_results(results) if len(results) == request.batch_size else None,
             )
         before += progress.step
 
 
 def networks_for(context: GenerationContext, request: Settled) -> Networks:
-    """The model's networks, set to tile and to decode in parts as request and plan say."""
+    """Return the model's networks with the tiling of the request and the decoding tiles of the plan."""
     networks = replace(context.model.networks, tiling=request.tiling)
     if context.plan is None or context.plan.tile is None:
         return networks
-    return replace(networks, whole=context.plan.tile**2, tile=context.plan.tile)
+    return replace(networks, untiled_pixels=context.plan.tile**2, tile=context.plan.tile)
 
 
 def canvas_of(model: Model, networks: Networks, request: Settled) -> Canvas:
-    """Where the drawing begins. Raises InvalidRequest for a model that needs a picture and gets none."""
+    """Return the canvas of the first pass. Raises InvalidRequest if a model needs a picture and has none."""
     if request.source is not None:
-        return over(networks, request.source, request.width, request.height, request.framing)
+        return canvas_over(networks, request.source, request.width, request.height, request.framing)
     if networks.traits.needs_picture:
         raise InvalidRequest(f"'{model.checkpoint.name}' is {networks.traits.needs_picture}")
-    return blank(networks, request.width, request.height)
+    return blank_canvas(networks, request.width, request.height)
 
 
-def told_of(
+def prompt_plans(
     model: Model, request: Settled, later: Model | None = None, prompts: Prompts | None = None
 ) -> tuple[PromptPlan, PromptPlan]:
-    """What the UNet is told in the first pass and in the second, if there is one.
+    """Encode the prompts of the first pass and of the second, if there is one.
 
-    later: what the second pass is drawn with; None: the same model. prompts: as in `wordings_of`.
+    later: the model of the second pass; None means the same. prompts: as in `prompts_of_passes`.
     """
     later = model if later is None else later
-    first, second = wordings_of(model.networks, request, later.networks, prompts)
+    first, second = prompts_of_passes(model.networks, request, later.networks, prompts)
     if later is model:
-        told = _conditioned(model, [*first, *second], request)
-        return PromptPlan(first, told), PromptPlan(second, told)
+        conditionings = _conditioned(model, [*first, *second], request)
+        return PromptPlan(first, conditionings), PromptPlan(second, conditionings)
     return PromptPlan(first, _conditioned(model, first, request)), PromptPlan(
         second, _conditioned(later, second, request)
     )
 
 
 def _conditioned(
-    model: Model, wordings: Sequence[Wording], request: Settled
-) -> Mapping[Wording, Sequence[Conditioning]]:
-    return condition_wordings(
+    model: Model, steps: Sequence[StepPrompts], request: Settled
+) -> Mapping[StepPrompts, Sequence[Conditioning]]:
+    return condition_steps(
         model.networks,
         model.tokenizers,
-        wordings,
+        steps,
         request.clip_skip,
         request.emphasis,
         zeros_for_no_text=model.family.no_text(model.checkpoint),
@@ -198,12 +204,12 @@ def _conditioned(
 
 
 def name_of_vae(path: Path) -> str:
-    """What a text calls the autoencoder that was given: its file's name, as A1111 does, or its folder's."""
+    """Return the name of a given autoencoder for the text: the file's, as in A1111, or the folder's."""
     return path.parent.name if path.name == "vae" else path.name
 
 
-def maker_of(prepared: Prepared, refiner: Model | None) -> ModelInfo:
-    """What the pictures' texts say of the models that drew them."""
+def model_info_of(prepared: Prepared, refiner: Model | None) -> ModelInfo:
+    """Return the entries about models for the parameters text."""
     context, request, prompts = prepared.context, prepared.request, prepared.prompts
     later = context.last
     other = request.hires is not None and request.hires.model is not None
@@ -227,16 +233,16 @@ def maker_of(prepared: Prepared, refiner: Model | None) -> ModelInfo:
 
 
 def result_of(
-    images: "list[Image.Image]", requests: Sequence[Settled], maker: ModelInfo, prompt_size: PromptSize
+    images: "list[Image.Image]", requests: Sequence[Settled], model_info: ModelInfo, prompt_size: PromptSize
 ) -> Result:
-    """requests: one for each picture, which draws it alone."""
-    texts = [infotext(request, maker) for request in requests]
+    """Build a result. requests: one for each picture, with its own seeds."""
+    texts = [infotext(request, model_info) for request in requests]
     mark = GENERATED if requests[0].source is None else EDITED
     return Result(images, [request.seed for request in requests], texts, prompt_size, mark)
 
 
-def joined(results: Sequence[Result]) -> Result:
-    """The pictures of several as one; all were drawn alike."""
+def join_results(results: Sequence[Result]) -> Result:
+    """Join results of the same request into one."""
     return Result(
         [image for result in results for image in result.images],
         [seed for result in results for seed in result.seeds],

@@ -1,4 +1,4 @@
-"""The second pass of a drawing, on a larger picture."""
+"""The second pass on a larger picture (hires. fix)."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from pochade.diffusion.samplers import find_sampler
 from pochade.diffusion.samplers.step import SamplerStep
 from pochade.errors import InvalidRequest
-from pochade.generation.canvas import Canvas, blank
+from pochade.generation.canvas import Canvas, blank_canvas
 from pochade.generation.conditioning import PromptPlan
 from pochade.generation.decoding import check_finite, decoded_images, from_image
 from pochade.generation.denoise_loop import Pass, all_levels, denoise, latent_shape
 from pochade.generation.pass_settings import controls_of, second_request, size_of_second_pass
 from pochade.generation.settle import Prepared
-from pochade.generation.upscale import resized_by
+from pochade.generation.upscale import resize_with
 from pochade.images.upscaling import (
     LATENT_UPSCALERS,
     Box,
@@ -37,22 +37,23 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 
 
-def in_two_passes(
-    prepared: Prepared, networks: Networks, larger_networks: Networks, only: Pass, told: PromptPlan
+def two_passes(
+    prepared: Prepared, networks: Networks, larger_networks: Networks, only: Pass, prompt_plan: PromptPlan
 ) -> tuple[Iterator[tuple[SamplerStep, int]], tuple[int, int, int]]:
-    """The steps of two passes, each with the number of its pass, and the shape (C, h, w) of the last latent.
+    """Return the steps of two passes, with the number of the pass, and the shape (C, h, w) of the last
+    latent.
 
-    networks, larger_networks: of the two passes, as the request sets them. only: what one pass alone would
-    be; a second model does its part in the second of two. told: in the second.
+    networks, larger_networks: of the two passes, with the request's settings. only: the pass of a request
+    without hires; its refiner is used in the second pass. prompt_plan: of the second pass.
 
-    Raises InvalidRequest for what cannot follow each other, before anything is drawn.
+    Raises InvalidRequest for passes that cannot be combined, before anything is drawn.
     """
     context, request = prepared.context, prepared.request
     model, later = context.model, context.last
     assert request.hires is not None
     check_latents(model, later.model, request.hires.upscaler)
-    first = replace(only, refining=None, controls=controls_of(request, "first"))
-    second = second_pass(first, told, later.model, larger_networks, only.refining)
+    first = replace(only, refiner=None, controls=controls_of(request, "first"))
+    second = second_pass(first, prompt_plan, later.model, larger_networks, only.refiner)
     assert second is not None
     decoded = latent_shape(larger_networks, second.request)
     second_sampler = find_sampler(second.request.sampler)
@@ -60,13 +61,13 @@ def in_two_passes(
 
     def enlarged_pass(latent: Floats) -> Iterator[SamplerStep]:
         check_finite(latent, "the UNet", networks.unet.engine.precision)
-        context.let_go(networks.unet)
-        larger_networks.graphs.begin_part()  # the UNet in the first size may go, the decoder is wanted
-        if not context.sparing:
+        context.release(networks.unet)
+        larger_networks.graphs.begin_part()  # may drop the UNet's first graph; the decoder is needed
+        if not context.low_memory:
             larger_networks.prepare_decode(decoded)
-        larger = enlarged(networks, larger_networks, request, second.request, latent)
+        larger = upscaled_canvas(networks, larger_networks, request, second.request, latent)
         for each in (networks, larger_networks):
-            context.let_go(each.autoencoder, each.wide_autoencoder)
+            context.release(each.autoencoder, each.wide_autoencoder)
         if not begun_from:
             assert larger.latent is not None
             yield SamplerStep(0, 1, larger.latent, larger.latent)
@@ -76,32 +77,32 @@ def in_two_passes(
         yield from denoise(larger_networks, by.schedule, by.parametrization, second_sampler, drawing)
 
     steps = denoise(networks, model.schedule, model.parametrization, prepared.sampler, first)
-    return both(steps, enlarged_pass, len(second.levels) - 1 if begun_from else 1), decoded
+    return chain_passes(steps, enlarged_pass, len(second.levels) - 1 if begun_from else 1), decoded
 
 
 def second_pass(
     first: Pass,
-    told: PromptPlan,
+    prompt_plan: PromptPlan,
     model: Model,
     networks: Networks,
-    refining: "RefinerSwitch | None" = None,
+    refiner: "RefinerSwitch | None" = None,
 ) -> Pass | None:
-    """What follows the first pass, if its request says so. Its canvas is empty yet. told, refining: in it.
+    """Return the second pass, with an empty canvas, if the request has one. prompt_plan, refiner: its own.
 
-    model, networks: that it is drawn with, as the request sets them. It does exactly as many steps as were
-    asked for, from the level of its strength, as in A1111.
+    model, networks: of the second pass, with the request's settings. It does exactly the requested number of
+    steps, starting at the level of its strength, as in A1111.
 
     Raises InvalidRequest for ControlNets of another family, before the first pass is drawn.
     """
-    asked = first.request.hires
-    if asked is None:
+    hires = first.request.hires
+    if hires is None:
         return None
-    if is_model_file(asked.upscaler):
-        networks.beside(Path(asked.upscaler), upscaler_on)
+    if is_model_file(hires.upscaler):
+        networks.auxiliary(Path(hires.upscaler), upscaler_on)
     else:
-        find_upscaler(asked.upscaler)
+        find_upscaler(hires.upscaler)
     request = second_request(first.request)
-    width, height = size_of_second_pass(first.request, asked, networks.traits.multiple)
+    width, height = size_of_second_pass(first.request, hires, networks.traits.multiple)
     request = replace(request, width=width, height=height)
     controls = controls_of(request, "second")
     if controls:
@@ -109,33 +110,33 @@ def second_pass(
 
         check_controls(networks, controls)
     schedule, sampler = model.schedule, find_sampler(request.sampler)
-    count = min(schedule.steps, levels_from_noise(request.steps, asked.denoising_strength))
+    count = min(schedule.steps, levels_from_noise(request.steps, hires.denoising_strength))
     first_one = max(0, count - request.steps)
     levels = all_levels(schedule, networks, sampler, request.schedule, count)[first_one:]
     return replace(
         first,
         request=request,
-        told=told,
+        prompt_plan=prompt_plan,
         canvas=Canvas(),
         levels=levels,
         controls=controls,
         noise=None,
-        refining=refining,
+        refiner=refiner,
     )
 
 
 def levels_from_noise(steps: int, strength: float) -> int:
-    """How many levels a whole drawing would have of which a second pass does the last `steps`, as A1111
-    counts them: 28 for 20 steps at 0.7."""
+    """Return the total number of levels of which the second pass does the last `steps`, as in A1111: 28 for
+    20 steps at strength 0.7."""
     return int(steps / min(max(strength, 1e-6), 0.999))
 
 
-def both(
+def chain_passes(
     first: Iterator[SamplerStep], second: Callable[[Floats], Iterator[SamplerStep]], ahead: int
 ) -> Iterator[tuple[SamplerStep, int]]:
-    """The steps of two passes, counted through, and with each the number of its pass, 0 or 1.
+    """Yield the steps of two passes, numbered consecutively, with the number of the pass, 0 or 1.
 
-    second: from the first one's latent. ahead: how many steps it will take, or about as many.
+    second: starts the second pass from the first one's latent. ahead: its approximate number of steps.
     """
     step = None
     for step in first:
@@ -147,29 +148,28 @@ def both(
 
 
 def check_latents(first: Model, second: Model, upscaler: str) -> None:
-    """Raises InvalidRequest if latents of the first pass would be enlarged for a model of other latents."""
+    """Raise InvalidRequest if latents would be upscaled for a second model with other latents."""
     ours, theirs = first.family, second.family
     if upscaler in LATENT_UPSCALERS and ours.latents != theirs.latents:
         raise InvalidRequest(
             f"the model of the second pass, '{second.checkpoint.name}', is {theirs.label}, that of the first"
-            f" {ours.label}: their latents mean different things; take an upscaler of pictures, such as"
-            " Lanczos"
+            f" {ours.label}: their latents differ; use an upscaler for pictures, such as Lanczos"
         )
 
 
-def enlarged(
+def upscaled_canvas(
     networks: Networks, second: Networks, first: Settled, request: Settled, latent: Floats
 ) -> Canvas:
-    """What the second pass draws over: the first one's latent (B, C, h, w), larger.
+    """Upscale the latent (B, C, h, w) of the first pass and return the canvas of the second.
 
-    networks, second: of the two passes. first, request: of the two as well.
+    networks, second: the networks of the two passes. first, request: their requests.
     """
     assert request.hires is not None
     factor, name = networks.autoencoder_config.factor, request.hires.upscaler
-    model = second.beside(Path(name), upscaler_on) if is_model_file(name) else None
+    model = second.auxiliary(Path(name), upscaler_on) if is_model_file(name) else None
     name = find_upscaler(name) if model is None else name
     size, own = (request.width, request.height), (first.width, first.height)
-    box = None if request.hires.size is None else middle(own, size, factor)
+    box = None if request.hires.size is None else center_crop(own, size, factor)
     tiling = networks.tiling
     if name in LATENT_UPSCALERS:
         if box is not None:
@@ -181,19 +181,18 @@ def enlarged(
         sharp = [
             upscaled(image, *size, name, box=box, tiling=tiling)
             if model is None
-            else resized_by(model, image, *size, box=box, tiling=tiling)
+            else resize_with(model, image, *size, box=box, tiling=tiling)
             for image in images
         ]
         start = second.encode(np.stack([from_image(image) for image in sharp]))
-    return replace(blank(second, *size), latent=start)
+    return replace(blank_canvas(second, *size), latent=start)
 
 
-def middle(own: tuple[int, int], size: tuple[int, int], factor: int) -> Box:
-    """The part of the first picture that the second one shows, if it has another shape, px: as much as fits,
-    from the middle, as in A1111.
+def center_crop(own: tuple[int, int], size: tuple[int, int], factor: int) -> Box:
+    """Return the part of the first picture that the second pass shows if its aspect ratio differs, px.
 
-    own, size: width and height of the first and of the second, px. There the first is made large enough to
-    cover the second, and whole latent pixels are cut off, the odd one at the right or at the bottom.
+    own, size: width and height of the first and of the second pass, px. As in A1111, the first picture is
+    scaled to cover the second, and whole latent pixels are cropped, an odd one at the right or the bottom.
     """
     (width, height), (wide, high) = own, size
     if width * high < wide * height:
@@ -201,7 +200,7 @@ def middle(own: tuple[int, int], size: tuple[int, int], factor: int) -> Box:
     else:
         covering = high * width // height, high
     latent = [side // factor for side in covering]
-    cut = [(side - asked) // factor for side, asked in zip(covering, size, strict=True)]
+    cut = [(side - target) // factor for side, target in zip(covering, size, strict=True)]
     scale = [side / length for side, length in zip(own, latent, strict=True)]
     left, top = (each // 2 * by for each, by in zip(cut, scale, strict=True))
     return left, top, left + wide // factor * scale[0], top + high // factor * scale[1]

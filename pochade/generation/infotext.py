@@ -1,4 +1,4 @@
-"""The parameters text of a picture: everything of its request that another drawing needs."""
+"""Writes the parameters text (infotext) of a picture, from which it can be drawn again."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,28 +9,28 @@ import pochade
 from pochade.images.metadata import Value, parameters_text
 from pochade.images.upscaling import is_model_file
 from pochade.request import EMPHASES, FILLED, Settled
+from pochade.request_options import Control, Hires
 from pochade.speed import EXACT
-from pochade.ways import Control, Hires
 
 RESIZE_LABELS: Mapping[str, str] = {
     "stretch": "Just Resize",
     "crop": "Crop and Resize",
     "fill": "Resize and Fill",
 }
-"""Of `pochade.ways.RESIZE_MODES`."""
+"""Of `pochade.request_options.RESIZE_MODES`."""
 
 PASS_LABELS: Mapping[str, str] = {"both": "Both", "first": "Low res only", "second": "High res only"}
-"""Of `pochade.ways.PASSES`."""
+"""Of `pochade.request_options.PASSES`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """What drew the picture. hash: of its weights, if they are one file.
+    """The models that drew a picture. hash: of the weights, if they are one file.
 
-    additions: the hashes of adapters and embeddings. tags: the adapters that the prompt does not name.
-    refiner: name and hash of the model that took over. hires: those of the model that drew the second pass,
-    if it is another one. hires_tags: as tags, for the second pass' own prompt. vae, vae_hash: of the
-    autoencoder, if one was given in place of the model's own.
+    additions: the hashes of adapters and embeddings. tags: tags of adapters that the prompt does not name.
+    refiner: name and hash of the refiner. hires: those of the second pass' model, if it is another one.
+    hires_tags: as tags, for the second pass' own prompt. vae, vae_hash: of the autoencoder, if one was given
+    instead of the model's own.
     """
 
     model: str
@@ -44,13 +44,13 @@ class ModelInfo:
     vae_hash: str | None = None
 
 
-def infotext(request: Settled, maker: ModelInfo) -> str:
-    """request: settled, with the picture's own seeds."""
+def infotext(request: Settled, model_info: ModelInfo) -> str:
+    """Return the parameters text. request: settled, with the picture's own seeds."""
     source, size = request.source, (request.width, request.height)
     if source is not None and request.framing == FILLED:
         size = source.image.size  # so that it is asked for when the picture is drawn again
     return parameters_text(
-        prompt=request.prompt + maker.tags,
+        prompt=request.prompt + model_info.tags,
         negative_prompt=request.negative_prompt,
         steps=request.steps,
         sampler=request.sampler,
@@ -59,15 +59,15 @@ def infotext(request: Settled, maker: ModelInfo) -> str:
         seed=request.seed,
         width=size[0],
         height=size[1],
-        model_hash=maker.hash,
-        model=maker.model,
+        model_hash=model_info.hash,
+        model=model_info.model,
         extra=[
-            ("VAE hash", maker.vae_hash),
-            ("VAE", maker.vae),
+            ("VAE hash", model_info.vae_hash),
+            ("VAE", model_info.vae),
             *_variation(request),
-            *_ways(request, maker),
-            *_refiner(request, maker),
-            *maker.additions,
+            *_ways(request, model_info),
+            *_refiner(request, model_info),
+            *model_info.additions,
             *_rest(request),
         ],
         version=f"pochade {pochade.__version__}",
@@ -85,7 +85,7 @@ def _variation(request: Settled) -> list[tuple[str, Value]]:
     return pairs
 
 
-def _ways(request: Settled, maker: ModelInfo) -> list[tuple[str, Value]]:
+def _ways(request: Settled, model_info: ModelInfo) -> list[tuple[str, Value]]:
     source, hires, pairs = request.source, request.hires, list[tuple[str, Value]]()
     if source is not None:
         pairs.append(("Denoising strength", source.denoising_strength))
@@ -100,32 +100,36 @@ def _ways(request: Settled, maker: ModelInfo) -> list[tuple[str, Value]]:
             pairs.append(("Hires steps", hires.steps))
         name = Path(hires.upscaler).stem if is_model_file(hires.upscaler) else hires.upscaler
         pairs.append(("Hires upscaler", name))
-        pairs += _own_of_hires(hires, maker)
+        pairs += _own_of_hires(hires, model_info)
     return [*pairs, *((f"ControlNet {i}", _control(each)) for i, each in enumerate(request.controls))]
 
 
-def _own_of_hires(hires: Hires, maker: ModelInfo) -> list[tuple[str, Value]]:
-    """What the second pass has of its own, under A1111's names; what is None is as in the first."""
-    model = None if hires.model is None or maker.hires is None else re.sub(r"[,:\r\n]", "_", maker.hires)
+def _own_of_hires(hires: Hires, model_info: ModelInfo) -> list[tuple[str, Value]]:
+    """The second pass' own settings, under A1111's names; None means as in the first pass."""
+    model = (
+        None
+        if hires.model is None or model_info.hires is None
+        else re.sub(r"[,:\r\n]", "_", model_info.hires)
+    )
     return [
         ("Hires checkpoint", model),
         ("Hires sampler", hires.sampler),
         ("Hires schedule type", hires.schedule),
-        ("Hires prompt", None if hires.prompt is None else hires.prompt + maker.hires_tags),
+        ("Hires prompt", None if hires.prompt is None else hires.prompt + model_info.hires_tags),
         ("Hires negative prompt", hires.negative_prompt),
         ("Hires CFG Scale", hires.cfg_scale),
     ]
 
 
-def _refiner(request: Settled, maker: ModelInfo) -> list[tuple[str, Value]]:
-    if request.refiner is None or maker.refiner is None:
+def _refiner(request: Settled, model_info: ModelInfo) -> list[tuple[str, Value]]:
+    if request.refiner is None or model_info.refiner is None:
         return []
-    name = re.sub(r"[,:\r\n]", "_", maker.refiner)
+    name = re.sub(r"[,:\r\n]", "_", model_info.refiner)
     return [("Refiner", name), ("Refiner switch at", request.refiner.switch)]
 
 
 def _control(control: Control) -> str:
-    """In the words of the extension that A1111's users know."""
+    """A ControlNet in the format of A1111's extension."""
     model = re.sub(r"[,:\r\n]", "_", Path(control.model).stem)
     return (
         f"Module: {control.preprocessor}, Model: {model}, Weight: {control.strength:g},"

@@ -1,4 +1,4 @@
-"""From the parameters text of a picture, ours or another tool's, to the request that draws it again."""
+"""Converts the parameters text of a picture, from Pochade or another tool, to a request."""
 
 import math
 import re
@@ -12,23 +12,23 @@ from pochade.generation.infotext_values import as_meant
 from pochade.images.metadata import Parameters, read_parameters
 from pochade.prompts.comments import knows_comments, without_comments
 from pochade.request import Request
-from pochade.ways import Blend, Hires, Refiner, Variation
+from pochade.request_options import Blend, Hires, Refiner, Variation
 
 T = TypeVar("T")
 
 MULTIPLE = 8
-"""Of pixels: sizes that are drawn from nothing."""
+"""Sizes in text-to-image are rounded to multiples of this, px."""
 
 UNSEEN = ("Denoising strength", "Mask blur")
 """Names that, without those of a second pass, tell of a picture that was drawn over."""
 
 
 def request_from(text: str) -> Request:
-    """What a parameters text asks for, as far as it says it; the rest is at its defaults.
+    """Return the request of a parameters text; what it does not state has its default.
 
-    A picture that was drawn over another one is drawn from nothing: the text does not hold that picture (see
-    `drawn_over`). What else it does not follow, `left_out.not_followed` tells. Raises InvalidRequest, naming
-    the value, for one that cannot be read or drawn.
+    Image-to-image becomes text-to-image, since the text does not contain the source picture (see
+    `drawn_over`). `infotext_unsupported.not_followed` lists other settings that are ignored. Raises
+    InvalidRequest, naming the value, for one that is invalid.
     """
     parameters = read_parameters(text)
     values = as_meant(parameters.values)
@@ -71,13 +71,13 @@ def request_from(text: str) -> Request:
 
 
 def drawn_over(parameters: Parameters) -> bool:
-    """Whether the picture was drawn over another one, which its text does not hold."""
+    """Whether the picture was drawn over a source picture, which the text does not contain."""
     values = as_meant(parameters.values)
     return _hires(values) is None and any(name in values for name in UNSEEN)
 
 
 def drawn_along(parameters: Parameters) -> bool:
-    """Whether ControlNets steered it, whose pictures its text does not hold."""
+    """Whether ControlNets were used, whose control pictures the text does not contain."""
     return any(name.startswith("ControlNet ") for name in parameters.values)
 
 
@@ -127,13 +127,13 @@ def _refiner(values: Mapping[str, str]) -> Refiner | None:
 
 
 def _model_named(values: Mapping[str, str], key: str) -> str | None:
-    """A model by its name, which is looked up when it is drawn; the hash behind it is left out."""
+    """The name of a model, without the hash after it; it is looked up when the picture is drawn."""
     name = _named(values, key)
     return None if name is None else re.sub(r"\s*\[[0-9a-fA-F]*\]$", "", name).strip() or None
 
 
 def _named(values: Mapping[str, str], key: str) -> str | None:
-    """A name, unless it stands for none, or for that of the first pass as "Use same sampler" does."""
+    """A name; None for "None" and for values such as "Use same sampler"."""
     name = values.get(key, "").strip()
     return None if name in ("", "None") or name.lower().startswith("use same ") else name
 

@@ -1,4 +1,4 @@
-"""What a picture's text says of how it was drawn and `again.request_from` cannot follow."""
+"""Finds settings in a parameters text that `infotext_request.request_from` does not support."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -28,7 +28,7 @@ BELONGS: Mapping[str, tuple[str, ...]] = {
     "Refiner switch at": ("Refiner",),
     "Blend prompt": ("Blend share",),
 }
-"""Beginnings of names of settings, and what these settings are of; without it they are not followed."""
+"""Prefix of settings -> the setting they belong to, without which they are ignored."""
 
 OVER_A_PICTURE = frozenset(
     {
@@ -36,7 +36,7 @@ OVER_A_PICTURE = frozenset(
         *("Mask mode", "Init image hash"),
     }
 )
-"""Of a drawing over a picture, which is not in the text: see `again.drawn_over`."""
+"""Settings of image-to-image, whose picture is not in the text: see `infotext_request.drawn_over`."""
 
 DESCRIBING = frozenset(
     {
@@ -45,11 +45,11 @@ DESCRIBING = frozenset(
         *("Date", "Created Date"),
     }
 )
-"""Names of what does not change the picture, or is told of otherwise: the model by those who know it,
-adapters and embeddings by the prompt."""
+"""Settings that do not change the picture, or are handled elsewhere: the model by the caller, adapters and
+embeddings by the prompt."""
 
 UNIPC_OPTIONS: Mapping[str, str] = {"UniPC variant": "bh1", "UniPC order": "3"}
-"""A1111's options that `request_from` follows, where there is such a sampler, and their defaults there."""
+"""A1111's options that `request_from` supports if such a sampler exists, and their defaults in A1111."""
 
 NOTHING = ("", "0", "none", "false", "disable", "disabled")
 """Values with which most settings change nothing, in small letters."""
@@ -69,7 +69,7 @@ NEUTRAL: Mapping[str, tuple[str, ...]] = {
 
 
 def known_choices(values: Mapping[str, str]) -> dict[str, Any]:
-    """Fields of a Request that are one of a few names; a value that is none of them is left at its default.
+    """Return the fields of a Request that have a fixed set of names; unknown values keep the default.
 
     values: of `read_parameters`.
     """
@@ -78,11 +78,11 @@ def known_choices(values: Mapping[str, str]) -> dict[str, Any]:
 
 
 def not_followed(values: Mapping[str, str]) -> list[str]:
-    """The names, in the text's order, of settings that change the picture and that `request_from` drops.
+    """Return the names, in order, of settings that change the picture and that `request_from` ignores.
 
-    values: of `read_parameters`; they are looked at as `as_meant` reads them. A name that nobody here knows
-    counts: extensions write what they did. Not among them are the model, a source picture and ControlNets
-    (`again.drawn_over`, `again.drawn_along`).
+    values: of `read_parameters`, normalised by `as_meant`. Unknown names are included, since extensions write
+    them. The model, a source picture and ControlNets are not (`infotext_request.drawn_over`,
+    `infotext_request.drawn_along`).
     """
     values = as_meant(values)
     unipc = unipc_of(values.get("Sampler", ""), values) is not None
@@ -96,13 +96,13 @@ def not_followed(values: Mapping[str, str]) -> list[str]:
 
 
 def _lacks_its_other(name: str, values: Mapping[str, str]) -> bool:
-    """Whether a setting is one of something that the text does not have, such as a second pass."""
+    """Whether a setting belongs to one that is missing in the text, such as a second pass."""
     others = next((others for start, others in BELONGS.items() if name.startswith(start)), None)
     return others is not None and not any(each in values for each in others)
 
 
 def unipc_of(sampler: str, values: Mapping[str, str]) -> str | None:
-    """The label of the UniPC that A1111's options in a text describe; None if it is none that there is."""
+    """Return the label of the UniPC variant that A1111's options describe; None if it does not exist here."""
     if sampler.strip().lower() != "unipc":
         return None
     variant, order = (values.get(name, default) for name, default in UNIPC_OPTIONS.items())
@@ -110,7 +110,7 @@ def unipc_of(sampler: str, values: Mapping[str, str]) -> str | None:
 
 
 def _choice(values: Mapping[str, str], name: str) -> Any:
-    """The value of a name of CHOICES; None if there is none, or one that is not known here."""
+    """The value of a name of CHOICES; None if it is missing or unknown."""
     if name not in values:
         return None
     try:

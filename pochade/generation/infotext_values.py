@@ -1,8 +1,8 @@
-"""Values of a parameters text as their writers mean them, in the one form that is read here.
+"""Normalises the values of a parameters text.
 
-Programs write whole numbers as "20.0", decimals as "7,5", sizes as "512 x 640", -1 for a seed that is drawn,
-0 for a clip skip that is none. The first versions of A1111's web UI wrote the size of the first pass of two
-as "First pass size", and that of the second as "Size".
+Programs write integers as "20.0", decimals as "7,5", sizes as "512 x 640", a random seed as -1, and no clip
+skip as 0. The first versions of A1111's web UI wrote the size of the first of two passes as "First pass size"
+and that of the second as "Size".
 """
 
 import math
@@ -18,11 +18,11 @@ SIZES = ("Size", "Hires resize", "Seed resize from", "First pass size")
 FIRST_PASS = "First pass size"
 SIDES = re.compile(r"([0-9]+)x([0-9]+)")
 OLD_PIXELS = 512 * 512
-"""Of a first pass whose size is given as 0x0."""
+"""The size of a first pass that is given as 0x0."""
 
 
 def as_meant(values: Mapping[str, str]) -> dict[str, str]:
-    """The values; what cannot be understood stays as it is, for whoever reads it to refuse by name."""
+    """Return the normalised values. Invalid values stay as they are, so that their reader can report them."""
     found = {name: value.strip() for name, value in values.items()}
     for name in WHOLE:
         whole = re.fullmatch(r"([+-]?[0-9]+)(?:[.,]0*)?", found.get(name, ""))
@@ -43,8 +43,8 @@ def as_meant(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def _with_whole_sizes(found: dict[str, str]) -> dict[str, str]:
-    """A side of 0 in the size of a second pass follows from the other one and the first pass' shape, as in
-    A1111; a size of the seed that is not positive is none."""
+    """Compute a side of 0 in the size of a second pass from the other side and the first pass' aspect ratio,
+    as in A1111; drop a seed size that is not positive."""
     size, second = (SIDES.fullmatch(found.get(name, "")) for name in ("Size", "Hires resize"))
     if size is not None and second is not None:
         own, asked = [int(side) for side in size.groups()], [int(side) for side in second.groups()]
@@ -60,7 +60,7 @@ def _with_whole_sizes(found: dict[str, str]) -> dict[str, str]:
 
 
 def _with_first_pass(found: dict[str, str]) -> dict[str, str]:
-    """The size of before is that of the second pass; the first pass has its own."""
+    """Convert the old form, in which "Size" is that of the second pass."""
     first, size = found.get(FIRST_PASS), found.get("Size", "")
     sides = re.fullmatch(r"([0-9]+)x([0-9]+)", size)
     if first is None or sides is None or "Hires upscale" in found or "Hires resize" in found:

@@ -1,18 +1,18 @@
-"""What each of the two passes of a drawing draws with."""
+"""The settings of the two passes of a request."""
 
 from dataclasses import replace
 
 from pochade.request import Settled
-from pochade.ways import Control, Hires
+from pochade.request_options import Control, Hires
 
 OWN_OF_HIRES = ("prompt", "negative_prompt", "sampler", "schedule", "cfg_scale")
-"""Fields of a request that its second pass may have of its own, under the same names."""
+"""Fields of a request that `hires` can override, under the same names."""
 
 
 def second_request(request: Settled) -> Settled:
-    """What the second pass draws with: the request with the settings that `hires` has of its own.
+    """Return the request with the overrides of `hires`, for the second pass.
 
-    Its size is not in it (`size_of_second_pass`). A request without a second pass is returned as it is.
+    The size is not changed (see `size_of_second_pass`). Without a second pass the request is returned unchanged.
     """
     own = request.hires
     if own is None:
@@ -23,7 +23,7 @@ def second_request(request: Settled) -> Settled:
 
 
 def controls_of(request: Settled, passes: str) -> tuple[Control, ...]:
-    """Those of its ControlNets that steer in a pass, "first" or "second"; all if there is one pass only."""
+    """Return the ControlNets of a pass, "first" or "second"; all of them if there is only one pass."""
     if request.hires is None:
         return request.controls
     return tuple(each for each in request.controls if each.passes in ("both", passes))

@@ -1,4 +1,4 @@
-"""What the prompts of a request say at each step."""
+"""The prompts of a request at each step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,22 +10,24 @@ from pochade.request import Request
 
 
 @dataclass(frozen=True)
-class Wording:
-    """parts: the texts that are drawn together, with their weights; one of weight 1 unless there is an AND.
-    negative: None where no guidance is computed. towards: a text to which this one is on the way, at `share`.
-    Emphasis is still written in all of them."""
+class StepPrompts:
+    """The prompts of one step.
+
+    parts: the composed prompts with their weights; one of weight 1 without AND. negative: None if guidance is
+    off. blend_with: a text that is blended with the prompt at `share`. Emphasis is not parsed yet.
+    """
 
     parts: tuple[PromptPart, ...]
     negative: str | None
-    towards: str | None = None
+    blend_with: str | None = None
     share: float = 0.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Prompts:
-    """The parsed prompts of a request, which everything reads that its prompts matter to.
+    """The parsed prompts of a request, shared by everything that reads them.
 
-    second, second_negative: of the second pass; those of the first unless it has its own.
+    second, second_negative: of the second pass, which by default has those of the first.
     """
 
     prompt: ParsedPrompt
@@ -36,12 +38,12 @@ class Prompts:
 
     @property
     def first_pass(self) -> list[ParsedPrompt]:
-        """All that may name adapters and new words for the first pass, or the only one."""
+        """All prompts that can name adapters and embeddings for the first or only pass."""
         return [self.prompt, self.negative, *([] if self.blend is None else [self.blend])]
 
     @property
     def second_pass(self) -> list[ParsedPrompt]:
-        """The same for the second pass."""
+        """All prompts that can name adapters and embeddings for the second pass."""
         return [self.second, self.second_negative, *([] if self.blend is None else [self.blend])]
 
 
@@ -68,7 +70,7 @@ def parse_prompts(request: Request) -> Prompts:
     )
 
 
-def wordings(
+def prompts_of_steps(
     prompt: str | ParsedPrompt,
     negative_prompt: str | ParsedPrompt,
     steps: int,
@@ -77,14 +79,14 @@ def wordings(
     first_pass_steps: int | None = None,
     blend: ParsedPrompt | None = None,
     share: float = 0.0,
-) -> list[Wording]:
-    """One for each step; equal ones where nothing changes.
+) -> list[StepPrompts]:
+    """Return the prompts of each step; they are equal where nothing changes.
 
-    guided: whether guidance is asked for. Prompts joined by AND need the negative one in any case.
+    guided: whether guidance is on. Prompts joined by AND always need the negative prompt.
     first_pass_steps: for the second pass of a hires fix (`prompts.schedules.Schedule.stretches`).
-    blend, share: a second prompt, and how far the picture is on the way to it.
+    blend, share: a second prompt, and its share.
 
-    Raises InvalidRequest for prompts joined by AND on either side of a blend.
+    Raises InvalidRequest for a blend of prompts joined by AND.
     """
     parsed = as_parsed(prompt)
     if isinstance(negative_prompt, str):
@@ -93,11 +95,11 @@ def wordings(
     guided = guided or len(parsed.parts) > 1
     negatives: Sequence[str | None] = [None] * steps
     if guided:
-        negatives = [told[0].prompt for told in negative_prompt.at_steps(steps, first_pass_steps)]
-    found = [Wording(told, negative) for told, negative in zip(parts, negatives, strict=True)]
+        negatives = [texts[0].prompt for texts in negative_prompt.at_steps(steps, first_pass_steps)]
+    found = [StepPrompts(texts, negative) for texts, negative in zip(parts, negatives, strict=True)]
     if blend is None:
         return found
     if len(parsed.parts) > 1 or len(blend.parts) > 1:
-        raise InvalidRequest("a blend is of two prompts; one of these joins several by AND")
-    texts = [told[0].prompt for told in blend.at_steps(steps, first_pass_steps)]
-    return [replace(each, towards=text, share=share) for each, text in zip(found, texts, strict=True)]
+        raise InvalidRequest("a blend cannot contain prompts joined by AND")
+    texts = [texts[0].prompt for texts in blend.at_steps(steps, first_pass_steps)]
+    return [replace(each, blend_with=text, share=share) for each, text in zip(found, texts, strict=True)]

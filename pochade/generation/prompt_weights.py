@@ -1,4 +1,4 @@
-"""How much each of several prompts counts, and where in the picture."""
+"""The weights of composed prompts, as maps where they have regions."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,13 @@ from pochade.prompts.composition import PromptPart
 
 Floats = NDArray[np.float32]
 Weight = float | Floats
-"""Of a prompt: everywhere the same, or (h, w), for each latent pixel."""
+"""The weight of a prompt: a number, or (h, w) for each latent pixel."""
 
 
 def weights_of(parts: Sequence[PromptPart], rows: int, columns: int) -> list[Weight]:
-    """The weights of prompts that are drawn together, for latents of this size.
+    """Return the weights of composed prompts for latents of this size.
 
-    A latent pixel that lies partly in a region counts by its share.
+    A latent pixel that lies partly in a region is weighted by its covered share.
     """
     weights: list[Weight] = []
     for part in parts:
@@ -31,7 +31,7 @@ def weights_of(parts: Sequence[PromptPart], rows: int, columns: int) -> list[Wei
 
 
 def _covered(begin: float, end: float, count: int) -> NDArray[np.float64]:
-    """Of `count` pixels in a row, the share of each that lies between two places."""
+    """The covered share of each of `count` pixels between two positions."""
     places = np.arange(count)
     inside: NDArray[np.float64] = np.minimum(places + 1, end) - np.maximum(places, begin)
     return inside.clip(0, 1)

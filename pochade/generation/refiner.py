@@ -1,4 +1,4 @@
-"""A second model that takes over for the last part of a pass: XL's refiner."""
+"""The refiner: a second model that takes over for the last part of a pass."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from pochade.diffusion.parametrization import Denoise, denoiser
 from pochade.diffusion.schedule import NoiseSchedule
-from pochade.generation.conditioning import PromptPlan, condition_wordings
+from pochade.generation.conditioning import PromptPlan, condition_steps
 from pochade.generation.guided_unet import predictor
-from pochade.generation.prompt_plan import Wording
+from pochade.generation.prompt_plan import StepPrompts
 from pochade.generation.prompt_weights import Weight
 from pochade.loading.model import Model
 from pochade.request import Settled
@@ -18,48 +18,48 @@ from pochade.request import Settled
 Floats = NDArray[np.float32]
 
 ROUNDING = 1e-3
-"""Of a training step: how far a level that was meant to lie on one may be from it."""
+"""Tolerance in timesteps for the level at which the refiner takes over."""
 
 
 @dataclass(frozen=True, eq=False)
 class RefinerSwitch:
-    """A model that does the steps that begin below a share of the noise levels, in its own words.
+    """A model that takes over for the steps below a share of the timesteps.
 
-    told: what its own text encoders made of the wordings. below: the training step.
+    prompt_plan: the prompts, encoded by its own text encoders. switch: the share.
     """
 
     model: Model
-    told: PromptPlan
+    prompt_plan: PromptPlan
     switch: float
 
-    def acts(self, level: float, schedule: NoiseSchedule) -> bool:
-        """Whether it does the step that begins at a noise level of this schedule."""
+    def is_active(self, level: float, schedule: NoiseSchedule) -> bool:
+        """Whether it computes the step that begins at a noise level of this schedule."""
         return schedule.timestep(level) < round(schedule.steps * (1 - self.switch)) - ROUNDING
 
     def denoiser(
-        self, request: Settled, wording: Wording, weights: Sequence[Weight], extra: Floats | None
+        self, request: Settled, step_prompts: StepPrompts, weights: Sequence[Weight], extra: Floats | None
     ) -> Denoise:
-        """Of a wording. extra: as in `predictor`, for a model that reads it. No ControlNet steers it."""
+        """Return the denoiser for these prompts, without ControlNets. extra: as in `predictor`."""
         networks = self.model.networks
         seen = extra if networks.traits.reads_mask else None
-        predict = predictor(networks, request, self.told.conditionings[wording], weights, seen)
+        predict = predictor(networks, request, self.prompt_plan.conditionings[step_prompts], weights, seen)
         return denoiser(predict, self.model.parametrization, self.model.schedule)
 
 
-def refining(
-    model: Model, request: Settled, wordings: Sequence[Wording], *, tiling: bool = False
+def refiner_switch(
+    model: Model, request: Settled, steps: Sequence[StepPrompts], *, tiling: bool = False
 ) -> RefinerSwitch:
-    """A model ready for a request that asks for it."""
+    """Prepare a refiner for a request."""
     assert request.refiner is not None
     networks = replace(model.networks, tiling=tiling)
-    told = condition_wordings(
+    conditionings = condition_steps(
         networks,
         model.tokenizers,
-        wordings,
+        steps,
         request.clip_skip,
         request.emphasis,
         zeros_for_no_text=model.family.no_text(model.checkpoint),
     )
     return RefinerSwitch(
-        replace(model, networks=networks), PromptPlan(wordings, told), request.refiner.switch
+        replace(model, networks=networks), PromptPlan(steps, conditionings), request.refiner.switch
     )

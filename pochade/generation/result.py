@@ -1,11 +1,11 @@
-"""What a pipeline gives back: progress while it draws, and pictures."""
+"""Progress and results of a generation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pochade.images.files import encoded
-from pochade.images.inline import figures
+from pochade.images.html_figures import figures
 from pochade.images.marks import GENERATED
 from pochade.images.sheet import COLUMNS, table
 from pochade.ops import Tensor
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PromptSize:
-    """How long the prompts are. A scheduled prompt counts at its longest.
+    """The length of the prompts. A scheduled prompt counts at its longest.
 
-    chunks: of 75 tokens, that the longest of all texts fills.
+    chunks: the number of 75-token chunks of the longest text.
     """
 
     tokens: int = 0
@@ -28,9 +28,9 @@ class PromptSize:
 
 @dataclass(frozen=True)
 class Result:
-    """Picture i was drawn from seeds[i]; infotexts[i] is the parameters text that belongs into its file.
+    """The result: picture i was drawn from seeds[i]; infotexts[i] is the parameters text for its file.
 
-    mark: what the files should say of where the pictures come from, a name of `pochade.images.marks`.
+    mark: the digital source type for the files, a name of `pochade.images.marks`.
     """
 
     images: "list[Image.Image]"
@@ -40,11 +40,11 @@ class Result:
     mark: str = GENERATED
 
     def _repr_html_(self) -> str | None:
-        """How a notebook shows it: the pictures, small, with their seeds."""
+        """Show the pictures in a notebook, small, with their seeds."""
         return figures(self.images, [f"seed {seed}" for seed in self.seeds], self.infotexts, self.mark)
 
     def _repr_png_(self) -> bytes | None:
-        """How what cannot show HTML shows it: the picture; of several the first eight on a sheet."""
+        """Show the picture where HTML is not supported; of several pictures the first eight on a sheet."""
         if len(self.images) == 1:
             return encoded(self.images[0], "PNG", self.infotexts[0], mark=self.mark)
         first = self.images[:COLUMNS]
@@ -54,7 +54,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Progress:
-    """Step `step` of `steps` is done (from 1). `result` is there with the last one only.
+    """Step `step` of `steps` is done, counted from 1. Only the last one has a `result`.
 
     denoised: the latest estimate of the finished latents, (B, C, h, w), scaled.
     """
@@ -68,9 +68,9 @@ class Progress:
     prompt_size: PromptSize = PromptSize()
 
     def preview(self) -> "list[Image.Image]":
-        """What the pictures look like now, small and fast. Costs a small decode."""
+        """Return small previews of the pictures; this takes a small decode."""
         return self._preview(self.denoised)
 
     def now(self) -> Result:
-        """What would come out if it ended here: the latest estimate, decoded in full size."""
+        """Return the result as of now: the latest estimate, decoded at full size."""
         return self._now(self.denoised)

@@ -1,4 +1,4 @@
-"""What a request leaves open, settled: what it is drawn with, and what it asks of the networks."""
+"""Settles a request: resolves its defaults and names, and estimates what it needs from the networks."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from pochade.diffusion.samplers import Sampler, find_sampler
 from pochade.diffusion.schedule import AUTOMATIC, find_schedule, split_sampler_name
 from pochade.errors import InvalidRequest
 from pochade.generation.conditioning import context_shapes
-from pochade.generation.prompt_plan import Prompts, Wording, parse_prompts, wordings
+from pochade.generation.prompt_plan import Prompts, StepPrompts, parse_prompts, prompts_of_steps
 from pochade.generation.sizes import Size, size_over, whole_latents
 from pochade.loading.adapters import Additions
 from pochade.loading.memory_plan import MemoryPlan, NetworkLoad
@@ -20,19 +20,18 @@ from pochade.loading.model import Model
 from pochade.loading.network import Network
 from pochade.loading.networks import Networks
 from pochade.loading.process_memory import release
-from pochade.request import FILLED, FITTED, Defaults, Request, Settled, open_ones
+from pochade.request import FILLED, FITTED, Defaults, Request, Settled, missing_fields
+from pochade.request_options import Hires
 from pochade.settings import STARTER, starter_folder
-from pochade.ways import Hires
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class GenerationContext:
     """Model and settings shared by all stages of one generation.
 
-    additions: those that the model's networks have in them. roots: folders in which other models are looked
-    for by name. plan: how to keep within a memory budget; None if there is none. second: what the second
-    pass is drawn with, if that is another model or has other additions. vae: where the autoencoder lies that
-    was given in place of the model's own.
+    additions: those in the model's networks. roots: folders that are searched for other models. plan: for a
+    memory budget; None if there is none. second: the context of the second pass, if its model or additions
+    differ. vae: the path of the autoencoder that was given instead of the model's own.
     """
 
     model: Model
@@ -44,29 +43,29 @@ class GenerationContext:
 
     @property
     def last(self) -> "GenerationContext":
-        """What the last pass is drawn with."""
+        """The context of the last pass."""
         return self if self.second is None else self.second
 
     @property
-    def sparing(self) -> bool:
-        """Whether each network is let go before the next is loaded."""
+    def low_memory(self) -> bool:
+        """Whether each network is released before the next is loaded."""
         return self.plan is not None and self.plan.one_by_one
 
-    def let_go(self, *done: Network | None) -> None:
-        """Of networks that are not needed soon, if memory is short."""
-        if self.sparing:
+    def release(self, *done: Network | None) -> None:
+        """Release networks that are not needed soon, if memory is short."""
+        if self.low_memory:
             for each in done:
                 if each is not None:
-                    each.let_go()
+                    each.release()
             release()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Prepared:
-    """A request that is settled for a model: what `Pipeline.prepare` returns and `Pipeline.draw` draws.
+    """A request that is settled for a model: `Pipeline.prepare` returns it and `Pipeline.draw` draws it.
 
-    prompts: those of the request, parsed. sampler: of the first pass, or the only one. few_steps: what the
-    model, or an adapter that the prompts ask for, was made for, if that is to draw in a few steps.
+    prompts: the parsed prompts. sampler: of the first or only pass. few_steps: the settings of the model, or
+    of an adapter in the prompts, that was distilled for few steps.
     """
 
     request: Settled
@@ -76,22 +75,22 @@ class Prepared:
     few_steps: FewSteps | None = None
 
     def within(self, plan: MemoryPlan) -> "Prepared":
-        """The same, drawn as a plan says."""
+        """Return the same with a memory plan."""
         second = self.context.second
         planned = None if second is None else replace(second, plan=plan)
         return replace(self, context=replace(self.context, plan=plan, second=planned))
 
 
 def settle(
-    networks: Networks, request: Request, usual: Defaults, roots: Sequence[Path]
+    networks: Networks, request: Request, defaults: Defaults, roots: Sequence[Path]
 ) -> tuple[Settled, Sampler]:
-    """Everything that was left to us, with the labels of sampler and schedule and the paths of other models.
+    """Resolve all defaults of a request, the labels of sampler and schedule, and the paths of other models.
 
-    usual: of the model. roots: folders in which other models are looked for by name. Raises InvalidRequest
-    and InvalidCheckpoint for names of nothing, and for sizes that the model cannot draw.
+    defaults: of the model. roots: folders that are searched for other models. Raises InvalidRequest or
+    InvalidCheckpoint for unknown names and for sizes that the model cannot draw.
     """
     asked = {each.name: getattr(request, each.name) for each in fields(Request)}
-    asked |= open_ones(asked, usual)
+    asked |= missing_fields(asked, defaults)
     name, fused = split_sampler_name(asked["sampler"])
     sampler = find_sampler(name)
     schedule = find_schedule(asked["schedule"])
@@ -123,13 +122,13 @@ def settle(
 
 
 def _settled_hires(hires: Hires, first: Mapping[str, Any], roots: Sequence[Path]) -> Hires:
-    """With the labels of its own sampler and schedule, and the paths of its upscaler and model.
+    """Resolve the labels of hires' sampler and schedule, and the paths of its upscaler and model.
 
-    first: the fields of the request, sampler and schedule settled. What is the same in both passes is None:
-    a picture's text tells what differs.
+    first: the fields of the request, sampler and schedule settled. Settings that equal those of the first
+    pass become None, since the parameters text only states differences.
     """
     from pochade.generation.pass_settings import OWN_OF_HIRES
-    from pochade.loading.auxiliary import named_upscaler
+    from pochade.loading.auxiliary import resolve_upscaler
 
     own = {name: getattr(hires, name) for name in OWN_OF_HIRES}
     fused = None
@@ -144,14 +143,14 @@ def _settled_hires(hires: Hires, first: Mapping[str, Any], roots: Sequence[Path]
     if model is not None:
         model = starter_folder() if str(model) == STARTER else library.find(model, roots)
     differing: dict[str, Any] = {name: None if value == first[name] else value for name, value in own.items()}
-    return replace(hires, upscaler=named_upscaler(hires.upscaler, roots), model=model, **differing)
+    return replace(hires, upscaler=resolve_upscaler(hires.upscaler, roots), model=model, **differing)
 
 
 def size_of(networks: Networks, request: Request) -> tuple[Size, str]:
-    """Width and height, px, of what is drawn, and the framing.
+    """Return width and height of the drawn picture, px, and the framing.
 
-    What is left open is the model's own size, in the shape of a source picture. A whole source picture keeps
-    its size as `size_over` says, or if just that is asked for, whatever the model's multiples are.
+    The default is the model's size, with the aspect ratio of a source picture. A source picture that is drawn
+    as a whole keeps its size as `size_over` says, or whenever exactly its size is requested.
     """
     factor = networks.traits.multiple
     width = height = networks.traits.side
@@ -169,7 +168,7 @@ def size_of(networks: Networks, request: Request) -> tuple[Size, str]:
 
 
 def check_size(networks: Networks, width: int, height: int) -> None:
-    """Raises InvalidRequest, saying what is near, for sides that are no whole latent pixels."""
+    """Raise InvalidRequest, naming the nearest sizes, for sides that are not whole latent pixels."""
     factor = networks.traits.multiple
     for name, side in (("width", width), ("height", height)):
         if side % factor:
@@ -179,21 +178,20 @@ def check_size(networks: Networks, width: int, height: int) -> None:
 
 
 def guided(networks: Networks, request: Settled) -> bool:
-    """Whether the negative prompt is computed too. A model that is told the scale needs none."""
+    """Whether the negative prompt is evaluated. A model that takes the guidance scale does not need it."""
     return request.cfg_scale != 1 and not networks.traits.takes_guidance
 
 
-def wordings_of(
+def prompts_of_passes(
     networks: Networks, request: Settled, later: Networks | None = None, prompts: Prompts | None = None
-) -> tuple[list[Wording], list[Wording]]:
-    """What the prompts say at each step of the first pass, and of the second, if there is one.
+) -> tuple[list[StepPrompts], list[StepPrompts]]:
+    """Return the prompts at each step of the first pass, and of the second if there is one.
 
-    later: what the second pass is drawn with; None: the same networks. prompts: of the request; None: they
-    are parsed here.
+    later: the networks of the second pass; None means the same. prompts: of the request; None parses them.
     """
     told = parse_prompts(request) if prompts is None else prompts
     steps, share = request.steps, 0.0 if request.blend is None else request.blend.share
-    first = wordings(
+    first = prompts_of_steps(
         told.prompt,
         told.negative,
         steps,
@@ -206,7 +204,7 @@ def wordings_of(
     from pochade.generation.pass_settings import second_request
 
     own = second_request(request)
-    second = wordings(
+    second = prompts_of_steps(
         told.second,
         told.second_negative,
         own.steps,
@@ -219,30 +217,30 @@ def wordings_of(
 
 
 def refiner_path(request: Settled, roots: Sequence[Path]) -> Path | None:
-    """The model that takes over for the last part, if one has a part to do. Raises InvalidCheckpoint."""
+    """Return the path of the refiner, if it has any steps to do. Raises InvalidCheckpoint."""
     if request.refiner is None or request.refiner.switch == 1:
         return None
     return library.find(request.refiner.model, roots)
 
 
-def load_of(context: GenerationContext, request: Settled, prompts: Prompts) -> NetworkLoad:
-    """What a request asks of the networks."""
+def network_load(context: GenerationContext, request: Settled, prompts: Prompts) -> NetworkLoad:
+    """Estimate what a request needs from the networks."""
     model, last = context.model, context.last.model
     size = larger = request.width, request.height
-    beside = [Path(each.model) for each in request.controls]
+    auxiliary_weights = [Path(each.model) for each in request.controls]
     refiner = refiner_path(request, context.roots)
     if refiner is not None:
-        beside.append(refiner)
+        auxiliary_weights.append(refiner)
     if request.hires is not None:
         from pochade.generation.pass_settings import size_of_second_pass
 
         larger = size_of_second_pass(request, request.hires, model.networks.traits.multiple)
-        # The first model may be named for the second pass too.
+        # The second pass may use the same model.
         if request.hires.model is not None and last.checkpoint is not model.checkpoint:
-            beside.append(Path(request.hires.model))
+            auxiliary_weights.append(Path(request.hires.model))
     steered = [each for each in request.controls if each.strength > 0]
     forms = 2 if any((each.start, each.end) != (0, 1) for each in steered) else 1
-    first, second = wordings_of(model.networks, request, prompts=prompts)
+    first, second = prompts_of_passes(model.networks, request, prompts=prompts)
     told = list(dict.fromkeys([*first, *second]))
     shapes = context_shapes(model.networks.family, model.tokenizers, told, request.emphasis)
     texts = {(rows, model.networks.unet.tokens_side(length)) for rows, length in shapes}
@@ -256,5 +254,5 @@ def load_of(context: GenerationContext, request: Settled, prompts: Prompts) -> N
         adapted=len({id(unet) for unet in unets if unet.adapted}),
         sizes=1 if larger == size else 2,
         forms=forms * len(texts),
-        beside=sum(map(library.weights_of, beside)),
+        auxiliary_weights=sum(map(library.weights_of, auxiliary_weights)),
     )

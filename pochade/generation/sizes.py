@@ -1,4 +1,4 @@
-"""Sizes over a picture whose own size may be kept. Arithmetic only."""
+"""The drawn size for a source picture, whose own size may be kept."""
 
 from pochade.request import FILLED, FITTED, SET_BACK
 
@@ -6,23 +6,24 @@ Size = tuple[int, int]
 """Width and height, px."""
 
 MUCH_LARGER = 2.25
-"""Of pixels: up to here, models of this family draw larger than they were trained to."""
+"""The factor in pixels up to which models draw larger than their training size."""
 
 MASKED_LARGER = 4.0
-"""The same where a part of the old picture is kept, which the model is held to at every step."""
+"""The same with a mask, since the kept part guides the model at every step."""
 
 
-def size_over(picture: Size, usual: Size, factor: int, *, masked: bool) -> tuple[Size, str]:
-    """What is drawn over a whole picture if no size is asked for, in whole latent pixels; and its framing
-    (`pochade.request.FRAMINGS`), which says what comes out.
+def size_over(picture: Size, model_size: Size, factor: int, *, masked: bool) -> tuple[Size, str]:
+    """Return the drawn size for a source picture in whole latent pixels, and its framing
+    (`pochade.request.FRAMINGS`).
 
-    picture: its size. usual: the model's. factor: pixels along a latent pixel. masked: a part of it is kept.
+    picture: the picture's size. model_size: the model's. factor: pixels per latent pixel. masked: whether a
+    part is kept.
 
-    The picture's size is drawn unless it is much larger or smaller than the model's: then its shape in about
-    the model's size. Without a mask that is what comes out. With one the picture comes out in its own size in
-    any case: what is kept of it must not change.
+    The picture's own size is drawn unless it is much larger or smaller than the model's; then about the
+    model's size is drawn with the picture's aspect ratio. Without a mask the result has the drawn size. With
+    a mask it always has the picture's own size, since the kept part must not change.
     """
-    pixels, room = picture[0] * picture[1], usual[0] * usual[1]
+    pixels, room = picture[0] * picture[1], model_size[0] * model_size[1]
     if room / 4 <= pixels <= (MASKED_LARGER if masked else MUCH_LARGER) * room:
         return whole_latents(picture, factor), FILLED
     scale = (room / pixels) ** 0.5
@@ -31,6 +32,6 @@ def size_over(picture: Size, usual: Size, factor: int, *, masked: bool) -> tuple
 
 
 def whole_latents(size: Size, factor: int) -> Size:
-    """The next larger size of whole latent pixels."""
+    """Round a size up to whole latent pixels."""
     width, height = (-(-side // factor) * factor for side in size)
     return width, height

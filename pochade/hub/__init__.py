@@ -1,1 +1,1 @@
-"""Fetching models from the Hugging Face hub. Nothing here runs unless a user asks for a pull."""
+"""Pulls models from the Hugging Face hub. Nothing here runs unless a user requests a pull."""

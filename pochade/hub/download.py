@@ -1,4 +1,5 @@
-"""One file from the hub to the disk: kept when the connection breaks, gone on with, checked at the end."""
+"""Downloads a file from the hub: partial downloads are kept and resumed, and the hash is verified at the
+end."""
 
 import hashlib
 import os
@@ -12,25 +13,25 @@ from pochade.hub.hub_api import BrokenConnection, HubError, RemoteFile, RemoteMo
 
 HASHED_BYTES = 2**24
 ATTEMPTS = 5
-"""In a row, without a new byte."""
+"""The most consecutive attempts without a new byte."""
 PART = ".part"
 PARTIAL_CONTENT = 206
 
 
-def fetching(
+def download_file(
     model: RemoteModel, file: RemoteFile, folder: Path, pause: Callable[[float], object] = time.sleep
 ) -> Iterator[int]:
-    """Bring a file into `folder`, under its own path; yields the bytes by which what is there has grown.
+    """Download a file into `folder`, under its own path; yields the growth of the local file in bytes.
 
-    Until it is whole and its hash is right, its name ends in ".part". What a broken connection, or the end of
-    the program, left under that name is gone on with. The number is negative where a part was of no use.
+    Until the file is complete and its hash is verified, its name ends in ".part". A partial file is resumed.
+    A negative number means that a partial file was discarded.
 
-    pause: waits so many seconds before another attempt.
+    pause: waits for a number of seconds before another attempt.
 
-    Raises HubError if the hub does not give it, or gives something else; OutputError if it cannot be written.
+    Raises HubError if the hub refuses, or if the content is wrong; OutputError if the file cannot be written.
     """
     target = folder / file.path
-    if target.is_file() and target.stat().st_size == file.size:  # it was checked before it got its name
+    if target.is_file() and target.stat().st_size == file.size:  # it was verified before it was renamed
         yield file.size
         return
     part = target.with_name(target.name + PART)
@@ -48,7 +49,7 @@ def fetching(
 
 
 def held(file: RemoteFile, folder: Path) -> int:
-    """How many bytes of a file are there already."""
+    """Return how many bytes of a file exist locally."""
     target = folder / file.path
     for path in (target, target.with_name(target.name + PART)):
         if path.is_file():
@@ -59,7 +60,7 @@ def held(file: RemoteFile, folder: Path) -> int:
 def _completing(
     model: RemoteModel, file: RemoteFile, out: Any, pause: Callable[[float], object]
 ) -> Iterator[int]:
-    """Append what is missing."""
+    """Append the missing bytes."""
     have = out.seek(0, os.SEEK_END)
     if have > file.size:
         have = out.truncate(0)
@@ -68,10 +69,12 @@ def _completing(
     while have < file.size:
         try:
             with opened(model, file, have) as answer:
-                if have and answer.status_code != PARTIAL_CONTENT:  # all of it comes again
+                if have and answer.status_code != PARTIAL_CONTENT:  # the hub sends the whole file
                     yield -have
                     have = out.truncate(0)
-                for chunk in answer.iter_raw():  # as it comes: what is gathered first is lost at a break
+                for (
+                    chunk
+                ) in answer.iter_raw():  # unbuffered: buffered bytes would be lost if the connection breaks
                     have += out.write(chunk)
                     if have > file.size:
                         raise HubError(
@@ -80,7 +83,7 @@ def _completing(
                     failures = 0
                     yield len(chunk)
             if have < file.size:
-                raise BrokenConnection("the connection ended too early")
+                raise BrokenConnection("the connection was closed early")
         except BrokenConnection as error:
             failures += 1
             if failures == ATTEMPTS:
@@ -90,12 +93,12 @@ def _completing(
                 ) from error
             out.flush()
             for _ in range(2**failures):
-                yield 0  # so that whoever waits can stop it
+                yield 0  # so that the caller can cancel
                 pause(1.0)
 
 
 def _checked(file: RemoteFile, part: Path) -> Iterator[int]:
-    """Compare the hash with the hub's: SHA-256, and git's own for small files. A wrong file is removed."""
+    """Verify the hash: SHA-256, or git's SHA-1 for small files. A wrong file is removed."""
     if file.sha256 is not None:
         digest, wanted = hashlib.sha256(), file.sha256
     elif file.blob is not None:
@@ -105,7 +108,7 @@ def _checked(file: RemoteFile, part: Path) -> Iterator[int]:
     with part.open("rb") as whole:
         while chunk := whole.read(HASHED_BYTES):
             digest.update(chunk)
-            yield 0  # so that whoever waits can stop it
+            yield 0  # so that the caller can cancel
     if digest.hexdigest() != wanted:
         part.unlink()
         came = digest.hexdigest()

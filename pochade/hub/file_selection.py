@@ -1,4 +1,4 @@
-"""Which files of a model on the hub are needed: no weights twice, no pickles where there is better."""
+"""Selects the files of a model on the hub: one variant of each weight, and safetensors instead of pickles."""
 
 import difflib
 import re
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from pochade.checkpoints.contents import lacks
+from pochade.checkpoints.contents import missing_component
 from pochade.checkpoints.folder import is_listed
 from pochade.checkpoints.weight_files import SUFFIXES, editions, preferred, shard_names
 from pochade.errors import InvalidRequest
@@ -15,7 +15,7 @@ from pochade.hub.hub_api import HubError, RemoteFile, RemoteModel
 INDEX = "model_index.json"
 NETWORKS = ("text_encoder", "text_encoder_2", "unet", "vae")
 SMALL = ("scheduler", "tokenizer", "tokenizer_2")
-"""Parts without weights. Others, such as safety checkers, are not used here and not fetched."""
+"""Components without weights. Others, such as safety checkers, are not used and not downloaded."""
 SINGLE_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 PART = re.compile(r"(?!\.)[^\\/:\x00-\x1f]+")
 
@@ -23,15 +23,15 @@ PART = re.compile(r"(?!\.)[^\\/:\x00-\x1f]+")
 def choose_folder(
     model: RemoteModel, index: Mapping[str, Any], variant: str | None = None
 ) -> tuple[RemoteFile, ...]:
-    """The files of a diffusers folder. index: the content of its model_index.json.
+    """Select the files of a diffusers folder. index: the content of its model_index.json.
 
-    variant: as "fp16"; a component that lacks it is taken in its plain edition. None takes what drawing takes
-        if no variant is named: the plain edition first.
+    variant: such as "fp16"; a component without it is taken without a variant. None selects the same files as
+        loading does: those without a variant first.
 
     Raises HubError for another kind of pipeline, or if weights are missing; InvalidRequest for a variant that
     no component has.
     """
-    lacking = lacks(index)
+    lacking = missing_component(index)
     if lacking:
         raise HubError(
             f"'{model.repo}' is a {index.get('_class_name', 'pipeline')} without '{lacking}'; read here are"
@@ -63,7 +63,8 @@ def choose_folder(
 
 
 def choose_file(model: RemoteModel, name: str) -> tuple[RemoteFile, ...]:
-    """One file of tensors. Raises InvalidRequest if there is none, or a better one beside it."""
+    """Select one file of tensors. Raises InvalidRequest if it does not exist, or is pickled next to a safe
+    one."""
     by_path = {file.path: file for file in model.files}
     if name not in by_path:
         near = difflib.get_close_matches(name, by_path, 1, cutoff=0.4)
@@ -79,7 +80,7 @@ def choose_file(model: RemoteModel, name: str) -> tuple[RemoteFile, ...]:
 
 
 def single_files(model: RemoteModel) -> list[str]:
-    """The files of tensors outside folders, for a message where a model is no diffusers folder."""
+    """Return the files of tensors at the top level, for messages if a model is not a diffusers folder."""
     paths = [file.path for file in model.files]
     return [path for path in paths if "/" not in path and path.endswith(SINGLE_FILES)]
 
@@ -87,7 +88,7 @@ def single_files(model: RemoteModel) -> list[str]:
 def _weights(
     model: RemoteModel, part: str, names: Sequence[str], variant: str | None, variants: dict[str, list[str]]
 ) -> list[str]:
-    """The names of one component's weights; adds the variants that it has to `variants`."""
+    """The names of a component's weight files; adds its variants to `variants`."""
     for suffix in SUFFIXES:
         found = editions(names, suffix)
         if not found:
@@ -100,10 +101,12 @@ def _weights(
 
 
 def _safe(file: RemoteFile) -> RemoteFile:
-    """A name from strangers becomes a path here; it may go down from its folder and nowhere else."""
+    """Check an untrusted name that becomes a path: it must stay below its folder."""
     if (
         not all(PART.fullmatch(part) for part in file.path.split("/"))
         or PurePosixPath(file.path).is_absolute()
     ):
-        raise HubError(f"a file there has the name {ascii(file.path)[:100]}, under which nothing is written")
+        raise HubError(
+            f"the model has a file with the unsafe name {ascii(file.path)[:100]}, which is not downloaded"
+        )
     return file

@@ -1,7 +1,7 @@
-"""A model on the hub: what it holds, and the bytes of its files.
+"""Accesses the hub: lists the files of a model, and opens them.
 
-The library of the hub brings its addresses, mirrors (HF_ENDPOINT), tokens, proxies, offline mode and the
-meaning of its errors. It does not keep what was fetched when a connection breaks; `fetching` does.
+The package huggingface_hub provides URLs, mirrors (HF_ENDPOINT), tokens, proxies, offline mode and error
+types. It does not keep partial downloads when a connection breaks; `download_file` does.
 """
 
 import os
@@ -17,20 +17,21 @@ from pochade.errors import InvalidRequest, MissingDependency, PochadeError
 REPO = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*", re.ASCII)
 REVISION = re.compile(r"[A-Za-z0-9][\w.\-/]*", re.ASCII)
 TIMEOUT_S = 30.0
-"""Without a byte."""
+"""Time-out for a connection without data."""
 
 
 class HubError(PochadeError):
-    """The hub cannot be reached, does not have what was asked for, or does not give it."""
+    """The hub cannot be reached, or it does not have the model or refuses access."""
 
 
 class BrokenConnection(HubError):
-    """The connection ended too early; another attempt may go on where this one stopped."""
+    """The connection was closed early; another attempt can resume."""
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """path: in the repository. size: bytes. sha256: of large files. blob: git's SHA-1 of the others."""
+    """A file on the hub. path: in the repository. size: bytes. sha256: of large files. blob: git's SHA-1 of
+    others."""
 
     path: str
     size: int
@@ -40,7 +41,7 @@ class RemoteFile:
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteModel:
-    """A repository at one commit. licence: as its card names it; licence_link, page: addresses to read."""
+    """A repository at one commit. licence: from its model card; licence_link, page: URLs for the user."""
 
     repo: str
     revision: str | None
@@ -52,7 +53,7 @@ class RemoteModel:
 
 
 class Answer(Protocol):
-    """As much of an HTTP response as is needed here; its body comes undecoded, piece by piece."""
+    """The used part of an HTTP response; the body is streamed without decoding."""
 
     status_code: int
 
@@ -60,12 +61,12 @@ class Answer(Protocol):
 
 
 def look_up(repo: str, revision: str | None = None) -> RemoteModel:
-    """Ask the hub what a model holds.
+    """List a model's files.
 
-    Raises MissingDependency without the hub's library, InvalidRequest for a name that can be none, HubError.
+    Raises MissingDependency without huggingface_hub, InvalidRequest for an invalid name, HubError.
     """
     if REPO.fullmatch(repo) is None or "--" in repo or ".." in repo:
-        raise InvalidRequest(f"'{repo}' is not a model of the hub; write OWNER/NAME or OWNER/NAME@REVISION")
+        raise InvalidRequest(f"'{repo}' is not a model id; write OWNER/NAME or OWNER/NAME@REVISION")
     if revision is not None and (REVISION.fullmatch(revision) is None or ".." in revision):
         raise InvalidRequest(f"'{revision}' is not a revision; give a branch, a tag or a commit")
     hub = library()
@@ -100,17 +101,17 @@ def look_up(repo: str, revision: str | None = None) -> RemoteModel:
 
 @contextmanager
 def opened(model: RemoteModel, file: RemoteFile, begin: int = 0) -> Iterator[Answer]:
-    """The body of a file from byte `begin` on, if the hub gives parts (status 206), else all of it (200).
+    """Open a file from byte `begin` on if the hub supports ranges (status 206), else the whole file (200).
 
-    Raises HubError, and BrokenConnection also while the body is read.
+    Raises HubError; BrokenConnection may also be raised while the body is read.
     """
     hub = library()
     headers = hub.utils.build_hf_headers(library_name="pochade", library_version=pochade.__version__)
-    headers["Accept-Encoding"] = "identity"  # the sizes and hashes are those of the file
+    headers["Accept-Encoding"] = "identity"  # sizes and hashes are those of the uncompressed file
     if begin:
         headers["Range"] = f"bytes={begin}-"
     url = hub.hf_hub_url(model.repo, file.path, revision=model.commit)
-    # Large files come from another host, by a redirection. The client does not take the token there.
+    # Large files are redirected to another host. The client does not send the token there.
     with (
         _translated(model.repo, model.revision),
         hub.get_session().stream("GET", url, headers=headers, timeout=TIMEOUT_S) as answer,
@@ -122,8 +123,8 @@ def opened(model: RemoteModel, file: RemoteFile, begin: int = 0) -> Iterator[Ans
 
 
 def library() -> Any:
-    """The package huggingface_hub. Raises MissingDependency, naming the extra, if it is not installed."""
-    # Else it asks the hub for a list of programs by which it would report who runs it.
+    """Import huggingface_hub. Raises MissingDependency, naming the extra, if it is not installed."""
+    # Otherwise it downloads a list of programs to report which one is running.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         import huggingface_hub
@@ -142,7 +143,7 @@ def library() -> Any:
 
 @contextmanager
 def _translated(repo: str, revision: str | None) -> Iterator[None]:
-    """Errors of the hub's library as sentences. Addresses are left out: a signed one is a key."""
+    """Translate errors of huggingface_hub. URLs are omitted, since signed ones are secrets."""
     from huggingface_hub import errors
 
     page = f"{library().constants.ENDPOINT}/{repo}"
@@ -155,14 +156,14 @@ def _translated(repo: str, revision: str | None) -> Iterator[None]:
         ) from error
     except errors.GatedRepoError as error:
         raise HubError(
-            f"'{repo}' is given only to those who have asked for it: visit {page}, agree there to its terms,"
+            f"'{repo}' requires that you accept its terms: visit {page}, agree there to its terms,"
             " make a token (https://huggingface.co/settings/tokens), set it as HF_TOKEN, and pull it again"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise HubError(f"'{repo}' has no revision '{revision}'; {page}/tree/main lists them") from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
-        # The hub does not tell strangers whether there is such a model: 401, also where there is none.
+        # The hub answers 401 for private and for unknown models alike.
         hidden = status == 401 and "authorization" not in error.response.request.headers
         if hidden or isinstance(error, errors.RepositoryNotFoundError):
             raise HubError(
@@ -185,7 +186,7 @@ def _translated(repo: str, revision: str | None) -> Iterator[None]:
 
 
 def _transport_error() -> type[Exception]:
-    """What the HTTP client beneath the library raises, whichever it is: 1.x and 2.x have different ones."""
+    """The exception of the HTTP client that huggingface_hub uses, which differs between its versions."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")

@@ -1,10 +1,9 @@
-"""The models that `pochade models pull` knows by a short name: address, size, licence, settings.
+"""The catalogue of models with short names for `pochade models pull`: repository, size, licence, settings.
 
-What stands here was read from public pages, which each entry names in `sources`. What no such page says is
-None, and is found out at the pull: the hub states it, and the answer is shown before anything is fetched.
-The same holds for hashes. A hash that stands here must be the one that the hub states; for every other file
-the hash that the hub stated at the first pull is recorded beside the model, and `pochade models verify`
-compares the files with that record from then on.
+All entries are taken from public pages, which `sources` lists. Values that no page states are None; the hub
+states them at the pull, and they are shown before anything is downloaded. The same holds for hashes: a hash
+in the catalogue must equal the one that the hub states; for other files the hash stated at the first pull is
+recorded next to the model, and `pochade models verify` compares the files with that record.
 """
 
 import difflib
@@ -13,33 +12,33 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pochade.errors import InvalidRequest
-from pochade.request import USUAL, Defaults
+from pochade.request import DEFAULTS, Defaults
 
 HUB_PAGES = "https://huggingface.co"
 BYTES = {"int8": 1, "bf16": 2}
-"""Of each number of the UNet or ControlNet while it runs, by precision."""
+"""Precision -> bytes per parameter of the UNet or ControlNet while it runs."""
 
 CLIP_L, CLIP_H, CLIP_G = 123_060_480, 340_387_840, 694_659_840
 AUTOENCODER = 83_653_863
 SD1_UNET, SD2_UNET, XL_UNET = 859_520_964, 865_910_724, 2_567_463_684
 LCM_CONDITION, INPAINTING_INPUT = 256 * 320, 5 * 9 * 320
-"""What an LCM's embedding of the guidance scale and a UNet's five further input channels add."""
+"""The parameters that an LCM's guidance embedding and the five inpainting channels add to a UNet."""
 RUNS_IN_BYTES = ("unet", "controlnet")
 
 
 @dataclass(frozen=True, kw_only=True)
 class KnownModel:
-    """A model of the hub under a short name.
+    """A model on the hub with a short name.
 
-    kind: of `checkpoints.contents`: "model", "vae" or "controlnet". repo: its id on the hub. file: the one
-        file that is fetched; None: the diffusers folder, in the edition `variant`.
-    revision: the commit, where a source names it; None: the newest. sha256: path in the repository -> the
-        hash, where a source names it. licence: as the model's card on the hub names it; None: not confirmed,
-        and found out at the pull.
-    parameters: component -> how many numbers it has. width: bytes of each in the files.
-    measured: what a process held, where docs/performance.md has it. usual: what it was made to be drawn
-        with; side: of a picture, px; None for what draws nothing by itself.
-    sources: the pages that say so.
+    kind: of `checkpoints.contents`: "model", "vae" or "controlnet". repo: its id on the hub. file: the only
+        file that is downloaded; None: the diffusers folder, in the variant `variant`.
+    revision: the commit, if a source states it; None: the newest. sha256: path in the repository -> hash, if
+    a
+        source states it. licence: from the model card; None: unconfirmed until the pull.
+    parameters: component -> number of parameters. width: bytes of each in the files.
+    measured: memory use from docs/performance.md. defaults: its settings; side: of a picture, px; None for
+        models that cannot draw alone.
+    sources: the pages that state all this.
     """
 
     name: str
@@ -55,26 +54,27 @@ class KnownModel:
     variant: str | None = None
     revision: str | None = None
     sha256: Mapping[str, str] = field(default_factory=dict)
-    usual: Defaults | None = None
+    defaults: Defaults | None = None
     side: int | None = None
     measured: str = ""
     note: str = ""
 
     @property
     def page(self) -> str:
-        """Where to read about it."""
+        """The model's page on the hub."""
         return f"{HUB_PAGES}/{self.repo}"
 
     @property
     def download_bytes(self) -> int:
-        """About how much is fetched: the numbers in the files. The hub states the exact size at the pull."""
+        """The approximate download size, from the parameter counts. The hub states the exact size at the
+        pull."""
         return self.width * sum(self.parameters.values())
 
     def weights_bytes(self, precision: str) -> int:
         """Bytes of the weights while it runs in "int8" or "bf16", computed from the parameter counts.
 
-        In int8 the UNet and ControlNets take one byte for each number, all else two. What the engine keeps
-        besides is not counted.
+        In int8 the UNet and ControlNets take one byte per parameter, everything else two. Other memory of
+        the engine is not included.
         """
         return sum(
             count * (BYTES[precision] if part in RUNS_IN_BYTES else BYTES["bf16"])
@@ -82,7 +82,8 @@ class KnownModel:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as plain data. Sizes and memory in bytes, computed from the parameter counts."""
+        """Return the entry as plain data. Sizes and memory are in bytes, computed from the parameter
+        counts."""
         return {
             "name": self.name,
             "title": self.title,
@@ -97,7 +98,7 @@ class KnownModel:
             "bytes": self.download_bytes,
             "memory": {precision: self.weights_bytes(precision) for precision in BYTES},
             "measured": self.measured,
-            "usual": None if self.usual is None else asdict(self.usual),
+            "usual": None if self.defaults is None else asdict(self.defaults),
             "side": self.side,
             "hashes": "checked" if self.sha256 else "recorded at the first pull",
             "sources": list(self.sources),
@@ -106,7 +107,7 @@ class KnownModel:
 
     @property
     def command(self) -> str:
-        """What fetches it."""
+        """The command that pulls it."""
         return f"pochade models pull {self.name}"
 
 
@@ -129,7 +130,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
         parameters=SD1_PARTS,
         width=2,
         licence="creativeml-openrail-m",
-        usual=USUAL,
+        defaults=DEFAULTS,
         side=512,
         measured="1.4 GB in int8 with --memory-budget 2GB, one network after another",
         sources=(
@@ -150,7 +151,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
         parameters={"text_encoder": CLIP_H, "unet": SD2_UNET, "vae": AUTOENCODER},
         width=2,
         licence=None,
-        usual=Defaults(steps=4, cfg_scale=1.0, sampler="Euler", schedule="Turbo"),
+        defaults=Defaults(steps=4, cfg_scale=1.0, sampler="Euler", schedule="Turbo"),
         side=512,
         sources=(
             f"{HUB_PAGES}/stabilityai/sd-turbo/tree/main/unet",
@@ -171,7 +172,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
         parameters=XL_PARTS,
         width=2,
         licence="openrail++",
-        usual=USUAL,
+        defaults=DEFAULTS,
         side=1024,
         measured="3.9 GB in int8 with --memory-budget 9GB, one network after another",
         sources=(
@@ -190,7 +191,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
         parameters=XL_PARTS,
         width=2,
         licence="sai-nc-community",
-        usual=Defaults(steps=4, cfg_scale=1.0, sampler="Euler a", schedule="Turbo"),
+        defaults=Defaults(steps=4, cfg_scale=1.0, sampler="Euler a", schedule="Turbo"),
         side=512,
         sources=(
             f"{HUB_PAGES}/stabilityai/sdxl-turbo/tree/ef0d007d296a24f621ab6d376e7055eb6116877b",
@@ -207,7 +208,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
         parameters={**SD1_PARTS, "unet": SD1_UNET + LCM_CONDITION},
         width=4,
         licence="mit",
-        usual=Defaults(steps=4, cfg_scale=8.0, sampler="LCM"),
+        defaults=Defaults(steps=4, cfg_scale=8.0, sampler="LCM"),
         side=768,
         sources=(
             f"{HUB_PAGES}/SimianLuo/LCM_Dreamshaper_v7/tree/786fa1a98953cac843f9a83b368ac0d00bacd279",
@@ -226,7 +227,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
         parameters={**SD1_PARTS, "unet": SD1_UNET + INPAINTING_INPUT},
         width=2,
         licence="creativeml-openrail-m",
-        usual=USUAL,
+        defaults=DEFAULTS,
         side=512,
         sources=(
             f"{HUB_PAGES}/stable-diffusion-v1-5/stable-diffusion-inpainting/tree/"
@@ -277,13 +278,13 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
 
 
 def find_known(name: str) -> KnownModel | None:
-    """The model of a short name, in any case; None if the name is not one of these."""
+    """Return the model with a short name, in any case; None if the name is unknown."""
     asked = name.casefold()
     return next((each for each in KNOWN_MODELS if each.name == asked), None)
 
 
 def known(name: str) -> KnownModel:
-    """As `find_known`. Raises InvalidRequest, naming those that there are, for any other name."""
+    """As `find_known`, but raise InvalidRequest, listing all names, for an unknown name."""
     found = find_known(name)
     if found is None:
         names = [each.name for each in KNOWN_MODELS]

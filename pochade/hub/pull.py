@@ -1,4 +1,5 @@
-"""A model from the hub into Pochade's own folder: planned, fetched beside it, put in place when whole."""
+"""Pulls a model from the hub into Pochade's own folder: plans, downloads to a staging folder, and
+installs."""
 
 import json
 import shutil
@@ -14,7 +15,7 @@ from pochade.checkpoints.library import FOLDERS
 from pochade.checkpoints.own_folder import STAGES, claim, read_record, record_of
 from pochade.checkpoints.read import read_checkpoint
 from pochade.errors import InvalidCheckpoint, InvalidRequest, OutputError
-from pochade.hub.download import fetching, held
+from pochade.hub.download import download_file, held
 from pochade.hub.file_selection import INDEX, choose_file, choose_folder, single_files
 from pochade.hub.hub_api import HubError, RemoteFile, RemoteModel, library, look_up, opened
 from pochade.hub.known_models import KnownModel
@@ -24,10 +25,9 @@ MAX_INDEX_BYTES = 1_000_000
 
 @dataclass(frozen=True)
 class Pull:
-    """What is to be fetched. root: Pochade's own folder. single: whether it is one file, not a folder.
+    """The plan of a pull. root: Pochade's own folder. single: whether it is a single file.
 
-    edition: the variant, or the file, that was asked for. short_name: of a known model, which is found under
-    that name.
+    edition: the requested variant or file. short_name: of a known model, which is installed under that name.
     """
 
     model: RemoteModel
@@ -39,8 +39,8 @@ class Pull:
 
     @property
     def name(self) -> str:
-        """Under which the model will be found: its short name, or "owner/name", with the revision if one was
-        asked for."""
+        """The name of the installed model: its short name, or "owner/name", with the revision if one was
+        requested."""
         if self.short_name:
             return self.short_name
         revision = "" if self.model.revision is None else f"@{self.model.revision.replace('/', '-')}"
@@ -48,22 +48,22 @@ class Pull:
 
     @property
     def stage(self) -> Path:
-        """Where files lie until all are there: one folder for each commit and edition."""
+        """The staging folder, one for each commit and edition."""
         edition = f"-{self.edition.replace('/', '-')}" if self.edition else ""
         return self.root / STAGES / f"{self.model.repo.replace('/', '--')}@{self.model.commit[:12]}{edition}"
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """The size of all files in bytes."""
         return sum(file.size for file in self.files)
 
     @property
     def held(self) -> int:
-        """Bytes that an earlier pull has left."""
+        """The bytes that an earlier pull has downloaded."""
         return sum(held(file, self.stage) for file in self.files)
 
     def target(self, kind: str = "model") -> Path:
-        """Where the model will lie. kind: of a single file, once it is known."""
+        """Return the path of the installed model. kind: of a single file, once it is known."""
         if not self.single:
             return self.root / "diffusers" / self.name
         folder, file = self.root / FOLDERS.get(kind, FOLDERS["model"])[0], Path(self.files[0].path)
@@ -75,9 +75,9 @@ class Pull:
 def plan(
     repo: str, root: Path, *, revision: str | None = None, variant: str | None = None, file: str | None = None
 ) -> Pull:
-    """Ask the hub what there is, and decide what to fetch; writes nothing.
+    """List the files on the hub and select those to download; writes nothing.
 
-    Raises HubError, MissingDependency, InvalidRequest for what is not there.
+    Raises HubError, MissingDependency, or InvalidRequest for an unknown variant or file.
     """
     model = look_up(repo, revision)
     if file is not None:
@@ -96,8 +96,8 @@ def plan(
 
 
 def plan_known(known: KnownModel, root: Path, commit: str | None = None) -> Pull:
-    """As `plan`, for a model of a short name. commit: in place of the one that the catalogue names, or of the
-    newest.
+    """As `plan`, for a model with a short name. commit: replaces the catalogue's commit or the newest one.
+
 
     Raises as `plan` does, and HubError if the hub states other hashes than the catalogue.
     """
@@ -113,9 +113,9 @@ def plan_known(known: KnownModel, root: Path, commit: str | None = None) -> Pull
     return replace(pull, short_name=known.name)
 
 
-def known_there(known: KnownModel, root: Path) -> Path | None:
-    """Where a known model lies, if a pull has put it there. The hub is not asked: what is new there since
-    then changes nothing here."""
+def find_pulled(known: KnownModel, root: Path) -> Path | None:
+    """Return the path of a known model, if it was pulled. The hub is not contacted, so newer versions do not
+    matter."""
     if known.file is None:
         paths = [root / "diffusers" / known.name]
     else:
@@ -124,8 +124,9 @@ def known_there(known: KnownModel, root: Path) -> Path | None:
     return next(there, None)
 
 
-def there_already(pull: Pull) -> Path | None:
-    """Where the same files of the same commit lie, if they do. Raises OutputError if others do."""
+def already_pulled(pull: Pull) -> Path | None:
+    """Return the path if the same files of the same commit are installed. Raises OutputError for other
+    files."""
     for kind in FOLDERS:
         path = pull.target(kind)
         if not path.exists():
@@ -134,14 +135,14 @@ def there_already(pull: Pull) -> Path | None:
         if record.get("commit") == pull.model.commit and record.get("files") == _hashes(pull):
             return path
         raise OutputError(
-            f"'{path}' is there, of another commit or with other files; to have this one instead, first run"
+            f"'{path}' exists, of another commit or with other files; to replace it, first run"
             f" 'pochade models remove {pull.name}'"
         )
     return None
 
 
 def check_space(pull: Pull) -> None:
-    """Raises OutputError if the disk has less space than is still needed."""
+    """Raise OutputError if the disk has less space than is still needed."""
     needed = pull.size - pull.held
     place = next(folder for folder in (pull.root, *pull.root.resolve().parents) if folder.exists())
     free = shutil.disk_usage(place).free
@@ -153,19 +154,21 @@ def check_space(pull: Pull) -> None:
 
 
 def fetch(pull: Pull) -> Iterator[int]:
-    """Bring all files into the stage; yields bytes as `fetching` does. What is there is gone on with.
+    """Download all files to the staging folder; yields bytes as `download_file` does. Partial files are
+    resumed.
 
-    Raises as `fetching` does, and OutputError if another process fetches the same.
+    Raises as `download_file` does, and OutputError if another process downloads the same model.
     """
     check_space(pull)
     claim(pull.root)
     with _alone(pull):
         for file in pull.files:
-            yield from fetching(pull.model, file, pull.stage)
+            yield from download_file(pull.model, file, pull.stage)
 
 
 def place(pull: Pull) -> Path:
-    """Put what `fetch` has brought in its place, at once. Raises InvalidCheckpoint if it is no such model."""
+    """Move the downloaded files to their final place atomically. Raises InvalidCheckpoint if they are not a
+    model."""
     source = pull.stage / pull.files[0].path if pull.single else pull.stage
     if pull.single:
         contents = contents_of(source)
@@ -219,7 +222,7 @@ def _hashes(pull: Pull) -> dict[str, str]:
 
 @contextmanager
 def _alone(pull: Pull) -> Iterator[None]:
-    """While one process fetches a commit, others keep off it."""
+    """Lock a staging folder against other processes."""
     lock = pull.stage.with_name(f".{pull.stage.name}.lock")
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Pictures one after another: an animated WebP or GIF, and the folder of its frames."""
+"""Writes animations as WebP or GIF, and folders of frames."""
 
 import io
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ FORMATS = {".webp": "WEBP", ".gif": "GIF"}
 
 
 def check_animation(path: Path) -> None:
-    """Refuse, before anything is drawn, a name under which no animation could be written. Creates nothing.
+    """Check the name of an animation before anything is drawn. Creates nothing.
 
-    Raises InvalidRequest for an unknown suffix, OutputError for a folder that cannot be made or written to.
+    Raises InvalidRequest for an unknown suffix, OutputError if the folder cannot be created or written to.
     """
     if path.suffix.lower() not in FORMATS:
         raise InvalidRequest(f"'{path}' ends in '{path.suffix}'; an animation's name ends in .webp or .gif")
@@ -37,10 +37,10 @@ def save_animation(
     mark: str | None = GENERATED,
     sign: Sign | None = None,
 ) -> Path:
-    """Write frames that go round for ever, each shown for `frame_s` seconds, under the first free name.
+    """Write a looping animation, with `frame_s` seconds per frame, under the first free name.
 
-    text, mark: as in `files.encoded`, in a WebP; a GIF has 256 colours and no place for either. sign: signs
-    both. Returns the name that was taken. Raises InvalidRequest and OutputError as `check_animation` does.
+    text, mark: as in `files.encoded`, for WebP only; a GIF has 256 colours and supports neither. sign: signs
+    either format. Returns the used name. Raises InvalidRequest and OutputError as `check_animation` does.
     """
     check_animation(path)
     kind = FORMATS[path.suffix.lower()]
@@ -58,7 +58,7 @@ def save_animation(
 
 
 def new_folder(path: Path) -> Path:
-    """Make a folder under the first free name of fox, fox-2, fox-3 ... Raises OutputError if none can be."""
+    """Create a folder with the first free name of fox, fox-2, fox-3 ... Raises OutputError if that fails."""
     for candidate in chain([path], (path.with_name(f"{path.name}-{i}") for i in count(2))):
         try:
             candidate.mkdir(parents=True)

@@ -1,9 +1,9 @@
-"""The graph that ComfyUI writes into its pictures: what leads to the picture's first sampler.
+"""Reads the graph that ComfyUI writes into its pictures, from the picture's first sampler backwards.
 
     {"3": {"class_type": "KSampler", "inputs": {"seed": 1, "steps": 20, "positive": ["6", 0], ...}}, ...}
 
-An input is a value, or a link: [node, number of its output]. A graph is a program; what cannot be found in it
-is left open.
+An input is a value, or a link: [node, number of its output]. A graph is a program; settings that cannot be
+found are omitted.
 """
 
 import re
@@ -14,18 +14,18 @@ Table = Mapping[str, Any]
 
 MAX_NODES = 2000
 MAX_WAY = 100
-"""Links that are followed from a node of a graph."""
+"""The most links that are followed from a node."""
 
 ROLES = ("positive", "negative")
-"""Inputs and, in this order, outputs of nodes that take both prompts, as those of ControlNets do."""
+"""Inputs and, in the same order, outputs of nodes that take both prompts, such as those of ControlNets."""
 PARTS = ("guider", "sampler", "sigmas", "noise")
-"""Links to the nodes that hold the settings of a SamplerCustom."""
+"""Inputs of a SamplerCustom whose nodes hold its settings."""
 TEXTS = ("text", "text_g", "string", "value", "prompt")
 
 
 def sampled(graph: Table) -> Table | None:
-    """Prompt, negative prompt and settings of the first sampler that begins from nothing, or of the first of
-    all; None without a sampler."""
+    """Return prompt, negative prompt and settings of the first sampler that starts from an empty latent, or
+    of the first sampler; None without a sampler."""
     nodes = [(key, node) for key, node in graph.items() if isinstance(node, dict)][:MAX_NODES]
     kinds = {key: str(node.get("class_type", "")) for key, node in nodes}
     inputs = {key: node["inputs"] for key, node in nodes if isinstance(node.get("inputs"), dict)}
@@ -34,8 +34,10 @@ def sampled(graph: Table) -> Table | None:
     if not samplers:
         return None
     given = next(filter(_begins_from_nothing, samplers), samplers[0])
-    model = list(walk.way(given.get("model"), "model"))
-    size = next((node for _, node in walk.way(given.get("latent_image"), "samples") if "width" in node), {})
+    model = list(walk.follow(given.get("model"), "model"))
+    size = next(
+        (node for _, node in walk.follow(given.get("latent_image"), "samples") if "width" in node), {}
+    )
     return {
         "prompt": walk.text(given.get("positive", given.get("conditioning")), "positive"),
         "negative": walk.text(given.get("negative"), "negative"),
@@ -64,13 +66,13 @@ def _begins_from_nothing(given: Table) -> bool:
 
 
 class _Walk:
-    """Follows links. inputs: of the nodes by their names. kinds: the nodes' classes."""
+    """Follows links. inputs: the inputs of each node. kinds: the class of each node."""
 
     def __init__(self, inputs: Mapping[str, Table], kinds: Mapping[str, str]) -> None:
         self._inputs, self._kinds = inputs, kinds
 
-    def way(self, link: object, name: str) -> Iterator[tuple[str, Table]]:
-        """The nodes that a link leads to, by their inputs of this name or their first link."""
+    def follow(self, link: object, name: str) -> Iterator[tuple[str, Table]]:
+        """Yield the nodes that a link leads to, following their inputs of this name or their first link."""
         for _ in range(MAX_WAY):
             key = _node_of(link)
             node = None if key is None else self._inputs.get(key)
@@ -80,18 +82,18 @@ class _Walk:
             link = node.get(name, next((each for each in node.values() if isinstance(each, list)), None))
 
     def settings(self, key: str) -> Table | None:
-        """The inputs of a sampler, with those of its parts where it has some; None for any other node."""
+        """Return the inputs of a sampler, with those of its parts if it has any; None for other nodes."""
         own = self._inputs[key]
         found = dict(own)
         for part in PARTS:
-            for _, node in self.way(own.get(part), part):
+            for _, node in self.follow(own.get(part), part):
                 found.update({name: value for name, value in node.items() if name not in found})
         seeded, stepped = {"seed", "noise_seed"} & found.keys(), "steps" in found
         takes_noise = own.keys() & {"seed", "noise_seed", "noise"}
         return found if seeded and stepped and takes_noise else None
 
     def text(self, link: object, role: str) -> str | None:
-        """The prompt that a link leads to. role: of ROLES."""
+        """Return the prompt that a link leads to. role: one of ROLES."""
         for _ in range(MAX_WAY):
             key = _node_of(link)
             node = None if key is None else self._inputs.get(key)
@@ -117,11 +119,11 @@ class _Walk:
         said = given.get(name)
         if not isinstance(said, list):
             return said
-        values = (value for _, node in self.way(said, name) for value in node.values())
+        values = (value for _, node in self.follow(said, name) for value in node.values())
         return next((value for value in values if isinstance(value, int | float)), None)
 
     def _text_behind(self, link: object) -> str | None:
-        for _, node in self.way(link, "text"):
+        for _, node in self.follow(link, "text"):
             said = next((value for value in node.values() if isinstance(value, str)), None)
             if said is not None:
                 return said
@@ -133,6 +135,6 @@ def _node_of(link: object) -> str | None:
 
 
 def _role_of(link: object, role: str) -> str:
-    """Which of both prompts a node's output is of; that of the way so far, if its number says nothing."""
+    """Which of the two prompts a node's output is; unchanged if the output's number does not tell."""
     output = link[1] if isinstance(link, list) and len(link) > 1 else None
     return ROLES[output] if isinstance(output, int) and 0 <= output < len(ROLES) else role

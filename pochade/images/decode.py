@@ -1,4 +1,4 @@
-"""Pictures of any origin: checked before they are decoded, turned upright, brought to 8-bit sRGB."""
+"""Decodes picture files: checks them first, applies their orientation, converts them to 8-bit sRGB."""
 
 import io
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from pochade.errors import InvalidRequest
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
-"""What may be opened: nothing that calls other programs, as PostScript does."""
+"""The supported formats, without those that call other programs, such as PostScript."""
 
 MAX_PIXELS = 80_000_000
 MAX_BYTES = 256 * 2**20
@@ -26,16 +26,16 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What brings a picture with this EXIF orientation upright."""
+"""EXIF orientation -> the transposition that corrects it."""
 SIDEWAYS = (5, 6, 7, 8)
-"""Those in which width and height are exchanged."""
+"""Orientations that swap width and height."""
 
 
 class UnreadablePicture(InvalidRequest):
     """A picture that cannot be used.
 
-    reason: the same words for every case of its kind, so that they can be counted.
-    detail: what is special about this one.
+    reason: the kind of error, with fixed wording so that errors can be counted.
+    detail: the details of this case.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -45,12 +45,12 @@ class UnreadablePicture(InvalidRequest):
 
 
 def open_picture(path: Path | str) -> Image.Image:
-    """The picture of a file, as `read_picture` gives it. Raises InvalidRequest, naming the file."""
+    """Read a picture file as `read_picture` does. Raises InvalidRequest, naming the file."""
     path = Path(path)
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise InvalidRequest(f"'{path}' has {size:,} bytes; pictures of at most {MAX_BYTES:,} are read")
+            raise InvalidRequest(f"'{path}' has {size:,} bytes; at most {MAX_BYTES:,} are allowed")
         return read_picture(path.read_bytes())
     except OSError as error:
         raise InvalidRequest(f"the picture '{path}' cannot be read: {error.strerror or error}") from error
@@ -59,13 +59,13 @@ def open_picture(path: Path | str) -> Image.Image:
 
 
 def read_picture(content: bytes) -> Image.Image:
-    """A picture file's content as an upright 8-bit sRGB picture, RGB or, where it has transparency, RGBA.
+    """Decode a picture file's content as an upright 8-bit sRGB image, RGB, or RGBA if it has transparency.
 
-    CMYK, palettes, 16 bits and colour profiles are converted; of an animation the first frame is taken.
-    Raises UnreadablePicture, before anything is decoded if the header says that it is too large.
+    CMYK, palettes, 16 bits and colour profiles are converted; of an animation the first frame is used.
+    Raises UnreadablePicture; a picture that is too large according to its header is not decoded.
     """
-    with opened(content) as image:
-        profile = foreign_profile(image)
+    with open_undecoded(content) as image:
+        profile = non_srgb_profile(image)
         image.load()
         turn = turn_of(image)
         picture = in_srgb(eight_bits(image), profile)
@@ -73,8 +73,8 @@ def read_picture(content: bytes) -> Image.Image:
 
 
 def read_mask(content: bytes) -> Image.Image:
-    """As `read_picture`, and what is transparent everywhere is no fault: a mask may be."""
-    with opened(content) as image:
+    """Decode a mask as `read_picture` does, but allow one that is completely transparent."""
+    with open_undecoded(content) as image:
         image.load()
         turn = turn_of(image)
         mask = image.convert("RGBA") if image.has_transparency_data else image
@@ -84,20 +84,20 @@ def read_mask(content: bytes) -> Image.Image:
 
 
 def size_in_header(content: bytes) -> tuple[int, int]:
-    """Width and height that `read_picture` will give, px, from the header alone. Raises UnreadablePicture.
+    """Return the width and height of `read_picture`'s result, px, from the header. Raises UnreadablePicture.
 
-    A PNG may say behind its pixels that it is turned, which is found only when it is decoded.
+    A PNG may store its orientation after its pixels, where it is only found when the picture is decoded.
     """
-    with opened(content) as image:
-        # Of a PNG, its own method decodes all of it. Of a TIFF, Pillow tells the size that it will have once
-        # it has turned itself.
+    with open_undecoded(content) as image:
+        # Pillow's own method decodes a PNG completely. For a TIFF, Pillow reports the size after applying the
+        # orientation.
         exif = Image.Image.getexif(image) if image.format == "PNG" else image.getexif()
         turned = image.format != "TIFF" and exif.get(ORIENTATION, 1) in SIDEWAYS
         return (image.height, image.width) if turned else image.size
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """Without transparency: RGB, white where there is nothing. It is decoded, so its file may be closed."""
+    """Composite a picture on white as RGB. It is decoded, so its file may be closed."""
     if image.mode == "RGB":
         image.load()
         return image
@@ -108,8 +108,8 @@ def on_white(image: Image.Image) -> Image.Image:
 
 
 @contextmanager
-def opened(content: bytes) -> Iterator[Image.Image]:
-    """The picture of a file's content, not decoded yet; whatever goes wrong inside is UnreadablePicture."""
+def open_undecoded(content: bytes) -> Iterator[Image.Image]:
+    """Open a file's content without decoding it; errors inside the block become UnreadablePicture."""
     if not content:
         raise UnreadablePicture("an empty file", "0 bytes")
     try:
@@ -119,7 +119,7 @@ def opened(content: bytes) -> Iterator[Image.Image]:
             yield image
     except UnidentifiedImageError as unknown:
         raise UnreadablePicture(
-            "no picture that can be read", f"its first bytes are {content[:8]!r}"
+            "not a picture in a supported format", f"its first bytes are {content[:8]!r}"
         ) from unknown
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as bomb:
         raise _too_large(str(bomb).removesuffix(" could be decompression bomb DOS attack.")) from bomb
@@ -130,12 +130,13 @@ def opened(content: bytes) -> Iterator[Image.Image]:
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
-    """What brings a loaded picture upright. Ask after loading: some formats turn by themselves."""
+    """Return the transposition that corrects a loaded picture. Some formats rotate themselves when
+    loading."""
     return TURNS.get(image.getexif().get(ORIENTATION, 1))
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """As RGB, RGBA or CMYK: the latter waits for its colour profile."""
+    """Convert to 8-bit RGB or RGBA; CMYK is kept until its colour profile is applied."""
     if image.mode.startswith("I;16") or image.mode == "I":
         values = np.asarray(image).astype(np.int64)
         return Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
@@ -150,8 +151,8 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return image if image.mode in ("RGB", "CMYK") else image.convert("RGB")
 
 
-def foreign_profile(image: Image.Image) -> bytes | None:
-    """The embedded colour profile, unless it is that of sRGB itself, or broken."""
+def non_srgb_profile(image: Image.Image) -> bytes | None:
+    """Return the embedded colour profile, unless it is sRGB or damaged."""
     profile: bytes | None = image.info.get("icc_profile")
     if not profile:
         return None
@@ -163,7 +164,7 @@ def foreign_profile(image: Image.Image) -> bytes | None:
 
 
 def in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Converted from its own colour space, as far as the profile is one; CMYK without one naively."""
+    """Convert to sRGB with a valid profile; CMYK without one is converted naively."""
     target = "RGBA" if image.mode == "RGBA" else "RGB"
     if profile:
         try:

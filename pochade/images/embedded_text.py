@@ -1,57 +1,55 @@
-"""The text that a picture file carries, wherever its kind keeps it."""
+"""Reads the parameters text that a picture file contains, in any format."""
 
 import re
 from pathlib import Path
 
 from pochade.errors import InvalidRequest
-from pochade.images.decode import UnreadablePicture, opened
+from pochade.images.decode import UnreadablePicture, open_undecoded
 from pochade.images.exif_text import user_comment
 from pochade.images.marks import ENHANCED, read_mark
 from pochade.images.metadata import has_settings
-from pochade.images.other_tools import maker_of, retold
+from pochade.images.other_tools import program_of, to_infotext
 
 MAX_CHARACTERS = 1_000_000
 MAX_TABLE_CHARACTERS = 16_000_000
-"""Of one text as it stands in the file; longer ones are left out."""
+"""The largest stored text that is read; larger ones are ignored."""
 TEXTS_OF_PNG = {"parameters", "prompt", "workflow", "invokeai_metadata", "sd-metadata"}
 ELSEWHERE = ("comment", "Comment", "Description", "ImageDescription", "XPComment")
-"""Texts of GIF and JPEG files, of PNG files, and of EXIF, where anything may stand: a text counts there if it
-has settings."""
+"""Free-form texts of GIF, JPEG, PNG and EXIF, which are only read if they contain settings."""
 EXIF_DESCRIPTION, EXIF_XP_COMMENT = 0x010E, 0x9C9C
 EXIF_TEXTS = (0x010E, 0x010F, 0x0110)
-"""The description, and the maker and the model of a camera."""
+"""EXIF tags of the description and of a camera's make and model."""
 
 
 def read_text(path: Path | str) -> str:
-    """The parameters text of a PNG, JPEG or WebP file. Raises InvalidRequest if there is none."""
+    """Read the parameters text of a PNG, JPEG or WebP file. Raises InvalidRequest if it has none."""
     try:
         content = read_content(path)
         text = text_of(content)
     except UnreadablePicture as unreadable:
         raise InvalidRequest(f"'{path}' is {unreadable}") from unreadable
     if not text.strip():
-        raise tells_nothing(path, content)
+        raise missing_infotext_message(path, content)
     return text
 
 
-def tells_nothing(path: Path | str, content: bytes = b"") -> InvalidRequest:
-    """What to say of a picture without a parameters text. content: the file's, which may tell its program."""
+def missing_infotext_message(path: Path | str, content: bytes = b"") -> InvalidRequest:
+    """Return a message about a picture without a parameters text, naming its program if `content` tells
+    it."""
     try:
-        maker = maker_of(_texts(content)) if content else None
+        program = program_of(_texts(content)) if content else None
     except UnreadablePicture:
-        maker = None
-    if maker is not None:
+        program = None
+    if program is not None:
         return InvalidRequest(
-            f"'{path}' was made by {maker}, and its text holds no prompt and no settings in a form that is"
+            f"'{path}' was made by {program}, and its text holds no prompt and no settings in a form that is"
             " read here"
         )
-    return InvalidRequest(
-        f"'{path}' carries no text of how it was made; editors and messengers often remove it"
-    )
+    return InvalidRequest(f"'{path}' contains no parameters text; editors and messengers often remove it")
 
 
 def read_content(path: Path | str) -> bytes:
-    """A picture file's content. Raises InvalidRequest if the file cannot be read."""
+    """Read a picture file's bytes. Raises InvalidRequest if the file cannot be read."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -59,26 +57,26 @@ def read_content(path: Path | str) -> bytes:
 
 
 def text_of(content: bytes) -> str:
-    """The parameters text in a picture file's content; empty if there is none. Raises UnreadablePicture.
+    """Return the parameters text in a picture file's content, or "". Raises UnreadablePicture.
 
-    What SwarmUI, Fooocus, ComfyUI, NovelAI and InvokeAI write in forms of their own is retold in this one.
+    The formats of SwarmUI, Fooocus, ComfyUI, NovelAI and InvokeAI are converted.
     """
     texts = _texts(content)
     own = texts.get("parameters", "")
-    if own and has_settings(own):  # nodes and extensions add it to a form of the program's own
+    if own and has_settings(own):  # nodes and extensions add it to the program's own format
         return own[:MAX_CHARACTERS]
-    told = retold(texts)
-    if told is None and maker_of(texts) is None:
+    told = to_infotext(texts)
+    if told is None and program_of(texts) is None:
         elsewhere = (texts.get(name, "") for name in ELSEWHERE)
         told = own or next((text for text in elsewhere if has_settings(text)), "")
     return (told or "")[:MAX_CHARACTERS]
 
 
 def _texts(content: bytes) -> dict[str, str]:
-    """The texts in a file by their names; an EXIF comment as "parameters". Raises UnreadablePicture."""
-    with opened(content) as image:
+    """The texts in a file, by name; an EXIF comment is "parameters". Raises UnreadablePicture."""
+    with open_undecoded(content) as image:
         if image.format == "PNG":
-            image.load()  # text may stand behind the pixels
+            image.load()  # text may follow the pixels
         texts = {
             name: value
             for name, value in image.info.items()
@@ -87,7 +85,7 @@ def _texts(content: bytes) -> dict[str, str]:
         comment = image.info.get("comment")
         if isinstance(comment, bytes):
             texts["comment"] = comment.decode("utf-8", "replace")
-        if not texts.keys() & TEXTS_OF_PNG:  # what is damaged in EXIF does not matter where it is not needed
+        if not texts.keys() & TEXTS_OF_PNG:  # damaged EXIF data are ignored
             exif = image.getexif()
             texts["parameters"] = user_comment(exif)
             for tag in EXIF_TEXTS:  # where ComfyUI's WebP files have "prompt:{...}" and "workflow:{...}"
@@ -101,8 +99,9 @@ def _texts(content: bytes) -> dict[str, str]:
 
 
 def mark_of(content: bytes) -> str | None:
-    """The mark in a picture file's content (`pochade.images.marks`), if any. Raises UnreadablePicture."""
-    with opened(content) as image:
+    """Return the mark in a picture file's content (`pochade.images.marks`), if any. Raises
+    UnreadablePicture."""
+    with open_undecoded(content) as image:
         if image.format == "PNG":
             image.load()
         packet = image.info.get("xmp", image.info.get("XML:com.adobe.xmp", b""))
@@ -110,10 +109,10 @@ def mark_of(content: bytes) -> str | None:
 
 
 def enlarged_text(content: bytes, scale: float, upscaler: str) -> str:
-    """What a picture that was made larger tells: the text of the file that it was made of, and how.
+    """Return the parameters text for an upscaled picture: that of its source, with scale and upscaler.
 
-    A file without a text gives none: a last line without a prompt would be read as one. scale: of the widths.
-    Raises UnreadablePicture.
+    It is "" if the source has no text, since settings without a prompt would be misread. scale: ratio of the
+    widths. Raises UnreadablePicture.
     """
     text = text_of(content).strip()
     name = re.sub("[,:]", "_", upscaler)
@@ -121,9 +120,9 @@ def enlarged_text(content: bytes, scale: float, upscaler: str) -> str:
 
 
 def enlarged_mark(content: bytes, *, by_model: bool) -> str | None:
-    """The mark of a picture that was made larger: that of the file that it was made of, as far as it has one.
+    """Return the mark for an upscaled picture: that of its source, if it has one.
 
-    One that has none was at most made larger by a model. Raises UnreadablePicture.
+    Otherwise it depends on whether a model upscaled it. Raises UnreadablePicture.
     """
     own = mark_of(content)
     return ENHANCED if own is None and by_model else own

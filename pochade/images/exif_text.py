@@ -1,9 +1,9 @@
-"""The EXIF user comment of a picture, as the programs write it that there are.
+"""Decodes the EXIF user comment of a picture, in all forms that programs write.
 
 Its first eight bytes name the encoding (Exif 2.32, section 4.6.5): "UNICODE" and a zero byte, "ASCII" with
-three, "JIS" with five, or eight zeros. Unicode is UTF-16 there: in the byte order of the file by one reading
-of the standard, big-endian by another. Writers follow both; some write UTF-8 under any of the marks, and some
-no mark at all. What the mark leaves open, the bytes decide.
+three, "JIS" with five, or eight zeros. Unicode means UTF-16, whose byte order is that of the file by one
+reading of the standard and big-endian by another. Programs follow both; some write UTF-8 with any of these
+prefixes, and some write no prefix. If the prefix does not decide, the bytes do.
 """
 
 import unicodedata
@@ -16,13 +16,13 @@ EXIF_FOLDER = 0x8769
 MARK_BYTES = 8
 UNICODE, ASCII, JIS, UNDEFINED = b"UNICODE\0", b"ASCII\0\0\0", b"JIS\0\0\0\0\0", bytes(8)
 SURELY_UTF_8 = 16
-"""So many bytes that are printable as UTF-8 are that: as UTF-16 they would be signs that hardly meet."""
+"""At least this many bytes of printable UTF-8 are taken for UTF-8: as UTF-16 they would be implausible."""
 
 ORDERS = {"<": ("utf-16-le", "utf-16-be"), ">": ("utf-16-be", "utf-16-le")}
 
 
 def user_comment(exif: Any) -> str:
-    """From Pillow's EXIF table: the comment in its own directory, or in the first one; or nothing."""
+    """Return the comment in Pillow's EXIF table, from its own directory or the first one, or ""."""
     for table in (exif.get_ifd(EXIF_FOLDER), exif):
         raw = table.get(USER_COMMENT)
         content = _bytes_of(raw)
@@ -36,7 +36,7 @@ def user_comment(exif: Any) -> str:
 
 
 def decoded(raw: bytes, endian: str = ">") -> str:
-    """The text of a user comment. endian: "<" or ">", the file's byte order, where nothing else tells it."""
+    """Decode a user comment. endian: "<" or ">", the file's byte order, used if nothing else decides."""
     mark = raw[:MARK_BYTES].upper()
     known = mark in (UNICODE, ASCII, JIS, UNDEFINED)
     body = raw[MARK_BYTES:] if known else raw
@@ -62,7 +62,7 @@ def decoded(raw: bytes, endian: str = ">") -> str:
 
 
 def _bytes_of(raw: object) -> bytes | None:
-    """Pillow gives bytes, numbers, or a string, by the type that the entry says it has."""
+    """Pillow returns bytes, numbers or a string, depending on the entry's type."""
     if isinstance(raw, bytes):
         return raw
     if isinstance(raw, str):  # of the type ASCII, which Pillow takes for Latin-1
@@ -83,19 +83,21 @@ def _strict(body: bytes, name: str) -> str | None:
 
 
 def _wide(body: bytes, orders: tuple[str, str]) -> str:
-    """UTF-16 in the order that gives the more plausible text; the first of both if they are alike."""
+    """Decode UTF-16 in the byte order that gives the more plausible text; the first if both are alike."""
     texts = [body[: len(body) // 2 * 2].decode(name, "replace").rstrip("\0") for name in orders]
     return min(texts, key=_implausible)
 
 
 def _implausible(text: str) -> tuple[int, int, int]:
-    """Signs that no text has; then few of the ASCII letters and digits that parameters texts have; then from
-    how many rows of 256 its letters come: an alphabet fills one or two, its bytes turned around many.
+    """A sort key: the number of characters that texts do not contain, the lack of ASCII letters and digits,
+    and
+    the number of blocks of 256 characters: an alphabet has one or two, swapped bytes have many.
+
     """
-    bad = sum(letter == "\N{REPLACEMENT CHARACTER}" or _is_control(letter) for letter in text)
-    unknown = sum(unicodedata.category(letter) in ("Cn", "Co", "Cs") for letter in text)
-    return bad + unknown, -sum(letter < "\x7f" for letter in text), len({ord(letter) >> 8 for letter in text})
+    bad = sum(char == "\N{REPLACEMENT CHARACTER}" or _is_control(char) for char in text)
+    unknown = sum(unicodedata.category(char) in ("Cn", "Co", "Cs") for char in text)
+    return bad + unknown, -sum(char < "\x7f" for char in text), len({ord(char) >> 8 for char in text})
 
 
-def _is_control(letter: str) -> bool:
-    return letter not in "\t\n\r" and (letter < " " or "\x7f" <= letter < "\xa0")
+def _is_control(char: str) -> bool:
+    return char not in "\t\n\r" and (char < " " or "\x7f" <= char < "\xa0")

@@ -1,4 +1,4 @@
-"""Writing pictures with their text inside, whole or not at all."""
+"""Writes picture files with their parameters text, atomically."""
 
 import errno
 import io
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-QUALITY = 95  # of JPEG and WebP: above what the eye can tell apart
+QUALITY = 95  # of JPEG and WebP: visually lossless
 
 LONG, UNDEFINED = 4, 7  # types of TIFF entries
 JPEG_TEXT_CHARACTERS = 32_000  # one JPEG segment holds 65,533 bytes, and UTF-16 takes two or four for each
@@ -29,11 +29,11 @@ JPEG_TEXT_CHARACTERS = 32_000  # one JPEG segment holds 65,533 bytes, and UTF-16
 SLUG_CHARACTERS = 60
 
 Sign = Callable[[bytes, str, str | None], bytes]
-"""(a file's content, its format, its mark) -> the content with a signature; see `pochade.images.signing`."""
+"""(file content, format, mark) -> signed content; see `pochade.images.signing`."""
 
 
 def picture_format(path: Path | str) -> str:
-    """The format that a file name asks for, in PIL's words: "PNG", "JPEG" or "WEBP".
+    """Return the format of a file name, as PIL calls it: "PNG", "JPEG" or "WEBP".
 
     Raises InvalidRequest for any other suffix.
     """
@@ -44,16 +44,16 @@ def picture_format(path: Path | str) -> str:
 
 
 def check_destination(path: Path | str) -> None:
-    """Refuse, before anything is drawn, a name under which no picture could be written. Creates nothing.
+    """Check the name of a picture before anything is drawn. Creates nothing.
 
-    Raises InvalidRequest for an unknown suffix, OutputError for a folder that cannot be made or written to.
+    Raises InvalidRequest for an unknown suffix, OutputError if the folder cannot be created or written to.
     """
     picture_format(path)
     check_folder(path)
 
 
 def check_folder(path: Path | str) -> None:
-    """Raises OutputError unless the folder of a file can be made and written to. Creates nothing."""
+    """Raise OutputError unless the folder of a file can be created and written to. Creates nothing."""
     folder = next(parent for parent in Path(path).absolute().parents if parent.exists())
     if not folder.is_dir():
         raise unwritable(Path(path), NotADirectoryError(errno.ENOTDIR, f"'{folder}' is a file"))
@@ -69,11 +69,11 @@ def save_picture(
     mark: str | None = GENERATED,
     sign: Sign | None = None,
 ) -> None:
-    """Write a picture that carries `text` and `mark`; what was there under this name is replaced.
+    """Write a picture with `text` and `mark`; an existing file is replaced.
 
-    Text, mark and signature are as in `encoded`. Missing folders are made. Raises InvalidRequest for an
-    unknown suffix or what cannot be encoded, OutputError if the file cannot be written; then nothing is
-    left behind.
+    Text, mark and signature are as in `encoded`. Missing folders are created. Raises InvalidRequest for an
+    unknown suffix or a picture that cannot be encoded, OutputError if the file cannot be written; then no
+    partial file is left.
     """
     path = Path(path)
     content = _content(image, path, text, mark, sign)
@@ -92,15 +92,15 @@ def save_without_overwriting(
 ) -> Path:
     """Write a picture as `save_picture` does, under the first free name of fox.png, fox-2.png, fox-3.png ...
 
-    Two processes that write at once get two names. Returns the name that was taken.
+    Processes that write at the same time get different names. Returns the used name.
     """
     return write_without_overwriting(_content(image, Path(path), text, mark, sign), path)
 
 
 def write_without_overwriting(content: bytes, path: Path | str) -> Path:
-    """Write a file under the first free name of fox.png, fox-2.png ...; returns the name that was taken.
+    """Write a file under the first free name of fox.png, fox-2.png ... and return the used name.
 
-    Raises OutputError, with nothing left behind.
+    Raises OutputError, without leaving a partial file.
     """
     path = Path(path)
     _make_folder(path)
@@ -110,7 +110,7 @@ def write_without_overwriting(content: bytes, path: Path | str) -> Path:
         try:
             with creating(candidate) as file:
                 file.write(content)
-        except FileExistsError:  # taken since we looked
+        except FileExistsError:  # created meanwhile by someone else
             continue
         return candidate
     raise AssertionError("there is always another number")
@@ -125,12 +125,12 @@ def encoded(
     sign: Sign | None = None,
     quality: int = QUALITY,
 ) -> bytes:
-    """A picture file's content, with what it says of itself.
+    """Encode a picture file with its metadata.
 
     kind: "PNG", "JPEG" or "WEBP". quality: of the latter two, 1 to 100.
-    text: how it was made. PNG keeps it in the chunk "parameters", JPEG and WebP in the EXIF user comment.
-    mark: one of `pochade.images.marks.MARKS`, written as XMP; None leaves it out.
-    sign: signs the file when text and mark are in it.
+    text: the parameters text: in PNG the chunk "parameters", in JPEG and WebP the EXIF user comment.
+    mark: one of `pochade.images.marks.MARKS`, written as XMP; None omits it.
+    sign: signs the file after text and mark have been added.
 
     Raises InvalidRequest for an unknown mark and for a text that is too long for a JPEG.
     """
@@ -156,7 +156,7 @@ def encoded(
         from pochade.images.decode import on_white
 
         transparent = image.has_transparency_data
-        # JPEG knows no transparency: without a sheet under it, colours would show that nobody has seen.
+        # JPEG has no transparency: without a background, hidden colours would become visible.
         shown = image.convert("RGBA") if transparent and kind == "WEBP" else on_white(image)
         shown.save(file, kind, quality=quality, exif=comment, xmp=packet.encode())
     content = file.getvalue()
@@ -164,10 +164,10 @@ def encoded(
 
 
 def default_name(prompt: str, seed: int) -> str:
-    """A file name that tells what is in the picture: "a-red-fox-in-the-snow-7.png".
+    """Return a descriptive file name: "a-red-fox-in-the-snow-7.png".
 
-    Small letters of the Latin alphabet and digits only, so that every system can keep it; a prompt that
-    has none of them gives "picture-7.png".
+    It consists of lower-case Latin letters and digits, which every system supports; a prompt without any
+    gives "picture-7.png".
     """
     plain = unicodedata.normalize("NFKD", prompt[: 10 * SLUG_CHARACTERS]).encode("ascii", "ignore").decode()
     slug = "-".join(re.findall(r"[a-z0-9]+", plain.lower()))
@@ -178,7 +178,7 @@ def default_name(prompt: str, seed: int) -> str:
 
 
 def _content(image: "Image.Image", path: Path, text: str, mark: str | None, sign: Sign | None) -> bytes:
-    """The file's content. It is made in memory, so that only writing it can fail on a full disk."""
+    """Encode the file in memory, so that a full disk can only affect the write."""
     kind = picture_format(path)
     try:
         return encoded(image, kind, text, mark=mark, sign=sign)
@@ -187,10 +187,10 @@ def _content(image: "Image.Image", path: Path, text: str, mark: str | None, sign
 
 
 def exif(text: str) -> bytes:
-    """An EXIF block with one entry: the user comment, marked as Unicode (Exif 2.32, section 4.6.5).
+    """Return an EXIF block with one entry: the user comment, marked as Unicode (Exif 2.32, section 4.6.5).
 
-    PIL would write the comment as a list of numbers, which other readers do not take for text; the standard
-    asks for type 7, undefined. A TIFF directory is a count, entries of 12 bytes, and a link to the next one.
+    PIL would write the comment as a list of numbers, which other programs do not read as text; the standard
+    requires type 7, undefined. A TIFF directory is a count, entries of 12 bytes, and a link to the next one.
     """
     comment = b"UNICODE\0" + text.encode("utf-16-be")
     header = struct.pack(">2sHI", b"MM", 42, 8)

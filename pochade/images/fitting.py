@@ -1,4 +1,4 @@
-"""A picture brought to the size that is drawn."""
+"""Resizes pictures by A1111's resize modes, and pads them."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -12,7 +12,7 @@ LANCZOS = Image.Resampling.LANCZOS
 
 
 def fit(image: Image.Image, width: int, height: int, mode: str = "crop") -> Image.Image:
-    """The picture in another size, px. mode: a name of MODES. Raises InvalidRequest for another."""
+    """Resize a picture, px. mode: a name of MODES. Raises InvalidRequest for an unknown mode."""
     if mode not in MODES:
         raise InvalidRequest(f"resize mode '{mode}' is unknown; one of: {', '.join(MODES)}")
     if image.size == (width, height):
@@ -21,19 +21,19 @@ def fit(image: Image.Image, width: int, height: int, mode: str = "crop") -> Imag
 
 
 def stretched(image: Image.Image, width: int, height: int) -> Image.Image:
-    """All of it, in another shape."""
+    """Stretch the whole picture to another size."""
     return image.resize((width, height), LANCZOS)
 
 
 def cropped(image: Image.Image, width: int, height: int) -> Image.Image:
-    """The middle of it, as much as has the shape that is asked for."""
+    """Crop the picture to the aspect ratio around its centre, and resize it."""
     scale = min(image.width / width, image.height / height)
     left, top = (image.width - width * scale) / 2, (image.height - height * scale) / 2
     return image.resize((width, height), LANCZOS, (left, top, left + width * scale, top + height * scale))
 
 
 def padded(image: Image.Image, width: int, height: int) -> Image.Image:
-    """All of it in its own shape; what is left beside it shows its outermost rows or columns, drawn out."""
+    """Fit the whole picture into the size, and fill the rest by repeating its outermost rows or columns."""
     scale = min(width / image.width, height / image.height)
     inner = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), LANCZOS)
     left, top = (width - inner.width) // 2, (height - inner.height) // 2
@@ -41,27 +41,27 @@ def padded(image: Image.Image, width: int, height: int) -> Image.Image:
 
 
 def surrounded(image: Image.Image, left: int, top: int, right: int, bottom: int) -> Image.Image:
-    """Wider and higher by these many pixels, which repeat the nearest one of the picture."""
+    """Pad a picture by repeating its edge pixels."""
     pixels = np.asarray(image)
     margins = ((top, bottom), (left, right)) + ((0, 0),) * (pixels.ndim - 2)
     return Image.fromarray(np.pad(pixels, margins, mode="edge"))
 
 
 def filled_up(image: Image.Image, width: int, height: int) -> Image.Image:
-    """As large as this, px, by what `surrounded` adds at the right and at the bottom."""
+    """Pad a picture at the right and at the bottom to this size, px, as `surrounded` does."""
     return surrounded(image, 0, 0, width - image.width, height - image.height)
 
 
 OVERLAP = 8
-"""Pixels of the old picture, along an edge that is drawn further, that are drawn anew with it."""
+"""The width of the band of the old picture, px, that is redrawn along an extended edge."""
 
 
 def widened(
     image: Image.Image, left: int, top: int, right: int, bottom: int
 ) -> tuple[Image.Image, Image.Image]:
-    """A picture with margins of these widths, px, and the mask that has them drawn anew.
+    """Add margins of these widths, px, for outpainting; returns the picture and the mask of the margins.
 
-    At first a margin repeats the picture's edge.
+    Margins repeat the picture's edge pixels.
     """
     larger = surrounded(image, left, top, right, bottom)
     mask = Image.new("L", larger.size, 255)

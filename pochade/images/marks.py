@@ -1,8 +1,8 @@
-"""The mark of pictures that a model made: XMP in the IPTC's words, which search engines and editors read.
+"""Marks generated pictures with IPTC's digital source type as XMP, which search engines and editors read.
 
 The vocabulary is IPTC's "Digital Source Type" (https://cv.iptc.org/newscodes/digitalsourcetype/); the packet
-is XMP (ISO 16684-1) in its plainest form. A mark is a courtesy to whoever meets the picture later: anyone can
-remove it. What can be checked is a signature (`pochade.images.signing`).
+is XMP (ISO 16684-1) in its simplest form. Anyone can remove a mark. Only a signature can be verified
+(`pochade.images.signing`).
 """
 
 import re
@@ -14,7 +14,7 @@ GENERATED = "trainedAlgorithmicMedia"
 EDITED = "compositeWithTrainedAlgorithmicMedia"
 ENHANCED = "algorithmicallyEnhanced"
 MARKS = (GENERATED, EDITED, ENHANCED)
-"""Drawn from a prompt; drawn over or into a picture; a picture made larger or cleaner by a model."""
+"""Text-to-image; image-to-image or inpainting; a picture upscaled or enhanced by a model."""
 
 VOCABULARY = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 EXTENSION = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
@@ -24,14 +24,14 @@ MAX_PACKET_BYTES = 1_000_000
 
 
 def source_type(mark: str) -> str:
-    """The full name of a mark, an address that says what it means. Raises InvalidRequest for other words."""
+    """Return the URL of a mark in IPTC's vocabulary. Raises InvalidRequest for an unknown mark."""
     if mark not in MARKS:
         raise InvalidRequest(f"mark is '{mark}'; one of: {', '.join(MARKS)}")
     return VOCABULARY + mark
 
 
 def xmp_packet(mark: str) -> str:
-    """The XMP packet that says it. Raises InvalidRequest for a mark that is unknown."""
+    """Return the XMP packet of a mark. Raises InvalidRequest for an unknown mark."""
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
         '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
@@ -45,9 +45,9 @@ def xmp_packet(mark: str) -> str:
 
 
 def read_mark(packet: str | bytes) -> str | None:
-    """Which of MARKS an XMP packet holds, whoever wrote it; None if none, or if it is no XMP at all.
+    """Return the mark of MARKS in an XMP packet from any program, or None.
 
-    A packet with a document type is not read: entities can make a small file swell without end.
+    Packets with a document type are ignored, since entities can expand a small file without limit.
     """
     raw = packet.encode("utf-8", "replace") if isinstance(packet, str) else packet
     if len(raw) > MAX_PACKET_BYTES or b"<!DOCTYPE" in raw or b"<!ENTITY" in raw:
@@ -59,7 +59,7 @@ def read_mark(packet: str | bytes) -> str | None:
         return None
     name = f"{{{EXTENSION}}}DigitalSourceType"
     for element in tree.iter():
-        # Some write it as an element, some as an attribute, some as a resource that is pointed at.
+        # Programs write it as an element, as an attribute, or as a resource.
         said = [element.get(name)]
         if element.tag == name:
             said += [element.text, element.get(f"{{{RDF}}}resource")]

@@ -1,7 +1,4 @@
-"""Masks: which part of a picture is drawn anew, and how the new part is set into the old picture.
-
-A mask is a gray picture, white where something new is wanted.
-"""
+"""Masks for inpainting: gray pictures that are white where a picture is redrawn."""
 
 from typing import Any, NamedTuple
 
@@ -14,14 +11,14 @@ from pochade.errors import InvalidRequest
 Floats = NDArray[np.float32]
 
 FAINT = 25
-"""Of 255: below it the old picture is all that one sees."""
+"""Mask values below this, of 255, are treated as 0 in the latent mask."""
 
 CELLS = (64, 32, 16, 8, 4, 2)
-"""Sides in px of the cells whose averages fill a hole, the coarse ones first."""
+"""Sides, px, of the cells whose averages fill the masked part, coarse ones first."""
 
 
 class Box(NamedTuple):
-    """A part of a picture, px: right and bottom are the first column and row beyond it."""
+    """A part of a picture, px; right and bottom are exclusive."""
 
     left: int
     top: int
@@ -34,7 +31,8 @@ class Box(NamedTuple):
 
 
 def gray(mask: Image.Image) -> Image.Image:
-    """Any picture as a mask: its opacity if it is transparent anywhere, as in A1111, else its brightness."""
+    """Convert a picture to a mask: its opacity if it has any transparency, as in A1111, else its
+    brightness."""
     if "A" in mask.getbands():
         alpha = mask.getchannel("A")
         if alpha.getextrema() != (255, 255):
@@ -43,23 +41,23 @@ def gray(mask: Image.Image) -> Image.Image:
 
 
 def blurred(mask: Image.Image, radius: float) -> Image.Image:
-    """With soft edges. radius: the deviation of the Gaussian, px."""
+    """Blur a mask. radius: standard deviation of the Gaussian, px."""
     return mask.filter(ImageFilter.GaussianBlur(radius)) if radius > 0 else mask
 
 
 def bounds(mask: Image.Image) -> Box:
-    """The smallest box around all that is not black. Raises InvalidRequest if nothing is."""
+    """Return the smallest box around everything that is not black. Raises InvalidRequest for a black mask."""
     box = mask.getbbox()
     if box is None:
-        raise InvalidRequest("the mask is black everywhere; paint white what is to be drawn anew")
+        raise InvalidRequest("the mask is black everywhere; paint white what is to be redrawn")
     return Box(*box)
 
 
 def region(mask: Image.Image, padding: int, width: int, height: int) -> Box:
-    """Where to look closer: the masked part and `padding` px around it, in the shape width : height.
+    """Return the box of the masked part plus `padding` px, with the aspect ratio width : height.
 
-    It is widened rather than narrowed, and moved rather than cut at the picture's edge; it has another shape
-    only where the picture itself is too small.
+    The box is extended rather than reduced, and shifted rather than cropped at the picture's edge; it has
+    another aspect ratio only if the picture is too small.
     """
     box = bounds(mask)
     wide, high = box.size[0] + 2 * padding, box.size[1] + 2 * padding
@@ -78,12 +76,12 @@ def _span(middle: int, length: int, limit: int) -> tuple[int, int]:
 
 
 def composite(old: Image.Image, new: Image.Image, mask: Image.Image) -> Image.Image:
-    """`new` where the mask is white, `old` where it is black, both of one size."""
+    """Composite two pictures of the same size: `new` where the mask is white, `old` where it is black."""
     return Image.composite(new.convert(old.mode), old, mask)
 
 
 def in_latent(mask: Image.Image, factor: int) -> Floats:
-    """(1, h, w) of ones where any pixel that a latent one stands for is to be drawn anew, else zeros.
+    """Return (1, h, w) with ones for latent pixels of which any picture pixel is redrawn, else zeros.
 
     The faint end of a soft edge does not count.
     """
@@ -95,10 +93,10 @@ def in_latent(mask: Image.Image, factor: int) -> Floats:
 
 
 def surroundings(image: Image.Image, mask: Image.Image) -> Image.Image:
-    """The masked part filled with the colours around it, soft: RGB.
+    """Fill the masked part smoothly with the surrounding colours: RGB.
 
-    The visible part is averaged over coarser and coarser cells; each pixel takes the finest average that saw
-    anything near it (a pyramid as in Burt 1988, "Moment images, polynomial fit filters").
+    The visible part is averaged over increasingly coarse cells; each pixel takes the finest average that
+    includes visible pixels (a pyramid as in Burt 1988, "Moment images, polynomial fit filters").
     """
     shown = 1 - np.asarray(mask, np.float32) / 255
     visible: NDArray[Any] = np.dstack([np.asarray(image.convert("RGB")) * shown[..., None], shown])
@@ -114,7 +112,7 @@ def surroundings(image: Image.Image, mask: Image.Image) -> Image.Image:
 
 
 def _averaged(channels: NDArray[Any], cell: int) -> NDArray[Any]:
-    """Each channel of (H, W, C) as means of square cells, px, with smooth steps between them."""
+    """Average each channel of (H, W, C) over square cells, px, with smooth transitions."""
     height, width = channels.shape[:2]
     small, size = (max(1, width // cell), max(1, height // cell)), (width, height)
     planes = [Image.fromarray(np.ascontiguousarray(channels[..., c])) for c in range(channels.shape[2])]

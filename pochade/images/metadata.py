@@ -1,11 +1,11 @@
-"""The text that a picture carries: how it was made, in the words that the field's tools read.
+"""Reads and writes the parameters text of a picture, in A1111's format.
 
     a red fox in the snow
     Negative prompt: blurry
     Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 1, Size: 512x512, ...
 
-Readers differ, so the writer keeps to what all of them understand: `Steps` comes first on the last line,
-and the two words that readers look for stand nowhere else.
+Readers differ, so the writer uses only what all of them understand: `Steps` comes first on the last line, and
+the two keywords that readers search for occur nowhere else.
 """
 
 import json
@@ -22,21 +22,21 @@ MARKS = (NEGATIVE, "Steps:")
 
 KEY = r"\w[\w \-/]+"
 COMMA_NUMBER = rf"-?[0-9]+,[0-9]+(?=\s*(?:,\s*{KEY}:|$))"
-"""7,5: where a comma is what parts a number's digits."""
+"""Matches decimals with a comma, such as 7,5."""
 PAIR = re.compile(rf'\s*({KEY}):\s*("(?:\\.|[^\\"])+"|{COMMA_NUMBER}|[^,]*)(?:,|$)')
 FIRST_PAIR = re.compile(r"\s*Steps:\s*[0-9]")
 SPACE_BEHIND = " \t\n\r\v\f\0"
-"""Of a text as other programs end it; C programs end theirs with a zero."""
+"""Characters that are stripped from the end of a text; C programs end theirs with a zero byte."""
 BEHIND = ("Template:", "Negative Template:")
-"""How lines begin that the Dynamic Prompts extension writes behind the settings."""
+"""Prefixes of the lines that the Dynamic Prompts extension writes after the settings."""
 JSON_TRIES = 20
-"""Values of one line that begin as JSON and are none; further ones are not looked at."""
+"""The most values of one line that may look like JSON without being valid; later ones are not tried."""
 FEWEST_PAIRS = 3  # a last line with fewer is part of the prompt
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """What a parameters text says. The values are as written: "7.5", "512x512"."""
+    """A parsed parameters text. Values are as written: "7.5", "512x512"."""
 
     prompt: str
     negative_prompt: str
@@ -59,16 +59,16 @@ def parameters_text(
     extra: Iterable[tuple[str, Value]] = (),
     version: str | None,
 ) -> str:
-    """The text for one picture. Sizes in pixels; sampler and schedule by the labels that users know.
+    """Return the parameters text of one picture. Sizes are in pixels; sampler and schedule are labels.
 
     model_hash: the first 10 hexadecimal digits of the SHA-256 of the model's file.
     extra:      further pairs, which stand before the version in the order given.
 
-    A pair whose value is None is left out. "Negative prompt:" and "Steps:" inside the prompts are written
-    with a small first letter: the tokenizer reads all letters as small ones, and other tools look for
-    these words. For the same reason a comma or a colon in the model's name becomes "_".
+    A pair whose value is None is omitted. "Negative prompt:" and "Steps:" inside the prompts are written in
+    lower case, which does not matter to the tokenizer, since other tools search for these words. For the same
+    reason a comma or a colon in the model's name becomes "_".
 
-    Raises InvalidRequest if the name of an extra pair is one that readers would not recognise.
+    Raises InvalidRequest if readers would not recognise the name of an extra pair.
     """
     pairs: list[tuple[str, Value]] = [
         ("Steps", steps),
@@ -86,7 +86,7 @@ def parameters_text(
 
 
 def parameters_line(prompt: str, negative_prompt: str, pairs: Iterable[tuple[str, Value]]) -> str:
-    """The text of prompts and any pairs. Otherwise as `parameters_text`."""
+    """Return the text of prompts and any pairs. Otherwise as `parameters_text`."""
     lines = [
         _plain(prompt),
         f"{NEGATIVE} {_plain(negative_prompt)}" if negative_prompt else "",
@@ -96,11 +96,11 @@ def parameters_line(prompt: str, negative_prompt: str, pairs: Iterable[tuple[str
 
 
 def read_parameters(text: str) -> Parameters:
-    """What a parameters text says: the inverse of `parameters_text`; texts of other tools are read too.
+    """Parse a parameters text, including those of other tools: the inverse of `parameters_text`.
 
-    A text without a line of pairs is a prompt. Of two pairs with the same name the later one holds. Behind
-    the line of pairs there may be empty lines and those that extensions add, such as `Template: ...`, whose
-    values are read as well.
+    A text without a line of pairs is a prompt. Of two pairs with the same name the later one counts. After
+    the line of pairs there may be empty lines and lines of extensions, such as `Template: ...`, which are
+    parsed too.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
     lines = text.rstrip(SPACE_BEHIND).split("\n")
@@ -115,12 +115,12 @@ def read_parameters(text: str) -> Parameters:
 
 
 def has_settings(text: str) -> bool:
-    """Whether it is a parameters text with a line of pairs, which begins with the number of steps."""
+    """Whether a text has a line of pairs, which begins with the number of steps."""
     return "Steps" in read_parameters(text).values
 
 
 def _settings_line(lines: Sequence[str]) -> int | None:
-    """The place of the line of pairs: the last line, or the last before those of extensions."""
+    """The index of the line of pairs: the last line, or the last before those of extensions."""
     last = len(lines) - 1
     if len(_pairs(lines[last])) >= FEWEST_PAIRS and not lines[last].startswith(BEHIND):
         return last
@@ -152,7 +152,7 @@ def _pairs(line: str) -> list[tuple[str, str]]:
 
 
 def _json_at(line: str, begin: int) -> tuple[str, int] | None:
-    """The JSON value that begins there, and the place behind the comma that ends it; None if it is none."""
+    """The JSON value at this position, and the position after its comma; None if it is not valid JSON."""
     try:
         _, end = json.JSONDecoder().raw_decode(line, begin)
     except (ValueError, RecursionError):
@@ -162,7 +162,7 @@ def _json_at(line: str, begin: int) -> tuple[str, int] | None:
 
 
 def _behind(lines: Sequence[str]) -> dict[str, str]:
-    """What extensions wrote in lines of their own; one goes on to where the next begins."""
+    """The values that extensions wrote on separate lines; each extends to the next one."""
     found: dict[str, str] = {}
     name = ""
     for line in lines:
@@ -176,12 +176,12 @@ def _behind(lines: Sequence[str]) -> dict[str, str]:
 
 
 def encodable(text: str) -> str:
-    """The text without what no encoding can write: half characters become question marks."""
+    """Return the text with lone surrogates, which cannot be encoded, replaced by question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _plain(text: str) -> str:
-    """One kind of line break, and none of the words that readers look for."""
+    """Normalise line breaks, and lower the case of keywords that readers search for."""
     text = encodable(text).replace("\r\n", "\n").replace("\r", "\n")
     for mark in MARKS:
         text = text.replace(mark, mark[0].lower() + mark[1:])
@@ -198,7 +198,7 @@ def _key(key: str) -> str:
 
 
 def _value(value: Value) -> str:
-    """A value as it is written: a JSON string where a reader would otherwise cut or change it."""
+    """Format a value: as a JSON string if a reader would otherwise split or change it."""
     text = f"{value:.10g}" if isinstance(value, float) else encodable(str(value))
     unsafe = text != text.strip() or re.search(r'[,:"\r\n]', text)
     return json.dumps(text, ensure_ascii=False) if unsafe else text

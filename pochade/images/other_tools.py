@@ -1,4 +1,4 @@
-"""What other programs write into their pictures, as the parameters text of A1111's web UI.
+"""Converts the metadata of other programs' pictures to A1111's parameters text.
 
     SwarmUI    a JSON table as "parameters": {"sui_image_params": {...}}
     Fooocus    a JSON table as "parameters", its scheme as "fooocus_scheme"
@@ -6,9 +6,9 @@
     NovelAI    the prompt as "Description", the settings as a JSON table in "Comment"
     InvokeAI   a JSON table as "invokeai_metadata"; before, as "sd-metadata"
 
-Of other programs, those with a JSON table as "parameters" (RuinedFooocus) or with a text for each value (Easy
-Diffusion) are read where their names are the usual ones. Prompt, seed, steps, sampler, guidance, size, model
-and LoRAs are read where they stand.
+Other programs with a JSON table as "parameters" (RuinedFooocus) or with one text per value (Easy Diffusion)
+are read if their names are the common ones. Prompt, seed, steps, sampler, guidance, size, model and LoRAs are
+converted if they are present.
 """
 
 import json
@@ -29,7 +29,7 @@ SAMPLERS: Mapping[str, str] = {
     "dpmpp_2m_sde": "DPM++ 2M SDE", "dpmpp_3m_sde": "DPM++ 3M SDE", "ddim": "DDIM", "ddim_v3": "DDIM",
     "lcm": "LCM", "tcd": "TCD", "uni_pc": "UniPC", "uni_pc_bh2": "UniPC", "unipc": "UniPC", "plms": "PLMS",
 }  # fmt: skip
-"""Names of k-diffusion's functions, as these programs use them, without "k_" before and "_gpu" behind."""
+"""Names of k-diffusion's functions in these programs, without the prefix "k_" and the suffix "_gpu"."""
 
 SCHEDULES: Mapping[str, str] = {
     "normal": "Normal", "karras": "Karras", "exponential": "Exponential", "sgm_uniform": "SGM Uniform",
@@ -39,13 +39,13 @@ SCHEDULES: Mapping[str, str] = {
 }  # fmt: skip
 
 ANOTHER = "another program"
-"""The maker of a table with a prompt that says nothing else of it."""
+"""The program of a table with a prompt but without a name."""
 
 NAI_EMPHASIS = 1.05
 
 
-def maker_of(info: Mapping[str, str]) -> str | None:
-    """The program that a picture's texts are of, as far as they are in a form of its own."""
+def program_of(info: Mapping[str, str]) -> str | None:
+    """Return the program that wrote a picture's texts, if they have a format of their own."""
     if "invokeai_metadata" in info or "sd-metadata" in info or "invokeai_graph" in info or "Dream" in info:
         return "InvokeAI"
     if info.get("Software", "").startswith("NovelAI"):
@@ -68,16 +68,16 @@ def maker_of(info: Mapping[str, str]) -> str | None:
     return None
 
 
-def retold(info: Mapping[str, str]) -> str | None:
-    """The parameters text that says the same; None if no other program wrote one, or if it tells nothing.
+def to_infotext(info: Mapping[str, str]) -> str | None:
+    """Return the equivalent parameters text; None if there is no metadata of another program, or it is empty.
 
-    info: texts by their names, as in the chunks of a PNG file; an EXIF comment as "parameters".
+    info: texts by name, as in the chunks of a PNG file; an EXIF comment is "parameters".
     """
-    maker = maker_of(info)
-    if maker is None:
+    program = program_of(info)
+    if program is None:
         return None
-    found = READERS.get(maker, _other)(info)
-    return None if found is None else _written(found, maker)
+    found = READERS.get(program, _other)(info)
+    return None if found is None else _written(found, program)
 
 
 # --- each program -----------------------------------------------------------------------------------------
@@ -85,91 +85,91 @@ def retold(info: Mapping[str, str]) -> str | None:
 
 def _swarm(info: Mapping[str, str]) -> Table | None:
     table = _table(info["parameters"]) or {}
-    said = table["sui_image_params"]
-    weights, loras = _list(said.get("loraweights")), _list(said.get("loras"))
+    data = table["sui_image_params"]
+    weights, loras = _list(data.get("loraweights")), _list(data.get("loras"))
     pairs = list(zip(loras, [*weights, *[1] * len(loras)], strict=False))
     return {
-        "prompt": said.get("prompt"),
-        "negative": said.get("negativeprompt"),
-        "steps": said.get("steps"),
-        "sampler": said.get("sampler"),
-        "schedule": said.get("scheduler"),
-        "cfg": said.get("cfgscale"),
-        "seed": said.get("seed"),
-        "width": said.get("width"),
-        "height": said.get("height"),
-        "model": said.get("model"),
+        "prompt": data.get("prompt"),
+        "negative": data.get("negativeprompt"),
+        "steps": data.get("steps"),
+        "sampler": data.get("sampler"),
+        "schedule": data.get("scheduler"),
+        "cfg": data.get("cfgscale"),
+        "seed": data.get("seed"),
+        "width": data.get("width"),
+        "height": data.get("height"),
+        "model": data.get("model"),
         "loras": pairs,
     }
 
 
 def _fooocus(info: Mapping[str, str]) -> Table | None:
     table = _table(info["parameters"]) or {}
-    said = {key.lower().replace(" ", "_"): value for key, value in table.items()}
-    size = re.findall(r"\d+", str(said.get("resolution", "")))
+    data = {key.lower().replace(" ", "_"): value for key, value in table.items()}
+    size = re.findall(r"\d+", str(data.get("resolution", "")))
     loras = []
-    for value in _list(said.get("loras")):
+    for value in _list(data.get("loras")):
         if isinstance(value, list) and len(value) >= 2:
             loras.append((re.sub(r"\.\w+$", "", str(value[0])), value[1]))
     return {
-        "prompt": said.get("prompt"),
-        "negative": said.get("negative_prompt"),
-        "steps": said.get("steps"),
-        "sampler": said.get("sampler"),
-        "schedule": said.get("scheduler"),
-        "cfg": said.get("guidance_scale"),
-        "seed": said.get("seed"),
+        "prompt": data.get("prompt"),
+        "negative": data.get("negative_prompt"),
+        "steps": data.get("steps"),
+        "sampler": data.get("sampler"),
+        "schedule": data.get("scheduler"),
+        "cfg": data.get("guidance_scale"),
+        "seed": data.get("seed"),
         "width": size[0] if len(size) == 2 else None,
         "height": size[1] if len(size) == 2 else None,
-        "model": said.get("base_model"),
+        "model": data.get("base_model"),
         "loras": loras,
-        "extra": [("Clip skip", said.get("clip_skip"))],
+        "extra": [("Clip skip", data.get("clip_skip"))],
     }
 
 
 def _novel(info: Mapping[str, str]) -> Table | None:
-    said = _table(info.get("Comment")) or {}
-    prompt = said.get("prompt") or info.get("Description")
+    data = _table(info.get("Comment")) or {}
+    prompt = data.get("prompt") or info.get("Description")
     return {
         "prompt": _nai_emphasis(str(prompt or "")),
-        "negative": _nai_emphasis(str(said.get("uc") or "")),
-        "steps": said.get("steps"),
-        "sampler": said.get("sampler"),
-        "schedule": said.get("noise_schedule"),
-        "cfg": said.get("scale"),
-        "seed": said.get("seed"),
-        "width": said.get("width"),
-        "height": said.get("height"),
+        "negative": _nai_emphasis(str(data.get("uc") or "")),
+        "steps": data.get("steps"),
+        "sampler": data.get("sampler"),
+        "schedule": data.get("noise_schedule"),
+        "cfg": data.get("scale"),
+        "seed": data.get("seed"),
+        "width": data.get("width"),
+        "height": data.get("height"),
         "model": info.get("Source"),
-        "extra": [("CFG Rescale", said.get("cfg_rescale") or None)],
+        "extra": [("CFG Rescale", data.get("cfg_rescale") or None)],
     }
 
 
 def _invoke(info: Mapping[str, str]) -> Table | None:
-    said = _table(info.get("invokeai_metadata"))
-    if said is None:
+    data = _table(info.get("invokeai_metadata"))
+    if data is None:
         return _invoke_of_2022(_table(info.get("sd-metadata")))
-    model = said.get("model")
+    model = data.get("model")
     name = model.get("name", model.get("model_name")) if isinstance(model, dict) else model
     loras = []
-    for each in _list(said.get("loras")):
+    for each in _list(data.get("loras")):
         named = each.get("model", each.get("lora", {})) if isinstance(each, dict) else {}
         if isinstance(named, dict) and named:
             loras.append((named.get("name", named.get("model_name")), each.get("weight", 1)))
     return {
-        "prompt": said.get("positive_prompt"),
-        "negative": said.get("negative_prompt"),
-        **{name: said.get(name) for name in ("steps", "seed", "width", "height")},
-        "sampler": said.get("scheduler"),
-        "cfg": said.get("cfg_scale"),
+        "prompt": data.get("positive_prompt"),
+        "negative": data.get("negative_prompt"),
+        **{name: data.get(name) for name in ("steps", "seed", "width", "height")},
+        "sampler": data.get("scheduler"),
+        "cfg": data.get("cfg_scale"),
         "model": name,
         "loras": loras,
-        "extra": [("CFG Rescale", said.get("cfg_rescale_multiplier") or None)],
+        "extra": [("CFG Rescale", data.get("cfg_rescale_multiplier") or None)],
     }
 
 
-def _invoke_of_2022(said: Table | None) -> Table | None:
-    image = None if said is None else said.get("image")
+def _invoke_of_2022(data: Table | None) -> Table | None:
+    image = None if data is None else data.get("image")
     if not isinstance(image, dict):
         return None
     prompt = image.get("prompt")
@@ -181,7 +181,7 @@ def _invoke_of_2022(said: Table | None) -> Table | None:
         "negative": ", ".join(negative),
         **{name: image.get(name) for name in ("steps", "seed", "width", "height", "sampler")},
         "cfg": image.get("cfg_scale"),
-        "model": (said or {}).get("model_weights"),
+        "model": (data or {}).get("model_weights"),
     }
 
 
@@ -191,12 +191,12 @@ def _comfy(info: Mapping[str, str]) -> Table | None:
 
 
 def _other(info: Mapping[str, str]) -> Table | None:
-    """A table whose names are the usual ones, in whatever case, or texts under these names."""
+    """A table with common names, in any case, or texts with these names."""
     table = _table(info.get("parameters")) or info
-    said = {re.sub(r"\W+", "_", key.strip().lower()): value for key, value in table.items()}
+    data = {re.sub(r"\W+", "_", key.strip().lower()): value for key, value in table.items()}
 
     def one(*names: str) -> Any:
-        return next((said[name] for name in names if said.get(name) not in (None, "")), None)
+        return next((data[name] for name in names if data.get(name) not in (None, "")), None)
 
     return {
         "prompt": one("prompt", "positive_prompt"),
@@ -238,13 +238,13 @@ def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _written(found: Table, maker: str) -> str | None:
-    """The parameters text; None if the program's own form holds neither a prompt nor settings."""
+def _written(found: Table, program: str) -> str | None:
+    """The parameters text; None if the program's format holds neither a prompt nor settings."""
     prompt, negative = (found.get(name) for name in ("prompt", "negative"))
     sampler, schedule = _sampler(found.get("sampler"), found.get("schedule"))
     size = _plain(found.get("width")), _plain(found.get("height"))
     model = found.get("model")
-    # ComfyUI on Windows writes its slashes; names are the same on all systems here.
+    # ComfyUI on Windows writes backslashes; names here are the same on all systems.
     name = (
         None if model is None else re.sub(r"\.(safetensors|ckpt|pt|gguf)$", "", str(model).replace("\\", "/"))
     )
@@ -269,12 +269,12 @@ def _written(found: Table, maker: str) -> str | None:
     return parameters_line(
         " ".join([prompt if isinstance(prompt, str) else "", *tags]).strip(),
         negative if isinstance(negative, str) else "",
-        [*pairs, ("Version", maker)],
+        [*pairs, ("Version", program)],
     )
 
 
 def _plain(value: object) -> Value:
-    """A number as it is; a text that says one too, since several write numbers as texts; else None."""
+    """A number, or a text that contains one, since several programs write numbers as texts; else None."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
@@ -286,7 +286,7 @@ def _plain(value: object) -> Value:
 
 
 def _sampler(sampler: object, schedule: object) -> tuple[str | None, str | None]:
-    """The labels that A1111's users know; a name without one stays, and is refused by it when it is drawn."""
+    """A1111's labels; an unknown name is kept, and reported when it is drawn."""
     if not isinstance(sampler, str) or not sampler.strip():
         return None, None
     name = re.sub(r"^k_|_gpu$", "", sampler.strip().lower())
@@ -301,9 +301,9 @@ def _sampler(sampler: object, schedule: object) -> tuple[str | None, str | None]
 
 
 def _nai_emphasis(text: str) -> str:
-    """NovelAI's {more} and [less], by 1.05 for each, as weights; its round brackets are signs of the text.
+    """Convert NovelAI's {more} and [less], factors of 1.05, to weights; its round brackets are plain text.
 
-    Brackets that do not belong together stay as they are.
+    Unbalanced brackets are kept.
     """
     pairs: dict[int, int] = {}
     opened: list[int] = []

@@ -1,4 +1,4 @@
-"""What ControlNets are shown of a picture: edges, lines, a softer copy. Arithmetic on pixels, no models."""
+"""ControlNet preprocessors without models: edges, lines, and a copy without detail."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -14,27 +14,28 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 SIGMA, LOW, HIGH = 0.8, 50.0, 100.0
-"""Of canny: the Gaussian's deviation, px, and the thresholds, in grey levels times the weight of a Sobel
-kernel. They find about as many edges as 100 and 200 do without a Gaussian, which other tools start with."""
+"""Defaults of canny: the Gaussian's standard deviation, px, and the thresholds, in grey levels times the
+weight of a Sobel kernel. They find about as many edges as 100 and 200, the defaults of other tools, without a
+Gaussian."""
 
 USUAL_LOW, USUAL_HIGH = 100.0, 200.0
-"""The thresholds that other tools start with."""
+"""The default thresholds of other tools."""
 
 SCRIBBLE_STROKE, SCRIBBLE_AROUND = 0.5, 5.0
-"""Deviations of the Gaussians, px, that a stroke is compared with its surroundings by."""
+"""Standard deviations, px, of the two Gaussians that are subtracted to find strokes."""
 
 SCRIBBLE_DARKER = 16.0
-"""By how many of 255 levels a stroke is darker than its surroundings."""
+"""How much darker a stroke must be than its surroundings, of 255 levels."""
 
 TILE_REDUCTION = 8
-"""Pixels of the picture, along each side, that `tile` makes one of."""
+"""The factor by which `tile` downsamples each side."""
 
 
 def preprocessed(image: Image.Image, name: str, thresholds: tuple[float, float] | None = None) -> Image.Image:
-    """The picture as a preprocessor shows it, in the same size. name: as `find_preprocessor` takes it.
+    """Apply a preprocessor; the size is kept. name: as in `find_preprocessor`.
 
-    What is transparent counts as white. thresholds: of `canny`, low and high, in the measure of other tools,
-    where 100 and 200 are usual; the others have none.
+    Transparency counts as white. thresholds: low and high of `canny`, on the scale of other tools, whose
+    defaults are 100 and 200; other preprocessors have none.
     """
     known, image = find_preprocessor(name), on_white(image)
     if known == "canny" and thresholds is not None:
@@ -44,7 +45,7 @@ def preprocessed(image: Image.Image, name: str, thresholds: tuple[float, float] 
 
 
 def find_preprocessor(name: str) -> str:
-    """The preprocessor's own name, in any case. Raises InvalidRequest, naming all, if there is none."""
+    """Return the preprocessor's canonical name for a name in any case. Raises InvalidRequest, listing all."""
     for known in PREPROCESSORS:
         if known == name.strip().lower():
             return known
@@ -54,8 +55,8 @@ def find_preprocessor(name: str) -> str:
 def canny(image: Image.Image, low: float = LOW, high: float = HIGH, sigma: float = SIGMA) -> Image.Image:
     """Thin white edges on black (Canny 1986).
 
-    Gaussian, Sobel, the maxima across each edge, and of these the ones above `high` with all that is
-    connected to them above `low`. sigma: deviation of the Gaussian, px; 0 leaves it out.
+    Gaussian, Sobel, non-maximum suppression, and hysteresis with the thresholds `high` and `low`. sigma:
+    standard deviation of the Gaussian, px; 0 omits it.
     """
     gray = blurred(luminance(image), sigma)
     across, down = sobel(gray)
@@ -65,14 +66,14 @@ def canny(image: Image.Image, low: float = LOW, high: float = HIGH, sigma: float
 
 
 def invert(image: Image.Image) -> Image.Image:
-    """Dark lines on paper as the white lines on black that line-art ControlNets were trained with."""
+    """Invert dark lines on paper to the white lines on black that line-art ControlNets were trained with."""
     return ImageOps.invert(image)
 
 
 def scribble(image: Image.Image) -> Image.Image:
-    """White strokes on black where a picture is darker, in every colour, than what is around it.
+    """White strokes on black where every colour channel is darker than the surroundings.
 
-    The difference of two Gaussians, cut off (Winnemöller et al. 2012, without its soft threshold).
+    A thresholded difference of Gaussians (Winnemöller et al. 2012, without its soft threshold).
     """
     planes = np.moveaxis(np.asarray(image, np.float64), 2, 0)
     darker = [blurred(plane, SCRIBBLE_AROUND) - blurred(plane, SCRIBBLE_STROKE) for plane in planes]
@@ -80,32 +81,32 @@ def scribble(image: Image.Image) -> Image.Image:
 
 
 def tile(image: Image.Image) -> Image.Image:
-    """A copy without fine detail, which the tile ControlNet puts back."""
+    """A copy without fine detail, which the tile ControlNet restores."""
     small = (max(1, image.width // TILE_REDUCTION), max(1, image.height // TILE_REDUCTION))
     return image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.BICUBIC)
 
 
 def none(image: Image.Image) -> Image.Image:
-    """The picture itself: what another program has prepared."""
+    """The unchanged picture, for one that another program has preprocessed."""
     return image
 
 
 PREPROCESSORS: Mapping[str, Callable[[Image.Image], Image.Image]] = MappingProxyType(
     {"none": none, "canny": canny, "invert": invert, "scribble": scribble, "tile": tile}
 )
-"""By the names that users know."""
+"""Name for users -> preprocessor."""
 
 
 # --- the parts of canny -----------------------------------------------------------------------------------
 
 
 def luminance(image: Image.Image) -> Floats:
-    """(H, W), 0..255."""
+    """Return the luminance (H, W), 0..255."""
     return np.asarray(image.convert("L"), np.float64)
 
 
 def blurred(plane: Floats, sigma: float) -> Floats:
-    """With a Gaussian of this deviation, px, cut off at four of them; beyond an edge its pixels repeat."""
+    """Blur with a Gaussian of this standard deviation, px, truncated at four; edge pixels are repeated."""
     if sigma <= 0:
         return plane
     radius = max(1, int(4 * sigma + 0.5))
@@ -117,15 +118,16 @@ def blurred(plane: Floats, sigma: float) -> Floats:
 
 
 def sobel(plane: Floats) -> tuple[Floats, Floats]:
-    """The slope to the right and downwards, both (H, W), eight times as large as per pixel."""
+    """Return the slopes to the right and downwards, both (H, W), scaled by eight."""
     smooth, slope = np.array([1.0, 2.0, 1.0]), np.array([-1.0, 0.0, 1.0])
     return _along(_along(plane, smooth, 0), slope, 1), _along(_along(plane, slope, 0), smooth, 1)
 
 
 def thin(strength: Floats, across: Floats, down: Floats) -> Mask:
-    """Where the slope is a maximum among its neighbours in its own direction, which lies between pixels.
+    """Non-maximum suppression: where the slope is a maximum in its own direction, interpolated between
+    pixels.
 
-    Of a plateau of two equal ones the first is kept.
+    Of two equal neighbours the first is kept.
     """
     padded = np.pad(strength, 1)
     height, width = strength.shape
@@ -150,7 +152,7 @@ def thin(strength: Floats, across: Floats, down: Floats) -> Mask:
 
 
 def connected(weak: Mask, strong: Mask) -> Mask:
-    """The weak pixels that touch a strong one, also over other weak ones, and diagonally."""
+    """Return the weak pixels that are connected to a strong one, also diagonally."""
     found = strong & weak
     height, width = weak.shape
     edge = list(zip(*np.nonzero(found), strict=True))
@@ -165,7 +167,7 @@ def connected(weak: Mask, strong: Mask) -> Mask:
 
 
 def from_mask(mask: Mask) -> Image.Image:
-    """White where it is true."""
+    """Return a picture that is white where the mask is true."""
     return Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0))).convert("RGB")
 
 

@@ -1,4 +1,4 @@
-"""A sheet of pictures with their prompts below them, for a person to look at."""
+"""Contact sheets and labelled tables of pictures."""
 
 import textwrap
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ SIDE = 128
 """Each picture is shown at this size, px."""
 
 LETTERS, LINES, LINE_HEIGHT, LETTER_WIDTH = 21, 3, 12, 6
-"""Of the text below a picture, in PIL's own small font."""
+"""The height of the caption below a picture, in PIL's default font."""
 
 GAP = 8
 """Pixels between pictures in a table."""
 
 
 def sheet(images: Sequence[Image.Image], prompts: Sequence[str]) -> Image.Image:
-    """Eight pictures in a row, white between them."""
+    """Return a contact sheet with eight pictures per row and their prompts."""
     font = ImageFont.load_default_imagefont()
     width, height = SIDE + 8, SIDE + LINES * LINE_HEIGHT + 8
     rows = -(-len(images) // COLUMNS)
@@ -34,7 +34,7 @@ def sheet(images: Sequence[Image.Image], prompts: Sequence[str]) -> Image.Image:
 
 
 def table(images: Sequence[Image.Image], columns: Sequence[str], rows: Sequence[str] = ("",)) -> Image.Image:
-    """Pictures row by row, each in its own size, with the names of columns above and of rows at the left."""
+    """Return a table of pictures at their own sizes, with labels of columns and rows."""
     font = ImageFont.load_default_imagefont()
     width, height = (max(image.size[axis] for image in images) + GAP for axis in (0, 1))
     margin = max((len(_latin(name)) for name in rows), default=0) * LETTER_WIDTH + GAP
@@ -56,7 +56,7 @@ def table(images: Sequence[Image.Image], columns: Sequence[str], rows: Sequence[
 
 
 def stacked(pages: Sequence[Image.Image]) -> Image.Image:
-    """Pages one below the other."""
+    """Stack pages vertically."""
     width, height = max(page.width for page in pages), sum(page.height for page in pages)
     whole = Image.new("RGB", (width, height), "white")
     top = 0
@@ -67,5 +67,5 @@ def stacked(pages: Sequence[Image.Image]) -> Image.Image:
 
 
 def _latin(text: str) -> str:
-    """All that the font has."""
+    """The text without characters that the font lacks."""
     return text.encode("latin-1", "replace").decode("latin-1")

@@ -1,7 +1,7 @@
-"""Signed pictures: C2PA manifests (Content Credentials), made offline with a certificate of one's own.
+"""Signs pictures with C2PA manifests (Content Credentials), offline and with one's own certificate.
 
-A self-made certificate says "the same maker as last time", not who that is: checkers call such a signature
-valid and its signer unknown. Whoever has a certificate that others trust puts it and its key into the file.
+A self-signed certificate shows that pictures have the same maker, but not who that is: verifiers call such a
+signature valid and its signer unknown. A trusted certificate and its key can be put into the file instead.
 """
 
 import io
@@ -18,7 +18,7 @@ from typing import Any
 
 from pochade.atomic import creating
 from pochade.errors import InvalidRequest, MissingDependency, OutputError
-from pochade.images.decode import opened
+from pochade.images.decode import open_undecoded
 from pochade.images.files import Sign
 from pochade.images.marks import GENERATED, TOOL, source_type
 
@@ -35,18 +35,18 @@ USES = (
     "encipher_only",
     "decipher_only",
 )
-"""All that X.509 knows of; each has to be allowed or not."""
+"""All key usages of X.509; each must be allowed or denied explicitly."""
 
 LOOKS, BETWEEN_LOOKS_S = 25, 0.02
 
 VALID_FOR = timedelta(days=5 * 365)
 SMALL = {"verify": {"verify_after_sign": False}, "builder": {"thumbnail": {"enabled": False}}}
-"""No copy of the picture inside its own manifest, and no reading back of what was just written."""
+"""Settings of the C2PA library: no thumbnail in the manifest, and no verification after signing."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who signs. chain: certificates as PEM, the signer's first. key: its private key, PEM, PKCS 8, P-256."""
+    """A signer. chain: certificates as PEM, the signer's first. key: its private key, PEM, PKCS 8, P-256."""
 
     chain: str
     key: str
@@ -54,7 +54,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a signed file says. state: "Valid" (whole, the signer unknown), "Trusted" or "Invalid"."""
+    """The signature of a file. state: "Valid" (intact, unknown signer), "Trusted" or "Invalid"."""
 
     state: str
     signer: str
@@ -62,7 +62,7 @@ class Signature:
 
 
 def identity_in(path: Path, now: datetime) -> Identity:
-    """The identity that a PEM file holds: a key and certificates. Made there, once, if there is none.
+    """Read an identity, a key and certificates, from a PEM file; it is created if the file does not exist.
 
     Raises MissingDependency without the extra `c2pa`, OutputError if the file cannot be read or written,
     InvalidRequest if it holds no key or no certificate.
@@ -71,12 +71,15 @@ def identity_in(path: Path, now: datetime) -> Identity:
         if not path.exists():
             made = new_identity(now)
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with suppress(FileExistsError), creating(path) as file:  # another process may be as early
+            with (
+                suppress(FileExistsError),
+                creating(path) as file,
+            ):  # another process may create it at the same time
                 os.chmod(file.name, 0o600)
                 file.write((made.key + made.chain).encode())
         blocks = BLOCK.findall(_written(path))
     except OSError as error:
-        raise OutputError(f"'{path}' cannot hold a key to sign with: {error.strerror or error}") from error
+        raise OutputError(f"'{path}' cannot store the signing key: {error.strerror or error}") from error
     except UnicodeDecodeError as no_text:
         raise InvalidRequest(f"'{path}' is not a PEM file; remove it to sign as someone new") from no_text
     keys = [block for block, name in blocks if name.endswith("PRIVATE KEY")]
@@ -90,7 +93,7 @@ def identity_in(path: Path, now: datetime) -> Identity:
 
 
 def _written(path: Path) -> str:
-    """What a file holds. One that another process has just begun is empty for a moment."""
+    """Read the file, which may be empty for a moment while another process creates it."""
     for _ in range(LOOKS):
         content = path.read_text("ascii")
         if content:
@@ -100,7 +103,7 @@ def _written(path: Path) -> str:
 
 
 def new_identity(now: datetime) -> Identity:
-    """A certificate authority that signs one certificate and is forgotten; ECDSA on P-256 (ES256)."""
+    """Create an identity: a certificate signed by a temporary authority; ECDSA on P-256 (ES256)."""
     try:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes, serialization
@@ -141,9 +144,7 @@ def new_identity(now: datetime) -> Identity:
             )
         )
         if not authority:
-            use = x509.ExtendedKeyUsage(
-                [ExtendedKeyUsageOID.EMAIL_PROTECTION]
-            )  # what C2PA's profile asks for
+            use = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])  # required by C2PA's profile
             builder = builder.add_extension(use, critical=False)
         return builder.sign(signer, hashes.SHA256())
 
@@ -161,12 +162,13 @@ def new_identity(now: datetime) -> Identity:
 
 
 def signer_in(path: Path, now: datetime, version: str) -> Sign:
-    """What signs with the identity that a file holds, or comes to hold. Raises as `identity_in` does."""
+    """Return a signer with the identity in a file, created if necessary. Raises as `identity_in` does."""
     return signer(identity_in(path, now), version)
 
 
 def signer(identity: Identity, version: str) -> Sign:
-    """What signs files for `pochade.images.files.encoded`. version: of Pochade, for the manifest.
+    """Return a function that signs files for `pochade.images.files.encoded`. version: of Pochade, for the
+    manifest.
 
     Raises MissingDependency without the extra `c2pa`.
     """
@@ -201,20 +203,20 @@ def signer(identity: Identity, version: str) -> Sign:
 
 
 def signature_of(content: bytes) -> Signature | None:
-    """As `read_signature`, of a file of any kind; without the extra `c2pa` nothing is seen.
+    """As `read_signature`, for a file of any kind; returns None without the extra `c2pa`.
 
-    Raises UnreadablePicture for what is no picture.
+    Raises UnreadablePicture if the file is not a picture.
     """
-    with opened(content) as image:
+    with open_undecoded(content) as image:
         kind = image.format
     return read_signature(content, kind) if kind in TYPES and find_spec("c2pa") is not None else None
 
 
 def read_signature(content: bytes, kind: str) -> Signature | None:
-    """What is signed in a picture file, and whether it still holds; None if nothing is.
+    """Read and verify the signature of a picture file; None if it is not signed.
 
-    kind: a name of TYPES. What is there and cannot be read is "Invalid". Raises MissingDependency without the
-    extra `c2pa`.
+    kind: a name of TYPES. An unreadable signature is "Invalid". Raises MissingDependency without the extra
+    `c2pa`.
     """
     c2pa = _c2pa()
     try:
@@ -222,10 +224,10 @@ def read_signature(content: bytes, kind: str) -> Signature | None:
         if reader is None:
             return None
         with reader:
-            state, told = reader.get_validation_state(), json.loads(reader.json())
+            state, report = reader.get_validation_state(), json.loads(reader.json())
     except c2pa.C2paError:
         return Signature("Invalid", "", "")
-    manifest = told["manifests"][told["active_manifest"]]
+    manifest = report["manifests"][report["active_manifest"]]
     actions = [
         action
         for assertion in manifest.get("assertions", [])

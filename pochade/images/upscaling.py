@@ -1,4 +1,4 @@
-"""Making pictures and latents larger without a model."""
+"""Upscales pictures and latents without a model."""
 
 import math
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ UPSCALERS: Mapping[str, Resampling] = MappingProxyType(
         "Nearest": Resampling.NEAREST,
     }
 )
-"""Of pictures, by the names that users know."""
+"""Upscalers for pictures: name for users -> filter."""
 
 LATENT_UPSCALERS: Mapping[str, Resampling] = MappingProxyType(
     {
@@ -33,11 +33,11 @@ LATENT_UPSCALERS: Mapping[str, Resampling] = MappingProxyType(
         "Latent (nearest)": Resampling.NEAREST,
     }
 )
-"""Of latents: softer, or coarser, than those of pictures; the second pass must make up for it."""
+"""Upscalers for latents. Their results are softer or coarser, which the second pass must correct."""
 
 
 REACH = 3
-"""Pixels on either side of a place that the widest filter (Lanczos) reads; more where a picture shrinks."""
+"""The radius of the widest filter (Lanczos) in pixels; it is larger when downscaling."""
 
 ROUNDING = 1e-6
 """Pixels."""
@@ -46,12 +46,12 @@ MODEL_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 
 
 def is_model_file(name: str) -> bool:
-    """Whether an upscaler is named by the file of a model."""
+    """Whether an upscaler's name is the path of a model."""
     return Path(name).suffix.lower() in MODEL_SUFFIXES
 
 
 def find_upscaler(name: str) -> str:
-    """The upscaler's own name, in any case. Raises InvalidRequest, naming all, if there is none."""
+    """Return the upscaler's canonical name for a name in any case. Raises InvalidRequest, listing all."""
     names = (*UPSCALERS, *LATENT_UPSCALERS)
     for known in names:
         if known.lower() == name.strip().lower():
@@ -70,9 +70,9 @@ def upscaled(
     box: Box | None = None,
     tiling: bool = False,
 ) -> Image.Image:
-    """The picture in another size, px.
+    """Resize a picture, px.
 
-    upscaler: a name of UPSCALERS. box: of the picture only this part. tiling: its edges fit together.
+    upscaler: a name of UPSCALERS. box: use only this part. tiling: opposite edges fit together.
     """
     return _resized(image, (width, height), UPSCALERS[upscaler], box, tiling)
 
@@ -96,10 +96,10 @@ def upscaled_latent(
 def _resized(
     image: Image.Image, size: tuple[int, int], how: Resampling, box: Box | None, tiling: bool
 ) -> Image.Image:
-    """tiling: beyond an edge the filters see what stands at the opposite one."""
+    """tiling: filters wrap around at the edges."""
     left, top, right, bottom = (0.0, 0.0, *image.size) if box is None else box
     if box is not None and how is Resampling.NEAREST:
-        # By ourselves: Pillow adds up steps, and their rounding decides between two pixels that are as near.
+        # Not with Pillow, which accumulates steps, so that rounding decides between two equally near pixels.
         columns, rows = (_nearest(*sides) for sides in ((left, right, size[0]), (top, bottom, size[1])))
         return Image.fromarray(np.asarray(image)[np.ix_(rows, columns)])
     if not tiling:
@@ -113,6 +113,6 @@ def _resized(
 
 
 def _nearest(begin: float, end: float, count: int) -> NDArray[np.intp]:
-    """The pixels that lie nearest to `count` places between two others; of two as near, the second."""
+    """The pixels nearest to `count` evenly spaced positions; of two equally near, the second."""
     places = begin + (np.arange(count) + 0.5) * (end - begin) / count
     return np.floor(places + ROUNDING).astype(np.intp)

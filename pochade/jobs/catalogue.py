@@ -15,7 +15,7 @@ from pochade.checkpoints.library import (
     ModelEntry,
     describe,
     entries,
-    meant_by,
+    matching_entries,
     shortest_names,
     size_of,
     whole,
@@ -27,7 +27,7 @@ from pochade.prompts.dynamic import expand
 from pochade.prompts.extra_networks import extra_networks
 from pochade.prompts.styles import Style, apply_styles, find_styles, read_styles
 from pochade.prompts.wildcards import folder_of_wildcards, no_wildcards
-from pochade.request import USUAL, Defaults
+from pochade.request import DEFAULTS, Defaults
 from pochade.settings import STARTER, starter_folder
 
 
@@ -82,9 +82,9 @@ class ListedModel:
     few_steps: FewSteps | None = None
 
     @property
-    def usual(self) -> Defaults:
+    def defaults(self) -> Defaults:
         """What a job is drawn with where it leaves it open."""
-        return USUAL if self.few_steps is None else self.few_steps.usual
+        return DEFAULTS if self.few_steps is None else self.few_steps.defaults
 
     @property
     def single(self) -> bool:
@@ -120,7 +120,7 @@ class Catalogue:
             return self.models[found]
         raise InvalidRequest(f"model '{name[:200]}' is unknown; one of: {_some(self.models)}")
 
-    def usual(self, model: str, *prompts: str) -> Defaults:
+    def defaults(self, model: str, *prompts: str) -> Defaults:
         """What a job with this model is drawn with where it leaves it open: what it, or an adapter that the
         prompts ask for, was made for. Raises InvalidCheckpoint for a damaged adapter."""
         from pochade.loading.adapters import CHANGES_MUCH, weights_of
@@ -131,8 +131,8 @@ class Catalogue:
                 continue
             few_steps = few_steps_of_adapter(self._adapter(places, network.name))
             if few_steps is not None:
-                return few_steps.usual
-        return self.model(model).usual
+                return few_steps.defaults
+        return self.model(model).defaults
 
     def _adapter(self, places: Sequence[Path], name: str) -> Path:
         """The file of an adapter. The folders are walked through once for each name, not for each job."""
@@ -177,7 +177,7 @@ class Catalogue:
                 raise InvalidRequest(
                     f"<hypernet:{network.name[:200]}>: hypernetworks are not supported; take it out"
                 )
-            meant = meant_by(network.name, self.lora_files)
+            meant = matching_entries(network.name, self.lora_files)
             if not meant:
                 raise InvalidRequest(f"LoRA '{network.name[:200]}' is unknown; one of: {_some(self.loras)}")
             if len(meant) > 1:
@@ -279,7 +279,7 @@ def _meant(asked: str, named: Mapping[str, Path]) -> str | None:
     """The one name of `named` that is meant, by the rule of all names; None if it is none, or several."""
     if asked in named:
         return asked
-    found = meant_by(asked, [ModelEntry(name, path, path.parent) for name, path in named.items()])
+    found = matching_entries(asked, [ModelEntry(name, path, path.parent) for name, path in named.items()])
     return found[0].name if len(found) == 1 else None
 
 

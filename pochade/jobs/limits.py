@@ -155,7 +155,7 @@ def check_upscale(upscale: Upscale, width: int, height: int, limits: Limits) -> 
 def _drawn_size(
     request: Mapping[str, Any], usual: tuple[int, int], sizes: Sequence[tuple[int, int]], limits: Limits
 ) -> tuple[int, int]:
-    """Width and height that will be drawn, px, as `settling.size_of` has them. usual, sizes: see `check`."""
+    """Width and height that will be drawn, px, as in `settle.size_of`. usual, sizes: see `check`."""
     from pochade.generation.sizes import size_over, whole_latents
 
     given, source = request.get("source") or {}, _source_size(request.get("source"), sizes, limits)

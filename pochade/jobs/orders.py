@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pochade.errors import InvalidRequest, expect
 from pochade.request import Request
-from pochade.ways import Control, Hires, Source, Variation
+from pochade.request_options import Control, Hires, Source, Variation
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -12,7 +12,7 @@ from pochade.errors import InvalidRequest, OutputError
 from pochade.hub import known_models
 from pochade.hub.hub_api import HubError
 from pochade.hub.known_models import KnownModel
-from pochade.hub.pull import check_space, fetch, known_there, place, plan_known
+from pochade.hub.pull import check_space, fetch, find_pulled, place, plan_known
 from pochade.jobs.catalogue import Folders
 from pochade.jobs.orders import Order
 from pochade.jobs.runner import CANCEL, Asked, Event, Fetched, Read
@@ -99,7 +99,7 @@ class Fetcher:
         """
         assert order.pull is not None
         model, root = known(order.model), place_for_models(self._folders)
-        if known_there(model, root) is not None:
+        if find_pulled(model, root) is not None:
             return
         pull = plan_known(model, root, order.pull.commit or None)
         if pull.model.licence != order.pull.licence:

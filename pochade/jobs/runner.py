@@ -199,7 +199,7 @@ class JobRunner:
             return self._names().upscaler(name)
 
     def _upscaled(self, order: Order, read: Read) -> Batch:
-        from pochade.generation.upscale import resized_by
+        from pochade.generation.upscale import resize_with
         from pochade.images.decode import read_picture
         from pochade.images.embedded_text import enlarged_mark, enlarged_text
         from pochade.images.metadata import read_parameters
@@ -217,7 +217,7 @@ class JobRunner:
             )
         width, height = asked.sides(*image.size)
         if is_model_file(name):
-            larger = resized_by(load_upscaler(name, **self._options), image, width, height)
+            larger = resize_with(load_upscaler(name, **self._options), image, width, height)
         else:
             larger = upscaled(image, width, height, name)
         if asked.size is not None and asked.crop:

@@ -1,1 +1,1 @@
-"""From a path to networks on an engine: loading, choosing where to compute, adapters, conversion."""
+"""Loading: from a path to a model whose networks run on an engine."""

@@ -1,9 +1,9 @@
-"""A model with adapters and new words: what they are asked for as, and the networks that they give.
+"""Applies adapters and embeddings to a model's networks.
 
-    loaded networks --- adapted(networks, additions) ---> networks that share whatever is not changed
+    loaded networks --- with_additions(networks, additions) ---> networks that share everything unchanged
 
-Files are named by the caller (`Pipeline.with_adapters`) or by a prompt (`Library`), as `<lora:name:0.8>` and
-as an embedding's name.
+Files are given by the caller (`Pipeline.with_adapters`) or named in a prompt (`Library`), as
+`<lora:name:0.8>` or by an embedding's name.
 """
 
 import re
@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pochade.adapters.embeddings import TABLE, Embedding, Extended, OtherFamily, read_embedding
+from pochade.adapters.embeddings import TABLE, Embedding, ExtendedEmbedding, OtherFamily, read_embedding
 from pochade.adapters.keys import TEXTS, UNET
 from pochade.adapters.library import find, named_in, names, pick_named
 from pochade.adapters.read import Adapter, read_adapter
-from pochade.adapters.view import Strength, adapted, factors, fingerprint
+from pochade.adapters.view import WeightedDeltas, adapted, factors, fingerprint
 from pochade.checkpoints.check import FiniteTensors
 from pochade.checkpoints.few_steps import FewSteps
 from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.library import find as find_by_content
-from pochade.checkpoints.library import folders, meant_by, shortest_names
+from pochade.checkpoints.library import folders, matching_entries, shortest_names
 from pochade.errors import InvalidCheckpoint, InvalidRequest, expect
 from pochade.families.registry import family_of
 from pochade.loading.network import Network
@@ -29,8 +29,7 @@ from pochade.loading.networks import Networks
 from pochade.models.config import TextEncoderConfig
 from pochade.prompts.extra_networks import ExtraNetwork
 from pochade.prompts.parse import ParsedPrompt, as_parsed
-from pochade.prompts.phrases import with_phrases
-from pochade.prompts.tokenizer import Tokenizer, normalize
+from pochade.prompts.tokenizer import Tokenizer, normalize, with_phrases
 
 LARGEST = 100.0
 LETTER = r"[^\W\d_]"
@@ -38,10 +37,10 @@ LETTER = r"[^\W\d_]"
 
 @dataclass(frozen=True)
 class Lora:
-    """An adapter's file, or its folder, and how much of it: of what it does to the UNet, and to the text
-    encoders (None: as much).
+    """An adapter's file or folder with its weights in the UNet and in the text encoders (None: the same
+    weight).
 
-    name: what prompts call it; empty: by its file. in_prompt: whether one does.
+    name: its name in prompts; empty: the file's name. in_prompt: whether a prompt names it.
     """
 
     path: Path | str
@@ -59,25 +58,25 @@ class Lora:
         return self.weight if self.text_weight is None else self.text_weight
 
     def tag(self, name: str) -> str:
-        """As a prompt asks for it."""
+        """Return the tag for a prompt."""
         weights = [self.weight] if self.text_weight is None else [self.in_text, self.weight]
         return f"<lora:{name}:{':'.join(f'{weight:g}' for weight in weights)}>"
 
 
 CHANGES_MUCH = 0.5
-"""Weight of an adapter from which on the model is what the adapter makes of it."""
+"""The weight from which an adapter's few-step settings apply to the model."""
 
 
 @dataclass(frozen=True, eq=False)
 class Additions:
-    """What a model is drawn with besides itself."""
+    """The adapters and embeddings of a model."""
 
     adapters: tuple[tuple[Lora, Adapter], ...] = ()
     embeddings: tuple[Embedding, ...] = ()
 
     @property
     def few_steps(self) -> FewSteps | None:
-        """Of the last adapter that was made to draw in a few steps and weighs enough to do so."""
+        """The settings of the last adapter for few steps that has enough weight."""
         found = [adapter.few_steps for lora, adapter in self.adapters if lora.weight >= CHANGES_MUCH]
         return next((each for each in reversed(found) if each is not None), None)
 
@@ -90,9 +89,9 @@ NOTHING = Additions()
 
 @dataclass(frozen=True)
 class Library:
-    """Where the names in prompts are looked up.
+    """Looks up the adapters and embeddings that prompts name.
 
-    loras, embeddings: folders. None: those of their kind in the folders of models, `roots`
+    loras, embeddings: folders. None: the folders for this kind in the folders of models, `roots`
         (`checkpoints.library`).
     """
 
@@ -100,22 +99,22 @@ class Library:
     embeddings: Path | None = None
     roots: tuple[Path, ...] = ()
 
-    def asked(self, *prompts: str | ParsedPrompt) -> tuple[tuple[Lora, ...], tuple[Path, ...]]:
-        """The adapters and the embeddings that prompts ask for.
+    def requested_by(self, *prompts: str | ParsedPrompt) -> tuple[tuple[Lora, ...], tuple[Path, ...]]:
+        """Return the adapters and embeddings that prompts name.
 
-        Raises InvalidRequest for an adapter that is not there. A word is only an embedding if its file is.
+        Raises InvalidRequest for an unknown adapter. A word is an embedding only if there is a file for it.
         """
         parsed = [as_parsed(prompt) for prompt in prompts]
         loras = [self._lora(network) for prompt in parsed for network in prompt.extra_networks]
-        places = self._places(self.embeddings, "embedding")
-        if not places:
+        folders = self._folders(self.embeddings, "embedding")
+        if not folders:
             return tuple(loras), ()
-        known = names(places, "embeddings")
+        known = names(folders, "embeddings")
         texts = [normalize(prompt.plain) for prompt in parsed]
         spoken = [name for name in known if any(_speaks_of(text, name) for text in texts)]
-        return tuple(loras), tuple(find(places, name, "embeddings") for name in spoken)
+        return tuple(loras), tuple(find(folders, name, "embeddings") for name in spoken)
 
-    def _places(self, given: Path | None, kind: str) -> list[Path]:
+    def _folders(self, given: Path | None, kind: str) -> list[Path]:
         if given is not None:
             return [given]
         roots = [root for root in self.roots if root.is_dir()]
@@ -124,28 +123,28 @@ class Library:
     def _lora(self, network: ExtraNetwork) -> Lora:
         tag = f"<{network.kind}:{network.name}>"
         if network.kind == "hypernet":
-            raise InvalidRequest(f"the prompt asks for {tag}; hypernetworks are not supported: take it out")
-        places = self._places(self.loras, "lora")
-        if not places:
+            raise InvalidRequest(f"the prompt contains {tag}, but hypernetworks are not supported: remove it")
+        folders = self._folders(self.loras, "lora")
+        if not folders:
             raise InvalidRequest(
-                f"the prompt asks for {tag}, but no folder of adapters was given (--lora-dir), and no folder"
+                f"the prompt contains {tag}, but no folder of adapters was given (--lora-dir), and no folder"
                 " of models has one (--models)"
             )
         text, unet = weights_of(network)
-        path = find(places, network.name, "adapters")
+        path = find(folders, network.name, "adapters")
         return Lora(path, unet, None if text == unet else text, name=network.name, in_prompt=True)
 
     def adapter(self, asked: Path | str) -> tuple[Path, str]:
-        """(an adapter's path, what prompts call it), from a path or a name: the same one as in a prompt.
+        """Return (path, name in prompts) of an adapter given by path or by name, as in a prompt.
 
-        Raises InvalidRequest or InvalidCheckpoint for one that is not there, or a name that several have.
+        Raises InvalidRequest or InvalidCheckpoint for an unknown or ambiguous name.
         """
-        places = self._places(self.loras, "lora")
-        known, name = named_in(places, "adapters"), str(asked)
+        folders = self._folders(self.loras, "lora")
+        known, name = named_in(folders, "adapters"), str(asked)
         if not Path(asked).exists():
-            if self.loras is None and not meant_by(name, known):
+            if self.loras is None and not matching_entries(name, known):
                 return find_by_content(asked, self.roots, "lora"), ""
-            asked = pick_named(known, places, name, "adapters").path
+            asked = pick_named(known, folders, name, "adapters").path
         said = dict(zip((entry.path.resolve() for entry in known), shortest_names(known), strict=True))
         return Path(asked), said.get(Path(asked).resolve(), "")
 
@@ -160,10 +159,10 @@ def read_additions(
     *,
     skip_other_families: bool = False,
 ) -> Additions:
-    """Read the files. Raises InvalidCheckpoint if one is damaged, or made for other models.
+    """Read the files. Raises InvalidCheckpoint if one is damaged or for other models.
 
-    skip_other_families: leave out embeddings that were made for other models: in a folder for all of them, a
-        word that a prompt happens to hold was not meant as theirs.
+    skip_other_families: ignore embeddings for other models. In a folder with embeddings for several families,
+        a word in a prompt may match one by accident.
     """
     texts = dict(zip(TEXTS, checkpoint.text_encoders, strict=False))
     shapes = {
@@ -198,16 +197,16 @@ def _embeddings(
 
 
 def stamps(paths: Sequence[Path | str]) -> tuple[object, ...]:
-    """What changes when one of the files does."""
+    """Return a value that changes when any of the files changes."""
     files = (file for path in map(Path, paths) for file in (path, *sorted(path.rglob("*"))))
     found = (file.stat() for file in files)
     return tuple((status.st_size, status.st_mtime_ns) for status in found)
 
 
 def with_additions(networks: Networks, additions: Additions, *, fold: bool = False) -> Networks:
-    """The networks with adapters and with rows for new words; a network that nothing changes stays itself.
+    """Return the networks with adapters and embeddings; unchanged networks are the same objects.
 
-    fold: add adapters to the weights even where a graph could take them as inputs.
+    fold: add adapters to the weights even if a graph could take them as inputs.
     """
 
     def text(name: str, network: Network) -> Network:
@@ -225,7 +224,7 @@ def with_additions(networks: Networks, additions: Additions, *, fold: bool = Fal
 def with_words(
     tokenizers: Sequence[Tokenizer], networks: Networks, embeddings: Sequence[Embedding]
 ) -> list[Tokenizer]:
-    """Tokenizers that know the embeddings' names. networks: the loaded ones, without further rows."""
+    """Return tokenizers with the embeddings' names. networks: the loaded ones, without additional rows."""
     if not networks.family.learns_words:  # `read_additions` has refused embeddings
         return list(tokenizers)
     result = []
@@ -236,7 +235,7 @@ def with_words(
         for each in embeddings:
             if each.count > tokenizer.max_length - 2:
                 raise InvalidCheckpoint(
-                    f"the embedding '{each.path}' has {each.count} vectors; a prompt has places for"
+                    f"the embedding '{each.path}' has {each.count} vectors; a chunk of a prompt has room for"
                     f" {tokenizer.max_length - 2}"
                 )
             phrases.update(dict.fromkeys(each.names, range(first, first + each.count)))
@@ -246,9 +245,9 @@ def with_words(
 
 
 def hashes(additions: Additions, *prompts: ParsedPrompt) -> list[tuple[str, str | None]]:
-    """The pairs of the parameters text: "Lora hashes" and, of the words that are in the prompts, "TI hashes".
+    """Return "Lora hashes" and, for embeddings in the prompts, "TI hashes" for the parameters text.
 
-    Both as A1111 writes them: "name: hash, name: hash", hashes of 12 digits.
+    Both have A1111's form: "name: hash, name: hash", with 12 digits.
     """
     loras = {lora.name or adapter.name: adapter.hash for lora, adapter in additions.adapters}
     texts = [normalize(prompt.plain) for prompt in prompts]
@@ -262,9 +261,9 @@ def hashes(additions: Additions, *prompts: ParsedPrompt) -> list[tuple[str, str 
 
 
 def tags(additions: Additions) -> str:
-    """What a prompt would say to ask for the adapters that none names, a space before each.
+    """Return the tags of adapters that no prompt names, each with a leading space.
 
-    A name that cannot be written so is left out.
+    Names that cannot be written as a tag are omitted.
     """
     given = [(lora, lora.name or adapter.name) for lora, adapter in additions.adapters if not lora.in_prompt]
     return "".join(f" {lora.tag(name)}" for lora, name in given if not re.search(r"[<>:]", name))
@@ -275,7 +274,9 @@ def tags(additions: Additions) -> str:
 
 def _adapted(network: Network, name: str, additions: Additions, fold: bool) -> Network:
     given = [
-        Strength(adapter.deltas[name], lora.weight if name == UNET else lora.in_text, adapter.fingerprint)
+        WeightedDeltas(
+            adapter.deltas[name], lora.weight if name == UNET else lora.in_text, adapter.fingerprint
+        )
         for lora, adapter in additions.adapters
         if name in adapter.deltas
     ]
@@ -300,7 +301,7 @@ def _extended(network: Network, rows: Sequence[Any], additions: Additions) -> Ne
     plain = None if network.plain is None else _extended(network.plain, rows, additions)
     return replace(
         network,
-        tensors=Extended(network.tensors, rows),
+        tensors=ExtendedEmbedding(network.tensors, rows),
         fingerprint=f"{network.fingerprint} {' '.join(marks)}",
         config=replace(network.config, vocabulary=network.config.vocabulary + sum(map(len, rows))),
         plain=plain,
@@ -308,7 +309,7 @@ def _extended(network: Network, rows: Sequence[Any], additions: Additions) -> Ne
 
 
 def _speaks_of(text: str, name: str) -> bool:
-    """Whether the name stands in a normalised text, and not within a word: what a tokenizer can find."""
+    """Whether a normalised text contains the name outside of other words, where a tokenizer finds it."""
     name = normalize(name)
     before = rf"(?<!{LETTER})" if name[:1].isalpha() else ""
     after = rf"(?!{LETTER})" if name[-1:].isalpha() else ""
@@ -316,7 +317,7 @@ def _speaks_of(text: str, name: str) -> bool:
 
 
 def weights_of(network: ExtraNetwork) -> tuple[float, float]:
-    """(in the text encoders, in the UNet), as A1111 reads a tag: the second number is the UNet's."""
+    """Return the weights (text encoders, UNet) of a tag; the second number is the UNet's, as in A1111."""
     tag = f"<{network.kind}:{network.name}>"
     options = dict(network.options)
     if len(network.numbers) > 2 or set(options) - {"te", "unet"}:

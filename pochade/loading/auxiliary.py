@@ -1,4 +1,4 @@
-"""What is opened beside a model, on the same engine: ControlNets, upscalers, a second model that refines."""
+"""Opens auxiliary networks on a model's engine: ControlNets, upscalers and refiners."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -24,14 +24,14 @@ from pochade.models.read_config import controlnet_config, rrdb_config
 
 
 def controlnet_on(engine: Engine, path: Path, *, graphs: CompiledGraphs | None = None) -> Network:
-    """The ControlNet of a file or folder on an engine. Raises InvalidCheckpoint if it is none."""
+    """Open a ControlNet on an engine. Raises InvalidCheckpoint for anything else."""
     component = read_controlnet(path)
     config = controlnet_config(component.config)
     return make_network(component, config, controlnet_shapes(config), engine, graphs)
 
 
 def upscaler_on(engine: Engine, path: Path | str, *, graphs: CompiledGraphs | None = None) -> Network:
-    """An ESRGAN model on an engine. Raises InvalidCheckpoint for anything else."""
+    """Open an ESRGAN model on an engine. Raises InvalidCheckpoint for anything else."""
     component = read_upscaler(path)
     config = rrdb_config(component.config)
     return make_network(component, config, rrdb_shapes(config), engine, graphs)
@@ -45,14 +45,14 @@ def load_upscaler(
     engine: str = "auto",
     threads: int | None = None,
 ) -> Network:
-    """Load an ESRGAN model by itself; the arguments are those of `pochade.load`."""
+    """Load an ESRGAN model alone; the arguments are those of `pochade.load`."""
     return upscaler_on(make_engine(choose(device, precision, engine), threads=threads), path)
 
 
-def named_upscaler(name: str, roots: Sequence[Path]) -> str:
-    """The own name of an upscaler without a model, or the path of a model's file, given itself or by name.
+def resolve_upscaler(name: str, roots: Sequence[Path]) -> str:
+    """Return the canonical name of an upscaler without a model, or the path of a model given by path or name.
 
-    roots: the folders of models. Raises InvalidRequest, naming what there is, for one that is not there,
+    roots: the folders of models. Raises InvalidRequest, listing all upscalers, for an unknown name,
     InvalidCheckpoint if several files have the name.
     """
     try:
@@ -63,7 +63,7 @@ def named_upscaler(name: str, roots: Sequence[Path]) -> str:
         known = entries(roots)
         if any(entry.answers_to(name) for entry in known):
             return str(pick(name, known, roots, "upscaler").path)
-        if is_model_file(name):  # a path, which is told to be none where it is opened
+        if is_model_file(name):  # a path; opening it reports if it does not exist
             return name
         files = [entry.name for entry in known if contents_of(entry.path).kind == "upscaler"]
         listed = f"; in the folders of models: {', '.join(files)}" if files else ""
@@ -71,16 +71,16 @@ def named_upscaler(name: str, roots: Sequence[Path]) -> str:
 
 
 def open_refiner(networks: Networks, checkpoint: Checkpoint, path: Path) -> Model:
-    """The model at `path` on the engine of these networks, with their autoencoder; opened once.
+    """Open the model at `path` on the engine of these networks, with their autoencoder; it is opened once.
 
-    Raises InvalidCheckpoint as loading does, InvalidRequest for a model of other latents.
+    Raises InvalidCheckpoint as loading does, InvalidRequest for a model with other latents.
     """
-    model = networks.beside(path, partial(_model_on, checkpoint))
+    model = networks.auxiliary(path, partial(_model_on, checkpoint))
     ours, theirs = (family_of(each) for each in (checkpoint, model.checkpoint))
     if ours.latents != theirs.latents:
         raise InvalidRequest(
-            f"the refiner '{path}' is {theirs.label}, the model {ours.label}: their latents mean different"
-            " things; take one of the model's family"
+            f"the refiner '{path}' is {theirs.label}, the model {ours.label}: their latents differ; use a"
+            " refiner of the model's family"
         )
     if model.networks.traits.reads_mask and not networks.traits.reads_mask:
         raise InvalidRequest(

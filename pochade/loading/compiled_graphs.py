@@ -1,8 +1,8 @@
-"""Compiled graphs in memory, within a byte budget: the least recently used go first.
+"""The memory cache of compiled graphs, within a budget in bytes; the least recently used are dropped first.
 
-Every set of input shapes has a graph of its own (each size, number of rows, number of chunks, form of the
-UNet), and on a processor each graph holds its own copy of the weights. All networks of a pipeline, those with
-adapters and the ControlNets beside them share one `CompiledGraphs`.
+Each set of input shapes has its own graph (size, number of rows, number of chunks, variant of the UNet), and
+on a processor each graph holds its own copy of the weights. All networks of a pipeline, including those with
+adapters and ControlNets, share one `CompiledGraphs`.
 """
 
 import math
@@ -23,39 +23,39 @@ Graph = Callable[..., Any]
 Inputs = Mapping[str, tuple[Shape, str]]
 
 DEFAULT_SHARE = 0.5
-"""Of the memory that the process may use."""
+"""The share of the memory that the process may use."""
 UNKNOWN_MEMORY = 4 * 10**9
-"""The budget in bytes where the system does not tell how much memory there is."""
+"""The budget in bytes if the system does not report its memory."""
 
 VALUE_BYTES: Mapping[str, float] = {"f32": 4.0, "bf16": 2.0, "f16": 2.0}
 """Precision -> bytes of a compiled weight and of an activation."""
 COPIES = 1.14
-"""Of a compiled weight: the engine keeps some in two layouts (measured, as in `budget`)."""
+"""A factor for compiled weights: the engine keeps some in two layouts (measured, as in `memory_plan`)."""
 ACTIVATIONS = 3.2
-"""Bytes of all activations at once, in those of the largest tensor. Measured: 2.0 for SD 1.5's UNet, 3.1 for
-its decoder."""
+"""The size of all activations relative to the largest tensor. Measured: 2.0 for SD 1.5's UNet, 3.1 for its
+decoder."""
 GRAPH_BYTES = 0.06e9
-"""Of any graph, beside weights and activations."""
+"""The size of any graph besides weights and activations."""
 
 
 def default_budget() -> int:
-    """Bytes: half of the memory that this process may use."""
+    """Return the default budget in bytes: half of the memory that this process may use."""
     memory = usable_memory_bytes()
     return UNKNOWN_MEMORY if memory is None else int(memory * DEFAULT_SHARE)
 
 
 def graph_bytes(engine: Engine, function: Graph, inputs: Inputs, *, restored: bool) -> int:
-    """What a compiled graph holds of the process's own memory, as an estimate in bytes.
+    """Estimate the process memory of a compiled graph in bytes.
 
-    function: `f(ops, w, **inputs)`. restored: read back from the disk; a graph that was compiled in this
-    process also holds the weights that it was compiled from, where they had to be rounded for it.
-    0 for engines whose functions share one copy of the weights (torch, numpy).
+    function: `f(ops, w, **inputs)`. restored: whether it was read from disk; a graph that was compiled in
+    this process also holds the weights that were rounded for it. The result is 0 for engines whose functions
+    share one copy of the weights (torch, numpy).
     """
     if not getattr(engine, "copies_weights", False):
         return 0
     try:
         shape = infer_shapes(function, inputs)
-    except ValueError:  # the engine will say what does not fit
+    except ValueError:  # the engine will report the error
         return 0
     value = VALUE_BYTES[engine.precision]
     in_bytes = {name.partition("[")[0] for name in cast(QuantizingEngine, engine).grids}
@@ -68,10 +68,10 @@ def graph_bytes(engine: Engine, function: Graph, inputs: Inputs, *, restored: bo
 
 
 @dataclass(eq=False)
-class _Kept:
-    """One graph, or the place of one that is being compiled."""
+class _Entry:
+    """A graph, or the entry of one that is being compiled."""
 
-    making: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Lock = field(default_factory=threading.Lock)
     graph: Graph | None = None
     size: int = 0
     used: int = 0  # when, by the clock of `CompiledGraphs`
@@ -79,35 +79,35 @@ class _Kept:
 
 
 class CompiledGraphs:
-    """Graphs by their owner (a network) and form; a graph goes with its owner.
+    """Graphs by owner (a network) and form; a graph is dropped with its owner.
 
-    budget_bytes: None is `default_budget()`. What is running is never dropped, nor what the current drawing
-    has used (see `begin_part`), so one drawing that needs more than the budget gets it. Threads may share it.
+    budget_bytes: None means `default_budget()`. Running graphs are never dropped, nor those that the current
+    drawing has used (see `begin_part`), so a single drawing may exceed the budget. Threads may share it.
     """
 
     def __init__(self, budget_bytes: int | None = None) -> None:
         self.budget_bytes = default_budget() if budget_bytes is None else budget_bytes
-        self._kept: WeakKeyDictionary[object, dict[object, _Kept]] = WeakKeyDictionary()
+        self._kept: WeakKeyDictionary[object, dict[object, _Entry]] = WeakKeyDictionary()
         self._lock = threading.RLock()  # a graph's owner may be collected while it is held
         self._clock = 0
         self._part_began = 0
 
     @property
     def held_bytes(self) -> int:
-        """The estimate for all graphs that are kept."""
+        """The estimated size of all cached graphs."""
         with self._lock:
             return sum(each.size for forms in self._kept.values() for each in forms.values())
 
     def of(self, owner: object) -> Mapping[object, Graph]:
-        """The graphs of one owner, by form."""
+        """Return the graphs of one owner, by form."""
         with self._lock:
             forms = self._kept.get(owner, {})
             return {form: each.graph for form, each in forms.items() if each.graph is not None}
 
     def begin_part(self) -> None:
-        """A drawing, or a later part of one that does not need what the earlier part used, begins.
+        """Begin a drawing, or a part of one that does not need the graphs of earlier parts.
 
-        What was used before may be dropped from now on. Without this a drawing that alternates between two
+        Graphs used before may be dropped from now on. Without this, a drawing that alternates between two
         graphs could drop each for the other at every step.
         """
         with self._lock:
@@ -118,28 +118,28 @@ class CompiledGraphs:
     def using(
         self, owner: object, form: object, size: Callable[[bool | None], int], make: Callable[[], Graph]
     ) -> Iterator[Graph]:
-        """The graph, made if it is not kept.
+        """Provide the graph, created if it is not cached.
 
-        size: bytes, an estimate, by whether the graph was restored from the disk (None: it is not made yet).
-        Before a graph is made, others are dropped until it fits. Raises what `make` raises.
+        size: estimates bytes from whether the graph was restored from disk (None: not created yet). Other
+        graphs are dropped until it fits. Raises what `make` raises.
         """
         with self._lock:
-            kept = self._kept.setdefault(owner, {}).setdefault(form, _Kept())
-            kept.running += 1
-            self._touch(kept)
+            entry = self._kept.setdefault(owner, {}).setdefault(form, _Entry())
+            entry.running += 1
+            self._touch(entry)
         try:
-            with kept.making:
-                if kept.graph is None:
-                    self._make(owner, form, kept, size, make)
-                graph = kept.graph
+            with entry.lock:
+                if entry.graph is None:
+                    self._make(owner, form, entry, size, make)
+                graph = entry.graph
             assert graph is not None
             yield graph
         finally:
             with self._lock:
-                kept.running -= 1
+                entry.running -= 1
 
     def drop(self, owner: object) -> None:
-        """Forget the graphs of one owner; each is made again when it is next used."""
+        """Drop the graphs of one owner; they are created again when they are next used."""
         with self._lock:
             self._kept.pop(owner, None)
 
@@ -149,31 +149,31 @@ class CompiledGraphs:
         self,
         owner: object,
         form: object,
-        kept: _Kept,
+        entry: _Entry,
         size: Callable[[bool | None], int],
         make: Callable[[], Graph],
     ) -> None:
         expected = size(None)
         with self._lock:
-            kept.size = expected
+            entry.size = expected
         self._make_room()
         try:
-            kept.graph = make()
+            entry.graph = make()
         except BaseException:
             with self._lock:
-                kept.size = 0
+                entry.size = 0
                 self._kept.get(owner, {}).pop(form, None)
             raise
-        found = size(getattr(kept.graph, "restored", False))
+        found = size(getattr(entry.graph, "restored", False))
         with self._lock:
-            kept.size = found
+            entry.size = found
 
-    def _touch(self, kept: _Kept) -> None:
+    def _touch(self, entry: _Entry) -> None:
         self._clock += 1
-        kept.used = self._clock
+        entry.used = self._clock
 
     def _make_room(self) -> None:
-        """Drop what was used longest ago until all, with what is being made, fit."""
+        """Drop the least recently used graphs until the rest, including those being created, fit."""
         with self._lock:
             over = self.held_bytes - self.budget_bytes
             idle = [

@@ -1,4 +1,4 @@
-"""Which engine runs on which device in which precision, and why."""
+"""Chooses engine, device and precision."""
 
 import os
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ RUNS_ON: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class EngineChoice:
-    """engine, device and precision, none of them 'auto'; reason says how they were found."""
+    """The chosen engine, device and precision, none of them 'auto', and the reason."""
 
     engine: str
     device: str
@@ -31,12 +31,12 @@ class EngineChoice:
 
 
 def choose(device: str = "auto", precision: str = "auto", engine: str = "auto") -> EngineChoice:
-    """Settle what was left to us.
+    """Resolve 'auto' in device, precision and engine.
 
-    OpenVINO is the engine of CPUs and of Intel's GPUs, torch that of CUDA (ROCm answers to that name too)
-    and MPS. 'auto' precision is bf16 where the processor computes in it natively, else f32; f16 on GPUs.
-    'int8' is the UNet and the decoder in 8 bits, and the rest in what 'auto' would be.
-    Raises InvalidRequest for an unknown name or a combination that cannot be.
+    OpenVINO is the engine for CPUs and Intel GPUs, torch for CUDA (which includes ROCm) and MPS. 'auto'
+    precision is bf16 if the processor supports it natively, else f32; f16 on GPUs. 'int8' means UNet and
+    decoder in 8 bits and everything else as with 'auto'.
+    Raises InvalidRequest for an unknown name or an unsupported combination.
     """
     _known("engine", engine, ENGINES)
     _known("precision", precision, PRECISIONS)
@@ -72,16 +72,16 @@ def choose(device: str = "auto", precision: str = "auto", engine: str = "auto") 
 
 
 def make_engine(
-    choice: EngineChoice, *, compiled: bool = False, sparing: bool = False, threads: int | None = None
+    choice: EngineChoice, *, compiled: bool = False, low_memory: bool = False, threads: int | None = None
 ) -> Engine:
-    """The engine itself. Imports it, and with it torch or OpenVINO, only now.
+    """Create the engine. torch or OpenVINO is imported here.
 
-    compiled: use `torch.compile`. Raises InvalidRequest for another engine than torch.
-    sparing: of memory; a graph is written to the disk before it is used, so that nothing else holds it.
-    threads: of the CPU; None: the engine's own choice, or as many as a container's CPU quota allows.
-    $POCHADE_CACHE_BUDGET says how much of them is kept there ("10GB").
+    compiled: use `torch.compile`. Raises InvalidRequest for engines other than torch.
+    low_memory: write each graph to disk before it is used, so that its weights are not held twice.
+    threads: CPU threads; None: the engine's default, or as many as a container's CPU quota allows.
+    $POCHADE_CACHE_BUDGET limits the disk cache of graphs ("10GB").
     """
-    threads = settled_threads(choice, threads)
+    threads = resolve_threads(choice, threads)
     if choice.engine == "torch":
         from pochade.engines.torch import TorchEngine
 
@@ -96,7 +96,7 @@ def make_engine(
     from pochade.settings import CACHE_BUDGET_BYTES, cache_dir
 
     precision = choice.precision
-    if precision == "int8":  # of what is between the products, which `loading.int8` turns to bytes
+    if precision == "int8":  # between the products, which `loading.int8_networks` converts to 8 bits
         precision = device_features(choice.device).best_precision
     name = "POCHADE_CACHE_BUDGET"
     budget = budget_from(os.environ, name) if os.environ.get(name) else None
@@ -105,15 +105,15 @@ def make_engine(
         precision,
         cache_dir=cache_dir() / "compiled",
         cache_budget_bytes=CACHE_BUDGET_BYTES if budget is None else budget,
-        keep_later=not sparing,
+        keep_later=not low_memory,
         threads=threads,
     )
 
 
-def settled_threads(choice: EngineChoice, threads: int | None) -> int | None:
-    """The threads to compute with; None: the engine's own choice.
+def resolve_threads(choice: EngineChoice, threads: int | None) -> int | None:
+    """Return the number of threads; None means the engine's default.
 
-    Raises InvalidRequest for a number that cannot be, and where no processor computes or none obeys.
+    Raises InvalidRequest for an invalid number, and if the engine or device does not support it.
     """
     if threads is None:
         return processors().limited if choice.device == "cpu" else None
@@ -134,7 +134,8 @@ def settled_threads(choice: EngineChoice, threads: int | None) -> int | None:
 
 
 def _find_device(engine: str) -> tuple[str, str]:
-    """A CUDA or Metal device is only looked for where torch is installed, since that costs its import."""
+    """Find a device. CUDA and Metal are only checked if torch is installed, since that requires its
+    import."""
     if find_spec("torch") is not None and (engine == "torch" or (engine == "auto" and _may_have_gpu())):
         from pochade.engines.torch import best_device
 

@@ -1,4 +1,4 @@
-"""8-bit networks: where a model's grids lie, and networks that compute with them."""
+"""8-bit networks: finds and stores a model's grids, and applies them to its networks."""
 
 import hashlib
 import warnings
@@ -10,7 +10,7 @@ from typing import cast
 from pochade.atomic import unwritable
 from pochade.checkpoints.check import unchecked
 from pochade.checkpoints.folder import Checkpoint
-from pochade.checkpoints.grids import grids_beside
+from pochade.checkpoints.grids import grids_path
 from pochade.engines.engine import QuantizingEngine
 from pochade.errors import InvalidCheckpoint
 from pochade.int8 import Grids
@@ -23,27 +23,27 @@ from pochade.settings import cache_dir
 
 
 def grids_in_cache(checkpoint: Checkpoint) -> Path:
-    """Where grids that were made here are kept: for these weights and no others."""
+    """Return the cache file of grids for exactly these weights."""
     named = hashlib.sha256(f"{checkpoint.unet.fingerprint} {checkpoint.vae.fingerprint}".encode())
     return cache_dir() / "int8" / f"{named.hexdigest()[:32]}.safetensors"
 
 
 def find_grids(model: Path, checkpoint: Checkpoint, networks: Networks) -> Tables | None:
-    """Those made here for these very weights; else those beside the model, if they were fitted to the same.
+    """Return cached grids for these weights, else those that come with the model if they fit its weights.
 
-    So one's own win over those that came with a model, and another autoencoder, or a file that was replaced
-    under its name, gets new ones. Raises InvalidCheckpoint if the file beside the model is damaged.
+    So grids fitted here take precedence, and another autoencoder or a replaced file gets new grids. Raises
+    InvalidCheckpoint if the file that comes with the model is damaged.
     """
-    own, beside = grids_in_cache(checkpoint), grids_beside(model)
+    own, shipped = grids_in_cache(checkpoint), grids_path(model)
     if own.is_file():
-        with suppress(InvalidCheckpoint):  # damaged, or of an older version: made again
+        with suppress(InvalidCheckpoint):  # damaged, or of an older version: fitted again
             return files.load(own).tables
-    if beside.is_file():
-        kept = files.load(beside)
+    if shipped.is_file():
+        kept = files.load(shipped)
         if kept.marks == marks_of(networks):
             return kept.tables
         warnings.warn(
-            f"'{beside}' holds 8-bit grids of other weights; it is left alone, and others are used",
+            f"'{shipped}' holds 8-bit grids of other weights; it is ignored",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -51,7 +51,7 @@ def find_grids(model: Path, checkpoint: Checkpoint, networks: Networks) -> Table
 
 
 def marks_of(networks: Networks) -> dict[str, str]:
-    """What tells the weights that grids were fitted to."""
+    """Return the hashes that identify the weights for which grids are fitted."""
     return {
         "unet": mark(unchecked(networks.unet.tensors)),
         "vae": mark(unchecked(networks.autoencoder.tensors)),
@@ -59,12 +59,12 @@ def marks_of(networks: Networks) -> dict[str, str]:
 
 
 def keep_grids(path: Path, tables: Tables, networks: Networks) -> None:
-    """Write the grids of these networks, whole or not at all. Raises OutputError."""
+    """Write the grids of these networks atomically. Raises OutputError."""
     files.save(path, StoredGrids(tables, marks_of(networks)))
 
 
 def keep_in_cache(checkpoint: Checkpoint, tables: Tables, networks: Networks) -> Path:
-    """The same where `find_grids` looks first. Raises OutputError."""
+    """Write the grids to the cache, where `find_grids` looks first. Raises OutputError."""
     path = grids_in_cache(checkpoint)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,8 @@ def keep_in_cache(checkpoint: Checkpoint, tables: Tables, networks: Networks) ->
 
 
 def in_int8(networks: Networks, tables: Tables) -> Networks:
-    """UNet and autoencoder with 8-bit products. Raises InvalidCheckpoint if the grids are another model's."""
+    """Return the networks with 8-bit products. Raises InvalidCheckpoint if the grids are for another
+    model."""
     return replace(
         networks,
         unet=_in_int8(networks.unet, tables.get("unet", {})),

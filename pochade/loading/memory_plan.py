@@ -1,8 +1,8 @@
-"""What a picture will take of memory, and how it is made to fit into what may be used.
+"""Predicts the memory that a picture needs, and plans how to fit it into a budget.
 
-Counted is the process's own memory. Pages of mapped files (the model, kept graphs) come on top where there is
-room; the system takes them back when it needs them. Constants were measured (docs/performance.md) with
-OpenVINO on a processor, which keeps a reordered copy of each network's weights and its activations.
+Only the process's own memory is counted. Pages of mapped files (the model, cached graphs) come on top; the
+system evicts them when it needs memory. The constants were measured (docs/performance.md) with OpenVINO on a
+processor, which keeps a reordered copy of each network's weights and its activations.
 """
 
 import math
@@ -19,35 +19,35 @@ from pochade.loading.tiling import TILE
 from pochade.models.config import TinyAutoencoderConfig
 
 BYTES: Mapping[str, tuple[float, float]] = {"f32": (4.0, 4.0), "bf16": (4.0, 2.0), "f16": (2.0, 2.0)}
-"""Precision -> bytes of each weight and of each activation. What is not listed counts as f32.
+"""Precision -> bytes of a weight and of an activation. Other precisions count as f32.
 
-In bf16 the weights are there twice while a network is first compiled, rounded and rearranged.
+In bf16 the weights are held twice while a network is first compiled: rounded and reordered.
 """
 IN_BYTES = 1.2
-"""Of each weight of UNet and decoder in int8, with those that stay wide. While a network is compiled, its
-rounded weights wait in files. The other networks have no 8-bit grids."""
+"""Bytes per weight of UNet and decoder in int8, including weights that stay wide. During compilation the
+rounded weights are in files. Other networks have no 8-bit grids."""
 
 PROCESS = 0.08e9
-"""Python, numpy, OpenVINO, what a drawing holds beside the networks."""
+"""The memory of Python, numpy and OpenVINO, and of a drawing besides the networks."""
 NETWORK = 0.06e9
-"""Of any network, beside weights and activations."""
+"""The memory of any network besides weights and activations."""
 COPIES = 1.14
-"""Of weights: some are there in two forms."""
+"""A factor for weights, some of which are held in two layouts."""
 UNET_VALUES = 16.0
-"""Numbers held for each channel of the first level, row and latent pixel."""
+"""Activations of the UNet: numbers per channel of the first level, row and latent pixel."""
 CODER_VALUES = 6.25
-"""The same of the autoencoder, for each pixel of the picture."""
+"""Activations of the autoencoder: numbers per channel and picture pixel."""
 TILES = (TILE, 64, 48, 32)
-"""Sides of the parts in which the picture may be decoded, in latent pixels; the first that fits."""
+"""Sides of decoding tiles, in latent pixels; the first that fits is used."""
 SMALLEST = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryPlan:
-    """How a picture is drawn, and what that takes.
+    """How a picture is drawn, and the memory that it needs.
 
-    width, height: px. parts: bytes of each network with its activations. one_by_one: each network is let go
-    before the next is loaded. tile: side of the parts in which it is decoded, in latent pixels; None: whole.
+    width, height: px. parts: bytes of each network with its activations. one_by_one: each network is released
+    before the next is loaded. tile: side of the decoding tiles, in latent pixels; None: no tiles.
     """
 
     width: int
@@ -63,19 +63,19 @@ class MemoryPlan:
         return PROCESS + (max(taken) if self.one_by_one else sum(taken))
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{name} {amount(size)}" for name, size in self.parts.items())
+        parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in self.parts.items())
         how = [parts, "one after another, each let go" if self.one_by_one else "all kept"]
         if self.tile is not None:
             how.append("decoded in parts")
-        return f"{self.width}x{self.height} takes about {amount(self.peak)} ({'; '.join(how)})"
+        return f"{self.width}x{self.height} takes about {format_bytes(self.peak)} ({'; '.join(how)})"
 
 
-def amount(size: float) -> str:
+def format_bytes(size: float) -> str:
     """ "3.4 GB", "340 MB"."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
-def bytes_of(text: str | float, what: str = "memory budget") -> int:
+def parse_bytes(text: str | float, what: str = "memory budget") -> int:
     """ "4GB", "3.5 g", "800MB" or a number of bytes. what: for messages. Raises InvalidRequest."""
     if isinstance(text, (int, float)):
         number, unit = float(text), 1.0
@@ -93,19 +93,19 @@ def bytes_of(text: str | float, what: str = "memory budget") -> int:
 
 
 def budget_from(environ: Mapping[str, str], name: str = "POCHADE_MEMORY_BUDGET") -> int | None:
-    """The amount in this variable, if it is set. Raises InvalidRequest for what is no amount."""
+    """Return the amount in an environment variable, if it is set. Raises InvalidRequest if it is invalid."""
     said = environ.get(name)
-    return bytes_of(said, f"${name}") if said else None
+    return parse_bytes(said, f"${name}") if said else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkLoad:
-    """What a picture asks of the networks.
+    """What a picture needs from the networks.
 
-    width, height: px. rows: of the UNet's batch. encodes: the drawing begins with a picture. adapted: in how
-    many ways its weights are changed, each of which is held beside the model's. sizes: that the UNet draws
-    in. forms: of the UNet in each size, as with a ControlNet and without, or for rows and lengths of texts
-    that have no graph in common. beside: weights of further networks, such as ControlNets.
+    width, height: px. rows: of the UNet's batch. encodes: whether there is a source picture. adapted: the
+    number of adapted versions of the weights, which are held besides the model's. sizes: number of sizes that
+    the UNet draws. forms: graphs of the UNet per size, such as with and without a ControlNet, or for contexts
+    without a common graph. auxiliary_weights: weights of further networks, such as ControlNets.
     """
 
     width: int
@@ -115,13 +115,13 @@ class NetworkLoad:
     adapted: int = 0
     sizes: int = 1
     forms: int = 1
-    beside: int = 0
+    auxiliary_weights: int = 0
 
 
 def find_plan(networks: Networks, precision: str, budget: int | None, load: NetworkLoad) -> MemoryPlan:
-    """The first way of drawing that fits: all networks kept, then one by one, then also decoded in parts.
+    """Return the first plan that fits: all networks kept, then one by one, then also with decoding tiles.
 
-    budget: bytes; None is any. Raises InvalidRequest, saying what would fit, if none does.
+    budget: bytes; None means unlimited. Raises InvalidRequest, naming a size that would fit, if none fits.
     """
     plans = list(_plans(networks, precision, load))
     for plan in plans:
@@ -140,7 +140,7 @@ def find_plan(networks: Networks, precision: str, budget: int | None, load: Netw
         fits = next((plan for plan in tried if plan.peak <= budget), None)
     size = "no size of this model fits" if fits is None else f"{fits.width}x{fits.height} fits"
     raise InvalidRequest(
-        f"{least}, and the memory budget is {amount(budget)}: {size}; else give a larger budget, or a"
+        f"{least}, and the memory budget is {format_bytes(budget)}: {size}; else give a larger budget, or a"
         " smaller precision where the computer has one"
     )
 
@@ -151,12 +151,14 @@ def find_plan(networks: Networks, precision: str, budget: int | None, load: Netw
 def _plans(networks: Networks, precision: str, load: NetworkLoad) -> Iterator[MemoryPlan]:
     factor = networks.autoencoder_config.factor
     pixels = load.width // factor * (load.height // factor)
-    usual = None if pixels <= networks.whole else TILE
-    all_sizes = _parts(networks, precision, load, pixels, usual)
-    yield MemoryPlan(width=load.width, height=load.height, parts=all_sizes, tile=usual)
-    one_size = replace(load, sizes=1)  # between two sizes the UNet is let go
-    for tile in (usual, *TILES):
-        if tile == usual or (tile is not None and tile**2 < pixels and (usual is None or tile < usual)):
+    default_tile = None if pixels <= networks.untiled_pixels else TILE
+    all_sizes = _parts(networks, precision, load, pixels, default_tile)
+    yield MemoryPlan(width=load.width, height=load.height, parts=all_sizes, tile=default_tile)
+    one_size = replace(load, sizes=1)  # between two sizes the UNet is released
+    for tile in (default_tile, *TILES):
+        if tile == default_tile or (
+            tile is not None and tile**2 < pixels and (default_tile is None or tile < default_tile)
+        ):
             parts = _parts(networks, precision, one_size, pixels, tile)
             yield MemoryPlan(width=load.width, height=load.height, parts=parts, one_by_one=True, tile=tile)
 
@@ -183,11 +185,11 @@ def _parts(
             _text_weights(architecture, each) * weight + NETWORK
             for architecture, each in zip(family.text_encoders, networks.text_encoders, strict=True)
         ),
-        # An adapter's changed weights are held as they are stored, beside what is made of them.
+        # Adapted weights are held as stored, besides the compiled ones.
         "UNet": of_unet * (drawn * load.sizes * load.forms + weight * load.adapted)
         + UNET_VALUES * networks.traits.activation * load.rows * pixels * value
         + NETWORK
-        + load.beside * weight,
+        + load.auxiliary_weights * weight,
         "decoder": decoder * (drawn if precision == "int8" else coder_weight) + coding + NETWORK,
     }
     if load.encodes:
@@ -196,7 +198,7 @@ def _parts(
 
 
 def _text_weights(architecture: Architecture, encoder: Network) -> int:
-    """Without the table of words, of which only the rows that are asked for are read."""
+    """The weights without the token table, of which only the used rows are read."""
     shapes = architecture_shapes(architecture, encoder.config)
     return sum(math.prod(shape) for name, shape in shapes.items() if "token_embedding" not in name)
 

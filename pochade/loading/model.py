@@ -1,4 +1,4 @@
-"""A checkpoint made ready to compute: networks on an engine, tokenizers, noise schedule, prediction."""
+"""A loaded model: networks on an engine, tokenizers, noise schedule and parametrization."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from pochade.settings import cache_dir
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Model:
-    """Everything that draws with a checkpoint. tokenizers: one for each text encoder."""
+    """A checkpoint, ready for drawing. tokenizers: one for each text encoder."""
 
     checkpoint: Checkpoint
     networks: Networks
@@ -33,12 +33,12 @@ class Model:
 
     @cached_property
     def hash(self) -> str | None:
-        """The first ten digits of the UNet file's SHA-256; sharded weights have no such name."""
+        """The first ten digits of the UNet file's SHA-256; None for sharded weights."""
         return _hash_of(self.checkpoint.unet)
 
     @cached_property
     def vae_hash(self) -> str | None:
-        """The same of the autoencoder's file."""
+        """The first ten digits of the autoencoder file's SHA-256."""
         return _hash_of(self.checkpoint.vae)
 
     @property
@@ -55,9 +55,9 @@ def _hash_of(component: Component) -> str | None:
 def make_model(
     checkpoint: Checkpoint, engine: Engine, path: Path, *, graphs: CompiledGraphs | None = None
 ) -> Model:
-    """Nothing is compiled yet. path: for messages. graphs: as for `make_networks`.
+    """Create a model; nothing is compiled yet. path: for messages. graphs: as for `make_networks`.
 
-    Raises InvalidCheckpoint for what is not supported.
+    Raises InvalidCheckpoint if the checkpoint is not supported.
     """
     networks = make_networks(checkpoint, engine, graphs=graphs)
     family = networks.family

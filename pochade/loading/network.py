@@ -1,4 +1,4 @@
-"""One network on an engine: host arrays in, host arrays out, compiled when it is first used."""
+"""A network on an engine, which is compiled when it is first used."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,16 +22,16 @@ Array = NDArray[Any]
 Inputs = Mapping[str, tuple[Shape, str]]
 
 TOKENS = 8 * 77
-"""Of texts up to which one graph serves all lengths, where the engine can. Longer ones have their own."""
+"""The context length up to which one graph serves all lengths, if the engine supports it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """One model function with its weights, compiled for each set of input shapes when first met.
+    """Weights and configuration of a network; its functions are compiled for each set of input shapes.
 
-    adapted: the weights are a model's with adapters added. graphs: where compiled graphs are kept, shared by
-    all networks that draw together. factors: low-rank additions to weights that graphs take as inputs (see
-    `weights.FACTOR_DOWN`); `plain` is then the network without them, to which the graphs belong.
+    adapted: whether adapters were added to the weights. graphs: the cache of compiled graphs, shared by all
+    networks of a pipeline. factors: LoRA factors that graphs take as inputs (see `weights.FACTOR_DOWN`);
+    `plain` is then the network without them, which owns the graphs.
     """
 
     tensors: Mapping[str, Array]
@@ -42,10 +42,10 @@ class Network:
     graphs: CompiledGraphs = field(default_factory=CompiledGraphs, repr=False)
     factors: Mapping[str, Array] = field(default_factory=dict, repr=False)
     plain: "Network | None" = None
-    _asked: dict[object, frozenset[str]] = field(default_factory=dict, repr=False)
+    _parameters: dict[object, frozenset[str]] = field(default_factory=dict, repr=False)
 
     def run(self, function: Callable[..., Any], **arrays: Array) -> Any:
-        """`function(ops, config, w, **arrays)`. A `partial` may fix further keywords."""
+        """Run `function(ops, config, w, **arrays)`, which may be a `partial` with further keywords."""
         inputs = {name: (tuple(array.shape), _kind(array)) for name, array in arrays.items()}
         with self._graph(function, inputs) as graph:
             added = {name: factor for name, factor in self.factors.items() if name in graph.takes}
@@ -59,36 +59,38 @@ class Network:
 
     @property
     def compiled(self) -> Mapping[object, Graph]:
-        """The graphs that are kept in memory, by function and shapes of inputs."""
+        """The graphs in memory, by function and input shapes."""
         return self.graphs.of(self.owner)
 
-    def let_go(self) -> None:
-        """Forget what was compiled, with its memory; it is compiled again when it is next used."""
+    def release(self) -> None:
+        """Drop the compiled graphs; they are compiled again when they are next used."""
         self.graphs.drop(self.owner)
 
     @property
     def owner(self) -> "Network":
-        """To whom the graphs belong: networks with other factors share them."""
+        """The owner of the graphs, which networks with other factors share."""
         return self if self.plain is None else self.plain
 
     def _with_factors(self, function: Callable[..., Any], inputs: Inputs) -> Inputs:
-        """The inputs, and those factors whose weights this function asks for."""
+        """The inputs and the factors of weights that this function uses."""
         if not self.factors:
             return inputs
         form = (function_name(function), tuple(inputs.items()))
-        if form not in self._asked:
-            self._asked[form] = frozenset(infer_shapes(with_config(function, self.config), inputs).parameters)
-        asked = self._asked[form]
+        if form not in self._parameters:
+            self._parameters[form] = frozenset(
+                infer_shapes(with_config(function, self.config), inputs).parameters
+            )
+        asked = self._parameters[form]
         names = [name for name in sorted(self.factors) if name.partition(" of ")[2] in asked]
         return {**inputs, **{name: (self.factors[name].shape, "f32") for name in names}}
 
     def tokens_side(self, tokens: int) -> int:
-        """The side of the graph's input for a text of so many tokens; -n is anything from 1 to n."""
+        """Return the dimension of a graph's input for so many tokens; -n stands for anything from 1 to n."""
         bounded = tokens <= TOKENS and getattr(self.engine, "bounds_sides", False)
         return -TOKENS if bounded else tokens
 
     def _bounded(self, inputs: Inputs) -> Inputs:
-        """With the number of tokens left open, so that a longer text needs no other graph."""
+        """The inputs with a flexible number of tokens, so that a longer text needs no other graph."""
         if "context" not in inputs:
             return inputs
         (batch, tokens, width), kind = inputs["context"]
@@ -108,7 +110,7 @@ class Network:
             return graph_bytes(self.engine, bound, given, restored=restored)
 
         def make() -> Graph:
-            # An adapter's weight is often tried once: its graph need not fill the disk.
+            # Users often try an adapter's weight only once, so its graph is not stored the first time.
             graph: Graph = self.engine.compile(
                 bound,
                 self.tensors,
@@ -130,17 +132,17 @@ def make_network(
     engine: Engine | None,
     graphs: CompiledGraphs | None = None,
 ) -> Network:
-    """One network, whose weights fit its configuration. Raises InvalidCheckpoint as `make_networks` does."""
+    """Create a network and check its weights. Raises InvalidCheckpoint as `make_networks` does."""
     where = component.files[0]
     check_names(component.tensors, expected, where)
     _check_shapes(component.tensors, expected, where)
     tensors, kept = FiniteTensors(component.tensors, where), CompiledGraphs() if graphs is None else graphs
-    # Without an engine the network is checked and never run.
+    # Without an engine the network is only checked.
     return Network(tensors, component.fingerprint, cast(Engine, engine), config, graphs=kept)
 
 
 def _check_shapes(tensors: Mapping[str, Array], expected: Mapping[str, Shape], where: Path) -> None:
-    """Reads headers only, so that a wrong model is refused when it is loaded and not minutes later."""
+    """Check shapes from headers, so that a wrong model is reported when loading and not minutes later."""
     for name, shape in expected.items():
         found = tensors[name].shape
         if found != shape:
@@ -151,12 +153,12 @@ def _check_shapes(tensors: Mapping[str, Array], expected: Mapping[str, Shape], w
 
 
 def _kind(array: Any) -> str:
-    """What engines call its type. array: the host's, or an engine's own."""
+    """The type's name in engines. array: of the host or of an engine."""
     return "i64" if "int" in str(array.dtype) else "f32"
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """What tells one function from another, its fixed keywords included."""
+    """Return a name that identifies a function, including the keywords of a `partial`."""
     if isinstance(function, partial):
         return f"{function.func.__name__} {sorted(function.keywords.items())}"
     return function.__name__

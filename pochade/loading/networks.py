@@ -1,4 +1,4 @@
-"""The networks of a checkpoint on an engine: host arrays in, host arrays out."""
+"""The networks of a model on an engine; they take and return host arrays."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,12 +19,12 @@ from pochade.loading.compiled_graphs import CompiledGraphs
 from pochade.loading.network import Inputs, Network, function_name, make_network
 from pochade.loading.parameter_shapes import architecture_shapes, autoencoder_shapes, with_config
 from pochade.loading.text_cache import EncodedTexts
-from pochade.loading.tiling import OVERLAP, TILE, WHOLE, form_of, in_tiles, made_small
+from pochade.loading.tiling import OVERLAP, TILE, WHOLE, downsampled, run_tiled, tile_function
 from pochade.models.autoencoder import Coders
 from pochade.models.config import AnyAutoencoderConfig, AutoencoderConfig, ControlNetConfig, UNetConfig
-from pochade.models.controlnet import RESIDUAL, SteeredConfig, controlnet, embed_hint
+from pochade.models.controlnet import RESIDUAL, ControlledConfig, controlnet, embed_hint
 from pochade.models.seamless import seamless
-from pochade.models.shared_norms import measuring, normalised
+from pochade.models.shared_norms import recording_statistics, with_given_statistics
 from pochade.ops import Shape
 from pochade.weights import Parts
 
@@ -32,19 +32,21 @@ Array = NDArray[Any]
 T = TypeVar("T")
 
 OPENED = 8
-"""Networks and models beside a model that stay open. Their compiled graphs are kept with all others."""
+"""How many auxiliary networks stay open. Their compiled graphs are cached with all others."""
 
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """Text encoders, denoiser (`unet`, of whatever kind it is) and autoencoder of a model.
+    """Text encoders, denoiser (`unet`, of any kind) and autoencoder of a model.
 
-    tiling: pictures and latents go round: what is beyond an edge is what stands at the opposite one.
-    wide_autoencoder: with the range of f32, for what overflows where `autoencoder` computes in f16; None: it
-        does not. overflowed: holds something as soon as that happened.
-    whole: latent pixels that the autoencoder takes at once; it does larger pictures in parts, of `tile` along
+    tiling: whether convolutions wrap around, so that opposite edges fit together.
+    wide_autoencoder: one with the range of f32, used if `autoencoder` overflows in f16; None if it cannot.
+        overflowed: not empty as soon as that has happened.
+    untiled_pixels: latent pixels that the autoencoder takes at once; it does larger pictures in parts, of
+    `tile` along
         a side.
-    opened: what is beside these, such as ControlNets, by path. steered: UNets joined with ControlNets. texts:
+    opened: what is beside these, such as ControlNets, by path. controlled_unets: UNets joined with
+    ControlNets. texts:
         what was encoded lately.
     """
 
@@ -55,25 +57,25 @@ class Networks:
     wide_autoencoder: Network | None = None
     overflowed: set[str] = field(default_factory=set)
     tiling: bool = False
-    whole: int = WHOLE
+    untiled_pixels: int = WHOLE
     tile: int = TILE
     opened: dict[Path, Any] = field(default_factory=dict)
-    steered: WeakKeyDictionary[Network, dict[tuple[Network, ...], Network]] = field(
+    controlled_unets: WeakKeyDictionary[Network, dict[tuple[Network, ...], Network]] = field(
         default_factory=WeakKeyDictionary
     )
     texts: EncodedTexts = field(default_factory=EncodedTexts, repr=False)
 
-    def let_go(self, *, keep: Collection[Network] = ()) -> None:
-        """Forget everything that was compiled, and what was opened beside.
+    def release(self, *, keep: Collection[Network] = ()) -> None:
+        """Drop all compiled graphs and auxiliary networks.
 
         keep: networks whose graphs stay.
         """
         kept = {network.owner for network in keep}
         for network in (*self.text_encoders, self.unet, self.autoencoder, self.wide_autoencoder):
             if network is not None and network.owner not in kept:
-                network.let_go()
+                network.release()
         self.opened.clear()
-        self.steered.clear()
+        self.controlled_unets.clear()
 
     @property
     def text_encoder(self) -> Network:
@@ -87,7 +89,7 @@ class Networks:
 
     @property
     def configs(self) -> Configs:
-        """Those of all networks."""
+        """The configurations of all networks."""
         return Configs(
             denoiser=self.unet.config,
             text_encoders=tuple(each.config for each in self.text_encoders),
@@ -96,12 +98,13 @@ class Networks:
 
     @cached_property
     def traits(self) -> Traits:
-        """What the family says of this model."""
+        """The family's traits of this model."""
         return self.family.traits(self.configs)
 
     @cached_property
     def unet_config(self) -> UNetConfig:
-        """For what knows UNets only, such as ControlNets and training."""
+        """The denoiser's configuration, for code that only supports UNets, such as ControlNets and
+        training."""
         assert isinstance(self.unet.config, UNetConfig)
         return self.unet.config
 
@@ -112,71 +115,74 @@ class Networks:
 
     @property
     def graphs(self) -> CompiledGraphs:
-        """Where the compiled graphs of all these are kept."""
+        """The cache of compiled graphs of all these networks."""
         return self.unet.graphs
 
     def encode_text(
         self, encoder: Network, function: Callable[..., Any], **arrays: Array
     ) -> tuple[Array, ...]:
-        """A text encoder's function on rows of tokens, and whatever else it takes of each row.
+        """Run a text encoder's function on rows of tokens and its other inputs.
 
-        One row at a time, so that a longer prompt needs no other graph; one that was encoded lately is not
-        encoded again.
+        Rows are encoded one at a time, so that a longer prompt needs no other graph; recent results are
+        cached.
         """
         by = encoder.engine, encoder.fingerprint, encoder.config, function_name(function)
 
         def row(i: int) -> tuple[Array, ...]:
             one = {name: array[i : i + 1] for name, array in arrays.items()}
-            told = tuple((name, array.dtype.str, array.shape, array.tobytes()) for name, array in one.items())
-            return self.texts.of((by, told), lambda: _as_tuple(encoder.run(function, **one)))
+            key = tuple((name, array.dtype.str, array.shape, array.tobytes()) for name, array in one.items())
+            return self.texts.of((by, key), lambda: _as_tuple(encoder.run(function, **one)))
 
         rows = [row(i) for i in range(len(next(iter(arrays.values()))))]
         return tuple(np.concatenate(parts) for parts in zip(*rows, strict=True))
 
     def predict(self, *residuals: Array, **arrays: Array) -> Array:
-        """The denoiser's raw output; the arrays are the inputs of its function."""
+        """Return the denoiser's raw output; arrays: the inputs of its function."""
         named = {f"{RESIDUAL}{i}": residual for i, residual in enumerate(residuals)}
         denoiser = self.family.denoiser
         function = self._around(_form(denoiser.controlled) if named else denoiser.function)
         result: Array = self.unet.run(function, **arrays, **named)
         return result
 
-    def predict_steered(self, controlnets: Sequence[Network], **arrays: Array) -> Array:
-        """The UNet's raw output with its ControlNets', by an engine that joins them in one function.
+    def predict_with_controlnets(self, controlnets: Sequence[Network], **arrays: Array) -> Array:
+        """Return the raw output of the UNet with its ControlNets, computed in one function.
 
-        arrays: the inputs of `models.controlnet.steered_unet`.
+        arrays: the inputs of `models.controlnet.unet_with_controlnets`.
         """
-        of_unet = self.steered.setdefault(self.unet, {})
+        of_unet = self.controlled_unets.setdefault(self.unet, {})
         chosen = tuple(controlnets)
         if chosen not in of_unet:
             of_unet[chosen] = _joined(self.unet, chosen)
-        result: Array = of_unet[chosen].run(self._around(_form(self.family.denoiser.steered)), **arrays)
-        return result
-
-    def predict_keeping(self, layers: int, **arrays: Array) -> tuple[Array, Array]:
-        """The UNet's raw output, and what its last layers began with (see `models.reuse`)."""
-        function = partial(self._around(_form(self.family.denoiser.keeping)), layers=layers)
-        result, deep = self.unet.run(function, **arrays)
-        return result, deep
-
-    def predict_again(self, layers: int, **arrays: Array) -> Array:
-        """The UNet's raw output from its last layers alone; `deep` is what `predict_keeping` returned."""
-        result: Array = self.unet.run(
-            partial(self._around(_form(self.family.denoiser.again)), layers=layers), **arrays
+        result: Array = of_unet[chosen].run(
+            self._around(_form(self.family.denoiser.with_controlnets)), **arrays
         )
         return result
 
-    def beside(self, path: Path, open_on: Callable[..., T]) -> T:
-        """A further network, such as a ControlNet, or a further model, on the same engine, opened once.
+    def predict_with_features(self, layers: int, **arrays: Array) -> tuple[Array, Array]:
+        """Return the UNet's raw output and its deep features (see `models.deepcache`)."""
+        function = partial(self._around(_form(self.family.denoiser.with_features)), layers=layers)
+        result, deep = self.unet.run(function, **arrays)
+        return result, deep
 
-        open_on: makes it, from engine and path, with `graphs`, which it shares with these networks. The
-        engine is the text encoder's: that has no 8-bit grids. The last `OPENED` stay open.
+    def predict_from_features(self, layers: int, **arrays: Array) -> Array:
+        """The UNet's raw output from its last layers alone; `deep` is what `predict_with_features`
+        returned."""
+        result: Array = self.unet.run(
+            partial(self._around(_form(self.family.denoiser.from_features)), layers=layers), **arrays
+        )
+        return result
+
+    def auxiliary(self, path: Path, open_network: Callable[..., T]) -> T:
+        """Return an auxiliary network or model, such as a ControlNet, on the same engine; it is opened once.
+
+        open_network: opens it from engine and path, with `graphs`, which it shares with these networks. The
+        engine is the text encoder's, which has no 8-bit grids. The last `OPENED` stay open.
         """
         place = path.resolve()
         opened: T = (
             self.opened.pop(place)
             if place in self.opened
-            else open_on(self.text_encoder.engine, path, graphs=self.graphs)
+            else open_network(self.text_encoder.engine, path, graphs=self.graphs)
         )
         self.opened[place] = opened  # as the latest
         for oldest in list(self.opened)[:-OPENED]:
@@ -184,24 +190,24 @@ class Networks:
         return opened
 
     def embed_hint(self, controlnet: Network, picture: Array) -> Array:
-        """What a ControlNet makes of its picture (1, 3, H, W) in 0..1, for all steps: (1, C, h, w)."""
+        """Embed a control picture (1, 3, H, W) in 0..1 for all steps: (1, C, h, w)."""
         result: Array = controlnet.run(self._around(embed_hint), picture=picture)
         return result
 
     def control(self, network: Network, **arrays: Array) -> tuple[Array, ...]:
-        """A ControlNet's residuals; the arguments are those of `models.controlnet.controlnet`."""
+        """Return a ControlNet's residuals; the arguments are those of `models.controlnet.controlnet`."""
         result: tuple[Array, ...] = network.run(self._around(controlnet), **arrays)
         return result
 
     def encode(self, picture: Array) -> Array:
-        """(B, 3, H, W) in -1..1 -> the scaled latent (B, C, h, w), the posterior's mean."""
+        """Encode (B, 3, H, W) in -1..1 to the scaled latent (B, C, h, w), the posterior's mean."""
         config = self.autoencoder_config
-        moments = self._each(self.coders[0], "picture", picture, given=config.factor, made=1)
+        moments = self._each(self.coders[0], "picture", picture, in_scale=config.factor, out_scale=1)
         mean = moments[:, : config.latent_channels]
         return (mean - np.float32(config.shift)) * np.float32(config.scale)
 
     def prepare_decode(self, shape: Shape) -> None:
-        """Compile what `decode` needs for latents (C, h, w), so that its faults show before the drawing."""
+        """Compile what `decode` needs for latents (C, h, w), so that errors show before drawing."""
         channels, rows, columns = shape
         tile, function = self._tile(rows, columns), self.coders[1]
         inputs: Inputs = {"latent": ((1, channels, min(rows, tile), min(columns, tile)), "f32")}
@@ -209,39 +215,43 @@ class Networks:
             self.coder.prepare(self._around(function), inputs)
             return
         if self.shares_norms:
-            measured = self._around(measuring(function))
+            measured = self._around(recording_statistics(function))
             self.coder.prepare(measured, inputs)
             found = infer_shapes(with_config(measured, self.autoencoder_config), inputs).outputs[0]
-            function, inputs = normalised(function), {**inputs, "statistics": (found, "f32")}
-        form = form_of(function, rows, columns, tile=tile, tiling=self.tiling)
+            function, inputs = with_given_statistics(function), {**inputs, "statistics": (found, "f32")}
+        form = tile_function(function, rows, columns, tile=tile, tiling=self.tiling)
         self.coder.prepare(form, inputs)
 
     def decode(self, latent: Array) -> Array:
-        """Scaled latent (B, C, h, w) -> (B, 3, H, W), about -1..1."""
+        """Decode a scaled latent (B, C, h, w) to (B, 3, H, W), about -1..1."""
         config = self.autoencoder_config
         plain = latent / np.float32(config.scale) + np.float32(config.shift)
-        return self._each(self.coders[1], "latent", plain, given=1, made=config.factor)
+        return self._each(self.coders[1], "latent", plain, in_scale=1, out_scale=config.factor)
 
-    def _each(self, coder: Callable[..., Any], name: str, x: Array, *, given: int, made: int) -> Array:
+    def _each(
+        self, coder: Callable[..., Any], name: str, x: Array, *, in_scale: int, out_scale: int
+    ) -> Array:
         """The autoencoder on one picture at a time, and on parts of large ones: it takes the most memory of
         all. Their group norms share the statistics of the whole made small. name: of its input. given, made:
-        as in `in_tiles`."""
-        rows, columns = x.shape[2] // given, x.shape[3] // given
+        as in `run_tiled`."""
+        rows, columns = x.shape[2] // in_scale, x.shape[3] // in_scale
         tile = self._tile(rows, columns)
 
         def divided(picture: Array) -> Array:
             form, further = coder, dict[str, Array]()
             if self.shares_norms:
-                small = made_small(picture, given=given, tile=tile)
+                small = downsampled(picture, in_scale=in_scale, tile=tile)
                 # The whole goes round, if it does; its parts do along the sides that are not divided.
-                further["statistics"] = self._coded(self._around(measuring(coder)), **{name: small})
-                form = normalised(coder)
-            function = form_of(form, rows, columns, tile=tile, tiling=self.tiling)
-            return in_tiles(
+                further["statistics"] = self._coded(
+                    self._around(recording_statistics(coder)), **{name: small}
+                )
+                form = with_given_statistics(coder)
+            function = tile_function(form, rows, columns, tile=tile, tiling=self.tiling)
+            return run_tiled(
                 lambda part: self._coded(function, **{name: part}, **further),
                 picture,
-                given=given,
-                made=made,
+                in_scale=in_scale,
+                out_scale=out_scale,
                 tile=tile,
                 overlap=min(OVERLAP, self.tile // 4),
                 tiling=self.tiling,
@@ -255,7 +265,7 @@ class Networks:
 
     @property
     def coder(self) -> Network:
-        """The autoencoder that works: the wide one as soon as the other has overflowed."""
+        """The autoencoder to use: the wide one as soon as the other has overflowed."""
         wide = self.wide_autoencoder if self.overflowed else None
         return self.autoencoder if wide is None else wide
 
@@ -268,12 +278,12 @@ class Networks:
         return self._coded(function, **arrays)
 
     def _tile(self, rows: int, columns: int) -> int:
-        """The side of the parts, in latent pixels, in which a picture of this size is encoded and decoded."""
-        return max(rows, columns) if rows * columns <= self.whole else self.tile
+        """The side of the tiles, in latent pixels, in which a picture of this size is encoded and decoded."""
+        return max(rows, columns) if rows * columns <= self.untiled_pixels else self.tile
 
     @property
     def shares_norms(self) -> bool:
-        """Whether the autoencoder has group norms, whose statistics its parts are to share."""
+        """Whether the autoencoder has group norms, whose statistics the tiles must share."""
         return isinstance(self.autoencoder_config, AutoencoderConfig)
 
     @property
@@ -290,7 +300,7 @@ def make_networks(
 ) -> Networks:
     """Read the configurations and check that the weights fit them. Nothing is compiled yet.
 
-    graphs: where compiled graphs are kept; None: in one place for these networks, within its default budget.
+    graphs: the cache of compiled graphs; None creates one for these networks with the default budget.
 
     Raises InvalidCheckpoint, naming what is missing, unexpected or of another shape. Numbers that are not
     finite are found when a network is first built.
@@ -304,14 +314,14 @@ def make_networks(
 
     family = family_of(checkpoint)
     texts = zip(checkpoint.text_encoders, family.text_encoders, strict=True)
-    # Configurations first, so that they are what is complained of: they are read in no time.
+    # Configurations first, so that their errors are reported before anything slow happens.
     denoiser = family.denoiser.config(checkpoint.unet.config)
     autoencoder = family.autoencoder(checkpoint.vae.config)
     shapes = autoencoder_shapes(autoencoder, family.coders(autoencoder))
     coder = make_network(checkpoint.vae, autoencoder, shapes, engine, kept)
     wide = None
     if engine is not None and engine.precision == "f16":
-        wide = replace(coder, engine=engine.with_f32_range(), _asked={})
+        wide = replace(coder, engine=engine.with_f32_range(), _parameters={})
     if wide is not None and family.needs_range(autoencoder):
         coder, wide = wide, None
     return Networks(
@@ -334,13 +344,13 @@ def _as_tuple(returned: Any) -> tuple[Array, ...]:
 
 
 def _form(function: Callable[..., Any] | None) -> Callable[..., Any]:
-    """A form of the denoiser; who asks for one has looked whether the family has it."""
+    """A variant of the denoiser; callers have checked that the family has it."""
     assert function is not None
     return function
 
 
 def _joined(unet: Network, controlnets: Sequence[Network]) -> Network:
-    """A UNet and ControlNets as one network, which reads the tensors of all where they are."""
+    """Join a UNet and ControlNets to one network that shares their tensors."""
     assert isinstance(unet.config, UNetConfig)
     named = {f"control_{i}": each for i, each in enumerate(controlnets)}
     configs = [each.config for each in controlnets]
@@ -348,6 +358,6 @@ def _joined(unet: Network, controlnets: Sequence[Network]) -> Network:
         Parts({"unet": unet.tensors, **{name: each.tensors for name, each in named.items()}}),
         " + ".join(each.fingerprint for each in (unet, *controlnets)),
         unet.engine,
-        SteeredConfig(unet.config, tuple(each for each in configs if isinstance(each, ControlNetConfig))),
+        ControlledConfig(unet.config, tuple(each for each in configs if isinstance(each, ControlNetConfig))),
         graphs=unet.graphs,
     )

@@ -1,4 +1,4 @@
-"""The tensors that a model of a given configuration has: asked of the model function itself."""
+"""The names and shapes of a network's tensors, found by shape inference on its model function."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,7 +23,7 @@ Inputs = Mapping[str, tuple[Shape, str]]
 
 
 def architecture_shapes(architecture: Architecture, config: Any) -> Mapping[str, Shape]:
-    """Name -> shape of every tensor of a network of this configuration."""
+    """Return name -> shape of every tensor of a network with this configuration."""
     return infer_shapes(with_config(architecture.function, config), architecture.inputs(config)).parameters
 
 
@@ -55,7 +55,8 @@ def rrdb_shapes(config: RrdbConfig) -> Mapping[str, Shape]:
 
 
 def autoencoder_shapes(config: AnyAutoencoderConfig, coders: Coders | None = None) -> Mapping[str, Shape]:
-    """Name -> shape of every tensor, of encoder and decoder. coders: None: by the configuration."""
+    """Return name -> shape of every tensor of encoder and decoder. coders: None: chosen by the
+    configuration."""
     coders = coders_of(config) if coders is None else coders
     picture: Inputs = {"picture": ((1, config.picture_channels, config.factor, config.factor), "f32")}
     latent: Inputs = {"latent": ((1, config.latent_channels, 1, 1), "f32")}
@@ -66,7 +67,7 @@ def autoencoder_shapes(config: AnyAutoencoderConfig, coders: Coders | None = Non
 
 
 def with_config(function: Callable[..., Any], config: object) -> Callable[..., Any]:
-    """`function(ops, config, w, ...)` as engines take it: `bound(ops, w, ...)`."""
+    """Bind a configuration: turn `function(ops, config, w, ...)` into `bound(ops, w, ...)` for engines."""
 
     def bound(ops: Any, w: Any, **inputs: Any) -> Any:
         return function(ops, config, w, **inputs)

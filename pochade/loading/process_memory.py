@@ -1,7 +1,7 @@
-"""How much memory a process takes, as the system tells it.
+"""Measures the memory of a process.
 
-Two kinds are told apart: the process's own pages, which nobody can take from it, and pages of mapped files,
-which the system takes back when it needs room and reads again.
+Two kinds are distinguished: the process's own pages, and pages of mapped files, which the system can evict
+and read again.
 """
 
 import gc
@@ -12,14 +12,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ProcessMemory:
-    """Bytes of a process's own and of mapped files."""
+    """The memory of a process in bytes: its own pages, and pages of mapped files."""
 
     own: int
     files: int
 
 
 def held(process: int | str = "self") -> ProcessMemory | None:
-    """What a process holds now; None where the system does not say, or if it has ended."""
+    """Return the current memory of a process; None if the system does not report it or the process has
+    ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
@@ -32,7 +33,7 @@ def held(process: int | str = "self") -> ProcessMemory | None:
 
 
 def peak_bytes() -> int | None:
-    """The most that this process held so far, of both kinds; None where the system does not say."""
+    """Return the peak memory of this process, of both kinds; None if the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows
@@ -42,12 +43,12 @@ def peak_bytes() -> int | None:
 
 
 def release() -> None:
-    """Give back what has been let go: freed memory stays with the process otherwise, in pieces."""
+    """Return freed memory to the system, which otherwise stays with the process in fragments."""
     gc.collect()
     if sys.platform != "linux":
         return
     import ctypes
 
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; others give back by themselves
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc; other libraries do this themselves
     if trim is not None:
         trim(0)

@@ -1,4 +1,4 @@
-"""Encoded texts, kept for the next picture: the same prompt need not be encoded again by the next job."""
+"""A cache of encoded texts, so that the next picture with the same prompt need not encode it again."""
 
 import threading
 from collections import OrderedDict
@@ -15,7 +15,7 @@ TEXTS_BYTES = 64 * 10**6
 
 
 class EncodedTexts:
-    """What text encoders made of chunks of tokens, at most `budget_bytes`; the least recently used go first.
+    """Encoded chunks of tokens, of at most `budget_bytes`; the least recently used are dropped first.
 
     Threads may share it.
     """
@@ -31,9 +31,9 @@ class EncodedTexts:
             return sum(_size(each) for each in self._kept.values())
 
     def of(self, key: Hashable, encode: Callable[[], Encoded]) -> Encoded:
-        """What is kept under the key, else what `encode` returns. Nobody may write into it.
+        """Return the cached result of the key, or that of `encode`. It must not be modified.
 
-        key: names the encoder's weights, how it is used, and the tokens.
+        key: identifies the encoder's weights, its options, and the tokens.
         """
         with self._lock:
             found = self._kept.get(key)

@@ -34,7 +34,7 @@ def encode(ops: Ops, config: AutoencoderConfig, w: View, picture: Tensor) -> Ten
         for i in range(config.layers):
             x = _residual(ops, config, block / f"resnets.{i}", x, width)
         if level < len(config.widths) - 1:
-            # The family pads below and to the right only.
+            # Stable Diffusion's autoencoder pads only at the bottom and at the right.
             x = conv(ops, block / "downsamplers.0.conv", x, width, stride=2, padding=(0, 1, 0, 1))
     x = _middle(ops, config, v / "mid_block", x)
     x = ops.silu(group_norm(ops, v / "conv_norm_out", x, config.groups, EPS))

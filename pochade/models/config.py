@@ -1,7 +1,6 @@
-"""What a network looks like: its configuration, as a frozen dataclass.
+"""Configurations of networks, as frozen dataclasses.
 
-Field names are the field's own words. The names of diffusers' JSON, with their history, stay in
-`models.read_config`, which reads it, and `models.describe`, which writes it.
+Only `models.read_config` and `models.write_config` know the names of diffusers' JSON.
 """
 
 from dataclasses import dataclass

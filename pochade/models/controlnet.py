@@ -1,4 +1,4 @@
-"""ControlNet: a picture (edges, depth, a sketch) that says what goes where (Zhang et al. 2023)."""
+"""ControlNet: conditions a UNet on a picture of edges, depth or a sketch (Zhang et al. 2023)."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,14 @@ from pochade.ops import Ops, Tensor
 from pochade.weights import View
 
 RESIDUAL = "residual_"
-"""How the inputs of `controlled_unet` are called, before their number."""
+"""Prefix of the residual inputs of `controlled_unet`, before their number."""
 
 
 def embed_hint(ops: Ops, config: ControlNetConfig, w: View, picture: Tensor) -> Tensor:
-    """(B, 3, H, W) in 0..1 -> (B, widths[0], H / factor, W / factor): the same at every step of a drawing."""
+    """Embed the control picture: (B, 3, H, W) in 0..1 -> (B, widths[0], H / factor, W / factor).
+
+    The result is the same at every step.
+    """
     v = w / "controlnet_cond_embedding"
     if config.blue_first:
         channels = range(config.picture_channels)[::-1]
@@ -36,10 +39,10 @@ def controlnet(
     hint: Tensor,
     added: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
-    """What is to be added in the UNet: a picture for each that its way down hands on, then the middle's.
+    """Compute the residuals of a UNet's skip connections in order, then that of its middle block.
 
-    x, time, context, added: as `models.unet.unet` takes them. hint: (1 or B, widths[0], H, W), of
-    `embed_hint`. Zhang et al. 2023, figure 3; the "zero convolutions" are the 1x1 ones at the end.
+    x, time, context, added: as for `models.unet.unet`. hint: (1 or B, widths[0], H, W), from `embed_hint`.
+    Zhang et al. 2023, figure 3; the "zero convolutions" are the 1x1 ones at the end.
     """
     t = embedded_time(ops, config.unet, w, time, added)
     x = conv(ops, w / "conv_in", x, config.unet.widths[0]) + hint
@@ -53,23 +56,23 @@ def controlnet(
 
 
 def controlled_unet(ops: Ops, config: UNetConfig, w: View, **inputs: Tensor) -> Tensor:
-    """`unet` with its residuals as inputs named residual_0, residual_1, ...: engines take no lists."""
+    """`unet` with its residuals as inputs named residual_0, residual_1, ..., since engines take no lists."""
     names = [name for name in inputs if name.startswith(RESIDUAL)]
     residuals = [inputs.pop(f"{RESIDUAL}{i}") for i in range(len(names))]
     return unet(ops, config, w, residuals=residuals, **inputs)
 
 
 @dataclass(frozen=True)
-class SteeredConfig:
-    """A UNet and the ControlNets that are asked before it."""
+class ControlledConfig:
+    """The configurations of a UNet and of the ControlNets that are evaluated with it."""
 
     unet: UNetConfig
     controlnets: tuple[ControlNetConfig, ...]
 
 
-def steered_unet(
+def unet_with_controlnets(
     ops: Ops,
-    config: SteeredConfig,
+    config: ControlledConfig,
     w: View,
     x: Tensor,
     time: Tensor,
@@ -79,7 +82,7 @@ def steered_unet(
     extra: Tensor | None = None,
     **steering: Tensor,
 ) -> Tensor:
-    """`unet` with the residuals of ControlNets, each by its strength, in one function.
+    """`unet` and its ControlNets in one function; residuals are scaled by each ControlNet's strength.
 
     Its weights are the parts "unet", "control_0", "control_1", ... extra: (B, C, H, W), what an inpainting
     model reads beside the latent x. steering: of ControlNet i `time_i` (B, widths[0]), `hint_i` (1 or B,

@@ -1,4 +1,4 @@
-"""Numbers as vectors: timesteps, XL's sizes and LCM's guidance scale. Computed on the host, in numpy."""
+"""Sinusoidal embeddings of timesteps, of XL's sizes and of LCM's guidance scale, computed in numpy."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,8 +34,8 @@ def embed_timestep(config: UNetConfig, timestep: ArrayLike) -> NDArray[np.float3
 def embed_sizes(config: UNetConfig, pooled: NDArray[np.float32], sizes: ArrayLike) -> NDArray[np.float32]:
     """XL's added conditioning: pooled text (B, P) and sizes (B, n) -> (B, P + n * added_time_width).
 
-    Of the base there are six: original height and width, crop top and left, target height and width (Podell
-    et al. 2023, section 2.2). Its refiner has the first four, and a score of how pleasing the picture is.
+    The base model takes six: original height and width, crop top and left, target height and width (Podell
+    et al. 2023, section 2.2). The refiner takes the first four and an aesthetic score.
     """
     assert config.added_time_width is not None
     embedded = sinusoidal(

@@ -1,4 +1,4 @@
-"""The layers that the models share. Each takes the vocabulary, a view of its weights, and its input."""
+"""Layers shared by the models. Each takes the operations, a view of its weights, and its input."""
 
 from pochade.ops import Ops, Padding, Tensor
 from pochade.weights import View

@@ -1,4 +1,4 @@
-"""Configurations read from the JSON of a diffusers folder (`models.describe` is the way back)."""
+"""Reads configurations from the JSON of a diffusers folder; `models.write_config` is the inverse."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,7 +19,7 @@ Json = Mapping[str, Any]
 
 
 def text_encoder_config(json: Json) -> TextEncoderConfig:
-    """From a `text_encoder/config.json` as transformers writes it."""
+    """Read a `text_encoder/config.json` as transformers writes it."""
     where = "the text encoder's config.json"
     architectures = json.get("architectures") or ["CLIPTextModel"]
     _one_of(where, "architectures", architectures[0], ("CLIPTextModel", "CLIPTextModelWithProjection"))
@@ -46,7 +46,7 @@ def text_encoder_config(json: Json) -> TextEncoderConfig:
     )
 
 
-# What this UNet does not do, and the only value with which a configuration may mention it.
+# Options that this UNet does not implement, with the only value that is accepted.
 _UNET_FIXED: Json = {
     "center_input_sample": False,
     "only_cross_attention": False,
@@ -76,7 +76,7 @@ _UNET_FIXED: Json = {
 
 
 def unet_config(json: Json, where: str = "the UNet's config.json") -> UNetConfig:
-    """From a `unet/config.json` as diffusers writes it. where: what a message calls it."""
+    """Read a `unet/config.json` as diffusers writes it. where: the file's name in error messages."""
     for key, only in _UNET_FIXED.items():
         if json.get(key, only) not in (only, None):
             raise InvalidCheckpoint(f"{where}: {key} = {json[key]!r} is not supported; only {only!r} is")
@@ -120,7 +120,7 @@ def unet_config(json: Json, where: str = "the UNet's config.json") -> UNetConfig
             _depth_of_layers(where, kind.startswith("CrossAttn"), depth, n + 1)
             for kind, depth, n in zip(up_types, up_depths, layers[::-1], strict=True)
         ),
-        heads=heads,  # the JSON says attention_head_dim and means the number of heads
+        heads=heads,  # despite its name, attention_head_dim is the number of heads
         context_width=context,
         linear_projection=bool(json.get("use_linear_projection", False)),
         groups=_integer(where, json, "norm_num_groups", 32),
@@ -141,10 +141,10 @@ def unet_config(json: Json, where: str = "the UNet's config.json") -> UNetConfig
 
 
 def controlnet_config(json: Json) -> ControlNetConfig:
-    """From a ControlNet's `config.json` as diffusers writes it."""
+    """Read a ControlNet's `config.json` as diffusers writes it."""
     where = "the ControlNet's config.json"
     down = json.get("down_block_types", ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",))
-    # It has no way up: one that mirrors the way down stands in for it while the rest is read.
+    # A ControlNet has no up blocks; mirrored down blocks replace them while the rest is read.
     up = [kind.replace("Down", "Up") for kind in reversed(down)]
     unet = unet_config({**json, "up_block_types": up}, where)
     order = json.get("controlnet_conditioning_channel_order", "rgb")
@@ -158,14 +158,14 @@ def controlnet_config(json: Json) -> ControlNetConfig:
 
 
 def any_autoencoder_config(json: Json) -> AnyAutoencoderConfig:
-    """From a `vae/config.json` of either class."""
+    """Read a `vae/config.json` of either autoencoder class."""
     if json.get("_class_name") == "AutoencoderTiny":
         return tiny_autoencoder_config(json)
     return autoencoder_config(json)
 
 
 def tiny_autoencoder_config(json: Json) -> TinyAutoencoderConfig:
-    """From the `config.json` of diffusers' AutoencoderTiny."""
+    """Read the `config.json` of diffusers' AutoencoderTiny."""
     where = "the tiny autoencoder's config.json"
     for name, only in (("act_fn", "relu"), ("upsample_fn", "nearest"), ("upsampling_scaling_factor", 2)):
         _one_of(where, name, json.get(name, only), (only,))
@@ -192,7 +192,7 @@ def tiny_autoencoder_config(json: Json) -> TinyAutoencoderConfig:
 
 
 def rrdb_config(json: Json) -> RrdbConfig:
-    """From what `checkpoints.upscaler` found in the shapes of the tensors."""
+    """Read the table that `checkpoints.upscaler` detects from the shapes of the tensors."""
     where = "the upscaler's tensors"
     channels, read = _integer(where, json, "channels", 3), _integer(where, json, "channels_read", 3)
     doublings = json.get("doublings", 2)
@@ -213,7 +213,7 @@ def rrdb_config(json: Json) -> RrdbConfig:
 
 
 def autoencoder_config(json: Json) -> AutoencoderConfig:
-    """From a `vae/config.json` as diffusers writes it."""
+    """Read a `vae/config.json` as diffusers writes it."""
     where = "the autoencoder's config.json"
     for name, only in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
         for kind in json.get(name, (only,)):
@@ -262,7 +262,7 @@ def _integers(where: str, json: Json, name: str, default: tuple[int, ...]) -> tu
 
 
 def _per_level(where: str, name: str, value: Any, levels: int) -> tuple[Any, ...]:
-    """One value for all levels, or a list with one for each."""
+    """Expand one value for all levels, or check a list with one value per level."""
     values = tuple(value) if isinstance(value, (list, tuple)) else (value,) * levels
     if len(values) != levels:
         raise InvalidCheckpoint(f"{where}: {name} has {len(values)} entries for {levels} levels")
@@ -270,7 +270,8 @@ def _per_level(where: str, name: str, value: Any, levels: int) -> tuple[Any, ...
 
 
 def _depth_of_layers(where: str, attends: bool, depth: Any, layers: int) -> tuple[int, ...]:
-    """Transformer blocks after each residual block of a level; pruned models (SSD-1B) list each."""
+    """The number of transformer blocks after each residual block of a level; pruned models (SSD-1B) list
+    them."""
     if not attends:
         return (0,) * layers
     return _per_level(where, "transformer_layers_per_block", depth, layers)

@@ -1,4 +1,4 @@
-"""ESRGAN's network, which makes pictures larger (Wang et al. 2018; Real-ESRGAN, Wang et al. 2021)."""
+"""The RRDB network of the upscaler ESRGAN (Wang et al. 2018) and Real-ESRGAN (Wang et al. 2021)."""
 
 from pochade.models.config import RrdbConfig
 from pochade.models.layers import conv
@@ -7,7 +7,7 @@ from pochade.weights import View
 
 SLOPE = 0.2
 SHARE = 0.2
-"""Of what each block adds: deep networks without normalisation train with less than all of it."""
+"""The factor that scales what each block adds: deep networks without normalisation need less than 1."""
 
 DENSE = 5
 """Convolutions in a dense block."""
@@ -41,7 +41,7 @@ def _block(ops: Ops, config: RrdbConfig, w: View, x: Tensor) -> Tensor:
 
 
 def _dense(ops: Ops, config: RrdbConfig, w: View, x: Tensor) -> Tensor:
-    """Each convolution sees all that came before it."""
+    """A dense block: each convolution reads the outputs of all before it."""
     seen = [x]
     for i in range(1, DENSE):
         h = conv(ops, w / f"conv{i}", ops.concat(seen, axis=1) if len(seen) > 1 else x, config.growth)
@@ -50,7 +50,7 @@ def _dense(ops: Ops, config: RrdbConfig, w: View, x: Tensor) -> Tensor:
 
 
 def _unshuffled(ops: Ops, x: Tensor, side: int) -> Tensor:
-    """Squares of pixels as channels: (B, C, H, W) -> (B, C * side^2, H / side, W / side)."""
+    """Pixel unshuffle: (B, C, H, W) -> (B, C * side^2, H / side, W / side)."""
     batch, channels, rows, columns = ops.shape(x)
     h = ops.reshape(x, (batch, channels, rows // side, side, columns // side, side))
     h = ops.transpose(h, (0, 1, 3, 5, 2, 4))

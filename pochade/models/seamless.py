@@ -1,4 +1,4 @@
-"""Pictures whose edges fit together: beyond an edge, convolutions read what stands at the opposite one."""
+"""Circular padding for seamless pictures: beyond an edge, convolutions read pixels from the opposite edge."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +11,9 @@ BOTH = (ROWS, COLUMNS)
 
 
 def seamless(function: Callable[..., Tensor], axes: tuple[int, ...] = BOTH) -> Callable[..., Tensor]:
-    """A model function on the same vocabulary, but for its convolutions, which pad by going round.
+    """Return the model function with circular padding in its convolutions.
 
-    axes: along which they do; along the others they pad with zeros, as always.
+    axes: the axes that are padded circularly; the others are padded with zeros.
     """
     if not axes:
         return function
@@ -27,7 +27,8 @@ def seamless(function: Callable[..., Tensor], axes: tuple[int, ...] = BOTH) -> C
 
 
 class SeamlessOps:
-    """The vocabulary `ops`; its convolutions pad with the pixels of the opposite edge in place of zeros."""
+    """The operations `ops` with convolutions that pad with the pixels of the opposite edge instead of
+    zeros."""
 
     def __init__(self, ops: Ops, axes: tuple[int, ...] = BOTH) -> None:
         self.ops = ops

@@ -1,9 +1,9 @@
-"""Group norms that take their statistics from elsewhere: parts of a picture normalised as one picture.
+"""Group norms with given statistics, so that tiles of a picture are normalised as one picture.
 
-A group norm subtracts the mean of all pixels and divides by their deviation. A part of a picture has other
-means than the whole, so that a plain area comes out differently in each part. `measuring` runs a model
-function on the whole picture, made small, and returns what its norms found; `normalised` runs it on a part
-with that.
+A group norm subtracts the mean of all pixels and divides by their deviation. The mean of a tile differs from
+that of the whole picture, so a plain area would come out differently in each tile. `recording_statistics`
+runs a model function on the downsampled picture and returns the statistics of its norms;
+`with_given_statistics` runs it on a tile with these statistics.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from pochade.ops import Ops, Tensor
 from pochade.weights import View
 
 
-def measuring(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A model function for one picture that returns the statistics of its group norms, in their order:
-    (2 * norms, groups), mean and deviation of each. All norms must have as many groups."""
+def recording_statistics(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return a model function for one picture that returns the statistics of its group norms in order:
+    (2 * norms, groups), mean and deviation of each. All norms must have the same number of groups."""
 
     def measured(ops: Ops, config: Any, w: View, **inputs: Tensor) -> Tensor:
         observed = RecordingNorms(ops)
@@ -26,11 +26,11 @@ def measuring(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return measured
 
 
-def normalised(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A model function for one picture with a further input, `statistics`, that its group norms take."""
+def with_given_statistics(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return a model function for one picture with a further input `statistics` for its group norms."""
 
     def shared(ops: Ops, config: Any, w: View, *, statistics: Tensor, **inputs: Tensor) -> Tensor:
-        result: Tensor = function(GivenNorms(ops, statistics), config, w, **inputs)
+        result: Tensor = function(GivenStatistics(ops, statistics), config, w, **inputs)
         return result
 
     shared.__name__ = f"{function.__name__} with norms"
@@ -38,7 +38,7 @@ def normalised(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 class RecordingNorms:
-    """The vocabulary `ops`; what its group norms find is kept in `found`."""
+    """The operations `ops`; the statistics of its group norms are collected in `found`."""
 
     def __init__(self, ops: Ops) -> None:
         self.ops = ops
@@ -53,8 +53,8 @@ class RecordingNorms:
         return self.ops.group_norm(x, weight, bias, groups, eps)
 
 
-class GivenNorms:
-    """The vocabulary `ops`; its group norms take mean and deviation from `statistics`, one after another."""
+class GivenStatistics:
+    """The operations `ops`; its group norms take mean and deviation from `statistics`, one after another."""
 
     def __init__(self, ops: Ops, statistics: Tensor) -> None:
         self.ops = ops

@@ -1,4 +1,4 @@
-"""CLIP's text transformer: token ids to conditioning (Radford et al. 2021)."""
+"""CLIP's text transformer, which turns token ids into conditioning (Radford et al. 2021)."""
 
 from pochade.models.config import TextEncoderConfig
 from pochade.models.layers import join_heads, layer_norm, linear, split_heads

@@ -1,7 +1,7 @@
-"""TAESD: an autoencoder of a fortieth of the parameters, for previews and fast drawing (Bohan 2023).
+"""TAESD: an autoencoder with a fortieth of the parameters, for previews and fast drawing (Bohan 2023).
 
-Its latents are those of the large one after scaling; pictures lose some fine detail. Blocks are numbered as
-diffusers do, in one row that counts activations and doublings too.
+It uses the scaled latents of the large autoencoder; pictures lose some fine detail. Blocks are numbered
+consecutively as in diffusers, where activations and upsampling layers count too.
 """
 
 from pochade.models.config import TinyAutoencoderConfig
@@ -10,7 +10,7 @@ from pochade.ops import Ops, Tensor
 from pochade.weights import View
 
 LIMIT = 3.0
-"""Latents are squeezed into -LIMIT..LIMIT before they are decoded."""
+"""Latents are squashed into -LIMIT..LIMIT by tanh before they are decoded."""
 
 
 def encode_tiny(ops: Ops, config: TinyAutoencoderConfig, w: View, picture: Tensor) -> Tensor:

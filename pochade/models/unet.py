@@ -1,4 +1,5 @@
-"""The conditional UNet: a noisy latent, a timestep and the text to a prediction (Rombach et al. 2022)."""
+"""The conditional UNet, which predicts noise or v from a noisy latent, a timestep and text (Rombach et al.
+2022)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,10 +37,10 @@ def unet(
     x: (B, in_channels, H, W). time: (B, widths[0]), the timestep embedded by `models.embedding`.
     context: (B, T, context_width), the conditioning. added: (B, added_width), XL's pooled text and sizes.
     guidance: (B, guidance_width), LCM's embedded guidance scale.
-    residuals: what `models.controlnet` returns, added to the pictures of the way down and of the middle.
+    residuals: the residuals of `models.controlnet`, added to the outputs of the down and middle blocks.
 
-    Returns (B, out_channels, H, W). H and W need not be powers of two: the way up resizes to the shapes
-    that were met on the way down.
+    Returns (B, out_channels, H, W). H and W need not be powers of two: the up blocks resize to the shapes of
+    the down blocks.
     """
     t = embedded_time(ops, config, w, time, added, guidance)
     x, skips = down_and_middle(ops, config, w, x, t, context, residuals)
@@ -56,7 +57,7 @@ def down_and_middle(
     context: Tensor,
     residuals: Sequence[Tensor] = (),
 ) -> tuple[Tensor, list[Tensor]]:
-    """What the way up begins with, and the pictures that it joins. time: as `embedded_time` gives it."""
+    """Return the input of the up blocks and their skip connections. time: from `embedded_time`."""
     x = conv(ops, w / "conv_in", x, config.widths[0])
     x, skips = way_down(ops, config, w / "down_blocks", x, time, context)
     if config.mid_depth is not None:
@@ -68,7 +69,7 @@ def down_and_middle(
 
 
 def prediction(ops: Ops, config: UNetConfig, w: View, x: Tensor) -> Tensor:
-    """From the end of the way up: (B, widths[0], H, W) -> (B, out_channels, H, W)."""
+    """The output layers after the up blocks: (B, widths[0], H, W) -> (B, out_channels, H, W)."""
     x = ops.silu(group_norm(ops, w / "conv_norm_out", x, config.groups, config.norm_eps))
     return conv(ops, w / "conv_out", x, config.out_channels)
 
@@ -81,7 +82,7 @@ def embedded_time(
     added: Tensor | None = None,
     guidance: Tensor | None = None,
 ) -> Tensor:
-    """The activated embedding (B, time_width) that every residual block adds."""
+    """Return the activated time embedding (B, time_width), which every residual block adds."""
     if guidance is not None:
         time = time + linear(ops, w / "time_embedding.cond_proj", guidance, ops.shape(time)[-1], bias=False)
     t = _two_layers(ops, w / "time_embedding", time, config.time_width)
@@ -103,9 +104,9 @@ def way_down(
     context: Tensor,
     count: int | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Halve the picture level by level. Returns the result and every intermediate picture, for the way up.
+    """The down blocks. Returns the result and every intermediate output, for the skip connections.
 
-    count: stop as soon as there are so many pictures.
+    count: stop after so many outputs.
     """
     skips = [x]
     for level, (width, depths) in enumerate(zip(config.widths, config.down_depths, strict=True)):
@@ -128,7 +129,7 @@ def way_down(
 def middle(
     ops: Ops, config: UNetConfig, w: View, x: Tensor, time: Tensor, context: Tensor, depth: int
 ) -> Tensor:
-    """The block at the smallest size: its picture keeps its shape."""
+    """The middle block, at the smallest resolution."""
     x = _residual(ops, config, w / "resnets.0", x, config.widths[-1], time)
     if depth:
         x = _transformer(ops, config, w / "attentions.0", x, context, config.heads[-1], depth)
@@ -138,8 +139,8 @@ def middle(
 
 @dataclass(frozen=True)
 class UpLayer:
-    """A layer of the way up: its level from the smallest pictures, its number there, the transformer blocks
-    in it, and whether the picture is doubled after it."""
+    """A layer of the up blocks: its level, counted from the smallest resolution, its number in the level, its
+    transformer blocks, and whether upsampling follows."""
 
     level: int
     number: int
@@ -148,7 +149,7 @@ class UpLayer:
 
 
 def up_layers(config: UNetConfig) -> list[UpLayer]:
-    """The layers of the way up in their order. Each joins one picture of the way down, the last one first."""
+    """Return the layers of the up blocks in order. Each joins one skip connection, the last one first."""
     return [
         UpLayer(level, number, depth, number == len(depths) - 1 and level < len(config.up_depths) - 1)
         for level, depths in enumerate(config.up_depths)
@@ -166,7 +167,8 @@ def way_up(
     context: Tensor,
     layers: Sequence[UpLayer],
 ) -> Tensor:
-    """These layers, one after another. skips: of the way down; the last layer of all joins the first."""
+    """Compute these layers in order. skips: outputs of the down blocks; the very last layer joins the
+    first."""
     widths, heads = config.widths[::-1], config.heads[::-1]
     first = len(skips)
     for n, layer in enumerate(layers, 1):
@@ -191,7 +193,7 @@ def _residual(ops: Ops, config: UNetConfig, w: View, x: Tensor, width: int, time
 def _transformer(
     ops: Ops, config: UNetConfig, w: View, x: Tensor, context: Tensor, heads: int, depth: int
 ) -> Tensor:
-    """Tokens of the picture attend to one another and to the text: (B, C, H, W) -> (B, C, H, W)."""
+    """Self-attention over the picture and cross-attention to the text: (B, C, H, W) -> (B, C, H, W)."""
     _, channels, height, width = ops.shape(x)
     h = group_norm(ops, w / "norm", x, config.groups, 1e-6)
     # A 1x1 convolution is a linear layer on tokens; only the shape it is stored in differs.
@@ -216,7 +218,7 @@ def _transformer_block(ops: Ops, w: View, x: Tensor, context: Tensor, heads: int
 
 
 def _attention(ops: Ops, w: View, x: Tensor, context: Tensor, heads: int) -> Tensor:
-    """(B, T, D) asks (B, S, E): -> (B, T, D)."""
+    """Attention with queries from (B, T, D), keys and values from (B, S, E): -> (B, T, D)."""
     width = ops.shape(x)[-1]
     query = split_heads(ops, linear(ops, w / "to_q", x, width, bias=False), heads)
     key = split_heads(ops, linear(ops, w / "to_k", context, width, bias=False), heads)
@@ -225,8 +227,8 @@ def _attention(ops: Ops, w: View, x: Tensor, context: Tensor, heads: int) -> Ten
 
 
 def _feed_forward(ops: Ops, w: View, x: Tensor) -> Tensor:
-    """GEGLU (Shazeer 2020): `value * gelu(gate)`. The two halves of the stored matrix are used apart, so
-    that no engine has to cut the large activation in two."""
+    """GEGLU (Shazeer 2020): `value * gelu(gate)`. The two halves of the stored matrix are applied separately,
+    so that no engine has to split the large activation."""
     width = ops.shape(x)[-1]
     inner = 4 * width
     halves = [

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from pochade.errors import InvalidRequest, expect
 from pochade.generation.result import Progress, Result
-from pochade.images.inline import figures, placeholder
+from pochade.images.html_figures import figures, placeholder
 from pochade.notebook.display import DisplayHandle, Frame, bar
 from pochade.pipeline.pipeline import Pipeline
 from pochade.request import MAX_BATCH, Request
-from pochade.ways import Source, Variation
+from pochade.request_options import Source, Variation
 
 if TYPE_CHECKING:
     from PIL import Image

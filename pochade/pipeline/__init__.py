@@ -1,4 +1,4 @@
-"""Where checkpoints, models, engines, prompts and diffusion meet: from a request to pictures."""
+"""The public pipeline: from a request to pictures."""
 
 from pochade.generation.result import Progress, Result
 from pochade.loading.adapters import Lora

@@ -1,4 +1,4 @@
-"""Drawing to see what the products of a model read: the way to its 8-bit grids."""
+"""Fits a model's 8-bit grids by drawing and recording the inputs of its products."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +13,9 @@ from pochade.int8 import Observations
 from pochade.loading.network import Network
 from pochade.pipeline.pipeline import Pipeline
 from pochade.quantization.files import Tables
-from pochade.quantization.fit_grids import SMOOTHING, choose
+from pochade.quantization.fit_grids import SMOOTHING, fit
 from pochade.request import Request
-from pochade.ways import Source
+from pochade.request_options import Source
 
 PROMPTS = (
     "photograph of an old fisherman mending a net on a pier, morning fog, shallow focus",
@@ -27,18 +27,18 @@ PROMPTS = (
     "ink sketch of a sailing ship in a storm, high contrast",
     "a steaming cup of coffee beside an open book, top view, warm light",
 )
-"""Many subjects, media and colours: the grids have to hold for whatever is asked for later."""
+"""Prompts with many subjects, media and colours, since the grids must suit all later prompts."""
 
 STEPS = (5, 6, 7, 8)
-"""Taken in turn, so that few evaluations meet many noise levels."""
+"""Numbers of steps, used in turn, so that few evaluations cover many noise levels."""
 
 OVER = 3
-"""A refiner does the last of so many parts of the steps."""
+"""A refiner is calibrated on the last of so many parts of the steps."""
 
 
 @dataclass(frozen=True)
 class Calibrating:
-    """One evaluation is done, of so many; the grids after the last."""
+    """Progress of the calibration; the last one has the grids."""
 
     step: int
     steps: int
@@ -48,14 +48,14 @@ class Calibrating:
 def calibrate(
     pipeline: Pipeline, prompts: Sequence[str] = PROMPTS[:4], smoothing: float = SMOOTHING
 ) -> Iterator[Calibrating]:
-    """Draw these prompts with the model's own size and guidance, and fit grids to what its products read.
+    """Draw the prompts with the model's default size and guidance, and fit grids to the recorded inputs.
 
-    SDXL's refiner draws over a picture, an inpainting model every other time into one: that is their work.
+    SDXL's refiner uses image-to-image, and an inpainting model inpaints every other time, as in normal use.
 
-    About a minute for Stable Diffusion 1.5 where an evaluation takes two seconds. smoothing: see
-    `pochade.quantization.fit_grids`; the more prompts, the more it may be (up to 0.5).
+    It takes about a minute for Stable Diffusion 1.5 if an evaluation takes two seconds. smoothing: see
+    `pochade.quantization.fit_grids`; it may be larger with more prompts (up to 0.5).
 
-    Raises InvalidRequest if there are no prompts, or if the model runs on an engine without 8-bit products.
+    Raises InvalidRequest without prompts, or if the engine does not support 8-bit products.
     """
     if not prompts:
         raise InvalidRequest("there are no prompts to calibrate with; give at least one")
@@ -78,9 +78,7 @@ def calibrate(
             done += 1
             if done < total:
                 yield Calibrating(done, total)
-    yield Calibrating(
-        total, total, {"unet": choose(of_unet, smoothing), "vae": choose(of_decoder, smoothing)}
-    )
+    yield Calibrating(total, total, {"unet": fit(of_unet, smoothing), "vae": fit(of_decoder, smoothing)})
 
 
 def _request(pipeline: Pipeline, prompt: str, number: int, steps: int) -> Request:
@@ -98,7 +96,7 @@ def _request(pipeline: Pipeline, prompt: str, number: int, steps: int) -> Reques
 
 
 def _landscape(side: int) -> Image.Image:
-    """A sky that is lighter below, and a meadow: something to draw over."""
+    """A synthetic landscape with sky and meadow, as a source picture."""
     colours = np.array([(70, 130, 210), (220, 230, 240), (120, 170, 70), (40, 80, 30)], np.float32)
     down = np.linspace(0, 1, side, dtype=np.float32)[:, None]
     above = colours[0] + (colours[1] - colours[0]) * down / 0.6
@@ -108,5 +106,5 @@ def _landscape(side: int) -> Image.Image:
 
 
 def _observed(network: Network, observations: Observations) -> Network:
-    engine = cast(QuantizingEngine, network.engine)  # `choose` takes int8 on such engines only
+    engine = cast(QuantizingEngine, network.engine)  # `fit` takes int8 on such engines only
     return replace(network, engine=engine.observing(observations))

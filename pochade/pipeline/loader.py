@@ -1,4 +1,4 @@
-"""Loading a model: from a path to a pipeline."""
+"""Loads a pipeline from a path or a model's name."""
 
 import os
 import warnings
@@ -16,7 +16,7 @@ from pochade.loading.adapters import Library
 from pochade.loading.compiled_graphs import CompiledGraphs
 from pochade.loading.engine_choice import choose, make_engine
 from pochade.loading.int8_networks import find_grids, in_int8, keep_in_cache
-from pochade.loading.memory_plan import budget_from, bytes_of
+from pochade.loading.memory_plan import budget_from, parse_bytes
 from pochade.loading.model import make_model
 from pochade.pipeline.calibrate import calibrate
 from pochade.pipeline.pipeline import Pipeline
@@ -43,33 +43,35 @@ def load(
 ) -> Pipeline:
     """Load a model for drawing.
 
-    model: a diffusers folder, a file that holds a whole checkpoint (`docs/guide/files.md`), or the name of
-        one in a folder of models; None or 'starter' is the model inside the package.
-    device: 'cpu', 'gpu' (Intel, through OpenVINO), 'cuda', 'mps' or 'auto'.
-    precision: 'f32', 'bf16', 'f16', 'int8' or 'auto', the fastest of the first three that the device computes
-        in natively. 'int8' takes the grids that come with the model, or makes them the first time by
-        drawing, with a progress bar.
-    engine: 'openvino', 'torch', 'numpy' or 'auto'. variant: which edition of the weights, such as 'fp16'.
-    compiled: torch only: `torch.compile`, minutes of warm-up for faster pictures afterwards.
-    vae: an autoencoder in place of the model's own: a file, a diffusers `vae` folder, a whole model, or the
+    model: a diffusers folder, a single-file checkpoint (`docs/guide/files.md`), or the name of one in a
+    folder
+        of models; None or 'starter' is the model inside the package.
+    device: 'cpu', 'gpu' (Intel, with OpenVINO), 'cuda', 'mps' or 'auto'.
+    precision: 'f32', 'bf16', 'f16', 'int8' or 'auto', the fastest of the first three that the device supports
+        natively. 'int8' uses the grids that come with the model, or fits them the first time by drawing, with
+        a progress bar.
+    engine: 'openvino', 'torch', 'numpy' or 'auto'. variant: a variant of the weights, such as 'fp16'.
+    compiled: use `torch.compile` (torch only): minutes of warm-up, then faster pictures.
+    vae: an autoencoder that replaces the model's own: a file, a diffusers `vae` folder, a whole model, or the
         name of one in a folder of models.
-    config: what a single file does not tell: a diffusers folder whose small files are read, or a table (or
-        a JSON file) of them, as `{"unet": {"attention_head_dim": 8}, "tokenizer": FOLDER}`.
-    prediction: 'epsilon' or 'v_prediction', in place of what the model says of itself.
-    models: a folder to look for names in, in place of $POCHADE_MODELS (`settings.model_roots`).
-    memory_budget: bytes, or as "4GB": what may be used at the most. Where all networks would not fit, they
-        are loaded one after another, and pictures decoded in parts (`Pipeline.plan`). None:
-        $POCHADE_MEMORY_BUDGET, or any.
-    threads: of the CPU, for the engines OpenVINO and torch. None: one for each core, or as many as a
-        container's quota allows.
-    graph_budget: bytes, or as "4GB": of compiled graphs that are kept in memory for later pictures; the least
-        recently used go first. One picture gets what it needs. None: $POCHADE_GRAPH_BUDGET, else the memory
-        budget, else half of the memory that the process may use.
-    fold_adapters: add LoRAs to the weights on OpenVINO too, as everywhere else. Each choice and strength then
-        has graphs of its own, which compute a tenth faster than those that take any LoRA as an input.
+    config: configuration that a single file lacks: a diffusers folder whose configuration files are read, or
+        a table or JSON file such as `{"unet": {"attention_head_dim": 8}, "tokenizer": FOLDER}`.
+    prediction: 'epsilon' or 'v_prediction', overriding the detected prediction type.
+    models: a folder that is searched for names, instead of $POCHADE_MODELS (`settings.model_roots`).
+    memory_budget: the most memory to use, in bytes or as "4GB". If not all networks fit, they are loaded one
+        after another, and pictures are decoded in tiles (`Pipeline.plan`). None: $POCHADE_MEMORY_BUDGET, or
+        unlimited.
+    threads: CPU threads, for OpenVINO and torch. None: one per core, or as many as a container's quota
+    allows.
+    graph_budget: the most memory for compiled graphs that are kept for later pictures, in bytes or as "4GB";
+        the least recently used are dropped first. A single picture may exceed it. None:
+        $POCHADE_GRAPH_BUDGET, else the memory budget, else half of the memory that the process may use.
+    fold_adapters: add LoRAs to the weights on OpenVINO too, as other engines do. Each LoRA and strength then
+        has its own graphs, which are a tenth faster than those that take any LoRA as an input.
 
-    Weights are mapped, not read; graphs are compiled when first used. Raises InvalidCheckpoint for a model
-    that is missing, damaged or not supported, InvalidRequest for an unknown device, engine or precision.
+    Weights are mapped, not read; graphs are compiled when they are first used. Raises InvalidCheckpoint for a
+    model that is missing, damaged or not supported, InvalidRequest for an unknown device, engine or
+    precision.
     """
     choice = choose(device, precision, engine)
     budget = _amount(memory_budget, "memory budget", "POCHADE_MEMORY_BUDGET")
@@ -87,7 +89,7 @@ def load(
     path, roots = model_path(model, models), model_roots(models)
     coder = None if vae is None else find(vae, roots, "vae")
     checkpoint = read_checkpoint(path, variant=variant, vae=coder, config=config, prediction=prediction)
-    on = make_engine(choice, compiled=compiled, sparing=budget is not None, threads=threads)
+    on = make_engine(choice, compiled=compiled, low_memory=budget is not None, threads=threads)
     pipeline = Pipeline(
         model=make_model(checkpoint, on, path, graphs=graphs),
         choice=choice,
@@ -105,16 +107,17 @@ def load(
 
 
 def _amount(given: str | float | None, what: str, variable: str) -> int | None:
-    """Bytes, as they are given or else as the environment says. Raises InvalidRequest for no amount."""
+    """Parse an amount of bytes from an argument or the environment. Raises InvalidRequest if it is
+    invalid."""
     if given is not None:
-        return bytes_of(given, what)
+        return parse_bytes(given, what)
     return budget_from(os.environ, variable) if os.environ.get(variable) else None
 
 
 def _fitted(pipeline: Pipeline) -> Tables:
-    """Grids made by drawing, and kept for the next time, if the cache takes them.
+    """Fit grids by drawing, and cache them for the next time if possible.
 
-    Raises InvalidRequest for a model that cannot be drawn with so, or not within its memory budget.
+    Raises InvalidRequest if the model cannot be calibrated, or not within its memory budget.
     """
     tables: Tables | None = None
     exact = replace(pipeline, choice=replace(pipeline.choice, precision="f32"))  # what a budget counts
@@ -137,7 +140,7 @@ def _fitted(pipeline: Pipeline) -> Tables:
 
 
 def model_path(model: str | Path | None, models: str | Path | None = None) -> Path:
-    """Where a model lies, by what `load` takes. Raises InvalidCheckpoint if no file and no name fits."""
+    """Return the path of a model as given to `load`. Raises InvalidCheckpoint if it does not exist."""
     if model is None or str(model) == STARTER:
         return starter_folder()
     return find(model, model_roots(models))

@@ -1,4 +1,4 @@
-"""The pipeline: one denoise loop, and the parts that it is made of."""
+"""The pipeline: draws pictures with a loaded model, and gives access to its parts."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -17,12 +17,12 @@ from pochade.diffusion.parametrization import Parametrization
 from pochade.diffusion.schedule import NoiseSchedule
 from pochade.errors import InvalidRequest
 from pochade.families.registry import family_of
-from pochade.generation.conditioning import condition
+from pochade.generation.conditioning import encode_prompts
 from pochade.generation.decoding import decoded_images, from_image
 from pochade.generation.generate import generate
-from pochade.generation.prompt_plan import Prompts, parse_prompts, wordings
+from pochade.generation.prompt_plan import Prompts, parse_prompts, prompts_of_steps
 from pochade.generation.result import Progress, Result
-from pochade.generation.settle import GenerationContext, Prepared, check_size, load_of, settle
+from pochade.generation.settle import GenerationContext, Prepared, check_size, network_load, settle
 from pochade.images.decode import on_white
 from pochade.images.fitting import widened
 from pochade.loading.adapters import (
@@ -45,7 +45,7 @@ from pochade.models.embedding import embed_timestep
 from pochade.prompts.parse import ParsedPrompt, parse_prompt
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.request import EMPHASES, Defaults, Request, Settled
-from pochade.ways import Source
+from pochade.request_options import Source
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -53,17 +53,17 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 
 LATEST = 4
-"""Pipelines with what prompts asked for by name that are kept."""
+"""How many pipelines with adapters and embeddings from prompts are kept."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Pipeline:
     """A loaded model. Make one with `pochade.load`.
 
-    roots: folders in which other models are looked for by name.
-    memory_budget: bytes that the process may take for itself; None: any. path: where the model lies.
-    vae: the autoencoder that was given in place of the model's own, if one was.
-    fold_adapters: whether LoRAs are added to the weights where they could be inputs of a graph.
+    roots: folders that are searched for other models.
+    memory_budget: bytes that the process may use; None: unlimited. path: of the model.
+    vae: the autoencoder that replaces the model's own, if one was given.
+    fold_adapters: whether LoRAs are added to the weights even if they could be inputs of a graph.
     """
 
     model: Model
@@ -102,31 +102,31 @@ class Pipeline:
 
     @property
     def model_hash(self) -> str | None:
-        """The first ten digits of the UNet file's SHA-256; sharded weights have no such name."""
+        """The first ten digits of the UNet file's SHA-256; None for sharded weights."""
         return self.model.hash
 
     # --- pictures -------------------------------------------------------------------------------------
 
     def txt2img(self, prompt: str, *, noise: Floats | None = None, **options: Any) -> Result:
-        """Draw. options: the fields of `pochade.request.Request`; noise: see `stream`.
+        """Draw from a prompt. options: the fields of `pochade.request.Request`; noise: see `stream`.
 
-        Raises InvalidRequest for what cannot be drawn.
+        Raises InvalidRequest for an invalid request.
         """
         return finish(self.stream(Request(prompt=prompt, **options), noise=noise))
 
     def img2img(
         self, prompt: str, *, image: "Image.Image", noise: Floats | None = None, **options: Any
     ) -> Result:
-        """Draw over a picture. options: the fields of `pochade.ways.Source` and of `Request`.
+        """Draw from a picture. options: the fields of `pochade.request_options.Source` and of `Request`.
 
-        Raises InvalidRequest for what cannot be drawn.
+        Raises InvalidRequest for an invalid request.
         """
         about = {field.name: options.pop(field.name) for field in fields(Source) if field.name in options}
         source = Source(image=image, **about)
         return finish(self.stream(Request(prompt=prompt, source=source, **options), noise=noise))
 
     def inpaint(self, prompt: str, *, image: "Image.Image", mask: "Image.Image", **options: Any) -> Result:
-        """Draw anew where the mask is white. options: as in `img2img`."""
+        """Redraw a picture where the mask is white. options: as in `img2img`."""
         return self.img2img(prompt, image=image, mask=mask, **options)
 
     def outpaint(
@@ -140,21 +140,21 @@ class Pipeline:
         bottom: int = 0,
         **options: Any,
     ) -> Result:
-        """Draw a picture further, by these many pixels on its sides. options: as in `img2img`."""
+        """Extend a picture by these numbers of pixels on its sides. options: as in `img2img`."""
         larger, mask = widened(on_white(image), left, top, right, bottom)
         return self.inpaint(prompt, image=larger, mask=mask, **{"denoising_strength": 1.0, **options})
 
     def stream(self, request: Request, *, noise: Floats | None = None) -> Iterator[Progress]:
         """Draw, yielding after each step. Stop iterating, or close the iterator, to cancel.
 
-        noise: the starting noise (B, C, h, w), unit normal, in place of the seeds'.
+        noise: the starting noise (B, C, h, w), unit normal, instead of the seeds' noise.
         """
         yield from self.draw(self.prepare(request), noise=noise)
 
     def prepare(self, request: Request) -> Prepared:
-        """Parse the prompts, find what they name, and settle everything that the request leaves open.
+        """Parse the prompts, load the adapters that they name, and resolve all defaults of the request.
 
-        Raises InvalidRequest and InvalidCheckpoint for what cannot be drawn, as far as it is known ahead.
+        Raises InvalidRequest or InvalidCheckpoint for errors that can be detected before drawing.
         """
         prepared = self._prepared(request)
         if self.memory_budget is None:
@@ -171,7 +171,7 @@ class Pipeline:
         """Without a plan."""
         prompts = parse_prompts(request)
         drawing = self._asked_for(*prompts.first_pass)
-        settled, sampler = settle(drawing.networks, request, drawing.usual, self.roots)
+        settled, sampler = settle(drawing.networks, request, drawing.defaults, self.roots)
         later = self._for_second_pass(settled, drawing, prompts)
         context = drawing._context
         if later is not drawing:
@@ -185,44 +185,43 @@ class Pipeline:
         return GenerationContext(model=self.model, additions=self.additions, roots=self.roots, vae=self.vae)
 
     def _plan(self, prepared: Prepared) -> MemoryPlan:
-        load = load_of(prepared.context, prepared.request, prepared.prompts)
+        load = network_load(prepared.context, prepared.request, prepared.prompts)
         return find_plan(prepared.context.model.networks, self.choice.precision, self.memory_budget, load)
 
     @cached_property
     def few_steps(self) -> FewSteps | None:
-        """What the model was made for, if it was distilled to draw in a few steps; so do some adapters."""
+        """The settings of the model or its adapters, if they were distilled for few steps."""
         added = self.additions.few_steps if self.additions.adapters else None
         return self.checkpoint.few_steps if added is None else added
 
     def few_steps_for(self, *prompts: str) -> FewSteps | None:
-        """The same with the adapters that prompts ask for by name."""
+        """Return the same, including adapters that prompts name."""
         return self._asked_for(*prompts).few_steps
 
     def plan(self, request: Request) -> MemoryPlan:
-        """How a request is drawn, and what it takes of memory, as measurements predict it.
+        """Return how a request is drawn and the memory that it is predicted to need.
 
-        Raises InvalidRequest, saying what would fit, for what does not fit into the memory budget.
+        Raises InvalidRequest, naming a size that would fit, if it does not fit into the memory budget.
         """
         return self._plan(self._prepared(request))
 
     @property
-    def usual(self) -> Defaults:
-        """What a request is drawn with where it leaves it open."""
-        return self.model.family.usual if self.few_steps is None else self.few_steps.usual
+    def defaults(self) -> Defaults:
+        """The settings that apply where a request does not set them."""
+        return self.model.family.defaults if self.few_steps is None else self.few_steps.defaults
 
     # --- additions --------------------------------------------------------------------------------------
 
     def with_adapters(
         self, loras: Sequence[Lora | Path | str] = (), embeddings: Sequence[Path | str] = ()
     ) -> "Pipeline":
-        """This model with these adapters and new words, and none that it may have had before.
+        """Return this model with these adapters and embeddings, replacing earlier ones.
 
-        loras: files, or names in the folders of models, or `Lora(file, weight)`. Their order makes no
-        difference. What is not changed is shared
-        with this pipeline, compiled graphs too; what is changed is computed when it is first used. This
-        pipeline stays as it is.
+        loras: files, names in the folders of models, or `Lora(file, weight)`. Their order does not matter.
+        Unchanged networks and their compiled graphs are shared with this pipeline; changed weights are
+        computed when they are first used. This pipeline is not modified.
 
-        Raises InvalidCheckpoint for a file that is damaged or that was made for other models.
+        Raises InvalidCheckpoint for a file that is damaged or for other models.
         """
         given = [lora if isinstance(lora, Lora) else Lora(lora) for lora in loras]
         library = replace(self.library, roots=self.library.roots or self.roots)
@@ -233,9 +232,9 @@ class Pipeline:
     def with_library(
         self, loras: Path | str | None = None, embeddings: Path | str | None = None
     ) -> "Pipeline":
-        """This model with folders in which prompts find <lora:name:0.8> and the names of embeddings.
+        """Return this model with folders for <lora:name:0.8> and names of embeddings in prompts.
 
-        None: the folders of models are looked through for theirs (`pochade.settings.model_roots`).
+        None: the folders of models are searched (`pochade.settings.model_roots`).
         """
         library = Library(
             loras=None if loras is None else Path(loras),
@@ -254,8 +253,8 @@ class Pipeline:
         return replace(self, model=model, additions=additions, loaded=plain)
 
     def _for_second_pass(self, request: Settled, drawing: "Pipeline", prompts: Prompts) -> "Pipeline":
-        """What draws the second pass, if there is one: another model if the request names one, and what its
-        own prompts ask for. drawing: what draws the first."""
+        """The pipeline of the second pass, if there is one, with its own model and the adapters that its
+        prompts name. drawing: the pipeline of the first pass."""
         if request.hires is None:
             return drawing
         own, model = prompts.second_pass, request.hires.model
@@ -264,8 +263,8 @@ class Pipeline:
         return self._with_model(Path(model))._asked_for(*own)
 
     def _with_model(self, path: Path) -> "Pipeline":
-        """The model at `path` on the same engine, with the adapters and words that this one was given. The
-        latest one is kept."""
+        """The model at `path` on the same engine, with this pipeline's adapters and embeddings. The latest
+        one is kept."""
         key = path.resolve(), stamps([path]) if path.is_file() else None
         if key not in self._others:
             self._others.clear()
@@ -283,13 +282,12 @@ class Pipeline:
         return self._others[key]
 
     def _asked_for(self, *prompts: str | ParsedPrompt, keep: "Pipeline | None" = None) -> "Pipeline":
-        """This pipeline with what prompts ask for by name. The latest ones are kept for the next picture.
+        """This pipeline with the adapters and embeddings that prompts name. The latest ones are kept.
 
-        On OpenVINO what they compiled is kept within the graphs' budget; where nothing else limits what they
-        hold, one alone is kept. keep: another one that is kept too, which draws the other pass of the same
-        picture.
+        On OpenVINO their compiled graphs count towards the graph budget; on engines without such a limit only
+        one is kept. keep: another pipeline to keep, which draws the other pass of the same picture.
         """
-        loras, embeddings = self.library.asked(*prompts)
+        loras, embeddings = self.library.requested_by(*prompts)
         if not loras and not embeddings:
             return self
         key = (loras, embeddings, stamps([*(lora.path for lora in loras), *embeddings]))
@@ -313,9 +311,9 @@ class Pipeline:
         return self._latest[key]
 
     def _make_room(self, prepared: Prepared) -> None:
-        """Let go of what earlier pictures compiled, if drawn in another way: the plan counts one."""
+        """Release the graphs of earlier pictures with other pipelines, since the plan counts only one."""
         request, context = prepared.request, prepared.context
-        # What follows may be drawn with the same texts, and the plan counts these text encoders anyway.
+        # Later pictures may use the same texts, and the plan includes these text encoders anyway.
         wanted = [text for each in (context, context.last) for text in each.model.networks.text_encoders]
         how = request.width, request.height, request.speed, request.tiling
         models = [id(each.model) for each in (context, context.last)]
@@ -323,11 +321,11 @@ class Pipeline:
         if self._drawn not in ([], [work]):
             others = [each for other in self._others.values() for each in (other, *other._latest.values())]
             for each in (self, *self._latest.values(), *others):
-                each.networks.let_go(keep=wanted)
+                each.networks.release(keep=wanted)
             release()
         self._drawn[:] = [work]
 
-    # --- the parts, for researchers and tests -----------------------------------------------------------
+    # --- single components, for research and tests ------------------------------------------------------
 
     def encode_prompt(
         self,
@@ -338,25 +336,25 @@ class Pipeline:
         step: int = 1,
         steps: int = 20,
     ) -> Floats | tuple[Floats, Floats]:
-        """The conditioning (1, 77 * chunks, D), and for XL with it the pooled vector (1, P).
+        """Return the conditioning (1, 77 * chunks, D), and for XL also the pooled vector (1, P).
 
-        A prompt that changes is read as it stands at `step` of `steps`, from 1. Raises InvalidRequest for
-        prompts joined by AND: each has a conditioning of its own.
+        A scheduled prompt is taken at `step` of `steps`, counted from 1. Raises InvalidRequest for prompts
+        joined by AND, since each has its own conditioning.
         """
         if not 1 <= step <= steps:
             raise InvalidRequest(f"step is {step}; it must lie between 1 and steps, {steps}")
         parsed = parse_prompt(prompt)
-        wording = wordings(parsed, "", steps, guided=False)[step - 1]
+        wording = prompts_of_steps(parsed, "", steps, guided=False)[step - 1]
         if len(wording.parts) > 1:
-            raise InvalidRequest("the prompt joins several by AND; encode each by itself")
+            raise InvalidRequest("the prompt joins several prompts by AND; encode each separately")
         asked = self._asked_for(parsed)
-        (result,) = condition(
+        (result,) = encode_prompts(
             asked.networks, asked.tokenizers, [wording.parts[0].prompt], clip_skip, emphasis
         )
         return (result.context, result.pooled) if self.networks.traits.reads_pooled else result.context
 
     def unet(self, x: Floats, timestep: Floats, context: Floats, **inputs: Floats) -> Floats:
-        """The UNet's raw output for x (B, C, h, w), timestep (B,), context (B, T, D).
+        """Return the UNet's raw output for x (B, C, h, w), timestep (B,), context (B, T, D).
 
         inputs: `added` (B, added_width) for XL, `guidance` (B, guidance_width) for LCM, both embedded.
         """
@@ -365,7 +363,8 @@ class Pipeline:
         return self.networks.predict(x=x, time=time, context=context, **inputs)
 
     def encode_image(self, image: "Image.Image | Sequence[Image.Image]") -> Floats:
-        """Pictures of one size to scaled latents (B, C, H / factor, W / factor), the posterior's mean."""
+        """Encode pictures of one size to scaled latents (B, C, H / factor, W / factor), the posterior's
+        mean."""
         images = list(image) if isinstance(image, Sequence) else [image]
         for each in images:
             check_size(self.networks, *each.size)
@@ -373,7 +372,7 @@ class Pipeline:
         return self.networks.encode(np.stack([from_image(each) for each in images]))
 
     def decode(self, latent: Floats) -> "list[Image.Image]":
-        """Scaled latents (B, C, h, w) to pictures."""
+        """Decode scaled latents (B, C, h, w) to pictures."""
         self.networks.graphs.begin_part()
         return decoded_images(self.networks, np.ascontiguousarray(latent, np.float32))
 
@@ -384,7 +383,7 @@ def _found(lora: Lora, library: Library) -> Lora:
 
 
 def finish(stream: Iterator[Progress]) -> Result:
-    """Run a stream to its end and take the result."""
+    """Run a stream to its end and return the result."""
     result = None
     for progress in stream:
         result = progress.result

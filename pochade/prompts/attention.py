@@ -1,15 +1,15 @@
-r"""Emphasis in a prompt, as A1111's web UI reads it.
+r"""Emphasis in prompts, with A1111's syntax.
 
     (word) [word] ((word))   times 1.1, divided by 1.1, times 1.1 twice
     (word:1.3)               times 1.3
-    \( \) \[ \] \: \\        these signs themselves
-    BREAK                    what follows begins in a new chunk
+    \( \) \[ \] \: \\        the characters themselves
+    BREAK                    starts a new chunk
 
-Round and square brackets are counted apart, so they may overlap. A closing bracket without an opening one
-is text; an opening one without a closing one reaches to the end. A backslash before any other sign is
-dropped. `BREAK` counts within brackets too, whose weight goes on behind it.
+Round and square brackets are counted separately, so they may overlap. A closing bracket without an opening
+one is text; an opening bracket without a closing one extends to the end. A backslash before any other
+character is dropped. `BREAK` works within brackets too, and their weight continues after it.
 
-Any text can be read, in time proportional to its length.
+Any text can be parsed, in time proportional to its length.
 """
 
 import re
@@ -18,10 +18,10 @@ from itertools import groupby
 from typing import NamedTuple
 
 BRACKET = 1.1
-"""What a pair of round brackets multiplies by."""
+"""The factor of a pair of round brackets."""
 
 MAX_WEIGHT = 100.0
-"""Weights are kept within plus and minus this, so that 1,000 brackets do not overflow 32 bits."""
+"""Weights are clipped to this range, so that 1,000 brackets do not overflow 32 bits."""
 
 FAR = 1e30
 DEEP = 200
@@ -35,16 +35,16 @@ BREAK = re.compile(r"\bBREAK\b")
 
 
 class Span(NamedTuple):
-    """A piece of a prompt with one weight; 1 is neutral."""
+    """A span of a prompt with one weight; 1 is neutral."""
 
     text: str
     weight: float
 
 
 def sections(prompt: str) -> list[list[Span]]:
-    """The spans between one BREAK and the next: one list if there is none, and an empty one for no text.
+    """Split a prompt at BREAK and return the spans of each section; an empty section has no spans.
 
-    Neighbours of equal weight are one span: "(a)(b)" is ("ab", 1.1). White space around BREAK is dropped.
+    Adjacent spans of equal weight are merged: "(a)(b)" is ("ab", 1.1). White space around BREAK is dropped.
     """
     result: list[list[Span]] = [[]]
     for text, weight in _weighed(prompt):
@@ -66,7 +66,7 @@ def _joined(spans: Sequence[Span]) -> list[Span]:
 
 
 def _weighed(prompt: str) -> Iterator[Span]:
-    """Pieces of text, each with the product of what the brackets around it give."""
+    """Split text into spans, each weighted by the product of its brackets."""
     signs = list(SIGNS.finditer(prompt))
     roles, weights = _roles(signs)
     outside: list[tuple[float, int]] = []
@@ -93,8 +93,8 @@ def _weighed(prompt: str) -> Iterator[Span]:
 
 
 def _roles(signs: Sequence[re.Match[str]]) -> tuple[list[str], dict[int, float]]:
-    """What each sign is, "(", ")", "[", "]" or "" for text, and the weights of the round brackets, by where
-    they open."""
+    """The role of each character, "(", ")", "[", "]" or "" for text, and the weights of the round brackets by
+    the position where they open."""
     roles = [""] * len(signs)
     weights = {}
     rounds: list[int] = []

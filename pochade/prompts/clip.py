@@ -1,7 +1,7 @@
-"""CLIP's own tokenizer, which single files take for granted and leave out.
+"""CLIP's tokenizer, for single files, which do not contain one.
 
-All of Stable Diffusion 1.x, 2.x and XL read prompts through this one vocabulary of 49,408 pieces; only what
-a sequence is filled up with differs. The merges are those that OpenAI published with CLIP (MIT, see NOTICE).
+Stable Diffusion 1.x, 2.x and XL share this vocabulary of 49,408 tokens; only the padding token differs. The
+merges are those that OpenAI published with CLIP (MIT, see NOTICE).
 """
 
 import gzip
@@ -18,7 +18,7 @@ POSITIONS = 77
 
 
 def clip_tokenizer(pad_id: int = END_ID) -> Tokenizer:
-    """CLIP's tokenizer. pad_id: the end token in SD 1.x, 0 ("!") in 2.x and in XL's second encoder."""
+    """Return CLIP's tokenizer. pad_id: the end token in SD 1.x, 0 ("!") in 2.x and in XL's second encoder."""
     vocabulary, merges = _tables()
     specials = {START: START_ID, END: END_ID, _piece(pad_id): pad_id}
     return Tokenizer(
@@ -34,13 +34,13 @@ def clip_tokenizer(pad_id: int = END_ID) -> Tokenizer:
 
 
 def is_clip(tokenizer: Tokenizer) -> bool:
-    """Whether it turns words into the ids of CLIP's own, so that a file may leave it out."""
+    """Whether a tokenizer has CLIP's vocabulary and merges, so that a single file need not contain it."""
     vocabulary, merges = _tables()
     return tokenizer.vocabulary == vocabulary and tokenizer.merges == merges
 
 
 def clip_files(pad_id: int = END_ID) -> Mapping[str, bytes]:
-    """The files of a tokenizer's folder, name -> content, as transformers read them."""
+    """Return the files of a tokenizer's folder, name -> content, as transformers reads them."""
     import json
 
     specials: dict[str, Any] = {

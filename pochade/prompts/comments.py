@@ -1,4 +1,4 @@
-"""Comments in prompts: everything from "#" to the end of its line, as in A1111's web UI since version 1.8."""
+"""Removes comments from prompts: from "#" to the end of the line, as in A1111's web UI since version 1.8."""
 
 import re
 
@@ -8,14 +8,14 @@ VERSION = re.compile(r"v?(\d{1,4})\.(\d{1,4})")
 
 
 def without_comments(prompt: str) -> str:
-    """The prompt without them. A line that is a comment as a whole goes with its line break."""
+    """Return the prompt without comments. A line that is only a comment is removed with its line break."""
     if "#" not in prompt:
         return prompt
     return REST.sub("\n", LINE.sub("\n", prompt))
 
 
 def knows_comments(version: str) -> bool:
-    """Whether the program of this version, as a parameters text names it, reads "#" as a comment.
+    """Whether the program version that a parameters text names treats "#" as a comment.
 
     A1111's web UI says "v1.8.0", Forge "f1.7.0-..." or "f2.0.1...", both of which came with it.
     """

@@ -1,8 +1,8 @@
-"""Several prompts for one picture: "a cat AND a dog:0.5", as A1111's web UI reads it.
+"""Composable prompts: "a cat AND a dog:0.5", with A1111's syntax.
 
-Each is evaluated by itself, and what they say apart from the negative prompt is added up by weight (Liu et
-al. 2022, "Compositional visual generation with composable diffusion models", equation 11). One that says
-"MASK(0 0.5, 0 1)" counts in a part of the picture alone, which is how ComfyUI's prompt control writes it.
+Each prompt is evaluated separately, and their differences from the negative prompt are summed by weight (Liu
+et al. 2022, "Compositional visual generation with composable diffusion models", equation 11). A prompt with
+"MASK(0 0.5, 0 1)", the syntax of ComfyUI's prompt control, applies to that region of the picture only.
 """
 
 import re
@@ -12,7 +12,7 @@ from pochade.errors import InvalidRequest
 from pochade.prompts.attention import MAX_WEIGHT
 
 MAX_PARTS = 16
-"""Each is a picture's worth of work and memory in every step."""
+"""The most prompts that may be joined; each costs as much time and memory as a picture."""
 
 AND = re.compile(r"\bAND\b")
 WEIGHT = re.compile(r":\s*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))\s*\Z")
@@ -22,11 +22,11 @@ NUMBER = r"[0-9]*\.?[0-9]+"
 MASK = re.compile(
     rf"\bMASK\(\s*(?:({NUMBER})(?:\s+({NUMBER}))?)?\s*(?:,\s*({NUMBER})(?:\s+({NUMBER}))?\s*)?\)"
 )
-"""What is not written is 0 for a beginning and 1 for an end."""
+"""Defaults of coordinates: 0 for a start, 1 for an end."""
 
 
 class Region(NamedTuple):
-    """A part of the picture, in shares of its width and height, from its upper left corner."""
+    """A region of the picture, in fractions of its width and height, from the upper left corner."""
 
     left: float
     right: float
@@ -35,7 +35,7 @@ class Region(NamedTuple):
 
 
 class PromptPart(NamedTuple):
-    """One of the prompts, its weight (1 unless it is written), and where it counts (None: everywhere)."""
+    """One of the prompts, its weight (1 by default), and the region it applies to (None: everywhere)."""
 
     prompt: str
     weight: float
@@ -43,17 +43,18 @@ class PromptPart(NamedTuple):
 
 
 def composition(prompt: str) -> list[PromptPart]:
-    """The prompts between one AND and the next. Without an AND it is the whole text, as it is.
+    """Split a prompt at AND. Without an AND the whole text is returned unchanged.
 
-    AND counts wherever it stands; small letters mean the same to the model and are never read so. Without
-    an AND there is nothing to divide the picture with, and MASK is text. Raises InvalidRequest for more than
-    16 prompts, for a region without an inside, and for two regions of one prompt.
+    AND works anywhere in the text, but only in capitals. Without an AND, MASK is ordinary text. Raises
+    InvalidRequest for more than 16 prompts, for an empty region, and for two regions of one prompt.
     """
     parts = AND.split(prompt)
     if len(parts) == 1:
         return [PromptPart(prompt, 1.0)]
     if len(parts) > MAX_PARTS:
-        raise InvalidRequest(f"the prompt joins {len(parts):,} prompts by AND; at most {MAX_PARTS} are read")
+        raise InvalidRequest(
+            f"the prompt joins {len(parts):,} prompts by AND; at most {MAX_PARTS} are allowed"
+        )
     return [_part(text) for text in parts]
 
 

@@ -1,4 +1,4 @@
-r"""Templates that give another prompt for each seed, in the grammar of the Dynamic Prompts extension.
+r"""Prompt templates that expand to a different prompt for each seed, with the syntax of Dynamic Prompts.
 
     {a|b|c}               one of them
     {3::a|b}              a three times as often as b
@@ -6,7 +6,7 @@ r"""Templates that give another prompt for each seed, in the grammar of the Dyna
     {2$$ and $$a|b|c}     joined by " and "
     {2$$__animal__}       two different lines of animal.txt
     __animal__            a line of animal.txt; __dir/animal__ one of dir/animal.txt
-    \{ \} \| \_           these signs themselves; the backslash stays, for `attention` to drop
+    \{ \} \| \_           the characters themselves; `attention` removes the backslash later
 
 Options and lines may hold any of this again. A brace without its counterpart is text. In a tag such as
 <lora:a__b__c:0.8> underscores belong to the name, unless a whole part is a wildcard: <lora:__styles__:0.8>.
@@ -29,8 +29,8 @@ SEPARATOR = ", "
 MAX_DEPTH = 50
 MAX_OPTIONS = 2_000_000
 LEAST_COUNTED = 200
-"""How many options are looked through for one prompt; each choice counts as this many at least. More come of
-templates that multiply themselves."""
+"""Limit on the options examined for one prompt, of which each choice counts as at least LEAST_COUNTED. It
+stops templates that multiply themselves."""
 
 NAME = r"[^\s_{}|\\](?:[\w\-./ ]{0,198}?[^\s_{}|\\])??"
 WILDCARD = rf"__(?P<name>{NAME})__"
@@ -48,14 +48,14 @@ class _Wildcard:
 
 @dataclass(frozen=True, eq=False)
 class _Line:
-    """A line of a wildcard, as it stands in its file."""
+    """An unparsed line of a wildcard file."""
 
     text: str
 
 
 @dataclass(frozen=True, eq=False)
 class _Variants:
-    """`least` to `most` of the options (None: to all of them), joined by the separator."""
+    """A choice of `least` to `most` options (None: all of them), joined by the separator."""
 
     options: "list[list[_Node]]"
     weights: list[float]
@@ -65,7 +65,7 @@ class _Variants:
 
     @property
     def wildcard(self) -> "_Wildcard | None":
-        """The only option, where that is a wildcard and more than one of its lines may be wanted."""
+        """The only option, if it is a wildcard of which several lines may be chosen."""
         if len(self.options) != 1 or self.least == self.most == 1:
             return None
         inside = [node for node in self.options[0] if not (isinstance(node, str) and not node.strip())]
@@ -77,7 +77,7 @@ _Node: TypeAlias = "str | list[_Node] | _Wildcard | _Line | _Variants"
 
 @dataclass(eq=False)
 class _Open:
-    """A brace whose end has not been met. written: it and its options as they stand, were it only text."""
+    """An open brace. written: its source text, in case it turns out to be plain text."""
 
     how_many: re.Match[str] | None
     written: list[_Node] = field(default_factory=list)
@@ -92,19 +92,19 @@ class _Open:
 
 
 def expand(template: str, seed: int, read: Read = no_wildcards, *, purpose: str = "prompt") -> str:
-    """The prompt that a template gives for a seed: always the same for the same arguments.
+    """Expand a template for a seed; equal arguments give equal prompts.
 
-    read: where wildcards are looked up. purpose: another one draws other numbers, so that a negative prompt
-        with as many options does not choose in step.
+    read: looks wildcards up. purpose: selects another sequence of random numbers, so that a negative prompt
+        does not make the same choices as the prompt.
 
-    Raises InvalidRequest for a wildcard that is unknown or leads back to itself, for options that all weigh
-    nothing, and for a template that nests or grows beyond all measure.
+    Raises InvalidRequest for a wildcard that is unknown or refers to itself, for options whose weights are
+    all 0, and for a template that nests too deep or grows too long.
     """
     return "".join(_Expansion(Random(f"{purpose} {seed}").random, read).texts(_tree(template), ()))
 
 
 def _tree(template: str) -> _Node:
-    """Read a template. A loop with a stack, since anybody can write 100,000 braces."""
+    """Parse a template with an explicit stack, since input may nest 100,000 braces."""
     text: list[_Node] = []
     opened: list[_Open] = []
     place = 0
@@ -135,7 +135,8 @@ def _tree(template: str) -> _Node:
 
 
 def _counts(wildcard: re.Match[str], template: str, tags: Sequence[tuple[int, int]]) -> bool:
-    """Whether a wildcard is one, and not a part of a name in one of the tags, which are places in order."""
+    """Whether a match is a wildcard rather than part of a name in one of the tags. tags: positions, in
+    order."""
     begin, end = wildcard.span()
     at = bisect_right(tags, (begin, len(template))) - 1
     if at < 0 or begin >= tags[at][1]:
@@ -144,7 +145,7 @@ def _counts(wildcard: re.Match[str], template: str, tags: Sequence[tuple[int, in
 
 
 def _begin(group: _Open, sign: str, template: str, place: int) -> int:
-    """Begin an option at a place in the template; returns where its text begins."""
+    """Begin an option at a position in the template and return where its text begins."""
     weight = WEIGHT.match(template, place)
     group.begin_option(sign, weight)
     return place if weight is None else weight.end()
@@ -162,7 +163,7 @@ def _variants(group: _Open) -> _Variants:
 
 @dataclass(eq=False)
 class _Expansion:
-    """One walk through a template, with the numbers drawn so far and what it has come to."""
+    """One expansion of a template, with its random state and the size reached so far."""
 
     random: Callable[[], float]
     read: Read
@@ -170,7 +171,7 @@ class _Expansion:
     characters: int = 0
 
     def texts(self, tree: _Node, inside: tuple[str, ...]) -> list[str]:
-        """The pieces of a text; inside: the choices around it, wildcards by their names."""
+        """Yield the pieces of a text. inside: the enclosing choices, wildcards by their names."""
         if len(inside) > MAX_DEPTH:
             raise InvalidRequest(f"the prompt nests {{...}} and wildcards more than {MAX_DEPTH} deep")
         pieces: list[str] = []
@@ -216,7 +217,7 @@ class _Expansion:
         return self.texts(lines[i], (*inside, name))
 
     def _lines(self, name: str, inside: tuple[str, ...]) -> "tuple[list[_Node], list[float]]":
-        """The lines of a wildcard, read when they are chosen, and their weights."""
+        """Read the lines of a wildcard and their weights."""
         if name in inside:
             around = [each for each in inside[inside.index(name) :] if each]
             chain = " > ".join(f"__{each}__" for each in (*around, name))
@@ -229,10 +230,10 @@ class _Expansion:
         return [_Line(text) for text in texts], [1.0 if each is None else float(each[1]) for each in weights]
 
     def _choose(self, weights: Sequence[float], count: int) -> list[int]:
-        """Different places, in the order drawn, each next one by its weight among those that are left.
+        """Draw different indices without replacement, by weight, in the order drawn.
 
-        Each place has a clock that rings after an exponential time with its weight as the rate; the first to
-        ring are taken (Efraimidis and Spirakis 2006, "Weighted random sampling with a reservoir").
+        Each index gets an exponentially distributed time with its weight as the rate; the smallest times win
+        (Efraimidis and Spirakis 2006, "Weighted random sampling with a reservoir").
         """
         self.options += max(len(weights), LEAST_COUNTED)
         if self.options > MAX_OPTIONS:

@@ -1,6 +1,6 @@
-"""Small networks that a prompt asks for: <lora:name:0.8>, as A1111's web UI writes them.
+"""Extra networks in prompts: <lora:name:0.8>, with A1111's syntax.
 
-They are taken out of the prompt and returned as data; loading them is not done here.
+The tags are removed from the prompt and returned as data; loading them happens elsewhere.
 """
 
 import re
@@ -16,10 +16,10 @@ TAG = re.compile(rf"<({'|'.join(KINDS)}):([^<>]+)>")
 
 @dataclass(frozen=True)
 class ExtraNetwork:
-    """<kind:name:numbers...:key=value...>. What the numbers mean is up to the kind.
+    """The tag <kind:name:numbers...:key=value...>. The meaning of the numbers depends on the kind.
 
-    For a lora: the strength, or that in the text encoder and then that in the UNet; none means 1. Options
-    `te` and `unet` say the same by name.
+    For a lora: the weight, or the weights of the text encoder and of the UNet; the default is 1. The options
+    `te` and `unet` set them by name.
     """
 
     kind: str
@@ -29,9 +29,9 @@ class ExtraNetwork:
 
 
 def extra_networks(prompt: str) -> tuple[str, list[ExtraNetwork]]:
-    """The prompt without them, and the networks in their order.
+    """Return the prompt without its tags, and the networks in order.
 
-    Raises InvalidRequest for one without a name or with a number that is none.
+    Raises InvalidRequest for a tag without a name or with an invalid number.
     """
     found = [_read(tag) for tag in TAG.finditer(prompt)]
     return (TAG.sub("", prompt) if found else prompt), found

@@ -1,9 +1,9 @@
-"""A prompt as tokens with weights, in chunks, as A1111's web UI lays it out.
+"""Splits a prompt into chunks of tokens with weights, as A1111's web UI does.
 
-A chunk holds 75 tokens. When one is full and the text goes on, what stands behind its last comma moves to the
-next chunk with it, if that are fewer than 20 tokens: a phrase is encoded in one piece. BREAK ends a chunk
-where it stands. A text encoder sees each chunk by itself, between a start and an end token; a prompt of one
-chunk is exactly what transformers give for `padding="max_length"`.
+A chunk holds 75 tokens. When a chunk is full, the text after its last comma moves to the next chunk if it has
+fewer than 20 tokens, so that a phrase is not split. BREAK ends a chunk. A text encoder reads each chunk
+separately, between a start and an end token; a prompt of one chunk equals the result of transformers with
+`padding="max_length"`.
 """
 
 import re
@@ -20,30 +20,33 @@ from pochade.prompts.tokenizer import GONE, WORD_END, Tokenizer
 Ids = NDArray[np.int64]
 
 EMPHASIS = re.compile(r"[()\[\]\\]|BREAK")
-"""A prompt without any of these is one section, all of which counts alike."""
+"""A prompt without any of these has one section with neutral weights."""
 
 BACKTRACK = 20
-"""How many tokens from the end of a chunk a comma is looked for."""
+"""How many tokens back from the end of a chunk a comma is searched."""
 
 
 @dataclass(frozen=True)
 class ChunkLayout:
-    """chunks: the tokens of each, without start and end. weights: of each token, in the same shape."""
+    """A prompt in chunks. chunks: tokens without start and end. weights: one per token, in the same shape."""
 
     chunks: tuple[tuple[int, ...], ...]
     weights: tuple[tuple[float, ...], ...]
 
     @property
     def tokens(self) -> int:
-        """How many there are in the text; the places that BREAK leaves empty are not counted."""
+        """The number of tokens in the text, without padding."""
         return sum(map(len, self.chunks))
 
 
 def lay_out(
     prompt: str, tokenizer: Tokenizer, backtrack: int = BACKTRACK, *, literal: bool = False
 ) -> ChunkLayout:
-    """Read a prompt with emphasis and BREAK. An empty one has one empty chunk; so has a BREAK without text
-    before it. backtrack: 0 fills each chunk to its end. literal: all of it is text, brackets and BREAK too.
+    """Split a prompt with emphasis and BREAK into chunks. An empty prompt has one empty chunk, and so has a
+    BREAK without text before it.
+
+    backtrack: how far to search for a comma; 0 fills each chunk completely. literal: treat brackets and BREAK
+        as text.
     """
     room = tokenizer.max_length - 2
     comma = tokenizer.vocabulary.get(f",{WORD_END}", GONE)
@@ -62,7 +65,7 @@ def lay_out(
                     place = after_comma if near and run != (comma,) else room
                     chunks.append(current[:place])
                     current, after_comma = current[place:], 0
-                if len(current) + len(run) > room:  # the vectors of a new word stay together
+                if len(current) + len(run) > room:  # the vectors of an embedding stay together
                     chunks.append(current)
                     current, after_comma = [], 0
                 current += [(token, weight) for token in run]
@@ -77,9 +80,9 @@ def lay_out(
 
 
 def rows(layout: ChunkLayout, tokenizer: Tokenizer, chunks: int) -> tuple[Ids, NDArray[np.float32]]:
-    """Tokens and their weights with start, end and padding, both (chunks, max_length).
+    """Return tokens and weights with start, end and padding, both (chunks, max_length).
 
-    What is not text has weight 1, and so have the empty chunks behind it, up to `chunks`.
+    Start, end and padding have weight 1, and so have the empty chunks that are appended up to `chunks`.
     """
     more = chunks - len(layout.chunks)
     ids = fill([*layout.chunks, *[()] * more], tokenizer)
@@ -90,15 +93,15 @@ def rows(layout: ChunkLayout, tokenizer: Tokenizer, chunks: int) -> tuple[Ids, N
 
 
 def chunk_count(ids: Sequence[int], tokenizer: Tokenizer) -> int:
-    """How many chunks a prompt fills; an empty one fills one."""
+    """Return the number of chunks of a prompt; at least one."""
     room = tokenizer.max_length - 2
     return max(1, -(-len(ids) // room))
 
 
 def chunk(ids: Sequence[int], tokenizer: Tokenizer, chunks: int | None = None) -> Ids:
-    """Lay ids (without start and end) out as (chunks, max_length), with empty chunks after the last token.
+    """Arrange ids (without start and end) as (chunks, max_length), with empty chunks after the last token.
 
-    chunks: None takes as many as are needed. Raises ValueError if more are needed than given.
+    chunks: None means as many as needed. Raises ValueError if that is more than given.
     """
     needed = chunk_count(ids, tokenizer)
     chunks = needed if chunks is None else chunks
@@ -109,7 +112,7 @@ def chunk(ids: Sequence[int], tokenizer: Tokenizer, chunks: int | None = None) -
 
 
 def fill(parts: Sequence[Sequence[int]], tokenizer: Tokenizer) -> Ids:
-    """Each part between a start and an end token, padded: (parts, max_length)."""
+    """Put each part between a start and an end token, padded: (parts, max_length)."""
     rows = np.full((len(parts), tokenizer.max_length), tokenizer.pad_id, dtype=np.int64)
     rows[:, 0] = tokenizer.start_id
     for row, part in zip(rows, parts, strict=True):
@@ -119,12 +122,12 @@ def fill(parts: Sequence[Sequence[int]], tokenizer: Tokenizer) -> Ids:
 
 
 def end_positions(chunks: Ids, end_id: int) -> NDArray[np.int64]:
-    """Where each sequence's first end token is: (..., T) -> (...). There CLIP pools.
+    """Return the position of each sequence's first end token, where CLIP pools: (..., T) -> (...).
 
-    end_id: the text encoder's `eos_token_id`, except that configurations of before 2023 say 2, which means
-        the highest id in the vocabulary: the tokenizer's own end token.
+    end_id: the text encoder's `eos_token_id`. Configurations from before 2023 say 2, which stands for the
+        highest id in the vocabulary: the tokenizer's end token.
 
-    Raises InvalidCheckpoint if a sequence has none.
+    Raises InvalidCheckpoint if a sequence has no end token.
     """
     ends = chunks == end_id
     if not ends.any(axis=-1).all():

@@ -1,4 +1,4 @@
-"""A prompt, parsed once: the networks that it names, the prompts that it joins, how each of them changes."""
+"""Parses a prompt once: its extra networks, the prompts joined by AND, and their schedules."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,11 @@ from pochade.prompts.schedules import Schedule, parse_schedule
 
 @dataclass(frozen=True, eq=False)
 class ParsedPrompt:
-    """What `parse_prompt` returns.
+    """The result of `parse_prompt`.
 
-    text: as it was written. plain: without extra networks. parts: the prompts that are drawn together, one
-    unless AND joins several; their texts may change while a picture is drawn, as `schedules` say, one for
-    each part (None: it never changes). Emphasis and BREAK are still written in all of them.
+    text: the original text. plain: the text without extra networks. parts: the prompts joined by AND, or the
+    only one. schedules: for each part how its text changes from step to step (None: it does not). Emphasis
+    and BREAK are not parsed yet.
     """
 
     text: str
@@ -23,7 +23,7 @@ class ParsedPrompt:
     schedules: tuple[Schedule | None, ...]
 
     def at_steps(self, steps: int, first_pass_steps: int | None = None) -> list[tuple[PromptPart, ...]]:
-        """The parts as they read at each step.
+        """Return the parts at each step.
 
         first_pass_steps: for the second pass of a hires fix (`Schedule.stretches`).
 
@@ -42,12 +42,12 @@ class ParsedPrompt:
 
 
 def parse_prompt(text: str, *, negative: bool = False) -> ParsedPrompt:
-    """Read a prompt in the grammar of docs/guide/prompts.md, except templates and styles.
+    """Parse a prompt with the syntax of docs/guide/prompts.md, except templates and styles.
 
-    negative: it is a negative prompt, in which AND is a word like any other.
+    negative: whether it is a negative prompt, in which AND is an ordinary word.
 
-    Raises InvalidRequest for an extra network without a name or with a number that is none, for more prompts
-    than may be joined, and for a region without an inside.
+    Raises InvalidRequest for an extra network without a name or with an invalid number, for too many joined
+    prompts, and for an empty region.
     """
     plain, networks = extra_networks(text) if "<" in text else (text, [])
     parts = composition(plain) if "AND" in plain and not negative else [PromptPart(plain, 1.0)]
@@ -56,5 +56,5 @@ def parse_prompt(text: str, *, negative: bool = False) -> ParsedPrompt:
 
 
 def as_parsed(prompt: str | ParsedPrompt) -> ParsedPrompt:
-    """The prompt itself if it has been parsed, else what `parse_prompt` makes of it."""
+    """Return the prompt itself if it is parsed, else parse it."""
     return parse_prompt(prompt) if isinstance(prompt, str) else prompt

@@ -1,4 +1,4 @@
-r"""Prompts that change while a picture is drawn, as A1111's web UI reads them.
+r"""Prompt editing and alternation: prompts that change from step to step, with A1111's syntax.
 
     [from:to:when]    `from` up to step `when`, then `to`
     [to:when]         nothing, then `to`
@@ -71,15 +71,15 @@ class Schedule:
     tree: "_Node"
 
     def stretches(self, steps: int, *, first_pass_steps: int | None = None) -> list[tuple[int, str]]:
-        """(last step, text) of each stretch of steps, counted from 1; the last one ends at `steps`.
+        """Return (last step, text) for each range of steps with one text, counted from 1; the last ends at
+        `steps`.
 
-        Neighbouring stretches differ in their text, so a prompt without a schedule has one stretch.
+        Adjacent ranges differ in their text, so a prompt without a schedule has one range.
 
-        first_pass_steps: set for the second pass of a hires fix. Whole numbers then go on counting from
-            there, and fractions from 1: 1.5 is the middle of the second pass, and what was reached in the
-            first holds.
+        first_pass_steps: set for the second pass of a hires fix. Whole numbers then continue the count of the
+            first pass, and fractions start at 1: 1.5 is the middle of the second pass.
 
-        Raises InvalidRequest if a long prompt changes so often that its texts together would fill the memory.
+        Raises InvalidRequest if a long prompt changes so often that all of its texts would fill the memory.
         """
         stops = _stops(self.tree, steps, first_pass_steps)
         if len(stops) > 1 and len(stops) * len(self.prompt) > MAX_CHARACTERS:
@@ -92,7 +92,7 @@ class Schedule:
 
 
 def parse_schedule(prompt: str) -> Schedule:
-    """Read the changes in a prompt."""
+    """Parse the schedule of a prompt."""
     return Schedule(prompt, _tree(prompt) if "[" in prompt else prompt)
 
 

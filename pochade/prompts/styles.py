@@ -1,7 +1,7 @@
-"""Styles: prompts under a name that are put around one's own, in the file that A1111's web UI writes.
+"""Styles: named texts that are added to prompts, in the CSV file of A1111's web UI.
 
-The file is a CSV table with the columns name, prompt and negative_prompt. "{prompt}" in a style stands for
-what it is applied to; a style without it is added behind a comma.
+The file has the columns name, prompt and negative_prompt. "{prompt}" in a style is replaced by the prompt it
+is applied to; a style without it is appended after a comma.
 """
 
 import csv
@@ -26,15 +26,15 @@ class Style:
 
 
 def read_styles(path: Path | str) -> dict[str, Style]:
-    """The styles of a file by their names, in its order; of two with one name the later one counts.
+    """Read the styles of a file, name -> style, in order; the later of two with the same name counts.
 
-    Raises InvalidRequest, naming the file, if it cannot be read or is no such table.
+    Raises InvalidRequest, naming the file, if it cannot be read or is not such a table.
     """
     try:
         with Path(path).open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise InvalidRequest(f"the styles '{path}' cannot be read: {error.strerror}") from error
+        raise InvalidRequest(f"the styles file '{path}' cannot be read: {error.strerror}") from error
     if len(content) > MAX_BYTES:
         raise InvalidRequest(f"the styles '{path}' have more than {MAX_BYTES:,} bytes; they must be a table")
     try:
@@ -59,7 +59,7 @@ def read_styles(path: Path | str) -> dict[str, Style]:
 
 
 def find_styles(names: Sequence[str], styles: Mapping[str, Style]) -> list[Style]:
-    """The styles of these names. Raises InvalidRequest, naming all there are, for one that is unknown."""
+    """Return the styles of these names. Raises InvalidRequest, listing all styles, for an unknown name."""
     for name in names:
         if name not in styles:
             raise InvalidRequest(f"style '{name}' is unknown; one of: {', '.join(styles) or '(none)'}")
@@ -67,7 +67,7 @@ def find_styles(names: Sequence[str], styles: Mapping[str, Style]) -> list[Style
 
 
 def apply_styles(prompt: str, negative_prompt: str, styles: Sequence[Style]) -> tuple[str, str]:
-    """Both prompts with the styles put around them, in the order given."""
+    """Apply the styles to both prompts, in the given order."""
     for style in styles:
         prompt = _applied(style.prompt, prompt)
         negative_prompt = _applied(style.negative_prompt, negative_prompt)

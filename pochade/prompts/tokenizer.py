@@ -1,26 +1,26 @@
-"""CLIP's tokenizer: from a prompt to the numbers that a text encoder looks up (Radford et al. 2021).
+"""CLIP's byte-pair tokenizer (Radford et al. 2021).
 
-The text is normalised (Unicode NFC, runs of white space to one space, lower case), split into words, each
-word written as bytes, and its bytes merged into the pieces of the vocabulary; `</w>` marks a word's end.
-The ids are those of transformers 5, whose tokenizer the models' own folders are written for. That includes:
+The text is normalised (Unicode NFC, white space collapsed, lower case) and split into words; each word is
+written as bytes, which are merged into tokens of the vocabulary. `</w>` marks the end of a word. The ids are
+those of transformers 5, for which the models' folders are written. That includes:
 
-- Special tokens written in a prompt ("<|endoftext|>") act as such. A prompt that holds one ends there for
-  the pooled embedding, as in every tool that feeds prompts to transformers.
-- SD 2.x and the second encoder of SDXL pad with "!", which so is a special token too: in a prompt it
-  becomes id 0. The models were trained with 256, "!</w>"; `dataclasses.replace(tokenizer, specials=())`
-  gives that.
+- Special tokens written in a prompt ("<|endoftext|>") act as such. The pooled embedding of a prompt that
+  contains one is read there, as in every tool that uses transformers.
+- SD 2.x and the second encoder of SDXL pad with "!", which is therefore a special token too: in a prompt it
+  becomes id 0. The models were trained with 256, "!</w>", which `dataclasses.replace(tokenizer, specials=())`
+  restores.
 """
 
 import heapq
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import regex
 
 Merges = Mapping[tuple[int, int], tuple[int, int]]
-"""(left id, right id) -> (rank, id of the two together); the lowest rank is merged first."""
+"""(left id, right id) -> (rank, id of the merged token); the lowest rank is merged first."""
 
 GONE = -1
 
@@ -38,10 +38,10 @@ Phrase = tuple[Word, ...]
 
 @dataclass(frozen=True)
 class Special:
-    """A token that is looked for in the text before it is split into words.
+    """A special token, which is searched for before the text is split into words.
 
-    normalized: whether it is looked for in the normalised text (so in any case of its letters), or in the
-        text as it was typed, before all others.
+    normalized: whether it is searched for in the normalised text (in any case), or first of all in the text
+        as it was typed.
     """
 
     content: str
@@ -51,13 +51,13 @@ class Special:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Tokenizer:
-    """A vocabulary with its merges, and how a sequence begins, ends and is filled up.
+    """A byte-pair tokenizer: vocabulary, merges, and the ids for start, end and padding.
 
-    vocabulary: piece, in the byte alphabet -> id.
-    unknown_id: for a byte that the vocabulary lacks (CLIP's own lacks none).
+    vocabulary: token, in the byte alphabet -> id.
+    unknown_id: for bytes that the vocabulary lacks (CLIP's lacks none).
     max_length: ids in a sequence with start and end, 77 in every Stable Diffusion.
-    phrases: words, by their ids -> ids that are written in their place (see `pochade.prompts.phrases`).
-    signed: of these, normalised, those that begin or end with a sign.
+    phrases: ids of the words of a phrase -> ids that replace them (see `with_phrases`).
+    signed: the normalised phrases that begin or end with punctuation.
     """
 
     vocabulary: Mapping[str, int] = field(repr=False)
@@ -73,11 +73,11 @@ class Tokenizer:
     _words: dict[str, list[int]] = field(default_factory=dict, init=False, repr=False)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text of any length, without start, end and padding."""
+        """Encode a text of any length, without start, end and padding."""
         return [token for run in self.encode_runs(text) for token in run]
 
     def encode_runs(self, text: str) -> list[tuple[int, ...]]:
-        """The same ids, those of a phrase in one tuple: they are not to be torn apart."""
+        """Encode a text; the ids of a phrase form one tuple, which must not be split."""
         words = self.encode_words(text)
         runs: list[tuple[int, ...]] = []
         at = 0
@@ -92,7 +92,7 @@ class Tokenizer:
         return runs
 
     def encode_words(self, text: str) -> list[Word]:
-        """The ids of each word, and of each sign."""
+        """Encode each word or run of punctuation separately."""
         words: list[Word] = []
         for part, typed in _split(text, self._typed):
             if typed is not None:
@@ -130,7 +130,7 @@ class Tokenizer:
         return found
 
     def _cut(self, text: str) -> list[str]:
-        """A normalised text, cut before and behind each phrase that begins or ends with a sign."""
+        """Split a normalised text around each phrase that begins or ends with punctuation."""
         if not self.signed:
             return [text]
         return [part for part in self._signed_phrases.split(text) if part]
@@ -159,17 +159,32 @@ class Tokenizer:
         return {normalize(special.content): special.id for special in self.specials if special.normalized}
 
 
-def normalize(text: str) -> str:
-    """Unicode NFC, each run of white space to one space, lower case letter by letter.
+def with_phrases(tokenizer: Tokenizer, phrases: Mapping[str, Sequence[int]]) -> Tokenizer:
+    """Return a tokenizer that replaces phrases by the given ids.
 
-    Letter by letter, so that a capital sigma at a word's end becomes the usual small one, as in training.
+    A phrase is recognised by the ids of its words: in any case and next to any punctuation, but not within a
+    word. The longest matching phrase wins. A phrase without words is never found. Consecutive punctuation is
+    one word to the tokenizer, so the text is first split around phrases that begin or end with punctuation.
+    """
+    by_words = {tuple(tokenizer.encode_words(phrase)): tuple(ids) for phrase, ids in phrases.items()}
+    by_words.pop((), None)
+    texts = (normalize(phrase).strip() for phrase in phrases)
+    signed = tuple(text for text in texts if text and not (text[0].isalnum() and text[-1].isalnum()))
+    return replace(tokenizer, phrases=by_words, signed=signed)
+
+
+def normalize(text: str) -> str:
+    """Normalise to Unicode NFC, collapse white space, and convert to lower case letter by letter.
+
+    Letter by letter, so that a capital sigma at the end of a word becomes the ordinary sigma, as in training.
     """
     spaced = regex.sub(SPACES, " ", unicodedata.normalize("NFC", text))
     return "".join(letter.lower() for letter in spaced)
 
 
 def split_words(text: str) -> Iterator[str]:
-    """The words of a normalised text: letters, one digit, an English contraction's end, or other signs."""
+    """Split a normalised text into words: letters, a digit, the end of an English contraction, or
+    punctuation."""
     for word in regex.findall(WORDS, text):
         if word in ("<|startoftext|>", "<|endoftext|>"):
             # It is a word for the first of two splits in transformers; the second knows no such exception.
@@ -183,7 +198,7 @@ def _stands(phrase: Phrase, words: list[Word], at: int) -> bool:
 
 
 def _split(text: str, specials: Mapping[str, int]) -> Iterator[tuple[str, int | None]]:
-    """The text in parts: (special token, its id) or (what lies between, None). The longest token wins."""
+    """Split the text into (special token, its id) and (other text, None). The longest token wins."""
     if not specials:
         yield text, None
         return
@@ -195,10 +210,10 @@ def _split(text: str, specials: Mapping[str, int]) -> Iterator[tuple[str, int | 
 
 
 def byte_alphabet() -> tuple[str, ...]:
-    """A visible character for each of the 256 bytes, so that a vocabulary can be kept in a text file.
+    """Return a printable character for each of the 256 bytes, so that a vocabulary can be a text file.
 
-    Bytes that Latin-1 prints stand for themselves; the others, in their order, are U+0100, U+0101, ...
-    (Radford et al. 2019 wrote GPT-2's vocabulary so; CLIP took it over.)
+    Bytes that Latin-1 prints stand for themselves; the others, in order, are U+0100, U+0101, ... (Radford et
+    al. 2019, GPT-2).
     """
     printed = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [byte for byte in range(256) if byte not in printed]
@@ -206,11 +221,11 @@ def byte_alphabet() -> tuple[str, ...]:
 
 
 def merge(symbols: Sequence[int], merges: Merges) -> list[int]:
-    """Merge neighbours, the pair of lowest rank first and the leftmost of equals, until none is left
-    (Sennrich et al. 2016, section 3.2).
+    """Merge adjacent symbols, lowest rank and then leftmost first, until no merge is left (Sennrich et al.
+    2016, section 3.2).
 
-    Looking for the best pair anew after each merge takes quadratic time: minutes for a word of 100 kB. With
-    a heap of candidates over a linked list it is O(n log n).
+    Searching for the best pair after each merge takes quadratic time: minutes for a word of 100 kB. A heap of
+    candidates over a linked list takes O(n log n).
     """
     ids = list(symbols)
     count = len(ids)

@@ -1,4 +1,4 @@
-"""Reading a tokenizer's folder: `tokenizer.json`, or `vocab.json` with `merges.txt`, and the rest."""
+"""Reads a tokenizer's folder: `tokenizer.json`, or `vocab.json` with `merges.txt`, and the other files."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ MANY = 1_000_000  # transformers write 10**30 for "no limit"; a text encoder of 
 
 @dataclass(frozen=True)
 class _Files:
-    """What the folder says, each file as it is; a missing one is empty."""
+    """The content of the folder's files; a missing file is empty."""
 
     folder: Path
     tokenizer: Mapping[str, Any]
@@ -31,9 +31,9 @@ class _Files:
 
 
 def load_tokenizer(folder: Path | str) -> Tokenizer:
-    """Read a CLIP tokenizer from a model's folder, with the precedence between its files of transformers 5.
+    """Read a CLIP tokenizer from a folder, with the same precedence of files as transformers 5.
 
-    Raises InvalidCheckpoint, naming the file, if one is missing, damaged or of another kind of tokenizer.
+    Raises InvalidCheckpoint, naming the file, if a file is missing, damaged or of another kind of tokenizer.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -71,9 +71,7 @@ def _vocabulary(files: _Files) -> tuple[Path, dict[str, int], list[Sequence[str]
         source = files.folder / "tokenizer.json"
         model = files.tokenizer.get("model")
         if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
-            raise InvalidCheckpoint(
-                f"'{source}' holds no byte-pair encoding, so it is not a tokenizer of CLIP"
-            )
+            raise InvalidCheckpoint(f"'{source}' holds no byte-pair encoding, so it is not a CLIP tokenizer")
         pairs = [
             pair.split(" ") if isinstance(pair, str) else pair for pair in _list(source, model, "merges")
         ]

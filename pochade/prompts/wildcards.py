@@ -1,4 +1,4 @@
-"""Lists of phrases in a folder: __animal__ in a prompt stands for a line of animal.txt."""
+"""Wildcards: __animal__ in a prompt stands for a line of animal.txt in a folder."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 from pochade.errors import InvalidRequest
 
 Read = Callable[[str], Sequence[str]]
-"""From the name of a wildcard to its phrases. Raises InvalidRequest if there is none of that name."""
+"""Returns the phrases of a wildcard by its name. Raises InvalidRequest if the name is unknown."""
 
 NAME = re.compile(r"[\w\-. ]+(?:/[\w\-. ]+){0,20}")
 """No absolute path, no backslash and no drive: whatever the system, it stays below the folder."""
@@ -18,7 +18,7 @@ SHOWN = 20
 
 
 def no_wildcards(name: str) -> Sequence[str]:
-    """What reads wildcards where there is no folder of them."""
+    """Raise InvalidRequest: the reader of wildcards if no folder was given."""
     raise InvalidRequest(
         f"the prompt asks for the wildcard '__{name}__', but no folder of wildcards was given (--wildcards"
         rf" DIR); to draw the word itself, write '\__{name}__'"
@@ -26,12 +26,12 @@ def no_wildcards(name: str) -> Sequence[str]:
 
 
 def folder_of_wildcards(folder: Path | str) -> Read:
-    """Reads `name` from folder/name.txt, `part/name` from folder/part/name.txt.
+    """Return a reader of `name` from folder/name.txt and of `part/name` from folder/part/name.txt.
 
-    One phrase stands on each line; empty lines and those that begin with # are left out. The files are read
-    when they are asked for. No name leads out of the folder: neither one with "..", nor a link.
+    Each line is a phrase; empty lines and lines that begin with # are skipped. Files are read on demand. No
+    name leads out of the folder, neither by ".." nor by a link.
 
-    Raises InvalidRequest if the folder does not exist, and later if a file does not or is no text.
+    Raises InvalidRequest if the folder does not exist; the reader raises it for a missing or invalid file.
     """
     root = Path(folder)
     if not root.is_dir():

@@ -1,1 +1,1 @@
-"""Which 8-bit grids a model's products get, from what was seen of their inputs; and the file of them."""
+"""Fits 8-bit grids for a model's products to statistics of their inputs, and stores them."""

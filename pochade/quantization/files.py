@@ -1,7 +1,7 @@
-"""Grids in a file: a safetensors file that holds the smoothing, with the rest as text beside it.
+"""Reads and writes 8-bit grids: a safetensors file with the smoothing as tensors and the rest as metadata.
 
-It belongs to one model, but to all of its sizes and ways of drawing, and is small: under a megabyte for
-Stable Diffusion 1.5. Weights are not in it, since rounding them takes a moment.
+A file belongs to one model and serves all picture sizes. It is small, under a megabyte for Stable Diffusion
+1.5; weights are not stored, since rounding them is fast.
 """
 
 import hashlib
@@ -20,24 +20,25 @@ from pochade.int8 import Grid
 from pochade.quantization.fit_grids import Quantized, Table
 
 SAMPLE = 16
-"""Numbers of each tensor that mark a model."""
+"""How many numbers of each tensor are hashed to identify a model."""
 
 Tables = Mapping[str, Table]
-"""By component: 'unet', 'vae'."""
+"""Component, 'unet' or 'vae' -> its grids."""
 
 
 @dataclass(frozen=True)
 class StoredGrids:
-    """What a file holds. marks: of the weights that the grids were fitted to, by component (see `mark`)."""
+    """The content of a file. marks: component -> hash of the weights that its grids were fitted to (see
+    `mark`)."""
 
     tables: Tables
     marks: Mapping[str, str]
 
 
 def mark(tensors: Mapping[str, Array]) -> str:
-    """16 hex digits that change when weights do, wherever they lie and whether they are stored in f32 or f16.
+    """Return 16 hex digits that identify weights, independently of their file and of f32 or f16 storage.
 
-    Of each tensor the name, the shape and a few numbers from its middle.
+    They are a hash of each tensor's name, shape and a few numbers from its middle.
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -50,7 +51,7 @@ def mark(tensors: Mapping[str, Array]) -> str:
 
 
 def save(path: Path, kept: StoredGrids) -> None:
-    """Write them whole or not at all. Raises OutputError."""
+    """Write grids atomically. Raises OutputError."""
     tables = kept.tables
     tensors = {
         f"{part}.{name}": each.grid.smoothing.astype(np.float32)
@@ -66,7 +67,7 @@ def save(path: Path, kept: StoredGrids) -> None:
 
 
 def load(path: Path) -> StoredGrids:
-    """Raises InvalidCheckpoint, naming the file, if it is none of these or damaged."""
+    """Read grids. Raises InvalidCheckpoint, naming the file, if it is damaged or not a file of grids."""
     file = read(path)
     if file.metadata.get("format") != FORMAT:
         raise InvalidCheckpoint(
@@ -89,6 +90,6 @@ def _table(file: Mapping[str, Any], part: str, numbers: Mapping[str, Any]) -> Ta
         grid = Grid(float(low), float(high), smoothing)
         usable = smoothing.ndim == 1 and bool((smoothing > 0).all()) and bool(np.isfinite(smoothing).all())
         if not (usable and grid.low <= 0 <= grid.high and np.isfinite(grid.step) and grid.step > 0):
-            raise ValueError(f"the grid of '{name}' is not a grid")
+            raise ValueError(f"the grid of '{name}' is invalid")
         table[name] = Quantized(grid, float(error))
     return table

@@ -1,4 +1,4 @@
-"""From what was seen of the inputs to grids, with the error that each makes."""
+"""Fits 8-bit grids to statistics of inputs, with the error of each grid."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ import numpy as np
 from pochade.int8 import ALL_BITS, Array, Grid, InputStatistics, Observations, grid, round_weight
 
 SMOOTHING = 0.25
-"""The share of the unevenness between channels that goes to the weights. Half would suit what was seen better
-and serves other prompts worse if little was seen; measured in docs/decisions/0025-int8.md."""
+"""How much of the differences between channels is moved to the weights. 0.5 fits the calibration data better
+but other prompts worse, unless there is much data; measured in docs/decisions/0025-int8.md."""
 
 SENSITIVE = 0.1
 """Products with a larger relative error stay in the engine's precision."""
 
 SAMPLES = 192
-"""Rows of the input, and outputs, that an error is measured on."""
+"""The number of input rows, and of outputs, on which an error is measured."""
 
 
 @dataclass(frozen=True, eq=False)
 class Quantized:
-    """One product's grid and its relative error: root mean square of the outputs' error over that of the
-    outputs, on samples. It is not used if the error is above SENSITIVE."""
+    """The grid of a product and its relative error on samples: the RMS of the outputs' error divided by the
+    RMS of the outputs. The grid is not used if the error is above SENSITIVE."""
 
     grid: Grid
     error: float
@@ -32,11 +32,11 @@ class Quantized:
 
 
 Table = Mapping[str, Quantized]
-"""By the name of the product's weight."""
+"""Name of the product's weight -> grid and error."""
 
 
-def choose(observations: Observations, smoothing: float = SMOOTHING) -> dict[str, Quantized]:
-    """A grid for each input, and its error in each product that reads it."""
+def fit(observations: Observations, smoothing: float = SMOOTHING) -> dict[str, Quantized]:
+    """Fit a grid to each input, and measure its error in each product that reads it."""
     table = {}
     for observed in observations.values():
         found = _grid(observed, smoothing)
@@ -54,7 +54,7 @@ def _grid(observed: InputStatistics, smoothing: float) -> Grid:
 
 
 def _smoothing(extent: Array, of_weights: Array, share: float) -> Array:
-    """By which channels are divided, around 1; a channel that is always 0 is left alone."""
+    """The factors by which channels are divided, around 1; it is 1 for a channel that is always 0."""
     if share == 0:
         return np.ones_like(extent, np.float32)
     alive = (extent > 0) & (of_weights > 0)
@@ -73,8 +73,8 @@ def _extents(weight: Array) -> Array:
 
 
 def error(rows: Array, weight: Array, grid: Grid) -> float:
-    """Relative error of a product on rows (n, I) of its input. Every place of a kernel is taken for a product
-    of its own: the errors of the places are as good as independent."""
+    """Measure the relative error of a product on rows (n, I) of its input. Each position of a kernel counts
+    as a product of its own, since their errors are nearly independent."""
     some = _spread(weight, SAMPLES)
     rounded, steps = round_weight(some, grid.smoothing, ALL_BITS)
     inexact = rounded * (steps / grid.smoothing.reshape(1, -1, *(1,) * (weight.ndim - 2)))
@@ -92,7 +92,7 @@ def _matrix(weight: Array) -> Array:
 
 
 def _spread(array: Array, count: int) -> Array:
-    """At most so many rows, evenly spread."""
+    """At most so many rows, evenly spaced."""
     if len(array) <= count:
         return array
     some: Array = array[np.linspace(0, len(array) - 1, count).astype(int)]
@@ -100,5 +100,5 @@ def _spread(array: Array, count: int) -> Array:
 
 
 def worst(table: Table, count: int) -> Sequence[tuple[str, Quantized]]:
-    """The products with the largest errors, the largest first."""
+    """Return the products with the largest errors, in descending order."""
     return sorted(table.items(), key=lambda each: -each[1].error)[:count]

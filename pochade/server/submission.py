@@ -16,7 +16,7 @@ from pochade.jobs.pricing import expected_work
 from pochade.jobs.records import Job
 from pochade.jobs.storage import Storage, drop_inputs, keep_input
 from pochade.prompts.comments import without_comments
-from pochade.request import open_ones
+from pochade.request import missing_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ def settled(
     limits.check_prompts(request, allowed)
     for text in limits.texts_of(request).values():
         catalogue.check_prompt(text)
-    request |= open_ones(request, catalogue.usual(model, prompt, negative))
+    request |= missing_fields(request, catalogue.defaults(model, prompt, negative))
     if request.get("seed") is None:
         request["seed"] = int(random(4), 16)
     return replace(order, model=model, request=request)
@@ -94,7 +94,7 @@ def check(
     """Everything that the worker would complain of, as far as it can be known; the size that is drawn, px.
 
     The sizes in the pictures' headers come first, then all limits; only then are the pictures decoded, which
-    takes time and memory. usual: what the model draws if no size is given, px. Raises InvalidRequest.
+    takes time and memory. defaults: what the model draws if no size is given, px. Raises InvalidRequest.
     """
     from pochade.diffusion.samplers import find_sampler
     from pochade.diffusion.schedule import find_schedule, split_sampler_name

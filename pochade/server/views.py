@@ -94,7 +94,7 @@ def shown_models(service: Service) -> list[dict[str, Any]]:
             "default": model.name == catalogue.default,
             "bytes": model.bytes,
             "size": service.workers.usual.get(model.name),
-            "usual": asdict(model.usual),
+            "usual": asdict(model.defaults),
             "few_steps": None
             if model.few_steps is None
             else {"kind": model.few_steps.kind, "reason": model.few_steps.reason},

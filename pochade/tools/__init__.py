@@ -1,1 +1,1 @@
-"""Tools that draw many pictures, measure, or look into files; the pipeline does not know them."""
+"""Tools on top of the pipeline: grids of pictures, interpolation, benchmarks, conversion and inspection."""

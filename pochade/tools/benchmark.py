@@ -1,7 +1,7 @@
-"""How fast a model is on this computer, in one precision: `python -m pochade.tools.benchmark SETTINGS`.
+"""Benchmarks a model in one precision: `python -m pochade.tools.benchmark SETTINGS`.
 
-A process of its own for each precision, so that start and peak of memory are those of that one. It prints a
-line of JSON for each thing that it has measured; see `measure`. `cli/bench.py` reads them.
+Each precision runs in its own process, so that start time and peak memory are its own. Each measurement is
+printed as a line of JSON (see `measure`), which `cli/bench.py` reads.
 """
 
 import io
@@ -22,9 +22,9 @@ PROMPT = "a red fox in the snow"
 EVALUATIONS = 5
 PICTURES = 3
 ENOUGH_S = 20.0
-"""A picture that takes longer is drawn once; the ones before it have warmed up what there is to warm up."""
+"""A picture that takes longer is drawn only once, since earlier ones have warmed up the process."""
 WARM_UP_STEPS = 4
-"""Enough that every graph of every speed is used."""
+"""Enough steps to use every graph of every speed setting."""
 CEILING_S = 0.6
 MATRIX, MATRICES = 1024, 8
 CHANNELS, SIDE, KERNELS = 320, 64, 2
@@ -32,9 +32,10 @@ CHANNELS, SIDE, KERNELS = 320, 64, 2
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkSettings:
-    """What is measured. The first six are as in `pochade.load`; None of the others is the model's own.
+    """What is measured. The first six are as in `pochade.load`; for the others None means the model's
+    default.
 
-    only_load: measure nothing, but leave in the cache what loading puts there once, as 8-bit grids.
+    only_load: only load the model, which fills the cache with its 8-bit grids.
     """
 
     model: str | None = None
@@ -52,15 +53,15 @@ class BenchmarkSettings:
 
 
 def measure(settings: BenchmarkSettings) -> Iterator[dict[str, Any]]:
-    """What was measured, one thing after another, each by its name under "is":
+    """Yield the measurements, each with its name under "is":
 
-    ceiling: `flops`, the most that the engine reaches in large products of matrices and convolutions.
-    start: `load_s` until the model is loaded, `first_s` from then until its first evaluation is done.
-    evaluation: `seconds` of each, one UNet call as in a guided step; `flop` of one.
-    picture: `seconds` of each, prompt to PNG, warm; `speed`, `steps`, `width`, `height`.
-    memory: `peak_bytes`, the most that the process held, pages of mapped files included; None if unknown.
+    ceiling: `flops`, the most that the engine reaches in large matrix products and convolutions.
+    start: `load_s` until the model is loaded, `first_s` from then until the first evaluation is done.
+    evaluation: `seconds` of each UNet call as in a guided step; `flop` of one.
+    picture: `seconds` of each picture, from prompt to PNG, warm; `speed`, `steps`, `width`, `height`.
+    memory: `peak_bytes` of the process, including pages of mapped files; None if unknown.
 
-    Raises PochadeError for what cannot be loaded or drawn.
+    Raises PochadeError if the model cannot be loaded or drawn.
     """
     begin = time.perf_counter()
     import pochade
@@ -96,7 +97,7 @@ def measure(settings: BenchmarkSettings) -> Iterator[dict[str, Any]]:
 def evaluation(
     pipeline: "Pipeline", width: int | None = None, height: int | None = None
 ) -> tuple[Callable[[], Any], int]:
-    """One call of the UNet as in a step with guidance, on random numbers; and the FLOP that it takes."""
+    """Return a UNet call as in a guided step, on random numbers, and its FLOP."""
     from pochade.engines.shape_inference import infer_shapes
     from pochade.loading.parameter_shapes import with_config
     from pochade.request import EMPHASES
@@ -106,7 +107,7 @@ def evaluation(
     factor = networks.autoencoder_config.factor
     columns, rows = ((traits.side if side is None else side) // factor for side in (width, height))
     rng = np.random.default_rng(0)
-    batch = 1 if traits.takes_guidance or pipeline.usual.cfg_scale == 1 else 2
+    batch = 1 if traits.takes_guidance or pipeline.defaults.cfg_scale == 1 else 2
     inputs = {
         name: rng.standard_normal((batch, *shape[1:]), np.float32)
         for name, (shape, _) in denoiser.inputs(config).items()
@@ -121,7 +122,7 @@ def evaluation(
 
 
 def ceiling(engine: "Engine") -> float:
-    """The most FLOP per second that an engine reaches: in large matrices or large convolutions."""
+    """Return the most FLOP per second that an engine reaches in large matrix products or convolutions."""
 
     def matrices(ops: Any, w: Any, x: Any) -> Any:
         for number in range(MATRICES):
@@ -147,7 +148,7 @@ def ceiling(engine: "Engine") -> float:
 
 
 def timed(action: Callable[[], Any]) -> float:
-    """Seconds that it takes."""
+    """Return the duration of an action in seconds."""
     begin = time.perf_counter()
     action()
     return time.perf_counter() - begin
@@ -181,7 +182,7 @@ def _reached(
 def _pictures(pipeline: "Pipeline", settings: BenchmarkSettings, speed: str) -> dict[str, Any]:
     from pochade.images.files import encoded
 
-    steps = pipeline.usual.steps if settings.steps is None else settings.steps
+    steps = pipeline.defaults.steps if settings.steps is None else settings.steps
     size: dict[str, Any] = {"width": settings.width, "height": settings.height}
     drawn: Any = None
 
@@ -206,7 +207,7 @@ def _pictures(pipeline: "Pipeline", settings: BenchmarkSettings, speed: str) -> 
 
 
 def main() -> None:
-    """Print what `measure` says, then end; a PochadeError is a line too."""
+    """Print the measurements as JSON lines; a PochadeError is a line too."""
     from pochade.errors import PochadeError
 
     given: Mapping[str, Any] = json.loads(sys.argv[1])

@@ -1,4 +1,4 @@
-"""From one layout of a checkpoint to another: a diffusers folder, or a single file."""
+"""Converts checkpoints between diffusers folders and single files."""
 
 import json
 import shutil
@@ -43,7 +43,7 @@ PRECISIONS: Mapping[str, np.dtype[Any]] = {
 }
 SUFFIX = ".safetensors"
 
-# What a model's noise schedule is, among what a scheduler's file says.
+# The entries of a scheduler's file that define the noise schedule.
 SCHEDULE = (
     "beta_schedule",
     "beta_start",
@@ -56,7 +56,7 @@ SCHEDULE = (
 
 @dataclass(frozen=True)
 class ConvertProgress:
-    """bytes written so far, and in all."""
+    """Bytes written so far, and in total."""
 
     done: int
     total: int
@@ -67,12 +67,13 @@ def convert(
 ) -> Iterator[ConvertProgress]:
     """Write a checkpoint as a single file if `target` ends in ".safetensors", else as a diffusers folder.
 
-    Yields while it writes. What it writes appears with the last step; closing the iterator leaves nothing.
-    precision: 'f32', 'f16' or 'bf16'; None = each tensor as it is stored.
+    Yields the progress. The target appears with the last step; closing the iterator earlier leaves nothing.
+    precision: 'f32', 'f16' or 'bf16'; None keeps the type of each tensor.
 
-    Raises InvalidCheckpoint if the model is not complete, OutputError if the target exists or cannot be
-    written, or cannot hold the model: a single file has no place for another tokenizer than CLIP's, and f16
-    none for large numbers.
+    Raises InvalidCheckpoint if the model is incomplete, OutputError if the target exists, cannot be written,
+    or
+    cannot hold the model: a single file cannot hold a tokenizer other than CLIP's, and f16 cannot hold large
+    numbers.
     """
     target = Path(target)
     if precision is not None and precision not in PRECISIONS:
@@ -80,7 +81,7 @@ def convert(
     store_as = None if precision is None else PRECISIONS[precision]
     if target.exists():
         raise OutputError(f"'{target}' exists and is not replaced; name another, or remove it")
-    format_of(checkpoint)  # refuses what is no Stable Diffusion
+    format_of(checkpoint)  # raises unless it is Stable Diffusion
     make_networks(checkpoint, engine=None)  # checks that the model is complete, and fits its configuration
     if target.suffix == SUFFIX:
         yield from _write_file(checkpoint, target, store_as)
@@ -96,7 +97,7 @@ def _write_file(
 ) -> Iterator[ConvertProgress]:
     if not all(is_clip(tokenizer) for tokenizer in tokenizers_of(checkpoint)):
         raise OutputError(
-            f"'{checkpoint.name}' has a vocabulary of its own, which a single file has no place for; write a"
+            f"'{checkpoint.name}' has a vocabulary of its own, which a single file cannot hold; write a"
             " folder: give a target without '.safetensors'"
         )
     family = format_of(checkpoint)
@@ -108,7 +109,7 @@ def _write_file(
 
 
 def _metadata(checkpoint: Checkpoint, family: FileFormat) -> dict[str, str]:
-    """What other programs read of a file's kind, and ours of what its tensors do not tell."""
+    """Metadata that identify the model for other programs, and the configuration that tensors do not show."""
     prediction = checkpoint.scheduler.get("prediction_type", "epsilon")
     predicts_v = prediction == "v_prediction"
     metadata = {
@@ -122,36 +123,36 @@ def _metadata(checkpoint: Checkpoint, family: FileFormat) -> dict[str, str]:
 
 
 def _what_tensors_do_not_tell(checkpoint: Checkpoint, family: FileFormat) -> dict[str, Any]:
-    """The configurations that differ from what would be detected."""
-    told: dict[str, Any] = {}
+    """The configurations that differ from what would be detected from the tensors."""
+    configs: dict[str, Any] = {}
     prediction = checkpoint.scheduler.get("prediction_type", "epsilon")
     unet, vae = checkpoint.unet, checkpoint.vae
     where = Path(checkpoint.name)
     detected = detect_unet(unet.tensors, family, prediction, where)
     if unet_config(detected) != unet_config(unet.config):
-        told["unet"] = _public(unet.config)
+        configs["unet"] = _public(unet.config)
     sample_size = unet.config.get("sample_size") or 64
     autoencoder = detect_autoencoder(vae.tensors, family, sample_size, where)
     if autoencoder_config(autoencoder) != autoencoder_config(vae.config):
-        told["vae"] = _public(vae.config)
+        configs["vae"] = _public(vae.config)
     for stored, encoder in zip(family.encoders, checkpoint.text_encoders, strict=True):
         text = detect_text_encoder(encoder.tensors, open_clip=stored.open_clip, pad_id=0, where=where)
         if text_encoder_config(text) != text_encoder_config(encoder.config):
-            told[encoder.name] = _public(encoder.config)
+            configs[encoder.name] = _public(encoder.config)
     zero_snr = bool(checkpoint.scheduler.get("rescale_betas_zero_snr", False))
-    usual = describe_scheduler(prediction, zero_snr=zero_snr)
+    standard = describe_scheduler(prediction, zero_snr=zero_snr)
     own = {name: checkpoint.scheduler[name] for name in SCHEDULE if name in checkpoint.scheduler}
-    if any(usual[name] != value for name, value in own.items()):
-        told["scheduler"] = own
+    if any(standard[name] != value for name, value in own.items()):
+        configs["scheduler"] = own
     zeros = "force_zeros_for_empty_prompt"
     expected = describe_pipeline(family, in_channels=4).get(zeros, True)
     if checkpoint.model_index.get(zeros, True) is not expected:
-        told["model_index"] = {zeros: checkpoint.model_index.get(zeros, True)}
-    return told
+        configs["model_index"] = {zeros: checkpoint.model_index.get(zeros, True)}
+    return configs
 
 
 def _public(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what libraries note for themselves, such as the folder that a model once lay in."""
+    """The configuration without private entries, such as the folder that a model was loaded from."""
     return {
         name: value for name, value in config.items() if not name.startswith("_") or name == "_class_name"
     }
@@ -210,7 +211,7 @@ def _write_tokenizers(checkpoint: Checkpoint, new: Path) -> None:
 
 
 def _index(checkpoint: Checkpoint) -> dict[str, Any]:
-    """`model_index.json`, in which what was not written is left out."""
+    """The content of `model_index.json`, without components that are not written."""
     index = describe_pipeline(format_of(checkpoint), checkpoint.unet.config.get("in_channels", 4))
     own = checkpoint.model_index.items()
     index |= {name: value for name, value in own if not isinstance(value, list) and name != "_name_or_path"}
@@ -219,7 +220,7 @@ def _index(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _bytes(tensors: Mapping[str, Array], store_as: np.dtype[Any] | None) -> int:
-    """What the tensors take in a file."""
+    """The size of the tensors in a file."""
     size = 0
     for tensor in tensors.values():
         narrow = store_as is not None and tensor.dtype in safetensors.FLOATS

@@ -1,4 +1,4 @@
-"""What a checkpoint is, and whether it is sound: nothing is built or drawn for it."""
+"""Describes and verifies checkpoints without building networks."""
 
 import hashlib
 from collections.abc import Iterator
@@ -18,7 +18,8 @@ CHUNK_BYTES = 16_000_000
 
 @dataclass(frozen=True)
 class ComponentFacts:
-    """One network. parameters: numbers in it; bytes: what they take as stored; types: how they are stored."""
+    """Facts about a network. parameters: their number; bytes: their stored size; types: their stored
+    types."""
 
     name: str
     tensors: int
@@ -29,7 +30,7 @@ class ComponentFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointFacts:
-    """What there is to say about a checkpoint.
+    """Facts about a checkpoint.
 
     side: of its pictures, in pixels. few_steps: as in `Checkpoint`.
     """
@@ -46,12 +47,12 @@ class CheckpointFacts:
 
     @property
     def parameters(self) -> int:
-        """Numbers in all networks."""
+        """The number of parameters in all networks."""
         return sum(part.parameters for part in self.parts)
 
 
 def facts(checkpoint: Checkpoint) -> CheckpointFacts:
-    """Read headers and configurations, no weights. Raises InvalidCheckpoint for what is not supported."""
+    """Read headers and configurations, but no weights. Raises InvalidCheckpoint if it is not supported."""
     family = family_of(checkpoint)
     texts = zip(family.text_encoders, checkpoint.text_encoders, strict=True)
     configs = Configs(
@@ -75,10 +76,10 @@ def facts(checkpoint: Checkpoint) -> CheckpointFacts:
 
 
 def verify(checkpoint: Checkpoint) -> Iterator[int]:
-    """Check that nothing is missing or superfluous, that shapes fit, and that all numbers are numbers.
+    """Check that no tensors are missing or superfluous, that shapes fit, and that all numbers are finite.
 
-    Yields the bytes that have been looked through since the last time; reads everything once. Raises
-    InvalidCheckpoint at the first fault.
+    Yields the number of bytes checked since the last yield; reads everything once. Raises InvalidCheckpoint
+    at the first error.
     """
     make_networks(checkpoint, engine=None)
     for part in components(checkpoint):
@@ -89,7 +90,7 @@ def verify(checkpoint: Checkpoint) -> Iterator[int]:
 
 
 def hashing(path: Path) -> Iterator[tuple[int, str]]:
-    """(bytes read since the last time, the SHA-256 so far): the last one is the file's."""
+    """Yield (bytes read since the last yield, SHA-256 so far); the last one is the file's hash."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -101,7 +102,7 @@ def hashing(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def components(checkpoint: Checkpoint) -> list[Component]:
-    """The networks, in the order in which a prompt passes them."""
+    """Return the networks, in the order in which they are used."""
     return [*checkpoint.text_encoders, checkpoint.unet, checkpoint.vae]
 
 

@@ -1,4 +1,4 @@
-"""Tables of pictures that differ in one, two or three things: along columns, rows, tables."""
+"""X/Y/Z grids: tables of pictures that differ in up to three settings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,16 +14,16 @@ MAX_PICTURES = 1000
 
 @dataclass(frozen=True)
 class Axis:
-    """What changes along rows, columns or tables. name: a key of CHANGES. values: as a person writes them."""
+    """An axis of a grid. name: a key of CHANGES. values: as the user wrote them."""
 
     name: str
     values: tuple[str, ...]
 
 
 def axis(text: str) -> Axis:
-    """'sampler=Euler,Heun' or 'seed=1-4' as an axis. Raises InvalidRequest for an unknown name or no values.
+    """Parse 'sampler=Euler,Heun' or 'seed=1-4'. Raises InvalidRequest for an unknown name or no values.
 
-    A comma inside a value is written twice. Whole numbers may be given as a range.
+    A comma inside a value is doubled. Integers may be given as a range.
     """
     name, equals, listed = text.partition("=")
     name = name.strip().lower()
@@ -39,15 +39,15 @@ def axis(text: str) -> Axis:
 
 
 def requests(base: Request, axes: Sequence[Axis]) -> list[Request]:
-    """One request for each combination of values, the last axis changing fastest.
+    """Return a request for each combination of values; the last axis changes fastest.
 
-    Raises InvalidRequest for a value that an axis cannot take, and for too many pictures.
+    Raises InvalidRequest for an invalid value, and for too many pictures.
     """
     count = 1
     for each in axes:
         count *= len(each.values)
     if count > MAX_PICTURES:
-        raise InvalidRequest(f"these axes make {count:,} pictures; at most {MAX_PICTURES:,} are drawn")
+        raise InvalidRequest(f"these axes make {count:,} pictures; at most {MAX_PICTURES:,} are allowed")
     drawn = []
     for combination in product(*(each.values for each in axes)):
         request = base
@@ -71,7 +71,7 @@ def _field(name: str, kind: Callable[[str], Any]) -> Callable[[Request, Axis, st
 
 
 def _words(request: Request, changing: Axis, value: str) -> dict[str, Any]:
-    """The first value of the axis, wherever it stands in the prompts, replaced by this one."""
+    """Replace the first value of the axis in all prompts by this one."""
     first = changing.values[0]
     hires = request.hires
     own = () if hires is None else (hires.prompt or "", hires.negative_prompt or "")
@@ -120,13 +120,13 @@ CHANGES: Mapping[str, Callable[[Request, Axis, str], dict[str, Any]]] = MappingP
         "strength": _strength,
     }
 )
-"""Name of an axis -> what it changes in a request."""
+"""Name of an axis -> function that changes a request."""
 
 WHOLE = ("seed", "steps", "clip-skip")
 
 
 def _range(text: str) -> list[str]:
-    """'1-4' -> 1, 2, 3, 4; anything else is one value."""
+    """Expand '1-4' to 1, 2, 3, 4; anything else is one value."""
     first, dash, last = text.partition("-")
     if not (dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
         return [text]

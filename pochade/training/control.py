@@ -11,7 +11,7 @@ from pochade.checkpoints.write import write_component
 from pochade.errors import InvalidRequest
 from pochade.images.preprocessors import PREPROCESSORS, find_preprocessor
 from pochade.models.config import ControlNetConfig, TextEncoderConfig
-from pochade.models.describe import describe_controlnet
+from pochade.models.write_config import describe_controlnet
 from pochade.pipeline.pipeline import Pipeline
 from pochade.training.corpus import Corpus, load
 from pochade.training.corpus.importers import gather

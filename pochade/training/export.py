@@ -10,7 +10,7 @@ import torch
 
 from pochade.checkpoints.write import write_component, write_json
 from pochade.models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
-from pochade.models.describe import describe_autoencoder, describe_text_encoder, describe_unet
+from pochade.models.write_config import describe_autoencoder, describe_text_encoder, describe_unet
 from pochade.training.parameters import Parameters
 
 # "DPM++ 2M" on "Karras", the pipeline's defaults, so that diffusers' own default is the same picture.

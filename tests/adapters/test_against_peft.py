@@ -13,7 +13,7 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2D
 from pochade.adapters.files import adapter_files
 from pochade.adapters.library import find, named_in
 from pochade.adapters.read import read_adapter
-from pochade.adapters.view import Strength, adapted
+from pochade.adapters.view import WeightedDeltas, adapted
 from tests.adapters.conftest import Write
 from tests.reference import (
     evaluate,
@@ -45,7 +45,7 @@ def moved(model: torch.nn.Module, seed: int = 5) -> None:
 def ours(base: Mapping[str, Any], path: Path, component: str = "unet") -> Mapping[str, Any]:
     shapes = {component: {name: array.shape for name, array in base.items()}}
     adapter = read_adapter(path, shapes)
-    return adapted(base, [Strength(adapter.deltas[component], 1.0, "a")])
+    return adapted(base, [WeightedDeltas(adapter.deltas[component], 1.0, "a")])
 
 
 def same_weights(result: Mapping[str, Any], merged: torch.nn.Module, base: Mapping[str, Any]) -> None:
@@ -156,7 +156,7 @@ def test_a_folder_of_peft_for_each_component(tmp_path: Path, named: str) -> None
     assert adapter.name == "ink" and len(adapter.files) == 2 and not adapter.unknown
     for component, model in theirs.items():
         base = bases[component]
-        result = adapted(base, [Strength(adapter.deltas[component], 1.0, "a")])
+        result = adapted(base, [WeightedDeltas(adapter.deltas[component], 1.0, "a")])
         same_weights(result, model.merge_and_unload(), base)
 
 

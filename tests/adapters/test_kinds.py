@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pochade.adapters import deltas
 from pochade.adapters.read import read_adapter
-from pochade.adapters.view import Strength, adapted
+from pochade.adapters.view import WeightedDeltas, adapted
 from pochade.checkpoints import safetensors
 from tests.adapters.conftest import Write, whole_change
 from tests.reference import relative_error
@@ -163,7 +163,7 @@ def test_a_kind(
 
     adapter = read_adapter(path, {"unet": {"conv_in.weight": shape}})
     for weight in (1.0, -0.4):
-        result = adapted({"conv_in.weight": base}, [Strength(adapter.deltas["unet"], weight, "a")])
+        result = adapted({"conv_in.weight": base}, [WeightedDeltas(adapter.deltas["unet"], weight, "a")])
         assert relative_error(result["conv_in.weight"], base + weight * (expected - base)) < 1e-6
 
 
@@ -193,7 +193,7 @@ def test_differences_of_weights_and_of_biases(write: Write) -> None:
     }
     adapter = read_adapter(path, {"unet": shapes})
     base = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
-    result = adapted(base, [Strength(adapter.deltas["unet"], 0.5, "a")])
+    result = adapted(base, [WeightedDeltas(adapter.deltas["unet"], 0.5, "a")])
     file = safetensors.read(path)
     stored = {
         "conv_in.weight": "conv_in.diff",

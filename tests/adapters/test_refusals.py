@@ -30,7 +30,7 @@ NAN, INFINITE = (np.full((320, 2, 1, 1), value, np.float32) for value in (np.nan
 @pytest.mark.parametrize(
     ("tensors", "fault"),
     [
-        ({}, "there is no tensor in it"),
+        ({}, "it holds no tensors"),
         ({UP: (320, 2, 1, 1)}, f"has '{UP}' but not the factor 'down' that belongs to it"),
         ({DOWN: (2, 4, 3, 3)}, f"has '{DOWN}' but not the factor 'up'"),
         ({f"{LAYER}.alpha": ()}, "has 'lora_unet_conv_in.alpha' and none of the factors"),

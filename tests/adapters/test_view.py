@@ -10,24 +10,24 @@ import pytest
 
 from pochade.adapters.deltas import (
     BLOCK,
-    Decomposed,
     Delta,
+    DoraDelta,
+    FullDelta,
     Hadamard,
     Kronecker,
     LowRank,
     RowSlice,
-    Whole,
     blocks,
 )
-from pochade.adapters.embeddings import TABLE, Extended
-from pochade.adapters.view import Strength, adapted, fingerprint
+from pochade.adapters.embeddings import TABLE, ExtendedEmbedding
+from pochade.adapters.view import WeightedDeltas, adapted, fingerprint
 from pochade.checkpoints import safetensors
 
 
-def strength(seed: int, weight: float = 1.0, name: str = "a") -> Strength:
+def strength(seed: int, weight: float = 1.0, name: str = "a") -> WeightedDeltas:
     rng = np.random.default_rng(seed)
     up, down = rng.standard_normal((5, 2), np.float32), rng.standard_normal((2, 4), np.float32)
-    return Strength({name: LowRank(up, down, 0.3)}, weight, f"file {seed}")
+    return WeightedDeltas({name: LowRank(up, down, 0.3)}, weight, f"file {seed}")
 
 
 def base(dtype: object = np.float32) -> dict[str, np.ndarray]:
@@ -107,11 +107,13 @@ def large_deltas(shape: tuple[int, ...]) -> dict[str, Delta]:
     return {
         "LoRA": plain,
         "LoHa": Hadamard(plain, LowRank(some(outputs, 3), some(3, columns), 1.0), 0.2),
-        "LoKr": Kronecker(Whole(some(2, 2)), LowRank(some(outputs // 2, 3), some(3, columns // 2), 1.0), 0.2),
-        "difference": Whole(some(*shape)),
+        "LoKr": Kronecker(
+            FullDelta(some(2, 2)), LowRank(some(outputs // 2, 3), some(3, columns // 2), 1.0), 0.2
+        ),
+        "difference": FullDelta(some(*shape)),
         "part": RowSlice(LowRank(some(2 * outputs, 4), some(4, columns), 0.3), 5, 5 + outputs, columns),
-        "DoRA": Decomposed(plain, some(outputs), of_outputs=True),
-        "DoRA of inputs": Decomposed(plain, some(shape[1]), of_outputs=False),
+        "DoRA": DoraDelta(plain, some(outputs), of_outputs=True),
+        "DoRA of inputs": DoraDelta(plain, some(shape[1]), of_outputs=False),
     }
 
 
@@ -123,7 +125,9 @@ def test_a_sum_needs_no_further_memory_of_the_weight_s_size(kind: str) -> None:
     """Beside the result there are blocks of rows, and factors of low rank."""
     delta = large_deltas(SHAPE)[kind]
     tensors = {"a": np.random.default_rng(2).standard_normal(SHAPE, np.float32)}
-    view = adapted(tensors, [Strength({"a": delta}, 0.7, "one"), Strength({"a": delta}, 0.1, "two")])
+    view = adapted(
+        tensors, [WeightedDeltas({"a": delta}, 0.7, "one"), WeightedDeltas({"a": delta}, 0.1, "two")]
+    )
     tracemalloc.start()
     try:
         result = view["a"]
@@ -143,7 +147,8 @@ def test_blocks_of_rows_make_up_the_weight() -> None:
 
 def test_one_number_is_added_to() -> None:
     result = adapted(
-        {"a": np.float32(2).reshape(())}, [Strength({"a": Whole(np.ones((), np.float32))}, 0.5, "x")]
+        {"a": np.float32(2).reshape(())},
+        [WeightedDeltas({"a": FullDelta(np.ones((), np.float32))}, 0.5, "x")],
     )
     assert result["a"].shape == () and result["a"] == 2.5
 
@@ -152,14 +157,14 @@ def test_one_number_is_added_to() -> None:
 def test_what_is_added_to_8_bit_weights_is_not_rounded_away(dtype: object) -> None:
     """A change of 2 in 100 is smaller than the steps of 8 bits."""
     base = np.array([[1.0, -2.0], [4.0, 0.5]]).astype(dtype)
-    change = Whole(np.float32([[0.02, 0.04], [-0.08, 0.01]]))
-    view = adapted({"w": base, "other": base}, [Strength({"w": change}, 1.0, "a")])
+    change = FullDelta(np.float32([[0.02, 0.04], [-0.08, 0.01]]))
+    view = adapted({"w": base, "other": base}, [WeightedDeltas({"w": change}, 1.0, "a")])
     np.testing.assert_allclose(view["w"].astype(np.float32), [[1.02, -1.96], [3.92, 0.51]], rtol=2**-11)
     assert view["other"] is base
 
 
 def test_new_words_beside_8_bit_ones_keep_their_numbers() -> None:
     table = np.ones((3, 2)).astype(ml_dtypes.float8_e4m3fn)
-    extended = Extended({TABLE: table}, [np.float32([[0.013, -0.7]])])[TABLE]
+    extended = ExtendedEmbedding({TABLE: table}, [np.float32([[0.013, -0.7]])])[TABLE]
     np.testing.assert_allclose(extended.astype(np.float32)[3], [0.013, -0.7], rtol=2**-10)
     np.testing.assert_array_equal(extended[:3].astype(np.float32), 1)

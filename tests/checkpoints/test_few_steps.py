@@ -43,7 +43,7 @@ def named(name, family=XL, **signs):
 def test_names(name, kind, steps, scale, sampler, schedule):
     found = named(name)
     assert found.kind == kind
-    assert found.usual == Defaults(steps=steps, cfg_scale=scale, sampler=sampler, schedule=schedule)
+    assert found.defaults == Defaults(steps=steps, cfg_scale=scale, sampler=sampler, schedule=schedule)
     assert found.reason == f"its name, '{name}', says so"
 
 
@@ -87,8 +87,8 @@ def test_adapters_that_show_lightning(name):
 
 
 def test_a_number_of_training_steps_is_none_of_drawing():
-    assert named("mine_20000steps_lcm").usual.steps == 4
-    assert named("lcm_0steps").usual.steps == 4
+    assert named("mine_20000steps_lcm").defaults.steps == 4
+    assert named("lcm_0steps").defaults.steps == 4
 
 
 def test_lightning_is_a_family_of_xl_alone():
@@ -98,10 +98,10 @@ def test_lightning_is_a_family_of_xl_alone():
 
 
 def test_what_the_network_says_is_more_than_a_name():
-    found = named("turbo_2steps", told_guidance=True)
-    assert (found.kind, found.usual) == ("LCM", Defaults(steps=2, cfg_scale=8.0, sampler="LCM"))
+    found = named("turbo_2steps", takes_guidance=True)
+    assert (found.kind, found.defaults) == ("LCM", Defaults(steps=2, cfg_scale=8.0, sampler="LCM"))
     found = named("turbo", classes=("StableDiffusionPipeline", "LCMScheduler"))
-    assert (found.kind, found.usual, found.reason) == ("LCM", LCM, "its configuration names LCMScheduler")
+    assert (found.kind, found.defaults, found.reason) == ("LCM", LCM, "its configuration names LCMScheduler")
 
 
 def test_titles_are_more_than_the_name():
@@ -113,7 +113,7 @@ def test_a_folder_names_its_own_sampler():
     """SD Turbo's is Euler, SDXL Turbo's Euler a."""
     scheduler = {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"}
     found = few_steps_of_folder("sd-turbo", {}, {}, scheduler)
-    assert found.usual == Defaults(steps=4, cfg_scale=1.0, sampler="Euler", schedule="Turbo")
+    assert found.defaults == Defaults(steps=4, cfg_scale=1.0, sampler="Euler", schedule="Turbo")
     hub = {"_name_or_path": "stabilityai/sdxl-turbo"}
     assert few_steps_of_folder("mine", hub, {}, {}).reason.startswith(
         "its _name_or_path in model_index.json is"
@@ -138,7 +138,7 @@ def test_a_file_whose_unet_is_told_the_guidance(tmp_path):
         told, {**state, "model.diffusion_model.time_embed.cond_proj.weight": np.zeros(1, np.float32)}
     )
     assert contents_of(plain).few_steps is None
-    assert contents_of(told).few_steps.usual.cfg_scale == 8.0
+    assert contents_of(told).few_steps.defaults.cfg_scale == 8.0
 
 
 def test_metadata_of_a_file(tmp_path):
@@ -146,7 +146,7 @@ def test_metadata_of_a_file(tmp_path):
     state |= {"conditioner.embedders.0.transformer.text_model.a": np.zeros(1, np.float32)}
     said = tmp_path / "said.safetensors"
     safetensors.write(said, state, {"modelspec.title": "My Lightning Merge, 6 steps"})
-    assert contents_of(said).few_steps.usual.steps == 6
+    assert contents_of(said).few_steps.defaults.steps == 6
 
 
 def test_the_list_of_models_remembers_it(tmp_path):
@@ -154,7 +154,7 @@ def test_the_list_of_models_remembers_it(tmp_path):
     write_tensors(tmp_path / "models" / "tiny-lcm.safetensors", SD1_UNET, SD1_TEXT)
     memory = tmp_path / "memory.json"
     first = describe(entries([tmp_path / "models"]), memory)
-    assert first[0][1].few_steps.usual == LCM
+    assert first[0][1].few_steps.defaults == LCM
     assert library._remembered(memory) != {}
     assert describe(entries([tmp_path / "models"]), memory) == first
     kept = json.loads(memory.read_text())
@@ -174,4 +174,4 @@ def test_a_checkpoint_says_it(tmp_path, told):
     found = read_checkpoint(tmp_path / "model").few_steps
     assert (found is not None) == told
     if told:
-        assert found.usual.cfg_scale == 8.0
+        assert found.defaults.cfg_scale == 8.0

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from pochade.checkpoints import library, safetensors
-from pochade.checkpoints.contents import contents_of
-from pochade.checkpoints.grids import FORMAT, grids_beside
-from pochade.checkpoints.kinds import BEGINNINGS, OTHER, find_family
+from pochade.checkpoints.contents import BEGINNINGS, OTHER, contents_of, find_family
+from pochade.checkpoints.grids import FORMAT, grids_path
 from pochade.checkpoints.library import describe, entries, find, pick
 from pochade.checkpoints.own_folder import MARKER, claim, is_own, own_folder, remove, unfinished
 from pochade.errors import InvalidCheckpoint, OutputError
@@ -315,8 +314,8 @@ def test_grids_beside_a_model_are_no_model_and_go_with_it(tmp_path):
     own = tmp_path / "own"
     claim(own)
     model = write_tensors(own / "checkpoints" / "a.safetensors", UNET, SD1)
-    safetensors.write(grids_beside(model), {"unet.x": np.ones(4, np.float32)}, metadata={"format": FORMAT})
-    assert contents_of(grids_beside(model)).kind == OTHER
+    safetensors.write(grids_path(model), {"unet.x": np.ones(4, np.float32)}, metadata={"format": FORMAT})
+    assert contents_of(grids_path(model)).kind == OTHER
     remove(pick("a", entries([own]), [own]))
     assert list((own).iterdir()) == [own / MARKER]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pochade.checkpoints.library import ModelEntry, meant_by, shortest_names
+from pochade.checkpoints.library import ModelEntry, matching_entries, shortest_names
 
 
 def known(*names: str) -> list[ModelEntry]:
@@ -26,11 +26,11 @@ def test_the_shortest_name_means_its_file(names: list[str], expected: list[str])
     entries = known(*names)
     assert shortest_names(entries) == expected
     for name, entry in zip(expected, entries, strict=True):
-        assert meant_by(name, entries) == [entry]
+        assert matching_entries(name, entries) == [entry]
 
 
 def test_what_several_have_means_several() -> None:
-    assert len(meant_by("ink", known("styles/ink", "lines/ink"))) == 2
-    assert len(meant_by("styles", known("styles/ink", "styles/oil"))) == 2
-    assert meant_by("oil", known("styles/ink")) == []
-    assert meant_by("../ink", known("styles/ink")) == []
+    assert len(matching_entries("ink", known("styles/ink", "lines/ink"))) == 2
+    assert len(matching_entries("styles", known("styles/ink", "styles/oil"))) == 2
+    assert matching_entries("oil", known("styles/ink")) == []
+    assert matching_entries("../ink", known("styles/ink")) == []

@@ -15,7 +15,7 @@ from pochade.checkpoints.library import describe, entries, folders
 from pochade.cli.main import main
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 from pochade.jobs.catalogue import Folders, look
-from pochade.loading.auxiliary import named_upscaler
+from pochade.loading.auxiliary import resolve_upscaler
 from tests.upscalers import first_names, make_upscaler, trunk_names
 
 PLACES = ("models/ESRGAN", "models/RealESRGAN", "models/upscale_models", "ESRGAN", "upscale_models/deep")
@@ -45,7 +45,7 @@ def test_where_they_are_kept(tmp_path: Path, place: str) -> None:
     (tmp_path / place).mkdir(parents=True)
     file = tmp_path / place / "Tiny.pth"
     torch.save({"params_ema": make_upscaler().state_dict()}, file)
-    assert named_upscaler("tiny", [tmp_path]) == named_upscaler("TINY.pth", [tmp_path]) == str(file)
+    assert resolve_upscaler("tiny", [tmp_path]) == resolve_upscaler("TINY.pth", [tmp_path]) == str(file)
     assert folders([tmp_path], "upscaler") == [tmp_path / place.removesuffix("/deep")]
 
 
@@ -125,10 +125,10 @@ def test_names_that_nothing_has(
 def test_one_name_for_two_files(root: Path) -> None:
     (root / "models/loras").mkdir()
     safetensors.write(root / "models/loras/tiny.safetensors", {"lora_unet_a": np.ones(1, np.float32)})
-    assert named_upscaler("tiny", [root]).endswith("ESRGAN/tiny.safetensors")
+    assert resolve_upscaler("tiny", [root]).endswith("ESRGAN/tiny.safetensors")
     (root / "models/RealESRGAN").mkdir()
     save_file(make_upscaler().state_dict(), root / "models/RealESRGAN/tiny.safetensors")
     with pytest.raises(InvalidCheckpoint, match="the name of 2 models"):
-        named_upscaler("tiny", [root])
+        resolve_upscaler("tiny", [root])
     with pytest.raises(InvalidRequest, match="'nothing' is unknown"):
-        named_upscaler("nothing", [])
+        resolve_upscaler("nothing", [])

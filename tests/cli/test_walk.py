@@ -64,7 +64,7 @@ def test_what_makes_no_sense(
 
 def test_one_prompt_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["walk", "a fox", "-o", str(tmp_path / "fox.webp")]) == 1
-    assert "a walk needs two prompts, or two seeds" in capsys.readouterr().err
+    assert "a walk needs at least two prompts or two seeds" in capsys.readouterr().err
 
 
 def marks(tmp_path: Path, *options: str) -> list[str | None]:

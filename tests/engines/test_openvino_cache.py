@@ -57,7 +57,7 @@ def test_pages_of_the_weights_are_given_back_after_compiling_and_after_writing(
     tmp_path, tensors, monkeypatch
 ):
     gone = []
-    monkeypatch.setattr(openvino_ops, "let_go", gone.append)
+    monkeypatch.setattr(openvino_ops, "release_pages", gone.append)
     graph = OpenVinoEngine(threads=1).compile(line, tensors, {"x": ((3, 4), "f32")})
     assert any(np.shares_memory(array, tensors["weight"]) for array in gone)
     gone.clear()

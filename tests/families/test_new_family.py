@@ -25,7 +25,7 @@ from pochade.images.metadata import read_parameters
 from pochade.jobs.pricing import likely_size
 from pochade.models.embedding import sinusoidal
 from pochade.pipeline.pipeline import Pipeline
-from pochade.ways import Control
+from pochade.request_options import Control
 from tests.additions import write_embedding
 from tests.families.tiny_flow import LENGTH, TIME_WIDTH, TINY_FLOW, letters, letters_encoder, write_model
 from tests.reference import psnr
@@ -123,7 +123,7 @@ def test_over_pictures_inside_masks_and_twice(pipeline: Pipeline) -> None:
     mask.paste(255, (32, 0, 64, 64))
     inpainted = pipeline.inpaint(PROMPT, image=old, mask=mask, mask_blur=0, seed=1, steps=4).images[0]
     np.testing.assert_array_equal(np.asarray(inpainted)[:, :32], np.asarray(old)[:, :32])
-    larger = pochade.ways.Hires(scale=1.6, upscaler="Latent", denoising_strength=0.6)
+    larger = pochade.request_options.Hires(scale=1.6, upscaler="Latent", denoising_strength=0.6)
     twice = pipeline.txt2img(PROMPT, seed=1, steps=4, hires=larger).images[0]
     assert twice.size == (96, 96)  # 102 px, in whole patches of 16
 

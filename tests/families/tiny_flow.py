@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pochade.checkpoints import safetensors
 from pochade.checkpoints.folder import Checkpoint, Component
-from pochade.checkpoints.keymaps import Below
+from pochade.checkpoints.keymaps import PrefixView
 from pochade.checkpoints.overrides import Overrides
 from pochade.checkpoints.readers import OpenedFile, Reader
 from pochade.checkpoints.single_file import read_single_file
@@ -218,7 +218,7 @@ def read_file(
     """Configurations come from the shapes of the tensors."""
 
     def component(name: str, prefix: str, config: Mapping[str, Any]) -> Component:
-        tensors = Below(opened.tensors, prefix)
+        tensors = PrefixView(opened.tensors, prefix)
         return Component(
             name=name,
             config=config,
@@ -281,7 +281,7 @@ TINY_FLOW = Family(
         pipelines=("TinyFlowPipeline",),
         read_folder=read_folder,
     ),
-    usual=Defaults(steps=6, cfg_scale=3.0, sampler="Euler", schedule="Simple"),
+    defaults=Defaults(steps=6, cfg_scale=3.0, sampler="Euler", schedule="Simple"),
     denoiser=TRANSFORMER,
     text_encoders=(ENCODER,),
     traits=_traits,

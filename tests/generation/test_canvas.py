@@ -15,17 +15,17 @@ from pochade.diffusion.schedule import noise_schedule, sigmas
 from pochade.errors import InvalidRequest
 from pochade.generation import controlnet as controlnets
 from pochade.generation import denoise_loop, hires
-from pochade.generation.canvas import Canvas, blank, over
+from pochade.generation.canvas import Canvas, blank_canvas, canvas_over
 from pochade.generation.decoding import from_image, to_images
 from pochade.generation.denoise_loop import Pass, denoise, levels_of
-from pochade.generation.generate import told_of
+from pochade.generation.generate import prompt_plans
 from pochade.generation.pass_settings import size_of_second_pass
 from pochade.generation.settle import settle
 from pochade.generation.sizes import size_over
 from pochade.images.upscaling import upscaled, upscaled_latent
 from pochade.pipeline.pipeline import finish
-from pochade.request import USUAL, Request, Settled
-from pochade.ways import Control, Hires, Source, Variation
+from pochade.request import DEFAULTS, Request, Settled
+from pochade.request_options import Control, Hires, Source, Variation
 from tests.pipeline.measure import SAMPLERS, draw_theirs, least_psnr, starting_noise
 from tests.reference import FACTOR, psnr
 
@@ -121,10 +121,10 @@ def test_an_inpainting_model_is_told_the_mask_and_what_is_left_of_the_picture(mo
         prompt=PROMPT, negative_prompt=NEGATIVE, seed=5, width=WIDTH, height=HEIGHT, source=source,
         steps=STEPS, sampler="Euler", schedule="Karras",
     )  # fmt: skip
-    request, sampler = settle(pipeline.networks, asked, USUAL, ())
-    canvas = replace(over(pipeline.networks, source, WIDTH, HEIGHT), mask=None)
+    request, sampler = settle(pipeline.networks, asked, DEFAULTS, ())
+    canvas = replace(canvas_over(pipeline.networks, source, WIDTH, HEIGHT), mask=None)
     one = Pass(
-        request=request, canvas=canvas, told=told_of(pipeline.model, request)[0], noise=noise,
+        request=request, canvas=canvas, prompt_plan=prompt_plans(pipeline.model, request)[0], noise=noise,
         levels=levels_of(pipeline.schedule, pipeline.networks, sampler, request, canvas),
     )  # fmt: skip
     *_, last = denoise(pipeline.networks, pipeline.schedule, pipeline.parametrization, sampler, one)
@@ -304,19 +304,19 @@ def test_a_control_picture_lies_over_a_picture_that_is_filled_up(monkeypatch, pi
     """Pixel on pixel, not resized with what was added."""
     seen = []
     monkeypatch.setattr(
-        controlnets, "steering", lambda _, controls, *size: seen.append((controls, size)) or []
+        controlnets, "controlnet_passes", lambda _, controls, *size: seen.append((controls, size)) or []
     )
     control = Control(image=photo(43, 27), model="none")
     source = Source(image=photo(43, 27))
-    settled, _ = settle(pipeline.networks, Request(prompt="", source=source), USUAL, ())
-    canvas = over(pipeline.networks, source, settled.width, settled.height, settled.framing)
+    settled, _ = settle(pipeline.networks, Request(prompt="", source=source), DEFAULTS, ())
+    canvas = canvas_over(pipeline.networks, source, settled.width, settled.height, settled.framing)
     request = replace(settled, controls=(control,))
-    one = Pass(request=request, canvas=canvas, told=None, levels=[1.0, 0.0], controls=(control,))
-    denoise_loop._steerings(pipeline.networks, one)
+    one = Pass(request=request, canvas=canvas, prompt_plan=None, levels=[1.0, 0.0], controls=(control,))
+    denoise_loop._controlnet_passes(pipeline.networks, one)
     (((laid,), size),) = seen
     assert laid.image.size == size == (44, 28)
     np.testing.assert_array_equal(array(laid.image)[:27, :43], array(photo(43, 27)))
-    denoise_loop._steerings(pipeline.networks, replace(one, request=replace(request, tiling=True)))
+    denoise_loop._controlnet_passes(pipeline.networks, replace(one, request=replace(request, tiling=True)))
     (stretched,) = seen[1][0]
     assert stretched.image == upscaled(photo(43, 27), 44, 28, tiling=True)
 
@@ -340,7 +340,7 @@ def test_a_mask_of_which_nothing_is_left_is_said(pipeline, options):
 
 
 def test_masks_that_make_no_sense(pipeline):
-    with pytest.raises(InvalidRequest, match=r"the mask has 8 x 8 px, the picture 40 x 24"):
+    with pytest.raises(InvalidRequest, match=r"the mask has 8 x 8 px and the picture 40 x 24"):
         pipeline.inpaint("", image=photo(), mask=Image.new("L", (8, 8)), steps=1)
     with pytest.raises(InvalidRequest, match="black everywhere"):
         pipeline.inpaint("", image=photo(), mask=part(), steps=1)
@@ -421,9 +421,9 @@ def test_the_levels_of_a_second_pass_are_those_of_a1111(pipeline, steps, strengt
         prompt="", seed=1, steps=2, width=HEIGHT, height=HEIGHT, sampler=label, schedule="Karras",
         hires=Hires(scale=1.5, steps=steps, denoising_strength=strength),
     )  # fmt: skip
-    settled, sampler = settle(pipeline.networks, asked, USUAL, ())
-    told, told_later = told_of(pipeline.model, settled)
-    first = Pass(request=settled, canvas=Canvas(), told=told, levels=[1.0, 0.0])
+    settled, sampler = settle(pipeline.networks, asked, DEFAULTS, ())
+    told, told_later = prompt_plans(pipeline.model, settled)
+    first = Pass(request=settled, canvas=Canvas(), prompt_plan=told, levels=[1.0, 0.0])
     second = hires.second_pass(first, told_later, pipeline.model, pipeline.networks)
     more = count + sampler.discard_penultimate
     expected = sigmas(pipeline.schedule, "Karras", more)[:count]
@@ -433,9 +433,9 @@ def test_the_levels_of_a_second_pass_are_those_of_a1111(pipeline, steps, strengt
 
 def test_a_second_pass_has_no_more_levels_than_the_model(pipeline):
     few, asked = noise_schedule(steps=10), Request(prompt="", seed=1, steps=2, hires=Hires(steps=20))
-    settled, _ = settle(pipeline.networks, asked, USUAL, ())
-    told, told_later = told_of(pipeline.model, settled)
-    first = Pass(request=settled, canvas=Canvas(), told=told, levels=[1.0, 0.0])
+    settled, _ = settle(pipeline.networks, asked, DEFAULTS, ())
+    told, told_later = prompt_plans(pipeline.model, settled)
+    first = Pass(request=settled, canvas=Canvas(), prompt_plan=told, levels=[1.0, 0.0])
     second = hires.second_pass(first, told_later, replace(pipeline.model, schedule=few), pipeline.networks)
     assert len(second.levels) == 11 and second.levels[0] == pytest.approx(few.sigma_max)
 
@@ -463,7 +463,7 @@ def test_a_second_pass_of_another_shape_takes_the_middle(own, size, upscaler):
     )
     x, y = (covering[0] - size[0]) // 8, (covering[1] - size[1]) // 8
     expected = whole[:, :, y // 2 : whole.shape[2] - (y + 1) // 2, x // 2 : whole.shape[3] - (x + 1) // 2]
-    left, top, right, bottom = (side / 8 for side in hires.middle(own, size, 8))
+    left, top, right, bottom = (side / 8 for side in hires.center_crop(own, size, 8))
     found = upscaled_latent(latent, size[0] // 8, size[1] // 8, upscaler, box=(left, top, right, bottom))
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -474,13 +474,13 @@ def test_a_second_pass_of_another_shape_is_not_squashed(pipeline, upscaler, monk
     """What it draws over is the middle of the first picture; with a scale it is the whole of it."""
     side = 8 * FACTOR
     seen = []
-    enlarged = hires.enlarged
+    upscaled_canvas = hires.upscaled_canvas
 
     def watched(networks, second, first, request, latent):
-        seen.append((latent, enlarged(networks, second, first, request, latent).latent))
-        return blank(networks, request.width, request.height)
+        seen.append((latent, upscaled_canvas(networks, second, first, request, latent).latent))
+        return blank_canvas(networks, request.width, request.height)
 
-    monkeypatch.setattr(hires, "enlarged", watched)
+    monkeypatch.setattr(hires, "upscaled_canvas", watched)
     options = {"seed": 1, "steps": 1, "width": side, "height": side}
     pipeline.txt2img("", hires=Hires(size=(2 * side, side), upscaler=upscaler), **options)
     ((latent, found),) = seen
@@ -546,7 +546,8 @@ def test_tiles_go_round(model, engine):
 def test_tiles_go_round_in_parts_and_in_a_second_pass(pipeline, upscaler, monkeypatch):
     """As above, with pictures that are encoded and decoded in parts, of which the second begins at half."""
     tight = replace(
-        pipeline, model=replace(pipeline.model, networks=replace(pipeline.networks, whole=16, tile=10))
+        pipeline,
+        model=replace(pipeline.model, networks=replace(pipeline.networks, untiled_pixels=16, tile=10)),
     )
     side, batch_noise = 8 * FACTOR, denoise_loop.batch_noise
     options = {

@@ -11,12 +11,12 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from pochade.errors import InvalidRequest
 from pochade.generation import conditioning
-from pochade.generation.conditioning import common_length, common_lengths, condition, context_shapes
+from pochade.generation.conditioning import common_length, common_lengths, context_shapes, encode_prompts
 from pochade.generation.infotext_request import request_from
-from pochade.generation.prompt_plan import wordings
+from pochade.generation.prompt_plan import prompts_of_steps
 from pochade.pipeline.pipeline import finish
 from pochade.request import Request
-from pochade.ways import Blend
+from pochade.request_options import Blend
 from tests.models.measure import text_reference
 from tests.pipeline.measure import draw_ours, draw_theirs, least_psnr, starting_noise
 from tests.reference import FACTOR, psnr, randomize, relative_error
@@ -247,7 +247,7 @@ def test_repeated_contexts_draw_what_each_by_itself_draws(model, family, options
 def test_a_text_is_encoded_the_same_whatever_stands_beside_it(model):
     """Long negative prompts changed what the positive one means."""
     networks, tokenizers = (pipeline := model("SD 1.5").load()).networks, pipeline.tokenizers
-    alone, long = (condition(networks, tokenizers, ["a red fox", *more], 1)[0] for more in ([], [of(3)]))
+    alone, long = (encode_prompts(networks, tokenizers, ["a red fox", *more], 1)[0] for more in ([], [of(3)]))
     np.testing.assert_array_equal(alone.context, long.context)
     assert (alone.chunks, long.chunks) == (1, 1)
 
@@ -289,9 +289,9 @@ def test_there_are_as_many_graphs_as_the_plan_counts(model, prompt, negative, gr
 def test_texts_of_one_length_in_other_numbers_of_rows_need_graphs_of_their_own(model):
     pipeline = model("SD 1.5").load()
     family, tokenizers = pipeline.model.family, pipeline.tokenizers
-    two, three = (wordings(text, "", 1, guided=True) for text in ("the fox", "the fox AND the snow"))
+    two, three = (prompts_of_steps(text, "", 1, guided=True) for text in ("the fox", "the fox AND the snow"))
     assert context_shapes(family, tokenizers, [*two, *three]) == {(2, 77), (3, 77)}
-    apart = wordings(of(4), of(3), 1, guided=True)
+    apart = prompts_of_steps(of(4), of(3), 1, guided=True)
     assert context_shapes(family, tokenizers, apart) == {(1, 308), (1, 231)}
 
 
@@ -299,10 +299,10 @@ def test_the_plan_counts_tokens_as_the_emphasis_that_is_asked_for_reads_them(mod
     """With "None" parentheses are text, which may fill more chunks."""
     pipeline = model("SD 1.5").load()
     prompt = " ".join(["(red)"] * 70)
-    told = wordings(prompt, "", 1, guided=True)
+    told = prompts_of_steps(prompt, "", 1, guided=True)
     lengths = {}
     for emphasis in ("Original", "None"):
-        (encoded,) = condition(pipeline.networks, pipeline.tokenizers, [prompt], 1, emphasis)
+        (encoded,) = encode_prompts(pipeline.networks, pipeline.tokenizers, [prompt], 1, emphasis)
         lengths[emphasis] = encoded.context.shape[1]
         family = pipeline.model.family
         assert context_shapes(family, pipeline.tokenizers, told, emphasis) == {(2, lengths[emphasis])}

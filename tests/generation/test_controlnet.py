@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 from pochade.generation import conditioning
 from pochade.generation.controlnet import control_picture
-from pochade.ways import Control, Hires
+from pochade.request_options import Control, Hires
 from tests.pipeline.measure import SAMPLERS, draw_ours, draw_theirs, least_psnr, starting_noise
 from tests.reference import FACTOR, make_controlnet, psnr
 

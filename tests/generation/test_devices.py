@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from pochade.engines.torch import TorchEngine
 from pochade.loading.network import Network
 from pochade.loading.networks import Networks
-from pochade.ways import Control
+from pochade.request_options import Control
 from tests.reference import FACTOR, make_controlnet, psnr
 
 OPTIONS: dict[str, Any] = {"width": 10 * FACTOR, "height": 6 * FACTOR, "cfg_scale": 5.0, "steps": 6}
@@ -87,7 +87,7 @@ def test_joined_controlnets_draw_what_they_draw_one_after_another(
     pipeline = model(family).load("torch")
     options = {"prompt": PROMPT, **OPTIONS, "controls": controls(family), "sampler": "Euler", "seed": 3}
     joined = pipeline.txt2img(batch_size=2, **options).images
-    assert len(pipeline.networks.steered) == 1
+    assert len(pipeline.networks.controlled_unets) == 1
     monkeypatch.setattr(TorchEngine, "joins", False)
     apart = pipeline.txt2img(batch_size=2, **options).images
     for one, other in zip(joined, apart, strict=True):
@@ -99,15 +99,15 @@ def test_a_joined_unet_is_made_once_and_goes_with_its_unet(model, controls):
     pipeline = model("SD 1.5").load("torch")
     options = {"prompt": PROMPT, **OPTIONS, "controls": controls("SD 1.5", 1), "seed": 3, "steps": 2}
     pipeline.txt2img(**options)
-    (first,) = pipeline.networks.steered[pipeline.networks.unet].values()
+    (first,) = pipeline.networks.controlled_unets[pipeline.networks.unet].values()
     weaker = tuple(Control(model=each.model, image=each.image, strength=0.2) for each in options["controls"])
     pipeline.txt2img(
         **{**options, "controls": weaker}
     )  # another strength is another number, no other function
-    (second,) = pipeline.networks.steered[pipeline.networks.unet].values()
+    (second,) = pipeline.networks.controlled_unets[pipeline.networks.unet].values()
     assert second is first and len(first.compiled) == 1
-    pipeline.networks.let_go()
-    assert not pipeline.networks.steered
+    pipeline.networks.release()
+    assert not pipeline.networks.controlled_unets
 
 
 # --- no 64-bit floats, no complex numbers: MPS has neither -----------------------------------------------

@@ -14,7 +14,7 @@ from pochade.errors import InvalidRequest
 from pochade.families.stable_diffusion import SD1
 from pochade.families.stable_diffusion_xl import XL
 from pochade.generation.decoding import check_finite
-from pochade.generation.upscale import enlarged_by
+from pochade.generation.upscale import upscale_with
 from pochade.loading.auxiliary import load_upscaler
 from pochade.models.config import TinyAutoencoderConfig
 from pochade.models.read_config import autoencoder_config
@@ -145,6 +145,6 @@ def test_an_upscaler_that_overflows_is_said(tmp_path: Path) -> None:
         for precision in ("f16", "f32")
     )
     picture = Image.new("RGB", (16, 16), "teal")
-    assert enlarged_by(exact, picture).getextrema() == ((255, 255),) * 3
+    assert upscale_with(exact, picture).getextrema() == ((255, 255),) * 3
     with pytest.raises(InvalidRequest, match="the upscaler gave numbers that are not finite in f16"):
-        enlarged_by(narrow, picture)
+        upscale_with(narrow, picture)

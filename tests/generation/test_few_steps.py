@@ -13,7 +13,7 @@ from pochade.adapters.library import stem
 from pochade.checkpoints import safetensors
 from pochade.diffusion.noise import batch_noise
 from pochade.images.metadata import read_parameters
-from pochade.request import USUAL
+from pochade.request import DEFAULTS
 from tests.reference import relative_error
 
 SEED = 5
@@ -65,7 +65,7 @@ def test_what_is_said_wins(lcm):
 
 def test_any_other_model_keeps_the_usual(model):
     ours = model("SD 1.5").load()
-    assert (ours.few_steps, ours.usual) == (None, USUAL)
+    assert (ours.few_steps, ours.defaults) == (None, DEFAULTS)
     text = ours.txt2img("a fox", **SIZE).infotexts[0]
     assert "Steps: 20, Sampler: DPM++ 2M, Schedule type: Automatic" in text
 
@@ -94,10 +94,11 @@ def adapter(model, tmp_path):
 def test_an_adapter_makes_it_one_of_few_steps(model, adapter):
     ours = model("SD 1.5").load()
     path = adapter("Hyper-SD15-8steps-lora.safetensors")
-    assert ours.with_adapters([path]).usual.steps == 8
-    assert ours.with_adapters([pochade.Lora(path, 0.2)]).usual == USUAL
+    assert ours.with_adapters([path]).defaults.steps == 8
+    assert ours.with_adapters([pochade.Lora(path, 0.2)]).defaults == DEFAULTS
     assert (
-        ours.with_adapters([adapter("ink.safetensors", {"ss_output_name": "lcm_ink"})]).usual.sampler == "LCM"
+        ours.with_adapters([adapter("ink.safetensors", {"ss_output_name": "lcm_ink"})]).defaults.sampler
+        == "LCM"
     )
     nameless = adapter("lcm-lora-sdv1-5/pytorch_lora_weights.safetensors")
     assert stem(nameless) == "lcm-lora-sdv1-5"

@@ -15,7 +15,7 @@ from pochade.images.upscaling import upscaled_latent
 from pochade.pipeline import Pipeline
 from pochade.pipeline.pipeline import finish
 from pochade.request import Request
-from pochade.ways import Blend, Control, Hires
+from pochade.request_options import Blend, Control, Hires
 from tests.generation.test_controlnet import controlnet, drawing, family  # noqa: F401
 from tests.loading.test_adapters import LAYERS
 from tests.loading.test_adapters import write as write_lora
@@ -149,7 +149,7 @@ def test_previews_and_early_ends_are_of_the_model_that_draws(model, pipeline: Pi
 def test_latents_are_not_enlarged_for_a_model_of_others(model, pipeline: Pipeline) -> None:
     stream = pipeline.stream(Request(**FIRST, hires=Hires(model=model("SDXL").folder)))
     with pytest.raises(
-        InvalidRequest, match=r"second pass, 'saved', is SDXL, .* take an upscaler of pictures"
+        InvalidRequest, match=r"second pass, 'saved', is SDXL, .* use an upscaler for pictures"
     ):
         next(stream)
 
@@ -252,7 +252,7 @@ def test_a_batch_whose_second_pass_draws_one_by_one(pipeline: Pipeline) -> None:
 
 
 def test_a_blend_has_no_second_prompt() -> None:
-    with pytest.raises(InvalidRequest, match="leave the prompt of hires out"):
+    with pytest.raises(InvalidRequest, match="leave out the prompt of hires"):
         Request(**FIRST, blend=Blend(prompt="b", share=0.5), hires=Hires(prompt="c"))
 
 

@@ -20,8 +20,8 @@ from pochade.images.embedded_text import read_text
 from pochade.images.files import save_picture
 from pochade.images.metadata import read_parameters
 from pochade.request import EMPHASES, FILLED, RNGS, Request, Settled
+from pochade.request_options import Blend, Hires, Refiner, Source, Variation
 from pochade.speed import SPEEDS
-from pochade.ways import Blend, Hires, Refiner, Source, Variation
 
 MAKER = ModelInfo(
     model="starter",

@@ -6,7 +6,7 @@ from pochade.errors import InvalidRequest
 from pochade.generation.infotext_request import drawn_over, request_from
 from pochade.generation.infotext_unsupported import not_followed
 from pochade.images.metadata import read_parameters
-from pochade.ways import Hires, Variation
+from pochade.request_options import Hires, Variation
 
 SETTINGS = "Steps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 512x640"
 

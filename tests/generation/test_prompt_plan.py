@@ -8,15 +8,15 @@ from PIL import Image
 from pochade.diffusion.guidance import compose
 from pochade.errors import InvalidRequest
 from pochade.families.clip import emphasize
-from pochade.generation.conditioning import condition
-from pochade.generation.guided_unet import in_steps
-from pochade.generation.prompt_plan import wordings
+from pochade.generation.conditioning import encode_prompts
+from pochade.generation.guided_unet import by_step
+from pochade.generation.prompt_plan import prompts_of_steps
 from pochade.generation.prompt_weights import weights_of
 from pochade.generation.result import PromptSize
 from pochade.images.metadata import read_parameters
 from pochade.prompts.composition import composition
 from pochade.request import Request
-from pochade.ways import Hires
+from pochade.request_options import Hires
 from tests.models.measure import text_reference
 from tests.pipeline.measure import draw_ours, draw_theirs, least_psnr, starting_noise
 from tests.reference import relative_error
@@ -115,7 +115,7 @@ def test_emphasis_that_is_not_read(model, family):
     pipeline = model(family).load()
 
     def context(prompt, emphasis):
-        (found,) = condition(pipeline.networks, pipeline.tokenizers, [prompt], 1, emphasis)
+        (found,) = encode_prompts(pipeline.networks, pipeline.tokenizers, [prompt], 1, emphasis)
         return found
 
     weighed, plain = "the (red:1.5) fox", "the red fox"
@@ -167,7 +167,7 @@ def test_too_many_chunks_are_refused(model):
 
 def test_which_step_a_noise_level_lies_in():
     levels = [8.0, 4.0, 2.0, 0.0]
-    denoise = in_steps(levels, [lambda x, sigma, i=i: i for i in range(3)])
+    denoise = by_step(levels, [lambda x, sigma, i=i: i for i in range(3)])
     found = {sigma: denoise(None, sigma) for sigma in (9.0, 8.0, 6.0, 4.001, 4.0, 3.0, 2.0, 0.5, 1e-9)}
     assert found == {9.0: 0, 8.0: 0, 6.0: 0, 4.001: 0, 4.0: 1, 3.0: 1, 2.0: 2, 0.5: 2, 1e-9: 2}
     for rounded in (float(np.float32(0.1) * np.float32(20)), 4.0 * (1 - 1e-9), 4.0 * (1 + 1e-9)):
@@ -178,7 +178,7 @@ def test_steps_that_are_all_alike_need_no_looking_up():
     def denoise(x, sigma):
         return x
 
-    assert in_steps([2.0, 1.0, 0.0], [denoise, denoise]) is denoise
+    assert by_step([2.0, 1.0, 0.0], [denoise, denoise]) is denoise
 
 
 @pytest.mark.parametrize("label", ["Euler", "DPM++ 2M", "UniPC order 2"])
@@ -378,18 +378,18 @@ def test_composed_prompts_have_no_single_conditioning(model):
 
 
 def test_wordings():
-    first, second = wordings("[a:b:1] AND c:2", "[x::1]", 2, guided=False)
+    first, second = prompts_of_steps("[a:b:1] AND c:2", "[x::1]", 2, guided=False)
     assert [(part.prompt.strip(), part.weight) for part in first.parts] == [("a", 1), ("c", 2)]
     assert [(part.prompt.strip(), part.weight) for part in second.parts] == [("b", 1), ("c", 2)]
     assert (first.negative, second.negative) == ("x", "")
-    (only,) = wordings("a", "x", 1, guided=False)
+    (only,) = prompts_of_steps("a", "x", 1, guided=False)
     assert only.negative is None
 
 
 def test_networks_that_cannot_be_loaded_are_not_passed_over(model):
     pipeline = model("SD 1.5").load()
     for request in (Request(prompt="a <lora:x:1>"), Request(prompt="", negative_prompt="<hypernet:x>")):
-        with pytest.raises(InvalidRequest, match=r"asks for <(lora|hypernet):x>[,;] (but no folder|hyper)"):
+        with pytest.raises(InvalidRequest, match=r"contains <(lora|hypernet):x>[,;] (but (no folder|hyper))"):
             next(pipeline.stream(request))
 
 

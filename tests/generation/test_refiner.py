@@ -15,7 +15,7 @@ from pochade.generation.infotext_request import request_from
 from pochade.images.metadata import read_parameters
 from pochade.pipeline.pipeline import finish
 from pochade.request import Request
-from pochade.ways import Hires, Refiner
+from pochade.request_options import Hires, Refiner
 from tests.generation.test_canvas import photo
 from tests.pipeline.measure import SAMPLERS, least_psnr, starting_noise
 from tests.reference import NOISE_SCHEDULE

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from pochade import speed
-from pochade.generation.guided_unet import FeatureCache, holding
+from pochade.generation.guided_unet import FeatureCache, reusing_noise
 from pochade.loading.networks import Networks
-from pochade.speed import Economy
-from pochade.ways import Control, Hires
+from pochade.request_options import Control, Hires
+from pochade.speed import SpeedProfile
 from tests.reference import make_controlnet, psnr
 
 OPTIONS = {"width": 40, "height": 24, "cfg_scale": 5.0, "steps": 8, "seed": 3}
@@ -20,7 +20,7 @@ PROMPT = "a red fox in the snow"
 
 @pytest.fixture
 def economies(monkeypatch):
-    """`economies(name=Economy(...))`: further settings that a request may name."""
+    """`economies(name=SpeedProfile(...))`: further settings that a request may name."""
 
     def add(**named):
         monkeypatch.setattr(speed, "SPEEDS", MappingProxyType({**speed.SPEEDS, **named}))
@@ -32,7 +32,7 @@ def economies(monkeypatch):
 def evaluated(monkeypatch):
     """`evaluated()`: how many conditionings the UNet was asked for since the last call."""
     rows = []
-    for name in ("predict", "predict_steered", "predict_keeping", "predict_again"):
+    for name in ("predict", "predict_with_controlnets", "predict_with_features", "predict_from_features"):
         real = getattr(Networks, name)
 
         def counting(networks, *arguments, real=real, **arrays):
@@ -63,7 +63,7 @@ def controlnets(tmp_path_factory):
 
 def test_what_leaves_nothing_out_draws_the_exact_picture(model, economies):
     """One conditioning at a time, kept features and all."""
-    economies(careful=Economy(guided=(0, 1)), split=Economy(whole=((1.0, 0.0),)))
+    economies(careful=SpeedProfile(guided=(0, 1)), split=SpeedProfile(full=((1.0, 0.0),)))
     for family in ("SD 1.5", "SDXL"):
         pipeline = model(family).load()
         exact = pipeline.txt2img(PROMPT, **OPTIONS).images[0]
@@ -72,7 +72,7 @@ def test_what_leaves_nothing_out_draws_the_exact_picture(model, economies):
 
 
 def test_without_guidance_the_prompt_alone_draws(model, economies):
-    economies(alone=Economy(guided=(0, 0)))
+    economies(alone=SpeedProfile(guided=(0, 0)))
     pipeline = model("SD 1.5").load()
     plain = pipeline.txt2img(PROMPT, **{**OPTIONS, "cfg_scale": 1.0}).images[0]
     assert psnr(pipeline.txt2img(PROMPT, speed="alone", **OPTIONS).images[0], plain) > 70
@@ -130,21 +130,21 @@ def test_the_text_says_what_was_left_out(model, controlnets, family, name):
 
 
 def test_guidance_that_is_left_out_is_said(model, economies):
-    economies(alone=Economy(guided=(0, 0)))
+    economies(alone=SpeedProfile(guided=(0, 0)))
     pipeline = model("SD 1.5").load()
     assert "Speed: alone" in pipeline.txt2img(PROMPT, speed="alone", **OPTIONS).infotexts[0]
     unguided = pipeline.txt2img(PROMPT, speed="alone", **{**OPTIONS, "cfg_scale": 1.0})
     assert "Speed" not in unguided.infotexts[0]
 
 
-HELD = Economy(whole=((1.0, 2.0),), held=((1.0, 2.0),))
+HELD = SpeedProfile(full=((1.0, 2.0),), held=((1.0, 2.0),))
 """The first step is computed, and what it found is held to the end."""
 
 
 def test_held_noise_is_that_of_the_last_evaluation():
     memory = FeatureCache()
-    find = holding(lambda x, sigma: x / 2 + sigma, memory, held=False)
-    hold = holding(lambda x, sigma: x / 4, memory, held=True)
+    find = reusing_noise(lambda x, sigma: x / 2 + sigma, memory, held=False)
+    hold = reusing_noise(lambda x, sigma: x / 4, memory, held=True)
     x = np.full((1, 1, 2, 2), 8.0, np.float32)
     assert hold(x, 2.0).max() == 2  # nothing was found so far: computed
     assert memory.noise.max() == 3 and not memory.left_out

@@ -8,10 +8,10 @@ from safetensors.torch import save_file
 
 from pochade.checkpoints.upscaler import read_upscaler
 from pochade.errors import InvalidCheckpoint, InvalidRequest
-from pochade.generation.upscale import enlarged_by, resized_by
+from pochade.generation.upscale import resize_with, upscale_with
 from pochade.loading.auxiliary import load_upscaler
 from pochade.models.read_config import rrdb_config
-from pochade.ways import Hires
+from pochade.request_options import Hires
 from tests.reference import psnr
 from tests.upscalers import first_names, make_upscaler, trunk_names
 
@@ -52,7 +52,7 @@ def test_a_picture(tmp_path, engine, settings):
     model = tamed(**settings)
     save_file(model.state_dict(), tmp_path / "it.safetensors")
     network = load_upscaler(tmp_path / "it.safetensors", device="cpu", precision="f32", engine=engine)
-    larger = enlarged_by(network, photo())
+    larger = upscale_with(network, photo())
     assert psnr(np.asarray(larger), reference(model, photo())) > 50
 
 
@@ -88,7 +88,7 @@ def test_edges_that_fit_together_still_do(tmp_path, settings, tile):
     scale = network.config.scale
 
     def larger(image, **options):
-        return np.asarray(enlarged_by(network, image, tile=tile, **options))
+        return np.asarray(upscale_with(network, image, tile=tile, **options))
 
     expected = np.roll(larger(Image.fromarray(noise), tiling=True), (by * scale, by * scale), (0, 1))
     assert psnr(larger(moved, tiling=True), expected) > 60 > psnr(larger(moved), expected)
@@ -97,38 +97,38 @@ def test_edges_that_fit_together_still_do(tmp_path, settings, tile):
 def test_a_part_of_a_picture_is_enlarged_as_it_is_within_the_whole(file):
     network = load_upscaler(file, device="cpu", precision="f32")
     image, box = photo(160, 48), (80.0, 8.5, 120.0, 38.5)
-    whole = resized_by(network, image, 640, 192)
+    whole = resize_with(network, image, 640, 192)
     expected = whole.crop((320, 34, 480, 154))
-    found = resized_by(network, image, 160, 120, box=box)
+    found = resize_with(network, image, 160, 120, box=box)
     assert psnr(np.asarray(found), np.asarray(expected)) > 45
 
 
 def test_parts_make_the_whole(file):
     """What each pixel sees lies within the overlap, nearly all of it."""
     network = load_upscaler(file, device="cpu", precision="f32", engine="torch")
-    whole, parts = (np.asarray(enlarged_by(network, photo(90, 70), tile=tile)) for tile in (256, 48))
+    whole, parts = (np.asarray(upscale_with(network, photo(90, 70), tile=tile)) for tile in (256, 48))
     assert psnr(parts, whole) > 40
 
 
 def test_a_side_that_is_odd(tmp_path):
     save_file(tamed(unshuffle=2).state_dict(), tmp_path / "x2.safetensors")
     network = load_upscaler(tmp_path / "x2.safetensors", device="cpu", precision="f32", engine="torch")
-    assert enlarged_by(network, photo(31, 17)).size == (62, 34)
+    assert upscale_with(network, photo(31, 17)).size == (62, 34)
 
 
 def test_transparency_is_kept(file):
     network = load_upscaler(file, device="cpu", precision="f32", engine="torch")
     image = photo().convert("RGBA")
     image.putalpha(Image.new("L", image.size, 120))
-    larger = enlarged_by(network, image)
+    larger = upscale_with(network, image)
     assert larger.mode == "RGBA" and larger.getchannel("A").getextrema() == (120, 120)
-    assert larger.convert("RGB").tobytes() == enlarged_by(network, photo()).tobytes()
+    assert larger.convert("RGB").tobytes() == upscale_with(network, photo()).tobytes()
 
 
 def test_any_size_at_the_end(file):
     network = load_upscaler(file, device="cpu", precision="f32", engine="torch")
-    assert resized_by(network, photo(10, 8), 25, 20).size == (25, 20)
-    assert resized_by(network, photo(4, 3), 65, 49).size == (65, 49)  # which takes it twice and more
+    assert resize_with(network, photo(10, 8), 25, 20).size == (25, 20)
+    assert resize_with(network, photo(4, 3), 65, 49).size == (65, 49)  # which takes it twice and more
 
 
 def test_in_a_second_pass(model, file):
@@ -182,15 +182,15 @@ def with_a_hole(under: tuple[int, int, int], mode: str = "RGBA") -> Image.Image:
 
 def test_colours_that_nobody_sees_make_no_rim(file):
     network = load_upscaler(file, device="cpu", precision="f32", engine="torch")
-    dark, green = (enlarged_by(network, with_a_hole(under)) for under in ((0, 0, 0), (0, 255, 0)))
+    dark, green = (upscale_with(network, with_a_hole(under)) for under in ((0, 0, 0), (0, 255, 0)))
     assert dark.mode == "RGBA" and dark.size == (160, 112)
     np.testing.assert_array_equal(np.asarray(dark), np.asarray(green))
     # Nor one of any colour: a picture of one colour is enlarged to one, whatever is hidden beside it.
     plain = np.zeros((28, 40, 4), np.uint8)
     plain[6:22, 8:32] = 200, 60, 20, 255
     whole = Image.new("RGB", (40, 28), (200, 60, 20))
-    visible = np.asarray(enlarged_by(network, Image.fromarray(plain)))
-    expected = np.asarray(enlarged_by(network, whole))
+    visible = np.asarray(upscale_with(network, Image.fromarray(plain)))
+    expected = np.asarray(upscale_with(network, whole))
     opaque = visible[..., 3] == 255
     assert opaque.sum() > 4000
     np.testing.assert_array_equal(visible[opaque][:, :3], expected[opaque])
@@ -201,6 +201,6 @@ def test_transparency_of_every_mode_is_kept(file, mode):
     network = load_upscaler(file, device="cpu", precision="f32", engine="torch")
     image = with_a_hole((9, 9, 9), "LA") if mode == "LA" else with_a_hole((9, 9, 9)).quantize(256)
     assert image.mode == mode and image.convert("RGBA").getpixel((20, 14))[3] == 255
-    larger = resized_by(network, image, 80, 56)
+    larger = resize_with(network, image, 80, 56)
     assert larger.mode == "RGBA" and larger.size == (80, 56)
     assert larger.getpixel((0, 0))[3] == 0 and larger.getpixel((40, 28))[3] == 255

@@ -29,8 +29,8 @@ from pochade.hub.known_models import (
     find_known,
     known,
 )
-from pochade.hub.pull import fetch, known_there, place, plan_known, there_already
-from pochade.request import USUAL
+from pochade.hub.pull import already_pulled, fetch, find_pulled, place, plan_known
+from pochade.request import DEFAULTS
 from tests.fake_hub import COMMIT, tensors
 from tests.models.full_size import CASES, END, VOCABULARY
 
@@ -58,7 +58,7 @@ def test_every_entry_says_what_it_must():
         assert model.file is None or model.variant is None
         assert set(model.sha256) <= {model.file} and all(len(each) == 64 for each in model.sha256.values())
         assert model.revision is None or len(model.revision) == 40
-        assert (model.usual is None) == (model.kind != "model") == (model.side is None)
+        assert (model.defaults is None) == (model.kind != "model") == (model.side is None)
         assert model.as_json()["memory"]["bf16"] == 2 * sum(model.parameters.values())
 
 
@@ -129,8 +129,8 @@ def test_parameter_counts_of_what_stands_beside_a_model():
     ],
 )
 def test_the_settings_are_those_that_a_drawing_takes(name, scheduler, told):
-    found = find_few_steps(told_guidance=told, classes=("", scheduler), titles={}, name=name)
-    assert (USUAL if found is None else found.usual) == known(name).usual
+    found = find_few_steps(takes_guidance=told, classes=("", scheduler), titles={}, name=name)
+    assert (DEFAULTS if found is None else found.defaults) == known(name).defaults
 
 
 def test_names_are_found_in_any_case_and_others_are_refused():
@@ -143,7 +143,7 @@ def test_a_pinned_file_is_fetched_and_found_by_its_short_name(hub, tmp_path):
     model, content = single()
     hub.repo, hub.files = model.repo, {FILE: content}
     pull = plan_known(model, tmp_path)
-    assert known_there(model, tmp_path) is None and there_already(pull) is None
+    assert find_pulled(model, tmp_path) is None and already_pulled(pull) is None
     list(fetch(pull))
     path = place(pull)
     assert path == tmp_path / "checkpoints" / "sd15.safetensors" and path.read_bytes() == content
@@ -152,9 +152,9 @@ def test_a_pinned_file_is_fetched_and_found_by_its_short_name(hub, tmp_path):
     assert (record["known"], record["commit"], record["files"]) == ("sd15", COMMIT, dict(model.sha256))
     asked = len(hub.log)
     hub.commit = "f" * 40  # what the hub has now does not matter any more
-    assert known_there(model, tmp_path) == path and len(hub.log) == asked
+    assert find_pulled(model, tmp_path) == path and len(hub.log) == asked
     path.unlink()  # by hand: the record beside it is none of a model then
-    assert known_there(model, tmp_path) is None
+    assert find_pulled(model, tmp_path) is None
 
 
 def test_another_hash_than_the_catalogues_is_refused_before_anything_is_fetched(hub, tmp_path):
@@ -182,7 +182,7 @@ def test_a_folder_without_hashes_records_those_that_the_hub_states(hub, tmp_path
     pull = plan_known(model, tmp_path)
     list(fetch(pull))
     path = place(pull)
-    assert path == tmp_path / "diffusers" / "lcm-dreamshaper" == known_there(model, tmp_path)
+    assert path == tmp_path / "diffusers" / "lcm-dreamshaper" == find_pulled(model, tmp_path)
     stated = read_record(path)["files"]
     assert (
         stated["unet/diffusion_pytorch_model.safetensors"]
@@ -204,6 +204,6 @@ def test_something_else_under_the_name_is_not_taken_for_the_pulled_one(hub, tmp_
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "sd15.safetensors").write_bytes(b"mine")
     hub.repo, hub.files = model.repo, {FILE: content}
-    assert known_there(model, tmp_path) is None
+    assert find_pulled(model, tmp_path) is None
     with pytest.raises(OutputError, match="of another commit or with other files"):
-        there_already(plan_known(model, tmp_path))
+        already_pulled(plan_known(model, tmp_path))

@@ -12,9 +12,9 @@ from pochade.checkpoints.library import entries
 from pochade.checkpoints.own_folder import is_own, unfinished
 from pochade.errors import InvalidCheckpoint, InvalidRequest, MissingDependency
 from pochade.hub import download as module
-from pochade.hub.download import ATTEMPTS, BrokenConnection, fetching
+from pochade.hub.download import ATTEMPTS, BrokenConnection, download_file
 from pochade.hub.hub_api import HubError, RemoteFile, library, look_up, opened
-from pochade.hub.pull import Pull, check_space, fetch, place, plan, there_already
+from pochade.hub.pull import Pull, already_pulled, check_space, fetch, place, plan
 from tests.fake_hub import COMMIT, REPO, tensors, tiny_model
 
 TEXT = "text_encoder/model.safetensors"
@@ -29,7 +29,7 @@ def root(tmp_path):
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
     monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(fetching, "__defaults__", (lambda seconds: None,))
+    monkeypatch.setattr(download_file, "__defaults__", (lambda seconds: None,))
 
 
 def pulled(root, **options):
@@ -50,7 +50,7 @@ def test_a_folder(hub, root):
     assert (record["repo"], record["commit"], record["licence"]) == (REPO, COMMIT, "openrail++")
     assert [entry.name for entry in entries([root])] == [REPO] and unfinished([root]) == []
     asked = len(hub.log)
-    assert there_already(plan(REPO, root)) == path
+    assert already_pulled(plan(REPO, root)) == path
     assert len(hub.log) == asked + 2  # what there is, and the index: no weights
 
 
@@ -58,8 +58,8 @@ def test_a_pull_of_another_commit_does_not_touch_what_is_there(hub, root):
     _, path, _ = pulled(root)
     hub.commit = "f" * 40
     with pytest.raises(OutputError, match=r"of another commit or with other files; .* models remove"):
-        there_already(plan(REPO, root))
-    assert there_already(plan(REPO, root, revision="v1")) is None
+        already_pulled(plan(REPO, root))
+    assert already_pulled(plan(REPO, root, revision="v1")) is None
     _, other, _ = pulled(root, revision="v1")
     assert other.name == "tiny@v1" and path.exists()
 
@@ -76,7 +76,7 @@ def test_one_file_goes_where_its_kind_is_kept(hub, root, name, folder):
     pull, path, _ = pulled(root, file="sub/one.safetensors")
     assert path == root / folder / "someone" / "tiny" / "one.safetensors"
     assert path.read_bytes() == hub.files["sub/one.safetensors"]
-    assert there_already(pull) == path
+    assert already_pulled(pull) == path
     (entry,) = entries([root])
     assert all(entry.answers_to(name) for name in ("one", REPO, "someone/tiny/one", "one.safetensors"))
 

@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 from pochade.errors import InvalidRequest
 from pochade.images.embedded_text import read_text
 from pochade.images.metadata import Parameters, read_parameters
-from pochade.images.other_tools import retold
+from pochade.images.other_tools import to_infotext
 
 SWARM = {
     "sui_image_params": {
@@ -328,7 +328,7 @@ DAMAGED: list[Any] = [
 
 @pytest.mark.parametrize("texts", DAMAGED)
 def test_damage_is_no_crash(texts: dict[str, str]) -> None:
-    found = retold(texts)
+    found = to_infotext(texts)
     assert found is None or read_parameters(found) is not None
 
 
@@ -338,7 +338,7 @@ def with_changes(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def said_by(graph: dict[str, Any]) -> Parameters:
-    text = retold({"prompt": json.dumps(graph)})
+    text = to_infotext({"prompt": json.dumps(graph)})
     assert text is not None
     return read_parameters(text)
 

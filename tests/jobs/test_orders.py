@@ -12,7 +12,7 @@ from pochade.jobs.errors import without_paths
 from pochade.jobs.limits import Limits
 from pochade.jobs.orders import Order, Upscale, batches, read_order, request_of
 from pochade.jobs.pricing import expected_work, work_of
-from pochade.ways import Hires
+from pochade.request_options import Hires
 
 NAMES = look(Folders())
 PICTURE = Image.new("RGB", (64, 48), "red")

@@ -44,7 +44,7 @@ def hub(fake_hub: FakeHub) -> FakeHub:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download.fetching, "__defaults__", (lambda seconds: None,))
+    monkeypatch.setattr(download.download_file, "__defaults__", (lambda seconds: None,))
 
 
 @pytest.fixture

@@ -189,7 +189,7 @@ def test_a_prompt_names_adapters(pipeline: Pipeline, ink: Path) -> None:
     ],
 )
 def test_weights_in_a_prompt(pipeline: Pipeline, ink: Path, tag: str, lora: tuple[float, float]) -> None:
-    ((found,), _) = pipeline.with_library(ink.parent).library.asked(tag)
+    ((found,), _) = pipeline.with_library(ink.parent).library.requested_by(tag)
     assert (found.path, found.weight, found.in_text) == (ink, *lora)
 
 
@@ -263,7 +263,7 @@ def test_a_graph_with_an_adapter_is_on_the_disk_from_its_second_use_on(
             (graph,) = network.compiled.values()
             graph.wait_stored()
             found.append(graph.restored)
-            network.let_go()
+            network.release()
         return found
 
     everything = "unet", "text_encoder", "autoencoder"
@@ -289,7 +289,7 @@ def test_one_name_means_one_file_everywhere(pipeline: Pipeline, tmp_path: Path, 
     path = write(tmp_path / "loras" / "deep" / "styles" / "ink.safetensors", LAYERS)
     name = f"deep/{name}" if name == "styles" else name
     library = pipeline.with_library(loras=tmp_path / "loras")
-    ((found,), _) = library.library.asked(f"a fox <lora:{name}:0.5>")
+    ((found,), _) = library.library.requested_by(f"a fox <lora:{name}:0.5>")
     ((given, _),) = library.with_adapters([Lora(name, 0.5)]).additions.adapters
     assert found.path == given.path == path
 
@@ -300,7 +300,7 @@ def test_a_folder_that_names_its_file(pipeline: Pipeline, tmp_path: Path) -> Non
     path = write(folder / "pytorch_lora_weights.safetensors", LAYERS)
     library = pipeline.with_library(loras=tmp_path / "loras")
     for name in ("watercolour", "more/watercolour", "Watercolour"):
-        ((found,), _) = library.library.asked(f"<lora:{name}:0.5>")
+        ((found,), _) = library.library.requested_by(f"<lora:{name}:0.5>")
         ((given, _),) = library.with_adapters([name]).additions.adapters
         assert found.path == given.path == path
 
@@ -310,7 +310,7 @@ def test_exactly_this_name_comes_first(pipeline: Pipeline, tmp_path: Path) -> No
     plain, inner = write(root / "ink.safetensors", LAYERS), write(root / "styles" / "ink.safetensors", LAYERS)
     library = pipeline.with_library(loras=root).library
     for name, path in (("ink", plain), ("Ink", plain), ("styles/ink", inner)):
-        ((found,), _) = library.asked(f"<lora:{name}:0.5>")
+        ((found,), _) = library.requested_by(f"<lora:{name}:0.5>")
         assert found.path == path
 
 
@@ -399,10 +399,10 @@ def test_words_that_only_contain_the_name(pipeline: Pipeline, tmp_path: Path) ->
     path = embedding(tmp_path / "ink.safetensors", emb_params=(2, 24))
     library = pipeline.with_library(embeddings=path.parent).library
     for prompt in ("pink", "inks"):
-        assert not library.asked(prompt)[1], prompt
+        assert not library.requested_by(prompt)[1], prompt
     for prompt in ("ink2 x", "x ink_blot", "pink,ink"):
-        assert library.asked(prompt)[1], prompt
-    assert library.asked("an (Ink:1.2) fox", "x")[1] == (path,)
+        assert library.requested_by(prompt)[1], prompt
+    assert library.requested_by("an (Ink:1.2) fox", "x")[1] == (path,)
     changed = pipeline.with_adapters(embeddings=[path])
     for prompt in ("pink", "inks"):
         assert np.array_equal(changed.encode_prompt(prompt), pipeline.encode_prompt(prompt))

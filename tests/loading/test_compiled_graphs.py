@@ -15,7 +15,7 @@ from pochade.loading.parameter_shapes import with_config
 from pochade.machine import memory_bytes, usable_memory_bytes
 from pochade.models.unet import unet
 from pochade.request import Request
-from pochade.ways import Hires
+from pochade.request_options import Hires
 
 OPTIONS = {"prompt": "a red apple", "seed": 7, "steps": 2}
 
@@ -241,16 +241,16 @@ def test_adapted_networks_and_those_beside_share_the_budget(starter, tmp_path):
     every = [networks.unet, networks.autoencoder, networks.text_encoder]
     assert all(network.graphs is networks.graphs for network in every)
 
-    def open_on(engine, path, *, graphs):
+    def open_network(engine, path, *, graphs):
         return replace(networks.unet, graphs=graphs)
 
-    opened = [networks.beside(tmp_path / f"{i}.safetensors", open_on) for i in range(OPENED)]
+    opened = [networks.auxiliary(tmp_path / f"{i}.safetensors", open_network) for i in range(OPENED)]
     assert all(each.graphs is networks.graphs for each in opened)
-    assert networks.beside(tmp_path / "0.safetensors", open_on) is opened[0]
-    networks.beside(tmp_path / "another.safetensors", open_on)
+    assert networks.auxiliary(tmp_path / "0.safetensors", open_network) is opened[0]
+    networks.auxiliary(tmp_path / "another.safetensors", open_network)
     assert len(networks.opened) == OPENED, "not one more for each that was ever asked for"
-    assert networks.beside(tmp_path / "0.safetensors", open_on) is opened[0], "used lately"
-    assert networks.beside(tmp_path / "1.safetensors", open_on) is not opened[1]
+    assert networks.auxiliary(tmp_path / "0.safetensors", open_network) is opened[0], "used lately"
+    assert networks.auxiliary(tmp_path / "1.safetensors", open_network) is not opened[1]
     networks.opened.clear()
 
 

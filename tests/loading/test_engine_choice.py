@@ -6,7 +6,7 @@ import torch
 import pochade
 from pochade.errors import InvalidRequest
 from pochade.loading import engine_choice as choosing
-from pochade.loading.engine_choice import choose, make_engine, settled_threads
+from pochade.loading.engine_choice import choose, make_engine, resolve_threads
 from pochade.machine import Processors, processors
 
 
@@ -24,12 +24,12 @@ def chosen(device: str, engine: str) -> choosing.EngineChoice:
 @pytest.mark.parametrize("engine", ["openvino", "torch"])
 def test_what_is_asked_for_counts_then_the_quota(monkeypatch, asked, quota, settled, engine):
     allowed(monkeypatch, quota)
-    assert settled_threads(chosen("cpu", engine), asked) == settled
+    assert resolve_threads(chosen("cpu", engine), asked) == settled
 
 
 def test_a_quota_says_nothing_to_other_devices(monkeypatch):
     allowed(monkeypatch, 1.0)
-    assert settled_threads(chosen("cuda", "torch"), None) is None
+    assert resolve_threads(chosen("cuda", "torch"), None) is None
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_quota_says_nothing_to_other_devices(monkeypatch):
 )
 def test_what_cannot_be_is_refused(threads, device, engine, complaint):
     with pytest.raises(InvalidRequest) as raised:
-        settled_threads(chosen(device, engine), threads)
+        resolve_threads(chosen(device, engine), threads)
     assert complaint in str(raised.value)
 
 

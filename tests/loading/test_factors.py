@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import pochade
-from pochade.adapters.view import RANKS, Strength, factors
+from pochade.adapters.view import RANKS, WeightedDeltas, factors
 from pochade.checkpoints import safetensors
 from pochade.errors import InvalidCheckpoint
 from pochade.pipeline import Lora
@@ -138,5 +138,5 @@ def test_factors_stand_side_by_side():
 
 def test_tables_take_no_factors(tmp_path: Path):
     name = "embeddings.token_embedding.weight"
-    given = [Strength(strength(1, name=name).deltas, 1.0, "x")]
+    given = [WeightedDeltas(strength(1, name=name).deltas, 1.0, "x")]
     assert factors({name: np.ones((5, 4), np.float32)}, given) is None

@@ -8,7 +8,7 @@ import pytest
 
 import pochade
 from pochade.checkpoints import check
-from pochade.checkpoints.grids import grids_beside
+from pochade.checkpoints.grids import grids_path
 from pochade.checkpoints.safetensors import read, write
 from pochade.engines.openvino import OpenVinoEngine
 from pochade.errors import InvalidCheckpoint, InvalidRequest
@@ -84,7 +84,7 @@ def tiny(model, tmp_path) -> Path:
 def test_grids_that_a_model_lacks_are_made_once(tiny, monkeypatch):
     first = pochade.load(tiny, precision="int8")
     assert grids_in_cache(first.checkpoint).is_file()
-    monkeypatch.setattr(OpenVinoEngine, "watching", None)  # fails if anything is watched again
+    monkeypatch.setattr(OpenVinoEngine, "observing", None)  # fails if anything is watched again
     again = pochade.load(tiny, precision="int8")
     assert np.array_equal(*(np.asarray(pictures(each)[0]) for each in (first, again)))
 
@@ -100,11 +100,11 @@ def test_loading_with_grids_reads_no_weights(monkeypatch):
 
 
 def test_grids_lie_beside_a_single_file_under_its_name():
-    assert grids_beside(Path("/models/a.b.safetensors")) == Path("/models/a.b.int8.safetensors")
+    assert grids_path(Path("/models/a.b.safetensors")) == Path("/models/a.b.int8.safetensors")
 
 
 def test_grids_of_another_model_are_left_alone_and_new_ones_fitted(tiny):
-    shutil.copy(grids_beside(starter_folder()), grids_beside(tiny))
+    shutil.copy(grids_path(starter_folder()), grids_path(tiny))
     with pytest.warns(RuntimeWarning, match="grids of other weights"):
         pipeline = pochade.load(tiny, precision="int8")
     assert grids_in_cache(pipeline.checkpoint).is_file()
@@ -119,7 +119,7 @@ def fitted(folder, **options):
 
 def test_another_autoencoder_does_not_get_the_grids_of_the_models_own(tiny, tmp_path):
     pipeline, tables = fitted(tiny)
-    keep_grids(grids_beside(tiny), tables, pipeline.networks)
+    keep_grids(grids_path(tiny), tables, pipeline.networks)
     assert find_grids(tiny, pipeline.checkpoint, pipeline.networks) is not None
     other = shutil.copytree(tiny / "vae", tmp_path / "vae")
     weights = other / "diffusion_pytorch_model.safetensors"
@@ -132,7 +132,7 @@ def test_another_autoencoder_does_not_get_the_grids_of_the_models_own(tiny, tmp_
 
 def test_ones_own_grids_win_over_those_that_came_with_the_model(tiny):
     pipeline, tables = fitted(tiny)
-    keep_grids(grids_beside(tiny), tables, pipeline.networks)
+    keep_grids(grids_path(tiny), tables, pipeline.networks)
     (*_, last) = calibrate(pipeline, ["a castle by the sea"])
     place = keep_in_cache(pipeline.checkpoint, last.tables, pipeline.networks)
     assert ends(find_grids(tiny, pipeline.checkpoint, pipeline.networks)) == ends(last.tables)
@@ -156,7 +156,7 @@ def test_a_cache_that_cannot_be_written_to_costs_a_warning_and_no_picture(tiny, 
 def test_grids_that_do_not_fit_the_weights_are_refused(model):
     pipeline = model("SD 1.5").load(engine="openvino")
     with pytest.raises(InvalidCheckpoint, match=r"another model's.*models quantize"):
-        in_int8(pipeline.networks, load(grids_beside(starter_folder())).tables)
+        in_int8(pipeline.networks, load(grids_path(starter_folder())).tables)
 
 
 @pytest.mark.parametrize(

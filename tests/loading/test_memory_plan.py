@@ -12,11 +12,11 @@ from PIL import Image
 
 import pochade
 from pochade.errors import InvalidRequest
-from pochade.loading.memory_plan import NetworkLoad, budget_from, bytes_of, find_plan
-from pochade.mapping import let_go, map_file, moved_to_file
+from pochade.loading.memory_plan import NetworkLoad, budget_from, find_plan, parse_bytes
+from pochade.mapping import map_file, moved_to_file, release_pages
 from pochade.request import Request
+from pochade.request_options import Hires, Source
 from pochade.settings import starter_folder
-from pochade.ways import Hires, Source
 from tests.additions import write_embedding
 from tests.reference import psnr
 
@@ -45,7 +45,7 @@ def within(starter, budget):
     ],
 )
 def test_amounts(text, bytes_):
-    assert bytes_of(text) == bytes_
+    assert parse_bytes(text) == bytes_
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_amounts(text, bytes_):
 )
 def test_what_is_no_amount(text):
     with pytest.raises(InvalidRequest, match="memory budget"):
-        bytes_of(text)
+        parse_bytes(text)
 
 
 def test_the_environment_may_say_it(monkeypatch):
@@ -228,7 +228,7 @@ def test_over_a_picture(starter):
 
 
 def test_decoded_in_parts(starter):
-    networks = replace(starter.networks, whole=16**2, tile=32)
+    networks = replace(starter.networks, untiled_pixels=16**2, tile=32)
     latent = np.random.default_rng(0).standard_normal((1, 4, 48, 48), np.float32)
     whole, parts = (np.clip(each.decode(latent), -1, 1) for each in (starter.networks, networks))
     assert psnr(np.rint((parts + 1) * 127.5), np.rint((whole + 1) * 127.5)) > 20
@@ -247,7 +247,7 @@ def test_numbers_moved_to_a_file_are_the_same_and_leave_no_file(tmp_path, shape)
     moved = moved_to_file(array, tmp_path)
     assert moved.dtype == array.dtype and moved.shape == array.shape
     np.testing.assert_array_equal(moved, array)
-    let_go(moved)
+    release_pages(moved)
     np.testing.assert_array_equal(moved, array)
     assert list(tmp_path.iterdir()) == []
 
@@ -259,9 +259,9 @@ def test_pages_of_a_mapped_file_come_back(tmp_path):
         mapped = map_file(file)
     window = mapped[1000:90_000].view(np.int8)[::1]
     assert window.sum() == content[1000:90_000].view(np.int8).sum()
-    let_go(window)
-    let_go(mapped[:10])
-    let_go(content)  # not of a file: left alone
+    release_pages(window)
+    release_pages(mapped[:10])
+    release_pages(content)  # not of a file: left alone
     np.testing.assert_array_equal(window.view(np.uint8), content[1000:90_000])
     assert content[255] == 255
 

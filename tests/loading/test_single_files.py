@@ -9,7 +9,7 @@ import torch
 import pochade
 from pochade.errors import InvalidCheckpoint
 from pochade.images.metadata import read_parameters
-from pochade.ways import Hires
+from pochade.request_options import Hires
 from tests.pipeline.measure import (
     draw_ours,
     draw_theirs,

@@ -11,8 +11,8 @@ import pochade
 from pochade.loading import networks as module
 from pochade.loading.engine_choice import choose, make_engine
 from pochade.loading.parameter_shapes import with_config
-from pochade.loading.tiling import in_tiles, ramp, starts
-from pochade.models.shared_norms import measuring, normalised
+from pochade.loading.tiling import ramp, run_tiled, starts
+from pochade.models.shared_norms import recording_statistics, with_given_statistics
 from tests.reference import psnr
 
 
@@ -29,18 +29,18 @@ def test_weights_fade_at_both_ends_and_never_vanish() -> None:
     np.testing.assert_allclose(weights, weights[::-1])
 
 
-@pytest.mark.parametrize(("given", "made"), [(1, 4), (4, 1)])
-def test_a_function_of_single_pixels_is_not_changed(given: int, made: int) -> None:
-    x = np.random.default_rng(0).standard_normal((1, 3, 11 * given, 29 * given), np.float32)
+@pytest.mark.parametrize(("in_scale", "out_scale"), [(1, 4), (4, 1)])
+def test_a_function_of_single_pixels_is_not_changed(in_scale: int, out_scale: int) -> None:
+    x = np.random.default_rng(0).standard_normal((1, 3, 11 * in_scale, 29 * in_scale), np.float32)
     sizes = set()
 
     def scaled(part: np.ndarray) -> np.ndarray:
         sizes.add(part.shape)
-        if made > given:
-            return part.repeat(made, axis=2).repeat(made, axis=3)
-        return part[:, :, ::given, ::given]
+        if out_scale > in_scale:
+            return part.repeat(out_scale, axis=2).repeat(out_scale, axis=3)
+        return part[:, :, ::in_scale, ::in_scale]
 
-    found = in_tiles(scaled, x, given=given, made=made, tile=8, overlap=3)
+    found = run_tiled(scaled, x, in_scale=in_scale, out_scale=out_scale, tile=8, overlap=3)
     np.testing.assert_allclose(found, scaled(x), atol=1e-6)
     assert len(sizes) == 2  # of all parts one, and the whole
 
@@ -53,15 +53,15 @@ def test_parts_of_what_goes_round_overlap_across_the_edge_too(length: int, tile:
     assert starts(96, 96, 24, tiling=True) == [0]
 
 
-@pytest.mark.parametrize(("given", "made"), [(1, 4), (4, 1)])
-def test_a_function_of_single_pixels_is_not_changed_by_going_round(given: int, made: int) -> None:
-    x = np.random.default_rng(0).standard_normal((1, 3, 11 * given, 29 * given), np.float32)
+@pytest.mark.parametrize(("in_scale", "out_scale"), [(1, 4), (4, 1)])
+def test_a_function_of_single_pixels_is_not_changed_by_going_round(in_scale: int, out_scale: int) -> None:
+    x = np.random.default_rng(0).standard_normal((1, 3, 11 * in_scale, 29 * in_scale), np.float32)
 
     def scaled(part: np.ndarray) -> np.ndarray:
-        larger = part.repeat(made, axis=2).repeat(made, axis=3)
-        return larger if made > given else part[:, :, ::given, ::given]
+        larger = part.repeat(out_scale, axis=2).repeat(out_scale, axis=3)
+        return larger if out_scale > in_scale else part[:, :, ::in_scale, ::in_scale]
 
-    found = in_tiles(scaled, x, given=given, made=made, tile=8, overlap=3, tiling=True)
+    found = run_tiled(scaled, x, in_scale=in_scale, out_scale=out_scale, tile=8, overlap=3, tiling=True)
     np.testing.assert_allclose(found, scaled(x), atol=1e-6)
 
 
@@ -78,7 +78,7 @@ def rolled(x: np.ndarray, rows: int, columns: int) -> np.ndarray:
 def test_edges_fit_together_in_parts(engine: str, rows: int, columns: int) -> None:
     """What is shifted by a part comes out shifted: the seam across the edges is one like all others."""
     networks = pochade.load(device="cpu", precision="f32", engine=engine).networks
-    going_round = replace(networks, whole=24 * 24, tile=24, tiling=True)
+    going_round = replace(networks, untiled_pixels=24 * 24, tile=24, tiling=True)
     channels, factor = networks.autoencoder_config.latent_channels, networks.autoencoder_config.factor
     by = tuple(16 if side > 24 else 3 for side in (rows, columns))  # the parts begin at 0 and 16
     latent = np.random.default_rng(0).standard_normal((1, channels, rows, columns), np.float32)
@@ -93,7 +93,7 @@ def test_edges_fit_together_in_parts(engine: str, rows: int, columns: int) -> No
 def test_no_step_where_edges_of_parts_meet() -> None:
     """Across the edges a smooth picture changes as it does everywhere else."""
     networks = replace(
-        pochade.load(device="cpu", precision="f32").networks, tiling=True, whole=24 * 24, tile=24
+        pochade.load(device="cpu", precision="f32").networks, tiling=True, untiled_pixels=24 * 24, tile=24
     )
     y, x = np.mgrid[0:256, 0:256] * 2 * np.pi / 256
     picture = np.stack([np.sin(x), np.cos(y), np.sin(x + 2 * y)])[None].astype(np.float32) * 0.8
@@ -109,7 +109,7 @@ def test_a_large_picture_is_nearly_the_same_in_parts(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "TILE", 24)
     monkeypatch.setattr(module, "OVERLAP", 8)
     networks = pochade.load(device="cpu", precision="f32").networks
-    divided = replace(networks, whole=24 * 24)
+    divided = replace(networks, untiled_pixels=24 * 24)
     y, x = np.mgrid[0:256, 0:192] / 20
     picture = np.stack([np.sin(x), np.cos(y), np.sin(x + y)])[None].astype(np.float32) * 0.8
     whole = networks.encode(picture)
@@ -152,30 +152,32 @@ def test_parts_are_normalised_as_one_picture(engine: str) -> None:
     weights = {name: rng.standard_normal(4, np.float32) for name in ("scale", "shift")}
 
     def run(function: Any, **inputs: np.ndarray) -> np.ndarray:
-        made = make_engine(choose("cpu", "f32", engine))
+        engine_made = make_engine(choose("cpu", "f32", engine))
         shapes = {name: (array.shape, "f32") for name, array in inputs.items()}
-        found = made.compile(with_config(function, None), weights, shapes, key=function.__name__)(**inputs)
+        found = engine_made.compile(with_config(function, None), weights, shapes, key=function.__name__)(
+            **inputs
+        )
         return np.asarray(found)
 
-    whole, statistics = run(function, x=x), run(measuring(function), x=x)
+    whole, statistics = run(function, x=x), run(recording_statistics(function), x=x)
     assert statistics.shape == (4, 2)
     for part in (slice(0, 4), slice(4, 8)):
-        alike = run(normalised(function), x=x[..., part].copy(), statistics=statistics)
+        alike = run(with_given_statistics(function), x=x[..., part].copy(), statistics=statistics)
         np.testing.assert_allclose(alike, whole[..., part], atol=2e-5)
         assert np.abs(run(function, x=x[..., part].copy()) - whole[..., part]).max() > 0.3
 
 
 def test_plain_areas_are_not_shifted_by_the_parts(pictures: np.ndarray) -> None:
     networks = pochade.load(device="cpu", precision="f32").networks
-    divided = replace(networks, whole=24 * 24, tile=24)
+    divided = replace(networks, untiled_pixels=24 * 24, tile=24)
     latent = networks.encode(pictures)
 
     def levels(found: np.ndarray) -> np.ndarray:
         return (found.clip(-1, 1) + 1) * 127.5
 
     whole, parts = (levels(each.decode(latent)) for each in (networks, divided))
-    made = networks.autoencoder_config.factor
-    alone = levels(in_tiles(networks.decode, latent, given=1, made=made, tile=24, overlap=6))
+    out_scale = networks.autoencoder_config.factor
+    alone = levels(run_tiled(networks.decode, latent, in_scale=1, out_scale=out_scale, tile=24, overlap=6))
     plain = (..., slice(136, 248), slice(8, 248))
     assert np.abs(alone - whole)[plain].max() > 10  # what parts do that look at themselves alone
     assert np.abs(parts - whole)[plain].max() < 6
@@ -186,7 +188,7 @@ def test_plain_areas_are_not_shifted_by_the_parts(pictures: np.ndarray) -> None:
 
 def test_what_parts_need_is_compiled_before_the_drawing() -> None:
     networks = pochade.load(device="cpu", precision="f32").networks
-    divided = replace(networks, whole=24 * 24, tile=24)
+    divided = replace(networks, untiled_pixels=24 * 24, tile=24)
     divided.prepare_decode((networks.autoencoder_config.latent_channels, 32, 40))
     known = set(divided.autoencoder.compiled)
     divided.decode(np.zeros((1, networks.autoencoder_config.latent_channels, 32, 40), np.float32))

@@ -9,9 +9,9 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from transformers import CLIPTextConfig
 
 from pochade.errors import InvalidCheckpoint
-from pochade.models.describe import describe_autoencoder, describe_text_encoder, describe_unet
 from pochade.models.embedding import embed_guidance
 from pochade.models.read_config import autoencoder_config, text_encoder_config, unet_config
+from pochade.models.write_config import describe_autoencoder, describe_text_encoder, describe_unet
 from tests.models.measure import text_json
 from tests.reference import AUTOENCODER, SD15, TEXT_ENCODERS, UNETS, make_text_encoder, make_unet
 

@@ -3,8 +3,8 @@
 import pytest
 
 from pochade.models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
-from pochade.models.describe import describe_autoencoder, describe_text_encoder, describe_unet
 from pochade.models.read_config import autoencoder_config, text_encoder_config, unet_config
+from pochade.models.write_config import describe_autoencoder, describe_text_encoder, describe_unet
 
 SD15 = UNetConfig(
     down_depths=((1, 1), (1, 1), (1, 1), (0, 0)),

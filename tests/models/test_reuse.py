@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from pochade.engines.numpy import NumpyOps, float32
+from pochade.models.deepcache import unet_from_features, unet_with_features
 from pochade.models.embedding import embed_sizes, embed_timestep
 from pochade.models.read_config import unet_config
-from pochade.models.reuse import unet_again, unet_keeping
 from pochade.models.unet import unet, up_layers
 from pochade.weights import View
 from tests.reference import UNETS, make_unet, stored, unet_inputs
@@ -38,17 +38,17 @@ def test_the_halves_make_the_whole(family):
     whole = unet(NumpyOps(), config, weights, **inputs)
     count = len(up_layers(config))
     for layers in {1, 2, count - 1, count}:
-        result, deep = unet_keeping(NumpyOps(), config, weights, **inputs, layers=layers)
+        result, deep = unet_with_features(NumpyOps(), config, weights, **inputs, layers=layers)
         np.testing.assert_array_equal(result, whole)
-        again = unet_again(NumpyOps(), config, weights, **inputs, deep=deep, layers=layers)
+        again = unet_from_features(NumpyOps(), config, weights, **inputs, deep=deep, layers=layers)
         np.testing.assert_allclose(again, whole, rtol=1e-5, atol=1e-5)
 
 
 def test_the_last_layers_see_the_latent_and_leave_the_deep_features_alone():
     config, weights, inputs = case("SD 1.5")
-    whole, deep = unet_keeping(NumpyOps(), config, weights, **inputs, layers=1)
+    whole, deep = unet_with_features(NumpyOps(), config, weights, **inputs, layers=1)
     other = {**inputs, "x": inputs["x"] + np.float32(0.5)}
-    again = unet_again(NumpyOps(), config, weights, **other, deep=deep, layers=1)
-    truth, fresh = unet_keeping(NumpyOps(), config, weights, **other, layers=1)
+    again = unet_from_features(NumpyOps(), config, weights, **other, deep=deep, layers=1)
+    truth, fresh = unet_with_features(NumpyOps(), config, weights, **other, layers=1)
     assert not np.allclose(deep, fresh)
     assert 0 < np.abs(again - truth).mean() < np.abs(whole - truth).mean()

@@ -15,7 +15,7 @@ from pochade.prompts.composition import composition
 from pochade.prompts.extra_networks import extra_networks
 from pochade.prompts.parse import parse_prompt
 from pochade.prompts.schedules import parse_schedule
-from pochade.ways import Blend, Hires
+from pochade.request_options import Blend, Hires
 from tests.additions import write_adapter, write_embedding
 from tests.calls import calls_of
 from tests.reference import FACTOR

@@ -11,7 +11,7 @@ import pochade
 from pochade.errors import InvalidRequest
 from pochade.pipeline import Pipeline
 from pochade.request import Request
-from pochade.ways import Variation
+from pochade.request_options import Variation
 
 REQUEST = Request(prompt="a fox", seed=7, steps=2, width=64, height=64, sampler="Euler", rng="CPU")
 SHAPE = (4, 8, 8)

@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 import pochade
-from pochade.diffusion.samplers import SAMPLERS
-from pochade.diffusion.samplers import tcd as tcd_module
+from pochade.diffusion.samplers import SAMPLERS, consistency
 from pochade.diffusion.schedule import FOR_XL, SCHEDULES, noise_schedule, sigmas
 from pochade.generation.denoise_loop import all_levels
 from pochade.generation.infotext_request import request_from
@@ -16,7 +15,7 @@ from pochade.images.metadata import read_parameters
 from pochade.pipeline import Pipeline, Progress
 from pochade.pipeline.pipeline import finish
 from pochade.request import Request
-from pochade.ways import Hires, Source
+from pochade.request_options import Hires, Source
 from tests.reference import psnr
 
 # No guidance: much of it makes the equation stiff, and eight steps too few for most.
@@ -161,7 +160,7 @@ def test_over_a_picture_little_changes_with_little_strength(starter, expected, l
 def test_tcd_takes_the_models_own_schedule(starter, monkeypatch):
     """Not Stable Diffusion's, which it has only if nobody tells it of another."""
     first = draw(starter, sampler="TCD", steps=3)[-1].result.images[0]
-    monkeypatch.setattr(tcd_module, "noise_schedule", lambda: noise_schedule("linear", 1e-4, 0.02))
+    monkeypatch.setattr(consistency, "noise_schedule", lambda: noise_schedule("linear", 1e-4, 0.02))
     assert draw(starter, sampler="TCD", steps=3)[-1].result.images[0] == first
 
 

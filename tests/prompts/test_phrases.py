@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from pochade.prompts.layout import lay_out
-from pochade.prompts.phrases import with_phrases
-from pochade.prompts.tokenizer import Tokenizer
+from pochade.prompts.tokenizer import Tokenizer, with_phrases
 from pochade.prompts.tokenizer_files import load_tokenizer
 
 

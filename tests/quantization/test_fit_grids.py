@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pochade.int8 import InputStatistics
-from pochade.quantization.fit_grids import SENSITIVE, choose, error, worst
+from pochade.quantization.fit_grids import SENSITIVE, error, fit, worst
 
 
 def seen(rng: np.random.Generator, scale: np.ndarray, weight: np.ndarray | None = None) -> InputStatistics:
@@ -18,13 +18,13 @@ def seen(rng: np.random.Generator, scale: np.ndarray, weight: np.ndarray | None 
 def test_all_products_of_an_input_share_a_grid(rng):
     watched = seen(rng, np.ones(16))
     watched.weights = {"q": watched.weights["weight"], "k": 3 * watched.weights["weight"]}
-    table = choose({("q", "k"): watched})
+    table = fit({("q", "k"): watched})
     assert table["q"].grid is table["k"].grid
 
 
 def test_the_grid_holds_all_that_was_seen(rng):
     watched = seen(rng, np.linspace(0.1, 10, 16))
-    found = choose({("weight",): watched})["weight"].grid
+    found = fit({("weight",): watched})["weight"].grid
     assert (watched.high / found.smoothing <= found.high + found.step).all()
     assert (watched.low / found.smoothing >= found.low - found.step).all()
 
@@ -32,7 +32,7 @@ def test_the_grid_holds_all_that_was_seen(rng):
 def test_smoothing_helps_where_channels_differ(rng):
     watched = seen(rng, np.geomspace(0.01, 10, 64), rng.standard_normal((32, 64)).astype(np.float32) / 4)
     watched.weights = {"weight": watched.weights["weight"] / np.geomspace(0.01, 10, 64)}
-    plain, some, half = (choose({("weight",): watched}, share)["weight"].error for share in (0, 0.25, 0.5))
+    plain, some, half = (fit({("weight",): watched}, share)["weight"].error for share in (0, 0.25, 0.5))
     assert half < some < plain
 
 
@@ -41,7 +41,7 @@ def test_the_error_is_that_of_the_outputs(rng, shape):
     """Against the same product computed by hand; a 3x3 kernel counts as nine products."""
     watched = seen(rng, np.ones(16), rng.standard_normal(shape).astype(np.float32))
     weight, rows = watched.weights["weight"], watched.rows[0]
-    found = choose({("weight",): watched}, 0)["weight"]
+    found = fit({("weight",): watched}, 0)["weight"]
     places = weight.reshape(32, 16, -1)
     exact = np.einsum("ni,oip->nop", rows, places)
     steps = np.abs(places).max(axis=(1, 2), keepdims=True) / 127
@@ -56,14 +56,14 @@ def test_a_product_with_a_large_error_is_left_alone(rng):
     scale[3] = 100
     weight = rng.standard_normal((32, 16)).astype(np.float32)
     weight[:, 3] = 1e-6  # one huge channel that the outputs hardly hear
-    found = choose({("weight",): seen(rng, scale, weight)}, 0)["weight"]
+    found = fit({("weight",): seen(rng, scale, weight)}, 0)["weight"]
     assert found.error > SENSITIVE
     assert not found.used
 
 
 def test_dead_channels_and_dead_inputs_are_no_trouble(rng):
     for scale in (np.zeros(16), np.arange(16.0)):
-        found = choose({("weight",): seen(rng, scale)})["weight"]
+        found = fit({("weight",): seen(rng, scale)})["weight"]
         assert np.isfinite(found.grid.smoothing).all() and (found.grid.smoothing > 0).all()
         assert np.isfinite(found.error)
 
@@ -72,6 +72,6 @@ def test_the_worst_come_first(rng):
     observations = {(name,): seen(rng, np.geomspace(1, 10**i, 16)) for i, name in enumerate("abc")}
     for (name,), watched in observations.items():
         watched.weights = {name: watched.weights["weight"]}
-    table = choose(observations)
+    table = fit(observations)
     errors = [each.error for _, each in worst(table, 2)]
     assert errors == sorted((each.error for each in table.values()), reverse=True)[:2]

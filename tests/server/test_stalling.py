@@ -161,10 +161,10 @@ def test_folders_are_not_walked_for_each_tag_of_each_job(
 def test_a_file_that_was_moved_is_found_again(folders: Folders) -> None:
     assert folders.loras is not None
     catalogue = look(folders)
-    catalogue.usual("starter", tags(1))
+    catalogue.defaults("starter", tags(1))
     (folders.loras / "below").mkdir()
     (folders.loras / "ink0.safetensors").rename(folders.loras / "below" / "ink0.safetensors")
-    catalogue.usual("starter", tags(1))
+    catalogue.defaults("starter", tags(1))
 
 
 @pytest.mark.parametrize("name", ["prompt", "negative_prompt"])

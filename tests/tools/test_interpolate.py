@@ -7,14 +7,14 @@ import pytest
 
 from pochade.diffusion.noise import picture_noise, slerp
 from pochade.errors import InvalidRequest
-from pochade.generation.conditioning import condition
-from pochade.generation.generate import told_of
+from pochade.generation.conditioning import encode_prompts
+from pochade.generation.generate import prompt_plans
 from pochade.generation.infotext_request import request_from
 from pochade.generation.settle import settle
 from pochade.pipeline.pipeline import finish
 from pochade.request import Request
+from pochade.request_options import Blend, Variation
 from pochade.tools.interpolate import frames
-from pochade.ways import Blend, Variation
 
 A, B = "a red fox in the snow", "the 4k cat"
 REQUEST = Request(prompt=A, seed=5, steps=3, width=24, height=16, sampler="Euler")
@@ -27,8 +27,8 @@ def drawn(pipeline, request, **inputs):
 
 def told_in(pipeline, request):
     """What the UNet is told in the first pass."""
-    settled, _ = settle(pipeline.networks, request, pipeline.usual, pipeline.roots)
-    return told_of(pipeline.model, settled)[0]
+    settled, _ = settle(pipeline.networks, request, pipeline.defaults, pipeline.roots)
+    return prompt_plans(pipeline.model, settled)[0]
 
 
 @pytest.mark.parametrize("family", ["SD 1.5", "SDXL"])
@@ -44,7 +44,7 @@ def test_the_ends_are_the_prompts_alone(model, family):
 
 def test_what_the_unet_is_told_is_mixed_number_by_number(model):
     pipeline = model("SDXL").load()
-    one, other = condition(pipeline.networks, pipeline.tokenizers, [A, B], 1)
+    one, other = encode_prompts(pipeline.networks, pipeline.tokenizers, [A, B], 1)
     told = told_in(pipeline, replace(REQUEST, blend=Blend(prompt=B, share=0.25), negative_prompt=A))
     (wording,) = set(told.steps)
     mixed, negative = told.conditionings[wording]
@@ -58,7 +58,7 @@ def test_prompts_that_change_and_long_ones(model):
     pipeline = model("SD 1.5").load()
     changing = replace(REQUEST, prompt="a [fox:cat:1]", blend=Blend(prompt="[red:4k:2]", share=0.5))
     told = told_in(pipeline, changing)
-    assert [(step.parts[0].prompt, step.towards) for step in told.steps] == [
+    assert [(step.parts[0].prompt, step.blend_with) for step in told.steps] == [
         ("a fox", "red"), ("a cat", "red"), ("a cat", "4k"),
     ]  # fmt: skip
     long = replace(REQUEST, blend=Blend(prompt=" fox," * 60, share=0.5))
@@ -81,26 +81,26 @@ def test_composed_prompts_do_not_blend(model):
         replace(REQUEST, blend=Blend(prompt="a AND b", share=0.5)),
         replace(REQUEST, prompt="a AND b", blend=Blend(prompt="c", share=0.5)),
     ):
-        with pytest.raises(InvalidRequest, match="one of these joins several by AND"):
+        with pytest.raises(InvalidRequest, match="cannot contain prompts joined by AND"):
             drawn(pipeline, request)
 
 
 def test_frames():
-    stations = [replace(REQUEST, prompt=prompt, seed=seed) for prompt, seed in ((A, 5), (B, 6), (B, 7))]
-    way = frames(stations, 5)
-    assert way[0] == stations[0] and way[2] == stations[1] and way[4] == stations[2]
+    keyframes = [replace(REQUEST, prompt=prompt, seed=seed) for prompt, seed in ((A, 5), (B, 6), (B, 7))]
+    way = frames(keyframes, 5)
+    assert way[0] == keyframes[0] and way[2] == keyframes[1] and way[4] == keyframes[2]
     assert way[1] == replace(
-        stations[0], blend=Blend(prompt=B, share=0.5), variation=Variation(seed=6, strength=0.5)
+        keyframes[0], blend=Blend(prompt=B, share=0.5), variation=Variation(seed=6, strength=0.5)
     )
-    assert way[3] == replace(stations[1], variation=Variation(seed=7, strength=0.5))
-    assert frames(stations[:2], 2) == stations[:2]
-    around = frames(stations[:2], 4, loop=True)
+    assert way[3] == replace(keyframes[1], variation=Variation(seed=7, strength=0.5))
+    assert frames(keyframes[:2], 2) == keyframes[:2]
+    around = frames(keyframes[:2], 4, loop=True)
     assert (
-        around[0] == stations[0]
-        and around[2] == stations[1]
+        around[0] == keyframes[0]
+        and around[2] == keyframes[1]
         and around[3].blend == Blend(prompt=A, share=0.5)
     )
-    shares = [each.blend.share for each in frames(stations[:2], 12)[1:-1] if each.blend]
+    shares = [each.blend.share for each in frames(keyframes[:2], 12)[1:-1] if each.blend]
     np.testing.assert_allclose(shares, np.arange(1, 11) / 11)
 
 
@@ -112,17 +112,21 @@ def test_noise_goes_along_the_sphere(model):
 
 
 @pytest.mark.parametrize(
-    ("stations", "count", "fault"),
+    ("keyframes", "count", "fault"),
     [
-        ([REQUEST], 3, "needs two prompts, or two seeds"),
+        ([REQUEST], 3, "needs at least two prompts or two seeds"),
         ([REQUEST] * 3, 2, "frames is 2; it must lie between 3 and 1000"),
         ([replace(REQUEST, blend=Blend(prompt=B, share=0.5))] * 2, 2, "prompts without a blend"),
-        ([replace(REQUEST, variation=Variation(), seed=seed) for seed in (1, 2)], 2, "is a variation itself"),
+        (
+            [replace(REQUEST, variation=Variation(), seed=seed) for seed in (1, 2)],
+            2,
+            "uses variations itself",
+        ),
     ],
 )
-def test_what_is_no_walk(stations, count, fault):
+def test_what_is_no_walk(keyframes, count, fault):
     with pytest.raises(InvalidRequest, match=fault):
-        frames(stations, count)
+        frames(keyframes, count)
 
 
 def test_a_share_beyond_the_ends():

@@ -6,8 +6,8 @@ import pytest
 
 from pochade.errors import InvalidRequest
 from pochade.request import Request
+from pochade.request_options import Hires
 from pochade.tools.xyz_grid import Axis, axis, requests
-from pochade.ways import Hires
 
 BASE = Request(prompt="a red fox", seed=7, width=64, height=64)
 

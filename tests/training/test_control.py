@@ -19,6 +19,7 @@ from pochade.models.controlnet import controlnet, embed_hint
 from pochade.models.embedding import embed_timestep
 from pochade.models.read_config import controlnet_config
 from pochade.pipeline.loader import load
+from pochade.request_options import Control as Steered
 from pochade.training.control import (
     ControlNetTask,
     controlling,
@@ -31,7 +32,6 @@ from pochade.training.corpus.importers.build import HELD_OUT
 from pochade.training.corpus.importers.common import split_by_share
 from pochade.training.finetune import Tuning, open_model
 from pochade.training.loop import averaged
-from pochade.ways import Control as Steered
 from tests.training.data.test_captions import entry
 from tests.training.data.test_scenes import CORPUS as SMALL
 

@@ -1,8 +1,8 @@
 """DPM-Solver with its own choice of steps: DPM fast and DPM adaptive (Lu et al. 2022a).
 
-Both read from the schedule no more than the levels where it begins and ends. They work in lambda =
--log sigma, which does not reach sigma 0: they stop at the last level above it, and one evaluation more takes
-the rest, as in every sampler here.
+Both use only the first and the last noise level of the schedule. They work in lambda = -log sigma, which does
+not reach sigma 0: they stop at the last level above 0, and one more evaluation takes the rest, as in every
+sampler here.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ from pochade.diffusion.samplers.step import Noise, SamplerStep, approach
 from pochade.ops import Tensor
 
 THIRD = 1 / 3
-"""One number, so that what two kinds of steps have in common is found again to the last bit."""
+"""One constant, so that evaluations shared by two kinds of steps have bit-identical noise levels."""
 
 
 def dpm_fast(
@@ -50,12 +50,12 @@ def dpm_fast(
 
 @dataclass(frozen=True, kw_only=True)
 class StepSizeControl:
-    """How DPM adaptive chooses its steps. Lengths in lambda.
+    """How DPM adaptive chooses its steps. Lengths are in lambda.
 
-    relative, absolute: of the latent, the error that a step may make.
-    first: the length tried first.
-    steps: at most so many steps; those that this makes long are taken as they are.
-    tries: after so many none is rejected any more.
+    relative, absolute: the tolerated error of a step, relative to the latent and absolute.
+    first: the first length that is tried.
+    steps: the largest number of steps; steps that must be longer because of it are always accepted.
+    tries: after this many tries no step is rejected.
     """
 
     relative: float = 0.05
@@ -118,9 +118,9 @@ def dpm_adaptive(
 
 
 class Trial:
-    """The steps of DPM-Solver-1, 2 and 3 from one place: Lu et al. 2022a, equation 3.7, algorithms 1 and 2.
+    """The steps of DPM-Solver-1, 2 and 3 from one point: Lu et al. 2022a, equation 3.7, algorithms 1 and 2.
 
-    What they evaluate on the way is evaluated once. Written as corrections of Euler's step.
+    Shared evaluations are computed once. The steps are written as corrections of Euler's step.
     """
 
     def __init__(self, denoise: Denoise, x: Tensor, sigma: float) -> None:

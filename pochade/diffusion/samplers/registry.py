@@ -1,10 +1,11 @@
-"""The samplers by the names that users know."""
+"""All samplers by the names that users know."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
+from pochade.diffusion.samplers.consistency import lcm, tcd
 from pochade.diffusion.samplers.dpm import (
     dpmpp_2m,
     dpmpp_2m_sde,
@@ -15,30 +16,28 @@ from pochade.diffusion.samplers.dpm import (
 from pochade.diffusion.samplers.dpm2 import dpm2, dpm2_ancestral, dpmpp_2s_ancestral
 from pochade.diffusion.samplers.dpm_solver import dpm_adaptive, dpm_fast
 from pochade.diffusion.samplers.euler import ddim, euler, euler_ancestral, heun
-from pochade.diffusion.samplers.lcm import lcm
 from pochade.diffusion.samplers.linear_multistep import lms, plms
 from pochade.diffusion.samplers.restart import restart
 from pochade.diffusion.samplers.step import SamplerStep
-from pochade.diffusion.samplers.tcd import tcd
 from pochade.diffusion.samplers.unipc import BH1, BH2, unipc
 from pochade.errors import InvalidRequest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """A sampler and what a caller must know of it.
+    """A sampler and its properties.
 
     function: `(denoise, x, sigmas, noise, **options) -> iterator of Step`.
-    stochastic: it draws noise along the way (with its options at their defaults).
-    evaluations: calls of `denoise` per step (the step to sigma 0 takes one). PLMS' first step takes one more;
-        the two that choose their own steps say themselves what they take.
-    schedule: what 'Automatic' stands for.
-    discard_penultimate: of one sigma more, the last above 0 is left out; see `schedule.sigmas`.
-    alone: its steps depend on the latent, so each picture is drawn alone: none may depend on its batch.
-    options: names of the numbers of a Request that the function takes as keywords.
-    brownian: the function takes the keyword `path`, one Brownian path for its noise (`diffusion.brownian`).
-    needs_schedule: the function takes the model's NoiseSchedule as the keyword `schedule`.
-    aliases: names that are not the label in another spelling; see `find_sampler`.
+    stochastic: whether it draws noise between steps (with default options).
+    evaluations: calls of `denoise` per step (the step to sigma 0 takes one). The first step of PLMS takes one
+        more; the two samplers that choose their own steps document their evaluations.
+    schedule: the schedule that 'Automatic' stands for.
+    discard_penultimate: compute one more sigma and leave out the last one above 0; see `schedule.sigmas`.
+    alone: its steps depend on the latent, so each picture of a batch is drawn separately.
+    options: fields of a Request that the function takes as keywords.
+    brownian: whether the function takes the keyword `path`, a Brownian path for its noise.
+    needs_schedule: whether the function takes the model's NoiseSchedule as the keyword `schedule`.
+    aliases: further names, besides other spellings of the label; see `find_sampler`.
     """
 
     label: str
@@ -54,7 +53,7 @@ class Sampler:
     aliases: tuple[str, ...] = ()
 
     def adds_noise(self, eta: float | None) -> bool:
-        """Whether it draws noise along the way with this eta; None is its default."""
+        """Whether it draws noise between steps with this eta; None means its default."""
         return self.stochastic if eta is None or "eta" not in self.options else eta > 0
 
 
@@ -175,10 +174,10 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType({sampler.label: sampler for s
 
 
 def find_sampler(name: str) -> Sampler:
-    """The sampler of a label or alias, in any case: 'DPM++ 2M', 'dpmpp_2m', 'k_dpmpp_2m', 'euler_ancestral'.
+    """Return the sampler of a label or alias, in any case: 'DPM++ 2M', 'dpmpp_2m', 'euler_ancestral'.
 
-    A schedule in the name is not read here; see `schedule.split_sampler_name`. Raises InvalidRequest, naming
-    all samplers, if there is none of that name: no sampler is ever replaced by another.
+    A schedule in the name is not read here; see `schedule.split_sampler_name`. Raises InvalidRequest, listing
+    all samplers, if the name is unknown.
     """
     for sampler in _ALL:
         if _key(name) in {_key(known) for known in (sampler.label, *sampler.aliases)}:
@@ -189,7 +188,7 @@ def find_sampler(name: str) -> Sampler:
 UNIPC: Mapping[tuple[str, int], str] = MappingProxyType(
     {(BH1, 3): "UniPC", (BH2, 3): "UniPC bh2", (BH2, 2): "UniPC order 2"}
 )
-"""(variant, order), as A1111's options for UniPC say them -> the label."""
+"""(variant, order) in A1111's options for UniPC -> the label."""
 
 
 def _key(name: str) -> str:

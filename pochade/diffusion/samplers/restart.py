@@ -1,4 +1,5 @@
-"""Restart: Heun's method that goes back to more noise, so that errors are forgotten (Xu et al. 2023)."""
+"""Restart sampling: Heun's method that returns to a higher noise level, which contracts errors (Xu et al.
+2023)."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -14,15 +15,15 @@ RHO = 7.0
 """Levels are spread evenly in sigma ** (1 / RHO), as Karras' are."""
 
 FROM, TO = 0.1, 2.0
-"""The levels near which a restart begins and ends up: the usual interval for text-to-image."""
+"""The noise levels between which a restart goes back and forth: the published interval for text-to-image."""
 
 
 def restart(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[SamplerStep]:
     """Heun's method down to sigma 0.1, then noise back up to sigma 2 and down again, once or twice.
 
-    Xu et al. 2023, algorithm 1. The steps of the restarts are part of the number asked for, shared out as
-    users know it: fewer than 20 make no restart, 20 to 35 one of 9 steps, more two of a quarter of the steps.
-    The first way down then has as many steps fewer, with the given sigmas spread over them.
+    Xu et al. 2023, algorithm 1. The steps of the restarts are part of the requested number, divided as in
+    A1111: fewer than 20 make no restart, 20 to 35 one of 9 steps, more two of a quarter of the steps. The
+    first pass then has correspondingly fewer steps, over which the given sigmas are spread.
 
     Order 2, two evaluations per step, one noise per restart; the step to sigma 0 is Euler's.
     """

@@ -1,4 +1,4 @@
-"""What all samplers share: the step that they yield and the two moves that they are made of."""
+"""The step that all samplers yield, and the two updates that they are made of."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ def transitions(sigmas: Sequence[float]) -> Iterator[tuple[int, float, float]]:
 
 
 def approach(x: Tensor, denoised: Tensor, ratio: float) -> Tensor:
-    """Shrinks what separates x from `denoised` to `ratio` of it: from noise level sigma to ratio * sigma.
+    """Scale the difference of x and `denoised` by `ratio`: from noise level sigma to ratio * sigma.
 
     The exact solution of the probability-flow equation while `denoised` is constant, and the first-order step
     of every method here. Written so that no large terms cancel, even from sigma 4096, and that ratio 0 gives
@@ -47,7 +47,7 @@ def approach(x: Tensor, denoised: Tensor, ratio: float) -> Tensor:
 
 
 def midway(now: Evaluation, before: Evaluation | None, after: float) -> Tensor:
-    """The denoised latent extrapolated from the last two evaluations to the middle of the coming step.
+    """Extrapolate the denoised latent from the last two evaluations to the middle of the next step.
 
     Linear in lambda = -log sigma: D of DPM-Solver++, algorithm 2 (Lu et al. 2022). On the first step, or if
     the coming one ends at sigma 0 (lambda infinite), it is the last evaluation itself.

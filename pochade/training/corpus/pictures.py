@@ -7,7 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pochade.images.decode import UnreadablePicture, eight_bits, foreign_profile, in_srgb, opened, turn_of
+from pochade.images.decode import (
+    UnreadablePicture,
+    eight_bits,
+    in_srgb,
+    non_srgb_profile,
+    open_undecoded,
+    turn_of,
+)
 from pochade.training.corpus.samples import Unusable
 
 KEPT = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
@@ -35,7 +42,7 @@ def encoded(content: bytes, size: int) -> Encoded:
     becomes lossless. Raises Unusable.
     """
     try:
-        with opened(content) as image:
+        with open_undecoded(content) as image:
             return _encoded(image, content, size)
     except UnreadablePicture as unreadable:
         raise Unusable(unreadable.reason, unreadable.detail) from unreadable
@@ -55,7 +62,7 @@ def _encoded(image: Image.Image, content: bytes, size: int) -> Encoded:
     kind = "JPEG" if image.format == "MPO" else str(image.format)  # a JPEG with more views behind it
     width, height = _reduced(image.size, size)
     plain = image.mode in ("RGB", "RGBA") and not getattr(image, "is_animated", False)
-    profile = foreign_profile(image)
+    profile = non_srgb_profile(image)
     if kind == "JPEG":
         image.draft(image.mode, (2 * width, 2 * height))  # decodes fewer pixels where that is enough
     image.load()

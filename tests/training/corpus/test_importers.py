@@ -155,7 +155,7 @@ def test_bad_files_are_skipped_and_listed(photos: Path, gathered: Gather) -> Non
     assert set(captions(corpus)) == {"good.jpg", "twice.jpg"}
     assert skipped(corpus.folder) == {
         "cut.jpg": "a damaged picture",
-        "text.png": "no picture that can be read",
+        "text.png": "not a picture in a supported format",
         "zero.png": "an empty file",
         "alone.png": "no caption",
         "caption.txt": "a caption without a picture",
@@ -517,7 +517,7 @@ def test_nothing_usable_is_one_clear_error(photos: Path, gathered: Gather) -> No
     with pytest.raises(NothingUsable) as nothing:
         gathered()
     assert "2 x no caption" in str(nothing.value)
-    assert "1 x no picture that can be read" in str(nothing.value)
+    assert "1 x not a picture in a supported format" in str(nothing.value)
     assert "(cat.jpg, cat.txt)" in str(nothing.value)
     put(photos, {"a.txt": "now there is one"})
     assert len(gathered()) == 1  # and what was left of the failure is no hindrance

@@ -6,10 +6,10 @@ from typing import Any
 from pochade.errors import InvalidRequest
 from pochade.images.preprocessors import find_preprocessor
 from pochade.jobs.catalogue import Catalogue
+from pochade.request_options import find_resize_mode
 from pochade.server.dialects.a1111.scripts import CONTROLNET, arguments
 from pochade.server.middleware import ErrorReply
 from pochade.server.uploads import Inputs
-from pochade.ways import find_resize_mode
 
 NONE = (None, "", "None", "none")
 LATENT_RESIZE = ("3", "just resize (latent upscale)")

@@ -19,6 +19,7 @@ from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, Order
 from pochade.prompts.comments import without_comments
 from pochade.prompts.extra_networks import extra_networks
 from pochade.request import find_emphasis, find_rng
+from pochade.request_options import find_resize_mode
 from pochade.server.dialects.a1111.controlnet_units import controls
 from pochade.server.dialects.a1111.infotext_fields import filled_in, not_filled_in
 from pochade.server.dialects.a1111.schemas import DrawBody, ImageBody, TextBody
@@ -30,7 +31,6 @@ from pochade.server.request_bodies import MOST_NAMED
 from pochade.server.request_bodies import left_out as unknown_fields
 from pochade.server.submission import SubmittedOrder
 from pochade.server.uploads import Inputs
-from pochade.ways import find_resize_mode
 
 NAMED = {"randn_source": ("rng", find_rng), "emphasis": ("emphasis", find_emphasis)}
 """Options there -> the field of a Request, and what finds its value."""

@@ -5,9 +5,9 @@ from typing import Any, TypeVar
 
 from pochade.errors import InvalidRequest
 from pochade.images.metadata import read_parameters
+from pochade.request_options import MAX_BLUR, MAX_PADDING
 from pochade.server.dialects.a1111.schemas import DrawBody, ImageBody
 from pochade.server.dialects.a1111.settings import CLIP_SKIP, MODEL
-from pochade.ways import MAX_BLUR, MAX_PADDING
 
 B = TypeVar("B", bound=DrawBody)
 

@@ -81,7 +81,7 @@ def add(routes: APIRouter, service: Service) -> None:
     @routes.get("/defaults")
     async def defaults() -> Any:
         default = service.catalogue.default
-        usual = asdict(service.catalogue.model(default).usual)
+        usual = asdict(service.catalogue.model(default).defaults)
         return {**JobBody.model_validate({}).model_dump(), "model": default, **usual}
 
     def shows(job: str | None, owner: str) -> bool:

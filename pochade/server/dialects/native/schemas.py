@@ -1,4 +1,5 @@
-"""What the native API takes, by the names of `pochade.request` and `pochade.ways`. See docs/api.md."""
+"""What the native API takes, by the names of `pochade.request` and `pochade.request_options`. See
+docs/api.md."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,11 +9,11 @@ from pochade.errors import InvalidRequest
 from pochade.jobs.limits import LARGEST_SEED
 from pochade.jobs.orders import KINDS, NOT_DRAWN, UPSCALE, Order, Upscale
 from pochade.request import Request
+from pochade.request_options import Hires, Source
 from pochade.server.request_bodies import MOST_NAMED, Body
 from pochade.server.request_bodies import left_out as unknown_fields
 from pochade.server.submission import SubmittedOrder
 from pochade.server.uploads import Inputs
-from pochade.ways import Hires, Source
 
 NO_PICTURE = Request(prompt="")
 HIRES = Hires()

@@ -16,7 +16,7 @@ const SENTENCES = [
   ["long", /^(?<field>[\w.]+) has (?<n>[\d,]+) characters; at most (?<most>[\d,]+) are taken$/],
   ["pixels", /(?<width>\d+) x (?<height>\d+) px(?: was sent)?; at most (?<most>[\d,]+) (?:px|pixels) are (?:drawn|made|taken)$/],
   ["side", /^(?<field>\w+) is (?<value>\d+); this model draws multiples of (?<factor>\d+)/],
-  ["no_picture", /^no picture that can be read/],
+  ["no_picture", /^not a picture in a supported format/],
   ["pictures", /are (?<n>\d+) pictures; at most (?<most>\d+) are drawn in one job$/],
   ["deaths", /^the process that drew it ended (?<n>\d+) times/],
   ["pins", /^your pinned pictures would take (?<n>[\d,]+) bytes; at most (?<most>[\d,]+) may be pinned/],

@@ -1,4 +1,5 @@
-"""Ways of drawing that begin with more than a prompt and a seed, as plain data."""
+"""Parts of a request beyond prompt and seed: source picture, variation, blend, hires, refiner,
+ControlNets."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -27,24 +28,25 @@ RESIZE_NAMES: Mapping[str, str] = MappingProxyType(
         "outer_fit": "fill",
     }
 )
-"""What A1111's web UI and its ControlNet extension call them, in the versions that there have been."""
+"""The names in A1111's web UI and its ControlNet extension, in all of their versions -> name of
+RESIZE_MODES."""
 RESIZE_NUMBERS = ("stretch", "crop", "fill", "stretch")
-"""Their numbers there; the last one resizes latents."""
+"""Their numbers in A1111's API; the last one resizes latents."""
 FILLS = ("original", "surroundings", "noise", "nothing")
-"""What is under the mask at first: the picture itself, the colours around it, latent noise, or latent zeros.
+"""Initial content under the mask: the picture itself, the surrounding colours, latent noise, or latent zeros.
 In A1111: original, fill, latent noise, latent nothing."""
 
 PASSES = ("both", "first", "second")
-"""In which passes of a drawing with a second pass a ControlNet steers."""
+"""The passes in which a ControlNet is used, if there is a second pass (hires)."""
 
 MAX_PADDING = 1024
 MAX_BLUR = 256.0
 
 
 def find_resize_mode(given: object) -> str:
-    """One of RESIZE_MODES, from its name, or from a name or a number that A1111 has for it.
+    """Return the name of RESIZE_MODES for its own name, or for a name or number that A1111 uses.
 
-    Raises InvalidRequest, naming all, for anything else.
+    Raises InvalidRequest, listing all, for anything else.
     """
     name = str(given).strip().lower().removeprefix("resizemode.")
     if name in RESIZE_MODES:
@@ -61,17 +63,17 @@ def find_resize_mode(given: object) -> str:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
-    """A picture to draw from, and how much of it may change (Meng et al. 2021, SDEdit).
+    """A source picture for image-to-image and inpainting (Meng et al. 2021, SDEdit).
 
-    image: of any size and mode; what is transparent counts as white.
-    denoising_strength: share of the steps that are done: at 0 nearly all is kept, at 1 hardly anything.
-    resize_mode: how the picture is brought to the size that is drawn; a name of RESIZE_MODES.
-    mask: a picture of the same size, white where something new is wanted, or opaque there if it has
-        transparency; None draws all of it anew.
-    mask_blur: deviation of the Gaussian that softens the mask's edge, px.
-    fill: what is under the mask at first; a name of FILLS.
-    only_masked: look closer: draw only the masked part, in the full size, and set it back into the picture.
-    padding: px around the masked part that are looked at with it.
+    image: of any size and mode; transparency counts as white.
+    denoising_strength: share of the steps that are done: 0 keeps nearly everything, 1 hardly anything.
+    resize_mode: how the picture is resized to the drawn size; a name of RESIZE_MODES.
+    mask: a picture of the same size, white where it is to be redrawn, or opaque there if it has transparency;
+        None redraws all of it.
+    mask_blur: standard deviation of the Gaussian that softens the mask's edge, px.
+    fill: the initial content under the mask; a name of FILLS.
+    only_masked: draw only the masked part, at full size, and paste it back into the picture.
+    padding: px around the masked part that are included with `only_masked`.
     """
 
     image: "Image.Image"
@@ -98,18 +100,18 @@ class Source:
                 raise InvalidRequest("only_masked needs a mask")
         elif self.mask.size != self.image.size:
             raise InvalidRequest(
-                f"the mask has {self.mask.width} x {self.mask.height} px, the picture"
+                f"the mask has {self.mask.width} x {self.mask.height} px and the picture"
                 f" {self.image.width} x {self.image.height}: make them the same size"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variation:
-    """The noise of a second seed mixed in, or that of another size.
+    """A variation: noise mixed with that of a second seed, or noise of another size.
 
-    strength: 0 is the first seed's noise, 1 the second's; between them the noise stays as strong as it was.
-    seed: the first picture's second seed; picture i has seed + i, and all have the same first one.
-    size: draw the noise as for a picture of this (width, height), px, and set it in the middle.
+    strength: 0 is the first seed's noise, 1 the second's; between them the variance of the noise is kept.
+    seed: the second seed of the first picture; picture i has seed + i, and all share the first seed.
+    size: draw the noise as for a picture of this (width, height), px, and place it in the centre.
     """
 
     seed: int = 0
@@ -125,10 +127,10 @@ class Variation:
 
 @dataclass(frozen=True, kw_only=True)
 class Blend:
-    """A second prompt, and how far the picture is on the way to it.
+    """A second prompt that is blended with the request's prompt.
 
-    share: 0 is the request's own prompt, 1 this one. What the text encoders make of the two is mixed, number
-    by number; the negative prompt stays as it is.
+    share: 0 is the request's prompt, 1 this one. The conditionings of both are interpolated linearly; the
+    negative prompt is unchanged.
     """
 
     prompt: str
@@ -140,16 +142,17 @@ class Blend:
 
 @dataclass(frozen=True, kw_only=True)
 class Hires:
-    """A second pass on a larger picture: the first decides what is where, the second adds detail.
+    """A second pass on a larger picture (hires. fix): the first decides the composition, the second adds
+    detail.
 
-    scale: how much wider and higher. size: (width, height), px, instead; of another shape than the first it
-        shows the middle of that.
-    steps: of the second pass; None does as many as the first.
-    denoising_strength: how far back it goes before that; at 0 it takes no step, and the picture is enlarged
-        only, as in A1111.
+    scale: factor of width and height. size: (width, height), px, instead of a scale; with another aspect
+        ratio the second pass shows the centre of the first.
+    steps: of the second pass; None means as many as in the first.
+    denoising_strength: how much noise is added before it; at 0 no step is taken and the picture is only
+        enlarged, as in A1111.
     upscaler: a name of `pochade.images.upscaling`, of pictures or of latents, or the file of an ESRGAN model.
-    prompt, negative_prompt, sampler, schedule, cfg_scale: of the second pass; None takes the first one's.
-    model: a checkpoint's file, diffusers folder or name that draws the second pass; None is the first one's.
+    prompt, negative_prompt, sampler, schedule, cfg_scale: of the second pass; None means as in the first.
+    model: the checkpoint (file, diffusers folder or name) of the second pass; None means that of the first.
     """
 
     scale: float = 2.0
@@ -177,7 +180,7 @@ class Hires:
     def with_texts(
         self, prompt: Callable[[str], str] | None, negative_prompt: Callable[[str], str] | None
     ) -> "Hires":
-        """With its own prompts as these functions change them, where it has any and a function is given."""
+        """Return a copy with these functions applied to its own prompts, where both exist."""
         changed: dict[str, Any] = {
             name: change(text)
             for name, change, text in (
@@ -191,11 +194,11 @@ class Hires:
 
 @dataclass(frozen=True, kw_only=True)
 class Refiner:
-    """A second model that does the last part of the way (Podell et al. 2023, section 2.5).
+    """A second model that takes over for the last steps (Podell et al. 2023, section 2.5).
 
-    model: a checkpoint's file, diffusers folder or name: XL's refiner, or any model of the same latents.
-    switch: the share of the training steps, from the noisiest, after which it takes over: at 0.8 of 1000 it
-        does those below 200, whatever the schedule. With a second pass (`Hires`) it works in that one only.
+    model: a checkpoint (file, diffusers folder or name): XL's refiner, or any model with the same latents.
+    switch: the share of the training timesteps, from the noisiest, after which it takes over: 0.8 of 1000
+        means the timesteps below 200, with any schedule. With a second pass (`Hires`) only that pass uses it.
     """
 
     model: str | Path
@@ -207,17 +210,17 @@ class Refiner:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Control:
-    """A picture that says what goes where, by a ControlNet (Zhang et al. 2023).
+    """A ControlNet with its control picture (Zhang et al. 2023).
 
-    image: of any size and mode; what is transparent counts as white.
-    model: a ControlNet's file or diffusers folder, of the same family as the model.
-    strength: how much it counts; 0 switches it off, 1 is as it was trained.
-    start, end: shares of the steps between which it steers: 0 and 1 are all of them.
-    preprocessor: what is made of the picture first; a name of `pochade.images.preprocessors`.
-    resize_mode: how it is brought to the size that is drawn; a name of RESIZE_MODES.
-    passes: with a second pass (`Hires`), in which of the two it steers; a name of PASSES.
-    resolution: px of the shorter side at which the preprocessor looks at the picture; None: as it is drawn.
-    thresholds: of the preprocessor `canny`, (low, high) as other tools have them, 0 to 255; None: 100, 200.
+    image: of any size and mode; transparency counts as white.
+    model: a ControlNet (file or diffusers folder) of the same family as the model.
+    strength: the scale of its residuals; 0 switches it off, 1 is as it was trained.
+    start, end: the shares of the steps between which it is used; 0 and 1 mean all steps.
+    preprocessor: applied to the picture first; a name of `pochade.images.preprocessors`.
+    resize_mode: how the picture is resized to the drawn size; a name of RESIZE_MODES.
+    passes: with a second pass (`Hires`), the passes that use it; a name of PASSES.
+    resolution: px of the shorter side at which the preprocessor runs; None means the drawn size.
+    thresholds: (low, high) of the preprocessor `canny`, 0 to 255 as in other tools; None means 100, 200.
     """
 
     image: "Image.Image"

@@ -3,7 +3,7 @@
 import pytest
 
 from pochade.errors import InvalidRequest
-from pochade.ways import RESIZE_MODES, find_resize_mode
+from pochade.request_options import RESIZE_MODES, find_resize_mode
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Pictures inside a page of HTML, for notebooks: no file, no address, nothing to fetch."""
+"""Embeds pictures in HTML as data URLs, for notebooks."""
 
 import base64
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 QUALITY = 90
 WIDEST_PX = 512
-"""Of a picture on its own. Small ones are shown at twice their size, which is easier on the eye."""
+"""The width of a single picture. Small pictures are shown at twice their size."""
 
 CELL_PX = 160
-"""Of a picture on a sheet."""
+"""The width of a picture among several."""
 
 
 def data_url(image: "Image.Image", text: str = "", mark: str | None = None) -> str:
-    """The picture as a WebP inside a data URL, with its text and its mark."""
+    """Return a data URL with the picture as WebP, including its text and its mark."""
     content = encoded(image, "WEBP", text, mark=mark, quality=QUALITY)
     return "data:image/webp;base64," + base64.b64encode(content).decode("ascii")
 
@@ -30,7 +30,7 @@ def figures(
     texts: Sequence[str] = (),
     mark: str | None = None,
 ) -> str:
-    """Pictures side by side with a caption below each, as HTML. texts: their parameters texts, or none."""
+    """Return HTML with pictures side by side and a caption below each. texts: parameters texts, if any."""
     texts = texts or [""] * len(images)
     alone = len(images) == 1
     parts = []
@@ -48,7 +48,7 @@ def figures(
 
 
 def placeholder(width: int, height: int) -> "Image.Image":
-    """What stands for a picture that is not begun."""
+    """Return HTML for a picture that has not been started."""
     from PIL import Image
 
     return Image.new("RGB", (width, height), (128, 128, 128))

@@ -1,8 +1,8 @@
-"""The UNet without most of itself: what its deep layers gave at a neighbouring step is used once more.
+"""DeepCache: UNet evaluations that reuse the deep features of an earlier step (Ma et al. 2024).
 
-From one step to the next the deep features of a drawing hardly change, while the first and the last layers,
-which see the latent itself, do (Ma et al. 2024, "DeepCache"). `unet_keeping` computes everything and hands
-out what the last layers of the way up began with; `unet_again` begins there.
+Deep features hardly change from one step to the next, while those of the outer layers do.
+`unet_with_features` computes the whole UNet and also returns the input of its last layers;
+`unet_from_features` computes only these last layers.
 """
 
 from pochade.models.config import UNetConfig
@@ -12,7 +12,7 @@ from pochade.ops import Ops, Tensor
 from pochade.weights import View
 
 
-def unet_keeping(
+def unet_with_features(
     ops: Ops,
     config: UNetConfig,
     w: View,
@@ -24,7 +24,7 @@ def unet_keeping(
     *,
     layers: int,
 ) -> tuple[Tensor, Tensor]:
-    """As `unet`, and what its last `layers` layers began with: (B, C, h, w), as large as their pictures."""
+    """As `unet`, but also return the features (B, C, h, w) that its last `layers` layers start from."""
     up = up_layers(config)
     t = embedded_time(ops, config, w, time, added, guidance)
     x, skips = down_and_middle(ops, config, w, x, t, context)
@@ -33,7 +33,7 @@ def unet_keeping(
     return prediction(ops, config, w, x), deep
 
 
-def unet_again(
+def unet_from_features(
     ops: Ops,
     config: UNetConfig,
     w: View,
@@ -46,9 +46,9 @@ def unet_again(
     *,
     layers: int,
 ) -> Tensor:
-    """As `unet`, but only its last `layers` layers on the way up, and what these join, are computed.
+    """As `unet`, but compute only the last `layers` layers of the up blocks, and the skips they need.
 
-    deep: what `unet_keeping` handed out at another step.
+    deep: the features that `unet_with_features` returned at another step.
     """
     t = embedded_time(ops, config, w, time, added, guidance)
     x = conv(ops, w / "conv_in", x, config.widths[0])

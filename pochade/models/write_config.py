@@ -1,4 +1,5 @@
-"""Configurations as the JSON that diffusers and transformers read: the inverse of `models.read_config`."""
+"""Converts configurations to the JSON that diffusers and transformers read: the inverse of
+`models.read_config`."""
 
 from typing import Any
 
@@ -6,7 +7,7 @@ from pochade.models.config import AutoencoderConfig, ControlNetConfig, TextEncod
 
 
 def describe_text_encoder(config: TextEncoderConfig) -> dict[str, Any]:
-    """A `text_encoder/config.json`."""
+    """Return the content of `text_encoder/config.json`."""
     projected = config.projection_width is not None
     return {
         "architectures": ["CLIPTextModelWithProjection" if projected else "CLIPTextModel"],
@@ -27,7 +28,7 @@ def describe_text_encoder(config: TextEncoderConfig) -> dict[str, Any]:
 
 
 def describe_unet(config: UNetConfig) -> dict[str, Any]:
-    """A `unet/config.json`. A level attends in all of its layers or in none, as in every family here."""
+    """Return the content of `unet/config.json`. All layers of a level have attention, or none."""
     depths = [max(depths) for depths in config.down_depths]
     mid = {None: None, 0: "UNetMidBlock2D"}.get(config.mid_depth, "UNetMidBlock2DCrossAttn")
     added = config.added_width is not None
@@ -42,7 +43,7 @@ def describe_unet(config: UNetConfig) -> dict[str, Any]:
         "mid_block_type": mid,
         "up_block_types": ["CrossAttnUpBlock2D" if max(d) else "UpBlock2D" for d in config.up_depths],
         "transformer_layers_per_block": [depth or 1 for depth in depths],
-        # the number of heads, under the name that it got by mistake
+        # diffusers stores the number of heads under this misleading name
         "attention_head_dim": list(config.heads),
         "cross_attention_dim": config.context_width,
         "use_linear_projection": config.linear_projection,
@@ -58,7 +59,7 @@ def describe_unet(config: UNetConfig) -> dict[str, Any]:
 
 
 def describe_controlnet(config: ControlNetConfig) -> dict[str, Any]:
-    """A ControlNet's `config.json`: its UNet's, without the way up, and the network before it."""
+    """Return a ControlNet's `config.json`: that of its UNet without the up blocks, and its hint network."""
     own = {
         "_class_name": "ControlNetModel",
         "conditioning_channels": config.picture_channels,
@@ -75,7 +76,7 @@ def describe_controlnet(config: ControlNetConfig) -> dict[str, Any]:
 
 
 def describe_autoencoder(config: AutoencoderConfig, sample_size: int) -> dict[str, Any]:
-    """A `vae/config.json`. sample_size: the side of the pictures that it was trained on, in pixels."""
+    """Return the content of `vae/config.json`. sample_size: side of the training pictures, in pixels."""
     return {
         "_class_name": "AutoencoderKL",
         "in_channels": config.picture_channels,
