@@ -175,7 +175,7 @@ class Catalogue:
         for network in extra_networks(prompt)[1]:
             if network.kind == "hypernet":
                 raise InvalidRequest(
-                    f"<hypernet:{network.name[:200]}>: hypernetworks are not supported; take it out"
+                    f"<hypernet:{network.name[:200]}>: hypernetworks are not supported; remove it"
                 )
             meant = meant_by(network.name, self.lora_files)
             if not meant:
@@ -183,7 +183,8 @@ class Catalogue:
             if len(meant) > 1:
                 said = [self.loras[self.lora_files.index(entry)] for entry in meant]
                 raise InvalidRequest(
-                    f"LoRA '{network.name[:200]}' is the name of {len(meant)}; one of: {_some(said)}"
+                    f"LoRA name '{network.name[:200]}' is ambiguous ({len(meant)} files); write one of:"
+                    f" {_some(said)}"
                 )
 
 
@@ -240,7 +241,7 @@ def _default(asked: str, models: dict[str, ListedModel]) -> str:
         contents = contents_of(path)
         if contents.kind != MODEL:
             raise InvalidRequest(
-                f"--model '{asked}' holds no whole model: {contents.kind} {contents.family}".rstrip()
+                f"--model '{asked}' is not a complete model but {contents.kind} {contents.family}".rstrip()
             )
         entry = ModelEntry(path.stem if path.is_file() else path.resolve().name, path.absolute(), path.parent)
         name = _free(entry, models)

@@ -17,11 +17,13 @@ BUSY_S = 30.0
 """How long a process waits for another one that is writing."""
 
 REFUSED = {
-    sqlite3.SQLITE_FULL: "the disk is full; free some space there",
-    sqlite3.SQLITE_IOERR: "the disk does not take it; is there space left, and is it whole?",
-    sqlite3.SQLITE_READONLY: "it may not be written to; choose a folder that you may write to",
-    sqlite3.SQLITE_PERM: "it may not be written to; choose a folder that you may write to",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; is the folder there, writable, and is space left?",
+    sqlite3.SQLITE_FULL: "the disk is full; free some space on it",
+    sqlite3.SQLITE_IOERR: "the disk reported an error; check its free space and its health",
+    sqlite3.SQLITE_READONLY: "it is read-only; choose a folder that you can write to",
+    sqlite3.SQLITE_PERM: "it is read-only; choose a folder that you can write to",
+    sqlite3.SQLITE_CANTOPEN: (
+        "it cannot be opened; check that the folder exists and is writable and that the disk has space"
+    ),
     sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a copy, or start with another folder",
     sqlite3.SQLITE_NOTADB: "the file is not a Pochade database; choose another folder",
 }
@@ -93,7 +95,7 @@ def _telling(path: Path) -> Iterator[None]:
     except DatabaseError as error:
         code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # without what is added to primary codes
         if code in BUSY:
-            reason = f"another process was writing for over {BUSY_S:g} s; try again later"
+            reason = f"another process has been writing for over {BUSY_S:g} s; try again later"
             raise StoreBusy(path, "could not be written", reason) from error
         if code in REFUSED:
             raise StoreFailed(path, "could not be written", REFUSED[code]) from error
@@ -125,8 +127,8 @@ def _prepare(connection: Connection, path: Path) -> None:
     found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
     if found > FORMAT:
         raise OutputError(
-            f"the jobs in '{path}' were written by a later version of Pochade (format {found}, this one knows"
-            f" {FORMAT}): use that one, or another folder"
+            f"the jobs in '{path}' were written by a later version of Pochade (format {found}; this"
+            f" version reads {FORMAT}): use that version, or another folder"
         )
     METADATA.create_all(connection)
     connection.exec_driver_sql(f"PRAGMA user_version = {FORMAT}")

@@ -31,9 +31,7 @@ def reason_of(error: Exception) -> str:
         return without_paths(str(error))
     log_traceback()
     if isinstance(error, OSError) and error.errno in WAYS_OUT:
-        return f"on the server's disk: {error.strerror}; ask whoever runs the server"
+        return f"on the server's disk: {error.strerror}; ask the server's administrator"
     if isinstance(error, MemoryError):
-        return "there was not enough memory; ask for a smaller picture, or fewer at once"
-    return (
-        f"something went wrong inside: {type(error).__name__}; whoever runs the server finds more in its log"
-    )
+        return "out of memory; request a smaller picture, or fewer at once"
+    return f"internal error: {type(error).__name__}; the server's log has the details"

@@ -120,7 +120,7 @@ def pin(
             if pinned and most_bytes is not None and taken > most_bytes:
                 raise InvalidRequest(
                     f"your pinned pictures would take {taken:,} bytes; at most {most_bytes:,} may be"
-                    " pinned: unpin others first, or keep a copy of your own"
+                    " pinned: unpin others first, or save a copy yourself"
                 )
             connection.execute(update(pictures).where(which).values(pinned=int(pinned)))
             storage_usage.count(connection, owner, 0, row.bytes if pinned else -row.bytes)

@@ -64,6 +64,6 @@ def _found(connection: Connection, owner: str, asked: IdempotencyKey, now: float
         return None
     if row.request != asked.request:
         raise KeyReused(
-            "this Idempotency-Key came with another request before; give each request its own key"
+            "this Idempotency-Key was already used for another request; use a new key for each request"
         )
     return str(row.job)

@@ -56,7 +56,7 @@ def check(
     if pixels > TOGETHER * limits.picture_pixels:
         raise InvalidRequest(
             f"{len(sizes)} pictures of {pixels:,} px together were sent; at most"
-            f" {TOGETHER * limits.picture_pixels:,} px are taken in one job"
+            f" {TOGETHER * limits.picture_pixels:,} px are accepted in one job"
         )
     if order.upscale is not None and order.kind == UPSCALE:
         check_upscale(order.upscale, *sizes[order.upscale.image], limits)
@@ -65,8 +65,8 @@ def check(
     expect("batch_size", request["batch_size"], 1, limits.batch_size)
     if order.pictures > limits.pictures:
         raise InvalidRequest(
-            f"batch_size {request['batch_size']} times count {order.count} are {order.pictures} pictures;"
-            f" at most {limits.pictures} are drawn in one job"
+            f"batch_size {request['batch_size']} times count {order.count} makes {order.pictures} pictures;"
+            f" at most {limits.pictures} are allowed in one job"
         )
     check_prompts(request, limits)
     _check_seeds(order)
@@ -89,11 +89,11 @@ def check_prompts(request: Mapping[str, Any], limits: Limits) -> None:
     for name, text in texts_of(request).items():
         if len(text) > limits.prompt_characters:
             raise InvalidRequest(
-                f"{name} has {len(text):,} characters; at most {limits.prompt_characters:,} are taken"
+                f"{name} has {len(text):,} characters; at most {limits.prompt_characters:,} are allowed"
             )
         count = len(extra_networks(text)[1])
         if count > limits.loras:
-            raise InvalidRequest(f"{name} asks for {count:,} LoRAs; at most {limits.loras} are taken")
+            raise InvalidRequest(f"{name} asks for {count:,} LoRAs; at most {limits.loras} are allowed")
 
 
 def check_sides(width: int, height: int, limits: Limits) -> None:
@@ -136,7 +136,7 @@ def check_size(width: int, height: int, limits: Limits) -> None:
     """Of a picture that is sent, px, before it is decoded. Raises InvalidRequest."""
     if width * height > limits.picture_pixels:
         raise InvalidRequest(
-            f"a picture of {width} x {height} px was sent; at most {limits.picture_pixels:,} px are taken"
+            f"a picture of {width} x {height} px was sent; at most {limits.picture_pixels:,} px are accepted"
         )
 
 
@@ -148,7 +148,7 @@ def check_upscale(upscale: Upscale, width: int, height: int, limits: Limits) -> 
     if sides[0] * sides[1] > limits.picture_pixels:
         raise InvalidRequest(
             f"the larger picture would have {sides[0]} x {sides[1]} px; at most {limits.picture_pixels:,}"
-            " px are made"
+            " px are allowed"
         )
 
 
@@ -182,7 +182,7 @@ def _source_size(
         if width * height > limits.picture_pixels:
             raise InvalidRequest(
                 f"with its margins the picture would have {width} x {height} px; at most"
-                f" {limits.picture_pixels:,} px are taken"
+                f" {limits.picture_pixels:,} px are accepted"
             )
     return None if source.get("only_masked") else (width, height)
 
@@ -190,5 +190,5 @@ def _source_size(
 def _check_pixels(what: str, width: int, height: int, limits: Limits) -> None:
     if width * height > limits.pixels:
         raise InvalidRequest(
-            f"{what} would have {width} x {height} px; at most {limits.pixels:,} pixels are drawn"
+            f"{what} would have {width} x {height} px; at most {limits.pixels:,} pixels are allowed"
         )

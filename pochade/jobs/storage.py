@@ -144,7 +144,7 @@ def read_input(storage: Storage, job: Job, number: int) -> bytes:
     try:
         return (storage.inputs / f"{job.id}-{number}").read_bytes()
     except OSError as error:
-        raise OutputError(f"a picture that came with job '{job.id}' is gone: {error.strerror}") from error
+        raise OutputError(f"an input picture of job '{job.id}' is missing: {error.strerror}") from error
 
 
 def drop_inputs(storage: Storage, job: str) -> None:

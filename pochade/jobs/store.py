@@ -33,13 +33,13 @@ from pochade.jobs.tables import jobs, owners, pictures
 LEASE_S = 30.0
 MAX_DEATHS = 3
 CRASHED = (
-    "the process that drew it ended {deaths} times before it was done, or hung and was ended; there may be"
+    "the worker process died or hung {deaths} times while drawing it; there may be"
     " too little memory for this size, or this model may not work here"
 )
 
 CRASHED_PULL = (
-    "the process that fetched it ended {deaths} times before it was done, or hung and was ended; what came is"
-    " kept, and another pull goes on with it"
+    "the process died or hung {deaths} times while fetching it; the part that arrived is kept, and"
+    " another pull resumes from there"
 )
 
 
@@ -121,7 +121,7 @@ def heartbeat(database: Database, job: str, token: str, now: float, lease_s: flo
         held = update(jobs).where(_held(job, token)).values(lease_until=now + lease_s)
         asked = connection.execute(held.returning(jobs.c.asked)).scalar_one_or_none()
     if asked is None:
-        raise LeaseLost(f"the lease of job '{job}' is over")
+        raise LeaseLost(f"the lease of job '{job}' has expired")
     return str(asked)
 
 
@@ -265,7 +265,7 @@ def _end(connection: Connection, lease: Lease, state: str, error: str | None, no
     over = {"state": state, "error": error, "ended": now, "lease": None, "lease_until": None}
     ended = update(jobs).where(_held(lease.job.id, lease.token)).values(**over)
     if connection.execute(ended).rowcount != 1:
-        raise LeaseLost(f"the lease of job '{lease.job.id}' is over; it was taken back or removed")
+        raise LeaseLost(f"the lease of job '{lease.job.id}' has expired; the job was taken back or removed")
 
 
 def _reclaim(connection: Connection, now: float, which: ColumnElement[bool]) -> list[ReclaimedJob]:

@@ -156,7 +156,7 @@ class Supervisor:
             try:
                 await self._died(slot)
             except Exception as error:  # its job is found again by whoever looks through the store
-                log(f"a worker died, and its job was not given back: {error}")
+                log(f"a worker died, and its job could not be returned to the queue: {error}")
             slot.job = None
             slot.restarts += 1
             pause = FIRST_PAUSE_S if loop.time() - began > STEADY_S else pause
@@ -180,7 +180,7 @@ class Supervisor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), CLOSING_S)
         except ValueError as error:  # of the stream: a line that is longer than any of ours
-            log(f"what the worker says cannot be read: {error}")
+            log(f"the worker's output cannot be read: {error}")
         finally:
             if process.returncode is None:
                 process.kill()
@@ -193,7 +193,7 @@ class Supervisor:
             self._heard(slot, json.loads(line))
         except Exception as error:
             shown = f"{line[:60]!r}: {type(error).__name__}: {error}"
-            log(f"a line of the worker was not understood: {shown}")
+            log(f"invalid line in the worker's output: {shown}")
 
     async def _watch(self) -> None:
         while True:
@@ -208,8 +208,8 @@ class Supervisor:
         slot.silent_s += passed_s
         if slot.silent_s > self._patience(slot):
             log(
-                f"the worker ({slot.state}) has said nothing for {slot.silent_s:.0f} s;"
-                " it is ended, and another one started"
+                f"the worker ({slot.state}) has reported nothing for {slot.silent_s:.0f} s; it is replaced"
+                " by a new one"
             )
             slot.silent_s = 0.0
             with contextlib.suppress(ProcessLookupError):

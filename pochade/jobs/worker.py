@@ -175,7 +175,7 @@ class Worker:
             try:
                 lease = store.take(self.database, *who, pulls=self.settings.pulls)
             except StoreFailed as error:  # the disk may be full now and have room later
-                log(f"no job could be taken: {error}")
+                log(f"the next job could not be taken from the queue: {error}")
                 lease = None
             if lease is None:
                 if self.settings.pulls and time.monotonic() - idle_since > IDLE_FETCHER_S:
@@ -259,7 +259,7 @@ class Worker:
                 tries += 1
                 if tries >= TRIES and not isinstance(error, StoreFailed):
                     raise
-                log(f"job {lease.job.id} is over and not kept yet: {error}")
+                log(f"job {lease.job.id} has ended but could not be recorded yet: {error}")
             self.tell("waiting", job=lease.job.id)
             time.sleep(pause)
             pause = min(LONGEST_PAUSE_S, 2 * pause)
@@ -342,7 +342,7 @@ class Worker:
         except store.LeaseLost:
             asked = CANCEL
         except Exception as error:  # a store that is busy now is asked again
-            log(f"the store did not answer: {error}")
+            log(f"the job database did not answer: {error}")
             return
         if asked == CANCEL:
             with self._state:

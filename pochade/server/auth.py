@@ -72,10 +72,10 @@ def read_keys(path: Path) -> Keys:
         name, colon, key = line.strip().partition(":")
         where = f"line {number} of '{path}'"
         if not colon or not NAME.fullmatch(name):
-            raise InvalidRequest(f"{where} is not NAME:KEY; a name has letters, digits and _.@- only")
+            raise InvalidRequest(f"{where} is not NAME:KEY; a name consists of letters, digits and _.@-")
         digest = _checked(key.strip(), where)
         if name in digests or digest in digests.values():
-            raise InvalidRequest(f"{where}: the name or the key is in the file twice")
+            raise InvalidRequest(f"{where}: the name or the key appears twice in the file")
         digests[name] = digest
     if not digests:
         raise InvalidRequest(f"there is no key in '{path}'; write lines NAME:KEY")
@@ -97,7 +97,7 @@ def key_of_header(authorization: str) -> str | None:
 
 def _checked(key: str, where: str) -> bytes:
     if len(key) < SHORTEST:
-        raise InvalidRequest(f"{where} is too short; a key has {SHORTEST} characters or more")
+        raise InvalidRequest(f"{where} is too short; a key must have at least {SHORTEST} characters")
     return _digest(key)
 
 

@@ -24,7 +24,7 @@ async def outcome(service: Service, request: Request, live: LiveJob) -> tuple[Jo
         await asyncio.wait({over, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not over.done():
             await service.cancel(live.owner, live.id)
-            raise ErrorReply(GONE, "gone", "the client is gone")
+            raise ErrorReply(GONE, "gone", "the client disconnected")
         job, pictures = over.result()
     finally:
         for task in (over, gone):
@@ -45,6 +45,6 @@ def failure(live: LiveJob, reason: str | None) -> ErrorReply:
 
 
 async def vanished(request: Request) -> None:
-    """Until the client is gone. The body must have been read."""
+    """Until the client disconnected. The body must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -15,7 +15,7 @@ from pochade.jobs.limits import QueueFull
 from pochade.server.middleware import BUG, ErrorReply
 from pochade.server.submission import Conflict, Stopping
 
-NO_ROOM = "the server's disk is full, or cannot be written to, and nothing was kept; ask whoever runs it"
+NO_ROOM = "the server's disk is full or not writable, and nothing was saved; ask the server's administrator"
 CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 408: "timeout", 413: "too_large"}
 
 
@@ -36,7 +36,7 @@ def trouble_of(error: Exception) -> ErrorReply:
     if isinstance(error, Stopping):
         return ErrorReply(503, "stopping", str(error), headers={"Retry-After": "5"})
     if isinstance(error, StoreBusy):
-        busy = "the server's store of jobs is busy; try again in a moment"
+        busy = "the job database is busy; try again in a moment"
         return ErrorReply(503, "busy", busy, headers={"Retry-After": "5"})
     if is_of_the_disk(error) or isinstance(error, HTTPException):
         return ErrorReply(507, "no_room", NO_ROOM)

@@ -28,7 +28,8 @@ def read_names(texts: Sequence[str]) -> tuple[str, ...]:
             plain = None
         if not plain or not (plain == ANY or NAME.fullmatch(plain) or _is_address(plain)):
             raise InvalidRequest(
-                f"--allow-host '{text}' is not a name; write studio.example.org, without http:// and port"
+                f"--allow-host '{text}' is not a host name; write studio.example.org, without http:// and"
+                " port"
             )
         names.append(plain)
     return tuple(names)

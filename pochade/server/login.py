@@ -126,7 +126,7 @@ async def login(service: "Service", request: Request, key: str) -> Response:
         return JSONResponse({"user": request.state.owner})
     owner = service.door.owner(key, request.state.client)
     if owner is None:
-        raise ErrorReply(401, "unauthorized", "this key opens nothing here", "key")
+        raise ErrorReply(401, "unauthorized", "invalid API key", "key")
     token = await service.sessions.open(owner)
     response = JSONResponse({"user": owner})
     response.set_cookie(

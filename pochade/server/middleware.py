@@ -29,7 +29,7 @@ AT_ONCE = 300
 """Requests of one user, or of one address without one, that are answered at the same time: streams and
 waiting clients among them. The server takes `run.CONNECTIONS` of all."""
 
-BUG = "something went wrong inside; the server's log has more"
+BUG = "internal error; the server's log has the details"
 
 CONTENT_POLICY = "; ".join(
     (
@@ -179,7 +179,7 @@ class GuardMiddleware:
     def _counted(self, name: str) -> Iterator[None]:
         """One more of theirs is answered. Raises Trouble if there are too many already."""
         if self._open[name] >= AT_ONCE:
-            raise too_many(1, f"{AT_ONCE} requests of yours are being answered")
+            raise too_many(1, f"{AT_ONCE} of your requests are in progress; wait for one to finish")
         self._open[name] += 1
         try:
             yield
@@ -192,13 +192,12 @@ class GuardMiddleware:
         headers = Headers(scope=scope)
         host, rules = headers.get("host", ""), self._rules
         if not called_rightly(host, rules.names, numbers=rules.numbers):
-            raise ErrorReply(403, "forbidden", "this server does not answer to that name; see --allow-host")
+            raise ErrorReply(403, "forbidden", "this host name is not allowed; see --allow-host")
         if scope["method"] not in SAFE and not from_here(headers, host, rules.allowed):
             raise ErrorReply(
                 403,
                 "forbidden",
-                "another site's page may not do this; behind a proxy, start the server with the name of its"
-                " own page as --allow-host",
+                "cross-site request refused; behind a proxy, give the host name of the page as --allow-host",
             )
         client = counted_as((scope.get("client") or (UNKNOWN,))[0])
         who = await self._who(headers, client)
@@ -214,7 +213,7 @@ class GuardMiddleware:
             raise ErrorReply(
                 401,
                 "unauthorized",
-                "a key is needed, and this one is not valid",
+                "invalid API key",
                 headers=basic if path.startswith(("/sdapi/", "/controlnet/")) else None,
             )
         length = headers.get("content-length")

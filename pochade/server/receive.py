@@ -52,7 +52,7 @@ def bounded(receive: Receive, limit: int) -> Receive:
         try:
             message = await asyncio.wait_for(receive(), BODY_TIMEOUT_S)
         except TimeoutError as late:
-            raise HTTPException(408, "nothing came of the request for too long") from late
+            raise HTTPException(408, "timed out while waiting for the request's body") from late
         count += len(message.get("body", b""))
         done = message["type"] != "http.request" or not message.get("more_body", False)
         if count > limit:
@@ -63,7 +63,7 @@ def bounded(receive: Receive, limit: int) -> Receive:
 
 
 def while_open(receive: Receive, session: LoginSession, clock: Callable[[], float]) -> Receive:
-    """`receive` for which the client is gone once the session is over: what waits or streams for it ends.
+    """`receive` that reports a disconnected client once the session is over, which ends long replies.
 
     clock: seconds since 1970.
     """

@@ -81,7 +81,7 @@ class Body(BaseModel):
     def whole_characters(cls, value: Any) -> Any:
         """JSON can spell halves of characters, which nothing can store or send back."""
         if not _whole(value):
-            raise ValueError("a text holds half a character (a lone surrogate)")
+            raise ValueError("a text contains half a character (a lone surrogate)")
         return value
 
 
@@ -106,7 +106,7 @@ def _whole(value: Any) -> bool:
                 return False
         elif isinstance(each, dict | list):
             if depth == MOST_DEEP:
-                raise ValueError(f"the body nests more than {MOST_DEEP} deep")
+                raise ValueError(f"the body is nested more than {MOST_DEEP} levels deep")
             inner = [*each, *each.values()] if isinstance(each, dict) else each
             todo += [(one, depth + 1) for one in inner]
     return True

@@ -25,8 +25,8 @@ def serve(options: Options, host: str, port: int, names: tuple[str, ...] = ()) -
     local = host in LOOPBACK
     if not local and not options.keys:
         raise InvalidRequest(
-            f"--host {host} lets other computers in, and there is no key: give one with --key-file FILE,"
-            " $POCHADE_KEY or --keys FILE; or leave --host out"
+            f"--host {host} allows access from other computers, which requires a key: give one with"
+            " --key-file FILE, $POCHADE_KEY or --keys FILE; or omit --host"
         )
     service = Service(options)
     app = make_app(service, names, own_names=() if local else (socket.gethostname(),), local=local)

@@ -203,11 +203,11 @@ class Service:
 
     def _check_room(self, owner: str) -> None:
         if self.stopping:
-            raise Stopping("the server is about to stop; try again in a moment")
+            raise Stopping("the server is shutting down; try again in a moment")
         if len(self.live_jobs.live) >= self.limits.queue:
-            raise QueueFull(f"the queue is full: {self.limits.queue} jobs wait; try again later")
+            raise QueueFull(f"the queue is full: {self.limits.queue} jobs are waiting; try again later")
         if len(self.live_jobs.of(owner)) >= self.limits.own_queue:
-            raise QueueFull(f"{self.limits.own_queue} jobs of yours wait already; try again later")
+            raise QueueFull(f"{self.limits.own_queue} of your jobs are already waiting; try again later")
 
     async def decoding(self, function: Callable[..., T], *arguments: Any) -> T:
         """`function(*arguments)`, in a thread, where it may decode pictures: few of these at once."""
@@ -257,7 +257,7 @@ class Service:
         await live.over.wait()
         job = await self.ask(history.find_job, live.id)
         if job is None or not job.over:
-            raise Stopping("the server is about to stop; the job waits for its next start")
+            raise Stopping("the server is shutting down; the job will run after its next start")
         return job, (await self.ask(history.pictures_of, [job.id]))[job.id]
 
     async def ask(self, function: Callable[..., T], *arguments: Any) -> T:

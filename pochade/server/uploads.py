@@ -19,12 +19,12 @@ def content_of(text: str, what: str = "the picture") -> bytes:
             raise InvalidRequest(f"{what} is a data URL without base64; send it in base64")
         text = text[found.end() :]
     elif re.match(r"[a-zA-Z]{2,10}://", text):
-        raise InvalidRequest(f"{what} is a URL; nothing is fetched here: send the file itself, in base64")
+        raise InvalidRequest(f"{what} is a URL, and URLs are not fetched: send the file itself, in base64")
     text = "".join(text.split())
     try:
         content = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidRequest(f"{what} is not in base64: {error}") from error
+        raise InvalidRequest(f"{what} is not valid base64: {error}") from error
     if not content:
         raise InvalidRequest(f"{what} is empty")
     return content

@@ -38,7 +38,9 @@ def test_names_of_adapters(catalogue: Catalogue, name: str) -> None:
 
 
 def test_a_name_that_several_have(catalogue: Catalogue) -> None:
-    with pytest.raises(InvalidRequest, match=r"LoRA 'ink' is the name of 2; one of: lines/ink, styles/ink"):
+    with pytest.raises(
+        InvalidRequest, match=r"LoRA name 'ink' is ambiguous \(2 files\); write one of: lines/ink, styles/ink"
+    ):
         catalogue.check_prompt("a fox <lora:ink:0.5>")
     with pytest.raises(InvalidRequest, match=r"LoRA 'pen' is unknown; one of: lines/ink, oil, styles/ink"):
         catalogue.check_prompt("a fox <lora:pen:0.5>")

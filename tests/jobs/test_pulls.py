@@ -189,7 +189,7 @@ def test_a_process_that_dies_gives_its_model_back_and_says_so_at_last(studio: St
         found = history.find_job(studio.database, job)
         assert found is not None
         assert found.state == (QUEUED if death < store.MAX_DEATHS else FAILED)
-    assert found.error is not None and "another pull goes on with it" in found.error
+    assert found.error is not None and "another pull resumes from there" in found.error
 
 
 def run_worker(studio: Studio, folders: Folders) -> list[dict[str, Any]]:

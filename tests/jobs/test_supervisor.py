@@ -106,7 +106,7 @@ def test_a_line_that_is_not_understood_is_passed_over_and_the_next_one_heard(
         await ended.supervisor.stop(0.1)
 
     asyncio.run(go())
-    assert "was not understood: b'what a library prints" in capsys.readouterr().err
+    assert "invalid line in the worker's output: b'what a library prints" in capsys.readouterr().err
 
 
 def test_a_command_that_cannot_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,7 @@ def test_a_process_that_hangs_is_ended_and_one_that_speaks_is_not(capsys: pytest
         await ended.supervisor.stop(0.1)
 
     asyncio.run(go())
-    assert "has said nothing for 100 s" in capsys.readouterr().err
+    assert "has reported nothing for 100 s" in capsys.readouterr().err
 
 
 def test_a_word_about_a_job_that_nobody_has_told_of_goes_to_all() -> None:

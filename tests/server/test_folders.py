@@ -48,7 +48,7 @@ def larger(full: Served, file: str, **upscale: Any) -> tuple[dict[str, Any], byt
     return made, reply.content
 
 
-# --- adapters and new words ----------------------------------------------------------------------------
+# --- adapters and embeddings ----------------------------------------------------------------------------
 
 
 def test_adapters_lie_in_all_their_folders(full: Served) -> None:

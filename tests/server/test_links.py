@@ -120,7 +120,7 @@ def test_files_that_are_not_read_are_refused(client: openai.OpenAI, shared: Serv
 
 
 def test_a_stream_by_address_is_refused(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match="a stream has its pictures in base64"):
+    with pytest.raises(openai.BadRequestError, match="streams carry pictures in base64"):
         client.images.generate(prompt="a", stream=True, response_format="url")
 
 

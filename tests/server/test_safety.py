@@ -125,7 +125,7 @@ def test_an_open_address_without_a_key_is_refused_at_the_start(host: str, tmp_pa
     from pochade.server.config import Options
     from pochade.server.run import serve
 
-    with pytest.raises(InvalidRequest, match="there is no key"):
+    with pytest.raises(InvalidRequest, match="requires a key"):
         serve(Options(data=tmp_path), host, 0)
     assert list(tmp_path.iterdir()) == []
 

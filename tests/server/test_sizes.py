@@ -159,7 +159,7 @@ def test_the_worker_looks_again_with_the_size_of_the_model_that_it_has() -> None
 
     order = Order(kind=TXT2IMG, model="starter", request=REQUEST)
     runner = JobRunner(Folders(), device="cpu", engine="numpy", pixels="1000", side="8192")
-    with pytest.raises(InvalidRequest, match="at most 1,000 pixels are drawn"):
+    with pytest.raises(InvalidRequest, match="at most 1,000 pixels are allowed"):
         list(runner.draw(order, none, lambda: None))
 
 

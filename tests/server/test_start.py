@@ -51,7 +51,7 @@ def test_how_long_a_drawing_may_stand_still_may_be_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--host", "0.0.0.0"), "there is no key"),
+        (("--host", "0.0.0.0"), "requires a key"),
         (("--port", "70000"), "--port is 70000"),
         (("--key", "short"), "too short"),
         (("--key", "long enough", "--keys", "file"), "one of them is enough"),

@@ -59,6 +59,6 @@ def add(routes: APIRouter, service: Service, show: Callable[..., dict[str, Any]]
             raise ErrorReply(
                 403,
                 "forbidden",
-                "only an administrator of this server may have models fetched; ask whoever runs it (they name"
-                " administrators with --admin)",
+                "only an administrator of this server may have models fetched; administrators are named"
+                " with --admin when it is started",
             )
