@@ -63,8 +63,10 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "bench",
         help="measure how fast a model is on this computer",
-        description="Measure the model's evaluation and whole pictures, in every precision that the computer"
-        " computes in, and compare with the most that it reaches.",
+        description=(
+            "Time single evaluations of the UNet and whole pictures in every precision that this computer"
+            " supports, and compare them with the computer's peak."
+        ),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -73,7 +75,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--size", type=size_of, metavar="WxH", help="in pixels (default: the model's own)")
     parser.add_argument("--steps", type=int, metavar="N", help="default: the model's own")
     parser.add_argument(
-        "--precision", nargs="+", metavar="NAME", help="some of those that there are (default: all of them)"
+        "--precision",
+        nargs="+",
+        metavar="NAME",
+        help="precisions to measure (default: all that this computer supports)",
     )
     parser.add_argument(
         "--speed",
@@ -81,15 +86,15 @@ def add_parser(commands: Any) -> None:
         choices=SPEEDS,
         default=list(SPEEDS),
         metavar="NAME",
-        help=f"{', '.join(SPEEDS)} (default: all of them); none draws no pictures",
+        help=f"{', '.join(SPEEDS)} (default: all of them); with no name, no pictures are drawn",
     )
     parser.add_argument(
-        "--pictures", type=int, default=3, metavar="N", help="of each kind (default: %(default)s)"
+        "--pictures", type=int, default=3, metavar="N", help="pictures of each kind (default: %(default)s)"
     )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
     parser.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
     add_threads_option(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results to this JSON file")
     parser.set_defaults(run=run)
 
 
@@ -185,8 +190,7 @@ def _measured(settings: "BenchmarkSettings") -> Measured:
             raise
     if process.returncode != 0:
         raise MeasurementFailed(
-            f"measuring {settings.precision} ended with status {process.returncode}; what it said stands"
-            " above"
+            f"measuring {settings.precision} ended with status {process.returncode}; its output is above"
         )
     return Measured(settings.precision, found, own or None)
 
@@ -240,7 +244,7 @@ def _report(done: Sequence[Measured], speeds: Sequence[str]) -> list[str]:
     return [
         f"{about['processor']}, {about['cores']} cores",
         f"{drawn}medians, seconds",
-        "evaluation: the UNet once, as in a step; ceiling: the most that the engine reaches",
+        "evaluation: one call of the UNet, as in a step; ceiling: the engine's peak",
         "load: until the model is loaded; first: from then to its first evaluation",
         "",
         *lines,

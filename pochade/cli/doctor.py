@@ -34,8 +34,8 @@ EXTRAS: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType(
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "doctor",
-        help="show what would be used on this computer, and why",
-        description="Shows processor, memory, extras, caches, and what `pochade draw` would use.",
+        help="show which engine, device and precision are used on this computer, and why",
+        description="Show processor, memory, extras and caches, and what `pochade draw` would use.",
     )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
     parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16, f16 or int8")
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         _say("would use", f"nothing: {error}")
         return 1
     _say("would use", f"{choice.engine} on {choice.device} in {choice.precision}")
-    _say("because", choice.reason or "it was asked for")
+    _say("because", choice.reason or "it was requested")
     return 0
 
 
@@ -87,15 +87,19 @@ def _threads(found: Processors) -> str:
     if found.limited is None:
         return f"{allowed}; --threads says otherwise"
     return (
-        f"{found.limited}: {allowed}, and control groups, as a container's, allow {found.quota:g} of them;"
+        f"{found.limited}: {allowed}, and a control group, such as a container's, allows {found.quota:g}"
+        " of them;"
         " --threads says otherwise"
     )
 
 
 def _bytes(features: Any) -> str:
     if features.sums_bytes_widely:
-        return "--precision int8: the processor multiplies bytes, the fastest that it does"
-    return "--precision int8: faster than f32, with weights in 7 bits, for want of instructions for bytes"
+        return "--precision int8: the fastest, since this processor multiplies bytes"
+    return (
+        "--precision int8: faster than f32; weights take 7 bits, since this processor has no instructions"
+        " for bytes"
+    )
 
 
 def _extra(extra: str, modules: tuple[str, ...], use: str) -> str:

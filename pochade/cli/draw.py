@@ -66,7 +66,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--preview", action="store_true", help="show the picture in the terminal while it is drawn"
     )
-    parser.add_argument("-v", "--verbose", action="store_true", help="say how long the prompt is")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="print the length of the prompt in tokens"
+    )
     add_file_options(parser, ".png, .jpg or .webp")
     parser.set_defaults(run=run)
 
@@ -89,10 +91,13 @@ def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
     prompts: how many there may be, as argparse says it.
     """
     parser.add_argument(
-        "prompt", nargs=prompts, help="what to draw; may be empty. \\( and \\{ are brackets that are drawn"
+        "prompt", nargs=prompts, help="what to draw; may be empty. \\( and \\{ are literal brackets"
     )
     parser.add_argument(
-        "--like", type=Path, metavar="FILE", help="draw as that picture was; what else is given is changed"
+        "--like",
+        type=Path,
+        metavar="FILE",
+        help="take the settings of this picture; other options override them",
     )
     parser.add_argument("--negative", metavar="TEXT", help="what to keep out of the picture")
     parser.add_argument(
@@ -125,17 +130,20 @@ def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
     parser.add_argument(
         "--emphasis",
         metavar="NAME",
-        help=f"what weights in the prompt do: {', '.join(EMPHASES)} (default: {EMPHASES[0]})",
+        help=f"how weights in the prompt are applied: {', '.join(EMPHASES)} (default: {EMPHASES[0]})",
     )
     parser.add_argument(
-        "--wildcards", type=Path, metavar="DIR", help="where __animal__ in a prompt finds animal.txt"
+        "--wildcards",
+        type=Path,
+        metavar="DIR",
+        help="folder of wildcard files; __animal__ in a prompt stands for a line of animal.txt",
     )
     parser.add_argument("--styles", type=Path, metavar="FILE", help="a styles.csv")
     parser.add_argument(
         "--comments", action="store_true", help="treat # to the end of the line as a comment in prompts"
     )
     parser.add_argument(
-        "--style", action="append", default=[], metavar="NAME", help="one of its styles; may be repeated"
+        "--style", action="append", default=[], metavar="NAME", help="a style from this file; may be repeated"
     )
     add_addition_options(parser)
     add_way_options(parser)
@@ -241,7 +249,7 @@ def say_usual(prepared: "Prepared", request: Request) -> None:
         few_steps.usual, **{name: vars(request)[name] for name in vars(USUAL) if name not in left}
     )
     about = replace(few_steps, usual=usual)
-    tqdm.write(f"pochade: a model of few steps: {about}", file=sys.stderr)
+    tqdm.write(f"pochade: few-step model: {about}", file=sys.stderr)
 
 
 def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
@@ -261,7 +269,7 @@ def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
         raise InvalidRequest(f"{asked} needs a prompt; give one in quotes")
     given = _given(options)
     if options.style and options.styles is None:
-        raise InvalidRequest(f"style '{options.style[0]}' is in no file; name one: --styles FILE")
+        raise InvalidRequest(f"style '{options.style[0]}' needs a file of styles; give one as --styles FILE")
     styles: list[Style] = []
     if options.styles is not None:
         from pochade.prompts.styles import find_styles, read_styles

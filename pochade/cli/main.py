@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
         prog="pochade",
-        description="Stable Diffusion on the machine that you have.",
+        description="Text to image with Stable Diffusion on your own computer.",
         epilog="Try: pochade draw 'a red apple'",
     )
     parser.add_argument("--version", action="version", version=f"pochade {pochade.__version__}")

@@ -18,16 +18,16 @@ PACKAGES = ("mcp", "mcp_types")
 MOST = 16
 """Assistants that may each have started one, without a word about where it keeps its pictures."""
 
-EXAMPLES = """for a file of settings that has "mcpServers":
+EXAMPLES = """for a settings file with "mcpServers":
   {"mcpServers": {"pochade": {"command": "pochade", "args": ["mcp"]}}}
-A running `pochade serve` has the same tools at http://127.0.0.1:7860/mcp.
+A running `pochade serve` offers the same tools at http://127.0.0.1:7860/mcp.
 """
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "mcp",
-        help="draw for an assistant that calls tools",
+        help="offer drawing tools to an assistant (MCP)",
         description="Speak the Model Context Protocol over standard input and output. Needs the extra 'mcp'.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> None:
         "--data",
         type=Path,
         metavar="DIR",
-        help="where jobs and pictures are kept (default: one in the user's data folder that is free)",
+        help="folder for jobs and pictures (default: an unused one in the user's data folder)",
     )
     add_model_options(parser)
     add_drawing_options(parser)

@@ -19,10 +19,10 @@ def add_actions(actions: Any) -> None:
     listing = actions.add_parser(
         "list",
         help="show the models in the folders of models",
-        description="Looks through $POCHADE_MODELS (or --models) and Pochade's own folder.",
+        description="List the models in $POCHADE_MODELS (or --models) and in Pochade's own folder.",
     )
     add_models_option(listing)
-    listing.add_argument("--json", action="store_true", help="as JSON, for programs")
+    listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(run=_list)
 
     add_pull(actions, add_models_option)
@@ -93,7 +93,7 @@ def _remove(options: argparse.Namespace) -> int:
     if not options.yes:
         ask("Remove this?", "confirm with --yes")
     freed = sum(remove(entry) for entry in meant)
-    print(f"removed '{options.model}'; {size_text(freed)} are free again")
+    print(f"removed '{options.model}'; {size_text(freed)} freed")
     return 0
 
 

@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> None:
         "plot",
         help="draw a table of pictures",
         description="Draw a table of pictures: --x changes from column to column, --y from row to row, --z "
-        "from table to table. Everything else is as in 'pochade draw'.",
+        "from table to table. All other options are those of 'pochade draw'.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -20,12 +20,12 @@ def add_pull(actions: Any, add_models_option: Any) -> None:
         "pull",
         help="fetch a model from the Hugging Face hub",
         description="Fetch a model from the Hugging Face hub into Pochade's own folder of models: one with a"
-        " short name ('pochade models known' lists them), or any other by its id. A pull that was broken off"
-        " is gone on with.",
+        " short name ('pochade models known' lists them), or any other by its id. An interrupted pull is"
+        " resumed.",
     )
     pull.add_argument("model", metavar="NAME", help="a short name, or OWNER/NAME[@REVISION]")
-    pull.add_argument("--variant", metavar="NAME", help="which edition of the weights, such as fp16")
-    pull.add_argument("--file", metavar="NAME", help="one file, in place of the diffusers folder")
+    pull.add_argument("--variant", metavar="NAME", help="variant of the weights, such as fp16")
+    pull.add_argument("--file", metavar="NAME", help="fetch this one file instead of the diffusers folder")
     pull.add_argument("--yes", action="store_true", help="accept the licence without being asked")
     add_models_option(pull)
     pull.set_defaults(run=run)
@@ -35,7 +35,7 @@ def add_pull(actions: Any, add_models_option: Any) -> None:
         help="list the models that have a short name",
         description="List the models that 'pochade models pull' knows by a short name. Nothing is fetched.",
     )
-    listing.add_argument("--json", action="store_true", help="as JSON, for programs")
+    listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(run=list_known)
 
 
@@ -61,7 +61,7 @@ def _pull_known(options: argparse.Namespace) -> int:
     model = known(options.model)
     if options.variant is not None or options.file is not None:
         raise InvalidRequest(
-            f"'{model.name}' stands for one edition; for another, give its id: pochade models pull"
+            f"'{model.name}' is the short name of one variant; for another, give the id: pochade models pull"
             f" {model.repo}"
         )
     root = _own_root(options.models)
@@ -131,7 +131,7 @@ def licence_text(model: "KnownModel") -> str:
 def ask(question: str, without_terminal: str, declined: str = "nothing was done") -> None:
     """Raises OutputError unless the answer is yes."""
     if not sys.stdin.isatty():
-        raise OutputError(f"there is no terminal to ask at; {without_terminal}")
+        raise OutputError(f"cannot ask without a terminal; {without_terminal}")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise OutputError(declined)

@@ -27,8 +27,10 @@ def add_quantize(actions: Any, add_source: Callable[[argparse.ArgumentParser, st
         "--smoothing",
         type=float,
         metavar="SHARE",
-        help="of the unevenness of channels that the weights take over, 0 to 1 (default: 0.25; 0.5 suits 30"
-        " prompts and more)",
+        help=(
+            "share of the channels' unevenness that is moved into the weights, 0 to 1 (default: 0.25; 0.5"
+            " suits 30 prompts and more)"
+        ),
     )
     parser.add_argument("--worst", type=int, default=WORST, metavar="N", help="products shown (%(default)s)")
     add_threads_option(parser)
@@ -75,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
         keep_grids(target, tables, pipeline.networks)
     for part, table in tables.items():
         left = sum(not each.used for each in table.values())
-        print(f"{part}: {len(table)} products, {left} of them left as they are (error above {SENSITIVE:.0%})")
+        print(f"{part}: {len(table)} products, {left} of them not quantized (error above {SENSITIVE:.0%})")
         for name, each in worst(table, options.worst):
             print(f"{each.error:8.2%}  {name}{'' if each.used else '  left'}")
     print(target)

@@ -33,27 +33,34 @@ EXAMPLES = """examples:
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "serve",
-        help="draw in a browser, or through an API",
-        description="Serve a page to draw in, and APIs that other programs speak. Needs the extra 'serve'.",
+        help="serve the web page and the HTTP APIs",
+        description=(
+            "Serve the web page and the HTTP APIs (native, A1111, OpenAI, MCP). Needs the extra 'serve'."
+        ),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--host", default="127.0.0.1", metavar="ADDRESS", help="another than this computer's own needs a key"
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address to listen on; any other than this computer's own requires a key",
     )
     parser.add_argument(
-        "--port", type=int, default=PORT, metavar="N", help="0 takes a free one (default: %(default)s)"
+        "--port", type=int, default=PORT, metavar="N", help="0 picks a free port (default: %(default)s)"
     )
     parser.add_argument(
         "--data",
         type=Path,
         metavar="DIR",
-        help="where jobs and pictures are kept (default: the user's data folder)",
+        help="folder for jobs and pictures (default: the user's data folder)",
     )
     add_model_options(parser)
-    who = parser.add_argument_group("who may come in")
+    who = parser.add_argument_group("access")
     who.add_argument(
-        "--key", metavar="KEY", help=f"better in ${KEY} or a file: others may see a command's options"
+        "--key",
+        metavar="KEY",
+        help=f"the key; safer in ${KEY} or a file, since other users can see a command's options",
     )
     who.add_argument("--key-file", type=Path, metavar="FILE", help="a file that holds the key")
     who.add_argument("--keys", type=Path, metavar="FILE", help="several users: lines NAME:KEY")
@@ -62,21 +69,21 @@ def add_parser(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="one of the users in --keys, who may have models fetched; may be repeated",
+        help="a user from --keys who may have models fetched; may be repeated",
     )
     who.add_argument(
         "--allow-host",
         action="append",
         default=[],
         metavar="NAME",
-        help="a name by which the server is called; * is any",
+        help="a host name that requests may use; * allows any",
     )
     who.add_argument(
         "--trusted-proxy",
         action="append",
         default=[],
         metavar="ADDRESS",
-        help="a reverse proxy, or a network of them, whose X-Forwarded-For is believed",
+        help="address or network of the reverse proxies whose X-Forwarded-For is trusted",
     )
     add_drawing_options(parser)
     parser.set_defaults(run=run)

@@ -43,7 +43,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     """What it draws with, what a file says of itself, and how much there may be."""
-    what = parser.add_argument_group("what it draws with")
+    what = parser.add_argument_group("models and engine")
     what.add_argument(
         "--lora-dir", type=Path, metavar="DIR", help="default: where the folders of models have them"
     )
@@ -51,12 +51,17 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--embeddings-dir", type=Path, metavar="DIR", help="default: the same")
     what.add_argument("--upscalers-dir", type=Path, metavar="DIR", help="ESRGAN models (default: the same)")
     what.add_argument("--styles", type=Path, metavar="FILE", help="a styles.csv")
-    what.add_argument("--wildcards", type=Path, metavar="DIR", help="where __animal__ finds animal.txt")
+    what.add_argument(
+        "--wildcards",
+        type=Path,
+        metavar="DIR",
+        help="folder of wildcard files, such as animal.txt for __animal__",
+    )
     what.add_argument(
         "--device",
         action="append",
         metavar="NAME",
-        help="auto, cpu, gpu, cuda, mps; repeated: a worker for each",
+        help="auto, cpu, gpu, cuda, mps; may be repeated: one worker for each",
     )
     what.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16, f16 or int8")
     what.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
@@ -71,7 +76,7 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
         " memory)",
     )
     add_mark_options(parser)
-    much = parser.add_argument_group("how much", "The most that a request may ask for, and what is kept.")
+    much = parser.add_argument_group("how much", "Limits of a request, and how much is kept.")
     for name, default in _limits().items():
         much.add_argument(
             f"--max-{name.replace('_', '-')}",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def run_places(parser: argparse.ArgumentParser, corpus: str = "a training set") -> None:
     """What is learned from, and where the run lies. corpus: what may be given."""
     parser.add_argument("corpus", type=Path, help=corpus)
-    parser.add_argument("folder", type=Path, help="where the run keeps its states and logs")
+    parser.add_argument("folder", type=Path, help="folder for the run's states and logs")
 
 
 def run_arguments(parser: argparse.ArgumentParser, corpus: str = "a training set") -> None:
@@ -33,7 +33,9 @@ def loop_options(parser: argparse.ArgumentParser, steps: int, batch: int | None 
     parser.add_argument(
         "--accumulation", type=int, default=1, help="batches in one step (default: %(default)s)"
     )
-    parser.add_argument("--minutes", type=float, help="save and stop after so long; run it again to go on")
+    parser.add_argument(
+        "--minutes", type=float, help="save and stop after this time; run the command again to resume"
+    )
     parser.add_argument("--threads", type=int, help="number of CPU threads (default: all)")
 
 
@@ -65,7 +67,7 @@ def show(progresses: "Iterator[TrainingProgress]", steps: int) -> int:
             bar.update(done - bar.n)
             bar.set_postfix(loss=f"{progress.loss:.4f}")
     if 0 < done < steps:
-        print(f"stopped after step {done} of {steps}; run it again to go on")
+        print(f"stopped after step {done} of {steps}; run the command again to resume")
     return done or steps
 
 

@@ -26,9 +26,11 @@ EXAMPLES = """examples:
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "walk",
-        help="draw the way from one prompt to the next",
-        description="Draw the way from one prompt to the next, and from seed to seed: a folder of pictures, "
-        "and an animation of them. Everything else is as in 'pochade draw'.",
+        help="draw an interpolation between prompts",
+        description=(
+            "Interpolate between prompts and between seeds: write a folder of frames and an animation of"
+            " them. All other options are those of 'pochade draw'."
+        ),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -37,7 +39,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--fps", type=float, default=8.0, metavar="N", help="frames a second (default: 8)")
     parser.add_argument("--loop", action="store_true", help="go back to the first prompt at the end")
     draw.add_request_options(parser, prompts="+")
-    draw.add_file_options(parser, ".webp or .gif, beside which the folder of frames is made")
+    draw.add_file_options(parser, ".webp or .gif; the folder of frames is created beside it")
     parser.set_defaults(run=run)
 
 
