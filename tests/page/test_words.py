@@ -18,7 +18,7 @@ FIELDS = (
     r"\(\s*(?:(?:form|how|tool|margins),\s*)?\"(\w+)\""
 )
 FAMILIES = (
-    "room",
+    "panel",
     "speed",
     "rng",
     "emphasis",
@@ -36,7 +36,7 @@ FAMILIES = (
     "refusal",
     "left_out",
 )
-"""Names that are put together: t(`room_${name}`)."""
+"""Names that are put together: t(`panel_${name}`)."""
 
 
 def table(language: str) -> dict[str, str]:
@@ -123,9 +123,9 @@ def test_language_and_colours_are_chosen_and_kept(visit: Visit, size: str) -> No
 @pytest.mark.slow
 def test_everything_has_a_name_and_is_large_enough_for_a_finger(visit: Visit) -> None:
     page = visit("phone")
-    for room in ("draw", "over", "board", "upscale", "info", "history", "settings"):
-        page.locator(f"#tab-{room}").click()
-        page.locator(f"#room-{room}").wait_for()
+    for panel in ("draw", "over", "board", "upscale", "info", "history", "settings"):
+        page.locator(f"#tab-{panel}").click()
+        page.locator(f"#panel-{panel}").wait_for()
         faults = page.evaluate(
             """() => [...document.querySelectorAll("button, select, textarea, input, summary, a")]
                 .filter((each) => each.checkVisibility() && !each.matches(".skip-link, .unseen"))
@@ -138,7 +138,7 @@ def test_everything_has_a_name_and_is_large_enough_for_a_finger(visit: Visit) ->
                 })
                 .filter(({name, width, height}) => !name || height < 43.5 || width < 43.5)"""
         )
-        assert faults == [], room
+        assert faults == [], panel
         assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"]
 
 
@@ -152,7 +152,7 @@ def test_rooms_are_reached_by_keys_and_by_address(visit: Visit) -> None:
     page.keyboard.press("End")
     assert page.url.endswith("#settings")
     page.go_back()
-    page.locator("#room-over").wait_for()
+    page.locator("#panel-over").wait_for()
 
 
 @pytest.mark.slow
