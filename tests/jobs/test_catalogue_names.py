@@ -7,7 +7,7 @@ import pytest
 
 from pochade.checkpoints import safetensors
 from pochade.errors import InvalidRequest
-from pochade.jobs.catalogue import Catalogue, Folders, look
+from pochade.jobs.catalogue import Catalogue, Folders, scan_folders
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def catalogue(tmp_path: Path) -> Catalogue:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         safetensors.write(path, {key: np.ones(1, np.float32)})
-    return look(Folders(roots=(tmp_path,)))
+    return scan_folders(Folders(roots=(tmp_path,)))
 
 
 def test_every_name_that_is_listed_means_something(catalogue: Catalogue) -> None:

@@ -30,7 +30,7 @@ from pochade.server.dialects.mcp.schemas import (
     ReadArguments,
 )
 from pochade.server.downloads import converted, file_of
-from pochade.server.errors import invalid, trouble_of
+from pochade.server.errors import error_reply, invalid
 from pochade.server.middleware import ErrorReply
 from pochade.server.service import Service
 from pochade.server.uploads import Inputs
@@ -111,7 +111,7 @@ def make_server(service: Service) -> Server[Any]:
         except ValidationError as error:
             trouble = invalid(error.errors())
         except Exception as error:
-            trouble = trouble_of(error)
+            trouble = error_reply(error)
             if trouble.code == "internal":
                 traceback.print_exc(file=sys.stderr)
         return spoken.CallToolResult(content=[_text(trouble.message)], is_error=True)

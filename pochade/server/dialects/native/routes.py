@@ -13,8 +13,7 @@ from pochade.jobs.live import Watcher
 from pochade.jobs.orders import Order, read_order
 from pochade.jobs.records import FAILED, FINISHED, LANES, QUEUED, RUNNING, STATES, Job, Picture
 from pochade.server import login as session
-from pochade.server.dialects import native_models
-from pochade.server.dialects.native import listings
+from pochade.server.dialects.native import known_models, listings
 from pochade.server.dialects.native.responses import shown, shown_event, timestamp
 from pochade.server.dialects.native.schemas import CancelBody, InfoBody, JobBody, LoginBody, PinBody
 from pochade.server.events import EventStream, written_event
@@ -266,7 +265,7 @@ def router(service: Service, thumbnails: Thumbnails) -> APIRouter:
         return await session.logout(service, request)
 
     listings.add(routes, service)
-    native_models.add(routes, service, show)
+    known_models.add(routes, service, show)
     return routes
 
 

@@ -17,7 +17,7 @@ from pochade.jobs.records import FINISHED, Picture
 from pochade.server.await_job import failure, outcome
 from pochade.server.dialects.openai.schemas import ImagesBody, asked, source_of
 from pochade.server.downloads import converted, file_of
-from pochade.server.errors import trouble_of
+from pochade.server.errors import error_reply
 from pochade.server.events import EventStream, written_event
 from pochade.server.middleware import ErrorReply
 from pochade.server.receive import MIDDLE_BYTES
@@ -155,7 +155,7 @@ async def _streamed(
             data = {"b64_json": image, **_shape(body), "created_at": int(live.created), "usage": NO_USAGE}
             yield _event(f"{kind}.completed", {**data, "size": _size(picture), **_left_out(body)})
     except (PochadeError, ErrorReply) as error:  # the status is sent already: it is said as an event
-        trouble = trouble_of(error)
+        trouble = error_reply(error)
         yield _event("error", {"error": _error(trouble, trouble.status)})
 
 
