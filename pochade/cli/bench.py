@@ -29,13 +29,14 @@ EXAMPLES = """examples:
   pochade bench --model sd15.safetensors --precision bf16 --speed exact fast --pictures 1
 """
 LOOK_S = 0.02
-"""How often a measured process's memory is looked at."""
+"""Interval between readings of a process's memory, s."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One precision. found: what `pipeline.benchmark.measure` said. own_peak_bytes: the most memory without
-    pages of mapped files, None where the system does not say. start_s: from the start of the process."""
+    """The results of one precision. found: output of `tools.benchmark.measure`. own_peak_bytes: peak memory
+    without mapped files, None where the system does not report it. start_s: since the start of the process.
+    """
 
     precision: str
     found: Sequence[Mapping[str, Any]]
@@ -50,7 +51,7 @@ class Measured:
 
     @property
     def share(self) -> float:
-        """Of the ceiling that the evaluation reaches."""
+        """Share of the ceiling that the evaluation reaches."""
         flops: float = self.one("evaluation")["flop"] / self.evaluation_s
         return flops / float(self.one("ceiling")["flops"])
 
@@ -162,7 +163,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _measured(settings: "BenchmarkSettings") -> Measured:
-    """In a process of its own, with its progress on the terminal."""
+    """Measure in a separate process, with its progress on the terminal."""
     from tqdm import tqdm
 
     from pochade.loading.process_memory import held
@@ -196,11 +197,11 @@ def _measured(settings: "BenchmarkSettings") -> Measured:
 
 
 class MeasurementFailed(PochadeError):
-    """The process that measures ended early."""
+    """The measuring process ended early."""
 
 
 def _lines(process: "subprocess.Popen[bytes]") -> Iterator[Mapping[str, Any] | None]:
-    """What a process says, as it comes; None every LOOK_S."""
+    """The output lines of a process as they arrive; None every LOOK_S."""
     assert process.stdout is not None
     rest = b""
     while True:

@@ -1,4 +1,4 @@
-"""`pochade doctor`: what this computer has, what would be used, and why."""
+"""`pochade doctor`: what this computer has, and which engine and precision are used, and why."""
 
 import argparse
 import os
@@ -28,7 +28,7 @@ EXTRAS: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType(
         "notebook": (("IPython",), "drawing in notebooks"),
     }
 )
-"""Of each extra of the package: the modules that it brings, and what they are for."""
+"""For each extra: its modules, and what they are for."""
 
 
 def add_parser(commands: Any) -> None:
@@ -44,7 +44,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the report; exit status 1 if nothing could draw."""
+    """Print the report; exit status 1 if no engine can draw."""
     from pochade.engines.attention_kernel import describe_kernel
     from pochade.engines.openvino import processor_features
     from pochade.engines.processor import instructions
@@ -82,7 +82,7 @@ def _say(what: str, text: str) -> None:
 
 
 def _threads(found: Processors) -> str:
-    """How many are computed with if nothing is said, and why."""
+    """The default number of threads, and the reason."""
     allowed = f"{found.cores} cores with {found.allowed} threads may be used"
     if found.limited is None:
         return f"{allowed}; --threads says otherwise"
@@ -103,7 +103,7 @@ def _bytes(features: Any) -> str:
 
 
 def _extra(extra: str, modules: tuple[str, ...], use: str) -> str:
-    """Whether an extra is there; if only a part of it is missing, which; and how it comes."""
+    """Whether an extra is installed, which of its modules are missing, and how to install it."""
     missing = [module for module in modules if find_spec(module) is None]
     if not missing:
         return f"installed (for {use})"

@@ -1,4 +1,4 @@
-"""`pochade draw`: from a prompt to a picture file."""
+"""`pochade draw`: draws pictures from a prompt."""
 
 import argparse
 import sys
@@ -11,13 +11,13 @@ from pochade.cli.background import in_background
 from pochade.cli.draw_options import (
     add_addition_options,
     add_control_options,
+    add_generation_options,
     add_mark_options,
-    add_way_options,
     controls,
+    generation_options,
     mark_of,
     signer_of,
     size_of,
-    ways,
     with_additions,
 )
 from pochade.cli.model_options import add_model_options, check_folding
@@ -28,7 +28,7 @@ from pochade.request import EMPHASES, MAX_BATCH, USUAL, Request, find_emphasis, 
 from pochade.ways import Hires
 
 MASKED_TEXT = "Mask blur"
-"""In the parameters text of a picture that was drawn inside a mask, or outpainted, and of no other."""
+"""A field in the parameters text of pictures drawn inside a mask or outpainted, and only of those."""
 
 if TYPE_CHECKING:
     from pochade.generation.result import Progress, PromptSize, Result
@@ -74,7 +74,7 @@ def add_parser(commands: Any) -> None:
 
 
 def add_file_options(parser: argparse.ArgumentParser, kinds: str) -> None:
-    """Where the file goes, and what it says of itself. kinds: the ends of its name that there may be."""
+    """Add the options about the output file. kinds: its supported suffixes."""
     parser.add_argument(
         "-o",
         "--output",
@@ -86,9 +86,9 @@ def add_file_options(parser: argparse.ArgumentParser, kinds: str) -> None:
 
 
 def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") -> None:
-    """What a drawing may be told: the prompt, the ways, what is added to the model, and the model.
+    """Add the options of a request: prompt, settings, adapters and model.
 
-    prompts: how many there may be, as argparse says it.
+    prompts: how many there may be, as argparse's nargs.
     """
     parser.add_argument(
         "prompt", nargs=prompts, help="what to draw; may be empty. \\( and \\{ are literal brackets"
@@ -146,13 +146,13 @@ def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
         "--style", action="append", default=[], metavar="NAME", help="a style from this file; may be repeated"
     )
     add_addition_options(parser)
-    add_way_options(parser)
+    add_generation_options(parser)
     add_control_options(parser)
     add_model_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Draw `--count` pictures one after another; prints each file's path when it is written."""
+    """Draw `--count` pictures one after another, and print the path of each."""
     from tqdm import tqdm
 
     from pochade.images.files import check_destination, default_name, save_without_overwriting
@@ -199,7 +199,7 @@ def run(options: argparse.Namespace) -> int:
 def draw_all(
     options: argparse.Namespace, requests: Sequence[Request]
 ) -> "Iterator[tuple[Request, Progress]]":
-    """Everything that takes time: loading, compiling, drawing."""
+    """Yield the progress of loading, compiling and drawing."""
     from tqdm import tqdm
 
     from pochade.loading.memory_plan import amount
@@ -222,7 +222,7 @@ def draw_all(
     for request in requests:
         prepared = pipeline.prepare(request)
         if request is requests[0]:
-            say_usual(prepared, request)
+            report_defaults(prepared, request)
             if pipeline.memory_budget is not None:
                 plan = f"{prepared.context.plan}, of {amount(pipeline.memory_budget)}"
                 tqdm.write(f"pochade: {plan}", file=sys.stderr)
@@ -231,14 +231,14 @@ def draw_all(
 
 
 def results(options: argparse.Namespace, requests: Sequence[Request]) -> "Iterator[Result]":
-    """What each request gave, as soon as it is there; they are drawn beside whoever iterates."""
+    """Yield the result of each request as soon as it is ready; drawing runs in a background thread."""
     for _, progress in in_background(lambda: draw_all(options, requests)):
         if progress.result is not None:
             yield progress.result
 
 
-def say_usual(prepared: "Prepared", request: Request) -> None:
-    """In one line what a model of few steps is drawn with, if any of it was left to the model."""
+def report_defaults(prepared: "Prepared", request: Request) -> None:
+    """Print the settings of a few-step model, if any was left to it."""
     from tqdm import tqdm
 
     left = open_ones(vars(request), USUAL)
@@ -253,7 +253,7 @@ def say_usual(prepared: "Prepared", request: Request) -> None:
 
 
 def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
-    """One for each of `count` pictures, with the seed and the prompt that are its own."""
+    """One request for each of `count` pictures, with its own seed and prompt."""
     import secrets
 
     from pochade.prompts.comments import without_comments
@@ -296,7 +296,7 @@ def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
     first = secrets.randbelow(2**32) if given.seed is None else given.seed
 
     def second_pass(seed: int) -> Hires | None:
-        """Its own prompts are templates as the first pass' are, unless a picture says them."""
+        """Expand the templates in the prompts of the second pass, unless they come from a picture."""
 
         def prompt(text: str) -> str:
             return expanded(styled(text, "")[0], seed)
@@ -326,7 +326,7 @@ def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
 
 
 def _given(options: argparse.Namespace) -> Request:
-    """What the options ask for, on top of what a picture to be like says. Templates are not expanded yet."""
+    """The request that the options describe, on top of --like. Templates are not expanded yet."""
     like = None if options.like is None else _like(options)
     width, height = options.size if options.size is not None else (None, None)
     asked = {
@@ -341,7 +341,7 @@ def _given(options: argparse.Namespace) -> Request:
         "schedule": options.schedule,
         "clip_skip": options.clip_skip,
         "emphasis": None if options.emphasis is None else find_emphasis(options.emphasis),
-        **ways(options, like),
+        **generation_options(options, like),
         "controls": controls(options) or None,
     }
     changes = {name: value for name, value in asked.items() if value is not None}
@@ -353,7 +353,7 @@ def _given(options: argparse.Namespace) -> Request:
 
 
 def _like(options: argparse.Namespace) -> Request:
-    """What a picture says of how it was made; what it does not hold and is not given either, is said."""
+    """The request in a picture's parameters text. Prints what it lacks and the options do not give."""
     from pochade.generation.infotext_request import drawn_along, drawn_over, request_from
     from pochade.generation.infotext_unsupported import not_followed
     from pochade.images.embedded_text import read_text
@@ -381,7 +381,7 @@ def _like(options: argparse.Namespace) -> Request:
 
 
 def _missing(options: argparse.Namespace, *, masked: bool) -> list[str]:
-    """What a picture that was drawn over another one needs besides its text, and the options do not give."""
+    """What a picture drawn over another one needs besides its text, if the options do not give it."""
     missing = []
     if options.init is None:
         missing.append("was drawn over another picture; give that picture as --init")

@@ -1,4 +1,4 @@
-"""The options of `pochade draw` about pictures, second passes, adapters, ControlNets and marks."""
+"""The options of `pochade draw` for img2img, second passes, adapters, ControlNets and marks."""
 
 import argparse
 import re
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from pochade.pipeline import Lora, Pipeline
 
 OVER = ("strength", "mask", "mask_blur", "fill", "only_masked", "padding", "resize", "outpaint")
-"""Options that say something about --init."""
+"""Options that need --init."""
 
 MASKED = ("mask_blur", "fill", "only_masked", "padding")
-"""Those that say something about --mask, or about what --outpaint adds."""
+"""Options that need --mask or --outpaint."""
 
 MAX_MARGIN = 4096
-"""Of --outpaint, px."""
+"""Largest margin of --outpaint, px."""
 
 AGAIN = {
     "hires_steps": "steps",
@@ -37,7 +37,7 @@ AGAIN = {
     "hires_cfg": "cfg_scale",
     "hires_model": "model",
 }
-"""Options that say something about --hires, and the fields of `Hires` that they set."""
+"""Options that need --hires, and the fields of `Hires` that they set."""
 
 REPEATED = {
     "control_model": ("--control-model", None),
@@ -46,11 +46,11 @@ REPEATED = {
     "control_start": ("--control-start", 0.0),
     "control_end": ("--control-end", 1.0),
 }
-"""Options that say something about each --control, and what holds where they are not given."""
+"""Options of each --control, with their defaults."""
 
 
-def add_way_options(parser: argparse.ArgumentParser) -> None:
-    """Groups of options; what is not given changes nothing."""
+def add_generation_options(parser: argparse.ArgumentParser) -> None:
+    """Add the option groups; options that are not given change nothing."""
     over = parser.add_argument_group("img2img and inpainting")
     over.add_argument("--init", type=Path, metavar="FILE", help="the picture to start from")
     over.add_argument(
@@ -146,11 +146,11 @@ def add_way_options(parser: argparse.ArgumentParser) -> None:
     noise.add_argument("--tiling", action="store_true", help="draw a texture: opposite edges match")
 
 
-def ways(options: argparse.Namespace, like: Request | None = None) -> dict[str, Any]:
-    """The fields of a Request that the options ask for; None where they say nothing.
+def generation_options(options: argparse.Namespace, like: Request | None = None) -> dict[str, Any]:
+    """The fields of a Request that the options set; None where they are not given.
 
-    like: what they change, where a picture is drawn as another one was. Raises InvalidRequest, naming the
-    option, for one that would change nothing, and if they do not fit together.
+    like: the request of a --like picture, which the options change. Raises InvalidRequest, naming the option,
+    for options that would have no effect or contradict each other.
     """
     if options.init is None:
         _refuse(options, OVER, "a picture: give it as --init")
@@ -166,7 +166,7 @@ def ways(options: argparse.Namespace, like: Request | None = None) -> dict[str, 
 
 
 def _refuse(options: argparse.Namespace, names: Iterable[str], lacking: str) -> None:
-    """Raises InvalidRequest for the first of these options that is given: it needs what is lacking."""
+    """Raise InvalidRequest for the first of these options that is given: it needs `lacking`."""
     for name in names:
         if getattr(options, name) is not None:
             raise InvalidRequest(f"--{name.replace('_', '-')} needs {lacking}")
@@ -248,7 +248,7 @@ def size_of(text: str) -> tuple[int, int]:
 
 
 def _varied(options: argparse.Namespace, like: Variation | None) -> Variation | None:
-    """The second seed and the seed's size that are asked for, each in place of like's own alone."""
+    """The variation seed and the seed's size, each of which may be like's own."""
     if options.variation is None and options.seed_size is None:
         return None
     before = Variation() if like is None else like
@@ -257,7 +257,7 @@ def _varied(options: argparse.Namespace, like: Variation | None) -> Variation | 
 
 
 def _variation(text: str) -> Variation:
-    """'8:0.2' -> the second seed 8, a fifth of it."""
+    """'8:0.2' -> seed 8 at strength 0.2."""
     seed, _, strength = text.partition(":")
     try:
         return Variation(seed=int(seed), strength=float(strength or "0.1"))
@@ -269,7 +269,7 @@ def _variation(text: str) -> Variation:
 
 
 def add_addition_options(parser: argparse.ArgumentParser) -> None:
-    """A group of options; what is not given adds nothing."""
+    """Add the option group; options that are not given add nothing."""
     group = parser.add_argument_group("adapters and embeddings")
     group.add_argument(
         "--lora",
@@ -296,7 +296,7 @@ def add_addition_options(parser: argparse.ArgumentParser) -> None:
 
 
 def with_additions(pipeline: "Pipeline", options: argparse.Namespace) -> "Pipeline":
-    """The pipeline with what the options ask for. Raises InvalidRequest and InvalidCheckpoint."""
+    """The pipeline with the adapters of the options. Raises InvalidRequest and InvalidCheckpoint."""
     pipeline = replace(pipeline, fold_adapters=options.fold_loras)
     loras = [_lora(text) for text in options.lora]
     pipeline = pipeline.with_library(options.lora_dir, options.embeddings_dir)
@@ -304,7 +304,7 @@ def with_additions(pipeline: "Pipeline", options: argparse.Namespace) -> "Pipeli
 
 
 def _lora(text: str) -> "Lora":
-    """'style.safetensors:0.8' -> the file or the name, and its weight. The pipeline looks a name up."""
+    """'style.safetensors:0.8' -> the file or name, and the weight. The pipeline looks a name up."""
     from pochade.pipeline import Lora
 
     name, colon, weight = text.rpartition(":")
@@ -325,7 +325,7 @@ def _is_number(text: str) -> bool:
 
 
 def add_control_options(parser: argparse.ArgumentParser) -> None:
-    """A group of options; what is not given changes nothing."""
+    """Add the option group; options that are not given change nothing."""
     group = parser.add_argument_group(
         "ControlNet",
         "For several pictures, repeat --control; an option given once applies to all of them.",
@@ -358,7 +358,7 @@ def add_control_options(parser: argparse.ArgumentParser) -> None:
 
 
 def controls(options: argparse.Namespace) -> tuple[Control, ...]:
-    """What the options ask for. Raises InvalidRequest if they do not fit together or a name is unknown."""
+    """The controls that the options describe. Raises InvalidRequest for contradictions and unknown names."""
     files: Sequence[Path] = options.control or ()
     if not files:
         for name, (flag, _) in REPEATED.items():
@@ -400,7 +400,7 @@ def _each(options: argparse.Namespace, name: str, count: int) -> list[Any]:
 
 
 def add_mark_options(parser: argparse.ArgumentParser) -> None:
-    """--no-mark and --sign."""
+    """Add --no-mark and --sign."""
     group = parser.add_argument_group("metadata and signature")
     group.add_argument(
         "--no-mark", action="store_true", help="omit the XMP mark that says that a model made the picture"
@@ -413,7 +413,7 @@ def add_mark_options(parser: argparse.ArgumentParser) -> None:
 
 
 def signer_of(options: argparse.Namespace) -> "Sign | None":
-    """What signs, if --sign was given. Raises MissingDependency, before anything is drawn."""
+    """The signer, if --sign was given. Raises MissingDependency before anything is drawn."""
     if not options.sign:
         return None
     from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""`pochade evaluate`: how well a model obeys its prompts."""
+"""`pochade evaluate`: how well a model follows its prompts."""
 
 import argparse
 from collections.abc import Iterator

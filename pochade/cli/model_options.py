@@ -1,4 +1,4 @@
-"""The options of several commands that say which model runs where."""
+"""The options that select the model, engine, device and precision."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from pochade.request import Request
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say which model runs where."""
+    """Add the options that select model, engine, device and precision."""
     parser.add_argument(
         "--model",
         metavar="PATH",
@@ -43,7 +43,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_models_option(parser: argparse.ArgumentParser) -> None:
-    """Where models are looked for by name."""
+    """Add --models, the folders in which names are looked up."""
     parser.add_argument(
         "--models",
         type=Path,
@@ -62,7 +62,7 @@ def add_threads_option(parser: "argparse.ArgumentParser | argparse._ArgumentGrou
 
 
 def add_fold_option(group: "argparse._ArgumentGroup") -> None:
-    """--fold-loras."""
+    """Add --fold-loras."""
     group.add_argument(
         "--fold-loras",
         action="store_true",
@@ -74,7 +74,7 @@ def add_fold_option(group: "argparse._ArgumentGroup") -> None:
 
 
 def check_folding(options: argparse.Namespace, requests: Sequence[Request]) -> None:
-    """Raises InvalidRequest for --fold-loras where neither an option nor a prompt names a LoRA."""
+    """Raise InvalidRequest for --fold-loras if neither an option nor a prompt names a LoRA."""
     from pochade.prompts.extra_networks import extra_networks
 
     if not options.fold_loras or options.lora:

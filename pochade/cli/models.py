@@ -1,4 +1,4 @@
-"""`pochade models`: where models lie, what a model is, whether it is sound, it in another layout."""
+"""`pochade models`: list, fetch, inspect, check and convert models."""
 
 import argparse
 from pathlib import Path
@@ -28,7 +28,7 @@ EXAMPLES = """examples:
 
 PRECISIONS = ("f16", "bf16", "f32")
 MEMORY = {"f32": 4, "bf16 or f16": 2}
-"""Bytes of each number while a model runs, by precision."""
+"""Bytes per weight in memory, by precision."""
 
 HASH_DIGITS = 8  # fewer would agree by chance
 

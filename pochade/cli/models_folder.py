@@ -1,4 +1,4 @@
-"""`pochade models list` and `remove`: the folders of models, and what leaves Pochade's own."""
+"""`pochade models list` and `remove`: the models in the folders."""
 
 import argparse
 import json
@@ -69,7 +69,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _row(entry: "ModelEntry", contents: "Contents", size: int) -> dict[str, Any]:
-    """What of an unsupported or unreadable file is no family, is why."""
+    """The family, or for an unsupported or unreadable file the reason."""
     from pochade.checkpoints.contents import MODEL
 
     known = contents.kind == MODEL
@@ -86,7 +86,7 @@ def _remove(options: argparse.Namespace) -> int:
     from pochade.cli.models import size_text
     from pochade.settings import model_roots
 
-    meant = _meant(options.model, model_roots(options.models))
+    meant = _resolve(options.model, model_roots(options.models))
     for entry in meant:
         check_removable(entry)
         print(f"{entry.name}  {entry.path}", file=sys.stderr)
@@ -97,8 +97,8 @@ def _remove(options: argparse.Namespace) -> int:
     return 0
 
 
-def _meant(name: str, roots: Sequence[Path]) -> "list[ModelEntry]":
-    """The model of a name; or else what pulls of it have left."""
+def _resolve(name: str, roots: Sequence[Path]) -> "list[ModelEntry]":
+    """The model with this name; otherwise what its unfinished pulls left."""
     from pochade.checkpoints.library import entries, pick
     from pochade.checkpoints.own_folder import unfinished
 

@@ -1,4 +1,4 @@
-"""`pochade models pull`, and the offer to fetch a known model that a command names and that is missing."""
+"""`pochade models pull`, and the offer to fetch a known model that is missing."""
 
 import argparse
 import sys
@@ -40,7 +40,7 @@ def add_pull(actions: Any, add_models_option: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Fetch a model; prints its path."""
+    """Fetch a model and print its path."""
     from pochade.hub.pull import plan
 
     if "/" not in options.model:
@@ -81,7 +81,7 @@ def _pull_known(options: argparse.Namespace) -> int:
 
 
 def list_known(options: argparse.Namespace) -> int:
-    """What there is to pull by a short name, with size, licence, memory and settings."""
+    """List the models with a short name: size, licence, memory and settings."""
     import json
 
     from pochade.cli.models import size_text
@@ -108,10 +108,10 @@ def list_known(options: argparse.Namespace) -> int:
 
 
 def offer_missing(options: argparse.Namespace) -> None:
-    """Before a model is loaded: where a known one is named and is not here, offer to fetch it.
+    """Offer to fetch a known model that a command names and that is missing.
 
-    Raises InvalidRequest, with the command that fetches it, where there is no terminal to ask at; OutputError
-    if the answer is no.
+    Raises InvalidRequest, with the command that fetches it, without a terminal; OutputError if the answer is
+    no.
     """
     from pochade.hub.known_models import find_known
 
@@ -124,12 +124,12 @@ def offer_missing(options: argparse.Namespace) -> None:
 
 
 def licence_text(model: "KnownModel") -> str:
-    """The licence of a known model in a few words."""
+    """The licence of a known model, in a few words."""
     return model.licence or "not confirmed here; the hub states it before anything is fetched"
 
 
 def ask(question: str, without_terminal: str, declined: str = "nothing was done") -> None:
-    """Raises OutputError unless the answer is yes."""
+    """Ask a question. Raises OutputError unless the answer is yes."""
     if not sys.stdin.isatty():
         raise OutputError(f"cannot ask without a terminal; {without_terminal}")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
@@ -161,7 +161,7 @@ def _offer(model: "KnownModel", models: Path | None) -> None:
 
 
 def _fetched(pull: "Pull", *, accepted: bool) -> Path:
-    """Where the model lies, once it is here. accepted: whether the licence is, without a question."""
+    """Fetch a model; returns its path. accepted: whether the licence is accepted without asking."""
     from tqdm import tqdm
 
     from pochade.hub.pull import check_space, fetch, place, there_already
@@ -206,7 +206,7 @@ def _roots(models: Path | None) -> Sequence[Path]:
 
 
 def _own_root(models: Path | None) -> Path:
-    """The folder that models are put into."""
+    """The folder for fetched models."""
     from pochade.checkpoints.own_folder import own_folder
 
     roots = _roots(models)
@@ -214,7 +214,7 @@ def _own_root(models: Path | None) -> Path:
 
 
 def _answering(name: str, models: Path | None) -> list[Path]:
-    """The files and folders that the name means now."""
+    """The files and folders that the name refers to."""
     from pochade.checkpoints.library import entries
 
     return [entry.path for entry in entries(_roots(models)) if entry.answers_to(name)]

@@ -1,4 +1,4 @@
-"""`pochade models quantize`: the grids of 8-bit products, fitted by drawing, and the errors they make."""
+"""`pochade models quantize`: fits the grids of 8-bit products by drawing, and shows their errors."""
 
 import argparse
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from pochade.cli.model_options import add_threads_option
 from pochade.errors import InvalidCheckpoint, InvalidRequest, OutputError
 
 WORST = 10
-"""Products that are shown, of each part."""
+"""How many products of each network are shown."""
 
 
 def add_quantize(actions: Any, add_source: Callable[[argparse.ArgumentParser, str], None]) -> None:
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_output(path: Path) -> None:
-    """Before minutes of work: is there room for a file, or grids to be replaced? Raises OutputError."""
+    """Check the output path before minutes of work. Raises OutputError."""
     from pochade.checkpoints.grids import are_grids
     from pochade.checkpoints.safetensors import read
     from pochade.images.files import check_folder

@@ -1,4 +1,4 @@
-"""`pochade serve`: the studio, for a browser and for other programs."""
+"""`pochade serve`: the web page and the HTTP APIs."""
 
 import argparse
 import os
@@ -11,7 +11,7 @@ from pochade.cli.server_options import (
     add_drawing_options,
     add_model_options,
     check_packages,
-    studio_of,
+    options_of,
 )
 from pochade.errors import InvalidRequest
 
@@ -90,7 +90,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serves until it is stopped."""
+    """Serve until stopped."""
     check_packages(NEEDED, "serve")
     if not 0 <= options.port <= 65535:
         raise InvalidRequest(f"--port is {options.port}; it must lie between 0 and 65535")
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
     from pochade.settings import studio_dir
 
     keys = keys_of(options, os.environ)
-    studio = studio_of(
+    studio = options_of(
         options,
         options.data or studio_dir(),
         keys=keys,
@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def admins_of(options: argparse.Namespace, keys: "Keys") -> tuple[str, ...]:
-    """The users that --admin names. Raises InvalidRequest for one that has no key of their own."""
+    """The users given with --admin. Raises InvalidRequest for one without a key."""
     for name in options.admin:
         if options.keys is None or name not in keys.digests:
             known = (
@@ -121,7 +121,7 @@ def admins_of(options: argparse.Namespace, keys: "Keys") -> tuple[str, ...]:
 
 
 def keys_of(options: argparse.Namespace, environ: Mapping[str, str]) -> "Keys":
-    """From one of the places where a key may be. Raises InvalidRequest if there are several."""
+    """The keys of the server. Raises InvalidRequest if more than one source is given."""
     from pochade.server.auth import Keys, one_key, read_keys
 
     places = {

@@ -1,4 +1,4 @@
-"""What the commands that keep a queue of jobs have in common: their options, and what becomes of these."""
+"""Options shared by the commands that run a job queue."""
 
 import argparse
 from collections.abc import Iterable
@@ -29,12 +29,12 @@ LIMITS = {
     "prompt_characters": "characters of a prompt",
     "loras": "LoRAs in one prompt",
 }
-"""What the fields of `jobs.limits.Limits` bound, and their units."""
+"""The help text of each field of `jobs.limits.Limits`, with its unit."""
 FOLDERS = ("lora_dir", "embeddings_dir", "upscalers_dir", "wildcards")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """--model and --models."""
+    """Add --model and --models."""
     parser.add_argument(
         "--model", metavar="PATH", help="the default model: a path, or a name (default: the starter)"
     )
@@ -42,7 +42,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_drawing_options(parser: argparse.ArgumentParser) -> None:
-    """What it draws with, what a file says of itself, and how much there may be."""
+    """Add the options about models and engine, files and limits."""
     what = parser.add_argument_group("models and engine")
     what.add_argument(
         "--lora-dir", type=Path, metavar="DIR", help="default: where the folders of models have them"
@@ -101,7 +101,7 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_packages(needed: Iterable[str], extra: str) -> None:
-    """Raises MissingDependency for packages that are not installed."""
+    """Raise MissingDependency if packages are not installed."""
     import importlib.util
 
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
@@ -111,10 +111,11 @@ def check_packages(needed: Iterable[str], extra: str) -> None:
         )
 
 
-def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options":
-    """The service that is asked for. data: where it keeps things. more: fields that one command alone has.
+def options_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options":
+    """The server options that the arguments describe. data: folder for jobs and pictures. more: fields of one
+    command alone.
 
-    Raises InvalidRequest for what cannot be.
+    Raises InvalidRequest for invalid or contradictory options.
     """
     if not 0.001 <= options.budget <= 1e6:
         raise InvalidRequest(
@@ -172,7 +173,7 @@ def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options"
 
 
 def _threads(options: argparse.Namespace) -> int | None:
-    """What each worker would refuse is refused before there are any."""
+    """Check the options that every worker would refuse."""
     threads: int | None = options.threads
     if threads is None:
         return None
@@ -192,7 +193,7 @@ def _threads(options: argparse.Namespace) -> int | None:
 
 
 def _limits() -> dict[str, int]:
-    """The limits that may be changed, with their defaults."""
+    """The adjustable limits with their defaults."""
     from pochade.jobs.limits import Limits
 
     return asdict(Limits())

@@ -1,4 +1,4 @@
-"""`pochade upscale`: a picture, larger."""
+"""`pochade upscale`: enlarges a picture."""
 
 import argparse
 from pathlib import Path
@@ -51,7 +51,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Writes the larger picture, with the text of the one that it was made of; prints its path."""
+    """Write the enlarged picture, with the parameters text of the original, and print its path."""
     from pochade.images.decode import open_picture
     from pochade.images.embedded_text import enlarged_mark, enlarged_text
     from pochade.images.files import check_destination, save_without_overwriting
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _asked(options: argparse.Namespace) -> tuple[Path | None, str]:
-    """The file of a model, or none and the name of a way without one. Raises InvalidRequest."""
+    """The file of a model, or the name of a method without one. Raises InvalidRequest."""
     from pochade.images.upscaling import LATENT_UPSCALERS, UPSCALERS
 
     if options.upscaler is None:

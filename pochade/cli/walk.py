@@ -1,4 +1,4 @@
-"""`pochade walk`: pictures on the way from one prompt to the next, and an animation of them."""
+"""`pochade walk`: interpolates between prompts, and writes an animation."""
 
 import argparse
 import sys
@@ -44,7 +44,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Draws all frames, writes each when it is done and the animation at the end; prints their paths."""
+    """Draw all frames, write each when it is done and the animation at the end; print their paths."""
     from tqdm import tqdm
 
     from pochade.images.animation import check_animation, new_folder, save_animation
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     from pochade.tools.interpolate import frames
 
     expect("--fps", options.fps, 0.1, 100.0)
-    stations = _stations(options)
+    stations = _keyframes(options)
     requests = frames(stations, options.frames, loop=options.loop)
     path = options.output
     if path is None:
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _stations(options: argparse.Namespace) -> "list[Request]":
+def _keyframes(options: argparse.Namespace) -> "list[Request]":
     """One request for each prompt, with its seed."""
     prompts, seeds = list(options.prompt), _seeds(options)
     if len(prompts) == 1:

@@ -32,10 +32,10 @@ def augmented(
     x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
     colour, alpha = x[:, :3], x[:, 3:]
     x = torch.cat([recoloured(colour, hue_free, rng) * alpha, alpha], dim=1)
-    x = F.grid_sample(x, places(mirrorable, side, rng), align_corners=False)
+    x = F.grid_sample(x, random_affine(mirrorable, side, rng), align_corners=False)
     x = x[:, :3] + (1 - x[:, 3:]) * backgrounds(batch, side, rng)
     for index in range(batch):
-        x[index] = worsened(x[index], rng)
+        x[index] = degrade(x[index], rng)
     noise = torch.from_numpy(rng.standard_normal(x.shape, np.float32))
     x = x + noise * torch.from_numpy(0.05 * rng.random((batch, 1, 1, 1), np.float32) ** 2)
     return 2 * x.clamp(0, 1) - 1
@@ -55,7 +55,7 @@ def recoloured(colour: torch.Tensor, hue_free: NDArray[np.bool_], rng: Generator
     return torch.einsum("bij,bjhw->bihw", mixed, colour).clamp(0, 1)
 
 
-def places(mirrorable: NDArray[np.bool_], side: int, rng: Generator) -> torch.Tensor:
+def random_affine(mirrorable: NDArray[np.bool_], side: int, rng: Generator) -> torch.Tensor:
     """Where each pixel of the result looks in the picture (B, side, side, 2): scaled, moved, turned, bent."""
     batch = len(mirrorable)
     size = rng.uniform(*SIZES, (2, batch)).max(axis=0)  # large ones oftener
@@ -87,7 +87,7 @@ def backgrounds(batch: int, side: int, rng: Generator) -> torch.Tensor:
     return torch.from_numpy(colours.astype(np.float32))[:, :, None, None] + waves
 
 
-def worsened(picture: torch.Tensor, rng: Generator) -> torch.Tensor:
+def degrade(picture: torch.Tensor, rng: Generator) -> torch.Tensor:
     """Perhaps drawn coarsely, perhaps covered in part, perhaps compressed: (3, side, side)."""
     side = picture.shape[-1]
     if rng.random() < 0.3:

@@ -82,9 +82,9 @@ def clear(picture: NDArray[np.uint8]) -> bool:
     """Whether a cut-out (S, S, 4) is one piece that stands out from white."""
     found = foreground.foreground(on_background(picture))
     own = picture[..., 3] >= 128
-    areas = foreground.pieces(found)
+    areas = foreground.components(found)
     overlap = (found & own).sum() / max(1, (found | own).sum())
-    return bool(overlap >= CLEAR_SHARE and areas[0] >= (1 - foreground.PIECE_SHARE / 2) * areas.sum())
+    return bool(overlap >= CLEAR_SHARE and areas[0] >= (1 - foreground.COMPONENT_SHARE / 2) * areas.sum())
 
 
 def subjects(corpus: Corpus, styles: Sequence[str], wanted: Callable[[CorpusEntry], bool]) -> list[int]:

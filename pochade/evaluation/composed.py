@@ -12,7 +12,7 @@ from PIL import Image
 
 from pochade.evaluation import foreground
 from pochade.evaluation.concepts import ranks as concept_ranks
-from pochade.evaluation.judge import Judge
+from pochade.evaluation.scorer_model import Scorer
 from pochade.training.corpus.colours import dominant_colour
 from pochade.training.data.scenes import BACKGROUNDS, Relation
 
@@ -53,14 +53,14 @@ def to_line(composed: Composed) -> str:
     return json.dumps(kept, ensure_ascii=False) + "\n"
 
 
-def colour_obeyed(composed: Composed, picture: Pixels) -> bool:
+def colour_matches(composed: Composed, picture: Pixels) -> bool:
     """Whether most of the thing has the named colour."""
     mask = foreground.foreground(picture)
     opaque = np.dstack([picture, np.where(mask, 255, 0).astype(np.uint8)])
     return bool(mask.any()) and dominant_colour(opaque)[0] == composed.colour
 
 
-def background_obeyed(composed: Composed, picture: Pixels) -> bool:
+def background_matches(composed: Composed, picture: Pixels) -> bool:
     """Whether the border's colour is nearer to the named background than to any other."""
     names = list(BACKGROUNDS)
     named = foreground.oklab(np.array(list(BACKGROUNDS.values()), np.uint8))
@@ -68,7 +68,7 @@ def background_obeyed(composed: Composed, picture: Pixels) -> bool:
     return names[int(np.linalg.norm(named - here, axis=1).argmin())] == composed.colour
 
 
-def count_obeyed(composed: Composed, picture: Pixels) -> bool:
+def count_matches(composed: Composed, picture: Pixels) -> bool:
     """Whether there are exactly so many things."""
     return foreground.count(picture) == composed.count
 
@@ -95,51 +95,51 @@ def parts(composed: Composed, picture: Pixels) -> list[Pixels | None]:
     return [foreground.cut_out(picture, foreground.foreground(picture))]
 
 
-def in_place(nearness: Floats) -> bool:
+def relation_matches(similarity: Floats) -> bool:
     """Whether each half shows its own thing rather than the other one; chance has a quarter of them right.
 
-    nearness: (2, 2), of what stands in each half to both labels; -1 for an empty half.
+    similarity: (2, 2), of what stands in each half to both labels; -1 for an empty half.
     """
-    return bool(nearness[0, 0] > nearness[0, 1] and nearness[1, 1] > nearness[1, 0])
+    return bool(similarity[0, 0] > similarity[0, 1] and similarity[1, 1] > similarity[1, 0])
 
 
-def judged(judge: Judge, prompts: Sequence[Composed], pictures: Sequence[Pixels]) -> list[dict[str, object]]:
+def score(scorer: Scorer, prompts: Sequence[Composed], pictures: Sequence[Pixels]) -> list[dict[str, object]]:
     """For each picture (H, W, 3) whether its prompt is obeyed, and the ranks of its things' labels.
 
     0 is the best rank; a thing that is not there has the last one.
     """
     cut = [parts(prompt, picture) for prompt, picture in zip(prompts, pictures, strict=True)]
-    there = {
+    present = {
         (n, which): part for n, each in enumerate(cut) for which, part in enumerate(each) if part is not None
     }
-    ranks = {place: len(judge.labels) for place in _places(cut)}
-    nearness = {place: np.full(2, -1.0, np.float32) for place in ranks}
-    if there:
-        seen = judge.see([Image.fromarray(part) for part in there.values()])
-        found = concept_ranks(judge, seen, [prompts[n].labels[which] for n, which in there])
-        for place, rank, concept in zip(there, found, seen.concepts, strict=True):
+    ranks = {place: len(scorer.labels) for place in _places(cut)}
+    similarity = {place: np.full(2, -1.0, np.float32) for place in ranks}
+    if present:
+        seen = scorer.embed_images([Image.fromarray(part) for part in present.values()])
+        found = concept_ranks(scorer, seen, [prompts[n].labels[which] for n, which in present])
+        for place, rank, concept in zip(present, found, seen.concepts, strict=True):
             ranks[place] = int(rank)
-            nearness[place] = judge.read(prompts[place[0]].labels) @ concept
+            similarity[place] = scorer.embed_texts(prompts[place[0]].labels) @ concept
     return [
         {
             "prompt": prompt.prompt,
             "kind": prompt.kind,
-            "obeyed": obeyed(prompt, picture, [nearness[n, which] for which in range(len(cut[n]))]),
+            "obeyed": matches_prompt(prompt, picture, [similarity[n, which] for which in range(len(cut[n]))]),
             "ranks": [ranks[n, which] for which in range(len(cut[n]))],
         }
         for n, (prompt, picture) in enumerate(zip(prompts, pictures, strict=True))
     ]
 
 
-def obeyed(composed: Composed, picture: Pixels, nearness: Sequence[Floats]) -> bool:
-    """Whether a picture shows what its kind of prompt asks for. nearness: see `in_place`."""
+def matches_prompt(composed: Composed, picture: Pixels, similarity: Sequence[Floats]) -> bool:
+    """Whether a picture shows what its kind of prompt asks for. similarity: see `relation_matches`."""
     if composed.kind == "colour":
-        return colour_obeyed(composed, picture)
+        return colour_matches(composed, picture)
     if composed.kind == "background":
-        return background_obeyed(composed, picture)
+        return background_matches(composed, picture)
     if composed.kind == "count":
-        return count_obeyed(composed, picture)
-    return in_place(np.stack(nearness))
+        return count_matches(composed, picture)
+    return relation_matches(np.stack(similarity))
 
 
 def by_figure(verdicts: Sequence[Mapping[str, Any]]) -> dict[str, list[bool]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.evaluation.judge import Embeddings, Judge
+from pochade.evaluation.scorer_model import Embeddings, Scorer
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,27 +30,27 @@ def read(path: Path) -> list[ConceptInStyle]:
     return [ConceptInStyle(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
 
 
-def ranks(judge: Judge, seen: Embeddings, labels: Sequence[str]) -> NDArray[np.intp]:
+def ranks(scorer: Scorer, seen: Embeddings, labels: Sequence[str]) -> NDArray[np.intp]:
     """How many labels fit each picture better than its own: 0 is best. A label is known or added."""
-    candidates = list(dict.fromkeys([*judge.labels, *labels]))
-    nearness = seen.concepts @ judge.read(candidates).T
-    own = nearness[np.arange(len(labels)), [candidates.index(label) for label in labels]]
-    better: NDArray[np.intp] = (nearness > own[:, None]).sum(axis=1)
+    candidates = list(dict.fromkeys([*scorer.labels, *labels]))
+    similarity = seen.concepts @ scorer.embed_texts(candidates).T
+    own = similarity[np.arange(len(labels)), [candidates.index(label) for label in labels]]
+    better: NDArray[np.intp] = (similarity > own[:, None]).sum(axis=1)
     return better
 
 
-def styles(judge: Judge, seen: Embeddings) -> list[str]:
+def styles(scorer: Scorer, seen: Embeddings) -> list[str]:
     """The style that fits each picture best."""
-    nearness = seen.styles @ judge.style_places.T
-    return [judge.styles[index] for index in nearness.argmax(axis=1)]
+    similarity = seen.styles @ scorer.style_embeddings.T
+    return [scorer.styles[index] for index in similarity.argmax(axis=1)]
 
 
-def judged(
-    judge: Judge, pairs: Sequence[ConceptInStyle], images: "Sequence[Image.Image]"
+def score(
+    scorer: Scorer, pairs: Sequence[ConceptInStyle], images: "Sequence[Image.Image]"
 ) -> list[dict[str, object]]:
     """For each picture the rank of its concept, and the style that it seems to have."""
-    seen = judge.see(images)
-    found = zip(pairs, ranks(judge, seen, [pair.label for pair in pairs]), styles(judge, seen), strict=True)
+    seen = scorer.embed_images(images)
+    found = zip(pairs, ranks(scorer, seen, [pair.label for pair in pairs]), styles(scorer, seen), strict=True)
     return [
         {"prompt": pair.prompt, "rank": int(rank), "style": style, "style_right": style == pair.style}
         for pair, rank, style in found

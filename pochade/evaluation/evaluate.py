@@ -9,7 +9,7 @@ from typing import Any
 from pochade.atomic import replacing
 from pochade.checkpoints.write import write_json
 from pochade.errors import InvalidRequest
-from pochade.evaluation import composed, concepts, judge
+from pochade.evaluation import composed, concepts, scorer_model
 from pochade.evaluation.draw_samples import MeasureProgress, SampleDrawer
 from pochade.evaluation.measures import MEASURES, PROMPTS, MeasureContext
 from pochade.evaluation.report import Figure, markdown
@@ -58,7 +58,7 @@ def evaluate(order: EvaluationOptions, load: Callable[..., Pipeline]) -> Iterato
     OutputError where the report cannot be written.
     """
     corpus = None if order.corpus is None else load_corpus(order.corpus)
-    studio = SampleDrawer(
+    drawer = SampleDrawer(
         pipeline=load(),
         folder=order.output,
         seed=order.seed,
@@ -66,9 +66,9 @@ def evaluate(order: EvaluationOptions, load: Callable[..., Pipeline]) -> Iterato
         cfg_scale=order.guidance,
         speed=order.speed,
     )
-    bench = MeasureContext(
-        studio=studio,
-        judge=judge.load(threads=order.threads),
+    context = MeasureContext(
+        drawer=drawer,
+        scorer=scorer_model.load(threads=order.threads),
         styles=order.styles if order.styles else tuple(prompted_styles()),
         limit=order.limit,
         corpus=corpus,
@@ -77,15 +77,15 @@ def evaluate(order: EvaluationOptions, load: Callable[..., Pipeline]) -> Iterato
     )
     ends = []
     for name in order.measures:
-        for progress in MEASURES[name](bench):
+        for progress in MEASURES[name](context):
             yield progress
         ends.append(progress)
-    write_report(order, studio.pipeline, ends)
+    write_report(order, drawer.pipeline, ends)
 
 
 def ceilings() -> dict[str, float]:
     """What real pictures reach, measured once when the scorer was trained (`pochade.evaluation.ceilings`)."""
-    shares: dict[str, float] = json.loads((judge.scorer_folder() / "ceilings.json").read_text("utf-8"))
+    shares: dict[str, float] = json.loads((scorer_model.scorer_folder() / "ceilings.json").read_text("utf-8"))
     return shares
 
 

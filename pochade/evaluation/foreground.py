@@ -14,7 +14,7 @@ BORDER_SHARE = 1 / 32
 VISIBLE = 0.08
 """From this distance in OKLab on, a pixel is no longer the background's."""
 
-PIECE_SHARE = 0.3
+COMPONENT_SHARE = 0.3
 """Of the largest piece's area: what is smaller is a part of a thing, not a thing of its own."""
 
 
@@ -42,7 +42,7 @@ def oklab(rgb: Pixels) -> NDArray[np.float64]:
     return np.stack([lightness, chroma * np.cos(turns), chroma * np.sin(turns)], axis=1)
 
 
-def pieces(mask: Mask) -> NDArray[np.int64]:
+def components(mask: Mask) -> NDArray[np.int64]:
     """The areas of the connected pieces (8 neighbours), the largest first.
 
     Each pixel carries a number and takes the largest of its neighbourhood until nothing changes.
@@ -63,8 +63,8 @@ def pieces(mask: Mask) -> NDArray[np.int64]:
 
 def count(picture: Pixels) -> int:
     """How many things of about one size a picture shows."""
-    areas = pieces(foreground(picture))
-    return int((areas >= PIECE_SHARE * areas[0]).sum()) if len(areas) else 0
+    areas = components(foreground(picture))
+    return int((areas >= COMPONENT_SHARE * areas[0]).sum()) if len(areas) else 0
 
 
 def cut_out(picture: Pixels, mask: Mask, margin: float = 0.05) -> Pixels | None:

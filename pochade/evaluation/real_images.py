@@ -25,7 +25,7 @@ def framed(corpus: Corpus, index: int, side: int) -> Image.Image:
     return sheet.convert("RGB")
 
 
-def by_pair(corpus: Corpus) -> Mapping[tuple[str, str], int]:
+def index_by_pair(corpus: Corpus) -> Mapping[tuple[str, str], int]:
     """(code, style) -> the entry; the first one where a style has several."""
     pairs: dict[tuple[str, str], int] = {}
     for index, entry in enumerate(corpus.entries):
@@ -33,12 +33,12 @@ def by_pair(corpus: Corpus) -> Mapping[tuple[str, str], int]:
     return pairs
 
 
-def judged_by(corpus: Corpus, styles: Sequence[str]) -> list[int]:
+def held_out_entries(corpus: Corpus, styles: Sequence[str]) -> list[int]:
     """The held-out entries of some styles."""
     return [i for i, entry in enumerate(corpus.entries) if held_out(entry) and entry.style in styles]
 
 
-def learned_from(corpus: Corpus, styles: Sequence[str]) -> list[int]:
+def training_entries_of(corpus: Corpus, styles: Sequence[str]) -> list[int]:
     """The training entries of some styles."""
     return [i for i, entry in enumerate(corpus.entries) if not held_out(entry) and entry.style in styles]
 

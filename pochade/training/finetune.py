@@ -32,8 +32,8 @@ from pochade.training.data.buckets import TOO_SMALL, Bucket
 from pochade.training.data.examples import BucketedSet
 from pochade.training.data.tokenizing import tokenize_with
 from pochade.training.export import halves, part
-from pochade.training.loop import TrainingPlan, averaged, belonging
-from pochade.training.loop.piece import Piece
+from pochade.training.loop import TrainingPlan, averaged, run_record
+from pochade.training.loop.stage import TrainingStage
 from pochade.training.losses import diffusion
 from pochade.training.parameters import Parameters
 
@@ -57,7 +57,7 @@ class Pictures(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tuning:
+class FineTuning:
     """What is trained, on what, where its states and logs lie, and on what it computes."""
 
     model: Path | None  # None: the embedded starter
@@ -67,19 +67,19 @@ class Tuning:
     with_text_encoder: bool = True
 
 
-def finetuning(tuning: Tuning, batch: int = 4, rate: float = 1e-5) -> Piece:
+def finetuning_stage(tuning: FineTuning, batch: int = 4, rate: float = 1e-5) -> TrainingStage:
     """The training; when it is done, `export_finetuned` writes the model.
 
     Raises InvalidRequest for SDXL and its refiner, or if no picture is large enough.
     """
     pipeline = _open(tuning)
-    belongs = {
+    provenance = {
         "kind": "fine-tuning",
         "text encoder": "trained" if tuning.with_text_encoder else "left as it is",
         "model": digest_of_model(pipeline),
         "pictures": digest_of_pictures(tuning.corpus, words),
     }
-    belonging.check(tuning.folder, belongs)
+    run_record.check(tuning.folder, provenance)
     networks = pipeline.networks
     text, picture = networks.text_encoder.config, networks.unet_config
     assert isinstance(text, TextEncoderConfig)
@@ -103,10 +103,10 @@ def finetuning(tuning: Tuning, batch: int = 4, rate: float = 1e-5) -> Piece:
         device=tuning.device,
     )
     first = parameters(pipeline, tuning.device)
-    return Piece(loss=loss, parameters=first, plan=plan, folder=tuning.folder, belongs=belongs)
+    return TrainingStage(loss=loss, parameters=first, plan=plan, folder=tuning.folder, provenance=provenance)
 
 
-def _open(tuning: Tuning) -> Pipeline:
+def _open(tuning: FineTuning) -> Pipeline:
     if tuning.model is not None and tuning.model.is_file():
         raise InvalidRequest(
             f"'{tuning.model}' is a single file; fine-tuning starts from a diffusers folder, which"
@@ -249,7 +249,7 @@ def words(entry: CorpusEntry) -> str:
     return entry.caption or f"{captions.noun_phrase(entry)}, {entry.style}"
 
 
-def export_finetuned(tuning: Tuning, output: Path) -> None:
+def export_finetuned(tuning: FineTuning, output: Path) -> None:
     """Write the model with its newly learned, averaged weights, f16, as a diffusers folder."""
     pipeline = _open(tuning)
     checkpoint, learned = pipeline.checkpoint, averaged(tuning.folder)

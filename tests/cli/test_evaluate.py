@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pochade.evaluation.judge import scorer_folder
+from pochade.evaluation.scorer_model import scorer_folder
 from tests.cli.conftest import Command
 
 pytestmark = pytest.mark.skipif(

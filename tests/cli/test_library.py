@@ -12,7 +12,7 @@ import pytest
 
 from pochade.cli import serve
 from pochade.cli.main import main
-from pochade.cli.server_options import studio_of
+from pochade.cli.server_options import options_of
 from tests.fake_hub import COMMIT, REPO, FakeHub, serving, sizes_below, tiny_model, write_tensors
 from tests.test_package import NO_NETWORK
 
@@ -247,4 +247,4 @@ def test_what_the_list_has_read_the_server_need_not_read_again(tmp_path, monkeyp
     parser = argparse.ArgumentParser()
     serve.add_parser(parser.add_subparsers())
     options = parser.parse_args(["serve", "--models", str(tmp_path / "models")])
-    assert studio_of(options, tmp_path / "data").folders.memory == written
+    assert options_of(options, tmp_path / "data").folders.memory == written

@@ -9,7 +9,7 @@ from typing import Any
 
 from pochade.atomic import unwritable
 from pochade.errors import InvalidRequest, PochadeError
-from pochade.training.corpus.looking import style_sheet
+from pochade.training.corpus.contact_sheets import style_sheet
 from pochade.training.corpus.samples import Progress, Stream
 from pochade.training.corpus.shards import Shard, write_stream
 from pochade.training.corpus.store import VERSION, Corpus, load, write_whole

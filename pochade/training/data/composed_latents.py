@@ -36,7 +36,7 @@ Corner = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Thing:
+class PlacedObject:
     """Where a thing of a sentence stands.
 
     start, end: its words are these characters. relation: to the other thing. corner: of its square, which
@@ -49,19 +49,19 @@ class Thing:
     corner: Corner
 
 
-Things = tuple[Thing, ...]
+PlacedObjects = tuple[PlacedObject, ...]
 """The two of a sentence that tells their places, in its order; of any other sentence, none."""
 
 
 class PlacedExamples(Protocol):
     """What a diffusion model learns from, places included."""
 
-    def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str], list[Things]]:
+    def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str], list[PlacedObjects]]:
         """As in `Examples`, and the things of each sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmallThings:
+class SmallObjects:
     """Scenes of things half as high and wide as a picture.
 
     groups: as in `scenes.plan`. latents: of each entry as it is and mirrored, (2, C, s, s).
@@ -73,14 +73,14 @@ class SmallThings:
     latents: Mapping[int, torch.Tensor]
     empty: torch.Tensor
 
-    def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str], list[Things]]:
+    def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str], list[PlacedObjects]]:
         """As in `PlacedExamples`."""
         drawn = [self._scene(rng) for _ in range(count)]
         latents = [latent for latent, _, _ in drawn]
         stacked = torch.stack(latents) if latents else self.empty.new_empty((0, *self.empty.shape)).float()
         return stacked, [text for _, text, _ in drawn], [things for _, _, things in drawn]
 
-    def _scene(self, rng: Generator) -> tuple[torch.Tensor, str, Things]:
+    def _scene(self, rng: Generator) -> tuple[torch.Tensor, str, PlacedObjects]:
         entries = scenes.one_style(self.groups, rng)
         subject = entries[int(rng.integers(len(entries)))]
         make = scenes.pair if rng.random() < PAIRS else scenes.several
@@ -107,7 +107,7 @@ def places(scene: Scene, side: int, rng: Generator) -> list[Corner]:
     return [*upper, (side, 0), (side, side)]
 
 
-def things(corpus: Corpus, scene: Scene, text: str, corners: Sequence[Corner]) -> Things:
+def things(corpus: Corpus, scene: Scene, text: str, corners: Sequence[Corner]) -> PlacedObjects:
     """What a scene's sentence says of places: `text` is one that `scenes.describe` gave."""
     if len(scene.subjects) < 2:
         return ()
@@ -116,14 +116,14 @@ def things(corpus: Corpus, scene: Scene, text: str, corners: Sequence[Corner]) -
     if text[len(first) : start].strip() == "and":
         return ()
     return (
-        Thing(0, len(first), scene.relation, corners[0]),
-        Thing(start, start + len(second), OPPOSITE[scene.relation], corners[1]),
+        PlacedObject(0, len(first), scene.relation, corners[0]),
+        PlacedObject(start, start + len(second), OPPOSITE[scene.relation], corners[1]),
     )
 
 
-def small_things(
+def small_objects(
     corpus: Corpus, groups: Sequence[Sequence[int]], side: int, encode: Encode, *, seed: int
-) -> SmallThings:
+) -> SmallObjects:
     """Encode every thing of the groups, as it is and mirrored, in the middle of a white picture."""
     entries = sorted(entry for group in groups for entry in group)
 
@@ -134,7 +134,7 @@ def small_things(
     whole = encode("small", draw, 2 * len(entries))
     quarter = whole.shape[-1] // 4
     middle = slice(quarter, 3 * quarter)
-    return SmallThings(
+    return SmallObjects(
         corpus=corpus,
         groups=groups,
         latents={
@@ -157,14 +157,14 @@ def _alone(corpus: Corpus, index: int, *, mirrored: bool, side: int, rng: Genera
 
 
 @dataclass(frozen=True, kw_only=True)
-class WithSmallThings:
+class WithSmallObjects:
     """Other examples, whose places are not told, and a share of scenes with small things."""
 
     others: Examples
-    small: SmallThings
+    small: SmallObjects
     share: float
 
-    def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str], list[Things]]:
+    def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str], list[PlacedObjects]]:
         """As in `PlacedExamples`."""
         small = int(rng.binomial(count, self.share))
         latents, texts = self.others.batch(count - small, rng)

@@ -34,7 +34,7 @@ Shown = Callable[[], tuple[Image.Image, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class HintedSet:
+class ControlNetSet:
     """hints: as `shown` holds latents and captions, files of pictures (PNG) for each bucket."""
 
     shown: BucketedSet
@@ -76,16 +76,16 @@ def composed(corpus: Corpus, count: int, side: int) -> list[Shown]:
     return [partial(scene, number) for number in range(count)]
 
 
-def hinted(
+def controlnet_set(
     pictures: Mapping[Bucket, Sequence[Shown]], condition: str, encode: Encode, folder: Path, key: str
-) -> HintedSet:
+) -> ControlNetSet:
     """The pictures, encoded, with what a preprocessor makes of them; kept in files in `folder`, in parts.
 
     condition: the preprocessor's name. key: stands for all that decides pictures and latents.
     """
     used = buckets.ordered(pictures)
     parts = {bucket: _parts(pictures[bucket], bucket, condition, encode, folder, key) for bucket in used}
-    return HintedSet(
+    return ControlNetSet(
         shown=BucketedSet(
             latents=tuple(torch.cat([latents for latents, _, _ in parts[bucket]]) for bucket in used),
             captions=tuple(tuple(each for _, _, texts in parts[bucket] for each in texts) for bucket in used),

@@ -61,12 +61,12 @@ class LatentSet:
         return self.latents[chosen].float(), [self.caption(int(number), rng) for number in chosen]
 
 
-def evenly(latents: torch.Tensor, caption: Captioner) -> LatentSet:
+def uniform_latents(latents: torch.Tensor, caption: Captioner) -> LatentSet:
     """A set of which every latent is drawn equally often."""
     return LatentSet(latents=latents, caption=caption, shares=np.full(len(latents), 1 / len(latents)))
 
 
-def joined(parts: Sequence[LatentSet], weights: Sequence[float]) -> LatentSet:
+def mixture(parts: Sequence[LatentSet], weights: Sequence[float]) -> LatentSet:
     """Several sets as one; a share of `weights` of the drawn latents comes from each."""
     starts = np.cumsum([0, *map(len, parts)])
     total = sum(weights)
@@ -118,7 +118,7 @@ def encoder(config: AutoencoderConfig, parameters: Parameters, *, device: str, b
     return encode
 
 
-def remembering(encode: Encode, folder: Path, key: str, part: int = PART) -> Encode:
+def cached_encoder(encode: Encode, folder: Path, key: str, part: int = PART) -> Encode:
     """The same, but each set is encoded once, `part` pictures at a time: one that was interrupted goes on.
 
     key: stands for all that decides the latents, beside the name and the size of a set.
@@ -156,7 +156,7 @@ def single_pictures(
     def describe(number: int, rng: Generator) -> str:
         return caption(corpus.entries[chosen[number // 2]], rng)
 
-    return evenly(encode("single", draw, 2 * len(chosen)), describe)
+    return uniform_latents(encode("single", draw, 2 * len(chosen)), describe)
 
 
 def composed_pictures(
@@ -173,4 +173,4 @@ def composed_pictures(
         return scenes.describe(corpus, planned[number], rng)
 
     plans = hashlib.sha256(repr(planned).encode()).hexdigest()[:8]  # other plans are other pictures
-    return evenly(encode(f"composed-{plans}", draw, count), describe)
+    return uniform_latents(encode(f"composed-{plans}", draw, count), describe)

@@ -23,7 +23,7 @@ class TrainingPlan:
     patience: this many steps in a row without a finite loss and gradient end the training.
     cooldown: share of the steps, at the end, over which the rate falls in a line; before them it stays level
         (Hägele et al. 2024), so that a run may be prolonged from any step before. None: half a cosine.
-    rewarmup: steps over which a run that has travelled warms up again.
+    rewarmup: warm-up steps of a run resumed from portable files.
     sample_every: steps from one sample sheet to the next; 0 for none.
     """
 

@@ -65,7 +65,7 @@ class Attempt:
 Reconstruct = Callable[[Parameters, np.random.Generator], Attempt]
 
 
-def fresh(adversary: Adversary, seed: int) -> Parameters:
+def initialize(adversary: Adversary, seed: int) -> Parameters:
     """Parameters `adversary.*`, to be trained beside the decoder's in one dictionary."""
     side = 4 * 2 ** len(adversary.widths)
     shapes = outline(with_config(_verdicts, adversary), {"picture": ((1, 3, side, side), "f32")}).parameters

@@ -44,7 +44,7 @@ def level_weight(snr: torch.Tensor, prediction: Prediction) -> torch.Tensor:
     return (FULL_WEIGHT_SNR + 1) / (snr + 1).clamp(min=FULL_WEIGHT_SNR + 1)
 
 
-def fresh(text: TextEncoderConfig, picture: UNetConfig, seed: int) -> Parameters:
+def initialize(text: TextEncoderConfig, picture: UNetConfig, seed: int) -> Parameters:
     """Parameters `text_encoder.*` and `unet.*`."""
 
     return {

@@ -27,7 +27,7 @@ SCALE = 20.0
 """Of the cosines, before the softmax: the inverse temperature."""
 
 
-def fresh(config: TextEncoderConfig, latent: Shape, seed: int) -> Parameters:
+def initialize(config: TextEncoderConfig, latent: Shape, seed: int) -> Parameters:
     """Parameters `text_encoder.*` and, for the lesson only, `picture.*`. latent: (C, h, w)."""
     shapes = outline(with_config(_picture, config), {"latent": ((1, *latent), "f32")}).parameters
     return {

@@ -16,11 +16,11 @@ from pochade.pipeline.pipeline import Pipeline
 from pochade.training.corpus import Corpus, load
 from pochade.training.corpus.importers import gather
 from pochade.training.data.buckets import Bucket
-from pochade.training.data.controlnet_examples import HintedSet, composed, corpus_pictures, hinted
+from pochade.training.data.controlnet_examples import ControlNetSet, composed, controlnet_set, corpus_pictures
 from pochade.training.data.tokenizing import tokenize_with
 from pochade.training.export import halves, part
 from pochade.training.finetune import (
-    Tuning,
+    FineTuning,
     digest_of_model,
     digest_of_pictures,
     encoded,
@@ -31,8 +31,8 @@ from pochade.training.finetune import (
     trained_side,
     words,
 )
-from pochade.training.loop import TrainingPlan, averaged, belonging
-from pochade.training.loop.piece import Piece
+from pochade.training.loop import TrainingPlan, averaged, run_record
+from pochade.training.loop.stage import TrainingStage
 from pochade.training.losses import controlnet
 
 HINT_WIDTHS = (16, 32, 96, 256)
@@ -79,20 +79,22 @@ def training_pictures(path: Path, folder: Path, style: str | None = None) -> Cor
     return replace(corpus, entries=chosen)
 
 
-def controlling(tuning: Tuning, control: ControlNetTask, batch: int = 4, rate: float = 1e-5) -> Piece:
+def controlnet_stage(
+    tuning: FineTuning, control: ControlNetTask, batch: int = 4, rate: float = 1e-5
+) -> TrainingStage:
     """The training; `export_controlnet` writes what it has learned.
 
     Raises InvalidRequest as `finetune.open_model` does, or if no picture is large enough.
     """
     pipeline = open_model(tuning.model, tuning.device)
-    belongs = {
+    provenance = {
         "kind": "ControlNet",
         "condition": control.condition,
         "scenes": str(control.scenes),
         "model": digest_of_model(pipeline),
         "pictures": digest_of_pictures(tuning.corpus, words),
     }
-    belonging.check(tuning.folder, belongs)
+    run_record.check(tuning.folder, provenance)
     text, picture = pipeline.networks.text_encoder.config, pipeline.networks.unet_config
     assert isinstance(text, TextEncoderConfig)
     config, frozen = controlnet_for(pipeline), parameters(pipeline, tuning.device)
@@ -105,14 +107,16 @@ def controlling(tuning: Tuning, control: ControlNetTask, batch: int = 4, rate: f
         picture,
         frozen,
         pipeline.schedule,
-        hinted_pictures(pipeline, tuning, control),
+        controlnet_pictures(pipeline, tuning, control),
         tokenize_with(pipeline.tokenizers[0]),
         batch=batch,
         prediction=prediction(pipeline),
         device=tuning.device,
     )
-    first = {name: tensor.to(tuning.device) for name, tensor in controlnet.fresh(config, frozen, 0).items()}
-    return Piece(loss=loss, parameters=first, plan=plan, folder=tuning.folder, belongs=belongs)
+    first = {
+        name: tensor.to(tuning.device) for name, tensor in controlnet.initialize(config, frozen, 0).items()
+    }
+    return TrainingStage(loss=loss, parameters=first, plan=plan, folder=tuning.folder, provenance=provenance)
 
 
 def controlnet_for(pipeline: Pipeline) -> ControlNetConfig:
@@ -125,7 +129,7 @@ def controlnet_for(pipeline: Pipeline) -> ControlNetConfig:
     return ControlNetConfig(unet=replace(picture, up_depths=()), hint_widths=widths)
 
 
-def hinted_pictures(pipeline: Pipeline, tuning: Tuning, control: ControlNetTask) -> HintedSet:
+def controlnet_pictures(pipeline: Pipeline, tuning: FineTuning, control: ControlNetTask) -> ControlNetSet:
     """The training pictures, encoded once and kept in the run's folder."""
     corpus, side = tuning.corpus, trained_side(pipeline)
     pictures = dict(
@@ -136,7 +140,7 @@ def hinted_pictures(pipeline: Pipeline, tuning: Tuning, control: ControlNetTask)
         pictures[square] = [*pictures.get(square, ()), *composed(corpus, control.scenes, side)]
     about = [(entry.source, entry.name, entry.row) for entry in corpus.entries]
     digest = hashlib.sha256(f"{about} {digest_of_pictures(corpus, words)}".encode()).hexdigest()
-    return hinted(
+    return controlnet_set(
         pictures,
         control.condition,
         lambda image: encoded(pipeline, image),
@@ -145,7 +149,7 @@ def hinted_pictures(pipeline: Pipeline, tuning: Tuning, control: ControlNetTask)
     )
 
 
-def export_controlnet(tuning: Tuning, output: Path) -> None:
+def export_controlnet(tuning: FineTuning, output: Path) -> None:
     """Write the ControlNet's averaged weights, f16, as a diffusers folder."""
     config = describe_controlnet(controlnet_for(open_model(tuning.model, tuning.device)))
     write_component(output, config, halves(part(averaged(tuning.folder), controlnet.PREFIX)))

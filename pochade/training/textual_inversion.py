@@ -32,8 +32,8 @@ from pochade.training.finetune import (
     parameters,
     prediction,
 )
-from pochade.training.loop import TrainingPlan, averaged, belonging
-from pochade.training.loop.piece import Piece
+from pochade.training.loop import TrainingPlan, averaged, run_record
+from pochade.training.loop.stage import TrainingStage
 from pochade.training.losses import inversion
 from pochade.training.parameters import Parameters
 
@@ -44,7 +44,7 @@ WITHOUT = ("{name}", "a {name}", "a picture of {name}", "a picture of a {name}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Word:
+class NewWord:
     """A word to learn.
 
     token: how it is written in prompts, and its file called. initial: a word or words that it begins from.
@@ -68,7 +68,7 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Folder:
+class CaptionedPictures:
     """A few pictures in memory, with their captions where there are text files beside them."""
 
     entries: tuple[CorpusEntry, ...]
@@ -81,7 +81,7 @@ class Folder:
         return self.pictures[index].tobytes()
 
 
-def open_folder(path: Path) -> Folder:
+def open_folder(path: Path) -> CaptionedPictures:
     """The pictures in a folder, by name. Raises InvalidRequest if there are none, or for one that is none."""
     if not path.is_dir():
         raise InvalidRequest(f"'{path}' is not a folder; a word is learned from a folder of pictures")
@@ -109,22 +109,22 @@ def open_folder(path: Path) -> Folder:
         pictures.append(pixels)
     if not entries:
         raise InvalidRequest(f"'{path}' holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
-    return Folder(tuple(entries), tuple(pictures))
+    return CaptionedPictures(tuple(entries), tuple(pictures))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inversion:
     """What is learned, from which pictures, for which model; where the states and logs lie."""
 
-    word: Word
-    pictures: Folder
+    word: NewWord
+    pictures: CaptionedPictures
     model: Path | None  # None: the embedded starter
     folder: Path
     device: str = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sayings:
+class TemplatedExamples:
     """Latents, and sentences about them that say the new word.
 
     templates, without: for pictures that have captions, and for those that have none.
@@ -146,7 +146,7 @@ class Sayings:
         ]
 
 
-def inverting(inverted: Inversion, batch: int = 4, rate: float = 5e-3) -> Piece:
+def inversion_stage(inverted: Inversion, batch: int = 4, rate: float = 5e-3) -> TrainingStage:
     """The training; `export_embedding` writes what it has learned.
 
     Raises InvalidRequest as `finetune.open_model` does, for pictures that are too small, and for a word that
@@ -154,7 +154,7 @@ def inverting(inverted: Inversion, batch: int = 4, rate: float = 5e-3) -> Piece:
     """
     word, device = inverted.word, inverted.device
     pipeline = open_model(inverted.model, device)
-    belongs = {
+    provenance = {
         "kind": "embedding",
         "token": word.token,
         "initial word": word.initial,
@@ -162,14 +162,14 @@ def inverting(inverted: Inversion, batch: int = 4, rate: float = 5e-3) -> Piece:
         "model": digest_of_model(pipeline),
         "pictures": digest_of_pictures(inverted.pictures, lambda entry: entry.caption),
     }
-    belonging.check(inverted.folder, belongs)
+    run_record.check(inverted.folder, provenance)
     text, tokenizer = pipeline.networks.text_encoder.config, pipeline.tokenizers[0]
     assert isinstance(text, TextEncoderConfig)
     frozen = parameters(pipeline, device)
-    first = fresh(word, frozen, tokenizer)
+    first = initialize(word, frozen, tokenizer)
     count = len(first[inversion.VECTORS])
     numbers = range(text.vocabulary, text.vocabulary + count)
-    sayings = Sayings(
+    sayings = TemplatedExamples(
         shown=latents_of(pipeline, inverted.pictures, lambda entry: entry.caption),
         token=word.token,
         templates=_templates(word, inverted.pictures),
@@ -196,10 +196,12 @@ def inverting(inverted: Inversion, batch: int = 4, rate: float = 5e-3) -> Piece:
         prediction=prediction(pipeline),
         device=device,
     )
-    return Piece(loss=loss, parameters=first, plan=plan, folder=inverted.folder, belongs=belongs)
+    return TrainingStage(
+        loss=loss, parameters=first, plan=plan, folder=inverted.folder, provenance=provenance
+    )
 
 
-def fresh(word: Word, frozen: Parameters, tokenizer: Tokenizer) -> Parameters:
+def initialize(word: NewWord, frozen: Parameters, tokenizer: Tokenizer) -> Parameters:
     """The first vectors: those of the initial word, in turn if there are more places.
 
     Raises InvalidRequest for a token that is a word already, and for an initial word without tokens.
@@ -211,7 +213,9 @@ def fresh(word: Word, frozen: Parameters, tokenizer: Tokenizer) -> Parameters:
         )
     ids = tokenizer.encode(word.initial)
     if not ids:
-        raise InvalidRequest(f"the initial word '{word.initial}' is empty; name what it is most like")
+        raise InvalidRequest(
+            f"the initial word '{word.initial}' is empty; name an existing word that it resembles"
+        )
     count = len(ids) if word.vectors is None else word.vectors
     rows = [ids[place % len(ids)] for place in range(count)]
     return {inversion.VECTORS: frozen[f"text_encoder.{TABLE}"][rows].detach().clone()}
@@ -228,7 +232,7 @@ def export_embedding(folder: Path, token: str, output: Path) -> None:
     safetensors.write(output, {token: vectors.numpy()}, {"format": "pt"})
 
 
-def _templates(word: Word, folder: Folder) -> tuple[str, ...]:
+def _templates(word: NewWord, folder: CaptionedPictures) -> tuple[str, ...]:
     """For pictures that have captions. Prints what a person may not expect of the others."""
     silent = [entry.name for entry in folder.entries if not entry.caption]
     captioned = len(folder.entries) - len(silent)

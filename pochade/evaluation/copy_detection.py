@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pochade.evaluation import foreground
-from pochade.evaluation.judge import Embeddings, Judge
+from pochade.evaluation.scorer_model import Embeddings, Scorer
 
 Floats = NDArray[np.float32]
 
@@ -22,32 +22,34 @@ SIDE = 32
 class ComparablePictures:
     """Pictures in both ways of comparing: places (N, D + S) of unit length, pixels (N, SIDE * SIDE * 3)."""
 
-    places: Floats
+    embeddings: Floats
     pixels: Floats
 
 
 @dataclass(frozen=True)
-class CopyLimits:
+class CopyThresholds:
     """From here on two pictures are called copies: at least this near in the scorer's spaces (cosine), and at
     most so far in pixels (root mean square, of 1).
 
     found: share of true copies within the limits. mistaken: share of other drawings of the same concept.
     """
 
-    nearness: float
+    similarity: float
     distance: float
     found: float
     mistaken: float
 
 
-def looks(judge: Judge, images: Sequence[Image.Image]) -> ComparablePictures:
+def comparable(scorer: Scorer, images: Sequence[Image.Image]) -> ComparablePictures:
     """How pictures are compared."""
-    return ComparablePictures(joined(judge.see(images)), np.stack([pixels(image) for image in images]))
+    return ComparablePictures(
+        joint_embeddings(scorer.embed_images(images)), np.stack([pixels(image) for image in images])
+    )
 
 
-def joined(places: Embeddings) -> Floats:
+def joint_embeddings(embeddings: Embeddings) -> Floats:
     """Both spaces as one, with equal weights: (N, D + S), unit vectors."""
-    both: Floats = np.concatenate([places.concepts, places.styles], axis=1) * np.float32(0.5**0.5)
+    both: Floats = np.concatenate([embeddings.concepts, embeddings.styles], axis=1) * np.float32(0.5**0.5)
     return both
 
 
@@ -80,13 +82,13 @@ def nearest(drawn: ComparablePictures, known: ComparablePictures) -> tuple[NDArr
     apart = distances(drawn.pixels, known.pixels)
     index = apart.argmin(axis=1)
     rows = np.arange(len(index))
-    return index, (drawn.places * known.places[index]).sum(axis=1), apart[rows, index]
+    return index, (drawn.embeddings * known.embeddings[index]).sum(axis=1), apart[rows, index]
 
 
-def limits(
+def copy_thresholds(
     copies: tuple[ComparablePictures, ComparablePictures],
     others: tuple[ComparablePictures, ComparablePictures],
-) -> CopyLimits:
+) -> CopyThresholds:
     """The limits that tell best between true copies and other drawings of the same concept.
 
     Each is where as many copies are missed as others are mistaken, by that measure alone.
@@ -97,16 +99,16 @@ def limits(
         apart = np.array(
             [distances(a[None], b[None])[0, 0] for a, b in zip(one.pixels, other.pixels, strict=True)]
         )
-        return (one.places * other.places).sum(axis=1), apart
+        return (one.embeddings * other.embeddings).sum(axis=1), apart
 
     (near_copies, far_copies), (near_others, far_others) = measured(copies), measured(others)
-    nearness = -equal_error(-near_copies, -near_others)
+    similarity = -equal_error(-near_copies, -near_others)
     distance = equal_error(far_copies, far_others)
-    return CopyLimits(
-        nearness=nearness,
+    return CopyThresholds(
+        similarity=similarity,
         distance=distance,
-        found=float(((near_copies >= nearness) & (far_copies <= distance)).mean()),
-        mistaken=float(((near_others >= nearness) & (far_others <= distance)).mean()),
+        found=float(((near_copies >= similarity) & (far_copies <= distance)).mean()),
+        mistaken=float(((near_others >= similarity) & (far_others <= distance)).mean()),
     )
 
 
@@ -119,7 +121,7 @@ def equal_error(low: Floats, high: Floats) -> float:
     return float(candidates[best])
 
 
-def copied(image: Image.Image, rng: Generator) -> Image.Image:
+def make_copy(image: Image.Image, rng: Generator) -> Image.Image:
     """The same picture smaller, moved, softened and compressed: a copy that should be found."""
     side = image.width
     size = round(side * rng.uniform(0.7, 0.95))
