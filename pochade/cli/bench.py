@@ -73,8 +73,10 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--model", metavar="PATH", help="as for 'pochade draw' (default: the starter)")
     add_models_option(parser)
-    parser.add_argument("--size", type=size_of, metavar="WxH", help="in pixels (default: the model's own)")
-    parser.add_argument("--steps", type=int, metavar="N", help="default: the model's own")
+    parser.add_argument(
+        "--size", type=size_of, metavar="WxH", help="width and height in pixels (default: the model's own)"
+    )
+    parser.add_argument("--steps", type=int, metavar="N", help="number of steps (default: the model's own)")
     parser.add_argument(
         "--precision",
         nargs="+",

@@ -21,8 +21,8 @@ interrupted run resumes where it stopped.
 """
 
 
-def add_parser(stages: Any) -> None:
-    parser = stages.add_parser(
+def add_parser(subcommands: Any) -> None:
+    parser = subcommands.add_parser(
         "corpus",
         help="make a training set, from registry packages or your own pictures",
         description="Make a training set: tar files of pictures with their captions or facts, and an index.",

@@ -104,7 +104,10 @@ def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
         "--seed", type=int, metavar="N", help="the same seed draws the same picture (default: random)"
     )
     parser.add_argument(
-        "--steps", type=int, metavar="N", help=f"default: the model's own, mostly {USUAL.steps}"
+        "--steps",
+        type=int,
+        metavar="N",
+        help=f"number of steps (default: the model's own, mostly {USUAL.steps})",
     )
     parser.add_argument(
         "--cfg",
@@ -113,12 +116,14 @@ def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
         help="how closely to follow the prompt; 1 = no guidance (default: the model's own, mostly"
         f" {USUAL.cfg_scale:g})",
     )
-    parser.add_argument("--size", type=size_of, metavar="WxH", help="in pixels (default: the model's own)")
+    parser.add_argument(
+        "--size", type=size_of, metavar="WxH", help="width and height in pixels (default: the model's own)"
+    )
     for name in ("sampler", "schedule"):
         parser.add_argument(
             f"--{name}",
             metavar="NAME",
-            help=f"'?' lists all (default: the model's own, mostly {getattr(USUAL, name)})",
+            help=f"'?' lists all {name}s (default: the model's own, mostly {getattr(USUAL, name)})",
         )
     parser.add_argument(
         "--clip-skip",

@@ -60,7 +60,7 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
         help="denoising strength, how much may change, 0 to 1 (default: 0.75, or 1 to outpaint)",
     )
     over.add_argument("--mask", type=Path, metavar="FILE", help="white (or opaque) in the area to redraw")
-    over.add_argument("--mask-blur", type=float, metavar="PX", help="default: 4")
+    over.add_argument("--mask-blur", type=float, metavar="PX", help="blur of the mask's edge (default: 4)")
     over.add_argument(
         "--fill",
         choices=FILLS,
@@ -72,7 +72,9 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     over.add_argument(
         "--padding", type=int, metavar="PX", help="margin around the area, with --only-masked (default: 32)"
     )
-    over.add_argument("--resize", choices=RESIZE_MODES, help="default: crop")
+    over.add_argument(
+        "--resize", choices=RESIZE_MODES, help="how the picture is fitted to the size (default: crop)"
+    )
     over.add_argument(
         "--outpaint",
         type=_margins,
@@ -83,12 +85,25 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     larger.add_argument(
         "--hires", type=float, metavar="SCALE", help="scale of the second pass, for example 2"
     )
-    larger.add_argument("--hires-steps", type=int, metavar="N", help="default: as many as in the first pass")
-    larger.add_argument("--hires-strength", type=float, metavar="S", help="default: 0.7")
+    larger.add_argument(
+        "--hires-steps",
+        type=int,
+        metavar="N",
+        help="steps of the second pass (default: as many as in the first)",
+    )
+    larger.add_argument(
+        "--hires-strength",
+        type=float,
+        metavar="S",
+        help="denoising strength of the second pass (default: 0.7)",
+    )
     larger.add_argument(
         "--hires-upscaler",
         metavar="NAME",
-        help="Latent (default), Latent (bicubic), Latent (nearest), Lanczos, Bicubic, Bilinear, Nearest, or"
+        help=(
+            "upscaler: Latent (default), Latent (bicubic), Latent (nearest), Lanczos, Bicubic, Bilinear,"
+            " Nearest, or"
+        )
         " an ESRGAN model: a file, or its name in the folders of models",
     )
     larger.add_argument(

@@ -25,7 +25,7 @@ EXAMPLES = """examples:
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "plot",
-        help="draw a table of pictures",
+        help="draw a grid of pictures with different settings",
         description="Draw a table of pictures: --x changes from column to column, --y from row to row, --z "
         "from table to table. All other options are those of 'pochade draw'.",
         epilog=EXAMPLES,

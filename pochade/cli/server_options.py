@@ -24,8 +24,8 @@ LIMITS = {
     "steps": "steps of a picture",
     "batch_size": "pictures drawn at the same time",
     "pictures": "pictures of one job",
-    "queue": "jobs of all users together that wait or run",
-    "own_queue": "jobs of one user that wait or run",
+    "queue": "jobs of all users together that are waiting or running",
+    "own_queue": "jobs of one user that are waiting or running",
     "prompt_characters": "characters of a prompt",
     "loras": "LoRAs in one prompt",
 }
@@ -45,11 +45,24 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     """Add the options about models and engine, files and limits."""
     what = parser.add_argument_group("models and engine")
     what.add_argument(
-        "--lora-dir", type=Path, metavar="DIR", help="default: where the folders of models have them"
+        "--lora-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of LoRAs (default: those in the folders of models)",
     )
     add_fold_option(what)
-    what.add_argument("--embeddings-dir", type=Path, metavar="DIR", help="default: the same")
-    what.add_argument("--upscalers-dir", type=Path, metavar="DIR", help="ESRGAN models (default: the same)")
+    what.add_argument(
+        "--embeddings-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of embeddings (default: those in the folders of models)",
+    )
+    what.add_argument(
+        "--upscalers-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of ESRGAN models (default: those in the folders of models)",
+    )
     what.add_argument("--styles", type=Path, metavar="FILE", help="a styles.csv")
     what.add_argument(
         "--wildcards",
@@ -61,7 +74,7 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
         "--device",
         action="append",
         metavar="NAME",
-        help="auto, cpu, gpu, cuda, mps; may be repeated: one worker for each",
+        help="auto, cpu, gpu, cuda, mps; may be repeated, for one worker each",
     )
     what.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16, f16 or int8")
     what.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
@@ -76,7 +89,9 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
         " memory)",
     )
     add_mark_options(parser)
-    much = parser.add_argument_group("how much", "Limits of a request, and how much is kept.")
+    much = parser.add_argument_group(
+        "limits", "The largest requests that are accepted, and how much is kept."
+    )
     for name, default in _limits().items():
         much.add_argument(
             f"--max-{name.replace('_', '-')}",

@@ -68,10 +68,10 @@ def add_parser(commands: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    stages = parser.add_subparsers(required=True, metavar="PIECE")
-    corpus.add_parser(stages)
+    subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
+    corpus.add_parser(subcommands)
     for name, text in TEXTS.items():
-        stage = stages.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        stage = subcommands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         add_run_arguments(stage)
         add_loop_options(stage, STEPS[name])
         stage.add_argument(
@@ -82,11 +82,11 @@ def add_parser(commands: Any) -> None:
             help="write a contact sheet into the stage's folder every N steps",
         )
         stage.set_defaults(run=_train, stage=name)
-    export = stages.add_parser("export", help="write a diffusers folder")
+    export = subcommands.add_parser("export", help="write a diffusers folder")
     add_run_folders(export)
     export.add_argument("output", type=Path, help="folder to write the model to, in diffusers layout")
     export.set_defaults(run=_export)
-    adopt = stages.add_parser(
+    adopt = subcommands.add_parser(
         "adopt",
         help="begin a run from a finished model of the starter's sizes, to train it further",
         description="Write a run's first state from a model; 'pochade train diffusion' goes on from there.",
@@ -97,7 +97,7 @@ def add_parser(commands: Any) -> None:
         "--step", type=int, default=31000, help="how many steps it was trained for (default: %(default)s)"
     )
     adopt.set_defaults(run=_adopt)
-    finetune = stages.add_parser(
+    finetune = subcommands.add_parser(
         "finetune",
         help="train a model on your own pictures",
         description="Train an existing model on the pictures of a corpus; write a diffusers folder.",
@@ -109,8 +109,8 @@ def add_parser(commands: Any) -> None:
     finetune.add_argument("--rate", type=float, default=1e-5, help="learning rate (default: %(default)g)")
     finetune.add_argument("--only-unet", action="store_true", help="do not train the text encoder")
     finetune.set_defaults(run=_finetune)
-    train_adapters.add_parsers(stages)
-    pack = stages.add_parser(
+    train_adapters.add_parsers(subcommands)
+    pack = subcommands.add_parser(
         "pack",
         help="export a run's averaged weights in small files for another machine",
         description="Write files below 16 MB from which a run resumes elsewhere, with a new optimizer.",

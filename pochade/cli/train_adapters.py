@@ -7,13 +7,13 @@ from typing import Any
 from pochade.cli.train_options import add_loop_options, add_run_arguments, prepare, show
 
 
-def add_parsers(stages: Any) -> None:
-    _add_controlnet(stages)
-    _add_embedding(stages)
+def add_parsers(subcommands: Any) -> None:
+    _add_controlnet(subcommands)
+    _add_embedding(subcommands)
 
 
-def _add_controlnet(stages: Any) -> None:
-    parser = stages.add_parser(
+def _add_controlnet(subcommands: Any) -> None:
+    parser = subcommands.add_parser(
         "controlnet",
         help="train a ControlNet for a model",
         description="Train a ControlNet on pictures and what a preprocessor finds in them.",
@@ -67,8 +67,8 @@ def _controlnet(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_embedding(stages: Any) -> None:
-    parser = stages.add_parser(
+def _add_embedding(subcommands: Any) -> None:
+    parser = subcommands.add_parser(
         "embedding",
         help="teach a model a new word (textual inversion)",
         description="Learn the vectors of a new word from a few pictures; the model stays as it is.",

@@ -1,4 +1,4 @@
-"""What the scorer and the rules say of real pictures: nothing that is drawn can be expected to do better.
+"""Measures real pictures, which bounds what any model can be expected to reach.
 
     python -m pochade.evaluation.ceilings CORPUS
 
@@ -35,11 +35,11 @@ from pochade.training.data.scenes import Scene, draw
 from pochade.training.data.selection import STYLES
 
 SCENES = 150
-"""Of each kind."""
+"""Number of scenes of each kind."""
 
 
 def of_concepts(scorer: Scorer, corpus: Corpus) -> dict[str, float]:
-    """The real pictures of the held-out prompts, and which caption among all of theirs fits each."""
+    """Score the real pictures of the held-out prompts, and retrieve the caption of each among all."""
     pairs, known = concepts.read(PROMPTS / "held_out.jsonl"), real_images.index_by_pair(corpus)
     images = [real_images.framed(corpus, known[pair.code, pair.style], corpus.size) for pair in pairs]
     seen = scorer.embed_images(images)
@@ -55,7 +55,7 @@ def of_concepts(scorer: Scorer, corpus: Corpus) -> dict[str, float]:
 
 
 def of_scenes(scorer: Scorer, corpus: Corpus, side: int, rng: Generator) -> dict[str, float]:
-    """Composed scenes of held-out pictures, as `choosing` asks for them."""
+    """Score composed scenes of held-out pictures, with prompts as in `choose_prompts`."""
     pool = choose_prompts.subjects(corpus, STYLES, held_out)
     prompts: list[Composed] = []
     pictures: list[NDArray[np.uint8]] = []
@@ -71,7 +71,7 @@ def of_scenes(scorer: Scorer, corpus: Corpus, side: int, rng: Generator) -> dict
 def planned(
     corpus: Corpus, pool: Sequence[int], kind: Kind, number: int, rng: Generator
 ) -> tuple[Composed, Scene]:
-    """A composed prompt, and a scene that obeys it."""
+    """A composed prompt, and a scene that matches it."""
     style = STYLES[number % len(STYLES)]
     here = [index for index in pool if corpus.entries[index].style == style]
     prompt = choose_prompts.compose(corpus, here, kind, number // len(STYLES), rng)

@@ -1,4 +1,4 @@
-"""Composed prompts, and whether a picture obeys one: by rules that anybody can read."""
+"""Composed prompts, and explicit rules that decide whether a picture matches one."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,9 +25,8 @@ Kind = Literal["colour", "background", "count", "beside", "above"]
 class Composed:
     """A prompt and what it asks for.
 
-    kind: what is judged. labels: of the things, in the order of the prompt; style: the words for it.
-    colour: of the thing or of the background. count: how many of a single thing.
-    relation: of the first thing to the second.
+    kind: what is tested. labels: of the objects, in the order of the prompt. style: its words. colour: of the
+    object or the background. count: number of a single object. relation: of the first object to the second.
     """
 
     kind: Kind
@@ -40,13 +39,13 @@ class Composed:
 
 
 def read(path: Path) -> list[Composed]:
-    """The prompts of a file with one JSON object a line."""
+    """Read a file with one JSON object per line."""
     lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     return [Composed(**{**line, "labels": tuple(line["labels"])}) for line in lines]
 
 
 def to_line(composed: Composed) -> str:
-    """One line of such a file; what is as usual is left out."""
+    """One line of such a file, without default values."""
     fields = asdict(composed)
     usual = {"colour": "", "count": 1, "relation": ""}
     kept = {name: value for name, value in fields.items() if name not in usual or value != usual[name]}
@@ -54,7 +53,7 @@ def to_line(composed: Composed) -> str:
 
 
 def colour_matches(composed: Composed, picture: Pixels) -> bool:
-    """Whether most of the thing has the named colour."""
+    """Whether most of the object has the named colour."""
     mask = foreground.foreground(picture)
     opaque = np.dstack([picture, np.where(mask, 255, 0).astype(np.uint8)])
     return bool(mask.any()) and dominant_colour(opaque)[0] == composed.colour
@@ -69,12 +68,12 @@ def background_matches(composed: Composed, picture: Pixels) -> bool:
 
 
 def count_matches(composed: Composed, picture: Pixels) -> bool:
-    """Whether there are exactly so many things."""
+    """Whether the number of objects is right."""
     return foreground.count(picture) == composed.count
 
 
 def halves(picture: Pixels, relation: Relation) -> tuple[Pixels | None, Pixels | None]:
-    """What stands in the first thing's half and in the second's, each cut out; None for an empty half."""
+    """The objects in the first object's half and in the second's, cut out; None for an empty half."""
     mask = foreground.foreground(picture)
     height, width = mask.shape
     near = np.zeros_like(mask)
@@ -87,7 +86,7 @@ def halves(picture: Pixels, relation: Relation) -> tuple[Pixels | None, Pixels |
 
 
 def parts(composed: Composed, picture: Pixels) -> list[Pixels | None]:
-    """Each thing of the prompt, cut out from where it should be; of several alike, none."""
+    """The objects of the prompt, cut out from where they should be; empty for several of one kind."""
     if composed.relation:
         return list(halves(picture, composed.relation))
     if composed.count > 1:
@@ -96,17 +95,17 @@ def parts(composed: Composed, picture: Pixels) -> list[Pixels | None]:
 
 
 def relation_matches(similarity: Floats) -> bool:
-    """Whether each half shows its own thing rather than the other one; chance has a quarter of them right.
+    """Whether each half shows its own object rather than the other; chance is one in four.
 
-    similarity: (2, 2), of what stands in each half to both labels; -1 for an empty half.
+    similarity: (2, 2), of the content of each half to both labels; -1 for an empty half.
     """
     return bool(similarity[0, 0] > similarity[0, 1] and similarity[1, 1] > similarity[1, 0])
 
 
 def score(scorer: Scorer, prompts: Sequence[Composed], pictures: Sequence[Pixels]) -> list[dict[str, object]]:
-    """For each picture (H, W, 3) whether its prompt is obeyed, and the ranks of its things' labels.
+    """Score pictures (H, W, 3): whether each matches its prompt, and the ranks of its objects' labels.
 
-    0 is the best rank; a thing that is not there has the last one.
+    0 is the best rank; a missing object gets the last one.
     """
     cut = [parts(prompt, picture) for prompt, picture in zip(prompts, pictures, strict=True)]
     present = {
@@ -132,7 +131,7 @@ def score(scorer: Scorer, prompts: Sequence[Composed], pictures: Sequence[Pixels
 
 
 def matches_prompt(composed: Composed, picture: Pixels, similarity: Sequence[Floats]) -> bool:
-    """Whether a picture shows what its kind of prompt asks for. similarity: see `relation_matches`."""
+    """Whether a picture matches its prompt. similarity: see `relation_matches`."""
     if composed.kind == "colour":
         return colour_matches(composed, picture)
     if composed.kind == "background":
@@ -143,7 +142,7 @@ def matches_prompt(composed: Composed, picture: Pixels, similarity: Sequence[Flo
 
 
 def by_figure(verdicts: Sequence[Mapping[str, Any]]) -> dict[str, list[bool]]:
-    """The verdicts by what they are about: each kind, and whether the things themselves are right."""
+    """The verdicts grouped by kind, and whether the objects themselves are right."""
     figures: dict[str, list[bool]] = {}
     for verdict in verdicts:
         figures.setdefault(verdict["kind"], []).append(verdict["obeyed"])

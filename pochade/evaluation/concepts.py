@@ -1,4 +1,4 @@
-"""Whether a picture shows its concept in its style, for pairs of the two that no training has shown."""
+"""Scores whether a picture shows its concept in its style, for pairs that are not in the training set."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ConceptInStyle:
-    """A concept in a style. code: the concept's, as in `Entry`."""
+    """A concept in a style. code: the concept's, as in `CorpusEntry`."""
 
     prompt: str
     label: str
@@ -26,12 +26,12 @@ class ConceptInStyle:
 
 
 def read(path: Path) -> list[ConceptInStyle]:
-    """The pairs of a file with one JSON object a line."""
+    """Read a file with one JSON object per line."""
     return [ConceptInStyle(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
 
 
 def ranks(scorer: Scorer, seen: Embeddings, labels: Sequence[str]) -> NDArray[np.intp]:
-    """How many labels fit each picture better than its own: 0 is best. A label is known or added."""
+    """The rank of each picture's own label among all labels, 0 is best."""
     candidates = list(dict.fromkeys([*scorer.labels, *labels]))
     similarity = seen.concepts @ scorer.embed_texts(candidates).T
     own = similarity[np.arange(len(labels)), [candidates.index(label) for label in labels]]
@@ -48,7 +48,7 @@ def styles(scorer: Scorer, seen: Embeddings) -> list[str]:
 def score(
     scorer: Scorer, pairs: Sequence[ConceptInStyle], images: "Sequence[Image.Image]"
 ) -> list[dict[str, object]]:
-    """For each picture the rank of its concept, and the style that it seems to have."""
+    """Score pictures: the rank of the concept, and the most similar style."""
     seen = scorer.embed_images(images)
     found = zip(pairs, ranks(scorer, seen, [pair.label for pair in pairs]), styles(scorer, seen), strict=True)
     return [
@@ -58,7 +58,7 @@ def score(
 
 
 def shares(verdicts: Sequence[dict[str, object]]) -> dict[str, float]:
-    """The figures of some verdicts."""
+    """The figures for a list of verdicts."""
     rank = np.array([verdict["rank"] for verdict in verdicts])
     return {
         "concept, top-1": float((rank < 1).mean()),

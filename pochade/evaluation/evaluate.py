@@ -1,4 +1,4 @@
-"""A whole evaluation: the bench set up, the measures one after another, the report written."""
+"""Runs an evaluation: prepares the context, runs the measures, writes the report."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ from pochade.training.corpus import load as load_corpus
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """What is to be measured, and how. Fields as in `pochade evaluate --help`."""
+    """What to measure, and how. Fields as in `pochade evaluate --help`."""
 
     output: Path
     corpus: Path | None = None
@@ -37,7 +37,7 @@ class EvaluationOptions:
             if name not in MEASURES:
                 raise InvalidRequest(f"measure '{name}' is unknown; one of: {', '.join(MEASURES)}")
         if self.limit is not None and self.limit < 1:
-            raise InvalidRequest(f"the limit is {self.limit}; it must be at least 1")
+            raise InvalidRequest(f"limit is {self.limit}; it must be at least 1")
         known = prompted_styles()
         for style in self.styles:
             if style not in known:
@@ -45,17 +45,17 @@ class EvaluationOptions:
 
 
 def prompted_styles() -> list[str]:
-    """The styles that the prompts ask for."""
+    """The styles that occur in the prompts."""
     of_concepts = {pair.style for pair in concepts.read(PROMPTS / "held_out.jsonl")}
     return sorted(of_concepts | {each.style for each in composed.read(PROMPTS / "composed.jsonl")})
 
 
 def evaluate(order: EvaluationOptions, load: Callable[..., Pipeline]) -> Iterator[MeasureProgress]:
-    """Measure a model and write `evaluation.json` and `evaluation.md` at the end; yields on the way.
+    """Measure a model and write `evaluation.json` and `evaluation.md` at the end; yields progress.
 
-    load: gives the model's pipeline; it is called again with precision="f32" if that is needed.
-    Raises InvalidRequest for what cannot be measured, InvalidCheckpoint for a damaged model or corpus,
-    OutputError where the report cannot be written.
+    load: returns the model's pipeline; it is called again with precision="f32" if needed. Raises
+    InvalidRequest for invalid options, InvalidCheckpoint for a damaged model or corpus, OutputError if the
+    report cannot be written.
     """
     corpus = None if order.corpus is None else load_corpus(order.corpus)
     drawer = SampleDrawer(
@@ -90,7 +90,7 @@ def ceilings() -> dict[str, float]:
 
 
 def write_report(order: EvaluationOptions, pipeline: Pipeline, ends: Sequence[MeasureProgress]) -> None:
-    """Both files. ends: the last progress of each measure."""
+    """Write both files. ends: the last progress of each measure."""
     figures = [figure for end in ends for figure in end.figures]
     notes = [note for end in ends for note in end.notes]
     name = pipeline.checkpoint.name
@@ -110,7 +110,7 @@ def write_report(order: EvaluationOptions, pipeline: Pipeline, ends: Sequence[Me
 
 
 def settings(order: EvaluationOptions) -> dict[str, Any]:
-    """What the figures depend on besides the model."""
+    """The settings that the figures depend on, besides the model."""
     fields: dict[str, Any] = {"seed": order.seed, "steps": order.steps, "guidance": order.guidance}
     if order.speed != "exact":
         fields["speed"] = order.speed

@@ -1,4 +1,4 @@
-"""The measures: each draws what it needs, yields its progress, and ends with its figures."""
+"""The measures: each draws its pictures, yields progress and ends with its figures."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ PROMPTS = Path(__file__).parent / "prompts"
 
 VARIED = ("a cat", "a tree", "a house", "a car", "a flower", "a smiling face", "a cake", "a fish")
 SEEDS_EACH = 8
-"""Prompts without a style, and how many seeds of each show how much a model varies."""
+"""Prompts without a style, and the number of seeds of each, for the diversity of a model."""
 
 FLOORS = 5
 """Sets of real pictures whose mean distance is the floor of the Frechet distance."""
@@ -39,11 +39,10 @@ COPIES = 300
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureContext:
-    """What the measures share.
+    """The context that the measures share.
 
-    styles: those that are asked for. limit: prompts of a set at most. corpus: None where it is not at hand.
-    exact: the model's pipeline in f32, for its autoencoder; made when first asked for.
-    ceilings: what real pictures reach, by the name of the figure.
+    styles: the requested ones. limit: most prompts of a set. corpus: None if not given. exact: returns the
+    model's pipeline in f32, for its autoencoder. ceilings: figures of real pictures, by name.
     """
 
     drawer: SampleDrawer
@@ -61,18 +60,18 @@ class MeasureContext:
         )
 
     def some(self, prompts: Sequence[T]) -> list[T]:
-        """Within the limit, spread evenly."""
+        """At most `limit` prompts, spread evenly."""
         if self.limit is None or self.limit >= len(prompts):
             return list(prompts)
         return [prompts[index * len(prompts) // self.limit] for index in range(self.limit)]
 
     def figure(self, name: str, value: float, count: int) -> Figure:
-        """A share beside its ceiling and its goal."""
+        """A figure with its ceiling and its goal."""
         return with_goal(Figure(name=name, value=value, count=count, real=self.ceilings.get(name)))
 
 
 def held_out(context: MeasureContext) -> Iterator[MeasureProgress]:
-    """Concepts in styles in which no training has shown them."""
+    """Pairs of concept and style that are not in the training set."""
     pairs = yield from _held_out_drawn(context)
     verdicts = concepts.score(context.scorer, pairs, context.drawer.drawn("held-out"))
     figures = (context.figure(name, share, len(pairs)) for name, share in concepts.shares(verdicts).items())
@@ -80,7 +79,7 @@ def held_out(context: MeasureContext) -> Iterator[MeasureProgress]:
 
 
 def composed_prompts(context: MeasureContext) -> Iterator[MeasureProgress]:
-    """Colours, backgrounds, numbers and places."""
+    """Colours, backgrounds, counts and positions."""
     prompts = [each for each in composed.read(PROMPTS / "composed.jsonl") if each.style in context.styles]
     prompts = context.some(prompts)
     yield from context.drawer.draw("composed", [each.prompt for each in prompts])
@@ -94,7 +93,7 @@ def composed_prompts(context: MeasureContext) -> Iterator[MeasureProgress]:
 
 
 def autoencoder(context: MeasureContext) -> Iterator[MeasureProgress]:
-    """What is lost between picture and latent and back, on held-out pictures, in f32."""
+    """Reconstruction error of the autoencoder on held-out pictures, in f32."""
     if context.corpus is None:
         yield _left_out("autoencoder")
         return
@@ -119,7 +118,7 @@ def autoencoder(context: MeasureContext) -> Iterator[MeasureProgress]:
 
 
 def frechet(context: MeasureContext) -> Iterator[MeasureProgress]:
-    """How far the held-out prompts' pictures, as a set, are from the real ones."""
+    """Fréchet distance between the pictures of the held-out prompts and the real ones."""
     if context.corpus is None:
         yield _left_out("frechet")
         return
@@ -129,7 +128,7 @@ def frechet(context: MeasureContext) -> Iterator[MeasureProgress]:
     indices = [known[pairs[number].code, pairs[number].style] for number in kept]
     if len(kept) <= distributions.AXES:
         note = (
-            f"frechet: {len(kept)} pictures are too few, more than {distributions.AXES} are needed; left out"
+            f"frechet: {len(kept)} pictures are too few, more than {distributions.AXES} are needed; skipped"
         )
         yield MeasureProgress(measure="frechet", done=0, total=0, notes=(note,))
         return
@@ -154,7 +153,7 @@ def frechet(context: MeasureContext) -> Iterator[MeasureProgress]:
 
 
 def diversity(context: MeasureContext) -> Iterator[MeasureProgress]:
-    """How far pictures of one prompt are from each other, over seeds."""
+    """Mean distance between pictures of one prompt over seeds."""
     prompts = [prompt for prompt in context.some(VARIED) for _ in range(SEEDS_EACH)]
     seeds = [context.drawer.seed + number % SEEDS_EACH for number in range(len(prompts))]
     yield from context.drawer.draw("diversity", prompts, seeds)
@@ -168,7 +167,7 @@ def diversity(context: MeasureContext) -> Iterator[MeasureProgress]:
 
 
 def memorisation(context: MeasureContext) -> Iterator[MeasureProgress]:
-    """How many pictures are copies of training pictures: of prompts never trained, and of ordinary ones."""
+    """Share of pictures that copy training pictures, for held-out and for ordinary prompts."""
     if context.corpus is None:
         yield _left_out("memorisation")
         return
@@ -203,7 +202,7 @@ def memorisation(context: MeasureContext) -> Iterator[MeasureProgress]:
 
 
 def sheet(context: MeasureContext) -> Iterator[MeasureProgress]:
-    """Sixty-four prompts to look at."""
+    """A contact sheet of sixty-four prompts, for looking at."""
     prompts = yield from _sheet_drawn(context)
     path = context.drawer.folder / "sheet.png"
     save_picture(sheet_of(context.drawer.drawn("sheet"), prompts), path)
@@ -236,7 +235,7 @@ def _finished(
 
 
 def _left_out(measure: str) -> MeasureProgress:
-    note = f"{measure}: left out, since it compares with real pictures; name a training set with --corpus"
+    note = f"{measure}: skipped, because it needs real pictures; give a training set with --corpus"
     return MeasureProgress(measure=measure, done=0, total=0, notes=(note,))
 
 
@@ -262,7 +261,8 @@ def _points(context: MeasureContext, images: Sequence[Image.Image]) -> copy_dete
 
 
 def _copy_limits(context: MeasureContext, learned: Sequence[int]) -> copy_detection.CopyThresholds:
-    """From training pictures beside copies of themselves, and beside the same concept in another style."""
+    """Thresholds from training pictures paired with copies of themselves, and with the same concept in
+    another style."""
     assert context.corpus is not None
     entries, rng = context.corpus.entries, np.random.default_rng(0)
     styles: dict[str, list[int]] = {}

@@ -1,4 +1,4 @@
-"""Real pictures, framed as models draw them: what ceilings and floors are measured on."""
+"""Real pictures, framed as models draw them, for ceilings and floors."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from pochade.evaluation.held_out import held_out
 from pochade.training.corpus import Corpus
 
 MARGIN = 1 / 20
-"""Of the picture's side: white on each side of the thing."""
+"""White margin on each side, as a share of the picture's side."""
 
 
 def framed(corpus: Corpus, index: int, side: int) -> Image.Image:

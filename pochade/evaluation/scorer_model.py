@@ -1,4 +1,4 @@
-"""The scorer at work: pictures, texts and styles to places in its two spaces, on any engine."""
+"""The scorer: embeds pictures, texts and styles, on any engine."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 
 BATCH = 32
-"""One static shape for any number of pictures: the last batch is filled up."""
+"""Batch size; the last batch is padded, so that the shape is static."""
 
 STYLE_EMBEDDINGS = "style.places"
-"""The parameter that holds a place for each style."""
+"""Name of the parameter that holds the embeddings of the styles."""
 
 REMEDY = "reinstall the package, or train one with pochade.evaluation.train_scorer"
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Of pictures, unit vectors: concepts (N, D) for what is shown, styles (N, S) for how."""
+    """Embeddings of pictures, unit vectors: concepts (N, D) for the content, styles (N, S) for the style."""
 
     concepts: Floats
     styles: Floats
@@ -48,7 +48,7 @@ class Embeddings:
 class Scorer:
     """A loaded scorer.
 
-    labels, styles: everything that it was taught to tell apart. style_embeddings: unit vectors (styles, S).
+    labels, styles: all that it was trained on. style_embeddings: unit vectors (styles, S).
     """
 
     config: ScorerConfig
@@ -59,7 +59,7 @@ class Scorer:
     network: Network
 
     def embed_images(self, images: "Sequence[Image.Image]") -> Embeddings:
-        """Where pictures of any size are in both spaces."""
+        """Embed pictures of any size in both spaces."""
         pictures = np.stack([prepared(image, self.config.side) for image in images])
         textures = np.stack([texture(image) for image in images])
         return Embeddings(
@@ -67,7 +67,7 @@ class Scorer:
         )
 
     def embed_texts(self, texts: Sequence[str]) -> Floats:
-        """Where texts are in the space of concepts: unit vectors (N, D)."""
+        """Embed texts in the space of concepts: unit vectors (N, D)."""
         rows = self.words.rows(texts, self.config.length)
         return self._embed(text_tower, words=rows, shares=word_weights(rows))
 
@@ -113,7 +113,7 @@ def load(folder: str | Path | None = None, *, engine: str = "auto", threads: int
 
 
 def scorer_folder() -> Path:
-    """Where the scorer in the package lies."""
+    """The folder of the scorer in the package."""
     return Path(__file__).parent / "scorer"
 
 

@@ -1,10 +1,10 @@
-"""Training the scorer: which words belong to which picture (Radford et al. 2021), and in which style it is.
+"""Trains the scorer: which words belong to a picture (Radford et al. 2021), and its style.
 
     python -m pochade.evaluation.train_scorer CORPUS FOLDER
 
-It learns from everything but the pictures that models are judged by. Besides the other captions of a batch,
-as there, each picture meets every label that it may be asked for later: with some thousand of them that costs
-little. Styles are learned apart, see `manners`.
+It is trained on all pictures that are not held out for evaluation. Besides the other captions of the batch,
+each picture is compared with every label; with some thousand of them that costs little. Styles are trained
+separately, see `train_styles`.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def initialize(config: ScorerConfig, seed: int) -> Parameters:
 
 
 def training_indices(corpus: Corpus) -> list[int]:
-    """The entries that the scorer may see: those with a label that are not held out."""
+    """The indices of entries for training: those with a label that are not held out."""
     return [i for i, entry in enumerate(corpus.entries) if entry.label and not held_out(entry)]
 
 
@@ -67,7 +67,7 @@ def judged_styles(corpus: Corpus) -> list[str]:
 
 
 def named_labels(corpus: Corpus) -> list[str]:
-    """What a picture's concept is looked for among: the labels of emoji, which every style shares."""
+    """The candidates for a picture's concept: the labels of emoji, which all styles share."""
     return sorted({entry.label for entry in corpus.entries if entry.emoji})
 
 

@@ -1,4 +1,4 @@
-"""Training the part of the scorer that tells styles apart."""
+"""Trains the part of the scorer that distinguishes styles."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +38,7 @@ HUES = ((1, 0.025), (0, 0.01))
 """Mean and deviation of the gains of the channels, and of what is added to them."""
 
 VIEWS = 4
-"""Of each picture: as it is, and as models may draw it."""
+"""Views of each picture: the original, and degraded ones as models may draw it."""
 
 
 def initialize(config: ScorerConfig, seed: int) -> Parameters:
@@ -50,7 +50,8 @@ def initialize(config: ScorerConfig, seed: int) -> Parameters:
 
 
 def textures(corpus: Corpus, styles: list[str], seed: int) -> tuple[Floats, NDArray[np.int64]]:
-    """Of all views of what may be learned: (N, textures), and the number of each one's style (N,)."""
+    """The textures of all views of the training pictures (N, textures), and the index of each one's style
+    (N,)."""
     rows: list[Floats] = []
     numbers: list[int] = []
     for index, entry in enumerate(corpus.entries):
@@ -66,7 +67,7 @@ def textures(corpus: Corpus, styles: list[str], seed: int) -> tuple[Floats, NDAr
 
 
 def degraded(image: Image.Image, rng: Generator) -> Image.Image:
-    """A picture after what a small latent space may do to it: softer, uneven, a little off in hue."""
+    """A picture with the artefacts of a small latent space: softer, uneven, slightly shifted in hue."""
     x = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     drawn = (x.amin(dim=0) < PAPER).float()
     if rng.random() < 0.8:

@@ -1,4 +1,4 @@
-"""The words that the scorer reads: a caption is a short row of numbers, one for each word."""
+"""The scorer's vocabulary: a caption becomes a short row of numbers, one per word."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NOTHING, UNKNOWN = 0, 1
-"""What fills a row after the last word, and any word that was never met."""
+"""The numbers of padding and of unknown words."""
 
 
 @dataclass(frozen=True)

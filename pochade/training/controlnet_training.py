@@ -1,6 +1,6 @@
-"""A ControlNet for a model that exists: trained on pictures and what a preprocessor makes of them.
+"""Trains a ControlNet for an existing model, on pictures and the output of a preprocessor.
 
-The model itself stays as it is. Models with one text encoder can have one so: SD 1.x, SD 2.x, the starter.
+The model itself is not changed. Supported are models with one text encoder: SD 1.x, SD 2.x, the starter.
 """
 
 import hashlib
@@ -43,10 +43,10 @@ LEAST_WIDTH = 8
 
 @dataclass(frozen=True, kw_only=True)
 class ControlNetTask:
-    """What a ControlNet learns to follow.
+    """The task of a ControlNet.
 
-    condition: the preprocessor that makes its hints. scenes: how many composed pictures there are besides
-    the corpus's own, which must be one of cut-outs.
+    condition: the preprocessor that makes its hints. scenes: number of composed pictures in addition to the
+    corpus's own, which must consist of cut-outs.
     """
 
     condition: str = "canny"
@@ -55,15 +55,18 @@ class ControlNetTask:
     def __post_init__(self) -> None:
         if find_preprocessor(self.condition) == "none":
             known = ", ".join(name for name in PREPROCESSORS if name != "none")
-            raise InvalidRequest(f"condition '{self.condition}' shows the picture itself; one of: {known}")
+            raise InvalidRequest(
+                f"condition '{self.condition}' cannot be used, because it shows the picture itself; one"
+                f" of: {known}"
+            )
         if self.scenes < 0:
             raise InvalidRequest(f"scenes is {self.scenes}; it must be at least 0")
 
 
 def training_pictures(path: Path, folder: Path, style: str | None = None) -> Corpus:
-    """A training set; of a folder of pictures with captions one is made in `folder`.
+    """Open a training set; for a folder of captioned pictures, one is made in `folder`.
 
-    style: leave out all pictures of other styles. Raises InvalidRequest if none is left.
+    style: use only pictures of this style. Raises InvalidRequest if none is left.
     """
     if (path / "manifest.json").exists():
         corpus = load(path)
@@ -82,7 +85,7 @@ def training_pictures(path: Path, folder: Path, style: str | None = None) -> Cor
 def controlnet_stage(
     tuning: FineTuning, control: ControlNetTask, batch: int = 4, rate: float = 1e-5
 ) -> TrainingStage:
-    """The training; `export_controlnet` writes what it has learned.
+    """The training stage; `export_controlnet` writes the result.
 
     Raises InvalidRequest as `finetune.open_model` does, or if no picture is large enough.
     """

@@ -1,6 +1,6 @@
-"""A new word for a model that exists, learned from a few pictures: textual inversion (Gal et al. 2022).
+"""Textual inversion: a new word for an existing model, learned from a few pictures (Gal et al. 2022).
 
-The model itself stays as it is. Models with one text encoder can have one so: SD 1.x, SD 2.x, the starter.
+The model itself is not changed. Supported are models with one text encoder: SD 1.x, SD 2.x, the starter.
 """
 
 import re
@@ -40,16 +40,16 @@ from pochade.training.parameters import Parameters
 NAME, CAPTION = "{name}", "{caption}"
 WITH_CAPTIONS = ("{name}, {caption}",)
 WITHOUT = ("{name}", "a {name}", "a picture of {name}", "a picture of a {name}")
-"""What is said of the pictures, unless something else is asked for."""
+"""Default caption templates."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewWord:
     """A word to learn.
 
-    token: how it is written in prompts, and its file called. initial: a word or words that it begins from.
-    vectors: how many tokens it takes (None: as many as `initial`). templates: sentences with `{name}`, and
-    with `{caption}` where pictures have one; without any, plain ones.
+    token: its spelling in prompts, and the name of its file. initial: a word or words to start from. vectors:
+    number of tokens (None: as many as `initial`). templates: sentences with `{name}`, and with `{caption}`
+    where pictures have one; the default is plain ones.
     """
 
     token: str
@@ -59,12 +59,12 @@ class NewWord:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.token):
-            raise InvalidRequest(f"token '{self.token}' is not a name: letters, digits, - and _ make one")
+            raise InvalidRequest(f"token '{self.token}' is not a name; use letters, digits, - and _")
         if self.vectors is not None and not 1 <= self.vectors <= MAX_VECTORS:
-            raise InvalidRequest(f"vectors {self.vectors}: a word takes 1 to {MAX_VECTORS}")
+            raise InvalidRequest(f"vectors is {self.vectors}; it must lie between 1 and {MAX_VECTORS}")
         for template in self.templates:
             if NAME not in template:
-                raise InvalidRequest(f"template '{template}' does not say {NAME}, where the word stands")
+                raise InvalidRequest(f"template '{template}' lacks {NAME}, which stands for the word")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class CaptionedPictures:
 
 
 def open_folder(path: Path) -> CaptionedPictures:
-    """The pictures in a folder, by name. Raises InvalidRequest if there are none, or for one that is none."""
+    """Open the pictures in a folder. Raises InvalidRequest if there are none, or one is unreadable."""
     if not path.is_dir():
         raise InvalidRequest(f"'{path}' is not a folder; a word is learned from a folder of pictures")
     entries, pictures = [], []
@@ -91,7 +91,7 @@ def open_folder(path: Path) -> CaptionedPictures:
     texts = {file.stem: file for file in files if file.suffix.lower() == ".txt"}
     left_out = [file.name for file in files if file.suffix.lower() in UNSUPPORTED]
     if left_out:
-        print(f"left out, being of kinds that are not supported: {', '.join(left_out)}")
+        print(f"skipped, because their formats are not supported: {', '.join(left_out)}")
     for file in files:
         if file.suffix.lower() not in PICTURE_SUFFIXES:
             continue
@@ -114,7 +114,7 @@ def open_folder(path: Path) -> CaptionedPictures:
 
 @dataclass(frozen=True, kw_only=True)
 class Inversion:
-    """What is learned, from which pictures, for which model; where the states and logs lie."""
+    """The word, the pictures, the model, the run's folder and the device."""
 
     word: NewWord
     pictures: CaptionedPictures
@@ -125,9 +125,9 @@ class Inversion:
 
 @dataclass(frozen=True, kw_only=True)
 class TemplatedExamples:
-    """Latents, and sentences about them that say the new word.
+    """Latents, with sentences that contain the new word.
 
-    templates, without: for pictures that have captions, and for those that have none.
+    templates, without: for pictures with captions, and for those without.
     """
 
     shown: BucketedSet
@@ -208,7 +208,7 @@ def initialize(word: NewWord, frozen: Parameters, tokenizer: Tokenizer) -> Param
     """
     if len(tokenizer.encode(word.token)) == 1:
         raise InvalidRequest(
-            f"the model knows '{word.token}' as a word already; choose a token that is not a word, like"
+            f"'{word.token}' is already a word of the model; choose a token that is not a word, such as"
             f" 'my-{word.token}'"
         )
     ids = tokenizer.encode(word.initial)
@@ -238,9 +238,9 @@ def _templates(word: NewWord, folder: CaptionedPictures) -> tuple[str, ...]:
     captioned = len(folder.entries) - len(silent)
     saying = [template for template in word.templates if CAPTION in template]
     if saying and silent:
-        raise InvalidRequest(f"template '{saying[0]}' says {CAPTION}, and '{silent[0]}' has no text file")
+        raise InvalidRequest(f"template '{saying[0]}' contains {CAPTION}, but '{silent[0]}' has no text file")
     if word.templates and captioned and not saying:
-        print(f"{captioned} captions are not used: no template says {CAPTION}")
+        print(f"{captioned} captions are not used, because no template contains {CAPTION}")
     if not word.templates and captioned and silent:
         print(f"{len(silent)} of {len(folder.entries)} pictures have no caption: {', '.join(silent[:5])}")
     return word.templates or WITH_CAPTIONS

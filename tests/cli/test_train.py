@@ -95,7 +95,7 @@ def test_failures_are_sentences(
 
 
 @pytest.mark.parametrize(
-    ("piece", "usual"),
+    ("stage", "usual"),
     [("text", "what the starter had"), ("finetune", "4"), ("controlnet", "4"), ("embedding", "4")],
 )
 def test_the_help_says_how_many_pictures_at_a_time(

@@ -84,7 +84,7 @@ def test_every_measure_has_its_name() -> None:
 def test_without_a_corpus_it_is_said_what_is_left_out(name: str, tmp_path: Path) -> None:
     last = ended(measures.MEASURES[name](context(noise, tmp_path, None)))
     assert last.figures == ()
-    assert last.notes[0].startswith(f"{name}: left out") and "--corpus" in last.notes[0]
+    assert last.notes[0].startswith(f"{name}: skipped") and "--corpus" in last.notes[0]
     assert not any(tmp_path.iterdir())
 
 

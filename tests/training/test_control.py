@@ -192,7 +192,10 @@ def test_a_folder_of_pictures_is_learned_from_as_a_whole(tmp_path: Path) -> None
 
 def test_pictures_that_are_all_held_out_are_not_called_too_small(tuning: FineTuning) -> None:
     held_out: Any = replace(CORPUS, entries=tuple(replace(each, split="held-out") for each in CORPUS.entries))
-    with pytest.raises(InvalidRequest, match="all 4 are held out; make the training set anew"):
+    with pytest.raises(
+        InvalidRequest,
+        match="all 4 pictures are held out, so there is none to train on; make the training set again",
+    ):
         controlnet_stage(replace(tuning, corpus=held_out), ControlNetTask())
 
 
@@ -212,7 +215,7 @@ def test_a_folder_of_pictures_becomes_a_training_set(tmp_path: Path) -> None:
     ("values", "words"),
     [
         ({"condition": "depth"}, "preprocessor 'depth' is unknown"),
-        ({"condition": "none"}, "shows the picture itself; one of: canny"),
+        ({"condition": "none"}, "cannot be used, because it shows the picture itself; one of: canny"),
         ({"scenes": -1}, "scenes is -1"),
     ],
 )

@@ -192,8 +192,8 @@ def test_a_run_keeps_its_pictures(inverted: Inversion) -> None:
     [
         ({"token": "../x"}, "is not a name"),
         ({"token": ""}, "is not a name"),
-        ({"vectors": 0}, "vectors 0"),
-        ({"templates": ("a picture",)}, "does not say {name}"),
+        ({"vectors": 0}, "vectors is 0; it must lie between 1 and"),
+        ({"templates": ("a picture",)}, "lacks {name}"),
     ],
 )
 def test_words_that_cannot_be_are_refused(values: dict[str, Any], words: str) -> None:
@@ -202,7 +202,7 @@ def test_words_that_cannot_be_are_refused(values: dict[str, Any], words: str) ->
 
 
 def test_words_and_folders_that_do_not_fit_are_refused(inverted: Inversion, tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="knows 'fox' as a word already"):
+    with pytest.raises(InvalidRequest, match="'fox' is already a word of the model"):
         inversion_stage(replace(inverted, word=replace(inverted.word, token="fox")))
     with pytest.raises(InvalidRequest, match="initial word ' ' is empty"):
         inversion_stage(replace(inverted, word=replace(inverted.word, initial=" ")))

@@ -1,4 +1,4 @@
-"""Building the training set from pinned packages. Resumable: what is done is not done again."""
+"""Builds the training set from pinned packages; an interrupted build resumes."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator

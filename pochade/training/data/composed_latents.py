@@ -1,8 +1,9 @@
-"""Scenes of small things that are put together in latents, anew each time, and where each thing stands.
+"""Scenes of small objects composed in latent space, new ones for every step, with the position of each
+object.
 
-A cell of a latent sees little beyond its own eight by eight pixels, and between two things on white there is
-white. So the latent of a scene is the latents of its things side by side, and each small picture need be
-encoded only once for as many scenes as there are pairs. `losses.placing` teaches with the places.
+A latent cell depends on little beyond its own eight by eight pixels, and between two objects on white there
+is white. So the latent of a scene is the latents of its objects side by side, and each small picture is
+encoded only once for as many scenes as there are pairs. `losses.layout` uses the positions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,10 +23,10 @@ from pochade.training.data.examples import Encode, Examples
 from pochade.training.data.scenes import Relation, Scene
 
 SMALL = (0.41, 0.49)
-"""Side of a small thing, as a share of the picture's: the least and the most."""
+"""Side of a small object, as a share of the picture's: smallest and largest."""
 
 PAIRS = 0.8
-"""Share of pairs among these scenes; the others show two to four of one thing."""
+"""Share of pairs among these scenes; the others show two to four of one object."""
 
 OPPOSITE: Mapping[Relation, Relation] = MappingProxyType(
     {"left": "right", "right": "left", "above": "below", "below": "above"}
@@ -37,10 +38,10 @@ Corner = tuple[int, int]
 
 @dataclass(frozen=True)
 class PlacedObject:
-    """Where a thing of a sentence stands.
+    """The position of an object in a sentence and in the latent.
 
-    start, end: its words are these characters. relation: to the other thing. corner: of its square, which
-    is half as high and half as wide as the latent.
+    start, end: range of its characters. relation: to the other object. corner: of its area, which is half as
+    high and half as wide as the latent.
     """
 
     start: int
@@ -50,11 +51,11 @@ class PlacedObject:
 
 
 PlacedObjects = tuple[PlacedObject, ...]
-"""The two of a sentence that tells their places, in its order; of any other sentence, none."""
+"""The two objects of a sentence that states their relation, in its order; empty for other sentences."""
 
 
 class PlacedExamples(Protocol):
-    """What a diffusion model learns from, places included."""
+    """Training examples with positions."""
 
     def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str], list[PlacedObjects]]:
         """As in `Examples`, and the things of each sentence."""
@@ -158,7 +159,7 @@ def _alone(corpus: Corpus, index: int, *, mirrored: bool, side: int, rng: Genera
 
 @dataclass(frozen=True, kw_only=True)
 class WithSmallObjects:
-    """Other examples, whose places are not told, and a share of scenes with small things."""
+    """A mixture of other examples, without positions, and scenes of small objects."""
 
     others: Examples
     small: SmallObjects

@@ -1,4 +1,4 @@
-"""How to train: the plan, and the optimizer and learning rate that follow from it."""
+"""The training plan, and the optimizer and learning rate that follow from it."""
 
 import math
 from collections.abc import Mapping

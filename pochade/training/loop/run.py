@@ -28,12 +28,12 @@ Loss = Callable[[Parameters, np.random.Generator], torch.Tensor]
 """`loss(parameters, rng)`: a scalar; all randomness comes from `rng`."""
 
 Samples = Callable[[Parameters, int], object]
-"""`samples(averaged, step)`: shows what the averaged weights can do by now. It leaves them as they are."""
+"""`samples(averaged, step)`: draws samples with the averaged weights, without changing them."""
 
 
 @dataclass(frozen=True)
 class ByStep:
-    """A loss that changes on the way: `at(step)` is the one of a step."""
+    """A loss that changes during training: `at(step)` is the loss of a step."""
 
     at: Callable[[int], Loss]
 
@@ -100,20 +100,20 @@ def train(
             if error:
                 log.append(folder, {"step": done, "samples_failed": error})
             if error and not told:
-                print(f"the samples at step {done} failed: {error}; training goes on", file=sys.stderr)
+                print(f"the samples at step {done} failed: {error}; training continues", file=sys.stderr)
                 told = True
         if progress:
             yield progress
 
 
 def use_threads(count: int) -> None:
-    """Compute with so many processor threads, in this whole process."""
+    """Set the number of processor threads of this process."""
     torch.set_num_threads(count)
 
 
 @dataclass(frozen=True)
 class _Step:
-    """A step that was done: the state after it, and what was measured. last: no other comes after it."""
+    """A finished step: the state after it, and its measurements. last: no other follows."""
 
     state: State
     loss: float
@@ -127,7 +127,7 @@ class _Step:
 def _open(
     parameters: Parameters, plan: TrainingPlan, folder: Path, ranks: Ranks, provenance: Mapping[str, str]
 ) -> State:
-    """The state to go on from, the same in every process."""
+    """The state to resume from, the same in every process."""
     for tensor in parameters.values():
         tensor.requires_grad_(True)
     now = state.begin(parameters, adamw(parameters, plan))
@@ -255,7 +255,7 @@ def _entry(progress: TrainingProgress) -> dict[str, float | None]:
 
 @torch.no_grad()
 def _try(samples: Samples, now: State) -> str | None:
-    """Draw samples; what went wrong, if anything: hours of training are worth more than a picture."""
+    """Draw samples; returns the error, if any, because a failed picture must not end hours of training."""
     try:
         samples(dict(now.averaged), now.counts.step)
     except Exception as error:

@@ -1,7 +1,7 @@
-"""The state of a training on the disk.
+"""The state of a training run on disk.
 
 `state.safetensors` holds all that a step changes: `parameters.*`, `averaged.*`, the optimizer's moments
-`first.*` and `second.*`, and the counts. So a run goes on bit for bit. It is replaced as a whole.
+`first.*` and `second.*`, and the counts. So a run resumes bit for bit. The file is replaced atomically.
 """
 
 import json
@@ -40,7 +40,7 @@ class Counts:
     in_a_row: int = 0
 
     def after(self, sound: bool) -> "Counts":
-        """The counts one step further; a step that was not sound was skipped."""
+        """The counts after one more step; a step that was not sound was skipped."""
         if sound:
             return replace(self, step=self.step + 1, in_a_row=0)
         return replace(self, step=self.step + 1, skipped=self.skipped + 1, in_a_row=self.in_a_row + 1)
@@ -85,10 +85,10 @@ def begin(parameters: Parameters, optimizer: torch.optim.AdamW) -> State:
 
 
 def restore(state: State, folder: Path, seed: int) -> State:
-    """Fill a state from what is in a folder: the whole one or the portable one, whichever is further.
+    """Restore a state from a folder: the complete one or the portable one, whichever is further.
 
-    Without either it stays as it is. Raises InvalidRequest if they belong to other parameters or another
-    seed, InvalidCheckpoint if a file is damaged.
+    Without either, the state is returned unchanged. Raises InvalidRequest if they belong to other parameters
+    or another seed, InvalidCheckpoint if a file is damaged.
     """
     path = folder / STATE
     whole = _open(path) if path.exists() else None
@@ -119,13 +119,13 @@ def save(state: State, folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a process that was killed while writing has left."""
+    """Remove partial files of a killed process."""
     for part in folder.glob(f".{'?' * 16}.part"):
         part.unlink(missing_ok=True)
 
 
 def exists(folder: Path) -> bool:
-    """Whether a run in this folder has saved anything, or arrived there."""
+    """Whether the folder holds a state or portable files."""
     return (folder / STATE).exists() or portable.unpack(folder) is not None
 
 
@@ -138,9 +138,9 @@ def averaged(folder: str | Path) -> Parameters:
 
 
 def write_portable(folder: str | Path, output: str | Path) -> list[Path]:
-    """Write the run in `folder` to `output`, light enough to travel. Returns the files to move.
+    """Write a portable copy of the run in `folder` to `output`. Returns the files to copy.
 
-    A training whose folder is `output` goes on from them with a new optimizer, after a short warm-up.
+    A training whose folder is `output` resumes from them with a new optimizer, after a short warm-up.
 
     Raises InvalidCheckpoint if there is no state or a damaged one, OutputError if the system refuses.
     """

@@ -1,8 +1,8 @@
-"""A first lesson for the text encoder: which caption belongs to which picture (Radford et al. 2021).
+"""Pretraining of the text encoder: which caption belongs to which picture (Radford et al. 2021).
 
-A text encoder that starts from random numbers gives the UNet nearly the same conditioning for every prompt,
-and what little gradient comes back through the UNet takes thousands of steps to tell words apart. Matching
-captions to latents teaches that in a few minutes. The picture's side of it is thrown away.
+A text encoder with random weights gives the UNet nearly the same conditioning for every prompt, and the
+little gradient that comes back through the UNet takes thousands of steps to separate words. Matching captions
+to latents does so in a few minutes. The picture's network is discarded afterwards.
 """
 
 import numpy as np
