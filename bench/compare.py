@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from contenders import trace_int8, whole
+from contenders import full_models, trace_int8
+from contenders.full_models import Case
 from contenders.models import SHAPES, Shapes, fit_grids, make_model, random_model
-from contenders.whole import Case
 from measure.ceiling import engine_ceiling, register_ceilings
 from measure.machine import describe_machine, versions
 from measure.plot import bars
@@ -63,12 +63,12 @@ def main() -> None:
             int8=trace_int8.path_in(options.cache / name) if options.trace_int8 else None,
             trace=options.cache / name / "traced" if options.trace or options.trace_int8 else None,
             file=_single_file(shapes, options.cache)
-            if whole.sd_cpp() and "picture" in options.what
+            if full_models.sd_cpp() and "picture" in options.what
             else None,
         )
         if case.trace is not None and not case.trace.exists():
             print(f"making {case.trace}; this happens once", flush=True)
-            in_own_process(whole.make_trace, case)
+            in_own_process(full_models.make_trace, case)
         if case.int8 is not None and not case.int8.exists():
             print(f"making {case.int8}; this happens once", flush=True)
             in_own_process(trace_int8.make_trace_int8, case)
@@ -92,11 +92,11 @@ def chosen(
         if pictures:
             for speed in speeds:
                 name = f"pochade-{precision}" + ("" if speed == "exact" else f"-{speed}")
-                entries[name] = Entry(start=whole.pochade_picture, precision=precision, speed=speed)
+                entries[name] = Entry(start=full_models.pochade_picture, precision=precision, speed=speed)
         else:
-            entries[f"pochade-{precision}"] = Entry(start=whole.pochade_unet, precision=precision)
-    theirs = whole.diffusers_picture if pictures else whole.diffusers_unet
-    traced = whole.traced_picture if pictures else whole.traced_unet
+            entries[f"pochade-{precision}"] = Entry(start=full_models.pochade_unet, precision=precision)
+    theirs = full_models.diffusers_picture if pictures else full_models.diffusers_unet
+    traced = full_models.traced_picture if pictures else full_models.traced_unet
     for precision in ("f32", "bf16"):
         if precision in native:
             entries[f"diffusers-{precision}"] = Entry(start=theirs, precision=precision, compiles=False)
@@ -105,7 +105,7 @@ def chosen(
     if case.int8 is not None:
         entries["openvino-trace-int8"] = Entry(start=traced, precision="int8")
     if pictures and case.file is not None:
-        entries["sd.cpp-f16"] = Entry(start=whole.sd_cpp_picture, precision="f16", compiles=False)
+        entries["sd.cpp-f16"] = Entry(start=full_models.sd_cpp_picture, precision="f16", compiles=False)
     if wanted is None:
         return entries
     unknown = [name for name in wanted if name not in entries]
@@ -251,7 +251,7 @@ def _ceilings() -> dict[str, dict[str, float]]:
 
 def _single_file(shapes: Shapes, folder: Path) -> Path | None:
     """For stable-diffusion.cpp, if it is here; the starter's vocabulary has no place in a single file."""
-    if shapes.unet is None or whole.sd_cpp() is None:
+    if shapes.unet is None or full_models.sd_cpp() is None:
         return None
     path = folder / shapes.name / "model.safetensors"
     if not path.exists():

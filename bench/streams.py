@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from contenders.models import UNET, maker
+from contenders.models import UNET, tensor_maker
 from measure.machine import describe_machine, versions
 from measure.record import append
 from pochade.checkpoints.keymaps import LazyTensors
@@ -33,7 +33,7 @@ SMALL = {**UNET, "block_out_channels": [64, 128, 128, 128], "cross_attention_dim
 def main() -> None:
     options = _options()
     config = unet_config(dict(SMALL if options.quick else UNET))
-    tensors = LazyTensors({name: maker(name, shape) for name, shape in unet_shapes(config).items()})
+    tensors = LazyTensors({name: tensor_maker(name, shape) for name, shape in unet_shapes(config).items()})
     side, width = (16, 64) if options.quick else (64, 768)
     precision = device_features().best_precision
 

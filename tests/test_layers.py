@@ -263,6 +263,61 @@ def test_what_is_allowed_is_not_reported(file: str, source: str) -> None:
     assert breaches(file, source) == []
 
 
+# --- names are used once ---------------------------------------------------------------------------
+
+
+def test_no_two_modules_of_a_layer_share_a_name() -> None:
+    """The dialects aside, which are folders with the same files."""
+    assert shared_module_names(FILES) == {}
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    assert shared_class_names({file: (ROOT / file).read_text(encoding="utf-8") for file in FILES}) == {}
+
+
+def test_shared_names_are_found() -> None:
+    files = [
+        "pochade/jobs/store.py",
+        "pochade/training/corpus/store.py",
+        "pochade/training/store.py",
+        "pochade/training/corpus/__init__.py",
+        "pochade/training/__init__.py",
+        "pochade/server/dialects/mcp/routes.py",
+        "pochade/server/dialects/native/routes.py",
+        "pochade/server/dialects/a1111/service.py",
+        "pochade/server/service.py",
+    ]
+    assert shared_module_names(files) == {
+        ("training", "store"): ["pochade/training/corpus/store.py", "pochade/training/store.py"],
+        ("server", "service"): ["pochade/server/dialects/a1111/service.py", "pochade/server/service.py"],
+    }
+    sources = {"a.py": "class Job: ...\nclass _Step: ...", "b.py": "class Job: ...\nclass _Step: ..."}
+    assert shared_class_names(sources) == {"Job": ["a.py", "b.py"]}
+
+
+def shared_module_names(files: list[str]) -> dict[tuple[str, str], list[str]]:
+    """(layer, name) -> the modules with that name, where there are several."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for file in files:
+        if Path(file).name != "__init__.py":
+            found.setdefault((part(module_name(file)), Path(file).stem), []).append(file)
+    return {
+        key: sorted(same)
+        for key, same in found.items()
+        if len(same) > 1 and not all(dialect(file) is not None for file in same)
+    }
+
+
+def shared_class_names(sources: dict[str, str]) -> dict[str, list[str]]:
+    """The name of a public class -> the files that define it, where there are several."""
+    found: dict[str, list[str]] = {}
+    for file, source in sources.items():
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(file)
+    return {name: sorted(files) for name, files in found.items() if len(files) > 1}
+
+
 # --- what is imported is declared ------------------------------------------------------------------
 
 

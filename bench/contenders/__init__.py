@@ -1,1 +1,1 @@
-"""What is compared: each file is one way to run the same network. Heavy imports wait inside functions."""
+"""The contenders: each module runs the same network in one way. Heavy imports are inside functions."""

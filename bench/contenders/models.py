@@ -121,7 +121,7 @@ def fit_grids(model: Path) -> None:
         keep_grids(beside, done.tables, pipeline.networks)
 
 
-def forget(shapes: Shapes, folder: Path) -> None:
+def remove_model(shapes: Shapes, folder: Path) -> None:
     """Remove what was made."""
     shutil.rmtree(folder / shapes.name, ignore_errors=True)
 
@@ -130,7 +130,7 @@ def random_model(shapes: Shapes) -> Checkpoint:
     """Numbers as small as those of trained weights, made one tensor at a time."""
 
     def component(name: str, config: Mapping[str, Any], tensors: Mapping[str, Shape]) -> Component:
-        makers = {key: maker(key, shape) for key, shape in tensors.items()}
+        makers = {key: tensor_maker(key, shape) for key, shape in tensors.items()}
         return Component(
             name=name,
             config=config,
@@ -158,7 +158,7 @@ def random_model(shapes: Shapes) -> Checkpoint:
     )
 
 
-def maker(name: str, shape: Shape) -> Callable[[], NDArray[np.float32]]:
+def tensor_maker(name: str, shape: Shape) -> Callable[[], NDArray[np.float32]]:
     """Makes a tensor of a model of random numbers."""
     return partial(_numbers, sum(name.encode()), shape)
 

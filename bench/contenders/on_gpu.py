@@ -1,4 +1,4 @@
-"""What is tried on a GPU beside its speed: ways of drawing, memory, f16. Each prints what it found."""
+"""The GPU checks besides speed: features, memory, f16. Each prints its results."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,12 +26,12 @@ GIB = 2**30
 
 
 def parity(device: str, precision: str, scale: str, cache: Path) -> dict[str, Any]:
-    """Each way of drawing with the starter, against OpenVINO in f32 on the processor: PSNR, dB."""
+    """Draw with each feature of the starter and compare with OpenVINO in f32 on the processor: PSNR, dB."""
     exact = pochade.load(device="cpu", precision="f32", engine="openvino")
     found = {}
     for name in dict.fromkeys(("f32", precision)):
         other = pochade.load(device=device, precision=name, engine="torch")
-        for way, draw in ways(cache).items():
+        for way, draw in variants(cache).items():
             pairs = zip(draw(exact), draw(other), strict=True)
             found[f"{name} {way}"] = least = min(psnr(one, two) for one, two in pairs)
             verdict = "" if least >= ALIKE[name] else f"  DIFFERENT: at least {ALIKE[name]:g} were expected"
@@ -40,8 +40,8 @@ def parity(device: str, precision: str, scale: str, cache: Path) -> dict[str, An
     return {"psnr": found, "failed": missed}
 
 
-def ways(cache: Path) -> dict[str, Callable[[Any], list[Image.Image]]]:
-    """The matrix of ways: each draws with a pipeline."""
+def variants(cache: Path) -> dict[str, Callable[[Any], list[Image.Image]]]:
+    """The features: each function draws with a pipeline."""
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8))
     picture = picture.resize((128, 128))
     mask = Image.new("L", (128, 128))

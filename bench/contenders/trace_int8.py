@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from contenders.whole import TIMESTEP, Case
+from contenders.full_models import TIMESTEP, Case
 from pochade.atomic import hidden_neighbour
 
 SAMPLES = 4

@@ -1,1 +1,1 @@
-"""What every benchmark needs: the machine, processes that take turns, and records of what they measured."""
+"""Shared by all benchmarks: the machine, processes that take turns, and records."""

@@ -1,8 +1,4 @@
-"""The most that this machine computes, measured twice: registers only, and what the engine reaches.
-
-What a register loop reaches no program can beat. The engine's own best, in large products of matrices and
-convolutions, is what a network of such layers alone would reach.
-"""
+"""The peak of this machine, measured twice: in registers only, and what the engine reaches."""
 
 import subprocess
 import tempfile

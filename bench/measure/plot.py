@@ -1,4 +1,4 @@
-"""Bars as an SVG file, written by hand: no package for drawing is needed to look at a measurement."""
+"""Bar charts as SVG files, written without a plotting package."""
 
 from collections.abc import Mapping
 from html import escape

@@ -1,4 +1,4 @@
-"""What was measured, as numbers and as a line of JSON."""
+"""Measurements, as numbers and as lines of JSON."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What was measured, as a person reads it."""
+"""Measurements as text tables."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from string import ascii_uppercase

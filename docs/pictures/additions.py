@@ -27,9 +27,15 @@ from pochade.pipeline import Pipeline
 from pochade.settings import cache_dir
 from pochade.training.data.tokenizing import Tokenize, tokenize_with
 from pochade.training.finetune import parameters
-from pochade.training.inversion import Inversion, Word, export_embedding, inverting, open_folder
 from pochade.training.losses.diffusion import attention_for
 from pochade.training.parameters import Parameters
+from pochade.training.textual_inversion import (
+    Inversion,
+    NewWord,
+    export_embedding,
+    inversion_stage,
+    open_folder,
+)
 from pochade.weights import View
 
 THINGS = (
@@ -87,12 +93,12 @@ def word(pipeline: Pipeline, steps: int = 300) -> Path:
     path = folder / "words" / "my-owl.safetensors"
     if not path.exists():
         inverted = Inversion(
-            word=Word(token="my-owl", initial="owl", vectors=4, templates=("a {name}, flat style",)),
+            word=NewWord(token="my-owl", initial="owl", vectors=4, templates=("a {name}, flat style",)),
             pictures=open_folder(owls(pipeline)),
             model=None,
             folder=folder / "my-owl-run",
         )
-        deque(tqdm(inverting(inverted, rate=1e-2).train(steps), total=steps // 10), maxlen=0)
+        deque(tqdm(inversion_stage(inverted, rate=1e-2).train(steps), total=steps // 10), maxlen=0)
         export_embedding(inverted.folder, "my-owl", path)
     return path
 

@@ -41,7 +41,7 @@ def save(page: Any, folder: Path, name: str) -> None:
 
 def draw(page: Any, prompt: str, seed: int) -> None:
     page.locator(".prompt-block .field-prompt textarea").fill(prompt)
-    box = page.locator(".desk .field-seed input").first
+    box = page.locator(".workspace .field-seed input").first
     box.fill(str(seed))
     box.press("Tab")
     with page.expect_response(
@@ -60,7 +60,8 @@ def desktop(page: Any, folder: Path) -> None:
     page.locator(".stage .send button").nth(1).click()
     expect(page.locator(".editor")).to_be_visible()
     veil = page.locator(".editor-veil")
-    page.evaluate("document.querySelector('.desk-over').scrollIntoView({block: 'start'}); scrollBy(0, -110)")
+    over = "document.querySelector('.workspace-over')"
+    page.evaluate(f"{over}.scrollIntoView({{block: 'start'}}); scrollBy(0, -110)")
     box = veil.bounding_box()
     for row in (0.2, 0.27):
         page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + row * box["height"])

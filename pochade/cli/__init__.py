@@ -1,1 +1,1 @@
-"""The command `pochade`: one file for each subcommand."""
+"""The command line interface `pochade`, one module per subcommand."""

@@ -1,4 +1,4 @@
-"""Work in a thread of its own, so that the main thread can hear Ctrl-C while native code computes."""
+"""Runs work in a thread, so that the main thread can handle Ctrl-C while native code computes."""
 
 import queue
 import threading
@@ -8,11 +8,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 ANSWER_S = 0.1
-"""How often the main thread looks up from waiting, which bounds how late Ctrl-C is noticed."""
+"""Polling interval of the main thread, s: the longest delay before Ctrl-C is noticed."""
 
 
 def in_background(work: Callable[[], Iterator[T]]) -> Iterator[T]:
-    """Iterate `work()` in a daemon thread and yield its items here; its errors are raised here too."""
+    """Iterate `work()` in a daemon thread and yield its items here; exceptions are raised here too."""
     items: queue.SimpleQueue[tuple[T] | BaseException | None] = queue.SimpleQueue()
 
     def run() -> None:

@@ -29,13 +29,14 @@ EXAMPLES = """examples:
   pochade bench --model sd15.safetensors --precision bf16 --speed exact fast --pictures 1
 """
 LOOK_S = 0.02
-"""How often a measured process's memory is looked at."""
+"""Interval between readings of a process's memory, s."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One precision. found: what `pipeline.benchmark.measure` said. own_peak_bytes: the most memory without
-    pages of mapped files, None where the system does not say. start_s: from the start of the process."""
+    """The results of one precision. found: output of `tools.benchmark.measure`. own_peak_bytes: peak memory
+    without mapped files, None where the system does not report it. start_s: since the start of the process.
+    """
 
     precision: str
     found: Sequence[Mapping[str, Any]]
@@ -50,7 +51,7 @@ class Measured:
 
     @property
     def share(self) -> float:
-        """Of the ceiling that the evaluation reaches."""
+        """Share of the ceiling that the evaluation reaches."""
         flops: float = self.one("evaluation")["flop"] / self.evaluation_s
         return flops / float(self.one("ceiling")["flops"])
 
@@ -63,17 +64,24 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "bench",
         help="measure how fast a model is on this computer",
-        description="Measure the model's evaluation and whole pictures, in every precision that the computer"
-        " computes in, and compare with the most that it reaches.",
+        description=(
+            "Time single evaluations of the UNet and whole pictures in every precision that this computer"
+            " supports, and compare them with the computer's peak."
+        ),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", metavar="PATH", help="as for 'pochade draw' (default: the starter)")
     add_models_option(parser)
-    parser.add_argument("--size", type=size_of, metavar="WxH", help="in pixels (default: the model's own)")
-    parser.add_argument("--steps", type=int, metavar="N", help="default: the model's own")
     parser.add_argument(
-        "--precision", nargs="+", metavar="NAME", help="some of those that there are (default: all of them)"
+        "--size", type=size_of, metavar="WxH", help="width and height in pixels (default: the model's own)"
+    )
+    parser.add_argument("--steps", type=int, metavar="N", help="number of steps (default: the model's own)")
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        metavar="NAME",
+        help="precisions to measure (default: all that this computer supports)",
     )
     parser.add_argument(
         "--speed",
@@ -81,15 +89,15 @@ def add_parser(commands: Any) -> None:
         choices=SPEEDS,
         default=list(SPEEDS),
         metavar="NAME",
-        help=f"{', '.join(SPEEDS)} (default: all of them); none draws no pictures",
+        help=f"{', '.join(SPEEDS)} (default: all of them); with no name, no pictures are drawn",
     )
     parser.add_argument(
-        "--pictures", type=int, default=3, metavar="N", help="of each kind (default: %(default)s)"
+        "--pictures", type=int, default=3, metavar="N", help="pictures of each kind (default: %(default)s)"
     )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
     parser.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
     add_threads_option(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results to this JSON file")
     parser.set_defaults(run=run)
 
 
@@ -157,7 +165,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _measured(settings: "BenchmarkSettings") -> Measured:
-    """In a process of its own, with its progress on the terminal."""
+    """Measure in a separate process, with its progress on the terminal."""
     from tqdm import tqdm
 
     from pochade.loading.process_memory import held
@@ -185,18 +193,17 @@ def _measured(settings: "BenchmarkSettings") -> Measured:
             raise
     if process.returncode != 0:
         raise MeasurementFailed(
-            f"measuring {settings.precision} ended with status {process.returncode}; what it said stands"
-            " above"
+            f"measuring {settings.precision} ended with status {process.returncode}; its output is above"
         )
     return Measured(settings.precision, found, own or None)
 
 
 class MeasurementFailed(PochadeError):
-    """The process that measures ended early."""
+    """The measuring process ended early."""
 
 
 def _lines(process: "subprocess.Popen[bytes]") -> Iterator[Mapping[str, Any] | None]:
-    """What a process says, as it comes; None every LOOK_S."""
+    """The output lines of a process as they arrive; None every LOOK_S."""
     assert process.stdout is not None
     rest = b""
     while True:
@@ -240,7 +247,7 @@ def _report(done: Sequence[Measured], speeds: Sequence[str]) -> list[str]:
     return [
         f"{about['processor']}, {about['cores']} cores",
         f"{drawn}medians, seconds",
-        "evaluation: the UNet once, as in a step; ceiling: the most that the engine reaches",
+        "evaluation: one call of the UNet, as in a step; ceiling: the engine's peak",
         "load: until the model is loaded; first: from then to its first evaluation",
         "",
         *lines,

@@ -16,13 +16,13 @@ EXAMPLES = """examples:
   pochade train corpus my-corpus/ --from photos/ more/metadata.jsonl --size 768 --held-out 0.05
 
 A folder may hold pictures with a text file each (cat.jpg, cat.txt), JSON lines (file_name, text), parquet
-files or webdataset tars. What cannot be used is skipped, counted and listed in OUT/skipped.jsonl. A run that
-was stopped goes on where it was.
+files or webdataset tars. What cannot be used is skipped, counted and listed in OUT/skipped.jsonl. An
+interrupted run resumes where it stopped.
 """
 
 
-def add_parser(pieces: Any) -> None:
-    parser = pieces.add_parser(
+def add_parser(subcommands: Any) -> None:
+    parser = subcommands.add_parser(
         "corpus",
         help="make a training set, from registry packages or your own pictures",
         description="Make a training set: tar files of pictures with their captions or facts, and an index.",
@@ -42,20 +42,22 @@ def add_parser(pieces: Any) -> None:
     parser.add_argument(
         "--size",
         type=int,
-        help="px: at most this for the shorter side of your pictures (default: 512); "
-        "the side of the packages' square ones (default: 128)",
+        help=(
+            "px: upper limit for the shorter side of your pictures (default: 512); side of the packages'"
+            " square pictures (default: 128)"
+        ),
     )
     parser.add_argument(
         "--held-out",
         type=float,
         metavar="SHARE",
-        help="share of your pictures that training leaves alone (default: 0.02)",
+        help="fraction of your pictures to hold out of training (default: 0.02)",
     )
     parser.add_argument(
         "--jobs",
         type=int,
         default=os.cpu_count() or 1,
-        help="pictures to work on at a time (default: one per processor)",
+        help="pictures to process at once (default: one per processor)",
     )
     parser.set_defaults(run=_corpus)
 
@@ -89,14 +91,14 @@ def _made(options: argparse.Namespace, open_bars: ExitStack) -> "Corpus":
         return gather(options.corpus, options.sources, jobs=options.jobs, progress=show, **given)
     if options.held_out is not None:
         raise InvalidRequest(
-            "--held-out is for your own pictures (--from); of the packages' pictures, fixed pairs of a thing "
-            "and a style are held out"
+            "--held-out applies to your own pictures (--from) only; of the packages' pictures, fixed"
+            " pairs of a concept and a style are held out"
         )
     return build(options.corpus, jobs=options.jobs, progress=show, **given)
 
 
 def summary(corpus: "Corpus") -> str:
-    """What a training set holds, source by source, and what was left out of it."""
+    """Describe a training set: its sources, and what was skipped."""
     lines = [f"{len(corpus):,} pictures in {corpus.folder}"]
     skipped = 0
     for name, source in corpus.manifest["sources"].items():
@@ -107,6 +109,6 @@ def summary(corpus: "Corpus") -> str:
         )
         lines.extend(f"    {count:,} x {reason}" for reason, count in source["reasons"].items())
     if skipped:
-        lines.append(f"what was skipped: {corpus.folder / 'skipped.jsonl'}")
-    lines.append(f"a look at it: {corpus.folder / 'contact-sheet.png'}")
+        lines.append(f"skipped pictures: {corpus.folder / 'skipped.jsonl'}")
+    lines.append(f"contact sheet: {corpus.folder / 'contact-sheet.png'}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`pochade doctor`: what this computer has, what would be used, and why."""
+"""`pochade doctor`: what this computer has, and which engine and precision are used, and why."""
 
 import argparse
 import os
@@ -28,14 +28,14 @@ EXTRAS: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType(
         "notebook": (("IPython",), "drawing in notebooks"),
     }
 )
-"""Of each extra of the package: the modules that it brings, and what they are for."""
+"""For each extra: its modules, and what they are for."""
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "doctor",
-        help="show what would be used on this computer, and why",
-        description="Shows processor, memory, extras, caches, and what `pochade draw` would use.",
+        help="show which engine, device and precision are used on this computer, and why",
+        description="Show processor, memory, extras and caches, and what `pochade draw` would use.",
     )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
     parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16, f16 or int8")
@@ -44,7 +44,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the report; exit status 1 if nothing could draw."""
+    """Print the report; exit status 1 if no engine can draw."""
     from pochade.engines.attention_kernel import describe_kernel
     from pochade.engines.cpu_features import instructions
     from pochade.engines.openvino import device_features
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         _say("would use", f"nothing: {error}")
         return 1
     _say("would use", f"{choice.engine} on {choice.device} in {choice.precision}")
-    _say("because", choice.reason or "it was asked for")
+    _say("because", choice.reason or "it was requested")
     return 0
 
 
@@ -82,24 +82,28 @@ def _say(what: str, text: str) -> None:
 
 
 def _threads(found: Processors) -> str:
-    """How many are computed with if nothing is said, and why."""
+    """The default number of threads, and the reason."""
     allowed = f"{found.cores} cores with {found.allowed} threads may be used"
     if found.limited is None:
         return f"{allowed}; --threads says otherwise"
     return (
-        f"{found.limited}: {allowed}, and control groups, as a container's, allow {found.quota:g} of them;"
+        f"{found.limited}: {allowed}, and a control group, such as a container's, allows {found.quota:g}"
+        " of them;"
         " --threads says otherwise"
     )
 
 
 def _bytes(features: Any) -> str:
     if features.sums_bytes_in_int32:
-        return "--precision int8: the processor multiplies bytes, the fastest that it does"
-    return "--precision int8: faster than f32, with weights in 7 bits, for want of instructions for bytes"
+        return "--precision int8: the fastest, since this processor multiplies bytes"
+    return (
+        "--precision int8: faster than f32; weights take 7 bits, since this processor has no instructions"
+        " for bytes"
+    )
 
 
 def _extra(extra: str, modules: tuple[str, ...], use: str) -> str:
-    """Whether an extra is there; if only a part of it is missing, which; and how it comes."""
+    """Whether an extra is installed, which of its modules are missing, and how to install it."""
     missing = [module for module in modules if find_spec(module) is None]
     if not missing:
         return f"installed (for {use})"

@@ -1,4 +1,4 @@
-"""`pochade draw`: from a prompt to a picture file."""
+"""`pochade draw`: draws pictures from a prompt."""
 
 import argparse
 import sys
@@ -11,13 +11,13 @@ from pochade.cli.background import in_background
 from pochade.cli.draw_options import (
     add_addition_options,
     add_control_options,
+    add_generation_options,
     add_mark_options,
-    add_way_options,
     controls,
+    generation_options,
     mark_of,
     signer_of,
     size_of,
-    ways,
     with_additions,
 )
 from pochade.cli.model_options import add_model_options, check_folding
@@ -28,7 +28,7 @@ from pochade.request import DEFAULTS, EMPHASES, MAX_BATCH, Request, find_emphasi
 from pochade.request_options import Hires
 
 MASKED_TEXT = "Mask blur"
-"""In the parameters text of a picture that was drawn inside a mask, or outpainted, and of no other."""
+"""A field in the parameters text of pictures drawn inside a mask or outpainted, and only of those."""
 
 if TYPE_CHECKING:
     from pochade.generation.result import Progress, PromptSize, Result
@@ -66,13 +66,15 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--preview", action="store_true", help="show the picture in the terminal while it is drawn"
     )
-    parser.add_argument("-v", "--verbose", action="store_true", help="say how long the prompt is")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="print the length of the prompt in tokens"
+    )
     add_file_options(parser, ".png, .jpg or .webp")
     parser.set_defaults(run=run)
 
 
 def add_file_options(parser: argparse.ArgumentParser, kinds: str) -> None:
-    """Where the file goes, and what it says of itself. kinds: the ends of its name that there may be."""
+    """Add the options about the output file. kinds: its supported suffixes."""
     parser.add_argument(
         "-o",
         "--output",
@@ -84,22 +86,28 @@ def add_file_options(parser: argparse.ArgumentParser, kinds: str) -> None:
 
 
 def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") -> None:
-    """What a drawing may be told: the prompt, the ways, what is added to the model, and the model.
+    """Add the options of a request: prompt, settings, adapters and model.
 
-    prompts: how many there may be, as argparse says it.
+    prompts: how many there may be, as argparse's nargs.
     """
     parser.add_argument(
-        "prompt", nargs=prompts, help="what to draw; may be empty. \\( and \\{ are brackets that are drawn"
+        "prompt", nargs=prompts, help="what to draw; may be empty. \\( and \\{ are literal brackets"
     )
     parser.add_argument(
-        "--like", type=Path, metavar="FILE", help="draw as that picture was; what else is given is changed"
+        "--like",
+        type=Path,
+        metavar="FILE",
+        help="take the settings of this picture; other options override them",
     )
     parser.add_argument("--negative", metavar="TEXT", help="what to keep out of the picture")
     parser.add_argument(
         "--seed", type=int, metavar="N", help="the same seed draws the same picture (default: random)"
     )
     parser.add_argument(
-        "--steps", type=int, metavar="N", help=f"default: the model's own, mostly {DEFAULTS.steps}"
+        "--steps",
+        type=int,
+        metavar="N",
+        help=f"number of steps (default: the model's own, mostly {DEFAULTS.steps})",
     )
     parser.add_argument(
         "--cfg",
@@ -108,12 +116,14 @@ def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
         help="how closely to follow the prompt; 1 = no guidance (default: the model's own, mostly"
         f" {DEFAULTS.cfg_scale:g})",
     )
-    parser.add_argument("--size", type=size_of, metavar="WxH", help="in pixels (default: the model's own)")
+    parser.add_argument(
+        "--size", type=size_of, metavar="WxH", help="width and height in pixels (default: the model's own)"
+    )
     for name in ("sampler", "schedule"):
         parser.add_argument(
             f"--{name}",
             metavar="NAME",
-            help=f"'?' lists all (default: the model's own, mostly {getattr(DEFAULTS, name)})",
+            help=f"'?' lists all {name}s (default: the model's own, mostly {getattr(DEFAULTS, name)})",
         )
     parser.add_argument(
         "--clip-skip",
@@ -125,26 +135,29 @@ def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
     parser.add_argument(
         "--emphasis",
         metavar="NAME",
-        help=f"what weights in the prompt do: {', '.join(EMPHASES)} (default: {EMPHASES[0]})",
+        help=f"how weights in the prompt are applied: {', '.join(EMPHASES)} (default: {EMPHASES[0]})",
     )
     parser.add_argument(
-        "--wildcards", type=Path, metavar="DIR", help="where __animal__ in a prompt finds animal.txt"
+        "--wildcards",
+        type=Path,
+        metavar="DIR",
+        help="folder of wildcard files; __animal__ in a prompt stands for a line of animal.txt",
     )
     parser.add_argument("--styles", type=Path, metavar="FILE", help="a styles.csv")
     parser.add_argument(
         "--comments", action="store_true", help="treat # to the end of the line as a comment in prompts"
     )
     parser.add_argument(
-        "--style", action="append", default=[], metavar="NAME", help="one of its styles; may be repeated"
+        "--style", action="append", default=[], metavar="NAME", help="a style from this file; may be repeated"
     )
     add_addition_options(parser)
-    add_way_options(parser)
+    add_generation_options(parser)
     add_control_options(parser)
     add_model_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Draw `--count` pictures one after another; prints each file's path when it is written."""
+    """Draw `--count` pictures one after another, and print the path of each."""
     from tqdm import tqdm
 
     from pochade.images.files import check_destination, default_name, save_without_overwriting
@@ -194,7 +207,7 @@ def run(options: argparse.Namespace) -> int:
 def draw_all(
     options: argparse.Namespace, requests: Sequence[Request]
 ) -> "Iterator[tuple[Request, Progress]]":
-    """Everything that takes time: loading, compiling, drawing."""
+    """Yield the progress of loading, compiling and drawing."""
     from tqdm import tqdm
 
     from pochade.loading.memory_plan import format_bytes
@@ -217,7 +230,7 @@ def draw_all(
     for request in requests:
         prepared = pipeline.prepare(request)
         if request is requests[0]:
-            say_usual(prepared, request)
+            report_defaults(prepared, request)
             if pipeline.memory_budget is not None:
                 plan = f"{prepared.context.plan}, of {format_bytes(pipeline.memory_budget)}"
                 tqdm.write(f"pochade: {plan}", file=sys.stderr)
@@ -226,14 +239,14 @@ def draw_all(
 
 
 def results(options: argparse.Namespace, requests: Sequence[Request]) -> "Iterator[Result]":
-    """What each request gave, as soon as it is there; they are drawn beside whoever iterates."""
+    """Yield the result of each request as soon as it is ready; drawing runs in a background thread."""
     for _, progress in in_background(lambda: draw_all(options, requests)):
         if progress.result is not None:
             yield progress.result
 
 
-def say_usual(prepared: "Prepared", request: Request) -> None:
-    """In one line what a model of few steps is drawn with, if any of it was left to the model."""
+def report_defaults(prepared: "Prepared", request: Request) -> None:
+    """Print the settings of a few-step model, if any was left to it."""
     from tqdm import tqdm
 
     left = missing_fields(vars(request), DEFAULTS)
@@ -244,11 +257,11 @@ def say_usual(prepared: "Prepared", request: Request) -> None:
         few_steps.defaults, **{name: vars(request)[name] for name in vars(DEFAULTS) if name not in left}
     )
     about = replace(few_steps, defaults=defaults)
-    tqdm.write(f"pochade: a model of few steps: {about}", file=sys.stderr)
+    tqdm.write(f"pochade: few-step model: {about}", file=sys.stderr)
 
 
 def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
-    """One for each of `count` pictures, with the seed and the prompt that are its own."""
+    """One request for each of `count` pictures, with its own seed and prompt."""
     import secrets
 
     from pochade.prompts.comments import without_comments
@@ -264,7 +277,7 @@ def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
         raise InvalidRequest(f"{asked} needs a prompt; give one in quotes")
     given = _given(options)
     if options.style and options.styles is None:
-        raise InvalidRequest(f"style '{options.style[0]}' is in no file; name one: --styles FILE")
+        raise InvalidRequest(f"style '{options.style[0]}' needs a file of styles; give one as --styles FILE")
     styles: list[Style] = []
     if options.styles is not None:
         from pochade.prompts.styles import find_styles, read_styles
@@ -291,7 +304,7 @@ def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
     first = secrets.randbelow(2**32) if given.seed is None else given.seed
 
     def second_pass(seed: int) -> Hires | None:
-        """Its own prompts are templates as the first pass' are, unless a picture says them."""
+        """Expand the templates in the prompts of the second pass, unless they come from a picture."""
 
         def prompt(text: str) -> str:
             return expanded(styled(text, "")[0], seed)
@@ -321,7 +334,7 @@ def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
 
 
 def _given(options: argparse.Namespace) -> Request:
-    """What the options ask for, on top of what a picture to be like says. Templates are not expanded yet."""
+    """The request that the options describe, on top of --like. Templates are not expanded yet."""
     like = None if options.like is None else _like(options)
     width, height = options.size if options.size is not None else (None, None)
     asked = {
@@ -336,7 +349,7 @@ def _given(options: argparse.Namespace) -> Request:
         "schedule": options.schedule,
         "clip_skip": options.clip_skip,
         "emphasis": None if options.emphasis is None else find_emphasis(options.emphasis),
-        **ways(options, like),
+        **generation_options(options, like),
         "controls": controls(options) or None,
     }
     changes = {name: value for name, value in asked.items() if value is not None}
@@ -348,7 +361,7 @@ def _given(options: argparse.Namespace) -> Request:
 
 
 def _like(options: argparse.Namespace) -> Request:
-    """What a picture says of how it was made; what it does not hold and is not given either, is said."""
+    """The request in a picture's parameters text. Prints what it lacks and the options do not give."""
     from pochade.generation.infotext_request import drawn_along, drawn_over, request_from
     from pochade.generation.infotext_unsupported import not_followed
     from pochade.images.embedded_text import read_text
@@ -380,7 +393,7 @@ def _like(options: argparse.Namespace) -> Request:
 
 
 def _missing(options: argparse.Namespace, *, masked: bool) -> list[str]:
-    """What a picture that was drawn over another one needs besides its text, and the options do not give."""
+    """What a picture drawn over another one needs besides its text, if the options do not give it."""
     missing = []
     if options.init is None:
         missing.append("was drawn over another picture; give that picture as --init")

@@ -1,4 +1,4 @@
-"""The options of `pochade draw` about pictures, second passes, adapters, ControlNets and marks."""
+"""The options of `pochade draw` for img2img, second passes, adapters, ControlNets and marks."""
 
 import argparse
 import re
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from pochade.pipeline import Lora, Pipeline
 
 OVER = ("strength", "mask", "mask_blur", "fill", "only_masked", "padding", "resize", "outpaint")
-"""Options that say something about --init."""
+"""Options that need --init."""
 
 MASKED = ("mask_blur", "fill", "only_masked", "padding")
-"""Those that say something about --mask, or about what --outpaint adds."""
+"""Options that need --mask or --outpaint."""
 
 MAX_MARGIN = 4096
-"""Of --outpaint, px."""
+"""Largest margin of --outpaint, px."""
 
 AGAIN = {
     "hires_steps": "steps",
@@ -37,7 +37,7 @@ AGAIN = {
     "hires_cfg": "cfg_scale",
     "hires_model": "model",
 }
-"""Options that say something about --hires, and the fields of `Hires` that they set."""
+"""Options that need --hires, and the fields of `Hires` that they set."""
 
 REPEATED = {
     "control_model": ("--control-model", None),
@@ -46,43 +46,57 @@ REPEATED = {
     "control_start": ("--control-start", 0.0),
     "control_end": ("--control-end", 1.0),
 }
-"""Options that say something about each --control, and what holds where they are not given."""
+"""Options of each --control, with their defaults."""
 
 
-def add_way_options(parser: argparse.ArgumentParser) -> None:
-    """Groups of options; what is not given changes nothing."""
-    over = parser.add_argument_group("drawing over a picture")
-    over.add_argument("--init", type=Path, metavar="FILE", help="the picture to draw over")
+def add_generation_options(parser: argparse.ArgumentParser) -> None:
+    """Add the option groups; options that are not given change nothing."""
+    over = parser.add_argument_group("img2img and inpainting")
+    over.add_argument("--init", type=Path, metavar="FILE", help="the picture to start from")
     over.add_argument(
         "--strength",
         type=float,
         metavar="S",
-        help="how much may change, 0 to 1 (default: 0.75, or 1 to outpaint)",
+        help="denoising strength, how much may change, 0 to 1 (default: 0.75, or 1 to outpaint)",
     )
-    over.add_argument(
-        "--mask", type=Path, metavar="FILE", help="white (or opaque) where something new is wanted"
-    )
-    over.add_argument("--mask-blur", type=float, metavar="PX", help="default: 4")
+    over.add_argument("--mask", type=Path, metavar="FILE", help="white (or opaque) in the area to redraw")
+    over.add_argument("--mask-blur", type=float, metavar="PX", help="blur of the mask's edge (default: 4)")
     over.add_argument(
         "--fill",
         choices=FILLS,
-        help="what is under the mask at first (default: original)",
+        help="initial content of the masked area (default: original)",
     )
     over.add_argument(
-        "--only-masked", action="store_true", default=None, help="draw the masked part alone, in full size"
+        "--only-masked", action="store_true", default=None, help="draw only the masked area, at full size"
     )
-    over.add_argument("--padding", type=int, metavar="PX", help="around it, with --only-masked (default: 32)")
-    over.add_argument("--resize", choices=RESIZE_MODES, help="default: crop")
+    over.add_argument(
+        "--padding", type=int, metavar="PX", help="margin around the area, with --only-masked (default: 32)"
+    )
+    over.add_argument(
+        "--resize", choices=RESIZE_MODES, help="how the picture is fitted to the size (default: crop)"
+    )
     over.add_argument(
         "--outpaint",
         type=_margins,
         metavar="PX",
-        help="make the picture larger by so many pixels: one number, or left,top,right,bottom",
+        help="extend the picture by this many pixels: one number, or left,top,right,bottom",
     )
-    larger = parser.add_argument_group("a second, larger pass")
-    larger.add_argument("--hires", type=float, metavar="SCALE", help="how much larger, for example 2")
-    larger.add_argument("--hires-steps", type=int, metavar="N", help="default: as many as the first")
-    larger.add_argument("--hires-strength", type=float, metavar="S", help="default: 0.7")
+    larger = parser.add_argument_group("second pass (hires. fix)")
+    larger.add_argument(
+        "--hires", type=float, metavar="SCALE", help="scale of the second pass, for example 2"
+    )
+    larger.add_argument(
+        "--hires-steps",
+        type=int,
+        metavar="N",
+        help="steps of the second pass (default: as many as in the first)",
+    )
+    larger.add_argument(
+        "--hires-strength",
+        type=float,
+        metavar="S",
+        help="denoising strength of the second pass (default: 0.7)",
+    )
     larger.add_argument(
         "--hires-upscaler",
         metavar="NAME",
@@ -94,17 +108,22 @@ def add_way_options(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="prompt of the second pass (default for this and the options below: as in the first pass)",
     )
-    larger.add_argument("--hires-negative", metavar="TEXT", help="its own negative prompt")
-    larger.add_argument("--hires-sampler", metavar="NAME", help="its own sampler")
-    larger.add_argument("--hires-schedule", metavar="NAME", help="its own schedule")
-    larger.add_argument("--hires-cfg", type=float, metavar="SCALE", help="its own guidance scale")
-    larger.add_argument("--hires-model", metavar="MODEL", help="another model: a path or a name")
-    last = parser.add_argument_group("a second model for the last part")
+    larger.add_argument("--hires-negative", metavar="TEXT", help="negative prompt of the second pass")
+    larger.add_argument("--hires-sampler", metavar="NAME", help="sampler of the second pass")
+    larger.add_argument("--hires-schedule", metavar="NAME", help="schedule of the second pass")
+    larger.add_argument("--hires-cfg", type=float, metavar="SCALE", help="guidance scale of the second pass")
+    larger.add_argument("--hires-model", metavar="MODEL", help="model of the second pass: a path or a name")
+    last = parser.add_argument_group("refiner")
     last.add_argument(
-        "--refiner", metavar="MODEL", help="XL's refiner, or another model of the family: a path or a name"
+        "--refiner",
+        metavar="MODEL",
+        help="SDXL's refiner, or another model of the same family: a path or a name",
     )
     last.add_argument(
-        "--refiner-switch", type=float, metavar="SHARE", help="of the way, where it takes over (default: 0.8)"
+        "--refiner-switch",
+        type=float,
+        metavar="SHARE",
+        help="fraction of the steps after which it takes over (default: 0.8)",
     )
     noise = parser.add_argument_group("noise and edges")
     noise.add_argument(
@@ -117,12 +136,18 @@ def add_way_options(parser: argparse.ArgumentParser) -> None:
         "--seed-size",
         type=size_of,
         metavar="WxH",
-        help="draw the noise as for a picture of this size: a seed then keeps what it drew at another one",
+        help=(
+            "generate the noise for a picture of this size, so that a seed keeps its composition at"
+            " another size"
+        ),
     )
     parser.add_argument(
         "--speed",
         metavar="NAME",
-        help=f"{', '.join(SPEEDS)}: how much may be left out, see docs/guide/speed.md (default: exact)",
+        help=(
+            f"{', '.join(SPEEDS)}: how much computation may be skipped, see docs/guide/speed.md (default:"
+            " exact)"
+        ),
     )
     noise.add_argument(
         "--rng",
@@ -130,14 +155,14 @@ def add_way_options(parser: argparse.ArgumentParser) -> None:
         help="random number generator for the noise: NV (as on a CUDA device; GPU, A1111's name, means the"
         " same) or CPU (as torch on the CPU, ComfyUI and diffusers) (default: NV)",
     )
-    noise.add_argument("--tiling", action="store_true", help="the picture's edges fit together")
+    noise.add_argument("--tiling", action="store_true", help="draw a texture: opposite edges match")
 
 
-def ways(options: argparse.Namespace, like: Request | None = None) -> dict[str, Any]:
-    """The fields of a Request that the options ask for; None where they say nothing.
+def generation_options(options: argparse.Namespace, like: Request | None = None) -> dict[str, Any]:
+    """The fields of a Request that the options set; None where they are not given.
 
-    like: what they change, where a picture is drawn as another one was. Raises InvalidRequest, naming the
-    option, for one that would change nothing, and if they do not fit together.
+    like: the request of a --like picture, which the options change. Raises InvalidRequest, naming the option,
+    for options that would have no effect or contradict each other.
     """
     if options.init is None:
         _refuse(options, OVER, "a picture: give it as --init")
@@ -153,7 +178,7 @@ def ways(options: argparse.Namespace, like: Request | None = None) -> dict[str, 
 
 
 def _refuse(options: argparse.Namespace, names: Iterable[str], lacking: str) -> None:
-    """Raises InvalidRequest for the first of these options that is given: it needs what is lacking."""
+    """Raise InvalidRequest for the first of these options that is given: it needs `lacking`."""
     for name in names:
         if getattr(options, name) is not None:
             raise InvalidRequest(f"--{name.replace('_', '-')} needs {lacking}")
@@ -192,7 +217,7 @@ def _source(options: argparse.Namespace) -> Source:
     strength = options.strength
     if options.outpaint is not None:
         if mask is not None:
-            raise InvalidRequest("--outpaint makes its own mask; draw the --mask in a second call")
+            raise InvalidRequest("--outpaint makes its own mask; use --mask in a second call")
         image, mask = widened(image, *options.outpaint)
         strength = 1.0 if strength is None else strength
     about = {
@@ -235,7 +260,7 @@ def size_of(text: str) -> tuple[int, int]:
 
 
 def _varied(options: argparse.Namespace, like: Variation | None) -> Variation | None:
-    """The second seed and the seed's size that are asked for, each in place of like's own alone."""
+    """The variation seed and the seed's size, each of which may be like's own."""
     if options.variation is None and options.seed_size is None:
         return None
     before = Variation() if like is None else like
@@ -244,7 +269,7 @@ def _varied(options: argparse.Namespace, like: Variation | None) -> Variation | 
 
 
 def _variation(text: str) -> Variation:
-    """'8:0.2' -> the second seed 8, a fifth of it."""
+    """'8:0.2' -> seed 8 at strength 0.2."""
     seed, _, strength = text.partition(":")
     try:
         return Variation(seed=int(seed), strength=float(strength or "0.1"))
@@ -252,12 +277,12 @@ def _variation(text: str) -> Variation:
         raise argparse.ArgumentTypeError(f"'{text}' is not SEED:STRENGTH, such as 8:0.2 ({wrong})") from wrong
 
 
-# --- adapters and new words ------------------------------------------------------------------------
+# --- adapters and embeddings ------------------------------------------------------------------------
 
 
 def add_addition_options(parser: argparse.ArgumentParser) -> None:
-    """A group of options; what is not given adds nothing."""
-    group = parser.add_argument_group("adapters and new words")
+    """Add the option group; options that are not given add nothing."""
+    group = parser.add_argument_group("adapters and embeddings")
     group.add_argument(
         "--lora",
         action="append",
@@ -269,19 +294,21 @@ def add_addition_options(parser: argparse.ArgumentParser) -> None:
         "--lora-dir",
         type=Path,
         metavar="DIR",
-        help="where <lora:style:0.8> in a prompt finds its file (default: the folders of models)",
+        help=(
+            "folder of the LoRAs that <lora:style:0.8> in a prompt refers to (default: the folders of models)"
+        ),
     )
     add_fold_option(group)
     group.add_argument(
         "--embeddings-dir",
         type=Path,
         metavar="DIR",
-        help="files whose names are words in a prompt (default: the folders of models)",
+        help="folder of embeddings, whose names are words in a prompt (default: the folders of models)",
     )
 
 
 def with_additions(pipeline: "Pipeline", options: argparse.Namespace) -> "Pipeline":
-    """The pipeline with what the options ask for. Raises InvalidRequest and InvalidCheckpoint."""
+    """The pipeline with the adapters of the options. Raises InvalidRequest and InvalidCheckpoint."""
     pipeline = replace(pipeline, fold_adapters=options.fold_loras)
     loras = [_lora(text) for text in options.lora]
     pipeline = pipeline.with_library(options.lora_dir, options.embeddings_dir)
@@ -289,7 +316,7 @@ def with_additions(pipeline: "Pipeline", options: argparse.Namespace) -> "Pipeli
 
 
 def _lora(text: str) -> "Lora":
-    """'style.safetensors:0.8' -> the file or the name, and its weight. The pipeline looks a name up."""
+    """'style.safetensors:0.8' -> the file or name, and the weight. The pipeline looks a name up."""
     from pochade.pipeline import Lora
 
     name, colon, weight = text.rpartition(":")
@@ -310,25 +337,40 @@ def _is_number(text: str) -> bool:
 
 
 def add_control_options(parser: argparse.ArgumentParser) -> None:
-    """A group of options; what is not given changes nothing."""
+    """Add the option group; options that are not given change nothing."""
     group = parser.add_argument_group(
-        "drawing along a picture (ControlNet)",
-        "For several pictures, repeat --control; what is given once counts for all of them.",
+        "ControlNet",
+        "For several pictures, repeat --control; an option given once applies to all of them.",
     )
 
     def add(name: str, **settings: Any) -> None:
         group.add_argument(name, action="append", **settings)
 
-    add("--control", type=Path, metavar="FILE", help="a picture that says what goes where")
+    add(
+        "--control",
+        type=Path,
+        metavar="FILE",
+        help="the control picture, such as edges or a photo to find them in",
+    )
     add("--control-model", type=Path, metavar="PATH", help="the ControlNet: a file, a folder or a name")
     add("--preprocessor", metavar="NAME", help="none, canny, invert, scribble or tile (default: none)")
-    add("--control-strength", type=float, metavar="S", help="how much it counts, 0 to 2 (default: 1)")
-    add("--control-start", type=float, metavar="SHARE", help="of the steps, where it begins (default: 0)")
-    add("--control-end", type=float, metavar="SHARE", help="of the steps, where it ends (default: 1)")
+    add("--control-strength", type=float, metavar="S", help="weight, 0 to 2 (default: 1)")
+    add(
+        "--control-start",
+        type=float,
+        metavar="SHARE",
+        help="fraction of the steps at which it begins (default: 0)",
+    )
+    add(
+        "--control-end",
+        type=float,
+        metavar="SHARE",
+        help="fraction of the steps at which it ends (default: 1)",
+    )
 
 
 def controls(options: argparse.Namespace) -> tuple[Control, ...]:
-    """What the options ask for. Raises InvalidRequest if they do not fit together or a name is unknown."""
+    """The controls that the options describe. Raises InvalidRequest for contradictions and unknown names."""
     files: Sequence[Path] = options.control or ()
     if not files:
         for name, (flag, _) in REPEATED.items():
@@ -360,7 +402,9 @@ def _each(options: argparse.Namespace, name: str, count: int) -> list[Any]:
     flag, default = REPEATED[name]
     values = getattr(options, name) or [default]
     if len(values) not in (1, count):
-        raise InvalidRequest(f"{flag} is given {len(values)} times for {count} pictures: once, or for each")
+        raise InvalidRequest(
+            f"{flag} is given {len(values)} times for {count} pictures; give it once, or once for each"
+        )
     return list(values) * (count if len(values) == 1 else 1)
 
 
@@ -368,20 +412,20 @@ def _each(options: argparse.Namespace, name: str, count: int) -> list[Any]:
 
 
 def add_mark_options(parser: argparse.ArgumentParser) -> None:
-    """--no-mark and --sign."""
-    group = parser.add_argument_group("what the file says of itself")
+    """Add --no-mark and --sign."""
+    group = parser.add_argument_group("metadata and signature")
     group.add_argument(
-        "--no-mark", action="store_true", help="leave out the XMP mark that says: made by a model"
+        "--no-mark", action="store_true", help="omit the XMP mark that says that a model made the picture"
     )
     group.add_argument(
         "--sign",
         action="store_true",
-        help="sign the file (C2PA) with a key of your own, made the first time; needs the extra c2pa",
+        help="sign the file (C2PA) with your own key, which is created on first use; needs the extra c2pa",
     )
 
 
 def signer_of(options: argparse.Namespace) -> "Sign | None":
-    """What signs, if --sign was given. Raises MissingDependency, before anything is drawn."""
+    """The signer, if --sign was given. Raises MissingDependency before anything is drawn."""
     if not options.sign:
         return None
     from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""`pochade evaluate`: how well a model obeys its prompts."""
+"""`pochade evaluate`: how well a model follows its prompts."""
 
 import argparse
 from collections.abc import Iterator
@@ -26,8 +26,8 @@ The figures are this project's own: see docs/evaluation.md.
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "evaluate",
-        help="measure how well a model obeys its prompts",
-        description="Draw fixed prompts, judge the pictures, and write a report with a sheet to look at.",
+        help="measure how well a model follows its prompts",
+        description="Draw fixed prompts, score the pictures, and write a report and a contact sheet.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> None:
         "model", nargs="?", metavar="MODEL", help="a diffusers folder (default: the starter in the package)"
     )
     parser.add_argument(
-        "--corpus", type=Path, metavar="FOLDER", help="the training set, which some measures compare with"
+        "--corpus", type=Path, metavar="FOLDER", help="the training set that some measures compare with"
     )
     parser.add_argument("--steps", type=int, default=DEFAULTS.steps, metavar="N", help="default: %(default)s")
     parser.add_argument(
@@ -53,7 +53,7 @@ def add_parser(commands: Any) -> None:
         help="exact, balanced or fast (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the first prompt of each set (default: 0)"
+        "--seed", type=int, default=0, metavar="N", help="seed of the first prompt of each set (default: 0)"
     )
     parser.add_argument(
         "--only", nargs="+", choices=MEASURES, default=MEASURES, metavar="MEASURE",
@@ -64,10 +64,10 @@ def add_parser(commands: Any) -> None:
         nargs="+",
         default=(),
         metavar="STYLE",
-        help='ask for these styles only, such as "3d style"',
+        help='draw only prompts of these styles, such as "3d style"',
     )
     parser.add_argument(
-        "--limit", type=int, metavar="N", help="prompts of each set at most, for a first look"
+        "--limit", type=int, metavar="N", help="at most this many prompts of each set, for a quick check"
     )
     parser.add_argument(
         "-o",
@@ -75,7 +75,7 @@ def add_parser(commands: Any) -> None:
         type=Path,
         default=Path("evaluation"),
         metavar="FOLDER",
-        help="where the report and the pictures go; earlier ones are replaced (default: %(default)s)",
+        help="folder for the report and the pictures; earlier ones are replaced (default: %(default)s)",
     )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
     parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16, f16 or int8")

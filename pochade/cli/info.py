@@ -1,4 +1,4 @@
-"""`pochade info`: how a picture was made, as its file tells it."""
+"""`pochade info`: shows the parameters, mark and signature of picture files."""
 
 import argparse
 import json
@@ -29,18 +29,18 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("pictures", nargs="+", type=Path, metavar="FILE")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints what each picture carries; one that carries nothing is named, and the status is then 1."""
+    """Print the data of each picture; a picture without any is named, and the exit status is 1."""
     from pochade.errors import InvalidRequest
 
     status = 0
     for path in options.pictures:
         try:
-            told = _told(path)
+            told = _inspect(path)
         except InvalidRequest as unreadable:
             print(f"pochade: error: {unreadable}", file=sys.stderr)
             status = 1
@@ -56,15 +56,15 @@ def run(options: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class PictureInfo:
-    """What a file says of itself. signature: None too where it cannot be read, without the extra c2pa."""
+    """The data in a picture file. signature: None if there is none, or without the extra c2pa."""
 
     parameters: "Parameters"
     mark: str | None
     signature: "Signature | None"
 
 
-def _told(path: Path) -> PictureInfo:
-    """Raises InvalidRequest, naming the file, for one that says nothing or cannot be read."""
+def _inspect(path: Path) -> PictureInfo:
+    """Raise InvalidRequest, naming the file, if it has no data or cannot be read."""
     from pochade.errors import InvalidRequest
     from pochade.images.decode import UnreadablePicture
     from pochade.images.embedded_text import mark_of, missing_infotext_message, read_content, text_of

@@ -1,4 +1,4 @@
-"""The entry point: reads the arguments, runs a subcommand, and turns errors into sentences."""
+"""The entry point: parses arguments, runs a subcommand, and prints errors as one line."""
 
 import argparse
 import os
@@ -14,7 +14,7 @@ COMMANDS = (
     *("draw", "serve", "mcp", "plot", "walk", "upscale", "info", "models", "doctor", "bench", "train"),
     "evaluate",
 )
-"""Each is the module of this folder that has its name."""
+"""The subcommands; each is a module of this package."""
 
 BUG = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130  # what shells expect of a program that Ctrl-C ended
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
         prog="pochade",
-        description="Stable Diffusion on the machine that you have.",
+        description="Text to image with Stable Diffusion on your own computer.",
         epilog="Try: pochade draw 'a red apple'",
     )
     parser.add_argument("--version", action="version", version=f"pochade {pochade.__version__}")
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _leave(status: int) -> NoReturn:
-    """End now. A computation that was interrupted goes on in native code, and Python would wait for it."""
+    """Exit at once; otherwise Python would wait for native code that was interrupted."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -1,4 +1,4 @@
-"""`pochade mcp`: tools for an assistant that starts this command and talks to it."""
+"""`pochade mcp`: serves drawing tools to an assistant that starts this command."""
 
 import argparse
 from contextlib import suppress
@@ -10,24 +10,24 @@ from pochade.cli.server_options import (
     add_drawing_options,
     add_model_options,
     check_packages,
-    studio_of,
+    options_of,
 )
 from pochade.errors import InUse
 
 PACKAGES = ("mcp", "mcp_types")
 MOST = 16
-"""Assistants that may each have started one, without a word about where it keeps its pictures."""
+"""How many instances without --data may run at once."""
 
-EXAMPLES = """for a file of settings that has "mcpServers":
+EXAMPLES = """for a settings file with "mcpServers":
   {"mcpServers": {"pochade": {"command": "pochade", "args": ["mcp"]}}}
-A running `pochade serve` has the same tools at http://127.0.0.1:7860/mcp.
+A running `pochade serve` offers the same tools at http://127.0.0.1:7860/mcp.
 """
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "mcp",
-        help="draw for an assistant that calls tools",
+        help="offer drawing tools to an assistant (MCP)",
         description="Speak the Model Context Protocol over standard input and output. Needs the extra 'mcp'.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> None:
         "--data",
         type=Path,
         metavar="DIR",
-        help="where jobs and pictures are kept (default: one in the user's data folder that is free)",
+        help="folder for jobs and pictures (default: an unused one in the user's data folder)",
     )
     add_model_options(parser)
     add_drawing_options(parser)
@@ -44,21 +44,21 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serves until the input ends."""
+    """Serve until the input ends."""
     check_packages((*NEEDED, *PACKAGES), "mcp")
     from pochade.server.stdio import GRACE_S, serve_stdio
 
     *others, last = _folders() if options.data is None else [options.data]
     for folder in others:
         with suppress(InUse):
-            serve_stdio(studio_of(options, folder, grace_s=GRACE_S))
+            serve_stdio(options_of(options, folder, grace_s=GRACE_S))
             return 0
-    serve_stdio(studio_of(options, last, grace_s=GRACE_S))
+    serve_stdio(options_of(options, last, grace_s=GRACE_S))
     return 0
 
 
 def _folders() -> list[Path]:
-    """Two assistants, or one twice, may run at once: the first that no other such process holds is taken."""
+    """The data folders to try: the first that no other instance holds is used."""
     from pochade.settings import assistants_dir
 
     return [assistants_dir() / str(number) for number in range(1, MOST + 1)]

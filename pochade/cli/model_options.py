@@ -1,4 +1,4 @@
-"""The options of several commands that say which model runs where."""
+"""The options that select the model, engine, device and precision."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from pochade.request import Request
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say which model runs where."""
+    """Add the options that select model, engine, device and precision."""
     parser.add_argument(
         "--model",
         metavar="PATH",
@@ -18,12 +18,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     add_models_option(parser)
     parser.add_argument(
-        "--vae", metavar="PATH", help="an autoencoder in place of the model's own, or its name"
+        "--vae", metavar="PATH", help="an autoencoder (a path or a name) in place of the model's own"
     )
     parser.add_argument(
         "--prediction",
         metavar="NAME",
-        help="what the model predicts, epsilon or v_prediction (default: what it says of itself)",
+        help="what the model predicts, epsilon or v_prediction (default: detected)",
     )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
     parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16, f16 or int8")
@@ -31,15 +31,19 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory-budget",
         metavar="SIZE",
-        help="such as 4GB: load networks one after another, and decode in parts, where that is needed to keep"
-        " within it",
+        help=(
+            "memory limit, such as 4GB; where needed, networks are loaded one after another and pictures"
+            " decoded in parts"
+        ),
     )
     add_threads_option(parser)
-    parser.add_argument("--compile", action="store_true", help="torch: slower to start, then faster")
+    parser.add_argument(
+        "--compile", action="store_true", help="torch: compile the networks; slower to start, then faster"
+    )
 
 
 def add_models_option(parser: argparse.ArgumentParser) -> None:
-    """Where models are looked for by name."""
+    """Add --models, the folders in which names are looked up."""
     parser.add_argument(
         "--models",
         type=Path,
@@ -58,16 +62,19 @@ def add_threads_option(parser: "argparse.ArgumentParser | argparse._ArgumentGrou
 
 
 def add_fold_option(group: "argparse._ArgumentGroup") -> None:
-    """--fold-loras."""
+    """Add --fold-loras."""
     group.add_argument(
         "--fold-loras",
         action="store_true",
-        help="add LoRAs to the weights on OpenVINO too: a tenth faster, but each strength is compiled anew",
+        help=(
+            "merge LoRAs into the weights on OpenVINO too: 10 %% faster, but each new strength is"
+            " compiled again"
+        ),
     )
 
 
 def check_folding(options: argparse.Namespace, requests: Sequence[Request]) -> None:
-    """Raises InvalidRequest for --fold-loras where neither an option nor a prompt names a LoRA."""
+    """Raise InvalidRequest for --fold-loras if neither an option nor a prompt names a LoRA."""
     from pochade.prompts.extra_networks import extra_networks
 
     if not options.fold_loras or options.lora:

@@ -1,4 +1,4 @@
-"""`pochade models`: where models lie, what a model is, whether it is sound, it in another layout."""
+"""`pochade models`: list, fetch, inspect, check and convert models."""
 
 import argparse
 from pathlib import Path
@@ -29,7 +29,7 @@ EXAMPLES = """examples:
 
 PRECISIONS = ("f16", "bf16", "f32")
 MEMORY = {"f32": 4, "bf16 or f16": 2}
-"""Bytes of each number while a model runs, by precision."""
+"""Bytes per weight in memory, by precision."""
 
 HASH_DIGITS = 8  # fewer would agree by chance
 
@@ -38,30 +38,32 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "models",
         help="list, fetch, inspect, check and convert models",
-        description="Files of checkpoints and diffusers folders: where they lie and what they are.",
+        description="List, fetch, inspect, check and convert checkpoint files and diffusers folders.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
-    info = actions.add_parser("info", help="show what a model is and needs")
+    info = actions.add_parser("info", help="show what a model contains and how much memory it needs")
     _source(info, "path")
     info.set_defaults(run=_info)
 
-    verify = actions.add_parser("verify", help="read all of a model and check that it is whole")
+    verify = actions.add_parser("verify", help="read a whole model and check that it is complete")
     _source(verify, "path")
-    verify.add_argument("--sha256", metavar="DIGITS", help="what the file's SHA-256 must begin with")
+    verify.add_argument(
+        "--sha256", metavar="DIGITS", help="expected SHA-256 of the file, or the beginning of it"
+    )
     verify.set_defaults(run=_verify)
 
     convert = actions.add_parser(
         "convert",
-        help="write a model in another layout",
+        help="convert a model to another layout",
         description="Write a single file if TARGET ends in .safetensors, else a diffusers folder.",
     )
     _source(convert, "source")
     convert.add_argument("target", type=Path, metavar="TARGET", help="a new file or folder")
     convert.add_argument(
-        "--precision", choices=PRECISIONS, help="of the numbers in the file (default: as they are stored)"
+        "--precision", choices=PRECISIONS, help="precision of the numbers in the file (default: as stored)"
     )
     convert.set_defaults(run=_convert)
     add_quantize(actions, _source)
@@ -77,9 +79,11 @@ def _source(parser: argparse.ArgumentParser, name: str) -> None:
     )
     add_models_option(parser)
     parser.add_argument("--vae", metavar="PATH", help="an autoencoder in place of the model's own")
-    parser.add_argument("--variant", metavar="NAME", help="which edition of a folder's weights, such as fp16")
+    parser.add_argument("--variant", metavar="NAME", help="variant of a folder's weights, such as fp16")
     parser.add_argument(
-        "--config", metavar="PATH", help="a diffusers folder, or a JSON file, with what a file does not tell"
+        "--config",
+        metavar="PATH",
+        help="a diffusers folder or a JSON file with the configuration that the file lacks",
     )
     parser.add_argument("--prediction", metavar="NAME", help="what the model predicts: epsilon, v_prediction")
 
@@ -142,7 +146,7 @@ def _verify(options: argparse.Namespace) -> int:
     checkpoint = _open(options, options.path)
     files = facts(checkpoint).files
     if wanted is not None and len(files) > 1:
-        raise InvalidRequest(f"--sha256 speaks of one file; '{options.path}' has {len(files)}")
+        raise InvalidRequest(f"--sha256 applies to a single file; '{options.path}' has {len(files)}")
     total = sum(tensor.nbytes for part in components(checkpoint) for tensor in part.tensors.values())
     total += sum(file.stat().st_size for file in files)
     path = model_path(options.path, options.models)
@@ -160,11 +164,11 @@ def _verify(options: argparse.Namespace) -> int:
     for file, digest in hashes.items():
         if wanted is not None and not digest.startswith(wanted):
             raise InvalidCheckpoint(
-                f"'{file}' has the SHA-256 {digest}, not {wanted}...: it is another file, or damaged;"
+                f"'{file}' has the SHA-256 {digest}, not {wanted}...: it is a different file, or damaged;"
                 " fetch it again"
             )
         print(f"{digest}  {file}")
-    print(f"whole: {sum(len(part.tensors) for part in components(checkpoint)):,} tensors, all of them finite")
+    print(f"complete: {sum(len(part.tensors) for part in components(checkpoint)):,} tensors, all finite")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`pochade models list` and `remove`: the folders of models, and what leaves Pochade's own."""
+"""`pochade models list` and `remove`: the models in the folders."""
 
 import argparse
 import json
@@ -19,10 +19,10 @@ def add_actions(actions: Any) -> None:
     listing = actions.add_parser(
         "list",
         help="show the models in the folders of models",
-        description="Looks through $POCHADE_MODELS (or --models) and Pochade's own folder.",
+        description="List the models in $POCHADE_MODELS (or --models) and in Pochade's own folder.",
     )
     add_models_option(listing)
-    listing.add_argument("--json", action="store_true", help="as JSON, for programs")
+    listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(run=_list)
 
     add_pull(actions, add_models_option)
@@ -69,7 +69,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _row(entry: "ModelEntry", contents: "Contents", size: int) -> dict[str, Any]:
-    """What of an unsupported or unreadable file is no family, is why."""
+    """The family, or for an unsupported or unreadable file the reason."""
     from pochade.checkpoints.contents import MODEL
 
     known = contents.kind == MODEL
@@ -86,19 +86,19 @@ def _remove(options: argparse.Namespace) -> int:
     from pochade.cli.terminal import size_text
     from pochade.settings import model_roots
 
-    meant = _meant(options.model, model_roots(options.models))
+    meant = _resolve(options.model, model_roots(options.models))
     for entry in meant:
         check_removable(entry)
         print(f"{entry.name}  {entry.path}", file=sys.stderr)
     if not options.yes:
         ask("Remove this?", "confirm with --yes")
     freed = sum(remove(entry) for entry in meant)
-    print(f"removed '{options.model}'; {size_text(freed)} are free again")
+    print(f"removed '{options.model}'; {size_text(freed)} freed")
     return 0
 
 
-def _meant(name: str, roots: Sequence[Path]) -> "list[ModelEntry]":
-    """The model of a name; or else what pulls of it have left."""
+def _resolve(name: str, roots: Sequence[Path]) -> "list[ModelEntry]":
+    """The model with this name; otherwise what its unfinished pulls left."""
     from pochade.checkpoints.library import entries, pick
     from pochade.checkpoints.own_folder import unfinished
 

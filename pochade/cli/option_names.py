@@ -1,4 +1,4 @@
-"""Errors in the command line's words: `--clip-skip is 20` where Python and HTTP say `clip_skip is 20`."""
+"""Names options in error messages: `--clip-skip is 20` where Python and HTTP say `clip_skip is 20`."""
 
 import argparse
 import re
@@ -37,13 +37,13 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
     "precision": ("precision", "--precision"),
     "frames": ("frames", "--frames"),
 }
-"""What an error calls a thing: the attribute of the parsed options, and what the command line calls it."""
+"""A field's name in errors -> the attribute of the parsed options, and the option's name."""
 
 OF_SECOND_PASS: Mapping[str, tuple[str, str]] = {
     "sampler": ("hires_sampler", "--hires-sampler"),
     "schedule": ("hires_schedule", "--hires-schedule"),
 }
-"""What may be meant where the option of that name has another value."""
+"""Alternatives to use where the option of that name has another value."""
 
 _SUBJECT = re.compile(
     rf"({'|'.join(sorted(OPTIONS, key=len, reverse=True))})(?= (?:is|has|asks|applies|'([^']*)'))"
@@ -51,7 +51,7 @@ _SUBJECT = re.compile(
 
 
 def in_options(message: str, options: argparse.Namespace) -> str:
-    """The message, with an option in place of the field that it begins with, if that option was given."""
+    """The message with an option in place of the field that it starts with, if that option was given."""
     found = _SUBJECT.match(message)
     if found is None:
         return message

@@ -1,4 +1,4 @@
-"""`pochade plot`: a table of pictures that differ in what is asked for."""
+"""`pochade plot`: a grid of pictures with different settings (X/Y/Z plot)."""
 
 import argparse
 import sys
@@ -25,9 +25,9 @@ EXAMPLES = """examples:
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "plot",
-        help="draw a table of pictures",
+        help="draw a grid of pictures with different settings",
         description="Draw a table of pictures: --x changes from column to column, --y from row to row, --z "
-        "from table to table. Everything else is as in 'pochade draw'.",
+        "from table to table. All other options are those of 'pochade draw'.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -40,7 +40,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Draws all pictures and writes one file; prints its path."""
+    """Draw all pictures, write one file and print its path."""
     import secrets
     from dataclasses import replace
 
@@ -84,6 +84,6 @@ def _page(images: "Sequence[Image.Image]", axes: "Sequence[Axis | None]") -> "Im
 
 
 def _names(axis: "Axis") -> list[str]:
-    """The values, with the axis' name where they are numbers."""
+    """The labels of an axis; numbers get the axis' name."""
     numbers = all(value.replace(".", "", 1).isdecimal() for value in axis.values)
     return [f"{axis.name} {value}" if numbers else value for value in axis.values]

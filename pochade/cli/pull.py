@@ -1,4 +1,4 @@
-"""`pochade models pull`, and the offer to fetch a known model that a command names and that is missing."""
+"""`pochade models pull`, and the offer to fetch a known model that is missing."""
 
 import argparse
 import sys
@@ -23,12 +23,12 @@ def add_pull(actions: Any, add_models_option: Any) -> None:
         "pull",
         help="fetch a model from the Hugging Face hub",
         description="Fetch a model from the Hugging Face hub into Pochade's own folder of models: one with a"
-        " short name ('pochade models known' lists them), or any other by its id. A pull that was broken off"
-        " is gone on with.",
+        " short name ('pochade models known' lists them), or any other by its id. An interrupted pull is"
+        " resumed.",
     )
     pull.add_argument("model", metavar="NAME", help="a short name, or OWNER/NAME[@REVISION]")
-    pull.add_argument("--variant", metavar="NAME", help="which edition of the weights, such as fp16")
-    pull.add_argument("--file", metavar="NAME", help="one file, in place of the diffusers folder")
+    pull.add_argument("--variant", metavar="NAME", help="variant of the weights, such as fp16")
+    pull.add_argument("--file", metavar="NAME", help="fetch this one file instead of the diffusers folder")
     pull.add_argument("--yes", action="store_true", help="accept the licence without being asked")
     add_models_option(pull)
     pull.set_defaults(run=run)
@@ -38,12 +38,12 @@ def add_pull(actions: Any, add_models_option: Any) -> None:
         help="list the models that have a short name",
         description="List the models that 'pochade models pull' knows by a short name. Nothing is fetched.",
     )
-    listing.add_argument("--json", action="store_true", help="as JSON, for programs")
+    listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(run=list_known)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Fetch a model; prints its path."""
+    """Fetch a model and print its path."""
     from pochade.hub.pull import plan
 
     if "/" not in options.model:
@@ -64,7 +64,7 @@ def _pull_known(options: argparse.Namespace) -> int:
     model = known(options.model)
     if options.variant is not None or options.file is not None:
         raise InvalidRequest(
-            f"'{model.name}' stands for one edition; for another, give its id: pochade models pull"
+            f"'{model.name}' is the short name of one variant; for another, give the id: pochade models pull"
             f" {model.repo}"
         )
     root = _own_root(options.models)
@@ -84,7 +84,7 @@ def _pull_known(options: argparse.Namespace) -> int:
 
 
 def list_known(options: argparse.Namespace) -> int:
-    """What there is to pull by a short name, with size, licence, memory and settings."""
+    """List the models with a short name: size, licence, memory and settings."""
     import json
 
     from pochade.cli.terminal import size_text
@@ -111,10 +111,10 @@ def list_known(options: argparse.Namespace) -> int:
 
 
 def offer_missing(options: argparse.Namespace) -> None:
-    """Before a model is loaded: where a known one is named and is not here, offer to fetch it.
+    """Offer to fetch a known model that a command names and that is missing.
 
-    Raises InvalidRequest, with the command that fetches it, where there is no terminal to ask at; OutputError
-    if the answer is no.
+    Raises InvalidRequest, with the command that fetches it, without a terminal; OutputError if the answer is
+    no.
     """
     from pochade.hub.known_models import find_known
 
@@ -127,14 +127,14 @@ def offer_missing(options: argparse.Namespace) -> None:
 
 
 def licence_text(model: "KnownModel") -> str:
-    """The licence of a known model in a few words."""
+    """The licence of a known model, in a few words."""
     return model.licence or "not confirmed here; the hub states it before anything is fetched"
 
 
 def ask(question: str, without_terminal: str, declined: str = "nothing was done") -> None:
-    """Raises OutputError unless the answer is yes."""
+    """Ask a question. Raises OutputError unless the answer is yes."""
     if not sys.stdin.isatty():
-        raise OutputError(f"there is no terminal to ask at; {without_terminal}")
+        raise OutputError(f"cannot ask without a terminal; {without_terminal}")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise OutputError(declined)
@@ -164,7 +164,7 @@ def _offer(model: "KnownModel", models: Path | None) -> None:
 
 
 def _fetched(pull: "Pull", *, accepted: bool) -> Path:
-    """Where the model lies, once it is here. accepted: whether the licence is, without a question."""
+    """Fetch a model; returns its path. accepted: whether the licence is accepted without asking."""
     from tqdm import tqdm
 
     from pochade.hub.pull import already_pulled, check_space, fetch, place
@@ -209,7 +209,7 @@ def _roots(models: Path | None) -> Sequence[Path]:
 
 
 def _own_root(models: Path | None) -> Path:
-    """The folder that models are put into."""
+    """The folder for fetched models."""
     from pochade.checkpoints.own_folder import own_folder
 
     roots = _roots(models)
@@ -217,7 +217,7 @@ def _own_root(models: Path | None) -> Path:
 
 
 def _answering(name: str, models: Path | None) -> list[Path]:
-    """The files and folders that the name means now."""
+    """The files and folders that the name refers to."""
     from pochade.checkpoints.library import entries
 
     return [entry.path for entry in entries(_roots(models)) if entry.answers_to(name)]

@@ -1,4 +1,4 @@
-"""`pochade models quantize`: the grids of 8-bit products, fitted by drawing, and the errors they make."""
+"""`pochade models quantize`: fits the grids of 8-bit products by drawing, and shows their errors."""
 
 import argparse
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from pochade.cli.model_options import add_threads_option
 from pochade.errors import InvalidCheckpoint, InvalidRequest, OutputError
 
 WORST = 10
-"""Products that are shown, of each part."""
+"""How many products of each network are shown."""
 
 
 def add_quantize(actions: Any, add_source: Callable[[argparse.ArgumentParser, str], None]) -> None:
@@ -27,8 +27,10 @@ def add_quantize(actions: Any, add_source: Callable[[argparse.ArgumentParser, st
         "--smoothing",
         type=float,
         metavar="SHARE",
-        help="of the unevenness of channels that the weights take over, 0 to 1 (default: 0.25; 0.5 suits 30"
-        " prompts and more)",
+        help=(
+            "share of the channels' unevenness that is moved into the weights, 0 to 1 (default: 0.25; 0.5"
+            " suits 30 prompts and more)"
+        ),
     )
     parser.add_argument("--worst", type=int, default=WORST, metavar="N", help="products shown (%(default)s)")
     add_threads_option(parser)
@@ -75,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
         keep_grids(target, tables, pipeline.networks)
     for part, table in tables.items():
         left = sum(not each.used for each in table.values())
-        print(f"{part}: {len(table)} products, {left} of them left as they are (error above {SENSITIVE:.0%})")
+        print(f"{part}: {len(table)} products, {left} of them not quantized (error above {SENSITIVE:.0%})")
         for name, each in worst(table, options.worst):
             print(f"{each.error:8.2%}  {name}{'' if each.used else '  left'}")
     print(target)
@@ -83,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_output(path: Path) -> None:
-    """Before minutes of work: is there room for a file, or grids to be replaced? Raises OutputError."""
+    """Check the output path before minutes of work. Raises OutputError."""
     from pochade.checkpoints.grids import are_grids
     from pochade.checkpoints.safetensors import read
     from pochade.images.files import check_folder

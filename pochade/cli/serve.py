@@ -1,4 +1,4 @@
-"""`pochade serve`: the studio, for a browser and for other programs."""
+"""`pochade serve`: the web page and the HTTP APIs."""
 
 import argparse
 import os
@@ -11,7 +11,7 @@ from pochade.cli.server_options import (
     add_drawing_options,
     add_model_options,
     check_packages,
-    studio_of,
+    options_of,
 )
 from pochade.errors import InvalidRequest
 
@@ -33,27 +33,34 @@ EXAMPLES = """examples:
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "serve",
-        help="draw in a browser, or through an API",
-        description="Serve a page to draw in, and APIs that other programs speak. Needs the extra 'serve'.",
+        help="serve the web page and the HTTP APIs",
+        description=(
+            "Serve the web page and the HTTP APIs (native, A1111, OpenAI, MCP). Needs the extra 'serve'."
+        ),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--host", default="127.0.0.1", metavar="ADDRESS", help="another than this computer's own needs a key"
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address to listen on; any other than this computer's own requires a key",
     )
     parser.add_argument(
-        "--port", type=int, default=PORT, metavar="N", help="0 takes a free one (default: %(default)s)"
+        "--port", type=int, default=PORT, metavar="N", help="0 picks a free port (default: %(default)s)"
     )
     parser.add_argument(
         "--data",
         type=Path,
         metavar="DIR",
-        help="where jobs and pictures are kept (default: the user's data folder)",
+        help="folder for jobs and pictures (default: the user's data folder)",
     )
     add_model_options(parser)
-    who = parser.add_argument_group("who may come in")
+    who = parser.add_argument_group("access")
     who.add_argument(
-        "--key", metavar="KEY", help=f"better in ${KEY} or a file: others may see a command's options"
+        "--key",
+        metavar="KEY",
+        help=f"the key; safer in ${KEY} or a file, since other users can see a command's options",
     )
     who.add_argument("--key-file", type=Path, metavar="FILE", help="a file that holds the key")
     who.add_argument("--keys", type=Path, metavar="FILE", help="several users: lines NAME:KEY")
@@ -62,28 +69,28 @@ def add_parser(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="one of the users in --keys, who may have models fetched; may be repeated",
+        help="a user from --keys who may have models fetched; may be repeated",
     )
     who.add_argument(
         "--allow-host",
         action="append",
         default=[],
         metavar="NAME",
-        help="a name by which the server is called; * is any",
+        help="a host name that requests may use; * allows any",
     )
     who.add_argument(
         "--trusted-proxy",
         action="append",
         default=[],
         metavar="ADDRESS",
-        help="a reverse proxy, or a network of them, whose X-Forwarded-For is believed",
+        help="address or network of the reverse proxies whose X-Forwarded-For is trusted",
     )
     add_drawing_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serves until it is stopped."""
+    """Serve until stopped."""
     check_packages(NEEDED, "serve")
     if not 0 <= options.port <= 65535:
         raise InvalidRequest(f"--port is {options.port}; it must lie between 0 and 65535")
@@ -91,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
     from pochade.settings import studio_dir
 
     keys = keys_of(options, os.environ)
-    studio = studio_of(
+    studio = options_of(
         options,
         options.data or studio_dir(),
         keys=keys,
@@ -103,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def admins_of(options: argparse.Namespace, keys: "Keys") -> tuple[str, ...]:
-    """The users that --admin names. Raises InvalidRequest for one that has no key of their own."""
+    """The users given with --admin. Raises InvalidRequest for one without a key."""
     for name in options.admin:
         if options.keys is None or name not in keys.digests:
             known = (
@@ -114,7 +121,7 @@ def admins_of(options: argparse.Namespace, keys: "Keys") -> tuple[str, ...]:
 
 
 def keys_of(options: argparse.Namespace, environ: Mapping[str, str]) -> "Keys":
-    """From one of the places where a key may be. Raises InvalidRequest if there are several."""
+    """The keys of the server. Raises InvalidRequest if more than one source is given."""
     from pochade.server.auth import Keys, one_key, read_keys
 
     places = {

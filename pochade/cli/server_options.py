@@ -1,4 +1,4 @@
-"""What the commands that keep a queue of jobs have in common: their options, and what becomes of these."""
+"""Options shared by the commands that run a job queue."""
 
 import argparse
 from collections.abc import Iterable
@@ -24,17 +24,17 @@ LIMITS = {
     "steps": "steps of a picture",
     "batch_size": "pictures drawn at the same time",
     "pictures": "pictures of one job",
-    "queue": "jobs of all users together that wait or run",
-    "own_queue": "jobs of one user that wait or run",
+    "queue": "jobs of all users together that are waiting or running",
+    "own_queue": "jobs of one user that are waiting or running",
     "prompt_characters": "characters of a prompt",
     "loras": "LoRAs in one prompt",
 }
-"""What the fields of `jobs.limits.Limits` bound, and their units."""
+"""The help text of each field of `jobs.limits.Limits`, with its unit."""
 FOLDERS = ("lora_dir", "embeddings_dir", "upscalers_dir", "wildcards")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """--model and --models."""
+    """Add --model and --models."""
     parser.add_argument(
         "--model", metavar="PATH", help="the default model: a path, or a name (default: the starter)"
     )
@@ -42,21 +42,39 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_drawing_options(parser: argparse.ArgumentParser) -> None:
-    """What it draws with, what a file says of itself, and how much there may be."""
-    what = parser.add_argument_group("what it draws with")
+    """Add the options about models and engine, files and limits."""
+    what = parser.add_argument_group("models and engine")
     what.add_argument(
-        "--lora-dir", type=Path, metavar="DIR", help="default: where the folders of models have them"
+        "--lora-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of LoRAs (default: those in the folders of models)",
     )
     add_fold_option(what)
-    what.add_argument("--embeddings-dir", type=Path, metavar="DIR", help="default: the same")
-    what.add_argument("--upscalers-dir", type=Path, metavar="DIR", help="ESRGAN models (default: the same)")
+    what.add_argument(
+        "--embeddings-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of embeddings (default: those in the folders of models)",
+    )
+    what.add_argument(
+        "--upscalers-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of ESRGAN models (default: those in the folders of models)",
+    )
     what.add_argument("--styles", type=Path, metavar="FILE", help="a styles.csv")
-    what.add_argument("--wildcards", type=Path, metavar="DIR", help="where __animal__ finds animal.txt")
+    what.add_argument(
+        "--wildcards",
+        type=Path,
+        metavar="DIR",
+        help="folder of wildcard files, such as animal.txt for __animal__",
+    )
     what.add_argument(
         "--device",
         action="append",
         metavar="NAME",
-        help="auto, cpu, gpu, cuda, mps; repeated: a worker for each",
+        help="auto, cpu, gpu, cuda, mps; may be repeated, for one worker each",
     )
     what.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16, f16 or int8")
     what.add_argument("--engine", default="auto", metavar="NAME", help="auto, openvino, torch or numpy")
@@ -71,7 +89,9 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
         " memory)",
     )
     add_mark_options(parser)
-    much = parser.add_argument_group("how much", "The most that a request may ask for, and what is kept.")
+    much = parser.add_argument_group(
+        "limits", "The largest requests that are accepted, and how much is kept."
+    )
     for name, default in _limits().items():
         much.add_argument(
             f"--max-{name.replace('_', '-')}",
@@ -96,7 +116,7 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_packages(needed: Iterable[str], extra: str) -> None:
-    """Raises MissingDependency for packages that are not installed."""
+    """Raise MissingDependency if packages are not installed."""
     import importlib.util
 
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
@@ -106,10 +126,11 @@ def check_packages(needed: Iterable[str], extra: str) -> None:
         )
 
 
-def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options":
-    """The service that is asked for. data: where it keeps things. more: fields that one command alone has.
+def options_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options":
+    """The server options that the arguments describe. data: folder for jobs and pictures. more: fields of one
+    command alone.
 
-    Raises InvalidRequest for what cannot be.
+    Raises InvalidRequest for invalid or contradictory options.
     """
     if not 0.001 <= options.budget <= 1e6:
         raise InvalidRequest(
@@ -167,7 +188,7 @@ def studio_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options"
 
 
 def _threads(options: argparse.Namespace) -> int | None:
-    """What each worker would refuse is refused before there are any."""
+    """Check the options that every worker would refuse."""
     threads: int | None = options.threads
     if threads is None:
         return None
@@ -187,7 +208,7 @@ def _threads(options: argparse.Namespace) -> int | None:
 
 
 def _limits() -> dict[str, int]:
-    """The limits that may be changed, with their defaults."""
+    """The adjustable limits with their defaults."""
     from pochade.jobs.limits import Limits
 
     return asdict(Limits())

@@ -1,4 +1,4 @@
-"""A picture in a terminal: two pixels per character, in 24-bit colour."""
+"""Shows pictures in a terminal: two pixels per character, in 24-bit colour."""
 
 import sys
 from typing import TYPE_CHECKING, Any
@@ -10,8 +10,8 @@ UPPER_HALF = "\N{UPPER HALF BLOCK}"
 RESET = "\x1b[0m"
 
 
-def blocks(image: "Image.Image", columns: int = 32) -> list[str]:
-    """Lines of text that show the picture: the upper pixel as foreground, the lower one as background."""
+def render_blocks(image: "Image.Image", columns: int = 32) -> list[str]:
+    """The picture as lines of text: the upper pixel in the foreground colour, the lower in the background."""
     rows = max(1, round(columns * image.height / image.width / 2))
     small = image.convert("RGB").resize((columns, rows * 2))
     return [
@@ -25,7 +25,7 @@ def blocks(image: "Image.Image", columns: int = 32) -> list[str]:
 
 
 def up(lines: int) -> str:
-    """Moves the cursor to the beginning of an earlier line."""
+    """Escape sequence that moves the cursor up by `lines` lines."""
     return f"\x1b[{lines}F" if lines else ""
 
 
@@ -45,8 +45,8 @@ def _rgb(image: "Image.Image", x: int, y: int) -> str:
 
 
 def show_over(bar: Any, image: "Image.Image", shown: int) -> int:
-    """Draw the preview over the last one, above the bar; returns its height in lines."""
-    lines = blocks(image)
+    """Draw the preview over the previous one, above the bar; returns its height in lines."""
+    lines = render_blocks(image)
     bar.clear()
     print(up(shown) + "\n".join(lines), file=sys.stderr, flush=True)
     bar.refresh()

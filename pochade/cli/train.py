@@ -1,4 +1,4 @@
-"""`pochade train`: from packages of licensed pictures, or your own, to a model."""
+"""`pochade train`: builds a training set and trains models."""
 
 import argparse
 from dataclasses import replace
@@ -6,11 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pochade.cli import corpus, train_adapters
-from pochade.cli.train_options import loop_options, prepare, require_torch, run_arguments, run_places, show
+from pochade.cli.train_options import (
+    add_loop_options,
+    add_run_arguments,
+    add_run_folders,
+    prepare,
+    require_torch,
+    show,
+)
 from pochade.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from pochade.training.finetune import Tuning
+    from pochade.training.finetune import FineTuning
     from pochade.training.starter import Run
 
 EXAMPLES = """examples:
@@ -27,11 +34,11 @@ EXAMPLES = """examples:
     pochade train corpus my-pictures/ --from photos/
     pochade train finetune my-pictures/ my-run/ --model sd15/ --output my-model/
 
-  what goes beside a model of yours, which stays as it is:
+  additions to a model of yours, which is not changed itself:
     pochade train controlnet my-pictures/ canny-run/ --model sd15/ --condition canny
     pochade train embedding my-cat/ cat-run/ --model sd15/ --token my-cat --initial "cat"
 
-Each piece goes on where it was stopped. --minutes 9 stops it after that time; torchrun -m pochade train ...
+Every stage resumes where it stopped. --minutes 9 stops it after that time; torchrun -m pochade train ...
 uses several GPUs. runs/starter.sh makes the model in the package.
 """
 
@@ -45,8 +52,8 @@ STEPS = {
 }
 TEXTS = {
     "crops": "train the autoencoder on parts of pictures",
-    "autoencoder": "train it further, on whole pictures",
-    "text": "teach the text encoder to tell captions apart",
+    "autoencoder": "train the autoencoder further, on whole pictures",
+    "text": "train the text encoder to distinguish captions",
     "diffusion": "train text encoder and UNet on its latents",
     "refined": "train the autoencoder further, for nearly the same latents",
     "adversary": "make the decoder's pictures crisper, against an adversary (optional)",
@@ -61,66 +68,70 @@ def add_parser(commands: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    pieces = parser.add_subparsers(required=True, metavar="PIECE")
-    corpus.add_parser(pieces)
+    subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
+    corpus.add_parser(subcommands)
     for name, text in TEXTS.items():
-        piece = pieces.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        run_arguments(piece)
-        loop_options(piece, STEPS[name])
-        piece.add_argument(
+        stage = subcommands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        add_run_arguments(stage)
+        add_loop_options(stage, STEPS[name])
+        stage.add_argument(
             "--sample-every",
             type=int,
             default=0,
             metavar="STEPS",
-            help="write a sheet of pictures into the piece's folder every so many steps",
+            help="write a contact sheet into the stage's folder every N steps",
         )
-        piece.set_defaults(run=_train, piece=name)
-    export = pieces.add_parser("export", help="write a diffusers folder")
-    run_places(export)
-    export.add_argument("output", type=Path, help="where the model goes, as a diffusers folder")
+        stage.set_defaults(run=_train, stage=name)
+    export = subcommands.add_parser("export", help="write a diffusers folder")
+    add_run_folders(export)
+    export.add_argument("output", type=Path, help="folder to write the model to, in diffusers layout")
     export.set_defaults(run=_export)
-    adopt = pieces.add_parser(
+    adopt = subcommands.add_parser(
         "adopt",
         help="begin a run from a finished model of the starter's sizes, to train it further",
         description="Write a run's first state from a model; 'pochade train diffusion' goes on from there.",
     )
-    run_places(adopt)
+    add_run_folders(adopt)
     adopt.add_argument("--model", type=Path, help="a diffusers folder (default: the starter in the package)")
     adopt.add_argument(
         "--step", type=int, default=31000, help="how many steps it was trained for (default: %(default)s)"
     )
     adopt.set_defaults(run=_adopt)
-    finetune = pieces.add_parser(
+    finetune = subcommands.add_parser(
         "finetune",
         help="train a model on your own pictures",
-        description="Train a model that exists on the pictures of a corpus; write a diffusers folder.",
+        description="Train an existing model on the pictures of a corpus; write a diffusers folder.",
     )
-    run_arguments(finetune)
-    loop_options(finetune, steps=1000, batch=4)
+    add_run_arguments(finetune)
+    add_loop_options(finetune, steps=1000, batch=4)
     finetune.add_argument("--model", type=Path, help="a diffusers folder (default: the starter)")
-    finetune.add_argument("--output", type=Path, required=True, help="where the trained model goes")
+    finetune.add_argument("--output", type=Path, required=True, help="folder to write the trained model to")
     finetune.add_argument("--rate", type=float, default=1e-5, help="learning rate (default: %(default)g)")
-    finetune.add_argument("--only-unet", action="store_true", help="leave the text encoder as it is")
+    finetune.add_argument("--only-unet", action="store_true", help="do not train the text encoder")
     finetune.set_defaults(run=_finetune)
-    train_adapters.add_parsers(pieces)
-    pack = pieces.add_parser(
+    train_adapters.add_parsers(subcommands)
+    pack = subcommands.add_parser(
         "pack",
-        help="write a run's averaged weights small enough to travel to another machine",
-        description="Write files below 16 MB from which a run goes on elsewhere, with a new optimizer.",
+        help="export a run's averaged weights in small files for another machine",
+        description="Write files below 16 MB from which a run resumes elsewhere, with a new optimizer.",
     )
-    pack.add_argument("folder", type=Path, help="the folder of one piece, such as run/diffusion")
-    pack.add_argument("output", type=Path, help="where the files go; copy them into that folder over there")
+    pack.add_argument("folder", type=Path, help="the folder of one stage, such as run/diffusion")
+    pack.add_argument(
+        "output",
+        type=Path,
+        help="folder to write the files to; copy them into the stage's folder on the other machine",
+    )
     pack.set_defaults(run=_pack)
 
 
 def _train(options: argparse.Namespace) -> int:
     prepare(options)
-    from pochade.training.starter import PIECES
+    from pochade.training.starter import STAGES
 
     sizes = {} if options.batch is None else {"batch": options.batch}
-    piece = PIECES[options.piece](replace(_opened(options), device=options.device), **sizes)
+    stage = STAGES[options.stage](replace(_opened(options), device=options.device), **sizes)
     show(
-        piece.train(
+        stage.train(
             options.steps,
             minutes=options.minutes,
             accumulation=options.accumulation,
@@ -133,12 +144,12 @@ def _train(options: argparse.Namespace) -> int:
 
 def _finetune(options: argparse.Namespace) -> int:
     prepare(options)
-    from pochade.training.finetune import export_finetuned, finetuning
+    from pochade.training.finetune import export_finetuned, finetuning_stage
 
     tuning = _tuning(options)
-    piece = finetuning(tuning, batch=options.batch, rate=options.rate)
+    stage = finetuning_stage(tuning, batch=options.batch, rate=options.rate)
     done = show(
-        piece.train(options.steps, minutes=options.minutes, accumulation=options.accumulation),
+        stage.train(options.steps, minutes=options.minutes, accumulation=options.accumulation),
         options.steps,
     )
     if done >= options.steps:
@@ -147,11 +158,11 @@ def _finetune(options: argparse.Namespace) -> int:
     return 0
 
 
-def _tuning(options: argparse.Namespace) -> "Tuning":
+def _tuning(options: argparse.Namespace) -> "FineTuning":
     from pochade.training.corpus import load
-    from pochade.training.finetune import Tuning
+    from pochade.training.finetune import FineTuning
 
-    return Tuning(
+    return FineTuning(
         model=options.model,
         corpus=load(options.corpus),
         folder=options.folder,
@@ -175,7 +186,7 @@ def _adopt(options: argparse.Namespace) -> int:
     from pochade.training.starter import adopt
 
     if options.step < 0:
-        raise InvalidRequest(f"--step {options.step} is too small; 0 is the least")
+        raise InvalidRequest(f"--step is {options.step}; it must be at least 0")
     adopt(_opened(options), options.model or starter_folder(), options.step)
     print(options.folder)
     return 0
@@ -183,9 +194,9 @@ def _adopt(options: argparse.Namespace) -> int:
 
 def _pack(options: argparse.Namespace) -> int:
     require_torch()
-    from pochade.training.loop import write_travel
+    from pochade.training.loop import write_portable
 
-    for path in write_travel(options.folder, options.output):
+    for path in write_portable(options.folder, options.output):
         print(path)
     return 0
 

@@ -1,4 +1,4 @@
-"""What the pieces of `pochade train` have in common: their options, and the bar while they run."""
+"""Options and progress bar shared by the subcommands of `pochade train`."""
 
 import argparse
 import math
@@ -13,27 +13,29 @@ if TYPE_CHECKING:
     from pochade.training.loop import TrainingProgress
 
 
-def run_places(parser: argparse.ArgumentParser, corpus: str = "a training set") -> None:
-    """What is learned from, and where the run lies. corpus: what may be given."""
+def add_run_folders(parser: argparse.ArgumentParser, corpus: str = "a training set") -> None:
+    """Add the training set and the run's folder. corpus: the help text of the first."""
     parser.add_argument("corpus", type=Path, help=corpus)
-    parser.add_argument("folder", type=Path, help="where the run keeps its states and logs")
+    parser.add_argument("folder", type=Path, help="folder for the run's states and logs")
 
 
-def run_arguments(parser: argparse.ArgumentParser, corpus: str = "a training set") -> None:
-    """As `run_places`, and on what it computes."""
-    run_places(parser, corpus)
+def add_run_arguments(parser: argparse.ArgumentParser, corpus: str = "a training set") -> None:
+    """As `add_run_folders`, with --device."""
+    add_run_folders(parser, corpus)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
 
 
-def loop_options(parser: argparse.ArgumentParser, steps: int, batch: int | None = None) -> None:
-    """How long it trains, and how much at a time. batch: None leaves it to the pieces of the starter."""
+def add_loop_options(parser: argparse.ArgumentParser, steps: int, batch: int | None = None) -> None:
+    """Add steps and batch size. batch: None leaves it to the stage of the starter."""
     parser.add_argument("--steps", type=int, default=steps, help="default: %(default)s")
     usual = "what the starter had" if batch is None else "%(default)s"
     parser.add_argument("--batch", type=int, default=batch, help=f"pictures at a time (default: {usual})")
     parser.add_argument(
         "--accumulation", type=int, default=1, help="batches in one step (default: %(default)s)"
     )
-    parser.add_argument("--minutes", type=float, help="save and stop after so long; run it again to go on")
+    parser.add_argument(
+        "--minutes", type=float, help="save and stop after this time; run the command again to resume"
+    )
     parser.add_argument("--threads", type=int, help="number of CPU threads (default: all)")
 
 
@@ -55,7 +57,7 @@ def prepare(options: argparse.Namespace) -> None:
 
 
 def show(progresses: "Iterator[TrainingProgress]", steps: int) -> int:
-    """A bar while it trains; the number of steps that are done."""
+    """Show a bar while training; returns the number of finished steps."""
     from tqdm import tqdm
 
     done = 0
@@ -65,7 +67,7 @@ def show(progresses: "Iterator[TrainingProgress]", steps: int) -> int:
             bar.update(done - bar.n)
             bar.set_postfix(loss=f"{progress.loss:.4f}")
     if 0 < done < steps:
-        print(f"stopped after step {done} of {steps}; run it again to go on")
+        print(f"stopped after step {done} of {steps}; run the command again to resume")
     return done or steps
 
 

@@ -1,4 +1,4 @@
-"""`pochade upscale`: a picture, larger."""
+"""`pochade upscale`: enlarges a picture."""
 
 import argparse
 from pathlib import Path
@@ -34,11 +34,14 @@ def add_parser(commands: Any) -> None:
     by.add_argument(
         "--upscaler",
         metavar="NAME",
-        help="such a file by its name in the folders of models; or Lanczos, Bicubic, Bilinear, Nearest",
+        help="its name in the folders of models; or Lanczos, Bicubic, Bilinear, Nearest",
     )
     add_models_option(parser)
     parser.add_argument(
-        "--scale", type=float, metavar="S", help="how much larger (default: the model's own, without one 2)"
+        "--scale",
+        type=float,
+        metavar="S",
+        help="scale factor (default: the model's own, or 2 without a model)",
     )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, gpu, cuda or mps")
     parser.add_argument("--precision", default="auto", metavar="NAME", help="auto, f32, bf16 or f16")
@@ -48,7 +51,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Writes the larger picture, with the text of the one that it was made of; prints its path."""
+    """Write the enlarged picture, with the parameters text of the original, and print its path."""
     from pochade.images.decode import open_picture
     from pochade.images.embedded_text import enlarged_mark, enlarged_text
     from pochade.images.files import check_destination, save_without_overwriting
@@ -72,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _asked(options: argparse.Namespace) -> tuple[Path | None, str]:
-    """The file of a model, or none and the name of a way without one. Raises InvalidRequest."""
+    """The file of a model, or the name of a method without one. Raises InvalidRequest."""
     from pochade.images.upscaling import LATENT_UPSCALERS, UPSCALERS
 
     if options.upscaler is None:
@@ -107,5 +110,7 @@ def _size(image: "Image.Image", scale: float) -> tuple[int, int]:
     """Width and height, px."""
     width, height = round(image.width * scale), round(image.height * scale)
     if max(width, height) > MAX_SIDE:
-        raise InvalidRequest(f"the picture would have {width} x {height} px; at most {MAX_SIDE} are a side")
+        raise InvalidRequest(
+            f"the picture would have {width} x {height} px; a side may have at most {MAX_SIDE} px"
+        )
     return width, height

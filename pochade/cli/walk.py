@@ -1,4 +1,4 @@
-"""`pochade walk`: pictures on the way from one prompt to the next, and an animation of them."""
+"""`pochade walk`: interpolates between prompts, and writes an animation."""
 
 import argparse
 import sys
@@ -26,9 +26,11 @@ EXAMPLES = """examples:
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "walk",
-        help="draw the way from one prompt to the next",
-        description="Draw the way from one prompt to the next, and from seed to seed: a folder of pictures, "
-        "and an animation of them. Everything else is as in 'pochade draw'.",
+        help="draw an interpolation between prompts",
+        description=(
+            "Interpolate between prompts and between seeds: write a folder of frames and an animation of"
+            " them. All other options are those of 'pochade draw'."
+        ),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -37,12 +39,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--fps", type=float, default=8.0, metavar="N", help="frames a second (default: 8)")
     parser.add_argument("--loop", action="store_true", help="go back to the first prompt at the end")
     draw.add_request_options(parser, prompts="+")
-    draw.add_file_options(parser, ".webp or .gif, beside which the folder of frames is made")
+    draw.add_file_options(parser, ".webp or .gif; the folder of frames is created beside it")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Draws all frames, writes each when it is done and the animation at the end; prints their paths."""
+    """Draw all frames, write each when it is done and the animation at the end; print their paths."""
     from tqdm import tqdm
 
     from pochade.images.animation import check_animation, new_folder, save_animation
@@ -50,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     from pochade.tools.interpolate import frames
 
     expect("--fps", options.fps, 0.1, 100.0)
-    keyframes = _stations(options)
+    keyframes = _keyframes(options)
     requests = frames(keyframes, options.frames, loop=options.loop)
     path = options.output
     if path is None:
@@ -78,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _stations(options: argparse.Namespace) -> "list[Request]":
+def _keyframes(options: argparse.Namespace) -> "list[Request]":
     """One request for each prompt, with its seed."""
     prompts, seeds = list(options.prompt), _seeds(options)
     if len(prompts) == 1:

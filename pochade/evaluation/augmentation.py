@@ -1,4 +1,4 @@
-"""What the scorer's pictures go through, so that it looks at what is drawn and not at how sharply."""
+"""Augmentation of the scorer's training pictures, so that it judges content and not sharpness."""
 
 import io
 import math
@@ -32,17 +32,18 @@ def augmented(
     x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
     colour, alpha = x[:, :3], x[:, 3:]
     x = torch.cat([recoloured(colour, hue_free, rng) * alpha, alpha], dim=1)
-    x = F.grid_sample(x, places(mirrorable, side, rng), align_corners=False)
+    x = F.grid_sample(x, random_affine(mirrorable, side, rng), align_corners=False)
     x = x[:, :3] + (1 - x[:, 3:]) * backgrounds(batch, side, rng)
     for index in range(batch):
-        x[index] = worsened(x[index], rng)
+        x[index] = degrade(x[index], rng)
     noise = torch.from_numpy(rng.standard_normal(x.shape, np.float32))
     x = x + noise * torch.from_numpy(0.05 * rng.random((batch, 1, 1, 1), np.float32) ** 2)
     return 2 * x.clamp(0, 1) - 1
 
 
 def recoloured(colour: torch.Tensor, hue_free: NDArray[np.bool_], rng: Generator) -> torch.Tensor:
-    """Brightness, saturation and hue a little off; the hue anywhere for some of those that are free."""
+    """Shift brightness, saturation and hue a little; the hue freely for some of the pictures where any is
+    right."""
     batch = len(colour)
     turn = rng.normal(0, math.radians(5), batch)
     turn = np.where(hue_free & (rng.random(batch) < 0.15), rng.uniform(-math.pi, math.pi, batch), turn)
@@ -55,8 +56,8 @@ def recoloured(colour: torch.Tensor, hue_free: NDArray[np.bool_], rng: Generator
     return torch.einsum("bij,bjhw->bihw", mixed, colour).clamp(0, 1)
 
 
-def places(mirrorable: NDArray[np.bool_], side: int, rng: Generator) -> torch.Tensor:
-    """Where each pixel of the result looks in the picture (B, side, side, 2): scaled, moved, turned, bent."""
+def random_affine(mirrorable: NDArray[np.bool_], side: int, rng: Generator) -> torch.Tensor:
+    """Random sampling grids (B, side, side, 2): scaled, shifted, rotated and bent."""
     batch = len(mirrorable)
     size = rng.uniform(*SIZES, (2, batch)).max(axis=0)  # large ones oftener
     stretch = np.exp(rng.normal(0, 0.05, batch))
@@ -75,7 +76,7 @@ def places(mirrorable: NDArray[np.bool_], side: int, rng: Generator) -> torch.Te
 
 
 def backgrounds(batch: int, side: int, rng: Generator) -> torch.Tensor:
-    """White for half of them, else a named colour or any; a few are uneven: (B, 3, side, side)."""
+    """Backgrounds (B, 3, side, side): half of them white, else a named or any colour; a few are uneven."""
     named = np.array(list(BACKGROUNDS.values()), np.float32) / 255
     colours = named[rng.integers(len(named), size=batch)] + rng.normal(0, 0.03, (batch, 3))
     kind = rng.random((batch, 1))
@@ -87,8 +88,8 @@ def backgrounds(batch: int, side: int, rng: Generator) -> torch.Tensor:
     return torch.from_numpy(colours.astype(np.float32))[:, :, None, None] + waves
 
 
-def worsened(picture: torch.Tensor, rng: Generator) -> torch.Tensor:
-    """Perhaps drawn coarsely, perhaps covered in part, perhaps compressed: (3, side, side)."""
+def degrade(picture: torch.Tensor, rng: Generator) -> torch.Tensor:
+    """Degrade a picture (3, side, side) at random: coarser, partly covered, compressed."""
     side = picture.shape[-1]
     if rng.random() < 0.3:
         coarse = int(rng.integers(round(0.35 * side), round(0.9 * side)))
@@ -104,7 +105,7 @@ def worsened(picture: torch.Tensor, rng: Generator) -> torch.Tensor:
 
 
 def compressed(picture: torch.Tensor, quality: int) -> torch.Tensor:
-    """As a JPEG file of this quality gives it back: (3, H, W) in 0..1."""
+    """Compress to a JPEG of this quality and decode: (3, H, W) in 0..1."""
     pixels = (255 * picture.clamp(0, 1)).round().byte().permute(1, 2, 0).numpy()
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=quality)

@@ -1,4 +1,4 @@
-"""Choosing the prompts that every evaluation uses: once, by a fixed seed, from the training set's own labels.
+"""Chooses the fixed prompts of every evaluation from the training set's labels, with a fixed seed.
 
     python -m pochade.evaluation.choose_prompts CORPUS
 
@@ -32,7 +32,7 @@ COMPOSED: dict[Kind, int] = {"colour": 25, "background": 25, "count": 50, "besid
 """How many prompts of each kind."""
 
 MOST = 3
-"""How many of a thing are asked for at most: four would fill the picture."""
+"""Largest number of objects in a prompt: four would fill the picture."""
 
 SIDES: dict[Kind, tuple[Relation, Relation]] = {"beside": ("left", "right"), "above": ("above", "below")}
 
@@ -42,7 +42,7 @@ CLEAR_SHARE = 0.85
 
 
 def shown_styles(corpus: Corpus, styles: Sequence[str]) -> dict[str, set[str]]:
-    """Of each concept's code, the styles in which training shows it."""
+    """Concept code -> the styles in which training shows it."""
     shown: dict[str, set[str]] = defaultdict(set)
     for entry in corpus.entries:
         if entry.style in styles and known(entry) and not held_out(entry):
@@ -53,7 +53,8 @@ def shown_styles(corpus: Corpus, styles: Sequence[str]) -> dict[str, set[str]]:
 def held_out_prompts(
     corpus: Corpus, styles: Sequence[str], count: int, rng: Generator
 ) -> list[dict[str, str]]:
-    """(concept, style) pairs that no training shows, of concepts that it shows in another of the styles."""
+    """Pairs of concept and style that are not in the training set, of concepts that are in it in another
+    style."""
     shown = shown_styles(corpus, styles)
     pairs = [e for e in corpus.entries if e.style in styles and held_out(e) and known(e) and shown[e.code]]
     chosen = sorted(rng.choice(len(pairs), size=min(count, len(pairs)), replace=False))
@@ -82,9 +83,9 @@ def clear(picture: NDArray[np.uint8]) -> bool:
     """Whether a cut-out (S, S, 4) is one piece that stands out from white."""
     found = foreground.foreground(on_background(picture))
     own = picture[..., 3] >= 128
-    areas = foreground.pieces(found)
+    areas = foreground.components(found)
     overlap = (found & own).sum() / max(1, (found | own).sum())
-    return bool(overlap >= CLEAR_SHARE and areas[0] >= (1 - foreground.PIECE_SHARE / 2) * areas.sum())
+    return bool(overlap >= CLEAR_SHARE and areas[0] >= (1 - foreground.COMPONENT_SHARE / 2) * areas.sum())
 
 
 def subjects(corpus: Corpus, styles: Sequence[str], wanted: Callable[[CorpusEntry], bool]) -> list[int]:

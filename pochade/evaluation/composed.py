@@ -1,4 +1,4 @@
-"""Composed prompts, and whether a picture obeys one: by rules that anybody can read."""
+"""Composed prompts, and explicit rules that decide whether a picture matches one."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from PIL import Image
 
 from pochade.evaluation import foreground
 from pochade.evaluation.concepts import ranks as concept_ranks
-from pochade.evaluation.judge import Judge
+from pochade.evaluation.scorer_model import Scorer
 from pochade.training.corpus.colours import dominant_colour
 from pochade.training.data.scenes import BACKGROUNDS, Relation
 
@@ -25,9 +25,8 @@ Kind = Literal["colour", "background", "count", "beside", "above"]
 class Composed:
     """A prompt and what it asks for.
 
-    kind: what is judged. labels: of the things, in the order of the prompt; style: the words for it.
-    colour: of the thing or of the background. count: how many of a single thing.
-    relation: of the first thing to the second.
+    kind: what is tested. labels: of the objects, in the order of the prompt. style: its words. colour: of the
+    object or the background. count: number of a single object. relation: of the first object to the second.
     """
 
     kind: Kind
@@ -40,27 +39,27 @@ class Composed:
 
 
 def read(path: Path) -> list[Composed]:
-    """The prompts of a file with one JSON object a line."""
+    """Read a file with one JSON object per line."""
     lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     return [Composed(**{**line, "labels": tuple(line["labels"])}) for line in lines]
 
 
 def to_line(composed: Composed) -> str:
-    """One line of such a file; what is as usual is left out."""
+    """One line of such a file, without default values."""
     fields = asdict(composed)
     usual = {"colour": "", "count": 1, "relation": ""}
     kept = {name: value for name, value in fields.items() if name not in usual or value != usual[name]}
     return json.dumps(kept, ensure_ascii=False) + "\n"
 
 
-def colour_obeyed(composed: Composed, picture: Pixels) -> bool:
-    """Whether most of the thing has the named colour."""
+def colour_matches(composed: Composed, picture: Pixels) -> bool:
+    """Whether most of the object has the named colour."""
     mask = foreground.foreground(picture)
     opaque = np.dstack([picture, np.where(mask, 255, 0).astype(np.uint8)])
     return bool(mask.any()) and dominant_colour(opaque)[0] == composed.colour
 
 
-def background_obeyed(composed: Composed, picture: Pixels) -> bool:
+def background_matches(composed: Composed, picture: Pixels) -> bool:
     """Whether the border's colour is nearer to the named background than to any other."""
     names = list(BACKGROUNDS)
     named = foreground.oklab(np.array(list(BACKGROUNDS.values()), np.uint8))
@@ -68,13 +67,13 @@ def background_obeyed(composed: Composed, picture: Pixels) -> bool:
     return names[int(np.linalg.norm(named - here, axis=1).argmin())] == composed.colour
 
 
-def count_obeyed(composed: Composed, picture: Pixels) -> bool:
-    """Whether there are exactly so many things."""
+def count_matches(composed: Composed, picture: Pixels) -> bool:
+    """Whether the number of objects is right."""
     return foreground.count(picture) == composed.count
 
 
 def halves(picture: Pixels, relation: Relation) -> tuple[Pixels | None, Pixels | None]:
-    """What stands in the first thing's half and in the second's, each cut out; None for an empty half."""
+    """The objects in the first object's half and in the second's, cut out; None for an empty half."""
     mask = foreground.foreground(picture)
     height, width = mask.shape
     near = np.zeros_like(mask)
@@ -87,7 +86,7 @@ def halves(picture: Pixels, relation: Relation) -> tuple[Pixels | None, Pixels |
 
 
 def parts(composed: Composed, picture: Pixels) -> list[Pixels | None]:
-    """Each thing of the prompt, cut out from where it should be; of several alike, none."""
+    """The objects of the prompt, cut out from where they should be; empty for several of one kind."""
     if composed.relation:
         return list(halves(picture, composed.relation))
     if composed.count > 1:
@@ -95,55 +94,55 @@ def parts(composed: Composed, picture: Pixels) -> list[Pixels | None]:
     return [foreground.cut_out(picture, foreground.foreground(picture))]
 
 
-def in_place(nearness: Floats) -> bool:
-    """Whether each half shows its own thing rather than the other one; chance has a quarter of them right.
+def relation_matches(similarity: Floats) -> bool:
+    """Whether each half shows its own object rather than the other; chance is one in four.
 
-    nearness: (2, 2), of what stands in each half to both labels; -1 for an empty half.
+    similarity: (2, 2), of the content of each half to both labels; -1 for an empty half.
     """
-    return bool(nearness[0, 0] > nearness[0, 1] and nearness[1, 1] > nearness[1, 0])
+    return bool(similarity[0, 0] > similarity[0, 1] and similarity[1, 1] > similarity[1, 0])
 
 
-def judged(judge: Judge, prompts: Sequence[Composed], pictures: Sequence[Pixels]) -> list[dict[str, object]]:
-    """For each picture (H, W, 3) whether its prompt is obeyed, and the ranks of its things' labels.
+def score(scorer: Scorer, prompts: Sequence[Composed], pictures: Sequence[Pixels]) -> list[dict[str, object]]:
+    """Score pictures (H, W, 3): whether each matches its prompt, and the ranks of its objects' labels.
 
-    0 is the best rank; a thing that is not there has the last one.
+    0 is the best rank; a missing object gets the last one.
     """
     cut = [parts(prompt, picture) for prompt, picture in zip(prompts, pictures, strict=True)]
-    there = {
+    present = {
         (n, which): part for n, each in enumerate(cut) for which, part in enumerate(each) if part is not None
     }
-    ranks = {place: len(judge.labels) for place in _places(cut)}
-    nearness = {place: np.full(2, -1.0, np.float32) for place in ranks}
-    if there:
-        seen = judge.see([Image.fromarray(part) for part in there.values()])
-        found = concept_ranks(judge, seen, [prompts[n].labels[which] for n, which in there])
-        for place, rank, concept in zip(there, found, seen.concepts, strict=True):
+    ranks = {place: len(scorer.labels) for place in _places(cut)}
+    similarity = {place: np.full(2, -1.0, np.float32) for place in ranks}
+    if present:
+        seen = scorer.embed_images([Image.fromarray(part) for part in present.values()])
+        found = concept_ranks(scorer, seen, [prompts[n].labels[which] for n, which in present])
+        for place, rank, concept in zip(present, found, seen.concepts, strict=True):
             ranks[place] = int(rank)
-            nearness[place] = judge.read(prompts[place[0]].labels) @ concept
+            similarity[place] = scorer.embed_texts(prompts[place[0]].labels) @ concept
     return [
         {
             "prompt": prompt.prompt,
             "kind": prompt.kind,
-            "obeyed": obeyed(prompt, picture, [nearness[n, which] for which in range(len(cut[n]))]),
+            "obeyed": matches_prompt(prompt, picture, [similarity[n, which] for which in range(len(cut[n]))]),
             "ranks": [ranks[n, which] for which in range(len(cut[n]))],
         }
         for n, (prompt, picture) in enumerate(zip(prompts, pictures, strict=True))
     ]
 
 
-def obeyed(composed: Composed, picture: Pixels, nearness: Sequence[Floats]) -> bool:
-    """Whether a picture shows what its kind of prompt asks for. nearness: see `in_place`."""
+def matches_prompt(composed: Composed, picture: Pixels, similarity: Sequence[Floats]) -> bool:
+    """Whether a picture matches its prompt. similarity: see `relation_matches`."""
     if composed.kind == "colour":
-        return colour_obeyed(composed, picture)
+        return colour_matches(composed, picture)
     if composed.kind == "background":
-        return background_obeyed(composed, picture)
+        return background_matches(composed, picture)
     if composed.kind == "count":
-        return count_obeyed(composed, picture)
-    return in_place(np.stack(nearness))
+        return count_matches(composed, picture)
+    return relation_matches(np.stack(similarity))
 
 
 def by_figure(verdicts: Sequence[Mapping[str, Any]]) -> dict[str, list[bool]]:
-    """The verdicts by what they are about: each kind, and whether the things themselves are right."""
+    """The verdicts grouped by kind, and whether the objects themselves are right."""
     figures: dict[str, list[bool]] = {}
     for verdict in verdicts:
         figures.setdefault(verdict["kind"], []).append(verdict["obeyed"])

@@ -1,4 +1,4 @@
-"""Whether a picture shows its concept in its style, for pairs of the two that no training has shown."""
+"""Scores whether a picture shows its concept in its style, for pairs that are not in the training set."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pochade.evaluation.judge import Embeddings, Judge
+from pochade.evaluation.scorer_model import Embeddings, Scorer
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ConceptInStyle:
-    """A concept in a style. code: the concept's, as in `Entry`."""
+    """A concept in a style. code: the concept's, as in `CorpusEntry`."""
 
     prompt: str
     label: str
@@ -26,31 +26,31 @@ class ConceptInStyle:
 
 
 def read(path: Path) -> list[ConceptInStyle]:
-    """The pairs of a file with one JSON object a line."""
+    """Read a file with one JSON object per line."""
     return [ConceptInStyle(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
 
 
-def ranks(judge: Judge, seen: Embeddings, labels: Sequence[str]) -> NDArray[np.intp]:
-    """How many labels fit each picture better than its own: 0 is best. A label is known or added."""
-    candidates = list(dict.fromkeys([*judge.labels, *labels]))
-    nearness = seen.concepts @ judge.read(candidates).T
-    own = nearness[np.arange(len(labels)), [candidates.index(label) for label in labels]]
-    better: NDArray[np.intp] = (nearness > own[:, None]).sum(axis=1)
+def ranks(scorer: Scorer, seen: Embeddings, labels: Sequence[str]) -> NDArray[np.intp]:
+    """The rank of each picture's own label among all labels, 0 is best."""
+    candidates = list(dict.fromkeys([*scorer.labels, *labels]))
+    similarity = seen.concepts @ scorer.embed_texts(candidates).T
+    own = similarity[np.arange(len(labels)), [candidates.index(label) for label in labels]]
+    better: NDArray[np.intp] = (similarity > own[:, None]).sum(axis=1)
     return better
 
 
-def styles(judge: Judge, seen: Embeddings) -> list[str]:
+def styles(scorer: Scorer, seen: Embeddings) -> list[str]:
     """The style that fits each picture best."""
-    nearness = seen.styles @ judge.style_places.T
-    return [judge.styles[index] for index in nearness.argmax(axis=1)]
+    similarity = seen.styles @ scorer.style_embeddings.T
+    return [scorer.styles[index] for index in similarity.argmax(axis=1)]
 
 
-def judged(
-    judge: Judge, pairs: Sequence[ConceptInStyle], images: "Sequence[Image.Image]"
+def score(
+    scorer: Scorer, pairs: Sequence[ConceptInStyle], images: "Sequence[Image.Image]"
 ) -> list[dict[str, object]]:
-    """For each picture the rank of its concept, and the style that it seems to have."""
-    seen = judge.see(images)
-    found = zip(pairs, ranks(judge, seen, [pair.label for pair in pairs]), styles(judge, seen), strict=True)
+    """Score pictures: the rank of the concept, and the most similar style."""
+    seen = scorer.embed_images(images)
+    found = zip(pairs, ranks(scorer, seen, [pair.label for pair in pairs]), styles(scorer, seen), strict=True)
     return [
         {"prompt": pair.prompt, "rank": int(rank), "style": style, "style_right": style == pair.style}
         for pair, rank, style in found
@@ -58,7 +58,7 @@ def judged(
 
 
 def shares(verdicts: Sequence[dict[str, object]]) -> dict[str, float]:
-    """The figures of some verdicts."""
+    """The figures for a list of verdicts."""
     rank = np.array([verdict["rank"] for verdict in verdicts])
     return {
         "concept, top-1": float((rank < 1).mean()),

@@ -1,4 +1,4 @@
-"""Drawing what is judged: the ordinary pipeline, a fixed seed for each prompt, every picture kept."""
+"""Draws the pictures to score: the normal pipeline, a fixed seed per prompt, every picture saved."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureProgress:
-    """`done` of `total` pictures of a measure. With the last one comes what was found."""
+    """Progress of a measure: `done` of `total` pictures. The last one carries the results."""
 
     measure: str
     done: int
@@ -28,7 +28,7 @@ class MeasureProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleDrawer:
-    """How pictures are drawn, and where they are kept.
+    """Draws and saves the pictures.
 
     seed: of the first prompt of a set; prompt i has seed + i. steps, cfg_scale, speed: as in `Request`.
     """
@@ -44,7 +44,8 @@ class SampleDrawer:
     def draw(
         self, measure: str, prompts: Sequence[str], seeds: Sequence[int] | None = None
     ) -> "Iterator[MeasureProgress]":
-        """Draw a set of pictures, yielding after each; `drawn(measure)` has them then. Once is enough."""
+        """Draw a set of pictures, yielding after each; then `drawn(measure)` returns them. A second call does
+        nothing."""
         if measure in self._drawn:
             return
         seeds = range(self.seed, self.seed + len(prompts)) if seeds is None else seeds
@@ -61,5 +62,5 @@ class SampleDrawer:
         self._drawn[measure] = images
 
     def drawn(self, measure: str) -> "list[Image.Image]":
-        """The pictures of a set that was drawn."""
+        """The pictures of a drawn set."""
         return self._drawn[measure]

@@ -1,4 +1,4 @@
-"""A whole evaluation: the bench set up, the measures one after another, the report written."""
+"""Runs an evaluation: prepares the context, runs the measures, writes the report."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 from pochade.atomic import replacing
 from pochade.checkpoints.write import write_json
 from pochade.errors import InvalidRequest
-from pochade.evaluation import composed, concepts, judge
+from pochade.evaluation import composed, concepts, scorer_model
 from pochade.evaluation.draw_samples import MeasureProgress, SampleDrawer
 from pochade.evaluation.measures import MEASURES, PROMPTS, MeasureContext
 from pochade.evaluation.report import Figure, markdown
@@ -19,7 +19,7 @@ from pochade.training.corpus import load as load_corpus
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """What is to be measured, and how. Fields as in `pochade evaluate --help`."""
+    """What to measure, and how. Fields as in `pochade evaluate --help`."""
 
     output: Path
     corpus: Path | None = None
@@ -37,7 +37,7 @@ class EvaluationOptions:
             if name not in MEASURES:
                 raise InvalidRequest(f"measure '{name}' is unknown; one of: {', '.join(MEASURES)}")
         if self.limit is not None and self.limit < 1:
-            raise InvalidRequest(f"the limit is {self.limit}; it must be at least 1")
+            raise InvalidRequest(f"limit is {self.limit}; it must be at least 1")
         known = prompted_styles()
         for style in self.styles:
             if style not in known:
@@ -45,20 +45,20 @@ class EvaluationOptions:
 
 
 def prompted_styles() -> list[str]:
-    """The styles that the prompts ask for."""
+    """The styles that occur in the prompts."""
     of_concepts = {pair.style for pair in concepts.read(PROMPTS / "held_out.jsonl")}
     return sorted(of_concepts | {each.style for each in composed.read(PROMPTS / "composed.jsonl")})
 
 
 def evaluate(order: EvaluationOptions, load: Callable[..., Pipeline]) -> Iterator[MeasureProgress]:
-    """Measure a model and write `evaluation.json` and `evaluation.md` at the end; yields on the way.
+    """Measure a model and write `evaluation.json` and `evaluation.md` at the end; yields progress.
 
-    load: gives the model's pipeline; it is called again with precision="f32" if that is needed.
-    Raises InvalidRequest for what cannot be measured, InvalidCheckpoint for a damaged model or corpus,
-    OutputError where the report cannot be written.
+    load: returns the model's pipeline; it is called again with precision="f32" if needed. Raises
+    InvalidRequest for invalid options, InvalidCheckpoint for a damaged model or corpus, OutputError if the
+    report cannot be written.
     """
     corpus = None if order.corpus is None else load_corpus(order.corpus)
-    studio = SampleDrawer(
+    drawer = SampleDrawer(
         pipeline=load(),
         folder=order.output,
         seed=order.seed,
@@ -66,9 +66,9 @@ def evaluate(order: EvaluationOptions, load: Callable[..., Pipeline]) -> Iterato
         cfg_scale=order.guidance,
         speed=order.speed,
     )
-    bench = MeasureContext(
-        studio=studio,
-        judge=judge.load(threads=order.threads),
+    context = MeasureContext(
+        drawer=drawer,
+        scorer=scorer_model.load(threads=order.threads),
         styles=order.styles if order.styles else tuple(prompted_styles()),
         limit=order.limit,
         corpus=corpus,
@@ -77,20 +77,20 @@ def evaluate(order: EvaluationOptions, load: Callable[..., Pipeline]) -> Iterato
     )
     ends = []
     for name in order.measures:
-        for progress in MEASURES[name](bench):
+        for progress in MEASURES[name](context):
             yield progress
         ends.append(progress)
-    write_report(order, studio.pipeline, ends)
+    write_report(order, drawer.pipeline, ends)
 
 
 def ceilings() -> dict[str, float]:
     """What real pictures reach, measured once when the scorer was trained (`pochade.evaluation.ceilings`)."""
-    shares: dict[str, float] = json.loads((judge.scorer_folder() / "ceilings.json").read_text("utf-8"))
+    shares: dict[str, float] = json.loads((scorer_model.scorer_folder() / "ceilings.json").read_text("utf-8"))
     return shares
 
 
 def write_report(order: EvaluationOptions, pipeline: Pipeline, ends: Sequence[MeasureProgress]) -> None:
-    """Both files. ends: the last progress of each measure."""
+    """Write both files. ends: the last progress of each measure."""
     figures = [figure for end in ends for figure in end.figures]
     notes = [note for end in ends for note in end.notes]
     name = pipeline.checkpoint.name
@@ -110,7 +110,7 @@ def write_report(order: EvaluationOptions, pipeline: Pipeline, ends: Sequence[Me
 
 
 def settings(order: EvaluationOptions) -> dict[str, Any]:
-    """What the figures depend on besides the model."""
+    """The settings that the figures depend on, besides the model."""
     fields: dict[str, Any] = {"seed": order.seed, "steps": order.steps, "guidance": order.guidance}
     if order.speed != "exact":
         fields["speed"] = order.speed

@@ -1,4 +1,5 @@
-"""Things on a plain background, found without any learning: what differs from the border, and its pieces."""
+"""Finds objects on a plain background without learning: areas that differ from the border, and their
+connected components."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,13 +10,13 @@ Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 BORDER_SHARE = 1 / 32
-"""Of the side: how wide the border is, whose commonest colour is taken for the background's."""
+"""Width of the border as a share of the side; its commonest colour is taken as the background's."""
 
 VISIBLE = 0.08
-"""From this distance in OKLab on, a pixel is no longer the background's."""
+"""Distance in OKLab from which a pixel is foreground."""
 
-PIECE_SHARE = 0.3
-"""Of the largest piece's area: what is smaller is a part of a thing, not a thing of its own."""
+COMPONENT_SHARE = 0.3
+"""Share of the largest component's area below which a component is part of an object, not one of its own."""
 
 
 def background(picture: Pixels) -> Pixels:
@@ -42,8 +43,8 @@ def oklab(rgb: Pixels) -> NDArray[np.float64]:
     return np.stack([lightness, chroma * np.cos(turns), chroma * np.sin(turns)], axis=1)
 
 
-def pieces(mask: Mask) -> NDArray[np.int64]:
-    """The areas of the connected pieces (8 neighbours), the largest first.
+def components(mask: Mask) -> NDArray[np.int64]:
+    """The areas of the connected components (8 neighbours), the largest first.
 
     Each pixel carries a number and takes the largest of its neighbourhood until nothing changes.
     """
@@ -62,15 +63,15 @@ def pieces(mask: Mask) -> NDArray[np.int64]:
 
 
 def count(picture: Pixels) -> int:
-    """How many things of about one size a picture shows."""
-    areas = pieces(foreground(picture))
-    return int((areas >= PIECE_SHARE * areas[0]).sum()) if len(areas) else 0
+    """The number of objects of about the same size."""
+    areas = components(foreground(picture))
+    return int((areas >= COMPONENT_SHARE * areas[0]).sum()) if len(areas) else 0
 
 
 def cut_out(picture: Pixels, mask: Mask, margin: float = 0.05) -> Pixels | None:
-    """What the mask covers, in the middle of a square of the background's colour; None if it covers nothing.
+    """The masked area, centred in a square of the background's colour; None if the mask is empty.
 
-    margin: of the square's side, on each of its sides.
+    margin: on each side, as a share of the square's side.
     """
     if not mask.any():
         return None

@@ -1,4 +1,4 @@
-"""Sets of points in the scorer's spaces: how far apart two sets are, and how far one is spread."""
+"""Distances between sets of embeddings, and their spread."""
 
 import numpy as np
 from numpy.typing import NDArray

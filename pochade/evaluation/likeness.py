@@ -1,4 +1,4 @@
-"""How alike two pictures are, pixel by pixel."""
+"""Similarity of two pictures, pixel by pixel."""
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view

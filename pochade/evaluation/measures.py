@@ -1,4 +1,4 @@
-"""The measures: each draws what it needs, yields its progress, and ends with its figures."""
+"""The measures: each draws its pictures, yields progress and ends with its figures."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from pochade.evaluation import composed, concepts, likeness, memory, real_images
-from pochade.evaluation import frechet as spread
+from pochade.evaluation import composed, concepts, copy_detection, likeness, real_images
+from pochade.evaluation import frechet as distributions
 from pochade.evaluation.concepts import ConceptInStyle
 from pochade.evaluation.draw_samples import MeasureProgress, SampleDrawer
-from pochade.evaluation.judge import Judge
 from pochade.evaluation.report import Figure, with_goal
+from pochade.evaluation.scorer_model import Scorer
 from pochade.images.files import save_picture
 from pochade.images.sheet import sheet as sheet_of
 from pochade.pipeline import Pipeline
@@ -28,7 +28,7 @@ PROMPTS = Path(__file__).parent / "prompts"
 
 VARIED = ("a cat", "a tree", "a house", "a car", "a flower", "a smiling face", "a cake", "a fish")
 SEEDS_EACH = 8
-"""Prompts without a style, and how many seeds of each show how much a model varies."""
+"""Prompts without a style, and the number of seeds of each, for the diversity of a model."""
 
 FLOORS = 5
 """Sets of real pictures whose mean distance is the floor of the Frechet distance."""
@@ -39,15 +39,14 @@ COPIES = 300
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureContext:
-    """What the measures share.
+    """The context that the measures share.
 
-    styles: those that are asked for. limit: prompts of a set at most. corpus: None where it is not at hand.
-    exact: the model's pipeline in f32, for its autoencoder; made when first asked for.
-    ceilings: what real pictures reach, by the name of the figure.
+    styles: the requested ones. limit: most prompts of a set. corpus: None if not given. exact: returns the
+    model's pipeline in f32, for its autoencoder. ceilings: figures of real pictures, by name.
     """
 
-    studio: SampleDrawer
-    judge: Judge
+    drawer: SampleDrawer
+    scorer: Scorer
     styles: tuple[str, ...]
     limit: int | None
     corpus: Corpus | None
@@ -61,51 +60,51 @@ class MeasureContext:
         )
 
     def some(self, prompts: Sequence[T]) -> list[T]:
-        """Within the limit, spread evenly."""
+        """At most `limit` prompts, spread evenly."""
         if self.limit is None or self.limit >= len(prompts):
             return list(prompts)
         return [prompts[index * len(prompts) // self.limit] for index in range(self.limit)]
 
     def figure(self, name: str, value: float, count: int) -> Figure:
-        """A share beside its ceiling and its goal."""
+        """A figure with its ceiling and its goal."""
         return with_goal(Figure(name=name, value=value, count=count, real=self.ceilings.get(name)))
 
 
-def held_out(bench: MeasureContext) -> Iterator[MeasureProgress]:
-    """Concepts in styles in which no training has shown them."""
-    pairs = yield from _held_out_drawn(bench)
-    verdicts = concepts.judged(bench.judge, pairs, bench.studio.drawn("held-out"))
-    figures = (bench.figure(name, share, len(pairs)) for name, share in concepts.shares(verdicts).items())
+def held_out(context: MeasureContext) -> Iterator[MeasureProgress]:
+    """Pairs of concept and style that are not in the training set."""
+    pairs = yield from _held_out_drawn(context)
+    verdicts = concepts.score(context.scorer, pairs, context.drawer.drawn("held-out"))
+    figures = (context.figure(name, share, len(pairs)) for name, share in concepts.shares(verdicts).items())
     yield _finished("held-out", len(pairs), figures, judged=verdicts)
 
 
-def composed_prompts(bench: MeasureContext) -> Iterator[MeasureProgress]:
-    """Colours, backgrounds, numbers and places."""
-    prompts = [each for each in composed.read(PROMPTS / "composed.jsonl") if each.style in bench.styles]
-    prompts = bench.some(prompts)
-    yield from bench.studio.draw("composed", [each.prompt for each in prompts])
-    pictures = [np.asarray(image.convert("RGB")) for image in bench.studio.drawn("composed")]
-    verdicts = composed.judged(bench.judge, prompts, pictures)
+def composed_prompts(context: MeasureContext) -> Iterator[MeasureProgress]:
+    """Colours, backgrounds, counts and positions."""
+    prompts = [each for each in composed.read(PROMPTS / "composed.jsonl") if each.style in context.styles]
+    prompts = context.some(prompts)
+    yield from context.drawer.draw("composed", [each.prompt for each in prompts])
+    pictures = [np.asarray(image.convert("RGB")) for image in context.drawer.drawn("composed")]
+    verdicts = composed.score(context.scorer, prompts, pictures)
     figures = (
-        bench.figure(name, float(np.mean(values)), len(values))
+        context.figure(name, float(np.mean(values)), len(values))
         for name, values in composed.by_figure(verdicts).items()
     )
     yield _finished("composed", len(prompts), figures, judged=verdicts)
 
 
-def autoencoder(bench: MeasureContext) -> Iterator[MeasureProgress]:
-    """What is lost between picture and latent and back, on held-out pictures, in f32."""
-    if bench.corpus is None:
+def autoencoder(context: MeasureContext) -> Iterator[MeasureProgress]:
+    """Reconstruction error of the autoencoder on held-out pictures, in f32."""
+    if context.corpus is None:
         yield _left_out("autoencoder")
         return
-    chosen = bench.some(real_images.judged_by(bench.corpus, bench.styles))
-    pipeline = bench.exact()
+    chosen = context.some(real_images.held_out_entries(context.corpus, context.styles))
+    pipeline = context.exact()
     config = pipeline.networks
     side = config.traits.side
     noise, likenesses = [], []
     yield MeasureProgress(measure="autoencoder", done=0, total=len(chosen))
     for number, index in enumerate(chosen):
-        before = Image.fromarray(on_background(bench.corpus.picture(index))).resize((side, side), LANCZOS)
+        before = Image.fromarray(on_background(context.corpus.picture(index))).resize((side, side), LANCZOS)
         (after,) = pipeline.decode(pipeline.encode_image(before))
         one, other = np.asarray(before), np.asarray(after.convert("RGB"))
         noise.append(likeness.psnr(one, other))
@@ -118,31 +117,33 @@ def autoencoder(bench: MeasureContext) -> Iterator[MeasureProgress]:
     yield _finished("autoencoder", len(chosen), map(with_goal, figures))
 
 
-def frechet(bench: MeasureContext) -> Iterator[MeasureProgress]:
-    """How far the held-out prompts' pictures, as a set, are from the real ones."""
-    if bench.corpus is None:
+def frechet(context: MeasureContext) -> Iterator[MeasureProgress]:
+    """Fréchet distance between the pictures of the held-out prompts and the real ones."""
+    if context.corpus is None:
         yield _left_out("frechet")
         return
-    pairs = yield from _held_out_drawn(bench)
-    known = real_images.by_pair(bench.corpus)
+    pairs = yield from _held_out_drawn(context)
+    known = real_images.index_by_pair(context.corpus)
     kept = [number for number, pair in enumerate(pairs) if (pair.code, pair.style) in known]
     indices = [known[pairs[number].code, pairs[number].style] for number in kept]
-    if len(kept) <= spread.AXES:
-        note = f"frechet: {len(kept)} pictures are too few, more than {spread.AXES} are needed; left out"
+    if len(kept) <= distributions.AXES:
+        note = (
+            f"frechet: {len(kept)} pictures are too few, more than {distributions.AXES} are needed; skipped"
+        )
         yield MeasureProgress(measure="frechet", done=0, total=0, notes=(note,))
         return
-    drawn = [bench.studio.drawn("held-out")[number] for number in kept]
+    drawn = [context.drawer.drawn("held-out")[number] for number in kept]
     rng = np.random.default_rng(0)
-    truth = _points(bench, _framed(bench, indices))
+    truth = _points(context, _framed(context, indices))
     others = [
-        _points(bench, _framed(bench, real_images.siblings(bench.corpus, indices, rng)))
+        _points(context, _framed(context, real_images.siblings(context.corpus, indices, rng)))
         for _ in range(FLOORS)
     ]
-    axes = spread.main_axes(np.concatenate([truth, *others]))
-    floor = np.mean([spread.frechet(truth @ axes, other @ axes) for other in others])
+    axes = distributions.main_axes(np.concatenate([truth, *others]))
+    floor = np.mean([distributions.frechet(truth @ axes, other @ axes) for other in others])
     figure = Figure(
         name="Frechet distance",
-        value=spread.frechet(truth @ axes, _points(bench, drawn) @ axes),
+        value=distributions.frechet(truth @ axes, _points(context, drawn) @ axes),
         count=len(kept),
         unit="",
         real=float(floor),
@@ -151,35 +152,35 @@ def frechet(bench: MeasureContext) -> Iterator[MeasureProgress]:
     yield _finished("frechet", len(kept), [figure])
 
 
-def diversity(bench: MeasureContext) -> Iterator[MeasureProgress]:
-    """How far pictures of one prompt are from each other, over seeds."""
-    prompts = [prompt for prompt in bench.some(VARIED) for _ in range(SEEDS_EACH)]
-    seeds = [bench.studio.seed + number % SEEDS_EACH for number in range(len(prompts))]
-    yield from bench.studio.draw("diversity", prompts, seeds)
-    points = _points(bench, bench.studio.drawn("diversity"))
+def diversity(context: MeasureContext) -> Iterator[MeasureProgress]:
+    """Mean distance between pictures of one prompt over seeds."""
+    prompts = [prompt for prompt in context.some(VARIED) for _ in range(SEEDS_EACH)]
+    seeds = [context.drawer.seed + number % SEEDS_EACH for number in range(len(prompts))]
+    yield from context.drawer.draw("diversity", prompts, seeds)
+    points = _points(context, context.drawer.drawn("diversity"))
     sets = points.reshape(-1, SEEDS_EACH, points.shape[1])
-    value = float(np.mean([spread.mean_distance(each) for each in sets]))
+    value = float(np.mean([distributions.mean_distance(each) for each in sets]))
     figure = Figure(
-        name="diversity", value=value, count=len(prompts), unit="", real=bench.ceilings.get("diversity")
+        name="diversity", value=value, count=len(prompts), unit="", real=context.ceilings.get("diversity")
     )
     yield _finished("diversity", len(prompts), [figure])
 
 
-def memorisation(bench: MeasureContext) -> Iterator[MeasureProgress]:
-    """How many pictures are copies of training pictures: of prompts never trained, and of ordinary ones."""
-    if bench.corpus is None:
+def memorisation(context: MeasureContext) -> Iterator[MeasureProgress]:
+    """Share of pictures that copy training pictures, for held-out and for ordinary prompts."""
+    if context.corpus is None:
         yield _left_out("memorisation")
         return
-    yield from _held_out_drawn(bench)
-    yield from _sheet_drawn(bench)
-    learned = real_images.learned_from(bench.corpus, bench.styles)
-    known = memory.looks(bench.judge, _framed(bench, learned))
-    limits = _copy_limits(bench, learned)
+    yield from _held_out_drawn(context)
+    yield from _sheet_drawn(context)
+    learned = real_images.training_entries_of(context.corpus, context.styles)
+    known = copy_detection.comparable(context.scorer, _framed(context, learned))
+    limits = _copy_limits(context, learned)
     figures = []
     for name, measure in (("held-out prompts", "held-out"), ("sheet", "sheet")):
-        drawn = memory.looks(bench.judge, bench.studio.drawn(measure))
-        _, nearness, distance = memory.nearest(drawn, known)
-        copies = (nearness >= limits.nearness) & (distance <= limits.distance)
+        drawn = copy_detection.comparable(context.scorer, context.drawer.drawn(measure))
+        _, similarity, distance = copy_detection.nearest(drawn, known)
+        copies = (similarity >= limits.similarity) & (distance <= limits.distance)
         figures.append(
             with_goal(
                 Figure(
@@ -192,18 +193,19 @@ def memorisation(bench: MeasureContext) -> Iterator[MeasureProgress]:
             )
         )
     note = (
-        f"near-copies: cosine at least {limits.nearness:.3f}, distance at most {limits.distance:.3f}; these "
+        f"near-copies: cosine at least {limits.similarity:.3f}, distance at most {limits.distance:.3f};"
+        " these "
         f"limits find {limits.found:.1%} of true copies and mistake {limits.mistaken:.1%} of other drawings "
         "of one concept"
     )
     yield _finished("memorisation", 0, figures, notes=(note,))
 
 
-def sheet(bench: MeasureContext) -> Iterator[MeasureProgress]:
-    """Sixty-four prompts to look at."""
-    prompts = yield from _sheet_drawn(bench)
-    path = bench.studio.folder / "sheet.png"
-    save_picture(sheet_of(bench.studio.drawn("sheet"), prompts), path)
+def sheet(context: MeasureContext) -> Iterator[MeasureProgress]:
+    """A contact sheet of sixty-four prompts, for looking at."""
+    prompts = yield from _sheet_drawn(context)
+    path = context.drawer.folder / "sheet.png"
+    save_picture(sheet_of(context.drawer.drawn("sheet"), prompts), path)
     yield _finished("sheet", len(prompts), (), notes=(f"sheet: {path.name}, to be judged by eye",))
 
 
@@ -233,45 +235,51 @@ def _finished(
 
 
 def _left_out(measure: str) -> MeasureProgress:
-    note = f"{measure}: left out, since it compares with real pictures; name a training set with --corpus"
+    note = f"{measure}: skipped, because it needs real pictures; give a training set with --corpus"
     return MeasureProgress(measure=measure, done=0, total=0, notes=(note,))
 
 
-def _held_out_drawn(bench: MeasureContext) -> Generator[MeasureProgress, None, list[ConceptInStyle]]:
-    pairs = bench.pairs()
-    yield from bench.studio.draw("held-out", [pair.prompt for pair in pairs])
+def _held_out_drawn(context: MeasureContext) -> Generator[MeasureProgress, None, list[ConceptInStyle]]:
+    pairs = context.pairs()
+    yield from context.drawer.draw("held-out", [pair.prompt for pair in pairs])
     return pairs
 
 
-def _sheet_drawn(bench: MeasureContext) -> Generator[MeasureProgress, None, list[str]]:
-    prompts = bench.some((PROMPTS / "sheet.txt").read_text("utf-8").splitlines())
-    yield from bench.studio.draw("sheet", prompts)
+def _sheet_drawn(context: MeasureContext) -> Generator[MeasureProgress, None, list[str]]:
+    prompts = context.some((PROMPTS / "sheet.txt").read_text("utf-8").splitlines())
+    yield from context.drawer.draw("sheet", prompts)
     return prompts
 
 
-def _framed(bench: MeasureContext, indices: Sequence[int]) -> list[Image.Image]:
-    assert bench.corpus is not None
-    return [real_images.framed(bench.corpus, index, bench.corpus.size) for index in indices]
+def _framed(context: MeasureContext, indices: Sequence[int]) -> list[Image.Image]:
+    assert context.corpus is not None
+    return [real_images.framed(context.corpus, index, context.corpus.size) for index in indices]
 
 
-def _points(bench: MeasureContext, images: Sequence[Image.Image]) -> memory.Floats:
-    return memory.joined(bench.judge.see(images))
+def _points(context: MeasureContext, images: Sequence[Image.Image]) -> copy_detection.Floats:
+    return copy_detection.joint_embeddings(context.scorer.embed_images(images))
 
 
-def _copy_limits(bench: MeasureContext, learned: Sequence[int]) -> memory.CopyLimits:
-    """From training pictures beside copies of themselves, and beside the same concept in another style."""
-    assert bench.corpus is not None
-    entries, rng = bench.corpus.entries, np.random.default_rng(0)
+def _copy_limits(context: MeasureContext, learned: Sequence[int]) -> copy_detection.CopyThresholds:
+    """Thresholds from training pictures paired with copies of themselves, and with the same concept in
+    another style."""
+    assert context.corpus is not None
+    entries, rng = context.corpus.entries, np.random.default_rng(0)
     styles: dict[str, list[int]] = {}
     for index in learned:
         styles.setdefault(entries[index].code, []).append(index)
     pairs = [pair for drawings in styles.values() for pair in combinations(drawings, 2)]
     pairs = [pair for pair in pairs if entries[pair[0]].style != entries[pair[1]].style]
     chosen = [pairs[index] for index in rng.permutation(len(pairs))[:COPIES]]
-    first = _framed(bench, [one for one, _ in chosen])
-    second = _framed(bench, [other for _, other in chosen])
-    looks = memory.looks(bench.judge, first)
-    return memory.limits(
-        (looks, memory.looks(bench.judge, [memory.copied(image, rng) for image in first])),
-        (looks, memory.looks(bench.judge, second)),
+    first = _framed(context, [one for one, _ in chosen])
+    second = _framed(context, [other for _, other in chosen])
+    comparable = copy_detection.comparable(context.scorer, first)
+    return copy_detection.copy_thresholds(
+        (
+            comparable,
+            copy_detection.comparable(
+                context.scorer, [copy_detection.make_copy(image, rng) for image in first]
+            ),
+        ),
+        (comparable, copy_detection.comparable(context.scorer, second)),
     )

@@ -1,4 +1,4 @@
-"""Real pictures, framed as models draw them: what ceilings and floors are measured on."""
+"""Real pictures, framed as models draw them, for ceilings and floors."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from pochade.evaluation.held_out import held_out
 from pochade.training.corpus import Corpus
 
 MARGIN = 1 / 20
-"""Of the picture's side: white on each side of the thing."""
+"""White margin on each side, as a share of the picture's side."""
 
 
 def framed(corpus: Corpus, index: int, side: int) -> Image.Image:
@@ -25,7 +25,7 @@ def framed(corpus: Corpus, index: int, side: int) -> Image.Image:
     return sheet.convert("RGB")
 
 
-def by_pair(corpus: Corpus) -> Mapping[tuple[str, str], int]:
+def index_by_pair(corpus: Corpus) -> Mapping[tuple[str, str], int]:
     """(code, style) -> the entry; the first one where a style has several."""
     pairs: dict[tuple[str, str], int] = {}
     for index, entry in enumerate(corpus.entries):
@@ -33,12 +33,12 @@ def by_pair(corpus: Corpus) -> Mapping[tuple[str, str], int]:
     return pairs
 
 
-def judged_by(corpus: Corpus, styles: Sequence[str]) -> list[int]:
+def held_out_entries(corpus: Corpus, styles: Sequence[str]) -> list[int]:
     """The held-out entries of some styles."""
     return [i for i, entry in enumerate(corpus.entries) if held_out(entry) and entry.style in styles]
 
 
-def learned_from(corpus: Corpus, styles: Sequence[str]) -> list[int]:
+def training_entries_of(corpus: Corpus, styles: Sequence[str]) -> list[int]:
     """The training entries of some styles."""
     return [i for i, entry in enumerate(corpus.entries) if not held_out(entry) and entry.style in styles]
 

@@ -1,4 +1,4 @@
-"""What an evaluation found, as data and as a table."""
+"""The results of an evaluation, as data and as a table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ class Figure:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the goal is."""
+        """Whether the goal is reached."""
         if self.goal is None:
             return None
         return self.value >= self.goal if self.higher else self.value <= self.goal
@@ -60,7 +60,7 @@ def shown(value: float | None, unit: Unit) -> str:
 
 
 def markdown(title: str, settings: dict[str, Any], figures: Sequence[Figure], notes: Sequence[str]) -> str:
-    """The report that a person reads."""
+    """The report as Markdown."""
     rows = [
         f"| {each.name} | {shown(each.value, each.unit)} | {shown(each.real, each.unit)} | {_goal(each)} "
         f"| {each.count} |"

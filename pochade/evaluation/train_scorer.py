@@ -1,10 +1,10 @@
-"""Training the scorer: which words belong to which picture (Radford et al. 2021), and in which style it is.
+"""Trains the scorer: which words belong to a picture (Radford et al. 2021), and its style.
 
     python -m pochade.evaluation.train_scorer CORPUS FOLDER
 
-It learns from everything but the pictures that models are judged by. Besides the other captions of a batch,
-as there, each picture meets every label that it may be asked for later: with some thousand of them that costs
-little. Styles are learned apart, see `manners`.
+It is trained on all pictures that are not held out for evaluation. Besides the other captions of the batch,
+each picture is compared with every label; with some thousand of them that costs little. Styles are trained
+separately, see `train_styles`.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pochade.evaluation import texture, train_styles
 from pochade.evaluation.augmentation import augmented
 from pochade.evaluation.held_out import held_out
 from pochade.evaluation.scorer_networks import ScorerConfig, picture_tower, text_tower
-from pochade.evaluation.words import Vocabulary, learned, shares, split
+from pochade.evaluation.word_vocabulary import Vocabulary, build_vocabulary, split, word_weights
 from pochade.loading.parameter_shapes import with_config
 from pochade.training.corpus import Corpus, load
 from pochade.training.data.captions import COLOUR_WORDS, caption
@@ -37,7 +37,7 @@ SCALE = 20.0
 """Of the cosines, before the softmax: the inverse temperature."""
 
 
-def fresh(config: ScorerConfig, seed: int) -> Parameters:
+def initialize(config: ScorerConfig, seed: int) -> Parameters:
     """Parameters `picture.*` and `text.*`."""
     picture = {"picture": ((1, 3, config.side, config.side), "f32")}
     words = {"words": ((1, config.length), "i64"), "shares": ((1, config.length, 1), "f32")}
@@ -48,8 +48,8 @@ def fresh(config: ScorerConfig, seed: int) -> Parameters:
     return create(shapes, seed)
 
 
-def taught(corpus: Corpus) -> list[int]:
-    """The entries that the scorer may see: those with a label that are not held out."""
+def training_indices(corpus: Corpus) -> list[int]:
+    """The indices of entries for training: those with a label that are not held out."""
     return [i for i, entry in enumerate(corpus.entries) if entry.label and not held_out(entry)]
 
 
@@ -57,7 +57,7 @@ def corpus_words(corpus: Corpus) -> Vocabulary:
     """Every word of the corpus's labels, tags and styles, and of colours."""
     entries = corpus.entries
     texts = (text for entry in entries for text in (entry.label, *entry.tags, entry.style))
-    return learned([*texts, "a an", " ".join(COLOUR_WORDS)])
+    return build_vocabulary([*texts, "a an", " ".join(COLOUR_WORDS)])
 
 
 def judged_styles(corpus: Corpus) -> list[str]:
@@ -67,14 +67,14 @@ def judged_styles(corpus: Corpus) -> list[str]:
 
 
 def named_labels(corpus: Corpus) -> list[str]:
-    """What a picture's concept is looked for among: the labels of emoji, which every style shares."""
+    """The candidates for a picture's concept: the labels of emoji, which all styles share."""
     return sorted({entry.label for entry in corpus.entries if entry.emoji})
 
 
 def loss(config: ScorerConfig, corpus: Corpus, words: Vocabulary, *, batch: int) -> Loss:
     """Cross-entropies of scaled cosines: pictures with all labels, pictures with the captions of a batch."""
     entries, ops = corpus.entries, TorchOps()
-    chosen = np.array(taught(corpus))
+    chosen = np.array(training_indices(corpus))
     named = named_labels(corpus)
     mirrorable = np.array([entry.mirrorable for entry in entries])
     hue_free = np.array([COLOUR_WORDS.isdisjoint(split(entry.label)) for entry in entries])
@@ -88,25 +88,30 @@ def loss(config: ScorerConfig, corpus: Corpus, words: Vocabulary, *, batch: int)
         rows = words.rows([*labels, *captions], config.length)
         view = View(parameters)
         with mixed_precision("cpu"):
-            shown = picture_tower(ops, config, view, seen)
-            meant = text_tower(ops, config, view, torch.from_numpy(rows), torch.from_numpy(shares(rows)))
-        shown, meant = (F.normalize(part.float(), dim=-1) for part in (shown, meant))
-        called = SCALE * shown @ meant[: len(labels)].T
-        told = SCALE * shown @ meant[len(labels) :].T
+            encoded_pictures = picture_tower(ops, config, view, seen)
+            encoded_texts = text_tower(
+                ops, config, view, torch.from_numpy(rows), torch.from_numpy(word_weights(rows))
+            )
+        encoded_pictures, encoded_texts = (
+            F.normalize(part.float(), dim=-1) for part in (encoded_pictures, encoded_texts)
+        )
+        label_logits = SCALE * encoded_pictures @ encoded_texts[: len(labels)].T
+        caption_logits = SCALE * encoded_pictures @ encoded_texts[len(labels) :].T
         number = {label: place for place, label in enumerate(labels)}
         true = torch.tensor([number[entries[int(index)].label] for index in picked])
         twins = (true[:, None] == true[None]) & ~torch.eye(batch, dtype=torch.bool)
-        told = told.masked_fill(twins, -torch.inf)
+        caption_logits = caption_logits.masked_fill(twins, -torch.inf)
         same = torch.arange(batch)
         error: torch.Tensor = (
-            F.cross_entropy(called, true) + (F.cross_entropy(told, same) + F.cross_entropy(told.T, same)) / 2
+            F.cross_entropy(label_logits, true)
+            + (F.cross_entropy(caption_logits, same) + F.cross_entropy(caption_logits.T, same)) / 2
         )
         return error
 
     return step
 
 
-def teach(
+def fit(
     corpus: Corpus, folder: Path, steps: int, *, batch: int = 96, rate: float = 1e-3
 ) -> Iterator[TrainingProgress]:
     """Train pictures and texts in `folder`, resuming what is there."""
@@ -116,7 +121,7 @@ def teach(
         log_every=25,
     )  # fmt: skip
     judged = loss(config, corpus, corpus_words(corpus), batch=batch)
-    return train(judged, fresh(config, seed=0), plan, folder)
+    return train(judged, initialize(config, seed=0), plan, folder)
 
 
 def scorer_config(corpus: Corpus) -> ScorerConfig:
@@ -127,7 +132,7 @@ def scorer_config(corpus: Corpus) -> ScorerConfig:
 
 
 def write(corpus: Corpus, config: ScorerConfig, weights: Parameters, folder: Path) -> None:
-    """Write weights as the folder that `judge.load` reads, in f16."""
+    """Write weights as the folder that `scorer_model.load` reads, in f16."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.half().numpy() for name, tensor in weights.items()}
     safetensors.write(folder / "model.safetensors", tensors)
@@ -152,11 +157,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     use_threads(options.threads)
     corpus, concepts, styles = load(options.corpus), options.folder / "concepts", options.folder / "styles"
-    for progress in teach(corpus, concepts, options.steps, batch=options.batch):
+    for progress in fit(corpus, concepts, options.steps, batch=options.batch):
         print(progress, flush=True)
     config = scorer_config(corpus)
     known, numbers = train_styles.textures(corpus, judged_styles(corpus), seed=0)
-    for progress in train_styles.teach(config, known, numbers, styles):
+    for progress in train_styles.fit(config, known, numbers, styles):
         print(progress, flush=True)
     write(corpus, config, {**averaged(concepts), **averaged(styles)}, options.folder / "scorer")
 

@@ -1,4 +1,4 @@
-"""Training the part of the scorer that tells styles apart."""
+"""Trains the part of the scorer that distinguishes styles."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,10 +38,10 @@ HUES = ((1, 0.025), (0, 0.01))
 """Mean and deviation of the gains of the channels, and of what is added to them."""
 
 VIEWS = 4
-"""Of each picture: as it is, and as models may draw it."""
+"""Views of each picture: the original, and degraded ones as models may draw it."""
 
 
-def fresh(config: ScorerConfig, seed: int) -> Parameters:
+def initialize(config: ScorerConfig, seed: int) -> Parameters:
     """Parameters `style.*`: those of the tower, and one place for each style."""
     inputs = {"texture": ((1, config.textures), "f32")}
     shapes = infer_shapes(with_config(style_tower, config), inputs).parameters
@@ -50,7 +50,8 @@ def fresh(config: ScorerConfig, seed: int) -> Parameters:
 
 
 def textures(corpus: Corpus, styles: list[str], seed: int) -> tuple[Floats, NDArray[np.int64]]:
-    """Of all views of what may be learned: (N, textures), and the number of each one's style (N,)."""
+    """The textures of all views of the training pictures (N, textures), and the index of each one's style
+    (N,)."""
     rows: list[Floats] = []
     numbers: list[int] = []
     for index, entry in enumerate(corpus.entries):
@@ -58,13 +59,15 @@ def textures(corpus: Corpus, styles: list[str], seed: int) -> tuple[Floats, NDAr
             continue
         for view in range(VIEWS):
             image = real_images.framed(corpus, index, SIDE)
-            rows.append(texture(worn(image, np.random.default_rng((seed, index, view))) if view else image))
+            rows.append(
+                texture(degraded(image, np.random.default_rng((seed, index, view))) if view else image)
+            )
             numbers.append(styles.index(entry.style))
     return np.stack(rows), np.array(numbers)
 
 
-def worn(image: Image.Image, rng: Generator) -> Image.Image:
-    """A picture after what a small latent space may do to it: softer, uneven, a little off in hue."""
+def degraded(image: Image.Image, rng: Generator) -> Image.Image:
+    """A picture with the artefacts of a small latent space: softer, uneven, slightly shifted in hue."""
     x = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     drawn = (x.amin(dim=0) < PAPER).float()
     if rng.random() < 0.8:
@@ -102,7 +105,7 @@ def loss(config: ScorerConfig, known: Floats, numbers: NDArray[np.int64], *, bat
     return step
 
 
-def teach(
+def fit(
     config: ScorerConfig, known: Floats, numbers: NDArray[np.int64], folder: Path, steps: int = 3000
 ) -> Iterator[TrainingProgress]:
     """Train in `folder`, resuming what is there."""
@@ -110,4 +113,4 @@ def teach(
         steps=steps, learning_rate=1e-3, warmup=100, weight_decay=0.3, averaging=0.99, save_every=500,
         log_every=250,
     )  # fmt: skip
-    return train(loss(config, known, numbers, batch=256), fresh(config, seed=0), plan, folder)
+    return train(loss(config, known, numbers, batch=256), initialize(config, seed=0), plan, folder)

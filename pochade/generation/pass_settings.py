@@ -12,7 +12,7 @@ OWN_OF_HIRES = ("prompt", "negative_prompt", "sampler", "schedule", "cfg_scale")
 def second_request(request: Settled) -> Settled:
     """Return the request with the overrides of `hires`, for the second pass.
 
-    The size is not changed (see `size_of_second_pass`). Without a second pass the request is returned unchanged.
+    The size is not changed (see `size_of_second_pass`). A request without it is returned unchanged.
     """
     own = request.hires
     if own is None:

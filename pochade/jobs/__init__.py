@@ -1,1 +1,1 @@
-"""Jobs that survive: accepted once, drawn by a process of their own, finished exactly once."""
+"""Persistent jobs: accepted once, drawn by a worker process, finished exactly once."""

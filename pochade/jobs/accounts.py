@@ -1,4 +1,4 @@
-"""What is kept of users besides their jobs: what they chose in A1111's dialect, and their logins."""
+"""Data stored per user besides jobs: the options set through A1111's dialect, and login sessions."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from pochade.jobs.database import Database
 from pochade.jobs.tables import choices, sessions
 
 SLOW_PROOF = "scrypt:"
-"""How a session's proof of its key begins."""
+"""Prefix of the proof of a key that a session stores."""
 
 
 def choices_of(database: Database, owner: str) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def choices_of(database: Database, owner: str) -> dict[str, Any]:
 
 
 def choose(database: Database, owner: str, changes: dict[str, Any]) -> None:
-    """Add to what was chosen; a later choice of the same thing counts."""
+    """Merge `changes` into the user's stored options."""
     values = json.dumps({**choices_of(database, owner), **changes})
     row = insert(choices).values(owner=owner, values=values)
     with database.write() as connection:
@@ -31,9 +31,10 @@ def choose(database: Database, owner: str, changes: dict[str, Any]) -> None:
 def open_session(
     database: Database, token: str, owner: str, proof: str, until: float, now: float = 0.0
 ) -> None:
-    """token: what the cookie holds; only its hash is kept. proof: of the key that was shown.
+    """Store a session. token: the cookie's value, of which only the hash is stored. proof: of the key used to
+    log in.
 
-    Sessions that are over by now are forgotten.
+    Expired sessions are removed.
     """
     with database.write() as connection:
         connection.execute(delete(sessions).where(sessions.c.until <= now))
@@ -42,7 +43,7 @@ def open_session(
 
 
 def session(database: Database, token: str, now: float) -> tuple[str, str, float] | None:
-    """(owner, proof, until) of a session that is open."""
+    """The owner, proof and expiry of an open session."""
     with database.read() as connection:
         query = select(sessions.c.owner, sessions.c.proof, sessions.c.until)
         row = connection.execute(
@@ -52,7 +53,8 @@ def session(database: Database, token: str, now: float) -> tuple[str, str, float
 
 
 def close_session(database: Database, token: str, now: float) -> None:
-    """This one, and all that are over. Of one that is not there nothing is written: anybody can ask."""
+    """Remove this session and all expired ones. Nothing is written for an unknown session, since anybody can
+    ask."""
     if session(database, token, now) is None:
         return
     with database.write() as connection:
@@ -61,7 +63,7 @@ def close_session(database: Database, token: str, now: float) -> None:
 
 
 def forget_fast_proofs(database: Database) -> None:
-    """Close the sessions of earlier versions, whose proofs let a key be guessed quickly."""
+    """Remove the sessions of earlier versions, whose proofs allow a key to be guessed quickly."""
     with database.write() as connection:
         connection.execute(delete(sessions).where(~sessions.c.proof.startswith(SLOW_PROOF)))
 

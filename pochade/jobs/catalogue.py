@@ -1,4 +1,5 @@
-"""What there is to draw with, by name. Names are compared with what was found and never joined to a path."""
+"""The models, adapters, upscalers and styles of a server, by name. A client's name is only compared with the
+names found, never joined to a path."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,10 +34,11 @@ from pochade.settings import STARTER, starter_folder
 
 @dataclass(frozen=True, kw_only=True)
 class Folders:
-    """Where things lie; None: there are none, or (loras, embeddings, upscalers) where the roots have them.
+    """The folders of a server. None: there is none, or (loras, embeddings, upscalers) those of the roots are
+    used.
 
-    model: the default one, a name or a path; only whoever starts the server says it.
-    roots: see `settings.model_roots`. memory: a file for what headers told, see `library.describe`.
+    model: the default model, a name or a path; only the server's command line sets it. roots: see
+    `settings.model_roots`. memory: file that caches what headers say, see `library.describe`.
     """
 
     model: str | None = None
@@ -49,8 +51,8 @@ class Folders:
     wildcards: Path | None = None
 
     def of(self, kind: str) -> list[Path]:
-        """Those that there are for a kind, "lora", "embedding" or "upscaler": the one that was named for it,
-        or all that the roots have."""
+        """The folders for a kind, "lora", "embedding" or "upscaler": the one that was given for it, or those
+        of all roots."""
         named = {"lora": self.loras, "embedding": self.embeddings, "upscaler": self.upscalers}[kind]
         return kept_in(self.roots, kind) if named is None else [named]
 
@@ -73,7 +75,8 @@ class Folders:
 
 @dataclass(frozen=True)
 class ListedModel:
-    """name: as users say it. family: such as "SD 1.x". few_steps: if it was made for them."""
+    """A model as clients see it. family: such as "SD 1.x". few_steps: set if the model was distilled for few
+    steps."""
 
     name: str
     path: Path
@@ -83,18 +86,18 @@ class ListedModel:
 
     @property
     def defaults(self) -> Defaults:
-        """What a job is drawn with where it leaves it open."""
+        """Settings for a job that does not give them."""
         return DEFAULTS if self.few_steps is None else self.few_steps.defaults
 
     @property
     def single(self) -> bool:
-        """Whether it is one file, which has a hash."""
+        """Whether the model is a single file, which has a hash."""
         return self.path.is_file()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """What was found; make one with `look`. The first model is the default one."""
+    """Everything found in the folders; made by `scan_folders`. The first model is the default."""
 
     folders: Folders
     models: Mapping[str, ListedModel]
@@ -108,21 +111,21 @@ class Catalogue:
     _adapters: dict[str, Path] = field(default_factory=dict, repr=False, compare=False)
 
     def model(self, name: str | None) -> ListedModel:
-        """The model of a name, in any case, also without its suffix or folder, where one alone has it; None
-        is the default. Raises InvalidRequest."""
+        """Look up a model, ignoring case; a suffix or folder may be omitted if the name stays unique. None is
+        the default. Raises InvalidRequest."""
         if name is None or name == "":
             return self.models[self.default]
         if name in self.models:
             return self.models[name]
         asked = name.partition(" [")[0].casefold()  # A1111 adds a hash
-        found = _meant(asked, {each.name: each.path for each in self.models.values()})
+        found = _resolve(asked, {each.name: each.path for each in self.models.values()})
         if found is not None:
             return self.models[found]
         raise InvalidRequest(f"model '{name[:200]}' is unknown; one of: {_some(self.models)}")
 
     def defaults(self, model: str, *prompts: str) -> Defaults:
-        """What a job with this model is drawn with where it leaves it open: what it, or an adapter that the
-        prompts ask for, was made for. Raises InvalidCheckpoint for a damaged adapter."""
+        """Settings for a job that does not give them: those that the model, or an adapter named in the
+        prompts, was distilled for. Raises InvalidCheckpoint for a damaged adapter."""
         from pochade.loading.adapters import CHANGES_MUCH, weights_of
 
         places = self.folders.of("lora")
@@ -135,31 +138,31 @@ class Catalogue:
         return self.model(model).defaults
 
     def _adapter(self, places: Sequence[Path], name: str) -> Path:
-        """The file of an adapter. The folders are walked through once for each name, not for each job."""
+        """The file of an adapter. The folders are searched once per name, not once per job."""
         path = self._adapters.get(name)
         if path is None or not path.exists():
             path = self._adapters[name] = find_adapter(places, name, "adapters")
         return path
 
     def upscaler(self, name: str) -> str:
-        """What `Hires.upscaler` takes: the own name of one without a model, or the path of a file."""
+        """Look up a value for `Hires.upscaler`: the name of a built-in method, or the path of a file."""
         for known in (*UPSCALERS, *LATENT_UPSCALERS):
             if known.lower() == name.strip().lower():
                 return known
-        found = _meant(name, self.upscaler_files)
+        found = _resolve(name, self.upscaler_files)
         if found is not None:
             return str(self.upscaler_files[found])
         known_names = (*UPSCALERS, *LATENT_UPSCALERS, *self.upscaler_files)
         raise InvalidRequest(f"upscaler '{name[:200]}' is unknown; one of: {_some(known_names)}")
 
     def controlnet(self, name: str) -> str:
-        found = _meant(name, self.controlnets)
+        found = _resolve(name, self.controlnets)
         if found is None:
             raise InvalidRequest(f"ControlNet '{name[:200]}' is unknown; one of: {_some(self.controlnets)}")
         return str(self.controlnets[found])
 
     def checkpoint(self, name: str) -> str:
-        """The path of a model that draws a second pass."""
+        """The path of a model for the second pass."""
         return str(self.model(name).path)
 
     def expanded(self, template: str, seed: int, purpose: str) -> str:
@@ -171,11 +174,11 @@ class Catalogue:
         return apply_styles(prompt, negative_prompt, find_styles(styles, self.styles))
 
     def check_prompt(self, prompt: str) -> None:
-        """Raises InvalidRequest for a LoRA that is not there."""
+        """Raise InvalidRequest if the prompt names an unknown LoRA."""
         for network in extra_networks(prompt)[1]:
             if network.kind == "hypernet":
                 raise InvalidRequest(
-                    f"<hypernet:{network.name[:200]}>: hypernetworks are not supported; take it out"
+                    f"<hypernet:{network.name[:200]}>: hypernetworks are not supported; remove it"
                 )
             meant = matching_entries(network.name, self.lora_files)
             if not meant:
@@ -183,12 +186,13 @@ class Catalogue:
             if len(meant) > 1:
                 said = [self.loras[self.lora_files.index(entry)] for entry in meant]
                 raise InvalidRequest(
-                    f"LoRA '{network.name[:200]}' is the name of {len(meant)}; one of: {_some(said)}"
+                    f"LoRA name '{network.name[:200]}' is ambiguous ({len(meant)} files); write one of:"
+                    f" {_some(said)}"
                 )
 
 
-def look(folders: Folders) -> Catalogue:
-    """Look through the folders. Raises InvalidRequest for a default model that is not there."""
+def scan_folders(folders: Folders) -> Catalogue:
+    """Scan the folders. Raises InvalidRequest for a missing default model."""
     described = describe(entries(folders.roots), folders.memory or Path("/nonexistent/memory"))
     starter = ModelEntry(STARTER, starter_folder(), starter_folder())
     models = {STARTER: _model(starter, Contents(MODEL, "SD 1.x"))}
@@ -227,7 +231,7 @@ def _model(entry: ModelEntry, contents: Contents) -> ListedModel:
 
 
 def _default(asked: str, models: dict[str, ListedModel]) -> str:
-    """The name of the default model, which is added if it lies elsewhere."""
+    """The name of the default model, which is added to the list if it is in another folder."""
     if asked in models:
         return asked
     path = Path(asked).expanduser()
@@ -240,7 +244,7 @@ def _default(asked: str, models: dict[str, ListedModel]) -> str:
         contents = contents_of(path)
         if contents.kind != MODEL:
             raise InvalidRequest(
-                f"--model '{asked}' holds no whole model: {contents.kind} {contents.family}".rstrip()
+                f"--model '{asked}' is not a complete model but {contents.kind} {contents.family}".rstrip()
             )
         entry = ModelEntry(path.stem if path.is_file() else path.resolve().name, path.absolute(), path.parent)
         name = _free(entry, models)
@@ -255,7 +259,7 @@ def _default(asked: str, models: dict[str, ListedModel]) -> str:
 
 
 def _free(entry: ModelEntry, taken: Mapping[str, object]) -> str:
-    """The entry's name; with its suffix, or a number, if another one has it."""
+    """The entry's name, with its suffix or a number if the name is taken."""
     names: Callable[[int], str] = lambda i: f"{entry.name} ({i})"  # noqa: E731
     if entry.name not in taken:
         return entry.name
@@ -265,7 +269,7 @@ def _free(entry: ModelEntry, taken: Mapping[str, object]) -> str:
 
 
 def _upscalers(folders: Folders) -> dict[str, Path]:
-    """What lies in the folders for them, whatever it is."""
+    """All files in the upscaler folders, of any kind."""
     found: dict[str, Path] = {}
     for place in folders.of("upscaler"):
         if place.is_dir():
@@ -275,8 +279,8 @@ def _upscalers(folders: Folders) -> dict[str, Path]:
     return found
 
 
-def _meant(asked: str, named: Mapping[str, Path]) -> str | None:
-    """The one name of `named` that is meant, by the rule of all names; None if it is none, or several."""
+def _resolve(asked: str, named: Mapping[str, Path]) -> str | None:
+    """The unique name in `named` that matches; None if there is none, or more than one."""
     if asked in named:
         return asked
     found = matching_entries(asked, [ModelEntry(name, path, path.parent) for name, path in named.items()])

@@ -1,8 +1,8 @@
-"""How long a job will take: guessed at first, then learned from those that were drawn.
+"""Prediction of how long a job takes: estimated at first, then learned from finished jobs.
 
-A unit of work is one evaluation of the UNet, for one picture of 512 x 512. Seconds per unit are kept for each
-model and size, and for each model as a whole; each new drawing moves them by SHARE. Attention grows faster
-than the number of pixels, so the rate of a size itself is the better one once there is one.
+A unit of work is one evaluation of the UNet for one picture of 512 x 512. Seconds per unit are stored for
+each model and size, and for each model; every finished job moves them by SHARE. Attention grows faster than
+the number of pixels, so the rate of the size itself is preferred where it is known.
 """
 
 from dataclasses import dataclass
@@ -15,20 +15,21 @@ from pochade.jobs.tables import rates
 
 UNIT_PIXELS = 512 * 512
 DECODING = 2.0
-"""Of a picture: about as much work as so many evaluations."""
+"""Cost of decoding a picture, in evaluations."""
 
 SHARE = 0.3
 FIRST_PER_BYTE = 0.5e-9
-"""Seconds per unit and byte of the model's file, before anything is known: of two gigabytes, 1 s."""
+"""Seconds per unit and byte of the model's file, before anything is known: 1 s for 2 GB."""
 
 OVERHEAD_S = 0.05
 LIKELY = (1e-5, 1e4)
-"""Seconds per unit that are believed; a clock that was set in the middle of a drawing gives others."""
+"""Plausible range of seconds per unit; a clock that is set during a job yields others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """evaluations: of the UNet for one picture, both halves of guidance counted. count: of pictures."""
+    """The work of a job. evaluations: of the UNet per picture, both halves of guidance counted. count:
+    pictures."""
 
     width: int
     height: int
@@ -41,7 +42,8 @@ class Work:
 
 
 def predict(database: Database, model: str, work: Work, model_bytes: int) -> float:
-    """Seconds. The rate of this model and size counts, else that of the model, else a guess from its file."""
+    """Predicted seconds, from the rate of this model and size, else of this model, else estimated from its
+    file size."""
     with database.read() as connection:
         known = {
             (row.model, row.width, row.height): row.seconds
@@ -55,7 +57,7 @@ def predict(database: Database, model: str, work: Work, model_bytes: int) -> flo
 
 
 def learn(connection: Connection, model: str, work: Work, seconds: float) -> None:
-    """Remember how long this took, within the caller's transaction."""
+    """Record the duration of a job, within the caller's transaction."""
     low, high = LIKELY
     rate = max(0.0, seconds - OVERHEAD_S) / work.units
     if not low <= rate <= high:

@@ -1,4 +1,4 @@
-"""The SQLite file: opened so that whatever was told to be kept is kept, whoever is killed when."""
+"""The SQLite database, opened so that a committed transaction survives any crash."""
 
 import sqlite3
 import threading
@@ -14,24 +14,26 @@ from pochade.errors import OutputError
 from pochade.jobs.tables import FORMAT, METADATA
 
 BUSY_S = 30.0
-"""How long a process waits for another one that is writing."""
+"""How long a process waits for another one's write transaction, s."""
 
 REFUSED = {
-    sqlite3.SQLITE_FULL: "the disk is full; free some space there",
-    sqlite3.SQLITE_IOERR: "the disk does not take it; is there space left, and is it whole?",
-    sqlite3.SQLITE_READONLY: "it may not be written to; choose a folder that you may write to",
-    sqlite3.SQLITE_PERM: "it may not be written to; choose a folder that you may write to",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; is the folder there, writable, and is space left?",
+    sqlite3.SQLITE_FULL: "the disk is full; free some space on it",
+    sqlite3.SQLITE_IOERR: "the disk reported an error; check its free space and its health",
+    sqlite3.SQLITE_READONLY: "it is read-only; choose a folder that you can write to",
+    sqlite3.SQLITE_PERM: "it is read-only; choose a folder that you can write to",
+    sqlite3.SQLITE_CANTOPEN: (
+        "it cannot be opened; check that the folder exists and is writable and that the disk has space"
+    ),
     sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a copy, or start with another folder",
     sqlite3.SQLITE_NOTADB: "the file is not a Pochade database; choose another folder",
 }
-"""SQLite's primary result codes that tell of the disk, with what to do. Other errors are bugs."""
+"""SQLite's primary result codes for disk errors, with advice. Other errors are bugs."""
 
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 class StoreFailed(OutputError):
-    """The disk that holds the store refused: it is full, not writable, or damaged. reason: what to do."""
+    """The database's disk is full, not writable or damaged. reason: what to do."""
 
     def __init__(self, path: Path, what: str, reason: str) -> None:
         super().__init__(f"the jobs in '{path}' {what}: {reason}")
@@ -39,13 +41,14 @@ class StoreFailed(OutputError):
 
 
 class StoreBusy(StoreFailed):
-    """Another process was writing for longer than BUSY_S; later the same may succeed."""
+    """Another process held the write lock for longer than BUSY_S; a later attempt may succeed."""
 
 
 class Database:
-    """Connections to one file, of which several processes may have some. Threads may share it.
+    """Connections to one database file, which other processes may use too. Thread-safe.
 
-    Raises OutputError if the file cannot be opened, is none of ours, or of a later version.
+    Raises OutputError if the file cannot be opened, is not a Pochade database, or has a later version's
+    format.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,18 +68,18 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that has the right to write from its first statement on.
+        """A transaction that holds the write lock from its first statement on.
 
-        Raises StoreFailed if the disk refuses; nothing of the transaction is kept then.
+        Raises StoreFailed on a disk error; nothing of the transaction is stored then.
         """
         with _telling(self._path), self._writing, self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that sees one state of everything and keeps nobody from writing.
+        """A read transaction: it sees a consistent state and does not block writers.
 
-        Raises StoreFailed as `write` does: reading needs some room beside the file too.
+        Raises StoreFailed as `write` does, since reading needs some disk space too.
         """
         with _telling(self._path), self._engine.connect().execution_options(reading=True) as connection:
             yield connection
@@ -87,13 +90,13 @@ class Database:
 
 @contextmanager
 def _telling(path: Path) -> Iterator[None]:
-    """Turn what SQLite says of the disk into StoreFailed. path: of the store, for the message."""
+    """Turn SQLite's disk errors into StoreFailed. path: of the database, for the message."""
     try:
         yield
     except DatabaseError as error:
         code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # without what is added to primary codes
         if code in BUSY:
-            reason = f"another process was writing for over {BUSY_S:g} s; try again later"
+            reason = f"another process has been writing for over {BUSY_S:g} s; try again later"
             raise StoreBusy(path, "could not be written", reason) from error
         if code in REFUSED:
             raise StoreFailed(path, "could not be written", REFUSED[code]) from error
@@ -125,8 +128,8 @@ def _prepare(connection: Connection, path: Path) -> None:
     found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
     if found > FORMAT:
         raise OutputError(
-            f"the jobs in '{path}' were written by a later version of Pochade (format {found}, this one knows"
-            f" {FORMAT}): use that one, or another folder"
+            f"the jobs in '{path}' were written by a later version of Pochade (format {found}; this"
+            f" version reads {FORMAT}): use that version, or another folder"
         )
     METADATA.create_all(connection)
     connection.exec_driver_sql(f"PRAGMA user_version = {FORMAT}")

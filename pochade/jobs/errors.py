@@ -1,4 +1,4 @@
-"""Sentences for those who may not see the insides of the server's computer."""
+"""Error messages for users who must not see details of the server's machine."""
 
 import re
 
@@ -10,19 +10,20 @@ PATH = re.compile(r"(?<![\w:/.])(?:/|~/|[A-Za-z]:\\)(?:[^\s'\",;:/\\]+[/\\])+")
 
 
 def without_paths(message: str) -> str:
-    """The message with each absolute path cut to its last part."""
+    """The message with each absolute path reduced to its last part."""
     return PATH.sub("", message)
 
 
 def is_of_the_disk(error: BaseException | None) -> bool:
-    """Whether the server's disk refused: it is full, or may not be written to."""
+    """Whether the error means that the server's disk is full or not writable."""
     return isinstance(error, OutputError) or (isinstance(error, OSError) and error.errno in WAYS_OUT)
 
 
 def reason_of(error: Exception) -> str:
-    """Why a job has failed, for its owner, who may not be who runs the server: no paths, no insides.
+    """The reason why a job failed, without paths or internals; its owner may not be the server's
+    administrator.
 
-    The rest goes to the log.
+    The details go to the log.
     """
     if isinstance(error, OutputError):
         log(f"{error}")
@@ -31,9 +32,7 @@ def reason_of(error: Exception) -> str:
         return without_paths(str(error))
     log_traceback()
     if isinstance(error, OSError) and error.errno in WAYS_OUT:
-        return f"on the server's disk: {error.strerror}; ask whoever runs the server"
+        return f"on the server's disk: {error.strerror}; ask the server's administrator"
     if isinstance(error, MemoryError):
-        return "there was not enough memory; ask for a smaller picture, or fewer at once"
-    return (
-        f"something went wrong inside: {type(error).__name__}; whoever runs the server finds more in its log"
-    )
+        return "out of memory; request a smaller picture, or fewer at once"
+    return f"internal error: {type(error).__name__}; the server's log has the details"

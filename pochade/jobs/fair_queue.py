@@ -1,4 +1,4 @@
-"""Who comes when: the order in which `store.take` will take what waits, told without asking the store."""
+"""The order in which `store.take` will take the waiting jobs, computed without querying the store."""
 
 import heapq
 from collections import deque
@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 
 class WaitingJob(Protocol):
-    """A job in line. lane: the higher comes first. created: seconds since 1970."""
+    """A waiting job. lane: the higher is served first. created: seconds since 1970."""
 
     @property
     def id(self) -> str: ...
@@ -23,9 +23,10 @@ W = TypeVar("W", bound=WaitingJob)
 
 
 def upcoming(waiting: Iterable[W], served: Mapping[str, float]) -> Iterator[W]:
-    """The jobs as they will be taken if nothing else comes. served: owner -> when theirs was last taken.
+    """The jobs in the order in which they will be taken if no others arrive. served: owner -> when one of
+    their jobs was last taken.
 
-    In each lane the owners take turns, whoever was served the longest ago first.
+    Within a lane the owners take turns; the one served longest ago comes first.
     """
     lanes: dict[int, dict[str, list[W]]] = {}
     for job in waiting:

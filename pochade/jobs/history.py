@@ -1,4 +1,4 @@
-"""What was asked for and drawn: found again, pinned, removed."""
+"""The history: finding, pinning and removing jobs and pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,15 +14,15 @@ from pochade.jobs.store import as_job
 from pochade.jobs.tables import jobs, pictures
 
 REMOVED_AT_ONCE = 100
-"""Pictures for which there is no room, in one transaction."""
+"""How many pictures one transaction removes at most."""
 
 MAX_WORDS = 16
-"""Of a search; what follows is ignored."""
+"""How many words of a search are used; the rest is ignored."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """next: the place after the last one, to go on from; None at the end."""
+    """One page of results. next: cursor of the next page; None at the end."""
 
     found: Sequence[Any]
     next: tuple[float, str] | None
@@ -30,7 +30,7 @@ class Page:
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """What is looked for; None or nothing means anything. before: `Page.next` of the page before."""
+    """Filters of a search; None or empty matches everything. before: `Page.next` of the previous page."""
 
     words: str = ""
     states: tuple[str, ...] = ()
@@ -51,14 +51,14 @@ def find_job(database: Database, job: str, owner: str | None = None) -> Job | No
 
 
 def active_jobs(database: Database) -> list[Job]:
-    """Everyone's that are not over, the oldest first."""
+    """The unfinished jobs of all users, the oldest first."""
     query = select(jobs).where(jobs.c.state.in_(ACTIVE)).order_by(jobs.c.created, jobs.c.id)
     with database.read() as connection:
         return [as_job(row) for row in connection.execute(query)]
 
 
 def active_ids(database: Database) -> set[str]:
-    """Of everyone's jobs that are not over."""
+    """The ids of the unfinished jobs of all users."""
     with database.read() as connection:
         return set(connection.execute(select(jobs.c.id).where(jobs.c.state.in_(ACTIVE))).scalars())
 
@@ -84,7 +84,7 @@ def find_pictures(database: Database, owner: str, search: Search) -> Page:
 
 
 def pictures_of(database: Database, job_ids: Sequence[str]) -> dict[str, list[Picture]]:
-    """Job -> its pictures in their order."""
+    """Job id -> its pictures in order."""
     found: dict[str, list[Picture]] = {job: [] for job in job_ids}
     query = select(pictures).where(pictures.c.job.in_(job_ids)).order_by(pictures.c.number)
     with database.read() as connection:
@@ -106,9 +106,9 @@ def find_picture(database: Database, picture: str, owner: str | None = None) -> 
 def pin(
     database: Database, picture: str, owner: str, pinned: bool, most_bytes: int | None = None
 ) -> Picture | None:
-    """The picture as it is then; None if there is none.
+    """Set or clear a picture's pin. Returns the changed picture; None if it does not exist.
 
-    most_bytes: that the owner may pin, all in all. Raises InvalidRequest if this one is too much.
+    most_bytes: total size that the owner may pin. Raises InvalidRequest if it would be exceeded.
     """
     which = and_(pictures.c.id == picture, pictures.c.owner == owner)
     with database.write() as connection:
@@ -120,7 +120,7 @@ def pin(
             if pinned and most_bytes is not None and taken > most_bytes:
                 raise InvalidRequest(
                     f"your pinned pictures would take {taken:,} bytes; at most {most_bytes:,} may be"
-                    " pinned: unpin others first, or keep a copy of your own"
+                    " pinned: unpin others first, or save a copy yourself"
                 )
             connection.execute(update(pictures).where(which).values(pinned=int(pinned)))
             storage_usage.count(connection, owner, 0, row.bytes if pinned else -row.bytes)
@@ -131,7 +131,7 @@ def pin(
 
 
 def remove_picture(database: Database, picture: str, owner: str) -> Picture | None:
-    """Forget a picture. The caller removes its file."""
+    """Delete a picture's row. The caller removes its file."""
     which = and_(pictures.c.id == picture, pictures.c.owner == owner)
     with database.write() as connection:
         found = [_as_picture(row) for row in connection.execute(select(pictures).where(which))]
@@ -140,7 +140,7 @@ def remove_picture(database: Database, picture: str, owner: str) -> Picture | No
 
 
 def remove_job(database: Database, job: str, owner: str) -> list[Picture] | None:
-    """Forget a job that is over, and its pictures. None: there is none, or it is not over."""
+    """Delete a finished job and its pictures. Returns None if there is no such job or it is not finished."""
     with database.write() as connection:
         over = and_(jobs.c.id == job, jobs.c.owner == owner, jobs.c.state.not_in(ACTIVE))
         if connection.execute(delete(jobs).where(over)).rowcount != 1:
@@ -152,15 +152,16 @@ def remove_job(database: Database, job: str, owner: str) -> list[Picture] | None
 
 
 def known_paths(database: Database) -> set[str]:
-    """The files that have rows."""
+    """The paths of all pictures that have rows."""
     with database.read() as connection:
         return set(connection.execute(select(pictures.c.path)).scalars())
 
 
 def make_room(database: Database, budget_bytes: int, most: int = REMOVED_AT_ONCE) -> list[Picture]:
-    """Forget the oldest pictures that are not pinned until the rest fits; those that are to be removed.
+    """Delete the rows of the oldest unpinned pictures until the rest fits; returns the pictures whose files
+    to remove.
 
-    Not more than `most` in one transaction, for which others wait: call it again until there is none.
+    One call deletes at most `most`, because other writers wait meanwhile; call it until it returns none.
     """
     if not storage_usage.stored(database).to_remove(budget_bytes):
         return []

@@ -1,4 +1,4 @@
-"""Keys by which a client says that a request is the same one again: its answer was lost, not the job."""
+"""Idempotency keys: a client that repeats a request after a lost response gets the same job."""
 
 import hashlib
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from pochade.jobs.database import Database
 from pochade.jobs.tables import idempotency_keys as keys
 
 KEPT_S = 24 * 3600
-"""For so long a key stands for its job."""
+"""How long a key is remembered, s."""
 
 
 class KeyReused(InvalidRequest):
-    """The key came with another request before."""
+    """The key was used for a different request."""
 
 
 class RepeatedRequest(PochadeError):
-    """There is a job of this key already. job: its id."""
+    """A job with this key exists. job: its id."""
 
     def __init__(self, job: str) -> None:
         super().__init__(f"the job '{job}' has this Idempotency-Key already")
@@ -28,27 +28,27 @@ class RepeatedRequest(PochadeError):
 
 @dataclass(frozen=True)
 class IdempotencyKey:
-    """A key, and the request that it came with; of both, hashes."""
+    """An idempotency key and the request that it came with, both as hashes."""
 
     key: str
     request: str
 
 
 def once(key: str, request: str) -> IdempotencyKey:
-    """request: what was asked for, as text."""
+    """Make a key. request: the request, as text."""
     return IdempotencyKey(
         *(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in (key, request))
     )
 
 
 def find(database: Database, owner: str, asked: IdempotencyKey, now: float) -> str | None:
-    """The id of the job that an owner's key stands for. Raises KeyReused."""
+    """The id of the job that has this owner's key. Raises KeyReused."""
     with database.read() as connection:
         return _found(connection, owner, asked, now)
 
 
 def remember(connection: Connection, owner: str, asked: IdempotencyKey, job: str, now: float) -> None:
-    """Keep a key for a job, within the transaction that accepts it. Raises RepeatedRequest and KeyReused."""
+    """Store a job's key within the transaction that accepts the job. Raises RepeatedRequest and KeyReused."""
     connection.execute(delete(keys).where(keys.c.created <= now - KEPT_S))
     row = insert(keys).values(owner=owner, key=asked.key, request=asked.request, job=job, created=now)
     if connection.execute(row.on_conflict_do_nothing()).rowcount == 1:
@@ -64,6 +64,6 @@ def _found(connection: Connection, owner: str, asked: IdempotencyKey, now: float
         return None
     if row.request != asked.request:
         raise KeyReused(
-            "this Idempotency-Key came with another request before; give each request its own key"
+            "this Idempotency-Key was already used for another request; use a new key for each request"
         )
     return str(row.job)

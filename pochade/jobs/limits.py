@@ -1,4 +1,4 @@
-"""How much one may ask for. Whoever starts the server may change it."""
+"""Limits of a request. They are set when the server is started."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,21 +9,23 @@ from pochade.jobs.orders import UPSCALE, Order, Upscale
 from pochade.prompts.extra_networks import extra_networks
 
 FACTOR = 8
-"""Pixels for a latent one, of nearly all models; the worker looks again with the model's own."""
+"""Pixels per latent pixel, for nearly all models; the worker checks again with the model's own factor."""
 
 TOGETHER = 4
-"""All pictures of a job, which are decoded together, may have so many times the pixels of a single one."""
+"""All pictures sent with a job, which are decoded together, may have this many times the pixels of a single
+one."""
 
 LARGEST_SEED = 2**63 - 1
-"""Of any picture: what the database stores."""
+"""The largest seed that the database can store."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """body_bytes: of a request. pixels: of a picture that is drawn. picture_pixels: of one that is sent.
+    """The limits. body_bytes: of a request. pixels: of a drawn picture. picture_pixels: of a picture that is
+    sent.
 
-    pictures: of one job. loras: that one prompt asks for. queue, own_queue: jobs that wait or run, of all
-    and of one user.
+    pictures: of one job. loras: that one prompt names. queue, own_queue: jobs that are waiting or running, of
+    all users and of one.
     """
 
     body_bytes: int = 64 * 2**20
@@ -40,23 +42,23 @@ class Limits:
 
 
 class QueueFull(InvalidRequest):
-    """There are too many jobs already; later there may be fewer."""
+    """The queue is full; a later attempt may succeed."""
 
 
 def check(
     order: Order, limits: Limits, usual: tuple[int, int], sizes: Sequence[tuple[int, int]] = ()
 ) -> tuple[int, int]:
-    """Width and height, px, that will be drawn. The types were checked before.
+    """Check an order; returns the width and height that will be drawn, px. The types were checked before.
 
-    usual: what the model draws if no size is given, px. sizes: of the pictures that came with the order, px.
-    Raises InvalidRequest, naming the field, for more than is allowed.
+    usual: the model's native size, px. sizes: of the pictures sent with the order, px. Raises InvalidRequest,
+    naming the field, if a limit is exceeded.
     """
     request = order.request
     pixels = sum(width * height for width, height in sizes)
     if pixels > TOGETHER * limits.picture_pixels:
         raise InvalidRequest(
             f"{len(sizes)} pictures of {pixels:,} px together were sent; at most"
-            f" {TOGETHER * limits.picture_pixels:,} px are taken in one job"
+            f" {TOGETHER * limits.picture_pixels:,} px are accepted in one job"
         )
     if order.upscale is not None and order.kind == UPSCALE:
         check_upscale(order.upscale, *sizes[order.upscale.image], limits)
@@ -65,8 +67,8 @@ def check(
     expect("batch_size", request["batch_size"], 1, limits.batch_size)
     if order.pictures > limits.pictures:
         raise InvalidRequest(
-            f"batch_size {request['batch_size']} times count {order.count} are {order.pictures} pictures;"
-            f" at most {limits.pictures} are drawn in one job"
+            f"batch_size {request['batch_size']} times count {order.count} makes {order.pictures} pictures;"
+            f" at most {limits.pictures} are allowed in one job"
         )
     check_prompts(request, limits)
     _check_seeds(order)
@@ -85,19 +87,20 @@ def check(
 
 
 def check_prompts(request: Mapping[str, Any], limits: Limits) -> None:
-    """Their lengths, and how many LoRAs they ask for, those of a second pass too. Raises InvalidRequest."""
+    """Check the prompts' lengths and numbers of LoRAs, including those of a second pass. Raises
+    InvalidRequest."""
     for name, text in texts_of(request).items():
         if len(text) > limits.prompt_characters:
             raise InvalidRequest(
-                f"{name} has {len(text):,} characters; at most {limits.prompt_characters:,} are taken"
+                f"{name} has {len(text):,} characters; at most {limits.prompt_characters:,} are allowed"
             )
         count = len(extra_networks(text)[1])
         if count > limits.loras:
-            raise InvalidRequest(f"{name} asks for {count:,} LoRAs; at most {limits.loras} are taken")
+            raise InvalidRequest(f"{name} asks for {count:,} LoRAs; at most {limits.loras} are allowed")
 
 
 def check_sides(width: int, height: int, limits: Limits) -> None:
-    """Of a picture that is drawn, px. Raises InvalidRequest."""
+    """Check the sides of a picture to draw, px. Raises InvalidRequest."""
     for name, side in (("width", width), ("height", height)):
         expect(name, side, 8, limits.side)
     _check_pixels("the picture", width, height, limits)
@@ -106,7 +109,8 @@ def check_sides(width: int, height: int, limits: Limits) -> None:
 def check_second(
     width: int, height: int, size: Sequence[int] | None, scale: float | None, limits: Limits
 ) -> None:
-    """Of a second pass over width x height px, to `size` or by `scale`. Raises InvalidRequest."""
+    """Check the sides of a second pass over width x height px, to `size` or by `scale`. Raises
+    InvalidRequest."""
     scale = 2.0 if scale is None else scale
     larger = (int(width * scale), int(height * scale)) if size is None else (size[0], size[1])
     for name, side in zip(("width", "height"), larger, strict=True):
@@ -115,14 +119,14 @@ def check_second(
 
 
 def texts_of(request: Mapping[str, Any]) -> dict[str, str]:
-    """The prompts of an order's request, those of its second pass too, by what they are called."""
+    """The prompts of a request, including those of its second pass, by name."""
     hires = request.get("hires") or {}
     own = {f"hires.{name}": hires[name] for name in ("prompt", "negative_prompt") if hires.get(name)}
     return {name: request.get(name) or "" for name in ("prompt", "negative_prompt")} | own
 
 
 def _check_seeds(order: Order) -> None:
-    """The last picture's seed too must be one that can be drawn with and stored."""
+    """Check that the seeds of all pictures are within bounds."""
     variation = order.request.get("variation") or {}
     for name, seed in (("seed", order.request.get("seed")), ("variation seed", variation.get("seed"))):
         if seed is not None and not 0 <= seed <= LARGEST_SEED - (order.pictures - 1):
@@ -133,22 +137,22 @@ def _check_seeds(order: Order) -> None:
 
 
 def check_size(width: int, height: int, limits: Limits) -> None:
-    """Of a picture that is sent, px, before it is decoded. Raises InvalidRequest."""
+    """Check the size of a picture that was sent, px, before it is decoded. Raises InvalidRequest."""
     if width * height > limits.picture_pixels:
         raise InvalidRequest(
-            f"a picture of {width} x {height} px was sent; at most {limits.picture_pixels:,} px are taken"
+            f"a picture of {width} x {height} px was sent; at most {limits.picture_pixels:,} px are accepted"
         )
 
 
 def check_upscale(upscale: Upscale, width: int, height: int, limits: Limits) -> None:
-    """width, height: of the picture that is to be made larger, px."""
+    """Check an upscaling order. width, height: of the picture to enlarge, px."""
     sides = upscale.sides(width, height)
     for side in sides:
         expect("side of the larger picture", side, 1, limits.side)
     if sides[0] * sides[1] > limits.picture_pixels:
         raise InvalidRequest(
             f"the larger picture would have {sides[0]} x {sides[1]} px; at most {limits.picture_pixels:,}"
-            " px are made"
+            " px are allowed"
         )
 
 
@@ -182,7 +186,7 @@ def _source_size(
         if width * height > limits.picture_pixels:
             raise InvalidRequest(
                 f"with its margins the picture would have {width} x {height} px; at most"
-                f" {limits.picture_pixels:,} px are taken"
+                f" {limits.picture_pixels:,} px are accepted"
             )
     return None if source.get("only_masked") else (width, height)
 
@@ -190,5 +194,5 @@ def _source_size(
 def _check_pixels(what: str, width: int, height: int, limits: Limits) -> None:
     if width * height > limits.pixels:
         raise InvalidRequest(
-            f"{what} would have {width} x {height} px; at most {limits.pixels:,} pixels are drawn"
+            f"{what} would have {width} x {height} px; at most {limits.pixels:,} pixels are allowed"
         )

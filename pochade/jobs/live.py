@@ -1,7 +1,7 @@
-"""What goes on now, in the server's memory: the line, the drawings, and those who watch.
+"""The live state of jobs in the server's memory: the queue, the running jobs and their watchers.
 
-The store has the truth; here is what changes too often for it, or is asked for too often. It belongs to one
-event loop: nothing here waits or locks.
+The store is the source of truth; this holds what changes or is read too often for it. It belongs to one event
+loop: nothing here blocks or locks.
 """
 
 import asyncio
@@ -14,24 +14,25 @@ from pochade.jobs.orders import PULL
 from pochade.jobs.records import QUEUED, RUNNING, Job
 
 MOST_UNREAD = 2000
-"""Events that wait for a reader; one that is further behind is cut off, and finds all when it comes again."""
+"""Unread events per watcher; a watcher further behind is disconnected and gets the full state when it
+returns."""
 
 PASSING = ("progress", "preview", "queued", "loading")
-"""Of these only the latest of a job counts."""
+"""Kinds of events of which only the latest of a job is kept."""
 
 LOOK_AGAIN_S = 0.5
-"""For so long a computed line is believed, if jobs come and go."""
+"""How long computed queue positions are reused while jobs come and go, s."""
 
 Event = Mapping[str, Any]
 
 
 @dataclass(eq=False)
 class LiveJob:
-    """A job that is not over. previews: data URLs. dialect: of the API that it came through.
+    """A job that is not finished. previews: data URLs. dialect: the API that it came through.
 
-    accepted: whether the store has it by now. Until then it takes up room here, and nobody is told of it: it
-        may still be refused. fetched, to_fetch: of a model, bytes.
-    invalid, no_room: of one that has failed, whether what was asked for, or the server's disk, is to blame.
+    accepted: whether the store has it. Until then it counts for the limits but is announced to nobody, since
+    it may still be refused. fetched, to_fetch: bytes of a model download. invalid, no_room: of a failed job,
+    whether the request or the server's disk caused it.
     """
 
     id: str
@@ -61,11 +62,11 @@ class LiveJob:
 
     @property
     def pulls(self) -> bool:
-        """Whether it fetches a model. Such jobs are no part of the line for drawings."""
+        """Whether the job downloads a model. Such jobs are not in the queue for drawing."""
         return self.kind == PULL
 
     def share(self) -> float:
-        """Of the drawing, or of the model, that is done, 0 to 1."""
+        """The finished share of the drawing or download, 0 to 1."""
         if self.pulls:
             return min(1.0, self.fetched / self.to_fetch) if self.to_fetch else 0.0
         if not self.steps:
@@ -75,14 +76,14 @@ class LiveJob:
 
 @dataclass(frozen=True)
 class QueuePosition:
-    """position: 1 is the next, 0 is being drawn. seconds_left: until it is over."""
+    """A job's place in the queue. position: 1 is next, 0 is being drawn. seconds_left: until it ends."""
 
     position: int
     seconds_left: float
 
 
 class Watcher:
-    """Events for one reader, of one job or of all of an owner. `close` it, or iterate it to its end."""
+    """Events for one reader, of one job or of all jobs of an owner. `close` it, or iterate to its end."""
 
     def __init__(self, owner: str, job: str | None) -> None:
         self.owner, self.job = owner, job
@@ -107,7 +108,7 @@ class Watcher:
         self._there.set()
 
     async def next(self, timeout_s: float) -> Event | None:
-        """The next event; None if there is none for so long. Raises StopAsyncIteration at the end."""
+        """The next event; None after timeout_s without one. Raises StopAsyncIteration at the end."""
         if not self._unread and not self._closed:
             self._there.clear()
             try:
@@ -129,7 +130,7 @@ class Watcher:
 
 
 class LiveJobs:
-    """clock: seconds since 1970. slots: how many workers draw at once."""
+    """clock: seconds since 1970. slots: how many workers draw in parallel."""
 
     def __init__(self, clock: Callable[[], float], served: Mapping[str, float], slots: int = 1) -> None:
         self.live: dict[str, LiveJob] = {}
@@ -143,18 +144,18 @@ class LiveJobs:
     # --- what is there ------------------------------------------------------------------------------------
 
     def count(self, state: str, owner: str | None = None) -> int:
-        """How many accepted drawings are in this state."""
+        """The number of accepted drawing jobs in this state."""
         found = (job for job in self.live.values() if job.accepted and not job.pulls and job.state == state)
         return sum(owner in (None, job.owner) for job in found)
 
     def of(self, owner: str) -> list[LiveJob]:
-        """Their jobs, with those that are not accepted yet."""
+        """The owner's unfinished jobs, including those that are not accepted yet."""
         return [job for job in self.live.values() if job.owner == owner]
 
     def place(self, job: str) -> QueuePosition | None:
-        """Where a job stands; None if it is over or not accepted yet.
+        """A job's place in the queue; None if it has ended or is not accepted yet.
 
-        Computed anew if jobs came or went, not all the time.
+        Positions are recomputed when jobs come or go, but not more often than LOOK_AGAIN_S.
         """
         live = self.live.get(job)
         if live is None or not live.accepted:
@@ -167,13 +168,13 @@ class LiveJobs:
         return self._places.get(job)
 
     def seconds(self) -> float:
-        """Until all that is there is drawn."""
+        """Predicted seconds until the queue is empty."""
         return sum(self._left(live) for live in self.live.values() if not live.pulls) / self._slots
 
     # --- what happens -------------------------------------------------------------------------------------
 
     def add(self, job: Job, *, accepted: bool = True) -> LiveJob:
-        """accepted: whether the store has it; else `accept` or `forget` is to follow."""
+        """Add a job. accepted: whether the store has it; otherwise `accept` or `forget` must follow."""
         live = LiveJob(
             id=job.id,
             owner=job.owner,
@@ -193,14 +194,15 @@ class LiveJobs:
         return live
 
     def accept(self, live: LiveJob, cost: float) -> None:
-        """The store has it now, and its cost is known, s. Tells its place, unless it was taken meanwhile."""
+        """Mark a job as accepted and set its predicted cost, s. Announces its position unless a worker has
+        taken it."""
         live.accepted, live.cost = True, cost
         self._changed = self._moved = True
         if live.state == QUEUED and live.id in self.live:
             self.publish(live, "queued", **self.told(live))
 
     def forget(self, job: str) -> None:
-        """It was not accepted after all."""
+        """Drop a job that was not accepted."""
         self.live.pop(job, None)
         self._changed = self._moved = True
         self._let_go(job)
@@ -218,8 +220,8 @@ class LiveJobs:
         self._changed = self._moved = True
         self.publish(live, "started", model=model, seconds_left=self._left(live), attempt=attempt)
 
-    def waits_again(self, job: str) -> None:
-        """Its worker died, or gave it back."""
+    def requeued(self, job: str) -> None:
+        """Put a job back into the queue whose worker died or returned it."""
         live = self.live.get(job)
         if live is not None and live.state == RUNNING:
             live.state, live.started, live.previews = QUEUED, None, []
@@ -228,7 +230,7 @@ class LiveJobs:
             self.publish(live, "queued", **self.told(live))
 
     def gone(self, job: str, event: str, **about: Any) -> None:
-        """It is over."""
+        """Remove a job that has ended."""
         live = self.live.pop(job, None)
         if live is None:
             return
@@ -249,7 +251,7 @@ class LiveJobs:
                 watcher.put(event)
 
     def told(self, live: LiveJob) -> dict[str, Any]:
-        """What the event "queued" says."""
+        """The data of the event "queued"."""
         place = self.place(live.id)
         if place is None:
             return {"position": None, "seconds_left": None}
@@ -258,7 +260,8 @@ class LiveJobs:
     # --- those who watch ----------------------------------------------------------------------------------
 
     def watch(self, owner: str, job: str | None = None) -> Watcher:
-        """Begins with how things stand; of a job that is over there is nothing. Hand it back to `unwatch`."""
+        """Subscribe to events, starting with the current state; a finished job has none. Pass the result to
+        `unwatch`."""
         watcher = Watcher(owner, job)
         if job is not None and job not in self.live:
             watcher.close()
@@ -275,8 +278,8 @@ class LiveJobs:
         watcher.close()
         self.watchers.discard(watcher)
 
-    def tell_places(self) -> None:
-        """To those who watch something that waits, if its place has changed. Call it from time to time."""
+    def publish_positions(self) -> None:
+        """Send changed queue positions to watchers of waiting jobs. Call it periodically."""
         if not self._moved or not self.watchers:
             return
         self._look(now=True)
@@ -284,7 +287,7 @@ class LiveJobs:
         watched = {watcher.owner for watcher in self.watchers}
         for job, place in self._places.items():
             live, old = self.live[job], before.get(job)
-            if live.owner in watched and (old is None or _much(old.position, place.position)):
+            if live.owner in watched and (old is None or _differs(old.position, place.position)):
                 self.publish(live, "queued", **self.told(live))
             elif old is not None:
                 self._told[job] = old
@@ -301,7 +304,7 @@ class LiveJobs:
             yield "preview", {"picture": live.number, "images": live.previews}
 
     def progress(self, live: LiveJob) -> dict[str, Any]:
-        """What the event "progress" says. Of a model that is fetched, a step is a hundredth of it."""
+        """The data of the event "progress". For a model download, a step is one percent."""
         if live.pulls:
             left = round(self._left(live), 3)
             done = {"step": int(100 * live.share()), "steps": 100, "picture": 0, "pictures": 0}
@@ -317,13 +320,13 @@ class LiveJobs:
     # --- inside -------------------------------------------------------------------------------------------
 
     def _let_go(self, job: str) -> None:
-        """Of nothing else will those hear who watch this job."""
+        """Close the watchers of this job alone."""
         for watcher in [each for each in self.watchers if each.job == job]:
             watcher.close()
             self.watchers.discard(watcher)
 
     def _left(self, live: LiveJob) -> float:
-        """Predicted seconds of drawing that are left: of what was predicted, or of what it took by now."""
+        """Predicted seconds left, from the prediction or from the time taken so far."""
         if live.state != RUNNING or live.started is None:
             return live.cost
         spent = max(0.0, self._clock() - live.started)
@@ -346,6 +349,6 @@ class LiveJobs:
         self._places, self._computed, self._changed = places, self._clock(), False
 
 
-def _much(old: int, new: int) -> bool:
-    """Whether a position changed enough to be told: in front every step counts, far behind a tenth."""
+def _differs(old: int, new: int) -> bool:
+    """Whether a position changed enough to announce: near the front by one, further back by a tenth."""
     return old != new and abs(old - new) * 10 >= min(old, new)

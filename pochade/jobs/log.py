@@ -1,6 +1,6 @@
-"""Words for whoever runs the server, on standard error.
+"""The server's log on standard error.
 
-It may be a file on a disk that is full: what cannot be written there must not end what goes on.
+Standard error may be a file on a full disk: an error while writing the log never stops the server.
 """
 
 import sys
@@ -9,12 +9,12 @@ from contextlib import suppress
 
 
 def log(message: str) -> None:
-    """A line of the log."""
+    """Write one line."""
     with suppress(OSError, ValueError):  # ValueError: it was closed
         print(f"pochade: {message}", file=sys.stderr, flush=True)
 
 
 def log_traceback() -> None:
-    """Of the exception that is being handled."""
+    """Write the traceback of the exception being handled."""
     with suppress(OSError, ValueError):
         traceback.print_exc(file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Pictures on the way: when the next one is due, and how they are sent."""
+"""Previews: when the next one is due, and how they are encoded."""
 
 import base64
 import io
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 PREVIEW_S = 0.33
 PREVIEW_SHARE = 0.15
-"""Of the time, at the most, that previews may take."""
+"""Largest share of the time that previews may take."""
 PREVIEW_QUALITY = 80
 
 
 class PreviewSchedule:
-    """When the next preview is due: not too often, and less often where they take long."""
+    """Schedules previews: limited in rate, and less often if they take long."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock, self._next, self._began = clock, clock() + PREVIEW_S, 0.0
@@ -35,7 +35,7 @@ class PreviewSchedule:
 
 
 def data_url(image: "Image.Image", kind: str) -> str:
-    """kind: as Pillow names it."""
+    """Encode an image as a data URL. kind: Pillow's name of the format."""
     file = io.BytesIO()
     image.convert("RGB").save(file, kind, **({"quality": PREVIEW_QUALITY} if kind == "JPEG" else {}))
     return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"

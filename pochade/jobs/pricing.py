@@ -1,4 +1,4 @@
-"""From an order to the work that it is, which `cost` turns into seconds."""
+"""Converts an order into the amount of work, which `cost` turns into seconds."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from pochade.jobs.orders import UPSCALE, Order
 from pochade.jobs.records import FinishedPicture
 
 UNKNOWN_SIZE = (512, 512)
-"""What a model that was never loaded is taken to draw, px."""
+"""The native size assumed for a model that was never loaded, px."""
 
 
 def likely_size(family: str) -> tuple[int, int]:
@@ -21,7 +21,7 @@ def likely_size(family: str) -> tuple[int, int]:
 
 
 def expected_work(order: Order, usual: tuple[int, int] = UNKNOWN_SIZE) -> Work:
-    """usual: what the model draws if no size is given, px."""
+    """The work of an order. usual: the model's native size, px."""
     request = order.request
     width = usual[0] if request.get("width") is None else request["width"]
     height = usual[1] if request.get("height") is None else request["height"]
@@ -29,7 +29,7 @@ def expected_work(order: Order, usual: tuple[int, int] = UNKNOWN_SIZE) -> Work:
 
 
 def work_of(order: Order, drawn: Sequence[FinishedPicture]) -> Work | None:
-    """What was done; None if there is nothing to learn from it."""
+    """The work that was done; None if nothing can be learned from it."""
     if (
         order.kind == UPSCALE
         or not drawn

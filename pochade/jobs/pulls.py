@@ -1,4 +1,4 @@
-"""Fetching known models as jobs: what the hub says of one, and what the worker does that fetches it."""
+"""Downloads of known models as jobs: looking a model up on the hub, and the runner that downloads it."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,8 @@ __all__ = ["Fetcher", "HubError", "Offer", "all_known", "known", "look_up", "pla
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """What the hub says of a known model now. held: bytes that an earlier pull left. free: of the disk."""
+    """What the hub states about a known model. held: bytes left by an earlier download. free: bytes on the
+    disk."""
 
     name: str
     repo: str
@@ -36,23 +37,23 @@ class Offer:
 
 
 def all_known() -> Sequence[KnownModel]:
-    """The models that can be fetched by a short name."""
+    """The models that have a short name."""
     return known_models.KNOWN_MODELS
 
 
 def known(name: str) -> KnownModel:
-    """The model of a short name. Raises InvalidRequest if there is none."""
+    """Look up a short name. Raises InvalidRequest if it is unknown."""
     return known_models.known(name)
 
 
 def present(folders: Folders) -> set[str]:
-    """The short names that mean something in the folders of models. Opens no file."""
+    """The short names of models present in the folders. Opens no file."""
     there = entries(folders.roots)
     return {each.name for each in all_known() if any(entry.answers_to(each.name) for entry in there)}
 
 
 def place_for_models(folders: Folders) -> Path:
-    """The folder that models are put into. Raises InvalidRequest if none of the server's folders is one."""
+    """The folder for downloaded models. Raises InvalidRequest if the server has no folder of its own."""
     try:
         return own_folder(folders.roots)
     except OutputError as error:
@@ -63,7 +64,8 @@ def place_for_models(folders: Folders) -> Path:
 
 
 def look_up(name: str, folders: Folders) -> Offer:
-    """Ask the hub for a known model; fetches nothing. Raises as `plan_known` does, and InvalidRequest."""
+    """Look up a known model on the hub without downloading it. Raises as `plan_known` does, and
+    InvalidRequest."""
     pull = plan_known(known(name), place_for_models(folders))
     return Offer(
         name=pull.name,
@@ -79,7 +81,7 @@ def look_up(name: str, folders: Folders) -> Offer:
 
 
 class Fetcher:
-    """Fetches models into the server's own folder, one after another; used by `worker.Worker`."""
+    """Downloads models into the server's own folder, one after another; used by `worker.Worker`."""
 
     def __init__(self, folders: Folders, **_: Any) -> None:
         self._folders = folders
@@ -88,14 +90,14 @@ class Fetcher:
         yield from ()
 
     def forget(self) -> None:
-        """There is nothing to forget: folders are looked at for each job."""
+        """Does nothing: the folders are scanned for each job."""
 
     def draw(self, order: Order, read: Read, asked: Asked) -> Iterator[Event]:
-        """Fetch the model of an order. What came before it was cancelled, or the process ended, is kept, and
-        the next pull of the same commit goes on with it.
+        """Download the model of an order. A cancelled or interrupted download is kept, and the next one of
+        the same commit resumes it.
 
-        Raises HubError, OutputError, InvalidRequest if the licence is not the one that was accepted, and
-        InvalidCheckpoint if what came is no model.
+        Raises HubError, OutputError, InvalidRequest if the licence is not the accepted one, and
+        InvalidCheckpoint if the download is not a model.
         """
         assert order.pull is not None
         model, root = known(order.model), place_for_models(self._folders)

@@ -1,4 +1,4 @@
-"""What the store gives back, as plain data."""
+"""The records that the store returns, as frozen dataclasses."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ LANES = {"interactive": 1, "batch": 0}
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A row of `tables.jobs`, in words that a caller may use. order: JSON, see `orders`."""
+    """A row of `tables.jobs`. order: JSON, see `orders`."""
 
     id: str
     owner: str
@@ -60,7 +60,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Lease:
-    """A job that was taken, and what proves it."""
+    """A job that a worker has taken, with the token that proves it."""
 
     job: Job
     token: str
@@ -68,7 +68,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class ReclaimedJob:
-    """A job that was taken back from a worker that died; it waits again, or has failed or been cancelled."""
+    """A job taken back from a dead worker: queued again, failed or cancelled."""
 
     job: str
     owner: str
@@ -77,7 +77,7 @@ class ReclaimedJob:
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedPicture:
-    """A picture whose file lies in its place, before it has a row. path: below the folder of outputs."""
+    """A picture whose file is written but which has no row yet. path: below the folder of outputs."""
 
     path: str
     width: int

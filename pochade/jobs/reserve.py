@@ -1,7 +1,7 @@
-"""Room on the disk that is set aside, so that things can be removed when there is no other.
+"""Reserved disk space, so that things can be removed even when the disk is full.
 
-SQLite writes what is deleted into its log first. On a disk that is full to the last page it could remove
-nothing, and nobody could make room.
+SQLite writes deletions to its log first. On a completely full disk it could delete nothing, so nobody could
+make room.
 """
 
 import os
@@ -12,13 +12,13 @@ from pathlib import Path
 from pochade.jobs.storage import Storage
 
 RESERVE_BYTES = 2**20
-"""Hundreds of pages of the store; what removes one job changes about ten."""
+"""Hundreds of database pages; removing one job changes about ten."""
 ROOM = 2
-"""The reserve is made where so many times its size is free."""
+"""The reserve is created when this many times its size is free."""
 
 
 def keep_reserve(storage: Storage) -> None:
-    """Set it aside, unless that was done, or there is too little room for it."""
+    """Create the reserve unless it exists or there is too little free space."""
     path = _file(storage)
     with suppress(OSError):
         if path.exists() or shutil.disk_usage(storage.root).free < ROOM * RESERVE_BYTES:
@@ -30,8 +30,8 @@ def keep_reserve(storage: Storage) -> None:
             path.unlink(missing_ok=True)
 
 
-def give_up_reserve(storage: Storage) -> bool:
-    """Whether there was one; what it took is free now."""
+def release_reserve(storage: Storage) -> bool:
+    """Delete the reserve, which frees its space. Returns whether it existed."""
     try:
         _file(storage).unlink()
     except OSError:

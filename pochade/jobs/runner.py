@@ -1,4 +1,4 @@
-"""Drawing an order, step by step: what a worker does between taking a job and ending it."""
+"""Draws an order step by step: what a worker does between taking a job and ending it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pochade.errors import InvalidRequest
 from pochade.images.marks import GENERATED
-from pochade.jobs.catalogue import Catalogue, Folders, ListedModel, look
+from pochade.jobs.catalogue import Catalogue, Folders, ListedModel, scan_folders
 from pochade.jobs.limits import Limits, check_second, check_sides
 from pochade.jobs.log import log
 from pochade.jobs.orders import UPSCALE, Fetch, Order, batches, request_of
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 CANCEL, KEEP, SKIP = "cancel", "keep", "skip"
 Asked = Callable[[], str | None]
-"""What its owner wants of the drawing: None to go on; CANCEL; KEEP: to end with what there is; SKIP: to end
-this batch so and go on with the next. A SKIP is told once."""
+"""The owner's request for a running job: None to continue; CANCEL; KEEP: finish with what there is; SKIP:
+finish this batch and continue with the next. SKIP is reported once."""
 
 Read = Callable[[int], bytes]
-"""The content of the picture file of this number that came with an order."""
+"""Reads the picture file with this number that came with an order."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Loading:
 
 @dataclass(frozen=True)
 class Loaded:
-    """width, height: what it draws if no size is given, px."""
+    """The model is loaded. width, height: its native size, px."""
 
     model: str
     width: int
@@ -56,7 +56,7 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Batch:
-    """Finished pictures, what they were drawn from, and what their files are to say of themselves."""
+    """Finished pictures with their seeds, texts, and how their files are marked and signed."""
 
     images: "list[Image.Image]"
     seeds: list[int]
@@ -68,7 +68,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Fetched:
-    """Of a model that is fetched: bytes that are here, of how many."""
+    """Progress of a model download: bytes received, of how many."""
 
     bytes: int
     total: int
@@ -78,14 +78,13 @@ Event = Loading | Loaded | StepDone | Batch | Fetched
 
 
 class JobRunner:
-    """Draws orders on one device. The latest model stays loaded.
+    """Draws orders on one device. The most recent model stays loaded.
 
-    marks: "no" leaves the mark of generated pictures out. sign: the file of a key to sign with, or "".
-    pixels, side: what a picture may have, or ""; looked at again with the size that the model itself draws.
-    memory_budget: bytes, or ""; of models, not of upscalers, which draw in parts anyhow. graph_budget: of
-        compiled graphs that stay in memory, the same. fold_adapters: "yes": see `pochade.load`. threads: of
-        the processor, or "". options: what it computes on, for `pochade.load` and `load_upscaler`: device,
-        precision, engine.
+    marks: "no" omits the mark of generated pictures. sign: file of a key to sign with, or "". pixels, side:
+    limits of a picture, or ""; checked again with the model's native size. memory_budget: bytes, or ""; for
+    models, not for upscalers, which always work in tiles. graph_budget: the same, for compiled graphs kept in
+    memory. fold_adapters: "yes": see `pochade.load`. threads: of the processor, or "". options: device,
+    precision and engine for `pochade.load` and `load_upscaler`.
     """
 
     def __init__(
@@ -121,11 +120,11 @@ class JobRunner:
         self._loaded: tuple[ListedModel, Pipeline] | None = None
 
     def prepare(self, model: str | None) -> Iterator[Loading | Loaded]:
-        """Load a model ahead of the first job. Raises as `draw` does."""
+        """Load a model before the first job. Raises as `draw` does."""
         yield from self._load(self._found(model))
 
     def draw(self, order: Order, read: Read, asked: Asked) -> Iterator[Event]:
-        """Ends early, maybe without a Batch, if it is asked to. Raises PochadeError if it cannot be drawn."""
+        """Draw an order. Ends early, possibly without a Batch, if `asked` says so. Raises PochadeError."""
         from pochade.images.decode import read_picture
 
         if order.kind == UPSCALE:
@@ -153,7 +152,7 @@ class JobRunner:
                 return
 
     def _marked(self, batch: Batch) -> Batch:
-        """What no model has touched is neither marked nor signed: a signature says how a picture was made."""
+        """Pictures not made by a model are neither marked nor signed."""
         sign = None if batch.mark is None else self._sign
         return replace(batch, mark=batch.mark if self._marks else None, sign=sign)
 
@@ -175,16 +174,16 @@ class JobRunner:
         yield Loaded(model.name, side, side)
 
     def forget(self) -> None:
-        """Look through the folders again before the next drawing."""
+        """Scan the folders again before the next job."""
         self._catalogue = None
 
     def _names(self) -> Catalogue:
         if self._catalogue is None:
-            self._catalogue = look(self._folders)
+            self._catalogue = scan_folders(self._folders)
         return self._catalogue
 
     def _found(self, name: str | None) -> ListedModel:
-        """A model that came since the folders were looked through is found too."""
+        """Look up a model, including one added since the last scan."""
         try:
             return self._names().model(name)
         except InvalidRequest:
@@ -229,7 +228,7 @@ class JobRunner:
 
 
 def _check_size(pipeline: "Pipeline", request: "Request", limits: Limits) -> None:
-    """Of what will be drawn, and of its second pass. Raises InvalidRequest for more than is allowed."""
+    """Check the size of a drawing and of its second pass. Raises InvalidRequest if a limit is exceeded."""
     from pochade.generation.settle import size_of
 
     (width, height), _ = size_of(pipeline.networks, request)
@@ -257,7 +256,7 @@ def _finished(result: "Result", request: "Request") -> Batch:
 
 
 def _say_plan(pipeline: "Pipeline") -> None:
-    """To whoever runs the server: what a picture of the usual size takes. Larger ones may be refused."""
+    """Log the memory plan of a picture of the native size. Larger pictures may be refused."""
     from pochade.request import Request
 
     if pipeline.memory_budget is None:

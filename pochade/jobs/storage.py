@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ID = re.compile(r"\d{8}-[0-9a-f]{10}")
 PART = re.compile(r"\.[0-9a-f]{16}\.part")
-"""As `pochade.atomic` names what is being written."""
+"""Suffix of files being written by `pochade.atomic`."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Storage:
         return self.root / "inputs"
 
     def make(self) -> "Storage":
-        """Make the folders, for their user alone. Raises OutputError if that cannot be."""
+        """Create the folders, readable by their user only. Raises OutputError."""
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             for folder in (self.outputs, self.inputs, self.root / "workers"):
@@ -85,7 +85,7 @@ def keep_picture(
     mark: str | None = GENERATED,
     sign: Sign | None = None,
 ) -> FinishedPicture:
-    """Write a picture into its place. It has no row yet. Raises OutputError."""
+    """Write a picture's file, before it has a row. Raises OutputError."""
     job = lease.job
     day = f"{job.id[:4]}-{job.id[4:6]}-{job.id[6:8]}"
     # Each attempt has names of its own, so that a late one can never touch what another wrote.
@@ -104,17 +104,17 @@ def keep_picture(
 
 
 def discard(storage: Storage, paths: "list[str]") -> None:
-    """Remove files of pictures that have no rows (any more)."""
+    """Remove the files of pictures that have no rows (any more)."""
     for path in paths:
         with suppress(OSError):
             storage.output(path).unlink()
 
 
 def sweep(storage: Storage, known: Callable[[str], bool], at_work: Callable[[str], bool]) -> int:
-    """Remove what a crash has left: files that no row names, and beginnings of files; returns how many.
+    """Remove what a crash left behind: files without rows and partial files. Returns how many.
 
-    known: whether a picture's path has a row. at_work: whether a job runs or waits: its files stay. Files
-    with other names than ours are nobody's business here.
+    known: whether a picture's path has a row. at_work: whether a job is waiting or running; its files stay.
+    Files with foreign names are left alone.
     """
     removed = 0
     for folder, pattern in ((storage.outputs, "*/*"), (storage.inputs, "*")):
@@ -134,21 +134,21 @@ def sweep(storage: Storage, known: Callable[[str], bool], at_work: Callable[[str
 
 
 def keep_input(storage: Storage, job: str, number: int, content: bytes) -> None:
-    """Write what came with a job, before the job is accepted. Raises OutputError."""
+    """Write a picture sent with a job, before the job is accepted. Raises OutputError."""
     with replacing(storage.inputs / f"{job}-{number}") as file:
         file.write(content)
 
 
 def read_input(storage: Storage, job: Job, number: int) -> bytes:
-    """Raises OutputError if it is gone."""
+    """Read a picture sent with a job. Raises OutputError if it is missing."""
     try:
         return (storage.inputs / f"{job.id}-{number}").read_bytes()
     except OSError as error:
-        raise OutputError(f"a picture that came with job '{job.id}' is gone: {error.strerror}") from error
+        raise OutputError(f"an input picture of job '{job.id}' is missing: {error.strerror}") from error
 
 
 def drop_inputs(storage: Storage, job: str) -> None:
-    """Of a job that is over."""
+    """Remove the pictures sent with a job that has ended."""
     for file in storage.inputs.glob(f"{job}-*"):
         with suppress(OSError):
             file.unlink()
@@ -159,7 +159,7 @@ def drop_inputs(storage: Storage, job: str) -> None:
 
 @contextmanager
 def alive(path: Path) -> Iterator[None]:
-    """Hold a lock that the system takes away when this process ends, however it ends.
+    """Hold a lock that the operating system releases when this process ends, however it ends.
 
     Raises InUse if another process holds it.
     """
@@ -170,7 +170,7 @@ def alive(path: Path) -> Iterator[None]:
 
 
 def is_dead(path: Path) -> bool:
-    """Whether the process that held the lock has ended. False where the system does not tell."""
+    """Whether the process that held the lock has ended. False where the system cannot tell."""
     try:
         with path.open("ab") as file:
             return CAN_LOCK and _lock(file.fileno())

@@ -1,8 +1,8 @@
-"""The life of a job: accepted, taken by a worker under a lease, over exactly once.
+"""The life cycle of a job: accepted, taken by a worker under a lease, finished exactly once.
 
-A worker that takes a job gets a lease: a token and a time. It tells of itself from time to time, which moves
-the time; only who holds the token may end the job. Where a worker died, or fell silent for as long as a lease
-lasts, the job is taken back (`reclaim`) and waits again. After MAX_DEATHS of them it has failed.
+A worker that takes a job gets a lease: a token and an expiry. Its heartbeats extend the expiry; only the
+holder of the token may end the job. If a worker dies, or stays silent until its lease expires, the job is
+taken back (`reclaim`) and queued again. After MAX_DEATHS times it has failed.
 
 Each function is one transaction. Time and tokens are arguments.
 """
@@ -33,18 +33,18 @@ from pochade.jobs.tables import jobs, owners, pictures
 LEASE_S = 30.0
 MAX_DEATHS = 3
 CRASHED = (
-    "the process that drew it ended {deaths} times before it was done, or hung and was ended; there may be"
+    "the worker process died or hung {deaths} times while drawing it; there may be"
     " too little memory for this size, or this model may not work here"
 )
 
 CRASHED_PULL = (
-    "the process that fetched it ended {deaths} times before it was done, or hung and was ended; what came is"
-    " kept, and another pull goes on with it"
+    "the process died or hung {deaths} times while fetching it; the part that arrived is kept, and"
+    " another pull resumes from there"
 )
 
 
 class LeaseLost(PochadeError):
-    """The job was taken back meanwhile, is over, or was removed; what was drawn for it is to be discarded."""
+    """The job was taken back, has ended or was removed; its drawn pictures must be discarded."""
 
 
 def accept(database: Database, job: Job, words: str, once: idempotency.IdempotencyKey | None = None) -> None:
@@ -97,7 +97,7 @@ def take(
 
 
 def next_in_line() -> "Select[tuple[object, ...]]":
-    """The query of `take` for drawings. Whoever was never served was served the longest ago."""
+    """The query of `take` for drawings. An owner who was never served comes first."""
     line = jobs.outerjoin(owners, owners.c.name == jobs.c.owner)
     return (
         select(*(jobs.c[name] for name in columns(Job)))
@@ -109,19 +109,20 @@ def next_in_line() -> "Select[tuple[object, ...]]":
 
 
 def next_pull() -> "Select[tuple[object, ...]]":
-    """The query of `take` for models to fetch."""
+    """The query of `take` for model downloads."""
     waiting = and_(jobs.c.state == QUEUED, jobs.c.kind == PULL)
     query = select(*(jobs.c[name] for name in columns(Job))).where(waiting)
     return query.order_by(jobs.c.created, jobs.c.id).limit(1)
 
 
 def heartbeat(database: Database, job: str, token: str, now: float, lease_s: float = LEASE_S) -> str:
-    """Hold the lease for longer; what is asked of the job: "" to go on, or "cancel". Raises LeaseLost."""
+    """Extend the lease. Returns the pending request for the job: "" to continue, or "cancel". Raises
+    LeaseLost."""
     with database.write() as connection:
         held = update(jobs).where(_held(job, token)).values(lease_until=now + lease_s)
         asked = connection.execute(held.returning(jobs.c.asked)).scalar_one_or_none()
     if asked is None:
-        raise LeaseLost(f"the lease of job '{job}' is over")
+        raise LeaseLost(f"the lease of job '{job}' has expired")
     return str(asked)
 
 
@@ -134,9 +135,9 @@ def finish(
     seconds: float = 0.0,
     state: str = FINISHED,
 ) -> None:
-    """The job is over, and these are its pictures: both at once. Raises LeaseLost, and then neither.
+    """End a job and add its pictures, in one transaction. Raises LeaseLost, and then does neither.
 
-    work, seconds: what was done, and how long that takes once the model is loaded, to learn from. state:
+    work, seconds: the work done, and its duration once the model is loaded, for the prediction. state:
     FINISHED, or CANCELLED.
     """
     job = lease.job
@@ -174,15 +175,15 @@ def finish(
 
 
 def fail(database: Database, lease: Lease, error: str, now: float) -> None:
-    """The job is over, for this reason. Raises LeaseLost."""
+    """Mark a job as failed, with the reason. Raises LeaseLost."""
     with database.write() as connection:
         _end(connection, lease, FAILED, error, now)
 
 
 def release(database: Database, job: str, token: str) -> bool:
-    """Put a job back in line, at its old place, by the one who took it; whether it was theirs still.
+    """Return a job to its old place in the queue. Returns whether the worker still held it.
 
-    One that was to be cancelled is cancelled.
+    A job that was being cancelled is cancelled.
     """
     with database.write() as connection:
         back = {"worker": None, "lease": None, "lease_until": None}
@@ -200,10 +201,10 @@ def reclaim(
     dead: Callable[[str], bool] = lambda worker: False,
     alive: Collection[str] = (),
 ) -> list[ReclaimedJob]:
-    """Take back the jobs of workers whose lease is over, or that are known to be dead.
+    """Take back the jobs of workers that are dead or whose lease has expired.
 
-    alive: workers that are known to be at work: while the store takes nothing, it takes no heartbeats either,
-    and what they have drawn is kept once it takes something again.
+    alive: workers known to be running: while the database refuses writes, it refuses heartbeats too, and
+    finished pictures are stored once it accepts writes again.
     """
     with database.write() as connection:
         running = connection.execute(select(jobs.c.worker).where(jobs.c.state == RUNNING).distinct())
@@ -213,14 +214,15 @@ def reclaim(
 
 
 def running(database: Database) -> list[tuple[str, float]]:
-    """(worker, time until which its lease holds) of each job that is taken."""
+    """The worker and the lease's expiry of each running job."""
     with database.read() as connection:
         rows = connection.execute(select(jobs.c.worker, jobs.c.lease_until).where(jobs.c.state == RUNNING))
         return [(row.worker, row.lease_until) for row in rows]
 
 
 def cancel(database: Database, job: str, owner: str, now: float) -> str | None:
-    """Cancel a job that waits, or mark one that runs; the state it was in. None: there is no such job."""
+    """Cancel a waiting job, or mark a running one for cancellation. Returns its previous state; None if there
+    is no such job."""
     with database.write() as connection:
         own = and_(jobs.c.id == job, jobs.c.owner == owner)
         state = connection.execute(select(jobs.c.state).where(own)).scalar_one_or_none()
@@ -233,7 +235,7 @@ def cancel(database: Database, job: str, owner: str, now: float) -> str | None:
 
 
 def cancel_waiting(database: Database, owner: str, now: float) -> list[str]:
-    """Cancel all jobs of an owner that wait; which these were."""
+    """Cancel all waiting jobs of an owner; returns their ids."""
     with database.write() as connection:
         waiting = and_(jobs.c.owner == owner, jobs.c.state == QUEUED)
         found = list(connection.execute(select(jobs.c.id).where(waiting)).scalars())
@@ -243,14 +245,14 @@ def cancel_waiting(database: Database, owner: str, now: float) -> list[str]:
 
 
 def served_last(database: Database) -> dict[str, float]:
-    """Owner -> when a job of theirs was last taken."""
+    """Owner -> when one of their jobs was last taken."""
     with database.read() as connection:
         rows = connection.execute(select(owners.c.name, owners.c.served))
         return {row.name: row.served for row in rows}
 
 
 def as_job(row: "Row[tuple[object, ...]]", **changes: object) -> Job:
-    """A row that has all columns of a Job."""
+    """Convert a row with all columns of a job."""
     return Job(**{**{name: getattr(row, name) for name in columns(Job)}, **changes})
 
 
@@ -265,7 +267,7 @@ def _end(connection: Connection, lease: Lease, state: str, error: str | None, no
     over = {"state": state, "error": error, "ended": now, "lease": None, "lease_until": None}
     ended = update(jobs).where(_held(lease.job.id, lease.token)).values(**over)
     if connection.execute(ended).rowcount != 1:
-        raise LeaseLost(f"the lease of job '{lease.job.id}' is over; it was taken back or removed")
+        raise LeaseLost(f"the lease of job '{lease.job.id}' has expired; the job was taken back or removed")
 
 
 def _reclaim(connection: Connection, now: float, which: ColumnElement[bool]) -> list[ReclaimedJob]:

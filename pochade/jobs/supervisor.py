@@ -1,4 +1,4 @@
-"""Worker processes, started and started again; what they tell is passed on."""
+"""Starts worker processes, restarts them when they end, and passes on their events."""
 
 import asyncio
 import contextlib
@@ -13,32 +13,33 @@ from pochade.jobs.worker import WorkerSettings
 
 COMMAND = (sys.executable, "-m", "pochade.jobs.worker")
 LINE_BYTES = 256 * 2**20
-"""Of an event: pictures on the way are told in full size."""
+"""Longest line of an event; previews may be sent in full size."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 30.0
-"""Between the end of a worker and the start of the next: twice as long each time."""
+"""Pauses before a worker is restarted, s: doubled each time."""
 STEADY_S = 60.0
-"""One that lived for so long starts again without much of a pause."""
+"""A worker that ran for this long is restarted without a long pause, s."""
 
 WATCH_S = 5.0
-"""Between two looks at how long the workers have been silent."""
+"""Interval between checks for silent workers, s."""
 CLOSING_S = 5.0
-"""For so long a process may live on once it has closed its output."""
+"""How long a process may live after closing its output, s."""
 
-Heard = Callable[["WorkerSlot", Mapping[str, Any]], None]
-Died = Callable[["WorkerSlot"], Awaitable[None]]
-Patience = Callable[["WorkerSlot"], float]
-"""How long a process may be silent in its present state, s."""
+EventHandler = Callable[["WorkerSlot", Mapping[str, Any]], None]
+DeathHandler = Callable[["WorkerSlot"], Awaitable[None]]
+SilenceLimit = Callable[["WorkerSlot"], float]
+"""How long a process may be silent in its current state, s."""
 
 
 @dataclass(eq=False)
 class WorkerSlot:
-    """A place for one worker process after another. settings: without the name, which each process has anew.
+    """A slot that runs one worker process at a time. settings: without the name, which is new for each
+    process.
 
-    state: starting, idle, loading, drawing or broken. job: what it draws. restarts: after deaths.
-    silent_s: since the process last said anything; time in which the computer slept does not count.
-    wanted: of a place whose settings say that it fetches models: there is one to fetch. Only then is there a
-        process, which ends by itself when there is no more.
+    state: starting, idle, loading, drawing or broken. job: the running one. restarts: after deaths. silent_s:
+    since the process last sent anything; time during which the computer slept is not counted. wanted: of a
+    slot for model downloads: there is one to do. Only then it has a process, which ends when there are no
+    more.
     """
 
     settings: WorkerSettings
@@ -56,8 +57,8 @@ class WorkerSlot:
     def pulls(self) -> bool:
         return self.settings.pulls
 
-    def say(self, do: str, **about: Any) -> None:
-        """A word to the process; a dead one hears nothing, and its successor finds all in the store."""
+    def send(self, do: str, **about: Any) -> None:
+        """Send a command to the process. A dead process misses it; its successor reads the store."""
         if self.process is None or self.process.stdin is None or self.process.stdin.is_closing():
             return
         with contextlib.suppress(OSError, RuntimeError):
@@ -65,26 +66,27 @@ class WorkerSlot:
 
 
 class Supervisor:
-    """heard: called with each event. died: awaited after each end of a process, before the next one starts.
+    """Keeps one worker process running in each slot, and restarts those that die or hang.
 
-    Whatever these two raise is printed and changes nothing: a place is kept until the supervisor stops.
+    on_event: called with each event of a worker. on_death: awaited after a process ends, before the next one
+    starts. An exception from either is logged and changes nothing.
 
-    names: a new name for each process. patience: a process that is silent for longer is killed, and another
-    one started; it hangs. command: what starts one.
+    names: makes a new name for each process. silence_limit: how long a process may be silent, s; then it
+    is killed and replaced. command: starts a worker.
     """
 
     def __init__(
         self,
         slots: Sequence[WorkerSlot],
-        heard: Heard,
-        died: Died,
+        on_event: EventHandler,
+        on_death: DeathHandler,
         names: Callable[[], str],
-        patience: Patience,
+        silence_limit: SilenceLimit,
         command: Sequence[str] = COMMAND,
     ) -> None:
         self.slots = list(slots)
-        self._heard, self._died, self._names, self._command = heard, died, names, command
-        self._patience = patience
+        self._heard, self._died, self._names, self._command = on_event, on_death, names, command
+        self._silence_limit_s = silence_limit
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self._watching: asyncio.Task[None] | None = None
@@ -94,35 +96,36 @@ class Supervisor:
         self._watching = asyncio.create_task(self._watch())
 
     def wake(self, *, pulls: bool = False) -> None:
-        """There is a new job; pulls: a model to fetch."""
+        """Wake the workers for a new job. pulls: the job downloads a model."""
         for slot in self.slots:
             if slot.pulls and pulls:
                 slot.wanted.set()
             if slot.job is None:
-                slot.say("wake")
+                slot.send("wake")
 
-    def say(self, job: str, do: str) -> None:
-        """To whoever draws this job; to all if none has told so yet: it may have been taken a moment ago."""
+    def send(self, job: str, do: str) -> None:
+        """Send a command to the worker that draws this job, or to all if none has reported it: it may just
+        have been taken."""
         for slot in [slot for slot in self.slots if slot.job == job] or self.slots:
-            slot.say(do, job=job)
+            slot.send(do, job=job)
 
-    def say_to_all(self, do: str) -> None:
+    def send_to_all(self, do: str) -> None:
         for slot in self.slots:
-            slot.say(do)
+            slot.send(do)
 
     async def stop(self, grace_s: float) -> None:
-        """Let each worker end what it draws; after so long, what it draws waits for the next server."""
+        """Let each worker finish its job; after grace_s the jobs are left for the next start."""
         self._stopping = True
         if self._watching is not None:
             self._watching.cancel()
         for slot in self.slots:
             slot.wanted.set()
-            slot.say("stop")
+            slot.send("stop")
         ended = [slot.process.wait() for slot in self.slots if slot.process is not None]
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*ended), grace_s)
         for slot in self.slots:
-            slot.say("requeue")
+            slot.send("requeue")
             if slot.process is not None and slot.process.stdin is not None:
                 slot.process.stdin.close()
         await asyncio.wait(self._tasks, timeout=5.0) if self._tasks else None
@@ -156,7 +159,7 @@ class Supervisor:
             try:
                 await self._died(slot)
             except Exception as error:  # its job is found again by whoever looks through the store
-                log(f"a worker died, and its job was not given back: {error}")
+                log(f"a worker died, and its job could not be returned to the queue: {error}")
             slot.job = None
             slot.restarts += 1
             pause = FIRST_PAUSE_S if loop.time() - began > STEADY_S else pause
@@ -164,7 +167,7 @@ class Supervisor:
             pause = min(LONGEST_PAUSE_S, 2 * pause)
 
     async def _run(self, slot: WorkerSlot) -> None:
-        """One process from its start to its end."""
+        """Run one process from start to end."""
         slot.process = process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.PIPE,
@@ -180,36 +183,36 @@ class Supervisor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), CLOSING_S)
         except ValueError as error:  # of the stream: a line that is longer than any of ours
-            log(f"what the worker says cannot be read: {error}")
+            log(f"the worker's output cannot be read: {error}")
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
 
     def _pass_on(self, slot: WorkerSlot, line: bytes) -> None:
-        """A process that is killed while it writes leaves half a line; no line ends this one's keeper."""
+        """Pass on one line. A killed process may leave half a line, which must not stop this task."""
         slot.silent_s = 0.0
         try:
             self._heard(slot, json.loads(line))
         except Exception as error:
             shown = f"{line[:60]!r}: {type(error).__name__}: {error}"
-            log(f"a line of the worker was not understood: {shown}")
+            log(f"invalid line in the worker's output: {shown}")
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(WATCH_S)
             for slot in self.slots:
-                self.look_at(slot, WATCH_S)
+                self.check_slot(slot, WATCH_S)
 
-    def look_at(self, slot: WorkerSlot, passed_s: float) -> None:
-        """Kill a process that has been silent for too long. passed_s: of looking, since the look before."""
+    def check_slot(self, slot: WorkerSlot, passed_s: float) -> None:
+        """Kill a process that has been silent for too long. passed_s: since the previous check."""
         if slot.process is None or slot.process.returncode is not None:
             return
         slot.silent_s += passed_s
-        if slot.silent_s > self._patience(slot):
+        if slot.silent_s > self._silence_limit_s(slot):
             log(
-                f"the worker ({slot.state}) has said nothing for {slot.silent_s:.0f} s;"
-                " it is ended, and another one started"
+                f"the worker ({slot.state}) has reported nothing for {slot.silent_s:.0f} s; it is replaced"
+                " by a new one"
             )
             slot.silent_s = 0.0
             with contextlib.suppress(ProcessLookupError):

@@ -3,7 +3,7 @@
 from sqlalchemy import Column, Float, Index, Integer, MetaData, Table, Text
 
 FORMAT = 1
-"""Of these tables; kept in the file as SQLite's user_version."""
+"""Version of these tables, stored as SQLite's user_version."""
 
 METADATA = MetaData()
 

@@ -1,10 +1,10 @@
 """The worker: a process that takes jobs, draws them and ends them. `python -m pochade.jobs.worker`.
 
-Its first line of standard input is its settings; each further line is a word from the server: a job to
-cancel, a new job to look for, or to stop. On standard output it tells what it does, a line of JSON for each
-event. That is for those who watch: the truth is in the store, which it writes itself.
+Its first line of standard input holds its settings; each further line is a command from the server: cancel a
+job, look for a new one, or stop. It writes its events to standard output, one JSON object per line. Those are
+for watchers only: the state of jobs is in the store, which the worker writes itself.
 
-It ends when its input ends, so that no worker outlives its server; a job that it held waits again.
+It ends when its input ends, so that no worker outlives its server; its job is queued again.
 """
 
 import json
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 IDLE_FETCHER_S = 10.0
-"""After so long without a model to fetch, the process that fetches them ends; another one is started."""
+"""Idle time after which the download process ends; a new one is started when needed, s."""
 FETCHED_S = 0.5
-"""Between two words of how far a model is."""
+"""Interval between progress events of a download, s."""
 LOOK_S = 1.0
-"""How often an idle worker looks for a job without being told of one."""
+"""How often an idle worker looks for jobs without being woken, s."""
 HEARTBEAT_S = store.LEASE_S / 6
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 10.0
-"""Before the store is asked again to keep what it did not take: twice as long each time."""
+"""Pauses before a failed write to the store is retried, s: doubled each time."""
 TRIES = 3
-"""To end a job, if what is raised says nothing of the disk and so may be a mistake of ours."""
+"""Attempts to end a job if the error is not a disk error and so may be a bug."""
 
 
 class DrawsJobs(Protocol):
-    """`drawing.Artist`, or what stands in for it in a test."""
+    """`runner.JobRunner`, or a stand-in in tests."""
 
     def prepare(self, model: str | None) -> "Iterator[Event]": ...
     def draw(self, order: Order, read: Read, asked: Asked) -> "Iterator[Event]": ...
@@ -55,9 +55,9 @@ class DrawsJobs(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
-    """name: of this worker, among those of one folder. options: see `drawing.Artist`.
+    """Settings of a worker. name: unique in its storage folder. options: see `runner.JobRunner`.
 
-    pulls: it fetches models in place of drawing, and ends when there is none to fetch.
+    pulls: download models instead of drawing, and end when there are none left.
     """
 
     name: str
@@ -80,7 +80,7 @@ class WorkerSettings:
 
 
 def read_settings(line: str) -> WorkerSettings:
-    """The inverse of `Settings.line`."""
+    """The inverse of `WorkerSettings.line`."""
     from pathlib import Path
 
     values = json.loads(line)
@@ -121,7 +121,7 @@ class Worker:
     # --- what the server says -------------------------------------------------------------------------------
 
     def listen(self, lines: TextIO) -> None:
-        """Until the lines end; then this process does, also if the last of them is cut off."""
+        """Read commands until the input ends, even in the middle of a line; then end the process."""
         try:
             for line in lines:
                 said = json.loads(line)
@@ -145,7 +145,7 @@ class Worker:
             self.leave()
 
     def leave(self) -> None:
-        """End at once, even in the middle of a step; the job waits again."""
+        """End at once, even during a step; the job is queued again."""
         with self._state:
             if self._lease is not None:
                 with suppress(Exception):  # it ends anyhow; the lease then ends by itself
@@ -164,7 +164,7 @@ class Worker:
     # --- what it does -------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        threading.Thread(target=self._beat, daemon=True).start()
+        threading.Thread(target=self._heartbeat, daemon=True).start()
         if self.settings.prepare:
             self._prepare()
         self.tell("ready")
@@ -175,12 +175,12 @@ class Worker:
             try:
                 lease = store.take(self.database, *who, pulls=self.settings.pulls)
             except StoreFailed as error:  # the disk may be full now and have room later
-                log(f"no job could be taken: {error}")
+                log(f"the next job could not be taken from the queue: {error}")
                 lease = None
             if lease is None:
                 if self.settings.pulls and time.monotonic() - idle_since > IDLE_FETCHER_S:
                     return
-                self._tell_here()
+                self._emit_idle()
                 self._wake.wait(LOOK_S)
                 continue
             with self._state:
@@ -192,8 +192,8 @@ class Worker:
                     self._lease = None
                 idle_since = time.monotonic()
 
-    def _tell_here(self) -> None:
-        """While there is nothing to do, so that whoever listens knows that this process does not hang."""
+    def _emit_idle(self) -> None:
+        """Send an event while idle, so that the supervisor knows that this process does not hang."""
         if time.monotonic() - self._here >= HEARTBEAT_S:
             self._here = time.monotonic()
             self.tell("here")
@@ -201,7 +201,7 @@ class Worker:
     def _prepare(self) -> None:
         try:
             for event in self.runner.prepare(None):
-                self._tell_loading(event)
+                self._emit_loading(event)
         except Exception as error:  # each job will say it again, to its owner; another model may do
             log(f"the model could not be loaded: {reason_of(error)}")
 
@@ -244,9 +244,9 @@ class Worker:
         self.tell(over.pop("event"), job=job.id, **over)
 
     def _end(self, lease: Lease, end: Callable[[], None]) -> None:
-        """Call this until the store takes it: what was drawn is not thrown away because a disk is full now.
+        """Retry until the store accepts it, so that finished pictures are not lost to a full disk.
 
-        Raises LeaseLost at once; what else it raises that the disk is not to blame for, after TRIES.
+        Raises LeaseLost at once, and errors that are not disk errors after TRIES attempts.
         """
         pause, tries = FIRST_PAUSE_S, 0
         while True:
@@ -259,13 +259,13 @@ class Worker:
                 tries += 1
                 if tries >= TRIES and not isinstance(error, StoreFailed):
                     raise
-                log(f"job {lease.job.id} is over and not kept yet: {error}")
+                log(f"job {lease.job.id} has ended but could not be recorded yet: {error}")
             self.tell("waiting", job=lease.job.id)
             time.sleep(pause)
             pause = min(LONGEST_PAUSE_S, 2 * pause)
 
     def _draw(self, lease: Lease, order: Order, drawn: list[FinishedPicture]) -> float:
-        """Seconds that such a drawing takes; loading and compiling, in the first step, do not count."""
+        """Duration of the drawing, s, without loading and compiling, which happen in the first step."""
 
         def read(number: int) -> bytes:
             return read_input(self.storage, lease.job, number)
@@ -274,7 +274,7 @@ class Worker:
         first, steps, batches = 0.0, 0, 0
         for event in self.runner.draw(order, read, self._wanted):
             if isinstance(event, StepDone):
-                self._tell_step(lease, order, event)
+                self._emit_step(lease, order, event)
                 steps += 1
                 first = time.monotonic() if steps == 1 else first
                 if partials and event.step >= (order.partials + 1 - partials) * event.steps // (
@@ -298,7 +298,7 @@ class Worker:
                     told = time.monotonic()
                     self.tell("fetched", job=lease.job.id, bytes=event.bytes, total=event.total)
             else:
-                self._tell_loading(event, job=lease.job.id)
+                self._emit_loading(event, job=lease.job.id)
         # The last step of a batch comes as its pictures. Only the first step's time is not known.
         count, known = steps + batches, steps + batches - 1
         return (time.monotonic() - first) * count / known if steps and known else 0.0
@@ -310,7 +310,7 @@ class Worker:
                 self._asked = None
             return asked
 
-    def _tell_step(self, lease: Lease, order: Order, step: StepDone) -> None:
+    def _emit_step(self, lease: Lease, order: Order, step: StepDone) -> None:
         self.tell(
             "progress",
             job=lease.job.id,
@@ -320,14 +320,14 @@ class Worker:
             pictures=order.pictures,
         )
 
-    def _tell_loading(self, event: Event, **about: Any) -> None:
+    def _emit_loading(self, event: Event, **about: Any) -> None:
         if isinstance(event, Loading):
             self.tell("loading", model=event.model, **about)
         elif isinstance(event, Loaded):
             self.tell("loaded", model=event.model, width=event.width, height=event.height, **about)
 
-    def _beat(self) -> None:
-        """Tell the store that this process lives and holds its job. A job that was taken away is given up."""
+    def _heartbeat(self) -> None:
+        """Send heartbeats to the store. A job that was taken away is abandoned."""
         while True:
             time.sleep(HEARTBEAT_S)
             with self._state:
@@ -336,13 +336,13 @@ class Worker:
                 self._ask_store(lease)
 
     def _ask_store(self, lease: Lease) -> None:
-        """Hold the lease for longer, and hear whether the job is to be cancelled, if no word of it came."""
+        """Extend the lease, and check for a cancellation whose command did not arrive."""
         try:
             asked = store.heartbeat(self.database, lease.job.id, lease.token, self.clock())
         except store.LeaseLost:
             asked = CANCEL
         except Exception as error:  # a store that is busy now is asked again
-            log(f"the store did not answer: {error}")
+            log(f"the job database did not answer: {error}")
             return
         if asked == CANCEL:
             with self._state:
@@ -351,7 +351,7 @@ class Worker:
 
 
 def main(runner: Callable[[WorkerSettings], DrawsJobs] | None = None) -> None:
-    """Run until standard input ends. runner: what draws, in place of the real one."""
+    """Run until standard input ends. runner: replaces the default runner."""
     import secrets
 
     # A stream of our own: whatever else in this process reads, closes or locks standard input finds none.
@@ -367,14 +367,14 @@ def main(runner: Callable[[WorkerSettings], DrawsJobs] | None = None) -> None:
     os.dup2(2, 1)
     settings = read_settings(first)
     with alive(settings.storage.worker(settings.name)):
-        draws = _real_artist(settings) if runner is None else runner(settings)
+        draws = _default_runner(settings) if runner is None else runner(settings)
         worker = Worker(settings, draws, output, time.time, secrets.token_hex)
         threading.Thread(target=worker.listen, args=(lines,), daemon=True).start()
         worker.run()
         os._exit(0)  # the other threads wait for input, and Python would wait for them
 
 
-def _real_artist(settings: WorkerSettings) -> DrawsJobs:
+def _default_runner(settings: WorkerSettings) -> DrawsJobs:
     if settings.pulls:
         from pochade.jobs.pulls import Fetcher
 

@@ -1,4 +1,4 @@
-"""Drawing in a notebook: pictures appear in the cell while they are drawn. Nothing leaves its kernel.
+"""Drawing in notebooks: pictures appear in the cell while they are drawn. Nothing leaves the kernel.
 
     import pochade
     from pochade import notebook
@@ -8,7 +8,7 @@
     sheet = easel.drafts("a fox, 3d style", count=8)
     sheet.refine(3, steps=30)
 
-Needs IPython, which every notebook has; `pip install 'pochade[notebook]'` elsewhere.
+Needs IPython, which every notebook has; elsewhere, `pip install 'pochade[notebook]'`.
 """
 
 from pochade.notebook.easel import DisplayedResult, Easel, Sheet

@@ -1,4 +1,4 @@
-"""A place in a notebook's cell whose content changes while a drawing goes on."""
+"""An output area in a notebook cell that is updated while a drawing is in progress."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ from pochade.errors import MissingDependency
 
 @dataclass(frozen=True)
 class Frame:
-    """Something to show: HTML for notebooks, and words for what cannot show it."""
+    """Content of the output area: HTML for notebooks, and text for front ends without HTML."""
 
     html: str
     words: str
@@ -21,9 +21,9 @@ class Frame:
 
 
 class DisplayHandle:
-    """Opened with the first frame; `show` puts another one in its stead.
+    """The output area, opened with the first frame; `show` replaces the frame.
 
-    Raises MissingDependency where there is no IPython.
+    Raises MissingDependency without IPython.
     """
 
     def __init__(self, first: Frame) -> None:
@@ -42,7 +42,7 @@ class DisplayHandle:
 
 
 def bar(step: int, steps: int, words: str) -> str:
-    """A progress bar with words below it, as HTML."""
+    """A progress bar with a text below it, as HTML."""
     share = 100 * step / max(1, steps)
     return (
         '<div style="font:12px sans-serif;opacity:.85;max-width:512px;margin-top:6px">'

@@ -1,4 +1,4 @@
-"""The easel: a pipeline whose drawings can be watched in a notebook's cell."""
+"""The easel: a pipeline whose drawings are shown in the notebook cell as they progress."""
 
 import secrets
 import time
@@ -23,7 +23,7 @@ DRAFT_STEPS = 8
 
 @dataclass(frozen=True, repr=False)
 class DisplayedResult(Result):
-    """A result that its cell shows already, and that is not shown twice. `show()` shows it again."""
+    """A result that the cell already shows, so it is not displayed again. `show()` displays it again."""
 
     def _repr_html_(self) -> None:
         return None
@@ -36,13 +36,14 @@ class DisplayedResult(Result):
         return f"<{pictures}, seed {', '.join(map(str, self.seeds))}>"
 
     def show(self) -> Result:
-        """As the last line of a cell: the pictures."""
+        """The pictures, for front ends that display the last line of a cell."""
         return Result(**{field.name: getattr(self, field.name) for field in fields(Result)})
 
 
 @dataclass(frozen=True, repr=False)
 class Sheet:
-    """Drafts of one idea, numbered from 1 as on display. Slices and indices count from 0, as in any list."""
+    """Drafts of one prompt, numbered from 1 as displayed. Slices and indices count from 0, as in any
+    sequence."""
 
     easel: "Easel"
     requests: Sequence[Request]
@@ -58,14 +59,14 @@ class Sheet:
         return f"<{len(self)} drafts of '{self.requests[0].prompt}'; .refine(1) works the first one out>"
 
     def refine(self, number: int, **changes: Any) -> DisplayedResult:
-        """Draw draft `number` (from 1) again with more steps, or with other changes to its request."""
+        """Draw draft `number` (from 1) again with more steps or other changes to its request."""
         if not 1 <= number <= len(self):
             raise InvalidRequest(f"draft {number} is not on the sheet; it has 1 to {len(self)}")
         changed: dict[str, Any] = {"steps": None, **changes}
         return self.easel.draw(replace(self.requests[number - 1], **changed))
 
     def near(self, number: int, *, count: int = 4, strength: float = 0.3) -> "Sheet":
-        """More like draft `number` (from 1): its noise, changed a little."""
+        """Draw variations of draft `number` (from 1): its noise, slightly changed."""
         if not 1 <= number <= len(self):
             raise InvalidRequest(f"draft {number} is not on the sheet; it has 1 to {len(self)}")
         like = self.requests[number - 1]
@@ -81,18 +82,18 @@ class Easel:
     clock: Callable[[], float] = time.monotonic
 
     def txt2img(self, prompt: str, **options: Any) -> DisplayedResult:
-        """`Pipeline.txt2img`, watched."""
+        """`Pipeline.txt2img`, with its progress shown."""
         return self.draw(Request(prompt=prompt, **options))
 
     def img2img(self, prompt: str, *, image: "Image.Image", **options: Any) -> DisplayedResult:
-        """`Pipeline.img2img`, watched; with `mask`, only its white part is drawn anew."""
+        """`Pipeline.img2img`, with its progress shown; with `mask`, only its white area is redrawn."""
         about = {each.name: options.pop(each.name) for each in fields(Source) if each.name in options}
         return self.draw(Request(prompt=prompt, source=Source(image=image, **about), **options))
 
     def draw(self, request: Request) -> DisplayedResult:
-        """Draw in this cell: the picture so far and the time left, then the picture.
+        """Draw in this cell: shows the preview and the time left, then the picture.
 
-        Interrupting the kernel stops it; what was on display stays there.
+        Interrupting the kernel stops the drawing; what is displayed stays.
         """
         place = DisplayHandle(Frame(bar(0, 1, "begins"), "begins"))
         began, said, result = self.clock(), 0.0, None
@@ -109,9 +110,9 @@ class Easel:
         return drawn
 
     def drafts(self, prompt: str, *, count: int = 8, steps: int = DRAFT_STEPS, **options: Any) -> Sheet:
-        """A sheet of quick drafts of one idea, each from another seed; it fills while they are drawn.
+        """Draw a sheet of quick drafts of one prompt, each from another seed; it is filled as they are drawn.
 
-        seed: the first one's; the others are random. options: the fields of `Request`.
+        seed: of the first draft; the others are random. options: fields of `Request`.
         """
         expect("count", count, 1, MAX_BATCH)
         first = Request(prompt=prompt, steps=steps, **options)
@@ -120,7 +121,7 @@ class Easel:
         return self.sheet([replace(first, seed=seed) for seed in chosen])
 
     def sheet(self, requests: Sequence[Request]) -> Sheet:
-        """Draw requests of one picture each onto one sheet."""
+        """Draw requests of one picture each on one sheet."""
         place = DisplayHandle(Frame(bar(0, 1, "begins"), "begins"))
         results: list[Result] = []
         said = 0.0
@@ -144,7 +145,7 @@ def _going_on(progress: Progress, seconds: float) -> Frame:
 
 
 def _sheet_frame(requests: Sequence[Request], results: Sequence[Result], progress: Progress) -> Frame:
-    """Finished drafts, the one that is being drawn, and places for those to come."""
+    """The finished drafts, the current one, and placeholders for the rest."""
     pictures = [result.images[0] for result in results]
     if progress.result is None:
         pictures.append(progress.preview()[0])

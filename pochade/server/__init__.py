@@ -1,1 +1,1 @@
-"""The studio over HTTP: one queue, one way to log in, several dialects. Needs the extra `serve`."""
+"""The HTTP server: one job queue, one authentication, several API dialects. Needs the extra `serve`."""

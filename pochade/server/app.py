@@ -1,4 +1,4 @@
-"""The application: dialects over one service, behind one guard, and the page."""
+"""The ASGI application: the dialects over one service, the middleware before them, and the page."""
 
 import secrets
 import time
@@ -23,11 +23,11 @@ from pochade.server.dialects.a1111 import routes as a1111
 from pochade.server.dialects.mcp import routes as mcp
 from pochade.server.dialects.native import routes as native
 from pochade.server.dialects.openai import routes as openai
-from pochade.server.errors import trouble_of
+from pochade.server.errors import error_reply
 from pochade.server.hostnames import ANY, LOOPBACK, read_names
 from pochade.server.middleware import AccessRules, Answer, ErrorReply, GuardMiddleware
 from pochade.server.proxies import ProxyMiddleware, read_networks
-from pochade.server.rate_limit import Buckets, Rate
+from pochade.server.rate_limit import Rate, TokenBuckets
 from pochade.server.receive import BodyLimits, LoginSession
 from pochade.server.service import Service
 from pochade.server.thumbnails import Thumbnails
@@ -46,7 +46,7 @@ BODIES: Mapping[str, int | None] = {
     for dialect in (native, a1111, controlnet_routes, openai, mcp)
     for route, size in dialect.BODIES.items()
 }
-"""The bodies that may be larger than `receiving.SMALL_BYTES`, see `BodyLimits`."""
+"""Routes whose bodies may be large, see `receive.BodyLimits`."""
 
 
 def make_app(
@@ -57,11 +57,11 @@ def make_app(
     local: bool = True,
     rate: Rate = REQUESTS,
 ) -> ASGIApp:
-    """The ASGI application, over a service that the caller opens before and closes after.
+    """Make the ASGI application, over a service that the caller opens before and closes after.
 
-    names: that were given for this server (--allow-host). own_names: by which it may be called too.
-    local: it listens on this computer only, and any other name than that of this computer is a trick; else
-    numbers are names too. Raises InvalidRequest for names and proxies that are none.
+    names: host names given with --allow-host. own_names: the server's own names. local: it listens on this
+    computer only, so any other host name is refused; otherwise IP addresses are allowed too. Raises
+    InvalidRequest for invalid names and proxies.
     """
     allowed, trusted = read_names(names), read_networks(service.options.trusted_proxies)
     app = FastAPI(
@@ -101,7 +101,7 @@ def make_app(
         rules,
         ANSWERS,
         partial(_logged_in, service),
-        Buckets(rate, time.monotonic),
+        TokenBuckets(rate, time.monotonic),
         service.door.owner,
         secrets.token_hex,
         service.clock,
@@ -110,18 +110,18 @@ def make_app(
 
 
 async def _logged_in(service: Service, token: str) -> LoginSession | None:
-    """`Sessions.find` for the guard, which knows no other errors than Trouble."""
+    """`Sessions.find` for the middleware, which handles ErrorReply only."""
     try:
         return await service.sessions.find(token)
     except PochadeError as error:
-        raise trouble_of(error) from error
+        raise error_reply(error) from error
 
 
 async def _answered(request: Request, error: Exception) -> Response:
-    """An error in the shape of the dialect that was spoken."""
+    """Format an error for the dialect of the request."""
     path = request.scope["path"]
     answer = next(answer for prefix, answer in ANSWERS if path.startswith(prefix))
-    trouble = trouble_of(error)
+    trouble = error_reply(error)
     if trouble.code == "no_room":
         log(f"{error.__cause__ or error}")
     return answer(trouble, "")

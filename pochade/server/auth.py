@@ -1,4 +1,4 @@
-"""Who may come in: users and their keys, of which only hashes are kept in memory."""
+"""Users and their API keys, of which only hashes are kept in memory."""
 
 import base64
 import binascii
@@ -24,7 +24,7 @@ MAX_FILE_BYTES = 1_000_000
 
 @dataclass(frozen=True)
 class Keys:
-    """Name of a user -> SHA-256 of their key. Empty: everyone is LOCAL."""
+    """User name -> SHA-256 of the key. Empty: everyone is LOCAL."""
 
     digests: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
@@ -32,7 +32,7 @@ class Keys:
         return bool(self.digests)
 
     def owner(self, key: str) -> str | None:
-        """Whose key it is. It takes equally long for every key, right or wrong."""
+        """The user who has this key; constant time, whether the key is right or wrong."""
         digest, found = _digest(key), None
         for name, known in self.digests.items():
             if hmac.compare_digest(digest, known):
@@ -40,10 +40,11 @@ class Keys:
         return found
 
     def proof(self, owner: str, token: str) -> str:
-        """Of the owner's key, for one session: another key has another proof. Empty for no user of ours.
+        """The proof of the owner's key for one session, which is void when the key changes. Empty for an
+        unknown user.
 
-        It is kept on the disk, so it takes a tenth of a second or so, in which whoever has stolen the disk
-        tries one key. token: what the session's cookie holds, so that no two proofs are alike.
+        It is stored on disk, so it takes about a tenth of a second to compute, which slows down guessing
+        after a theft of the disk. token: the session cookie's value, so that no two proofs are alike.
         """
         digest = self.digests.get(owner)
         if digest is None:
@@ -54,12 +55,12 @@ class Keys:
 
 
 def one_key(key: str) -> Keys:
-    """Raises InvalidRequest for one that can be guessed."""
+    """The keys of a server with a single key. Raises InvalidRequest for one that is too short."""
     return Keys({LOCAL: _checked(key.strip(), "the key")})
 
 
 def read_keys(path: Path) -> Keys:
-    """The users of a file with lines NAME:KEY; # begins a remark. Raises InvalidRequest, naming the line."""
+    """Read a file of lines NAME:KEY; # starts a comment. Raises InvalidRequest, naming the line."""
     try:
         with path.open("rb") as file:
             text = file.read(MAX_FILE_BYTES).decode("utf-8-sig")
@@ -72,10 +73,10 @@ def read_keys(path: Path) -> Keys:
         name, colon, key = line.strip().partition(":")
         where = f"line {number} of '{path}'"
         if not colon or not NAME.fullmatch(name):
-            raise InvalidRequest(f"{where} is not NAME:KEY; a name has letters, digits and _.@- only")
+            raise InvalidRequest(f"{where} is not NAME:KEY; a name consists of letters, digits and _.@-")
         digest = _checked(key.strip(), where)
         if name in digests or digest in digests.values():
-            raise InvalidRequest(f"{where}: the name or the key is in the file twice")
+            raise InvalidRequest(f"{where}: the name or the key appears twice in the file")
         digests[name] = digest
     if not digests:
         raise InvalidRequest(f"there is no key in '{path}'; write lines NAME:KEY")
@@ -83,7 +84,7 @@ def read_keys(path: Path) -> Keys:
 
 
 def key_of_header(authorization: str) -> str | None:
-    """The key of `Bearer KEY`, or of `Basic ...`, where it is the password."""
+    """The key in `Bearer KEY`, or in `Basic ...`, where it is the password."""
     kind, _, value = authorization.partition(" ")
     if kind.lower() == "bearer":
         return value.strip()
@@ -97,7 +98,7 @@ def key_of_header(authorization: str) -> str | None:
 
 def _checked(key: str, where: str) -> bytes:
     if len(key) < SHORTEST:
-        raise InvalidRequest(f"{where} is too short; a key has {SHORTEST} characters or more")
+        raise InvalidRequest(f"{where} is too short; a key must have at least {SHORTEST} characters")
     return _digest(key)
 
 

@@ -1,4 +1,4 @@
-"""For dialects whose clients wait for the picture within one request."""
+"""Waiting for a job within one request, for dialects whose clients expect the picture in the response."""
 
 import asyncio
 
@@ -10,21 +10,22 @@ from pochade.server.middleware import ErrorReply
 from pochade.server.service import Service
 
 GONE = 499
-"""The status that nobody reads: the client closed the connection."""
+"""Status of a response that nobody reads: the client closed the connection."""
 
 
 async def outcome(service: Service, request: Request, live: LiveJob) -> tuple[Job, list[Picture]]:
-    """Until the job is over. A client that goes away takes its job along: nobody else knows of it.
+    """Wait until the job ends. If the client disconnects, the job is cancelled, since nobody else knows of
+    it.
 
-    Raises Trouble if the job has failed.
+    Raises ErrorReply if the job failed.
     """
     over = asyncio.ensure_future(service.wait(live))
-    gone = asyncio.ensure_future(vanished(request))
+    gone = asyncio.ensure_future(disconnected(request))
     try:
         await asyncio.wait({over, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not over.done():
             await service.cancel(live.owner, live.id)
-            raise ErrorReply(GONE, "gone", "the client is gone")
+            raise ErrorReply(GONE, "gone", "the client disconnected")
         job, pictures = over.result()
     finally:
         for task in (over, gone):
@@ -36,7 +37,7 @@ async def outcome(service: Service, request: Request, live: LiveJob) -> tuple[Jo
 
 
 def failure(live: LiveJob, reason: str | None) -> ErrorReply:
-    """What a failed job is to a client: its own fault, or ours, or our disk's."""
+    """The error for a failed job: the client's fault, the server's, or a full disk."""
     if live.invalid:
         return ErrorReply(422, "invalid", reason or "it cannot be drawn")
     if live.no_room:
@@ -44,7 +45,7 @@ def failure(live: LiveJob, reason: str | None) -> ErrorReply:
     return ErrorReply(500, "failed", reason or "it could not be drawn")
 
 
-async def vanished(request: Request) -> None:
-    """Until the client is gone. The body must have been read."""
+async def disconnected(request: Request) -> None:
+    """Wait until the client disconnects. The body must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""What a server is started with."""
+"""The options that a server is started with."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,16 +12,15 @@ from pochade.server.auth import LOCAL, Keys
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the server works with, and how much it may take.
+    """Options of the server.
 
-    devices: one worker for each. memory_budget: bytes for each, or "". graph_budget: of compiled graphs in
-    the memory of each, the same. threads: of the processor, for each. budget_bytes: for all pictures.
-    data: where jobs and pictures are kept. folders: where models are looked for.
-    fold_adapters: as for `pochade.load`.
-    stall_s: a worker that shows no progress for so long is ended, and another one started; 0: never.
-    trusted_proxies: addresses and networks whose X-Forwarded-For counts, see `proxies`.
-    admins: users who may have models fetched; the one user of a server without several may anyhow.
-    marks: whether pictures say that a model made them. sign: the file of a key to sign them with.
+    devices: one worker for each. memory_budget: bytes for each worker, or "". graph_budget: the same, for
+    compiled graphs in memory. threads: of the processor, for each worker. budget_bytes: for all pictures.
+    data: folder for jobs and pictures. folders: folders of models. fold_adapters: as for `pochade.load`.
+    stall_s: a worker without progress for this long is replaced; 0: never. trusted_proxies: addresses and
+    networks whose X-Forwarded-For is trusted, see `proxies`. admins: users who may have models downloaded;
+    the single user of a server without several always may. marks: whether pictures carry the mark that a
+    model made them. sign: file of a key to sign them with.
     """
 
     data: Path
@@ -45,10 +44,10 @@ class Options:
     command: tuple[str, ...] = COMMAND
 
     def is_admin(self, owner: str) -> bool:
-        """Whether a user may change what the server has for all."""
+        """Whether a user may change what all users share."""
         return owner == LOCAL or owner in self.admins
 
     @property
     def pin_budget_bytes(self) -> int:
-        """That each user may pin."""
+        """Bytes that each user may pin."""
         return pin_budget(self.budget_bytes, len(self.keys.digests))

@@ -1,4 +1,4 @@
-"""Pictures as they are sent: the stored file, or the same in another format."""
+"""Pictures in responses: the stored file, or a conversion to another format."""
 
 import io
 
@@ -8,7 +8,7 @@ from pochade.server.middleware import ErrorReply
 
 
 def file_of(storage: Storage, picture: Picture) -> bytes:
-    """The content of its PNG file. Raises Trouble if it was removed meanwhile."""
+    """The content of a picture's PNG file. Raises ErrorReply if it was removed."""
     try:
         return storage.output(picture.path).read_bytes()
     except OSError as gone:
@@ -16,9 +16,10 @@ def file_of(storage: Storage, picture: Picture) -> bytes:
 
 
 def converted(content: bytes, kind: str, text: str, *, quality: int, largest: int | None = None) -> bytes:
-    """A PNG file in another format, with its parameters text and its mark of where it comes from.
+    """Convert a PNG file, keeping its parameters text and its mark.
 
-    kind: as Pillow names it. quality: 0 to 100. largest: side, px; a larger picture is made smaller.
+    kind: Pillow's name of the format. quality: 0 to 100. largest: longer side, px; larger pictures are scaled
+    down.
     """
     from PIL import Image
 

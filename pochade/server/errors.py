@@ -1,4 +1,4 @@
-"""Errors of every kind, as what is told of them whatever the dialect."""
+"""Converts exceptions into replies that every dialect can format."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,12 +15,12 @@ from pochade.jobs.limits import QueueFull
 from pochade.server.middleware import BUG, ErrorReply
 from pochade.server.submission import Conflict, Stopping
 
-NO_ROOM = "the server's disk is full, or cannot be written to, and nothing was kept; ask whoever runs it"
+NO_ROOM = "the server's disk is full or not writable, and nothing was saved; ask the server's administrator"
 CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 408: "timeout", 413: "too_large"}
 
 
-def trouble_of(error: Exception) -> ErrorReply:
-    """What to say of an error. Of a bug no more than that it is one: the guard logs it."""
+def error_reply(error: Exception) -> ErrorReply:
+    """The reply for an exception. A bug is reported without details; the middleware logs it."""
     if isinstance(error, ErrorReply):
         return replace(error, message=encodable(error.message))
     if isinstance(error, RequestValidationError):
@@ -36,7 +36,7 @@ def trouble_of(error: Exception) -> ErrorReply:
     if isinstance(error, Stopping):
         return ErrorReply(503, "stopping", str(error), headers={"Retry-After": "5"})
     if isinstance(error, StoreBusy):
-        busy = "the server's store of jobs is busy; try again in a moment"
+        busy = "the job database is busy; try again in a moment"
         return ErrorReply(503, "busy", busy, headers={"Retry-After": "5"})
     if is_of_the_disk(error) or isinstance(error, HTTPException):
         return ErrorReply(507, "no_room", NO_ROOM)
@@ -47,7 +47,7 @@ def trouble_of(error: Exception) -> ErrorReply:
 
 
 def invalid(errors: Sequence[Any]) -> ErrorReply:
-    """The first thing that is wrong with a body or a query. errors: as pydantic lists them."""
+    """The first error in a body or query. errors: as pydantic lists them."""
     first = errors[0]
     place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
     if first["type"] == "value_error" and not place:

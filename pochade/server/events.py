@@ -1,4 +1,4 @@
-"""Server-sent events, for dialects that tell what goes on."""
+"""Server-sent events."""
 
 import json
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from starlette.types import Receive, Scope, Send
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events, which no proxy may keep back."""
+    """A response with server-sent events, which proxies must not buffer."""
 
     media_type = "text/event-stream"
 
     def __init__(self, content: Any, done: Callable[[], None] = lambda: None, **options: Any) -> None:
-        """done: called at the end, also if the client goes before the first event is asked of `content`: a
-        generator that never began has no end of its own."""
+        """done: called at the end, even if the client leaves before `content` starts; a generator that never
+        started runs no `finally`."""
         super().__init__(content, headers={"cache-control": "no-store", "x-accel-buffering": "no"}, **options)
         self._done = done
 
@@ -27,5 +27,5 @@ class EventStream(StreamingResponse):
 
 
 def written_event(kind: str, data: Any) -> str:
-    """One event as it is sent. data: JSON."""
+    """Format one event. data: JSON."""
     return f"event: {kind}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"

@@ -1,4 +1,4 @@
-"""The names that this server is called by, and whether a request comes from one of its own pages."""
+"""The host names of this server, and whether a request comes from one of its own pages."""
 
 import ipaddress
 import re
@@ -16,7 +16,7 @@ PORTS = {"http": 80, "https": 443}
 
 
 def read_names(texts: Sequence[str]) -> tuple[str, ...]:
-    """Names as --allow-host takes them, as browsers send them. Raises InvalidRequest for what can be none."""
+    """Normalise names given with --allow-host. Raises InvalidRequest for invalid ones."""
     names = []
     for text in texts:
         name = text.strip().lower()
@@ -28,14 +28,15 @@ def read_names(texts: Sequence[str]) -> tuple[str, ...]:
             plain = None
         if not plain or not (plain == ANY or NAME.fullmatch(plain) or _is_address(plain)):
             raise InvalidRequest(
-                f"--allow-host '{text}' is not a name; write studio.example.org, without http:// and port"
+                f"--allow-host '{text}' is not a host name; write studio.example.org, without http:// and"
+                " port"
             )
         names.append(plain)
     return tuple(names)
 
 
 def _as_sent(name: str) -> str:
-    """A name in small ASCII letters without the dot of the root. Raises ValueError for one that has none."""
+    """A name in lower-case ASCII without a trailing dot. Raises ValueError if that is impossible."""
     plain = name.lower().removesuffix(".")
     return plain if plain.isascii() else plain.encode("idna").decode("ascii")
 
@@ -48,10 +49,10 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def called_rightly(host: str, names: Sequence[str], *, numbers: bool) -> bool:
-    """Whether the header Host names this server: a page whose own name leads here must not get an answer.
+def is_allowed_host(host: str, names: Sequence[str], *, numbers: bool) -> bool:
+    """Whether the Host header names this server; protects against DNS rebinding.
 
-    names: by which it may be called. numbers: whether it may be called by any IP address too.
+    names: allowed host names. numbers: whether any IP address is allowed too.
     """
     parts = _split(f"//{host}")
     name = "" if parts is None else (parts.hostname or "").removesuffix(".")
@@ -60,12 +61,13 @@ def called_rightly(host: str, names: Sequence[str], *, numbers: bool) -> bool:
     return numbers and _is_address(name)
 
 
-def from_here(headers: Headers, host: str, allowed: Sequence[str]) -> bool:
-    """Whether a browser's request comes from a page of this server. What is no browser says nothing of it.
+def is_same_origin(headers: Headers, host: str, allowed: Sequence[str]) -> bool:
+    """Whether a browser's request comes from a page of this server. Other clients send no such headers and
+    are allowed.
 
-    allowed: names that were given for this server. A proxy may pass on another Host than the browser knows,
-    or none of its port, so a page of such a name may have any port. A browser's own word for it
-    (Sec-Fetch-Site) counts where no other page can be taken for this one: over TLS, or on this computer.
+    allowed: names given for this server. A proxy may pass on another Host than the browser's, or drop the
+    port, so a page on such a name may have any port. Sec-Fetch-Site is trusted where no other page can pass
+    for this one: over TLS, or on this computer.
     """
     site = headers.get("sec-fetch-site")
     if site not in (None, "same-origin", "none"):
@@ -86,7 +88,7 @@ def from_here(headers: Headers, host: str, allowed: Sequence[str]) -> bool:
 
 
 def _split(address: str) -> SplitResult | None:
-    """None for what is no address, or has a port that is none."""
+    """None for an invalid address or port."""
     try:
         parts = urlsplit(address)
         _ = parts.port

@@ -1,24 +1,24 @@
-"""Whose key somebody shows, with little patience for those who guess."""
+"""Checks API keys and limits guessing."""
 
 from collections import OrderedDict
 
 from pochade.server.auth import Keys
 from pochade.server.middleware import too_many
-from pochade.server.rate_limit import MOST, Buckets
+from pochade.server.rate_limit import MOST, TokenBuckets
 
 
 class KeyAttempts:
-    """keys: of this server. wrong: how many wrong ones an address may show."""
+    """keys: of this server. wrong: rate of wrong keys that an address may try."""
 
-    def __init__(self, keys: Keys, wrong: Buckets) -> None:
+    def __init__(self, keys: Keys, wrong: TokenBuckets) -> None:
         self._keys, self._wrong = keys, wrong
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def owner(self, key: str, client: str) -> str | None:
-        """Whose key it is; None for a wrong one. client: the address that it comes from.
+        """The user who has this key; None for a wrong one. client: the address that it comes from.
 
-        Raises Trouble while the address has shown too many wrong ones, also for a right one: whoever guesses
-        must not learn that he has found it. Users who had shown theirs from there before go on.
+        Raises ErrorReply while the address has tried too many wrong keys, even for a right one, so that a
+        guesser does not learn of success. Users who logged in from there before are not affected.
         """
         owner = self._keys.owner(key)
         if owner is not None and (client, owner) in self._known:

@@ -1,4 +1,4 @@
-"""Links that open one picture each, without a key, for a while."""
+"""Signed links that open one picture each, without a key, for a limited time."""
 
 import hashlib
 import hmac
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 
 PREFIX = "/links"
 VALID_S = 3600
-"""As long as the links of OpenAI's API are."""
+"""Lifetime, as of the links of OpenAI's API."""
 
 KINDS = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
 
 class Links:
-    """Signs and checks. The secret is that of one run of the server: its links end with it."""
+    """Signs and checks links. The secret is new at each start of the server, which ends all earlier links."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._secret, self._clock = secrets.token_bytes(32), clock
 
     def path(self, picture: str, kind: str = "png", quality: int = 95) -> str:
-        """Path and query of a link to a picture, in a format of KINDS, with its quality, 0 to 100."""
+        """The path and query of a link to a picture, in a format of KINDS, with its quality, 0 to 100."""
         expires = int(self._clock()) + VALID_S
         signature = self._signature(picture, kind, quality, expires)
         return f"{PREFIX}/{picture}.{kind}?quality={quality}&expires={expires}&signature={signature}"
 
     def check(self, picture: str, kind: str, quality: int, expires: int, signature: str) -> None:
-        """Raises Trouble (403) for a link that was not made here, was changed, or is over."""
+        """Raise ErrorReply (403) for a link that is invalid or has expired."""
         expected = self._signature(picture, kind, quality, expires)
         if not hmac.compare_digest(expected.encode(), signature.encode()):
             raise ErrorReply(403, "forbidden", "this link was not made by this server since it started")
@@ -52,7 +52,7 @@ class Links:
 
 
 def router(service: "Service") -> APIRouter:
-    """The route that such links lead to. It needs no key."""
+    """The route of the links. It needs no key."""
     routes = APIRouter(prefix=PREFIX)
 
     @routes.get("/{picture}.{kind}", response_class=Response, include_in_schema=False)
@@ -75,7 +75,7 @@ def router(service: "Service") -> APIRouter:
 
 
 def content_of(service: "Service", picture: Picture, kind: str, quality: int) -> bytes:
-    """The file of a picture in a format of KINDS. Raises Trouble if it was removed meanwhile."""
+    """A picture's content in a format of KINDS. Raises ErrorReply if the picture was removed."""
     content = file_of(service.storage, picture)
     if kind == "png":
         return content

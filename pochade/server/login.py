@@ -1,4 +1,4 @@
-"""Logging in and out: a cookie for the page, in place of a key that scripts could read."""
+"""Login and logout: the page gets a cookie instead of a key that scripts could read."""
 
 import asyncio
 import hmac
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 LASTS_S = 30 * 24 * 3600
 KEPT = 1000
-"""Logins that are kept in memory; the one that was not used for the longest is read again."""
+"""Sessions kept in memory; the least recently used one is read from the store again."""
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
-"""What `secrets.token_urlsafe(32)` gives. Nothing else is looked up."""
+"""The form of `secrets.token_urlsafe(32)`. Nothing else is looked up."""
 
 Ask = Callable[..., Awaitable[Any]]
 """As `Service.ask`: runs a function of the store in a thread."""
 
 
 class Sessions:
-    """The logins of one server, on one event loop. clock: seconds since 1970."""
+    """The sessions of one server, on one event loop. clock: seconds since 1970."""
 
     def __init__(self, keys: Keys, ask: Ask, clock: Callable[[], float]) -> None:
         self._keys, self._ask, self._clock = keys, ask, clock
@@ -45,7 +45,7 @@ class Sessions:
         self._reading: dict[str, asyncio.Task[LoginSession | None]] = {}
 
     async def open(self, owner: str) -> str:
-        """A new one for this user: what the cookie is to hold."""
+        """Open a session for a user; returns the cookie's value."""
         token = secrets.token_urlsafe(32)
         proof = await run_in_threadpool(self._keys.proof, owner, token)
         now = self._clock()
@@ -54,7 +54,7 @@ class Sessions:
         return token
 
     async def find(self, token: str) -> LoginSession | None:
-        """What a cookie stands for; None if that is over, or its key is another one now."""
+        """The session of a cookie; None if it has expired or its key has changed."""
         if not TOKEN.fullmatch(token):
             return None
         session = self._known.get(token)
@@ -71,7 +71,7 @@ class Sessions:
         return session
 
     async def close(self, token: str) -> None:
-        """It no longer counts, here or in a copy, and what is open in it ends."""
+        """End a session, and the replies that are open in it."""
         if not TOKEN.fullmatch(token):
             return
         self._forget(token)
@@ -93,8 +93,8 @@ class Sessions:
             session.over.set()
 
     async def _restored_once(self, token: str) -> LoginSession | None:
-        """As `_restored`, for all requests that come meanwhile: a page sends several at once, and each proof
-        takes a tenth of a second or more. A request that is cancelled does not end it for the others."""
+        """As `_restored`, shared by concurrent requests: a page sends several at once, and each proof takes a
+        tenth of a second or more. A cancelled request does not end it for the others."""
         task = self._reading.get(token)
         if task is None:
             task = self._reading[token] = asyncio.create_task(self._restored(token))
@@ -102,7 +102,7 @@ class Sessions:
         return await asyncio.shield(task)
 
     async def _restored(self, token: str) -> LoginSession | None:
-        """From the store. None also if it was closed while it was read."""
+        """Read a session from the store. None also if it was closed meanwhile."""
         self._restoring += 1
         try:
             found = await self._ask(accounts.session, token, self._clock())
@@ -121,12 +121,12 @@ class Sessions:
 
 
 async def login(service: "Service", request: Request, key: str) -> Response:
-    """A session for whoever has this key. Raises Trouble."""
+    """Open a session for a key. Raises ErrorReply."""
     if not service.keys:
         return JSONResponse({"user": request.state.owner})
     owner = service.door.owner(key, request.state.client)
     if owner is None:
-        raise ErrorReply(401, "unauthorized", "this key opens nothing here", "key")
+        raise ErrorReply(401, "unauthorized", "invalid API key", "key")
     token = await service.sessions.open(owner)
     response = JSONResponse({"user": owner})
     response.set_cookie(

@@ -1,8 +1,8 @@
-"""The one door: every request of every dialect comes through here, and every reply goes out through it.
+"""The middleware that every request and reply of every dialect passes.
 
-In this order: the name that the server was called by (against DNS rebinding), where a browser's request comes
-from (against other sites' pages), who asks, how often, how much they send. A reply gets its security headers
-and an id, whatever made it. What fails here is said in the shape of the dialect that was spoken.
+It checks, in this order: the host name (against DNS rebinding), the origin of a browser's request (against
+cross-site requests), the user, the rate, and the size of the body. Every reply gets security headers and an
+id. Errors are formatted for the dialect.
 """
 
 import sys
@@ -18,18 +18,18 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pochade.server.auth import LOCAL, Keys, key_of_header
-from pochade.server.hostnames import called_rightly, from_here
+from pochade.server.hostnames import is_allowed_host, is_same_origin
 from pochade.server.proxies import UNKNOWN, counted_as
-from pochade.server.rate_limit import Buckets
+from pochade.server.rate_limit import TokenBuckets
 from pochade.server.receive import DRAINED_BYTES, BodyLimits, LoginSession, bounded, drain, while_open
 
 COOKIE = "pochade_session"
 SAFE = ("GET", "HEAD", "OPTIONS")
 AT_ONCE = 300
-"""Requests of one user, or of one address without one, that are answered at the same time: streams and
-waiting clients among them. The server takes `run.CONNECTIONS` of all."""
+"""Concurrent requests of one user, or of one address without a user, streams and waiting clients included.
+The server accepts `run.CONNECTIONS` in all."""
 
-BUG = "something went wrong inside; the server's log has more"
+BUG = "internal error; the server's log has the details"
 
 CONTENT_POLICY = "; ".join(
     (
@@ -59,7 +59,7 @@ HEADERS = {
 
 @dataclass(eq=False)
 class ErrorReply(Exception):
-    """What is answered in place of a reply, in the shape of the dialect. code: for programs."""
+    """An error reply, formatted by the dialect. code: for programs."""
 
     status: int
     code: str
@@ -69,18 +69,18 @@ class ErrorReply(Exception):
 
 
 Answer = Callable[[ErrorReply, str], Response]
-"""From trouble, and the id of the request, to a reply in a dialect."""
+"""Formats an error, given the id of the request, for a dialect."""
 
 OfKey = Callable[[str, str], str | None]
-"""From a key and the address that it comes from to a user. May raise Trouble."""
+"""Returns the user of a key sent from an address. May raise ErrorReply."""
 
 OpenSession = Callable[[str], Awaitable[LoginSession | None]]
-"""From what a cookie holds to the login that it stands for."""
+"""Returns the session of a cookie."""
 
 
 @dataclass(frozen=True)
 class Client:
-    """Who asks. owner: None for somebody without a key. name: what their requests are counted by."""
+    """The sender of a request. owner: None without a key. name: what their requests are counted by."""
 
     owner: str | None
     session: LoginSession | None
@@ -89,9 +89,9 @@ class Client:
 
 @dataclass(frozen=True, kw_only=True)
 class AccessRules:
-    """names: by which the server may be called; "*" is any. numbers: whether it may be called by any IP
-    address too. allowed: names whose pages may change something whatever their port, see `from_here`.
-    guarded: beginnings of paths that need a key; open_paths: those of them that do not."""
+    """Access rules. names: allowed host names; "*" is any. numbers: whether any IP address is allowed too.
+    allowed: names whose pages may send requests whatever their port, see `is_same_origin`. guarded: prefixes
+    of paths that need a key; open_paths: exceptions."""
 
     keys: Keys
     names: tuple[str, ...]
@@ -103,7 +103,7 @@ class AccessRules:
 
 
 class GuardMiddleware:
-    """ASGI middleware. answers: (prefix of the path, Answer), the first that fits counts.
+    """ASGI middleware. answers: (path prefix, formatter of errors); the first match is used.
 
     The user's name is put into scope["state"]["owner"].
     """
@@ -114,7 +114,7 @@ class GuardMiddleware:
         rules: AccessRules,
         answers: Sequence[tuple[str, Answer]],
         session: OpenSession,
-        requests: Buckets,
+        requests: TokenBuckets,
         of_key: OfKey,
         random: Callable[[int], str],
         clock: Callable[[], float],
@@ -177,9 +177,9 @@ class GuardMiddleware:
 
     @contextmanager
     def _counted(self, name: str) -> Iterator[None]:
-        """One more of theirs is answered. Raises Trouble if there are too many already."""
+        """Count a request in progress. Raises ErrorReply if there are too many."""
         if self._open[name] >= AT_ONCE:
-            raise too_many(1, f"{AT_ONCE} requests of yours are being answered")
+            raise too_many(1, f"{AT_ONCE} of your requests are in progress; wait for one to finish")
         self._open[name] += 1
         try:
             yield
@@ -191,14 +191,13 @@ class GuardMiddleware:
     async def _check(self, scope: Scope, limit: int) -> Client:
         headers = Headers(scope=scope)
         host, rules = headers.get("host", ""), self._rules
-        if not called_rightly(host, rules.names, numbers=rules.numbers):
-            raise ErrorReply(403, "forbidden", "this server does not answer to that name; see --allow-host")
-        if scope["method"] not in SAFE and not from_here(headers, host, rules.allowed):
+        if not is_allowed_host(host, rules.names, numbers=rules.numbers):
+            raise ErrorReply(403, "forbidden", "this host name is not allowed; see --allow-host")
+        if scope["method"] not in SAFE and not is_same_origin(headers, host, rules.allowed):
             raise ErrorReply(
                 403,
                 "forbidden",
-                "another site's page may not do this; behind a proxy, start the server with the name of its"
-                " own page as --allow-host",
+                "cross-site request refused; behind a proxy, give the host name of the page as --allow-host",
             )
         client = counted_as((scope.get("client") or (UNKNOWN,))[0])
         who = await self._who(headers, client)
@@ -214,7 +213,7 @@ class GuardMiddleware:
             raise ErrorReply(
                 401,
                 "unauthorized",
-                "a key is needed, and this one is not valid",
+                "invalid API key",
                 headers=basic if path.startswith(("/sdapi/", "/controlnet/")) else None,
             )
         length = headers.get("content-length")
@@ -236,7 +235,7 @@ class GuardMiddleware:
 
 
 def cookie_of(headers: Headers) -> str | None:
-    """What the cookie of a login holds."""
+    """The value of the session cookie."""
     try:
         cookies = SimpleCookie(headers.get("cookie", ""))
     except CookieError:

@@ -1,7 +1,7 @@
-"""Reverse proxies: which are trusted, and the address of the client behind them.
+"""Trusted reverse proxies, and the address of the client behind them.
 
-Everybody can write X-Forwarded-For. It is read only where the connection comes from an address that whoever
-started the server listed, and then from its end: each proxy appends the address that it saw itself.
+Anybody can send X-Forwarded-For. It is used only where the connection comes from a proxy that is listed at
+the start, and is read from its end, since each proxy appends the address that it saw.
 """
 
 import ipaddress
@@ -16,10 +16,10 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 UNKNOWN = "unknown"
-"""The name of a client whose address the server does not know."""
+"""Name of a client whose address is unknown."""
 
 SUBSCRIBER_BITS = 64
-"""Of an IPv6 address: what follows is chosen by whoever has the connection, as often as they like."""
+"""Prefix of an IPv6 address that counts; a subscriber can choose the rest freely."""
 
 
 IPV4_BEGINS = 96
@@ -27,7 +27,7 @@ IPV4_BEGINS = 96
 
 
 def read_networks(texts: Sequence[str]) -> tuple[Network, ...]:
-    """Addresses and networks, "10.0.0.7" or "10.0.0.0/8". Raises InvalidRequest for anything else."""
+    """Parse addresses and networks, "10.0.0.7" or "10.0.0.0/8". Raises InvalidRequest for anything else."""
     networks = []
     for text in texts:
         try:
@@ -56,10 +56,10 @@ def _unmapped(network: Network) -> Network:
 
 
 class ProxyMiddleware:
-    """ASGI middleware: puts the address of the client into the scope, and the scheme that it used.
+    """ASGI middleware that puts the client's address and scheme into the scope.
 
-    trusted: proxies whose X-Forwarded-For counts. X-Forwarded-Proto is taken from them and from this
-    computer; all that depends on it is how the client's own cookie and links are written.
+    trusted: proxies whose X-Forwarded-For is used. X-Forwarded-Proto is accepted from them and from this
+    computer; it only affects how cookies and links are written.
     """
 
     def __init__(self, app: ASGIApp, trusted: Sequence[Network] = ()) -> None:
@@ -84,7 +84,7 @@ class ProxyMiddleware:
         return changed
 
     def _client(self, peer: Address, hops: Sequence[str]) -> Address:
-        """The last address that no trusted proxy has; what a client wrote itself stands before it."""
+        """The last address that is not a trusted proxy's; anything before it was written by the client."""
         for hop in reversed(hops):
             found = address_of(hop)
             if found is None:
@@ -99,7 +99,7 @@ class ProxyMiddleware:
 
 
 def address_of(text: str) -> Address | None:
-    """An address with or without a port, as proxies write it; None for anything else."""
+    """Parse an address with or without a port, as proxies write it; None for anything else."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -114,7 +114,7 @@ def address_of(text: str) -> Address | None:
 
 
 def counted_as(client: str) -> str:
-    """The name by which the requests of an address are counted: of IPv6 the network of the subscriber."""
+    """The name under which an address is counted: for IPv6 the subscriber's network."""
     address = address_of(client)
     if address is None:
         return client

@@ -1,4 +1,4 @@
-"""What comes of a request: no more than is allowed, not too slowly, and only while its session lasts."""
+"""Receiving request bodies: within a size limit, with a timeout, and only while the session lasts."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -8,21 +8,21 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
 SMALL_BYTES = 4096
-"""Of a body, where a route says nothing else: a key, an id, a switch."""
+"""Largest body of a route without a limit of its own: a key, an id, a switch."""
 
 MIDDLE_BYTES = 2**20
-"""Of a body of texts."""
+"""Largest body of a route that takes texts."""
 
 BODY_TIMEOUT_S = 60.0
-"""For so long nothing may come of a body that was announced."""
+"""Timeout between two parts of a body, s."""
 
 DRAINED_BYTES, DRAINED_S = 16 * 2**20, 5.0
-"""Of a body that is too large: a client that is still sending when the connection closes never reads why."""
+"""Bytes that are still read of a body that is too large, so that the client reads the error reply."""
 
 
 @dataclass(eq=False)
 class LoginSession:
-    """A login. until: seconds since 1970. over: set when somebody logs out."""
+    """A login session. until: seconds since 1970. over: set on logout."""
 
     owner: str
     until: float
@@ -31,7 +31,7 @@ class LoginSession:
 
 @dataclass(frozen=True)
 class BodyLimits:
-    """most: bytes that any body may have. routes: path -> bytes of its bodies, None for `most`."""
+    """most: bytes of any body. routes: path -> limit of its bodies, None for `most`."""
 
     most: int
     routes: Mapping[str, int | None] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class BodyLimits:
 
 
 def bounded(receive: Receive, limit: int) -> Receive:
-    """`receive` that stops at so many bytes, and that does not wait for ever for the next of them."""
+    """`receive` with a size limit and a timeout."""
     count, done = 0, False
 
     async def receiving() -> Message:
@@ -52,7 +52,7 @@ def bounded(receive: Receive, limit: int) -> Receive:
         try:
             message = await asyncio.wait_for(receive(), BODY_TIMEOUT_S)
         except TimeoutError as late:
-            raise HTTPException(408, "nothing came of the request for too long") from late
+            raise HTTPException(408, "timed out while waiting for the request's body") from late
         count += len(message.get("body", b""))
         done = message["type"] != "http.request" or not message.get("more_body", False)
         if count > limit:
@@ -63,7 +63,7 @@ def bounded(receive: Receive, limit: int) -> Receive:
 
 
 def while_open(receive: Receive, session: LoginSession, clock: Callable[[], float]) -> Receive:
-    """`receive` for which the client is gone once the session is over: what waits or streams for it ends.
+    """`receive` that reports a disconnected client once the session is over, which ends long replies.
 
     clock: seconds since 1970.
     """
@@ -87,7 +87,7 @@ def while_open(receive: Receive, session: LoginSession, clock: Callable[[], floa
 
 
 async def drain(receive: Receive, limit: int) -> None:
-    """Read and forget so much of a body, if it comes soon."""
+    """Read and discard up to `limit` bytes of a body, if they arrive soon."""
     count = 0
     try:
         async with asyncio.timeout(DRAINED_S):

@@ -1,4 +1,4 @@
-"""What all bodies of all dialects have in common, and how they are read."""
+"""Reading and validating JSON bodies, for all dialects."""
 
 import json
 from collections.abc import Callable, Coroutine
@@ -12,21 +12,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 MOST_DEEP = 50
-"""Lists and tables within one another in a body. No dialect has ten."""
+"""Deepest nesting of lists and objects in a body. No dialect needs ten."""
 
 MOST_NAMED = 200
-"""Of unknown fields, so many names are told."""
+"""How many unknown fields are reported."""
 
 MOST_VALUES = 100_000
-"""Of a body. What is large in one are its pictures, which are one value each and quickly passed over; so many
-small values would keep everyone waiting while Python goes through them."""
+"""Most values in a body. Large bodies consist of pictures, each of which is one value; many small values
+would block the event loop while they are parsed."""
 
 LARGE_BYTES = 64 * 1024
-"""A body of more is read in a thread."""
+"""Larger bodies are parsed in a thread."""
 
 
 class BodyRequest(Request):
-    """A request whose JSON is bounded in its values, and read in a thread where it is large."""
+    """A request whose JSON is limited in its number of values, and parsed in a thread if it is large."""
 
     async def json(self) -> Any:
         if not hasattr(self, "_parsed"):
@@ -37,7 +37,7 @@ class BodyRequest(Request):
 
 
 class Route(APIRoute):
-    """A route that reads its body so. Give it to an APIRouter as route_class."""
+    """A route that uses `BodyRequest`. Pass it to an APIRouter as route_class."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -49,20 +49,20 @@ class Route(APIRoute):
 
 
 def parsed(content: bytes) -> Any:
-    """JSON. Raises HTTPException for too many values, ValueError for what is none."""
+    """Parse JSON. Raises HTTPException for too many values, ValueError for invalid JSON."""
     check_values(content)
     return json.loads(content)
 
 
 def check_values(content: bytes) -> None:
-    """Raises HTTPException for JSON of more than MOST_VALUES values, before it is read."""
+    """Raise HTTPException for JSON with more than MOST_VALUES values, before it is parsed."""
     # Neither base64 nor a name has commas; texts have fewer than this.
     if content.count(b",") > MOST_VALUES:
         raise HTTPException(413, f"the body has more than {MOST_VALUES:,} values")
 
 
 class Body(BaseModel):
-    """There is no number that is none, and no half character. Unknown fields are left out, see `left_out`."""
+    """Base of all bodies: rejects NaN, infinity and lone surrogates; ignores unknown fields (`left_out`)."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False, protected_namespaces=())
     _unknown: list[str] = PrivateAttr(default_factory=list)
@@ -70,7 +70,7 @@ class Body(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def unknown_fields(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Remembers their names."""
+        """Records the names of unknown fields."""
         body = handler(value)
         if isinstance(value, dict):
             body._unknown = [str(name) for name in value if name not in cls.model_fields]
@@ -79,14 +79,14 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def whole_characters(cls, value: Any) -> Any:
-        """JSON can spell halves of characters, which nothing can store or send back."""
+        """Reject lone surrogates, which JSON can express but which can be neither stored nor sent back."""
         if not _whole(value):
-            raise ValueError("a text holds half a character (a lone surrogate)")
+            raise ValueError("a text contains half a character (a lone surrogate)")
         return value
 
 
 def left_out(body: Body) -> list[str]:
-    """Names of fields that a client sent and that are unknown, those of bodies within it too ("hires.x")."""
+    """Names of unknown fields that a client sent, nested ones included ("hires.x")."""
     names = list(body._unknown)
     for field in type(body).model_fields:
         inner = getattr(body, field)
@@ -97,7 +97,7 @@ def left_out(body: Body) -> list[str]:
 
 
 def _whole(value: Any) -> bool:
-    """Whether every text in it can be stored. Raises ValueError for what nests too deep."""
+    """Whether all texts in a value can be encoded. Raises ValueError for too deep nesting."""
     todo = [(value, 0)]
     while todo:
         each, depth = todo.pop()
@@ -106,7 +106,7 @@ def _whole(value: Any) -> bool:
                 return False
         elif isinstance(each, dict | list):
             if depth == MOST_DEEP:
-                raise ValueError(f"the body nests more than {MOST_DEEP} deep")
+                raise ValueError(f"the body is nested more than {MOST_DEEP} levels deep")
             inner = [*each, *each.values()] if isinstance(each, dict) else each
             todo += [(one, depth + 1) for one in inner]
     return True

@@ -1,4 +1,4 @@
-"""Listening: uvicorn around the application, with an orderly end."""
+"""Runs uvicorn with the application, and shuts down in order."""
 
 import socket
 import sys
@@ -14,19 +14,19 @@ from pochade.server.service import Service
 KEEP_ALIVE_S = 30
 CONNECTIONS = 1000
 STOP_S = 3
-"""For so long open replies may go on once the server is to stop."""
+"""Timeout of open replies on shutdown, s."""
 
 
 def serve(options: Options, host: str, port: int, names: tuple[str, ...] = ()) -> None:
-    """Until it is told to stop (SIGINT, SIGTERM). Raises InvalidRequest for an address without a key.
+    """Serve until SIGINT or SIGTERM. Raises InvalidRequest for a public address without a key.
 
-    host: the address to listen on. port: 0 takes a free one. names: by which it is called, see `make_app`.
+    host: the address to listen on. port: 0 picks a free one. names: host names, see `make_app`.
     """
     local = host in LOOPBACK
     if not local and not options.keys:
         raise InvalidRequest(
-            f"--host {host} lets other computers in, and there is no key: give one with --key-file FILE,"
-            " $POCHADE_KEY or --keys FILE; or leave --host out"
+            f"--host {host} allows access from other computers, which requires a key: give one with"
+            " --key-file FILE, $POCHADE_KEY or --keys FILE; or omit --host"
         )
     service = Service(options)
     app = make_app(service, names, own_names=() if local else (socket.gethostname(),), local=local)
@@ -51,7 +51,7 @@ def serve(options: Options, host: str, port: int, names: tuple[str, ...] = ()) -
 
 
 class _Server(uvicorn.Server):
-    """Opens the service before it listens, says where it does, and closes the service at the end."""
+    """Opens the service before listening, prints the address, and closes the service at the end."""
 
     def __init__(self, config: uvicorn.Config, service: Service, address: str) -> None:
         super().__init__(config)
@@ -70,7 +70,7 @@ class _Server(uvicorn.Server):
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises OutputError if the address is taken or not ours."""
+    """Open a listening socket. Raises OutputError if the address is in use or not local."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:

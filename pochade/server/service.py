@@ -1,4 +1,4 @@
-"""Where every dialect slots in its orders and asks what became of them."""
+"""The service behind all dialects: submits jobs and reports what became of them."""
 
 import asyncio
 import secrets
@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from pochade.errors import InvalidRequest
 from pochade.jobs import accounts, history, orders, pulls, store
-from pochade.jobs.catalogue import Catalogue, look
+from pochade.jobs.catalogue import Catalogue, scan_folders
 from pochade.jobs.database import Database
 from pochade.jobs.idempotency import IdempotencyKey
 from pochade.jobs.limits import QueueFull
@@ -26,20 +26,20 @@ from pochade.server.config import Options
 from pochade.server.key_attempts import KeyAttempts
 from pochade.server.links import Links
 from pochade.server.login import Sessions
-from pochade.server.rate_limit import Buckets, Rate
+from pochade.server.rate_limit import Rate, TokenBuckets
 from pochade.server.submission import Conflict, Stopping, SubmittedOrder
-from pochade.server.workers import TIDY_S, Workers, take_up
+from pochade.server.workers import TIDY_S, Workers, recover_jobs
 
 T = TypeVar("T")
 
 TELL_S = 0.5
 WRONG_KEYS = Rate(per_s=0.1, burst=10)
 DECODINGS = 2
-"""Pictures that are decoded at once: each may take a hundred megabytes."""
+"""Pictures decoded in parallel; each may take a hundred megabytes."""
 
 
 class Service:
-    """Use it inside its `open` and `close`, on one event loop. clock: seconds since 1970."""
+    """Use it between `open` and `close`, on one event loop. clock: seconds since 1970."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Service:
         self._decoding, self._looking = asyncio.Semaphore(DECODINGS), asyncio.Lock()
         self.keys = options.keys
         self.sessions = Sessions(options.keys, self.ask, clock)
-        self.door = KeyAttempts(options.keys, Buckets(WRONG_KEYS, time.monotonic))
+        self.door = KeyAttempts(options.keys, TokenBuckets(WRONG_KEYS, time.monotonic))
         self.stopping = False
         self.links = Links(clock)
         self.database: Database
@@ -64,14 +64,14 @@ class Service:
         self.workers: Workers
 
     async def open(self) -> None:
-        """Take up what was there, and start the workers. Raises PochadeError."""
+        """Recover unfinished jobs and start the workers. Raises PochadeError."""
         self.storage.make()
         self._held.enter_context(alive(self.storage.root / "lock"))
         self.database = Database(self.storage.database)
         keep_reserve(self.storage)
         accounts.forget_fast_proofs(self.database)
-        self.catalogue = look(self.options.folders)
-        take_up(self.database, self.storage, self.clock())
+        self.catalogue = scan_folders(self.options.folders)
+        recover_jobs(self.database, self.storage, self.clock())
         self.live_jobs = LiveJobs(self.clock, store.served_last(self.database), len(self.options.devices))
         for job in history.active_jobs(self.database):
             order = orders.read_order(job.order)
@@ -91,11 +91,11 @@ class Service:
         self.workers.wake()
         self._tasks = [
             asyncio.create_task(self._again(TIDY_S, self.workers.tidy)),
-            asyncio.create_task(self._again(TELL_S, self._tell_places)),
+            asyncio.create_task(self._again(TELL_S, self._publish_positions)),
         ]
 
     def leave(self) -> None:
-        """Take no more, and let go those who wait."""
+        """Accept no more jobs, and release waiting clients."""
         self.stopping = True
         for watcher in list(self.live_jobs.watchers):
             watcher.close()
@@ -103,7 +103,7 @@ class Service:
             live.over.set()
 
     async def close(self) -> None:
-        """What is drawn is finished if that does not take long; else it waits for the next start."""
+        """Stop. Running jobs are finished if that is quick; otherwise they run after the next start."""
         await self.workers.supervisor.stop(self.options.grace_s)
         for task in [*self._tasks, *self._soon]:
             task.cancel()
@@ -114,10 +114,10 @@ class Service:
     # --- handing in ---------------------------------------------------------------------------------------
 
     async def submit(self, owner: str, asked: SubmittedOrder, once: IdempotencyKey | None = None) -> LiveJob:
-        """Check an order and keep it. When this returns, it will be drawn, whatever happens.
+        """Check and store an order. Once this returns, the job will run, whatever happens.
 
-        once: the key of the request, if it has one. Raises InvalidRequest for what cannot be drawn,
-        QueueFull, Stopping, and Repeated if there is a job of that key.
+        once: the request's idempotency key, if any. Raises InvalidRequest for an invalid order, QueueFull,
+        Stopping, and RepeatedRequest if a job has that key.
         """
         self._check_room(owner)
         catalogue = self.catalogue
@@ -147,10 +147,10 @@ class Service:
         return await self._to_its_end(self._keep(live, *kept))
 
     async def fetch(self, owner: str, model: str, licence: str, commit: str = "", label: str = "") -> LiveJob:
-        """Keep a job that fetches a known model. licence, commit: as `look_up` told them.
+        """Store a job that downloads a known model. licence, commit: as `look_up` returned them.
 
-        Raises InvalidRequest for a name that is not known, or a model that is here; Conflict if it is being
-        fetched; QueueFull, Stopping.
+        Raises InvalidRequest for an unknown name or a model that is present; Conflict if it is being
+        downloaded; QueueFull, Stopping.
         """
         self._check_room(owner)
         known = pulls.known(model)
@@ -183,7 +183,7 @@ class Service:
         return await self._to_its_end(self._keep(live, store.accept, job, words))
 
     async def models_here(self) -> set[str]:
-        """The short names of known models that mean something in the folders of models."""
+        """The short names of known models that are present in the folders."""
         return await run_in_threadpool(pulls.present, self.options.folders)
 
     async def _keep(self, live: LiveJob, keep: Callable[..., Job | None], *arguments: Any) -> LiveJob:
@@ -207,25 +207,27 @@ class Service:
 
     def _check_room(self, owner: str) -> None:
         if self.stopping:
-            raise Stopping("the server is about to stop; try again in a moment")
+            raise Stopping("the server is shutting down; try again in a moment")
         if len(self.live_jobs.live) >= self.limits.queue:
-            raise QueueFull(f"the queue is full: {self.limits.queue} jobs wait; try again later")
+            raise QueueFull(f"the queue is full: {self.limits.queue} jobs are waiting; try again later")
         if len(self.live_jobs.of(owner)) >= self.limits.own_queue:
-            raise QueueFull(f"{self.limits.own_queue} jobs of yours wait already; try again later")
+            raise QueueFull(f"{self.limits.own_queue} of your jobs are already waiting; try again later")
 
     async def decoding(self, function: Callable[..., T], *arguments: Any) -> T:
-        """`function(*arguments)`, in a thread, where it may decode pictures: few of these at once."""
+        """Run `function(*arguments)` in a thread, for decoding pictures; few run at once."""
         async with self._decoding:
             return await run_in_threadpool(function, *arguments)
 
     def check_picture(self, content: bytes) -> None:
-        """Raises InvalidRequest for what is no picture, or too large, before it is decoded."""
+        """Check a picture's header before decoding. Raises InvalidRequest if it is not a picture, or too
+        large."""
         submission.check_picture(content, self.limits)
 
     # --- what became of it --------------------------------------------------------------------------------
 
     async def cancel(self, owner: str, job: str, how: str = "cancel") -> str | None:
-        """how: "cancel", "keep" or "skip", see `drawing`. The state it was in; None: there is no such job."""
+        """Stop a job. how: "cancel", "keep" or "skip", see `runner`. Returns its previous state; None if
+        there is no such job."""
         live = self.live_jobs.live.get(job)
         if how == "skip" or (how == "keep" and live is not None and live.state == RUNNING):
             if live is None or live.owner != owner:
@@ -233,7 +235,7 @@ class Service:
                 return None if found is None else found.state
             if live.state == RUNNING:
                 live.interrupted = True
-                self.workers.supervisor.say(job, how)
+                self.workers.supervisor.send(job, how)
             return live.state
         return await self._to_its_end(self._cancel(owner, job))
 
@@ -246,11 +248,11 @@ class Service:
             live = self.live_jobs.live.get(job)
             if live is not None:
                 live.interrupted = True
-            self.workers.supervisor.say(job, "cancel")
+            self.workers.supervisor.send(job, "cancel")
         return state
 
     async def cancel_all(self, owner: str) -> int:
-        """Everything of theirs that is not over; how much that was."""
+        """Cancel all unfinished jobs of a user; returns how many."""
         return await self._to_its_end(self._cancel_all(owner))
 
     async def _cancel_all(self, owner: str) -> int:
@@ -264,15 +266,15 @@ class Service:
         return len(waiting) + sum(state in (QUEUED, RUNNING) for state in states)
 
     async def wait(self, live: LiveJob) -> tuple[Job, list[Picture]]:
-        """Until the job is over. Raises Stopping if the server stops before."""
+        """Wait until the job ends. Raises Stopping if the server stops first."""
         await live.over.wait()
         job = await self.ask(history.find_job, live.id)
         if job is None or not job.over:
-            raise Stopping("the server is about to stop; the job waits for its next start")
+            raise Stopping("the server is shutting down; the job will run after its next start")
         return job, (await self.ask(history.pictures_of, [job.id]))[job.id]
 
     async def ask(self, function: Callable[..., T], *arguments: Any) -> T:
-        """`function(database, *arguments)`, in a thread."""
+        """Run `function(database, *arguments)` in a thread."""
         return await run_in_threadpool(function, self.database, *arguments)
 
     async def remove_pictures(self, pictures: Sequence[Picture]) -> None:
@@ -280,16 +282,15 @@ class Service:
         await self.workers.remove_pictures(pictures)
 
     async def refresh(self) -> None:
-        """Look through the folders again, one look at a time, however many ask; the workers do so too, before
-        their next jobs."""
+        """Scan the folders again, one scan at a time; the workers do so too before their next jobs."""
         async with self._looking:
-            self.catalogue = await run_in_threadpool(look, self.options.folders)
-        self.workers.supervisor.say_to_all("look")
+            self.catalogue = await run_in_threadpool(scan_folders, self.options.folders)
+        self.workers.supervisor.send_to_all("look")
 
     # --- what goes on by itself ---------------------------------------------------------------------------
 
-    async def _tell_places(self) -> None:
-        self.live_jobs.tell_places()
+    async def _publish_positions(self) -> None:
+        self.live_jobs.publish_positions()
 
     async def _again(self, pause_s: float, work: Callable[[], Any]) -> None:
         while True:
@@ -300,7 +301,7 @@ class Service:
                 log(f"housekeeping: {type(error).__name__}: {error}")
 
     def later(self, work: Coroutine[Any, Any, object]) -> None:
-        """Run a coroutine by itself."""
+        """Run a coroutine as a background task."""
         task = asyncio.create_task(work)
         self._soon.add(task)
         task.add_done_callback(self._is_done)

@@ -1,4 +1,4 @@
-"""Tools for a program that has started this one: the Model Context Protocol over standard streams."""
+"""The Model Context Protocol over standard input and output."""
 
 import asyncio
 import os
@@ -12,11 +12,12 @@ from pochade.server.dialects.mcp.tools import make_server
 from pochade.server.service import Service
 
 GRACE_S = 1.0
-"""For what is drawn when the client has gone: clients kill after a few seconds."""
+"""How long a running job may continue after the client has gone; clients kill the process after a few
+seconds."""
 
 
 def serve_stdio(options: Options) -> None:
-    """Until the input ends or a signal comes. Raises PochadeError if the service cannot be opened."""
+    """Serve until the input ends or a signal arrives. Raises PochadeError if the service cannot be opened."""
     asyncio.run(_serve(options))
 
 
@@ -42,7 +43,7 @@ async def _serve(options: Options) -> None:
 
 
 async def _talk(service: Service) -> None:
-    """Until the client closes its end."""
+    """Serve until the client closes the connection."""
     server = make_server(service)
     try:
         async with stdio_server() as (reading, writing):

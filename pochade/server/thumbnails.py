@@ -1,4 +1,4 @@
-"""Small versions of pictures, made when they are asked for and kept in memory for a while."""
+"""Thumbnails, made on request and cached in memory."""
 
 import asyncio
 import io
@@ -25,7 +25,7 @@ class Thumbnails:
         self._making = asyncio.Semaphore(AT_ONCE)
 
     async def of(self, path: Path) -> bytes:
-        """Of a picture file, which never changes. Raises Trouble if it is gone."""
+        """The thumbnail of a picture file, which never changes. Raises ErrorReply if it is missing."""
         if path in self._made:
             self._made.move_to_end(path)
             return self._made[path]

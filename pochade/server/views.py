@@ -1,4 +1,4 @@
-"""What is told of models, schedules and pictures, in whatever dialect."""
+"""Descriptions of models, schedules and pictures, shared by the dialects."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -16,12 +16,12 @@ from pochade.server.service import Service
 
 
 def schedule_aliases(label: str) -> list[str]:
-    """The other names that a schedule is known by."""
+    """The aliases of a schedule."""
     return [alias for alias, name in ALIASES.items() if name == label]
 
 
 def what_it_says(service: Service, content: bytes) -> dict[str, Any]:
-    """Of a picture file: its text, read. Raises InvalidRequest if it is no picture."""
+    """Read the parameters text of a picture file. Raises InvalidRequest if it is not a picture."""
     width, height = size_in_header(content)
     limits.check_size(width, height, service.limits)
     text = text_of(content)
@@ -42,10 +42,10 @@ def what_it_says(service: Service, content: bytes) -> dict[str, Any]:
 def _request(
     text: str, parameters: Parameters, catalogue: Catalogue
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """The fields of POST /jobs that a picture's text tells, and the names of what it tells of besides: what
-    such a job would be drawn without.
+    """The fields of POST /jobs that a picture's text gives, and the names of settings that such a job cannot
+    reproduce.
 
-    Those names are fields of such a request, then names of the text's own settings, such as "ENSD".
+    The names are fields of such a request, followed by the text's own settings, such as "ENSD".
     """
     if not text.strip():
         return None, []
@@ -75,7 +75,7 @@ def _request(
 
 
 def _is_known(model: str | Path | None, catalogue: Catalogue) -> bool:
-    """Whether a model that a picture's text names is here. None is the first pass' own."""
+    """Whether the model that a picture's text names is available. None stands for the first pass' model."""
     try:
         return model is None or catalogue.model(str(model)) is not None
     except InvalidRequest:
@@ -83,7 +83,7 @@ def _is_known(model: str | Path | None, catalogue: Catalogue) -> bool:
 
 
 def shown_models(service: Service) -> list[dict[str, Any]]:
-    """The models, the default one among them, as clients are told of them."""
+    """The models, with the default marked, as shown to clients."""
     catalogue = service.catalogue
     return [
         {
@@ -104,7 +104,7 @@ def shown_models(service: Service) -> list[dict[str, Any]]:
 
 
 def own_picture(service: Service, owner: str, picture: str) -> bytes:
-    """The file of one of the owner's pictures. Raises InvalidRequest if there is none."""
+    """Read one of the owner's pictures. Raises InvalidRequest if it does not exist."""
     found = history.find_picture(service.database, picture, owner)
     if found is None:
         raise InvalidRequest(f"there is no picture '{picture[:100]}' of yours here")

@@ -1,4 +1,4 @@
-"""The workers, what they tell, and what they leave behind: dead ones' jobs, and room on the disk."""
+"""Relays worker events, recovers the jobs of dead workers, and enforces the disk budget."""
 
 import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -13,7 +13,7 @@ from pochade.jobs.live import LiveJobs
 from pochade.jobs.log import log
 from pochade.jobs.orders import PULL
 from pochade.jobs.records import FAILED, FINISHED, QUEUED, RUNNING, Picture
-from pochade.jobs.reserve import give_up_reserve, keep_reserve
+from pochade.jobs.reserve import keep_reserve, release_reserve
 from pochade.jobs.storage import Storage, discard, drop_inputs, is_dead, sweep
 from pochade.jobs.supervisor import Supervisor, WorkerSlot
 from pochade.jobs.worker import WorkerSettings
@@ -22,22 +22,23 @@ from pochade.server.config import Options
 T = TypeVar("T")
 
 TIDY_S = 2.0
-"""Between two calls of `tidy`."""
+"""Interval between calls of `tidy`, s."""
 COMPARE_EVERY = 15
-"""Of so many calls of `tidy` one compares all live jobs with the store; the call after a death does too."""
+"""One of this many calls of `tidy` compares the live jobs with the store; so does the first call after a
+death."""
 
 IDLE_S = 120.0
-"""For so long a worker may be silent that has nothing to do: it speaks every few seconds."""
+"""How long an idle worker may be silent, s; it sends something every few seconds."""
 PREDICTED = 20.0
-"""For so many times its predicted time a job may go on without a sign of progress, if that is longer."""
+"""A running job may show no progress for this many times its predicted duration, if that is longer."""
 
 
 class Workers:
-    """clock: seconds since 1970. random: as `secrets.token_hex`. later: runs a coroutine by itself.
-    refresh: looks through the folders of models again; called when a model has come.
+    """clock: seconds since 1970. random: as `secrets.token_hex`. later: runs a coroutine as a background
+    task. refresh: scans the folders of models; called when a download is complete.
 
-    usual: width and height, px, that each model draws if none are given; of those that have been loaded.
-    stored_bytes: of all pictures.
+    usual: native width and height, px, of each model that has been loaded. stored_bytes: size of all
+    pictures.
     """
 
     def __init__(
@@ -65,26 +66,26 @@ class Workers:
                 f" {1 - storage_usage.PINNED_SHARE:.0%} of that besides"
             )
         slots = [slot_of(options, storage, device) for device in options.devices]
-        slots.append(hand_that_fetches(options, storage))
+        slots.append(fetch_slot(options, storage))
         self.supervisor = Supervisor(
-            slots, self._heard, self._died, self._name, self._patience, options.command
+            slots, self._on_event, self._on_death, self._name, self._silence_limit_s, options.command
         )
         self._until_compared = COMPARE_EVERY
 
     async def remove(self, function: Callable[..., T], *arguments: Any) -> T:
-        """`function(database, *arguments)`, which removes rows, in a thread.
+        """Run `function(database, *arguments)`, which deletes rows, in a thread.
 
-        Where the disk is full, the reserve is given up for it; it is set aside again when there is room.
+        On a full disk the reserve is released for it; it is created again when there is space.
         """
         try:
             return await self._ask(function, *arguments)
         except StoreFailed as error:
-            if isinstance(error, StoreBusy) or not await run_in_threadpool(give_up_reserve, self._storage):
+            if isinstance(error, StoreBusy) or not await run_in_threadpool(release_reserve, self._storage):
                 raise
             return await self._ask(function, *arguments)
 
     async def remove_pictures(self, pictures: Sequence[Picture]) -> None:
-        """The files, after the rows."""
+        """Remove pictures' files, after their rows."""
         await run_in_threadpool(discard, self._storage, [picture.path for picture in pictures])
         await self._count_stored()
         for owner in {picture.owner for picture in pictures}:
@@ -92,7 +93,7 @@ class Workers:
             self._live_jobs.tell(owner, "", "", "removed", pictures=gone)
 
     async def tidy(self) -> None:
-        """Jobs whose workers fell silent; room on the disk. To be called every TIDY_S."""
+        """Take back jobs of silent workers and free disk space. To be called every TIDY_S."""
         now, before, self._tidied = self._clock(), self._tidied, self._clock()
         if now - before > 5 * TIDY_S:
             # This process stood still too, as a computer does that sleeps: the workers may speak first.
@@ -107,12 +108,12 @@ class Workers:
         await run_in_threadpool(keep_reserve, self._storage)
 
     async def _take_back(self, now: float) -> None:
-        """The jobs of workers that are gone or silent, whatever was heard of them, or not heard, here."""
+        """Take back the jobs of workers that are dead or silent according to the store."""
         slots = self.supervisor.slots
-        names = {hand.name for hand in slots}
-        alive = {hand.name for hand in slots if hand.job and hand.silent_s < store.LEASE_S}
+        names = {slot.name for slot in slots}
+        alive = {slot.name for slot in slots if slot.job and slot.silent_s < store.LEASE_S}
         strange = {live.id for live in self._live_jobs.live.values() if live.state == RUNNING}
-        strange -= {hand.job for hand in slots}
+        strange -= {slot.job for slot in slots}
         held = await self._ask(store.running)
         if strange or any(worker not in names or until < now for worker, until in held):
             back = await self._ask(
@@ -124,7 +125,7 @@ class Workers:
             await self._settle(strange | {each.job for each in back})
 
     async def _compare(self) -> None:
-        """Jobs that are over in the store and not on the live jobs: whoever waits for them was never told."""
+        """Find jobs that ended in the store but are still live here, whose watchers missed the event."""
         accepted = [live.id for live in self._live_jobs.live.values() if live.accepted]
         active = await self._ask(history.active_ids)
         await self._settle(set(accepted) - active)
@@ -132,28 +133,28 @@ class Workers:
 
     # --- what workers tell --------------------------------------------------------------------------------
 
-    def _heard(self, hand: WorkerSlot, event: Mapping[str, Any]) -> None:
+    def _on_event(self, slot: WorkerSlot, event: Mapping[str, Any]) -> None:
         kind, job = event["event"], event.get("job")
         live = None if job is None else self._live_jobs.live.get(job)
         if kind == "ready":
-            hand.state = "idle"
+            slot.state = "idle"
         elif kind == "started":
-            hand.state, hand.job = "drawing", job
+            slot.state, slot.job = "drawing", job
             self._live_jobs.started(str(job), event["model"], event["attempt"])
         elif kind == "loading":
-            hand.state = "loading"
+            slot.state = "loading"
             if live is not None:
                 self._live_jobs.publish(live, "loading", model=event["model"])
         elif kind == "loaded":
-            hand.state, hand.model = "drawing" if job else "idle", event["model"]
+            slot.state, slot.model = "drawing" if job else "idle", event["model"]
             self.usual[event["model"]] = event["width"], event["height"]
         elif kind == "progress" and live is not None:
-            hand.state, hand.job = "drawing", job
+            slot.state, slot.job = "drawing", job
             live.step, live.steps = event["step"], event["steps"]
             live.number, live.pictures = event["picture"], event["pictures"]
             self._live_jobs.publish(live, "progress", **self._live_jobs.progress(live))
         elif kind == "fetched" and live is not None:
-            hand.state, hand.job = "fetching", job
+            slot.state, slot.job = "fetching", job
             live.fetched, live.to_fetch = event["bytes"], event["total"]
             self._live_jobs.publish(live, "progress", **self._live_jobs.progress(live))
         elif kind == "preview" and live is not None:
@@ -164,34 +165,35 @@ class Workers:
                 live, "partial", index=event["index"], picture=event["picture"], images=event["images"]
             )
         elif kind == "lost":
-            hand.state, hand.job = "idle", None
+            slot.state, slot.job = "idle", None
             self._later(self._settle({str(job)}))
         elif kind in ("finished", "cancelled", "failed"):
-            hand.state, hand.job = "idle", None
+            slot.state, slot.job = "idle", None
             if live is not None:
                 live.invalid, live.no_room = bool(event.get("invalid")), bool(event.get("no_room"))
             self._later(self._over(str(job)))
 
-    async def _died(self, hand: WorkerSlot) -> None:
-        """Its job waits again, or has failed; or it was over, and the word of it was lost."""
-        dead, self._until_compared = hand.name, 0
+    async def _on_death(self, slot: WorkerSlot) -> None:
+        """Handle a worker's death: its job is queued again or failed, unless it had ended and the event was
+        lost."""
+        dead, self._until_compared = slot.name, 0
         back = await self._ask(store.reclaim, self._clock(), lambda name: name == dead)
         with suppress(OSError):
             self._storage.worker(dead).unlink(missing_ok=True)
-        await self._settle({each.job for each in back} | ({hand.job} if hand.job else set()))
+        await self._settle({each.job for each in back} | ({slot.job} if slot.job else set()))
 
     async def _settle(self, doubtful: set[str]) -> None:
-        """Bring what the live jobs says of these jobs into line with the store."""
+        """Synchronise these live jobs with the store."""
         for job in doubtful:
             found = await self._ask(history.find_job, job)
             if found is None or found.over:
                 await self._over(job)
             elif found.state == QUEUED:
-                self._live_jobs.waits_again(job)
+                self._live_jobs.requeued(job)
         self.wake()
 
     def wake(self) -> None:
-        """Let the workers look for jobs."""
+        """Wake the workers."""
         waiting = (live for live in self._live_jobs.live.values() if live.pulls and live.state == QUEUED)
         self.supervisor.wake(pulls=any(waiting))
 
@@ -221,21 +223,21 @@ class Workers:
     async def _ask(self, function: Callable[..., T], *arguments: Any) -> T:
         return await run_in_threadpool(function, self._database, *arguments)
 
-    def _patience(self, hand: WorkerSlot) -> float:
-        """How long this worker may be silent before it is taken to hang, s."""
+    def _silence_limit_s(self, slot: WorkerSlot) -> float:
+        """How long this worker may be silent before it counts as hanging, s."""
         if not self._options.stall_s:
             return math.inf
-        if hand.state == "idle":
+        if slot.state == "idle":
             return min(IDLE_S, self._options.stall_s)
-        live = self._live_jobs.live.get(hand.job or "")
+        live = self._live_jobs.live.get(slot.job or "")
         return max(self._options.stall_s, 0.0 if live is None else PREDICTED * live.cost)
 
     def _name(self) -> str:
         return f"worker-{self._random(6)}"
 
 
-def take_up(database: Database, storage: Storage, now: float) -> None:
-    """Before the first worker starts: give back the jobs of dead ones, and sweep away what nobody knows."""
+def recover_jobs(database: Database, storage: Storage, now: float) -> None:
+    """Before the first worker starts: take back the jobs of dead workers, and remove stray files."""
     store.reclaim(database, now, lambda name: worker_is_dead(storage, name))
     active = {job.id for job in history.active_jobs(database)}
     storage_usage.recount(database)
@@ -252,8 +254,8 @@ def worker_is_dead(storage: Storage, name: str) -> bool:
     return not path.exists() or is_dead(path)
 
 
-def hand_that_fetches(options: Options, storage: Storage) -> WorkerSlot:
-    """A place for the process that fetches models."""
+def fetch_slot(options: Options, storage: Storage) -> WorkerSlot:
+    """A slot for the download process."""
     settings = WorkerSettings(
         name="", storage=storage, folders=options.folders, options={}, prepare=False, pulls=True
     )
@@ -261,7 +263,7 @@ def hand_that_fetches(options: Options, storage: Storage) -> WorkerSlot:
 
 
 def slot_of(options: Options, storage: Storage, device: str) -> WorkerSlot:
-    """A place for workers on a device."""
+    """A slot for a worker on a device."""
     given = {
         "device": device,
         "precision": options.precision,

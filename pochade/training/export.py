@@ -1,4 +1,4 @@
-"""From a finished run to a diffusers folder, which Pochade and diffusers both load."""
+"""Exports a finished run as a diffusers folder."""
 
 import shutil
 from collections.abc import Mapping

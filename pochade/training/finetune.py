@@ -1,7 +1,7 @@
-"""Fine-tuning: a model that exists goes on learning, from a person's own pictures.
+"""Fine-tuning of an existing model on a user's pictures.
 
-The pictures keep their shapes (see `buckets`) and are encoded once. UNet and text encoder learn, the
-autoencoder stays. Models with one text encoder can be trained so: SD 1.x, SD 2.x, the starter.
+The pictures keep their shapes (see `buckets`) and are encoded once. UNet and text encoder are trained, the
+autoencoder is not. Supported are models with one text encoder: SD 1.x, SD 2.x, the starter.
 """
 
 import hashlib
@@ -32,19 +32,19 @@ from pochade.training.data.buckets import TOO_SMALL, Bucket
 from pochade.training.data.examples import BucketedSet
 from pochade.training.data.tokenizing import tokenize_with
 from pochade.training.export import halves, part
-from pochade.training.loop import TrainingPlan, averaged, belonging
-from pochade.training.loop.piece import Piece
+from pochade.training.loop import TrainingPlan, averaged, run_record
+from pochade.training.loop.stage import TrainingStage
 from pochade.training.losses import diffusion
 from pochade.training.parameters import Parameters
 
 ENLARGEMENT = 1.5
-"""How much a picture may be enlarged to fill its bucket; smaller ones are left out."""
+"""Largest factor by which a picture may be enlarged to fill its bucket; smaller pictures are left out."""
 SAMPLED = 1000
-"""About so many numbers of each tensor tell models apart."""
+"""About how many numbers of each tensor go into a model's digest."""
 
 
 class Pictures(Protocol):
-    """Pictures with what is known of each; a `Corpus` is one."""
+    """Pictures with their entries; a `Corpus` is one."""
 
     @property
     def entries(self) -> Sequence[CorpusEntry]: ...
@@ -53,12 +53,12 @@ class Pictures(Protocol):
         """(height, width, 3 or 4)"""
 
     def content(self, index: int) -> bytes:
-        """Something of that picture that is another one when its pixels are."""
+        """Bytes that change whenever the picture's pixels do."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tuning:
-    """What is trained, on what, where its states and logs lie, and on what it computes."""
+class FineTuning:
+    """The model, the corpus, the run's folder and the device of a fine-tuning."""
 
     model: Path | None  # None: the embedded starter
     corpus: Corpus
@@ -67,19 +67,19 @@ class Tuning:
     with_text_encoder: bool = True
 
 
-def finetuning(tuning: Tuning, batch: int = 4, rate: float = 1e-5) -> Piece:
-    """The training; when it is done, `export_finetuned` writes the model.
+def finetuning_stage(tuning: FineTuning, batch: int = 4, rate: float = 1e-5) -> TrainingStage:
+    """The training stage; `export_finetuned` writes the result.
 
     Raises InvalidRequest for SDXL and its refiner, or if no picture is large enough.
     """
     pipeline = _open(tuning)
-    belongs = {
+    provenance = {
         "kind": "fine-tuning",
         "text encoder": "trained" if tuning.with_text_encoder else "left as it is",
         "model": digest_of_model(pipeline),
         "pictures": digest_of_pictures(tuning.corpus, words),
     }
-    belonging.check(tuning.folder, belongs)
+    run_record.check(tuning.folder, provenance)
     networks = pipeline.networks
     text, picture = networks.text_encoder.config, networks.unet_config
     assert isinstance(text, TextEncoderConfig)
@@ -103,10 +103,10 @@ def finetuning(tuning: Tuning, batch: int = 4, rate: float = 1e-5) -> Piece:
         device=tuning.device,
     )
     first = parameters(pipeline, tuning.device)
-    return Piece(loss=loss, parameters=first, plan=plan, folder=tuning.folder, belongs=belongs)
+    return TrainingStage(loss=loss, parameters=first, plan=plan, folder=tuning.folder, provenance=provenance)
 
 
-def _open(tuning: Tuning) -> Pipeline:
+def _open(tuning: FineTuning) -> Pipeline:
     if tuning.model is not None and tuning.model.is_file():
         raise InvalidRequest(
             f"'{tuning.model}' is a single file; fine-tuning starts from a diffusers folder, which"
@@ -132,9 +132,9 @@ def open_model(model: Path | None, device: str) -> Pipeline:
 
 
 def digest_of_pictures(pictures: Pictures, caption: Callable[[CorpusEntry], str]) -> str:
-    """16 hex digits that are others when a picture, its split or what is said of it is.
+    """A digest (16 hex digits) of the pictures, their splits and their captions.
 
-    caption: what is said of each.
+    caption: returns the caption of an entry.
     """
     digest = hashlib.sha256()
     for index, entry in enumerate(pictures.entries):
@@ -145,9 +145,9 @@ def digest_of_pictures(pictures: Pictures, caption: Callable[[CorpusEntry], str]
 
 
 def digest_of_model(pipeline: Pipeline) -> str:
-    """16 hex digits that are others for other weights, wherever the files lie.
+    """A digest (16 hex digits) of the weights, independent of where the files are.
 
-    Some numbers of each tensor stand for all of them: training and merging change nearly all.
+    It samples some numbers of each tensor: training and merging change nearly all of them.
     """
     networks = pipeline.networks
     parts = {"text": networks.text_encoder, "unet": networks.unet, "autoencoder": networks.autoencoder}
@@ -161,7 +161,7 @@ def digest_of_model(pipeline: Pipeline) -> str:
 
 
 def prediction(pipeline: Pipeline) -> diffusion.Prediction:
-    """What the model was trained to predict. Raises InvalidRequest for what the loss does not know."""
+    """The prediction type of the model. Raises InvalidRequest for one that the loss does not support."""
     kind = pipeline.checkpoint.scheduler.get("prediction_type", "epsilon")
     if kind == "v_prediction":
         return "v_prediction"
@@ -222,16 +222,16 @@ def placed(pipeline: Pipeline, corpus: Pictures) -> list[tuple[int, Bucket]]:
     small = int((assigned == TOO_SMALL).sum())
     if not chosen:
         raise InvalidRequest(
-            f"there is no picture to learn from: all {len(corpus.entries)} are held out; make the training"
-            " set anew with --held-out 0, or of more pictures"
+            f"all {len(corpus.entries)} pictures are held out, so there is none to train on; make the"
+            " training set again with --held-out 0, or with more pictures"
         )
     if small == len(chosen):
         raise InvalidRequest(
             f"none of {small} pictures is large enough: this model was trained at {side} x {side} px, and "
-            f"pictures are enlarged at most {ENLARGEMENT:g} times; bring larger ones"
+            f"pictures are enlarged at most {ENLARGEMENT:g} times; provide larger ones"
         )
     if small:
-        print(f"{small} of {len(chosen)} pictures are too small for {side} x {side} px and left out")
+        print(f"{small} of {len(chosen)} pictures are too small for {side} x {side} px and are skipped")
     return [
         (index, choices[number])
         for index, number in zip(chosen, assigned, strict=True)
@@ -249,7 +249,7 @@ def words(entry: CorpusEntry) -> str:
     return entry.caption or f"{captions.noun_phrase(entry)}, {entry.style}"
 
 
-def export_finetuned(tuning: Tuning, output: Path) -> None:
+def export_finetuned(tuning: FineTuning, output: Path) -> None:
     """Write the model with its newly learned, averaged weights, f16, as a diffusers folder."""
     pipeline = _open(tuning)
     checkpoint, learned = pipeline.checkpoint, averaged(tuning.folder)

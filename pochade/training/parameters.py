@@ -1,4 +1,4 @@
-"""Fresh parameters for a model."""
+"""Initial parameters of a model."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ Parameters = dict[str, torch.Tensor]
 
 
 def create(shapes: Mapping[str, Shape], seed: int) -> Parameters:
-    """First values for every parameter of a model (see `pochade.engines.shape_inference`), f32 on the CPU."""
+    """Initial values of all parameters of a model (see `pochade.engines.shape_inference`), f32 on the CPU."""
     generator = torch.Generator().manual_seed(seed)
     return {name: initial(name, shape, generator) for name, shape in shapes.items()}
 

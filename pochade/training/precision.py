@@ -1,4 +1,4 @@
-"""In which precision training multiplies: bf16 where the device has instructions for it, else f32."""
+"""The precision of products in training: bf16 where the device supports it, else f32."""
 
 from contextlib import AbstractContextManager, nullcontext
 

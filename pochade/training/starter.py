@@ -1,11 +1,11 @@
-"""The starter: its sizes and the pieces of its training.
+"""The starter model: its sizes and the stages of its training.
 
     corpus -> autoencoder on crops -> autoencoder on whole pictures -> latents
     latents -> text encoder -> text encoder and UNet -> a diffusers folder
     autoencoder -> a longer trained one for nearly the same latents ----^
 
-A run is a folder with one folder of states and logs for each piece, the `tokenizer/`, and the latents.
-Each piece resumes.
+A run is a folder that holds one folder of states and logs for each stage, the `tokenizer/` and the latents.
+Every stage can be interrupted and resumed.
 """
 
 import hashlib
@@ -25,16 +25,16 @@ from pochade.models.config import AutoencoderConfig, TextEncoderConfig, UNetConf
 from pochade.pipeline.loader import load
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.prompts.tokenizer_files import load_tokenizer
-from pochade.training import samples
+from pochade.training import sample_sheets
 from pochade.training.corpus import Corpus
-from pochade.training.data.composed_latents import WithSmallThings, small_things
+from pochade.training.data.composed_latents import WithSmallObjects, small_objects
 from pochade.training.data.examples import (
     Encode,
     LatentSet,
+    cached_encoder,
     composed_pictures,
     encoder,
-    joined,
-    remembering,
+    mixture,
     single_pictures,
 )
 from pochade.training.data.selection import (
@@ -50,13 +50,13 @@ from pochade.training.data.vocabulary import train_vocabulary, training_texts
 from pochade.training.export import export, part
 from pochade.training.loop import TrainingPlan, averaged, portable, state
 from pochade.training.loop.parallel import local_device
-from pochade.training.loop.piece import Piece
+from pochade.training.loop.stage import TrainingStage
 from pochade.training.losses import adversary, autoencoder, diffusion, layout, text
 from pochade.training.losses.adversary import Adversary
 from pochade.training.parameters import Parameters
 
 CROP_SIDE = 64
-"""What the autoencoder begins with: a quarter of the work a step, and more different things in a minute."""
+"""Side of the crops that the autoencoder trains on first: a quarter of the work per step, more variety."""
 
 AUTOENCODER = AutoencoderConfig(widths=(24, 48, 96, 128), layers=1, groups=8)
 UNET = UNetConfig(
@@ -86,19 +86,19 @@ SAMPLES = (
     "a blue car, flat style", "two cats, noto style", "a dog to the left of a house, 3d style",
     "a star, on a purple background, flat style",
 )  # fmt: skip
-"""What is drawn while the diffusion model is trained."""
+"""Prompts of the samples drawn while the diffusion model is trained."""
 
 DECODING = ("decoder.", "post_quant_conv.")
 
 MEASURED = 512
-"""Pictures whose latents tell the mean and the deviation of the channels."""
+"""Number of pictures whose latents give the mean and deviation of the channels."""
 
 SCENES = 8_000
 SCENE_SHARE = 0.25
-"""How many composed pictures there are, and how often one is drawn instead of a single one."""
+"""Number of composed pictures, and the probability that one is used instead of a single picture."""
 
 SMALL_SHARE = 0.44
-"""How often the diffusion model learns from a scene of small things instead of these (`data.placed`)."""
+"""Probability that the diffusion model trains on a scene of small objects (`data.composed_latents`)."""
 
 
 def text_config(tokenizer: Tokenizer) -> TextEncoderConfig:
@@ -116,7 +116,7 @@ def text_config(tokenizer: Tokenizer) -> TextEncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Where a training reads and writes, and on what it computes."""
+    """The corpus, the folder and the device of a training run."""
 
     corpus: Corpus
     folder: Path
@@ -127,28 +127,28 @@ class Run:
         return self.folder / "tokenizer"
 
 
-def crops(run: Run, batch: int = 8) -> Piece:
-    """The first piece: the autoencoder on parts of pictures."""
-    first = autoencoder.fresh(AUTOENCODER, seed=0)
-    return _autoencoder_piece(run, first, batch, 1.2e-3, CROP_SIDE, run.folder / "crops")
+def crops(run: Run, batch: int = 8) -> TrainingStage:
+    """First stage: the autoencoder on crops of pictures."""
+    first = autoencoder.initialize(AUTOENCODER, seed=0)
+    return _autoencoder_stage(run, first, batch, 1.2e-3, CROP_SIDE, run.folder / "crops")
 
 
-def whole_pictures(run: Run, batch: int = 8) -> Piece:
-    """The second piece: the same autoencoder on whole pictures."""
+def whole_pictures(run: Run, batch: int = 8) -> TrainingStage:
+    """Second stage: the same autoencoder on whole pictures."""
     first = averaged(run.folder / "crops")
-    return _autoencoder_piece(run, first, batch, 8e-4, SIDE, run.folder / "autoencoder")
+    return _autoencoder_stage(run, first, batch, 8e-4, SIDE, run.folder / "autoencoder")
 
 
-def _autoencoder_piece(
+def _autoencoder_stage(
     run: Run, first: Parameters, batch: int, rate: float, side: int, folder: Path
-) -> Piece:
+) -> TrainingStage:
     device, views = local_device(run.device), _views(run.corpus, side)
-    return Piece(
+    return TrainingStage(
         loss=autoencoder.loss(AUTOENCODER, views, batch, device=device),
         parameters=_moved(first, device),
         plan=replace(_autoencoder_plan(batch), learning_rate=rate),
         folder=folder,
-        samples=samples.reconstructions(AUTOENCODER, {}, views, folder / "samples", device=device),
+        samples=sample_sheets.reconstructions(AUTOENCODER, {}, views, folder / "samples", device=device),
     )
 
 
@@ -174,25 +174,25 @@ def _views(corpus: Corpus, side: int) -> autoencoder.Draw:
     return draw
 
 
-def text_lesson(run: Run, batch: int = 96) -> Piece:
-    """The third piece: the text encoder learns to tell captions apart, before it meets the UNet."""
+def text_pretraining(run: Run, batch: int = 96) -> TrainingStage:
+    """Third stage: the text encoder learns to distinguish captions before it is trained with the UNet."""
     device, tokenizer = local_device(run.device), open_tokenizer(run)
     config, shown = text_config(tokenizer), examples(run)
-    first = text.fresh(config, tuple(shown.latents.shape[1:]), seed=0)
+    first = text.initialize(config, tuple(shown.latents.shape[1:]), seed=0)
     plan = TrainingPlan(
         steps=1, learning_rate=1e-3, warmup=50, averaging=0.99, batch=batch, save_every=100, log_every=25
     )
     loss = text.loss(config, shown, tokenize_with(tokenizer), batch=batch, device=device)
-    return Piece(loss=loss, parameters=_moved(first, device), plan=plan, folder=run.folder / "text")
+    return TrainingStage(loss=loss, parameters=_moved(first, device), plan=plan, folder=run.folder / "text")
 
 
-def text_and_unet(run: Run, batch: int = 32) -> Piece:
-    """The fourth piece: text encoder and UNet on the latents."""
+def text_and_unet(run: Run, batch: int = 32) -> TrainingStage:
+    """Fourth stage: text encoder and UNet on the latents."""
     device, tokenizer = local_device(run.device), open_tokenizer(run)
     config, shown = text_config(tokenizer), placed_examples(run)
-    first = diffusion.fresh(config, UNET, seed=0)
-    taught = averaged(run.folder / "text")
-    first.update((name, tensor) for name, tensor in taught.items() if name in first)
+    first = diffusion.initialize(config, UNET, seed=0)
+    pretrained = averaged(run.folder / "text")
+    first.update((name, tensor) for name, tensor in pretrained.items() if name in first)
     plan = TrainingPlan(
         steps=1,
         learning_rate=6e-4,
@@ -207,40 +207,40 @@ def text_and_unet(run: Run, batch: int = 32) -> Piece:
 
     def draw(parameters: Parameters, step: int) -> None:
         write_model(run, folder / "model", parameters)
-        samples.drawn(folder / "model", folder / "samples", SAMPLES, step, device=device)
+        sample_sheets.drawn(folder / "model", folder / "samples", SAMPLES, step, device=device)
 
-    return Piece(loss=loss, parameters=_moved(first, device), plan=plan, folder=folder, samples=draw)
+    return TrainingStage(loss=loss, parameters=_moved(first, device), plan=plan, folder=folder, samples=draw)
 
 
-def refinement(run: Run, batch: int = 8) -> Piece:
-    """A piece that may come at any time after the latents: a better autoencoder for nearly the same ones."""
+def refinement(run: Run, batch: int = 8) -> TrainingStage:
+    """Optional stage after the latents are encoded: a better autoencoder for nearly the same latents."""
     config, anchor = finished_autoencoder(run, latest=False)
     device, folder = local_device(run.device), run.folder / "refined"
     views = _views(run.corpus, SIDE)
-    return Piece(
+    return TrainingStage(
         loss=autoencoder.anchored_loss(config, anchor, views, batch, device=device),
         parameters=_moved(anchor, device),
         plan=replace(_autoencoder_plan(batch), learning_rate=6e-4),
         folder=folder,
-        samples=samples.reconstructions(config, {}, views, folder / "samples", device=device),
+        samples=sample_sheets.reconstructions(config, {}, views, folder / "samples", device=device),
     )
 
 
-def decoder_against_adversary(run: Run, batch: int = 8) -> Piece:
-    """The decoder once more, against a network that learns to tell its pictures: crisper, and farther from
-    the original pixel by pixel. Its weights are exported if they are there."""
+def decoder_against_adversary(run: Run, batch: int = 8) -> TrainingStage:
+    """Optional stage: the decoder against an adversary, for crisper pictures that differ more from the
+    original pixel by pixel. Its weights are exported if they exist."""
     config, parameters = finished_autoencoder(run)
     device = local_device(run.device)
     views = _views(run.corpus, SIDE)
     attempts = autoencoder.decoder_attempts(config, parameters, views, batch, device=device)
-    first = {**_decoding(parameters), **adversary.fresh(ADVERSARY, seed=1)}
+    first = {**_decoding(parameters), **adversary.initialize(ADVERSARY, seed=1)}
     folder = run.folder / "adversary"
-    return Piece(
+    return TrainingStage(
         loss=adversary.loss(ADVERSARY, attempts),
         parameters=_moved(first, device),
         plan=replace(_autoencoder_plan(batch), learning_rate=2e-4, clip_apart=(adversary.PREFIX,)),
         folder=folder,
-        samples=samples.reconstructions(config, parameters, views, folder / "samples", device=device),
+        samples=sample_sheets.reconstructions(config, parameters, views, folder / "samples", device=device),
     )
 
 
@@ -248,23 +248,23 @@ def _decoding(parameters: Parameters) -> Parameters:
     return {name: tensor for name, tensor in parameters.items() if name.startswith(DECODING)}
 
 
-PIECES: Mapping[str, Callable[..., Piece]] = MappingProxyType(
+STAGES: Mapping[str, Callable[..., TrainingStage]] = MappingProxyType(
     {
         "crops": crops,
         "autoencoder": whole_pictures,
-        "text": text_lesson,
+        "text": text_pretraining,
         "diffusion": text_and_unet,
         "refined": refinement,
         "adversary": decoder_against_adversary,
     }
 )
-"""By the names of their commands and folders, in their order."""
+"""The stages in order, by the names of their commands and folders."""
 
 
 def finished_autoencoder(run: Run, *, latest: bool = True) -> tuple[AutoencoderConfig, Parameters]:
     """The averaged autoencoder, with latents of zero mean and unit variance.
 
-    latest: with what it has learned since the diffusion model's latents were encoded.
+    latest: include the training since the diffusion model's latents were encoded.
     """
     parameters = averaged(run.folder / "autoencoder")
     rng = np.random.default_rng(0)
@@ -273,16 +273,16 @@ def finished_autoencoder(run: Run, *, latest: bool = True) -> tuple[AutoencoderC
     latents = autoencoder.encode_all(AUTOENCODER, parameters, pictures)
     config, folded = autoencoder.fold_scale(AUTOENCODER, parameters, latents)
     if latest:
-        for piece in ("refined", "adversary"):
-            if state.exists(run.folder / piece):
-                folded.update(adversary.without(averaged(run.folder / piece)))
+        for stage in ("refined", "adversary"):
+            if state.exists(run.folder / stage):
+                folded.update(adversary.without(averaged(run.folder / stage)))
     return config, folded
 
 
 def write_model(run: Run, output: Path, weights: Parameters | None = None) -> None:
-    """Write what the run has learned so far as a diffusers folder.
+    """Write the current model of the run as a diffusers folder.
 
-    weights: of text encoder and UNet; None takes the last ones saved.
+    weights: of text encoder and UNet; None uses the last saved ones.
     """
     weights = averaged(run.folder / "diffusion") if weights is None else weights
     export(
@@ -312,7 +312,7 @@ def adopt(run: Run, model: Path, step: int) -> None:
                 " 'pochade train finetune' trains any model"
             )
     shutil.copytree(model / "tokenizer", run.tokenizer_folder, dirs_exist_ok=True)
-    for piece, prefixed in (
+    for stage, prefixed in (
         ("autoencoder", {"": networks.autoencoder}),
         ("text", {"text_encoder.": networks.text_encoder}),
         ("diffusion", {"text_encoder.": networks.text_encoder, "unet.": networks.unet}),
@@ -322,7 +322,7 @@ def adopt(run: Run, model: Path, step: int) -> None:
             for prefix, network in prefixed.items()
             for name in network.tensors
         }
-        portable.pack(weights, step if piece == "diffusion" else 0, run.folder / piece)
+        portable.pack(weights, step if stage == "diffusion" else 0, run.folder / stage)
 
 
 def _moved(parameters: Parameters, device: str) -> Parameters:
@@ -330,7 +330,7 @@ def _moved(parameters: Parameters, device: str) -> Parameters:
 
 
 def open_tokenizer(run: Run) -> Tokenizer:
-    """The run's vocabulary, learned from the captions the first time."""
+    """The run's tokenizer; its vocabulary is learned from the captions on first use."""
     if not (run.tokenizer_folder / "vocab.json").exists():
         texts = training_texts(run.corpus, training_entries(run.corpus))
         train_vocabulary(texts, run.tokenizer_folder, max_length=TOKENS)
@@ -338,25 +338,27 @@ def open_tokenizer(run: Run) -> Tokenizer:
 
 
 def examples(run: Run) -> LatentSet:
-    """Single pictures and scenes; their latents are kept in the run's folder."""
+    """Single pictures and scenes; their latents are cached in the run's folder."""
     corpus, chosen, encode = run.corpus, single_entries(run.corpus), _encoder(run)
     singles = single_pictures(corpus, chosen, lambda index: framed(corpus, index), encode)
     composed = composed_pictures(corpus, scene_groups(corpus), SCENES, SIDE, encode, seed=0)
-    return joined([singles, composed], [1 - SCENE_SHARE, SCENE_SHARE])
+    return mixture([singles, composed], [1 - SCENE_SHARE, SCENE_SHARE])
 
 
-def placed_examples(run: Run) -> WithSmallThings:
-    """The same, and scenes that are put together anew for every step."""
-    small = small_things(run.corpus, scene_groups(run.corpus), SIDE, _encoder(run), seed=5)
-    return WithSmallThings(others=examples(run), small=small, share=SMALL_SHARE)
+def placed_examples(run: Run) -> WithSmallObjects:
+    """`examples`, mixed with scenes that are composed anew for every step."""
+    small = small_objects(run.corpus, scene_groups(run.corpus), SIDE, _encoder(run), seed=5)
+    return WithSmallObjects(others=examples(run), small=small, share=SMALL_SHARE)
 
 
 def _encoder(run: Run) -> Encode:
-    """Encodes once what the run's autoencoder sees of the run's corpus."""
+    """Encode pictures with the run's autoencoder, and cache the latents in the run's folder."""
     config, parameters = finished_autoencoder(run, latest=False)
     device = local_device(run.device)
     encode = encoder(config, _moved(parameters, device), device=device)
-    return remembering(encode, run.folder, _fingerprint(parameters, run.corpus, single_entries(run.corpus)))
+    return cached_encoder(
+        encode, run.folder, _fingerprint(parameters, run.corpus, single_entries(run.corpus))
+    )
 
 
 def _fingerprint(parameters: Parameters, corpus: Corpus, chosen: Sequence[int]) -> str:

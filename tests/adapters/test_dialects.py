@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_open_clip_checkpoint
 
-from pochade.adapters.keys import places
+from pochade.adapters.keys import layer_names
 from pochade.adapters.ldm_names import open_clip_names, unet_names
 from pochade.adapters.read import read_adapter
 from pochade.checkpoints import safetensors
@@ -201,7 +201,7 @@ def test_a_fused_matrix_of_queries_keys_and_values(write: Write, sd15: Shapes) -
 def test_no_way_of_writing_stands_for_two_layers(family: str) -> None:
     names = shapes(unet=make_unet(family))["unet"]
     modules = {name.rpartition(".")[0] for name in names}
-    found = places({"unet": names})
+    found = layer_names({"unet": names})
     for module in modules:
         assert found[f"lora_unet_{flat(module)}"].modules == (module,)
     others = unet_names(modules)

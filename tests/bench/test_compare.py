@@ -9,9 +9,9 @@ import torch
 from diffusers import UNet2DConditionModel
 
 import compare
-from contenders import whole
+from contenders import full_models
+from contenders.full_models import Case, parsed_seconds
 from contenders.models import SHAPES, UNET, UNET_XL, make_model, random_model
-from contenders.whole import Case, seconds_said
 from measure.ceiling import register_ceilings
 from measure.plot import bars
 from measure.record import Measured
@@ -36,7 +36,7 @@ def test_the_shapes_are_the_published_ones(config, millions):
 @pytest.mark.parametrize("name", ["sd15", "xl"])
 def test_a_random_model_is_one_for_diffusers_too(name):
     made = random_model(SHAPES[name])
-    shapes = {key: maker.args[1] for key, maker in made.unet.tensors.makers.items()}
+    shapes = {key: tensor_maker.args[1] for key, tensor_maker in made.unet.tensors.makers.items()}
     with torch.device("meta"):
         theirs = UNet2DConditionModel(**made.unet.config).state_dict()
     assert shapes == {key: tuple(value.shape) for key, value in theirs.items()}
@@ -78,18 +78,18 @@ def test_stable_diffusion_cpp_is_asked_and_timed(tmp_path, monkeypatch):
     program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\ncat <<END\n{LOG}END\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert whole.sd_cpp() == str(program)
+    assert full_models.sd_cpp() == str(program)
     case = starter(tmp_path, steps=7, file=tmp_path / "model.safetensors")
-    contender = whole.sd_cpp_picture(case, tmp_path, "f16")
+    contender = full_models.sd_cpp_picture(case, tmp_path, "f16")
     assert contender.evaluate() == 15.75
     asked = (tmp_path / "asked").read_text()
     for said in (f"-m {tmp_path}/model.safetensors", "--steps 7", "-W 128", "--cfg-scale 7.0", "--type f16"):
         assert said in asked
     program.write_text("#!/bin/sh\necho broken >&2\nexit 3\n")
     with pytest.raises(RuntimeError, match="ended with status 3: broken"):
-        whole.sd_cpp_picture(case, tmp_path, "f16")
+        full_models.sd_cpp_picture(case, tmp_path, "f16")
     with pytest.raises(RuntimeError, match="did not say"):
-        seconds_said("sampling completed, taking 1.0s")
+        parsed_seconds("sampling completed, taking 1.0s")
 
 
 def test_the_registers_have_a_ceiling():

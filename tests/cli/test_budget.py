@@ -44,7 +44,7 @@ def test_a_worker_keeps_graphs_within_their_budget() -> None:
 def test_the_server_s_options_reach_its_workers(tmp_path: Path) -> None:
     from argparse import ArgumentParser
 
-    from pochade.cli.server_options import add_drawing_options, add_model_options, studio_of
+    from pochade.cli.server_options import add_drawing_options, add_model_options, options_of
     from pochade.errors import InvalidRequest
     from pochade.jobs.storage import Storage
     from pochade.server.workers import slot_of
@@ -52,12 +52,12 @@ def test_the_server_s_options_reach_its_workers(tmp_path: Path) -> None:
     parser = ArgumentParser()
     add_model_options(parser)
     add_drawing_options(parser)
-    options = studio_of(parser.parse_args(["--graph-budget", "2.5GB"]), tmp_path)
+    options = options_of(parser.parse_args(["--graph-budget", "2.5GB"]), tmp_path)
     assert slot_of(options, Storage(tmp_path), "cpu").settings.options["graph_budget"] == "2500000000"
-    folding = studio_of(parser.parse_args(["--fold-loras"]), tmp_path)
+    folding = options_of(parser.parse_args(["--fold-loras"]), tmp_path)
     assert slot_of(folding, Storage(tmp_path), "cpu").settings.options["fold_adapters"] == "yes"
-    unsaid = studio_of(parser.parse_args([]), tmp_path)
+    unsaid = options_of(parser.parse_args([]), tmp_path)
     assert slot_of(unsaid, Storage(tmp_path), "cpu").settings.options["fold_adapters"] == "no"
     assert slot_of(unsaid, Storage(tmp_path), "cpu").settings.options["graph_budget"] == ""
     with pytest.raises(InvalidRequest, match="graph budget 'lots' is not an amount"):
-        studio_of(parser.parse_args(["--graph-budget", "lots"]), tmp_path)
+        options_of(parser.parse_args(["--graph-budget", "lots"]), tmp_path)

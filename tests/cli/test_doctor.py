@@ -52,8 +52,10 @@ def test_it_names_instructions_and_threads(
     assert main(["doctor", "--device", "cpu"]) == 0
     said = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
     assert said["instructions"] == "AVX-512, VNNI, AMX BF16, AMX INT8"
-    assert said["threads"].startswith("3: 8 cores with 16 threads may be used, and control groups, as a")
-    assert "allow 2.5 of them" in said["threads"]
+    assert said["threads"].startswith(
+        "3: 8 cores with 16 threads may be used, and a control group, such as a"
+    )
+    assert "allows 2.5 of them" in said["threads"]
 
 
 def test_without_a_quota_it_says_what_there_is(

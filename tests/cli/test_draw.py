@@ -133,7 +133,7 @@ BAD = {
     "no model": (["--model", "nowhere"], "'nowhere' does not exist"),
     "no wildcards": (["--negative", "__x__"], "the wildcard '__x__', but no folder"),
     "no folder of wildcards": (["--wildcards", "nowhere"], "'nowhere' does not exist"),
-    "no styles": (["--style", "flat"], "style 'flat' is in no file; name one: --styles FILE"),
+    "no styles": (["--style", "flat"], "style 'flat' needs a file of styles; give one as --styles FILE"),
     "no file of styles": (["--styles", "nowhere.csv"], "'nowhere.csv' cannot be read"),
     "network": (["--negative", "<lora:x:y>"], "'y' in '<lora:x:y>' is not a number"),
     "no words of memory": (["--count", "0"], "--count is 0"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pochade.evaluation.judge import scorer_folder
+from pochade.evaluation.scorer_model import scorer_folder
 from tests.cli.conftest import Command
 
 pytestmark = pytest.mark.skipif(
@@ -25,7 +25,7 @@ def test_judges_the_model_in_the_package(pochade: Command, tmp_path: Path) -> No
     report = (folder / "evaluation.md").read_text("utf-8")
     assert report in done.stdout
     assert "| concept, top-5 | " in report and "| style | " in report
-    assert "autoencoder: left out" in report and "--corpus" in report
+    assert "autoencoder: skipped" in report and "--corpus" in report
     found = json.loads((folder / "evaluation.json").read_text("utf-8"))
     assert found["settings"] == {"guidance": 7.0, "limit": 4, "seed": 0, "steps": 2, "styles": "3d style"}
     assert {figure["name"] for figure in found["figures"]} >= {"concept, top-1", "style", "colour", "count"}

@@ -1,4 +1,4 @@
-"""What is said of a model of few steps, and that it is drawn so."""
+"""What is said of a few-step model, and that it is drawn so."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ def test_a_model_of_few_steps(pochade: Command, tmp_path: Path) -> None:
     done = pochade("draw", "a fox", "--model", "tiny-turbo-2step", "--sampler", "Heun", "-o", "fox.png")
     assert done.returncode == 0, done.stderr
     assert done.stderr == (
-        "pochade: a model of few steps: Turbo, for its name, 'tiny-turbo-2step', says so: 2 steps,"
+        "pochade: few-step model: Turbo, for its name, 'tiny-turbo-2step', says so: 2 steps,"
         " no guidance, sampler Heun, schedule Turbo\n"
     )
     with Image.open(tmp_path / "fox.png") as image:

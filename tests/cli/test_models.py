@@ -41,7 +41,7 @@ def test_verify(pochade, made, tmp_path):
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     done = pochade("models", "verify", str(path), "--sha256", digest[:10].upper())
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"{digest}  {path}" in done.stdout and "all of them finite" in done.stdout
+    assert f"{digest}  {path}" in done.stdout and "all finite" in done.stdout
     wrong = pochade("models", "verify", str(path), "--sha256", "0123456789")
     assert wrong.returncode == 1 and f"has the SHA-256 {digest}, not 0123456789..." in wrong.stderr
     unclear = pochade("models", "verify", str(path), "--sha256", "abc")

@@ -12,7 +12,7 @@ import pytest
 
 from pochade.cli import serve
 from pochade.cli.main import main
-from pochade.cli.server_options import studio_of
+from pochade.cli.server_options import options_of
 from tests.fake_hub import COMMIT, REPO, FakeHub, serving, sizes_below, tiny_model, write_tensors
 from tests.test_package import NO_NETWORK
 
@@ -61,14 +61,14 @@ def test_pull_list_and_remove(pochade, own, hub):
     unsure = pochade("models", "remove", "tiny")
     assert unsure.returncode == 1 and "confirm with --yes" in unsure.stderr and path.exists()
     gone = pochade("models", "remove", "tiny", "--yes")
-    assert (gone.returncode, gone.stdout) == (0, "removed 'tiny'; 50 kB are free again\n")
+    assert (gone.returncode, gone.stdout) == (0, "removed 'tiny'; 50 kB freed\n")
     assert not path.exists() and "no models in" in pochade("models", "list").stdout
 
 
 def test_a_licence_is_accepted_by_somebody(pochade, own, hub):
     done = pochade("models", "pull", REPO, stdin=subprocess.DEVNULL)
     assert done.returncode == 1 and "licence  openrail++" in done.stderr
-    assert "there is no terminal to ask at; read the licence, then accept it with --yes" in done.stderr
+    assert "cannot ask without a terminal; read the licence, then accept it with --yes" in done.stderr
     assert not own.exists() and hub.asked("store") == []
 
 
@@ -123,7 +123,7 @@ def test_what_a_pull_left_can_be_removed(pochade, own, hub):
     left.mkdir(parents=True)
     (left / "a.part").write_bytes(b"x" * 2000)
     done = pochade("models", "remove", REPO, "--yes")
-    assert done.stdout == f"removed '{REPO}'; 2 kB are free again\n" and not left.exists()
+    assert done.stdout == f"removed '{REPO}'; 2 kB freed\n" and not left.exists()
 
 
 @pytest.mark.parametrize(
@@ -247,4 +247,4 @@ def test_what_the_list_has_read_the_server_need_not_read_again(tmp_path, monkeyp
     parser = argparse.ArgumentParser()
     serve.add_parser(parser.add_subparsers())
     options = parser.parse_args(["serve", "--models", str(tmp_path / "models")])
-    assert studio_of(options, tmp_path / "data").folders.memory == written
+    assert options_of(options, tmp_path / "data").folders.memory == written

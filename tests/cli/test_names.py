@@ -1,4 +1,4 @@
-"""Autoencoders, ControlNets, adapters and new words by name, in the folders of other programs too."""
+"""Autoencoders, ControlNets, adapters and embeddings by name, in the folders of other programs too."""
 
 import shutil
 from pathlib import Path

@@ -227,8 +227,8 @@ def test_a_name_that_is_taken_is_not_taken_over(pochade, environment, hub, tmp_p
     ("arguments", "said"),
     [
         (("sd51",), "'sd51' is not the name of a known model (near it: 'sd15')"),
-        (("sd15", "--variant", "fp16"), "'sd15' stands for one edition"),
-        (("sd15", "--file", "x"), "'sd15' stands for one edition"),
+        (("sd15", "--variant", "fp16"), "'sd15' is the short name of one variant"),
+        (("sd15", "--file", "x"), "'sd15' is the short name of one variant"),
     ],
 )
 def test_names_that_cannot_be_pulled(pochade, hub, arguments, said):

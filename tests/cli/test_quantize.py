@@ -21,7 +21,7 @@ def test_grids_are_written_and_their_errors_are_told(pochade, tmp_path: Path):
     assert last == "grids.safetensors"
     tables = load(tmp_path / "grids.safetensors").tables
     assert set(tables) == {"unet", "vae"}
-    assert lines[0].startswith(f"unet: {len(tables['unet'])} products, 0 of them left")
+    assert lines[0].startswith(f"unet: {len(tables['unet'])} products, 0 of them not quantized")
     assert len(lines) == 2 * (1 + 3)
     shown = float(lines[1].split("%")[0]) / 100
     assert shown == pytest.approx(max(each.error for each in tables["unet"].values()), abs=1e-4)

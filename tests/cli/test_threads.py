@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pochade.cli.main import main
-from pochade.cli.server_options import add_drawing_options, add_model_options, studio_of
+from pochade.cli.server_options import add_drawing_options, add_model_options, options_of
 from pochade.errors import InvalidRequest
 from pochade.jobs.catalogue import Folders
 from pochade.jobs.runner import JobRunner
@@ -50,11 +50,11 @@ def asked(*words: str) -> argparse.Namespace:
 
 
 def test_workers_are_given_it(tmp_path: Path) -> None:
-    options = studio_of(asked("--threads", "3"), tmp_path)
+    options = options_of(asked("--threads", "3"), tmp_path)
     slot = slot_of(options, Storage(tmp_path), "cpu")
     assert slot.settings.options["threads"] == "3"
     assert JobRunner(Folders(), **slot.settings.options)._options["threads"] == 3
-    plain = slot_of(studio_of(asked(), tmp_path), Storage(tmp_path), "cpu")
+    plain = slot_of(options_of(asked(), tmp_path), Storage(tmp_path), "cpu")
     assert JobRunner(Folders(), **plain.settings.options)._options["threads"] is None
 
 
@@ -71,5 +71,5 @@ def test_workers_are_given_it(tmp_path: Path) -> None:
 )
 def test_a_server_refuses_it_at_its_start(words: tuple[str, ...], complaint: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest) as raised:
-        studio_of(asked(*words), tmp_path)
+        options_of(asked(*words), tmp_path)
     assert complaint in str(raised.value)

@@ -37,7 +37,7 @@ def test_from_ones_own_pictures_to_a_model_that_draws(
 
     begun = pochade("train", "finetune", *FOLDERS, "--steps", "9", "--minutes", "0.0001", *options)
     assert begun.returncode == 0, begun.stderr
-    assert "run it again to go on" in begun.stdout and not (tmp_path / "mine").exists()
+    assert "run the command again to resume" in begun.stdout and not (tmp_path / "mine").exists()
     done = pochade("train", "finetune", *FOLDERS, "--steps", "2", *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "mine"
@@ -95,12 +95,12 @@ def test_failures_are_sentences(
 
 
 @pytest.mark.parametrize(
-    ("piece", "usual"),
+    ("stage", "usual"),
     [("text", "what the starter had"), ("finetune", "4"), ("controlnet", "4"), ("embedding", "4")],
 )
 def test_the_help_says_how_many_pictures_at_a_time(
-    piece: str, usual: str, capsys: pytest.CaptureFixture[str]
+    stage: str, usual: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        main(["train", piece, "--help"])
+        main(["train", stage, "--help"])
     assert f"pictures at a time (default: {usual})" in " ".join(capsys.readouterr().out.split())

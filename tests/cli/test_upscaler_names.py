@@ -14,7 +14,7 @@ from pochade.checkpoints.contents import contents_of
 from pochade.checkpoints.library import describe, entries, folders
 from pochade.cli.main import main
 from pochade.errors import InvalidCheckpoint, InvalidRequest
-from pochade.jobs.catalogue import Folders, look
+from pochade.jobs.catalogue import Folders, scan_folders
 from pochade.loading.auxiliary import resolve_upscaler
 from tests.upscalers import first_names, make_upscaler, trunk_names
 
@@ -96,7 +96,7 @@ def test_lists_show_them(root: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert (row["name"], row["kind"]) == ("tiny", "upscaler")
     (root / "models/loras").mkdir()
     save_file(make_upscaler().state_dict(), root / "models/loras/astray.safetensors")
-    catalogue = look(Folders(roots=(root,)))
+    catalogue = scan_folders(Folders(roots=(root,)))
     assert set(catalogue.upscaler_files) == {"tiny", "astray"}
     assert catalogue.upscaler("tiny") == str(root / "models/ESRGAN/tiny.safetensors")
 

@@ -9,31 +9,31 @@ from PIL import Image, ImageDraw
 
 from pochade.evaluation import composed
 from pochade.evaluation.composed import Composed
-from pochade.evaluation.judge import Embeddings
 from pochade.evaluation.measures import PROMPTS
+from pochade.evaluation.scorer_model import Embeddings
 from pochade.training.data.recolouring import TINTS
 from pochade.training.data.scenes import BACKGROUNDS
 
 RED, BLUE = (220, 40, 40), (40, 80, 200)
 
 
-class ColourJudge:
+class ColourScorer:
     """A judge that knows two labels, "red" and "blue", and looks at the middle of a picture."""
 
     labels = ("red", "blue", "green", "pink", "gray", "brown")
 
-    def see(self, images: list[Image.Image]) -> Embeddings:
+    def embed_images(self, images: list[Image.Image]) -> Embeddings:
         middles = [np.asarray(image)[image.height // 2, image.width // 2] for image in images]
         return self._places([[float(m[0] > m[2]), float(m[2] > m[0])] for m in middles])
 
-    def read(self, texts: list[str]) -> np.ndarray:
+    def embed_texts(self, texts: list[str]) -> np.ndarray:
         return np.array([[text == "red", text == "blue"] for text in texts], np.float32)
 
     def _places(self, rows: list[list[float]]) -> Embeddings:
         return Embeddings(np.array(rows, np.float32), np.array(rows, np.float32))
 
 
-JUDGE: Any = ColourJudge()
+SCORER: Any = ColourScorer()
 
 
 def page(*things: tuple[tuple[int, int], tuple[int, int, int]], ground: Any = "white") -> np.ndarray:
@@ -46,7 +46,7 @@ def page(*things: tuple[tuple[int, int], tuple[int, int, int]], ground: Any = "w
 
 def verdict(picture: np.ndarray, **fields: Any) -> dict[str, Any]:
     prompt = Composed(prompt="", style="flat style", **fields)
-    return composed.judged(JUDGE, [prompt], [picture])[0]
+    return composed.score(SCORER, [prompt], [picture])[0]
 
 
 def test_the_colour_is_the_thing_s_and_not_the_background_s() -> None:
@@ -90,7 +90,7 @@ def test_each_half_must_show_its_own_thing(relation: str, red: tuple[int, int]) 
 def test_an_empty_half_is_wrong_and_its_thing_has_the_last_rank() -> None:
     found = verdict(page(((16, 32), RED)), kind="beside", labels=("red", "blue"), relation="left")
     assert not found["obeyed"]
-    assert found["ranks"] == [0, len(JUDGE.labels)]
+    assert found["ranks"] == [0, len(SCORER.labels)]
 
 
 def test_figures_are_by_kind_and_by_things() -> None:

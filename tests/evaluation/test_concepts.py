@@ -8,31 +8,31 @@ from PIL import Image
 
 from pochade.evaluation import concepts
 from pochade.evaluation.concepts import ConceptInStyle
-from pochade.evaluation.judge import Embeddings
 from pochade.evaluation.measures import PROMPTS
+from pochade.evaluation.scorer_model import Embeddings
 from pochade.training.corpus.store import split_of
 
 AXES = {"fox": 0, "owl": 1, "kite": 2}
 
 
-class GrayJudge:
+class GrayScorer:
     """Sees in the gray value of a picture which axis it is on, and in its size which style it has."""
 
     labels = ("fox", "owl")
     styles = ("flat style", "noto style")
-    style_places = np.eye(2, dtype=np.float32)
+    style_embeddings = np.eye(2, dtype=np.float32)
 
-    def see(self, images: list[Image.Image]) -> Embeddings:
+    def embed_images(self, images: list[Image.Image]) -> Embeddings:
         grays = [int(np.asarray(image)[0, 0, 0]) for image in images]
         near = np.eye(3, dtype=np.float32) + 0.1 * np.array([0, 1, 2], np.float32)
         return Embeddings(near[grays], np.eye(2, dtype=np.float32)[[image.width % 2 for image in images]])
 
-    def read(self, texts: Any) -> np.ndarray:
+    def embed_texts(self, texts: Any) -> np.ndarray:
         axes = [AXES[text] for text in texts]
         return np.eye(3, dtype=np.float32)[axes]
 
 
-JUDGE: Any = GrayJudge()
+SCORER: Any = GrayScorer()
 
 
 def picture(axis: int, side: int) -> Image.Image:
@@ -44,13 +44,13 @@ def pair(label: str, style: str) -> ConceptInStyle:
 
 
 def test_ranks_count_the_labels_that_fit_better() -> None:
-    seen = JUDGE.see([picture(0, 2)] * 3)  # a fox; then the kite, then the owl fit
-    assert concepts.ranks(JUDGE, seen, ["fox", "owl", "kite"]).tolist() == [0, 2, 1]
+    seen = SCORER.embed_images([picture(0, 2)] * 3)  # a fox; then the kite, then the owl fit
+    assert concepts.ranks(SCORER, seen, ["fox", "owl", "kite"]).tolist() == [0, 2, 1]
 
 
 def test_shares_of_verdicts() -> None:
     pairs = [pair("fox", "flat style"), pair("owl", "flat style"), pair("owl", "noto style")]
-    verdicts = concepts.judged(JUDGE, pairs, [picture(0, 2), picture(0, 2), picture(1, 2)])
+    verdicts = concepts.score(SCORER, pairs, [picture(0, 2), picture(0, 2), picture(1, 2)])
     assert [v["rank"] for v in verdicts] == [0, 1, 0]
     assert [v["style_right"] for v in verdicts] == [True, True, False]
     shares = concepts.shares(verdicts)

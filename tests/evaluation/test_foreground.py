@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from pochade.evaluation.foreground import background, count, cut_out, foreground, pieces
+from pochade.evaluation.foreground import background, components, count, cut_out, foreground
 
 
 def page(*boxes: tuple[int, int, int, int], colour: str = "red", ground: str = "white") -> np.ndarray:
@@ -35,12 +35,12 @@ def test_a_winding_thing_is_one_piece_and_corners_connect() -> None:
         spiral[bottom, left : right + 1] = True
         spiral[top + 2 : bottom + 1, left] = spiral[top + 2, left : left + 3] = True
         top, left, bottom, right = top + 2, left + 2, bottom - 2, right - 2
-    assert pieces(spiral).tolist() == [spiral.sum()]
-    assert pieces(np.eye(5, dtype=bool)).tolist() == [5]
-    assert pieces(np.zeros((4, 4), bool)).tolist() == []
+    assert components(spiral).tolist() == [spiral.sum()]
+    assert components(np.eye(5, dtype=bool)).tolist() == [5]
+    assert components(np.zeros((4, 4), bool)).tolist() == []
     apart = np.eye(5, dtype=bool)
     apart[2, 2] = False
-    assert pieces(apart).tolist() == [2, 2]
+    assert components(apart).tolist() == [2, 2]
 
 
 @pytest.mark.parametrize("many", [0, 1, 2, 3])

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from pochade.evaluation import judge
+from pochade.evaluation import scorer_model
 from pochade.evaluation.composed import read as read_composed
 from pochade.evaluation.concepts import read as read_pairs
 from pochade.evaluation.evaluate import ceilings
-from pochade.evaluation.judge import Judge, scorer_folder
 from pochade.evaluation.measures import PROMPTS
-from pochade.evaluation.words import UNKNOWN
+from pochade.evaluation.scorer_model import Scorer, scorer_folder
+from pochade.evaluation.word_vocabulary import UNKNOWN
 
 pytestmark = pytest.mark.skipif(
     not scorer_folder().exists(), reason="the scorer is not in the package yet: it is being trained"
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def scorer() -> Judge:
-    return judge.load()
+def scorer() -> Scorer:
+    return scorer_model.load()
 
 
 def heart(colour: str) -> Image.Image:
@@ -33,7 +33,7 @@ def heart(colour: str) -> Image.Image:
     return image
 
 
-def test_it_knows_every_word_label_and_style_of_the_prompts(scorer: Judge) -> None:
+def test_it_knows_every_word_label_and_style_of_the_prompts(scorer: Scorer) -> None:
     pairs, composed = read_pairs(PROMPTS / "held_out.jsonl"), read_composed(PROMPTS / "composed.jsonl")
     labels = {pair.label for pair in pairs} | {label for each in composed for label in each.labels}
     assert labels <= set(scorer.labels)
@@ -41,17 +41,17 @@ def test_it_knows_every_word_label_and_style_of_the_prompts(scorer: Judge) -> No
     assert (scorer.words.rows(sorted(labels), scorer.config.length) != UNKNOWN).all()
 
 
-def test_it_recognises_hearts_that_it_has_never_seen(scorer: Judge) -> None:
+def test_it_recognises_hearts_that_it_has_never_seen(scorer: Scorer) -> None:
     colours = ("red", "blue", "green")
-    seen = scorer.see([heart(colour) for colour in colours])
-    nearness = seen.concepts @ scorer.read(scorer.labels).T
-    for row, colour in zip(nearness, colours, strict=True):
+    seen = scorer.embed_images([heart(colour) for colour in colours])
+    similarity = seen.concepts @ scorer.embed_texts(scorer.labels).T
+    for row, colour in zip(similarity, colours, strict=True):
         best = [scorer.labels[index] for index in np.argsort(-row)[:5]]
         assert any("heart" in label for label in best), (colour, best)
 
 
 def test_it_is_small_and_says_what_it_reaches() -> None:
-    folder = judge.scorer_folder()
+    folder = scorer_model.scorer_folder()
     assert sum(path.stat().st_size for path in folder.iterdir()) < 6_500_000
     reached = ceilings()
     assert reached["concept, top-5"] >= 0.9

@@ -7,7 +7,7 @@ import pytest
 
 from pochade.engines.shape_inference import infer_shapes
 from pochade.evaluation.scorer_networks import ScorerConfig, picture_tower, style_tower, text_tower
-from pochade.evaluation.words import Vocabulary, shares
+from pochade.evaluation.word_vocabulary import Vocabulary, word_weights
 from pochade.loading.engine_choice import choose, make_engine
 from pochade.loading.parameter_shapes import with_config
 from pochade.training.parameters import create
@@ -42,7 +42,7 @@ def run(engine: str, function: Any, **inputs: Any) -> np.ndarray:
 
 def read(engine: str, *texts: str) -> np.ndarray:
     rows = WORDS.rows(texts, CONFIG.length)
-    return run(engine, text_tower, words=rows, shares=shares(rows))
+    return run(engine, text_tower, words=rows, shares=word_weights(rows))
 
 
 @pytest.mark.parametrize("engine", ["openvino", "torch"])
@@ -62,7 +62,7 @@ def test_the_order_of_words_matters_and_what_follows_them_does_not() -> None:
     one, other = read("numpy", "left arrow right", "right arrow left")
     assert np.abs(one - other).max() > 1e-3
     rows = WORDS.rows(["left arrow"], CONFIG.length)
-    weights = shares(rows)
+    weights = word_weights(rows)
     rows[0, 2:] = WORDS.numbers["right"]  # where the shares are zero
     np.testing.assert_array_equal(
         run("numpy", text_tower, words=rows, shares=weights), read("numpy", "left arrow")

@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from pochade.evaluation.words import NOTHING, UNKNOWN, Vocabulary, learned, shares, split
+from pochade.evaluation.word_vocabulary import (
+    NOTHING,
+    UNKNOWN,
+    Vocabulary,
+    build_vocabulary,
+    split,
+    word_weights,
+)
 
 
 def test_words_are_what_people_separate() -> None:
@@ -11,7 +18,7 @@ def test_words_are_what_people_separate() -> None:
 
 
 def test_rows_are_filled_and_cut() -> None:
-    words = learned(["a red fox", "fox, red"])
+    words = build_vocabulary(["a red fox", "fox, red"])
     assert words.known == ("a", "fox", "red")
     a, fox, red = (words.numbers[word] for word in words.known)
     rows = words.rows(["a red fox", "", "blue fox", "fox fox fox fox"], 3)
@@ -21,5 +28,5 @@ def test_rows_are_filled_and_cut() -> None:
 
 def test_every_word_of_a_text_weighs_the_same() -> None:
     rows = Vocabulary(("fox", "red")).rows(["red fox", "fox", ""], 4)
-    assert shares(rows)[..., 0].tolist() == [[0.5, 0.5, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
-    assert shares(rows).dtype == np.float32
+    assert word_weights(rows)[..., 0].tolist() == [[0.5, 0.5, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    assert word_weights(rows).dtype == np.float32

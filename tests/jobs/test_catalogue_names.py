@@ -7,7 +7,7 @@ import pytest
 
 from pochade.checkpoints import safetensors
 from pochade.errors import InvalidRequest
-from pochade.jobs.catalogue import Catalogue, Folders, look
+from pochade.jobs.catalogue import Catalogue, Folders, scan_folders
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def catalogue(tmp_path: Path) -> Catalogue:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         safetensors.write(path, {key: np.ones(1, np.float32)})
-    return look(Folders(roots=(tmp_path,)))
+    return scan_folders(Folders(roots=(tmp_path,)))
 
 
 def test_every_name_that_is_listed_means_something(catalogue: Catalogue) -> None:
@@ -38,7 +38,9 @@ def test_names_of_adapters(catalogue: Catalogue, name: str) -> None:
 
 
 def test_a_name_that_several_have(catalogue: Catalogue) -> None:
-    with pytest.raises(InvalidRequest, match=r"LoRA 'ink' is the name of 2; one of: lines/ink, styles/ink"):
+    with pytest.raises(
+        InvalidRequest, match=r"LoRA name 'ink' is ambiguous \(2 files\); write one of: lines/ink, styles/ink"
+    ):
         catalogue.check_prompt("a fox <lora:ink:0.5>")
     with pytest.raises(InvalidRequest, match=r"LoRA 'pen' is unknown; one of: lines/ink, oil, styles/ink"):
         catalogue.check_prompt("a fox <lora:pen:0.5>")

@@ -246,7 +246,7 @@ def test_inputs_are_kept_until_they_are_dropped(studio: Studio) -> None:
     keep_input(studio.storage, job, 0, b"content")
     assert read_input(studio.storage, found, 0) == b"content"
     drop_inputs(studio.storage, job)
-    with pytest.raises(OutputError, match="is gone"):
+    with pytest.raises(OutputError, match="is missing"):
         read_input(studio.storage, found, 0)
 
 

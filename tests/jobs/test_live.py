@@ -111,7 +111,7 @@ def test_a_job_whose_worker_died_waits_again() -> None:
     watcher = live_jobs.watch("ann")
     live_jobs.started("j1", "m", 1)
     live.step = 5
-    live_jobs.waits_again("j1")
+    live_jobs.requeued("j1")
     assert live.state == QUEUED and live.step == 0
     assert [kind for kind, _ in unread(watcher)] == ["started", "queued"]
 
@@ -122,13 +122,13 @@ def test_changed_places_are_told_near_the_front_and_rarely_far_behind() -> None:
     for number in range(300):
         live_jobs.add(job(number))
     watcher = live_jobs.watch("ann")
-    live_jobs.tell_places()
+    live_jobs.publish_positions()
     unread(watcher)
     live_jobs.gone("j0", "finished")
-    live_jobs.tell_places()
+    live_jobs.publish_positions()
     told = [event for event in unread(watcher) if event[0] == "queued"]
     assert 5 <= len(told) <= 15
-    live_jobs.tell_places()
+    live_jobs.publish_positions()
     assert unread(watcher) == []
 
 
@@ -138,7 +138,7 @@ def test_nobody_hears_of_a_job_that_the_store_has_not_accepted() -> None:
     early = live_jobs.watch("ann")
     live_jobs.add(job(0), accepted=False)  # would come first
     late, only = live_jobs.watch("ann"), live_jobs.watch("ann", "j0")
-    live_jobs.tell_places()
+    live_jobs.publish_positions()
     assert unread(early) == unread(late) == [("queued", "j1")] and unread(only) == []
     assert live_jobs.place("j0") is None and live_jobs.place("j1").position == 1  # type: ignore[union-attr]
     assert live_jobs.count(QUEUED) == 1
@@ -146,7 +146,7 @@ def test_nobody_hears_of_a_job_that_the_store_has_not_accepted() -> None:
         len(live_jobs.of("ann")) == 2
     )  # it takes up room, so that no more are accepted than there is room for
     live_jobs.forget("j0")
-    live_jobs.tell_places()
+    live_jobs.publish_positions()
     assert unread(early) == unread(late) == [] and only._closed
 
 

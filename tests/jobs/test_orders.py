@@ -7,14 +7,14 @@ from PIL import Image
 
 from pochade.errors import InvalidRequest
 from pochade.jobs import limits
-from pochade.jobs.catalogue import Folders, look
+from pochade.jobs.catalogue import Folders, scan_folders
 from pochade.jobs.errors import without_paths
 from pochade.jobs.limits import Limits
 from pochade.jobs.orders import Order, Upscale, batches, read_order, request_of
 from pochade.jobs.pricing import expected_work, work_of
 from pochade.request_options import Hires
 
-NAMES = look(Folders())
+NAMES = scan_folders(Folders())
 PICTURE = Image.new("RGB", (64, 48), "red")
 REQUEST: dict[str, Any] = {"prompt": "a fox", "negative_prompt": "", "seed": 5, "steps": 4, "batch_size": 2}
 
@@ -113,7 +113,7 @@ def test_unknown_loras_are_refused_before_anything_is_drawn() -> None:
 
 def test_a_default_model_that_is_not_there_is_said_at_the_start() -> None:
     with pytest.raises(InvalidRequest, match="--model 'nope'"):
-        look(Folders(model="nope"))
+        scan_folders(Folders(model="nope"))
 
 
 def test_messages_for_strangers_have_no_paths() -> None:

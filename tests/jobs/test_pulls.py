@@ -189,7 +189,7 @@ def test_a_process_that_dies_gives_its_model_back_and_says_so_at_last(studio: St
         found = history.find_job(studio.database, job)
         assert found is not None
         assert found.state == (QUEUED if death < store.MAX_DEATHS else FAILED)
-    assert found.error is not None and "another pull goes on with it" in found.error
+    assert found.error is not None and "another pull resumes from there" in found.error
 
 
 def run_worker(studio: Studio, folders: Folders) -> list[dict[str, Any]]:
@@ -273,16 +273,16 @@ def test_the_process_that_fetches_is_started_when_it_is_wanted(monkeypatch: pyte
             prepare=False,
             pulls=True,
         )
-        hand, heard, dead = WorkerSlot(settings, "network"), asyncio.Queue[str](), list[str]()
+        slot, heard, dead = WorkerSlot(settings, "network"), asyncio.Queue[str](), list[str]()
 
-        async def died(hand: WorkerSlot) -> None:
-            dead.append(hand.name)
-            hand.wanted.set()  # as the workers does while a model waits
+        async def died(slot: WorkerSlot) -> None:
+            dead.append(slot.name)
+            slot.wanted.set()  # as the workers does while a model waits
 
         names: Iterator[int] = iter(range(1, 9))
         watched = Supervisor(
-            [hand],
-            lambda hand, event: heard.put_nowait(str(event["name"])),
+            [slot],
+            lambda slot, event: heard.put_nowait(str(event["name"])),
             died,
             lambda: f"w{next(names)}",
             lambda _: 1e9,
@@ -291,16 +291,16 @@ def test_the_process_that_fetches_is_started_when_it_is_wanted(monkeypatch: pyte
         watched.start()
         watched.wake()  # a drawing
         await asyncio.sleep(0.05)
-        assert heard.empty() and hand.process is None
+        assert heard.empty() and slot.process is None
         watched.wake(pulls=True)
         assert await asyncio.wait_for(heard.get(), 30) == "w1"
-        while hand.process is not None:  # it ends by itself, which is no death
+        while slot.process is not None:  # it ends by itself, which is no death
             await asyncio.sleep(0.01)
-        assert (dead, hand.restarts, hand.state) == ([], 0, "idle")
+        assert (dead, slot.restarts, slot.state) == ([], 0, "idle")
         watched.wake(pulls=True)
         assert await asyncio.wait_for(heard.get(), 30) == "w2"
         assert await asyncio.wait_for(heard.get(), 30) == "w3"
-        assert (dead, hand.restarts) == (["w2"], 1)
+        assert (dead, slot.restarts) == (["w2"], 1)
         await asyncio.wait_for(watched.stop(0.1), 30)
 
     asyncio.run(go())
@@ -312,7 +312,7 @@ def test_a_sleeping_place_does_not_hold_up_the_end() -> None:
             name="", storage=Storage(Path("/nowhere")), folders=Folders(), options={}, pulls=True
         )
 
-        async def died(hand: WorkerSlot) -> None:
+        async def died(slot: WorkerSlot) -> None:
             raise AssertionError
 
         watched = Supervisor([WorkerSlot(settings, "network")], print, died, str, lambda _: 1.0)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pochade.errors import InvalidRequest
-from pochade.jobs.catalogue import Catalogue, Folders, ListedModel, look
+from pochade.jobs.catalogue import Catalogue, Folders, ListedModel, scan_folders
 from pochade.jobs.orders import Order
 from pochade.jobs.runner import Event, JobRunner
 from pochade.pipeline import Result
@@ -52,11 +52,11 @@ def test_what_came_since_the_first_drawing_is_known(
     there: dict[str, dict[str, Path]] = {"controlnets": {}, "upscalers": {}}
 
     def looked(folders: Folders) -> Catalogue:
-        found = look(folders)
+        found = scan_folders(folders)
         files = {"controlnets": dict(there["controlnets"]), "upscaler_files": dict(there["upscalers"])}
         return Catalogue(folders=folders, models=found.models, default=found.default, **files)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("pochade.jobs.runner.look", looked)
+    monkeypatch.setattr("pochade.jobs.runner.scan_folders", looked)
     runner = Quick(Folders())
     drawn(runner)
     with pytest.raises(InvalidRequest, match="'late' is unknown"):

@@ -147,7 +147,7 @@ def test_a_job_that_kills_its_workers_has_failed_after_three(studio: Studio) -> 
         (back,) = store.reclaim(studio.database, studio.now, lambda worker, name=f"w{death}": worker == name)
         assert back.state == (QUEUED if death < 3 else FAILED)
     found = history.find_job(studio.database, job)
-    assert found is not None and found.error is not None and "ended 3 times" in found.error
+    assert found is not None and found.error is not None and "died or hung 3 times" in found.error
     assert studio.take() is None
 
 
@@ -244,7 +244,7 @@ def test_a_store_that_another_process_holds_is_busy_not_broken(
 ) -> None:
     monkeypatch.setattr("pochade.jobs.database.BUSY_S", 0.05)
     impatient = Database(studio.storage.database)
-    with studio.database.write(), pytest.raises(StoreBusy, match="another process was writing"):
+    with studio.database.write(), pytest.raises(StoreBusy, match="another process has been writing"):
         accounts.choose(impatient, "ann", {"a": 1})
     accounts.choose(impatient, "ann", {"a": 1})
     impatient.close()

@@ -49,26 +49,26 @@ class Ended:
         self.mourning = mourning
         self.there = asyncio.Event()
         settings = WorkerSettings(name="", storage=Storage(Path("/nowhere")), folders=Folders(), options={})
-        self.hand = WorkerSlot(settings, "cpu")
+        self.slot = WorkerSlot(settings, "cpu")
         command = (sys.executable, "-c", PROCESS.replace("FAULT", fault))
         self.supervisor = Supervisor(
-            [self.hand], self.heard, self.died, self.name, lambda _: patience, command
+            [self.slot], self.heard, self.died, self.name, lambda _: patience, command
         )
 
     def name(self) -> str:
         self.count += 1
         return f"w{self.count}"
 
-    def heard(self, hand: WorkerSlot, event: Mapping[str, Any]) -> None:
+    def heard(self, slot: WorkerSlot, event: Mapping[str, Any]) -> None:
         if event["event"] == "fault":
             raise KeyError("what")
         self.events.append(event)
         if event.get("name") == self.until:
-            hand.state = "idle"
+            slot.state = "idle"
             self.there.set()
 
-    async def died(self, hand: WorkerSlot) -> None:
-        self.dead.append(hand.name)
+    async def died(self, slot: WorkerSlot) -> None:
+        self.dead.append(slot.name)
         if not self.mourning:
             raise OSError("the disk is full")
 
@@ -89,8 +89,8 @@ def test_another_process_starts_however_one_ends(fault: str, mourning: bool) -> 
     async def go() -> None:
         ended = Ended(fault, mourning=mourning)
         await ended.run()
-        assert ended.dead == ["w1"] and ended.hand.restarts == 1
-        assert ended.hand.name == "w2" and ended.hand.job is None
+        assert ended.dead == ["w1"] and ended.slot.restarts == 1
+        assert ended.slot.name == "w2" and ended.slot.job is None
         await ended.supervisor.stop(0.1)
 
     asyncio.run(go())
@@ -106,7 +106,7 @@ def test_a_line_that_is_not_understood_is_passed_over_and_the_next_one_heard(
         await ended.supervisor.stop(0.1)
 
     asyncio.run(go())
-    assert "was not understood: b'what a library prints" in capsys.readouterr().err
+    assert "invalid line in the worker's output: b'what a library prints" in capsys.readouterr().err
 
 
 def test_a_command_that_cannot_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,25 +132,25 @@ def test_a_process_that_hangs_is_ended_and_one_that_speaks_is_not(capsys: pytest
     async def go() -> None:
         ended = Ended("pass", until="w1", patience=60.0)
         await ended.run()
-        look = ended.supervisor.look_at
+        check = ended.supervisor.check_slot
         for _ in range(5):  # each time it speaks, it begins anew
-            look(ended.hand, 50.0)
+            check(ended.slot, 50.0)
             count = len(ended.events)
-            ended.hand.say("hello")
+            ended.slot.send("hello")
             while len(ended.events) == count:
                 await asyncio.sleep(0.01)
-        assert ended.dead == [] and ended.hand.silent_s == 0.0
+        assert ended.dead == [] and ended.slot.silent_s == 0.0
         ended.there.clear()
         ended.until = "w2"
-        look(ended.hand, 50.0)
+        check(ended.slot, 50.0)
         assert ended.dead == []
-        look(ended.hand, 50.0)
+        check(ended.slot, 50.0)
         await asyncio.wait_for(ended.there.wait(), 30)
         assert ended.dead == ["w1"]
         await ended.supervisor.stop(0.1)
 
     asyncio.run(go())
-    assert "has said nothing for 100 s" in capsys.readouterr().err
+    assert "has reported nothing for 100 s" in capsys.readouterr().err
 
 
 def test_a_word_about_a_job_that_nobody_has_told_of_goes_to_all() -> None:
@@ -158,8 +158,8 @@ def test_a_word_about_a_job_that_nobody_has_told_of_goes_to_all() -> None:
         ended = Ended("pass", until="w1")
         await ended.run()
         for job, heard in ((None, True), ("mine", True), ("another", True)):
-            ended.hand.job, count = job, len(ended.events)
-            ended.supervisor.say("mine", "cancel")
+            ended.slot.job, count = job, len(ended.events)
+            ended.supervisor.send("mine", "cancel")
             while len(ended.events) == count:
                 await asyncio.sleep(0.01)
             assert heard and json.loads(ended.events[-1]["line"]) == {"do": "cancel", "job": "mine"}

@@ -262,8 +262,8 @@ def test_the_folders_are_looked_through_again_when_the_server_did(studio: Studio
 
 def test_an_idle_worker_tells_that_it_is_there(studio: Studio) -> None:
     runner = OneJob(studio)
-    runner.worker._tell_here()
-    runner.worker._tell_here()  # not more often than the heart beats
+    runner.worker._emit_idle()
+    runner.worker._emit_idle()  # not more often than the heart beats
     assert [json.loads(line) for line in runner.output.getvalue().splitlines()] == [{"event": "here"}]
 
 

@@ -34,7 +34,7 @@ def words(page: Any) -> list[str]:
 
 def test_an_idea_becomes_a_sheet_that_is_pinned_compared_mixed_and_refined(visit: Visit, size: str) -> None:
     page = visit(size, path="/#board")
-    page.get_by_label("The idea").fill("a red apple, flat style")
+    page.locator(".panel-board").get_by_label("Prompt", exact=True).fill("a red apple, flat style")
     set_number(page, "drafts", "3")
     set_number(page, "draft_steps", "2")
     page.get_by_role("button", name="Make drafts").click()
@@ -47,8 +47,8 @@ def test_an_idea_becomes_a_sheet_that_is_pinned_compared_mixed_and_refined(visit
     expect(page.locator(".kept .draft.pinned")).to_have_count(1)
 
     choose(page, 0, 2)
-    bar = page.get_by_role("toolbar", name="With the chosen drafts")
-    expect(bar).to_contain_text("2 chosen")
+    bar = page.get_by_role("toolbar", name="Actions for the selected drafts")
+    expect(bar).to_contain_text("2 selected")
     bar.get_by_role("button", name="Compare").click()
     paper = page.get_by_role("dialog", name="Compare")
     expect(paper.locator("img")).to_have_count(2)
@@ -82,13 +82,13 @@ LONG = "on a light blue background with many white clouds"
 
 def test_words_are_changed_and_merged(visit: Visit) -> None:
     page = visit(path="/#board")
-    page.get_by_label("The idea").fill("a fox, flat style")
+    page.locator(".panel-board").get_by_label("Prompt", exact=True).fill("a fox, flat style")
     set_number(page, "draft_steps", "1")
     page.get_by_role("radio", name="Words").click()
-    page.get_by_label("Changes, one on a line").fill(f"fox = owl\n{LONG}")
+    page.get_by_label("Changes, one per line").fill(f"fox = owl\n{LONG}")
     page.keyboard.press("Control+Enter")
     all_drawn(page, 3)
-    assert words(page) == ["The idea", "fox = owl", LONG]
+    assert words(page) == ["Prompt", "fox = owl", LONG]
     cut = "all => all.filter((each) => each.scrollWidth > each.clientWidth).length"
     assert page.locator(".draft-words").evaluate_all(cut) == 0
     choose(page, 0, 1)

@@ -210,7 +210,7 @@ def test_a_dropped_picture_tells_how_it_was_made(visit: Visit, size: str, tmp_pa
     save_picture(Image.new("RGB", (128, 96), "teal"), tmp_path / "a.webp", text)
     save_picture(Image.new("RGB", (8, 8)), tmp_path / "b.png", "")
     page = visit(size, path="/#info")
-    drop(page, ".room-info .drop", tmp_path / "a.webp")
+    drop(page, ".panel-info .drop", tmp_path / "a.webp")
     said = page.locator(".info-said")
     expect(said).to_contain_text("a lighthouse, flat style")
     expect(said).to_contain_text("fog")
@@ -221,8 +221,8 @@ def test_a_dropped_picture_tells_how_it_was_made(visit: Visit, size: str, tmp_pa
     expect(page.locator(".field-seed input").first).to_have_value("11")
     expect(page.locator(".field-width input")).to_have_value("128")
     page.get_by_role("tab", name="PNG info").click()
-    page.locator(".room-info input[type=file]").set_input_files(tmp_path / "b.png")
-    expect(said).to_contain_text("does not say how it was made")
+    page.locator(".panel-info input[type=file]").set_input_files(tmp_path / "b.png")
+    expect(said).to_contain_text("has no parameters")
 
 
 def drop(page: Any, selector: str, path: Path) -> None:
@@ -245,7 +245,7 @@ def test_upscale(visit: Visit) -> None:
     page = visit(path="/#upscale")
     file = io.BytesIO()
     Image.new("RGB", (40, 30), "orange").save(file, "PNG")
-    page.locator(".room-upscale input[type=file]").set_input_files(
+    page.locator(".panel-upscale input[type=file]").set_input_files(
         {"name": "a.png", "mimeType": "image/png", "buffer": file.getvalue()}
     )
     page.locator(".field-scale input.small").fill("3")

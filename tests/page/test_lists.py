@@ -63,13 +63,13 @@ def test_the_history_keeps_its_page_when_a_job_ends(quick_visit: Visit) -> None:
     assert len(set(ids)) == 216
     assert page.get_by_role("button", name="Show more").is_hidden()
 
-    # "Show more" counts though a job ends meanwhile; another room and back changes nothing.
+    # "Show more" counts though a job ends meanwhile; another panel and back changes nothing.
     page.get_by_role("tab", name="Settings").click()
     page.get_by_role("tab", name="History").click()
     expect(thumbs).to_have_count(216)
     page.get_by_role("searchbox").fill("no such animal")
     expect(thumbs).to_have_count(0)
-    expect(page.locator(".room-history")).to_contain_text("Nothing found.")
+    expect(page.locator(".panel-history")).to_contain_text("No results.")
 
 
 def test_a_click_on_show_more_is_not_lost_when_a_job_ends(quick_visit: Visit) -> None:
@@ -106,7 +106,7 @@ def test_a_style_that_the_server_has_no_more_is_let_go(quick_visit: Visit) -> No
     styles.pop()
     page.locator("#tab-settings").click()
     page.get_by_role("button", name="Look for new models").click()
-    expect(page.locator(".note")).to_contain_text("Looked again")
+    expect(page.locator(".note")).to_contain_text("are up to date")
     page.locator("#tab-draw").click()
     gone = page.get_by_role("button", name="ink (not on the server)")
     expect(gone).to_have_attribute("aria-pressed", "true")
@@ -126,23 +126,23 @@ def test_a_style_that_the_server_has_no_more_is_let_go(quick_visit: Visit) -> No
     page.get_by_text("Styles", exact=True).click()
     page.get_by_role("button", name="flat (not on the server)").click()
     expect(chips).to_have_count(0)
-    expect(page.get_by_text("There are no styles yet.")).to_be_visible()
+    expect(page.get_by_text("No styles.")).to_be_visible()
 
 
 @pytest.mark.parametrize(
-    ("field", "path", "kind", "room"),
+    ("field", "path", "kind", "panel"),
     [("hires_upscaler", "upscalers", "latent", "draw"), ("upscaler", "upscalers", "model", "upscale")],
 )
 def test_what_was_chosen_from_a_list_and_is_gone_is_shown_as_gone(
-    quick_visit: Visit, field: str, path: str, kind: str, room: str
+    quick_visit: Visit, field: str, path: str, kind: str, panel: str
 ) -> None:
-    page = quick_visit(path=f"/#{room}")
+    page = quick_visit(path=f"/#{panel}")
     known = [{"name": "Lanczos", "kind": "picture"}, {"name": "Latent", "kind": "latent"}]
     there = [*known, {"name": "4x-foo", "kind": kind}]
     page.route(f"**/api/v1/{path}", lambda route: route.fulfill(json={path: there}))
     page.reload()
     page.locator("html[data-ready]").wait_for()
-    if room == "draw":
+    if panel == "draw":
         page.get_by_text("Hires fix").click()
     list_ = page.locator(f".field-{field} select")
     list_.select_option("4x-foo")
@@ -150,7 +150,7 @@ def test_what_was_chosen_from_a_list_and_is_gone_is_shown_as_gone(
     page.reload()
     page.locator("html[data-ready]").wait_for()
     assert list_.evaluate("list => list.selectedOptions[0].textContent") == "4x-foo (not on the server)"
-    if room == "draw":
+    if panel == "draw":
         page.get_by_text("Hires fix").click()
     list_.select_option("Lanczos")
     assert list_.locator("option").all_inner_texts().count("4x-foo (not on the server)") == 0

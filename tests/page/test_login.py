@@ -22,8 +22,8 @@ def test_the_key_is_asked_for_and_remembered(browser: Any, tmp_path: Path) -> No
         page = context.new_page()
         page.goto(address)
         page.get_by_label("Key").fill("wrong")
-        page.get_by_role("button", name="Enter").click()
-        expect(page.get_by_role("alert")).to_contain_text("That is not the key.")
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("alert")).to_contain_text("Invalid key.")
         page.get_by_label("Key").fill(KEY)
         page.keyboard.press("Enter")
         page.locator("html[data-ready]").wait_for()
@@ -82,8 +82,8 @@ STREAMS = """
 @pytest.mark.parametrize(
     ("language", "words", "label", "enter", "tab"),
     [
-        ("en-US", "Your session has ended", "Key", "Enter", "History"),
-        ("fr-FR", "Votre session est terminée", "Clé", "Entrer", "Historique"),
+        ("en-US", "Your session has expired", "Key", "Log in", "History"),
+        ("fr-FR", "Votre session a expiré", "Clé", "Se connecter", "Historique"),
     ],
 )
 def test_the_key_is_asked_for_again_when_the_session_is_over(
@@ -122,14 +122,14 @@ def test_the_key_is_asked_for_again_when_the_session_is_over(
         expect(paper).to_have_count(0)
         assert page.locator(".stage .large-picture img").get_attribute("alt") == "a fox that is not lost"
 
-        # Several questions at once, of the rooms and of the stream, are one to the visitor.
+        # Several questions at once, of the panels and of the stream, are one to the visitor.
         context.clear_cookies()
         page.evaluate("streams.at(-1).close()")
         page.evaluate("window.dispatchEvent(new PageTransitionEvent('pagehide'))")
         page.evaluate(
             """() => {
                 document.dispatchEvent(new Event("visibilitychange"));
-                for (const room of ["history", "settings"]) document.getElementById(`tab-${room}`).click();
+                for (const panel of ["history", "settings"]) document.getElementById(`tab-${panel}`).click();
             }"""
         )
         expect(paper).to_have_count(1)
@@ -137,7 +137,7 @@ def test_the_key_is_asked_for_again_when_the_session_is_over(
         paper.get_by_label(label).fill(KEY)
         page.keyboard.press("Enter")
         expect(paper).to_have_count(0)
-        expect(page.locator(".room-settings .facts").last).to_contain_text("ann")
+        expect(page.locator(".panel-settings .facts").last).to_contain_text("ann")
         until(page, f"streams.length > {count}")
         until(page, "streams.filter((each) => each.readyState === EventSource.OPEN).length === 1")
 

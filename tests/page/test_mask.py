@@ -238,7 +238,7 @@ def test_margins_switch_the_mask_off(quick_visit: Visit, picture: Path) -> None:
     expect(page.locator(".field-outpaint_strength input.small")).to_have_value("1")
     source = sent(page)["source"]
     assert (source["mask"], source["outpaint"]["left"], source["denoising_strength"]) == (None, 64, 1)
-    page.get_by_role("button", name="No frame").click()
+    page.get_by_role("button", name="No margins").click()
     for tool in tools:
         expect(tool).to_be_enabled()
     expect(strength).to_be_visible()
@@ -271,5 +271,5 @@ def test_hints_about_keys_are_for_those_who_have_keys(quick_visit: Visit, pictur
     hint = page.locator(".editor .of-keys")
     expect(hint).to_be_hidden() if phone else expect(hint).to_be_visible()
     page.locator("#tab-settings").click()
-    keys = page.locator(".room-settings .of-keys")
+    keys = page.locator(".panel-settings .of-keys")
     expect(keys).to_be_hidden() if phone else expect(keys).to_contain_text("start erasing")

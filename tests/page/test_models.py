@@ -64,31 +64,31 @@ def test_the_list_says_what_each_is_and_asks_nobody(visit: Visit, hub: FakeHub) 
 
 def test_a_declined_licence_fetches_nothing(visit: Visit, hub: FakeHub) -> None:
     page = visit(path="/#settings")
-    entry(page).get_by_role("button", name="Fetch").click()
+    entry(page).get_by_role("button", name="Download").click()
     paper = page.get_by_role("dialog")
     expect(paper).to_contain_text("openrail++")
     paper.get_by_role("button", name="Not now").click()
-    expect(page.locator("#notes")).to_contain_text("The licence was not accepted, so nothing was fetched.")
-    expect(entry(page).get_by_role("button", name="Fetch")).to_be_visible()
+    expect(page.locator("#notes")).to_contain_text("The licence was not accepted, so nothing was downloaded.")
+    expect(entry(page).get_by_role("button", name="Download")).to_be_visible()
     assert hub.asked("store") == []
 
 
 def test_cancelled_on_the_way_and_fetched_then(visit: Visit, hub: FakeHub) -> None:
     page = visit(path="/#settings")
     hub.cuts = [3000, *[0] * 20]
-    entry(page).get_by_role("button", name="Fetch").click()
-    page.get_by_role("button", name="Accept the licence and fetch").click()
-    expect(entry(page)).to_contain_text("% fetched")
+    entry(page).get_by_role("button", name="Download").click()
+    page.get_by_role("button", name="Accept the licence and download").click()
+    expect(entry(page)).to_contain_text("% downloaded")
     page.reload()
-    expect(entry(page)).to_contain_text("% fetched")  # whoever comes back sees it
+    expect(entry(page)).to_contain_text("% downloaded")  # whoever comes back sees it
     expect(page.get_by_role("progressbar", name="LCM Dreamshaper v7")).to_be_visible()
     entry(page).get_by_role("button", name="Cancel").click()
-    expect(page.locator("#notes")).to_contain_text("What came is kept")
-    expect(entry(page).get_by_role("button", name="Fetch")).to_be_visible()
+    expect(page.locator("#notes")).to_contain_text("The downloaded part is kept")
+    expect(entry(page).get_by_role("button", name="Download")).to_be_visible()
     hub.cuts = []
-    entry(page).get_by_role("button", name="Fetch").click()
-    page.get_by_role("button", name="Accept the licence and fetch").click()
-    expect(entry(page)).to_contain_text("The model is here.")
-    expect(entry(page).get_by_role("button", name="Fetch")).to_be_hidden()
+    entry(page).get_by_role("button", name="Download").click()
+    page.get_by_role("button", name="Accept the licence and download").click()
+    expect(entry(page)).to_contain_text("The model is available.")
+    expect(entry(page).get_by_role("button", name="Download")).to_be_hidden()
     options = page.locator(".bar-model option")
     expect(options.filter(has_text=NAME)).to_have_count(1)  # it can be chosen at once

@@ -136,7 +136,7 @@ def test_a_frame_lets_the_picture_grow(visit: Visit, picture: Path) -> None:
     page = visit(path="/#over")
     give(page, picture)
     number(page, "steps", "3")
-    page.get_by_text("Draw further than the edges").click()
+    page.get_by_text("Extend the picture").click()
     page.get_by_label("Right").fill("32")
     page.get_by_label("Right").press("Tab")
     expect(page.locator(".editor-frame.further")).to_be_visible()

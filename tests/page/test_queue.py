@@ -112,7 +112,7 @@ def test_the_focus_stays_in_the_queue(quick_visit: Visit) -> None:
         page.keyboard.press("Enter")
         expect(rows).to_have_count(left)
     assert page.evaluate("document.activeElement.id") == "queue-paper"
-    expect(page.locator("#queue-paper")).to_contain_text("Nothing waits.")
+    expect(page.locator("#queue-paper")).to_contain_text("The queue is empty.")
 
 
 @pytest.mark.slow
@@ -185,7 +185,7 @@ def test_a_draft_is_dropped_where_its_job_is_gone_and_kept_where_the_server_is_i
     page.locator(".draft-pick input").check()
     remove = page.get_by_role("toolbar").get_by_role("button", name="Remove")
     remove.click()
-    expect(page.get_by_role("alert")).to_contain_text("Something went wrong in the server")
+    expect(page.get_by_role("alert")).to_contain_text("Internal server error")
     expect(page.locator(".draft")).to_have_count(1)
     page.unroute("**/api/v1/pictures/*")
     page.locator(".draft-pick input").check()

@@ -28,10 +28,10 @@ UNSET = dict.fromkeys(SET)
 
 
 def dropped(page: Any, path: Path, text: str) -> None:
-    """In the room "PNG info", then sent to "Text to picture"."""
+    """In the panel "PNG info", then sent to "Text to picture"."""
     save_picture(Image.new("RGB", (128, 128), "teal"), path, text)
     page.locator("#tab-info").click()
-    page.locator(".room-info input[type=file]").set_input_files(path)
+    page.locator(".panel-info input[type=file]").set_input_files(path)
     page.locator(".info-said").get_by_role("button", name="Text to picture").click()
 
 
@@ -44,7 +44,7 @@ def own(page: Any) -> dict[str, Any]:
 def test_what_is_set_is_sent(quick_visit: Visit, size: str) -> None:
     page = quick_visit(size, quiet=False)
     page.locator("#hires > summary").click()
-    page.get_by_text("Draw it again, larger").click()
+    page.get_by_text("Draw a larger second pass").click()
     expect(page.locator(".field-hires_prompt")).to_be_hidden()
     assert own(page) == UNSET
     page.locator("#hires-own > summary").click()
@@ -87,7 +87,7 @@ def test_a_size_becomes_a_scale_or_is_said_to_be_missing(quick_visit: Visit, tmp
 def test_a_prompt_that_is_too_long_is_named(quick_visit: Visit) -> None:
     page = quick_visit(quiet=False)
     page.locator("#hires > summary").click()
-    page.get_by_text("Draw it again, larger").click()
+    page.get_by_text("Draw a larger second pass").click()
     page.locator("#hires-own > summary").click()
     page.get_by_label("Hires prompt", exact=True).fill("x" * 30_000)
     page.keyboard.press("Control+Enter")

@@ -18,7 +18,7 @@ FIELDS = (
     r"\(\s*(?:(?:form|how|tool|margins),\s*)?\"(\w+)\""
 )
 FAMILIES = (
-    "room",
+    "panel",
     "speed",
     "rng",
     "emphasis",
@@ -36,7 +36,7 @@ FAMILIES = (
     "refusal",
     "left_out",
 )
-"""Names that are put together: t(`room_${name}`)."""
+"""Names that are put together: t(`panel_${name}`)."""
 
 
 def table(language: str) -> dict[str, str]:
@@ -123,9 +123,9 @@ def test_language_and_colours_are_chosen_and_kept(visit: Visit, size: str) -> No
 @pytest.mark.slow
 def test_everything_has_a_name_and_is_large_enough_for_a_finger(visit: Visit) -> None:
     page = visit("phone")
-    for room in ("draw", "over", "board", "upscale", "info", "history", "settings"):
-        page.locator(f"#tab-{room}").click()
-        page.locator(f"#room-{room}").wait_for()
+    for panel in ("draw", "over", "board", "upscale", "info", "history", "settings"):
+        page.locator(f"#tab-{panel}").click()
+        page.locator(f"#panel-{panel}").wait_for()
         faults = page.evaluate(
             """() => [...document.querySelectorAll("button, select, textarea, input, summary, a")]
                 .filter((each) => each.checkVisibility() && !each.matches(".skip-link, .unseen"))
@@ -138,7 +138,7 @@ def test_everything_has_a_name_and_is_large_enough_for_a_finger(visit: Visit) ->
                 })
                 .filter(({name, width, height}) => !name || height < 43.5 || width < 43.5)"""
         )
-        assert faults == [], room
+        assert faults == [], panel
         assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"]
 
 
@@ -152,7 +152,7 @@ def test_rooms_are_reached_by_keys_and_by_address(visit: Visit) -> None:
     page.keyboard.press("End")
     assert page.url.endswith("#settings")
     page.go_back()
-    page.locator("#room-over").wait_for()
+    page.locator("#panel-over").wait_for()
 
 
 @pytest.mark.slow
@@ -188,11 +188,11 @@ REFUSALS = [
     ({"prompt": "x" * 30_000}, "30 000 caractères ; 20 000 au plus"),
     ({"width": 8000, "height": 8000}, "8 000 × 8 000 pixels, c’est trop ; 4 194 304 au plus"),
     ({"width": 66}, "Largeur vaut 66 ; ce modèle dessine des multiples de 8."),
-    ({"count": 65}, "65 images à la fois, c’est trop"),
-    ({"sampler": "nope"}, "« nope » est inconnu ici ; il y a : Euler"),
-    ({"model": "nope"}, "« nope » est inconnu ici ; il y a : starter"),
-    ({"prompt": "<lora:nope:1>"}, "« nope » est inconnu ici"),
-    ({"styles": ["nope"]}, "« nope » est inconnu ici ; il y a : flat"),
+    ({"count": 65}, "65 images, c’est trop"),
+    ({"sampler": "nope"}, "« nope » est inconnu ; valeurs possibles : Euler"),
+    ({"model": "nope"}, "« nope » est inconnu ; valeurs possibles : starter"),
+    ({"prompt": "<lora:nope:1>"}, "« nope » est inconnu"),
+    ({"styles": ["nope"]}, "« nope » est inconnu ; valeurs possibles : flat"),
     ({"kind": "img2img", "source": {"image": "aGVsbG8="}}, "Ce n’est pas une image lisible."),
 ]
 
@@ -226,9 +226,9 @@ def test_what_the_server_refuses_is_said_in_the_pages_language(browser: object, 
             error = {"status": reply.status, **reply.json()["error"]}
             assert words in plain(page.evaluate(said, ["reason", error])), error
         for text, words in (
-            (CRASHED.format(deaths=3), "s’est terminé 3 fois"),
-            (of_failed[0], "La mémoire ne suffit pas"),
-            (of_failed[1], "pendant le dessin (ZeroDivisionError)"),
+            (CRASHED.format(deaths=3), "s’est arrêté ou bloqué 3 fois"),
+            (of_failed[0], "Mémoire insuffisante"),
+            (of_failed[1], "Erreur interne (ZeroDivisionError)"),
             ("on the server's disk: 'a.png' could not be written", "Le disque du serveur est plein"),
             (
                 "your pinned pictures would take 3,000 bytes; at most 2,000 may be pinned: unpin others",
@@ -239,7 +239,7 @@ def test_what_the_server_refuses_is_said_in_the_pages_language(browser: object, 
             assert words in plain(page.evaluate(said, ["sentence", text]))
         gone = context.request.get(f"{server}/api/v1/jobs/nope")
         error = {"status": gone.status, **gone.json()["error"]}
-        assert page.evaluate(said, ["reason", error]) == "Ce n’est plus là."
+        assert page.evaluate(said, ["reason", error]) == "Cet élément n’existe plus."
         for code in (
             "conflict",
             "too_large",

@@ -10,8 +10,8 @@ import pytest
 
 from pochade.errors import InvalidRequest
 from pochade.server.auth import key_of_header, one_key, read_keys
-from pochade.server.hostnames import called_rightly
-from pochade.server.rate_limit import Buckets, Rate
+from pochade.server.hostnames import is_allowed_host
+from pochade.server.rate_limit import Rate, TokenBuckets
 from tests.server.conftest import ANNS_KEY, BOBS_KEY, KEYS, Served, Start
 
 ANN, BOB = ({"Authorization": f"Bearer {key}"} for key in (ANNS_KEY, BOBS_KEY))
@@ -125,7 +125,7 @@ def test_an_open_address_without_a_key_is_refused_at_the_start(host: str, tmp_pa
     from pochade.server.config import Options
     from pochade.server.run import serve
 
-    with pytest.raises(InvalidRequest, match="there is no key"):
+    with pytest.raises(InvalidRequest, match="requires a key"):
         serve(Options(data=tmp_path), host, 0)
     assert list(tmp_path.iterdir()) == []
 
@@ -183,8 +183,8 @@ def test_names_by_which_a_server_may_be_called() -> None:
         ("Studio.Example.org:1", False, True),
         ("example.org", False, False),
     ):
-        assert called_rightly(host, ("localhost", "127.0.0.1", "::1"), numbers=False) is here, host
-        assert called_rightly(host, ("studio.example.org",), numbers=True) is there, host
+        assert is_allowed_host(host, ("localhost", "127.0.0.1", "::1"), numbers=False) is here, host
+        assert is_allowed_host(host, ("studio.example.org",), numbers=True) is there, host
 
 
 def test_replies_tell_nothing_of_the_computer(studio: Served) -> None:
@@ -206,7 +206,7 @@ def test_replies_tell_nothing_of_the_computer(studio: Served) -> None:
 
 def test_a_bucket_gives_what_it_has_and_fills_again() -> None:
     now = [0.0]
-    buckets = Buckets(Rate(per_s=2, burst=3), lambda: now[0])
+    buckets = TokenBuckets(Rate(per_s=2, burst=3), lambda: now[0])
     assert [buckets.wait_s("a") for _ in range(3)] == [0, 0, 0]
     assert buckets.wait_s("a") == pytest.approx(0.5)
     assert buckets.wait_s("b") == 0

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from pochade.images.embedded_text import mark_of, text_of
 from pochade.images.files import encoded as file_of
 from pochade.images.marks import EDITED, ENHANCED
-from pochade.jobs.catalogue import Folders, look
+from pochade.jobs.catalogue import Folders, scan_folders
 from tests.additions import write_adapter, write_embedding
 from tests.server.conftest import Served, Start, encoded
 from tests.upscalers import make_upscaler
@@ -48,7 +48,7 @@ def larger(full: Served, file: str, **upscale: Any) -> tuple[dict[str, Any], byt
     return made, reply.content
 
 
-# --- adapters and new words ----------------------------------------------------------------------------
+# --- adapters and embeddings ----------------------------------------------------------------------------
 
 
 def test_adapters_lie_in_all_their_folders(full: Served) -> None:
@@ -69,9 +69,9 @@ def test_a_folder_that_is_named_stands_in_place_of_them(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     write_adapter(tmp_path / "models/Lora/ink.safetensors")
     write_adapter(tmp_path / "own/oil.safetensors")
-    assert look(Folders(roots=(tmp_path,))).loras == ["ink"]
-    assert look(Folders(roots=(tmp_path,), loras=tmp_path / "own")).loras == ["oil"]
-    assert look(Folders()).loras == []
+    assert scan_folders(Folders(roots=(tmp_path,))).loras == ["ink"]
+    assert scan_folders(Folders(roots=(tmp_path,), loras=tmp_path / "own")).loras == ["oil"]
+    assert scan_folders(Folders()).loras == []
 
 
 # --- made larger --------------------------------------------------------------------------------------

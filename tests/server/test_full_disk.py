@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from pochade.errors import OutputError
 from pochade.jobs.database import StoreBusy, StoreFailed
-from pochade.server.errors import trouble_of
+from pochade.server.errors import error_reply
 from tests.server.conftest import Served, servers
 from tests.server.dialects.test_mcp import called
 
@@ -186,5 +186,5 @@ def after(cause: BaseException) -> HTTPException:
     ],
 )
 def test_only_what_the_disk_refuses_is_said_to_be_so(error: Exception, status: int, code: str) -> None:
-    trouble = trouble_of(error)
+    trouble = error_reply(error)
     assert (trouble.status, trouble.code) == (status, code) and "/a/" not in trouble.message

@@ -5,7 +5,7 @@ import pytest
 from pochade.server.auth import Keys, _checked
 from pochade.server.key_attempts import KeyAttempts
 from pochade.server.middleware import ErrorReply
-from pochade.server.rate_limit import Buckets, Rate
+from pochade.server.rate_limit import Rate, TokenBuckets
 
 KEYS = Keys({name: _checked(f"{name}'s long key", "the key") for name in ("ann", "bob")})
 
@@ -24,7 +24,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def door(clock: Clock) -> KeyAttempts:
-    return KeyAttempts(KEYS, Buckets(Rate(per_s=0.1, burst=3), clock))
+    return KeyAttempts(KEYS, TokenBuckets(Rate(per_s=0.1, burst=3), clock))
 
 
 def test_right_keys_open_and_wrong_ones_do_not(door: KeyAttempts) -> None:

@@ -87,7 +87,7 @@ def check(served: Served, accepted: list[str], timeout_s: float) -> None:
         found = served.job(job)
         states[found["state"]] = states.get(found["state"], 0) + 1
         if found["state"] == "failed":
-            assert "ended 3 times" in found["error"]
+            assert "died or hung 3 times" in found["error"]
             assert found["pictures"] == []
         else:
             assert found["state"] == "finished", found

@@ -120,7 +120,7 @@ def test_files_that_are_not_read_are_refused(client: openai.OpenAI, shared: Serv
 
 
 def test_a_stream_by_address_is_refused(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match="a stream has its pictures in base64"):
+    with pytest.raises(openai.BadRequestError, match="streams carry pictures in base64"):
         client.images.generate(prompt="a", stream=True, response_format="url")
 
 
@@ -128,12 +128,12 @@ def test_a_stream_by_address_is_refused(client: openai.OpenAI) -> None:
     ("size", "asked"), [("107x91", (107, 91)), ("107x90", (104, 88)), (None, (None, None))]
 )
 def test_an_edit_in_the_size_of_its_picture_is_asked_for_in_just_that(size: Any, asked: Any) -> None:
-    from pochade.jobs.catalogue import Folders, look
+    from pochade.jobs.catalogue import Folders, scan_folders
 
     file = io.BytesIO()
     Image.new("RGB", (107, 91)).save(file, "PNG")
     sent = Inputs(lambda own: b"", lambda content: None)
     source = schemas.source_of(file.getvalue(), None, None, sent)
     body = schemas.ImagesBody(prompt="a", size=size)
-    request = schemas.asked(body, look(Folders()), sent, source).order.request
+    request = schemas.asked(body, scan_folders(Folders()), sent, source).order.request
     assert (request["width"], request["height"]) == asked

@@ -25,7 +25,7 @@ from pochade.server.dialects.openai import routes as openai
 from pochade.server.events import EventStream
 from pochade.server.login import LASTS_S, Sessions
 from pochade.server.middleware import AT_ONCE, AccessRules, ErrorReply, GuardMiddleware
-from pochade.server.rate_limit import Buckets, Rate
+from pochade.server.rate_limit import Rate, TokenBuckets
 from pochade.server.receive import BodyLimits, LoginSession, while_open
 from tests.server.conftest import ANNS_KEY, BOBS_KEY, KEYS, Served, Start
 
@@ -379,7 +379,7 @@ def test_one_user_cannot_keep_all_requests_of_the_server() -> None:
 
         rules = AccessRules(keys=USERS, names=("127.0.0.1",), numbers=False, bodies=BodyLimits(1000))
         guard = GuardMiddleware(
-            app, rules, (("", native.answer),), no_session, Buckets(Rate(1000, 10_000), lambda: 0.0),
+            app, rules, (("", native.answer),), no_session, TokenBuckets(Rate(1000, 10_000), lambda: 0.0),
             lambda key, client: USERS.owner(key), lambda count: "0", lambda: 0.0)  # fmt: skip
         transport = httpx.ASGITransport(guard)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:

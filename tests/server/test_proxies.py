@@ -10,7 +10,7 @@ import pytest
 from starlette.datastructures import Headers
 
 from pochade.errors import InvalidRequest
-from pochade.server.hostnames import called_rightly, from_here, read_names
+from pochade.server.hostnames import is_allowed_host, is_same_origin, read_names
 from pochade.server.proxies import ProxyMiddleware, counted_as, read_networks
 from tests.server.conftest import KEYS, ROOT, Start
 
@@ -153,20 +153,20 @@ def test_which_pages_may_change_something(
 ) -> None:
     headers = {"origin": origin, "sec-fetch-site": site}
     given = Headers({name: value for name, value in headers.items() if value is not None})
-    assert from_here(given, host, allowed) is ours
+    assert is_same_origin(given, host, allowed) is ours
 
 
 def test_allowed_names_are_read_as_browsers_write_them() -> None:
     assert read_names(["Studio.Example.org", "*", "[::1]", "2001:db8::1", "192.0.2.1"]) == (
         "studio.example.org", "*", "::1", "2001:db8::1", "192.0.2.1")  # fmt: skip
-    assert called_rightly("[2001:db8::1]:7860", read_names(["2001:db8::1"]), numbers=False)
+    assert is_allowed_host("[2001:db8::1]:7860", read_names(["2001:db8::1"]), numbers=False)
     # Letters beyond ASCII go as IDNA; the dot of the root says nothing.
     assert read_names(["Studio.Example.org.", "münchen.example"]) == (
         "studio.example.org",
         "xn--mnchen-3ya.example",
     )
     for host in ("studio.example.org.", "studio.example.org.:7860", "STUDIO.example.org"):
-        assert called_rightly(host, STUDIO, numbers=False), host
+        assert is_allowed_host(host, STUDIO, numbers=False), host
     for wrong in (
         "*.example.org",
         "two names",

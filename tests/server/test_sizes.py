@@ -16,7 +16,7 @@ from PIL import Image
 from pochade.errors import InvalidRequest
 from pochade.images.decode import read_picture, size_in_header
 from pochade.jobs import limits
-from pochade.jobs.catalogue import Folders, look
+from pochade.jobs.catalogue import Folders, scan_folders
 from pochade.jobs.limits import Limits
 from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, UPSCALE, Order, Upscale
 from pochade.jobs.runner import JobRunner
@@ -82,7 +82,7 @@ def test_the_size_that_will_be_drawn_is_what_counts(
         return read_picture(content)
 
     monkeypatch.setattr(submission, "read_picture", decode)
-    catalogue = look(Folders())
+    catalogue = scan_folders(Folders())
     files = [blank(*picture)]
     if not message:
         submission.check(order, files, catalogue, Limits(), (512, 512))
@@ -159,7 +159,7 @@ def test_the_worker_looks_again_with_the_size_of_the_model_that_it_has() -> None
 
     order = Order(kind=TXT2IMG, model="starter", request=REQUEST)
     runner = JobRunner(Folders(), device="cpu", engine="numpy", pixels="1000", side="8192")
-    with pytest.raises(InvalidRequest, match="at most 1,000 pixels are drawn"):
+    with pytest.raises(InvalidRequest, match="at most 1,000 pixels are allowed"):
         list(runner.draw(order, none, lambda: None))
 
 
@@ -237,4 +237,4 @@ def test_what_is_turned_behind_its_pixels_is_looked_at_again() -> None:
     file = turned_behind_its_pixels(8000, 64)
     assert size_in_header(file) == (8000, 64) and read_picture(file).size == (64, 8000)
     with pytest.raises(InvalidRequest, match=r"height is 8000|2048 x 8000"):
-        submission.check(over(width=2048), [file], look(Folders()), Limits(), (512, 512))
+        submission.check(over(width=2048), [file], scan_folders(Folders()), Limits(), (512, 512))

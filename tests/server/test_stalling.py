@@ -14,7 +14,7 @@ from fastapi import APIRouter, FastAPI
 from pochade.adapters import library
 from pochade.errors import InvalidRequest
 from pochade.jobs import limits
-from pochade.jobs.catalogue import Folders, look
+from pochade.jobs.catalogue import Folders, scan_folders
 from pochade.jobs.limits import Limits
 from pochade.jobs.live import LiveJobs
 from pochade.jobs.orders import TXT2IMG, Order
@@ -144,7 +144,7 @@ def folders(tmp_path: Path) -> Folders:
 def test_folders_are_not_walked_for_each_tag_of_each_job(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    catalogue, walks = look(folders), 0
+    catalogue, walks = scan_folders(folders), 0
     walk = library.entries_in
 
     def counted(folders: Sequence[Path]) -> Any:
@@ -160,7 +160,7 @@ def test_folders_are_not_walked_for_each_tag_of_each_job(
 
 def test_a_file_that_was_moved_is_found_again(folders: Folders) -> None:
     assert folders.loras is not None
-    catalogue = look(folders)
+    catalogue = scan_folders(folders)
     catalogue.defaults("starter", tags(1))
     (folders.loras / "below").mkdir()
     (folders.loras / "ink0.safetensors").rename(folders.loras / "below" / "ink0.safetensors")
@@ -177,7 +177,9 @@ def test_a_prompt_has_a_bound_of_loras(name: str) -> None:
 def test_a_long_prompt_is_refused_before_its_tags_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "extra_networks", lambda text: pytest.fail("it was gone through"))
     with pytest.raises(InvalidRequest, match="characters"):
-        submission.settled(drawn(tags(100_000)), look(Folders()), lambda count: "00" * count, Limits())
+        submission.settled(
+            drawn(tags(100_000)), scan_folders(Folders()), lambda count: "00" * count, Limits()
+        )
 
 
 def test_names_are_looked_up_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +191,7 @@ def test_names_are_looked_up_in_a_thread(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(submission, "settled", settled)
     service = Service(Options(data=tmp_path))
-    service.live_jobs, service.catalogue = LiveJobs(lambda: 0.0, {}), look(Folders())
+    service.live_jobs, service.catalogue = LiveJobs(lambda: 0.0, {}), scan_folders(Folders())
     with pytest.raises(InvalidRequest, match="seen"):
         asyncio.run(service.submit("ann", drawn("x")))
     assert seen and threading.get_ident() not in seen
@@ -199,7 +201,7 @@ def test_one_look_through_the_folders_at_a_time(tmp_path: Path, monkeypatch: pyt
     import pochade.server.service as module
 
     counting, at_once, most = threading.Lock(), 0, 0
-    real = module.look
+    real = module.scan_folders
 
     def looking(folders: Folders) -> Any:
         nonlocal at_once, most
@@ -211,7 +213,7 @@ def test_one_look_through_the_folders_at_a_time(tmp_path: Path, monkeypatch: pyt
             at_once -= 1
         return found
 
-    monkeypatch.setattr(module, "look", looking)
+    monkeypatch.setattr(module, "scan_folders", looking)
 
     async def ask(service: Service, http: httpx.AsyncClient) -> None:
         await asyncio.gather(*(http.post("/api/v1/models/refresh") for _ in range(8)))

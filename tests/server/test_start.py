@@ -11,7 +11,7 @@ import pytest
 
 from pochade.cli import serve
 from pochade.cli.main import main
-from pochade.cli.server_options import studio_of
+from pochade.cli.server_options import options_of
 from pochade.jobs.limits import Limits
 from tests.server.conftest import ROOT
 
@@ -37,21 +37,21 @@ def test_every_limit_may_be_changed(limit: str, tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     serve.add_parser(parser.add_subparsers())
     options = parser.parse_args(["serve", f"--max-{limit.replace('_', '-')}", "7"])
-    assert studio_of(options, tmp_path).limits == replace(Limits(), **{limit: 7})
-    assert studio_of(parser.parse_args(["serve"]), tmp_path).limits == Limits()
+    assert options_of(options, tmp_path).limits == replace(Limits(), **{limit: 7})
+    assert options_of(parser.parse_args(["serve"]), tmp_path).limits == Limits()
 
 
 def test_how_long_a_drawing_may_stand_still_may_be_said(tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     serve.add_parser(parser.add_subparsers())
     for words, seconds in ((["--stall-minutes", "5"], 300.0), (["--stall-minutes", "0"], 0.0), ([], 1800.0)):
-        assert studio_of(parser.parse_args(["serve", *words]), tmp_path).stall_s == seconds
+        assert options_of(parser.parse_args(["serve", *words]), tmp_path).stall_s == seconds
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--host", "0.0.0.0"), "there is no key"),
+        (("--host", "0.0.0.0"), "requires a key"),
         (("--port", "70000"), "--port is 70000"),
         (("--key", "short"), "too short"),
         (("--key", "long enough", "--keys", "file"), "one of them is enough"),

@@ -28,7 +28,7 @@ def test_an_order_that_the_store_refuses_was_never_queued(
 
         def refuse(*_: Any) -> Any:
             begun = service.live_jobs.watch(LOCAL)
-            service.live_jobs.tell_places()
+            service.live_jobs.publish_positions()
             seen.append(
                 (len(service.live_jobs.live), service.live_jobs.count("queued"), list(begun._unread.values()))
             )
@@ -39,7 +39,7 @@ def test_an_order_that_the_store_refuses_was_never_queued(
             assert (await client.post("/api/v1/jobs", json={"prompt": "a fox"})).status_code == 507
         ((on_board, queued, begun),) = seen
         assert (on_board, queued) == (2, 1) and [each["job"] for each in begun] == [first]
-        service.live_jobs.tell_places()
+        service.live_jobs.publish_positions()
         assert {job for _, job in await unread_now(watcher)} == {first}
         assert submission.keep is keep
         kept = (await client.post("/api/v1/jobs", json={"prompt": "a fox"})).json()

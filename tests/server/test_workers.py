@@ -14,7 +14,7 @@ from pochade.jobs import history, store
 from pochade.jobs.database import StoreBusy, StoreFailed
 from pochade.jobs.live import LiveJob, LiveJobs
 from pochade.jobs.records import FINISHED, QUEUED, RUNNING
-from pochade.jobs.reserve import RESERVE_BYTES, ROOM, give_up_reserve, keep_reserve
+from pochade.jobs.reserve import RESERVE_BYTES, ROOM, keep_reserve, release_reserve
 from pochade.jobs.supervisor import WorkerSlot
 from pochade.server.config import Options
 from pochade.server.workers import COMPARE_EVERY, IDLE_S, Workers
@@ -39,8 +39,8 @@ class Watched:
             random=lambda n: "ab" * n,
             later=self.later.append,
         )
-        self.hand = self.workers.supervisor.slots[0]
-        self.hand.name, self.hand.state = "worker-1", "idle"
+        self.slot = self.workers.supervisor.slots[0]
+        self.slot.name, self.slot.state = "worker-1", "idle"
 
     def add(self) -> LiveJob:
         found = history.find_job(self.studio.database, self.studio.submit())
@@ -79,10 +79,10 @@ def test_a_job_of_a_worker_that_is_at_work_is_not_even_if_its_lease_could_not_be
 ) -> None:
     live = watched.add()
     watched.studio.taken("worker-1")
-    watched.hand.job, watched.hand.state = live.id, "drawing"
+    watched.slot.job, watched.slot.state = live.id, "drawing"
     watched.tidy(round(store.LEASE_S))
     assert watched.state(live.id) == RUNNING
-    watched.hand.silent_s = store.LEASE_S + 1
+    watched.slot.silent_s = store.LEASE_S + 1
     watched.tidy()
     assert watched.state(live.id) == QUEUED
 
@@ -122,7 +122,7 @@ def test_a_death_that_the_store_could_not_be_told_of_is_made_good_later(
 ) -> None:
     live = watched.add()
     watched.studio.taken("worker-1")
-    watched.workers._heard(watched.hand, {"event": "started", "job": live.id, "model": "", "attempt": 1})
+    watched.workers._on_event(watched.slot, {"event": "started", "job": live.id, "model": "", "attempt": 1})
     full = StoreFailed(Path("jobs"), "could not be written", "the disk is full")
 
     def refuse(*_: Any) -> None:
@@ -130,8 +130,8 @@ def test_a_death_that_the_store_could_not_be_told_of_is_made_good_later(
 
     with monkeypatch.context() as patched, pytest.raises(StoreFailed):
         patched.setattr(store, "reclaim", refuse)
-        asyncio.run(watched.workers._died(watched.hand))
-    watched.hand.name, watched.hand.job, watched.hand.state = "worker-2", None, "idle"
+        asyncio.run(watched.workers._on_death(watched.slot))
+    watched.slot.name, watched.slot.job, watched.slot.state = "worker-2", None, "idle"
     watched.tidy()
     assert watched.state(live.id) == QUEUED and live.state == QUEUED
 
@@ -140,16 +140,16 @@ def test_a_death_that_the_store_could_not_be_told_of_is_made_good_later(
 def test_what_is_stored_is_counted_once(watched: Watched, lost: bool) -> None:
     live = watched.add()
     lease = watched.studio.taken("worker-1")
-    watched.workers._heard(watched.hand, {"event": "started", "job": live.id, "model": "", "attempt": 1})
+    watched.workers._on_event(watched.slot, {"event": "started", "job": live.id, "model": "", "attempt": 1})
     store.finish(watched.studio.database, lease, watched.studio.drawn(lease), watched.studio.now)
     for _ in range(0 if lost else 2):
-        watched.workers._heard(watched.hand, {"event": FINISHED, "job": live.id})
+        watched.workers._on_event(watched.slot, {"event": FINISHED, "job": live.id})
 
     async def go() -> None:
         await asyncio.gather(*watched.later)
 
     asyncio.run(go())
-    watched.hand.job = None
+    watched.slot.job = None
     watched.tidy(COMPARE_EVERY)
     assert watched.workers.stored_bytes == 100 and watched.live_jobs.live == {}
 
@@ -158,9 +158,9 @@ def test_a_worker_may_be_silent_for_as_long_as_what_it_does_can_take(studio: Stu
     watched = Watched(studio, stall_s=600.0)
 
     def patience(state: str, job: str | None = None) -> float:
-        hand: WorkerSlot = watched.hand
-        hand.state, hand.job = state, job
-        return watched.workers._patience(hand)
+        slot: WorkerSlot = watched.slot
+        slot.state, slot.job = state, job
+        return watched.workers._silence_limit_s(slot)
 
     assert patience("idle") == IDLE_S
     assert patience("starting") == patience("loading") == 600
@@ -170,14 +170,14 @@ def test_a_worker_may_be_silent_for_as_long_as_what_it_does_can_take(studio: Stu
     assert patience("drawing", live.id) == 20_000
     assert patience("drawing", "gone") == 600
     never = Watched(studio, stall_s=0.0)
-    assert never.workers._patience(never.hand) == math.inf
+    assert never.workers._silence_limit_s(never.slot) == math.inf
 
 
 def test_progress_tells_who_draws_if_the_beginning_was_not_heard(watched: Watched) -> None:
     live = watched.add()
     told = {"event": "progress", "job": live.id, "step": 1, "steps": 4, "picture": 0, "pictures": 1}
-    watched.workers._heard(watched.hand, told)
-    assert (watched.hand.state, watched.hand.job) == ("drawing", live.id)
+    watched.workers._on_event(watched.slot, told)
+    assert (watched.slot.state, watched.slot.job) == ("drawing", live.id)
 
 
 @pytest.mark.parametrize("what", ["full", "full of other things", "busy"])
@@ -214,4 +214,4 @@ def test_no_reserve_is_set_aside_where_there_is_little_room(
     usage = shutil.disk_usage(storage.root)._replace(free=ROOM * RESERVE_BYTES - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     keep_reserve(storage)
-    assert not (storage.root / "reserve").exists() and not give_up_reserve(storage)
+    assert not (storage.root / "reserve").exists() and not release_reserve(storage)

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from pochade.models.config import AutoencoderConfig, UNetConfig
-from pochade.training import samples, starter
-from pochade.training.starter import PIECES, Run, examples, write_model
+from pochade.training import sample_sheets, starter
+from pochade.training.starter import STAGES, Run, examples, write_model
 from tests.training.data.test_scenes import CORPUS
 
 AUTOENCODER = AutoencoderConfig(widths=(8, 8, 8, 16), layers=1, groups=4)
@@ -35,12 +35,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(starter, "UNET", UNET)
         patch.setattr(starter, "SCENES", 6)
         patch.setattr(starter, "MEASURED", 4)
-        patch.setattr(samples, "STEPS", 2)
+        patch.setattr(sample_sheets, "STEPS", 2)
         patch.setattr(starter, "SAMPLES", ("a fox", "a kite"))
-        for name, piece in PIECES.items():
+        for name, stage in STAGES.items():
             # before the UNet has learned to look at the text, there is nothing to teach the text encoder
             count = 20 if name == "diffusion" else 2
-            steps = [progress.step for progress in piece(run, batch=4).train(count, sample_every=count)]
+            steps = [progress.step for progress in stage(run, batch=4).train(count, sample_every=count)]
             assert steps[-1] == count, name
             if name != "text":
                 with Image.open(run.folder / name / "samples" / f"{count:06d}.png") as sheet:

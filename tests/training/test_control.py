@@ -20,17 +20,17 @@ from pochade.models.embedding import embed_timestep
 from pochade.models.read_config import controlnet_config
 from pochade.pipeline.loader import load
 from pochade.request_options import Control as Steered
-from pochade.training.control import (
+from pochade.training.controlnet_training import (
     ControlNetTask,
-    controlling,
     controlnet_for,
+    controlnet_pictures,
+    controlnet_stage,
     export_controlnet,
-    hinted_pictures,
     training_pictures,
 )
-from pochade.training.corpus.importers.build import HELD_OUT
 from pochade.training.corpus.importers.common import split_by_share
-from pochade.training.finetune import Tuning, open_model
+from pochade.training.corpus.importers.importer import HELD_OUT
+from pochade.training.finetune import FineTuning, open_model
 from pochade.training.loop import averaged
 from tests.training.data.test_captions import entry
 from tests.training.data.test_scenes import CORPUS as SMALL
@@ -41,29 +41,29 @@ CORPUS: Any = replace(
 
 
 @pytest.fixture
-def tuning(model: Path, tmp_path: Path) -> Tuning:
-    return Tuning(model=model, corpus=CORPUS, folder=tmp_path / "run")
+def tuning(model: Path, tmp_path: Path) -> FineTuning:
+    return FineTuning(model=model, corpus=CORPUS, folder=tmp_path / "run")
 
 
 @pytest.fixture(scope="session")
 def taught(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ControlNet's folder, after a few large steps."""
     folder = tmp_path_factory.mktemp("control")
-    tuning = Tuning(model=model, corpus=CORPUS, folder=folder / "run")
-    list(controlling(tuning, ControlNetTask(scenes=3), batch=2, rate=5e-2).train(4))
+    tuning = FineTuning(model=model, corpus=CORPUS, folder=folder / "run")
+    list(controlnet_stage(tuning, ControlNetTask(scenes=3), batch=2, rate=5e-2).train(4))
     export_controlnet(tuning, folder / "controlnet")
     return folder / "controlnet"
 
 
-def test_it_begins_as_the_unet_and_changes_nothing(tuning: Tuning) -> None:
-    piece = controlling(tuning, ControlNetTask(), batch=2)
+def test_it_begins_as_the_unet_and_changes_nothing(tuning: FineTuning) -> None:
+    stage = controlnet_stage(tuning, ControlNetTask(), batch=2)
     pipeline = open_model(tuning.model, "cpu")
     name = "mid_block.resnets.0.conv1.weight"
     copied = torch.tensor(pipeline.networks.unet.tensors[name], dtype=torch.float32)
-    assert torch.equal(piece.parameters[f"controlnet.{name}"], copied)
-    assert not piece.parameters["controlnet.controlnet_down_blocks.0.weight"].any()
-    assert all(name.startswith("controlnet.") for name in piece.parameters)
-    list(controlling(tuning, ControlNetTask(), batch=2, rate=1e-12).train(1))
+    assert torch.equal(stage.parameters[f"controlnet.{name}"], copied)
+    assert not stage.parameters["controlnet.controlnet_down_blocks.0.weight"].any()
+    assert all(name.startswith("controlnet.") for name in stage.parameters)
+    list(controlnet_stage(tuning, ControlNetTask(), batch=2, rate=1e-12).train(1))
     export_controlnet(tuning, tuning.folder / "controlnet")
     picture = Image.new("RGB", (128, 128), "red")
     steered = Steered(image=picture, model=tuning.folder / "controlnet", preprocessor="canny")
@@ -78,10 +78,10 @@ def test_it_begins_as_the_unet_and_changes_nothing(tuning: Tuning) -> None:
 
 def test_a_run_that_was_stopped_ends_with_the_same_bits(model: Path, tmp_path: Path) -> None:
     def run(name: str, *counts: int) -> dict[str, torch.Tensor]:
-        tuning = Tuning(model=model, corpus=CORPUS, folder=tmp_path / name)
+        tuning = FineTuning(model=model, corpus=CORPUS, folder=tmp_path / name)
         for count in counts:
-            piece = controlling(tuning, ControlNetTask(scenes=2), batch=2, rate=1e-3)
-            list(replace(piece, plan=replace(piece.plan, cooldown=1e-9)).train(count))
+            stage = controlnet_stage(tuning, ControlNetTask(scenes=2), batch=2, rate=1e-3)
+            list(replace(stage, plan=replace(stage.plan, cooldown=1e-9)).train(count))
         return averaged(tuning.folder)
 
     whole, resumed = run("whole", 3), run("parts", 1, 3)
@@ -126,14 +126,14 @@ def test_it_steers_a_drawing(taught: Path, model: Path) -> None:
     assert not np.array_equal(plain, other)
 
 
-def test_hints_are_what_the_preprocessor_shows_of_the_learned_picture(tuning: Tuning) -> None:
-    found = hinted_pictures(open_model(tuning.model, "cpu"), tuning, ControlNetTask(scenes=5))
+def test_hints_are_what_the_preprocessor_shows_of_the_learned_picture(tuning: FineTuning) -> None:
+    found = controlnet_pictures(open_model(tuning.model, "cpu"), tuning, ControlNetTask(scenes=5))
     assert [len(each) for each in found.shown.latents] == [len(CORPUS.entries) + 5]
     latents, hints, captions = found.batch(4, np.random.default_rng(0))
     assert latents.shape == (4, 4, 16, 16) and hints.shape == (4, 3, 128, 128) and len(captions) == 4
     assert set(hints.unique().tolist()) == {0.0, 1.0}
     files = {path.name: path.stat().st_mtime_ns for path in tuning.folder.glob("pictures-*")}
-    again = hinted_pictures(open_model(tuning.model, "cpu"), tuning, ControlNetTask(scenes=5))
+    again = controlnet_pictures(open_model(tuning.model, "cpu"), tuning, ControlNetTask(scenes=5))
     assert {path.name: path.stat().st_mtime_ns for path in tuning.folder.glob("pictures-*")} == files
     assert again.hints == found.hints and again.shown.captions == found.shown.captions
     learned = on_white(Image.fromarray(CORPUS.picture(0))).resize((128, 128), Image.Resampling.LANCZOS)
@@ -154,16 +154,16 @@ class Recoloured:
         return bytes(self.picture(index).tobytes())
 
 
-def test_replaced_pictures_are_encoded_anew_and_are_another_run(tuning: Tuning, tmp_path: Path) -> None:
+def test_replaced_pictures_are_encoded_anew_and_are_another_run(tuning: FineTuning, tmp_path: Path) -> None:
     recoloured: Any = Recoloured(CORPUS.entries)
     pipeline = open_model(tuning.model, "cpu")
-    kept = hinted_pictures(pipeline, tuning, ControlNetTask())
-    found = hinted_pictures(pipeline, replace(tuning, corpus=recoloured), ControlNetTask())
+    kept = controlnet_pictures(pipeline, tuning, ControlNetTask())
+    found = controlnet_pictures(pipeline, replace(tuning, corpus=recoloured), ControlNetTask())
     fresh = replace(tuning, corpus=recoloured, folder=tmp_path / "fresh")
-    anew = hinted_pictures(pipeline, fresh, ControlNetTask())
+    anew = controlnet_pictures(pipeline, fresh, ControlNetTask())
     assert not torch.equal(found.shown.latents[0], kept.shown.latents[0])
     assert torch.equal(found.shown.latents[0], anew.shown.latents[0]) and found.hints == anew.hints
-    list(controlling(tuning, ControlNetTask(), batch=2).train(1))
+    list(controlnet_stage(tuning, ControlNetTask(), batch=2).train(1))
     for other, control, words in (
         (replace(tuning, corpus=recoloured), ControlNetTask(), "other pictures or captions"),
         (tuning, ControlNetTask(condition="scribble"), "condition 'canny', not 'scribble'"),
@@ -171,8 +171,8 @@ def test_replaced_pictures_are_encoded_anew_and_are_another_run(tuning: Tuning, 
         (replace(tuning, model=None), ControlNetTask(), "another model"),
     ):
         with pytest.raises(InvalidRequest, match=words):
-            controlling(other, control, batch=2)
-    list(controlling(tuning, ControlNetTask(), batch=2).train(2))
+            controlnet_stage(other, control, batch=2)
+    list(controlnet_stage(tuning, ControlNetTask(), batch=2).train(2))
 
 
 def test_a_folder_of_pictures_is_learned_from_as_a_whole(tmp_path: Path) -> None:
@@ -190,10 +190,13 @@ def test_a_folder_of_pictures_is_learned_from_as_a_whole(tmp_path: Path) -> None
     assert [entry.split for entry in corpus.entries] == ["train"]
 
 
-def test_pictures_that_are_all_held_out_are_not_called_too_small(tuning: Tuning) -> None:
+def test_pictures_that_are_all_held_out_are_not_called_too_small(tuning: FineTuning) -> None:
     held_out: Any = replace(CORPUS, entries=tuple(replace(each, split="held-out") for each in CORPUS.entries))
-    with pytest.raises(InvalidRequest, match="all 4 are held out; make the training set anew"):
-        controlling(replace(tuning, corpus=held_out), ControlNetTask())
+    with pytest.raises(
+        InvalidRequest,
+        match="all 4 pictures are held out, so there is none to train on; make the training set again",
+    ):
+        controlnet_stage(replace(tuning, corpus=held_out), ControlNetTask())
 
 
 def test_a_folder_of_pictures_becomes_a_training_set(tmp_path: Path) -> None:
@@ -212,7 +215,7 @@ def test_a_folder_of_pictures_becomes_a_training_set(tmp_path: Path) -> None:
     ("values", "words"),
     [
         ({"condition": "depth"}, "preprocessor 'depth' is unknown"),
-        ({"condition": "none"}, "shows the picture itself; one of: canny"),
+        ({"condition": "none"}, "cannot be used, because it shows the picture itself; one of: canny"),
         ({"scenes": -1}, "scenes is -1"),
     ],
 )
@@ -221,7 +224,7 @@ def test_what_cannot_be_followed_is_refused(values: dict[str, Any], words: str) 
         ControlNetTask(**values)
 
 
-def test_pictures_that_are_too_small_are_refused(tuning: Tuning) -> None:
+def test_pictures_that_are_too_small_are_refused(tuning: FineTuning) -> None:
     small: Any = replace(CORPUS, entries=(entry("dot", width=20, height=20),))
     with pytest.raises(InvalidRequest, match="large enough"):
-        controlling(replace(tuning, corpus=small), ControlNetTask())
+        controlnet_stage(replace(tuning, corpus=small), ControlNetTask())

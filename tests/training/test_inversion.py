@@ -18,18 +18,18 @@ from pochade.errors import InvalidRequest
 from pochade.pipeline.loader import load
 from pochade.training.data.examples import BucketedSet
 from pochade.training.data.tokenizing import tokenize_with, tokenize_with_word
-from pochade.training.inversion import (
-    WITHOUT,
-    Inversion,
-    Sayings,
-    Word,
-    _templates,
-    export_embedding,
-    inverting,
-    open_folder,
-)
 from pochade.training.loop import averaged
 from pochade.training.losses.inversion import VECTORS
+from pochade.training.textual_inversion import (
+    WITHOUT,
+    Inversion,
+    NewWord,
+    TemplatedExamples,
+    _templates,
+    export_embedding,
+    inversion_stage,
+    open_folder,
+)
 
 
 @pytest.fixture(scope="session")
@@ -44,18 +44,18 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def inverted(model: Path, pictures: Path, tmp_path: Path) -> Inversion:
-    word = Word(token="my-thing", initial="fox", vectors=2)
+    word = NewWord(token="my-thing", initial="fox", vectors=2)
     return Inversion(word=word, pictures=open_folder(pictures), model=model, folder=tmp_path / "run")
 
 
 def test_only_the_vectors_learn(inverted: Inversion, model: Path) -> None:
     tokenizer = load(model, engine="numpy").tokenizers[0]
-    piece = inverting(inverted, batch=2, rate=1e-2)
-    assert list(piece.parameters) == [VECTORS] and piece.parameters[VECTORS].shape == (2, 256)
+    stage = inversion_stage(inverted, batch=2, rate=1e-2)
+    assert list(stage.parameters) == [VECTORS] and stage.parameters[VECTORS].shape == (2, 256)
     table = load(model, engine="numpy").networks.text_encoder.tensors[TABLE]
     ids = tokenizer.encode("fox")
-    assert np.array_equal(piece.parameters[VECTORS][0].numpy(), np.asarray(table[ids[0]], np.float32))
-    list(piece.train(3))
+    assert np.array_equal(stage.parameters[VECTORS][0].numpy(), np.asarray(table[ids[0]], np.float32))
+    list(stage.train(3))
     assert list(averaged(inverted.folder)) == [VECTORS]
     assert not np.array_equal(averaged(inverted.folder)[VECTORS][0].numpy(), table[ids[0]])
 
@@ -64,8 +64,8 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(inverted: Inversion, tmp
     def run(name: str, *counts: int) -> torch.Tensor:
         at = replace(inverted, folder=tmp_path / name)
         for count in counts:
-            piece = inverting(at, batch=2)
-            list(replace(piece, plan=replace(piece.plan, cooldown=1e-9)).train(count))
+            stage = inversion_stage(at, batch=2)
+            list(replace(stage, plan=replace(stage.plan, cooldown=1e-9)).train(count))
         return averaged(at.folder)[VECTORS]
 
     assert torch.equal(run("whole", 3), run("parts", 1, 3))
@@ -74,7 +74,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(inverted: Inversion, tmp
 def test_what_is_written_is_read_here_and_by_diffusers(
     inverted: Inversion, model: Path, tmp_path: Path
 ) -> None:
-    list(inverting(inverted, batch=2, rate=0.5).train(2))
+    list(inversion_stage(inverted, batch=2, rate=0.5).train(2))
     path = tmp_path / "words" / "my-thing.safetensors"
     export_embedding(inverted.folder, "my-thing", path)
     learned = averaged(inverted.folder)[VECTORS].numpy()
@@ -114,15 +114,17 @@ def test_captions_and_templates(model: Path, pictures: Path, tmp_path: Path) -> 
     opened = open_folder(folder)
     assert [each.caption for each in opened.entries] == ["on a", "on b"]
     assert (opened.entries[0].width, opened.entries[0].height) == (140, 128)
-    base = Inversion(word=Word(token="my-x", initial="a fox"), pictures=opened, model=model, folder=tmp_path)
-    assert inverting(base).parameters[VECTORS].shape[0] == 2
+    base = Inversion(
+        word=NewWord(token="my-x", initial="a fox"), pictures=opened, model=model, folder=tmp_path
+    )
+    assert inversion_stage(base).parameters[VECTORS].shape[0] == 2
     silent = replace(
         base,
         word=replace(base.word, templates=("{name} {caption}",)),
         pictures=open_folder(pictures),
     )
     with pytest.raises(InvalidRequest, match=r"'a.png' has no text file"):
-        inverting(silent)
+        inversion_stage(silent)
 
 
 def test_a_caption_whose_name_is_written_with_accents_of_another_kind(pictures: Path, tmp_path: Path) -> None:
@@ -146,10 +148,10 @@ def test_each_picture_is_said_what_its_own_caption_allows(
     opened = open_folder(tmp_path)
     assert [each.caption for each in opened.entries] == ["on a", "on b", ""]
     assert "not supported: d.heic" in capsys.readouterr().out
-    word = Word(token="my-x", initial="fox")
+    word = NewWord(token="my-x", initial="fox")
     templates = _templates(word, opened)
     assert "1 of 3 pictures have no caption: c.PNG" in capsys.readouterr().out
-    said = Sayings(
+    said = TemplatedExamples(
         shown=BucketedSet(latents=(torch.zeros(3, 1, 1, 1),), captions=(("on a", "on b", ""),)),
         token="my-x",
         templates=templates,
@@ -173,23 +175,23 @@ def test_each_picture_is_said_what_its_own_caption_allows(
 def test_a_run_of_one_word_is_not_taken_for_another(
     inverted: Inversion, changes: dict[str, Any], words: str
 ) -> None:
-    list(inverting(inverted, batch=2).train(1))
+    list(inversion_stage(inverted, batch=2).train(1))
     before = (inverted.folder / "state.safetensors").read_bytes()
     other = replace(inverted, word=replace(inverted.word, **changes))
-    with pytest.raises(InvalidRequest, match=f"was begun with {re.escape(words)}.*choose another folder"):
-        inverting(other, batch=2)
+    with pytest.raises(InvalidRequest, match=f"was started with {re.escape(words)}.*choose another folder"):
+        inversion_stage(other, batch=2)
     assert (inverted.folder / "state.safetensors").read_bytes() == before
-    list(inverting(inverted, batch=2).train(2))  # what it was begun with goes on
+    list(inversion_stage(inverted, batch=2).train(2))  # what it was begun with goes on
 
 
 def test_a_run_keeps_its_pictures(inverted: Inversion) -> None:
-    list(inverting(inverted, batch=2).train(1))
+    list(inversion_stage(inverted, batch=2).train(1))
     shown = inverted.pictures
     inverse = replace(shown, pictures=tuple(255 - each for each in shown.pictures))
     told = replace(shown, entries=tuple(replace(each, caption="new") for each in shown.entries))
     for pictures in (inverse, told, replace(shown, entries=shown.entries[:1], pictures=shown.pictures[:1])):
-        with pytest.raises(InvalidRequest, match="begun with other pictures or captions"):
-            inverting(replace(inverted, pictures=pictures), batch=2)
+        with pytest.raises(InvalidRequest, match="started with other pictures or captions"):
+            inversion_stage(replace(inverted, pictures=pictures), batch=2)
 
 
 @pytest.mark.parametrize(
@@ -197,20 +199,20 @@ def test_a_run_keeps_its_pictures(inverted: Inversion) -> None:
     [
         ({"token": "../x"}, "is not a name"),
         ({"token": ""}, "is not a name"),
-        ({"vectors": 0}, "vectors 0"),
-        ({"templates": ("a picture",)}, "does not say {name}"),
+        ({"vectors": 0}, "vectors is 0; it must lie between 1 and"),
+        ({"templates": ("a picture",)}, "lacks {name}"),
     ],
 )
 def test_words_that_cannot_be_are_refused(values: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
-        Word(**{"token": "my-x", "initial": "fox", **values})
+        NewWord(**{"token": "my-x", "initial": "fox", **values})
 
 
 def test_words_and_folders_that_do_not_fit_are_refused(inverted: Inversion, tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="knows 'fox' as a word already"):
-        inverting(replace(inverted, word=replace(inverted.word, token="fox")))
+    with pytest.raises(InvalidRequest, match="'fox' is already a word of the model"):
+        inversion_stage(replace(inverted, word=replace(inverted.word, token="fox")))
     with pytest.raises(InvalidRequest, match="initial word ' ' is empty"):
-        inverting(replace(inverted, word=replace(inverted.word, initial=" ")))
+        inversion_stage(replace(inverted, word=replace(inverted.word, initial=" ")))
     with pytest.raises(InvalidRequest, match="holds no pictures"):
         open_folder(tmp_path)
     with pytest.raises(InvalidRequest, match="is not a folder"):

@@ -14,8 +14,8 @@ from pochade.errors import InvalidRequest
 from pochade.pipeline.loader import load
 from pochade.training import starter
 from pochade.training.data.selection import framed, known, random_view, scene_groups, single_entries
-from pochade.training.finetune import Tuning, export_finetuned, finetuning, latents_of
-from pochade.training.loop import averaged, write_travel
+from pochade.training.finetune import FineTuning, export_finetuned, finetuning_stage, latents_of
+from pochade.training.loop import averaged, write_portable
 from pochade.training.precision import mixed_precision
 from pochade.training.starter import Run, write_model
 from tests.training.conftest import AUTOENCODER, UNET
@@ -117,11 +117,11 @@ PHOTOGRAPHS: Any = Photographs(
 def test_a_model_is_tuned_on_pictures_of_several_shapes(
     model: Path, tmp_path: Path, with_text_encoder: bool
 ) -> None:
-    tuning = Tuning(
+    tuning = FineTuning(
         model=model, corpus=PHOTOGRAPHS, folder=tmp_path / "run", with_text_encoder=with_text_encoder
     )
-    piece = finetuning(tuning, batch=2, rate=1e-3)
-    assert [progress.step for progress in piece.train(3)] == [3]
+    stage = finetuning_stage(tuning, batch=2, rate=1e-3)
+    assert [progress.step for progress in stage.train(3)] == [3]
     export_finetuned(tuning, tmp_path / "tuned")
     before, after = load(model, engine="numpy"), load(tmp_path / "tuned", engine="numpy")
     name = "conv_in.weight"
@@ -142,8 +142,8 @@ def test_latents_of_replaced_pictures_are_not_taken_for_theirs() -> None:
 
 
 def test_a_tuning_keeps_its_pictures_its_model_and_what_it_trains(model: Path, tmp_path: Path) -> None:
-    tuning = Tuning(model=model, corpus=PHOTOGRAPHS, folder=tmp_path / "run")
-    list(finetuning(tuning, batch=2).train(1))
+    tuning = FineTuning(model=model, corpus=PHOTOGRAPHS, folder=tmp_path / "run")
+    list(finetuning_stage(tuning, batch=2).train(1))
     others: Any = Others(PHOTOGRAPHS.entries)
     for changed, words in (
         (replace(tuning, corpus=others), "other pictures or captions"),
@@ -151,13 +151,13 @@ def test_a_tuning_keeps_its_pictures_its_model_and_what_it_trains(model: Path, t
         (replace(tuning, with_text_encoder=False), "text encoder 'trained', not 'left as it is'"),
     ):
         with pytest.raises(InvalidRequest, match=words):
-            finetuning(changed, batch=2)
-    write_travel(tuning.folder, tmp_path / "elsewhere")
+            finetuning_stage(changed, batch=2)
+    write_portable(tuning.folder, tmp_path / "elsewhere")
     with pytest.raises(InvalidRequest, match="other pictures or captions"):
-        finetuning(replace(tuning, corpus=others, folder=tmp_path / "elsewhere"), batch=2)
+        finetuning_stage(replace(tuning, corpus=others, folder=tmp_path / "elsewhere"), batch=2)
     moved = tmp_path / "moved"
     shutil.copytree(model, moved)
-    finetuning(replace(tuning, model=moved), batch=2)  # the same model in another place
+    finetuning_stage(replace(tuning, model=moved), batch=2)  # the same model in another place
 
 
 def test_latents_keep_the_shapes_of_their_pictures(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ import torch
 
 from pochade.diffusion.schedule import noise_schedule
 from pochade.models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
-from pochade.training.data.examples import Examples, evenly
+from pochade.training.data.examples import Examples, uniform_latents
 from pochade.training.loop import Loss
 from pochade.training.losses import autoencoder, diffusion
 
@@ -28,7 +28,7 @@ CODER = AutoencoderConfig(widths=(8, 8, 8), layers=1, groups=4)
 def examples(count: int) -> Examples:
     """Random latents, of which each is called by a letter."""
     latents = torch.randn(count, 4, 4, 4, generator=torch.Generator().manual_seed(1))
-    return evenly(latents.half(), lambda index, rng: "abcdefgh"[index])
+    return uniform_latents(latents.half(), lambda index, rng: "abcdefgh"[index])
 
 
 def tokenize(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,1 +1,1 @@
-"""What is spoken over HTTP, a folder for each dialect. They know the service and nothing of one another."""
+"""The HTTP API dialects, one folder each. They use the service and do not import one another."""

@@ -3,8 +3,8 @@
 from pochade.training.corpus.assemble import NothingUsable
 from pochade.training.corpus.build import build
 from pochade.training.corpus.concepts import Concept, Dropped
+from pochade.training.corpus.contact_sheets import contact_sheet, on_background, style_sheet
 from pochade.training.corpus.downloads import DownloadError, download, npm_pack
-from pochade.training.corpus.looking import contact_sheet, on_background, style_sheet
 from pochade.training.corpus.packages import UntrustedArchive
 from pochade.training.corpus.samples import Unusable
 from pochade.training.corpus.sources import SOURCES, CorpusSource, Package

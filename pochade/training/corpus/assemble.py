@@ -1,4 +1,4 @@
-"""From sources to a whole training set: shards, manifest, notice, the list of what was skipped."""
+"""Assembles a training set from sources: shards, manifest, notice, and the list of skipped pictures."""
 
 import json
 from collections import Counter
@@ -9,7 +9,7 @@ from typing import Any
 
 from pochade.atomic import unwritable
 from pochade.errors import InvalidRequest, PochadeError
-from pochade.training.corpus.looking import style_sheet
+from pochade.training.corpus.contact_sheets import style_sheet
 from pochade.training.corpus.samples import Progress, Stream
 from pochade.training.corpus.shards import Shard, write_stream
 from pochade.training.corpus.store import VERSION, Corpus, load, write_whole
@@ -27,7 +27,7 @@ def check_numbers(size: int, jobs: int) -> None:
     if size not in SIZES:
         raise InvalidRequest(f"size {size} px is not between {SIZES[0]} and {SIZES[-1]}")
     if jobs < 1:
-        raise InvalidRequest(f"jobs {jobs}: at least one picture must be worked on at a time")
+        raise InvalidRequest(f"jobs is {jobs}; it must be at least 1")
 
 
 def assemble(

@@ -1,4 +1,4 @@
-"""Building the training set from pinned packages. Resumable: what is done is not done again."""
+"""Builds the training set from pinned packages; an interrupted build resumes."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -13,9 +13,9 @@ from pochade.training.corpus.concepts import LETTERS_AND_FLAGS, Dropped, read_co
 from pochade.training.corpus.downloads import Fetch, download
 from pochade.training.corpus.packages import unpacked
 from pochade.training.corpus.pictures import lossless
-from pochade.training.corpus.reading import WordLists, read_source
 from pochade.training.corpus.rendering import PackagedPicture
 from pochade.training.corpus.samples import Item, Progress, Sample, Stream, silent
+from pochade.training.corpus.source_readers import WordLists, read_source
 from pochade.training.corpus.sources import EMOJIBASE, SOURCES, CorpusSource, Package
 from pochade.training.corpus.store import Corpus, CorpusEntry, split_of
 

@@ -1,4 +1,4 @@
-"""The colour that a person would name, measured."""
+"""Measures the colour that a person would name."""
 
 import numpy as np
 from numpy.typing import NDArray

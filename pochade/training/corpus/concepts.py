@@ -1,4 +1,4 @@
-"""What an emoji shows: its label, tags and group, and whether its mirror image shows the same."""
+"""Concepts of emoji: label, tags and group, and whether the mirror image shows the same."""
 
 import json
 import re

@@ -136,7 +136,7 @@ def fitted(image: Image.Image, size: int) -> Picture:
     top, left = (size - height) // 2, (size - width) // 2
     picture[top : top + height, left : left + width] = np.asarray(small)
     if not (picture[..., 3] >= 128).any():
-        raise Unusable("a picture that shows nothing", "no opaque pixel")
+        raise Unusable("an empty picture", "no opaque pixel")
     return picture
 
 

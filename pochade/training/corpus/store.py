@@ -121,7 +121,7 @@ class Corpus:
         except (OSError, ValueError, SyntaxError) as damaged:
             raise InvalidCheckpoint(
                 f"picture {index} ('{entry.name}') cannot be read from '{self.folder / entry.file}' "
-                f"({damaged}); delete the training set and make it anew"
+                f"({damaged}); delete the training set and make it again"
             ) from damaged
 
     def content(self, index: int) -> bytes:
@@ -145,12 +145,12 @@ def load(folder: str | Path) -> Corpus:
         ) from absent
     except (ValueError, TypeError, KeyError, AttributeError) as damaged:
         raise InvalidCheckpoint(
-            f"the training set '{folder}' is damaged ({damaged}); delete it and make it anew"
+            f"the training set '{folder}' is damaged ({damaged}); delete it and make it again"
         ) from damaged
     if len(entries) != manifest.get("count"):
         raise InvalidCheckpoint(
             f"the training set '{folder}' has {len(entries)} entries of {manifest.get('count')}; "
-            "delete it and make it anew"
+            "delete it and make it again"
         )
     return Corpus(folder, manifest["size"], entries, manifest)
 

@@ -1,1 +1,1 @@
-"""What is learned from: sentences, scenes, the vocabulary, latents and their shapes."""
+"""Training data: captions, scenes, the vocabulary, latents and their sizes."""

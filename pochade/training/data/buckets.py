@@ -56,7 +56,8 @@ def buckets(budget: int, multiple: int, *, widest: float = 4.0) -> tuple[Bucket,
         raise InvalidRequest(f"multiple {multiple} and widest aspect {widest:g} must both be 1 or more")
     if budget < multiple**2:
         raise InvalidRequest(
-            f"a budget of {budget} pixels holds no {multiple} x {multiple}; raise it or lower the multiple"
+            f"a budget of {budget} pixels is less than {multiple} x {multiple}; raise it or lower the"
+            " multiple"
         )
     square = math.isqrt(budget) // multiple * multiple
     found = {Bucket(square, square)}
@@ -86,7 +87,9 @@ def assign(sizes: ArrayLike, choices: tuple[Bucket, ...], *, enlargement: float 
     if (pictures < 1).any():
         number = int(np.flatnonzero((pictures < 1).any(axis=1))[0])
         width, height = pictures[number]
-        raise InvalidRequest(f"picture {number} has the size {width:g} x {height:g}; a side is 1 or more")
+        raise InvalidRequest(
+            f"picture {number} has the size {width:g} x {height:g}; each side must be at least 1"
+        )
     sides = np.array([(bucket.width, bucket.height) for bucket in choices], np.float64)
     largest_first = np.argsort(-sides.prod(axis=1), kind="stable")
     sides = sides[largest_first]

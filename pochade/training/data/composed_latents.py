@@ -1,8 +1,9 @@
-"""Scenes of small things that are put together in latents, anew each time, and where each thing stands.
+"""Scenes of small objects composed in latent space, new ones for every step, with the position of each
+object.
 
-A cell of a latent sees little beyond its own eight by eight pixels, and between two things on white there is
-white. So the latent of a scene is the latents of its things side by side, and each small picture need be
-encoded only once for as many scenes as there are pairs. `losses.placing` teaches with the places.
+A latent cell depends on little beyond its own eight by eight pixels, and between two objects on white there
+is white. So the latent of a scene is the latents of its objects side by side, and each small picture is
+encoded only once for as many scenes as there are pairs. `losses.layout` uses the positions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,10 +23,10 @@ from pochade.training.data.examples import Encode, Examples
 from pochade.training.data.scenes import Relation, Scene
 
 SMALL = (0.41, 0.49)
-"""Side of a small thing, as a share of the picture's: the least and the most."""
+"""Side of a small object, as a share of the picture's: smallest and largest."""
 
 PAIRS = 0.8
-"""Share of pairs among these scenes; the others show two to four of one thing."""
+"""Share of pairs among these scenes; the others show two to four of one object."""
 
 OPPOSITE: Mapping[Relation, Relation] = MappingProxyType(
     {"left": "right", "right": "left", "above": "below", "below": "above"}
@@ -36,11 +37,11 @@ Corner = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Thing:
-    """Where a thing of a sentence stands.
+class PlacedObject:
+    """The position of an object in a sentence and in the latent.
 
-    start, end: its words are these characters. relation: to the other thing. corner: of its square, which
-    is half as high and half as wide as the latent.
+    start, end: range of its characters. relation: to the other object. corner: of its area, which is half as
+    high and half as wide as the latent.
     """
 
     start: int
@@ -49,19 +50,19 @@ class Thing:
     corner: Corner
 
 
-Things = tuple[Thing, ...]
-"""The two of a sentence that tells their places, in its order; of any other sentence, none."""
+PlacedObjects = tuple[PlacedObject, ...]
+"""The two objects of a sentence that states their relation, in its order; empty for other sentences."""
 
 
 class PlacedExamples(Protocol):
-    """What a diffusion model learns from, places included."""
+    """Training examples with positions."""
 
-    def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str], list[Things]]:
+    def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str], list[PlacedObjects]]:
         """As in `Examples`, and the things of each sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmallThings:
+class SmallObjects:
     """Scenes of things half as high and wide as a picture.
 
     groups: as in `scenes.plan`. latents: of each entry as it is and mirrored, (2, C, s, s).
@@ -73,14 +74,14 @@ class SmallThings:
     latents: Mapping[int, torch.Tensor]
     empty: torch.Tensor
 
-    def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str], list[Things]]:
+    def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str], list[PlacedObjects]]:
         """As in `PlacedExamples`."""
         drawn = [self._scene(rng) for _ in range(count)]
         latents = [latent for latent, _, _ in drawn]
         stacked = torch.stack(latents) if latents else self.empty.new_empty((0, *self.empty.shape)).float()
         return stacked, [text for _, text, _ in drawn], [things for _, _, things in drawn]
 
-    def _scene(self, rng: Generator) -> tuple[torch.Tensor, str, Things]:
+    def _scene(self, rng: Generator) -> tuple[torch.Tensor, str, PlacedObjects]:
         entries = scenes.one_style(self.groups, rng)
         subject = entries[int(rng.integers(len(entries)))]
         make = scenes.pair if rng.random() < PAIRS else scenes.several
@@ -107,7 +108,7 @@ def places(scene: Scene, side: int, rng: Generator) -> list[Corner]:
     return [*upper, (side, 0), (side, side)]
 
 
-def things(corpus: Corpus, scene: Scene, text: str, corners: Sequence[Corner]) -> Things:
+def things(corpus: Corpus, scene: Scene, text: str, corners: Sequence[Corner]) -> PlacedObjects:
     """What a scene's sentence says of places: `text` is one that `scenes.describe` gave."""
     if len(scene.subjects) < 2:
         return ()
@@ -116,14 +117,14 @@ def things(corpus: Corpus, scene: Scene, text: str, corners: Sequence[Corner]) -
     if text[len(first) : start].strip() == "and":
         return ()
     return (
-        Thing(0, len(first), scene.relation, corners[0]),
-        Thing(start, start + len(second), OPPOSITE[scene.relation], corners[1]),
+        PlacedObject(0, len(first), scene.relation, corners[0]),
+        PlacedObject(start, start + len(second), OPPOSITE[scene.relation], corners[1]),
     )
 
 
-def small_things(
+def small_objects(
     corpus: Corpus, groups: Sequence[Sequence[int]], side: int, encode: Encode, *, seed: int
-) -> SmallThings:
+) -> SmallObjects:
     """Encode every thing of the groups, as it is and mirrored, in the middle of a white picture."""
     entries = sorted(entry for group in groups for entry in group)
 
@@ -134,7 +135,7 @@ def small_things(
     whole = encode("small", draw, 2 * len(entries))
     quarter = whole.shape[-1] // 4
     middle = slice(quarter, 3 * quarter)
-    return SmallThings(
+    return SmallObjects(
         corpus=corpus,
         groups=groups,
         latents={
@@ -157,14 +158,14 @@ def _alone(corpus: Corpus, index: int, *, mirrored: bool, side: int, rng: Genera
 
 
 @dataclass(frozen=True, kw_only=True)
-class WithSmallThings:
-    """Other examples, whose places are not told, and a share of scenes with small things."""
+class WithSmallObjects:
+    """A mixture of other examples, without positions, and scenes of small objects."""
 
     others: Examples
-    small: SmallThings
+    small: SmallObjects
     share: float
 
-    def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str], list[Things]]:
+    def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str], list[PlacedObjects]]:
         """As in `PlacedExamples`."""
         small = int(rng.binomial(count, self.share))
         latents, texts = self.others.batch(count - small, rng)

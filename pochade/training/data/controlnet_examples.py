@@ -1,6 +1,6 @@
-"""What a ControlNet learns from: latents, each with its hint, the picture as a preprocessor shows it.
+"""Training examples of a ControlNet: latents, each with its hint, the output of a preprocessor.
 
-A hint is made at the size that the picture is learned at, so that its lines are as thin as when it is drawn.
+A hint is made at the training size, so that its lines are as thin as when drawing.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ Shown = Callable[[], tuple[Image.Image, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class HintedSet:
+class ControlNetSet:
     """hints: as `shown` holds latents and captions, files of pictures (PNG) for each bucket."""
 
     shown: BucketedSet
@@ -52,7 +52,7 @@ class HintedSet:
 def corpus_pictures(
     corpus: Corpus, placed: Sequence[tuple[int, Bucket]], caption: Callable[[int], str]
 ) -> Mapping[Bucket, list[Shown]]:
-    """The placed pictures of a corpus."""
+    """The pictures of a corpus that have a bucket."""
 
     def entry(index: int, bucket: Bucket) -> tuple[Image.Image, str]:
         picture, _ = buckets.fit(on_white(Image.fromarray(corpus.picture(index))), bucket)
@@ -76,16 +76,16 @@ def composed(corpus: Corpus, count: int, side: int) -> list[Shown]:
     return [partial(scene, number) for number in range(count)]
 
 
-def hinted(
+def controlnet_set(
     pictures: Mapping[Bucket, Sequence[Shown]], condition: str, encode: Encode, folder: Path, key: str
-) -> HintedSet:
-    """The pictures, encoded, with what a preprocessor makes of them; kept in files in `folder`, in parts.
+) -> ControlNetSet:
+    """Encode pictures and make their hints; both are cached in files in `folder`, in parts.
 
-    condition: the preprocessor's name. key: stands for all that decides pictures and latents.
+    condition: the preprocessor's name. key: identifies everything that determines pictures and latents.
     """
     used = buckets.ordered(pictures)
     parts = {bucket: _parts(pictures[bucket], bucket, condition, encode, folder, key) for bucket in used}
-    return HintedSet(
+    return ControlNetSet(
         shown=BucketedSet(
             latents=tuple(torch.cat([latents for latents, _, _ in parts[bucket]]) for bucket in used),
             captions=tuple(tuple(each for _, _, texts in parts[bucket] for each in texts) for bucket in used),

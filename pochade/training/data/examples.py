@@ -1,4 +1,4 @@
-"""What the diffusion model learns from: latents, encoded once, and captions, worded anew each time."""
+"""Training examples of the diffusion model: cached latents, and captions worded anew each time."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -27,14 +27,14 @@ Draw = Callable[[int], NDArray[np.uint8]]
 """Picture n of a set: (H, W, 3)."""
 
 PART = 2048
-"""Pictures that are encoded between two writings to the disk: a minute or two of one core."""
+"""Pictures encoded per cache file: a minute or two on one core."""
 
 Encode = Callable[[str, Draw, int], torch.Tensor]
 """`encode(name, draw, count)`: scaled latents (count, C, h, w) of a whole set; the name is for a cache."""
 
 
 class Examples(Protocol):
-    """What a diffusion model learns from."""
+    """Training examples of a diffusion model."""
 
     def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str]]:
         """Scaled latents (count, C, h, w) f32, all of one size, and a true sentence about each."""
@@ -61,13 +61,13 @@ class LatentSet:
         return self.latents[chosen].float(), [self.caption(int(number), rng) for number in chosen]
 
 
-def evenly(latents: torch.Tensor, caption: Captioner) -> LatentSet:
-    """A set of which every latent is drawn equally often."""
+def uniform_latents(latents: torch.Tensor, caption: Captioner) -> LatentSet:
+    """A set whose latents are drawn with equal probability."""
     return LatentSet(latents=latents, caption=caption, shares=np.full(len(latents), 1 / len(latents)))
 
 
-def joined(parts: Sequence[LatentSet], weights: Sequence[float]) -> LatentSet:
-    """Several sets as one; a share of `weights` of the drawn latents comes from each."""
+def mixture(parts: Sequence[LatentSet], weights: Sequence[float]) -> LatentSet:
+    """A mixture of sets; `weights` are the shares of the drawn latents."""
     starts = np.cumsum([0, *map(len, parts)])
     total = sum(weights)
 
@@ -104,7 +104,7 @@ class BucketedSet:
 
 
 def encoder(config: AutoencoderConfig, parameters: Parameters, *, device: str, batch: int = 32) -> Encode:
-    """Encodes with an autoencoder, to f16; pictures are drawn as they are needed."""
+    """Encode with an autoencoder, to f16; pictures are drawn as needed."""
 
     def encode(name: str, draw: Draw, count: int) -> torch.Tensor:
         parts = []
@@ -118,10 +118,10 @@ def encoder(config: AutoencoderConfig, parameters: Parameters, *, device: str, b
     return encode
 
 
-def remembering(encode: Encode, folder: Path, key: str, part: int = PART) -> Encode:
-    """The same, but each set is encoded once, `part` pictures at a time: one that was interrupted goes on.
+def cached_encoder(encode: Encode, folder: Path, key: str, part: int = PART) -> Encode:
+    """Cache an encoder's latents in `folder`, `part` pictures per file, so that an interrupted run resumes.
 
-    key: stands for all that decides the latents, beside the name and the size of a set.
+    key: identifies everything that determines the latents, besides the name and size of a set.
     """
 
     def lookup(name: str, draw: Draw, count: int) -> torch.Tensor:
@@ -156,7 +156,7 @@ def single_pictures(
     def describe(number: int, rng: Generator) -> str:
         return caption(corpus.entries[chosen[number // 2]], rng)
 
-    return evenly(encode("single", draw, 2 * len(chosen)), describe)
+    return uniform_latents(encode("single", draw, 2 * len(chosen)), describe)
 
 
 def composed_pictures(
@@ -173,4 +173,4 @@ def composed_pictures(
         return scenes.describe(corpus, planned[number], rng)
 
     plans = hashlib.sha256(repr(planned).encode()).hexdigest()[:8]  # other plans are other pictures
-    return evenly(encode(f"composed-{plans}", draw, count), describe)
+    return uniform_latents(encode(f"composed-{plans}", draw, count), describe)

@@ -1,4 +1,4 @@
-"""Which pictures of the corpus the starter learns, and how they are laid on a square."""
+"""Which pictures of the corpus the starter is trained on, and how they are framed."""
 
 import re
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ SIGNS = word_set("""
 
 
 def training_entries(corpus: Corpus) -> list[int]:
-    """All that may be learned from. What is held out, and other styles, are for the evaluation alone."""
+    """The training entries. Held-out entries and other styles are for evaluation alone."""
     return [
         index
         for index, entry in enumerate(corpus.entries)
@@ -42,7 +42,7 @@ def single_entries(corpus: Corpus) -> list[int]:
 
 
 def known(entry: CorpusEntry) -> bool:
-    """Whether the starter is taught this concept."""
+    """Whether the starter is trained on this concept."""
     words = set(re.findall(r"[a-z]+", entry.label))
     if entry.group == "people-body":
         gendered = " " in entry.label and words & {"man", "woman", "men", "women", "facing"}
@@ -51,7 +51,7 @@ def known(entry: CorpusEntry) -> bool:
 
 
 def scene_groups(corpus: Corpus) -> list[list[int]]:
-    """What may stand in one scene: things of one style, no people, no signs."""
+    """The entries that may share a scene: objects of one style, no people, no signs."""
     groups: dict[str, list[int]] = {}
     for index in single_entries(corpus):
         entry = corpus.entries[index]
@@ -70,9 +70,9 @@ def framed(corpus: Corpus, index: int) -> NDArray[np.uint8]:
 
 
 def random_view(corpus: Corpus, chosen: Sequence[int], rng: Generator, side: int) -> NDArray[np.uint8]:
-    """What the autoencoder learns from: one to four things of any size on any plain colour.
+    """A training picture of the autoencoder: one to four objects of any size on any plain colour.
 
-    Where `side` is less than SIDE, a part of such a picture: (side, side, 3).
+    If `side` is less than SIDE, a crop of such a picture: (side, side, 3).
     """
     white = rng.random() < 0.6
     colour = (255, 255, 255) if white else tuple(int(part) for part in rng.integers(40, 256, size=3))

@@ -1,4 +1,4 @@
-"""Captions as a text encoder reads them."""
+"""Tokenizes captions for a text encoder."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""`log.jsonl`: one JSON object a line, each with the step that it tells of."""
+"""The log `log.jsonl`: one JSON object per line, each with its step."""
 
 import json
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def append(folder: Path, entry: Mapping[str, Any]) -> None:
 
 
 def cut(folder: Path, step: int) -> None:
-    """Drop the lines of later steps, which will be done again, and lines that a kill left half-written."""
+    """Remove the lines of later steps, which will be repeated, and partial lines left by a kill."""
     path = folder / NAME
     if not path.exists():
         return
@@ -33,7 +33,7 @@ def cut(folder: Path, step: int) -> None:
 
 
 def _step(line: bytes) -> float:
-    """The step that a whole line tells of, else infinity."""
+    """The step of a complete line, else infinity."""
     try:
         return float(json.loads(line)["step"]) if line.endswith(b"\n") else float("inf")
     except (ValueError, TypeError, KeyError):

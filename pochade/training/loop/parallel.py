@@ -19,7 +19,7 @@ BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of the processes this one is: `rank` of 0 .. count - 1. Rank 0 writes and reports."""
+    """This process among all: `rank` of 0 .. count - 1. Rank 0 writes and reports."""
 
     rank: int = 0
     count: int = 1
@@ -36,11 +36,11 @@ def local_device(device: str) -> str:
 
 
 def join(device: torch.device) -> Ranks:
-    """Meet the other processes that torchrun started; alone without them.
+    """Join the process group of torchrun; without torchrun, a group of one.
 
-    They stay together until the process ends, since torch cannot part and meet again.
+    The group lasts until the process ends, since torch cannot leave and join again.
 
-    Raises InvalidRequest for a device over which processes cannot talk.
+    Raises InvalidRequest for a device that torch.distributed does not support.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
@@ -75,7 +75,7 @@ def copy_first(ranks: Ranks, tensors: Sequence[torch.Tensor]) -> None:
 
 
 def any_of(ranks: Ranks, here: bool, device: torch.device) -> bool:
-    """Whether it is so in any process; all of them learn the same answer."""
+    """Whether the condition holds in any process; all processes get the same answer."""
     flag = torch.tensor([float(here)], device=device)
     average(ranks, [flag])
     return bool(flag.item() > 0)

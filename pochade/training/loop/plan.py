@@ -1,4 +1,4 @@
-"""How to train: the plan, and the optimizer and learning rate that follow from it."""
+"""The training plan, and the optimizer and learning rate that follow from it."""
 
 import math
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class TrainingPlan:
     patience: this many steps in a row without a finite loss and gradient end the training.
     cooldown: share of the steps, at the end, over which the rate falls in a line; before them it stays level
         (Hägele et al. 2024), so that a run may be prolonged from any step before. None: half a cosine.
-    rewarmup: steps over which a run that has travelled warms up again.
+    rewarmup: warm-up steps of a run resumed from portable files.
     sample_every: steps from one sample sheet to the next; 0 for none.
     """
 

@@ -1,7 +1,7 @@
-"""A run light enough to travel: the averaged weights in half precision, in files below 16 MB.
+"""A portable copy of a run: the averaged weights in half precision, in files below 16 MB.
 
-`travel-1-of-4.safetensors` and so on; together an eighth of the whole state. A tensor that does not fit into
-what is left of a file is cut between its rows: `name@first row`.
+The files are named `travel-1-of-4.safetensors` and so on; together they take an eighth of the whole state. A
+tensor that does not fit into the rest of a file is split between its rows: `name@first row`.
 """
 
 import re
@@ -15,19 +15,19 @@ from pochade.checkpoints.safetensors import Array
 from pochade.errors import InvalidCheckpoint, OutputError
 
 NAME = "travel-{}-of-{}.safetensors"
-PIECE_BYTES = 15_000_000  # of weights; the header comes on top
+FILE_BYTES = 15_000_000  # of weights; the header comes on top
 
 
 def pack(weights: Mapping[str, Array], step: int, output: Path) -> list[Path]:
-    """Write the files; those of an earlier set go. Returns them in order.
+    """Write the files and remove those of an earlier set. Returns their paths in order.
 
     Raises OutputError if a weight is too large for half precision, or if the system refuses to write.
     """
-    pieces = _pieces(weights)
+    parts = _files_of(weights)
     output.mkdir(parents=True, exist_ok=True)
-    files = [output / NAME.format(number, len(pieces)) for number in range(1, len(pieces) + 1)]
-    for path, piece in zip(files, pieces, strict=True):
-        safetensors.write(path, piece, {"step": str(step)})
+    files = [output / NAME.format(number, len(parts)) for number in range(1, len(parts) + 1)]
+    for path, part in zip(files, parts, strict=True):
+        safetensors.write(path, part, {"step": str(step)})
     for other in set(_files(output)) - set(files):
         other.unlink()
     return files
@@ -48,7 +48,7 @@ def unpack(folder: Path) -> tuple[int, dict[str, Array]] | None:
     if expected != files.keys() or len(steps) > 1 or not min(steps).isdecimal():
         missing = ", ".join(sorted(path.name for path in expected - files.keys())) or "none"
         raise InvalidCheckpoint(
-            f"the {len(files)} travelling files in '{folder}' do not make a set (missing: {missing}; steps:"
+            f"the {len(files)} portable files in '{folder}' do not make a set (missing: {missing}; steps:"
             f" {', '.join(sorted(steps))}); copy all files of one set, and no other"
         )
     rows: dict[str, list[tuple[int, Array]]] = {}
@@ -70,24 +70,24 @@ def _files(folder: Path) -> list[Path]:
     )
 
 
-def _pieces(weights: Mapping[str, Array]) -> list[dict[str, Array]]:
-    pieces: list[dict[str, Array]] = [{}]
-    room = PIECE_BYTES
+def _files_of(weights: Mapping[str, Array]) -> list[dict[str, Array]]:
+    parts: list[dict[str, Array]] = [{}]
+    room = FILE_BYTES
     for name, array in weights.items():
         with np.errstate(over="ignore"):
             half = array.astype(np.float16)
         if not np.isfinite(half).all():
             raise OutputError(
-                f"the averaged '{name}' goes up to {np.abs(array).max():g}, beyond half precision; move the"
+                f"the averaged '{name}' goes up to {np.abs(array).max():g}, beyond half precision; copy the"
                 " whole state instead"
             )
         row_bytes, first = half[:1].nbytes, 0
         while first < len(half):
-            if room < row_bytes and pieces[-1]:
-                pieces.append({})
-                room = PIECE_BYTES
+            if room < row_bytes and parts[-1]:
+                parts.append({})
+                room = FILE_BYTES
             count = min(len(half) - first, max(1, room // row_bytes))
-            pieces[-1][f"{name}@{first}"] = half[first : first + count]
+            parts[-1][f"{name}@{first}"] = half[first : first + count]
             first += count
             room -= count * row_bytes
-    return pieces
+    return parts

@@ -18,7 +18,7 @@ import torch
 
 from pochade.atomic import replacing, unwritable
 from pochade.errors import InvalidRequest
-from pochade.training.loop import belonging, log, state
+from pochade.training.loop import log, run_record, state
 from pochade.training.loop.parallel import Ranks, any_of, average, copy_first, join
 from pochade.training.loop.plan import TrainingPlan, adamw, learning_rate
 from pochade.training.loop.state import State
@@ -28,12 +28,12 @@ Loss = Callable[[Parameters, np.random.Generator], torch.Tensor]
 """`loss(parameters, rng)`: a scalar; all randomness comes from `rng`."""
 
 Samples = Callable[[Parameters, int], object]
-"""`samples(averaged, step)`: shows what the averaged weights can do by now. It leaves them as they are."""
+"""`samples(averaged, step)`: draws samples with the averaged weights, without changing them."""
 
 
 @dataclass(frozen=True)
 class ByStep:
-    """A loss that changes on the way: `at(step)` is the one of a step."""
+    """A loss that changes during training: `at(step)` is the loss of a step."""
 
     at: Callable[[int], Loss]
 
@@ -61,14 +61,14 @@ def train(
     *,
     minutes: float | None = None,
     samples: Samples | None = None,
-    belongs: Mapping[str, str] | None = None,
+    provenance: Mapping[str, str] | None = None,
 ) -> Iterator[TrainingProgress]:
     """Train `parameters` in place, yielding progress; resumes from `folder` if it holds a state.
 
     Writes `state.safetensors` (all that a step changes), `plan.json` and `log.jsonl`.
 
     minutes: after these, save and stop; at least one step is done. The next call goes on from there.
-    belongs: to the run, see `belonging.check`.
+    provenance: what the run is started with, see `run_record.check`.
     samples: called every `plan.sample_every` steps and after the last one. If it fails, training goes on.
 
     Under torchrun the processes train together, and only the first one writes and yields.
@@ -80,7 +80,7 @@ def train(
     folder = Path(folder)
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     ranks = join(_device(parameters))
-    first = _open(parameters, plan, folder, ranks, belongs or {})
+    first = _open(parameters, plan, folder, ranks, provenance or {})
     recent: list[_Step] = []
     told = False
     for step in _steps(loss, first, plan, ranks, deadline):
@@ -100,20 +100,20 @@ def train(
             if error:
                 log.append(folder, {"step": done, "samples_failed": error})
             if error and not told:
-                print(f"the samples at step {done} failed: {error}; training goes on", file=sys.stderr)
+                print(f"the samples at step {done} failed: {error}; training continues", file=sys.stderr)
                 told = True
         if progress:
             yield progress
 
 
 def use_threads(count: int) -> None:
-    """Compute with so many processor threads, in this whole process."""
+    """Set the number of processor threads of this process."""
     torch.set_num_threads(count)
 
 
 @dataclass(frozen=True)
 class _Step:
-    """A step that was done: the state after it, and what was measured. last: no other comes after it."""
+    """A finished step: the state after it, and its measurements. last: no other follows."""
 
     state: State
     loss: float
@@ -125,9 +125,9 @@ class _Step:
 
 
 def _open(
-    parameters: Parameters, plan: TrainingPlan, folder: Path, ranks: Ranks, belongs: Mapping[str, str]
+    parameters: Parameters, plan: TrainingPlan, folder: Path, ranks: Ranks, provenance: Mapping[str, str]
 ) -> State:
-    """The state to go on from, the same in every process."""
+    """The state to resume from, the same in every process."""
     for tensor in parameters.values():
         tensor.requires_grad_(True)
     now = state.begin(parameters, adamw(parameters, plan))
@@ -137,13 +137,13 @@ def _open(
         except OSError as error:
             raise unwritable(folder, error) from error
         state.sweep(folder)
-        belonging.check(folder, belongs)
+        run_record.check(folder, provenance)
         now = state.restore(now, folder, plan.seed)
         log.cut(folder, now.counts.step)
         with replacing(folder / state.PLAN) as file:
             file.write(json.dumps(asdict(plan), indent=1).encode())
-        if belongs:
-            belonging.keep(folder, belongs)
+        if provenance:
+            run_record.write(folder, provenance)
     copy_first(ranks, [*now.updates, *(tensor for part in now.parts.values() for tensor in part.values())])
     counts = torch.tensor(list(asdict(now.counts).values()), device=_device(parameters))
     copy_first(ranks, [counts])
@@ -255,7 +255,7 @@ def _entry(progress: TrainingProgress) -> dict[str, float | None]:
 
 @torch.no_grad()
 def _try(samples: Samples, now: State) -> str | None:
-    """Draw samples; what went wrong, if anything: hours of training are worth more than a picture."""
+    """Draw samples; returns the error, if any, because a failed picture must not end hours of training."""
     try:
         samples(dict(now.averaged), now.counts.step)
     except Exception as error:

@@ -1,7 +1,7 @@
-"""The state of a training on the disk.
+"""The state of a training run on disk.
 
 `state.safetensors` holds all that a step changes: `parameters.*`, `averaged.*`, the optimizer's moments
-`first.*` and `second.*`, and the counts. So a run goes on bit for bit. It is replaced as a whole.
+`first.*` and `second.*`, and the counts. So a run resumes bit for bit. The file is replaced atomically.
 """
 
 import json
@@ -23,15 +23,15 @@ from pochade.training.parameters import Parameters
 STATE = "state.safetensors"
 PLAN = "plan.json"
 RUN = "run.json"
-"""What belongs to the run, see `belonging`."""
+"""File of the run's provenance, see `run_record`."""
 
 
 @dataclass(frozen=True)
 class Counts:
     """Where a run is.
 
-    step: steps done, the skipped ones too. began: the step at which its optimizer began, 0 unless the run
-    travelled. skipped: how many steps were skipped since. in_a_row: how many of them are the last ones.
+    step: steps done, the skipped ones too. began: the step at which its optimizer started, 0 unless the
+    run was moved. skipped: how many steps were skipped since. in_a_row: how many of them are the last ones.
     """
 
     step: int = 0
@@ -40,7 +40,7 @@ class Counts:
     in_a_row: int = 0
 
     def after(self, sound: bool) -> "Counts":
-        """The counts one step further; a step that was not sound was skipped."""
+        """The counts after one more step; a step that was not sound was skipped."""
         if sound:
             return replace(self, step=self.step + 1, in_a_row=0)
         return replace(self, step=self.step + 1, skipped=self.skipped + 1, in_a_row=self.in_a_row + 1)
@@ -85,19 +85,19 @@ def begin(parameters: Parameters, optimizer: torch.optim.AdamW) -> State:
 
 
 def restore(state: State, folder: Path, seed: int) -> State:
-    """Fill a state from what is in a folder: the whole one or one that travelled, whichever is further.
+    """Restore a state from a folder: the complete one or the portable one, whichever is further.
 
-    Without either it stays as it is. Raises InvalidRequest if they belong to other parameters or another
-    seed, InvalidCheckpoint if a file is damaged.
+    Without either, the state is returned unchanged. Raises InvalidRequest if they belong to other parameters
+    or another seed, InvalidCheckpoint if a file is damaged.
     """
     path = folder / STATE
     whole = _open(path) if path.exists() else None
-    travelled = portable.unpack(folder)
-    if whole is None and travelled is None:
+    packed = portable.unpack(folder)
+    if whole is None and packed is None:
         return state
     _check_seed(folder, seed)
-    if travelled is not None and (whole is None or _count(whole, "step", path) < travelled[0]):
-        return _from_travel(state, *travelled, folder)
+    if packed is not None and (whole is None or _count(whole, "step", path) < packed[0]):
+        return _from_portable(state, *packed, folder)
     assert whole is not None
     return _from_whole(state, whole, path)
 
@@ -119,28 +119,28 @@ def save(state: State, folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a process that was killed while writing has left."""
+    """Remove partial files of a killed process."""
     for part in folder.glob(f".{'?' * 16}.part"):
         part.unlink(missing_ok=True)
 
 
 def exists(folder: Path) -> bool:
-    """Whether a run in this folder has saved anything, or arrived there."""
+    """Whether the folder holds a state or portable files."""
     return (folder / STATE).exists() or portable.unpack(folder) is not None
 
 
 def averaged(folder: str | Path) -> Parameters:
-    """The averaged weights of a run, f32; where no state lies, those that travelled there."""
+    """The averaged weights of a run, f32; without a state, those of the portable files."""
     folder = Path(folder)
-    travelled = None if (folder / STATE).exists() else portable.unpack(folder)
-    arrays = travelled[1] if travelled is not None else _part(_open(folder / STATE), "averaged")
+    packed = None if (folder / STATE).exists() else portable.unpack(folder)
+    arrays = packed[1] if packed is not None else _part(_open(folder / STATE), "averaged")
     return {name: torch.from_numpy(np.asarray(array, np.float32)) for name, array in arrays.items()}
 
 
-def write_travel(folder: str | Path, output: str | Path) -> list[Path]:
-    """Write the run in `folder` to `output`, light enough to travel. Returns the files to move.
+def write_portable(folder: str | Path, output: str | Path) -> list[Path]:
+    """Write a portable copy of the run in `folder` to `output`. Returns the files to copy.
 
-    A training whose folder is `output` goes on from them with a new optimizer, after a short warm-up.
+    A training whose folder is `output` resumes from them with a new optimizer, after a short warm-up.
 
     Raises InvalidCheckpoint if there is no state or a damaged one, OutputError if the system refuses.
     """
@@ -179,7 +179,7 @@ def _from_whole(state: State, stored: TensorFile, path: Path) -> State:
     return replace(state, counts=counts)
 
 
-def _from_travel(state: State, step: int, weights: Mapping[str, Array], folder: Path) -> State:
+def _from_portable(state: State, step: int, weights: Mapping[str, Array], folder: Path) -> State:
     _check_names(state.parameters, weights, folder / portable.NAME.format("*", "*"))
     with torch.no_grad():
         for name, tensor in state.parameters.items():
@@ -242,6 +242,6 @@ def _open(path: Path) -> TensorFile:
 
 def _damaged(fault: str) -> InvalidCheckpoint:
     return InvalidCheckpoint(
-        f"{fault}. Put a copy of the file in its place; or delete it, and the run begins anew, or from the"
-        " travelling files if some lie beside it"
+        f"{fault}. Put a copy of the file in its place; or delete it, and the run starts again, or from the"
+        " portable files if there are any"
     )

@@ -1,1 +1,1 @@
-"""What each network is asked to get right."""
+"""The losses of each network."""

@@ -36,12 +36,11 @@ LARGEST_WEIGHT = 1e4
 
 @dataclass(frozen=True, kw_only=True)
 class Adversary:
-    """How large it is, and how much it has to say.
+    """Size and weight of the adversary.
 
-    widths: channels of its layers, each of which halves the picture. One verdict is about a patch of
-        8, 18, 38, 78 pixels for one to four layers.
-    weight: of the adversary against the reconstruction, after both have been made equally strong.
-    start_after: steps of reconstruction alone. Then both sides begin.
+    widths: channels of its layers, each of which halves the picture. One verdict covers a patch of 8, 18, 38,
+    78 pixels for one to four layers. weight: of the adversary against the reconstruction, after both are
+    balanced. start_after: steps of reconstruction alone, before both sides begin.
     """
 
     widths: tuple[int, ...] = (32, 64, 128)
@@ -65,7 +64,7 @@ class Attempt:
 Reconstruct = Callable[[Parameters, np.random.Generator], Attempt]
 
 
-def fresh(adversary: Adversary, seed: int) -> Parameters:
+def initialize(adversary: Adversary, seed: int) -> Parameters:
     """Parameters `adversary.*`, to be trained beside the decoder's in one dictionary."""
     side = 4 * 2 ** len(adversary.widths)
     shapes = infer_shapes(
@@ -75,7 +74,7 @@ def fresh(adversary: Adversary, seed: int) -> Parameters:
 
 
 def without(parameters: Parameters) -> Parameters:
-    """What is left to export when the adversary has done its work."""
+    """The parameters without the adversary's, for export."""
     return {name: tensor for name, tensor in parameters.items() if not name.startswith(PREFIX)}
 
 

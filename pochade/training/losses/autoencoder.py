@@ -28,7 +28,7 @@ Draw = Callable[[np.random.Generator], NDArray[np.uint8]]
 """One picture to learn from: (H, W, 3), the same size each time."""
 
 
-def fresh(config: AutoencoderConfig, seed: int) -> Parameters:
+def initialize(config: AutoencoderConfig, seed: int) -> Parameters:
     """Parameters of encoder and decoder, with a narrow posterior."""
     parameters = create(autoencoder_shapes(config), seed)
     parameters["quant_conv.bias"][config.latent_channels :] = FIRST_LOG_VARIANCE

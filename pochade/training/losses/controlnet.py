@@ -27,14 +27,14 @@ ZERO = ("controlnet_down_blocks.", "controlnet_mid_block.", "controlnet_cond_emb
 """The "zero convolutions": with them it changes nothing at first."""
 
 
-class HintedExamples(Protocol):
+class ControlNetExamples(Protocol):
     """What a ControlNet learns from."""
 
     def batch(self, count: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
         """Scaled latents (count, C, h, w), hints (count, 3, H, W) in 0..1, a true sentence about each."""
 
 
-def fresh(config: ControlNetConfig, frozen: Parameters, seed: int) -> Parameters:
+def initialize(config: ControlNetConfig, frozen: Parameters, seed: int) -> Parameters:
     """Parameters `controlnet.*`: copies of the UNet's `unet.*` where it has such a tensor, else new ones."""
     created = create({f"{PREFIX}{name}": shape for name, shape in controlnet_shapes(config).items()}, seed)
     parameters = {}
@@ -56,7 +56,7 @@ def loss(
     picture: UNetConfig,
     frozen: Parameters,
     schedule: NoiseSchedule,
-    examples: HintedExamples,
+    examples: ControlNetExamples,
     tokenize: Tokenize,
     *,
     batch: int,

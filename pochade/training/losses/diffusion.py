@@ -34,17 +34,17 @@ text tells which: there a small model learns to read (at 1,300 steps with their 
 """
 
 Prediction = Literal["v_prediction", "epsilon"]
-"""What the model says of a noisy latent, by diffusers' names."""
+"""What the model predicts, by diffusers' names."""
 
 
 def level_weight(snr: torch.Tensor, prediction: Prediction) -> torch.Tensor:
-    """How much the error counts at a ratio of signal to noise."""
+    """Loss weight at a signal-to-noise ratio."""
     if prediction == "epsilon":  # Hang et al. 2023, equation 8
         return snr.clamp(max=FULL_WEIGHT_SNR) / snr
     return (FULL_WEIGHT_SNR + 1) / (snr + 1).clamp(min=FULL_WEIGHT_SNR + 1)
 
 
-def fresh(text: TextEncoderConfig, picture: UNetConfig, seed: int) -> Parameters:
+def initialize(text: TextEncoderConfig, picture: UNetConfig, seed: int) -> Parameters:
     """Parameters `text_encoder.*` and `unet.*`."""
 
     return {
@@ -65,8 +65,8 @@ def attention_for(kind: str) -> AbstractContextManager[None]:
 
 @dataclass(frozen=True)
 class Noisy:
-    """What a UNet is asked in training: noisy latents (B, C, h, w) and their embedded timesteps, and what it
-    should answer. weight: (B, 1, 1, 1), how much each counts."""
+    """Inputs and target of the UNet in training: noisy latents (B, C, h, w), their embedded timesteps, and
+    the target. weight: (B, 1, 1, 1), of each in the loss."""
 
     latent: torch.Tensor
     time: torch.Tensor
@@ -122,7 +122,7 @@ def read(
     end: NDArray[np.int64],
     device: str,
 ) -> torch.Tensor:
-    """What a UNet is told of texts: ids (B, T) and positions of their end tokens (B,) -> (B, T, E)."""
+    """Encode texts: ids (B, T) and positions of their end tokens (B,) -> (B, T, E)."""
     context: torch.Tensor = text_encoder(
         ops, text, w, torch.from_numpy(ids).to(device), torch.from_numpy(end).to(device)
     )[0]

@@ -1,4 +1,4 @@
-"""Textual inversion: the vectors of a new word learn, and nothing else (Gal et al. 2022, section 3.2)."""
+"""Textual inversion: only the vectors of a new word are trained (Gal et al. 2022, section 3.2)."""
 
 from dataclasses import replace
 

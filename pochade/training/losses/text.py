@@ -1,8 +1,8 @@
-"""A first lesson for the text encoder: which caption belongs to which picture (Radford et al. 2021).
+"""Pretraining of the text encoder: which caption belongs to which picture (Radford et al. 2021).
 
-A text encoder that starts from random numbers gives the UNet nearly the same conditioning for every prompt,
-and what little gradient comes back through the UNet takes thousands of steps to tell words apart. Matching
-captions to latents teaches that in a few minutes. The picture's side of it is thrown away.
+A text encoder with random weights gives the UNet nearly the same conditioning for every prompt, and the
+little gradient that comes back through the UNet takes thousands of steps to separate words. Matching captions
+to latents does so in a few minutes. The picture's network is discarded afterwards.
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ SCALE = 20.0
 """Of the cosines, before the softmax: the inverse temperature."""
 
 
-def fresh(config: TextEncoderConfig, latent: Shape, seed: int) -> Parameters:
+def initialize(config: TextEncoderConfig, latent: Shape, seed: int) -> Parameters:
     """Parameters `text_encoder.*` and, for the lesson only, `picture.*`. latent: (C, h, w)."""
     shapes = infer_shapes(with_config(_picture, config), {"latent": ((1, *latent), "f32")}).parameters
     return {

@@ -275,9 +275,9 @@ def test_its_names_and_lengths_are_checked_at_once(catalogue: Catalogue) -> None
 
 
 def test_its_templates_are_expanded_and_its_work_is_counted() -> None:
-    from pochade.jobs.catalogue import look
+    from pochade.jobs.catalogue import scan_folders
 
-    names = look(Folders())
+    names = scan_folders(Folders())
     hires = {"prompt": "{owl|fox|hare}", "negative_prompt": "{snow|rain}", "sampler": "Heun", "cfg_scale": 1}
     request = {
         "prompt": "{owl|fox|hare}", "negative_prompt": "", "seed": 3, "steps": 4, "batch_size": 1,
@@ -296,7 +296,7 @@ def test_the_first_pass_size_of_old_clients(catalogue: Catalogue) -> None:  # no
         catalogue, **TWICE, width=768, height=640, firstphase_width=384, firstphase_height=320
     ).order.request
     assert (request["width"], request["height"], request["hires"]["size"]) == (384, 320, [768, 640])
-    assert "go together" in refused(catalogue, **TWICE, firstphase_width=384)
+    assert "must be given together" in refused(catalogue, **TWICE, firstphase_width=384)
 
 
 def test_a_model_of_a_second_pass_that_is_not_here_is_left_out(catalogue: Catalogue) -> None:  # noqa: F811
@@ -408,10 +408,10 @@ def controls(found: Catalogue, *units: Any) -> list[dict[str, Any]]:
     ("changes", "message"),
     [
         ({"model": None}, "has no model (its module is 'canny')"),
-        ({"model": "None", "module": "none"}, "is on and has no model"),
+        ({"model": "None", "module": "none"}, "is enabled but has no model"),
         ({"model": None, "enabled": None}, "has no model"),
-        ({"image": {"image": PICTURE, "mask": MASK}}, "has a mask with its image"),
-        ({"image": [PICTURE, MASK]}, "has a mask with its image"),
+        ({"image": {"image": PICTURE, "mask": MASK}}, "has a mask besides its image"),
+        ({"image": [PICTURE, MASK]}, "has a mask besides its image"),
         ({"image": [{"image": PICTURE}, {"image": PICTURE}]}, "has 2 images"),
         ({"image": 5}, "not base64 text"),
         ({"mask_image": MASK}, "masks and modes"),
@@ -451,11 +451,11 @@ def test_units_that_are_off_or_empty(catalogue: Catalogue) -> None:  # noqa: F81
     ("script", "message"),
     [
         ({"args": [5]}, "not an object"),
-        ("on", "does not stand in a list"),
-        (True, "does not stand in a list"),
-        ({"args": {"0": UNIT}}, "has none of a unit's fields; the first one is '0'"),
-        ({"units": [UNIT]}, "has none of a unit's fields; the first one is 'units'"),
-        ({"args": [{"image": PICTURE}]}, "is on and has no model"),
+        ("on", "must be a list"),
+        (True, "must be a list"),
+        ({"args": {"0": UNIT}}, "has no field of a ControlNet unit; its first field is '0'"),
+        ({"units": [UNIT]}, "has no field of a ControlNet unit; its first field is 'units'"),
+        ({"args": [{"image": PICTURE}]}, "is enabled but has no model"),
     ],
 )
 def test_units_that_are_no_units(catalogue: Catalogue, script: Any, message: str) -> None:  # noqa: F811
@@ -673,5 +673,5 @@ def test_the_native_api_names_what_has_no_effect() -> None:
     assert JobBody.model_validate(larger).left_out == []
     more = {**larger, "prompt": "a", "hires": {"scale": 2.0}, "count": 2, "unheard_of": 1, "steps": None}
     assert JobBody.model_validate(more).left_out == ["unheard_of", "prompt", "count", "hires"]
-    with pytest.raises(InvalidRequest, match="upscale goes with kind 'upscale', and this is 'txt2img'"):
+    with pytest.raises(InvalidRequest, match="upscale requires kind 'upscale', and kind is 'txt2img'"):
         JobBody.model_validate({"prompt": "a", "upscale": {"image": PICTURE}}).asked(inputs())

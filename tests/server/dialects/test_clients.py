@@ -177,7 +177,7 @@ def test_options_and_models(a1111: webuiapi.WebUIApi) -> None:
         "Sampler: UniPC bh2"
         in a1111.txt2img(**{**SMALL, "sampler_name": "UniPC"}, override_settings=variant).info["infotexts"][0]
     )
-    with pytest.raises(RuntimeError, match="UniPC bh1 of order 2 is not there; one of: bh1 of order 3"):
+    with pytest.raises(RuntimeError, match="UniPC bh1 of order 2 is not available; one of: bh1 of order 3"):
         a1111.txt2img(**{**SMALL, "sampler_name": "UniPC"}, override_settings={"uni_pc_order": 2})
     with pytest.raises(RuntimeError, match=r"randn_source: rng is .*MPS.*one of: NV, CPU"):
         a1111.txt2img(**SMALL, override_settings={"randn_source": "MPS"})

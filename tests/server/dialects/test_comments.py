@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pochade.jobs.catalogue import Folders, look
+from pochade.jobs.catalogue import Folders, scan_folders
 from pochade.jobs.limits import Limits
 from pochade.prompts.styles import Style
 from pochade.server import submission
@@ -21,14 +21,14 @@ def inputs() -> Inputs:
 
 def test_comments_of_a_request() -> None:
     body = TextBody(prompt="a fox, # grey\nin snow", negative_prompt="# all of it\nblurry")
-    request = asked(body, {}, look(Folders()), inputs()).order.request
+    request = asked(body, {}, scan_folders(Folders()), inputs()).order.request
     assert request["prompt"] == "a fox, \nin snow"
     assert request["negative_prompt"].strip() == "blurry"
 
 
 def settled(**fields: Any) -> Any:
     styles = {"ink": Style("ink", "in ink # black\n, {prompt}", "")}
-    catalogue = replace(look(Folders()), styles=styles)
+    catalogue = replace(scan_folders(Folders()), styles=styles)
     found = JobBody(**fields).asked(inputs())
     return submission.settled(found, catalogue, lambda count: "00" * count, Limits()).request
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pochade.checkpoints import safetensors
-from pochade.jobs.catalogue import Folders, look
+from pochade.jobs.catalogue import Folders, scan_folders
 from pochade.jobs.limits import Limits
 from pochade.server.dialects.a1111 import conversion
 from pochade.server.dialects.native.schemas import JobBody
@@ -26,7 +26,7 @@ def catalogue(tmp_path):
         write_tensors(root / "checkpoints" / f"{name}.safetensors", UNET, SD1)
     (root / "loras").mkdir()
     safetensors.write(root / "loras" / "sd_lightning_8step.safetensors", {"unet.a": np.zeros(1, np.float32)})
-    return look(Folders(roots=(root,)))
+    return scan_folders(Folders(roots=(root,)))
 
 
 def nothing():

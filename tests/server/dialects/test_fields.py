@@ -18,7 +18,7 @@ from openai.types.image_generate_params import ImageGenerateParamsNonStreaming, 
 from PIL import Image, ImageDraw
 
 from pochade.errors import InvalidRequest
-from pochade.jobs.catalogue import Catalogue, Folders, look
+from pochade.jobs.catalogue import Catalogue, Folders, scan_folders
 from pochade.prompts.styles import Style
 from pochade.server.dialects.a1111 import controlnet_units, unsupported_fields
 from pochade.server.dialects.a1111.conversion import asked
@@ -43,7 +43,7 @@ PICTURE, OTHER, MASK = encoded(), encoded("blue"), encoded("black", mode="L")
 def catalogue() -> Catalogue:
     from dataclasses import replace
 
-    found = look(Folders())
+    found = scan_folders(Folders())
     second = replace(found.models["starter"], name="second")
     return replace(
         found,

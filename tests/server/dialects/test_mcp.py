@@ -182,7 +182,7 @@ def picture_of(served: Served) -> dict[str, Any]:
         ("generate_image", {"prompt": "x", "sampler": "nope"}, "sampler 'nope' is unknown"),
         ("generate_image", {"prompt": "<lora:no:1>"}, "LoRA 'no' is unknown"),
         ("generate_image", {"prompt": "bug"}, "ZeroDivisionError"),
-        ("edit_image", {"prompt": "x", "image": "https://example.org/a.png"}, "nothing is fetched"),
+        ("edit_image", {"prompt": "x", "image": "https://example.org/a.png"}, "URLs are not fetched"),
         ("edit_image", {"prompt": "x", "image": "/etc/passwd"}, "no picture"),
         ("edit_image", {"prompt": "x", "image": "picture:20261124-0000000000-0"}, "of yours"),
         ("read_parameters", {"image": "aGVsbG8="}, "picture"),
@@ -269,7 +269,7 @@ def test_a_server_that_stops_lets_go_and_draws_it_after_the_next_start(pretendin
             return await asking
 
     result = asyncio.run(draw())
-    assert result.is_error and "about to stop" in said(result.content[0])
+    assert result.is_error and "shutting down" in said(result.content[0])
     served.http.close()
     assert served.process.wait(15) in (0, -signal.SIGTERM)
     served.start()

@@ -348,7 +348,7 @@ def test_stopping_gives_back_what_is_drawn_and_the_next_start_finishes_it(preten
 def test_a_worker_that_dies_is_started_again_and_the_third_death_is_a_reason(quick: Served) -> None:
     job = quick.submit(prompt="die")
     done = quick.until(job["id"])
-    assert done["state"] == "failed" and "ended 3 times" in done["error"]
+    assert done["state"] == "failed" and "died or hung 3 times" in done["error"]
     after = quick.until(quick.submit(prompt="a fox")["id"])
     assert after["state"] == "finished"
 
@@ -363,7 +363,7 @@ def test_a_worker_that_hangs_is_ended_and_the_next_one_draws(pretending: Start) 
     assert served.until(after, timeout_s=200)["state"] == "finished"
     assert served.job(job)["state"] == "cancelled"
     assert served.http.get("/api/v1/status").json()["workers"][0]["restarts"] == 1
-    assert "has said nothing for" in served.log.read_text()
+    assert "has reported nothing for" in served.log.read_text()
 
 
 def test_a_bug_in_the_worker_fails_one_job_and_tells_no_insides(quick: Served) -> None:

@@ -54,7 +54,7 @@ def test_broken_pictures_are_skipped_and_listed(make: Callable[..., Corpus], tmp
     skipped = {(skip["source"], skip["name"]): skip["reason"] for skip in map(json.loads, lines)}
     assert skipped == {
         ("round", "1f989"): "a damaged picture",
-        ("icon", "263a"): "a picture that shows nothing",
+        ("icon", "263a"): "an empty picture",
         ("icon", "1f446"): "an icon that is not a plain picture or alias",
         ("icon", "1f534"): "an SVG that cannot be drawn",
     }

@@ -59,8 +59,8 @@ def test_pictures_of_ones_own(photos: Path, tmp_path: Path) -> None:
         "2 pictures in set",
         "  photos: 2 pictures, 0 of them held out; 1 skipped",
         "    1 x no caption",
-        f"what was skipped: {Path('set', 'skipped.jsonl')}",
-        f"a look at it: {Path('set', 'contact-sheet.png')}",
+        f"skipped pictures: {Path('set', 'skipped.jsonl')}",
+        f"contact sheet: {Path('set', 'contact-sheet.png')}",
     ]
     assert "photos: 100%" in done.stderr and "3/3" in done.stderr  # the bar
     with Image.open(tmp_path / "set" / "contact-sheet.png") as sheet:
@@ -75,7 +75,7 @@ def test_pictures_of_ones_own(photos: Path, tmp_path: Path) -> None:
         (["--from", "photos", "--size", "1"], "size 1 px"),
         (["--from", "photos", "--held-out", "2"], "held-out share 2.0"),
         (["--from", "photos", "--jobs", "0"], "jobs 0"),
-        (["--held-out", "0.1"], "--held-out is for your own pictures"),
+        (["--held-out", "0.1"], "--held-out applies to your own pictures"),
     ],
 )
 def test_failures_are_sentences(arguments: list[str], words: str, photos: Path, tmp_path: Path) -> None:

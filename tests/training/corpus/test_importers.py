@@ -164,8 +164,8 @@ def test_bad_files_are_skipped_and_listed(photos: Path, gathered: Gather) -> Non
         "huge.png": "an over-long caption",
         "binary.png": "a caption that is not text",
         "nul.png": "a caption that is not text",
-        "twice.png": "a name that stands twice",
-        "phone.HEIC": "a kind of picture that is not supported",
+        "twice.png": "a duplicate name",
+        "phone.HEIC": "an unsupported picture format",
     }
     source = corpus.manifest["sources"]["my-photos"]
     assert (source["pictures"], source["skipped"]) == (2, 12)
@@ -193,9 +193,9 @@ def test_links_that_leave_the_folder_are_not_followed(photos: Path, gathered: Ga
     assert {
         name: reasons[name] for name in ("a.png", "b.txt", "data.jsonl", "more", "loop", "nowhere.png")
     } == {
-        "a.png": "a link that leaves the folder",
-        "b.txt": "a link that leaves the folder",
-        "data.jsonl": "a link that leaves the folder",
+        "a.png": "a link to outside the folder",
+        "b.txt": "a link to outside the folder",
+        "data.jsonl": "a link to outside the folder",
         "more": "a link to a folder",
         "loop": "a link to a folder",
         "nowhere.png": "no such picture",
@@ -217,7 +217,7 @@ def test_a_file_that_cannot_be_read_is_skipped(
     monkeypatch.setattr(Path, "read_bytes", refuse)
     corpus = gathered()
     assert set(captions(corpus)) == {"b.png"}
-    assert skipped(corpus.folder) == {"a.png": "a file that cannot be read"}
+    assert skipped(corpus.folder) == {"a.png": "an unreadable file"}
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
@@ -283,8 +283,8 @@ def test_bad_lines_are_skipped_and_listed(photos: Path, gathered: Gather, tmp_pa
     reasons = list(skipped(corpus.folder).values())
     assert sorted(reasons) == sorted(
         4 * ["a bad line of JSON"]
-        + ["a name that stands twice", "no such picture"]
-        + 3 * ["a name that leaves the folder"]
+        + ["a duplicate name", "no such picture"]
+        + 3 * ["a path outside the folder"]
         + 2 * ["no picture named"]
         + ["no caption", "a caption that is not text", "a caption that is not text", "a damaged picture"]
     )
@@ -431,7 +431,7 @@ def test_tars_are_read_as_samples(photos: Path, gathered: Gather) -> None:
     corpus = gathered()
     assert captions(corpus) == {"00.tar/0001": "by text", "00.tar/d/0002": "by json"}
     assert skipped(corpus.folder) == {
-        "00.tar/./0001.jpg": "a name that stands twice",
+        "00.tar/./0001.jpg": "a duplicate name",
         "00.tar/0003": "no caption",
         "00.tar/0004": "a caption without a picture",
         "00.tar/0005": "a damaged picture",

@@ -186,7 +186,7 @@ def test_a_wide_picture_is_no_bomb() -> None:
         (file_of(noise(90, 90), "WEBP", lossless=True)[:2000], "a damaged picture"),
         (png_header(10, 10), "a damaged picture"),
         (png_header(0, 10), "not a picture in a supported format"),
-        (file_of(Image.new("RGBA", (9, 9)), "PNG"), "a picture that shows nothing"),
+        (file_of(Image.new("RGBA", (9, 9)), "PNG"), "an empty picture"),
         (file_of(Image.new("F", (9, 9)), "TIFF"), "a picture of fractions"),
     ],
 )  # fmt: skip

@@ -24,8 +24,8 @@ from pochade.training.corpus import (
 from pochade.training.corpus.clip_art import ClipArtFacts, clip_art_concept, spelled, wanted
 from pochade.training.corpus.concepts import name_slug, read_concepts, read_names
 from pochade.training.corpus.packages import unpack, unpacked
-from pochade.training.corpus.reading import WordLists, read_source
 from pochade.training.corpus.rendering import from_svg_file, from_tile, in_pixels
+from pochade.training.corpus.source_readers import WordLists, read_source
 from pochade.training.corpus.tiles import tile_label
 from tests.training.corpus.conftest import Registry, archive_of, words_files
 

@@ -123,7 +123,7 @@ def test_a_picture_of_any_size_fills_its_bucket(width: int, height: int, bucket:
 
 
 def test_what_is_impossible_is_said() -> None:
-    with pytest.raises(InvalidRequest, match="100 pixels holds no 16 x 16"):
+    with pytest.raises(InvalidRequest, match="100 pixels is less than 16 x 16"):
         buckets(100, 16)
     with pytest.raises(InvalidRequest, match=r"widest aspect 0\.5"):
         buckets(10_000, 16, widest=0.5)

@@ -7,8 +7,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pochade.training.data.composed_latents import SmallThings, WithSmallThings, places, small_things, things
-from pochade.training.data.examples import evenly
+from pochade.training.data.composed_latents import (
+    SmallObjects,
+    WithSmallObjects,
+    places,
+    small_objects,
+    things,
+)
+from pochade.training.data.examples import uniform_latents
 from pochade.training.data.scenes import Scene
 from tests.training.data.test_scenes import CORPUS, GROUPS, components
 
@@ -23,8 +29,8 @@ def encode(name: str, draw: Callable[[int], NDArray[np.uint8]], count: int) -> t
 
 
 @pytest.fixture(scope="module")
-def small() -> SmallThings:
-    return small_things(CORPUS, GROUPS, SIDE, encode, seed=0)
+def small() -> SmallObjects:
+    return small_objects(CORPUS, GROUPS, SIDE, encode, seed=0)
 
 
 def named(text: str) -> int:
@@ -36,7 +42,7 @@ def named(text: str) -> int:
     )
 
 
-def test_each_thing_of_a_pair_stands_where_its_words_say(small: SmallThings) -> None:
+def test_each_thing_of_a_pair_stands_where_its_words_say(small: SmallObjects) -> None:
     latents, texts, placed = small.batch(200, np.random.default_rng(0))
     assert latents.shape == (200, 3, 16, 16) and latents.dtype == torch.float32
     seen = set()
@@ -61,7 +67,7 @@ def test_each_thing_of_a_pair_stands_where_its_words_say(small: SmallThings) -> 
     assert seen == {"left", "right", "above", "below"}
 
 
-def test_a_sentence_that_tells_no_places_has_none(small: SmallThings) -> None:
+def test_a_sentence_that_tells_no_places_has_none(small: SmallObjects) -> None:
     _, texts, placed = small.batch(200, np.random.default_rng(1))
     silent = [text for text, pair in zip(texts, placed, strict=True) if not pair]
     assert any(" and " in text for text in silent)
@@ -69,7 +75,7 @@ def test_a_sentence_that_tells_no_places_has_none(small: SmallThings) -> None:
     assert any(text.startswith(("two ", "three ", "four ")) for text in silent)
 
 
-def test_several_of_one_thing_are_as_many(small: SmallThings) -> None:
+def test_several_of_one_thing_are_as_many(small: SmallObjects) -> None:
     latents, texts, _ = small.batch(100, np.random.default_rng(2))
     counted = [n for n, text in enumerate(texts) if text.startswith(("two ", "three ", "four "))]
     assert counted
@@ -98,9 +104,9 @@ def test_the_words_of_things_are_found_in_any_sentence() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
-def test_small_things_are_a_share_of_the_examples(small: SmallThings, share: float) -> None:
-    others = evenly(torch.zeros(5, 3, 16, 16).half(), lambda number, rng: "another")
-    mixed = WithSmallThings(others=others, small=small, share=share)
+def test_small_things_are_a_share_of_the_examples(small: SmallObjects, share: float) -> None:
+    others = uniform_latents(torch.zeros(5, 3, 16, 16).half(), lambda number, rng: "another")
+    mixed = WithSmallObjects(others=others, small=small, share=share)
     latents, texts, placed = mixed.batch(200, np.random.default_rng(0))
     assert len(latents) == len(texts) == len(placed) == 200
     of_others = [text == "another" for text in texts]

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from pochade.training.data.examples import (
     Draw,
     LatentSet,
+    cached_encoder,
     composed_pictures,
-    evenly,
-    joined,
-    remembering,
+    mixture,
     single_pictures,
+    uniform_latents,
 )
 from tests.training.data.test_captions import entry
 from tests.training.data.test_scenes import CORPUS, GROUPS
@@ -25,7 +25,7 @@ from tests.training.data.test_scenes import CORPUS, GROUPS
 def numbered(first: int, count: int) -> LatentSet:
     """Latent n is full of `first + n`, and its caption says so."""
     latents = torch.arange(first, first + count).float().view(-1, 1, 1, 1).half()
-    return evenly(latents, lambda number, rng: str(first + number))
+    return uniform_latents(latents, lambda number, rng: str(first + number))
 
 
 def means(name: str, draw: Draw, count: int) -> torch.Tensor:
@@ -35,14 +35,14 @@ def means(name: str, draw: Draw, count: int) -> torch.Tensor:
 
 
 def test_latents_and_captions_stay_together() -> None:
-    shown = joined([numbered(0, 5), numbered(100, 7)], [1, 1])
+    shown = mixture([numbered(0, 5), numbered(100, 7)], [1, 1])
     latents, captions = shown.batch(64, np.random.default_rng(0))
     assert latents.dtype == torch.float32 and latents.shape == (64, 1, 1, 1)
     assert [f"{value:g}" for value in latents.flatten().tolist()] == captions
 
 
 def test_sets_are_drawn_by_their_weights_and_not_by_their_sizes() -> None:
-    shown = joined([numbered(0, 10), numbered(1000, 90)], [3, 1])
+    shown = mixture([numbered(0, 10), numbered(1000, 90)], [3, 1])
     rng = np.random.default_rng(0)
     drawn = np.concatenate([shown.batch(1, rng)[0].flatten() for _ in range(2000)])
     assert (drawn < 1000).mean() == pytest.approx(0.75, abs=0.04)
@@ -89,11 +89,11 @@ def test_a_set_is_encoded_once_until_its_key_changes(tmp_path: Path) -> None:
     def never(number: int) -> NDArray[np.uint8]:
         raise AssertionError("drawn though the latents are there")
 
-    first = remembering(encode, tmp_path, "a")("single", never, 3)
-    again = remembering(encode, tmp_path, "a")("single", never, 3)
+    first = cached_encoder(encode, tmp_path, "a")("single", never, 3)
+    again = cached_encoder(encode, tmp_path, "a")("single", never, 3)
     assert torch.equal(first, again) and calls == ["single"]
-    remembering(encode, tmp_path, "b")("single", never, 3)
-    remembering(encode, tmp_path, "a")("composed", never, 3)
+    cached_encoder(encode, tmp_path, "b")("single", never, 3)
+    cached_encoder(encode, tmp_path, "a")("composed", never, 3)
     assert calls == ["single", "single", "composed"]
 
 
@@ -107,10 +107,10 @@ def test_an_interrupted_encoding_goes_on_where_it_was(tmp_path: Path) -> None:
         return np.full((2, 2, 3), number, np.uint8)
 
     with pytest.raises(KeyboardInterrupt):
-        remembering(means, tmp_path, "a", part=2)("single", draw, 7)
+        cached_encoder(means, tmp_path, "a", part=2)("single", draw, 7)
     assert drawn == [0, 1, 2, 3, 4]
     drawn.append(-1)
-    latents = remembering(means, tmp_path, "a", part=2)("single", draw, 7)
+    latents = cached_encoder(means, tmp_path, "a", part=2)("single", draw, 7)
     assert latents[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
     assert drawn[6:] == [4, 5, 6]
 

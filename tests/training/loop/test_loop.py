@@ -189,7 +189,7 @@ def test_a_run_in_pieces_is_the_same_run(tmp_path: Path) -> None:
     pieces = []
     while not pieces or pieces[-1][-1].step < PLAN.steps:
         pieces.append(run(tmp_path / "pieces", minutes=0.0))
-    assert [[progress.step for progress in piece] for piece in pieces] == [[step] for step in range(1, 13)]
+    assert [[progress.step for progress in stage] for stage in pieces] == [[step] for step in range(1, 13)]
     assert same(tmp_path / "whole", tmp_path / "pieces")
     assert run(tmp_path / "pieces", minutes=1.0) == []
 

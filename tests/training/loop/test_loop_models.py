@@ -37,21 +37,25 @@ def one_thread() -> None:
 
 def test_text_encoder_and_unet_learn(tmp_path: Path) -> None:
     plan = replace(PLAN, steps=100, learning_rate=6e-3)
-    start = diffusion.fresh(TEXT, UNET, seed=0)
-    losses = [p.loss for p in train(diffusion_loss(), diffusion.fresh(TEXT, UNET, seed=0), plan, tmp_path)]
+    start = diffusion.initialize(TEXT, UNET, seed=0)
+    losses = [
+        p.loss for p in train(diffusion_loss(), diffusion.initialize(TEXT, UNET, seed=0), plan, tmp_path)
+    ]
     assert losses[-1] < 0.8 * losses[0]
     assert not any(torch.equal(tensor, start[name]) for name, tensor in averaged(tmp_path).items())
 
 
 def test_the_autoencoder_learns(tmp_path: Path) -> None:
-    losses = [p.loss for p in train(autoencoder_loss(), autoencoder.fresh(CODER, seed=0), PLAN, tmp_path)]
+    losses = [
+        p.loss for p in train(autoencoder_loss(), autoencoder.initialize(CODER, seed=0), PLAN, tmp_path)
+    ]
     assert losses[-1] < 0.7 * losses[0]
 
 
 def test_an_anchored_autoencoder_learns_while_its_latents_stay(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pictures = np.stack([square(rng) for _ in range(8)])
-    first = autoencoder.fresh(CODER, seed=0)
+    first = autoencoder.initialize(CODER, seed=0)
     first["quant_conv.weight"] *= 40  # latents of about unit variance
     before = autoencoder.encode_all(CODER, first, pictures)
     anchor = {name: tensor.clone() for name, tensor in first.items()}
@@ -68,12 +72,12 @@ def test_an_anchored_autoencoder_learns_while_its_latents_stay(tmp_path: Path) -
 
 def test_the_text_encoder_learns_to_tell_captions_apart(tmp_path: Path) -> None:
     loss = text.loss(TEXT, examples(8), tokenize, batch=8)
-    losses = [p.loss for p in train(loss, text.fresh(TEXT, (4, 4, 4), seed=0), PLAN, tmp_path)]
+    losses = [p.loss for p in train(loss, text.initialize(TEXT, (4, 4, 4), seed=0), PLAN, tmp_path)]
     assert losses[-1] < 0.5 * losses[0]
 
 
 def test_folding_the_scale_changes_no_picture() -> None:
-    parameters = autoencoder.fresh(CODER, seed=3)
+    parameters = autoencoder.initialize(CODER, seed=3)
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
     latents = autoencoder.encode_all(CODER, parameters, pictures)
@@ -91,12 +95,12 @@ def test_an_exported_model_draws(tmp_path: Path) -> None:
     vocabulary = train_vocabulary(["a red apple", "a green apple"], tmp_path / "tokenizer", size=530)
     tokenizer = load_tokenizer(vocabulary)
     config = replace(TEXT, vocabulary=len(tokenizer.vocabulary), positions=77, end_token=tokenizer.end_id)
-    weights = diffusion.fresh(config, UNET, seed=0)
+    weights = diffusion.initialize(config, UNET, seed=0)
     export(
         tmp_path / "model",
         text=(config, part(weights, "text_encoder.")),
         unet=(UNET, part(weights, "unet.")),
-        autoencoder=(CODER, autoencoder.fresh(CODER, seed=0)),
+        autoencoder=(CODER, autoencoder.initialize(CODER, seed=0)),
         tokenizer=vocabulary,
     )
     pipeline = pochade.load(tmp_path / "model", engine="numpy")

@@ -39,7 +39,7 @@ def run(folder: Path, accumulation: int, minutes: float | None = None) -> list[i
         accumulation=accumulation,
     )
     # Only the first process begins with the right weights: the others have to be given them.
-    parameters = diffusion.fresh(TEXT, UNET, seed=int(os.environ.get("RANK", "0")))
+    parameters = diffusion.initialize(TEXT, UNET, seed=int(os.environ.get("RANK", "0")))
     return [p.step for p in train(diffusion_loss(), parameters, plan, folder, minutes=minutes)]
 
 

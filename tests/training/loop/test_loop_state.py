@@ -14,7 +14,7 @@ import torch
 
 from pochade.checkpoints import safetensors
 from pochade.errors import InvalidCheckpoint, InvalidRequest, OutputError
-from pochade.training.loop import TrainingPlan, TrainingProgress, averaged, portable, train, write_travel
+from pochade.training.loop import TrainingPlan, TrainingProgress, averaged, portable, train, write_portable
 from pochade.training.loop.plan import learning_rate
 from pochade.training.parameters import Parameters
 
@@ -111,7 +111,7 @@ def test_a_state_that_is_cut_off_is_named(tmp_path: Path, length: int) -> None:
     for reading in (
         lambda: run(tmp_path),
         lambda: averaged(tmp_path),
-        lambda: write_travel(tmp_path, tmp_path),
+        lambda: write_portable(tmp_path, tmp_path),
     ):
         with pytest.raises(InvalidCheckpoint, match=r"state\.safetensors.*Put a copy.*or delete it"):
             reading()
@@ -181,7 +181,7 @@ def test_a_folder_that_cannot_be_is_said(tmp_path: Path) -> None:
 
 def test_a_run_travels_and_goes_on(tmp_path: Path) -> None:
     run(tmp_path / "here", until=9)
-    files = write_travel(tmp_path / "here", tmp_path / "there")
+    files = write_portable(tmp_path / "here", tmp_path / "there")
     assert [path.name for path in files] == ["travel-1-of-1.safetensors", "plan.json"]
 
     reached = averaged(tmp_path / "here")  # at step 8
@@ -197,7 +197,7 @@ def test_a_run_travels_and_goes_on(tmp_path: Path) -> None:
 
 def test_it_warms_up_again_with_a_new_optimizer(tmp_path: Path) -> None:
     run(tmp_path / "here", until=9)
-    write_travel(tmp_path / "here", tmp_path / "there")
+    write_portable(tmp_path / "here", tmp_path / "there")
     rates = [progress.learning_rate for progress in train(loss, start(), PLAN, tmp_path / "there")]
     assert rates == pytest.approx(
         [learning_rate(PLAN, step) * share for step, share in ((8, 1 / 3), (9, 2 / 3), (10, 1), (11, 1))]
@@ -209,7 +209,7 @@ def test_it_warms_up_again_with_a_new_optimizer(tmp_path: Path) -> None:
 def test_a_run_that_travelled_and_was_killed_goes_on_bit_for_bit(tmp_path: Path) -> None:
     run(tmp_path / "here", until=5)
     for name in ("whole", "killed"):
-        write_travel(tmp_path / "here", tmp_path / name)
+        write_portable(tmp_path / "here", tmp_path / name)
     plan = replace(PLAN, save_every=2)
     run(tmp_path / "whole", plan)
     run(tmp_path / "killed", plan, until=7)
@@ -220,9 +220,9 @@ def test_a_run_that_travelled_and_was_killed_goes_on_bit_for_bit(tmp_path: Path)
 def test_whichever_is_further_goes_on(tmp_path: Path) -> None:
     run(tmp_path / "here", until=5)
     run(tmp_path / "ahead", until=9)
-    write_travel(tmp_path / "ahead", tmp_path / "here")
+    write_portable(tmp_path / "ahead", tmp_path / "here")
     assert next(train(loss, start(), PLAN, tmp_path / "here")).step == 9
-    write_travel(tmp_path / "here", tmp_path / "here")  # of step 4: nothing was saved since
+    write_portable(tmp_path / "here", tmp_path / "here")  # of step 4: nothing was saved since
     run(tmp_path / "here", until=9)
     assert next(train(loss, start(), PLAN, tmp_path / "here")).step == 9
     run(tmp_path / "whole")
@@ -250,9 +250,9 @@ def test_pieces_stay_below_16_mb_and_together_below_60(tmp_path: Path) -> None:
 @pytest.fixture
 def several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """A run in three files."""
-    monkeypatch.setattr(portable, "PIECE_BYTES", 8)
+    monkeypatch.setattr(portable, "FILE_BYTES", 8)
     run(tmp_path / "here", until=5)
-    return write_travel(tmp_path / "here", tmp_path / "there")[:-1]
+    return write_portable(tmp_path / "here", tmp_path / "there")[:-1]
 
 
 def test_a_set_with_a_gap_is_refused(several: list[Path]) -> None:
@@ -265,7 +265,7 @@ def test_a_set_with_a_gap_is_refused(several: list[Path]) -> None:
 def test_a_mixed_set_is_refused(several: list[Path]) -> None:
     run(several[0].parent, until=9)
     other = several[0].parent.parent / "other"
-    write_travel(several[0].parent, other)
+    write_portable(several[0].parent, other)
     several[1].write_bytes((other / several[1].name).read_bytes())
     with pytest.raises(InvalidCheckpoint, match="steps: 4, 8"):
         run(several[0].parent)
@@ -282,7 +282,7 @@ def test_a_new_set_takes_the_place_of_the_old_one(
 ) -> None:
     monkeypatch.undo()
     run(several[0].parent.parent / "here", until=9)
-    write_travel(several[0].parent.parent / "here", several[0].parent)
+    write_portable(several[0].parent.parent / "here", several[0].parent)
     assert sorted(path.name for path in several[0].parent.iterdir()) == [
         "plan.json",
         "travel-1-of-1.safetensors",
@@ -302,4 +302,4 @@ def test_a_weight_too_large_for_half_precision_is_named(tmp_path: Path) -> None:
 
 def test_what_never_ran_cannot_travel(tmp_path: Path) -> None:
     with pytest.raises(InvalidCheckpoint, match="does not exist"):
-        write_travel(tmp_path / "nowhere", tmp_path / "there")
+        write_portable(tmp_path / "nowhere", tmp_path / "there")

@@ -36,10 +36,10 @@ def train_both(folder: Path, reports: Connection, death: str) -> None:
     torch.set_num_threads(1)
     die_at(death)
     plan = TrainingPlan(steps=STEPS, accumulation=2, **SETTINGS)
-    for _ in train(autoencoder_loss(), autoencoder.fresh(CODER, seed=0), plan, folder / "autoencoder"):
+    for _ in train(autoencoder_loss(), autoencoder.initialize(CODER, seed=0), plan, folder / "autoencoder"):
         reports.send("step")
     plan = TrainingPlan(steps=STEPS, slower={"text_encoder.": 0.5}, **SETTINGS)
-    for _ in train(diffusion_loss(), diffusion.fresh(TEXT, UNET, seed=0), plan, folder / "diffusion"):
+    for _ in train(diffusion_loss(), diffusion.initialize(TEXT, UNET, seed=0), plan, folder / "diffusion"):
         reports.send("step")
     reports.send("finished")
 

@@ -16,8 +16,8 @@ from pochade.training.losses.adversary import (
     Attempt,
     balance,
     discriminator_term,
-    fresh,
     generator_term,
+    initialize,
     loss,
     verdicts,
     without,
@@ -47,7 +47,7 @@ def guess(parameters: Parameters, rng: np.random.Generator) -> Attempt:
 
 
 def both(strength: float = 0.3) -> Parameters:
-    parameters = {LAST: torch.tensor([strength]), **fresh(TINY, seed=1)}
+    parameters = {LAST: torch.tensor([strength]), **initialize(TINY, seed=1)}
     for tensor in parameters.values():
         tensor.requires_grad_(True)
     return parameters
@@ -65,9 +65,9 @@ def own(parameters: Parameters) -> Parameters:
 def test_a_verdict_for_every_patch() -> None:
     parameters = both()
     assert verdicts(TINY, parameters, torch.zeros(2, 3, 24, 16)).shape == (2, 1, 6, 4)
-    assert all(name.startswith(PREFIX) for name in fresh(TINY, seed=1))
+    assert all(name.startswith(PREFIX) for name in initialize(TINY, seed=1))
     assert without(parameters).keys() == {LAST}
-    again = fresh(TINY, seed=1)
+    again = initialize(TINY, seed=1)
     assert all(torch.equal(again[name], tensor) for name, tensor in own(parameters).items())
 
 
@@ -165,12 +165,14 @@ def test_it_begins_after_its_start_and_survives_a_kill(tmp_path: Path) -> None:
         return train(loss(adversary, guess, last=LAST), parameters, settings, folder)
 
     early = run("early", until=4)
-    assert all(torch.equal(tensor, fresh(TINY, seed=1)[name]) for name, tensor in own(early).items())
+    assert all(torch.equal(tensor, initialize(TINY, seed=1)[name]) for name, tensor in own(early).items())
     run("whole")
     run("killed", until=3)
     run("killed", until=7)
     resumed = run("killed")
-    assert not any(torch.equal(tensor, fresh(TINY, seed=1)[name]) for name, tensor in own(resumed).items())
+    assert not any(
+        torch.equal(tensor, initialize(TINY, seed=1)[name]) for name, tensor in own(resumed).items()
+    )
     whole, killed = averaged(tmp_path / "whole"), averaged(tmp_path / "killed")
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
 

@@ -7,7 +7,7 @@ import torch
 
 from pochade.diffusion.schedule import noise_schedule
 from pochade.models.config import ControlNetConfig
-from pochade.training.data.examples import evenly
+from pochade.training.data.examples import uniform_latents
 from pochade.training.losses import controlnet, diffusion, inversion
 from pochade.training.parameters import Parameters
 from tests.training.tiny import TEXT, UNET
@@ -23,7 +23,7 @@ def frozen() -> Parameters:
     generator = torch.Generator().manual_seed(2)
     return {
         name: tensor if tensor.any() else 0.2 * torch.randn(tensor.shape, generator=generator)
-        for name, tensor in diffusion.fresh(TEXT, UNET, seed=0).items()
+        for name, tensor in diffusion.initialize(TEXT, UNET, seed=0).items()
     }
 
 
@@ -63,7 +63,7 @@ def learn(loss: Loss, parameters: Parameters, steps: int, rate: float) -> tuple[
 def test_a_controlnet_learns_what_the_hint_says() -> None:
     model = frozen()
     kept = {name: tensor.clone() for name, tensor in model.items()}
-    parameters = controlnet.fresh(CONTROL, model, seed=1)
+    parameters = controlnet.initialize(CONTROL, model, seed=1)
     loss = controlnet.loss(
         CONTROL, TEXT, UNET, model, SCHEDULE, Striped(), tokenize_empty, batch=16, prediction="v_prediction"
     )
@@ -75,7 +75,7 @@ def test_a_controlnet_learns_what_the_hint_says() -> None:
 
 def test_a_controlnet_adds_nothing_at_first() -> None:
     model = frozen()
-    parameters = controlnet.fresh(CONTROL, model, seed=1)
+    parameters = controlnet.initialize(CONTROL, model, seed=1)
     losses = [
         controlnet.loss(
             CONTROL, TEXT, UNET, model, SCHEDULE, examples, tokenize_empty, batch=4, prediction="epsilon"
@@ -94,7 +94,7 @@ def test_the_vectors_of_a_word_learn_alone() -> None:
         UNET,
         model,
         SCHEDULE,
-        evenly(latents, lambda index, rng: "x"),
+        uniform_latents(latents, lambda index, rng: "x"),
         tokenize,
         batch=8,
         prediction="v_prediction",

@@ -77,7 +77,7 @@ def router(service: Service) -> APIRouter:
         if not body.controlnet_input_images:
             raise ErrorReply(422, "invalid", "No image selected", "controlnet_input_images")
         if any(mask not in (None, "") for mask in body.controlnet_masks or ()):
-            raise ErrorReply(422, "invalid", "masks are not supported; leave them out", "controlnet_masks")
+            raise ErrorReply(422, "invalid", "masks are not supported; omit them", "controlnet_masks")
         images = await service.decoding(detected, body, service.limits)
         unknown = left_out(body)
         return {"images": images, "info": "Success", **({"left_out": unknown} if unknown else {})}

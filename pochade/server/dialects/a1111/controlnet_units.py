@@ -89,7 +89,7 @@ def controls(
             continue
         units = arguments(script)
         if units is None:
-            raise _refused('does not stand in a list: send {"args": [unit, ...]}')
+            raise _refused('must be a list: send {"args": [unit, ...]}')
         for unit in units:
             if unit is None or unit in ("", {}):
                 continue
@@ -97,7 +97,9 @@ def controls(
                 raise _refused("is not an object with fields")
             unit = _with_own_names(unit)
             if not unit.keys() & KNOWN:
-                raise _refused(f"has none of a unit's fields; the first one is '{next(iter(unit))[:100]}'")
+                raise _refused(
+                    f"has no field of a ControlNet unit; its first field is '{next(iter(unit))[:100]}'"
+                )
             if not is_on(unit):
                 continue
             _check(unit, part_only)
@@ -143,19 +145,19 @@ def _check(unit: Mapping[str, Any], part_only: bool) -> None:
     if unit.get("model") in NONE:
         module = unit.get("module")
         what = "" if module in NONE else f" (its module is '{str(module)[:100]}')"
-        raise _refused(f"is on and has no model{what}; name one, or switch it off with enabled: false")
+        raise _refused(f"is enabled but has no model{what}; name one, or disable it with enabled: false")
     if _plain(unit.get("control_mode")) not in BALANCED or unit.get("mask") not in (None, ""):
-        why = "masks and modes other than Balanced are not supported; leave mask and control_mode out"
+        why = "masks and modes other than Balanced are not supported; omit mask and control_mode"
         raise ErrorReply(422, "invalid", f"a ControlNet unit: {why}", "alwayson_scripts")
     for name, nothing in REFUSED.items():
         value = unit.get(name)
         if not any(value == each and type(value) is type(each) for each in nothing):
-            raise _refused(f"has {name}, which is not supported here; leave it out")
+            raise _refused(f"has {name}, which is not supported; omit it")
     cropped = unit.get("inpaint_crop_input_image")
     if part_only and cropped not in (None, "") and not _is_true(cropped):
         raise _refused(
-            "has inpaint_crop_input_image: false; with inpaint_full_res the part of its picture that lies"
-            " over the mask is what steers: leave it out"
+            "has inpaint_crop_input_image: false; with inpaint_full_res only the part of its picture"
+            " inside the mask is used; omit this field"
         )
 
 
@@ -192,7 +194,9 @@ def _resize_mode(given: Any) -> str:
         return "crop"
     plain = f"{given:g}" if isinstance(given, float) else given
     if str(plain).strip().lower() in LATENT_RESIZE:
-        raise _refused(f"has resize_mode '{str(given)[:100]}', which resizes latents; take 0, 1 or 2")
+        raise _refused(
+            f"has resize_mode '{str(given)[:100]}', which resizes latents and is not supported; use 0, 1 or 2"
+        )
     try:
         return find_resize_mode(plain)
     except InvalidRequest as unknown:
@@ -207,12 +211,12 @@ def _image(image: Any, inputs: Inputs) -> str | None:
     mask = None
     if isinstance(image, list):
         if len(image) > 2 or (len(image) == 2 and isinstance(image[1], Mapping)):
-            raise _refused(f"has {len(image)} images; one steers")
+            raise _refused(f"has {len(image)} images; only one is supported")
         image, mask = (*image, None, None)[:2]
     if isinstance(image, Mapping):
         image, mask = image.get("image"), image.get("mask") if mask is None else mask
     if mask not in (None, "") and not (isinstance(mask, str) and _is_black(mask, inputs)):
-        raise _refused("has a mask with its image, which is not supported; send the image alone")
+        raise _refused("has a mask besides its image, which is not supported; send the image alone")
     if image in (None, ""):
         return None
     if not isinstance(image, str):

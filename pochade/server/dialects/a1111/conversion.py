@@ -174,14 +174,17 @@ def _unipc(settings: Mapping[str, Any]) -> str:
     variant, order = settings.get("uni_pc_variant", "bh1"), settings.get("uni_pc_order", 3)
     if settings.get("uni_pc_skip_type", "time_uniform") != "time_uniform":
         raise ErrorReply(
-            422, "invalid", "UniPC has 'time_uniform' here; choose a scheduler", "uni_pc_skip_type"
+            422,
+            "invalid",
+            "UniPC supports only 'time_uniform' here; select a scheduler instead",
+            "uni_pc_skip_type",
         )
     if settings.get("uni_pc_lower_order_final", True) is not True:
-        why = "UniPC ends in steps of lower order here; leave uni_pc_lower_order_final out"
+        why = "UniPC always ends with steps of lower order here; omit uni_pc_lower_order_final"
         raise ErrorReply(422, "invalid", why, "uni_pc_lower_order_final")
     if (variant, order) not in UNIPC:
         known = ", ".join(f"{name} of order {number}" for name, number in UNIPC)
-        why = f"UniPC {str(variant)[:100]} of order {str(order)[:100]} is not there; one of: {known}"
+        why = f"UniPC {str(variant)[:100]} of order {str(order)[:100]} is not available; one of: {known}"
         raise ErrorReply(422, "invalid", why, "uni_pc_variant")
     return UNIPC[variant, order]
 
@@ -208,7 +211,10 @@ def _sizes(body: DrawBody, catalogue: Catalogue) -> tuple[int, int, dict[str, An
     first = body.firstphase_width or 0, body.firstphase_height or 0
     if any(first) and not all(first):
         raise ErrorReply(
-            422, "invalid", "firstphase_width and firstphase_height go together", "firstphase_width"
+            422,
+            "invalid",
+            "firstphase_width and firstphase_height must be given together",
+            "firstphase_width",
         )
     hires = _hires(body, catalogue)
     if not any(first):
@@ -259,7 +265,7 @@ def _source(body: ImageBody, inputs: Inputs) -> dict[str, Any]:
     if not body.init_images:
         raise ErrorReply(404, "not_found", "Init image not found", "init_images")
     if len(body.init_images) > 1:
-        raise ErrorReply(422, "invalid", "one init image is drawn over in one request", "init_images")
+        raise ErrorReply(422, "invalid", "only one init image is supported in a request", "init_images")
     image = inputs.add(body.init_images[0], "init_images[0]")
     masked = body.mask not in NONE
     return {
@@ -284,7 +290,7 @@ def _resize_mode(body: ImageBody, inputs: Inputs, image: int) -> str:
         raise ErrorReply(
             422,
             "invalid",
-            "resize_mode 3 resizes latents, which is not available here; take 0, 1 or 2",
+            "resize_mode 3 resizes latents, which is not supported; use 0, 1 or 2",
             "resize_mode",
         )
     return find_resize_mode(mode)
@@ -300,8 +306,7 @@ def _blur(body: ImageBody) -> int:
         raise ErrorReply(
             422,
             "invalid",
-            f"mask_blur_x is {across} and mask_blur_y {down}; masks are blurred alike in both directions:"
-            " send mask_blur",
+            f"mask_blur_x is {across} and mask_blur_y {down}; the two must be equal: send mask_blur",
             "mask_blur_x",
         )
     return max(0, across)

@@ -30,7 +30,9 @@ def _number(told: Mapping[str, str], name: str, most: float) -> float:
     except ValueError:
         number = -1.0
     if not 0 <= number <= most:
-        raise InvalidRequest(f"the infotext says '{name}: {told[name][:100]}'; it is 0 to {most:g}")
+        raise InvalidRequest(
+            f"the infotext says '{name}: {told[name][:100]}'; it must lie between 0 and {most:g}"
+        )
     return number
 
 

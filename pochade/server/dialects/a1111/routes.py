@@ -122,7 +122,8 @@ def router(service: Service) -> APIRouter:
         size = body.upscaling_resize_w or 512, body.upscaling_resize_h or 512
         if not all(1 <= side <= service.limits.side for side in size):
             raise InvalidRequest(
-                f"upscaling_resize_w and _h are {size[0]} and {size[1]}; 1 to {service.limits.side}"
+                f"upscaling_resize_w and _h are {size[0]} and {size[1]}; each must lie between 1 and"
+                f" {service.limits.side}"
             )
         scale = 2.0 if body.upscaling_resize is None else body.upscaling_resize
         upscale = Upscale(
@@ -148,7 +149,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/interrogate")
     async def interrogate(body: InterrogateBody) -> Any:
-        raise ErrorReply(404, "not_found", "Model not found: nothing here describes pictures")
+        raise ErrorReply(404, "not_found", "Model not found: captioning pictures is not supported")
 
     # --- while it draws -------------------------------------------------------------------------------------
 
@@ -180,7 +181,7 @@ def router(service: Service) -> APIRouter:
 
 
 def _no_own(picture: str) -> bytes:
-    raise InvalidRequest("a picture is sent in base64")
+    raise InvalidRequest("pictures must be sent in base64")
 
 
 def _encoded(service: Service, pictures: Sequence[Picture], kind: tuple[str, int]) -> list[str]:

@@ -28,7 +28,7 @@ def check_scripts(scripts: Mapping[str, Any] | None) -> list[str]:
             raise ErrorReply(
                 422,
                 "invalid",
-                f"always on script {name[:100]} not found: it is not available here; switch it off",
+                f"always on script {name[:100]} not found: it is not supported here; disable it",
                 "alwayson_scripts",
             )
         if state == UNKNOWN:

@@ -116,8 +116,8 @@ def check_settings(settings: Mapping[str, Any]) -> list[str]:
                 raise ErrorReply(
                     422,
                     "invalid",
-                    f"the setting {name} is {str(value)[:100]!r}, which is not available here; leave it out,"
-                    f" or at {usual!r}",
+                    f"the setting {name} is {str(value)[:100]!r}, which is not supported here; omit it, or"
+                    f" send {usual!r}",
                     "override_settings",
                 )
         elif not name.startswith(tuple(IGNORABLE)):
@@ -144,7 +144,7 @@ def clip_skip(settings: Mapping[str, Any]) -> int:
         raise ErrorReply(
             422,
             "invalid",
-            f"the setting {CLIP_SKIP} is {str(given)[:100]!r}; it is a number from 1 to {MOST_LAYERS}",
+            f"the setting {CLIP_SKIP} is {str(given)[:100]!r}; it must be a number from 1 to {MOST_LAYERS}",
             "override_settings",
         )
     return max(1, layers)
@@ -170,7 +170,10 @@ def picture_format(settings: Mapping[str, Any]) -> tuple[str, int]:
         number = 0
     if not 1 <= number <= 100:
         raise ErrorReply(
-            422, "invalid", f"the setting {QUALITY} is {str(quality)[:100]!r}; 1 to 100", "override_settings"
+            422,
+            "invalid",
+            f"the setting {QUALITY} is {str(quality)[:100]!r}; it must be a number from 1 to 100",
+            "override_settings",
         )
     return FORMATS[name], number
 
@@ -190,7 +193,7 @@ def eta_of(settings: Mapping[str, Any], sampler: str) -> float | None:
         except (TypeError, ValueError, OverflowError):
             eta = -1.0
         if not 0 <= eta <= 1:
-            why = f"the setting {name} is {str(given)[:100]!r}; it is a number from 0 to 1"
+            why = f"the setting {name} is {str(given)[:100]!r}; it must be a number from 0 to 1"
             raise ErrorReply(422, "invalid", why, "override_settings")
         if ddim == (sampler == "DDIM"):
             found = eta

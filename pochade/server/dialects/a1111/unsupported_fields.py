@@ -42,29 +42,37 @@ def _one(value: Any) -> bool:
 
 OF_ALL: tuple[Refusal, ...] = (
     ("script_name", _no_name, "Script '{value}' not found"),
-    ("refiner_checkpoint", _no_name, "there is no refiner here; leave refiner_checkpoint out"),
-    ("restore_faces", _nothing, "faces are not restored here; leave restore_faces out"),
-    ("s_min_uncond", _nothing, "negative guidance is computed at every step; leave s_min_uncond at 0"),
-    ("s_churn", _nothing, "samplers have no churn here; leave s_churn at 0"),
-    ("s_noise", _one, "fresh noise has the strength 1 here; leave s_noise at 1"),
-    ("token_merging_ratio", _nothing, "tokens are not merged here; leave token_merging_ratio at 0"),
-    ("token_merging_ratio_hr", _nothing, "tokens are not merged here; leave token_merging_ratio_hr at 0"),
+    ("refiner_checkpoint", _no_name, "the refiner is not supported here; omit refiner_checkpoint"),
+    ("restore_faces", _nothing, "face restoration is not supported; omit restore_faces"),
+    ("s_min_uncond", _nothing, "negative guidance is always computed at every step; leave s_min_uncond at 0"),
+    ("s_churn", _nothing, "churn is not supported; leave s_churn at 0"),
+    ("s_noise", _one, "a noise multiplier is not supported; leave s_noise at 1"),
+    ("token_merging_ratio", _nothing, "token merging is not supported; leave token_merging_ratio at 0"),
+    ("token_merging_ratio_hr", _nothing, "token merging is not supported; leave token_merging_ratio_hr at 0"),
 )
 OF_TEXT: tuple[Refusal, ...] = (
-    ("firstpass_image", _no_name, "the first pass is drawn here; draw over a picture by img2img"),
+    ("firstpass_image", _no_name, "a given first pass is not supported; use img2img instead"),
 )
 OF_IMAGE: tuple[Refusal, ...] = (
     (
         "initial_noise_multiplier",
         _one,
-        "noise over a picture has the strength 1 here; leave initial_noise_multiplier at 1",
+        "a noise multiplier is not supported; leave initial_noise_multiplier at 1",
     ),
-    ("latent_mask", _no_name, "the mask is made from the field mask; leave latent_mask out"),
-    ("mask_round", lambda value: value is not False, "masks in latents are round; leave mask_round at true"),
+    ("latent_mask", _no_name, "a latent mask is not supported; send mask, and omit latent_mask"),
+    (
+        "mask_round",
+        lambda value: value is not False,
+        "masks are always rounded in latents; leave mask_round at true",
+    ),
 )
 OF_EXTRAS: tuple[Refusal, ...] = (
-    ("gfpgan_visibility", _nothing, "faces are not restored here; leave gfpgan_visibility at 0"),
-    ("codeformer_visibility", _nothing, "faces are not restored here; leave codeformer_visibility at 0"),
+    ("gfpgan_visibility", _nothing, "face restoration is not supported; leave gfpgan_visibility at 0"),
+    (
+        "codeformer_visibility",
+        _nothing,
+        "face restoration is not supported; leave codeformer_visibility at 0",
+    ),
 )
 
 
@@ -74,9 +82,7 @@ def refuse(body: DrawBody | ExtraBody) -> None:
     if isinstance(body, ExtraBody):
         refusals = OF_EXTRAS
         if body.upscaler_2 not in NONE and body.extras_upscaler_2_visibility:
-            raise ErrorReply(
-                422, "invalid", "one upscaler is used at a time; leave upscaler_2 out", "upscaler_2"
-            )
+            raise ErrorReply(422, "invalid", "only one upscaler is supported; omit upscaler_2", "upscaler_2")
     else:
         refusals = OF_ALL
         if isinstance(body, ImageBody):

@@ -60,7 +60,7 @@ class Endpoint:
         if scope["method"] != "POST":
             # A stream for what the server says by itself (GET), and sessions to end (DELETE), are not here.
             allow = {"Allow": "POST"}
-            raise ErrorReply(405, "method_not_allowed", "there is only POST here", headers=allow)
+            raise ErrorReply(405, "method_not_allowed", "only POST is supported", headers=allow)
         manager = await self._ready()
         try:
             content = await Request(scope, receive).body()

@@ -20,7 +20,7 @@ MOST_PICTURES = 4
 
 GIVEN = 'a PNG, JPEG or WebP file in base64 or as a data URL, or "picture:ID" for one that was drawn here'
 Side = Annotated[
-    int | None, Field(ge=8, le=8192, multiple_of=8, description="px; null: what the model draws best")
+    int | None, Field(ge=8, le=8192, multiple_of=8, description="px; null: the model's native size")
 ]
 
 
@@ -39,15 +39,17 @@ class ReadArguments(Arguments):
 class DrawArguments(Arguments):
     prompt: str = Field(
         min_length=1,
-        description="what is to be seen, in words; (word:1.3) counts more, <lora:name:0.8> adds a LoRA",
+        description=(
+            "what the picture shows, in words; (word:1.3) weights a word, <lora:name:0.8> adds a LoRA"
+        ),
     )
-    negative_prompt: str = Field("", description="what is not to be seen")
+    negative_prompt: str = Field("", description="what the picture must not show")
     model: str | None = Field(None, description="a name of list_models; null: the default one")
     seed: int | None = Field(
         None, ge=-1, le=LARGEST_SEED, description="the same seed gives the same picture; null: a random one"
     )
     steps: int | None = Field(
-        None, ge=1, description="more take longer and change less and less; null: the model's own"
+        None, ge=1, description="each further step takes time and changes less; null: the model's own"
     )
     cfg_scale: float | None = Field(
         None, ge=0, le=100, description="how closely the prompt is followed; null: the model's own"

@@ -33,7 +33,7 @@ from pochade.server.dialects.mcp.schemas import (
     ReadArguments,
 )
 from pochade.server.downloads import converted, file_of
-from pochade.server.errors import invalid, trouble_of
+from pochade.server.errors import error_reply, invalid
 from pochade.server.middleware import ErrorReply
 from pochade.server.service import Service
 from pochade.server.uploads import Inputs
@@ -44,9 +44,9 @@ LARGEST_BYTES, SIDES, QUALITY = 500_000, (1024, 768, 512, 384, 256), 85
 shown as JPEGs of the first of these sides that fits, and linked to."""
 
 INSTRUCTIONS = (
-    "Draws pictures with Stable Diffusion. Say in a few words and phrases what is to be seen, what matters"
-    ' most first; it knows nothing of the conversation. Each picture has an id: give "picture:ID" as the'
-    " image of edit_image to go on with it."
+    "Draws pictures with Stable Diffusion. Describe the picture in a few words and phrases, the most"
+    " important ones first; the model does not see the conversation. Each picture has an id: give"
+    ' "picture:ID" as the image of edit_image to edit it further.'
 )
 
 Context = ServerRequestContext[Any, Any]
@@ -114,7 +114,7 @@ def make_server(service: Service) -> Server[Any]:
         except ValidationError as error:
             trouble = invalid(error.errors())
         except Exception as error:
-            trouble = trouble_of(error)
+            trouble = error_reply(error)
             if trouble.code == "internal":
                 traceback.print_exc(file=sys.stderr)
         return spoken.CallToolResult(content=[_text(trouble.message)], is_error=True)
@@ -177,7 +177,7 @@ async def _report(call: Call, live: LiveJob, watcher: Watcher) -> None:
         told = percent
         message = f"step {live.step} of {live.steps}"
         if event["type"] == "queued":
-            message = f"in line, {event['position']}. from the front"
+            message = f"queued at position {event['position']}"
         await call.context.session.report_progress(percent, 100.0, message)
 
 

@@ -1,4 +1,4 @@
-"""The part of the native API that tells what there is."""
+"""The routes of the native API that list what is available."""
 
 from dataclasses import asdict
 from typing import Any
@@ -18,7 +18,7 @@ from pochade.server.views import schedule_aliases, shown_models
 
 
 def add(routes: APIRouter, service: Service) -> None:
-    """Adds the routes to those of the native API."""
+    """Add the routes to the native API."""
 
     @routes.get("/models")
     async def models() -> Any:
@@ -85,7 +85,7 @@ def add(routes: APIRouter, service: Service) -> None:
         return {**JobBody.model_validate({}).model_dump(), "model": default, **usual}
 
     def shows(job: str | None, owner: str) -> bool:
-        """Whether the model of a worker is this user's business: what others draw with is not."""
+        """Whether a user may see a worker's model; the models of other users' jobs are hidden."""
         if len(service.keys.digests) < 2:
             return True
         live = None if job is None else service.live_jobs.live.get(job)
@@ -106,13 +106,13 @@ def add(routes: APIRouter, service: Service) -> None:
             },
             "workers": [
                 {
-                    "device": hand.device,
-                    "state": hand.state,
-                    "model": hand.model if shows(hand.job, owner) else "",
-                    "restarts": hand.restarts,
+                    "device": slot.device,
+                    "state": slot.state,
+                    "model": slot.model if shows(slot.job, owner) else "",
+                    "restarts": slot.restarts,
                 }
-                for hand in service.workers.supervisor.slots
-                if not hand.pulls
+                for slot in service.workers.supervisor.slots
+                if not slot.pulls
             ],
             "limits": asdict(service.limits),
             "storage": {

@@ -13,8 +13,7 @@ from pochade.jobs.live import Watcher
 from pochade.jobs.orders import Order, read_order
 from pochade.jobs.records import FAILED, FINISHED, LANES, QUEUED, RUNNING, STATES, Job, Picture
 from pochade.server import login as session
-from pochade.server.dialects import native_models
-from pochade.server.dialects.native import listings
+from pochade.server.dialects.native import known_models, listings
 from pochade.server.dialects.native.responses import shown, shown_event, timestamp
 from pochade.server.dialects.native.schemas import CancelBody, InfoBody, JobBody, LoginBody, PinBody
 from pochade.server.events import EventStream, written_event
@@ -80,7 +79,10 @@ def router(service: Service, thumbnails: Thumbnails) -> APIRouter:
         try:
             return await shown_job(request, job_id)
         except ErrorReply as gone:
-            why = "the job of this Idempotency-Key was removed from the history; ask anew with another key"
+            why = (
+                "the job with this Idempotency-Key was removed from the history; send the request again"
+                " with another key"
+            )
             raise ErrorReply(409, "conflict", why) from gone
 
     @routes.get("/jobs")
@@ -128,14 +130,16 @@ def router(service: Service, thumbnails: Thumbnails) -> APIRouter:
         how = "keep" if body is not None and body.keep else "cancel"
         state = await service.cancel(owner_of(request), job_id, how)
         if state not in (None, QUEUED, RUNNING):
-            raise ErrorReply(409, "conflict", f"the job is over: it has {state}")
+            raise ErrorReply(409, "conflict", f"the job has already ended: {state}")
         return await shown_job(request, job_id)
 
     @routes.post("/jobs/{job_id}/skip")
     async def skip(request: Request, job_id: str) -> Any:
         state = await service.cancel(owner_of(request), job_id, "skip")
         if state not in (None, RUNNING):
-            raise ErrorReply(409, "conflict", f"the job is {state}; only what is being drawn can be skipped")
+            raise ErrorReply(
+                409, "conflict", f"the job is {state}; only a job that is being drawn can be skipped"
+            )
         return await shown_job(request, job_id)
 
     @routes.delete("/jobs/{job_id}", status_code=204)
@@ -261,7 +265,7 @@ def router(service: Service, thumbnails: Thumbnails) -> APIRouter:
         return await session.logout(service, request)
 
     listings.add(routes, service)
-    native_models.add(routes, service, show)
+    known_models.add(routes, service, show)
     return routes
 
 
@@ -365,7 +369,9 @@ def _cursor(text: str | None) -> tuple[float, str] | None:
     try:
         return float.fromhex(created), row
     except (ValueError, OverflowError) as wrong:
-        raise ErrorReply(422, "invalid", "before is not what 'next' of a page was", "before") from wrong
+        raise ErrorReply(
+            422, "invalid", "before must be the 'next' value of an earlier page", "before"
+        ) from wrong
 
 
 def _written(place: tuple[float, str] | None) -> str | None:

@@ -74,8 +74,12 @@ class ControlBody(Body):
     end: float = 1.0
     preprocessor: str = "none"
     resize_mode: str = "crop"
-    passes: str = Field("both", description="with a second pass, where it steers: both, first or second")
-    resolution: int | None = Field(None, description="at which the preprocessor looks at the picture, px")
+    passes: str = Field(
+        "both", description="with a second pass, the pass that it applies to: both, first or second"
+    )
+    resolution: int | None = Field(
+        None, description="resolution at which the preprocessor reads the picture, px"
+    )
     thresholds: tuple[float, float] | None = Field(None, description="of canny: [low, high], 0 to 255")
 
 
@@ -158,9 +162,7 @@ class JobBody(Body):
     def asked(self, inputs: Inputs) -> SubmittedOrder:
         """What the service takes; pictures become numbers in `inputs`. Raises InvalidRequest."""
         if self.upscale is not None and self.kind != UPSCALE:
-            raise InvalidRequest(
-                f"upscale goes with kind 'upscale', and this is '{self.kind[:100]}'; leave it out"
-            )
+            raise InvalidRequest(f"upscale requires kind 'upscale', and kind is '{self.kind[:100]}'; omit it")
         about = (
             "kind",
             "model",

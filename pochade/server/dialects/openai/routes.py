@@ -17,7 +17,7 @@ from pochade.jobs.records import FINISHED, Picture
 from pochade.server.await_job import failure, outcome
 from pochade.server.dialects.openai.schemas import ImagesBody, asked, source_of
 from pochade.server.downloads import converted, file_of
-from pochade.server.errors import trouble_of
+from pochade.server.errors import error_reply
 from pochade.server.events import EventStream, written_event
 from pochade.server.middleware import ErrorReply
 from pochade.server.receive import MIDDLE_BYTES
@@ -85,7 +85,7 @@ def router(service: Service) -> APIRouter:
             raise ErrorReply(400, "invalid", "markup is not supported; use a mask", "markup")
         for name, value in form.items():
             if name not in FILES and not isinstance(value, str):
-                why = f"the file {name[:100]} is not known; edits take image and mask"
+                why = f"file field '{name[:100]}' is unknown; edits accept image and mask"
                 raise ErrorReply(400, "invalid", why, name[:100])
         try:
             body = ImagesBody.model_validate({**told, "prompt": prompt})
@@ -95,7 +95,9 @@ def router(service: Service) -> APIRouter:
             raise ErrorReply(400, "invalid", f"{field}: {first['msg']}", field) from error
         pictures = [*(image or ()), *(image_list or ())]
         if len(pictures) != 1:
-            raise ErrorReply(400, "invalid", f"{len(pictures)} images were sent; one is edited", "image")
+            raise ErrorReply(
+                400, "invalid", f"{len(pictures)} images were sent; only one can be edited", "image"
+            )
         content = await pictures[0].read()
         mask_content = None if mask is None else await mask.read()
 
@@ -153,7 +155,7 @@ async def _streamed(
             data = {"b64_json": image, **_shape(body), "created_at": int(live.created), "usage": NO_USAGE}
             yield _event(f"{kind}.completed", {**data, "size": _size(picture), **_left_out(body)})
     except (PochadeError, ErrorReply) as error:  # the status is sent already: it is said as an event
-        trouble = trouble_of(error)
+        trouble = error_reply(error)
         yield _event("error", {"error": _error(trouble, trouble.status)})
 
 
@@ -179,7 +181,7 @@ def _event(kind: str, data: dict[str, Any]) -> str:
 
 def _inputs(service: Service) -> Inputs:
     def none(picture: str) -> bytes:
-        raise ErrorReply(400, "invalid", "a picture is sent as a file")
+        raise ErrorReply(400, "invalid", "pictures must be sent as files")
 
     return Inputs(none, service.check_picture)
 

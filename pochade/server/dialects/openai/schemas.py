@@ -48,9 +48,9 @@ NAMED: Mapping[str, tuple[Any, ...]] = {
 """Fields that models elsewhere have. They are named in the reply, `left_out`, unless at these values."""
 
 REFUSED: Mapping[str, str] = {
-    "frame_count": "single pictures are drawn here, no animations; leave frame_count out",
-    "frame_duration_ms": "single pictures are drawn here, no animations; leave frame_duration_ms out",
-    "svg": "pictures of pixels are drawn here; leave svg out",
+    "frame_count": "animations are not supported; omit frame_count",
+    "frame_duration_ms": "animations are not supported; omit frame_duration_ms",
+    "svg": "SVG is not supported; omit svg",
 }
 
 
@@ -171,7 +171,7 @@ def source_of(image: bytes, mask: bytes | None, strength: float | None, inputs: 
         transparent = read_mask(mask)
         if transparent.mode != "RGBA":
             raise ErrorReply(
-                400, "invalid", "nothing of the mask is transparent, so nothing is to be edited", "mask"
+                400, "invalid", "the mask has no transparent area, so there is nothing to edit", "mask"
             )
         if transparent.size != picture.size:
             raise ErrorReply(400, "invalid", "mask and image must have the same size", "mask")
@@ -200,13 +200,13 @@ def _check(body: ImagesBody) -> None:
         if getattr(body, name) is not None:
             raise ErrorReply(400, "invalid", why, name)
     if body.stream and body.response_format == "url":
-        why = "a stream has its pictures in base64; leave stream out, or send response_format 'b64_json'"
+        why = "streams carry pictures in base64; omit stream, or send response_format 'b64_json'"
         raise ErrorReply(400, "invalid", why, "response_format")
     if body.format == "png" and body.output_compression not in (None, 100):
-        why = "PNG files lose nothing; output_compression goes with output_format jpeg or webp"
+        why = "PNG is lossless; output_compression applies only to output_format jpeg or webp"
         raise ErrorReply(400, "invalid", why, "output_compression")
     if body.background == "transparent":
-        raise ErrorReply(400, "invalid", "transparent backgrounds are not drawn here", "background")
+        raise ErrorReply(400, "invalid", "transparent backgrounds are not supported", "background")
 
 
 def _size(size: str | None, picture: tuple[int, int] | None) -> tuple[int | None, int | None]:

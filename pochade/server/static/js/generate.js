@@ -32,8 +32,8 @@ export async function stop(hub) {
 }
 
 /** A chip in the page's head that says what is going on, with the list of all that waits behind it. */
-export function queueChip(studio) {
-  const { hub } = studio;
+export function queueChip(app) {
+  const { hub } = app;
   const words = el("span", { class: "queue-words" });
   const list = el("ul", { class: "queue-list" });
   const none = el("p", { class: "hint" }, t("queue_empty"));
@@ -77,7 +77,7 @@ export function generateBar({ hub, draw, tabs }) {
   const interrupt = button(t("interrupt"), { icon: "stop", bare: true, class: "interrupt", onclick: telling(() => stop(hub)) });
   hub.jobs.watch(() => { interrupt.disabled = meant(hub) === null; });
   const bar = el("div", { class: "generate-bar" }, generate, interrupt);
-  tabs.now.watch((room) => { bar.hidden = !["draw", "over"].includes(room); });
+  tabs.now.watch((panel) => { bar.hidden = !["draw", "over"].includes(panel); });
   return bar;
 }
 

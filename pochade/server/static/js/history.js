@@ -9,7 +9,7 @@ import { thumb } from "./pictures.js";
 const PAGE = 60;
 const PAUSE_MS = 250;
 
-export function historyRoom(room, studio) {
+export function historyPanel(panel, app) {
   let pictures = [];
   let next = null;
   let asked = 0; // questions so far: what answers an older one counts no more
@@ -17,8 +17,8 @@ export function historyRoom(room, studio) {
 
   const search = el("input", { type: "search", placeholder: t("search"), "aria-label": t("search"), oninput: () => later() });
   const pinned = el("input", { type: "checkbox", onchange: () => load() });
-  const grid = el("div", { class: "grid", role: "group", "aria-label": t("room_history") });
-  const place = keyed(grid, (picture) => thumb(studio, picture, () => pictures));
+  const grid = el("div", { class: "grid", role: "group", "aria-label": t("panel_history") });
+  const place = keyed(grid, (picture) => thumb(app, picture, () => pictures));
   const empty = el("p", { class: "hint" });
   const more = button(t("show_more"), { class: "quiet", onclick: () => further() });
 
@@ -82,15 +82,15 @@ export function historyRoom(room, studio) {
     ending = setTimeout(() => (pictures.length ? freshen() : load()), PAUSE_MS);
   };
 
-  studio.tabs.now.watch((name) => { if (name === "history") (pictures.length ? freshen : load)(); });
-  studio.hub.over(() => { if (studio.tabs.now.get() === "history") soon(); });
-  studio.changed.watch((picture) => {
+  app.tabs.now.watch((name) => { if (name === "history") (pictures.length ? freshen : load)(); });
+  app.hub.over(() => { if (app.tabs.now.get() === "history") soon(); });
+  app.changed.watch((picture) => {
     if (!picture) return;
     pictures = picture.removed ? pictures.filter((each) => each.id !== picture.id)
       : pictures.map((each) => (each.id === picture.id ? picture : each));
     draw();
   });
-  room.append(
+  panel.append(
     el("div", { class: "card search-bar" }, search, el("label", { class: "toggle" }, pinned, el("span", {}, t("only_pinned")))),
     grid, empty, more);
 }

@@ -6,7 +6,7 @@ import { t } from "./i18n.js";
 import { note, telling } from "./notes.js";
 import { acceptDrops, asDataUrl, dropPlace, noteLeftOut, textTable } from "./pictures.js";
 
-export function infoRoom(room, studio) {
+export function infoPanel(panel, app) {
   const said = el("div", { class: "card stack info-said", "aria-live": "polite" }, el("p", { class: "hint" }, t("info_empty")));
   const shown = el("div", { class: "info-picture" });
   const take = telling(async (file) => {
@@ -20,9 +20,9 @@ export function infoRoom(room, studio) {
     } });
     if (about.request) noteLeftOut(about);
     const send = about.request && el("div", { class: "send", role: "group", "aria-label": t("send_to") },
-      button(t("send_draw"), { icon: "brush", onclick: () => studio.toDraw(about.request) }),
-      button(t("send_over"), { icon: "layers", onclick: () => { studio.form.change({ prompt: about.prompt }); studio.toOver(url, { url }); } }),
-      button(t("send_board"), { icon: "grid", onclick: () => studio.toBoard(about.request) }));
+      button(t("send_draw"), { icon: "brush", onclick: () => app.toDraw(about.request) }),
+      button(t("send_over"), { icon: "layers", onclick: () => { app.form.change({ prompt: about.prompt }); app.toOver(url, { url }); } }),
+      button(t("send_board"), { icon: "grid", onclick: () => app.toBoard(about.request) }));
     said.replaceChildren(
       el("h2", {}, t("info_title")),
       el("p", { class: "hint" }, `${about.width} × ${about.height}`),
@@ -30,7 +30,7 @@ export function infoRoom(room, studio) {
       ...(about.text ? [el("div", { class: "row" }, send, copy)] : []));
   });
   const place = el("div", { class: "card stack" }, el("h2", {}, t("info_drop_title")), dropPlace(t("drop_info"), take), shown);
-  acceptDrops(room, take);
-  room.append(el("div", { class: "split" }, place, said));
+  acceptDrops(panel, take);
+  panel.append(el("div", { class: "split" }, place, said));
   return { take };
 }

@@ -7,7 +7,7 @@ import { openStream } from "./stream.js";
 const NOW = "9"; // later than any time of this millennium
 const AGAIN_MS = 3000;
 const LONGEST_MS = 60_000;
-const MOST_OVER = 48; // jobs of each room that are kept when they are over
+const MOST_OVER = 48; // jobs of each panel that are kept when they are over
 
 export const OVER = new Set(["finished", "failed", "cancelled"]);
 
@@ -68,14 +68,14 @@ function without(jobs, gone) {
 // The oldest first. After a reload, events may tell of a job before its answer has come: it is a new one.
 const byAge = (a, b) => (a.created ?? NOW).localeCompare(b.created ?? NOW);
 
-/** Jobs without the oldest of those that are over, each room's and all others' counted by themselves. */
+/** Jobs without the oldest of those that are over, each panel's and all others' counted by themselves. */
 export function pruned(jobs, labels) {
   const counts = new Map();
   const gone = new Set();
   for (const job of [...jobs.values()].filter((each) => OVER.has(each.state)).sort(byAge).reverse()) {
-    const room = labels.includes(job.label) ? job.label : null;
-    const count = (counts.get(room) ?? 0) + 1;
-    counts.set(room, count);
+    const panel = labels.includes(job.label) ? job.label : null;
+    const count = (counts.get(panel) ?? 0) + 1;
+    counts.set(panel, count);
     if (count > MOST_OVER) gone.add(job.id);
   }
   return gone.size ? new Map([...jobs].filter(([id]) => !gone.has(id))) : jobs;
@@ -84,7 +84,7 @@ export function pruned(jobs, labels) {
 /**
  * hub.jobs: a watched Map of id to job. hub.connected: whether events come.
  * hub.over(listener): called with each job that ends. hub.find(id): the job, asked for until there is an answer;
- * null if the server has none. labels: of the page's rooms.
+ * null if the server has none. labels: of the page's panels.
  */
 export function openHub(labels) {
   const jobs = watched(new Map());

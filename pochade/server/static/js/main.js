@@ -1,27 +1,27 @@
-// Puts the page together: what there is, the rooms, and the keys.
+// Puts the page together: what there is, the panels, and the keys.
 
 import { address, api, onUnauthorized } from "./api.js";
-import { boardRoom } from "./board/board.js";
+import { boardPanel } from "./board/board.js";
 import { LABEL as BOARD_LABEL } from "./board/sheet.js";
 import { el, shown } from "./dom.js";
 import { choice } from "./fields.js";
 import { formOf, openForm, withSource, requestOf } from "./form.js";
 import { generateBar, generateBlock, queueChip, stop } from "./generate.js";
-import { historyRoom } from "./history.js";
+import { historyPanel } from "./history.js";
 import { language, t } from "./i18n.js";
-import { infoRoom } from "./info.js";
+import { infoPanel } from "./info.js";
 import { openHub } from "./jobs.js";
 import { openCatalogue } from "./known.js";
 import { enter, staying } from "./login.js";
 import { complain, note, say, telling } from "./notes.js";
 import { overBlock } from "./over.js";
-import { preferencesRoom } from "./preferences.js";
+import { preferencesPanel } from "./preferences.js";
 import { promptBlock } from "./prompt.js";
 import { settingsBlock } from "./settings.js";
 import { makeStage } from "./stage.js";
 import { watched } from "./state.js";
 import { makeTabs } from "./tabs.js";
-import { LABEL as UPSCALE_LABEL, upscaleRoom } from "./upscale.js";
+import { LABEL as UPSCALE_LABEL, upscalePanel } from "./upscale.js";
 import { makeViewer } from "./viewer.js";
 
 const LABEL = "page";
@@ -41,59 +41,59 @@ async function open() {
   if (!known.models.get().some((model) => model.name === form.get().model)) form.change({ model: known.standard() });
   const limits = status.limits;
 
-  /** What the rooms share. Each is given this, and nothing is reached by another way. */
-  const studio = {
+  /** What the panels share. Each is given this, and nothing is reached by another way. */
+  const app = {
     session, hub, tabs, form, known, limits,
     label: LABEL,
     last: watched(null), // the newest picture, for its seed
     changed: watched(null), // a picture that was pinned or removed
   };
-  studio.changed.watch((picture) => { if (picture?.removed) hub.drop(picture.id); });
-  const viewer = makeViewer(studio);
-  const over = overBlock(studio);
-  studio.draw = telling(async () => {
-    const room = tabs.now.get();
-    const source = room === "over" ? over.source() : null;
-    if (room === "over" && source === null) return note(t("drop_first"), "bad");
+  app.changed.watch((picture) => { if (picture?.removed) hub.drop(picture.id); });
+  const viewer = makeViewer(app);
+  const over = overBlock(app);
+  app.draw = telling(async () => {
+    const panel = tabs.now.get();
+    const source = panel === "over" ? over.source() : null;
+    if (panel === "over" && source === null) return note(t("drop_first"), "bad");
     const request = source === null ? requestOf(form.get()) : withSource(form.get(), source);
     say(t("asked"));
     return hub.submit({ ...request, label: LABEL });
   });
-  studio.view = viewer.view;
-  studio.closeViewer = viewer.close;
-  studio.toDraw = (request) => {
+  app.view = viewer.view;
+  app.closeViewer = viewer.close;
+  app.toDraw = (request) => {
     form.change(formOf(request));
     tabs.go("draw");
   };
-  studio.toOver = (send, picture) => {
+  app.toOver = (send, picture) => {
     form.change({ width: null, height: null });
     tabs.go("over");
     over.take(address(picture.url), send);
   };
-  studio.toBoard = (request) => {
+  app.toBoard = (request) => {
     form.change(formOf(request));
     tabs.go("board");
   };
-  const { rooms } = tabs;
-  const upscale = upscaleRoom(rooms.upscale, studio);
-  studio.toUpscale = (picture) => { tabs.go("upscale"); upscale.take(picture); };
-  const board = boardRoom(rooms.board, studio);
-  const info = infoRoom(rooms.info, studio);
-  historyRoom(rooms.history, studio);
-  preferencesRoom(rooms.settings, studio);
+  const { panels } = tabs;
+  const upscale = upscalePanel(panels.upscale, app);
+  app.toUpscale = (picture) => { tabs.go("upscale"); upscale.take(picture); };
+  const board = boardPanel(panels.board, app);
+  const info = infoPanel(panels.info, app);
+  historyPanel(panels.history, app);
+  preferencesPanel(panels.settings, app);
 
-  // Text to picture and picture to picture are one desk: what is over it moves with the tab.
-  const desk = el("div", { class: "desk" },
-    el("div", { class: "desk-words" }, promptBlock(studio)),
-    el("div", { class: "desk-go" }, generateBlock(studio)),
-    el("div", { class: "desk-over" }, over.element),
-    el("div", { class: "desk-settings" }, settingsBlock(studio)),
-    el("div", { class: "desk-stage" }, makeStage(studio)));
+  // Text to picture and picture to picture share one workspace, which moves to the active tab.
+  const workspace = el("div", { class: "workspace" },
+    el("div", { class: "workspace-words" }, promptBlock(app)),
+    el("div", { class: "workspace-go" }, generateBlock(app)),
+    el("div", { class: "workspace-over" }, over.element),
+    el("div", { class: "workspace-settings" }, settingsBlock(app)),
+    el("div", { class: "workspace-stage" }, makeStage(app)));
   tabs.now.watch((name) => {
     if (name !== "draw" && name !== "over") return;
-    rooms[name].append(desk);
-    shown(desk.querySelector(".desk-over"), name === "over");
-    shown(desk.querySelector("#hires"), name === "draw");
+    panels[name].append(workspace);
+    shown(workspace.querySelector(".workspace-over"), name === "over");
+    shown(workspace.querySelector("#hires"), name === "draw");
   });
 
   const model = choice(form, "model", known.choices(known.models, (each) => each.title || each.name));
@@ -108,16 +108,16 @@ async function open() {
   document.getElementById("bar").replaceChildren(
     el("div", { class: "bar-top" },
       el("a", { class: "brand", href: "#draw" }, el("img", { src: "static/icon.svg", alt: "", width: 28, height: 28 }), "Pochade"),
-      el("div", { class: "bar-model" }, model), ...queueChip(studio)),
-    el("nav", { "aria-label": t("rooms") }, tabs.list));
-  document.getElementById("rooms").replaceChildren(...Object.values(rooms));
-  document.body.append(viewer.dialog, generateBar(studio));
+      el("div", { class: "bar-model" }, model), ...queueChip(app)),
+    el("nav", { "aria-label": t("panels") }, tabs.list));
+  document.getElementById("panels").replaceChildren(...Object.values(panels));
+  document.body.append(viewer.dialog, generateBar(app));
 
   document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
       if (tabs.now.get() === "board") board.make();
-      else if (["draw", "over"].includes(tabs.now.get())) studio.draw();
+      else if (["draw", "over"].includes(tabs.now.get())) app.draw();
     } else if (event.key === "Escape" && !document.querySelector("dialog[open], :popover-open")) {
       telling(stop)(hub);
     }
@@ -136,7 +136,7 @@ async function open() {
   hub.connect(admitted);
   const { jobs } = await api.jobs({ label: LABEL, limit: 12 });
   for (const job of jobs.reverse()) hub.take(job);
-  studio.last.set(hub.all().findLast((job) => job.pictures.length)?.pictures[0] ?? null);
+  app.last.set(hub.all().findLast((job) => job.pictures.length)?.pictures[0] ?? null);
   board.findAgain(); // however long it takes: the page can be used meanwhile
   document.documentElement.dataset.ready = "yes";
 }

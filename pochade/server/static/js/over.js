@@ -8,7 +8,7 @@ import { makeEditor } from "./editor/editor.js";
 
 const names = (kind, values) => values.map((value) => ({ value, label: t(`${kind}_${value}`) }));
 
-/** {element, source, take(url, send)}; shown in the room "over" only. */
+/** {element, source, take(url, send)}; shown in the panel "over" only. */
 export function overBlock({ form }) {
   const editor = makeEditor();
   const take = async (url, send) => {

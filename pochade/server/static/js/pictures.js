@@ -19,11 +19,11 @@ export function image(picture, { thumbnail = false } = {}) {
 }
 
 /** A small picture that opens the viewer among `all()` of its neighbours: {element, update(picture)}. */
-export function thumb(studio, picture, all) {
+export function thumb(app, picture, all) {
   const mark = el("span", { class: "pin-mark" });
   const element = el("button", {
     type: "button", class: "thumb", data: { id: picture.id }, "aria-label": t("open_picture", { prompt: picture.prompt, seed: String(picture.seed) }),
-    onclick: () => studio.view(all(), picture.id),
+    onclick: () => app.view(all(), picture.id),
   }, image(picture, { thumbnail: true }), mark);
   return { element, update: (now) => { mark.hidden = !now.pinned; } };
 }
@@ -46,26 +46,26 @@ export function noteLeftOut({ left_out, request }) {
   if (names.length) note(t("left_out", { what: names.map((name) => (has(`left_out_${name}`) ? t(`left_out_${name}`) : name)).join(", ") }));
 }
 
-/** A1111's "send to": buttons that take a picture to the other rooms. */
-export function sendButtons(studio, current) {
-  const send = (act) => telling(async () => { await act(current()); studio.closeViewer(); });
+/** A1111's "send to": buttons that take a picture to the other panels. */
+export function sendButtons(app, current) {
+  const send = (act) => telling(async () => { await act(current()); app.closeViewer(); });
   const sendRequest = (act) => send(async (picture) => {
     const request = await requestIn(picture);
     if (request) act(request);
   });
   return el("div", { class: "send", role: "group", "aria-label": t("send_to") },
     el("span", { class: "send-words", "aria-hidden": "true" }, t("send_to")),
-    button(t("send_draw"), { icon: "brush", onclick: sendRequest((request) => studio.toDraw(request)) }),
-    button(t("send_over"), { icon: "layers", onclick: send((picture) => studio.toOver(`picture:${picture.id}`, picture)) }),
-    button(t("send_board"), { icon: "grid", onclick: sendRequest((request) => studio.toBoard(request)) }),
-    button(t("send_upscale"), { icon: "enlarge", onclick: send((picture) => studio.toUpscale(picture)) }));
+    button(t("send_draw"), { icon: "brush", onclick: sendRequest((request) => app.toDraw(request)) }),
+    button(t("send_over"), { icon: "layers", onclick: send((picture) => app.toOver(`picture:${picture.id}`, picture)) }),
+    button(t("send_board"), { icon: "grid", onclick: sendRequest((request) => app.toBoard(request)) }),
+    button(t("send_upscale"), { icon: "enlarge", onclick: send((picture) => app.toUpscale(picture)) }));
 }
 
 /** Pin, use the seed, save, remove. `changed(picture or null)` hears what became of it. */
-export function keepButtons(studio, current, changed) {
+export function keepButtons(app, current, changed) {
   const pin = button(t("pin"), { icon: "pin", onclick: telling(async () => changed(await api.pin(current().id, !current().pinned))) });
   const seed = button(t("use_seed"), { icon: "dice", onclick: () => {
-    studio.form.change({ seed: current().seed });
+    app.form.change({ seed: current().seed });
     note(t("seed_used", { seed: String(current().seed) }));
   } });
   const save = el("a", { class: "button", download: "" }, t("save"));

@@ -20,8 +20,8 @@ const KEYS = [
   ["Esc", "key_stop"], ["E", "key_tool"], ["Ctrl Z", "undo"],
 ];
 
-export function preferencesRoom(room, studio) {
-  const { session, known } = studio;
+export function preferencesPanel(panel, app) {
+  const { session, known } = app;
   const theme = segments(t("theme"), ["system", "light", "dark"].map((value) => ({ value, label: t(`theme_${value}`) })), recalled("theme", null) ?? "system", setTheme);
   const tongue = el("select", { onchange: () => speak(tongue.value) }, Object.entries(LANGUAGES).map(([value, name]) => el("option", { value, lang: value }, name)));
   tongue.value = language();
@@ -35,7 +35,7 @@ export function preferencesRoom(room, studio) {
   const keys = el("div", { class: "card stack of-keys" }, el("h2", {}, t("keyboard")),
     el("dl", { class: "facts keys" }, KEYS.flatMap(([keysOf, what]) => [el("dt", {}, keysOf.split(" ").map((key) => el("kbd", {}, key))), el("dd", {}, t(what))])));
 
-  const models = modelsCard(studio);
+  const models = modelsCard(app);
   const facts = el("dl", { class: "facts" });
   const server = el("div", { class: "card stack" }, el("h2", {}, t("server")), facts);
   const load = telling(async () => {
@@ -50,6 +50,6 @@ export function preferencesRoom(room, studio) {
     ];
     facts.replaceChildren(...rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
   });
-  studio.tabs.now.watch((name) => { if (name === "settings") { load(); models.load(); } });
-  room.append(el("div", { class: "columns" }, page, models.element, keys, server));
+  app.tabs.now.watch((name) => { if (name === "settings") { load(); models.load(); } });
+  panel.append(el("div", { class: "columns" }, page, models.element, keys, server));
 }

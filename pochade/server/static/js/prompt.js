@@ -118,8 +118,8 @@ function additions({ form, known }) {
   return el("div", {}, filter, both);
 }
 
-export function promptBlock(studio) {
-  const { form } = studio;
+export function promptBlock(app) {
+  const { form } = app;
   const positive = lines(form, "prompt", { rows: 2 });
   const negative = lines(form, "negative_prompt", { rows: 1 });
   const area = positive.querySelector("textarea");
@@ -140,7 +140,7 @@ export function promptBlock(studio) {
   return el("div", { class: "prompt-block card" },
     positive, negative,
     el("div", { class: "prompt-extras" },
-      fold(t("styles"), { summary: chosen }, styleChips(studio)),
-      fold(t("additions"), {}, additions(studio))),
+      fold(t("styles"), { summary: chosen }, styleChips(app)),
+      fold(t("additions"), {}, additions(app))),
   );
 }

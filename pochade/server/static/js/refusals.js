@@ -13,16 +13,16 @@ const CODES = new Set([
 const SENTENCES = [
   ["bounds", /^(?<field>.+?) is (?<value>\S+); it must lie between (?<low>\S+) and (?<high>\S+)$/],
   ["unknown", /'(?<name>[^']*)' is unknown; one of: (?<known>.*)$/s],
-  ["long", /^(?<field>[\w.]+) has (?<n>[\d,]+) characters; at most (?<most>[\d,]+) are taken$/],
-  ["pixels", /(?<width>\d+) x (?<height>\d+) px(?: was sent)?; at most (?<most>[\d,]+) (?:px|pixels) are (?:drawn|made|taken)$/],
+  ["long", /^(?<field>[\w.]+) has (?<n>[\d,]+) characters; at most (?<most>[\d,]+) are allowed$/],
+  ["pixels", /(?<width>\d+) x (?<height>\d+) px(?: was sent)?; at most (?<most>[\d,]+) (?:px|pixels) are (?:accepted|allowed)$/],
   ["side", /^(?<field>\w+) is (?<value>\d+); this model draws multiples of (?<factor>\d+)/],
   ["no_picture", /^not a picture in a supported format/],
-  ["pictures", /are (?<n>\d+) pictures; at most (?<most>\d+) are drawn in one job$/],
-  ["deaths", /^the process that drew it ended (?<n>\d+) times/],
+  ["pictures", /makes (?<n>\d+) pictures; at most (?<most>\d+) are allowed in one job$/],
+  ["deaths", /^the worker process died or hung (?<n>\d+) times/],
   ["pins", /^your pinned pictures would take (?<n>[\d,]+) bytes; at most (?<most>[\d,]+) may be pinned/],
   ["no_room", /^on the server's disk: /],
-  ["memory", /^there was not enough memory/],
-  ["inside", /^something went wrong inside: (?<kind>\w+)/],
+  ["memory", /^out of memory/],
+  ["inside", /^internal error: (?<kind>\w+)/],
 ];
 
 /** "steps" as the form calls it; numbers as numbers, which each language writes in its way. */

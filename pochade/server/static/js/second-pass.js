@@ -1,12 +1,12 @@
-// Hires fix: a second, larger pass, and the settings that it may have of its own.
+// Hires. fix: a second, larger pass, and the settings that it may have of its own.
 
 import { el } from "./dom.js";
 import { choice, fold, lines, number, slider, toggle } from "./fields.js";
 import { HIRES_OWN } from "./form.js";
 import { t } from "./i18n.js";
 
-export function secondPass(studio) {
-  const { form, known } = studio;
+export function secondPass(app) {
+  const { form, known } = app;
   const upscalers = known.choices(known.upscalers, (each) => each.name);
   return fold(t("hires"), { open: form.get().hires_on, id: "hires" },
     toggle(form, "hires_on", { hint: t("hires_hint") }),
@@ -14,7 +14,7 @@ export function secondPass(studio) {
     choice(form, "hires_upscaler", upscalers),
     slider(form, "hires_strength", { min: 0, max: 1, step: 0.01 }),
     number(form, "hires_steps", { min: 1, max: 150, empty: t("as_first") }),
-    ownSettings(studio));
+    ownSettings(app));
 }
 
 function ownSettings({ form, known }) {

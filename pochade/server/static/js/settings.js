@@ -74,26 +74,26 @@ function eta({ form, known }) {
   return field;
 }
 
-export function settingsBlock(studio) {
-  const { form, known, limits } = studio;
+export function settingsBlock(app) {
+  const { form, known, limits } = app;
   return el("div", { class: "settings card" },
     el("div", { class: "two" },
       choice(form, "sampler", known.choices(known.samplers, (each) => each.name)),
       choice(form, "schedule", known.choices(known.schedules, (each) => each.name))),
     slider(form, "steps", { min: 1, max: Math.min(limits.steps, 150) }),
-    sizeFields(studio),
+    sizeFields(app),
     slider(form, "cfg_scale", { min: 1, max: 30, step: 0.5 }),
-    seedFields(studio),
+    seedFields(app),
     el("div", { class: "two" },
       slider(form, "count", { min: 1, max: Math.min(limits.pictures, 32) }),
       slider(form, "batch_size", { min: 1, max: Math.min(limits.batch_size, 16) })),
-    secondPass(studio),
-    variation(studio),
+    secondPass(app),
+    variation(app),
     fold(t("more"), {},
       el("div", { class: "two" },
         slider(form, "clip_skip", { min: 1, max: 12 }),
         slider(form, "guidance_rescale", { min: 0, max: 1, step: 0.05 })),
-      eta(studio),
+      eta(app),
       choice(form, "speed", ["exact", "balanced", "fast"].map((value) => ({ value, label: t(`speed_${value}`) }))),
       el("div", { class: "two" },
         choice(form, "rng", ["NV", "CPU"].map((value) => ({ value, label: t(`rng_${value}`) }))),

@@ -14,8 +14,8 @@ const MOST_RECENT = 24;
  * One stage for text to picture and picture to picture: it shows the job that `label` marks as drawn here,
  * the one being drawn before the newest.
  */
-export function makeStage(studio) {
-  const { form, hub, label, last, draw } = studio;
+export function makeStage(app) {
+  const { form, hub, label, last, draw } = app;
   let chosen = null; // the picture that is shown large; null while there is only a drawing to see
   let shownJob = null;
 
@@ -28,10 +28,10 @@ export function makeStage(studio) {
   const large = el("div", { class: "large" });
   const strip = el("div", { class: "strip", role: "group", "aria-label": t("results") });
   const { line, show: showProgress } = progressLine();
-  const keeping = keepButtons(studio, () => chosen, (picture) => {
-    studio.changed.set(picture ?? { ...chosen, removed: true });
+  const keeping = keepButtons(app, () => chosen, (picture) => {
+    app.changed.set(picture ?? { ...chosen, removed: true });
   });
-  const actions = el("div", { class: "actions" }, sendButtons(studio, () => chosen), keeping.row);
+  const actions = el("div", { class: "actions" }, sendButtons(app, () => chosen), keeping.row);
   const stage = el("section", { class: "stage card", "aria-label": t("stage") }, welcome, large, line, strip, actions);
 
   const mine = () => hub.all().filter((job) => job.label === label);
@@ -42,7 +42,7 @@ export function makeStage(studio) {
     keeping.show(picture);
     const open = el("button", {
       type: "button", class: "large-picture", "aria-label": t("open_picture", { prompt: picture.prompt, seed: String(picture.seed) }),
-      onclick: () => studio.view(recent(), picture.id),
+      onclick: () => app.view(recent(), picture.id),
     }, image(picture));
     open.style.setProperty("--across", picture.width);
     open.style.setProperty("--down", picture.height);
@@ -104,7 +104,7 @@ export function makeStage(studio) {
     showLarge(job.pictures[0]);
     show();
   });
-  studio.changed.watch((picture) => {
+  app.changed.watch((picture) => {
     if (picture && !picture.removed && picture.id === chosen?.id) showLarge(picture);
   });
   return stage;

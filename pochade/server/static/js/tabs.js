@@ -1,30 +1,30 @@
-// The rooms of the page and the tabs that lead to them (ARIA's pattern "tabs").
+// The panels of the page and the tabs that lead to them (ARIA's pattern "tabs").
 
 import { el, icon } from "./dom.js";
 import { t } from "./i18n.js";
 import { keep, watched } from "./state.js";
 
 /**
- * names: of the rooms, with their icons. A room is named in the address (#draw), so that it can be kept and
- * reached with the browser's own "back". Returns {list, rooms, now, go}.
+ * names: of the panels, with their icons. A panel is named in the address (#draw), so that it can be kept and
+ * reached with the browser's own "back". Returns {list, panels, now, go}.
  */
 export function makeTabs(drawings) {
   const names = Object.keys(drawings);
   const fromAddress = () => (names.includes(location.hash.slice(1)) ? location.hash.slice(1) : names[0]);
   const now = watched(fromAddress());
 
-  const list = el("div", { class: "tabs", role: "tablist", "aria-label": t("rooms") });
-  const rooms = {};
+  const list = el("div", { class: "tabs", role: "tablist", "aria-label": t("panels") });
+  const panels = {};
   for (const name of names) {
     list.append(
       el(
         "button",
-        { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": `room-${name}`, onclick: () => go(name) },
+        { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": `panel-${name}`, onclick: () => go(name) },
         icon(drawings[name]),
-        el("span", {}, t(`room_${name}`)),
+        el("span", {}, t(`panel_${name}`)),
       ),
     );
-    rooms[name] = el("section", { class: `room room-${name}`, id: `room-${name}`, role: "tabpanel", "aria-labelledby": `tab-${name}` });
+    panels[name] = el("section", { class: `panel panel-${name}`, id: `panel-${name}`, role: "tabpanel", "aria-labelledby": `tab-${name}` });
   }
 
   const go = (name) => {
@@ -38,7 +38,7 @@ export function makeTabs(drawings) {
       const tab = list.querySelector(`#tab-${each}`);
       tab.setAttribute("aria-selected", each === name);
       tab.tabIndex = each === name ? 0 : -1;
-      rooms[each].hidden = each !== name;
+      panels[each].hidden = each !== name;
       if (each === name) tab.scrollIntoView({ block: "nearest", inline: "nearest" });
     }
     keep("room", name);
@@ -51,5 +51,5 @@ export function makeTabs(drawings) {
     go(names[(to + names.length) % names.length]);
     list.querySelector(`#tab-${now.get()}`).focus();
   });
-  return { list, rooms, now, go };
+  return { list, panels, now, go };
 }

@@ -11,8 +11,8 @@ import { keep, recalled, watched } from "./state.js";
 
 export const LABEL = "page-upscale";
 
-export function upscaleRoom(room, studio) {
-  const { hub, known } = studio;
+export function upscalePanel(panel, app) {
+  const { hub, known } = app;
   const form = watched({ upscaler: "Lanczos", scale: 2, ...recalled("upscale", {}) });
   form.watch((values) => keep("upscale", values));
   let send = null;
@@ -38,12 +38,12 @@ export function upscaleRoom(room, studio) {
   const { line, show: showProgress } = progressLine();
   const after = el("div", { class: "upscale-after" });
   const nothing = el("p", { class: "hint" }, t("upscale_empty"));
-  const keeping = keepButtons(studio, () => result, (picture) => {
-    studio.changed.set(picture ?? { ...result, removed: true });
+  const keeping = keepButtons(app, () => result, (picture) => {
+    app.changed.set(picture ?? { ...result, removed: true });
     result = picture;
     show();
   });
-  const actions = el("div", { class: "actions", hidden: true }, sendButtons(studio, () => result), keeping.row);
+  const actions = el("div", { class: "actions", hidden: true }, sendButtons(app, () => result), keeping.row);
   const show = () => {
     const now = hub.jobs.get().get(job) ?? null;
     showProgress(now);
@@ -64,6 +64,6 @@ export function upscaleRoom(room, studio) {
     choice(form, "upscaler", known.choices(pictureUpscalers, (each) => each.name)),
     slider(form, "scale", { min: 1, max: 8, step: 0.5 }), go);
   acceptDrops(from, takeFile);
-  room.append(el("div", { class: "split" }, from, el("div", { class: "card stack" }, nothing, line, after, actions)));
+  panel.append(el("div", { class: "split" }, from, el("div", { class: "card stack" }, nothing, line, after, actions)));
   return { takeFile, take: (picture) => take(address(picture.url), `picture:${picture.id}`, picture.prompt) };
 }

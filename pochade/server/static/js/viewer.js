@@ -6,7 +6,7 @@ import { t } from "./i18n.js";
 import { telling } from "./notes.js";
 import { image, keepButtons, sendButtons, textTable } from "./pictures.js";
 
-export function makeViewer(studio) {
+export function makeViewer(app) {
   let all = [];
   let at = 0;
   const current = () => all[at];
@@ -14,8 +14,8 @@ export function makeViewer(studio) {
   const frame = el("div", { class: "viewer-frame" });
   const place = el("p", { class: "viewer-place" });
   const facts = el("div", { class: "viewer-facts" });
-  const keeping = keepButtons(studio, current, (picture) => {
-    studio.changed.set(picture ?? { ...current(), removed: true });
+  const keeping = keepButtons(app, current, (picture) => {
+    app.changed.set(picture ?? { ...current(), removed: true });
     if (picture) all[at] = picture;
     else all.splice(at, 1);
     if (!all.length) dialog.close();
@@ -26,7 +26,7 @@ export function makeViewer(studio) {
   const dialog = el("dialog", { class: "viewer", "aria-label": t("viewer") },
     el("div", { class: "viewer-head" }, place, button(t("close"), { icon: "close", bare: true, class: "quiet", onclick: () => dialog.close() })),
     el("div", { class: "viewer-body" }, before, frame, after),
-    el("div", { class: "viewer-side" }, sendButtons(studio, current), keeping.row, facts));
+    el("div", { class: "viewer-side" }, sendButtons(app, current), keeping.row, facts));
 
   const show = telling(async (index) => {
     if (index < 0 || index >= all.length) return;

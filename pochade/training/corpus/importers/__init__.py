@@ -1,5 +1,5 @@
 """A user's own captioned pictures: folders, JSON lines, parquet tables and webdataset tars."""
 
-from pochade.training.corpus.importers.build import gather
+from pochade.training.corpus.importers.importer import gather
 
 __all__ = ["gather"]

@@ -85,7 +85,7 @@ def file_content(path: Path) -> bytes:
             raise Unusable("too many bytes", f"{length:,}; the limit is {MAX_BYTES:,}")
         return path.read_bytes()
     except OSError as error:
-        raise Unusable("a file that cannot be read", error.strerror or str(error)) from error
+        raise Unusable("an unreadable file", error.strerror or str(error)) from error
 
 
 def composed(name: str) -> str:
@@ -109,13 +109,13 @@ def inside(folder: Path, name: str) -> Path:
 
 def _inside(folder: Path, name: str) -> Path:
     if "\0" in name:
-        raise Unusable("a name that leaves the folder", repr(name))
+        raise Unusable("a path outside the folder", repr(name))
     try:
         path = Path(folder, name).resolve()
     except (OSError, RuntimeError) as loop:
-        raise Unusable("a link that leads nowhere", name) from loop
+        raise Unusable("a broken link", name) from loop
     if not path.is_relative_to(folder.resolve()):
-        raise Unusable("a name that leaves the folder", name)
+        raise Unusable("a path outside the folder", name)
     return path
 
 

@@ -54,7 +54,7 @@ def scan(root: Path) -> Scan:
 
     def unreadable(error: OSError) -> None:
         name = os.path.relpath(str(error.filename), root)
-        found.refused.append((name, "a folder that cannot be read"))
+        found.refused.append((name, "an unreadable folder"))
 
     for place, folders, files in os.walk(root, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -65,11 +65,11 @@ def scan(root: Path) -> Scan:
         for name in sorted(name for name in files if not name.startswith(".")):
             relative = _relative(root, place, name)
             if _leaves(root, relative):
-                found.refused.append((relative, "a link that leaves the folder"))
+                found.refused.append((relative, "a link to outside the folder"))
             else:
                 found.kind(name).append(relative)
                 if Path(name).suffix.lower() in UNSUPPORTED:
-                    found.refused.append((relative, "a kind of picture that is not supported"))
+                    found.refused.append((relative, "an unsupported picture format"))
     return found
 
 
@@ -88,7 +88,7 @@ def folder_items(found: Scan, settings: ImportSettings, named: Collection[str] =
         if stem not in captions:
             yield bad_item(name, "no caption", f"'{Path(stem).name}.txt' is missing")
         elif stem in owners:
-            yield bad_item(name, "a name that stands twice", f"'{owners[stem]}' has the same caption file")
+            yield bad_item(name, "a duplicate name", f"'{owners[stem]}' has the same caption file")
         else:
             owners[stem] = name
             yield item(

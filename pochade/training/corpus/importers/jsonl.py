@@ -55,7 +55,7 @@ def line_items(path: Path, settings: ImportSettings, prefix: str = "") -> Iterat
                         line, f"{prefix}{path.name}:{number}", path.parent, names, settings, prefix
                     )
     except OSError as error:
-        yield bad_item(prefix + path.name, "a file that cannot be read", error.strerror or str(error))
+        yield bad_item(prefix + path.name, "an unreadable file", error.strerror or str(error))
 
 
 def _line_item(
@@ -68,7 +68,7 @@ def _line_item(
     except Unusable as unusable:
         return bad_item(where, unusable.reason, unusable.detail)
     if name in names:
-        return bad_item(where, "a name that stands twice", name)
+        return bad_item(where, "a duplicate name", name)
     names.add(name)
     return item(settings, prefix + name, partial(_content, folder, name), partial(caption_in, values))
 

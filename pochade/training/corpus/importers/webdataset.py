@@ -72,7 +72,7 @@ def tar_items(
         else:
             yield item(settings, name, partial(_content, path, picture), partial(_caption, path, files))
     for key in found.twice:
-        yield bad_item(f"{prefix}{path.name}/{key}", "a name that stands twice")
+        yield bad_item(f"{prefix}{path.name}/{key}", "a duplicate name")
     if found.end:
         yield bad_item(prefix + path.name, "a tar that is damaged or compressed", found.end)
 
@@ -110,4 +110,4 @@ def _content(path: Path, place: Place) -> bytes:
             file.seek(offset)
             return file.read(length)
     except OSError as error:
-        raise Unusable("a file that cannot be read", error.strerror or str(error)) from error
+        raise Unusable("an unreadable file", error.strerror or str(error)) from error

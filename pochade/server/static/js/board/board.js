@@ -16,8 +16,8 @@ const HOWS = ["seeds", "near", "words", "guidance"];
 const NEAR = 4; // more like this one
 const BETWEEN = 3; // between two
 
-export function boardRoom(room, studio) {
-  const { form, hub, limits } = studio;
+export function boardPanel(panel, app) {
+  const { form, hub, limits } = app;
   const sheet = openSheet(hub);
   const how = watched({ vary: "seeds", drafts: 8, draft_steps: 10, near_strength: 0.3, changes: "", ...recalled("drafts", {}) });
   how.watch((values) => keep("drafts", values));
@@ -68,7 +68,7 @@ export function boardRoom(room, studio) {
     },
     open: (id) => {
       const pictures = sheet.cells.get().filter((each) => each.picture).map((each) => each.picture);
-      studio.view(pictures, cell(id).picture.id);
+      app.view(pictures, cell(id).picture.id);
     },
     pin: (id) => sheet.pin(cell(id)),
     near: (id) => {
@@ -127,12 +127,12 @@ export function boardRoom(room, studio) {
   sheet.cells.watch(show);
   hub.jobs.watch(show);
   chosen.watch(show);
-  studio.changed.watch((picture) => {
+  app.changed.watch((picture) => {
     const mine = picture && sheet.cells.get().find((each) => each.picture?.id === picture.id);
     if (!mine) return;
     if (picture.removed) sheet.drop([mine.id]);
     else sheet.change(mine.id, { picture, pinned: picture.pinned });
   });
-  room.append(tray, el("div", { class: "board-sheet" }, keptPart, loosePart, empty), bar, dialog);
+  panel.append(tray, el("div", { class: "board-sheet" }, keptPart, loosePart, empty), bar, dialog);
   return { make, findAgain: sheet.findAgain };
 }

@@ -1,4 +1,4 @@
-"""The part of the native API that has models fetched: those that are known by a short name."""
+"""The routes of the native API that download models known by a short name."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,11 +14,11 @@ from pochade.server.service import Service
 
 
 def add(routes: APIRouter, service: Service, show: Callable[..., dict[str, Any]]) -> None:
-    """Adds the routes to those of the native API. show: a job, as `native.show`."""
+    """Add the routes to the native API. show: formats a job, as in `native.routes`."""
 
     @routes.get("/known-models")
     async def known_models(request: Request) -> Any:
-        """The models that can be fetched by a short name, and which are here. The hub is not asked."""
+        """The models with a short name, and which of them are present. The hub is not contacted."""
         owner, here = request.state.owner, await service.models_here()
         fetched = {live.model: live for live in service.live_jobs.live.values() if live.pulls}
         listed = []
@@ -38,7 +38,7 @@ def add(routes: APIRouter, service: Service, show: Callable[..., dict[str, Any]]
 
     @routes.post("/known-models/{name}/look-up")
     async def look_up(request: Request, name: str) -> Any:
-        """Ask the hub for a model: its licence and size now. Nothing is fetched."""
+        """Look up a model's licence and size on the hub. Nothing is downloaded."""
         check_admin(request)
         try:
             return asdict(await run_in_threadpool(pulls.look_up, name, service.options.folders))
@@ -47,7 +47,7 @@ def add(routes: APIRouter, service: Service, show: Callable[..., dict[str, Any]]
 
     @routes.post("/pulls", status_code=202)
     async def pull(request: Request, body: PullBody) -> Any:
-        """Have a model fetched, under the licence that the body accepts."""
+        """Download a model under the licence that the body accepts."""
         check_admin(request)
         live = await service.fetch(request.state.owner, body.model, body.licence, body.commit, body.label)
         job = await service.ask(history.find_job, live.id)
@@ -59,6 +59,6 @@ def add(routes: APIRouter, service: Service, show: Callable[..., dict[str, Any]]
             raise ErrorReply(
                 403,
                 "forbidden",
-                "only an administrator of this server may have models fetched; ask whoever runs it (they name"
-                " administrators with --admin)",
+                "only an administrator of this server may have models fetched; administrators are named"
+                " with --admin when it is started",
             )

@@ -1,4 +1,4 @@
-"""Looking at what a training can do by now: sheets of pictures, written while it runs."""
+"""Writes contact sheets of samples during training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,9 +33,9 @@ def drawn(model: Path, folder: Path, prompts: Sequence[str], step: int, *, devic
 def reconstructions(
     config: AutoencoderConfig, rest: Parameters, draw: Draw, folder: Path, *, device: str, count: int = 16
 ) -> Samples:
-    """A callback that writes pictures beside what is left of them after encoding and decoding.
+    """A callback that writes pictures next to their reconstructions.
 
-    rest: what is not trained and therefore not among the parameters that it is given.
+    rest: parameters that are not trained and therefore not passed to the callback.
     """
 
     @torch.no_grad()

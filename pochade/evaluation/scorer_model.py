@@ -1,4 +1,4 @@
-"""The scorer at work: pictures, texts and styles to places in its two spaces, on any engine."""
+"""The scorer: embeds pictures, texts and styles, on any engine."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from pochade.checkpoints.fingerprint import fingerprint
 from pochade.errors import InvalidCheckpoint
 from pochade.evaluation.scorer_networks import ScorerConfig, picture_tower, style_tower, text_tower
 from pochade.evaluation.texture import texture
-from pochade.evaluation.words import Vocabulary, shares
+from pochade.evaluation.word_vocabulary import Vocabulary, word_weights
 from pochade.loading.engine_choice import choose, make_engine
 from pochade.loading.network import Network
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 
 BATCH = 32
-"""One static shape for any number of pictures: the last batch is filled up."""
+"""Batch size; the last batch is padded, so that the shape is static."""
 
-PLACES = "style.places"
-"""The parameter that holds a place for each style."""
+STYLE_EMBEDDINGS = "style.places"
+"""Name of the parameter that holds the embeddings of the styles."""
 
-MEND = "reinstall the package, or train one with pochade.evaluation.train_scorer"
+REMEDY = "reinstall the package, or train one with pochade.evaluation.train_scorer"
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Of pictures, unit vectors: concepts (N, D) for what is shown, styles (N, S) for how."""
+    """Embeddings of pictures, unit vectors: concepts (N, D) for the content, styles (N, S) for the style."""
 
     concepts: Floats
     styles: Floats
@@ -45,33 +45,33 @@ class Embeddings:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Judge:
+class Scorer:
     """A loaded scorer.
 
-    labels, styles: everything that it was taught to tell apart. style_places: unit vectors (styles, S).
+    labels, styles: all that it was trained on. style_embeddings: unit vectors (styles, S).
     """
 
     config: ScorerConfig
     words: Vocabulary
     labels: tuple[str, ...]
     styles: tuple[str, ...]
-    style_places: Floats
+    style_embeddings: Floats
     network: Network
 
-    def see(self, images: "Sequence[Image.Image]") -> Embeddings:
-        """Where pictures of any size are in both spaces."""
+    def embed_images(self, images: "Sequence[Image.Image]") -> Embeddings:
+        """Embed pictures of any size in both spaces."""
         pictures = np.stack([prepared(image, self.config.side) for image in images])
         textures = np.stack([texture(image) for image in images])
         return Embeddings(
-            self._places(picture_tower, picture=pictures), self._places(style_tower, texture=textures)
+            self._embed(picture_tower, picture=pictures), self._embed(style_tower, texture=textures)
         )
 
-    def read(self, texts: Sequence[str]) -> Floats:
-        """Where texts are in the space of concepts: unit vectors (N, D)."""
+    def embed_texts(self, texts: Sequence[str]) -> Floats:
+        """Embed texts in the space of concepts: unit vectors (N, D)."""
         rows = self.words.rows(texts, self.config.length)
-        return self._places(text_tower, words=rows, shares=shares(rows))
+        return self._embed(text_tower, words=rows, shares=word_weights(rows))
 
-    def _places(self, function: Callable[..., Any], **inputs: NDArray[Any]) -> Floats:
+    def _embed(self, function: Callable[..., Any], **inputs: NDArray[Any]) -> Floats:
         count, parts = len(next(iter(inputs.values()))), []
         for start in range(0, count, BATCH):
             chosen = np.arange(start, start + BATCH).clip(max=count - 1)
@@ -80,7 +80,7 @@ class Judge:
         return normal(np.concatenate(parts))
 
 
-def load(folder: str | Path | None = None, *, engine: str = "auto", threads: int | None = None) -> Judge:
+def load(folder: str | Path | None = None, *, engine: str = "auto", threads: int | None = None) -> Scorer:
     """The scorer in the package, or the one in `folder`; it computes on the CPU in f32.
 
     Raises InvalidCheckpoint for a folder that is missing, damaged or holds something else.
@@ -93,19 +93,19 @@ def load(folder: str | Path | None = None, *, engine: str = "auto", threads: int
         words, labels, styles = (tuple(fields[name]) for name in ("words", "labels", "styles"))
     except (OSError, ValueError, TypeError, KeyError) as damaged:
         raise InvalidCheckpoint(
-            f"'{path}' is not the configuration of a scorer ({damaged}); {MEND}"
+            f"'{path}' is not the configuration of a scorer ({damaged}); {REMEDY}"
         ) from damaged
     weights = folder / "model.safetensors"
     stored = safetensors.read(weights)
     tensors = FiniteTensors(stored, weights)
-    if PLACES not in stored or stored[PLACES].shape != (len(styles), config.style_width):
-        raise InvalidCheckpoint(f"'{weights}' has no '{PLACES}' for {len(styles)} styles; {MEND}")
-    return Judge(
+    if STYLE_EMBEDDINGS not in stored or stored[STYLE_EMBEDDINGS].shape != (len(styles), config.style_width):
+        raise InvalidCheckpoint(f"'{weights}' has no '{STYLE_EMBEDDINGS}' for {len(styles)} styles; {REMEDY}")
+    return Scorer(
         config=config,
         words=Vocabulary(words),
         labels=labels,
         styles=styles,
-        style_places=normal(tensors[PLACES].astype(np.float32)),
+        style_embeddings=normal(tensors[STYLE_EMBEDDINGS].astype(np.float32)),
         network=Network(
             tensors, fingerprint([stored]), make_engine(choose("cpu", "f32", engine), threads=threads), config
         ),
@@ -113,7 +113,7 @@ def load(folder: str | Path | None = None, *, engine: str = "auto", threads: int
 
 
 def scorer_folder() -> Path:
-    """Where the scorer in the package lies."""
+    """The folder of the scorer in the package."""
     return Path(__file__).parent / "scorer"
 
 

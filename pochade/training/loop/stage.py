@@ -1,4 +1,4 @@
-"""One part of a training, ready to go."""
+"""One stage of a training run: loss, parameters, plan and folder."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,15 +10,15 @@ from pochade.training.parameters import Parameters
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
-    """What the loop needs, and the folder of its states. belongs: to the run, see `belonging.check`."""
+class TrainingStage:
+    """The arguments of `loop.train`, bound together. provenance: see `run_record.check`."""
 
     loss: Loss | ByStep
     parameters: Parameters
     plan: TrainingPlan
     folder: Path
     samples: Samples | None = None
-    belongs: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
 
     def train(
         self,
@@ -28,7 +28,7 @@ class Piece:
         accumulation: int = 1,
         sample_every: int = 0,
     ) -> Iterator[TrainingProgress]:
-        """See `loop.train` and `plan.Plan`."""
+        """See `loop.train` and `plan.TrainingPlan`."""
         plan = replace(self.plan, steps=steps, accumulation=accumulation, sample_every=sample_every)
         return train(
             self.loss,
@@ -37,5 +37,5 @@ class Piece:
             self.folder,
             minutes=minutes,
             samples=self.samples,
-            belongs=self.belongs,
+            provenance=self.provenance,
         )

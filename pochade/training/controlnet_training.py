@@ -1,6 +1,6 @@
-"""A ControlNet for a model that exists: trained on pictures and what a preprocessor makes of them.
+"""Trains a ControlNet for an existing model, on pictures and the output of a preprocessor.
 
-The model itself stays as it is. Models with one text encoder can have one so: SD 1.x, SD 2.x, the starter.
+The model itself is not changed. Supported are models with one text encoder: SD 1.x, SD 2.x, the starter.
 """
 
 import hashlib
@@ -16,11 +16,11 @@ from pochade.pipeline.pipeline import Pipeline
 from pochade.training.corpus import Corpus, load
 from pochade.training.corpus.importers import gather
 from pochade.training.data.buckets import Bucket
-from pochade.training.data.controlnet_examples import HintedSet, composed, corpus_pictures, hinted
+from pochade.training.data.controlnet_examples import ControlNetSet, composed, controlnet_set, corpus_pictures
 from pochade.training.data.tokenizing import tokenize_with
 from pochade.training.export import halves, part
 from pochade.training.finetune import (
-    Tuning,
+    FineTuning,
     digest_of_model,
     digest_of_pictures,
     encoded,
@@ -31,8 +31,8 @@ from pochade.training.finetune import (
     trained_side,
     words,
 )
-from pochade.training.loop import TrainingPlan, averaged, belonging
-from pochade.training.loop.piece import Piece
+from pochade.training.loop import TrainingPlan, averaged, run_record
+from pochade.training.loop.stage import TrainingStage
 from pochade.training.losses import controlnet
 
 HINT_WIDTHS = (16, 32, 96, 256)
@@ -43,10 +43,10 @@ LEAST_WIDTH = 8
 
 @dataclass(frozen=True, kw_only=True)
 class ControlNetTask:
-    """What a ControlNet learns to follow.
+    """The task of a ControlNet.
 
-    condition: the preprocessor that makes its hints. scenes: how many composed pictures there are besides
-    the corpus's own, which must be one of cut-outs.
+    condition: the preprocessor that makes its hints. scenes: number of composed pictures in addition to the
+    corpus's own, which must consist of cut-outs.
     """
 
     condition: str = "canny"
@@ -55,15 +55,18 @@ class ControlNetTask:
     def __post_init__(self) -> None:
         if find_preprocessor(self.condition) == "none":
             known = ", ".join(name for name in PREPROCESSORS if name != "none")
-            raise InvalidRequest(f"condition '{self.condition}' shows the picture itself; one of: {known}")
+            raise InvalidRequest(
+                f"condition '{self.condition}' cannot be used, because it shows the picture itself; one"
+                f" of: {known}"
+            )
         if self.scenes < 0:
             raise InvalidRequest(f"scenes is {self.scenes}; it must be at least 0")
 
 
 def training_pictures(path: Path, folder: Path, style: str | None = None) -> Corpus:
-    """A training set; of a folder of pictures with captions one is made in `folder`.
+    """Open a training set; for a folder of captioned pictures, one is made in `folder`.
 
-    style: leave out all pictures of other styles. Raises InvalidRequest if none is left.
+    style: use only pictures of this style. Raises InvalidRequest if none is left.
     """
     if (path / "manifest.json").exists():
         corpus = load(path)
@@ -79,20 +82,22 @@ def training_pictures(path: Path, folder: Path, style: str | None = None) -> Cor
     return replace(corpus, entries=chosen)
 
 
-def controlling(tuning: Tuning, control: ControlNetTask, batch: int = 4, rate: float = 1e-5) -> Piece:
-    """The training; `export_controlnet` writes what it has learned.
+def controlnet_stage(
+    tuning: FineTuning, control: ControlNetTask, batch: int = 4, rate: float = 1e-5
+) -> TrainingStage:
+    """The training stage; `export_controlnet` writes the result.
 
     Raises InvalidRequest as `finetune.open_model` does, or if no picture is large enough.
     """
     pipeline = open_model(tuning.model, tuning.device)
-    belongs = {
+    provenance = {
         "kind": "ControlNet",
         "condition": control.condition,
         "scenes": str(control.scenes),
         "model": digest_of_model(pipeline),
         "pictures": digest_of_pictures(tuning.corpus, words),
     }
-    belonging.check(tuning.folder, belongs)
+    run_record.check(tuning.folder, provenance)
     text, picture = pipeline.networks.text_encoder.config, pipeline.networks.unet_config
     assert isinstance(text, TextEncoderConfig)
     config, frozen = controlnet_for(pipeline), parameters(pipeline, tuning.device)
@@ -105,14 +110,16 @@ def controlling(tuning: Tuning, control: ControlNetTask, batch: int = 4, rate: f
         picture,
         frozen,
         pipeline.schedule,
-        hinted_pictures(pipeline, tuning, control),
+        controlnet_pictures(pipeline, tuning, control),
         tokenize_with(pipeline.tokenizers[0]),
         batch=batch,
         prediction=prediction(pipeline),
         device=tuning.device,
     )
-    first = {name: tensor.to(tuning.device) for name, tensor in controlnet.fresh(config, frozen, 0).items()}
-    return Piece(loss=loss, parameters=first, plan=plan, folder=tuning.folder, belongs=belongs)
+    first = {
+        name: tensor.to(tuning.device) for name, tensor in controlnet.initialize(config, frozen, 0).items()
+    }
+    return TrainingStage(loss=loss, parameters=first, plan=plan, folder=tuning.folder, provenance=provenance)
 
 
 def controlnet_for(pipeline: Pipeline) -> ControlNetConfig:
@@ -125,7 +132,7 @@ def controlnet_for(pipeline: Pipeline) -> ControlNetConfig:
     return ControlNetConfig(unet=replace(picture, up_depths=()), hint_widths=widths)
 
 
-def hinted_pictures(pipeline: Pipeline, tuning: Tuning, control: ControlNetTask) -> HintedSet:
+def controlnet_pictures(pipeline: Pipeline, tuning: FineTuning, control: ControlNetTask) -> ControlNetSet:
     """The training pictures, encoded once and kept in the run's folder."""
     corpus, side = tuning.corpus, trained_side(pipeline)
     pictures = dict(
@@ -136,7 +143,7 @@ def hinted_pictures(pipeline: Pipeline, tuning: Tuning, control: ControlNetTask)
         pictures[square] = [*pictures.get(square, ()), *composed(corpus, control.scenes, side)]
     about = [(entry.source, entry.name, entry.row) for entry in corpus.entries]
     digest = hashlib.sha256(f"{about} {digest_of_pictures(corpus, words)}".encode()).hexdigest()
-    return hinted(
+    return controlnet_set(
         pictures,
         control.condition,
         lambda image: encoded(pipeline, image),
@@ -145,7 +152,7 @@ def hinted_pictures(pipeline: Pipeline, tuning: Tuning, control: ControlNetTask)
     )
 
 
-def export_controlnet(tuning: Tuning, output: Path) -> None:
+def export_controlnet(tuning: FineTuning, output: Path) -> None:
     """Write the ControlNet's averaged weights, f16, as a diffusers folder."""
     config = describe_controlnet(controlnet_for(open_model(tuning.model, tuning.device)))
     write_component(output, config, halves(part(averaged(tuning.folder), controlnet.PREFIX)))

@@ -1,4 +1,4 @@
-"""Whether a model repeats its training pictures: the nearest one, and whether it is a copy."""
+"""Detects copies of training pictures: finds the nearest one and decides whether it is a copy."""
 
 import io
 from collections.abc import Sequence
@@ -10,49 +10,52 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pochade.evaluation import foreground
-from pochade.evaluation.judge import Embeddings, Judge
+from pochade.evaluation.scorer_model import Embeddings, Scorer
 
 Floats = NDArray[np.float32]
 
 SIDE = 32
-"""Pixels, after each thing was cut out and brought to one size: so a moved or scaled copy is found too."""
+"""Side, px, to which each object is cut out and scaled, so that shifted and scaled copies are found too."""
 
 
 @dataclass(frozen=True)
 class ComparablePictures:
-    """Pictures in both ways of comparing: places (N, D + S) of unit length, pixels (N, SIDE * SIDE * 3)."""
+    """Pictures in both representations that are compared: embeddings (N, D + S) of unit length, pixels (N,
+    SIDE * SIDE * 3)."""
 
-    places: Floats
+    embeddings: Floats
     pixels: Floats
 
 
 @dataclass(frozen=True)
-class CopyLimits:
-    """From here on two pictures are called copies: at least this near in the scorer's spaces (cosine), and at
-    most so far in pixels (root mean square, of 1).
+class CopyThresholds:
+    """Thresholds from which two pictures count as copies: a minimum cosine similarity of the scorer's
+    embeddings, and a maximum distance in pixels (root mean square, of 1).
 
-    found: share of true copies within the limits. mistaken: share of other drawings of the same concept.
+    found: share of true copies within the thresholds. mistaken: share of other drawings of the same concept.
     """
 
-    nearness: float
+    similarity: float
     distance: float
     found: float
     mistaken: float
 
 
-def looks(judge: Judge, images: Sequence[Image.Image]) -> ComparablePictures:
-    """How pictures are compared."""
-    return ComparablePictures(joined(judge.see(images)), np.stack([pixels(image) for image in images]))
+def comparable(scorer: Scorer, images: Sequence[Image.Image]) -> ComparablePictures:
+    """Compute both representations."""
+    return ComparablePictures(
+        joint_embeddings(scorer.embed_images(images)), np.stack([pixels(image) for image in images])
+    )
 
 
-def joined(places: Embeddings) -> Floats:
-    """Both spaces as one, with equal weights: (N, D + S), unit vectors."""
-    both: Floats = np.concatenate([places.concepts, places.styles], axis=1) * np.float32(0.5**0.5)
+def joint_embeddings(embeddings: Embeddings) -> Floats:
+    """Concatenate both embeddings with equal weights: (N, D + S), unit vectors."""
+    both: Floats = np.concatenate([embeddings.concepts, embeddings.styles], axis=1) * np.float32(0.5**0.5)
     return both
 
 
 def pixels(image: Image.Image) -> Floats:
-    """The thing alone, in one size: (SIDE * SIDE * 3,) in 0..1."""
+    """The object alone, scaled to one size: (SIDE * SIDE * 3,) in 0..1."""
     picture = np.asarray(image.convert("RGB"))
     part = foreground.cut_out(picture, foreground.foreground(picture), margin=0.0)
     small = Image.fromarray(picture if part is None else part).resize((SIDE, SIDE), Image.Resampling.BOX)
@@ -76,20 +79,20 @@ def _distances(one: Floats, other: Floats) -> Floats:
 
 
 def nearest(drawn: ComparablePictures, known: ComparablePictures) -> tuple[NDArray[np.intp], Floats, Floats]:
-    """Of each picture the nearest known one in pixels: its number, its nearness (cosine), its distance."""
+    """For each picture the nearest known one in pixels: its index, similarity (cosine) and distance."""
     apart = distances(drawn.pixels, known.pixels)
     index = apart.argmin(axis=1)
     rows = np.arange(len(index))
-    return index, (drawn.places * known.places[index]).sum(axis=1), apart[rows, index]
+    return index, (drawn.embeddings * known.embeddings[index]).sum(axis=1), apart[rows, index]
 
 
-def limits(
+def copy_thresholds(
     copies: tuple[ComparablePictures, ComparablePictures],
     others: tuple[ComparablePictures, ComparablePictures],
-) -> CopyLimits:
-    """The limits that tell best between true copies and other drawings of the same concept.
+) -> CopyThresholds:
+    """The thresholds that best separate true copies from other drawings of the same concept.
 
-    Each is where as many copies are missed as others are mistaken, by that measure alone.
+    Each is at the equal error rate of its measure alone.
     """
 
     def measured(pair: tuple[ComparablePictures, ComparablePictures]) -> tuple[Floats, Floats]:
@@ -97,21 +100,21 @@ def limits(
         apart = np.array(
             [distances(a[None], b[None])[0, 0] for a, b in zip(one.pixels, other.pixels, strict=True)]
         )
-        return (one.places * other.places).sum(axis=1), apart
+        return (one.embeddings * other.embeddings).sum(axis=1), apart
 
     (near_copies, far_copies), (near_others, far_others) = measured(copies), measured(others)
-    nearness = -equal_error(-near_copies, -near_others)
+    similarity = -equal_error(-near_copies, -near_others)
     distance = equal_error(far_copies, far_others)
-    return CopyLimits(
-        nearness=nearness,
+    return CopyThresholds(
+        similarity=similarity,
         distance=distance,
-        found=float(((near_copies >= nearness) & (far_copies <= distance)).mean()),
-        mistaken=float(((near_others >= nearness) & (far_others <= distance)).mean()),
+        found=float(((near_copies >= similarity) & (far_copies <= distance)).mean()),
+        mistaken=float(((near_others >= similarity) & (far_others <= distance)).mean()),
     )
 
 
 def equal_error(low: Floats, high: Floats) -> float:
-    """The limit below which as large a share of `high` lies as of `low` above it."""
+    """The threshold with an equal error rate: as large a share of `high` below it as of `low` above it."""
     candidates = np.sort(np.concatenate([low, high]))
     missed = 1 - np.searchsorted(np.sort(low), candidates, side="right") / len(low)
     mistaken = np.searchsorted(np.sort(high), candidates, side="right") / len(high)
@@ -119,8 +122,8 @@ def equal_error(low: Floats, high: Floats) -> float:
     return float(candidates[best])
 
 
-def copied(image: Image.Image, rng: Generator) -> Image.Image:
-    """The same picture smaller, moved, softened and compressed: a copy that should be found."""
+def make_copy(image: Image.Image, rng: Generator) -> Image.Image:
+    """A copy that should be detected: smaller, shifted, softened and compressed."""
     side = image.width
     size = round(side * rng.uniform(0.7, 0.95))
     soft = image.resize((side // 2, side // 2), Image.Resampling.BOX).resize(

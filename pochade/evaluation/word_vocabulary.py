@@ -1,4 +1,4 @@
-"""The words that the scorer reads: a caption is a short row of numbers, one for each word."""
+"""The scorer's vocabulary: a caption becomes a short row of numbers, one per word."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NOTHING, UNKNOWN = 0, 1
-"""What fills a row after the last word, and any word that was never met."""
+"""The numbers of padding and of unknown words."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Vocabulary:
         return rows
 
 
-def shares(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def word_weights(rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """The weight of each word in its text, (N, length) -> (N, length, 1); in all 1, or 0 without a word."""
     there = (rows != NOTHING).astype(np.float32)
     weights: NDArray[np.float32] = there / there.sum(axis=1, keepdims=True).clip(min=1)
@@ -47,6 +47,6 @@ def split(text: str) -> list[str]:
     return re.findall(r"[\w'!?]+", text.lower())
 
 
-def learned(texts: Iterable[str]) -> Vocabulary:
+def build_vocabulary(texts: Iterable[str]) -> Vocabulary:
     """Every word of the texts, in alphabetical order."""
     return Vocabulary(tuple(sorted({word for text in texts for word in split(text)})))

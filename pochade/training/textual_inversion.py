@@ -1,6 +1,6 @@
-"""A new word for a model that exists, learned from a few pictures: textual inversion (Gal et al. 2022).
+"""Textual inversion: a new word for an existing model, learned from a few pictures (Gal et al. 2022).
 
-The model itself stays as it is. Models with one text encoder can have one so: SD 1.x, SD 2.x, the starter.
+The model itself is not changed. Supported are models with one text encoder: SD 1.x, SD 2.x, the starter.
 """
 
 import re
@@ -32,24 +32,24 @@ from pochade.training.finetune import (
     parameters,
     prediction,
 )
-from pochade.training.loop import TrainingPlan, averaged, belonging
-from pochade.training.loop.piece import Piece
+from pochade.training.loop import TrainingPlan, averaged, run_record
+from pochade.training.loop.stage import TrainingStage
 from pochade.training.losses import inversion
 from pochade.training.parameters import Parameters
 
 NAME, CAPTION = "{name}", "{caption}"
 WITH_CAPTIONS = ("{name}, {caption}",)
 WITHOUT = ("{name}", "a {name}", "a picture of {name}", "a picture of a {name}")
-"""What is said of the pictures, unless something else is asked for."""
+"""Default caption templates."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Word:
+class NewWord:
     """A word to learn.
 
-    token: how it is written in prompts, and its file called. initial: a word or words that it begins from.
-    vectors: how many tokens it takes (None: as many as `initial`). templates: sentences with `{name}`, and
-    with `{caption}` where pictures have one; without any, plain ones.
+    token: its spelling in prompts, and the name of its file. initial: a word or words to start from. vectors:
+    number of tokens (None: as many as `initial`). templates: sentences with `{name}`, and with `{caption}`
+    where pictures have one; the default is plain ones.
     """
 
     token: str
@@ -59,16 +59,16 @@ class Word:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.token):
-            raise InvalidRequest(f"token '{self.token}' is not a name: letters, digits, - and _ make one")
+            raise InvalidRequest(f"token '{self.token}' is not a name; use letters, digits, - and _")
         if self.vectors is not None and not 1 <= self.vectors <= MAX_VECTORS:
-            raise InvalidRequest(f"vectors {self.vectors}: a word takes 1 to {MAX_VECTORS}")
+            raise InvalidRequest(f"vectors is {self.vectors}; it must lie between 1 and {MAX_VECTORS}")
         for template in self.templates:
             if NAME not in template:
-                raise InvalidRequest(f"template '{template}' does not say {NAME}, where the word stands")
+                raise InvalidRequest(f"template '{template}' lacks {NAME}, which stands for the word")
 
 
 @dataclass(frozen=True)
-class Folder:
+class CaptionedPictures:
     """A few pictures in memory, with their captions where there are text files beside them."""
 
     entries: tuple[CorpusEntry, ...]
@@ -81,8 +81,8 @@ class Folder:
         return self.pictures[index].tobytes()
 
 
-def open_folder(path: Path) -> Folder:
-    """The pictures in a folder, by name. Raises InvalidRequest if there are none, or for one that is none."""
+def open_folder(path: Path) -> CaptionedPictures:
+    """Open the pictures in a folder. Raises InvalidRequest if there are none, or one is unreadable."""
     if not path.is_dir():
         raise InvalidRequest(f"'{path}' is not a folder; a word is learned from a folder of pictures")
     entries, pictures = [], []
@@ -91,7 +91,7 @@ def open_folder(path: Path) -> Folder:
     texts = {pair_key(file.name): file for file in files if file.suffix.lower() == ".txt"}
     left_out = [file.name for file in files if file.suffix.lower() in UNSUPPORTED]
     if left_out:
-        print(f"left out, being of kinds that are not supported: {', '.join(left_out)}")
+        print(f"skipped, because their formats are not supported: {', '.join(left_out)}")
     for file in files:
         if file.suffix.lower() not in PICTURE_SUFFIXES:
             continue
@@ -109,25 +109,25 @@ def open_folder(path: Path) -> Folder:
         pictures.append(pixels)
     if not entries:
         raise InvalidRequest(f"'{path}' holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
-    return Folder(tuple(entries), tuple(pictures))
+    return CaptionedPictures(tuple(entries), tuple(pictures))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inversion:
-    """What is learned, from which pictures, for which model; where the states and logs lie."""
+    """The word, the pictures, the model, the run's folder and the device."""
 
-    word: Word
-    pictures: Folder
+    word: NewWord
+    pictures: CaptionedPictures
     model: Path | None  # None: the embedded starter
     folder: Path
     device: str = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sayings:
-    """Latents, and sentences about them that say the new word.
+class TemplatedExamples:
+    """Latents, with sentences that contain the new word.
 
-    templates, without: for pictures that have captions, and for those that have none.
+    templates, without: for pictures with captions, and for those without.
     """
 
     shown: BucketedSet
@@ -146,7 +146,7 @@ class Sayings:
         ]
 
 
-def inverting(inverted: Inversion, batch: int = 4, rate: float = 5e-3) -> Piece:
+def inversion_stage(inverted: Inversion, batch: int = 4, rate: float = 5e-3) -> TrainingStage:
     """The training; `export_embedding` writes what it has learned.
 
     Raises InvalidRequest as `finetune.open_model` does, for pictures that are too small, and for a word that
@@ -154,7 +154,7 @@ def inverting(inverted: Inversion, batch: int = 4, rate: float = 5e-3) -> Piece:
     """
     word, device = inverted.word, inverted.device
     pipeline = open_model(inverted.model, device)
-    belongs = {
+    provenance = {
         "kind": "embedding",
         "token": word.token,
         "initial word": word.initial,
@@ -162,14 +162,14 @@ def inverting(inverted: Inversion, batch: int = 4, rate: float = 5e-3) -> Piece:
         "model": digest_of_model(pipeline),
         "pictures": digest_of_pictures(inverted.pictures, lambda entry: entry.caption),
     }
-    belonging.check(inverted.folder, belongs)
+    run_record.check(inverted.folder, provenance)
     text, tokenizer = pipeline.networks.text_encoder.config, pipeline.tokenizers[0]
     assert isinstance(text, TextEncoderConfig)
     frozen = parameters(pipeline, device)
-    first = fresh(word, frozen, tokenizer)
+    first = initialize(word, frozen, tokenizer)
     count = len(first[inversion.VECTORS])
     numbers = range(text.vocabulary, text.vocabulary + count)
-    sayings = Sayings(
+    sayings = TemplatedExamples(
         shown=latents_of(pipeline, inverted.pictures, lambda entry: entry.caption),
         token=word.token,
         templates=_templates(word, inverted.pictures),
@@ -196,22 +196,26 @@ def inverting(inverted: Inversion, batch: int = 4, rate: float = 5e-3) -> Piece:
         prediction=prediction(pipeline),
         device=device,
     )
-    return Piece(loss=loss, parameters=first, plan=plan, folder=inverted.folder, belongs=belongs)
+    return TrainingStage(
+        loss=loss, parameters=first, plan=plan, folder=inverted.folder, provenance=provenance
+    )
 
 
-def fresh(word: Word, frozen: Parameters, tokenizer: Tokenizer) -> Parameters:
+def initialize(word: NewWord, frozen: Parameters, tokenizer: Tokenizer) -> Parameters:
     """The first vectors: those of the initial word, in turn if there are more places.
 
     Raises InvalidRequest for a token that is a word already, and for an initial word without tokens.
     """
     if len(tokenizer.encode(word.token)) == 1:
         raise InvalidRequest(
-            f"the model knows '{word.token}' as a word already; choose a token that is not a word, like"
+            f"'{word.token}' is already a word of the model; choose a token that is not a word, such as"
             f" 'my-{word.token}'"
         )
     ids = tokenizer.encode(word.initial)
     if not ids:
-        raise InvalidRequest(f"the initial word '{word.initial}' is empty; name what it is most like")
+        raise InvalidRequest(
+            f"the initial word '{word.initial}' is empty; name an existing word that it resembles"
+        )
     count = len(ids) if word.vectors is None else word.vectors
     rows = [ids[place % len(ids)] for place in range(count)]
     return {inversion.VECTORS: frozen[f"text_encoder.{TABLE}"][rows].detach().clone()}
@@ -228,15 +232,15 @@ def export_embedding(folder: Path, token: str, output: Path) -> None:
     safetensors.write(output, {token: vectors.numpy()}, {"format": "pt"})
 
 
-def _templates(word: Word, folder: Folder) -> tuple[str, ...]:
+def _templates(word: NewWord, folder: CaptionedPictures) -> tuple[str, ...]:
     """For pictures that have captions. Prints what a person may not expect of the others."""
     silent = [entry.name for entry in folder.entries if not entry.caption]
     captioned = len(folder.entries) - len(silent)
     saying = [template for template in word.templates if CAPTION in template]
     if saying and silent:
-        raise InvalidRequest(f"template '{saying[0]}' says {CAPTION}, and '{silent[0]}' has no text file")
+        raise InvalidRequest(f"template '{saying[0]}' contains {CAPTION}, but '{silent[0]}' has no text file")
     if word.templates and captioned and not saying:
-        print(f"{captioned} captions are not used: no template says {CAPTION}")
+        print(f"{captioned} captions are not used, because no template contains {CAPTION}")
     if not word.templates and captioned and silent:
         print(f"{len(silent)} of {len(folder.entries)} pictures have no caption: {', '.join(silent[:5])}")
     return word.templates or WITH_CAPTIONS

@@ -228,7 +228,7 @@ def sd_cpp_picture(case: Case, compiled: Path, precision: str) -> Contender:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{program} ended with status {done.returncode}: {done.stderr[-500:]}")
-    seconds = seconds_said(done.stdout + done.stderr)
+    seconds = parsed_seconds(done.stdout + done.stderr)
     return Contender(lambda: seconds, {"picture": seconds}, threads=0)
 
 
@@ -237,7 +237,7 @@ def sd_cpp() -> str | None:
     return next((found for name in SD_CPP if (found := which(name)) is not None), None)
 
 
-def seconds_said(text: str) -> float:
+def parsed_seconds(text: str) -> float:
     """Sampling and decoding, as the program's log has them. Raises RuntimeError if it says nothing."""
     found = [
         re.search(rf"{what}[^\n]*taking ([0-9.]+)s", text)
