@@ -1,10 +1,10 @@
 """Limits of a request. They are set when the server is started."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pochade.errors import InvalidRequest, expect
+from pochade.jobs.job_request import JobRequest, JobSource
 from pochade.jobs.orders import UPSCALE, Order, Upscale
 from pochade.prompts.extra_networks import extra_networks
 
@@ -63,30 +63,31 @@ def check(
     if order.upscale is not None and order.kind == UPSCALE:
         check_upscale(order.upscale, *sizes[order.upscale.image], limits)
         return usual
-    expect("steps", request["steps"], 1, limits.steps)
-    expect("batch_size", request["batch_size"], 1, limits.batch_size)
+    assert request.steps is not None  # settled
+    expect("steps", request.steps, 1, limits.steps)
+    expect("batch_size", request.batch_size, 1, limits.batch_size)
     if order.pictures > limits.pictures:
         raise InvalidRequest(
-            f"batch_size {request['batch_size']} times count {order.count} makes {order.pictures} pictures;"
+            f"batch_size {request.batch_size} times count {order.count} makes {order.pictures} pictures;"
             f" at most {limits.pictures} are allowed in one job"
         )
     check_prompts(request, limits)
     _check_seeds(order)
     width, height = _drawn_size(request, usual, sizes, limits)
     check_sides(width, height, limits)
-    for control in request.get("controls") or ():
-        if control.get("resolution") is not None:
-            scale = control["resolution"] / min(width, height)
+    for control in request.controls:
+        if control.resolution is not None:
+            scale = control.resolution / min(width, height)
             sides = round(width * scale), round(height * scale)
             _check_pixels("the picture that a preprocessor looks at", *sides, limits)
-    hires = request.get("hires")
+    hires = request.hires
     if hires is not None:
-        expect("hires steps", hires.get("steps") or 1, 1, limits.steps)
-        check_second(width, height, hires.get("size"), hires.get("scale"), limits)
+        expect("hires steps", hires.steps or 1, 1, limits.steps)
+        check_second(width, height, hires.size, hires.scale, limits)
     return width, height
 
 
-def check_prompts(request: Mapping[str, Any], limits: Limits) -> None:
+def check_prompts(request: JobRequest, limits: Limits) -> None:
     """Check the prompts' lengths and numbers of LoRAs, including those of a second pass. Raises
     InvalidRequest."""
     for name, text in texts_of(request).items():
@@ -118,17 +119,20 @@ def check_second(
     _check_pixels("the second pass", *larger, limits)
 
 
-def texts_of(request: Mapping[str, Any]) -> dict[str, str]:
+def texts_of(request: JobRequest) -> dict[str, str]:
     """The prompts of a request, including those of its second pass, by name."""
-    hires = request.get("hires") or {}
-    own = {f"hires.{name}": hires[name] for name in ("prompt", "negative_prompt") if hires.get(name)}
-    return {name: request.get(name) or "" for name in ("prompt", "negative_prompt")} | own
+    texts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt}
+    if request.hires is not None:
+        own = {"hires.prompt": request.hires.prompt, "hires.negative_prompt": request.hires.negative_prompt}
+        texts |= {name: text for name, text in own.items() if text}
+    return texts
 
 
 def _check_seeds(order: Order) -> None:
     """Check that the seeds of all pictures are within bounds."""
-    variation = order.request.get("variation") or {}
-    for name, seed in (("seed", order.request.get("seed")), ("variation seed", variation.get("seed"))):
+    request = order.request
+    second = None if request.variation is None else request.variation.seed
+    for name, seed in (("seed", request.seed), ("variation seed", second)):
         if seed is not None and not 0 <= seed <= LARGEST_SEED - (order.pictures - 1):
             raise InvalidRequest(
                 f"{name} is {seed}; {order.pictures} picture{'s' if order.pictures > 1 else ''} can be drawn"
@@ -157,38 +161,35 @@ def check_upscale(upscale: Upscale, width: int, height: int, limits: Limits) -> 
 
 
 def _drawn_size(
-    request: Mapping[str, Any], usual: tuple[int, int], sizes: Sequence[tuple[int, int]], limits: Limits
+    request: JobRequest, usual: tuple[int, int], sizes: Sequence[tuple[int, int]], limits: Limits
 ) -> tuple[int, int]:
     """Width and height that will be drawn, px, as in `settle.size_of`. usual, sizes: see `check`."""
     from pochade.generation.sizes import size_over, whole_latents
 
-    given, source = request.get("source") or {}, _source_size(request.get("source"), sizes, limits)
-    width, height = request.get("width"), request.get("height")
-    if source is not None:
+    width, height = request.width, request.height
+    source = None if request.source is None else _source_size(request.source, sizes, limits)
+    if request.source is not None and source is not None:
         if source == (width, height):
             return whole_latents(source, FACTOR)
-        masked = given.get("mask") is not None or bool(given.get("outpaint"))
-        usual = size_over(source, usual, FACTOR, masked=masked)[0]
+        usual = size_over(source, usual, FACTOR, masked=request.source.masked)[0]
     return usual[0] if width is None else width, usual[1] if height is None else height
 
 
 def _source_size(
-    source: Mapping[str, Any] | None, sizes: Sequence[tuple[int, int]], limits: Limits
+    source: JobSource, sizes: Sequence[tuple[int, int]], limits: Limits
 ) -> tuple[int, int] | None:
     """Of the picture that is drawn over, its margins included, px; None where only a part of it is drawn."""
-    if source is None:
-        return None
-    width, height = sizes[source["image"]]
-    margins = source.get("outpaint")
+    width, height = sizes[source.image]
+    margins = source.outpaint
     if margins:
-        width += (margins.get("left") or 0) + (margins.get("right") or 0)
-        height += (margins.get("top") or 0) + (margins.get("bottom") or 0)
+        width += margins.left + margins.right
+        height += margins.top + margins.bottom
         if width * height > limits.picture_pixels:
             raise InvalidRequest(
                 f"with its margins the picture would have {width} x {height} px; at most"
                 f" {limits.picture_pixels:,} px are accepted"
             )
-    return None if source.get("only_masked") else (width, height)
+    return None if source.only_masked else (width, height)
 
 
 def _check_pixels(what: str, width: int, height: int, limits: Limits) -> None:

@@ -1,18 +1,15 @@
-"""An order: what a job is to draw, as JSON that outlives the process; and the requests that it stands for.
-
-The fields of `Request` have their own names. Pictures are numbers of files that came with the
-job (`places.read_input`); models, upscalers and ControlNets are names, and only the catalogue knows paths.
-"""
+"""An order: what a job draws, as JSON that outlives the process; and the requests that it stands for."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pochade.errors import InvalidRequest, expect
+from pochade.jobs.job_request import JobControl, JobRequest, JobSource, read_job_request
 from pochade.request import Request
-from pochade.request_options import Control, Hires, Source, Variation
+from pochade.request_options import Control, Hires, Source
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -72,7 +69,7 @@ class PullOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """request: fields of `Request` as JSON, the seed settled. count: how often a batch is drawn.
+    """A job to draw, or a model to download. count: how often a batch is drawn.
 
     expand: whether the prompts are templates. partials: so many pictures on the way are wanted in full size.
     dialect: of the API that it came through, in which it may be interrupted; "" if that is not known.
@@ -81,7 +78,7 @@ class Order:
 
     kind: str
     model: str
-    request: Mapping[str, Any] = field(default_factory=dict)
+    request: JobRequest = field(default_factory=JobRequest)
     upscale: Upscale | None = None
     count: int = 1
     expand: bool = False
@@ -95,7 +92,7 @@ class Order:
             return
         if self.kind not in KINDS:
             raise InvalidRequest(f"kind is '{self.kind}'; one of: {', '.join(KINDS)}")
-        source = self.request.get("source")
+        source = self.request.source
         if self.kind == UPSCALE and self.upscale is None:
             raise InvalidRequest("kind 'upscale' needs a picture: give it as upscale.image")
         if self.kind in (IMG2IMG, INPAINT) and source is None:
@@ -104,28 +101,23 @@ class Order:
             raise InvalidRequest(
                 "kind 'txt2img' draws from nothing; with a source it is 'img2img' or 'inpaint'"
             )
-        if (
-            self.kind == INPAINT
-            and source is not None
-            and source.get("mask") is None
-            and not source.get("outpaint")
-        ):
+        if self.kind == INPAINT and source is not None and not source.masked:
             raise InvalidRequest("kind 'inpaint' needs a mask: give it as source.mask, or source.outpaint")
-        if self.kind == IMG2IMG and source is not None and source.get("mask") is not None:
+        if self.kind == IMG2IMG and source is not None and source.mask is not None:
             raise InvalidRequest("kind 'img2img' draws over the whole picture; with a mask it is 'inpaint'")
         expect("count", self.count, 1, 1000)
 
     @property
     def pictures(self) -> int:
         """How many there will be."""
-        return 1 if self.kind in (UPSCALE, PULL) else self.count * int(self.request.get("batch_size", 1))
+        return 1 if self.kind in (UPSCALE, PULL) else self.count * self.request.batch_size
 
     def text(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
 
 
 def read_order(text: str) -> Order:
-    """The inverse of `EvaluationOptions.text`."""
+    """Read the text of an order (`Order.text`), which another version may have written."""
     values = json.loads(text)
     upscale = values.pop("upscale", None)
     if upscale is not None:
@@ -133,21 +125,21 @@ def read_order(text: str) -> Order:
         upscale = Upscale(**{**upscale, "size": None if size is None else tuple(size)})
     pull = values.pop("pull", None)
     pull = None if pull is None else PullOrder(**pull)
+    request = read_job_request(values.pop("request", {}))
     known = {each.name for each in fields(Order)}
     given = {name: value for name, value in values.items() if name in known}
-    return Order(**given, upscale=upscale, pull=pull)
+    return Order(**given, request=request, upscale=upscale, pull=pull)
 
 
 def request_of(order: Order, fetch: Fetch, names: Names) -> Request:
-    """The request of the first batch, its prompts not expanded yet. Raises InvalidRequest."""
-    given = dict(order.request)
-    source = given.get("source")
-    given["source"] = None if source is None else _source(source, fetch)
-    given["variation"] = _variation(given.get("variation"))
-    given["hires"] = _hires(given.get("hires"), names)
-    given["controls"] = tuple(_control(each, fetch, names) for each in given.get("controls") or ())
-    known = {each.name for each in fields(Request)}
-    return Request(**{name: value for name, value in given.items() if name in known})
+    """Return the request of the first batch, with its prompts not yet expanded. Raises InvalidRequest."""
+    given = order.request
+    options: dict[str, Any] = {
+        "source": None if given.source is None else _source(given.source, fetch),
+        "hires": None if given.hires is None else _hires(given.hires, names),
+        "controls": tuple(_control(each, fetch, names) for each in given.controls),
+    }
+    return Request(**{**vars(given), **options})
 
 
 def batches(order: Order, request: Request, names: Names) -> Iterator[Request]:
@@ -177,8 +169,7 @@ def batches(order: Order, request: Request, names: Names) -> Iterator[Request]:
 
 def words(order: Order) -> str:
     """What a search looks in, in small letters."""
-    request = order.request
-    return f"{request.get('prompt', '')}\n{request.get('negative_prompt', '')}".lower()
+    return f"{order.request.prompt}\n{order.request.negative_prompt}".lower()
 
 
 def _expanded(names: Names, seed: int, purpose: str, text: str) -> str:
@@ -188,46 +179,33 @@ def _expanded(names: Names, seed: int, purpose: str, text: str) -> str:
 # --- inside -----------------------------------------------------------------------------------------------
 
 
-def _source(given: Mapping[str, Any], fetch: Fetch) -> Source:
+def _source(given: JobSource, fetch: Fetch) -> Source:
     from pochade.images.decode import on_white
     from pochade.images.fitting import widened
 
-    values = {name: value for name, value in given.items() if value is not None}
-    image = fetch(values.pop("image"))
-    outpaint = values.pop("outpaint", None)
-    mask = values.pop("mask", None)
-    if outpaint:
-        if mask is not None:
+    values: dict[str, Any] = dict(vars(given))
+    margins = values.pop("outpaint")
+    strength = values.pop("denoising_strength")
+    values["image"] = fetch(given.image)
+    if margins:
+        if given.mask is not None:
             raise InvalidRequest("outpaint makes its own mask; draw the other one in a second job")
-        image, drawn_anew = widened(
-            on_white(image), *(outpaint.get(side, 0) for side in ("left", "top", "right", "bottom"))
+        values["image"], values["mask"] = widened(
+            on_white(values["image"]), margins.left, margins.top, margins.right, margins.bottom
         )
-        return Source(image=image, mask=drawn_anew, **{"denoising_strength": 1.0, **values})
-    return Source(image=image, mask=None if mask is None else fetch(mask), **values)
+        strength = 1.0 if strength is None else strength
+    elif given.mask is not None:
+        values["mask"] = fetch(given.mask)
+    return Source(**values, **({} if strength is None else {"denoising_strength": strength}))
 
 
-def _variation(given: Mapping[str, Any] | None) -> Variation | None:
-    if given is None:
-        return None
-    size = given.get("size")
-    return Variation(**{**given, "size": None if size is None else (int(size[0]), int(size[1]))})
+def _hires(given: Hires, names: Names) -> Hires:
+    return replace(
+        given,
+        upscaler=names.upscaler(given.upscaler),
+        model=None if given.model is None else names.checkpoint(str(given.model)),
+    )
 
 
-def _hires(given: Mapping[str, Any] | None, names: Names) -> Hires | None:
-    if given is None:
-        return None
-    values = {name: value for name, value in given.items() if value is not None}
-    if "size" in values:
-        values["size"] = int(values["size"][0]), int(values["size"][1])
-    if "upscaler" in values:
-        values["upscaler"] = names.upscaler(values["upscaler"])
-    if "model" in values:
-        values["model"] = names.checkpoint(values["model"])
-    return Hires(**values)
-
-
-def _control(given: Mapping[str, Any], fetch: Fetch, names: Names) -> Control:
-    values = {**given, "image": fetch(given["image"]), "model": names.controlnet(given["model"])}
-    if values.get("thresholds") is not None:
-        values["thresholds"] = float(values["thresholds"][0]), float(values["thresholds"][1])
-    return Control(**values)
+def _control(given: JobControl, fetch: Fetch, names: Names) -> Control:
+    return Control(**{**vars(given), "image": fetch(given.image), "model": names.controlnet(given.model)})

@@ -1,6 +1,6 @@
 """An order that is handed in: settled, checked and kept."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from pochade.jobs.records import Job
 from pochade.jobs.storage import Storage, drop_inputs, keep_input
 from pochade.prompts.comments import without_comments
 from pochade.request import missing_fields
+from pochade.request_options import Hires
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,41 +52,36 @@ def settled(
 
     It may look through folders, which takes time. random: as `secrets.token_hex`.
     """
-    order, request = asked.order, dict(asked.order.request)
+    order, request = asked.order, asked.order.request
     limits.check_prompts(request, allowed)  # before anything goes through them
     model = catalogue.model(order.model).name
-    prompt, negative = catalogue.styled(
-        request.get("prompt", ""), request.get("negative_prompt", ""), asked.styles
-    )
+    prompt, negative = catalogue.styled(request.prompt, request.negative_prompt, asked.styles)
     plain = without_comments if asked.comments else str
     prompt, negative = plain(prompt), plain(negative)
-    request |= {"prompt": prompt, "negative_prompt": negative}
-    if request.get("hires") is not None:
-        request["hires"] = _settled_hires(request["hires"], model, asked, catalogue)
+    hires = None if request.hires is None else _settled_hires(request.hires, model, asked, catalogue)
+    request = replace(request, prompt=prompt, negative_prompt=negative, hires=hires)
     limits.check_prompts(request, allowed)
     for text in limits.texts_of(request).values():
         catalogue.check_prompt(text)
-    request |= missing_fields(request, catalogue.defaults(model, prompt, negative))
-    if request.get("seed") is None:
-        request["seed"] = int(random(4), 16)
-    return replace(order, model=model, request=request)
+    missing = missing_fields(vars(request), catalogue.defaults(model, prompt, negative))
+    seed = int(random(4), 16) if request.seed is None else request.seed
+    return replace(order, model=model, request=replace(request, seed=seed, **missing))
 
 
-def _settled_hires(
-    given: Mapping[str, Any], model: str, asked: SubmittedOrder, catalogue: Catalogue
-) -> dict[str, Any]:
-    """A second pass with the styles around its own prompts, and its own model's name as the catalogue has
-    it. model: of the first pass."""
-    hires = dict(given)
-    own, negative = hires.get("prompt"), hires.get("negative_prompt")
-    styled = catalogue.styled(own or "", negative or "", asked.styles)
+def _settled_hires(given: Hires, model: str, asked: SubmittedOrder, catalogue: Catalogue) -> Hires:
+    """Apply the styles to the second pass' own prompts, and resolve the name of its own model.
+
+    model: of the first pass.
+    """
+    prompt, negative = catalogue.styled(given.prompt or "", given.negative_prompt or "", asked.styles)
     plain = without_comments if asked.comments else str
-    hires["prompt"] = None if own is None else plain(styled[0])
-    hires["negative_prompt"] = None if negative is None else plain(styled[1])
-    if hires.get("model") is not None:
-        name = catalogue.model(hires["model"]).name
-        hires["model"] = None if name == model else name
-    return hires
+    own = None if given.model is None else catalogue.model(str(given.model)).name
+    return replace(
+        given,
+        prompt=None if given.prompt is None else plain(prompt),
+        negative_prompt=None if given.negative_prompt is None else plain(negative),
+        model=None if own == model else own,
+    )
 
 
 def check(
@@ -128,9 +124,12 @@ def check(
         find_preprocessor(control.preprocessor)
     if order.expand:
         first = next(orders.batches(order, request, catalogue))
-        own = first.hires
-        second = None if own is None else {"prompt": own.prompt, "negative_prompt": own.negative_prompt}
-        expanded = {"prompt": first.prompt, "negative_prompt": first.negative_prompt, "hires": second}
+        expanded = replace(
+            order.request,
+            prompt=first.prompt,
+            negative_prompt=first.negative_prompt,
+            hires=first.hires,
+        )
         limits.check_prompts(expanded, allowed)
         for text in limits.texts_of(expanded).values():
             catalogue.check_prompt(text)

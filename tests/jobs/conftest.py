@@ -9,6 +9,7 @@ import pytest
 
 from pochade.jobs import store
 from pochade.jobs.database import Database
+from pochade.jobs.job_request import JobRequest
 from pochade.jobs.orders import Order
 from pochade.jobs.records import LANES, QUEUED, FinishedPicture, Job, Lease
 from pochade.jobs.storage import Storage
@@ -29,7 +30,7 @@ class Studio:
         """A job that waits; its id. Each comes a second after the one before."""
         self.made += 1
         self.now += 1
-        order = Order(kind="txt2img", model="starter", request={"prompt": "a Fox", "steps": 4})
+        order = Order(kind="txt2img", model="starter", request=JobRequest(prompt="a Fox", steps=4))
         values: dict[str, Any] = {
             "id": f"20251124-{self.made:010x}",
             "owner": owner,

@@ -1,5 +1,6 @@
 """Orders outlive their process; names stay names; limits name what is too much."""
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -9,19 +10,23 @@ from pochade.errors import InvalidRequest
 from pochade.jobs import limits
 from pochade.jobs.catalogue import Folders, scan_folders
 from pochade.jobs.errors import without_paths
+from pochade.jobs.job_request import JobControl, JobRequest, JobSource, read_job_request
 from pochade.jobs.limits import Limits
-from pochade.jobs.orders import Order, Upscale, batches, read_order, request_of
+from pochade.jobs.orders import NOT_DRAWN, Order, Upscale, batches, read_order, request_of
 from pochade.jobs.pricing import expected_work, work_of
-from pochade.request_options import Hires
+from pochade.request import Request
+from pochade.request_options import Control, Hires, Source
 
 NAMES = scan_folders(Folders())
 PICTURE = Image.new("RGB", (64, 48), "red")
 REQUEST: dict[str, Any] = {"prompt": "a fox", "negative_prompt": "", "seed": 5, "steps": 4, "batch_size": 2}
 
+LARGE_CONTROL = {"image": 0, "model": "edges", "resolution": 2048}
+
 
 def order(**changes: Any) -> Order:
     values = {"kind": "txt2img", "model": "starter", "request": REQUEST, **changes}
-    return Order(**values)
+    return Order(**{**values, "request": read_job_request(values["request"])})
 
 
 def fetch(number: int) -> Image.Image:
@@ -141,7 +146,10 @@ def test_messages_for_strangers_have_no_paths() -> None:
         ({"width": 4}, "width is 4"),
         ({"width": 1024, "height": 1024, "hires": {"scale": 4.0}}, "the second pass would have 4096 x 4096"),
         ({"hires": {"size": [4096, 4096]}}, "the second pass"),
-        ({"width": 2048, "height": 64, "controls": [{"resolution": 2048}]}, "preprocessor looks at"),
+        (
+            {"width": 2048, "height": 64, "controls": [{"image": 0, "model": "edges", "resolution": 2048}]},
+            "preprocessor looks at",
+        ),
         ({"hires": {"prompt": "a" * 20_001}}, r"hires\.prompt has 20,001 characters"),
     ],
 )
@@ -161,3 +169,34 @@ def test_work_counts_steps_guidance_and_passes() -> None:
     enlarged = {**twice, "hires": {**twice["hires"], "denoising_strength": 0}}
     assert expected_work(order(request=enlarged), (256, 256)).evaluations == 2 * 8
     assert work_of(order(), []) is None
+
+
+def test_a_job_can_have_every_field_of_a_request_that_is_not_refused() -> None:
+    names = {each.name for each in fields(Request)}
+    expanded = {"template", "negative_template"}  # written when a template is expanded
+    assert {each.name for each in fields(JobRequest)} == names - expanded - set(NOT_DRAWN)
+    assert {each.name for each in fields(JobSource)} == {each.name for each in fields(Source)} | {"outpaint"}
+    assert {each.name for each in fields(JobControl)} == {each.name for each in fields(Control)}
+
+
+def test_what_another_version_stored_is_read() -> None:
+    text = """{"kind": "img2img", "model": "starter", "request": {"prompt": "a fox", "seed": 3, "new": 1,
+        "steps": 4, "blend": null, "source": {"image": 0, "mask": null, "denoising_strength": null},
+        "hires": null, "variation": {"seed": 2, "strength": 0.5, "size": [64, 48]}, "controls": []},
+        "count": 1, "later": true}"""
+    request = read_order(text).request
+    assert request.source == JobSource(image=0) and request.clip_skip == 1
+    assert request.variation is not None and request.variation.size == (64, 48)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"hires": {"size": [64]}}, "it takes two numbers"),
+        ({"source": {"mask": 1}}, "incomplete: .*'image'"),
+        ({"hires": {"scale": 9.0}}, "hires scale"),
+    ],
+)
+def test_a_damaged_request_is_an_error(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        read_job_request(values)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from pochade.errors import InvalidRequest
 from pochade.jobs.catalogue import Catalogue, Folders, ListedModel, scan_folders
+from pochade.jobs.job_request import read_job_request
 from pochade.jobs.orders import Order
 from pochade.jobs.runner import Event, JobRunner
 from pochade.pipeline import Result
@@ -38,7 +39,9 @@ class Quick(JobRunner):
 def drawn(runner: JobRunner, **request: Any) -> list[Event]:
     picture = content(Image.new("RGB", (8, 8)))
     order = Order(
-        kind="txt2img", model="starter", request={"prompt": "a fox", "seed": 1, "steps": 1, **request}
+        kind="txt2img",
+        model="starter",
+        request=read_job_request({"prompt": "a fox", "seed": 1, "steps": 1, **request}),
     )
     return list(runner.draw(order, lambda number: picture, lambda: None))
 

@@ -14,6 +14,7 @@ from pochade.errors import InvalidRequest, OutputError
 from pochade.jobs import history, store, worker
 from pochade.jobs.catalogue import Folders
 from pochade.jobs.database import StoreFailed
+from pochade.jobs.job_request import read_job_request
 from pochade.jobs.orders import Order
 from pochade.jobs.records import CANCELLED, FAILED, FINISHED, QUEUED, Job
 from pochade.jobs.runner import Asked, Batch, Event, JobRunner, Read
@@ -281,7 +282,9 @@ def test_the_prompts_of_a_job_are_parsed_once(
         "width": 32,
         "height": 32,
     }
-    job = studio.submit(order=Order(kind="txt2img", model="starter", request=request).text())
+    job = studio.submit(
+        order=Order(kind="txt2img", model="starter", request=read_job_request(request)).text()
+    )
     drawing = OneJob(studio)
     drawing.worker.runner = JobRunner(Folders(), engine="numpy", device="cpu", precision="f32")
     with calls_of(parse_prompt, extra_networks) as called:

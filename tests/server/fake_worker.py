@@ -29,7 +29,7 @@ class Fake:
 
     def draw(self, order: Order, read: Read, asked: Asked) -> Iterator[Event]:
         request = order.request
-        prompt = str(request["prompt"])
+        prompt = str(request.prompt)
         slow = re.match(r"\d(\.\d{1,4})? ", prompt, re.ASCII)
         pause = float(slow[0]) if slow else STEP_S
         if prompt == "die":
@@ -40,16 +40,14 @@ class Fake:
             time.sleep(10_000)
         if prompt == "bug":
             raise ZeroDivisionError("/secret/path")
-        image = Image.new("RGB", (64, 64), (request["seed"] % 256, 100, 50))
+        image = Image.new("RGB", (64, 64), (request.seed % 256, 100, 50))
         for number in range(order.count):
-            for step in range(1, int(request["steps"]) + 1):
+            for step in range(1, int(request.steps) + 1):
                 time.sleep(pause)
-                text = (
-                    f"{prompt}\nSteps: {request['steps']}, Sampler: Euler, Seed: {request['seed'] + number}"
-                )
-                result = Result([image], [request["seed"] + number], [text])
+                text = f"{prompt}\nSteps: {request.steps}, Sampler: Euler, Seed: {request.seed + number}"
+                result = Result([image], [request.seed + number], [text])
                 yield StepDone(
-                    step, int(request["steps"]), number, lambda: [image], lambda result=result: result
+                    step, int(request.steps), number, lambda: [image], lambda result=result: result
                 )
                 wanted = asked()
                 if wanted == CANCEL:

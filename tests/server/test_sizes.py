@@ -17,6 +17,7 @@ from pochade.errors import InvalidRequest
 from pochade.images.decode import read_picture, size_in_header
 from pochade.jobs import limits
 from pochade.jobs.catalogue import Folders, scan_folders
+from pochade.jobs.job_request import read_job_request
 from pochade.jobs.limits import Limits
 from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, UPSCALE, Order, Upscale
 from pochade.jobs.runner import JobRunner
@@ -32,7 +33,9 @@ REQUEST: dict[str, Any] = {
 
 def over(kind: str = IMG2IMG, source: dict[str, Any] | None = None, **changes: Any) -> Order:
     given = {"image": 0, "mask": None, **(source or {})}
-    return Order(kind=kind, model="starter", request={**REQUEST, **changes, "source": given})
+    return Order(
+        kind=kind, model="starter", request=read_job_request({**REQUEST, **changes, "source": given})
+    )
 
 
 def blank(width: int, height: int, kind: str = "PNG", turned: bool = False) -> bytes:
@@ -107,7 +110,7 @@ def test_a_turned_picture_has_its_limit_on_the_right_side() -> None:
 
 def test_many_pictures_of_one_job_have_a_limit_together() -> None:
     controls = [{"image": number, "model": "x"} for number in range(5)]
-    order = Order(kind=TXT2IMG, model="starter", request={**REQUEST, "controls": controls})
+    order = Order(kind=TXT2IMG, model="starter", request=read_job_request({**REQUEST, "controls": controls}))
     few = Limits(picture_pixels=10_000)
     assert limits.check(order, few, (512, 512), [(100, 100)] * 4) == (512, 512)
     with pytest.raises(InvalidRequest, match="5 pictures of 50,000 px together"):
@@ -144,7 +147,7 @@ def test_the_size_is_that_which_the_worker_draws(
     ],
 )
 def test_the_second_pass_has_the_limit_of_its_sides(hires: dict[str, Any], message: str) -> None:
-    order = Order(kind=TXT2IMG, model="starter", request={**REQUEST, "hires": hires})
+    order = Order(kind=TXT2IMG, model="starter", request=read_job_request({**REQUEST, "hires": hires}))
     narrow = Limits(side=1024)
     if not message:
         assert limits.check(order, narrow, (512, 512)) == (512, 512)
@@ -157,7 +160,7 @@ def test_the_worker_looks_again_with_the_size_of_the_model_that_it_has() -> None
     def none(number: int) -> bytes:
         raise AssertionError(number)
 
-    order = Order(kind=TXT2IMG, model="starter", request=REQUEST)
+    order = Order(kind=TXT2IMG, model="starter", request=read_job_request(REQUEST))
     runner = JobRunner(Folders(), device="cpu", engine="numpy", pixels="1000", side="8192")
     with pytest.raises(InvalidRequest, match="at most 1,000 pixels are allowed"):
         list(runner.draw(order, none, lambda: None))

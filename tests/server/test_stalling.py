@@ -15,6 +15,7 @@ from pochade.adapters import library
 from pochade.errors import InvalidRequest
 from pochade.jobs import limits
 from pochade.jobs.catalogue import Folders, scan_folders
+from pochade.jobs.job_request import JobRequest
 from pochade.jobs.limits import Limits
 from pochade.jobs.live import LiveJobs
 from pochade.jobs.orders import TXT2IMG, Order
@@ -129,9 +130,7 @@ def tags(count: int) -> str:
 
 
 def drawn(prompt: str) -> SubmittedOrder:
-    return SubmittedOrder(
-        order=Order(kind=TXT2IMG, model="", request={"prompt": prompt, "negative_prompt": ""})
-    )
+    return SubmittedOrder(order=Order(kind=TXT2IMG, model="", request=JobRequest(prompt=prompt)))
 
 
 @pytest.fixture
@@ -169,9 +168,9 @@ def test_a_file_that_was_moved_is_found_again(folders: Folders) -> None:
 
 @pytest.mark.parametrize("name", ["prompt", "negative_prompt"])
 def test_a_prompt_has_a_bound_of_loras(name: str) -> None:
-    limits.check_prompts({name: tags(32)}, Limits())
+    limits.check_prompts(JobRequest(**{name: tags(32)}), Limits())
     with pytest.raises(InvalidRequest, match=f"{name} asks for 33 LoRAs; at most 32"):
-        limits.check_prompts({name: tags(33)}, Limits())
+        limits.check_prompts(JobRequest(**{name: tags(33)}), Limits())
 
 
 def test_a_long_prompt_is_refused_before_its_tags_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

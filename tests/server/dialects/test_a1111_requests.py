@@ -13,6 +13,7 @@ from pochade.errors import InvalidRequest
 from pochade.images.preprocessors import canny, preprocessed
 from pochade.jobs import limits, orders
 from pochade.jobs.catalogue import Catalogue, Folders
+from pochade.jobs.job_request import read_job_request
 from pochade.jobs.limits import LARGEST_SEED, Limits
 from pochade.jobs.pricing import expected_work
 from pochade.server import submission
@@ -99,7 +100,7 @@ def test_whether_a_script_is_on(catalogue: Catalogue, name: str, script: Any, st
 )
 def test_clip_skip_comes_as_a_number_or_as_text(catalogue: Catalogue, given: Any, layers: int) -> None:  # noqa: F811
     settings = {"CLIP_stop_at_last_layers": given}
-    assert drawn(catalogue, override_settings=settings).order.request["clip_skip"] == layers
+    assert drawn(catalogue, override_settings=settings).order.request.clip_skip == layers
     if given not in (None, ""):
         assert chosen_of(settings, catalogue) == settings | {"CLIP_stop_at_last_layers": layers}
 
@@ -140,7 +141,7 @@ def test_settings_of_eta_and_of_the_format(catalogue: Catalogue) -> None:  # noq
     settings = {"eta_ancestral": 0.5, "eta_ddim": "0.25"}
     for name, sampler, eta in (("Euler a", None, 0.5), ("DDIM", None, 0.25), ("Euler a", 0.0, 0.0)):
         found = drawn(catalogue, override_settings=settings, sampler_name=name, eta=sampler)
-        assert found.order.request["eta"] == eta
+        assert found.order.request.eta == eta
     assert picture_format({"samples_format": "JPG", "jpeg_quality": "70"}) == ("JPEG", 70)
     assert picture_format({}) == ("PNG", 80)
 
@@ -151,7 +152,7 @@ def test_no_fresh_noise_is_euler(catalogue: Catalogue) -> None:  # noqa: F811
     from pochade.diffusion.samplers import find_sampler
 
     asked_for = drawn(catalogue, sampler_name="Euler a", eta=0).order.request
-    assert asked_for["eta"] == 0.0
+    assert asked_for.eta == 0.0
     start, levels = np.ones((1, 4, 2, 2), np.float32), [10.0, 3.0, 1.0, 0.0]
 
     def last(name: str, **options: float) -> Any:
@@ -163,7 +164,7 @@ def test_no_fresh_noise_is_euler(catalogue: Catalogue) -> None:  # noqa: F811
         *_, step = sampler.function(denoise, start, levels, lambda: noise(start.shape, np.float32), **options)
         return step.x
 
-    np.testing.assert_allclose(last("Euler a", eta=asked_for["eta"]), last("Euler"), rtol=1e-6)
+    np.testing.assert_allclose(last("Euler a", eta=asked_for.eta), last("Euler"), rtol=1e-6)
     assert not np.allclose(last("Euler a"), last("Euler"))
 
 
@@ -172,11 +173,11 @@ def test_no_fresh_noise_is_euler(catalogue: Catalogue) -> None:  # noqa: F811
 
 def test_numbers_with_a_fraction_are_cut(catalogue: Catalogue) -> None:  # noqa: F811
     request = drawn(catalogue, width=127.6, height="256", steps=4.9, seed=7.0, prompt=5).order.request
-    assert (request["width"], request["height"], request["steps"]) == (120, 256, 4)
-    assert (request["seed"], request["prompt"]) == (7, "5")
+    assert (request.width, request.height, request.steps) == (120, 256, 4)
+    assert (request.seed, request.prompt) == (7, "5")
     body = {"init_images": [PICTURE], "mask": MASK, "mask_blur": 3.7, "inpaint_full_res_padding": 31.9}
-    source = asked(ImageBody.model_validate(body), {}, catalogue, inputs()).order.request["source"]
-    assert (source["mask_blur"], source["padding"]) == (3, 31)
+    source = asked(ImageBody.model_validate(body), {}, catalogue, inputs()).order.request.source
+    assert (source.mask_blur, source.padding) == (3, 31)
     for wrong in ("wide", float("inf"), float("nan"), [1]):
         with pytest.raises(ValueError, match="width"):
             TextBody.model_validate({"width": wrong})
@@ -191,7 +192,7 @@ def test_blurs_that_differ_and_latents_that_are_resized_are_refused(catalogue: C
         with pytest.raises(ErrorReply, match=message):
             asked(ImageBody.model_validate({**over, **more}), {}, catalogue, inputs())
     same = {**over, "resize_mode": 3, "width": 512, "height": 512}
-    assert asked(ImageBody.model_validate(same), {}, catalogue, inputs()).order.request["source"]
+    assert asked(ImageBody.model_validate(same), {}, catalogue, inputs()).order.request.source
 
 
 @pytest.mark.parametrize("count", [1, 2, 8])
@@ -220,8 +221,8 @@ def test_the_last_seed_has_a_bound_that_is_checked_at_once(catalogue: Catalogue,
 
 
 def test_a_second_pass_of_strength_0_stays_one(catalogue: Catalogue) -> None:  # noqa: F811
-    hires = drawn(catalogue, **TWICE, denoising_strength=0).order.request["hires"]
-    assert hires["denoising_strength"] == 0
+    hires = drawn(catalogue, **TWICE, denoising_strength=0).order.request.hires
+    assert hires.denoising_strength == 0
 
 
 def test_the_second_pass_has_settings_of_its_own(catalogue: Catalogue) -> None:  # noqa: F811
@@ -230,8 +231,8 @@ def test_the_second_pass_has_settings_of_its_own(catalogue: Catalogue) -> None: 
         "hr_checkpoint_name": "second [0123456789]", "hr_cfg": 4.5,
     }  # fmt: skip
     found = drawn(catalogue, **TWICE, **own, styles=["ink"])
-    hires = settled(found, catalogue).request["hires"]
-    assert {**hires, "scale": 2.0} == {
+    hires = settled(found, catalogue).request.hires
+    assert {**vars(hires), "scale": 2.0} == {
         "scale": 2.0, "size": None, "upscaler": "Lanczos", "steps": None, "denoising_strength": 0.75,
         "prompt": "an owl, in ink", "negative_prompt": "snow", "sampler": "DPM++ 2M", "schedule": "Karras",
         "cfg_scale": 4.5, "model": "second",
@@ -245,12 +246,12 @@ def test_what_stands_for_the_first_pass(catalogue: Catalogue) -> None:  # noqa: 
         "hr_prompt": "", "hr_negative_prompt": "", "hr_sampler_name": "Use same sampler",
         "hr_scheduler": "Use same scheduler", "hr_checkpoint_name": "Use same checkpoint",
     }  # fmt: skip
-    hires = drawn(catalogue, **TWICE, **same).order.request["hires"]
+    hires = drawn(catalogue, **TWICE, **same).order.request.hires
     names = ("prompt", "negative_prompt", "sampler", "schedule", "cfg_scale", "model")
-    assert {hires[name] for name in names} == {None}
+    assert {getattr(hires, name) for name in names} == {None}
     found = drawn(catalogue, **TWICE, hr_checkpoint_name="starter")
-    assert settled(found, catalogue).request["hires"]["model"] is None
-    assert drawn(catalogue, hr_prompt="an owl").order.request["hires"] is None  # it is not switched on
+    assert settled(found, catalogue).request.hires.model is None
+    assert drawn(catalogue, hr_prompt="an owl").order.request.hires is None  # it is not switched on
 
 
 def test_its_names_and_lengths_are_checked_at_once(catalogue: Catalogue) -> None:  # noqa: F811
@@ -268,8 +269,8 @@ def test_its_names_and_lengths_are_checked_at_once(catalogue: Catalogue) -> None
             settled(drawn(catalogue, **TWICE, seed=1, hr_prompt=text), catalogue)
     wrong = drawn(catalogue, **TWICE, seed=1)
     for name in ("sampler", "schedule"):
-        hires = {**wrong.order.request["hires"], name: "magic"}
-        order = replace(wrong.order, request={**wrong.order.request, "hires": hires})
+        hires = replace(wrong.order.request.hires, **{name: "magic"})
+        order = replace(wrong.order, request=replace(wrong.order.request, hires=hires))
         with pytest.raises(InvalidRequest, match=f"{name} 'magic' is unknown"):
             submission.check(order, [], catalogue, Limits(), (512, 512))
 
@@ -283,7 +284,9 @@ def test_its_templates_are_expanded_and_its_work_is_counted() -> None:
         "prompt": "{owl|fox|hare}", "negative_prompt": "", "seed": 3, "steps": 4, "batch_size": 1,
         "hires": hires, "sampler": "Euler", "width": 64, "height": 64,
     }  # fmt: skip
-    order = orders.Order(kind="txt2img", model="starter", request=request, count=4, expand=True)
+    order = orders.Order(
+        kind="txt2img", model="starter", request=read_job_request(request), count=4, expand=True
+    )
     first = orders.request_of(order, lambda number: None, names)  # type: ignore[arg-type, return-value]
     found = list(orders.batches(order, first, names))
     assert all(each.hires is not None and each.hires.prompt == each.prompt for each in found)
@@ -295,7 +298,7 @@ def test_the_first_pass_size_of_old_clients(catalogue: Catalogue) -> None:  # no
     request = drawn(
         catalogue, **TWICE, width=768, height=640, firstphase_width=384, firstphase_height=320
     ).order.request
-    assert (request["width"], request["height"], request["hires"]["size"]) == (384, 320, [768, 640])
+    assert (request.width, request.height, request.hires.size) == (384, 320, (768, 640))
     assert "must be given together" in refused(catalogue, **TWICE, firstphase_width=384)
 
 
@@ -325,15 +328,17 @@ def test_a_text_fills_in_what_is_not_sent(catalogue: Catalogue) -> None:  # noqa
     )
     found = drawn(catalogue, infotext=text, steps=4, override_settings={"CLIP_stop_at_last_layers": 3})
     request = found.order.request
-    told = {name: request[name] for name in ("prompt", "negative_prompt", "steps", "sampler", "schedule")}
+    told = {
+        name: getattr(request, name) for name in ("prompt", "negative_prompt", "steps", "sampler", "schedule")
+    }
     assert told == {
         "prompt": "a bird", "negative_prompt": "snow", "steps": 4, "sampler": "Heun", "schedule": "Karras",
     }  # fmt: skip
-    assert (request["seed"], request["width"], request["height"]) == (3, 256, 320)
-    assert (request["clip_skip"], found.order.model, request["hires"]["prompt"]) == (3, "second", "an owl")
-    assert (request["hires"]["scale"], request["hires"]["denoising_strength"]) == (1.5, 0.4)
+    assert (request.seed, request.width, request.height) == (3, 256, 320)
+    assert (request.clip_skip, found.order.model, request.hires.prompt) == (3, "second", "an owl")
+    assert (request.hires.scale, request.hires.denoising_strength) == (1.5, 0.4)
     comma = drawn(catalogue, infotext=text.replace("strength: 0.4", "strength: 0,4"))
-    assert comma.order.request["hires"]["denoising_strength"] == 0.4
+    assert comma.order.request.hires.denoising_strength == 0.4
     for wrong in ("Steps: many", "Denoising strength: much", "Denoising strength: nan"):
         with pytest.raises(InvalidRequest, match=wrong):
             drawn(catalogue, infotext=f"a\nSteps: 4, Seed: 1, Size: 64x64, {wrong}")
@@ -344,12 +349,12 @@ def test_a_text_fills_in_noise_and_emphasis_and_names_what_it_cannot(catalogue: 
     chosen = {"randn_source": "CPU"}
     found = drawn(catalogue, infotext=f"{plain}, RNG: CPU, Emphasis: No norm, ENSD: 31337, CFG Rescale: 0.5")
     request = found.order.request
-    assert (request["rng"], request["emphasis"]) == ("CPU", "No norm")
+    assert (request.rng, request.emphasis) == ("CPU", "No norm")
     assert {"infotext.ENSD", "infotext.CFG Rescale"} <= set(found.left_out)
     usual = drawn(catalogue, infotext=plain, override_settings={**chosen})
-    assert usual.order.request["rng"] == "CPU"
-    assert drawn(catalogue, infotext=plain).order.request["rng"] == "NV"
-    assert "rng" not in drawn(catalogue, override_settings={"randn_source": ""}).order.request
+    assert usual.order.request.rng == "CPU"
+    assert drawn(catalogue, infotext=plain).order.request.rng == "NV"
+    assert drawn(catalogue, override_settings={"randn_source": ""}).order.request.rng == "NV"
 
 
 def test_a_text_of_a_masked_picture_fills_in_what_it_says_of_the_mask(catalogue: Catalogue) -> None:  # noqa: F811
@@ -362,7 +367,7 @@ def test_a_text_of_a_masked_picture_fills_in_what_it_says_of_the_mask(catalogue:
         sent = {"init_images": [PICTURE], "mask": MASK, "infotext": text, **body}
         found = asked(ImageBody.model_validate(sent), {}, catalogue, inputs())
         assert found.left_out == []
-        return dict(found.order.request["source"])
+        return dict(vars(found.order.request.source))
 
     told = source(text)
     names = ("denoising_strength", "mask_blur", "fill", "only_masked", "padding")
@@ -401,7 +406,7 @@ UNIT = {"image": PICTURE, "model": "edges", "module": "canny", "enabled": True}
 
 def controls(found: Catalogue, *units: Any) -> list[dict[str, Any]]:
     request = drawn(found, alwayson_scripts={"controlnet": {"args": list(units)}}).order.request
-    return list(request["controls"])
+    return [dict(vars(control)) for control in request.controls]
 
 
 @pytest.mark.parametrize(
@@ -465,7 +470,7 @@ def test_units_that_are_no_units(catalogue: Catalogue, script: Any, message: str
 def test_units_with_and_without_a_list(catalogue: Catalogue) -> None:  # noqa: F811
     for script in ({"args": [UNIT]}, {"args": UNIT}, [UNIT], UNIT, {"model": "edges", "image": PICTURE}):
         request = drawn(catalogue, alwayson_scripts={"ControlNet": script}).order.request
-        assert [each["model"] for each in request["controls"]] == ["edges"]
+        assert [each.model for each in request.controls] == ["edges"]
 
 
 def test_truths_of_a_unit_come_as_text_and_numbers_too(catalogue: Catalogue) -> None:  # noqa: F811
@@ -494,8 +499,8 @@ def test_a_mask_in_which_nothing_is_marked_asks_for_nothing(catalogue: Catalogue
     [
         ({}, None, None),
         ({"threshold_a": 64, "threshold_b": 64, "processor_res": 512}, None, None),  # as older clients send
-        ({"threshold_a": 50, "threshold_b": 150, "processor_res": 256}, [50.0, 150.0], 256),
-        ({"threshold_a": 50}, [50.0, 200.0], None),
+        ({"threshold_a": 50, "threshold_b": 150, "processor_res": 256}, (50.0, 150.0), 256),
+        ({"threshold_a": 50}, (50.0, 200.0), None),
         ({"threshold_a": -1, "threshold_b": -1, "processor_res": -1}, None, None),
         ({"processor_res": 256, "pixel_perfect": True}, None, None),
         ({"module": "invert", "threshold_a": 50, "threshold_b": 150}, None, None),

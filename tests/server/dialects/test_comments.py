@@ -22,8 +22,8 @@ def inputs() -> Inputs:
 def test_comments_of_a_request() -> None:
     body = TextBody(prompt="a fox, # grey\nin snow", negative_prompt="# all of it\nblurry")
     request = asked(body, {}, scan_folders(Folders()), inputs()).order.request
-    assert request["prompt"] == "a fox, \nin snow"
-    assert request["negative_prompt"].strip() == "blurry"
+    assert request.prompt == "a fox, \nin snow"
+    assert request.negative_prompt.strip() == "blurry"
 
 
 def settled(**fields: Any) -> Any:
@@ -43,17 +43,16 @@ NOTED: dict[str, Any] = {
 @pytest.mark.parametrize("said", [{}, {"comments": False}])
 def test_the_native_api_keeps_them(said: dict[str, Any]) -> None:
     request = settled(**NOTED, **said)
-    assert (request["prompt"], request["negative_prompt"]) == (NOTED["prompt"], NOTED["negative_prompt"])
-    assert request["hires"]["prompt"] == "an owl # by day"
+    assert (request.prompt, request.negative_prompt) == (NOTED["prompt"], NOTED["negative_prompt"])
+    assert request.hires.prompt == "an owl # by day"
 
 
 def test_the_native_api_leaves_them_out_where_it_is_asked_to() -> None:
     request = settled(**NOTED, comments=True)
-    assert (request["prompt"], request["negative_prompt"].strip()) == ("a fox \nin snow", "blurry")
-    hires = request["hires"]
-    assert (hires["prompt"].strip(), hires["negative_prompt"].strip()) == ("an owl", "rain")
-    assert "comments" not in request
+    assert (request.prompt, request.negative_prompt.strip()) == ("a fox \nin snow", "blurry")
+    hires = request.hires
+    assert (hires.prompt.strip(), hires.negative_prompt.strip()) == ("an owl", "rain")
     # Those of styles too, as with `pochade draw --comments`; an own prompt that is absent stays absent.
     styled = settled(prompt="a fox # grey", styles=["ink"], hires={}, comments=True)
-    assert styled["prompt"].strip() == "in ink \n, a fox"
-    assert styled["hires"]["prompt"] is None
+    assert styled.prompt.strip() == "in ink \n, a fox"
+    assert styled.hires.prompt is None

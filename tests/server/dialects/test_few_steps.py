@@ -36,7 +36,7 @@ def nothing():
 
 def drawn_with(catalogue, asked):
     request = settled(asked, catalogue, secrets.token_hex, Limits()).request
-    return [request[name] for name in SETTINGS]
+    return [getattr(request, name) for name in SETTINGS]
 
 
 def native(catalogue, **body):

@@ -183,7 +183,7 @@ def picture_of(served: Served) -> dict[str, Any]:
         ("generate_image", {"prompt": "<lora:no:1>"}, "LoRA 'no' is unknown"),
         ("generate_image", {"prompt": "bug"}, "ZeroDivisionError"),
         ("edit_image", {"prompt": "x", "image": "https://example.org/a.png"}, "URLs are not fetched"),
-        ("edit_image", {"prompt": "x", "image": "/etc/passwd"}, "no picture"),
+        ("edit_image", {"prompt": "x", "image": "/etc/passwd"}, "not a picture"),
         ("edit_image", {"prompt": "x", "image": "picture:20261124-0000000000-0"}, "of yours"),
         ("read_parameters", {"image": "aGVsbG8="}, "picture"),
         ("list_models", {"all": True}, "all"),

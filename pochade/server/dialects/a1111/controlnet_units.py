@@ -6,6 +6,7 @@ from typing import Any
 from pochade.errors import InvalidRequest
 from pochade.images.preprocessors import find_preprocessor
 from pochade.jobs.catalogue import Catalogue
+from pochade.jobs.job_request import JobControl
 from pochade.request_options import find_resize_mode
 from pochade.server.dialects.a1111.scripts import CONTROLNET, arguments
 from pochade.server.middleware import ErrorReply
@@ -77,7 +78,7 @@ def controls(
     first_image: str | None,
     *,
     part_only: bool = False,
-) -> tuple[list[dict[str, Any]], list[str]]:
+) -> tuple[list[JobControl], list[str]]:
     """The units that are switched on, as controls of an order, and the fields that are unknown here.
 
     first_image: what a unit without a picture goes by. part_only: only the masked part is drawn.
@@ -163,29 +164,29 @@ def _check(unit: Mapping[str, Any], part_only: bool) -> None:
 
 def _control(
     unit: Mapping[str, Any], catalogue: Catalogue, inputs: Inputs, first_image: str | None
-) -> dict[str, Any]:
+) -> JobControl:
     image = _image(unit.get("image"), inputs)
     image = first_image if image is None else image
     if image is None:
         raise _refused("has no image")
     model = str(unit["model"]).partition(" [")[0]
     catalogue.controlnet(model)
-    numbers = {ours: _number(unit, theirs, usual) for theirs, ours, usual in NUMBERS}
+    numbers: dict[str, Any] = {ours: _number(unit, theirs, usual) for theirs, ours, usual in NUMBERS}
     module = module_of(unit.get("module"))
     option = unit.get("hr_option")
     passes = PASSES.get(_plain(option))
     if passes is None:
         raise _refused(f"has hr_option '{str(option)[:100]}'; one of: Both, Low res only, High res only")
-    return {
-        "image": inputs.add(image, "the image of a ControlNet unit"),
-        "model": model,
+    return JobControl(
+        image=inputs.add(image, "the image of a ControlNet unit"),
+        model=model,
         **numbers,
-        "preprocessor": module,
-        "resize_mode": _resize_mode(unit.get("resize_mode")),
-        "passes": passes,
-        "resolution": _resolution(unit, module),
-        "thresholds": thresholds_of(unit, module),
-    }
+        preprocessor=module,
+        resize_mode=_resize_mode(unit.get("resize_mode")),
+        passes=passes,
+        resolution=_resolution(unit, module),
+        thresholds=thresholds_of(unit, module),
+    )
 
 
 def _resize_mode(given: Any) -> str:
@@ -253,13 +254,14 @@ def _resolution(unit: Mapping[str, Any], module: str) -> int | None:
     return given if RESOLUTIONS[0] <= given <= RESOLUTIONS[1] else None
 
 
-def thresholds_of(unit: Mapping[str, Any], module: str) -> list[float] | None:
+def thresholds_of(unit: Mapping[str, Any], module: str) -> tuple[float, float] | None:
     """Of canny, the only one that has any here; as there, one that cannot be is the usual one."""
     given = [_number(unit, f"threshold_{letter}", -1.0) for letter in "ab"]
     (low, high), usual = THRESHOLDS
     if module != "canny" or tuple(given) == NOT_CHOSEN[0] or all(not low <= each <= high for each in given):
         return None
-    return [each if low <= each <= high else other for each, other in zip(given, usual, strict=True)]
+    a, b = (each if low <= each <= high else other for each, other in zip(given, usual, strict=True))
+    return a, b
 
 
 def _number(unit: Mapping[str, Any], name: str, usual: float) -> float:

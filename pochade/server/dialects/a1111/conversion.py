@@ -9,17 +9,19 @@ import io
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from pochade.diffusion.samplers import UNIPC, find_sampler
 from pochade.diffusion.schedule import AUTOMATIC, find_schedule, split_sampler_name
 from pochade.errors import InvalidRequest
 from pochade.jobs.catalogue import Catalogue
+from pochade.jobs.job_request import JobRequest, JobSource
 from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, Order
 from pochade.prompts.comments import without_comments
 from pochade.prompts.extra_networks import extra_networks
 from pochade.request import find_emphasis, find_rng
-from pochade.request_options import find_resize_mode
+from pochade.request_options import Hires, Variation, find_resize_mode
 from pochade.server.dialects.a1111.controlnet_units import controls
 from pochade.server.dialects.a1111.infotext_fields import filled_in, not_filled_in
 from pochade.server.dialects.a1111.schemas import DrawBody, ImageBody, TextBody
@@ -65,49 +67,50 @@ def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, input
         size = 0, 0
     elif body.subseed_strength or min(size) >= SIDE:
         subseed = body.subseed if body.subseed is not None and body.subseed >= 0 else None
-        variation = {
-            "seed": secrets.randbelow(2**32) if subseed is None else subseed,
-            "strength": body.subseed_strength or 0.0,
-            "size": list(size) if min(size) >= SIDE else None,
-        }
+        variation = Variation(
+            seed=secrets.randbelow(2**32) if subseed is None else subseed,
+            strength=body.subseed_strength or 0.0,
+            size=size if min(size) >= SIDE else None,
+        )
     source = _source(body, inputs) if isinstance(body, ImageBody) else None
     units, unknown = controls(
         body.alwayson_scripts,
         catalogue,
         inputs,
         _first_image(body),
-        part_only=source is not None and source["only_masked"],
+        part_only=source is not None and source.only_masked,
     )
     left_out += unknown
     width, height, hires = _sizes(body, catalogue)
-    request: dict[str, Any] = {
-        "prompt": _text(body, body.prompt),
-        "negative_prompt": _text(body, body.negative_prompt),
-        "seed": body.seed if body.seed is not None and body.seed >= 0 else None,
-        "steps": _or(body.steps, 50),
-        "cfg_scale": _or(body.cfg_scale, 7.0),
-        "width": width,
-        "height": height,
-        "sampler": sampler,
-        "schedule": schedule,
-        "eta": body.eta if body.eta is not None else eta_of(settings, sampler),
-        "clip_skip": clip_skip(settings),
-        "batch_size": _or(body.batch_size, 1),
-        "tiling": bool(body.tiling),
+    request = JobRequest(
+        prompt=_text(body, body.prompt),
+        negative_prompt=_text(body, body.negative_prompt),
+        seed=body.seed if body.seed is not None and body.seed >= 0 else None,
+        steps=_or(body.steps, 50),
+        cfg_scale=_or(body.cfg_scale, 7.0),
+        width=width,
+        height=height,
+        sampler=sampler,
+        schedule=schedule,
+        eta=body.eta if body.eta is not None else eta_of(settings, sampler),
+        clip_skip=clip_skip(settings),
+        batch_size=_or(body.batch_size, 1),
+        tiling=bool(body.tiling),
+        variation=variation,
+        hires=hires,
+        source=source,
+        controls=tuple(units),
         **named_settings(settings),
-        "variation": variation,
-        "hires": hires,
-        "source": source,
-        "controls": units,
-    }
+    )
     if model.few_steps is not None:
         # What the original would fill in is not for such a model, so what is not sent stays open.
         sent = body.model_fields_set
         left = {name for name in ("steps", "cfg_scale") if name not in sent}
         if not sent & {"sampler_name", "sampler_index"}:
             left |= {"sampler"} | ({"schedule"} if "scheduler" not in sent else set())
-        request |= dict.fromkeys(left)
-    kind = TXT2IMG if source is None else INPAINT if source["mask"] is not None else IMG2IMG
+        nothing: dict[str, Any] = dict.fromkeys(left)
+        request = replace(request, **nothing)
+    kind = TXT2IMG if source is None else INPAINT if source.mask is not None else IMG2IMG
     order = Order(kind=kind, model=model.name, request=request, count=_or(body.n_iter, 1), dialect="a1111")
     styles = [style for style in body.styles or () if style in catalogue.styles]
     left_out += [f"styles.{style}" for style in body.styles or () if style not in (*catalogue.styles, "None")]
@@ -128,7 +131,7 @@ def chosen_of(settings: Mapping[str, Any], catalogue: Catalogue) -> dict[str, An
     return given
 
 
-def named_settings(settings: Mapping[str, Any]) -> dict[str, str]:
+def named_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a Request that are options there. Raises Trouble for a value that there is none of."""
     found = {}
     for option, (field, find) in NAMED.items():
@@ -203,7 +206,7 @@ def _model(settings: Mapping[str, Any], catalogue: Catalogue) -> str:
     return catalogue.model(None if name is None else str(name)).name
 
 
-def _sizes(body: DrawBody, catalogue: Catalogue) -> tuple[int, int, dict[str, Any] | None]:
+def _sizes(body: DrawBody, catalogue: Catalogue) -> tuple[int, int, Hires | None]:
     """Width and height of the first pass, and the second one. Old clients say the first pass' size apart."""
     width, height = _rounded(_or(body.width, 512)), _rounded(_or(body.height, 512))
     if not isinstance(body, TextBody) or not body.enable_hr:
@@ -219,23 +222,23 @@ def _sizes(body: DrawBody, catalogue: Catalogue) -> tuple[int, int, dict[str, An
     hires = _hires(body, catalogue)
     if not any(first):
         return width, height, hires
-    return _rounded(first[0]), _rounded(first[1]), {**hires, "size": [width, height]}
+    return _rounded(first[0]), _rounded(first[1]), replace(hires, size=(width, height))
 
 
-def _hires(body: TextBody, catalogue: Catalogue) -> dict[str, Any]:
+def _hires(body: TextBody, catalogue: Catalogue) -> Hires:
     size = None
     width, height = body.hr_resize_x or 0, body.hr_resize_y or 0
     if width or height:
         own = _rounded(_or(body.width, 512)), _rounded(_or(body.height, 512))
-        size = [_rounded(width or height * own[0] // own[1]), _rounded(height or width * own[1] // own[0])]
-    return {
-        "scale": _or(body.hr_scale, 2.0),
-        "size": size,
-        "upscaler": upscaler_of(body.hr_upscaler or "Latent", catalogue),
-        "steps": body.hr_second_pass_steps or None,
-        "denoising_strength": _or(body.denoising_strength, 0.75),
+        size = _rounded(width or height * own[0] // own[1]), _rounded(height or width * own[1] // own[0])
+    return Hires(
+        scale=_or(body.hr_scale, 2.0),
+        size=size,
+        upscaler=upscaler_of(body.hr_upscaler or "Latent", catalogue),
+        steps=body.hr_second_pass_steps or None,
+        denoising_strength=_or(body.denoising_strength, 0.75),
         **_own_of_hires(body),
-    }
+    )
 
 
 def _own_of_hires(body: TextBody) -> dict[str, Any]:
@@ -261,23 +264,23 @@ def _own_of_hires(body: TextBody) -> dict[str, Any]:
     }
 
 
-def _source(body: ImageBody, inputs: Inputs) -> dict[str, Any]:
+def _source(body: ImageBody, inputs: Inputs) -> JobSource:
     if not body.init_images:
         raise ErrorReply(404, "not_found", "Init image not found", "init_images")
     if len(body.init_images) > 1:
         raise ErrorReply(422, "invalid", "only one init image is supported in a request", "init_images")
     image = inputs.add(body.init_images[0], "init_images[0]")
     masked = body.mask not in NONE
-    return {
-        "image": image,
-        "mask": inputs.put(_mask(body, inputs, image)) if masked else None,
-        "denoising_strength": _or(body.denoising_strength, 0.75),
-        "resize_mode": _resize_mode(body, inputs, image),
-        "mask_blur": float(_blur(body)),
-        "fill": FILLS[_or(body.inpainting_fill, 0)],
-        "only_masked": bool(body.inpaint_full_res) and masked,
-        "padding": max(0, body.inpaint_full_res_padding or 0),
-    }
+    return JobSource(
+        image=image,
+        mask=inputs.put(_mask(body, inputs, image)) if masked else None,
+        denoising_strength=_or(body.denoising_strength, 0.75),
+        resize_mode=_resize_mode(body, inputs, image),
+        mask_blur=float(_blur(body)),
+        fill=FILLS[_or(body.inpainting_fill, 0)],
+        only_masked=bool(body.inpaint_full_res) and masked,
+        padding=max(0, body.inpaint_full_res_padding or 0),
+    )
 
 
 def _resize_mode(body: ImageBody, inputs: Inputs, image: int) -> str:

@@ -17,6 +17,7 @@ from pochade.jobs import accounts
 from pochade.jobs.live import LiveJob
 from pochade.jobs.orders import UPSCALE, Order, Upscale, read_order
 from pochade.jobs.records import QUEUED, RUNNING, Job, Picture
+from pochade.request_options import Variation
 from pochade.server.await_job import outcome
 from pochade.server.dialects.a1111 import listings
 from pochade.server.dialects.a1111.conversion import asked, chosen_of, upscaler_of
@@ -209,40 +210,41 @@ def _info(job: Job, pictures: Sequence[Picture]) -> dict[str, Any]:
     order = read_order(job.order)
     request = order.request
     seeds = [picture.seed for picture in pictures]
-    variation = request.get("variation") or {}
-    source, hires = request.get("source") or {}, request.get("hires") or {}
+    variation, source, hires = request.variation or Variation(), request.source, request.hires
+    strength = hires.denoising_strength if hires is not None else None
+    strength = strength if source is None else source.denoising_strength
     first = pictures[0] if pictures else None
     return {
-        "prompt": request["prompt"],
+        "prompt": request.prompt,
         "all_prompts": [picture.prompt for picture in pictures],
-        "negative_prompt": request["negative_prompt"],
-        "all_negative_prompts": [request["negative_prompt"] for _ in pictures],
-        "seed": seeds[0] if seeds else request["seed"],
+        "negative_prompt": request.negative_prompt,
+        "all_negative_prompts": [request.negative_prompt for _ in pictures],
+        "seed": seeds[0] if seeds else request.seed,
         "all_seeds": seeds,
-        "subseed": variation.get("seed", 0),
-        "all_subseeds": [variation.get("seed", 0) + number for number in range(len(pictures))],
-        "subseed_strength": variation.get("strength", 0.0),
-        "width": first.width if first is not None else request["width"],
-        "height": first.height if first is not None else request["height"],
-        "sampler_name": request["sampler"],
-        "cfg_scale": request["cfg_scale"],
-        "steps": request["steps"],
-        "batch_size": request["batch_size"],
+        "subseed": variation.seed,
+        "all_subseeds": [variation.seed + number for number in range(len(pictures))],
+        "subseed_strength": variation.strength,
+        "width": first.width if first is not None else request.width,
+        "height": first.height if first is not None else request.height,
+        "sampler_name": request.sampler,
+        "cfg_scale": request.cfg_scale,
+        "steps": request.steps,
+        "batch_size": request.batch_size,
         "restore_faces": False,
         "face_restoration_model": None,
         "sd_model_name": job.model,
         "sd_model_hash": _told(first, "Model hash"),
         "sd_vae_name": None,
         "sd_vae_hash": None,
-        "seed_resize_from_w": (variation.get("size") or [-1, -1])[0],
-        "seed_resize_from_h": (variation.get("size") or [-1, -1])[1],
-        "denoising_strength": source.get("denoising_strength", hires.get("denoising_strength")),
-        "extra_generation_params": {"Schedule type": request["schedule"]},
+        "seed_resize_from_w": (variation.size or (-1, -1))[0],
+        "seed_resize_from_h": (variation.size or (-1, -1))[1],
+        "denoising_strength": strength,
+        "extra_generation_params": {"Schedule type": request.schedule},
         "index_of_first_image": 0,
         "infotexts": [picture.text for picture in pictures],
         "styles": [],
         "job_timestamp": time.strftime("%Y%m%d%H%M%S", time.gmtime(job.created)),
-        "clip_skip": request["clip_skip"],
+        "clip_skip": request.clip_skip,
         "is_using_inpainting_conditioning": False,
         "version": f"pochade {pochade.__version__}",
     }

@@ -4,11 +4,12 @@ Unlike in the other dialects unknown arguments are refused: whoever calls a tool
 is misspelled would be missing in the picture.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
 from pochade.jobs.catalogue import Catalogue
+from pochade.jobs.job_request import JobRequest, JobSource
 from pochade.jobs.limits import LARGEST_SEED
 from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, Order
 from pochade.server.request_bodies import Body
@@ -63,26 +64,24 @@ class DrawArguments(Arguments):
     def asked(self, catalogue: Catalogue, inputs: Inputs) -> SubmittedOrder:
         """What the service takes. Raises InvalidRequest."""
         source = self.source(inputs)
-        request: dict[str, Any] = {
-            "prompt": self.prompt,
-            "negative_prompt": self.negative_prompt,
-            "seed": None if self.seed == -1 else self.seed,
-            "steps": self.steps,
-            "cfg_scale": self.cfg_scale,
-            "width": self.width,
-            "height": self.height,
-            "sampler": self.sampler,
-            "schedule": self.schedule,
-            "clip_skip": 1,
-            "batch_size": 1,
-            "source": source,
-        }
-        kind = TXT2IMG if source is None else INPAINT if source["mask"] is not None else IMG2IMG
+        request = JobRequest(
+            prompt=self.prompt,
+            negative_prompt=self.negative_prompt,
+            seed=None if self.seed == -1 else self.seed,
+            steps=self.steps,
+            cfg_scale=self.cfg_scale,
+            width=self.width,
+            height=self.height,
+            sampler=self.sampler,
+            schedule=self.schedule,
+            source=source,
+        )
+        kind = TXT2IMG if source is None else INPAINT if source.mask is not None else IMG2IMG
         model = catalogue.model(self.model).name
         order = Order(kind=kind, model=model, request=request, count=self.count, preview=False, dialect="mcp")
         return SubmittedOrder(order=order, inputs=inputs.contents)
 
-    def source(self, inputs: Inputs) -> dict[str, Any] | None:
+    def source(self, inputs: Inputs) -> JobSource | None:
         """The picture that is drawn over."""
         return None
 
@@ -99,12 +98,9 @@ class EditArguments(DrawArguments):
         description="how much may change, 0 nothing, 1 all; null: 0.75, or 1 inside a mask",
     )
 
-    def source(self, inputs: Inputs) -> dict[str, Any] | None:
+    def source(self, inputs: Inputs) -> JobSource | None:
         image = inputs.add(self.image, "image")
         mask = None if self.mask is None else inputs.add(self.mask, "mask")
         usual = 0.75 if mask is None else 1.0
-        return {
-            "image": image,
-            "mask": mask,
-            "denoising_strength": usual if self.strength is None else self.strength,
-        }
+        strength = usual if self.strength is None else self.strength
+        return JobSource(image=image, mask=mask, denoising_strength=strength)

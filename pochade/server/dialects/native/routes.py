@@ -1,6 +1,7 @@
 """The native API, /api/v1, as docs/api.md has it."""
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Request
@@ -314,10 +315,10 @@ def _shown_request(order: Order) -> dict[str, Any]:
     """What was asked for, without the pictures that came with it."""
     if order.pull is not None:
         return {"licence": order.pull.licence, "commit": order.pull.commit}
-    request: dict[str, Any] = {**order.request, "count": order.count, "expand": order.expand}
-    if request.get("source"):
-        request["source"] = {**request["source"], "image": None, "mask": None}
-    request["controls"] = [{**each, "image": None} for each in request.get("controls") or ()]
+    request: dict[str, Any] = {**asdict(order.request), "count": order.count, "expand": order.expand}
+    if request["source"] is not None:
+        request["source"] |= {"image": None, "mask": None}
+    request["controls"] = [{**each, "image": None} for each in request["controls"]]
     if order.upscale is not None:
         request["upscale"] = {"scale": order.upscale.scale, "upscaler": order.upscale.upscaler, "image": None}
     return request

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from pochade.errors import InvalidRequest
+from pochade.jobs.job_request import read_job_request
 from pochade.jobs.limits import LARGEST_SEED
 from pochade.jobs.orders import KINDS, NOT_DRAWN, UPSCALE, Order, Upscale
 from pochade.request import Request
@@ -192,7 +193,7 @@ class JobBody(Body):
         order = Order(
             kind=self.kind,
             model=self.model or "",
-            request=request,
+            request=read_job_request(request),
             upscale=upscale,
             count=self.count,
             expand=self.expand,

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 from pochade.errors import InvalidRequest
 from pochade.images.decode import size_in_header
 from pochade.jobs.catalogue import Catalogue
+from pochade.jobs.job_request import JobRequest, JobSource
 from pochade.jobs.limits import LARGEST_SEED
 from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, Order
 from pochade.server.middleware import ErrorReply
@@ -109,32 +110,28 @@ class ImagesBody(Body):
         return [*asked_for, *left_out(self)]
 
 
-def asked(
-    body: ImagesBody, catalogue: Catalogue, inputs: Inputs, source: dict[str, Any] | None
-) -> SubmittedOrder:
+def asked(body: ImagesBody, catalogue: Catalogue, inputs: Inputs, source: JobSource | None) -> SubmittedOrder:
     """What the service takes. source: of an edit. Raises Trouble."""
     _check(body)
     if source is None and body.strength is not None:
         why = "strength is of drawing over a picture; send the picture to /v1/images/edits, or leave it out"
         raise ErrorReply(400, "invalid", why, "strength")
     width, height = _size(
-        body.size, None if source is None else size_in_header(inputs.contents[source["image"]])
+        body.size, None if source is None else size_in_header(inputs.contents[source.image])
     )
-    request: dict[str, Any] = {
-        "prompt": body.prompt,
-        "negative_prompt": body.negative_prompt or "",
-        "seed": None if body.seed is None or body.seed < 0 else body.seed,
-        "steps": body.steps,
-        "cfg_scale": body.cfg_scale,
-        "width": width,
-        "height": height,
-        "sampler": body.sampler or None,
-        "schedule": body.schedule or None,
-        "clip_skip": 1,
-        "batch_size": 1,
-        "source": source,
-    }
-    kind = TXT2IMG if source is None else INPAINT if source["mask"] is not None else IMG2IMG
+    request = JobRequest(
+        prompt=body.prompt,
+        negative_prompt=body.negative_prompt or "",
+        seed=None if body.seed is None or body.seed < 0 else body.seed,
+        steps=body.steps,
+        cfg_scale=body.cfg_scale,
+        width=width,
+        height=height,
+        sampler=body.sampler or None,
+        schedule=body.schedule or None,
+        source=source,
+    )
+    kind = TXT2IMG if source is None else INPAINT if source.mask is not None else IMG2IMG
     order = Order(
         kind=kind,
         model=model_of(body.model, catalogue),
@@ -159,7 +156,7 @@ def model_of(name: str | None, catalogue: Catalogue) -> str:
         raise ErrorReply(404, "model_not_found", str(unknown), "model") from unknown
 
 
-def source_of(image: bytes, mask: bytes | None, strength: float | None, inputs: Inputs) -> dict[str, Any]:
+def source_of(image: bytes, mask: bytes | None, strength: float | None, inputs: Inputs) -> JobSource:
     """The picture to edit. What is transparent in the mask, or without one in the picture, is drawn anew."""
     from pochade.images.decode import on_white, read_mask, read_picture
 
@@ -175,15 +172,17 @@ def source_of(image: bytes, mask: bytes | None, strength: float | None, inputs: 
             )
         if transparent.size != picture.size:
             raise ErrorReply(400, "invalid", "mask and image must have the same size", "mask")
-    source: dict[str, Any] = {"image": number, "mask": None}
+    white_where_new = None
     if transparent is not None:
         from PIL import ImageOps
 
         white = ImageOps.invert(transparent.getchannel("A"))
         inputs.contents[number] = _png(on_white(picture))
-        source["mask"] = inputs.put(_png(white.convert("L")))
-    default = 0.75 if source["mask"] is None else 1.0
-    return {**source, "denoising_strength": default if strength is None else strength}
+        white_where_new = inputs.put(_png(white.convert("L")))
+    default = 0.75 if white_where_new is None else 1.0
+    return JobSource(
+        image=number, mask=white_where_new, denoising_strength=default if strength is None else strength
+    )
 
 
 # --- inside -----------------------------------------------------------------------------------------------
