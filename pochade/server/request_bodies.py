@@ -36,8 +36,18 @@ class BodyRequest(Request):
         return self._parsed
 
 
+class Reply(BaseModel):
+    """Base of all replies. A field that is not documented is an error."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
 class Route(APIRoute):
-    """A route that uses `BodyRequest`. Pass it to an APIRouter as route_class."""
+    """A route that uses `BodyRequest`, and replies with the fields that were given only. Pass it to an
+    APIRouter as route_class."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{**options, "response_model_exclude_unset": True})
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()

@@ -15,6 +15,15 @@ from pochade.images.preprocessors import PREPROCESSORS
 from pochade.jobs import limits
 from pochade.request import MAX_CONTROLS
 from pochade.server.dialects.a1111.controlnet_units import module_of, thresholds_of
+from pochade.server.dialects.a1111.responses import (
+    A1111ErrorBody,
+    ControlNetModelsReply,
+    ControlTypesReply,
+    DetectReply,
+    ModulesReply,
+    SettingsReply,
+    VersionReply,
+)
 from pochade.server.dialects.a1111.schemas import A1111Body, Whole
 from pochade.server.middleware import ErrorReply
 from pochade.server.request_bodies import Route, left_out
@@ -30,6 +39,11 @@ VERSION = 3
 RESOLUTION = 512
 """Of a preprocessor that is given none, px of the shorter side."""
 
+ERRORS: Mapping[int | str, dict[str, Any]] = {
+    "4XX": {"model": A1111ErrorBody},
+    "5XX": {"model": A1111ErrorBody},
+}
+
 
 class DetectBody(A1111Body):
     controlnet_module: str = "none"
@@ -43,22 +57,22 @@ class DetectBody(A1111Body):
 
 def router(service: Service) -> APIRouter:
     """The routes, over one service."""
-    routes = APIRouter(prefix=PREFIX, tags=["a1111"], route_class=Route)
+    routes = APIRouter(prefix=PREFIX, tags=["a1111"], route_class=Route, responses=dict(ERRORS))
 
-    @routes.get("/version")
+    @routes.get("/version", response_model=VersionReply)
     async def version() -> Any:
         return {"version": VERSION}
 
-    @routes.get("/model_list")
+    @routes.get("/model_list", response_model=ControlNetModelsReply)
     async def model_list() -> Any:
         return {"model_list": list(service.catalogue.controlnets)}
 
-    @routes.get("/module_list")
+    @routes.get("/module_list", response_model=ModulesReply)
     async def module_list() -> Any:
         details = {name: {"model_free": False, "sliders": []} for name in PREPROCESSORS}
         return {"module_list": list(PREPROCESSORS), "module_detail": details}
 
-    @routes.get("/control_types")
+    @routes.get("/control_types", response_model=ControlTypesReply)
     async def control_types() -> Any:
         everything = {
             "module_list": list(PREPROCESSORS),
@@ -68,11 +82,11 @@ def router(service: Service) -> APIRouter:
         }
         return {"control_types": {"All": everything}}
 
-    @routes.get("/settings")
+    @routes.get("/settings", response_model=SettingsReply)
     async def settings() -> Any:
         return {"control_net_unit_count": MAX_CONTROLS}
 
-    @routes.post("/detect")
+    @routes.post("/detect", response_model=DetectReply)
     async def detect(body: DetectBody) -> Any:
         if not body.controlnet_input_images:
             raise ErrorReply(422, "invalid", "No image selected", "controlnet_input_images")

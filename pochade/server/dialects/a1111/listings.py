@@ -17,6 +17,21 @@ from pochade.jobs import accounts
 from pochade.machine import memory_bytes
 from pochade.request import EMPHASES, RNG_NV
 from pochade.server.dialects.a1111.conversion import chosen_of
+from pochade.server.dialects.a1111.responses import (
+    A1111EmbeddingsReply,
+    FlagsReply,
+    LatentUpscalerItem,
+    LoraItem,
+    MemoryReply,
+    ModelItem,
+    Nothing,
+    SamplerItem,
+    SchedulerItem,
+    ScriptsReply,
+    SetOptionsReply,
+    StyleItem,
+    UpscalerItem,
+)
 from pochade.server.dialects.a1111.scripts import CONTROLNET
 from pochade.server.dialects.a1111.settings import check_settings
 from pochade.server.request_bodies import MOST_NAMED
@@ -32,12 +47,12 @@ def add(routes: APIRouter, service: Service) -> None:
     """Adds the routes."""
 
     def empty(name: str) -> None:
-        @routes.get(f"/{name}", name=name)
+        @routes.get(f"/{name}", name=name, response_model=list[Any])
         async def nothing() -> Any:
             return []
 
     def refreshed(name: str) -> None:
-        @routes.post(f"/{name}", name=name)
+        @routes.post(f"/{name}", name=name, response_model=None)
         async def refresh() -> None:
             await service.refresh()
 
@@ -46,14 +61,14 @@ def add(routes: APIRouter, service: Service) -> None:
     for name in REFRESHED:
         refreshed(name)
 
-    @routes.get("/samplers")
+    @routes.get("/samplers", response_model=list[SamplerItem])
     async def samplers() -> Any:
         return [
             {"name": sampler.label, "aliases": [_alias(sampler.label)], "options": {}}
             for sampler in SAMPLERS.values()
         ]
 
-    @routes.get("/schedulers")
+    @routes.get("/schedulers", response_model=list[SchedulerItem])
     async def schedulers() -> Any:
         return [
             {
@@ -66,18 +81,18 @@ def add(routes: APIRouter, service: Service) -> None:
             for label in (AUTOMATIC, *SCHEDULES)
         ]
 
-    @routes.get("/upscalers")
+    @routes.get("/upscalers", response_model=list[UpscalerItem])
     async def upscalers() -> Any:
         plain = ["None", *UPSCALERS]
         return [_upscaler(name, None, 1) for name in plain] + [
             _upscaler(name, name, 4) for name in service.catalogue.upscaler_files
         ]
 
-    @routes.get("/latent-upscale-modes")
+    @routes.get("/latent-upscale-modes", response_model=list[LatentUpscalerItem])
     async def latent_upscale_modes() -> Any:
         return [{"name": name} for name in LATENT_UPSCALERS]
 
-    @routes.get("/sd-models")
+    @routes.get("/sd-models", response_model=list[ModelItem])
     async def sd_models() -> Any:
         return [
             {
@@ -91,42 +106,42 @@ def add(routes: APIRouter, service: Service) -> None:
             for model in service.catalogue.models.values()
         ]
 
-    @routes.get("/loras")
+    @routes.get("/loras", response_model=list[LoraItem])
     async def loras() -> Any:
         return [
             {"name": name, "alias": name, "path": name, "metadata": {}} for name in service.catalogue.loras
         ]
 
-    @routes.get("/prompt-styles")
+    @routes.get("/prompt-styles", response_model=list[StyleItem])
     async def prompt_styles() -> Any:
         return [
             {"name": style.name, "prompt": style.prompt, "negative_prompt": style.negative_prompt}
             for style in service.catalogue.styles.values()
         ]
 
-    @routes.get("/embeddings")
+    @routes.get("/embeddings", response_model=A1111EmbeddingsReply)
     async def embeddings() -> Any:
         places = service.options.folders.of("embedding")
         return await run_in_threadpool(_embeddings, places, list(service.catalogue.embeddings))
 
-    @routes.get("/scripts")
+    @routes.get("/scripts", response_model=ScriptsReply)
     async def scripts() -> Any:
         here = [CONTROLNET] if service.catalogue.controlnets else []
         return {"txt2img": here, "img2img": here}
 
-    @routes.get("/cmd-flags")
+    @routes.get("/cmd-flags", response_model=FlagsReply)
     async def cmd_flags() -> Any:
         return {"api": True}  # how the server was started is nobody's business
 
-    @routes.get("/memory")
+    @routes.get("/memory", response_model=MemoryReply)
     async def memory() -> Any:
         return {"ram": _ram(), "cuda": {"error": "unavailable"}}
 
-    @routes.get("/options")
+    @routes.get("/options", response_model=dict[str, Any])
     async def options(request: Request) -> Any:
         return await options_of(service, request.state.owner)
 
-    @routes.post("/options")
+    @routes.post("/options", response_model=SetOptionsReply | None)
     async def set_options(request: Request, body: dict[str, Any]) -> Any:
         wanted = chosen_of(body, service.catalogue)
         if wanted:
@@ -134,11 +149,11 @@ def add(routes: APIRouter, service: Service) -> None:
         unknown = [name[:100] for name in check_settings(body)[:MOST_NAMED]]
         return {"left_out": unknown} if unknown else None
 
-    @routes.post("/unload-checkpoint")
+    @routes.post("/unload-checkpoint", response_model=Nothing)
     async def unload() -> Any:
         return {}  # the next job may want another model anyhow, and loads it
 
-    @routes.post("/reload-checkpoint")
+    @routes.post("/reload-checkpoint", response_model=Nothing)
     async def reload() -> Any:
         return {}
 

@@ -21,6 +21,15 @@ from pochade.request_options import Variation
 from pochade.server.await_job import outcome
 from pochade.server.dialects.a1111 import listings
 from pochade.server.dialects.a1111.conversion import asked, chosen_of, upscaler_of
+from pochade.server.dialects.a1111.responses import (
+    A1111ErrorBody,
+    A1111ImagesReply,
+    A1111ProgressReply,
+    ExtraBatchReply,
+    ExtraSingleReply,
+    Nothing,
+    PngInfoReply,
+)
 from pochade.server.dialects.a1111.schemas import (
     DrawBody,
     ExtraBatchBody,
@@ -52,6 +61,11 @@ BODIES: Mapping[str, int | None] = {
 """Routes whose bodies may be large, see `receiving.BodyLimits`."""
 NAMES = {401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
 
+ERRORS: Mapping[int | str, dict[str, Any]] = {
+    "4XX": {"model": A1111ErrorBody},
+    "5XX": {"model": A1111ErrorBody},
+}
+
 
 def answer(trouble: ErrorReply, request_id: str) -> Response:
     """An error in this dialect."""
@@ -66,13 +80,13 @@ def answer(trouble: ErrorReply, request_id: str) -> Response:
 
 def router(service: Service) -> APIRouter:
     """The routes, over one service."""
-    routes = APIRouter(prefix=PREFIX, tags=["a1111"], route_class=Route)
+    routes = APIRouter(prefix=PREFIX, tags=["a1111"], route_class=Route, responses=dict(ERRORS))
 
-    @routes.post("/txt2img")
+    @routes.post("/txt2img", response_model=A1111ImagesReply)
     async def txt2img(request: Request, body: TextBody) -> Any:
         return await drawn(request, body)
 
-    @routes.post("/img2img")
+    @routes.post("/img2img", response_model=A1111ImagesReply)
     async def img2img(request: Request, body: ImageBody) -> Any:
         return await drawn(request, body)
 
@@ -101,11 +115,11 @@ def router(service: Service) -> APIRouter:
 
     # --- extras ---------------------------------------------------------------------------------------------
 
-    @routes.post("/extra-single-image")
+    @routes.post("/extra-single-image", response_model=ExtraSingleReply)
     async def extra_single(request: Request, body: ExtraSingleBody) -> Any:
         return {"html_info": left_out_of(body), "image": await larger(request, body, body.image)}
 
-    @routes.post("/extra-batch-images")
+    @routes.post("/extra-batch-images", response_model=ExtraBatchReply)
     async def extra_batch(request: Request, body: ExtraBatchBody) -> Any:
         images = [await larger(request, body, each.data) for each in body.imageList]
         return {"html_info": left_out_of(body), "images": images}
@@ -141,31 +155,31 @@ def router(service: Service) -> APIRouter:
         images = await run_in_threadpool(_encoded, service, pictures, kind)
         return images[0] if images else ""
 
-    @routes.post("/png-info")
+    @routes.post("/png-info", response_model=PngInfoReply)
     async def png_info(body: PngInfoBody) -> Any:
         told = await service.decoding(lambda: what_it_says(service, content_of(body.image, "image")))
         items = {"parameters": told["text"]} if told["text"] else {}
         values = {"Prompt": told["prompt"], "Negative prompt": told["negative_prompt"], **told["values"]}
         return {"info": told["text"], "items": items, "parameters": values if told["text"] else {}}
 
-    @routes.post("/interrogate")
+    @routes.post("/interrogate", response_model=Nothing)
     async def interrogate(body: InterrogateBody) -> Any:
         raise ErrorReply(404, "not_found", "Model not found: captioning pictures is not supported")
 
     # --- while it draws -------------------------------------------------------------------------------------
 
-    @routes.get("/progress")
+    @routes.get("/progress", response_model=A1111ProgressReply)
     async def progress(request: Request, skip_current_image: bool = False) -> Any:
         mine = of_here(request.state.owner)
         live = next((job for job in mine if job.state == RUNNING), None)
         return _progress(service, live, mine, skip_current_image)
 
-    @routes.post("/interrupt")
+    @routes.post("/interrupt", response_model=Nothing)
     async def interrupt(request: Request) -> Any:
         await each_running(request.state.owner, "keep")
         return {}
 
-    @routes.post("/skip")
+    @routes.post("/skip", response_model=None)
     async def skip(request: Request) -> None:
         await each_running(request.state.owner, "skip")
 

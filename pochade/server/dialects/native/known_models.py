@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from pochade.jobs import history, pulls
+from pochade.server.dialects.native.responses import JobReply, KnownModelsReply, OfferReply
 from pochade.server.dialects.native.schemas import PullBody
 from pochade.server.middleware import ErrorReply
 from pochade.server.service import Service
@@ -16,7 +17,7 @@ from pochade.server.service import Service
 def add(routes: APIRouter, service: Service, show: Callable[..., dict[str, Any]]) -> None:
     """Add the routes to the native API. show: formats a job, as in `native.routes`."""
 
-    @routes.get("/known-models")
+    @routes.get("/known-models", response_model=KnownModelsReply)
     async def known_models(request: Request) -> Any:
         """The models with a short name, and which of them are present. The hub is not contacted."""
         owner, here = request.state.owner, await service.models_here()
@@ -36,7 +37,7 @@ def add(routes: APIRouter, service: Service, show: Callable[..., dict[str, Any]]
             )
         return {"models": listed, "may_fetch": service.options.is_admin(owner)}
 
-    @routes.post("/known-models/{name}/look-up")
+    @routes.post("/known-models/{name}/look-up", response_model=OfferReply)
     async def look_up(request: Request, name: str) -> Any:
         """Look up a model's licence and size on the hub. Nothing is downloaded."""
         check_admin(request)
@@ -45,7 +46,7 @@ def add(routes: APIRouter, service: Service, show: Callable[..., dict[str, Any]]
         except pulls.HubError as error:
             raise ErrorReply(502, "hub", str(error)) from error
 
-    @routes.post("/pulls", status_code=202)
+    @routes.post("/pulls", response_model=JobReply, status_code=202)
     async def pull(request: Request, body: PullBody) -> Any:
         """Download a model under the licence that the body accepts."""
         check_admin(request)

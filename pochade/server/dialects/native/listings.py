@@ -12,6 +12,18 @@ from pochade.images.preprocessors import PREPROCESSORS
 from pochade.images.upscaling import LATENT_UPSCALERS, UPSCALERS
 from pochade.jobs import storage_usage
 from pochade.jobs.records import QUEUED, RUNNING
+from pochade.server.dialects.native.responses import (
+    ControlNetsReply,
+    EmbeddingsReply,
+    LorasReply,
+    ModelsReply,
+    PreprocessorsReply,
+    SamplersReply,
+    SchedulesReply,
+    StatusReply,
+    StylesReply,
+    UpscalersReply,
+)
 from pochade.server.dialects.native.schemas import JobBody
 from pochade.server.service import Service
 from pochade.server.views import schedule_aliases, shown_models
@@ -20,16 +32,16 @@ from pochade.server.views import schedule_aliases, shown_models
 def add(routes: APIRouter, service: Service) -> None:
     """Add the routes to the native API."""
 
-    @routes.get("/models")
+    @routes.get("/models", response_model=ModelsReply)
     async def models() -> Any:
         return {"models": shown_models(service)}
 
-    @routes.post("/models/refresh")
+    @routes.post("/models/refresh", response_model=ModelsReply)
     async def refresh() -> Any:
         await service.refresh()
         return {"models": shown_models(service)}
 
-    @routes.get("/samplers")
+    @routes.get("/samplers", response_model=SamplersReply)
     async def samplers() -> Any:
         return {
             "samplers": [
@@ -44,32 +56,32 @@ def add(routes: APIRouter, service: Service) -> None:
             ]
         }
 
-    @routes.get("/schedules")
+    @routes.get("/schedules", response_model=SchedulesReply)
     async def schedules() -> Any:
         names = (AUTOMATIC, *SCHEDULES)
         return {"schedules": [{"name": name, "aliases": schedule_aliases(name)} for name in names]}
 
-    @routes.get("/styles")
+    @routes.get("/styles", response_model=StylesReply)
     async def styles() -> Any:
         return {"styles": [asdict(style) for style in service.catalogue.styles.values()]}
 
-    @routes.get("/loras")
+    @routes.get("/loras", response_model=LorasReply)
     async def loras() -> Any:
         return {"loras": [{"name": name, "title": name} for name in service.catalogue.loras]}
 
-    @routes.get("/embeddings")
+    @routes.get("/embeddings", response_model=EmbeddingsReply)
     async def embeddings() -> Any:
         return {"embeddings": [{"name": name, "title": name} for name in service.catalogue.embeddings]}
 
-    @routes.get("/controlnets")
+    @routes.get("/controlnets", response_model=ControlNetsReply)
     async def controlnets() -> Any:
         return {"controlnets": [{"name": name, "title": name} for name in service.catalogue.controlnets]}
 
-    @routes.get("/preprocessors")
+    @routes.get("/preprocessors", response_model=PreprocessorsReply)
     async def preprocessors() -> Any:
         return {"preprocessors": [{"name": name} for name in PREPROCESSORS]}
 
-    @routes.get("/upscalers")
+    @routes.get("/upscalers", response_model=UpscalersReply)
     async def upscalers() -> Any:
         kinds = (
             ("picture", UPSCALERS),
@@ -78,7 +90,7 @@ def add(routes: APIRouter, service: Service) -> None:
         )
         return {"upscalers": [{"name": name, "kind": kind} for kind, names in kinds for name in names]}
 
-    @routes.get("/defaults")
+    @routes.get("/defaults", response_model=JobBody)
     async def defaults() -> Any:
         default = service.catalogue.default
         usual = asdict(service.catalogue.model(default).defaults)
@@ -91,7 +103,7 @@ def add(routes: APIRouter, service: Service) -> None:
         live = None if job is None else service.live_jobs.live.get(job)
         return live is not None and live.owner == owner
 
-    @routes.get("/status")
+    @routes.get("/status", response_model=StatusReply)
     async def status(request: Request) -> Any:
         owner, live_jobs = request.state.owner, service.live_jobs
         return {

@@ -15,7 +15,20 @@ from pochade.jobs.orders import Order, read_order
 from pochade.jobs.records import FAILED, FINISHED, LANES, QUEUED, RUNNING, STATES, Job, Picture
 from pochade.server import login as session
 from pochade.server.dialects.native import known_models, listings
-from pochade.server.dialects.native.responses import shown, shown_event, timestamp
+from pochade.server.dialects.native.responses import (
+    CancelledReply,
+    ErrorBody,
+    InfoReply,
+    JobReply,
+    JobsReply,
+    LoginReply,
+    PictureReply,
+    PicturesReply,
+    SessionReply,
+    shown,
+    shown_event,
+    timestamp,
+)
 from pochade.server.dialects.native.schemas import CancelBody, InfoBody, JobBody, LoginBody, PinBody
 from pochade.server.events import EventStream, written_event
 from pochade.server.middleware import ErrorReply
@@ -32,6 +45,8 @@ PING_S = 15.0
 MOST_STREAMS = 100
 """Of one user."""
 
+ERRORS: Mapping[int | str, dict[str, Any]] = {key: {"model": ErrorBody} for key in ("4XX", "5XX")}
+
 LANE_NAMES = {number: name for name, number in LANES.items()}
 FOR_EVER = "private, max-age=31536000, immutable"
 
@@ -46,14 +61,14 @@ def answer(trouble: ErrorReply, request_id: str) -> Response:
 
 def router(service: Service, thumbnails: Thumbnails) -> APIRouter:
     """The routes, over one service."""
-    routes = APIRouter(prefix=PREFIX, tags=["native"], route_class=Route)
+    routes = APIRouter(prefix=PREFIX, tags=["native"], route_class=Route, responses=dict(ERRORS))
 
     def inputs_of(owner: str) -> Inputs:
         return Inputs(lambda own: own_picture(service, owner, own), service.check_picture)
 
     # --- jobs -----------------------------------------------------------------------------------------------
 
-    @routes.post("/jobs", status_code=202)
+    @routes.post("/jobs", response_model=JobReply, status_code=202)
     async def submit(
         request: Request,
         body: JobBody,
@@ -86,7 +101,7 @@ def router(service: Service, thumbnails: Thumbnails) -> APIRouter:
             )
             raise ErrorReply(409, "conflict", why) from gone
 
-    @routes.get("/jobs")
+    @routes.get("/jobs", response_model=JobsReply)
     async def jobs(
         request: Request,
         q: Annotated[str, Query(max_length=1000)] = "",
@@ -118,15 +133,15 @@ def router(service: Service, thumbnails: Thumbnails) -> APIRouter:
         found = [show(service, job, pictures[job.id]) for job in page.found]
         return {"jobs": found, "next": _written(page.next)}
 
-    @routes.post("/jobs/cancel")
+    @routes.post("/jobs/cancel", response_model=CancelledReply)
     async def cancel_all(request: Request) -> Any:
         return {"cancelled": await service.cancel_all(owner_of(request))}
 
-    @routes.get("/jobs/{job_id}")
+    @routes.get("/jobs/{job_id}", response_model=JobReply)
     async def job(request: Request, job_id: str) -> Any:
         return await shown_job(request, job_id)
 
-    @routes.post("/jobs/{job_id}/cancel")
+    @routes.post("/jobs/{job_id}/cancel", response_model=JobReply)
     async def cancel(request: Request, job_id: str, body: Annotated[CancelBody | None, Body()] = None) -> Any:
         how = "keep" if body is not None and body.keep else "cancel"
         state = await service.cancel(owner_of(request), job_id, how)
@@ -134,7 +149,7 @@ def router(service: Service, thumbnails: Thumbnails) -> APIRouter:
             raise ErrorReply(409, "conflict", f"the job has already ended: {state}")
         return await shown_job(request, job_id)
 
-    @routes.post("/jobs/{job_id}/skip")
+    @routes.post("/jobs/{job_id}/skip", response_model=JobReply)
     async def skip(request: Request, job_id: str) -> Any:
         state = await service.cancel(owner_of(request), job_id, "skip")
         if state not in (None, RUNNING):
@@ -185,7 +200,7 @@ def router(service: Service, thumbnails: Thumbnails) -> APIRouter:
 
     # --- pictures -------------------------------------------------------------------------------------------
 
-    @routes.get("/pictures")
+    @routes.get("/pictures", response_model=PicturesReply)
     async def pictures(
         request: Request,
         q: Annotated[str, Query(max_length=1000)] = "",
@@ -220,11 +235,11 @@ def router(service: Service, thumbnails: Thumbnails) -> APIRouter:
         content = await thumbnails.of(service.storage.output(found.path))
         return Response(content, media_type="image/jpeg", headers={"cache-control": FOR_EVER})
 
-    @routes.get("/pictures/{picture_id}/about")
+    @routes.get("/pictures/{picture_id}/about", response_model=PictureReply)
     async def about(request: Request, picture_id: str) -> Any:
         return shown(await found_picture(request, picture_id))
 
-    @routes.post("/pictures/{picture_id}/pin")
+    @routes.post("/pictures/{picture_id}/pin", response_model=PictureReply)
     async def pin(request: Request, picture_id: str, body: PinBody) -> Any:
         pinned = picture_id, owner_of(request), body.pinned
         found = await service.ask(history.pin, *pinned, service.options.pin_budget_bytes)
@@ -240,7 +255,7 @@ def router(service: Service, thumbnails: Thumbnails) -> APIRouter:
         await service.remove_pictures([gone])
         return Response(status_code=204)
 
-    @routes.post("/info")
+    @routes.post("/info", response_model=InfoReply)
     async def info(request: Request, body: InfoBody) -> Any:
         owner = owner_of(request)
 
@@ -253,15 +268,15 @@ def router(service: Service, thumbnails: Thumbnails) -> APIRouter:
 
     # --- sessions -------------------------------------------------------------------------------------------
 
-    @routes.get("/session")
+    @routes.get("/session", response_model=SessionReply)
     async def who(request: Request) -> Any:
         return {"user": request.state.owner, "login_required": bool(service.keys)}
 
-    @routes.post("/login")
+    @routes.post("/login", response_model=LoginReply)
     async def login(request: Request, body: LoginBody) -> Response:
         return await session.login(service, request, body.key)
 
-    @routes.post("/logout")
+    @routes.post("/logout", response_model=LoginReply)
     async def logout(request: Request) -> Response:
         return await session.logout(service, request)
 

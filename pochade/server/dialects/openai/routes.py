@@ -15,6 +15,12 @@ from pochade.errors import PochadeError
 from pochade.jobs.live import LiveJob, Watcher
 from pochade.jobs.records import FINISHED, Picture
 from pochade.server.await_job import failure, outcome
+from pochade.server.dialects.openai.responses import (
+    OpenAIErrorBody,
+    OpenAIImagesReply,
+    OpenAIModelReply,
+    OpenAIModelsReply,
+)
 from pochade.server.dialects.openai.schemas import ImagesBody, asked, source_of
 from pochade.server.downloads import converted, file_of
 from pochade.server.errors import error_reply
@@ -43,6 +49,11 @@ FILES = ("image", "image[]", "mask")
 """Parts of a form that are read as files."""
 PING_S = 15.0
 
+ERRORS: Mapping[int | str, dict[str, Any]] = {
+    "4XX": {"model": OpenAIErrorBody},
+    "5XX": {"model": OpenAIErrorBody},
+}
+
 
 def answer(trouble: ErrorReply, request_id: str) -> Response:
     """An error in this dialect."""
@@ -53,24 +64,24 @@ def answer(trouble: ErrorReply, request_id: str) -> Response:
 
 def router(service: Service) -> APIRouter:
     """The routes, over one service."""
-    routes = APIRouter(prefix=PREFIX, tags=["openai"], route_class=Route)
+    routes = APIRouter(prefix=PREFIX, tags=["openai"], route_class=Route, responses=dict(ERRORS))
 
-    @routes.get("/models")
+    @routes.get("/models", response_model=OpenAIModelsReply)
     async def models() -> Any:
         return {"object": "list", "data": [_model(service, name) for name in service.catalogue.models]}
 
-    @routes.get("/models/{model_id:path}")
+    @routes.get("/models/{model_id:path}", response_model=OpenAIModelReply)
     async def model(model_id: str) -> Any:
         if model_id not in service.catalogue.models:
             raise ErrorReply(404, "model_not_found", f"there is no model '{model_id[:200]}' here", "model")
         return _model(service, model_id)
 
-    @routes.post("/images/generations")
+    @routes.post("/images/generations", response_model=OpenAIImagesReply)
     async def generations(request: Request, body: ImagesBody) -> Any:
         order = asked(body, service.catalogue, _inputs(service), None)
         return await replied(request, body, order, GENERATION)
 
-    @routes.post("/images/edits")
+    @routes.post("/images/edits", response_model=OpenAIImagesReply)
     async def edits(
         request: Request,
         prompt: Annotated[str, Form()],
