@@ -23,9 +23,9 @@ from measure.record import append
 from pochade.adapters.read import Adapter, read_adapter
 from pochade.adapters.view import WeightedDeltas, adapted
 from pochade.checkpoints import safetensors
+from pochade.configs.networks import UNetConfig
 from pochade.engines.openvino import OpenVinoEngine, device_features
 from pochade.loading.parameter_shapes import unet_shapes, with_config
-from pochade.models.config import UNetConfig
 from pochade.models.unet import unet
 
 RESULTS = Path(__file__).parent / "results" / "adapters.jsonl"

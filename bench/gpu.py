@@ -32,10 +32,10 @@ from contenders import on_gpu
 from contenders.fixture import FULL, QUICK, SEED, TIMESTEP, Scale
 from measure.machine import describe_machine, versions
 from measure.record import append
+from pochade.configs.read_json import unet_config
 from pochade.engines.torch import DTYPES, TorchEngine
 from pochade.loading.parameter_shapes import with_config
 from pochade.models.embedding import embed_timestep
-from pochade.models.read_config import unet_config
 from pochade.models.unet import unet
 from pochade.settings import cache_dir
 

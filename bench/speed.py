@@ -21,14 +21,14 @@ import pochade
 from contenders.models import UNET
 from measure.machine import describe_machine, versions
 from measure.record import append
+from pochade.configs.networks import UNetConfig
+from pochade.configs.read_json import unet_config
 from pochade.diffusion.samplers import Sampler, find_sampler
 from pochade.diffusion.schedule import NoiseSchedule, noise_schedule, sigmas
 from pochade.engines.shape_inference import infer_shapes
 from pochade.evaluation.likeness import psnr, ssim
 from pochade.loading.parameter_shapes import with_config
-from pochade.models.config import UNetConfig
 from pochade.models.deepcache import unet_from_features, unet_with_features
-from pochade.models.read_config import unet_config
 from pochade.models.unet import unet
 from pochade.speed import SPEEDS, SpeedProfile, progress_of
 

@@ -19,10 +19,10 @@ from contenders.models import UNET, tensor_maker
 from measure.machine import describe_machine, versions
 from measure.record import append
 from pochade.checkpoints.keymaps import LazyTensors
+from pochade.configs.read_json import unet_config
 from pochade.engines.openvino import OpenVinoEngine, device_features
 from pochade.loading.parameter_shapes import unet_shapes, with_config
 from pochade.machine import processors
-from pochade.models.read_config import unet_config
 from pochade.models.unet import unet
 from pochade.settings import cache_dir
 

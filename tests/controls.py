@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from pochade.checkpoints import safetensors
+from pochade.configs.read_json import controlnet_config
 from pochade.loading.parameter_shapes import controlnet_shapes
-from pochade.models.read_config import controlnet_config
 from pochade.settings import starter_folder
 
 

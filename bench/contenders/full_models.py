@@ -50,7 +50,7 @@ class Case:
     @cached_property
     def config(self) -> Any:
         from pochade.checkpoints.read import read_checkpoint
-        from pochade.models.read_config import unet_config
+        from pochade.configs.read_json import unet_config
 
         return unet_config(read_checkpoint(self.model).unet.config)
 

@@ -14,9 +14,9 @@ from pochade.checkpoints.detect import describe_scheduler
 from pochade.checkpoints.folder import Checkpoint, Component
 from pochade.checkpoints.grids import grids_path
 from pochade.checkpoints.keymaps import LazyTensors
+from pochade.configs.read_json import autoencoder_config, text_encoder_config, unet_config
 from pochade.loading.int8_networks import keep_grids
 from pochade.loading.parameter_shapes import autoencoder_shapes, text_encoder_shapes, unet_shapes
-from pochade.models.read_config import autoencoder_config, text_encoder_config, unet_config
 from pochade.ops import Shape
 from pochade.pipeline.calibrate import PROMPTS, calibrate
 from pochade.pipeline.loader import load

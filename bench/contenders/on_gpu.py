@@ -12,9 +12,9 @@ from PIL import Image
 import pochade
 from contenders.models import SHAPES, make_model
 from pochade.checkpoints.write import write_component
+from pochade.configs.networks import ControlNetConfig
+from pochade.configs.write_json import describe_controlnet
 from pochade.loading.parameter_shapes import controlnet_shapes
-from pochade.models.config import ControlNetConfig
-from pochade.models.write_config import describe_controlnet
 from pochade.request import Request
 from pochade.request_options import Control, Hires
 

@@ -25,9 +25,9 @@ def load(folder: Path) -> Loaded:
     """Map the weights and check their names, as `pochade.load` does."""
     from pochade.checkpoints.check import FiniteTensors, check_names
     from pochade.checkpoints.folder import KEY_MAPS, read_component
+    from pochade.configs.read_json import unet_config
     from pochade.loading.parameter_shapes import unet_shapes, with_config
     from pochade.models.embedding import embed_timestep
-    from pochade.models.read_config import unet_config
     from pochade.models.unet import unet
 
     component = read_component(folder / "unet", "unet", KEY_MAPS["unet"])

@@ -17,9 +17,9 @@ from PIL import Image, ImageOps
 from tqdm import tqdm, trange
 
 from pochade.checkpoints import safetensors
+from pochade.configs.networks import TextEncoderConfig
 from pochade.engines.torch import TorchOps
 from pochade.generation.decoding import from_image
-from pochade.models.config import TextEncoderConfig
 from pochade.models.embedding import embed_timestep
 from pochade.models.text_encoder import text_encoder
 from pochade.models.unet import unet

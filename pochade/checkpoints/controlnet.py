@@ -14,6 +14,7 @@ from pochade.checkpoints.keymaps import LazyTensors, PrefixView, rename
 from pochade.checkpoints.ldm import controlnet_rules, file_layout
 from pochade.checkpoints.safetensors import TensorFile
 from pochade.checkpoints.weight_files import open_tensors
+from pochade.configs.write_json import describe_controlnet
 from pochade.errors import InvalidCheckpoint
 
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -50,7 +51,7 @@ def read_controlnet(path: Path | str) -> Component:
         raise InvalidCheckpoint(f"the ControlNet '{path}' does not exist; check the path")
     file = open_tensors(path)
     tensors = _canonical(file, path)
-    config = detect_controlnet(tensors, path)
+    config = describe_controlnet(detect_controlnet(tensors, path))
     return Component(
         name="controlnet",
         config=config,

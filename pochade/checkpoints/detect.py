@@ -1,4 +1,4 @@
-"""Detects configurations from the shapes of tensors, as the JSON of a diffusers folder.
+"""Detects configurations from the shapes of tensors.
 
 Values that shapes do not show come from the family (`FileFormat`): how a width is divided into heads, the
 groups of group norms, the scale of latents, the size of pictures. A file's metadata or `load(config=...)` can
@@ -6,13 +6,20 @@ override them. Tensors have the canonical names of `keymaps`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
 from pochade.checkpoints.ldm import UNetLayout, canonical_layout
+from pochade.configs.networks import (
+    AutoencoderConfig,
+    ControlNetConfig,
+    TextEncoderConfig,
+    TinyAutoencoderConfig,
+    UNetConfig,
+)
 from pochade.errors import InvalidCheckpoint
 
 Array = npt.NDArray[Any]
@@ -128,92 +135,50 @@ FORMATS: Mapping[str, FileFormat] = {each.label: each for each in (SD1, SD2, XL,
 """Label of the family -> file format."""
 
 
-def detect_unet(tensors: Tensors, family: FileFormat, prediction: str, where: Path) -> dict[str, Any]:
-    """Detect a `unet/config.json`. Raises InvalidCheckpoint for unknown blocks."""
+def detect_unet(tensors: Tensors, family: FileFormat, prediction: str, where: Path) -> UNetConfig:
+    """Detect the configuration of a UNet. Raises InvalidCheckpoint for unknown blocks."""
     layout = canonical_layout(tensors)
     if not layout.down or len(layout.down) != len(layout.up) or layout.middle not in (0, 1, 3):
         raise InvalidCheckpoint(
             f"'{where}': its UNet has {len(layout.down)} levels on the way down, {len(layout.up)} on the way"
             f" up and {layout.middle} parts in the middle, which is not Stable Diffusion; is it complete?"
         )
-    widths = [len(tensors[f"down_blocks.{i}.resnets.0.conv1.weight"]) for i in range(len(layout.down))]
-    linear, context = _attention(tensors, layout, where)
-    down, middle, up = _depths(tensors, layout, where)
-    added = tensors.get("add_embedding.linear_1.weight")
+    _check_layers(layout, where)
     guidance = tensors.get("time_embedding.cond_proj.weight")
-    added_width = None if added is None else added.shape[1]
-    return {
-        "_class_name": "UNet2DConditionModel",
-        "sample_size": family.sample_sizes.get(prediction, family.sample_sizes["epsilon"]),
-        "in_channels": _shape(tensors, "conv_in.weight", where)[1],
-        "out_channels": _shape(tensors, "conv_out.weight", where)[0],
-        "block_out_channels": widths,
-        "layers_per_block": _layers(layout, where),
-        "down_block_types": ["CrossAttnDownBlock2D" if any(row) else "DownBlock2D" for row in layout.down],
-        "mid_block_type": {0: None, 1: "UNetMidBlock2D", 3: "UNetMidBlock2DCrossAttn"}[layout.middle],
-        "up_block_types": ["CrossAttnUpBlock2D" if any(row) else "UpBlock2D" for row in layout.up],
-        **_depth_entries(down, middle, up),
-        # diffusers stores the number of heads under this misleading name
-        "attention_head_dim": [_heads(width, family) for width in widths],
-        "cross_attention_dim": context,
-        "use_linear_projection": linear,
-        "norm_num_groups": 32,
-        "norm_eps": 1e-5,
-        "addition_embed_type": None if added is None else "text_time",
-        "addition_time_embed_dim": None if added is None else 256,
-        "projection_class_embeddings_input_dim": added_width,
-        "time_cond_proj_dim": None if guidance is None else guidance.shape[1],
-        "flip_sin_to_cos": True,
-        "freq_shift": 0,
-    }
+    return replace(
+        _shared(tensors, layout, family, where),
+        out_channels=_shape(tensors, "conv_out.weight", where)[0],
+        guidance_width=None if guidance is None else guidance.shape[1],
+        sample_size=family.sample_sizes.get(prediction, family.sample_sizes["epsilon"]),
+    )
 
 
-def detect_controlnet(tensors: Tensors, where: Path) -> dict[str, Any]:
-    """Detect a ControlNet's `config.json`. Raises InvalidCheckpoint for unknown blocks."""
+def detect_controlnet(tensors: Tensors, where: Path) -> ControlNetConfig:
+    """Detect the configuration of a ControlNet. Raises InvalidCheckpoint for unknown blocks."""
     layout = canonical_layout(tensors)
     if not layout.down or layout.middle not in (1, 3):
         raise InvalidCheckpoint(
             f"'{where}': its ControlNet has {len(layout.down)} levels on the way down and {layout.middle}"
             " parts in the middle, which is not Stable Diffusion; is it complete?"
         )
-    widths = [len(tensors[f"down_blocks.{i}.resnets.0.conv1.weight"]) for i in range(len(layout.down))]
-    linear, context = _attention(tensors, layout, where)
-    down, middle, _ = _depths(tensors, layout, where)
-    added = tensors.get("add_embedding.linear_1.weight")
-    family = XL if added is not None else SD2 if linear else SD1
+    linear = _attention(tensors, layout, where)[0]
+    added = "add_embedding.linear_1.weight" in tensors
+    family = XL if added else SD2 if linear else SD1
     hint = "controlnet_cond_embedding"
     hint_widths = [_shape(tensors, f"{hint}.conv_in.weight", where)[0]]
     while f"{hint}.blocks.{2 * len(hint_widths) - 1}.weight" in tensors:
         hint_widths.append(len(tensors[f"{hint}.blocks.{2 * len(hint_widths) - 1}.weight"]))
-    layers = [len(row) for row in layout.down]
-    return {
-        "_class_name": "ControlNetModel",
-        "in_channels": _shape(tensors, "conv_in.weight", where)[1],
-        "conditioning_channels": _shape(tensors, f"{hint}.conv_in.weight", where)[1],
-        "conditioning_embedding_out_channels": hint_widths,
-        "controlnet_conditioning_channel_order": "rgb",
-        "block_out_channels": widths,
-        "layers_per_block": layers[0] if len(set(layers)) == 1 else layers,
-        "down_block_types": ["CrossAttnDownBlock2D" if any(row) else "DownBlock2D" for row in layout.down],
-        "mid_block_type": "UNetMidBlock2DCrossAttn" if middle else "UNetMidBlock2D",
-        **_depth_entries(down, middle, down[::-1]),
-        "attention_head_dim": [_heads(width, family) for width in widths],
-        "cross_attention_dim": context,
-        "use_linear_projection": linear,
-        "norm_num_groups": 32,
-        "norm_eps": 1e-5,
-        "addition_embed_type": None if added is None else "text_time",
-        "addition_time_embed_dim": None if added is None else 256,
-        "projection_class_embeddings_input_dim": None if added is None else added.shape[1],
-        "flip_sin_to_cos": True,
-        "freq_shift": 0,
-    }
+    return ControlNetConfig(
+        unet=replace(_shared(tensors, layout, family, where), up_depths=()),
+        picture_channels=_shape(tensors, f"{hint}.conv_in.weight", where)[1],
+        hint_widths=tuple(hint_widths),
+    )
 
 
-def detect_tiny_autoencoder(tensors: Tensors, where: Path) -> dict[str, Any]:
-    """Detect the `config.json` of a tiny autoencoder: a convolution without bias changes the resolution."""
+def detect_tiny_autoencoder(tensors: Tensors, where: Path) -> TinyAutoencoderConfig:
+    """Detect the configuration of a tiny autoencoder: a convolution without bias changes the resolution."""
 
-    def way(coder: str) -> tuple[list[int], int]:
+    def blocks(coder: str) -> tuple[int, ...]:
         numbers = {int(name.split(".")[2]) for name in tensors if name.startswith(f"{coder}.layers.")}
         sizes = [0]
         for number in sorted(numbers):
@@ -222,24 +187,22 @@ def detect_tiny_autoencoder(tensors: Tensors, where: Path) -> dict[str, Any]:
                 sizes[-1] += 1
             elif f"{name}.bias" not in tensors:
                 sizes.append(0)
-        first = "encoder.layers.0" if coder == "encoder" else "decoder.layers.0"
-        return sizes, _shape(tensors, f"{first}.weight", where)[0]
+        return tuple(sizes)
 
-    (encoder, encoder_width), (decoder, decoder_width) = way("encoder"), way("decoder")
-    return {
-        "_class_name": "AutoencoderTiny",
-        "in_channels": _shape(tensors, "encoder.layers.0.weight", where)[1],
-        "latent_channels": _shape(tensors, "decoder.layers.0.weight", where)[1],
-        "encoder_block_out_channels": [encoder_width] * len(encoder),
-        "decoder_block_out_channels": [decoder_width] * len(decoder),
-        "num_encoder_blocks": encoder,
-        "num_decoder_blocks": decoder,
-        "scaling_factor": 1.0,
-    }
+    encoder = _shape(tensors, "encoder.layers.0.weight", where)
+    decoder = _shape(tensors, "decoder.layers.0.weight", where)
+    return TinyAutoencoderConfig(
+        picture_channels=encoder[1],
+        latent_channels=decoder[1],
+        encoder_width=encoder[0],
+        decoder_width=decoder[0],
+        encoder_blocks=blocks("encoder"),
+        decoder_blocks=blocks("decoder"),
+    )
 
 
-def detect_autoencoder(tensors: Tensors, family: FileFormat, sample_size: int, where: Path) -> dict[str, Any]:
-    """Detect a `vae/config.json`. sample_size: in latent pixels."""
+def detect_autoencoder(tensors: Tensors, family: FileFormat, where: Path) -> AutoencoderConfig:
+    """Detect the configuration of an autoencoder. Raises InvalidCheckpoint for unknown blocks."""
     widths: list[int] = []
     while f"encoder.down_blocks.{len(widths)}.resnets.0.conv1.weight" in tensors:
         widths.append(len(tensors[f"encoder.down_blocks.{len(widths)}.resnets.0.conv1.weight"]))
@@ -248,54 +211,37 @@ def detect_autoencoder(tensors: Tensors, family: FileFormat, sample_size: int, w
         layers += 1
     if not widths:
         raise InvalidCheckpoint(f"'{where}' holds no autoencoder whose blocks are known; is it complete?")
-    channels = _shape(tensors, "decoder.conv_in.weight", where)[1]
-    picture_channels = _shape(tensors, "encoder.conv_in.weight", where)[1]
-    return {
-        "_class_name": "AutoencoderKL",
-        "in_channels": picture_channels,
-        "out_channels": picture_channels,
-        "latent_channels": channels,
-        "block_out_channels": widths,
-        "down_block_types": ["DownEncoderBlock2D"] * len(widths),
-        "up_block_types": ["UpDecoderBlock2D"] * len(widths),
-        "layers_per_block": layers,
-        "norm_num_groups": 32,
-        "act_fn": "silu",
-        "sample_size": sample_size << (len(widths) - 1),
-        "scaling_factor": family.latent_scale,
-        "mid_block_add_attention": "decoder.mid_block.attentions.0.to_q.weight" in tensors,
-        "use_quant_conv": "quant_conv.weight" in tensors,
-        "use_post_quant_conv": "post_quant_conv.weight" in tensors,
-        # XL's activations overflow f16; with UNets of other families the entry is ignored.
-        "force_upcast": True,
-    }
+    return AutoencoderConfig(
+        picture_channels=_shape(tensors, "encoder.conv_in.weight", where)[1],
+        latent_channels=_shape(tensors, "decoder.conv_in.weight", where)[1],
+        widths=tuple(widths),
+        layers=layers,
+        scale=family.latent_scale,
+        attention="decoder.mid_block.attentions.0.to_q.weight" in tensors,
+        quant_conv="quant_conv.weight" in tensors,
+        post_quant_conv="post_quant_conv.weight" in tensors,
+    )
 
 
-def detect_text_encoder(tensors: Tensors, *, open_clip: bool, pad_id: int, where: Path) -> dict[str, Any]:
-    """Detect a `text_encoder/config.json`. open_clip: trained by OpenCLIP, which uses the exact
+def detect_text_encoder(tensors: Tensors, *, open_clip: bool, where: Path) -> TextEncoderConfig:
+    """Detect the configuration of a text encoder. open_clip: trained by OpenCLIP, which uses the exact
     activation."""
     vocabulary, width = _shape(tensors, "embeddings.token_embedding.weight", where)
     layers = 0
     while f"encoder.layers.{layers}.mlp.fc1.weight" in tensors:
         layers += 1
     projection = tensors.get("text_projection.weight")
-    end = min(vocabulary - 1, END_ID)  # more rows are tokens that were added to CLIP's
-    return {
-        "architectures": ["CLIPTextModel" if projection is None else "CLIPTextModelWithProjection"],
-        "model_type": "clip_text_model",
-        "vocab_size": vocabulary,
-        "max_position_embeddings": _shape(tensors, "embeddings.position_embedding.weight", where)[0],
-        "hidden_size": width,
-        "intermediate_size": _shape(tensors, "encoder.layers.0.mlp.fc1.weight", where)[0],
-        "num_hidden_layers": layers,
-        "num_attention_heads": max(1, width // 64),
-        "hidden_act": "gelu" if open_clip else "quick_gelu",
-        "layer_norm_eps": 1e-5,
-        "projection_dim": width if projection is None else projection.shape[0],
-        "bos_token_id": end - 1,
-        "eos_token_id": end,
-        "pad_token_id": pad_id,
-    }
+    return TextEncoderConfig(
+        vocabulary=vocabulary,
+        positions=_shape(tensors, "embeddings.position_embedding.weight", where)[0],
+        width=width,
+        feed_forward_width=_shape(tensors, "encoder.layers.0.mlp.fc1.weight", where)[0],
+        layers=layers,
+        heads=max(1, width // 64),
+        activation="gelu" if open_clip else "quick_gelu",
+        end_token=min(vocabulary - 1, END_ID),  # more rows are tokens that were added to CLIP's
+        projection_width=None if projection is None else projection.shape[0],
+    )
 
 
 def describe_scheduler(prediction: str, *, zero_snr: bool) -> dict[str, Any]:
@@ -348,15 +294,34 @@ def _heads(width: int, family: FileFormat) -> int:
     return max(1, width // family.head_width) if family.heads is None else family.heads
 
 
-def _layers(layout: UNetLayout, where: Path) -> int | list[int]:
-    """`layers_per_block`; up blocks have one more layer per level, for the last skip connection."""
+def _shared(tensors: Tensors, layout: UNetLayout, family: FileFormat, where: Path) -> UNetConfig:
+    """Detect what UNets and ControlNets have in common."""
+    widths = tuple(len(tensors[f"down_blocks.{i}.resnets.0.conv1.weight"]) for i in range(len(layout.down)))
+    linear, context = _attention(tensors, layout, where)
+    down, middle, up = _depths(tensors, layout, where)
+    added = tensors.get("add_embedding.linear_1.weight")
+    return UNetConfig(
+        in_channels=_shape(tensors, "conv_in.weight", where)[1],
+        widths=widths,
+        down_depths=down,
+        mid_depth=None if layout.middle == 0 else middle,
+        up_depths=up,
+        heads=tuple(_heads(width, family) for width in widths),
+        context_width=context,
+        linear_projection=linear,
+        added_width=None if added is None else added.shape[1],
+        added_time_width=None if added is None else 256,
+    )
+
+
+def _check_layers(layout: UNetLayout, where: Path) -> None:
+    """Up blocks have one more layer per level, for the last skip connection."""
     layers = [len(row) for row in layout.down]
     if [len(row) - 1 for row in layout.up] != layers[::-1]:
         raise InvalidCheckpoint(
             f"'{where}': its UNet has {layers} layers per level on the way down and"
             f" {[len(row) for row in layout.up]} on the way up; one more on each level is what is read here"
         )
-    return layers[0] if len(set(layers)) == 1 else layers
 
 
 def _attention(tensors: Tensors, layout: UNetLayout, where: Path) -> tuple[bool, int]:
@@ -372,7 +337,7 @@ def _attention(tensors: Tensors, layout: UNetLayout, where: Path) -> tuple[bool,
     raise InvalidCheckpoint(f"'{where}': its UNet has no cross-attention; it is not a text-to-image model")
 
 
-Depths = list[list[int]]
+Depths = tuple[tuple[int, ...], ...]
 
 
 def _depths(tensors: Tensors, layout: UNetLayout, where: Path) -> tuple[Depths, int, Depths]:
@@ -391,33 +356,10 @@ def _depths(tensors: Tensors, layout: UNetLayout, where: Path) -> tuple[Depths, 
                     f"'{where}': level {level} of its UNet's {name} attends after some layers and not after"
                     " others, which is not supported"
                 )
-        return [
-            [depth(f"{name}.{level}.attentions.{i}") if attends else 0 for i, attends in enumerate(row)]
+        return tuple(
+            tuple(depth(f"{name}.{level}.attentions.{i}") if attends else 0 for i, attends in enumerate(row))
             for level, row in enumerate(rows)
-        ]
+        )
 
     middle = depth("mid_block.attentions.0")
     return way("down_blocks", layout.down), middle, way("up_blocks", layout.up)
-
-
-def _depth_entries(down: Depths, middle: int, up: Depths) -> dict[str, Any]:
-    """`transformer_layers_per_block`, and its reverse if the up blocks do not mirror the down blocks.
-
-    The entry of the last level also applies to the middle block; levels without attention ignore theirs.
-    """
-
-    def entry(row: list[int], otherwise: int) -> int | list[int]:
-        return otherwise if not any(row) else row[0] if len(set(row)) == 1 else row
-
-    entries = [entry(row, max(1, middle) if row is down[-1] else 1) for row in down]
-    mirrored = all(
-        not any(row) or entry(row, 1) == there for row, there in zip(up, entries[::-1], strict=True)
-    )
-    if mirrored and set(map(str, entries)) == {"1"}:
-        return {"transformer_layers_per_block": 1}
-    if mirrored:
-        return {"transformer_layers_per_block": entries}
-    return {
-        "transformer_layers_per_block": entries,
-        "reverse_transformer_layers_per_block": [entry(row, 1) for row in up],
-    }

@@ -38,6 +38,7 @@ from pochade.checkpoints.readers import OpenedFile, reader_of_file
 from pochade.checkpoints.safetensors import TensorFile
 from pochade.checkpoints.tiny_autoencoder import is_tiny, read_tiny_autoencoder
 from pochade.checkpoints.weight_files import open_tensors
+from pochade.configs.write_json import describe_autoencoder, describe_text_encoder, describe_unet
 from pochade.errors import InvalidCheckpoint
 
 Array = npt.NDArray[Any]
@@ -81,7 +82,7 @@ def read_single_file(
             source.tensors, source.file.metadata, family, in_channels, source.path, own_scheduler
         )
     detected = detect_unet(unet, family, predicted, source.path)
-    side, unet_json = detected["sample_size"], given.table("unet", detected)
+    side, unet_json = detected.sample_size, given.table("unet", describe_unet(detected))
     to_zero_snr = predicts_to_zero_snr(source.tensors, source.file.metadata)
     described = describe_scheduler(predicted, zero_snr=to_zero_snr)
     if to_zero_snr:  # its key counts before what the metadata say
@@ -135,8 +136,9 @@ def read_autoencoder(
             f"'{path}' holds no autoencoder: no tensor begins with 'encoder.' or '{AUTOENCODER}encoder.'"
         )
     tensors = _renamed_autoencoder(source, prefix)
-    json_of = detect_autoencoder(tensors, family, sample_size, path)
-    return _component("vae", tensors, (overrides or Overrides()).table("vae", json_of), source)
+    config = detect_autoencoder(tensors, family, path)
+    described = describe_autoencoder(config, sample_size * config.factor)
+    return _component("vae", tensors, (overrides or Overrides()).table("vae", described), source)
 
 
 def _open(path: Path) -> OpenedFile:
@@ -184,8 +186,9 @@ def _autoencoder(
             f" checkpoint of {family.label}"
         )
     tensors = _renamed_autoencoder(source, AUTOENCODER)
-    json_of = detect_autoencoder(tensors, family, sample_size, source.path)
-    return _component("vae", tensors, given.table("vae", json_of), source)
+    config = detect_autoencoder(tensors, family, source.path)
+    described = describe_autoencoder(config, sample_size * config.factor)
+    return _component("vae", tensors, given.table("vae", described), source)
 
 
 def _renamed_autoencoder(source: OpenedFile, prefix: str) -> LazyTensors:
@@ -214,10 +217,9 @@ def _text(source: OpenedFile, stored: StoredEncoder, given: Overrides) -> Compon
     else:
         rules = open_clip_rules(_unused_layers(source, prefix, given), projection=False)
     tensors = rename(source.tensors, rules, source.path, prefix=prefix, strict=stored.open_clip)
-    json_of = detect_text_encoder(
-        tensors, open_clip=stored.open_clip, pad_id=stored.pad_id, where=source.path
-    )
-    return _component(name, tensors, given.table(name, json_of), source)
+    config = detect_text_encoder(tensors, open_clip=stored.open_clip, where=source.path)
+    described = describe_text_encoder(config, pad_token=stored.pad_id)
+    return _component(name, tensors, given.table(name, described), source)
 
 
 def _projected(source: OpenedFile, prefix: str) -> KeyMap:

@@ -9,6 +9,7 @@ from pochade.checkpoints.folder import Component
 from pochade.checkpoints.keymaps import LazyTensors, rename
 from pochade.checkpoints.ldm import tiny_autoencoder_rules
 from pochade.checkpoints.weight_files import open_tensors
+from pochade.configs.write_json import describe_tiny_autoencoder
 from pochade.errors import InvalidCheckpoint
 
 CODERS = ("encoder", "decoder")
@@ -47,7 +48,7 @@ def read_tiny_autoencoder(path: Path) -> Component:
         for coder, file in files.items()
     ]
     tensors = LazyTensors({name: maker for part in parts for name, maker in part.makers.items()})
-    config = detect_tiny_autoencoder(tensors, path)
+    config = describe_tiny_autoencoder(detect_tiny_autoencoder(tensors, path))
     return Component(
         name="vae",
         config=config,

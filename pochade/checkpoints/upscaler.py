@@ -103,7 +103,7 @@ def _numbered(names: set[str], path: Path) -> KeyMap:
 
 
 def _detected(tensors: Tensors) -> dict[str, Any]:
-    """The table that `models.read_config.rrdb_config` reads."""
+    """The table that `configs.read_json.rrdb_config` reads."""
 
     def shape(name: str) -> tuple[int, ...]:
         return tensors[name].shape if name in tensors else (0, 0, 0, 0)

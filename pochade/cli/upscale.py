@@ -90,9 +90,9 @@ def _asked(options: argparse.Namespace) -> tuple[Path | None, str]:
 
 
 def _by_model(options: argparse.Namespace, model: Path, image: "Image.Image") -> "Image.Image":
+    from pochade.configs.networks import RrdbConfig
     from pochade.generation.upscale import resize_with
     from pochade.loading.auxiliary import load_upscaler
-    from pochade.models.config import RrdbConfig
 
     network = load_upscaler(
         model,

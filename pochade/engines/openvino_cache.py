@@ -36,6 +36,7 @@ STALE_AFTER_S = 3600.0
 
 SHAPE_GRAPHS = (
     "models/*.py",
+    "configs/*.py",
     "engines/openvino*.py",
     "ops.py",
     "weights.py",

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pochade.checkpoints.folder import Checkpoint
+from pochade.configs.networks import TextEncoderConfig
+from pochade.configs.read_json import text_encoder_config
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 from pochade.families.family import Architecture, Conditioning, Configs, Encoder, Inputs
-from pochade.models.config import TextEncoderConfig
-from pochade.models.read_config import text_encoder_config
 from pochade.models.text_encoder import text_encoder
 from pochade.prompts.clip import clip_tokenizer
 from pochade.prompts.layout import ChunkLayout, end_positions, lay_out, rows

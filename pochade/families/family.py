@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.readers import Reader
+from pochade.configs.networks import AnyAutoencoderConfig
+from pochade.configs.read_json import any_autoencoder_config
 from pochade.diffusion.parametrization import Parametrization
 from pochade.diffusion.schedule import Levels, NoiseSchedule
 from pochade.models.autoencoder import Coders, coders_of
-from pochade.models.config import AnyAutoencoderConfig
-from pochade.models.read_config import any_autoencoder_config
 from pochade.ops import Shape
 from pochade.request import DEFAULTS, Defaults
 

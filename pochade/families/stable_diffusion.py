@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pochade.configs.networks import UNetConfig
+from pochade.configs.read_json import unet_config
 from pochade.diffusion.parametrization import Parametrization, find_parametrization
 from pochade.diffusion.schedule import NoiseSchedule, noise_schedule
 from pochade.errors import InvalidCheckpoint
@@ -21,11 +23,9 @@ from pochade.families.clip import (
     tokenizers_of,
 )
 from pochade.families.family import Conditioned, Configs, Denoiser, Family, Inputs, Traits
-from pochade.models.config import UNetConfig
 from pochade.models.controlnet import controlled_unet, unet_with_controlnets
 from pochade.models.deepcache import unet_from_features, unet_with_features
 from pochade.models.embedding import embed_guidance, embed_timestep
-from pochade.models.read_config import unet_config
 from pochade.models.unet import unet
 
 Floats = NDArray[np.float32]

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pochade.checkpoints.folder import Checkpoint
+from pochade.configs.networks import AnyAutoencoderConfig, AutoencoderConfig, TextEncoderConfig, UNetConfig
 from pochade.diffusion.schedule import FOR_XL
 from pochade.families.clip import CLIP, encode_penultimate_layer
 from pochade.families.family import Conditioned, Configs, Traits
 from pochade.families.stable_diffusion import SD1, context_inputs, unet_traits
-from pochade.models.config import AnyAutoencoderConfig, AutoencoderConfig, TextEncoderConfig, UNetConfig
 from pochade.models.embedding import embed_sizes
 
 Floats = NDArray[np.float32]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pochade.configs.networks import ControlNetConfig
 from pochade.errors import InvalidRequest
 from pochade.images.decode import on_white
 from pochade.images.fitting import filled_up, fit
@@ -16,7 +17,6 @@ from pochade.images.upscaling import upscaled
 from pochade.loading.auxiliary import controlnet_on
 from pochade.loading.network import Network
 from pochade.loading.networks import Networks
-from pochade.models.config import ControlNetConfig
 from pochade.models.embedding import embed_timestep
 from pochade.request_options import Control
 

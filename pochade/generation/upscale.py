@@ -5,13 +5,13 @@ import math
 import numpy as np
 from PIL import Image
 
+from pochade.configs.networks import RrdbConfig
 from pochade.generation.decoding import check_finite
 from pochade.images.fitting import surrounded
 from pochade.images.masks import surroundings
 from pochade.images.upscaling import Box, upscaled
 from pochade.loading.network import Network
 from pochade.loading.tiling import run_tiled, tile_function
-from pochade.models.config import RrdbConfig
 from pochade.models.rrdb import rrdb
 
 TILE, OVERLAP = 256, 32

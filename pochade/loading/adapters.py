@@ -22,11 +22,11 @@ from pochade.checkpoints.few_steps import FewSteps
 from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.library import find as find_by_content
 from pochade.checkpoints.library import folders, matching_entries, shortest_names
+from pochade.configs.networks import TextEncoderConfig
 from pochade.errors import InvalidCheckpoint, InvalidRequest, expect
 from pochade.families.registry import family_of
 from pochade.loading.network import Network
 from pochade.loading.networks import Networks
-from pochade.models.config import TextEncoderConfig
 from pochade.prompts.extra_networks import ExtraNetwork
 from pochade.prompts.parse import ParsedPrompt, as_parsed
 from pochade.prompts.tokenizer import Tokenizer, normalize, with_phrases

@@ -10,6 +10,7 @@ from pochade.checkpoints.folder import Checkpoint
 from pochade.checkpoints.library import entries, pick
 from pochade.checkpoints.read import read_checkpoint
 from pochade.checkpoints.upscaler import read_upscaler
+from pochade.configs.read_json import controlnet_config, rrdb_config
 from pochade.engines.engine import Engine
 from pochade.errors import InvalidRequest
 from pochade.families.registry import family_of
@@ -20,7 +21,6 @@ from pochade.loading.model import Model, make_model
 from pochade.loading.network import Network, make_network
 from pochade.loading.networks import Networks
 from pochade.loading.parameter_shapes import controlnet_shapes, rrdb_shapes
-from pochade.models.read_config import controlnet_config, rrdb_config
 
 
 def controlnet_on(engine: Engine, path: Path, *, graphs: CompiledGraphs | None = None) -> Network:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from pochade.configs.networks import TinyAutoencoderConfig
 from pochade.engines.shape_inference import infer_shapes
 from pochade.errors import InvalidRequest
 from pochade.families.family import Architecture
@@ -16,7 +17,6 @@ from pochade.loading.network import Network
 from pochade.loading.networks import Networks
 from pochade.loading.parameter_shapes import architecture_shapes, autoencoder_shapes, with_config
 from pochade.loading.tiling import TILE
-from pochade.models.config import TinyAutoencoderConfig
 
 BYTES: Mapping[str, tuple[float, float]] = {"f32": (4.0, 4.0), "bf16": (4.0, 2.0), "f16": (2.0, 2.0)}
 """Precision -> bytes of a weight and of an activation. Other precisions count as f32.

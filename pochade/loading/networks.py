@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pochade.checkpoints.folder import Checkpoint, Component
+from pochade.configs.networks import AnyAutoencoderConfig, AutoencoderConfig, ControlNetConfig, UNetConfig
 from pochade.engines.engine import Engine
 from pochade.engines.shape_inference import infer_shapes
 from pochade.families.family import Architecture, Configs, Family, Traits
@@ -21,7 +22,6 @@ from pochade.loading.parameter_shapes import architecture_shapes, autoencoder_sh
 from pochade.loading.text_cache import EncodedTexts
 from pochade.loading.tiling import OVERLAP, TILE, WHOLE, downsampled, run_tiled, tile_function
 from pochade.models.autoencoder import Coders
-from pochade.models.config import AnyAutoencoderConfig, AutoencoderConfig, ControlNetConfig, UNetConfig
 from pochade.models.controlnet import RESIDUAL, ControlledConfig, controlnet, embed_hint
 from pochade.models.seamless import seamless
 from pochade.models.shared_norms import recording_statistics, with_given_statistics

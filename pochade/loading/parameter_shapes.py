@@ -3,18 +3,18 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pochade.engines.shape_inference import infer_shapes
-from pochade.families.clip import CLIP
-from pochade.families.family import Architecture
-from pochade.families.stable_diffusion import UNET, unet_inputs
-from pochade.models.autoencoder import Coders, coders_of
-from pochade.models.config import (
+from pochade.configs.networks import (
     AnyAutoencoderConfig,
     ControlNetConfig,
     RrdbConfig,
     TextEncoderConfig,
     UNetConfig,
 )
+from pochade.engines.shape_inference import infer_shapes
+from pochade.families.clip import CLIP
+from pochade.families.family import Architecture
+from pochade.families.stable_diffusion import UNET, unet_inputs
+from pochade.models.autoencoder import Coders, coders_of
 from pochade.models.controlnet import controlnet, embed_hint
 from pochade.models.rrdb import rrdb
 from pochade.ops import Shape

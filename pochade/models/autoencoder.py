@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pochade.models.config import AnyAutoencoderConfig, AutoencoderConfig, TinyAutoencoderConfig
+from pochade.configs.networks import AnyAutoencoderConfig, AutoencoderConfig, TinyAutoencoderConfig
 from pochade.models.layers import (
     conv,
     group_norm,

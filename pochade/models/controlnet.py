@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pochade.models.config import ControlNetConfig, UNetConfig
+from pochade.configs.networks import ControlNetConfig, UNetConfig
 from pochade.models.layers import conv
 from pochade.models.unet import embedded_time, middle, unet, way_down
 from pochade.ops import Ops, Tensor

@@ -5,7 +5,7 @@ Deep features hardly change from one step to the next, while those of the outer 
 `unet_from_features` computes only these last layers.
 """
 
-from pochade.models.config import UNetConfig
+from pochade.configs.networks import UNetConfig
 from pochade.models.layers import conv
 from pochade.models.unet import down_and_middle, embedded_time, prediction, up_layers, way_down, way_up
 from pochade.ops import Ops, Tensor

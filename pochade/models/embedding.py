@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pochade.models.config import UNetConfig
+from pochade.configs.networks import UNetConfig
 
 
 def sinusoidal(

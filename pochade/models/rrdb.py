@@ -1,6 +1,6 @@
 """The RRDB network of the upscaler ESRGAN (Wang et al. 2018) and Real-ESRGAN (Wang et al. 2021)."""
 
-from pochade.models.config import RrdbConfig
+from pochade.configs.networks import RrdbConfig
 from pochade.models.layers import conv
 from pochade.ops import Ops, Tensor
 from pochade.weights import View

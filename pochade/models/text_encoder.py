@@ -1,6 +1,6 @@
 """CLIP's text transformer, which turns token ids into conditioning (Radford et al. 2021)."""
 
-from pochade.models.config import TextEncoderConfig
+from pochade.configs.networks import TextEncoderConfig
 from pochade.models.layers import join_heads, layer_norm, linear, split_heads
 from pochade.ops import Ops, Tensor
 from pochade.weights import View

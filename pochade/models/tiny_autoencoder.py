@@ -4,7 +4,7 @@ It uses the scaled latents of the large autoencoder; pictures lose some fine det
 consecutively as in diffusers, where activations and upsampling layers count too.
 """
 
-from pochade.models.config import TinyAutoencoderConfig
+from pochade.configs.networks import TinyAutoencoderConfig
 from pochade.models.layers import conv
 from pochade.ops import Ops, Tensor
 from pochade.weights import View

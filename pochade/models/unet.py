@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pochade.models.config import UNetConfig
+from pochade.configs.networks import UNetConfig
 from pochade.models.layers import (
     conv,
     group_norm,

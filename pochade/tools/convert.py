@@ -28,10 +28,10 @@ from pochade.checkpoints.overrides import METADATA_KEY
 from pochade.checkpoints.read import format_of
 from pochade.checkpoints.single_file_names import single_file_tensors
 from pochade.checkpoints.write import write_json
+from pochade.configs.read_json import autoencoder_config, text_encoder_config, unet_config
 from pochade.errors import InvalidRequest, OutputError
 from pochade.families.clip import tokenizers_of
 from pochade.loading.networks import make_networks
-from pochade.models.read_config import autoencoder_config, text_encoder_config, unet_config
 from pochade.prompts.clip import clip_files, is_clip
 
 Array = npt.NDArray[Any]
@@ -129,15 +129,13 @@ def _what_tensors_do_not_tell(checkpoint: Checkpoint, family: FileFormat) -> dic
     unet, vae = checkpoint.unet, checkpoint.vae
     where = Path(checkpoint.name)
     detected = detect_unet(unet.tensors, family, prediction, where)
-    if unet_config(detected) != unet_config(unet.config):
+    if detected != unet_config(unet.config):
         configs["unet"] = _public(unet.config)
-    sample_size = unet.config.get("sample_size") or 64
-    autoencoder = detect_autoencoder(vae.tensors, family, sample_size, where)
-    if autoencoder_config(autoencoder) != autoencoder_config(vae.config):
+    if detect_autoencoder(vae.tensors, family, where) != autoencoder_config(vae.config):
         configs["vae"] = _public(vae.config)
     for stored, encoder in zip(family.encoders, checkpoint.text_encoders, strict=True):
-        text = detect_text_encoder(encoder.tensors, open_clip=stored.open_clip, pad_id=0, where=where)
-        if text_encoder_config(text) != text_encoder_config(encoder.config):
+        text = detect_text_encoder(encoder.tensors, open_clip=stored.open_clip, where=where)
+        if text != text_encoder_config(encoder.config):
             configs[encoder.name] = _public(encoder.config)
     zero_snr = bool(checkpoint.scheduler.get("rescale_betas_zero_snr", False))
     standard = describe_scheduler(prediction, zero_snr=zero_snr)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pochade.checkpoints.write import write_component
+from pochade.configs.networks import ControlNetConfig, TextEncoderConfig
+from pochade.configs.write_json import describe_controlnet
 from pochade.errors import InvalidRequest
 from pochade.images.preprocessors import PREPROCESSORS, find_preprocessor
-from pochade.models.config import ControlNetConfig, TextEncoderConfig
-from pochade.models.write_config import describe_controlnet
 from pochade.pipeline.pipeline import Pipeline
 from pochade.training.corpus import Corpus, load
 from pochade.training.corpus.importers import gather

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from pochade.checkpoints.write import write_component, write_json
-from pochade.models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
-from pochade.models.write_config import describe_autoencoder, describe_text_encoder, describe_unet
+from pochade.configs.networks import AutoencoderConfig, TextEncoderConfig, UNetConfig
+from pochade.configs.write_json import describe_autoencoder, describe_text_encoder, describe_unet
 from pochade.training.parameters import Parameters
 
 # "DPM++ 2M" on "Karras", the pipeline's defaults, so that diffusers' own default is the same picture.

@@ -20,10 +20,10 @@ from tqdm import tqdm
 
 import pochade
 from pochade.checkpoints.write import write_component
+from pochade.configs.networks import TextEncoderConfig
 from pochade.errors import InvalidRequest
 from pochade.generation.decoding import from_image
 from pochade.images.decode import on_white
-from pochade.models.config import TextEncoderConfig
 from pochade.pipeline.pipeline import Pipeline
 from pochade.settings import starter_folder
 from pochade.training.corpus import Corpus, CorpusEntry

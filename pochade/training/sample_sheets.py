@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from pochade.atomic import replacing
+from pochade.configs.networks import AutoencoderConfig
 from pochade.engines.torch import TorchOps
 from pochade.images.sheet import sheet
 from pochade.models.autoencoder import decode
-from pochade.models.config import AutoencoderConfig
 from pochade.pipeline.loader import load
 from pochade.training.loop import Samples
 from pochade.training.losses.autoencoder import Draw, encode_all

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from pochade.configs.networks import AutoencoderConfig, TextEncoderConfig, UNetConfig
 from pochade.diffusion.schedule import noise_schedule
 from pochade.errors import InvalidRequest
-from pochade.models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
 from pochade.pipeline.loader import load
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.prompts.tokenizer_files import load_tokenizer

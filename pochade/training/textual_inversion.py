@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from pochade.adapters.embeddings import MAX_VECTORS, TABLE
 from pochade.atomic import unwritable
 from pochade.checkpoints import safetensors
+from pochade.configs.networks import TextEncoderConfig
 from pochade.errors import InvalidRequest
 from pochade.images.decode import on_white, open_picture
-from pochade.models.config import TextEncoderConfig
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.training.corpus import CorpusEntry, Unusable
 from pochade.training.corpus.importers.common import PICTURE_SUFFIXES, caption_file, pair_key

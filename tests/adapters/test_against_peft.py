@@ -255,9 +255,9 @@ KOHYA: Mapping[str, tuple[str, Mapping[str, tuple[int, ...]]]] = {
 
 @pytest.mark.parametrize("kind", KOHYA)
 def test_a_file_of_kohya_draws_what_diffusers_draws(write: Write, kind: str) -> None:
+    from pochade.configs.read_json import unet_config
     from pochade.engines.numpy import NumpyEngine
     from pochade.models.embedding import embed_timestep
-    from pochade.models.read_config import unet_config
     from pochade.models.unet import unet
 
     family, layers = KOHYA[kind]

@@ -15,8 +15,8 @@ from contenders.models import SHAPES, UNET, UNET_XL, make_model, random_model
 from measure.ceiling import register_ceilings
 from measure.plot import bars
 from measure.record import Measured
+from pochade.configs.read_json import unet_config
 from pochade.loading.parameter_shapes import unet_shapes
-from pochade.models.read_config import unet_config
 
 LOG = """[INFO ] sampling completed, taking 12.50s
 [INFO ] decode_first_stage completed, taking 3.25s

@@ -8,9 +8,9 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from safetensors.torch import save_file
 
 from pochade.checkpoints.controlnet import read_controlnet
+from pochade.configs.read_json import controlnet_config
 from pochade.errors import InvalidCheckpoint
 from pochade.loading.parameter_shapes import controlnet_shapes
-from pochade.models.read_config import controlnet_config
 from tests.reference import randomize
 from tests.single_files import UNETS, ldm_unet
 

@@ -17,8 +17,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from pochade.checkpoints.read import format_of, read_checkpoint
 from pochade.checkpoints.single_file_names import single_file_tensors
+from pochade.configs.read_json import autoencoder_config, text_encoder_config, unet_config
 from pochade.loading.networks import make_networks
-from pochade.models.read_config import autoencoder_config, text_encoder_config, unet_config
 from tests.models.full_size import CASES
 from tests.single_files import ldm_state
 

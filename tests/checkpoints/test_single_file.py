@@ -15,8 +15,8 @@ from pochade.checkpoints.keymaps import rename
 from pochade.checkpoints.ldm import open_clip_rules
 from pochade.checkpoints.read import read_checkpoint
 from pochade.checkpoints.weight_files import open_tensors
+from pochade.configs.read_json import autoencoder_config, text_encoder_config, unet_config
 from pochade.errors import InvalidCheckpoint, InvalidRequest
-from pochade.models.read_config import autoencoder_config, text_encoder_config, unet_config
 from pochade.tools.inspect import components, facts, verify
 from tests.single_files import (
     UNETS,

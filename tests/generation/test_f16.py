@@ -10,14 +10,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import pochade
+from pochade.configs.networks import TinyAutoencoderConfig
+from pochade.configs.read_json import autoencoder_config
 from pochade.errors import InvalidRequest
 from pochade.families.stable_diffusion import SD1
 from pochade.families.stable_diffusion_xl import XL
 from pochade.generation.decoding import check_finite
 from pochade.generation.upscale import upscale_with
 from pochade.loading.auxiliary import load_upscaler
-from pochade.models.config import TinyAutoencoderConfig
-from pochade.models.read_config import autoencoder_config
 from pochade.request import Request
 from tests.reference import psnr
 from tests.upscalers import make_upscaler

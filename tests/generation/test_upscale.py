@@ -7,10 +7,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from pochade.checkpoints.upscaler import read_upscaler
+from pochade.configs.read_json import rrdb_config
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 from pochade.generation.upscale import resize_with, upscale_with
 from pochade.loading.auxiliary import load_upscaler
-from pochade.models.read_config import rrdb_config
 from pochade.request_options import Hires
 from tests.reference import psnr
 from tests.upscalers import first_names, make_upscaler, trunk_names

@@ -24,10 +24,10 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from pochade.checkpoints import safetensors
 from pochade.checkpoints.folder import KEY_MAPS, read_component
+from pochade.configs.read_json import autoencoder_config
 from pochade.engines.openvino import OpenVinoEngine
 from pochade.engines.torch import TorchEngine
 from pochade.models.autoencoder import decode, encode
-from pochade.models.read_config import autoencoder_config
 from tests.models.measure import (
     decode_reference,
     encode_reference,

@@ -10,12 +10,12 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel
 
+from pochade.configs.read_json import autoencoder_config, text_encoder_config, unet_config
 from pochade.engines.numpy import NumpyEngine
 from pochade.engines.openvino import OpenVinoEngine
 from pochade.engines.torch import TorchEngine
 from pochade.models.autoencoder import decode, encode
 from pochade.models.embedding import embed_sizes, embed_timestep
-from pochade.models.read_config import autoencoder_config, text_encoder_config, unet_config
 from pochade.models.text_encoder import text_encoder
 from pochade.models.unet import unet as our_unet
 from tests.reference import evaluate, relative_error, stored

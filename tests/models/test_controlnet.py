@@ -8,12 +8,12 @@ import pytest
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 
+from pochade.configs.read_json import controlnet_config, unet_config
 from pochade.engines.torch import TorchEngine
 from pochade.errors import InvalidCheckpoint
 from pochade.loading.parameter_shapes import controlnet_shapes
 from pochade.models.controlnet import RESIDUAL, controlled_unet, controlnet, embed_hint
 from pochade.models.embedding import embed_sizes, embed_timestep
-from pochade.models.read_config import controlnet_config, unet_config
 from tests.models.full_size import CASES
 from tests.models.measure import unet_output
 from tests.reference import (

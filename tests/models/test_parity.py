@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pochade.configs.read_json import autoencoder_config, text_encoder_config, unet_config
 from pochade.engines.torch import TorchEngine
 from pochade.loading.parameter_shapes import autoencoder_shapes, text_encoder_shapes, unet_shapes
-from pochade.models.read_config import autoencoder_config, text_encoder_config, unet_config
 from tests.models.measure import (
     decode_error,
     encode_error,

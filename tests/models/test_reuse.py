@@ -5,10 +5,10 @@ from functools import cache
 import numpy as np
 import pytest
 
+from pochade.configs.read_json import unet_config
 from pochade.engines.numpy import NumpyOps, float32
 from pochade.models.deepcache import unet_from_features, unet_with_features
 from pochade.models.embedding import embed_sizes, embed_timestep
-from pochade.models.read_config import unet_config
 from pochade.models.unet import unet, up_layers
 from pochade.weights import View
 from tests.reference import UNETS, make_unet, stored, unet_inputs

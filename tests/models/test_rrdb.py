@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from pochade.configs.networks import RrdbConfig
+from pochade.configs.read_json import rrdb_config
 from pochade.errors import InvalidCheckpoint
 from pochade.loading.parameter_shapes import rrdb_shapes
-from pochade.models.config import RrdbConfig
-from pochade.models.read_config import rrdb_config
 from pochade.models.rrdb import rrdb
 from tests.reference import evaluate, relative_error, stored
 from tests.upscalers import make_upscaler

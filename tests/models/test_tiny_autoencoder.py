@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from pochade.configs.networks import TinyAutoencoderConfig
+from pochade.configs.read_json import any_autoencoder_config, tiny_autoencoder_config
 from pochade.errors import InvalidCheckpoint
 from pochade.loading.parameter_shapes import autoencoder_shapes
-from pochade.models.config import TinyAutoencoderConfig
-from pochade.models.read_config import any_autoencoder_config, tiny_autoencoder_config
 from pochade.models.tiny_autoencoder import decode_tiny, encode_tiny
 from tests.reference import evaluate, make_tiny_autoencoder, relative_error, stored
 

@@ -12,8 +12,8 @@ from diffusers import StableDiffusionInpaintPipeline, StableDiffusionPipeline, S
 
 from pochade.checkpoints.read import read_checkpoint
 from pochade.checkpoints.safetensors import read
+from pochade.configs.read_json import unet_config
 from pochade.errors import InvalidCheckpoint, InvalidRequest, OutputError
-from pochade.models.read_config import unet_config
 from pochade.tools.convert import convert
 from pochade.tools.inspect import facts, verify
 from tests.checkpoints.test_single_file import assert_same

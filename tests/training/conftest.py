@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pochade.models.config import AutoencoderConfig, UNetConfig
+from pochade.configs.networks import AutoencoderConfig, UNetConfig
 from pochade.training import sample_sheets, starter
 from pochade.training.starter import STAGES, Run, examples, write_model
 from tests.training.data.test_scenes import CORPUS

@@ -11,13 +11,13 @@ import torch
 from diffusers import ControlNetModel
 from PIL import Image
 
+from pochade.configs.read_json import controlnet_config
 from pochade.errors import InvalidRequest
 from pochade.images.decode import on_white
 from pochade.images.preprocessors import preprocessed
 from pochade.loading.auxiliary import controlnet_on
 from pochade.models.controlnet import controlnet, embed_hint
 from pochade.models.embedding import embed_timestep
-from pochade.models.read_config import controlnet_config
 from pochade.pipeline.loader import load
 from pochade.request_options import Control as Steered
 from pochade.training.controlnet_training import (

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
+from pochade.configs.networks import AutoencoderConfig, TextEncoderConfig, UNetConfig
 from pochade.diffusion.schedule import noise_schedule
-from pochade.models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
 from pochade.training.data.examples import Examples, uniform_latents
 from pochade.training.loop import Loss
 from pochade.training.losses import autoencoder, diffusion

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pochade.checkpoints import safetensors
-from pochade.models.config import AutoencoderConfig
+from pochade.configs.networks import AutoencoderConfig
 from pochade.training.corpus import Corpus
 from pochade.training.data import buckets, scenes
 from pochade.training.data.captions import caption

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from pochade.configs.networks import AutoencoderConfig
 from pochade.engines.torch import TorchOps
 from pochade.loading.parameter_shapes import autoencoder_shapes
 from pochade.models.autoencoder import decode, encode
-from pochade.models.config import AutoencoderConfig
 from pochade.training.loop import Loss
 from pochade.training.losses.adversary import Attempt, Reconstruct
 from pochade.training.parameters import Parameters, create

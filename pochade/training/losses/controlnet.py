@@ -5,10 +5,10 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from pochade.configs.networks import ControlNetConfig, TextEncoderConfig, UNetConfig
 from pochade.diffusion.schedule import NoiseSchedule
 from pochade.engines.torch import TorchOps
 from pochade.loading.parameter_shapes import controlnet_shapes
-from pochade.models.config import ControlNetConfig, TextEncoderConfig, UNetConfig
 from pochade.models.controlnet import controlnet, embed_hint
 from pochade.models.unet import unet
 from pochade.training.data.tokenizing import Tokenize

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from pochade.configs.networks import TextEncoderConfig, UNetConfig
 from pochade.diffusion.schedule import NoiseSchedule
 from pochade.engines.torch import TorchOps
 from pochade.loading.parameter_shapes import text_encoder_shapes, unet_shapes
-from pochade.models.config import TextEncoderConfig, UNetConfig
 from pochade.models.embedding import embed_timestep
 from pochade.models.text_encoder import text_encoder
 from pochade.models.unet import unet

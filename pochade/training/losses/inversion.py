@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from pochade.adapters.embeddings import TABLE
+from pochade.configs.networks import TextEncoderConfig, UNetConfig
 from pochade.diffusion.schedule import NoiseSchedule
 from pochade.engines.torch import TorchOps
-from pochade.models.config import TextEncoderConfig, UNetConfig
 from pochade.models.text_encoder import text_encoder
 from pochade.models.unet import unet
 from pochade.training.data.examples import Examples

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from pochade.configs.networks import TextEncoderConfig, UNetConfig
 from pochade.diffusion.schedule import NoiseSchedule
 from pochade.engines.torch import TorchOps
-from pochade.models.config import TextEncoderConfig, UNetConfig
 from pochade.models.unet import unet
 from pochade.prompts.tokenizer import Tokenizer
 from pochade.training.data.composed_latents import PlacedExamples, PlacedObjects

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from pochade.configs.networks import TextEncoderConfig
 from pochade.engines.shape_inference import infer_shapes
 from pochade.engines.torch import TorchOps
 from pochade.loading.parameter_shapes import text_encoder_shapes, with_config
-from pochade.models.config import TextEncoderConfig
 from pochade.models.layers import conv, group_norm, linear
 from pochade.models.text_encoder import text_encoder
 from pochade.ops import Shape

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from pochade.configs.networks import ControlNetConfig
 from pochade.diffusion.schedule import noise_schedule
-from pochade.models.config import ControlNetConfig
 from pochade.training.data.examples import uniform_latents
 from pochade.training.losses import controlnet, diffusion, inversion
 from pochade.training.parameters import Parameters

@@ -1,6 +1,6 @@
 """Configurations of networks, as frozen dataclasses.
 
-Only `models.read_config` and `models.write_config` know the names of diffusers' JSON.
+Only `configs.read_json` and `configs.write_json` know the names of diffusers' JSON.
 """
 
 from dataclasses import dataclass

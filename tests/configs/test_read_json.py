@@ -8,10 +8,10 @@ import pytest
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig
 
+from pochade.configs.read_json import autoencoder_config, text_encoder_config, unet_config
+from pochade.configs.write_json import describe_autoencoder, describe_text_encoder, describe_unet
 from pochade.errors import InvalidCheckpoint
 from pochade.models.embedding import embed_guidance
-from pochade.models.read_config import autoencoder_config, text_encoder_config, unet_config
-from pochade.models.write_config import describe_autoencoder, describe_text_encoder, describe_unet
 from tests.models.measure import text_json
 from tests.reference import AUTOENCODER, SD15, TEXT_ENCODERS, UNETS, make_text_encoder, make_unet
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pochade.models.config import AutoencoderConfig, TextEncoderConfig, UNetConfig
-from pochade.models.read_config import autoencoder_config, text_encoder_config, unet_config
-from pochade.models.write_config import describe_autoencoder, describe_text_encoder, describe_unet
+from pochade.configs.networks import AutoencoderConfig, TextEncoderConfig, UNetConfig
+from pochade.configs.read_json import autoencoder_config, text_encoder_config, unet_config
+from pochade.configs.write_json import describe_autoencoder, describe_text_encoder, describe_unet
 
 SD15 = UNetConfig(
     down_depths=((1, 1), (1, 1), (1, 1), (0, 0)),

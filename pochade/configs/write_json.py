@@ -1,13 +1,20 @@
 """Converts configurations to the JSON that diffusers and transformers read: the inverse of
-`models.read_config`."""
+`configs.read_json`."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from pochade.models.config import AutoencoderConfig, ControlNetConfig, TextEncoderConfig, UNetConfig
+from pochade.configs.networks import (
+    AutoencoderConfig,
+    ControlNetConfig,
+    TextEncoderConfig,
+    TinyAutoencoderConfig,
+    UNetConfig,
+)
 
 
-def describe_text_encoder(config: TextEncoderConfig) -> dict[str, Any]:
-    """Return the content of `text_encoder/config.json`."""
+def describe_text_encoder(config: TextEncoderConfig, *, pad_token: int | None = None) -> dict[str, Any]:
+    """Return the content of `text_encoder/config.json`. pad_token: None means the end token."""
     projected = config.projection_width is not None
     return {
         "architectures": ["CLIPTextModelWithProjection" if projected else "CLIPTextModel"],
@@ -23,13 +30,13 @@ def describe_text_encoder(config: TextEncoderConfig) -> dict[str, Any]:
         "projection_dim": config.projection_width if projected else config.width,
         "bos_token_id": config.end_token - 1,
         "eos_token_id": config.end_token,
-        "pad_token_id": config.end_token,
+        "pad_token_id": config.end_token if pad_token is None else pad_token,
     }
 
 
 def describe_unet(config: UNetConfig) -> dict[str, Any]:
-    """Return the content of `unet/config.json`. All layers of a level have attention, or none."""
-    depths = [max(depths) for depths in config.down_depths]
+    """Return the content of `unet/config.json`. A level has attention after all of its layers, or after
+    none."""
     mid = {None: None, 0: "UNetMidBlock2D"}.get(config.mid_depth, "UNetMidBlock2DCrossAttn")
     added = config.added_width is not None
     return {
@@ -38,11 +45,15 @@ def describe_unet(config: UNetConfig) -> dict[str, Any]:
         "in_channels": config.in_channels,
         "out_channels": config.out_channels,
         "block_out_channels": list(config.widths),
-        "layers_per_block": [len(depths) for depths in config.down_depths],
-        "down_block_types": ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths],
+        "layers_per_block": _one_or_all([len(depths) for depths in config.down_depths]),
+        "down_block_types": [
+            "CrossAttnDownBlock2D" if any(depths) else "DownBlock2D" for depths in config.down_depths
+        ],
         "mid_block_type": mid,
-        "up_block_types": ["CrossAttnUpBlock2D" if max(d) else "UpBlock2D" for d in config.up_depths],
-        "transformer_layers_per_block": [depth or 1 for depth in depths],
+        "up_block_types": [
+            "CrossAttnUpBlock2D" if any(depths) else "UpBlock2D" for depths in config.up_depths
+        ],
+        **_depth_entries(config),
         # diffusers stores the number of heads under this misleading name
         "attention_head_dim": list(config.heads),
         "cross_attention_dim": config.context_width,
@@ -69,9 +80,6 @@ def describe_controlnet(config: ControlNetConfig) -> dict[str, Any]:
     }
     unknown = ("sample_size", "out_channels", "up_block_types", "time_cond_proj_dim")
     copied = {key: value for key, value in describe_unet(config.unet).items() if key not in unknown}
-    layers = copied["layers_per_block"]
-    if len(set(layers)) == 1:  # diffusers takes one number here, and a list for its UNet only
-        copied["layers_per_block"] = layers[0]
     return {**copied, **own}
 
 
@@ -96,3 +104,45 @@ def describe_autoencoder(config: AutoencoderConfig, sample_size: int) -> dict[st
         "use_post_quant_conv": config.post_quant_conv,
         "force_upcast": config.force_upcast,
     }
+
+
+def describe_tiny_autoencoder(config: TinyAutoencoderConfig) -> dict[str, Any]:
+    """Return the content of a tiny autoencoder's `config.json`."""
+    return {
+        "_class_name": "AutoencoderTiny",
+        "in_channels": config.picture_channels,
+        "latent_channels": config.latent_channels,
+        "encoder_block_out_channels": [config.encoder_width] * len(config.encoder_blocks),
+        "decoder_block_out_channels": [config.decoder_width] * len(config.decoder_blocks),
+        "num_encoder_blocks": list(config.encoder_blocks),
+        "num_decoder_blocks": list(config.decoder_blocks),
+        "scaling_factor": config.scale,
+    }
+
+
+def _one_or_all(values: Sequence[int]) -> int | list[int]:
+    """One number if all are equal: diffusers takes a list for its UNet only."""
+    return values[0] if len(set(values)) == 1 else list(values)
+
+
+def _depth_entries(config: UNetConfig) -> dict[str, Any]:
+    """`transformer_layers_per_block`, and its reverse if the up blocks do not mirror the down blocks.
+
+    The entry of the last level also applies to the middle block; levels without attention ignore theirs.
+    """
+    down, up = config.down_depths, config.up_depths or config.down_depths[::-1]
+
+    def entry(row: tuple[int, ...], otherwise: int) -> int | list[int]:
+        return _one_or_all(row) if any(row) else otherwise
+
+    middle = max(1, config.mid_depth or 0)
+    entries = [entry(row, middle if level == len(down) - 1 else 1) for level, row in enumerate(down)]
+    mirrored = all(
+        not any(row) or entry(row, 1) == there for row, there in zip(up, entries[::-1], strict=True)
+    )
+    if not mirrored:
+        return {
+            "transformer_layers_per_block": entries,
+            "reverse_transformer_layers_per_block": [entry(row, 1) for row in up],
+        }
+    return {"transformer_layers_per_block": 1 if all(each == 1 for each in entries) else entries}

@@ -1,11 +1,10 @@
-"""Reads configurations from the JSON of a diffusers folder; `models.write_config` is the inverse."""
+"""Reads configurations from the JSON of a diffusers folder; `configs.write_json` is the inverse."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pochade.errors import InvalidCheckpoint
-from pochade.models.config import (
+from pochade.configs.networks import (
     AnyAutoencoderConfig,
     AutoencoderConfig,
     ControlNetConfig,
@@ -14,6 +13,7 @@ from pochade.models.config import (
     TinyAutoencoderConfig,
     UNetConfig,
 )
+from pochade.errors import InvalidCheckpoint
 
 Json = Mapping[str, Any]
 

@@ -1,0 +1,1 @@
+"""Configurations of networks, and the JSON that diffusers and transformers store them in."""
