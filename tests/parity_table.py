@@ -69,19 +69,20 @@ FORMS: Sequence[Mapping[str, Any]] = (
 TEXT = """\
 # Parity with diffusers and transformers
 
-Pochade compared with diffusers {diffusers} and transformers {transformers} (on torch {torch}), measured on {today}
-with pochade {pochade}, OpenVINO {openvino} and numpy {numpy}; processor: {processor}. This file is the output of
+Pochade {pochade} compared with diffusers {diffusers} and transformers {transformers} (on torch {torch}),
+measured on {today} with OpenVINO {openvino} and numpy {numpy}; processor: {processor}. This file is the
+output of
 
     {command}
 
-The tests check the same figures against bounds: `tests/models/test_parity.py`, `tests/pipeline/test_pictures.py`
-and, at full size, `tests/models/test_full_size.py`.
+The tests check the same figures against bounds: `tests/models/test_parity.py`,
+`tests/pipeline/test_pictures.py` and, at full size, `tests/models/test_full_size.py`.
 
 Errors are relative, in the Frobenius norm: |ours - theirs| / |theirs|, where theirs is computed in f32. The
 bounds are 1e-4 in f32 and 2e-2 in bf16. All weights are random, of a size chosen so that rounding errors grow
-little: with other sizes the error in bf16 exceeds 2e-2, in diffusers as in Pochade. 0 means that torch did the
-same operations with the same numbers. The last column is the error of diffusers and transformers themselves
-when they compute in bf16 (for SDXL they also round the picture's sizes).
+little: with other sizes the error in bf16 exceeds 2e-2, in diffusers as in Pochade. 0 means that torch did
+the same operations with the same numbers. The last column is the error of diffusers and transformers
+themselves when they compute in bf16 (for SDXL they also round the picture's sizes).
 
 ## Tiny models, every family
 
@@ -103,8 +104,8 @@ and, for stochastic samplers, with the same noise in each step; 20 steps, guidan
 
 diffusers' schedulers are configured to be equivalent, which needs two adjustments: the initial noise has
 deviation sqrt(1 + sigma^2), and DPM-Solver and UniPC pass the timestep of Karras' sigma to the model as a
-fraction, where diffusers rounds it. For comparison, the effect of that rounding alone on the picture of SD 1.5:
-{rounding}.
+fraction, where diffusers rounds it. For comparison, the effect of that rounding alone on the picture of
+SD 1.5: {rounding}.
 
 ## Full size
 
