@@ -1,7 +1,7 @@
 """Speed settings: which computations may be skipped while drawing.
 
-docs/performance.md gives the measured loss of quality; docs/decisions/0029-where-whole-steps-pay.md and
-docs/decisions/0039-held-noise.md give the reasons.
+docs/performance.md gives the measured loss of quality; docs/decisions/0029-full-steps.md and
+docs/decisions/0039-reused-noise.md give the reasons.
 """
 
 import math

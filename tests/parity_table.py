@@ -69,42 +69,43 @@ FORMS: Sequence[Mapping[str, Any]] = (
 TEXT = """\
 # Parity with diffusers and transformers
 
-Ours against diffusers {diffusers} and transformers {transformers} (on torch {torch}), measured on {today}
-with pochade {pochade}, OpenVINO {openvino} and numpy {numpy}; processor: {processor}. This file is what
+Pochade {pochade} compared with diffusers {diffusers} and transformers {transformers} (on torch {torch}),
+measured on {today} with OpenVINO {openvino} and numpy {numpy}; processor: {processor}. This file is the
+output of
 
     {command}
 
-printed. The tests hold the same figures to their bounds: `tests/models/test_parity.py`,
+The tests check the same figures against bounds: `tests/models/test_parity.py`,
 `tests/pipeline/test_pictures.py` and, at full size, `tests/models/test_full_size.py`.
 
 Errors are relative, in the Frobenius norm: |ours - theirs| / |theirs|, where theirs is computed in f32. The
-bounds are 1e-4 in f32 and 2e-2 in bf16. All weights are random, of a size chosen so that rounding is
-magnified little: with other sizes the loss in bf16 passes 2e-2, in diffusers as here. 0 says that torch did
-the same operations with the same numbers. The last column is what diffusers and transformers themselves lose
-when they compute in bf16 (for SDXL they round the picture's sizes too).
+bounds are 1e-4 in f32 and 2e-2 in bf16. All weights are random, of a size chosen so that rounding errors grow
+little: with other sizes the error in bf16 exceeds 2e-2, in diffusers as in Pochade. 0 means that torch did
+the same operations with the same numbers. The last column is the error of diffusers and transformers
+themselves when they compute in bf16 (for SDXL they also round the picture's sizes).
 
 ## Tiny models, every family
 
 {tiny}
 
-UNets are evaluated at 13 x 9 latent pixels, which halve to no whole numbers, for two rows of different
-timesteps; the autoencoder at pictures of 36 x 20. Text encoders: the largest error among the last layer, the
-one before with and without the final norm, and the pooled vector. BK-SDM: no middle block, one layer for each
-level. SSD-1B: transformer depths that differ from layer to layer, a middle block without attention. Uneven:
-settings that no published model has, all at once.
+UNets are evaluated at 13 x 9 latent pixels, which cannot be halved exactly, for two rows with different
+timesteps; the autoencoder with pictures of 36 x 20. Text encoders: the largest error of the last layer, the
+last but one with and without the final norm, and the pooled vector. BK-SDM: no middle block, one layer per
+level. SSD-1B: transformer depths that differ between layers, a middle block without attention. Uneven: a
+combination of settings that no published model has.
 
 ## Pictures
 
-PSNR in dB of the finished picture (bytes) of our pipeline against diffusers', from the same starting noise
-and, for stochastic samplers, with the same noise along the way; 20 steps, guidance 7 with a negative prompt,
-40 x 24 pixels. 50 is asked for, the tests hold 60. "equal" says that no byte differs.
+PSNR in dB between the finished pictures (bytes) of our pipeline and diffusers', from the same initial noise
+and, for stochastic samplers, with the same noise in each step; 20 steps, guidance 7 with a negative prompt,
+40 x 24 pixels. The goal is 50, the tests require 60. "equal" means that no byte differs.
 
 {pictures}
 
-diffusers' schedulers are configured to mean the same thing, which needs two adjustments: the starting noise
-has deviation sqrt(1 + sigma^2), and DPM-Solver and UniPC give the model the timestep of Karras' sigma as a
-fraction, where diffusers round it. What that rounding alone does to the picture of SD 1.5, for comparison:
-{rounding}.
+diffusers' schedulers are configured to be equivalent, which needs two adjustments: the initial noise has
+deviation sqrt(1 + sigma^2), and DPM-Solver and UniPC pass the timestep of Karras' sigma to the model as a
+fraction, where diffusers rounds it. For comparison, the effect of that rounding alone on the picture of
+SD 1.5: {rounding}.
 
 ## Full size
 
