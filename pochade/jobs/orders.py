@@ -1,7 +1,7 @@
-"""An order: what a job is to draw, as JSON that outlives the process; and the requests that it stands for.
+"""Orders: what a job draws, stored as JSON, and their conversion to requests.
 
-The fields of `Request` have their own names. Pictures are numbers of files that came with the
-job (`places.read_input`); models, upscalers and ControlNets are names, and only the catalogue knows paths.
+The fields of `Request` keep their names. Pictures are numbers of files that were sent with the job
+(`storage.read_input`); models, upscalers and ControlNets are names, which the catalogue resolves to paths.
 """
 
 import json
@@ -20,18 +20,19 @@ if TYPE_CHECKING:
 TXT2IMG, IMG2IMG, INPAINT, UPSCALE = "txt2img", "img2img", "inpaint", "upscale"
 KINDS = (TXT2IMG, IMG2IMG, INPAINT, UPSCALE)
 PULL = "pull"
-"""A kind apart: it fetches a model, by a worker of its own, and nobody orders it as a drawing."""
+"""The kind of a model download, which has a separate worker and cannot be submitted as a drawing."""
 
 NOT_DRAWN = ("blend", "refiner")
-"""Fields of `Request` that a job cannot have. They are refused: without them it would be another picture."""
+"""Fields of `Request` that jobs do not support. They are refused, since ignoring them would change the
+picture."""
 MAX_SCALE = 8.0
 
 Fetch = Callable[[int], "Image.Image"]
-"""The picture of this number."""
+"""Returns the picture with this number."""
 
 
 class Names(Protocol):
-    """What turns names into what `Request` takes. Raises InvalidRequest for those that are unknown."""
+    """Resolves names to values of `Request`. Raises InvalidRequest for unknown names."""
 
     def upscaler(self, name: str) -> str: ...
     def controlnet(self, name: str) -> str: ...
@@ -41,7 +42,7 @@ class Names(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Upscale:
-    """A picture made larger: by `scale`, or to `size` (width, height), px, cut to fit it if `crop`."""
+    """Upscaling of a picture: by `scale`, or to `size` (width, height), px, cropped to it with `crop`."""
 
     image: int
     scale: float = 2.0
@@ -53,7 +54,7 @@ class Upscale:
         expect("scale", self.scale, 1.0, MAX_SCALE)
 
     def sides(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height, px, of a picture of this size made larger, before it is cut."""
+        """Return width and height, px, of an upscaled picture of this size, before it is cropped."""
         if self.size is None:
             return max(1, round(width * self.scale)), max(1, round(height * self.scale))
         if not self.crop:
@@ -64,7 +65,7 @@ class Upscale:
 
 @dataclass(frozen=True, kw_only=True)
 class PullOrder:
-    """licence: that was accepted, as the hub names it; "" if it names none. commit: "" is the newest."""
+    """A model download. licence: the accepted one, as named by the hub, or "". commit: "" is the newest."""
 
     licence: str
     commit: str = ""
@@ -72,11 +73,11 @@ class PullOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """request: fields of `Request` as JSON, the seed settled. count: how often a batch is drawn.
+    """What a job draws. request: fields of `Request` as JSON, with a seed. count: number of batches.
 
-    expand: whether the prompts are templates. partials: so many pictures on the way are wanted in full size.
-    dialect: of the API that it came through, in which it may be interrupted; "" if that is not known.
-    pull: of a model to fetch, whose short name is `model`; it has no request.
+    expand: whether the prompts are templates. partials: the number of requested partial images in full size.
+    dialect: the API that it was submitted through, which may interrupt it; "" if unknown.
+    pull: of a model download, whose short name is `model`; it has no request.
     """
 
     kind: str
@@ -117,7 +118,7 @@ class Order:
 
     @property
     def pictures(self) -> int:
-        """How many there will be."""
+        """Return the number of pictures."""
         return 1 if self.kind in (UPSCALE, PULL) else self.count * int(self.request.get("batch_size", 1))
 
     def text(self) -> str:
@@ -125,7 +126,7 @@ class Order:
 
 
 def read_order(text: str) -> Order:
-    """The inverse of `EvaluationOptions.text`."""
+    """Parse an order: the inverse of `Order.text`."""
     values = json.loads(text)
     upscale = values.pop("upscale", None)
     if upscale is not None:
@@ -139,7 +140,7 @@ def read_order(text: str) -> Order:
 
 
 def request_of(order: Order, fetch: Fetch, names: Names) -> Request:
-    """The request of the first batch, its prompts not expanded yet. Raises InvalidRequest."""
+    """Return the request of the first batch, with unexpanded prompts. Raises InvalidRequest."""
     given = dict(order.request)
     source = given.get("source")
     given["source"] = None if source is None else _source(source, fetch)
@@ -151,13 +152,13 @@ def request_of(order: Order, fetch: Fetch, names: Names) -> Request:
 
 
 def batches(order: Order, request: Request, names: Names) -> Iterator[Request]:
-    """A request for each batch: its seeds follow those of the one before; templates are expanded anew."""
+    """Yield a request for each batch, with consecutive seeds; templates are expanded for each batch."""
     assert request.seed is not None
     for number in range(order.count):
         seed = request.seed + number * request.batch_size
         batch = replace(request, seed=seed)
         if request.variation is not None and request.variation.strength > 0:
-            # The batch's pictures share the first seed and differ in the second; so do those of all batches.
+            # All pictures of all batches share the first seed and differ in the second.
             second = request.variation.seed + number * request.batch_size
             batch = replace(request, variation=replace(request.variation, seed=second))
         if order.expand:
@@ -176,7 +177,7 @@ def batches(order: Order, request: Request, names: Names) -> Iterator[Request]:
 
 
 def words(order: Order) -> str:
-    """What a search looks in, in small letters."""
+    """Return the searchable text, in lower case."""
     request = order.request
     return f"{request.get('prompt', '')}\n{request.get('negative_prompt', '')}".lower()
 
@@ -198,7 +199,7 @@ def _source(given: Mapping[str, Any], fetch: Fetch) -> Source:
     mask = values.pop("mask", None)
     if outpaint:
         if mask is not None:
-            raise InvalidRequest("outpaint makes its own mask; draw the other one in a second job")
+            raise InvalidRequest("outpaint creates its own mask; use the other one in a second job")
         image, drawn_anew = widened(
             on_white(image), *(outpaint.get(side, 0) for side in ("left", "top", "right", "bottom"))
         )

@@ -141,7 +141,7 @@ def test_messages_for_strangers_have_no_paths() -> None:
         ({"width": 4}, "width is 4"),
         ({"width": 1024, "height": 1024, "hires": {"scale": 4.0}}, "the second pass would have 4096 x 4096"),
         ({"hires": {"size": [4096, 4096]}}, "the second pass"),
-        ({"width": 2048, "height": 64, "controls": [{"resolution": 2048}]}, "preprocessor looks at"),
+        ({"width": 2048, "height": 64, "controls": [{"resolution": 2048}]}, "picture for a preprocessor"),
         ({"hires": {"prompt": "a" * 20_001}}, r"hires\.prompt has 20,001 characters"),
     ],
 )

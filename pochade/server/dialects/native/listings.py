@@ -14,7 +14,7 @@ from pochade.jobs import storage_usage
 from pochade.jobs.records import QUEUED, RUNNING
 from pochade.server.dialects.native.schemas import JobBody
 from pochade.server.service import Service
-from pochade.server.views import schedule_aliases, shown_models
+from pochade.server.views import model_descriptions, schedule_aliases
 
 
 def add(routes: APIRouter, service: Service) -> None:
@@ -22,12 +22,12 @@ def add(routes: APIRouter, service: Service) -> None:
 
     @routes.get("/models")
     async def models() -> Any:
-        return {"models": shown_models(service)}
+        return {"models": model_descriptions(service)}
 
     @routes.post("/models/refresh")
     async def refresh() -> Any:
         await service.refresh()
-        return {"models": shown_models(service)}
+        return {"models": model_descriptions(service)}
 
     @routes.get("/samplers")
     async def samplers() -> Any:

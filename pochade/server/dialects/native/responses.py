@@ -1,4 +1,4 @@
-"""How the native API shows what is stored, as docs/api.md has it."""
+"""Formats stored records for the native API; see docs/api.md."""
 
 import time
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from pochade.jobs.records import FINISHED, Picture
 
 
 def shown(picture: Picture) -> dict[str, Any]:
-    """A picture."""
+    """Format a picture."""
     url = f"/api/v1/pictures/{picture.id}"
     return {
         "id": picture.id,
@@ -30,13 +30,13 @@ def shown(picture: Picture) -> dict[str, Any]:
 
 
 def timestamp(seconds: float) -> str:
-    """ "2026-11-24T16:51:23.123Z"."""
+    """Format a time: "2026-11-24T16:51:23.123Z"."""
     whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     return f"{whole}.{int(seconds % 1 * 1000):03d}Z"
 
 
 def shown_event(event: Mapping[str, Any]) -> dict[str, Any]:
-    """An event of the live jobs; the last one of a job that has finished holds its pictures."""
+    """Format an event of a live job; the last event of a finished job contains its pictures."""
     if event["type"] != FINISHED:
         return dict(event)
     return {**event, "pictures": [shown(each) for each in event["pictures"]]}
