@@ -14,9 +14,9 @@ from typing import BinaryIO
 
 from pochade.errors import OutputError
 
-WAYS_OUT = {
-    errno.ENOSPC: "free some space there, or choose another place",
-    errno.EDQUOT: "free some space there, or choose another place",
+ADVICE = {
+    errno.ENOSPC: "free some disk space, or choose another folder",
+    errno.EDQUOT: "free some disk space, or choose another folder",
     errno.EACCES: "choose a folder that you may write to",
     errno.EPERM: "choose a folder that you may write to",
     errno.EROFS: "choose a folder that you may write to",
@@ -49,8 +49,10 @@ def creating(path: Path) -> Iterator[BinaryIO]:
 
 def unwritable(path: Path, error: OSError) -> OutputError:
     """Return the error to raise when the operating system refused to write `path`."""
-    way_out = WAYS_OUT.get(error.errno or 0, "is the folder there, writable, and is space left?")
-    return OutputError(f"'{path}' could not be written: {error.strerror or error}; {way_out}")
+    advice = ADVICE.get(
+        error.errno or 0, "check that the folder exists and is writable, and that the disk is not full"
+    )
+    return OutputError(f"'{path}' could not be written: {error.strerror or error}; {advice}")
 
 
 def hidden_neighbour(path: Path) -> Path:

@@ -24,14 +24,14 @@ signed byte in 16 bits, which 2 * 255 * 63 does not overflow."""
 
 
 CACHED = 2**18
-"""How many numbers are rounded at a time: as many as fit a processor core's cache in f32."""
+"""Number of values rounded at a time: they fit into a core's cache in f32."""
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
     """The grid of a product's input, after the input is divided by `smoothing`.
 
-    low, high: the numbers that the bytes 0 and 255 stand for. smoothing: (C,), one factor for each input
+    low, high: the numbers that the bytes 0 and 255 represent. smoothing: (C,), one factor for each input
     channel; the weights are multiplied by it. It reduces the loss of precision that a few large channels
     cause in all others (Xiao et al. 2023, "SmoothQuant").
     """
@@ -52,7 +52,7 @@ class Grid:
 
 
 Grids = Mapping[str, Grid]
-"""Name of the weight that the input is multiplied with -> grid; the name is that of `weights.View`."""
+"""Name of the weight that the input is multiplied by (as in `weights.View`) -> grid."""
 
 
 def grid(low: float, high: float, smoothing: Array) -> Grid:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-MOST_THREADS = 1024
-"""That may be asked for."""
+MAX_THREADS = 1024
+"""The maximum number of threads that may be requested."""
 
 
 def memory_bytes() -> tuple[int, int] | None:
@@ -69,7 +69,7 @@ def usable_memory_bytes(cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
     for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of the second version, of the first
         try:
             limits.append(int((cgroups / name).read_text()))
-        except (OSError, ValueError):  # not there, or "max"
+        except (OSError, ValueError):  # missing, or "max"
             continue
     return min(limits, default=None)
 
@@ -103,7 +103,7 @@ def _groups(root: Path) -> Iterator[Path]:
         if path is None:
             continue
         top = root / fields[4].lstrip("/")
-        # Within a container the path may be the one outside, of which only the mounted part can be seen.
+        # In a container the path may be that of the host, of which only the mounted part is visible.
         mounted = fields[3].rstrip("/")
         inner = path.removeprefix(mounted) if f"{path}/".startswith(f"{mounted}/") else "/"
         folder = top / inner.strip("/")
@@ -118,7 +118,7 @@ def _quota(folder: Path) -> float | None:
         words = [*_read(folder / "cpu.cfs_quota_us").split(), *_read(folder / "cpu.cfs_period_us").split()]
     try:
         quota, period = map(int, words)
-    except ValueError:  # "max", or a file that is not there
+    except ValueError:  # "max", or a missing file
         return None
     return quota / period if quota > 0 and period > 0 else None
 

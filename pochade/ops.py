@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 Tensor = Any
-"""A value of the engine's own kind: a numpy array, an OpenVINO node, a torch tensor."""
+"""The engine's type of tensor: a numpy array, an OpenVINO node, a torch tensor."""
 
 Shape = tuple[int, ...]
 

@@ -22,7 +22,7 @@ MAX_SIDE = 8192
 MAX_CONTROLS = 8
 MAX_PROMPT_CHARACTERS = 200_000
 FITTED, FILLED, SET_BACK = FRAMINGS = ("fitted", "filled", "set back")
-"""How a source picture is fitted. fitted: resized to the drawn size as its resize mode says; the result has
+"""How a source picture is fitted. fitted: resized to the drawn size in its resize mode; the result has
 that size. filled: padded to whole latent pixels and cropped again, so that its own size is kept. set back:
 resized to the drawn size; the masked part of the result is pasted into the picture at its own size."""
 TEXTS = ("prompt", "negative_prompt", "template", "negative_template")
@@ -52,18 +52,18 @@ DEFAULTS = Defaults()
 class Request:
     """A request for pictures. Sizes are in pixels; None means the model's default.
 
-    steps, cfg_scale, sampler, schedule: None means what the model was trained for, usually DEFAULTS.
+    steps, cfg_scale, sampler, schedule: None means the model's own values, usually DEFAULTS.
     prompt, negative_prompt: in the grammar of docs/guide/prompts.md, except templates and styles.
     seed: the first picture's; picture i of the batch has seed + i. None draws one at random.
     cfg_scale: classifier-free guidance, 1 switches it off (Ho and Salimans 2022).
-    guidance_rescale: 0..1, how far the guided prediction's deviation is drawn back to the
-        conditional one's (Lin et al. 2023, section 3.4).
+    guidance_rescale: 0..1, how far the guided prediction's standard deviation is rescaled towards
+        the conditional one's (Lin et al. 2023, section 3.4).
     eta: share of fresh noise, 0..1 (Song et al. 2020, equation 16), in samplers that have one; None means
-        the sampler's own: 0 in DDIM, 0.3 in TCD, 1 in 'Euler a' and all of its kind.
-    clip_skip: which of the text encoder's layers is read, counted from its end: 1 is the last, 2 the one
-        before. Families that always read the last but one (XL, SD 2.x) take 1 as 2.
-    template, negative_template: what the prompts were expanded from, if from something else
-        (`pochade.prompts.dynamic`). They are only written into the picture.
+        the sampler's default: 0 in DDIM, 0.3 in TCD, 1 in ancestral samplers such as 'Euler a'.
+    clip_skip: the layer of the text encoder whose output is used, counted from the end: 1 is the last, 2
+        the one before. Families that always use the last but one (XL, SD 2.x) treat 1 as 2.
+    template, negative_template: the templates from which the prompts were expanded, if any
+        (`pochade.prompts.dynamic`). They are only stored in the picture's metadata.
     speed: 'exact', 'balanced' or 'fast': how much computation may be skipped (`pochade.speed`).
     tiling: make opposite edges of the picture fit together.
     rng: the source of noise, a name of RNGS.

@@ -66,7 +66,7 @@ class Source:
     """A source picture for image-to-image and inpainting (Meng et al. 2021, SDEdit).
 
     image: of any size and mode; transparency counts as white.
-    denoising_strength: share of the steps that are done: 0 keeps nearly everything, 1 hardly anything.
+    denoising_strength: share of the steps that are run: 0 keeps nearly everything, 1 hardly anything.
     resize_mode: how the picture is resized to the drawn size; a name of RESIZE_MODES.
     mask: a picture of the same size, white where it is to be redrawn, or opaque there if it has transparency;
         None redraws all of it.
@@ -214,7 +214,7 @@ class Control:
 
     image: of any size and mode; transparency counts as white.
     model: a ControlNet (file or diffusers folder) of the same family as the model.
-    strength: the scale of its residuals; 0 switches it off, 1 is as it was trained.
+    strength: the scale of its residuals; 0 switches it off, 1 is that of training.
     start, end: the shares of the steps between which it is used; 0 and 1 mean all steps.
     preprocessor: applied to the picture first; a name of `pochade.images.preprocessors`.
     resize_mode: how the picture is resized to the drawn size; a name of RESIZE_MODES.

@@ -22,7 +22,7 @@ def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
     chosen = environ.get("POCHADE_CACHE")
     if chosen:
         return Path(chosen).expanduser()
-    import platformdirs  # here, so that reading the settings of a test or a server costs nothing
+    import platformdirs  # imported on demand, to save start-up time
 
     return Path(platformdirs.user_cache_dir("pochade", appauthor=False))
 

@@ -59,8 +59,8 @@ class SpeedProfile:
         the noise that was predicted there and computes nothing. It is not used with samplers that add noise,
         which differs from the predicted noise. Empty: no steps are skipped.
 
-    Gaps are distances in progress rather than numbers of steps, since deep features age with the noise level.
-    So models of few steps compute every step in full.
+    Gaps are distances in progress, not numbers of steps, since deep features become outdated as the noise
+    level changes. So few-step models compute every step in full.
     """
 
     guided: tuple[float, float] = (0.0, 1.0)
@@ -73,7 +73,7 @@ class SpeedProfile:
         expect("layers", self.layers, 1, 1000)
         first, last = self.guided
         if not 0 <= first <= last <= 1:
-            raise InvalidRequest(f"guided is {self.guided}; it goes from 0 up to 1")
+            raise InvalidRequest(f"guided is {self.guided}; it must be an interval within 0 to 1")
         for name in ("full", "stochastic", "held"):
             _check_intervals(name, getattr(self, name))
 
@@ -138,8 +138,8 @@ SPEEDS: Mapping[str, SpeedProfile] = MappingProxyType(
 def progress_of(sigma: float) -> float:
     """Return the progress of a noise level from noise (0) to picture (1).
 
-    It is even over the steps of Karras' schedule, whichever schedule is used, since timesteps crowd at one
-    end and noise levels at the other. It is negative above Stable Diffusion's largest noise level.
+    It is uniform over the steps of Karras' schedule, whichever schedule is used, since timesteps are dense at
+    one end and noise levels at the other. It is negative above Stable Diffusion's largest noise level.
     """
     begin, end, here = (math.pow(level, 1 / BEND) for level in (NOISE, CLEAN, max(sigma, 0.0)))
     return min(1.0, (begin - here) / (begin - end))

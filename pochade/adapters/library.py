@@ -52,18 +52,18 @@ def find(folders: Sequence[Path], name: str, what: str) -> Path:
 
 def pick_named(known: Sequence[ModelEntry], folders: Sequence[Path], name: str, what: str) -> ModelEntry:
     """Return the only entry of `known` that matches. folders: for messages. Raises as `find` does."""
-    meant = matching_entries(name, known)
-    if len(meant) == 1:
-        return meant[0]
-    if meant:
-        paths = ", ".join(f"'{entry.path}'" for entry in meant)
-        more = " or ".join(f"'{entry.name}'" for entry in meant[:SHOWN])
-        raise InvalidRequest(f"the name '{name}' stands for {paths}; say {more}, or rename all but one")
-    said = shortest_names(known)
-    near = get_close_matches(name, said, SHOWN, cutoff=0.4) or sorted(said)[:SHOWN]
-    listed = ", ".join(f"'{each}'" for each in near) or "the folder holds none"
+    matches = matching_entries(name, known)
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        paths = ", ".join(f"'{entry.path}'" for entry in matches)
+        more = " or ".join(f"'{entry.name}'" for entry in matches[:SHOWN])
+        raise InvalidRequest(f"the name '{name}' matches {paths}; use {more}, or rename all but one")
+    short_names = shortest_names(known)
+    similar = get_close_matches(name, short_names, SHOWN, cutoff=0.4) or sorted(short_names)[:SHOWN]
+    listed = ", ".join(f"'{each}'" for each in similar) or "the folder holds none"
     where = " or ".join(f"'{folder}'" for folder in folders)
-    raise InvalidRequest(f"there is no '{name}' in the folder of {what} {where}; near it: {listed}")
+    raise InvalidRequest(f"there is no '{name}' in the folder of {what} {where}; similar: {listed}")
 
 
 def _called(entry: ModelEntry) -> ModelEntry:

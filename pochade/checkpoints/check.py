@@ -1,4 +1,4 @@
-"""Checks weights for the expected names and for finite numbers."""
+"""Checks of weights: expected names and finite numbers."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from pochade.errors import InvalidCheckpoint
 Array = npt.NDArray[Any]
 
 NAMES_SHOWN = 5
-CHUNK_BYTES = 1 << 20  # stays in a processor's second-level cache, so memory is passed over once
+CHUNK_BYTES = 1 << 20  # fits into the L2 cache, so memory is read only once
 
 
 def check_names(found: Iterable[str], expected: Iterable[str], where: Path | str) -> None:
@@ -28,14 +28,14 @@ def check_names(found: Iterable[str], expected: Iterable[str], where: Path | str
     if complaints:
         raise InvalidCheckpoint(
             f"the tensors of '{where}' do not fit its configuration: {'; '.join(complaints)};"
-            " the file belongs to another kind of model, or its config.json does"
+            " the file or its config.json belongs to another kind of model"
         )
 
 
 @dataclass(frozen=True, eq=False)
 class FiniteTensors(Mapping[str, Array]):
     """Tensors for engines: aligned, in C order, and checked with `check_finite` when they are first accessed.
-    A tensor that is stored otherwise is copied at each access.
+    A tensor that is stored differently is copied at each access.
 
     A graph from the cache accesses no tensors, so a warm start does not read gigabytes for the check.
     """
@@ -66,14 +66,14 @@ def unchecked(tensors: Mapping[str, Array]) -> Mapping[str, Array]:
 def check_finite(tensors: Mapping[str, Array], where: Path | str) -> None:
     """Raise InvalidCheckpoint, naming the first tensor with a NaN or an infinity. Integer tensors are valid.
 
-    Reads all tensors once, at about the speed of memory.
+    Reads all tensors once, at about memory bandwidth.
     """
     for name, tensor in tensors.items():
         bad = sum(count_not_finite(chunk) for chunk in _chunks(tensor))
         if bad:
             raise InvalidCheckpoint(
                 f"tensor '{name}' in '{where}' has {bad:,} of {tensor.size:,} entries that are NaN or"
-                " infinite: training diverged or the file is damaged; fetch it again or use another"
+                " infinite: training diverged or the file is damaged; download it again or use another"
             )
 
 

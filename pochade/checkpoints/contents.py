@@ -13,7 +13,7 @@ from pochade.checkpoints.few_steps import FewSteps, few_steps_of_folder, find_fe
 from pochade.checkpoints.folder import folder_name, format_of_configs, is_listed
 from pochade.checkpoints.grids import are_grids
 from pochade.checkpoints.json_files import read_table
-from pochade.checkpoints.keymaps import LEFT_OVERS
+from pochade.checkpoints.keymaps import IGNORED_SUFFIXES
 from pochade.checkpoints.overrides import Overrides
 from pochade.checkpoints.prediction import check_scheduler, read_yaml_prediction
 from pochade.checkpoints.readers import reader_of_file, reader_of_folder
@@ -34,12 +34,12 @@ OTHER = "other"
 
 FLUX = "it is a Flux model, which is not supported"
 SD3 = "it is Stable Diffusion 3, which is not supported"
-CONTROLNET = "it is a ControlNet; name the model itself, and this beside it (--control-model)"
-LORA = "it is a LoRA, an addition to a model; name the model itself"
-ADDITION = "it is a LoRA or another addition in diffusers' names; name the model itself"
-EMBEDDING = "it is a textual inversion, an addition to prompts; name the model itself"
-VAE = "it is an autoencoder alone; give it with vae=, beside a checkpoint"
-TINY_VAE = "it is a tiny autoencoder; give it with vae=, beside a checkpoint"
+CONTROLNET = "it is a ControlNet; name the model, and give this file as --control-model"
+LORA = "it is a LoRA, not a whole model; name the model it is for"
+ADDITION = "it is a LoRA or another adapter with diffusers' names; name the model it is for"
+EMBEDDING = "it is a textual inversion embedding; name the model it is for"
+VAE = "it is only an autoencoder; give it as vae=, together with a checkpoint"
+TINY_VAE = "it is a tiny autoencoder; give it as vae=, together with a checkpoint"
 UPSCALER = "it is an upscaler; give it as --hires-upscaler, or to 'pochade upscale'"
 
 BEGINNINGS: tuple[tuple[str, str, str], ...] = (
@@ -47,8 +47,8 @@ BEGINNINGS: tuple[tuple[str, str, str], ...] = (
     ("double_blocks.", OTHER, FLUX),
     (f"{UNET}joint_blocks.", OTHER, SD3),
     ("joint_blocks.", OTHER, SD3),
-    ("edm_mean", OTHER, "it predicts as EDM does (Playground 2.5), which is not supported"),
-    ("edm_vpred.", OTHER, "it predicts v as EDM does (CosXL and its like), which is not supported"),
+    ("edm_mean", OTHER, "it has EDM preconditioning (Playground 2.5), which is not supported"),
+    ("edm_vpred.", OTHER, "it has EDM v-prediction (CosXL and similar models), which is not supported"),
     (f"{UNET}label_emb.weight", OTHER, "it is an upscaling model, which is not supported"),
     ("control_model.", "controlnet", CONTROLNET),
     ("controlnet_", "controlnet", CONTROLNET),
@@ -68,23 +68,25 @@ BEGINNINGS: tuple[tuple[str, str, str], ...] = (
     (
         "text_model.",
         "text encoder",
-        "it is a text encoder alone; name a whole checkpoint or a diffusers folder",
+        "it is only a text encoder; name a whole checkpoint or a diffusers folder",
     ),
     (
         "input_blocks.",
         "unet",
-        "it is a UNet alone: text encoder and autoencoder are missing; fetch the whole checkpoint",
+        "it is only a UNet: text encoder and autoencoder are missing; download the whole checkpoint",
     ),
     (
         "down_blocks.",
         "unet",
-        "it is a UNet alone, in diffusers' names: text encoder, autoencoder and configuration are missing;"
+        "it is only a UNet, with diffusers' names: text encoder, autoencoder and configuration are missing;"
         " put it into a diffusers folder as unet/diffusion_pytorch_model.safetensors and name that folder",
     ),
     *((f"{prefix}{begin}", "upscaler", UPSCALER) for prefix in PREFIXES for begin in DENSE_BLOCKS),
 )
-"""(prefix that only this kind of file has, kind, message if a whole checkpoint is expected). The first match
-decides."""
+"""(prefix that only this kind of file has, kind, error message if a whole checkpoint is expected).
+
+The first match decides.
+"""
 
 MODEL, UNREADABLE = "model", "unreadable"
 PARTS = tuple(dict.fromkeys(kind for _, kind, _ in BEGINNINGS if kind != OTHER))
@@ -153,15 +155,15 @@ def find_family(names: Iterable[str], where: Path) -> FileFormat:
             f"'{where}' is not a checkpoint of Stable Diffusion: none of its {len(names):,} tensors begins"
             f" with '{UNET}' (the first are: {shown})"
         )
-    # A left-over may carry the prefix of another family's encoder.
-    parts_of_models = [name for name in names if name.rpartition(".")[2] not in LEFT_OVERS]
+    # Unused tensors may have the prefix of another family's encoder.
+    parts_of_models = [name for name in names if name.rpartition(".")[2] not in IGNORED_SUFFIXES]
     for begin, family in ENCODERS:
         if any(name.startswith(begin) for name in parts_of_models):
             return family
     parts = "" if any(name.startswith(AUTOENCODER) for name in names) else " and autoencoder"
     raise InvalidCheckpoint(
         f"'{where}' holds a UNet without its text encoder{parts} (no tensor begins with 'cond_stage_model.'"
-        " or 'conditioner.'); fetch the whole checkpoint"
+        " or 'conditioner.'); download the whole checkpoint"
     )
 
 
@@ -194,7 +196,7 @@ def _of_file(path: Path) -> Contents:
         )
         inpainting = channels == INPAINTING_CHANNELS
         return Contents(MODEL, _described(family.label, inpainting=inpainting), few_steps)
-    if are_grids(tensors.metadata):  # whose names are a model's
+    if are_grids(tensors.metadata):  # with the tensor names of a model
         return Contents(OTHER, "8-bit grids of a model")
     kind, what = find_beginning(tensors)
     return Contents(kind, what if kind == OTHER else "")
@@ -229,7 +231,7 @@ def _of_folder(folder: Path) -> Contents:
 def _own_configuration(metadata: Mapping[str, str], path: Path) -> Mapping[str, Mapping[str, Any]]:
     try:
         return Overrides.from_metadata(metadata, path).tables
-    except InvalidCheckpoint:  # says so when it is loaded
+    except InvalidCheckpoint:  # reported when it is loaded
         return {}
 
 

@@ -26,15 +26,15 @@ PREFIX = "control_model."
 OTHERS: tuple[tuple[str, str], ...] = (
     (
         "difference",
-        "it holds the difference to a model's weights, which is not supported; fetch the full one",
+        "it contains differences to a model's weights, which is not supported; download the full ControlNet",
     ),
-    ("lora_controlnet", "it is a Control-LoRA, which is not supported; fetch the full ControlNet"),
+    ("lora_controlnet", "it is a Control-LoRA, which is not supported; download the full ControlNet"),
     ("body.", "it is a T2I-Adapter, which is not supported"),
     ("adapter.", "it is a T2I-Adapter, which is not supported"),
     ("image_proj", "it is an IP-Adapter, which is not supported"),
-    ("task_embedding", "it is a ControlNet for many kinds of pictures (union), which is not supported"),
+    ("task_embedding", "it is a union ControlNet, which is not supported"),
     ("model.diffusion_model.double_blocks.", "it is made for Flux, which is not supported"),
-    ("transformer_blocks.", "it is made for another family than Stable Diffusion 1, 2 or XL"),
+    ("transformer_blocks.", "it is for a family other than Stable Diffusion 1, 2 or XL"),
 )
 
 
@@ -74,7 +74,7 @@ def _canonical(file: TensorFile, path: Path) -> LazyTensors:
         known = "'input_hint_block.0.weight' or 'controlnet_cond_embedding.conv_in.weight'"
         shown = ", ".join(f"'{name}'" for name in sorted(file)[:3]) or "none"
         raise InvalidCheckpoint(
-            f"'{path}' is not a ControlNet: none of its {len(file):,} tensors is called {known}"
+            f"'{path}' is not a ControlNet: none of its {len(file):,} tensors is named {known}"
             f" (the first are: {shown})"
         )
     rules = controlnet_rules(file_layout(inside), len(hints))

@@ -47,7 +47,7 @@ class FileFormat:
     show.
 
     label: of the family. encoders: its text encoders.
-    pipeline: diffusers' class; index: what the `model_index.json` of that class says besides.
+    pipeline: diffusers' class; index: further entries of its `model_index.json`.
     architecture: in the ModelSpec standard; architecture_v: the same of models that predict v.
     heads: of every attention in the UNet; None = each head is `head_width` wide.
     sample_sizes: the side of training latents, by prediction type.
@@ -210,7 +210,7 @@ def detect_autoencoder(tensors: Tensors, family: FileFormat, where: Path) -> Aut
     while f"encoder.down_blocks.0.resnets.{layers}.conv1.weight" in tensors:
         layers += 1
     if not widths:
-        raise InvalidCheckpoint(f"'{where}' holds no autoencoder whose blocks are known; is it complete?")
+        raise InvalidCheckpoint(f"'{where}' contains no autoencoder with known blocks; is it complete?")
     return AutoencoderConfig(
         picture_channels=_shape(tensors, "encoder.conv_in.weight", where)[1],
         latent_channels=_shape(tensors, "decoder.conv_in.weight", where)[1],
@@ -239,7 +239,7 @@ def detect_text_encoder(tensors: Tensors, *, open_clip: bool, where: Path) -> Te
         layers=layers,
         heads=max(1, width // 64),
         activation="gelu" if open_clip else "quick_gelu",
-        end_token=min(vocabulary - 1, END_ID),  # more rows are tokens that were added to CLIP's
+        end_token=min(vocabulary - 1, END_ID),  # further rows are tokens added to CLIP's
         projection_width=None if projection is None else projection.shape[0],
     )
 
@@ -285,7 +285,7 @@ def describe_pipeline(family: FileFormat, in_channels: int) -> dict[str, Any]:
 def _shape(tensors: Tensors, name: str, where: Path) -> tuple[int, ...]:
     if name not in tensors:
         raise InvalidCheckpoint(
-            f"'{where}' lacks the tensor '{name}'; the file is incomplete, fetch it again"
+            f"'{where}' lacks the tensor '{name}'; the file is incomplete, download it again"
         )
     return tensors[name].shape
 
@@ -320,7 +320,7 @@ def _check_layers(layout: UNetLayout, where: Path) -> None:
     if [len(row) - 1 for row in layout.up] != layers[::-1]:
         raise InvalidCheckpoint(
             f"'{where}': its UNet has {layers} layers per level on the way down and"
-            f" {[len(row) for row in layout.up]} on the way up; one more on each level is what is read here"
+            f" {[len(row) for row in layout.up]} on the way up; expected is one more on each level"
         )
 
 

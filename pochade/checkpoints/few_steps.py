@@ -1,13 +1,13 @@
-"""Recognises models that were distilled for few steps, and their settings.
+"""Detects models that were distilled for few steps, and their settings.
 
-The criteria, strongest first; the first one that applies decides:
+The first criterion that applies decides:
 1. the UNet takes the guidance scale as an input (`time_cond_proj_dim`): latent consistency distillation;
-2. the pipeline's or the scheduler's class in a diffusers folder, where only such models have it;
+2. a pipeline or scheduler class in a diffusers folder that only such models have;
 3. titles in metadata: those of `modelspec` or of a trainer in a safetensors file, `_name_or_path` of a
 folder; 4. the name of the file or the folder.
 
-Only whole words of a name count: "LCM" is found in "dreamshaper_8LCM" but not in "calcmap". The name of an
-adapter must say more than "lightning" or "turbo", since adapters are named for what they show.
+Only whole words of a name count: "LCM" is found in "dreamshaper_8LCM" but not in "calcmap". For an
+adapter, "lightning" or "turbo" alone is not enough, since adapters are often named for what they show.
 """
 
 import re
@@ -19,7 +19,7 @@ from typing import Any
 from pochade.checkpoints.detect import XL, FileFormat
 from pochade.request import Defaults
 
-MOST_STEPS = 16
+MAX_STEPS = 16
 """A larger number before "steps" in a name refers to training."""
 
 TITLES = ("modelspec.title", "modelspec.architecture", "modelspec.tags", "ss_output_name")
@@ -40,32 +40,34 @@ SAMPLERS: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class FewSteps:
-    """Settings of a model for few steps. kind: its authors' name for it. reason: how it was recognised, a
-    clause."""
+    """Settings of a model for few steps.
+
+    kind: its authors' name for it. reason: how it was detected, a clause.
+    """
 
     kind: str
     reason: str
     defaults: Defaults
 
     def __str__(self) -> str:
-        return f"{self.kind}, for {self.reason}: {self.defaults}"
+        return f"{self.kind} ({self.reason}): {self.defaults}"
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """said: a regular expression for names. only: the label of the only family with such models; empty: any.
+    """name_pattern: a regular expression for names. family: the only family with such models; empty: any.
 
     word: a regular expression for a word that also has an ordinary meaning ("lightning storm"). The name of
     an adapter must then also contain the model it was distilled from, or the number of steps.
     """
 
-    said: str
+    name_pattern: str
     defaults: Defaults
-    only: str = ""
+    family: str = ""
     word: str = ""
 
 
-# "Turbo" is the schedule that these were trained with, "trailing" in diffusers. Guidance 1 means off.
+# They were trained with the schedule "Turbo", "trailing" in diffusers. A guidance scale of 1 means off.
 KINDS: Mapping[str, _Kind] = {
     "Hyper-SD": _Kind(
         r"\bhyper (sd|sdxl|xl)\b|\bhyper\b.*\b\d+ steps?\b",
@@ -78,7 +80,7 @@ KINDS: Mapping[str, _Kind] = {
     "Lightning": _Kind(
         r"\b(sd|sdxl|xl)?lightning\b",
         Defaults(steps=4, cfg_scale=1.0, sampler="Euler", schedule="Turbo"),
-        only=XL.label,
+        family=XL.label,
         word="lightning",
     ),
     "Turbo": _Kind(
@@ -87,9 +89,9 @@ KINDS: Mapping[str, _Kind] = {
         word="turbo",
     ),
 }
-TOLD = Defaults(steps=4, cfg_scale=8.0, sampler="LCM")
+LCM_DEFAULTS = Defaults(steps=4, cfg_scale=8.0, sampler="LCM")
 """Settings of an LCM whose UNet takes the guidance scale as an input (Luo et al. 2023)."""
-KEEPS_GUIDANCE = 5.0
+HYPER_CFG_SCALE = 5.0
 """The guidance scale of Hyper-SD's adapters with "CFG" in their names."""
 
 
@@ -104,35 +106,39 @@ def find_few_steps(
 ) -> FewSteps | None:
     """Return the settings of a model for few steps, or None for other models.
 
-    takes_guidance: whether the UNet takes the guidance scale. classes: of pipeline and scheduler. titles: by
-    their source. name: of the file or folder. family: None if unknown. is_adapter: whether it is a LoRA,
-    which may be named for what it shows.
+    takes_guidance: whether the UNet takes the guidance scale. classes: those of pipeline and scheduler.
+    titles: source -> title. name: of the file or folder. family: None if unknown. is_adapter:
+    whether it is a LoRA, which may be named for what it shows.
     """
     known = next((each for each in classes if isinstance(each, str) and each in CLASSES), None)
-    said = {where: text for where, text in titles.items() if isinstance(text, str)}
-    texts = [*said.values(), name]
+    known_titles = {source: text for source, text in titles.items() if isinstance(text, str)}
+    texts = [*known_titles.values(), name]
     label = None if family is None else family.label
     if takes_guidance:
         reason = "its UNet takes the guidance scale as an input"
-        return FewSteps(kind="LCM", reason=reason, defaults=_with_steps(TOLD, texts))
+        return FewSteps(kind="LCM", reason=reason, defaults=_with_steps(LCM_DEFAULTS, texts))
     if known is not None:
         kind = CLASSES[known]
         defaults = _with_steps(KINDS[kind].defaults, texts)
         return FewSteps(kind=kind, reason=f"its configuration names {known}", defaults=defaults)
-    for where, text in [*said.items(), ("", name)]:
+    for source, text in [*known_titles.items(), ("", name)]:
         words = _words(text)
-        for kind, about in KINDS.items():
-            if re.search(about.said, words) is None or (about.only and label not in (about.only, None)):
+        for kind, spec in KINDS.items():
+            if re.search(spec.name_pattern, words) is None or (
+                spec.family and label not in (spec.family, None)
+            ):
                 continue
-            if is_adapter and about.word and re.search(_firmly(about.word), words) is None:
+            if is_adapter and spec.word and re.search(_strict_pattern(spec.word), words) is None:
                 continue
-            reason = f"its {where} is '{text[:80]}'" if where else f"its name, '{name[:80]}', says so"
-            defaults = _with_steps(about.defaults, [text, *texts])
+            reason = f"its {source} is '{text[:80]}'" if source else f"its name is '{name[:80]}'"
+            defaults = _with_steps(spec.defaults, [text, *texts])
             if kind == "Hyper-SD" and re.search(r"\bcfg\b", words) is not None:
-                defaults = replace(defaults, cfg_scale=KEEPS_GUIDANCE)
-            own = next((SAMPLERS[each] for each in classes if isinstance(each, str) and each in SAMPLERS), "")
-            if kind in ("Lightning", "Turbo") and own:
-                defaults = replace(defaults, sampler=own)
+                defaults = replace(defaults, cfg_scale=HYPER_CFG_SCALE)
+            sampler_name = next(
+                (SAMPLERS[each] for each in classes if isinstance(each, str) and each in SAMPLERS), ""
+            )
+            if kind in ("Lightning", "Turbo") and sampler_name:
+                defaults = replace(defaults, sampler=sampler_name)
             return FewSteps(kind=kind, reason=reason, defaults=defaults)
     return None
 
@@ -163,22 +169,21 @@ def titles_of(metadata: Mapping[str, str]) -> dict[str, object]:
     return {key: metadata[key] for key in TITLES if key in metadata}
 
 
-def _firmly(word: str) -> str:
-    """A pattern for a word next to the name of the distilled model or to its steps: "sdxl lightning 8
-    step"."""
+def _strict_pattern(word: str) -> str:
+    """Return a pattern for a word next to a model's name or a number of steps: "sdxl lightning 8 step"."""
     return rf"\b(sd|sdxl|xl) ?{word}\b|\b{word} (sd|sdxl|xl)\b|\b{word} (lora )?\d+ steps?\b"
 
 
 def _with_steps(defaults: Defaults, texts: list[str]) -> Defaults:
-    """The defaults with the number of steps in a name, if there is one: "sdxl_lightning_8step"."""
+    """Replace the number of steps by the one in a name, if there is any: "sdxl_lightning_8step"."""
     for text in texts:
         found = re.search(r"\b(\d+) steps?\b", _words(text))
-        if found is not None and 1 <= int(found[1][:4]) <= MOST_STEPS:
+        if found is not None and 1 <= int(found[1][:4]) <= MAX_STEPS:
             return replace(defaults, steps=int(found[1]))
     return defaults
 
 
 def _words(text: str) -> str:
-    """ "SDXL-Lightning_4step", "v2Turbo" -> "sdxl lightning 4 step", "v 2 turbo"."""
-    parted = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1 \2", re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", text[:500]))
-    return " ".join(re.findall(r"[a-z]+|\d+", parted.lower()))
+    """Split a name into words: "SDXL-Lightning_4step" -> "sdxl lightning 4 step"."""
+    spaced = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1 \2", re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", text[:500]))
+    return " ".join(re.findall(r"[a-z]+|\d+", spaced.lower()))

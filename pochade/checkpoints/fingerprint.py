@@ -21,7 +21,7 @@ def fingerprint(files: Iterable[TensorFile], extra: bytes = b"") -> str:
     - path, size and modification time, which normally change when a file is replaced;
     - the header: names, shapes and types of the tensors;
     - 64 bytes from the middle of each tensor, which change when a training run or a merge rewrites a file
-      with the same layout, even if a copying tool has kept the old time.
+      with the same layout, even if the old modification time was preserved.
     It does not protect against deliberate forgery.
     """
     digest = hashlib.sha256(extra)
@@ -52,8 +52,8 @@ def short_hash(path: Path | str) -> str:
         ) from error
 
 
-def remembered_hash(path: Path, memory: Path) -> str:
-    """Return `short_hash(path)`, cached in the JSON file `memory` by path, size and modification time.
+def cached_hash(path: Path, cache: Path) -> str:
+    """Return `short_hash(path)`, cached in the JSON file `cache` by path, size and modification time.
 
     Raises InvalidCheckpoint if the file cannot be read. If the cache is damaged or cannot be written, the
     hash is computed again.
@@ -62,13 +62,13 @@ def remembered_hash(path: Path, memory: Path) -> str:
     key = f"{path.resolve()} {found.st_size} {found.st_mtime_ns}"
     known: dict[str, str] = {}
     with suppress(OSError, ValueError):
-        loaded = json.loads(memory.read_text("utf-8"))
+        loaded = json.loads(cache.read_text("utf-8"))
         known = loaded if isinstance(loaded, dict) else {}
     if isinstance(known.get(key), str):
         return known[key]
     known[key] = short_hash(path)
     with suppress(OSError, OutputError):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(memory) as file:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(cache) as file:
             file.write(json.dumps(known, indent=1).encode())
     return known[key]

@@ -31,7 +31,7 @@ KEY_MAPS: Mapping[str, KeyMap] = {
 class Component:
     """One network of a checkpoint: its configuration as stored, and its mapped tensors.
 
-    tensors:     canonical name (see `keymaps`) -> array, made when asked for.
+    tensors:     canonical name (see `keymaps`) -> array, created at access.
     files:       the weight files that were used.
     fingerprint: changes when configuration or weights do (see `pochade.checkpoints.fingerprint`).
     """
@@ -47,14 +47,14 @@ class Component:
 class Checkpoint:
     """The content of a model's folder or file; no networks are built.
 
-    name:        what a user would call it: the name of the folder, or of the file without its suffix.
-    family:      the label of the family that draws with it (`pochade.families`).
-    unet:        the network that is evaluated at every step, of whatever kind it is.
+    name:        for display: the name of the folder, or of the file without its suffix.
+    family:      the label of its family (`pochade.families`).
+    unet:        the denoising network, not necessarily a UNet.
     text_encoders: SDXL has two. Its refiner has one, which keeps the name of the second.
-    tokenizers:  one for each text encoder: the folder with its vocabulary; None = that of the family (CLIP's
-                 own, filled up with the id in `pad_ids`).
-    prediction_reason: how it was found what the UNet predicts.
-    few_steps:   its settings, if it was distilled for few steps.
+    tokenizers:  one for each text encoder: the folder with its vocabulary; None = that of the family (CLIP's,
+                 padded with the id in `pad_ids`).
+    prediction_reason: how the prediction type was detected.
+    few_steps:   its settings if it was distilled for few steps.
     """
 
     name: str
@@ -66,17 +66,17 @@ class Checkpoint:
     scheduler: Mapping[str, Any]
     tokenizers: tuple[Path | None, ...]
     pad_ids: tuple[int, ...] = ()
-    prediction_reason: str = "scheduler_config.json says it"
+    prediction_reason: str = "as in scheduler_config.json"
     few_steps: FewSteps | None = None
 
     @property
     def text_encoder(self) -> Component:
-        """The first, or the only one."""
+        """The first or only text encoder."""
         return self.text_encoders[0]
 
     @property
     def text_encoder_2(self) -> Component | None:
-        """The second, if there is one."""
+        """The second text encoder, if there is one."""
         return self.text_encoders[1] if len(self.text_encoders) > 1 else None
 
     @property
@@ -130,13 +130,13 @@ def read_folder(folder: Path | str, variant: str | None = None, prediction: str 
         text_encoders=texts,
         scheduler=scheduler,
         tokenizers=tuple(_subfolder(folder, index, name) for _, name in encoders),
-        prediction_reason="scheduler_config.json says it" if prediction is None else "it was asked for",
+        prediction_reason="as in scheduler_config.json" if prediction is None else "as requested",
         few_steps=few_steps_of_folder(folder_name(folder), index, unet.config, scheduler, family),
     )
 
 
 def format_of_configs(unet: Mapping[str, Any], encoders: Sequence[Mapping[str, Any]]) -> FileFormat:
-    """Which one a diffusers folder is of, from the configurations of its UNet and its text encoders."""
+    """Detect the family of a diffusers folder from the configurations of its UNet and text encoders."""
     if len(encoders) > 1:
         return XL
     if unet.get("addition_embed_type") == "text_time":
@@ -147,7 +147,7 @@ def format_of_configs(unet: Mapping[str, Any], encoders: Sequence[Mapping[str, A
 def read_component(
     folder: Path | str, name: str, rules: KeyMap = (), variant: str | None = None
 ) -> Component:
-    """Read one component: `config.json` and the weights beside it, renamed by the key map `rules`.
+    """Read one component: `config.json` and the weights in the same folder, renamed by the key map `rules`.
 
     Raises InvalidCheckpoint as `read_folder` does.
     """
@@ -173,7 +173,7 @@ def _subfolder(folder: Path, index: Mapping[str, Any], name: str) -> Path:
     if not is_listed(index, name):
         raise InvalidCheckpoint(
             f"'{folder}' is a {index.get('_class_name', 'model')} without the component '{name}';"
-            " read here are Stable Diffusion 1.x, 2.x and XL with all their parts"
+            " only complete Stable Diffusion 1.x, 2.x and XL models are supported"
         )
     if not (folder / name).is_dir():
         raise InvalidCheckpoint(
@@ -183,7 +183,7 @@ def _subfolder(folder: Path, index: Mapping[str, Any], name: str) -> Path:
 
 
 def is_listed(index: Mapping[str, Any], name: str) -> bool:
-    """Whether the index lists a component: [library, class], while [null, null] means that it is left out."""
+    """Return whether the index lists a component, [library, class]; [null, null] means that it is absent."""
     entry = index.get(name)
     return isinstance(entry, list) and len(entry) == 2 and entry[1] is not None
 

@@ -1,8 +1,8 @@
 """Reads GGUF files. Block-quantized tensors are dequantized when they are accessed.
 
-    "GGUF", version (2 or 3), number of tensors, number of pairs
+    "GGUF", version (2 or 3), number of tensors, number of metadata pairs
     pairs       key, type, value
-    tensors     name, number of sides, sides (the innermost first), type, offset
+    tensors     name, number of dimensions, dimensions (the innermost first), type, offset
     the rest    from the next multiple of `general.alignment` (32), where offsets count from
 
 stable-diffusion.cpp writes whole checkpoints in this format, with the names of a single file. All numbers are
@@ -122,7 +122,7 @@ def read_gguf(path: Path) -> BlockFile:
     entries: dict[str, TensorEntry] = {}
     for name, entry, _ in listed:
         if start + entry.end > len(mapped) or name in entries:
-            reader.refuse(f"its tensor '{name}' is there twice, or lies beyond its end")
+            reader.refuse(f"its tensor '{name}' occurs twice or lies beyond its end")
         entries[name] = entry
     raw = mapped[: reader.at].tobytes()
     metadata = {key: value for key, value in values.items() if isinstance(value, str)}
@@ -138,7 +138,7 @@ class _Reader:
 
     def take(self, count: int) -> bytes:
         if count > len(self.mapped) - self.at:
-            self.refuse("it ends in the middle of its table of contents; fetch it again")
+            self.refuse("it ends within its header; download it again")
         self.at += count
         return self.mapped[self.at - count : self.at].tobytes()
 
@@ -164,12 +164,12 @@ class _Reader:
     def tensor(self) -> tuple[str, TensorEntry, Kind]:
         name, sides = self.string(), self.number("<I")
         if sides > MAX_SIDES:
-            self.refuse(f"its tensor '{name}' has {sides} sides; {MAX_SIDES} are the most")
+            self.refuse(f"its tensor '{name}' has {sides} dimensions; at most {MAX_SIDES} are supported")
         shape = tuple(self.number("<Q") for _ in range(sides))[::-1]
         kind, begin = self.number("<I"), self.number("<Q")
         if kind not in KINDS:
             known = ", ".join(each.name for each in KINDS.values())
-            self.refuse(f"its tensor '{name}' is stored as type {kind} of ggml; read here are {known}")
+            self.refuse(f"its tensor '{name}' is stored as ggml type {kind}; supported are {known}")
         stored = KINDS[kind]
         if (shape[-1] if shape else 1) % stored.numbers:
             self.refuse(f"its tensor '{name}' has rows of {shape[-1]} numbers, which are not whole blocks")

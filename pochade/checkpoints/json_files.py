@@ -25,5 +25,5 @@ def read_table(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InvalidCheckpoint(f"'{path}' is not JSON ({error}); download it again") from error
     if not isinstance(content, dict):
-        raise InvalidCheckpoint(f"'{path}' holds a {type(content).__name__} where a JSON object belongs")
+        raise InvalidCheckpoint(f"'{path}' contains a {type(content).__name__} instead of a JSON object")
     return content

@@ -40,12 +40,12 @@ def _same(tensor: Array) -> Array:
 
 
 def _without_kernel(tensor: Array) -> Array:
-    """(O, I, 1, 1) -> (O, I); anything else stays as it is."""
+    """(O, I, 1, 1) -> (O, I); other shapes are unchanged."""
     return tensor.reshape(tensor.shape[:2]) if tensor.shape[2:] == (1, 1) else tensor
 
 
 def _with_kernel(tensor: Array) -> Array:
-    """(O, I) -> (O, I, 1, 1); anything else stays as it is."""
+    """(O, I) -> (O, I, 1, 1); other shapes are unchanged."""
     return tensor.reshape(*tensor.shape, 1, 1) if tensor.ndim == 2 else tensor
 
 
@@ -100,7 +100,7 @@ class Fused:
             _check_placeholders(self.old, new)
 
     def place(self, name: str) -> list[tuple[str | None, Maker]] | None:
-        """As `Rule.place`, for several tensors from one."""
+        """Like `Rule.place`, but yields several tensors for one."""
         parts = _match(self.old, name)
         if parts is None:
             return None
@@ -108,7 +108,7 @@ class Fused:
         return [(_fill(new, parts), partial(_rows, name, i, count)) for i, new in enumerate(self.new)]
 
     def inverse(self) -> "Joined":
-        """The rule back."""
+        """Return the reverse rule."""
         return Joined(self.new, self.old)
 
 
@@ -120,7 +120,7 @@ class Joined:
     new: str
 
     def place(self, name: str) -> list[tuple[str | None, Maker]] | None:
-        """As `Rule.place`; the first part represents all of them."""
+        """Like `Rule.place`; the first tensor represents all of them."""
         for i, old in enumerate(self.old):
             parts = _match(old, name)
             if parts is not None:
@@ -129,22 +129,22 @@ class Joined:
         return None
 
     def inverse(self) -> Fused:
-        """The rule back."""
+        """Return the reverse rule."""
         return Fused(self.new, self.old)
 
 
 KeyMap = tuple[Rule | Fused | Joined, ...]
 
-LEFT_OVERS = ("position_ids", "logit_scale", "logit_bias", "attn_mask")
-"""The last parts of names in text encoders' files that are ignored: position ids and the causal mask, which
-old versions saved as buffers, and parameters for comparing pictures with texts."""
+IGNORED_SUFFIXES = ("position_ids", "logit_scale", "logit_bias", "attn_mask")
+"""Suffixes of ignored tensors in text encoders' files: position ids and the causal mask, which old versions
+saved as buffers, and parameters for comparing pictures with texts."""
 
-PICTURE_TOWERS = ("visual", "vision_model", "visual_projection")
+VISION_PREFIXES = ("visual", "vision_model", "visual_projection")
 """CLIP's vision model, which some files include."""
 
 DROPPED_FROM_TEXT_ENCODERS: KeyMap = (
-    *(Rule(f"{before}{name}", None) for name in LEFT_OVERS for before in ("", "{*}.")),
-    *(Rule(f"{name}.{{*}}", None) for name in PICTURE_TOWERS),
+    *(Rule(f"{before}{name}", None) for name in IGNORED_SUFFIXES for before in ("", "{*}.")),
+    *(Rule(f"{name}.{{*}}", None) for name in VISION_PREFIXES),
 )
 
 TEXT_ENCODER: KeyMap = (
@@ -209,7 +209,7 @@ def rename(
 ) -> LazyTensors:
     """Rename the tensors whose names begin with `prefix`; the rules apply to the rest of the name.
 
-    A name that no rule matches stays as it is, or raises InvalidCheckpoint with `strict`. Two tensors of
+    A name that no rule matches is kept, or raises InvalidCheckpoint with `strict`. Two tensors of
     `where` with the same new name raise InvalidCheckpoint too.
     """
     origins: dict[str, str] = {}
@@ -221,7 +221,7 @@ def rename(
             if strict:
                 raise InvalidCheckpoint(
                     f"'{where}' holds the tensor '{prefix}{name}', which is not part of a model that is read"
-                    " here; it belongs to another kind of model, or to an addition that is not supported"
+                    " here; it belongs to another kind of model or to an unsupported adapter"
                 )
             placed = [(name, partial(_changed, SAME, name))]
         for new, make in placed:
@@ -259,7 +259,7 @@ def _match(template: str, name: str) -> tuple[str, ...] | None:
     """Return the parts of a name that the template's placeholders match; None if it does not match."""
     begin, pattern = _compiled(template)
     if not name.startswith(begin):
-        return None  # most rules part from most names here, long before a pattern is tried
+        return None  # fast path: most rules differ in the prefix
     found = pattern.fullmatch(name)
     return None if found is None else found.groups()
 

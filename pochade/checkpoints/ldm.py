@@ -46,11 +46,11 @@ UNET_ENDS: tuple[Rule, ...] = (
     Rule("out.2.{}", "conv_out.{}"),
 )
 
-MOST_TINY_LAYERS = 64
-"""More blocks than any tiny decoder has."""
+MAX_TINY_LAYERS = 64
+"""An upper bound on the number of layers of a tiny decoder."""
 
 CLIP: KeyMap = (
-    # What only comparing pictures with texts needs; XL's first encoder has it in some files.
+    # Used only for comparing pictures with texts; some files of XL's first encoder include it.
     Rule("text_projection", None),
     Rule("text_projection.{}", None),
     *TEXT_ENCODER,
@@ -154,7 +154,7 @@ def tiny_autoencoder_rules(coder: str) -> KeyMap:
     """
     if coder == "encoder":
         return (Rule("{*}", "encoder.layers.{*}"),)
-    return tuple(Rule(f"{i + 1}.{{*}}", f"decoder.layers.{i}.{{*}}") for i in range(MOST_TINY_LAYERS))
+    return tuple(Rule(f"{i + 1}.{{*}}", f"decoder.layers.{i}.{{*}}") for i in range(MAX_TINY_LAYERS))
 
 
 def autoencoder_rules(levels: int) -> KeyMap:
@@ -205,12 +205,12 @@ def open_clip_rules(
     """Return the key map of an OpenCLIP text encoder, which fuses queries, keys and values in one matrix.
 
     unused_layers: dropped; SD 2.x reads the layer before the last. projection: whether the pooled vector is
-    projected, which only XL needs. width: of the encoder, for reading: it tells how a projection that is not
-    square was stored. For a square one the name decides: OpenCLIP's `text_projection` is (width, projected),
-    transformers' `text_projection.weight` (projected, width).
+    projected, which only XL needs. width: of the encoder, for reading: it determines how a non-square
+    projection was stored. For a square one the name decides: OpenCLIP's `text_projection` is (width,
+    projected), transformers' `text_projection.weight` (projected, width).
     """
-    layer, ours = "transformer.resblocks.{}", "encoder.layers.{}"
-    heads = [f"{ours}.self_attn.{name}_proj" for name in "qkv"]
+    layer, new_name = "transformer.resblocks.{}", "encoder.layers.{}"
+    heads = [f"{new_name}.self_attn.{name}_proj" for name in "qkv"]
     projected = "text_projection.weight" if projection else None
     return (
         *DROPPED_FROM_TEXT_ENCODERS,
@@ -219,19 +219,19 @@ def open_clip_rules(
         Rule("positional_embedding", "embeddings.position_embedding.weight"),
         Rule("ln_final.{}", "final_layer_norm.{}"),
         Rule("text_projection", projected, Change(partial(_projection, width, True), np.transpose)),
-        Rule("text_projection.weight", projected, Change(partial(_projection, width, False), _as_it_is)),
+        Rule("text_projection.weight", projected, Change(partial(_projection, width, False), _identity)),
         Rule(
             "transformer.text_projection.weight",
             projected,
-            Change(partial(_projection, width, False), _as_it_is),
+            Change(partial(_projection, width, False), _identity),
         ),
         Fused(f"{layer}.attn.in_proj_weight", tuple(f"{head}.weight" for head in heads)),
         Fused(f"{layer}.attn.in_proj_bias", tuple(f"{head}.bias" for head in heads)),
-        Rule(f"{layer}.attn.out_proj.{{}}", f"{ours}.self_attn.out_proj.{{}}"),
-        Rule(f"{layer}.ln_1.{{}}", f"{ours}.layer_norm1.{{}}"),
-        Rule(f"{layer}.ln_2.{{}}", f"{ours}.layer_norm2.{{}}"),
-        Rule(f"{layer}.mlp.c_fc.{{}}", f"{ours}.mlp.fc1.{{}}"),
-        Rule(f"{layer}.mlp.c_proj.{{}}", f"{ours}.mlp.fc2.{{}}"),
+        Rule(f"{layer}.attn.out_proj.{{}}", f"{new_name}.self_attn.out_proj.{{}}"),
+        Rule(f"{layer}.ln_1.{{}}", f"{new_name}.layer_norm1.{{}}"),
+        Rule(f"{layer}.ln_2.{{}}", f"{new_name}.layer_norm2.{{}}"),
+        Rule(f"{layer}.mlp.c_fc.{{}}", f"{new_name}.mlp.fc1.{{}}"),
+        Rule(f"{layer}.mlp.c_proj.{{}}", f"{new_name}.mlp.fc2.{{}}"),
     )
 
 
@@ -281,12 +281,14 @@ def _projection(width: int | None, transposed: bool, stored: Array) -> Array:
     return stored.T if transposed else stored
 
 
-def _as_it_is(tensor: Array) -> Array:
+def _identity(tensor: Array) -> Array:
     return tensor
 
 
 def _residual(old: str, new: str) -> list[Rule]:
-    return [Rule(f"{old}.{theirs}.{{}}", f"{new}.{ours}.{{}}") for theirs, ours in RESIDUAL.items()]
+    return [
+        Rule(f"{old}.{old_name}.{{}}", f"{new}.{new_name}.{{}}") for old_name, new_name in RESIDUAL.items()
+    ]
 
 
 def _numbers(given: Sequence[int], first: int) -> Iterator[int]:

@@ -52,7 +52,7 @@ INDEX = "model_index.json"
 DIFFUSERS_NAMES = ("diffusion_pytorch_model", "diffusion_pytorch_model.fp16")
 MAX_DEPTH = 6
 """How many levels of folders are searched below a folder of LAYOUTS."""
-NEAR_NAMES = 3
+MAX_SIMILAR = 3
 WORDS = {
     "vae": "autoencoder",
     "lora": "adapter",
@@ -67,9 +67,8 @@ WORDS = {
 class ModelEntry:
     """A file of tensors, or a diffusers folder.
 
-    name: its path below the folder of its kind, without the suffix: "sd15", "owner/name". Any part of it
-    after
-        a slash is a name for it too, and so is the folder that it is in.
+    name: its path below the folder of its kind, without the suffix: "sd15", "owner/name". The part after any
+        slash and the name of its folder are also accepted as names.
     """
 
     name: str
@@ -78,16 +77,16 @@ class ModelEntry:
 
     def answers_to(self, name: str) -> bool:
         """Whether `name` matches this entry."""
-        own, wanted = _alike(self.name), _alike(name)
+        own, requested = _normalized(self.name), _normalized(name)
         suffix = self.path.suffix.lower()
-        if suffix in SUFFIXES and wanted.endswith(suffix):
-            wanted = wanted.removesuffix(suffix)
-        return bool(wanted) and (
-            own == wanted or own.endswith(f"/{wanted}") or own.rpartition("/")[0] == wanted
+        if suffix in SUFFIXES and requested.endswith(suffix):
+            requested = requested.removesuffix(suffix)
+        return bool(requested) and (
+            own == requested or own.endswith(f"/{requested}") or own.rpartition("/")[0] == requested
         )
 
 
-def _alike(name: str) -> str:
+def _normalized(name: str) -> str:
     """Normalise a name: case, Unicode form (macOS decomposes accents), and the slashes of Windows."""
     return unicodedata.normalize("NFC", name.casefold()).replace("\\", "/")
 
@@ -102,14 +101,14 @@ def entries(roots: Iterable[Path]) -> list[ModelEntry]:
     return sorted(found.values(), key=lambda entry: (entry.name.casefold(), str(entry.path)))
 
 
-def describe(found: Iterable[ModelEntry], memory: Path) -> list[tuple[ModelEntry, Contents]]:
-    """Identify each entry. Headers are read once and cached in the JSON file `memory`.
+def describe(found: Iterable[ModelEntry], cache: Path) -> list[tuple[ModelEntry, Contents]]:
+    """Identify each entry. Headers are read once and cached in the JSON file `cache`.
 
     The cache is keyed by path, size and modification time. If it is damaged or cannot be written, headers are
     read again.
     """
-    known = _remembered(memory)
-    told = dict(known)
+    known = _read_cache(cache)
+    updated = dict(known)
     described = []
     for entry in found:
         try:
@@ -118,25 +117,25 @@ def describe(found: Iterable[ModelEntry], memory: Path) -> list[tuple[ModelEntry
             continue
         key = f"{entry.path} {status.st_size} {status.st_mtime_ns}"
         contents = known.get(key) or contents_of(entry.path)
-        # not cached: permissions may change, and a later version may recognise the file
+        # Unreadable and unknown files are not cached: permissions may change, later versions may know them.
         if entry.path.is_file() and contents.kind not in (UNREADABLE, OTHER):
-            told[key] = contents
+            updated[key] = contents
         described.append((entry, contents))
-    if told != known:
+    if updated != known:
         with suppress(OSError, OutputError):
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(memory) as file:
-                table = {key: _kept(contents) for key, contents in told.items()}
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(cache) as file:
+                table = {key: _to_json(contents) for key, contents in updated.items()}
                 file.write(json.dumps(table, indent=1).encode())
     return described
 
 
-def entries_in(places: Iterable[Path]) -> list[ModelEntry]:
+def entries_in(kind_folders: Iterable[Path]) -> list[ModelEntry]:
     """List everything in folders of one kind, including subfolders. Opens no files."""
     found: dict[Path, ModelEntry] = {}
-    for place in places:
-        for path in _walk(place, frozenset()):
-            found.setdefault(path, ModelEntry(_name(path, place, place), path, place))
+    for folder in kind_folders:
+        for path in _walk(folder, frozenset()):
+            found.setdefault(path, ModelEntry(_name(path, folder, folder), path, folder))
     return sorted(found.values(), key=lambda entry: (entry.name.casefold(), str(entry.path)))
 
 
@@ -181,22 +180,22 @@ def matching_entries(name: str, known: Sequence[ModelEntry], kind: str | None = 
     of slash, with or without the suffix, or if it is the name of its folder. If several entries match, those
     of `kind` (of `contents.KINDS`) are preferred, then exact names, first ignoring case and then not.
     """
-    meant = [entry for entry in known if entry.answers_to(name)]
-    if len(meant) > 1 and kind is not None:
-        meant = [entry for entry in meant if contents_of(entry.path).kind == kind] or meant
-    if len(meant) > 1:
-        meant = [entry for entry in meant if _alike(entry.name) == _alike(name)] or meant
-    if len(meant) > 1:
-        meant = [entry for entry in meant if entry.name == name] or meant
-    return meant
+    matches = [entry for entry in known if entry.answers_to(name)]
+    if len(matches) > 1 and kind is not None:
+        matches = [entry for entry in matches if contents_of(entry.path).kind == kind] or matches
+    if len(matches) > 1:
+        matches = [entry for entry in matches if _normalized(entry.name) == _normalized(name)] or matches
+    if len(matches) > 1:
+        matches = [entry for entry in matches if entry.name == name] or matches
+    return matches
 
 
 def shortest_names(known: Sequence[ModelEntry]) -> list[str]:
     """Return for each entry the shortest part of its name that matches nothing else among `known`."""
     ends = [_ends(entry) for entry in known]
-    said = Counter(_alike(end) for each in ends for end in each)
-    said.update({_alike(entry.name).rpartition("/")[0] for entry in known if "/" in entry.name})
-    return [next((end for end in each if said[_alike(end)] == 1), each[-1]) for each in ends]
+    counts = Counter(_normalized(end) for each in ends for end in each)
+    counts.update({_normalized(entry.name).rpartition("/")[0] for entry in known if "/" in entry.name})
+    return [next((end for end in each if counts[_normalized(end)] == 1), each[-1]) for each in ends]
 
 
 def _ends(entry: ModelEntry) -> list[str]:
@@ -209,20 +208,20 @@ def pick(
     name: str, known: Sequence[ModelEntry], roots: Sequence[Path], kind: str | None = None
 ) -> ModelEntry:
     """Return the only entry of `known` that matches. Raises as `find` does. roots: for messages."""
-    meant = matching_entries(name, known, kind)
-    if len(meant) == 1:
-        return meant[0]
-    if meant:
-        listed = "".join(f"\n  {entry.name}  {entry.path}" for entry in meant)
+    matches = matching_entries(name, known, kind)
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        listed = "".join(f"\n  {entry.name}  {entry.path}" for entry in matches)
         raise InvalidCheckpoint(
-            f"'{name}' is the name of {len(meant)} models; say more of it, or a path:{listed}"
+            f"'{name}' matches {len(matches)} models; use a longer name or a path:{listed}"
         )
     what = WORDS.get(kind or MODEL)
-    pull = ", 'pochade models pull OWNER/NAME' fetches one" if what is None else ""
+    pull = ", 'pochade models pull OWNER/NAME' downloads one" if what is None else ""
     raise InvalidCheckpoint(
         f"{'' if what is None else f'the {what} '}'{name}' does not exist; check the path. No"
-        f" {what or 'model'} has that name{_near(name, known)}, in {', '.join(map(str, roots))}: 'pochade"
-        f" models list' shows what is there{pull}"
+        f" {what or 'model'} has that name{_similar(name, known)}, in {', '.join(map(str, roots))}: 'pochade"
+        f" models list' lists all{pull}"
     )
 
 
@@ -258,8 +257,8 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
         if (folder / INDEX).is_file():
             yield folder
             return
-        own = _identity(folder)
-        if own in above or len(above) > MAX_DEPTH:
+        identity = _identity(folder)
+        if identity in above or len(above) > MAX_DEPTH:
             return
         inside = sorted(os.scandir(folder), key=lambda each: each.name)
     except OSError:  # not readable
@@ -268,7 +267,7 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
         if each.name.startswith("."):
             continue
         if each.is_dir():
-            yield from _walk(Path(each.path), above | {own})
+            yield from _walk(Path(each.path), above | {identity})
         elif each.is_file() and Path(each.name).suffix.lower() in SUFFIXES:
             yield Path(each.path)
 
@@ -282,27 +281,27 @@ def _name(path: Path, base: Path, root: Path) -> str:
     if path == base:
         return root.name
     inside = path.relative_to(base)
-    for part in inside.parts:  # the library's cache: models--OWNER--NAME/snapshots/COMMIT
+    for part in inside.parts:  # the cache of huggingface_hub: models--OWNER--NAME/snapshots/COMMIT
         if part.startswith("models--"):
             return part.removeprefix("models--").replace("--", "/")
     name = inside.as_posix()
     return name if path.is_dir() else name.removesuffix(path.suffix)
 
 
-def _near(name: str, known: Sequence[ModelEntry]) -> str:
-    said_as = [
+def _similar(name: str, known: Sequence[ModelEntry]) -> str:
+    display_names = [
         entry.name.rpartition("/")[0] if entry.path.stem in DIFFUSERS_NAMES else entry.name for entry in known
     ]
-    names = {each.rpartition("/")[2].casefold(): each for each in said_as}
-    names |= {each.casefold(): each for each in said_as}
-    near = difflib.get_close_matches(name.casefold(), names, NEAR_NAMES)
-    if not near:
+    names = {each.rpartition("/")[2].casefold(): each for each in display_names}
+    names |= {each.casefold(): each for each in display_names}
+    similar = difflib.get_close_matches(name.casefold(), names, MAX_SIMILAR)
+    if not similar:
         return ""
-    said = ", ".join(f"'{names[each]}'" for each in dict.fromkeys(near))
-    return f" (near it: {said})"
+    names_shown = ", ".join(f"'{names[each]}'" for each in dict.fromkeys(similar))
+    return f" (similar: {names_shown})"
 
 
-def _kept(contents: Contents) -> list[Any]:
+def _to_json(contents: Contents) -> list[Any]:
     few = contents.few_steps
     return [
         contents.kind,
@@ -311,18 +310,18 @@ def _kept(contents: Contents) -> list[Any]:
     ]
 
 
-def _remembered(memory: Path) -> dict[str, Contents]:
+def _read_cache(cache: Path) -> dict[str, Contents]:
     with suppress(OSError, ValueError):
-        loaded = json.loads(memory.read_text("utf-8"))
+        loaded = json.loads(cache.read_text("utf-8"))
         if isinstance(loaded, dict):
-            found = {key: _read_back(about) for key, about in loaded.items()}
+            found = {key: _from_json(value) for key, value in loaded.items()}
             return {key: contents for key, contents in found.items() if contents is not None}
     return {}
 
 
-def _read_back(kept: object) -> Contents | None:
-    """The inverse of `_kept`; None for what is damaged, or older."""
-    match kept:
+def _from_json(value: object) -> Contents | None:
+    """The inverse of `_to_json`; None for a damaged or outdated entry."""
+    match value:
         case [str(kind), str(family), None] if kind in KINDS and kind != OTHER:
             return Contents(kind, family)
         case [

@@ -54,7 +54,7 @@ class Overrides:
         tables = {name: read_table(path / file) for name, file in FILES.items() if (path / file).exists()}
         if not tables:
             raise InvalidCheckpoint(
-                f"'{path}' holds no configuration; a folder has {', '.join(FILES.values())}, or some of them"
+                f"'{path}' holds no configuration; expected some of {', '.join(FILES.values())}"
             )
         return cls(tables, {name: path / name for name in TOKENIZERS if (path / name).is_dir()}, str(path))
 
@@ -89,7 +89,7 @@ class Overrides:
                 tables[name] = value
             else:
                 wanted = "the path of a folder" if name in TOKENIZERS else "a table"
-                raise InvalidCheckpoint(f"'{where}': '{name}' is {value!r}; {wanted} belongs there")
+                raise InvalidCheckpoint(f"'{where}': '{name}' is {value!r}; expected {wanted}")
         return cls(tables, folders, where)
 
     def over(self, others: "Overrides") -> "Overrides":
@@ -103,21 +103,21 @@ class Overrides:
         return {**detected, **self.tables.get(name, {})}
 
     def prediction(self) -> tuple[str, str] | None:
-        """(what the UNet predicts, reason) from the scheduler's configuration; None if it does not say."""
-        said = self.tables.get("scheduler", {}).get("prediction_type")
-        if said is None:
+        """(what the UNet predicts, reason) from the scheduler's configuration; None if it has none."""
+        value = self.tables.get("scheduler", {}).get("prediction_type")
+        if value is None:
             return None
-        if said not in PREDICTIONS:
+        if value not in PREDICTIONS:
             raise InvalidCheckpoint(
-                f"'{self.where}': prediction_type is {said!r}; one of: {', '.join(PREDICTIONS)}"
+                f"'{self.where}': prediction_type is {value!r}; one of: {', '.join(PREDICTIONS)}"
             )
-        return said, "its configuration says it"
+        return value, "as in its configuration"
 
     def number(self, part: str, name: str, detected: int) -> int:
         """Return an integer of a component's configuration."""
-        said = self.tables.get(part, {}).get(name)
-        if said is None:  # JSON's null means not set
+        value = self.tables.get(part, {}).get(name)
+        if value is None:  # JSON's null means not set
             return detected
-        if type(said) is not int or said < 0:
-            raise InvalidCheckpoint(f"'{self.where}': {name} = {said!r} is not a positive whole number")
-        return said
+        if type(value) is not int or value < 0:
+            raise InvalidCheckpoint(f"'{self.where}': {name} = {value!r} is not a positive whole number")
+        return value

@@ -58,7 +58,7 @@ def claim(root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         with creating(root / MARKER) as file:
             file.write(MARKER_TEXT)
-    except FileExistsError:  # the marker, or a file in place of the folder
+    except FileExistsError:  # the marker exists, or the folder is a file
         if not root.is_dir():
             raise OutputError(f"'{root}' is a file; models need a folder") from None
     except OSError as error:
@@ -81,18 +81,18 @@ def remove(entry: ModelEntry) -> int:
     """Remove a model, its 8-bit grids and the folders that become empty; returns the bytes that were freed.
 
     It is renamed first, so a partly removed model never looks like a model. Of a link, only the link is
-    removed. Raises OutputError for what is not in Pochade's own folder, or if the system refuses.
+    removed. Raises OutputError if it is not in Pochade's own folder, or if the operating system refuses.
     """
     check_removable(entry)
     path = entry.path
     freed = 0 if path.is_symlink() else size_of(path)
-    going = path.with_name(f".{secrets.token_hex(8)}.removed")
+    hidden = path.with_name(f".{secrets.token_hex(8)}.removed")
     try:
-        path.rename(going)
-        if going.is_dir() and not going.is_symlink():
-            shutil.rmtree(going)
+        path.rename(hidden)
+        if hidden.is_dir() and not hidden.is_symlink():
+            shutil.rmtree(hidden)
         else:
-            going.unlink()
+            hidden.unlink()
             record_of(path).unlink(missing_ok=True)
             grids_path(path).unlink(missing_ok=True)
     except OSError as error:
@@ -112,8 +112,8 @@ def check_removable(entry: ModelEntry) -> None:
     home = Path(os.path.realpath(entry.path.parent))
     if not is_own(entry.root) or not home.is_relative_to(os.path.realpath(entry.root)):
         raise OutputError(
-            f"'{entry.path}' does not lie in a folder of Pochade's own, so it is not Pochade's to remove; if"
-            " you want it gone, remove it yourself"
+            f"'{entry.path}' is not in a folder of Pochade's own; Pochade does not remove models of other"
+            " programs, remove it yourself"
         )
 
 

@@ -40,12 +40,12 @@ MAX_PROTOCOL = 5
 MAX_KEY = 2**32  # of a number in a dictionary; larger ones could be chosen to collide
 
 # Objects that training frameworks store next to the weights. They are not built.
-LEFT_OVER_MODULES = (
+TRAINING_MODULES = (
     "pytorch_lightning", "lightning", "lightning_fabric", "lightning_utilities", "torchmetrics", "omegaconf",
     "torch.optim", "torch.nn", "ldm", "sgm", "diffusers", "transformers", "accelerate", "argparse", "pathlib",
     "typing", "enum", "datetime", "uuid",
 )  # fmt: skip
-LEFT_OVERS = {
+TRAINING_OBJECTS = {
     *((module, name) for module in ("builtins", "__builtin__") for name in (
         "set", "frozenset", "list", "dict", "tuple", "int", "float", "bool", "str", "bytes", "complex",
         "object", "slice", "range", "long", "unicode",
@@ -72,8 +72,8 @@ class Machine:
         self.stream = stream
         self.where = where
         self.steps = 0
-        self.storages: list[TensorStorage] = []  # all that were spoken of
-        self.inline: dict[str, bytes] = {}  # storages that lie in the pickle: root -> bytes
+        self.storages: list[TensorStorage] = []  # all referenced storages
+        self.inline: dict[str, bytes] = {}  # storages inside the pickle: root -> bytes
 
     def run(self) -> Any:
         """Return the object of the next pickle. Raises InvalidCheckpoint and no other exception."""
@@ -86,20 +86,20 @@ class Machine:
                     return self._pop()
                 step = STEPS.get(opcode.name)
                 if step is None:
-                    self.refuse(f"it uses the instruction {opcode.name}, which no file of weights needs")
+                    self.refuse(f"it uses the opcode {opcode.name}, which weights do not need")
                 step(self, argument)
         except (ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise InvalidCheckpoint(
                 f"'{self.where}' is a damaged pickle ({type(error).__name__}: {str(error)[:100]}); fetch it"
                 " again"
             ) from error
-        self.refuse("it has no end")
+        self.refuse("it has no STOP opcode")
 
     def refuse(self, why: str) -> NoReturn:
-        """Raise InvalidCheckpoint. Nothing in the pickle has been run."""
+        """Raise InvalidCheckpoint. Nothing in the pickle has been executed."""
         raise InvalidCheckpoint(
-            f"'{self.where}' is a pickle that cannot be read: {why}. Nothing in it was run; get the model as"
-            " safetensors if you can"
+            f"'{self.where}' is a pickle that cannot be read: {why}. Nothing in it was executed; use a"
+            " safetensors file of the model if there is one"
         )
 
     # --- the stack --------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ class Machine:
     def _pop(self) -> Any:
         value = self.stack.pop()
         if value is MARK:
-            raise ValueError("a mark where a value belongs")
+            raise ValueError("a mark instead of a value")
         return value
 
     def _pop_to_mark(self) -> list[Any]:
@@ -123,7 +123,7 @@ class Machine:
 
     def _top(self) -> Any:
         if self.stack[-1] is MARK:
-            raise ValueError("a mark where a value belongs")
+            raise ValueError("a mark instead of a value")
         return self.stack[-1]
 
     # --- containers -------------------------------------------------------------------------------
@@ -154,19 +154,17 @@ class Machine:
     def name(self, module: Any, name: Any) -> None:
         """Push a global name, if it is one that files of weights use."""
         if type(module) is not str or type(name) is not str:
-            self.refuse("it names something by what is not text")
+            self.refuse("it contains a global name that is not text")
         known = (
             (module, name) in CALLS
-            or (module, name) in LEFT_OVERS
+            or (module, name) in TRAINING_OBJECTS
             or (module in STORAGE_MODULES and name in STORAGES)
             or (module == "torch" and name in DTYPES)
-            or any(module == each or module.startswith(f"{each}.") for each in LEFT_OVER_MODULES)
+            or any(module == each or module.startswith(f"{each}.") for each in TRAINING_MODULES)
         )
         if not known or "." in name:
             shown = ascii(f"{module}.{name}"[:100])[1:-1]
-            self.refuse(
-                f"it asks for '{shown}', which loading weights never needs and which may be an attack"
-            )
+            self.refuse(f"it imports '{shown}', which weights do not need and which may be an attack")
         self.stack.append(Global(module, name))
 
     def call(self, function: Any, arguments: Any) -> None:
@@ -197,22 +195,31 @@ class Machine:
             if type(state) is tuple and len(state) == 5 and type(state[4]) is bytes:
                 _, target.shape, target.dtype, target.fortran, target.data = state
         elif not isinstance(target, (Opaque, StoredTensor)) and type(target) is not dict:
-            self.refuse(f"it changes the inside of a {type(target).__name__}")
+            self.refuse(f"it sets the state of a {type(target).__name__}")
 
-    def persistent(self, about: Any) -> None:
+    def persistent(self, persistent_id: Any) -> None:
         """Push the storage of `("storage", type, key, device, size)`, or the name in `("module", class, file,
         source)`, by which versions before 1.6 refer to classes of networks."""
-        if type(about) is tuple and len(about) == 4 and about[0] == "module" and isinstance(about[1], Global):
-            self.stack.append(about[1])
+        if (
+            type(persistent_id) is tuple
+            and len(persistent_id) == 4
+            and persistent_id[0] == "module"
+            and isinstance(persistent_id[1], Global)
+        ):
+            self.stack.append(persistent_id[1])
             return
-        if type(about) is not tuple or len(about) not in (5, 6) or about[0] != "storage":
-            self.refuse("it refers to something outside that is not a storage of a tensor")
-        kind, key, size = about[1], about[2], about[4]
+        if (
+            type(persistent_id) is not tuple
+            or len(persistent_id) not in (5, 6)
+            or persistent_id[0] != "storage"
+        ):
+            self.refuse("it has a persistent id that is not a tensor storage")
+        kind, key, size = persistent_id[1], persistent_id[2], persistent_id[4]
         if not isinstance(kind, Global) or kind.module not in STORAGE_MODULES or kind.name not in STORAGES:
             self.refuse("it has a storage of an unknown type")
         if type(key) is not str or not key.isalnum() or len(key) > 32:  # old files number by address
             self.refuse(f"it has a storage with the impossible key {ascii(key)[:60]}")
-        view = about[5] if len(about) == 6 else None
+        view = persistent_id[5] if len(persistent_id) == 6 else None
         offset = 0
         if view is not None:
             if type(view) is not tuple or len(view) != 3 or not _are_counts(view[1:]):
@@ -225,18 +232,18 @@ class Machine:
 
     # --- memory -----------------------------------------------------------------------------------
 
-    def remember(self, place: Any) -> None:
+    def put(self, place: Any) -> None:
         self.memo[place] = self._top()
 
-    def recall(self, place: Any) -> None:
+    def get(self, place: Any) -> None:
         self.stack.append(self.memo[place])
 
 
-# --- what calls give ------------------------------------------------------------------------------------
+# --- calls ----------------------------------------------------------------------------------------------
 
 
 def _tensor(machine: Machine, arguments: tuple[Any, ...]) -> StoredTensor:
-    """torch._utils._rebuild_tensor, and _v2 with more arguments that do not matter here."""
+    """torch._utils._rebuild_tensor, and _v2 with more arguments, which are ignored."""
     storage, offset, shape, strides = arguments[:4]
     if not isinstance(storage, TensorStorage) or storage.dtype is None:
         machine.refuse("it has a tensor without a storage of its type")
@@ -256,7 +263,7 @@ def _typed_tensor(machine: Machine, arguments: tuple[Any, ...]) -> StoredTensor:
 def _checked(
     machine: Machine, storage: TensorStorage, dtype: np.dtype[Any], size: int, window: tuple[Any, Any, Any]
 ) -> StoredTensor:
-    """A tensor inside a storage of `size` elements, each of which it shows once at most."""
+    """Check that a tensor lies inside a storage of `size` elements and contains each at most once."""
     offset, shape, strides = window
     if (
         type(shape) is not tuple
@@ -274,12 +281,12 @@ def _checked(
 
 
 def _parameter(machine: Machine, arguments: tuple[Any, ...]) -> Any:
-    """torch._utils._rebuild_parameter: the tensor that it is made of."""
+    """torch._utils._rebuild_parameter: returns the tensor."""
     return arguments[0]
 
 
 def _subclass(machine: Machine, arguments: tuple[Any, ...]) -> Any:
-    """torch._tensor._rebuild_from_type_v2: a tensor with attributes, which do not matter here."""
+    """torch._tensor._rebuild_from_type_v2: a tensor with attributes, which are ignored."""
     function, _, inner = arguments[:3]
     build = PLAIN_TENSORS.get(function.name) if isinstance(function, Global) else None
     if build is None or type(inner) is not tuple:
@@ -293,15 +300,15 @@ def _dictionary(machine: Machine, arguments: tuple[Any, ...]) -> dict[Any, Any]:
         return {}
     (pairs,) = arguments
     if type(pairs) is not list:
-        raise ValueError("an ordered dictionary of no list")
-    machine._spend(len(pairs))  # it copies, which a short loop over a long list must not do for nothing
-    made: dict[Any, Any] = {}
+        raise ValueError("an ordered dictionary without a list")
+    machine._spend(len(pairs))  # copying counts, so that a short pickle cannot copy a long list many times
+    result: dict[Any, Any] = {}
     for pair in pairs:
         if type(pair) not in (list, tuple) or len(pair) != 2:
-            raise ValueError("an ordered dictionary of no pairs")
+            raise ValueError("an ordered dictionary without pairs")
         if type(pair[0]) is str:
-            made[pair[0]] = pair[1]
-    return made
+            result[pair[0]] = pair[1]
+    return result
 
 
 def _parameter_table(machine: Machine, arguments: tuple[Any, ...]) -> ParameterTable:
@@ -318,7 +325,7 @@ def _encoded(machine: Machine, arguments: tuple[Any, ...]) -> Any:
 
 
 def _no_bytes(machine: Machine, arguments: tuple[Any, ...]) -> Any:
-    """bytes(), which is how protocol 2 writes none."""
+    """bytes(), which is how protocol 2 writes empty bytes."""
     return Opaque("bytes") if arguments else b""
 
 
@@ -343,7 +350,7 @@ def _device_tensor(machine: Machine, arguments: tuple[Any, ...]) -> StoredTensor
     if not isinstance(kind, Global) or kind.module != "torch" or kind.name not in DTYPES:
         machine.refuse("it has a tensor of an unknown type")
     dtype, data = np.dtype(array.dtype.code), array.data
-    if kind.name == "bfloat16" and dtype == np.float32:  # which numpy lacks: torch writes them as f32
+    if kind.name == "bfloat16" and dtype == np.float32:  # numpy has no bfloat16, so torch writes f32
         machine._spend(len(data) // 64)  # it copies
         dtype = DTYPES[kind.name]
         data = np.frombuffer(data[: len(data) // 4 * 4], "<f4").astype(dtype).tobytes()
@@ -362,18 +369,18 @@ def _device_tensor(machine: Machine, arguments: tuple[Any, ...]) -> StoredTensor
 
 
 def _device_tensor_of_tensor(machine: Machine, arguments: tuple[Any, ...]) -> StoredTensor:
-    """torch._utils._rebuild_device_tensor_from_cpu_tensor, of later versions: a tensor of a TPU as one of the
-    processor, with its type."""
+    """torch._utils._rebuild_device_tensor_from_cpu_tensor, in later versions: a TPU tensor stored as a CPU
+    tensor, with its type."""
     tensor, kind = arguments[:2]
     if not isinstance(tensor, StoredTensor):
         machine.refuse("it has a tensor made of something that is not a tensor")
     if not isinstance(kind, Global) or DTYPES.get(kind.name) != tensor.dtype:
-        machine.refuse(f"it has a tensor of {tensor.dtype.name} that is to become one of another type")
+        machine.refuse(f"it converts a tensor of {tensor.dtype.name} to another type")
     return tensor
 
 
 def _unreadable(kind: str) -> "Call":
-    """For what torch writes for tensors that no weights are kept in."""
+    """Return a call that refuses a kind of tensor that is never used for weights."""
 
     def refuse(machine: Machine, arguments: tuple[Any, ...]) -> NoReturn:
         machine.refuse(f"it has a {kind} tensor, which is not read")
@@ -398,7 +405,7 @@ CALLS: Mapping[tuple[str, str], Call] = {
     ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
     ("torch._tensor", "_rebuild_from_type_v2"): _subclass,
     ("torch._utils", "_rebuild_device_tensor_from_numpy"): _device_tensor,
-    ("torch._utils", "_rebuild_xla_tensor"): _device_tensor,  # its former name
+    ("torch._utils", "_rebuild_xla_tensor"): _device_tensor,  # the former name
     ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): _device_tensor_of_tensor,
     ("torch._utils", "_rebuild_sparse_tensor"): _unreadable("sparse"),
     ("torch._utils", "_rebuild_qtensor"): _unreadable("quantized"),
@@ -415,7 +422,7 @@ CALLS: Mapping[tuple[str, str], Call] = {
 }
 
 
-# --- the instructions -----------------------------------------------------------------------------------
+# --- the opcodes ----------------------------------------------------------------------------------------
 
 
 def _push(machine: Machine, value: Any) -> None:
@@ -424,7 +431,7 @@ def _push(machine: Machine, value: Any) -> None:
 
 def _protocol(machine: Machine, version: int) -> None:
     if version > MAX_PROTOCOL:
-        machine.refuse(f"it is of protocol {version}, which is not known")
+        machine.refuse(f"it has the unknown protocol {version}")
 
 
 def _global(machine: Machine, argument: str) -> None:
@@ -519,9 +526,9 @@ STEPS: Mapping[str, Step] = {
     "EMPTY_SET": lambda machine, _: machine.stack.append(Opaque("set")),
     "ADDITEMS": lambda machine, _: machine._pop_to_mark(),
     "FROZENSET": _frozen_set,
-    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), Machine.remember),
-    "MEMOIZE": lambda machine, _: machine.remember(len(machine.memo)),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), Machine.recall),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), Machine.put),
+    "MEMOIZE": lambda machine, _: machine.put(len(machine.memo)),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), Machine.get),
     "GLOBAL": _global,
     "STACK_GLOBAL": _stack_global,
     "REDUCE": _reduce,
@@ -532,5 +539,5 @@ STEPS: Mapping[str, Step] = {
     "BUILD": _build,
     "BINPERSID": lambda machine, _: machine.persistent(machine._pop()),
 }
-"""Instruction -> what it does. Registered extensions, buffers outside the pickle and persistent names in
-text have no place in files of weights."""
+"""Opcode -> implementation. Extensions, out-of-band buffers and text persistent ids are missing: weights do
+not need them."""

@@ -22,7 +22,7 @@ STORAGES: Mapping[str, np.dtype[Any] | None] = {
     "ByteStorage": np.dtype("u1"),
     "BoolStorage": np.dtype(np.bool_),
     "ComplexFloatStorage": np.dtype("<c8"),
-    "UntypedStorage": None,  # bytes; the tensor says their type
+    "UntypedStorage": None,  # bytes; the tensor has the dtype
 }
 STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage")
 

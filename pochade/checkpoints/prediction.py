@@ -1,9 +1,9 @@
-"""Finds what the UNet of a checkpoint predicts: noise, v, or the data. Shapes do not show it.
+"""Detects what the UNet of a checkpoint predicts: noise, v, or the data. Tensor shapes do not determine it.
 
 The first rule that applies decides:
 1. `load(prediction=...)` or the scheduler of `load(config=...)`;
 2. the key `v_pred`, an empty tensor that trainers of XL models add for this purpose;
-3. the file `x.yaml` beside `x.safetensors`, as A1111's web UI looks for it: `parameterization` of the latent
+3. the file `x.yaml` next to `x.safetensors`, as in A1111's web UI: `parameterization` of the latent
    diffusion code, or the scaling of the generative models code;
 4. the file's metadata: Pochade's own, `modelspec.prediction_type`, `modelspec.predict_key` as ComfyUI writes
    it, `ss_v_parameterization`, or `modelspec.architecture`, which names SD 2.x at 768 pixels as
@@ -15,7 +15,7 @@ The first rule that applies decides:
 7. everything else: noise.
 
 Models that were trained on EDM's noise levels (Karras et al. 2022) or by flow matching are not supported; if
-a file, its metadata or a scheduler say so, an error names the reason. `contents` recognises EDM's keys.
+a file, its metadata or a scheduler indicate this, an error names the reason. `contents` detects EDM's keys.
 """
 
 import re
@@ -47,7 +47,7 @@ SCALINGS: Mapping[str, str] = {"EpsScaling": EPSILON, "VScaling": V}
 
 MAX_YAML_BYTES = 1_000_000
 BEGIN = r"""(?:^|[{,])\s*["']?"""
-"""Matches an entry on a line of its own, or in a table within braces on one line, as in JSON."""
+"""Matches the start of an entry: at the start of a line, or within braces as in JSON."""
 VALUE = r"""["']?\s*:\s*["']?"""
 COMMENT = re.compile(r"(?:^|(?<=\s))#.*", re.MULTILINE)
 PARAMETERIZATION = re.compile(rf"""{BEGIN}parameterization{VALUE}([^\s"'#,}}]+)""", re.MULTILINE)
@@ -57,7 +57,7 @@ NOTHING = ("null", "Null", "NULL", "~")
 
 EDM = "it was trained on the noise levels of EDM, which is not supported"
 FLOW = "it was trained by flow matching, which is not supported"
-SAY_IT = "say what the model predicts (--prediction epsilon or v_prediction)"
+NAME_IT = "name what the model predicts (--prediction epsilon or v_prediction)"
 CORRECT = "correct the file"
 FOREIGN_SCHEDULERS: Mapping[str, str] = {
     "EDM": EDM,
@@ -84,18 +84,18 @@ def find_prediction(
     """
     if V_KEY in tensors:
         return V, f"the file holds the key '{V_KEY}'"
-    said = read_yaml_prediction(where) or _in_metadata(metadata, where, stored)
-    if said is not None:
-        return said
+    prediction = read_yaml_prediction(where) or _in_metadata(metadata, where, stored)
+    if prediction is not None:
+        return prediction
     if ZERO_SNR_KEY in tensors:
         return V, f"the file holds the key '{ZERO_SNR_KEY}'"
     if not family.predicts_v:
-        return EPSILON, f"{family.label} does unless a file says otherwise"
+        return EPSILON, f"the default of {family.label}"
     if in_channels == 9:
-        return EPSILON, "the inpainting model of SD 2.x does"
+        return EPSILON, "as the inpainting model of SD 2.x"
     if metadata.get("global_step") == LAST_STEP_AT_512:
-        return EPSILON, "SD 2.x at 512 pixels does, and training stopped where that one's did"
-    return V, "it is a guess: most of SD 2.x does, and nothing in the file says it"
+        return EPSILON, "as SD 2.x at 512 pixels, whose training stopped at the same step"
+    return V, "a guess: most SD 2.x models do, and the file has no information"
 
 
 def predicts_to_zero_snr(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bool:
@@ -117,19 +117,19 @@ def read_yaml_prediction(where: Path) -> tuple[str, str] | None:
             text = file.read(MAX_YAML_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidCheckpoint(
-            f"'{path}', the configuration beside '{where.name}', cannot be read ({error}); repair it, or"
+            f"'{path}', the configuration of '{where.name}', cannot be read ({error}); repair it, or"
             " remove it"
         ) from error
     text = COMMENT.sub("", text)
     found = PARAMETERIZATION.search(text)
     if found is not None and found[1] not in NOTHING:
-        return _named(found[1], f"parameterization '{found[1]}'", path), f"'{path.name}' beside it says so"
+        return _named(found[1], f"parameterization '{found[1]}'", path), f"as in '{path.name}'"
     found = SCALING.search(text)
     if found is None:
         return None
     if found[1] not in SCALINGS:
         _refuse(path, EDM if "EDM" in found[1] else "it is not supported", f"scaling '{found[1]}'")
-    return SCALINGS[found[1]], f"'{path.name}' beside it says so"
+    return SCALINGS[found[1]], f"as in '{path.name}'"
 
 
 def check_scheduler(scheduler: Mapping[str, Any], where: Path | str) -> None:
@@ -145,11 +145,12 @@ def check_scheduler(scheduler: Mapping[str, Any], where: Path | str) -> None:
         _refuse(where, FLOW, "'use_flow_sigmas'", CORRECT)
     if scheduler.get("timestep_type") == "continuous":
         _refuse(where, EDM, "timestep_type 'continuous'", CORRECT)
-    said = scheduler.get("prediction_type", EPSILON)
-    if said not in (EPSILON, V, SAMPLE):
-        _named(str(said), f"prediction_type '{said}'", where)
+    prediction = scheduler.get("prediction_type", EPSILON)
+    if prediction not in (EPSILON, V, SAMPLE):
+        _named(str(prediction), f"prediction_type '{prediction}'", where)
         raise InvalidCheckpoint(
-            f"'{where}' says prediction_type {said!r}; one of: {', '.join((EPSILON, V, SAMPLE))}. {SAY_IT}"
+            f"'{where}' says prediction_type {prediction!r}; one of: {', '.join((EPSILON, V, SAMPLE))}."
+            f" {NAME_IT}"
         )
 
 
@@ -159,13 +160,17 @@ def check_scheduler(scheduler: Mapping[str, Any], where: Path | str) -> None:
 def _in_metadata(
     metadata: Mapping[str, str], where: Path, stored: Mapping[str, Any]
 ) -> tuple[str, str] | None:
-    own = stored.get("prediction_type")
-    if own is not None:
-        return _named(str(own), f"prediction_type '{own}'", where), "the file's metadata say it"
+    stored_type = stored.get("prediction_type")
+    if stored_type is not None:
+        return _named(
+            str(stored_type), f"prediction_type '{stored_type}'", where
+        ), "as in the file's metadata"
     for key in METADATA:
-        said = metadata.get(key, "").strip()
-        if said and said.lower() != "none":
-            return _named(said, f"{key} '{said}'", where), f"the file's metadata say '{said}'"
+        prediction = metadata.get(key, "").strip()
+        if prediction and prediction.lower() != "none":
+            return _named(
+                prediction, f"{key} '{prediction}'", where
+            ), f"the file's metadata say '{prediction}'"
     if metadata.get("ss_v_parameterization", "").lower() == "true":
         return V, "the file's metadata say 'ss_v_parameterization'"
     architecture = metadata.get("modelspec.architecture", "")
@@ -175,13 +180,13 @@ def _in_metadata(
     return None
 
 
-def _named(said: str, entry: str, where: Path | str) -> str:
-    plain = said.strip().lower().replace("-", "_").replace(" ", "_")
+def _named(prediction: str, entry: str, where: Path | str) -> str:
+    plain = prediction.strip().lower().replace("-", "_").replace(" ", "_")
     if plain in NAMES:
         return NAMES[plain]
     flows = "flow" in plain or plain == "rf"
-    _refuse(where, EDM if "edm" in plain else FLOW if flows else "it is not known here", entry)
+    _refuse(where, EDM if "edm" in plain else FLOW if flows else "it is unknown", entry)
 
 
-def _refuse(where: Path | str, why: str, entry: str, way_out: str = SAY_IT) -> NoReturn:
-    raise InvalidCheckpoint(f"'{where}' says {ascii(entry)[1:-1][:120]}: {why}. If that is wrong, {way_out}")
+def _refuse(where: Path | str, why: str, entry: str, advice: str = NAME_IT) -> NoReturn:
+    raise InvalidCheckpoint(f"'{where}' says {ascii(entry)[1:-1][:120]}: {why}. If that is wrong, {advice}")

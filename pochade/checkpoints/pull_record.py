@@ -1,7 +1,6 @@
 """Checks the files of a pulled model against the hashes recorded when it was pulled.
 
-The record (`own_folder.record_of`) holds the hash of each file as the hub stated it, which was verified after
-the
+The record (`own_folder.record_of`) holds the hash of each file as stated by the hub and verified after the
 download: SHA-256, or git's SHA-1 for small files.
 """
 
@@ -32,18 +31,18 @@ def check_record(path: Path) -> Iterator[int]:
 
     Raises InvalidCheckpoint, naming the file, if one is missing or has changed.
     """
-    for file, wanted in pulled_files(path).items():
+    for file, expected in pulled_files(path).items():
         try:
             size = file.stat().st_size
-            digest = hashlib.sha256() if len(wanted) == SHA256_DIGITS else hashlib.sha1(b"blob %d\0" % size)
+            digest = hashlib.sha256() if len(expected) == SHA256_DIGITS else hashlib.sha1(b"blob %d\0" % size)
             with file.open("rb") as content:
                 while chunk := content.read(HASHED_BYTES):
                     digest.update(chunk)
                     yield len(chunk)
         except OSError as error:
             raise InvalidCheckpoint(f"'{file}' cannot be read: {error.strerror or error}") from error
-        if digest.hexdigest() != wanted:
+        if digest.hexdigest() != expected:
             raise InvalidCheckpoint(
-                f"'{file}' is not the file that was pulled: its hash is {digest.hexdigest()[:16]}..., and"
-                f" {wanted[:16]}... was recorded then; remove the model and pull it again"
+                f"'{file}' has changed since it was pulled: its hash is {digest.hexdigest()[:16]}..., the"
+                f" recorded one {expected[:16]}...; remove the model and pull it again"
             )

@@ -20,7 +20,7 @@ PREDICTIONS: Mapping[str, str] = {
     "v": "v_prediction",
 }
 PIPELINES = frozenset(each.pipeline for each in FORMATS.values())
-"""Stable Diffusion's own pipelines; for another name the readers of other families are asked."""
+"""Stable Diffusion's pipelines; other names select the readers of other families."""
 
 
 def read_checkpoint(
@@ -45,14 +45,14 @@ def read_checkpoint(
     if path.is_file():
         if variant is not None:
             raise InvalidRequest(
-                f"variant '{variant}' was asked for, but '{path}' is one file; variants are editions of the"
-                " weights in a diffusers folder"
+                f"variant '{variant}' was requested, but '{path}' is one file; only diffusers folders have"
+                " variants"
             )
         return read_single_file(path, vae=vae, overrides=Overrides.read(config), prediction=wanted)
     checkpoint = _read_folder(path, variant, wanted)
     if config is not None:
         raise InvalidRequest(
-            f"config was given, but '{path}' is a diffusers folder; its own config.json files say everything"
+            f"config was given, but '{path}' is a diffusers folder; its config.json files are used"
         )
     if vae is not None:
         size = checkpoint.unet.config.get("sample_size", 64)
@@ -78,6 +78,6 @@ def format_of(checkpoint: Checkpoint) -> FileFormat:
     if checkpoint.family not in FORMATS:
         raise InvalidRequest(
             f"'{checkpoint.name}' is {checkpoint.family}; only checkpoints of {', '.join(FORMATS)} can be"
-            " written in another layout, or given another autoencoder"
+            " converted to another layout, or given another autoencoder"
         )
     return FORMATS[checkpoint.family]

@@ -70,7 +70,7 @@ def _unknown(path: Path, metadata: Mapping[str, str]) -> FewSteps | None:
 class Reader:
     """Reads the files of one family.
 
-    label: of the family, for lists. side: the picture size that is assumed before a model is loaded, px.
+    label: of the family, for lists. side: the assumed picture size before a model is loaded, px.
     marks: prefixes of names; a file belongs to the family if each prefix occurs. pipelines: the `_class_name`
     of the folders that it reads. few_steps: the settings for few steps, from path and metadata, for lists.
     """

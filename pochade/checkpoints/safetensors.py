@@ -1,7 +1,7 @@
 """The safetensors format: named arrays behind a JSON header, mapped rather than read.
 
 The safetensors package is not used because its numpy interface lacks bfloat16, and because engines need
-writeable arrays over a copy-on-write mapping: no byte is read before it is needed, and none is held twice.
+writeable arrays over a copy-on-write mapping: bytes are read on demand and never held twice.
 """
 
 import json
@@ -103,12 +103,12 @@ def writing(
     path = Path(path)
     kinds = {dtype: kind for kind, dtype in DTYPES.items()}
     # Accessed once, since a mapping may create its arrays at each access.
-    about = {name: (_stored_type(tensor, store_as), tensor.shape) for name, tensor in tensors.items()}
+    specs = {name: (_stored_type(tensor, store_as), tensor.shape) for name, tensor in tensors.items()}
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    order = sorted(about, key=lambda name: (-about[name][0].itemsize, name))
+    order = sorted(specs, key=lambda name: (-specs[name][0].itemsize, name))
     end = 0
     for name in order:
-        dtype, shape = about[name]
+        dtype, shape = specs[name]
         if dtype not in kinds:
             raise OutputError(f"'{path}' cannot hold tensor '{name}' of type {dtype}; use float32")
         begin, end = end, end + math.prod(shape) * dtype.itemsize
@@ -119,7 +119,7 @@ def writing(
         file.write(len(raw).to_bytes(8, "little"))
         file.write(raw)
         for name in order:
-            flat = _cast(path, name, tensors[name], about[name][0]).reshape(-1)
+            flat = _cast(path, name, tensors[name], specs[name][0]).reshape(-1)
             yield file.write(flat.view(np.uint8).data)
 
 
@@ -136,7 +136,7 @@ def _cast(path: Path, name: str, tensor: Array, dtype: np.dtype[Any]) -> Array:
     bad = count_not_finite(cast.reshape(-1))
     if bad:
         raise OutputError(
-            f"'{path}' cannot hold tensor '{name}' in {dtype}: {bad:,} of its numbers are too large for that,"
-            " or are not numbers; store it as bf16 or f32"
+            f"'{path}' cannot hold tensor '{name}' in {dtype}: {bad:,} of its numbers are too large for it"
+            " or not finite; store it as bf16 or f32"
         )
     return cast

@@ -3,7 +3,7 @@
 8 bytes   length N of the header, unsigned, little-endian
 N bytes   JSON: {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...,
           "__metadata__": {"key": "value", ...}}, padded with spaces at will
-the rest  the tensors' numbers, little-endian, in C order; offsets count from here and leave no holes
+the rest  the tensors' numbers, little-endian, in C order; offsets count from here and leave no gaps
 """
 
 import json
@@ -94,14 +94,14 @@ def parse_header(path: Path, file: BinaryIO) -> Header:
     metadata = content.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         _refuse(path, "its '__metadata__' is not a table of strings")
-    entries = {name: _entry(path, name, about) for name, about in content.items()}
+    entries = {name: _entry(path, name, spec) for name, spec in content.items()}
     _check_layout(path, entries, status.st_size - 8 - length)
     return Header(path, status.st_size, status.st_mtime_ns, raw, entries, metadata, 8 + length)
 
 
 def _length(path: Path, beginning: bytes, size: int) -> int:
     if size < 10:
-        _refuse(path, f"it has {size} bytes, too few for any header; fetch it again")
+        _refuse(path, f"it has {size} bytes, too few for any header; download it again")
     length = int.from_bytes(beginning, "little")
     if length <= min(size - 8, MAX_HEADER_BYTES):
         return length
@@ -110,7 +110,9 @@ def _length(path: Path, beginning: bytes, size: int) -> int:
             _refuse(path, advice)
     if length > MAX_HEADER_BYTES:
         _refuse(path, f"its header claims {length:,} bytes; at most {MAX_HEADER_BYTES:,} are read")
-    _refuse(path, f"its header claims {length:,} bytes, the file has {size:,}: it is cut off, fetch it again")
+    _refuse(
+        path, f"its header claims {length:,} bytes, the file has {size:,}: it is cut off, download it again"
+    )
 
 
 def _parse(path: Path, raw: bytes) -> dict[str, Any]:
@@ -122,21 +124,21 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
         return table
 
     if not raw.startswith(b"{"):
-        _refuse(path, f"its header begins with {raw[:8]!r} instead of a brace; it is of another format")
+        _refuse(path, f"its header begins with {raw[:8]!r} instead of a brace; it has another format")
     try:
         content: dict[str, Any] = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise InvalidCheckpoint(
-            f"'{path}' is damaged: its header is not JSON ({_short(str(error))}); fetch the file again"
+            f"'{path}' is damaged: its header is not JSON ({_short(str(error))}); download the file again"
         ) from error
     return content
 
 
-def _entry(path: Path, name: str, about: object) -> TensorEntry:
+def _entry(path: Path, name: str, spec: object) -> TensorEntry:
     tensor = f"tensor {_short(name)}"
-    if not isinstance(about, dict) or not about.keys() >= {"dtype", "shape", "data_offsets"}:
-        _refuse(path, f"{tensor} needs 'dtype', 'shape' and 'data_offsets'; it has {_short(about)}")
-    kind, shape, offsets = about["dtype"], about["shape"], about["data_offsets"]
+    if not isinstance(spec, dict) or not spec.keys() >= {"dtype", "shape", "data_offsets"}:
+        _refuse(path, f"{tensor} needs 'dtype', 'shape' and 'data_offsets'; it has {_short(spec)}")
+    kind, shape, offsets = spec["dtype"], spec["shape"], spec["data_offsets"]
     if not isinstance(kind, str) or kind not in DTYPES:
         _refuse(path, f"{tensor} has the unknown type {_short(kind)}; known are {', '.join(DTYPES)}")
     itemsize = DTYPES[kind].itemsize
@@ -160,13 +162,15 @@ def _check_layout(path: Path, entries: Mapping[str, TensorEntry], available: int
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
         place = f"tensor {_short(name)} lies at {entry.begin:,} to {entry.end:,} of {available:,} bytes"
         if entry.end > available:
-            _refuse(path, f"{place}; the file is cut off, fetch it again")
+            _refuse(path, f"{place}; the file is cut off, download it again")
         if entry.begin != reached:
-            fault = "overlaps" if entry.begin < reached else "leaves a hole after"
-            _refuse(path, f"{place} and {fault} the one before it, which ends at {reached:,}; fetch it again")
+            fault = "overlaps" if entry.begin < reached else "leaves a gap after"
+            _refuse(
+                path, f"{place} and {fault} the one before it, which ends at {reached:,}; download it again"
+            )
         reached = entry.end
     if reached != available:
-        _refuse(path, f"{available - reached:,} bytes follow the last tensor; fetch it again")
+        _refuse(path, f"{available - reached:,} bytes follow the last tensor; download it again")
 
 
 def _are_counts(value: object) -> bool:

@@ -23,7 +23,7 @@ from pochade.checkpoints.few_steps import find_few_steps, titles_of
 from pochade.checkpoints.fingerprint import fingerprint
 from pochade.checkpoints.folder import Checkpoint, Component, read_component
 from pochade.checkpoints.keymaps import AUTOENCODER as RENAMED_AUTOENCODER
-from pochade.checkpoints.keymaps import LEFT_OVERS, KeyMap, LazyTensors, PrefixView, rename
+from pochade.checkpoints.keymaps import IGNORED_SUFFIXES, KeyMap, LazyTensors, PrefixView, rename
 from pochade.checkpoints.ldm import (
     CLIP,
     autoencoder_rules,
@@ -44,7 +44,7 @@ from pochade.errors import InvalidCheckpoint
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
 
-UNUSED = (*LEFT_OVERS, "text_projection")
+UNUSED = (*IGNORED_SUFFIXES, "text_projection")
 """The last parts of names of scales that may accompany the weights of text encoders."""
 
 
@@ -58,8 +58,7 @@ def read_single_file(
     """Read a checkpoint from one file; its weights are mapped. Configurations are detected from shapes.
 
     vae: an autoencoder that replaces the file's own, which some files lack: a path (see `read_autoencoder`)
-    or
-        one that has been read.
+        or a loaded component.
     overrides: replace detected configurations. prediction: what the UNet predicts.
 
     Raises InvalidCheckpoint, naming the tensor or entry that is missing, unknown or not supported.
@@ -76,7 +75,7 @@ def read_single_file(
     in_channels = unet["conv_in.weight"].shape[1] if "conv_in.weight" in unet else 0
     own_scheduler = stored.tables.get("scheduler", {})
     if prediction is not None:
-        predicted, reason = prediction, "it was asked for"
+        predicted, reason = prediction, "as requested"
     else:
         predicted, reason = asked.prediction() or find_prediction(
             source.tensors, source.file.metadata, family, in_channels, source.path, own_scheduler
@@ -85,7 +84,7 @@ def read_single_file(
     side, unet_json = detected.sample_size, given.table("unet", describe_unet(detected))
     to_zero_snr = predicts_to_zero_snr(source.tensors, source.file.metadata)
     described = describe_scheduler(predicted, zero_snr=to_zero_snr)
-    if to_zero_snr:  # its key counts before what the metadata say
+    if to_zero_snr:  # the key takes precedence over the metadata
         own_scheduler = {**own_scheduler, "rescale_betas_zero_snr": True}
     scheduler = asked.table("scheduler", {**described, **own_scheduler}) | {"prediction_type": predicted}
     check_scheduler(scheduler, source.path)
@@ -114,7 +113,7 @@ def read_single_file(
 def read_autoencoder(
     path: Path | str, family: FileFormat, sample_size: int, overrides: Overrides | None = None
 ) -> Component:
-    """Read an autoencoder alone.
+    """Read an autoencoder from a file or folder.
 
     path: a diffusers `vae` folder, a model folder that contains one, or a file with its tensors, with or
         without the prefix `first_stage_model.`, or with diffusers' names; or a tiny autoencoder
@@ -157,7 +156,7 @@ def _with_averages(file: TensorFile, path: Path) -> Tensors:
         dotted = with_dots(name.removeprefix(AVERAGE))
         if dotted is None:
             raise InvalidCheckpoint(
-                f"'{path}' holds the averaged tensor '{name}', which is not part of a UNet that is known"
+                f"'{path}' holds the averaged tensor '{name}', which is not part of a known UNet"
             )
         makers[f"model.{dotted}"] = makers.pop(name)
     return LazyTensors(makers)
@@ -202,7 +201,7 @@ def _renamed_autoencoder(source: OpenedFile, prefix: str) -> LazyTensors:
 
 
 def _text_encoders(source: OpenedFile, family: FileFormat, given: Overrides) -> tuple[Component, ...]:
-    """The text encoders in the family's order; the refiner's only one has the name of the second."""
+    """Read the text encoders in the family's order; the refiner's only one has the name of the second."""
     root = f"{family.encoders[0].prefix.partition('.')[0]}."
     _refuse_unknown(source, root, tuple(each.prefix.removeprefix(root) for each in family.encoders))
     return tuple(_text(source, each, given) for each in family.encoders)
@@ -250,17 +249,17 @@ def _refuse_unknown(source: OpenedFile, prefix: str, known: tuple[str, ...]) -> 
     for name in PrefixView(source.tensors, prefix):
         if not name.startswith(known) and name.removesuffix(".weight").rpartition(".")[2] not in UNUSED:
             raise InvalidCheckpoint(
-                f"'{source.path}' holds the tensor '{prefix}{name}', which is not part of a text encoder that"
-                " is read here; it belongs to another kind of model"
+                f"'{source.path}' holds the tensor '{prefix}{name}', which is not part of a supported text"
+                " encoder; it belongs to another kind of model"
             )
 
 
 def _component(name: str, tensors: Tensors, config: Mapping[str, Any], source: OpenedFile) -> Component:
-    about = f"{source.stamp} {name} {json.dumps(config, sort_keys=True)}"
+    identity = f"{source.stamp} {name} {json.dumps(config, sort_keys=True)}"
     return Component(
         name=name,
         config=config,
         tensors=tensors,
         files=(source.path,),
-        fingerprint=hashlib.sha256(about.encode()).hexdigest()[:16],
+        fingerprint=hashlib.sha256(identity.encode()).hexdigest()[:16],
     )

@@ -17,9 +17,9 @@ SUFFIXES = (".safetensors", ".pth")
 
 
 def is_tiny(path: Path) -> bool:
-    """Whether a path names a tiny autoencoder that `read_tiny_autoencoder` reads.
+    """Return whether `read_tiny_autoencoder` reads a path.
 
-    That is: a folder of its author's two files, one of the two, or a file in diffusers' names.
+    It reads a folder of its author's two files, one of the two, or a file in diffusers' names.
     """
     if path.is_dir():
         return not (path / "config.json").exists() and len(_halves_in(path)) == len(CODERS)
@@ -40,7 +40,7 @@ def read_tiny_autoencoder(path: Path) -> Component:
         if len(halves) < len(CODERS):
             raise InvalidCheckpoint(
                 f"'{path}' is half of a tiny autoencoder; its other half, {' or '.join(_other(path))}, must"
-                " lie in the same folder"
+                " be in the same folder"
             )
     files = {coder: open_tensors(file) for coder, file in halves.items()}
     parts = [
@@ -59,8 +59,7 @@ def read_tiny_autoencoder(path: Path) -> Component:
 
 
 def _coder(path: Path) -> str | None:
-    """Whether a file of the author is the encoder or the decoder, by its name: taesd_encoder,
-    taesdxl_decoder, ..."""
+    """Return "encoder" or "decoder" according to the file name: taesd_encoder, taesdxl_decoder, ..."""
     found = [coder for coder in CODERS if path.stem.startswith("tae") and path.stem.endswith(f"_{coder}")]
     return found[0] if found and path.suffix in SUFFIXES else None
 
@@ -77,7 +76,7 @@ def _halves_in(folder: Path, like: Path | None = None) -> dict[str, Path]:
 
 
 def _kind(path: Path) -> tuple[str, str]:
-    """("taesd", ".safetensors") of "taesd_encoder.safetensors"."""
+    """Return ("taesd", ".safetensors") for "taesd_encoder.safetensors"."""
     return path.stem.rpartition("_")[0], path.suffix
 
 

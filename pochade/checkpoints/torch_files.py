@@ -1,12 +1,12 @@
 """Reads files of `torch.save` without torch and without running any code in them.
 
-Since torch 1.6 it is a zip archive, uncompressed:
+Since torch 1.6 such a file is an uncompressed zip archive:
 
-    NAME/data.pkl       a pickle of everything, in which a storage is a reference to
-    NAME/data/KEY       its numbers, little-endian
-    NAME/byteorder      "little", in newer ones
+    NAME/data.pkl       a pickle of everything; storages are references to
+    NAME/data/KEY       the numbers of a storage, little-endian
+    NAME/byteorder      "little", in newer files
 
-Older files consist of five pickles: a magic number, the protocol's version, facts about the system, the
+Older files consist of five pickles: a magic number, the protocol's version, system information, the
 object, and the list of its storages' keys; then for each key the number of its elements, in 8 bytes, and the
 elements. Tensors are mapped, as in safetensors files.
 """
@@ -78,7 +78,7 @@ def _read_archive(mapped: Bytes, path: Path) -> tuple[Any, bytes, Places, Machin
     members = zip_members(mapped, path)
     pickles = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        _refuse(path, f"the archive holds {len(pickles)} members called data.pkl where one belongs")
+        _refuse(path, f"the archive holds {len(pickles)} members named data.pkl instead of one")
     root = pickles[0].removesuffix("data.pkl")
     if any(name.startswith(f"{root}code/") for name in members):
         _refuse(path, "it is a TorchScript program, not a file of weights")
@@ -96,11 +96,11 @@ def _read_archive(mapped: Bytes, path: Path) -> tuple[Any, bytes, Places, Machin
 
 
 def _read_legacy(mapped: Bytes, path: Path) -> tuple[Any, bytes, Places, Machine]:
-    """As `_read_archive`."""
+    """Like `_read_archive`, for the older format."""
     stream = io.BytesIO(mapped[:MAX_PICKLE_BYTES].tobytes())
     machine = Machine(stream, path)
     if machine.run() != MAGIC:
-        _refuse(path, "it is a pickle that torch.save has not written, so it holds no weights")
+        _refuse(path, "it was not written by torch.save")
     version, system = machine.run(), machine.run()
     if version != LEGACY_PROTOCOL or type(system) is not dict or system.get("little_endian") is not True:
         _refuse(path, f"it is of version {ascii(version)[:40]}, or its numbers are big-endian")
@@ -114,15 +114,14 @@ def _read_legacy(mapped: Bytes, path: Path) -> tuple[Any, bytes, Places, Machine
     for key in keys:
         count = int.from_bytes(mapped[at : at + COUNT_BYTES].tobytes(), "little")
         if key not in sizes or key in places or at + COUNT_BYTES > len(mapped):
-            _refuse(
-                path, f"its storage {ascii(key)[:60]} is used by no tensor, or is not there; fetch it again"
-            )
+            _refuse(path, f"its storage {ascii(key)[:60]} is unused or missing; download it again")
         at += COUNT_BYTES
         places[key] = (at, at + count * sizes[key])
         at = places[key][1]
         if at > len(mapped):
             _refuse(
-                path, f"its storage {ascii(key)[:60]} ends after the file, which is cut off; fetch it again"
+                path,
+                f"its storage {ascii(key)[:60]} ends after the file, which is cut off; download it again",
             )
     return content, stream.getvalue()[:begin], places, machine
 
@@ -143,7 +142,7 @@ def _with_inline(mapped: Bytes, places: Places, inline: Mapping[str, bytes]) -> 
 
 
 def _named(content: Any, path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """(the tensors by name, integers among them)."""
+    """Return the tensors by name, and the integers."""
     if isinstance(content, Opaque):
         _refuse(path, f"it is an object of {content.name}, not tensors by name")
     if not isinstance(content, dict):
@@ -155,7 +154,7 @@ def _named(content: Any, path: Path) -> tuple[dict[str, StoredTensor], dict[str,
     }
     if not tensors:
         shown = ", ".join(ascii(name)[:40] for name in list(table)[:5])
-        _refuse(path, f"it holds no tensors by name; what it holds is called: {shown or 'nothing'}")
+        _refuse(path, f"it holds no tensors by name; its keys are: {shown or 'none'}")
     numbers = {
         name: str(value)
         for name, value in content.items()
@@ -169,11 +168,11 @@ def _entry(tensor: StoredTensor, places: Places, name: str, path: Path) -> Tenso
     storage, size = tensor.storage, tensor.dtype.itemsize
     unit = 1 if storage.dtype is None else storage.dtype.itemsize
     if storage.root not in places:
-        _refuse(path, f"the storage of tensor {ascii(name)[:100]} is not in the file; fetch it again")
+        _refuse(path, f"the storage of tensor {ascii(name)[:100]} is not in the file; download it again")
     place = places[storage.root]
     start = place[0] + storage.offset * unit
     if start + storage.size * unit > place[1]:
-        _refuse(path, f"the storage of tensor {ascii(name)[:100]} is shorter than it says; fetch it again")
+        _refuse(path, f"the storage of tensor {ascii(name)[:100]} is shorter than stated; download it again")
     begin = start + tensor.offset * size
     sides = [side - 1 for side in tensor.shape]
     last = sum(side * stride for side, stride in zip(sides, tensor.strides, strict=True))

@@ -76,7 +76,7 @@ def _rules(names: set[str], path: Path) -> KeyMap:
         return ()
     shown = ", ".join(f"'{name}'" for name in sorted(names)[:3]) or "none"
     raise InvalidCheckpoint(
-        f"'{path}' is not an upscaler of the ESRGAN family: none of its {len(names):,} tensors is called"
+        f"'{path}' is not an upscaler of the ESRGAN family: none of its {len(names):,} tensors is named"
         f" 'conv_body.weight', 'trunk_conv.weight' or 'model.0.weight' (the first are: {shown})"
     )
 
@@ -87,7 +87,7 @@ def _numbered(names: set[str], path: Path) -> KeyMap:
     parts = {name.split(".")[1] for name in names if name.startswith("model.") and name.count(".") == 2}
     numbers = sorted((part for part in parts if part.isdecimal()), key=int)
     if len(numbers) < 3:
-        raise InvalidCheckpoint(f"'{path}' is an ESRGAN model without its last layers; fetch it again")
+        raise InvalidCheckpoint(f"'{path}' is an ESRGAN model without its last layers; download it again")
     first, *ups, fine, last = numbers
     trunk = [name.split(".") for name in names if name.startswith("model.1.sub.")]
     after = {parts[3] for parts in trunk if len(parts) == 5}  # the blocks; a convolution follows them

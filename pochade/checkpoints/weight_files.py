@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 
 GGUF = b"GGUF"
 BRACE = 8
-"""The start of a safetensors header, after its length, which may look like a pickle."""
+"""The offset of the JSON header in a safetensors file; the length before it may look like a pickle."""
 
 BASE = r"(?:diffusion_pytorch_model|pytorch_model|model)"
 VARIANT = r"(?:\.(?P<variant>[A-Za-z0-9_]+))?"
@@ -44,7 +44,7 @@ def open_tensors(path: Path | str) -> TensorFile:
         with path.open("rb") as file:
             beginning = file.read(BRACE + 1)
     except OSError:
-        return safetensors.read(path)  # which says what is wrong
+        return safetensors.read(path)  # raises with the reason
     if beginning.startswith(GGUF):
         from pochade.checkpoints.gguf import read_gguf
 
@@ -75,13 +75,15 @@ def open_weights(folder: Path, variant: str | None = None) -> Weights:
 def find_weights(folder: Path, variant: str | None = None) -> Path:
     """Return the weight file or index of shards that `open_weights` opens. Raises as it does."""
     names = sorted(path.name for path in folder.iterdir())
-    found = next((found for suffix in SUFFIXES if (found := editions(names, suffix))), {})
+    found = next((found for suffix in SUFFIXES if (found := variants_of(names, suffix))), {})
     wanted = preferred(found) if variant is None else variant
     if wanted in found:
         return folder / found[wanted]
     if found:
-        there = ", ".join(repr(name) if name else "the plain one" for name in found)
-        raise InvalidCheckpoint(f"'{folder}' holds no weights of the variant {wanted!r}; there: {there}")
+        available = ", ".join(repr(name) if name else "the plain one" for name in found)
+        raise InvalidCheckpoint(
+            f"'{folder}' holds no weights of the variant {wanted!r}; available: {available}"
+        )
     raise InvalidCheckpoint(
         f"'{folder}' holds no weights; it needs diffusion_pytorch_model.safetensors or model.safetensors,"
         " so download the model again"
@@ -95,13 +97,13 @@ def preferred(found: Mapping[str | None, str]) -> str | None:
     return "fp16" if "fp16" in found or len(found) > 1 else next(iter(found))
 
 
-def editions(names: Sequence[str], suffix: str) -> dict[str | None, str]:
+def variants_of(names: Sequence[str], suffix: str) -> dict[str | None, str]:
     """Return variant -> file or index of shards. A single file is preferred to shards of the same variant.
 
     names: of the files in a component's folder, in order. suffix: one of SUFFIXES.
     """
     found: dict[str | None, str] = {}
-    # diffusers and transformers have put the variant at two places in an index's name.
+    # diffusers and transformers have used two positions for the variant in an index's name.
     indices = (rf"{BASE}\.{suffix}\.index{VARIANT}\.json", rf"{BASE}\.{suffix}{VARIANT}\.index\.json")
     for name in names:
         for pattern in indices:
@@ -119,9 +121,9 @@ def editions(names: Sequence[str], suffix: str) -> dict[str | None, str]:
 
 def shard_names(names: Sequence[str], variant: str | None, suffix: str) -> list[str]:
     """Return the shards of a variant among `names`."""
-    inside = rf"{BASE}{VARIANT}-\d+-of-\d+\.{suffix}"
-    behind = rf"{BASE}-\d+-of-\d+{VARIANT}\.{suffix}"
-    matches = [(name, re.fullmatch(inside, name) or re.fullmatch(behind, name)) for name in names]
+    before = rf"{BASE}{VARIANT}-\d+-of-\d+\.{suffix}"
+    after = rf"{BASE}-\d+-of-\d+{VARIANT}\.{suffix}"
+    matches = [(name, re.fullmatch(before, name) or re.fullmatch(after, name)) for name in names]
     return [name for name, match in matches if match is not None and match["variant"] == variant]
 
 
@@ -135,14 +137,14 @@ def _open_shards(index: Path) -> Weights:
         _check_shard_name(index, shard)
         if not (index.parent / shard).is_file():
             raise InvalidCheckpoint(
-                f"the shard '{shard}' that '{index}' names is not beside it; download it into the same folder"
+                f"the shard '{shard}' that '{index}' names is missing; download it into the same folder"
             )
         shards[shard] = open_tensors(index.parent / shard)
     for name, shard in placed.items():
         if name not in shards[shard]:
             raise InvalidCheckpoint(
                 f"'{index}' places tensor {name!r} in '{shard}', which does not hold it;"
-                " the files are of different downloads, fetch them all again"
+                " the files are from different downloads, download them all again"
             )
     makers: dict[str, Callable[[], Array]] = {}
     for shard, file in shards.items():

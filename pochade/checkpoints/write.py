@@ -52,7 +52,7 @@ def write_component(
                 old.rename(folder)
         raise OutputError(
             f"the component '{folder}' could not be written: {error.strerror or error};"
-            " is the folder writable, and is space left?"
+            " check that the folder is writable and the disk is not full"
         ) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)

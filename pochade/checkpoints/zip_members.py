@@ -30,13 +30,13 @@ def zip_members(mapped: Bytes, path: Path) -> Mapping[str, tuple[int, int]]:
     try:
         return _members(mapped, path)
     except (struct.error, IndexError, ValueError) as error:
-        raise InvalidCheckpoint(f"'{path}' is a damaged zip archive ({error}); fetch it again") from error
+        raise InvalidCheckpoint(f"'{path}' is a damaged zip archive ({error}); download it again") from error
 
 
 def _members(mapped: Bytes, path: Path) -> Mapping[str, tuple[int, int]]:
     begin, size = _directory(mapped, path)
     if size > MAX_DIRECTORY_BYTES or begin + size > len(mapped):
-        _refuse(path, f"its table of contents claims {size:,} bytes at {begin:,}; is it cut off?")
+        _refuse(path, f"its central directory claims {size:,} bytes at {begin:,}; is it cut off?")
     found: dict[str, tuple[int, int]] = {}
     for name, flags, method, packed, unpacked, place in _entries(
         mapped[begin : begin + size].tobytes(), path
@@ -49,21 +49,21 @@ def _members(mapped: Bytes, path: Path) -> Mapping[str, tuple[int, int]]:
             _refuse(path, f"it has two members with the name {ascii(name)[:100]}")
         head = mapped[place : place + 30].tobytes()
         if head[:4] != MEMBER:
-            _refuse(path, f"its member {ascii(name)[:100]} is not where the table of contents says")
+            _refuse(path, f"its member {ascii(name)[:100]} is not where the central directory states")
         start = place + 30 + sum(struct.unpack_from("<HH", head, 26))
         if start + packed > len(mapped):
-            _refuse(path, f"its member {ascii(name)[:100]} ends after the file; fetch it again")
+            _refuse(path, f"its member {ascii(name)[:100]} ends after the file; download it again")
         found[name] = (start, start + packed)
     return found
 
 
 def _directory(mapped: Bytes, path: Path) -> tuple[int, int]:
-    """(begin, bytes) of the table of contents."""
+    """Return (begin, bytes) of the central directory."""
     base = max(0, len(mapped) - MAX_COMMENT - 22)
     tail = mapped[base:].tobytes()
     at = tail.rfind(END)
     if at < 0:
-        _refuse(path, "it has no table of contents; it is cut off, fetch it again")
+        _refuse(path, "it has no central directory; it is cut off, download it again")
     size, begin = struct.unpack_from("<II", tail, at + 12)
     if FULL not in (size, begin) and struct.unpack_from("<H", tail, at + 10)[0] != 0xFFFF:
         return begin, size
@@ -72,17 +72,17 @@ def _directory(mapped: Bytes, path: Path) -> tuple[int, int]:
     (end64,) = struct.unpack_from("<Q", tail, at - 12)
     record = mapped[end64 : end64 + 56].tobytes()
     if record[:4] != END64:
-        _refuse(path, "its table of contents is not where its end says")
+        _refuse(path, "its central directory is not where its end record states")
     size, begin = struct.unpack_from("<QQ", record, 40)
     return begin, size
 
 
 def _entries(table: bytes, path: Path) -> Iterator[tuple[str, int, int, int, int, int]]:
-    """(name, flags, method, bytes packed, bytes unpacked, place of the member) of each."""
+    """Yield (name, flags, method, bytes packed, bytes unpacked, offset) of each member."""
     at = 0
     while at < len(table):
         if table[at : at + 4] != ENTRY:
-            _refuse(path, "its table of contents is damaged; fetch it again")
+            _refuse(path, "its central directory is damaged; download it again")
         flags, method = struct.unpack_from("<HH", table, at + 8)
         packed, unpacked = struct.unpack_from("<II", table, at + 20)
         name_bytes, extra_bytes, comment_bytes = struct.unpack_from("<HHH", table, at + 28)
@@ -109,4 +109,4 @@ def _large(extra: bytes, values: tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 def _refuse(path: Path, why: str) -> NoReturn:
-    raise InvalidCheckpoint(f"'{path}' is not a file of torch that can be read: {why}")
+    raise InvalidCheckpoint(f"'{path}' is not a readable torch file: {why}")

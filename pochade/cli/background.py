@@ -20,7 +20,7 @@ def in_background(work: Callable[[], Iterator[T]]) -> Iterator[T]:
             for item in work():
                 items.put((item,))
             items.put(None)
-        except BaseException as error:  # carried over to the thread that waits, whatever it is
+        except BaseException as error:  # re-raised in the main thread
             items.put(error)
 
     threading.Thread(target=run, daemon=True, name="pochade-draw").start()

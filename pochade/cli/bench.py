@@ -122,7 +122,7 @@ def run(options: argparse.Namespace) -> int:
         if options.json.exists():
             raise InvalidRequest(f"'{options.json}' exists and is not replaced; choose another name")
     offer_missing(options)
-    model_path(options.model, options.models)  # a wrong name is said once, and at once
+    model_path(options.model, options.models)  # raises for a wrong name before measuring
     width, height = (None, None) if options.size is None else options.size
     done = []
     refused: dict[str, str] = {}
@@ -141,10 +141,10 @@ def run(options: argparse.Namespace) -> int:
             pictures=options.pictures,
         )
         try:
-            if precision == "int8":  # fitting grids, once, is not what a start takes
+            if precision == "int8":  # fitting grids happens once and is not part of a start
                 _measured(replace(settings, only_load=True))
             measured = _measured(settings)
-        except MeasurementFailed as failed:  # out of memory, say; what the others did is kept
+        except MeasurementFailed as failed:  # for example out of memory; other results are kept
             refused[precision] = str(failed)
             continue
         said = measured.one("refused").get("error")
@@ -188,7 +188,7 @@ def _measured(settings: "BenchmarkSettings") -> Measured:
                     continue
                 found.append(said)
                 bar.update(1)
-        except BaseException:  # Ctrl-C among them
+        except BaseException:  # including Ctrl-C
             process.kill()
             raise
     if process.returncode != 0:
@@ -203,7 +203,7 @@ class MeasurementFailed(PochadeError):
 
 
 def _lines(process: "subprocess.Popen[bytes]") -> Iterator[Mapping[str, Any] | None]:
-    """The output lines of a process as they arrive; None every LOOK_S."""
+    """Yield the output lines of a process as they arrive, and None every LOOK_S."""
     assert process.stdout is not None
     rest = b""
     while True:

@@ -15,8 +15,8 @@ EXAMPLES = """examples:
   pochade train corpus my-corpus/ --from photos/
   pochade train corpus my-corpus/ --from photos/ more/metadata.jsonl --size 768 --held-out 0.05
 
-A folder may hold pictures with a text file each (cat.jpg, cat.txt), JSON lines (file_name, text), parquet
-files or webdataset tars. What cannot be used is skipped, counted and listed in OUT/skipped.jsonl. An
+A folder may contain pictures with a text file each (cat.jpg, cat.txt), JSON lines (file_name, text), parquet
+files or webdataset tars. Unusable pictures are skipped, counted and listed in OUT/skipped.jsonl. An
 interrupted run resumes where it stopped.
 """
 
@@ -25,7 +25,7 @@ def add_parser(subcommands: Any) -> None:
     parser = subcommands.add_parser(
         "corpus",
         help="make a training set, from registry packages or your own pictures",
-        description="Make a training set: tar files of pictures with their captions or facts, and an index.",
+        description="Make a training set: tar files of pictures with captions or metadata, and an index.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -63,7 +63,7 @@ def add_parser(subcommands: Any) -> None:
 
 
 def _corpus(options: argparse.Namespace) -> int:
-    # What is wrong with a picture is listed, or does not matter; Pillow need not print it as well.
+    # Unusable pictures are listed, so Pillow's warnings are not needed.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     with ExitStack() as bars:
         corpus = _made(options, bars)

@@ -28,7 +28,7 @@ EXTRAS: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType(
         "notebook": (("IPython",), "drawing in notebooks"),
     }
 )
-"""For each extra: its modules, and what they are for."""
+"""Extra -> its modules and its purpose."""
 
 
 def add_parser(commands: Any) -> None:
@@ -52,44 +52,44 @@ def run(options: argparse.Namespace) -> int:
     from pochade.settings import cache_dir, starter_folder
 
     features = device_features()
-    _say("pochade", f"{pochade.__version__}, Python {platform.python_version()}, {platform.platform()}")
-    _say("processor", f"{features.name}, {os.cpu_count()} threads")
-    _say("instructions", ", ".join(instructions()) or "unknown")
-    _say("threads", _threads(processors()))
-    _say("computes in", ", ".join(features.precisions))
-    _say("8 bits", _bytes(features))
-    _say("attention", describe_kernel())
-    _say("memory", _memory())
-    _say("openvino", metadata.version("openvino"))
+    _print_row("pochade", f"{pochade.__version__}, Python {platform.python_version()}, {platform.platform()}")
+    _print_row("processor", f"{features.name}, {os.cpu_count()} threads")
+    _print_row("instructions", ", ".join(instructions()) or "unknown")
+    _print_row("threads", _threads(processors()))
+    _print_row("computes in", ", ".join(features.precisions))
+    _print_row("8 bits", _bytes(features))
+    _print_row("attention", describe_kernel())
+    _print_row("memory", _memory())
+    _print_row("openvino", metadata.version("openvino"))
     for extra, (modules, use) in EXTRAS.items():
-        _say(extra, _extra(extra, modules, use))
+        _print_row(extra, _extra(extra, modules, use))
     cache = cache_dir()
     files = [path for path in cache.rglob("*") if path.is_file()] if cache.exists() else []
-    _say("cache", f"{cache}: {len(files)} files, {size_text(sum(path.stat().st_size for path in files))}")
-    _say("starter", _starter(starter_folder()))
+    size = size_text(sum(path.stat().st_size for path in files))
+    _print_row("cache", f"{cache}: {len(files)} files, {size}")
+    _print_row("starter", _starter(starter_folder()))
     try:
         choice = choose(options.device, options.precision, options.engine)
     except PochadeError as error:
-        _say("would use", f"nothing: {error}")
+        _print_row("would use", f"nothing: {error}")
         return 1
-    _say("would use", f"{choice.engine} on {choice.device} in {choice.precision}")
-    _say("because", choice.reason or "it was requested")
+    _print_row("would use", f"{choice.engine} on {choice.device} in {choice.precision}")
+    _print_row("because", choice.reason or "it was requested")
     return 0
 
 
-def _say(what: str, text: str) -> None:
+def _print_row(what: str, text: str) -> None:
     print(f"{what:>12}  {text}")
 
 
 def _threads(found: Processors) -> str:
-    """The default number of threads, and the reason."""
+    """Describe the default number of threads, and the reason."""
     allowed = f"{found.cores} cores with {found.allowed} threads may be used"
     if found.limited is None:
-        return f"{allowed}; --threads says otherwise"
+        return f"{allowed}; change it with --threads"
     return (
         f"{found.limited}: {allowed}, and a control group, such as a container's, allows {found.quota:g}"
-        " of them;"
-        " --threads says otherwise"
+        " of them; change it with --threads"
     )
 
 
@@ -103,7 +103,7 @@ def _bytes(features: Any) -> str:
 
 
 def _extra(extra: str, modules: tuple[str, ...], use: str) -> str:
-    """Whether an extra is installed, which of its modules are missing, and how to install it."""
+    """Describe whether an extra is installed, which of its modules are missing, and how to install it."""
     missing = [module for module in modules if find_spec(module) is None]
     if not missing:
         return f"installed (for {use})"

@@ -141,7 +141,7 @@ def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") 
         "--wildcards",
         type=Path,
         metavar="DIR",
-        help="folder of wildcard files; __animal__ in a prompt stands for a line of animal.txt",
+        help="folder of wildcard files; __animal__ in a prompt is replaced by a line of animal.txt",
     )
     parser.add_argument("--styles", type=Path, metavar="FILE", help="a styles.csv")
     parser.add_argument(
@@ -165,12 +165,10 @@ def run(options: argparse.Namespace) -> int:
     if not 1 <= options.count <= MAX_BATCH * MAX_BATCH:
         raise InvalidRequest(f"--count is {options.count}; it must lie between 1 and {MAX_BATCH * MAX_BATCH}")
     requests = requests_of(options, options.count)
-    # What cannot be written is found before the work, not after it.
+    # Fails before drawing if the file cannot be written.
     check_destination(default_name("", 0) if options.output is None else options.output)
     sign = signer_of(options)
-    if any(
-        getattr(options, name) is not None for name in MODEL_OPTIONS
-    ):  # else the starter draws, which is here
+    if any(getattr(options, name) is not None for name in MODEL_OPTIONS):  # the starter is always available
         offer_missing(options)
     shown = 0
     said = None
@@ -183,7 +181,7 @@ def run(options: argparse.Namespace) -> int:
                 bar.clear()
                 print(_length(length), file=sys.stderr, flush=True)
                 said = length
-            # Not every sampler takes as many steps as it was asked for, and one finds out on the way.
+            # Some samplers take another number of steps than requested, and adaptive ones only estimate it.
             bar.total = bar.n + 1 + progress.steps * (options.count - drawn) - progress.step
             bar.update(1)
             if options.preview and not quiet:
@@ -246,7 +244,7 @@ def results(options: argparse.Namespace, requests: Sequence[Request]) -> "Iterat
 
 
 def report_defaults(prepared: "Prepared", request: Request) -> None:
-    """Print the settings of a few-step model, if any was left to it."""
+    """Print the settings of a few-step model, if the request uses any of them."""
     from tqdm import tqdm
 
     left = missing_fields(vars(request), DEFAULTS)
@@ -261,7 +259,7 @@ def report_defaults(prepared: "Prepared", request: Request) -> None:
 
 
 def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
-    """One request for each of `count` pictures, with its own seed and prompt."""
+    """Return one request for each of `count` pictures, with its own seed and prompt."""
     import secrets
 
     from pochade.prompts.comments import without_comments
@@ -317,7 +315,7 @@ def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
             None if options.hires_negative is None else negative_prompt,
         )
 
-    if options.prompt is None:  # what a picture says is no template
+    if options.prompt is None:  # a picture's prompt is not a template
         return [replace(given, seed=seed, hires=second_pass(seed)) for seed in range(first, first + count)]
     return [
         replace(
@@ -334,7 +332,7 @@ def requests_of(options: argparse.Namespace, count: int = 1) -> list[Request]:
 
 
 def _given(options: argparse.Namespace) -> Request:
-    """The request that the options describe, on top of --like. Templates are not expanded yet."""
+    """Return the request of the options, based on --like. Templates are not expanded yet."""
     like = None if options.like is None else _like(options)
     width, height = options.size if options.size is not None else (None, None)
     asked = {
@@ -361,7 +359,7 @@ def _given(options: argparse.Namespace) -> Request:
 
 
 def _like(options: argparse.Namespace) -> Request:
-    """The request in a picture's parameters text. Prints what it lacks and the options do not give."""
+    """Return the request in a picture's parameters text. Prints what is missing in it and in the options."""
     from pochade.generation.infotext_request import drawn_along, drawn_over, request_from
     from pochade.generation.infotext_unsupported import not_followed
     from pochade.images.embedded_text import read_text
@@ -393,7 +391,7 @@ def _like(options: argparse.Namespace) -> Request:
 
 
 def _missing(options: argparse.Namespace, *, masked: bool) -> list[str]:
-    """What a picture drawn over another one needs besides its text, if the options do not give it."""
+    """Return messages about inputs of an img2img picture that the options do not give."""
     missing = []
     if options.init is None:
         missing.append("was drawn over another picture; give that picture as --init")
@@ -403,7 +401,7 @@ def _missing(options: argparse.Namespace, *, masked: bool) -> list[str]:
 
 
 def _length(size: "PromptSize") -> str:
-    """'prompt: 90 tokens, 2 chunks'."""
+    """Format the length of a prompt: 'prompt: 90 tokens, 2 chunks'."""
     parts = [f"prompt: {_counted(size.tokens, 'token')}"]
     if size.negative_tokens:
         parts.append(f"negative prompt: {_counted(size.negative_tokens, 'token')}")

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from pochade.images.files import Sign
     from pochade.pipeline import Lora, Pipeline
 
-OVER = ("strength", "mask", "mask_blur", "fill", "only_masked", "padding", "resize", "outpaint")
+NEED_INIT = ("strength", "mask", "mask_blur", "fill", "only_masked", "padding", "resize", "outpaint")
 """Options that need --init."""
 
-MASKED = ("mask_blur", "fill", "only_masked", "padding")
+NEED_MASK = ("mask_blur", "fill", "only_masked", "padding")
 """Options that need --mask or --outpaint."""
 
 MAX_MARGIN = 4096
 """Largest margin of --outpaint, px."""
 
-AGAIN = {
+NEED_HIRES = {
     "hires_steps": "steps",
     "hires_strength": "denoising_strength",
     "hires_upscaler": "upscaler",
@@ -159,13 +159,13 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
 
 
 def generation_options(options: argparse.Namespace, like: Request | None = None) -> dict[str, Any]:
-    """The fields of a Request that the options set; None where they are not given.
+    """Return the fields of a Request that the options set; None for options that were not given.
 
     like: the request of a --like picture, which the options change. Raises InvalidRequest, naming the option,
     for options that would have no effect or contradict each other.
     """
     if options.init is None:
-        _refuse(options, OVER, "a picture: give it as --init")
+        _refuse(options, NEED_INIT, "a picture: give it as --init")
     return {
         "tiling": options.tiling or None,
         "rng": None if options.rng is None else find_rng(options.rng),
@@ -186,12 +186,15 @@ def _refuse(options: argparse.Namespace, names: Iterable[str], lacking: str) -> 
 
 def _hires(options: argparse.Namespace, like: Hires | None) -> Hires | None:
     if options.hires is None and like is None:
-        _refuse(options, AGAIN, "a second pass: give its scale as --hires")
+        _refuse(options, NEED_HIRES, "a second pass: give its scale as --hires")
         return None
-    changes = {"scale": options.hires, **{name: getattr(options, option) for option, name in AGAIN.items()}}
+    changes = {
+        "scale": options.hires,
+        **{name: getattr(options, option) for option, name in NEED_HIRES.items()},
+    }
     asked: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     if options.hires is not None:
-        asked["size"] = None  # which a picture may say in place of a scale
+        asked["size"] = None  # the picture's request may have a size instead of a scale
     return replace(Hires() if like is None else like, **asked)
 
 
@@ -209,7 +212,7 @@ def _source(options: argparse.Namespace) -> Source:
     from pochade.images.fitting import widened
 
     if options.mask is None and options.outpaint is None:
-        _refuse(options, MASKED, "a mask: give it as --mask, or margins to draw in as --outpaint")
+        _refuse(options, NEED_MASK, "a mask: give it as --mask, or margins to draw in as --outpaint")
     if not options.only_masked:
         _refuse(options, ("padding",), "a part that is drawn alone: add --only-masked")
     image = on_white(open_picture(options.init))
@@ -260,7 +263,7 @@ def size_of(text: str) -> tuple[int, int]:
 
 
 def _varied(options: argparse.Namespace, like: Variation | None) -> Variation | None:
-    """The variation seed and the seed's size, each of which may be like's own."""
+    """Return the variation seed and the seed's size, each from the options or from `like`."""
     if options.variation is None and options.seed_size is None:
         return None
     before = Variation() if like is None else like
@@ -273,7 +276,7 @@ def _variation(text: str) -> Variation:
     seed, _, strength = text.partition(":")
     try:
         return Variation(seed=int(seed), strength=float(strength or "0.1"))
-    except ValueError as wrong:  # InvalidRequest too
+    except ValueError as wrong:  # includes InvalidRequest
         raise argparse.ArgumentTypeError(f"'{text}' is not SEED:STRENGTH, such as 8:0.2 ({wrong})") from wrong
 
 
@@ -308,7 +311,7 @@ def add_addition_options(parser: argparse.ArgumentParser) -> None:
 
 
 def with_additions(pipeline: "Pipeline", options: argparse.Namespace) -> "Pipeline":
-    """The pipeline with the adapters of the options. Raises InvalidRequest and InvalidCheckpoint."""
+    """Return the pipeline with the adapters of the options. Raises InvalidRequest or InvalidCheckpoint."""
     pipeline = replace(pipeline, fold_adapters=options.fold_loras)
     loras = [_lora(text) for text in options.lora]
     pipeline = pipeline.with_library(options.lora_dir, options.embeddings_dir)
@@ -370,7 +373,7 @@ def add_control_options(parser: argparse.ArgumentParser) -> None:
 
 
 def controls(options: argparse.Namespace) -> tuple[Control, ...]:
-    """The controls that the options describe. Raises InvalidRequest for contradictions and unknown names."""
+    """Return the controls of the options. Raises InvalidRequest for contradictions and unknown names."""
     files: Sequence[Path] = options.control or ()
     if not files:
         for name, (flag, _) in REPEATED.items():
@@ -398,7 +401,7 @@ def controls(options: argparse.Namespace) -> tuple[Control, ...]:
 
 
 def _each(options: argparse.Namespace, name: str, count: int) -> list[Any]:
-    """One value for each picture."""
+    """Return one value for each picture."""
     flag, default = REPEATED[name]
     values = getattr(options, name) or [default]
     if len(values) not in (1, count):
@@ -425,7 +428,7 @@ def add_mark_options(parser: argparse.ArgumentParser) -> None:
 
 
 def signer_of(options: argparse.Namespace) -> "Sign | None":
-    """The signer, if --sign was given. Raises MissingDependency before anything is drawn."""
+    """Return the signer if --sign was given. Raises MissingDependency before anything is drawn."""
     if not options.sign:
         return None
     from datetime import UTC, datetime
@@ -438,5 +441,5 @@ def signer_of(options: argparse.Namespace) -> "Sign | None":
 
 
 def mark_of(options: argparse.Namespace, mark: str | None) -> str | None:
-    """The mark, unless --no-mark was given."""
+    """Return the mark, or None if --no-mark was given."""
     return None if options.no_mark else mark

@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
     from pochade.images.files import check_destination
 
     report = options.output / "evaluation.md"
-    check_destination(report.with_suffix(".png"))  # what cannot be written is found before the work
+    check_destination(report.with_suffix(".png"))  # fails before drawing if it cannot be written
     bars: dict[str, Any] = {}
     for progress in in_background(lambda: _evaluate(options)):
         name = progress.measure

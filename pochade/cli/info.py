@@ -23,7 +23,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "info",
         help="show how pictures were made",
-        description="Show the prompt and the parameters that a PNG, JPEG or WebP file carries, its mark and, "
+        description="Show the prompt and the parameters in a PNG, JPEG or WebP file, its mark and, "
         "with the extra c2pa, who signed it.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -40,16 +40,16 @@ def run(options: argparse.Namespace) -> int:
     status = 0
     for path in options.pictures:
         try:
-            told = _inspect(path)
+            info = _inspect(path)
         except InvalidRequest as unreadable:
             print(f"pochade: error: {unreadable}", file=sys.stderr)
             status = 1
             continue
         if options.json:
-            print(json.dumps({"file": str(path), **_as_json(told)}, ensure_ascii=False))
+            print(json.dumps({"file": str(path), **_as_json(info)}, ensure_ascii=False))
             continue
         print(path)
-        for line in _lines(told):
+        for line in _lines(info):
             print(f"  {line}")
     return status
 
@@ -81,21 +81,21 @@ def _inspect(path: Path) -> PictureInfo:
     return PictureInfo(read_parameters(text), mark, signature)
 
 
-def _as_json(told: PictureInfo) -> dict[str, Any]:
-    signature = None if told.signature is None else asdict(told.signature)
-    return {"mark": told.mark, "signature": signature, **asdict(told.parameters)}
+def _as_json(info: PictureInfo) -> dict[str, Any]:
+    signature = None if info.signature is None else asdict(info.signature)
+    return {"mark": info.mark, "signature": signature, **asdict(info.parameters)}
 
 
-def _lines(told: PictureInfo) -> Iterator[str]:
-    parameters, signature = told.parameters, told.signature
+def _lines(info: PictureInfo) -> Iterator[str]:
+    parameters, signature = info.parameters, info.signature
     if parameters.prompt or parameters.values:
         yield f"prompt: {parameters.prompt}"
     if parameters.negative_prompt:
         yield f"negative prompt: {parameters.negative_prompt}"
     for name, value in parameters.values.items():
         yield f"{name}: {value}"
-    if told.mark is not None:
-        yield f"digital source type: {told.mark}"
+    if info.mark is not None:
+        yield f"digital source type: {info.mark}"
     if signature is not None:
         by = f", by {signature.signer}" if signature.signer else ""
         yield f"signature: {signature.state.lower()}{by}"

@@ -17,8 +17,8 @@ COMMANDS = (
 """The subcommands; each is a module of this package."""
 
 BUG = 70  # EX_SOFTWARE of sysexits.h
-INTERRUPTED = 130  # what shells expect of a program that Ctrl-C ended
-UNREAD = 141  # and of one whose output nobody reads any more, as behind `head`
+INTERRUPTED = 130  # 128 + SIGINT, the exit status of shells after Ctrl-C
+BROKEN_PIPE = 141  # 128 + SIGPIPE, if the reader of the output ends, as in `| head`
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,14 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"pochade {pochade.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    asked = arguments[0] if arguments else ""
-    # Only the command that is asked for is imported and described; help and mistakes need them all.
-    for name in [asked] if asked in COMMANDS else COMMANDS:
+    requested = arguments[0] if arguments else ""
+    # Only the requested command is imported; help and errors need all of them.
+    for name in [requested] if requested in COMMANDS else COMMANDS:
         import_module(f"pochade.cli.{name}").add_parser(commands)
     options = parser.parse_args(arguments)
     try:
         status: int = options.run(options)
-        sys.stdout.flush()  # a closed pipe shows here at the latest, and not while Python ends
+        sys.stdout.flush()  # raises here for a closed pipe, not at interpreter exit
     except PochadeError as error:
         from pochade.cli.option_names import in_options
 
@@ -46,10 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print("pochade: stopped", file=sys.stderr)
-        _leave(INTERRUPTED)
+        _exit(INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return UNREAD
+        return BROKEN_PIPE
     except Exception as bug:
         if os.environ.get("POCHADE_DEBUG"):
             raise
@@ -62,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _leave(status: int) -> NoReturn:
-    """Exit at once; otherwise Python would wait for native code that was interrupted."""
+def _exit(status: int) -> NoReturn:
+    """Exit immediately; otherwise Python would wait for interrupted native code."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -15,8 +15,8 @@ from pochade.cli.server_options import (
 from pochade.errors import InUse
 
 PACKAGES = ("mcp", "mcp_types")
-MOST = 16
-"""How many instances without --data may run at once."""
+MAX_INSTANCES = 16
+"""The maximum number of concurrent instances without --data."""
 
 EXAMPLES = """for a settings file with "mcpServers":
   {"mcpServers": {"pochade": {"command": "pochade", "args": ["mcp"]}}}
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _folders() -> list[Path]:
-    """The data folders to try: the first that no other instance holds is used."""
+    """Return the data folders to try: the first that no other instance uses is taken."""
     from pochade.settings import assistants_dir
 
-    return [assistants_dir() / str(number) for number in range(1, MOST + 1)]
+    return [assistants_dir() / str(number) for number in range(1, MAX_INSTANCES + 1)]

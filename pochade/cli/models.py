@@ -1,4 +1,4 @@
-"""`pochade models`: list, fetch, inspect, check and convert models."""
+"""`pochade models`: list, pull, inspect, check and convert models."""
 
 import argparse
 from pathlib import Path
@@ -31,7 +31,7 @@ PRECISIONS = ("f16", "bf16", "f32")
 MEMORY = {"f32": 4, "bf16 or f16": 2}
 """Bytes per weight in memory, by precision."""
 
-HASH_DIGITS = 8  # fewer would agree by chance
+HASH_DIGITS = 8  # fewer could match by chance
 
 
 def add_parser(commands: Any) -> None:
@@ -105,7 +105,7 @@ def _open(options: argparse.Namespace, path: Path) -> "Checkpoint":
 
 
 def _info(options: argparse.Namespace) -> int:
-    from pochade.checkpoints.fingerprint import remembered_hash
+    from pochade.checkpoints.fingerprint import cached_hash
     from pochade.settings import cache_dir
     from pochade.tools.inspect import facts
 
@@ -113,26 +113,26 @@ def _info(options: argparse.Namespace) -> int:
     for line in _lines(found):
         print(line)
     for file in found.files:
-        print(f"{'hash':>12}  {remembered_hash(file, cache_dir() / 'hashes.json')}  {file}")
+        print(f"{'hash':>12}  {cached_hash(file, cache_dir() / 'hashes.json')}  {file}")
     return 0
 
 
 def _lines(found: "CheckpointFacts") -> list[str]:
     kind = f"{found.family}, for inpainting" if found.inpainting else found.family
-    said = [
+    rows = [
         ("name", found.name),
         ("family", kind),
         ("draws", f"{found.side}x{found.side}, if no size is given"),
         ("predicts", f"{found.prediction}: {found.prediction_reason}"),
     ]
     if found.few_steps is not None:
-        said.append(("few steps", str(found.few_steps)))
+        rows.append(("few steps", str(found.few_steps)))
     for part in found.parts:
         text = f"{_millions(part.parameters)} in {part.tensors:,} tensors, {', '.join(part.types)}"
-        said.append((part.name.replace("_", " "), f"{text}, {size_text(part.bytes)}"))
+        rows.append((part.name.replace("_", " "), f"{text}, {size_text(part.bytes)}"))
     needs = [f"{size_text(found.parameters * width)} in {name}" for name, width in MEMORY.items()]
-    said.append(("memory", f"{', '.join(needs)}, for the weights alone"))
-    return [f"{what:>14}  {text}" for what, text in said]
+    rows.append(("memory", f"{', '.join(needs)}, for the weights alone"))
+    return [f"{what:>14}  {text}" for what, text in rows]
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -142,10 +142,10 @@ def _verify(options: argparse.Namespace) -> int:
     from pochade.pipeline.loader import model_path
     from pochade.tools.inspect import components, facts, hashing, verify
 
-    wanted = None if options.sha256 is None else _digits(options.sha256)
+    expected = None if options.sha256 is None else _digits(options.sha256)
     checkpoint = _open(options, options.path)
     files = facts(checkpoint).files
-    if wanted is not None and len(files) > 1:
+    if expected is not None and len(files) > 1:
         raise InvalidRequest(f"--sha256 applies to a single file; '{options.path}' has {len(files)}")
     total = sum(tensor.nbytes for part in components(checkpoint) for tensor in part.tensors.values())
     total += sum(file.stat().st_size for file in files)
@@ -162,10 +162,10 @@ def _verify(options: argparse.Namespace) -> int:
                 bar.update(read)
                 hashes[file] = digest
     for file, digest in hashes.items():
-        if wanted is not None and not digest.startswith(wanted):
+        if expected is not None and not digest.startswith(expected):
             raise InvalidCheckpoint(
-                f"'{file}' has the SHA-256 {digest}, not {wanted}...: it is a different file, or damaged;"
-                " fetch it again"
+                f"'{file}' has the SHA-256 {digest}, not {expected}...: it is a different file, or damaged;"
+                " download it again"
             )
         print(f"{digest}  {file}")
     print(f"complete: {sum(len(part.tensors) for part in components(checkpoint)):,} tensors, all finite")
@@ -179,7 +179,7 @@ def _convert(options: argparse.Namespace) -> int:
 
     checkpoint = _open(options, options.source)
     with _bar(tqdm, 0) as bar:
-        # Not in the background: when Ctrl-C ends it, what was begun is to be removed.
+        # Not in the background, so that Ctrl-C removes the incomplete output.
         for step in convert(checkpoint, options.target, options.precision):
             bar.total = step.total
             bar.update(step.done - bar.n)

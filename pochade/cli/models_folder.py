@@ -52,7 +52,7 @@ def _list(options: argparse.Namespace) -> int:
     if not rows:
         print(
             f"no models in {', '.join(map(str, roots))}. Put files there, name another folder"
-            " (POCHADE_MODELS, --models DIR), or fetch one: pochade models pull sd15 ('pochade models known'"
+            " (POCHADE_MODELS, --models DIR), or pull one: pochade models pull sd15 ('pochade models known'"
             " lists others)"
         )
         return 0
@@ -69,7 +69,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _row(entry: "ModelEntry", contents: "Contents", size: int) -> dict[str, Any]:
-    """The family, or for an unsupported or unreadable file the reason."""
+    """Return a row of the list, with the family, or the reason for an unsupported or unreadable file."""
     from pochade.checkpoints.contents import MODEL
 
     known = contents.kind == MODEL
@@ -86,19 +86,19 @@ def _remove(options: argparse.Namespace) -> int:
     from pochade.cli.terminal import size_text
     from pochade.settings import model_roots
 
-    meant = _resolve(options.model, model_roots(options.models))
-    for entry in meant:
+    matches = _resolve(options.model, model_roots(options.models))
+    for entry in matches:
         check_removable(entry)
         print(f"{entry.name}  {entry.path}", file=sys.stderr)
     if not options.yes:
         ask("Remove this?", "confirm with --yes")
-    freed = sum(remove(entry) for entry in meant)
+    freed = sum(remove(entry) for entry in matches)
     print(f"removed '{options.model}'; {size_text(freed)} freed")
     return 0
 
 
 def _resolve(name: str, roots: Sequence[Path]) -> "list[ModelEntry]":
-    """The model with this name; otherwise what its unfinished pulls left."""
+    """Return the model with this name, or otherwise its unfinished pulls."""
     from pochade.checkpoints.library import entries, pick
     from pochade.checkpoints.own_folder import unfinished
 

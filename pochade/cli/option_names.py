@@ -43,7 +43,7 @@ OF_SECOND_PASS: Mapping[str, tuple[str, str]] = {
     "sampler": ("hires_sampler", "--hires-sampler"),
     "schedule": ("hires_schedule", "--hires-schedule"),
 }
-"""Alternatives to use where the option of that name has another value."""
+"""Alternatives if the option of that name has another value."""
 
 _SUBJECT = re.compile(
     rf"({'|'.join(sorted(OPTIONS, key=len, reverse=True))})(?= (?:is|has|asks|applies|'([^']*)'))"
@@ -51,7 +51,7 @@ _SUBJECT = re.compile(
 
 
 def in_options(message: str, options: argparse.Namespace) -> str:
-    """The message with an option in place of the field that it starts with, if that option was given."""
+    """Replace the field at the start of a message by its option, if that option was given."""
     found = _SUBJECT.match(message)
     if found is None:
         return message

@@ -84,6 +84,6 @@ def _page(images: "Sequence[Image.Image]", axes: "Sequence[Axis | None]") -> "Im
 
 
 def _names(axis: "Axis") -> list[str]:
-    """The labels of an axis; numbers get the axis' name."""
+    """Return the labels of an axis; numbers get the axis' name."""
     numbers = all(value.replace(".", "", 1).isdecimal() for value in axis.values)
     return [f"{axis.name} {value}" if numbers else value for value in axis.values]

@@ -68,15 +68,15 @@ def _pull_known(options: argparse.Namespace) -> int:
             f" {model.repo}"
         )
     root = _own_root(options.models)
-    there = find_pulled(model, root)
-    if there is not None:
-        print(f"'{model.name}' is there already", file=sys.stderr)
-        print(there)
+    installed = find_pulled(model, root)
+    if installed is not None:
+        print(f"'{model.name}' is already installed", file=sys.stderr)
+        print(installed)
         return 0
     other = next(iter(_answering(model.name, options.models)), None)
     if other is not None:
         raise InvalidRequest(
-            f"'{model.name}' already names '{other}'; use that one, move it away, or fetch the other under"
+            f"'{model.name}' already names '{other}'; use that one, move it, or pull the other under"
             f" its id: pochade models pull {model.repo}"
         )
     print(_fetched(plan_known(model, root), accepted=options.yes))
@@ -111,7 +111,7 @@ def list_known(options: argparse.Namespace) -> int:
 
 
 def offer_missing(options: argparse.Namespace) -> None:
-    """Offer to fetch a known model that a command names and that is missing.
+    """Offer to pull a missing known model that a command names.
 
     Raises InvalidRequest, with the command that fetches it, without a terminal; OutputError if the answer is
     no.
@@ -128,7 +128,7 @@ def offer_missing(options: argparse.Namespace) -> None:
 
 def licence_text(model: "KnownModel") -> str:
     """The licence of a known model, in a few words."""
-    return model.licence or "not confirmed here; the hub states it before anything is fetched"
+    return model.licence or "unconfirmed; the hub states it before anything is downloaded"
 
 
 def ask(question: str, without_terminal: str, declined: str = "nothing was done") -> None:
@@ -167,12 +167,12 @@ def _fetched(pull: "Pull", *, accepted: bool) -> Path:
     """Fetch a model; returns its path. accepted: whether the licence is accepted without asking."""
     from tqdm import tqdm
 
-    from pochade.hub.pull import already_pulled, check_space, fetch, place
+    from pochade.hub.pull import already_pulled, check_space, fetch, install
 
-    there = already_pulled(pull)
-    if there is not None:
-        print(f"'{pull.name}' is there already", file=sys.stderr)
-        return there
+    installed = already_pulled(pull)
+    if installed is not None:
+        print(f"'{pull.name}' is already installed", file=sys.stderr)
+        return installed
     check_space(pull)
     _show(pull)
     if not accepted:
@@ -180,21 +180,21 @@ def _fetched(pull: "Pull", *, accepted: bool) -> Path:
     with tqdm(total=pull.size, unit="B", unit_scale=True, leave=False, disable=None) as bar:
         for grown in fetch(pull):
             bar.update(grown)
-    return place(pull)
+    return install(pull)
 
 
 def _show(pull: "Pull") -> None:
     from pochade.cli.terminal import size_text
 
-    held = f", of which {size_text(pull.held)} are here already" if pull.held else ""
+    downloaded = f", {size_text(pull.local_bytes)} of them downloaded" if pull.local_bytes else ""
     pickled = [file.path for file in pull.files if file.path.endswith((".bin", ".ckpt", ".pt", ".pth"))]
     for what, text in (
         ("model", f"{pull.model.repo} at {pull.model.commit[:12]}"),
         ("licence", f"{pull.model.licence or 'none is named'}  {pull.model.licence_link}"),
-        ("files", f"{len(pull.files)}, {size_text(pull.size)}{held}"),
+        ("files", f"{len(pull.files)}, {size_text(pull.size)}{downloaded}"),
         (
             "pickled",
-            f"{', '.join(pickled)} (there is nothing else; no code in it is run)" if pickled else "",
+            f"{', '.join(pickled)} (no other files; code in them is not executed)" if pickled else "",
         ),
         ("into", str(pull.root)),
     ):

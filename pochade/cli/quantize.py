@@ -9,20 +9,20 @@ from pochade.cli.model_options import add_threads_option
 from pochade.errors import InvalidCheckpoint, InvalidRequest, OutputError
 
 WORST = 10
-"""How many products of each network are shown."""
+"""The default number of listed products of each network."""
 
 
 def add_quantize(actions: Any, add_source: Callable[[argparse.ArgumentParser, str], None]) -> None:
     parser = actions.add_parser(
         "quantize",
         help="fit the grids of 8-bit products, for --precision int8",
-        description="Draw a few pictures, fit an 8-bit grid to what each product reads, and say how large the"
-        " errors are. `--precision int8` does so by itself the first time. Here prompts can be given, and"
-        " grids put beside the model: int8.safetensors in its folder, NAME.int8.safetensors by its file.",
+        description="Draw a few pictures, fit an 8-bit grid to each product's input, and show the errors."
+        " `--precision int8` does this automatically the first time. Here you can choose the prompts and"
+        " store the grids with the model: int8.safetensors in its folder, NAME.int8.safetensors next to it.",
     )
     add_source(parser, "path")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: kept in the cache")
-    parser.add_argument("--prompts", type=Path, metavar="FILE", help="what to draw, one prompt in each line")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: in the cache")
+    parser.add_argument("--prompts", type=Path, metavar="FILE", help="prompts to draw, one per line")
     parser.add_argument(
         "--smoothing",
         type=float,
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
             bar.total = step.steps
             bar.update(step.step - bar.n)
             tables = step.tables
-    assert tables is not None, "the last step brings them"
+    assert tables is not None, "the last step returns them"
     target = options.output
     if target is None:
         target = keep_in_cache(pipeline.checkpoint, tables, pipeline.networks)
@@ -91,7 +91,7 @@ def _check_output(path: Path) -> None:
     from pochade.images.files import check_folder
 
     if not path.parent.is_dir():
-        raise OutputError(f"the folder '{path.parent}' is not there; make it, or choose another")
+        raise OutputError(f"the folder '{path.parent}' does not exist; create it or choose another")
     check_folder(path)
     if not path.exists():
         return
@@ -100,7 +100,7 @@ def _check_output(path: Path) -> None:
     except InvalidCheckpoint:
         is_ours = False
     if not is_ours:
-        raise OutputError(f"'{path}' exists and holds no 8-bit grids, so it is not replaced; name another")
+        raise OutputError(f"'{path}' exists and contains no 8-bit grids; choose another name")
 
 
 def _lines(path: Path) -> list[str]:
@@ -110,5 +110,5 @@ def _lines(path: Path) -> list[str]:
         raise InvalidRequest(f"--prompts '{path}' cannot be read ({error}); give a text file") from error
     found = [line.strip() for line in lines if line.strip()]
     if not found:
-        raise InvalidRequest(f"--prompts '{path}' holds no prompt; write one in each line")
+        raise InvalidRequest(f"--prompts '{path}' contains no prompt; write one per line")
     return found

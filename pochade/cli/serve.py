@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def admins_of(options: argparse.Namespace, keys: "Keys") -> tuple[str, ...]:
-    """The users given with --admin. Raises InvalidRequest for one without a key."""
+    """Return the users given with --admin. Raises InvalidRequest for one without a key."""
     for name in options.admin:
         if options.keys is None or name not in keys.digests:
             known = (
@@ -121,7 +121,7 @@ def admins_of(options: argparse.Namespace, keys: "Keys") -> tuple[str, ...]:
 
 
 def keys_of(options: argparse.Namespace, environ: Mapping[str, str]) -> "Keys":
-    """The keys of the server. Raises InvalidRequest if more than one source is given."""
+    """Return the keys of the server. Raises InvalidRequest if more than one source is given."""
     from pochade.server.auth import Keys, one_key, read_keys
 
     places = {
@@ -132,7 +132,7 @@ def keys_of(options: argparse.Namespace, environ: Mapping[str, str]) -> "Keys":
     }
     given = [name for name, value in places.items() if value is not None]
     if len(given) > 1:
-        raise InvalidRequest(f"{' and '.join(given)} were given; one of them is enough, and two may differ")
+        raise InvalidRequest(f"{' and '.join(given)} were given; use only one of them")
     if options.keys is not None:
         return read_keys(options.keys)
     if options.key_file is not None:

@@ -10,7 +10,7 @@ from pochade.cli.draw_options import add_mark_options, signer_of
 from pochade.cli.model_options import add_fold_option, add_models_option, add_threads_option
 from pochade.cli.pull import offer_missing
 from pochade.errors import InvalidRequest, MissingDependency, expect
-from pochade.machine import MOST_THREADS
+from pochade.machine import MAX_THREADS
 
 if TYPE_CHECKING:
     from pochade.server.config import Options
@@ -127,8 +127,7 @@ def check_packages(needed: Iterable[str], extra: str) -> None:
 
 
 def options_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options":
-    """The server options that the arguments describe. data: folder for jobs and pictures. more: fields of one
-    command alone.
+    """Return the server's options. data: folder for jobs and pictures. more: fields of one command only.
 
     Raises InvalidRequest for invalid or contradictory options.
     """
@@ -147,7 +146,7 @@ def options_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options
     from pochade.settings import contents_file, model_roots, signing_file
 
     offer_missing(options)
-    signer_of(options)  # what cannot be signed is said now, and the key is made
+    signer_of(options)  # raises now if signing is not possible, and creates the key
 
     for name in FOLDERS:
         folder = getattr(options, name)
@@ -188,11 +187,11 @@ def options_of(options: argparse.Namespace, data: Path, **more: Any) -> "Options
 
 
 def _threads(options: argparse.Namespace) -> int | None:
-    """Check the options that every worker would refuse."""
+    """Return --threads. Raises InvalidRequest if the workers would refuse it."""
     threads: int | None = options.threads
     if threads is None:
         return None
-    expect("--threads", threads, 1, MOST_THREADS)
+    expect("--threads", threads, 1, MAX_THREADS)
     if options.engine == "numpy":
         raise InvalidRequest(
             f"--threads is {threads}, but the numpy engine cannot limit its threads; omit it, or use the"
@@ -208,7 +207,7 @@ def _threads(options: argparse.Namespace) -> int | None:
 
 
 def _limits() -> dict[str, int]:
-    """The adjustable limits with their defaults."""
+    """Return the adjustable limits with their defaults."""
     from pochade.jobs.limits import Limits
 
     return asdict(Limits())

@@ -11,7 +11,8 @@ RESET = "\x1b[0m"
 
 
 def render_blocks(image: "Image.Image", columns: int = 32) -> list[str]:
-    """The picture as lines of text: the upper pixel in the foreground colour, the lower in the background."""
+    """Return the picture as lines of text: the upper pixel in the foreground colour, the lower in the
+    background."""
     rows = max(1, round(columns * image.height / image.width / 2))
     small = image.convert("RGB").resize((columns, rows * 2))
     return [
@@ -25,12 +26,12 @@ def render_blocks(image: "Image.Image", columns: int = 32) -> list[str]:
 
 
 def up(lines: int) -> str:
-    """Escape sequence that moves the cursor up by `lines` lines."""
+    """Return the escape sequence that moves the cursor up by `lines` lines."""
     return f"\x1b[{lines}F" if lines else ""
 
 
 def size_text(count: float) -> str:
-    """'4.3 GB'."""
+    """Format a number of bytes: '4.3 GB'."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}"
@@ -45,7 +46,7 @@ def _rgb(image: "Image.Image", x: int, y: int) -> str:
 
 
 def show_over(bar: Any, image: "Image.Image", shown: int) -> int:
-    """Draw the preview over the previous one, above the bar; returns its height in lines."""
+    """Draw the preview over the previous one, above the bar; return its height in lines."""
     lines = render_blocks(image)
     bar.clear()
     print(up(shown) + "\n".join(lines), file=sys.stderr, flush=True)

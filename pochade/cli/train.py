@@ -34,7 +34,7 @@ EXAMPLES = """examples:
     pochade train corpus my-pictures/ --from photos/
     pochade train finetune my-pictures/ my-run/ --model sd15/ --output my-model/
 
-  additions to a model of yours, which is not changed itself:
+  adapters for a model of yours, which is not changed itself:
     pochade train controlnet my-pictures/ canny-run/ --model sd15/ --condition canny
     pochade train embedding my-cat/ cat-run/ --model sd15/ --token my-cat --initial "cat"
 

@@ -1,4 +1,4 @@
-"""`pochade train controlnet` and `pochade train embedding`: train additions to a model."""
+"""`pochade train controlnet` and `pochade train embedding`: train adapters for a model."""
 
 import argparse
 from pathlib import Path
@@ -16,7 +16,7 @@ def _add_controlnet(subcommands: Any) -> None:
     parser = subcommands.add_parser(
         "controlnet",
         help="train a ControlNet for a model",
-        description="Train a ControlNet on pictures and what a preprocessor finds in them.",
+        description="Train a ControlNet on pictures and the output of a preprocessor.",
     )
     add_run_arguments(parser, "a training set, or a folder of pictures with a text file each")
     add_loop_options(parser, steps=2000, batch=4)
@@ -71,10 +71,10 @@ def _add_embedding(subcommands: Any) -> None:
     parser = subcommands.add_parser(
         "embedding",
         help="teach a model a new word (textual inversion)",
-        description="Learn the vectors of a new word from a few pictures; the model stays as it is.",
+        description="Learn the vectors of a new word from a few pictures; the model is unchanged.",
     )
     add_run_arguments(
-        parser, "a folder of pictures; a text file beside one (cat.jpg, cat.txt) is its caption"
+        parser, "a folder of pictures; a text file of the same name (cat.jpg, cat.txt) is a caption"
     )
     add_loop_options(parser, steps=500, batch=4)
     parser.add_argument("--model", type=Path, help="a diffusers folder or a file (default: the starter)")
@@ -128,7 +128,7 @@ def _embedding(options: argparse.Namespace) -> int:
     )
     output = options.output
     if output is None:
-        output = options.folder / "embeddings" / f"{word.token}.safetensors"  # apart from the states
+        output = options.folder / "embeddings" / f"{word.token}.safetensors"  # separate from the states
     export_embedding(options.folder, word.token, output)
     print(output)
     return 0

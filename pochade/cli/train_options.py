@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pochade.errors import InvalidRequest, MissingDependency, expect
-from pochade.machine import MOST_THREADS
+from pochade.machine import MAX_THREADS
 
 if TYPE_CHECKING:
     from pochade.training.loop import TrainingProgress
@@ -20,7 +20,7 @@ def add_run_folders(parser: argparse.ArgumentParser, corpus: str = "a training s
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, corpus: str = "a training set") -> None:
-    """As `add_run_folders`, with --device."""
+    """Like `add_run_folders`, with --device."""
     add_run_folders(parser, corpus)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
 
@@ -28,8 +28,8 @@ def add_run_arguments(parser: argparse.ArgumentParser, corpus: str = "a training
 def add_loop_options(parser: argparse.ArgumentParser, steps: int, batch: int | None = None) -> None:
     """Add steps and batch size. batch: None leaves it to the stage of the starter."""
     parser.add_argument("--steps", type=int, default=steps, help="default: %(default)s")
-    usual = "what the starter had" if batch is None else "%(default)s"
-    parser.add_argument("--batch", type=int, default=batch, help=f"pictures at a time (default: {usual})")
+    default = "that of the starter's training" if batch is None else "%(default)s"
+    parser.add_argument("--batch", type=int, default=batch, help=f"pictures at a time (default: {default})")
     parser.add_argument(
         "--accumulation", type=int, default=1, help="batches in one step (default: %(default)s)"
     )
@@ -52,7 +52,7 @@ def prepare(options: argparse.Namespace) -> None:
         if value is not None and not 0 < value < math.inf:
             raise InvalidRequest(f"--{name} is {value:g}; it must be a number above 0")
     if options.threads is not None:
-        expect("--threads", options.threads, 1, MOST_THREADS)
+        expect("--threads", options.threads, 1, MAX_THREADS)
         use_threads(options.threads)
 
 

@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
         expect("--scale", options.scale, 1.0, 16.0)
     check_destination(options.target)
     image = open_picture(options.source)
-    model, plain = _asked(options)
+    model, plain = _upscaler(options)
     if model is None:
         width, height = _size(image, 2.0 if options.scale is None else options.scale)
         larger, name = upscaled(image, width, height, plain), plain
@@ -74,8 +74,8 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _asked(options: argparse.Namespace) -> tuple[Path | None, str]:
-    """The file of a model, or the name of a method without one. Raises InvalidRequest."""
+def _upscaler(options: argparse.Namespace) -> tuple[Path | None, str]:
+    """Return the file of a model, or the name of a method without a model. Raises InvalidRequest."""
     from pochade.images.upscaling import LATENT_UPSCALERS, UPSCALERS
 
     if options.upscaler is None:
@@ -107,7 +107,7 @@ def _by_model(options: argparse.Namespace, model: Path, image: "Image.Image") ->
 
 
 def _size(image: "Image.Image", scale: float) -> tuple[int, int]:
-    """Width and height, px."""
+    """Return width and height, px."""
     width, height = round(image.width * scale), round(image.height * scale)
     if max(width, height) > MAX_SIDE:
         raise InvalidRequest(

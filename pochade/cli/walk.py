@@ -39,7 +39,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--fps", type=float, default=8.0, metavar="N", help="frames a second (default: 8)")
     parser.add_argument("--loop", action="store_true", help="go back to the first prompt at the end")
     draw.add_request_options(parser, prompts="+")
-    draw.add_file_options(parser, ".webp or .gif; the folder of frames is created beside it")
+    draw.add_file_options(parser, ".webp or .gif; the folder of frames is created next to it")
     parser.set_defaults(run=run)
 
 
@@ -95,7 +95,7 @@ def _keyframes(options: argparse.Namespace) -> "list[Request]":
         if seeds:
             own.seed = seeds[i]
         elif keyframes:
-            own.seed = keyframes[0].seed  # drawn at random for the first one, if none was given
+            own.seed = keyframes[0].seed  # chosen at random for the first one, if none was given
         keyframes.append(replace(draw.requests_of(own)[0], batch_size=1))
     return keyframes
 
@@ -104,7 +104,7 @@ def _seeds(options: argparse.Namespace) -> list[int]:
     if options.seeds is None:
         return []
     if options.seed is not None:
-        raise InvalidRequest("--seed is one seed for all, --seeds one for each; give one of the two")
+        raise InvalidRequest("--seed sets one seed for all prompts, --seeds one for each; use one of them")
     parts = [part.strip() for part in options.seeds.split(",")]
     if not all(part.isdecimal() and len(part) <= 20 for part in parts):
         raise InvalidRequest(f"--seeds {options.seeds}: seeds are whole numbers, as in --seeds 1,2,3")

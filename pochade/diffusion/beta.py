@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def beta_quantile(shares: NDArray[np.float64], shape: float) -> NDArray[np.float64]:
-    """The x below which these shares of a Beta(shape, shape) distribution lie; 0 -> 0, 1 -> 1.
+    """Return the quantiles of a Beta(shape, shape) distribution at these shares; 0 -> 0, 1 -> 1.
 
     Bisection on the lower half; the upper half is its mirror image. Absolute error below 1e-12.
     """
@@ -22,7 +22,7 @@ def beta_quantile(shares: NDArray[np.float64], shape: float) -> NDArray[np.float
 
 
 def _distribution(x: NDArray[np.float64], shape: float) -> NDArray[np.float64]:
-    """The regularized incomplete beta function I_x(shape, shape) for x in 0..1/2.
+    """Return the regularized incomplete beta function I_x(shape, shape) for x in 0..1/2.
 
     The density's binomial series, integrated term by term. At x <= 1/2 and for shapes in (0, 1] each term is
     less than half the one before.

@@ -23,7 +23,7 @@ def compose(conds: Sequence[Tensor], weights: Sequence[float | Tensor], uncond: 
     """Combine the predictions of several prompts: the weighted sum of their differences from `uncond`.
 
     Shapes: all (B, C, H, W). Liu et al. 2022, "Compositional visual generation with composable diffusion
-    models", equation 11, before the guidance scale is applied. A weight may be (H, W), for each place.
+    models", equation 11, before the guidance scale is applied. A weight may be (H, W), one per position.
     """
     result = uncond
     for cond, weight in zip(conds, weights, strict=True):
@@ -46,7 +46,7 @@ def rescale(guided: Tensor, cond: Tensor, amount: float) -> Tensor:
 def guide(
     predict_both: Callable[[Tensor, float], tuple[Tensor, Tensor]], scale: float, amount: float = 0.0
 ) -> Predict:
-    """`predict` from a function that returns the conditional and the unconditional prediction."""
+    """Return `predict` for a function that returns the conditional and the unconditional prediction."""
 
     def predict(x: Tensor, timestep: float) -> Tensor:
         cond, uncond = predict_both(x, timestep)
@@ -56,7 +56,8 @@ def guide(
 
 
 def _variance(x: Tensor) -> Tensor:
-    """Per picture: (B, C, H, W) -> (B, 1, 1, 1). Spelled out: numpy's and torch's `.var` differ in N - 1."""
+    """Return the variance of each picture: (B, C, H, W) -> (B, 1, 1, 1). numpy's and torch's `.var`
+    differ."""
     axes = tuple(range(1, x.ndim))
     deviation = x - x.mean(axis=axes, keepdims=True)
     return (deviation * deviation).mean(axis=axes, keepdims=True)

@@ -44,7 +44,7 @@ def philox(counter: Words, key: tuple[int, int]) -> Words:
 
 
 def picture_noise(seed: int, draw: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Unit-normal float32 noise of one picture, shape (C, H, W): draw 0 is its starting noise.
+    """Return unit-normal float32 noise of one picture, shape (C, H, W): draw 0 is its starting noise.
 
     Computed from the first two words of Philox with key = seed and counter = (draw, 0, element, 0), elements
     in C order. Equal to the numbers of a CUDA device up to the rounding of its float32 functions.
@@ -59,7 +59,7 @@ def picture_noise(seed: int, draw: int, shape: tuple[int, ...]) -> NDArray[np.fl
 
 
 def box_muller(first: Words, second: Words) -> NDArray[np.float64]:
-    """One unit-normal number from two random words each (Box and Muller 1958): (N,), (N,) -> (N,)."""
+    """Return one unit-normal number from two random words each (Box and Muller 1958): (N,), (N,) -> (N,)."""
     uniform = (first + 0.5) * 2.0**-32  # centres of 2^32 cells: never 0, whose logarithm is not finite
     angle = (second + 0.5) * (2.0**-32 * 2 * np.pi)
     normal: NDArray[np.float64] = np.sqrt(-2 * np.log(uniform)) * np.sin(angle)
@@ -129,6 +129,6 @@ def _middle(noise: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.f
 
 
 def check_seed(seed: int) -> None:
-    """Raises InvalidRequest for a seed outside 0 to 2^64 - 1."""
+    """Raise InvalidRequest for a seed outside 0 to 2^64 - 1."""
     if not 0 <= seed < 2**64:
         raise InvalidRequest(f"seed is {seed}; it must lie between 0 and 2^64 - 1")

@@ -55,18 +55,21 @@ def sample(schedule: NoiseSchedule, sigma: float) -> Coefficients:
 PARAMETRIZATIONS: Mapping[str, Parametrization] = MappingProxyType(
     {"eps": eps, "epsilon": eps, "v": v, "v_prediction": v, "sample": sample}
 )
-"""By our short names and by those of a diffusers folder's `prediction_type`."""
+"""Short names, and the names of `prediction_type` in diffusers folders."""
 
 
 def find_parametrization(name: str) -> Parametrization:
-    """The parametrization that a checkpoint's configuration names. Raises InvalidCheckpoint if unknown."""
+    """Return the parametrization that a checkpoint's configuration names.
+
+    Raises InvalidCheckpoint if unknown.
+    """
     if name not in PARAMETRIZATIONS:
         raise InvalidCheckpoint(f"prediction type '{name}' is unknown; one of: {', '.join(PARAMETRIZATIONS)}")
     return PARAMETRIZATIONS[name]
 
 
 def denoiser(predict: Predict, parametrization: Parametrization, schedule: NoiseSchedule) -> Denoise:
-    """`denoise(x, sigma)` from a model's raw `predict(c_in * x, timestep)`.
+    """Return `denoise(x, sigma)` for a model's raw `predict(c_in * x, timestep)`.
 
     x: (B, ...) in the frame x = data + sigma * noise; sigma: one positive number for the whole batch.
     """

@@ -21,9 +21,9 @@ Floats = NDArray[np.float64]
 TERMINAL_ALPHA_CUMPROD = 2.0**-24
 """The last alpha_cumprod of a zero-terminal-SNR schedule.
 
-Zero itself would make the last sigma infinite. This is the smallest positive half-precision number, so no
-weight or latent can tell it from zero, and sigma becomes 4096. Other software chose it too, hence the same
-pictures.
+Zero itself would make the last sigma infinite. This is the smallest positive half-precision number, so
+weights and latents in half precision cannot distinguish it from zero, and sigma becomes 4096. Other software
+uses the same value, so pictures agree.
 """
 
 
@@ -58,14 +58,14 @@ class NoiseSchedule:
         return float(self.sigmas[-1])
 
     def sigma(self, timestep: float) -> float:
-        """The noise level at a timestep; linear in log sigma between two timesteps, clamped at both ends."""
+        """Return the noise level at a timestep: linear in log sigma between timesteps, clamped."""
         return float(_at(self, np.array(timestep)))
 
     def timestep(self, sigma: float) -> float:
-        """The timestep of a noise level: the inverse of `sigma`, clamped to 0..steps - 1.
+        """Return the timestep of a noise level: the inverse of `sigma`, clamped to 0..steps - 1.
 
-        A level of the grid gives exactly its integer, even when it went through float32; a model must not see
-        498.9999 where it was trained with 499.
+        A level of the grid gives exactly its integer, even after rounding to float32: the model must not
+        receive 498.9999 instead of 499.
         """
         timestep = float(np.interp(np.log(max(sigma, 1e-10)), np.log(self.sigmas), np.arange(self.steps)))
         nearest = float(round(timestep))
@@ -89,7 +89,7 @@ def noise_schedule(
     """Return the schedule that a checkpoint's configuration names; the defaults are Stable Diffusion's.
 
     kind: 'linear' (Ho et al. 2020), 'scaled_linear' (linear in sqrt(beta), Rombach et al. 2022) or
-        'squaredcos_cap_v2' (Nichol and Dhariwal 2021, equation 17; it has no use for the two betas).
+        'squaredcos_cap_v2' (Nichol and Dhariwal 2021, equation 17; it ignores the two betas).
     zero_terminal_snr: rescale so that the last timestep is pure noise (Lin et al. 2023, algorithm 1).
 
     Raises InvalidCheckpoint for another kind or for betas that do not lie in order inside (0, 1).
@@ -135,7 +135,7 @@ def _uniform(schedule: NoiseSchedule, steps: int) -> Floats:
 
 
 def _sgm_uniform(schedule: NoiseSchedule, steps: int) -> Floats:
-    """Evenly spaced timesteps from the last down, where one more step would reach 0."""
+    """Evenly spaced timesteps from the last; one more step would reach 0."""
     return _at(schedule, np.linspace(schedule.steps - 1, 0, steps + 1)[:-1])
 
 
@@ -152,7 +152,7 @@ def _exponential(schedule: NoiseSchedule, steps: int) -> Floats:
 
 
 def _polyexponential(schedule: NoiseSchedule, steps: int, rho: float = 1.0) -> Floats:
-    """Log sigma falls as the power rho of what is left of the way; with rho 1, as users have it, evenly."""
+    """Log sigma decreases as the power rho of the remaining share; evenly with rho 1, the default."""
     low, high = np.log(schedule.sigma_min), np.log(schedule.sigma_max)
     levels: Floats = np.exp(low + np.linspace(1, 0, steps) ** rho * (high - low))
     return levels
@@ -181,7 +181,7 @@ def _simple(schedule: NoiseSchedule, steps: int) -> Floats:
 def _turbo(schedule: NoiseSchedule, steps: int) -> Floats:
     """Every (1000 / steps)-th level from the last down, to the nearest: 999, 749, 499, 249 for 4 steps.
 
-    What distilled models such as SD Turbo were trained at; 'trailing' in Lin et al. 2023, table 2.
+    Distilled models such as SD Turbo were trained at these timesteps; 'trailing' in Lin et al. 2023, table 2.
     """
     timesteps = np.round(np.arange(steps, 0, -1) * (schedule.steps / steps)) - 1
     return schedule.sigmas[timesteps.astype(np.int64)]
@@ -205,7 +205,7 @@ def _lcm(schedule: NoiseSchedule, steps: int, trained: int = 50) -> Floats:
     skipping step of 20 (Luo et al. 2023, section 4.3)."""
     if steps > trained:
         raise InvalidRequest(
-            f"steps is {steps}; schedule 'LCM' has {trained} timesteps: ask for fewer or for another schedule"
+            f"steps is {steps}; schedule 'LCM' has {trained} timesteps: use fewer or another schedule"
         )
     grid = np.arange(1, trained + 1) * (schedule.steps // trained) - 1
     return schedule.sigmas[grid[::-1][np.arange(steps) * trained // steps]]
@@ -233,7 +233,7 @@ SCHEDULES: Mapping[str, Levels] = MappingProxyType(
 """Label -> function of (schedule, steps) that returns `steps` sigmas, decreasing, without the final 0."""
 
 FOR_XL: Mapping[str, Levels] = MappingProxyType({"Align Your Steps": _align_your_steps_xl})
-"""What a label means for SDXL, where that is something else."""
+"""Labels with another meaning for SDXL."""
 
 ALIASES: Mapping[str, str] = MappingProxyType(
     {
@@ -247,9 +247,9 @@ ALIASES: Mapping[str, str] = MappingProxyType(
 
 
 def find_schedule(name: str) -> str:
-    """The label of a schedule, from the label or an alias in any case: 'sgm_uniform' -> 'SGM Uniform'.
+    """Return the label of a schedule, from a label or alias in any case: 'sgm_uniform' -> 'SGM Uniform'.
 
-    Raises InvalidRequest, naming all schedules, if there is none of that name.
+    Raises InvalidRequest, listing all schedules, if the name is unknown.
     """
     for known, label in _names():
         if _key(known) == _key(name):
@@ -258,7 +258,7 @@ def find_schedule(name: str) -> str:
 
 
 def split_sampler_name(name: str) -> tuple[str, str | None]:
-    """Old fused names taken apart: 'DPM++ 2M Karras' -> ('DPM++ 2M', 'Karras'); 'Euler' -> ('Euler', None).
+    """Split an old combined name: 'DPM++ 2M Karras' -> ('DPM++ 2M', 'Karras'); 'Euler' -> ('Euler', None).
 
     The first part is not looked up here (see `samplers.find_sampler`).
     """
@@ -277,15 +277,15 @@ def sigmas(
     automatic: str = "Uniform",
     *,
     discard_penultimate: bool = False,
-    own: Mapping[str, Levels] = MappingProxyType({}),
+    overrides: Mapping[str, Levels] = MappingProxyType({}),
 ) -> list[float]:
-    """The noise levels that a picture visits: `steps` of them, decreasing, then 0.
+    """Return the noise levels for sampling: `steps` of them, decreasing, then 0.
 
-    name: a label or alias of SCHEDULES, or 'Automatic' for the one that suits the sampler, which the caller
-        passes as `automatic` (`find_sampler(...).schedule`).
-    discard_penultimate: make one level more and leave out the last above 0, so that the step to 0 is a longer
-        one. By tradition some samplers are run so (`find_sampler(...).discard_penultimate`).
-    own: schedules by label that mean something else for this model, such as FOR_XL.
+    name: a label or alias of SCHEDULES, or 'Automatic' for the sampler's default, which the caller passes
+        as `automatic` (`find_sampler(...).schedule`).
+    discard_penultimate: compute one more level and leave out the last above 0, so that the step to 0 is
+        longer. Used by convention with some samplers (`find_sampler(...).discard_penultimate`).
+    overrides: schedules by label that have another meaning for this model, such as FOR_XL.
 
     Raises InvalidRequest if the name is unknown or `steps` is not within 1..schedule.steps.
     """
@@ -294,13 +294,13 @@ def sigmas(
         label = find_schedule(automatic)
     if not 1 <= steps <= schedule.steps:
         raise InvalidRequest(f"steps is {steps}; it must lie between 1 and {schedule.steps}")
-    levels = own.get(label, SCHEDULES[label])
+    levels = overrides.get(label, SCHEDULES[label])
     count = min(steps + discard_penultimate, schedule.steps)
     return [*levels(schedule, count)[:steps].tolist(), 0.0]
 
 
 def _names() -> list[tuple[str, str]]:
-    """(name, label) of everything that names a schedule."""
+    """Return (name, label) for all labels and aliases."""
     return [*((label, label) for label in (AUTOMATIC, *SCHEDULES)), *ALIASES.items()]
 
 

@@ -1,6 +1,6 @@
-"""The numbers of `torch.randn` on a processor, without torch.
+"""The random numbers of `torch.randn` on a CPU, without torch.
 
-A1111 calls them "RNG: CPU"; ComfyUI and diffusers draw them too. They come from a generator with a state:
+A1111 calls them "RNG: CPU"; ComfyUI and diffusers draw them too. They come from a stateful generator:
 unlike those of `picture_noise`, a draw depends on how many numbers were drawn before it.
 """
 
@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 16
-"""Numbers that torch makes at once: the first half of a block are radii, the second half angles."""
+"""Numbers that torch generates at once: the first half of a block are radii, the second half angles."""
 
 
 class TorchStream:
-    """What `torch.Generator().manual_seed(seed)` gives: each call is the next `torch.randn` of a float32.
+    """Equivalent to `torch.Generator().manual_seed(seed)`: each call returns the next float32 `torch.randn`.
 
-    Equal to it to 1e-6: its logarithms and sines are rounded differently. Only the lower 32 bits of the seed
-    count, as in torch (MT19937, Matsumoto and Nishimura 1998).
+    Results agree to 1e-6, since logarithms and sines are rounded differently. Only the lower 32 bits of the
+    seed are used, as in torch (MT19937, Matsumoto and Nishimura 1998).
     """
 
     def __init__(self, seed: int) -> None:
@@ -34,8 +34,8 @@ class TorchStream:
         return words
 
     def _many(self, count: int) -> NDArray[np.float64]:
-        """Blocks of one uniform number each; an incomplete block at the end is drawn anew with what is before
-        it, as the last whole block."""
+        """Generate whole blocks; an incomplete last block is replaced by a whole one that ends with it, as in
+        torch."""
         result = np.empty(count)
         whole = count // BLOCK * BLOCK
         uniform = self._uniform(count)
@@ -48,7 +48,7 @@ class TorchStream:
         return (self._words(count) & np.uint32(2**24 - 1)).astype(np.float64) * 2.0**-24
 
     def _few(self, count: int) -> NDArray[np.float64]:
-        """In pairs, from numbers of 53 bits; the second of a pair waits for the next call."""
+        """Generate pairs from 53-bit numbers; the second of a pair is kept for the next call."""
         result = np.empty(count)
         for i in range(count):
             if self._spare is not None:
@@ -69,6 +69,8 @@ def _normal(uniform: NDArray[np.float64]) -> NDArray[np.float64]:
     """Box and Muller 1958, block by block: (16 n,) -> (16 n,)."""
     first, second = np.split(uniform.reshape(-1, 2, BLOCK // 2), 2, axis=1)
     radius = np.sqrt(-2 * np.log(1 - first))
-    angle = second.astype(np.float32) * np.float32(2 * np.pi)  # whose rounding shows in the sixth decimal
+    angle = second.astype(np.float32) * np.float32(
+        2 * np.pi
+    )  # rounded as in torch: it affects the sixth decimal
     angle = angle.astype(np.float64)
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1).reshape(-1)

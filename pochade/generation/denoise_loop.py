@@ -178,7 +178,7 @@ def all_levels(
         steps,
         automatic=sampler.schedule,
         discard_penultimate=sampler.discard_penultimate,
-        own=networks.family.levels,
+        overrides=networks.family.levels,
     )
 
 

@@ -31,7 +31,7 @@ def download_file(
     Raises HubError if the hub refuses, or if the content is wrong; OutputError if the file cannot be written.
     """
     target = folder / file.path
-    if target.is_file() and target.stat().st_size == file.size:  # it was verified before it was renamed
+    if target.is_file() and target.stat().st_size == file.size:  # verified before the rename
         yield file.size
         return
     part = target.with_name(target.name + PART)
@@ -48,7 +48,7 @@ def download_file(
         raise unwritable(part, error) from error
 
 
-def held(file: RemoteFile, folder: Path) -> int:
+def local_bytes(file: RemoteFile, folder: Path) -> int:
     """Return how many bytes of a file exist locally."""
     target = folder / file.path
     for path in (target, target.with_name(target.name + PART)):
@@ -77,9 +77,7 @@ def _completing(
                 ) in answer.iter_raw():  # unbuffered: buffered bytes would be lost if the connection breaks
                     have += out.write(chunk)
                     if have > file.size:
-                        raise HubError(
-                            f"'{file.path}' is longer than the {file.size:,} bytes that it should have"
-                        )
+                        raise HubError(f"'{file.path}' is longer than the expected {file.size:,} bytes")
                     failures = 0
                     yield len(chunk)
             if have < file.size:
@@ -88,8 +86,8 @@ def _completing(
             failures += 1
             if failures == ATTEMPTS:
                 raise BrokenConnection(
-                    f"'{file.path}' broke off at {have:,} of {file.size:,} bytes: {error}. What is there is"
-                    " kept: pull it again to go on"
+                    f"'{file.path}' broke off at {have:,} of {file.size:,} bytes: {error}. The partial"
+                    " file is kept; pull again to resume"
                 ) from error
             out.flush()
             for _ in range(2**failures):
@@ -100,19 +98,19 @@ def _completing(
 def _checked(file: RemoteFile, part: Path) -> Iterator[int]:
     """Verify the hash: SHA-256, or git's SHA-1 for small files. A wrong file is removed."""
     if file.sha256 is not None:
-        digest, wanted = hashlib.sha256(), file.sha256
+        digest, expected = hashlib.sha256(), file.sha256
     elif file.blob is not None:
-        digest, wanted = hashlib.sha1(b"blob %d\0" % file.size), file.blob
+        digest, expected = hashlib.sha1(b"blob %d\0" % file.size), file.blob
     else:
         return
     with part.open("rb") as whole:
         while chunk := whole.read(HASHED_BYTES):
             digest.update(chunk)
             yield 0  # so that the caller can cancel
-    if digest.hexdigest() != wanted:
+    if digest.hexdigest() != expected:
         part.unlink()
-        came = digest.hexdigest()
+        actual = digest.hexdigest()
         raise HubError(
-            f"'{file.path}' came with the hash {came[:16]}..., and the hub says {wanted[:16]}...: it was"
-            " damaged on the way and has been removed; pull it again"
+            f"'{file.path}' has the hash {actual[:16]}..., but the hub states {expected[:16]}...: the"
+            " download was damaged and has been removed; pull it again"
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from pochade.checkpoints.contents import missing_component
 from pochade.checkpoints.folder import is_listed
-from pochade.checkpoints.weight_files import SUFFIXES, editions, preferred, shard_names
+from pochade.checkpoints.weight_files import SUFFIXES, preferred, shard_names, variants_of
 from pochade.errors import InvalidRequest
 from pochade.hub.hub_api import HubError, RemoteFile, RemoteModel
 
@@ -25,8 +25,8 @@ def choose_folder(
 ) -> tuple[RemoteFile, ...]:
     """Select the files of a diffusers folder. index: the content of its model_index.json.
 
-    variant: such as "fp16"; a component without it is taken without a variant. None selects the same files as
-        loading does: those without a variant first.
+    variant: such as "fp16"; components without it fall back to files without a variant. None selects the same
+        files as loading does: those without a variant first.
 
     Raises HubError for another kind of pipeline, or if weights are missing; InvalidRequest for a variant that
     no component has.
@@ -34,8 +34,8 @@ def choose_folder(
     lacking = missing_component(index)
     if lacking:
         raise HubError(
-            f"'{model.repo}' is a {index.get('_class_name', 'pipeline')} without '{lacking}'; read here are"
-            " Stable Diffusion 1.x, 2.x and XL"
+            f"'{model.repo}' is a {index.get('_class_name', 'pipeline')} without '{lacking}'; only"
+            " Stable Diffusion 1.x, 2.x and XL are supported"
         )
     by_folder: dict[str, list[str]] = {}
     for file in model.files:
@@ -56,26 +56,26 @@ def choose_folder(
         weights = _weights(model, part, names, variant, variants) if part in NETWORKS else []
         wanted.update(f"{part}/{name}" for name in (*texts, *weights))
     if variant is not None and not any(variant in found for found in variants.values()):
-        there = sorted({name for found in variants.values() for name in found if name})
-        others = ", ".join(there) or "only the plain edition"
-        raise InvalidRequest(f"'{model.repo}' has no variant '{variant}'; there: {others}")
+        available = sorted({name for found in variants.values() for name in found if name})
+        others = ", ".join(available) or "only files without a variant"
+        raise InvalidRequest(f"'{model.repo}' has no variant '{variant}'; available: {others}")
     return tuple(_safe(file) for file in model.files if file.path in wanted)
 
 
 def choose_file(model: RemoteModel, name: str) -> tuple[RemoteFile, ...]:
-    """Select one file of tensors. Raises InvalidRequest if it does not exist, or is pickled next to a safe
-    one."""
+    """Select one file of tensors. Raises InvalidRequest if it does not exist, or if it is pickled and there
+    is a safetensors file of the same name."""
     by_path = {file.path: file for file in model.files}
     if name not in by_path:
-        near = difflib.get_close_matches(name, by_path, 1, cutoff=0.4)
+        similar = difflib.get_close_matches(name, by_path, 1, cutoff=0.4)
         raise InvalidRequest(
-            f"'{model.repo}' has no file '{name}'{f'; near it: {near[0]!r}' if near else ''}"
+            f"'{model.repo}' has no file '{name}'{f'; similar: {similar[0]!r}' if similar else ''}"
         )
     if not name.endswith(SINGLE_FILES):
         raise InvalidRequest(f"'{name}' is not a file of tensors; those end in {', '.join(SINGLE_FILES)}")
-    twin = f"{name.rpartition('.')[0]}.safetensors"
-    if not name.endswith(".safetensors") and twin in by_path:
-        raise InvalidRequest(f"'{name}' is pickled, and '{twin}' is beside it; take that one")
+    alternative = f"{name.rpartition('.')[0]}.safetensors"
+    if not name.endswith(".safetensors") and alternative in by_path:
+        raise InvalidRequest(f"'{name}' is pickled; use '{alternative}' instead")
     return (_safe(by_path[name]),)
 
 
@@ -88,9 +88,9 @@ def single_files(model: RemoteModel) -> list[str]:
 def _weights(
     model: RemoteModel, part: str, names: Sequence[str], variant: str | None, variants: dict[str, list[str]]
 ) -> list[str]:
-    """The names of a component's weight files; adds its variants to `variants`."""
+    """Return the names of a component's weight files, and add its variants to `variants`."""
     for suffix in SUFFIXES:
-        found = editions(names, suffix)
+        found = variants_of(names, suffix)
         if not found:
             continue
         variants[part] = [name for name in found if name is not None]

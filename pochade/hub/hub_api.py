@@ -132,8 +132,8 @@ def library() -> Any:
         import huggingface_hub.utils
     except ModuleNotFoundError as error:
         raise MissingDependency(
-            "fetching models needs the package huggingface_hub: pip install 'pochade[hub]'. Without it, fetch"
-            " the files with a browser and put them into a folder of models, as 'pochade models list' says"
+            "pulling models needs the package huggingface_hub: pip install 'pochade[hub]'. Without it,"
+            " download the files with a browser and put them into a folder that 'pochade models list' shows"
         ) from error
     return huggingface_hub
 
@@ -151,29 +151,29 @@ def _translated(repo: str, revision: str | None) -> Iterator[None]:
         yield
     except errors.OfflineModeIsEnabled as error:
         raise HubError(
-            "HF_HUB_OFFLINE is set, so nothing is fetched; unset it to pull, or use what"
+            "HF_HUB_OFFLINE is set, so nothing is downloaded; unset it to pull, or use what"
             " 'pochade models list' shows"
         ) from error
     except errors.GatedRepoError as error:
         raise HubError(
-            f"'{repo}' requires that you accept its terms: visit {page}, agree there to its terms,"
-            " make a token (https://huggingface.co/settings/tokens), set it as HF_TOKEN, and pull it again"
+            f"'{repo}' requires that you accept its terms: visit {page}, accept its terms there,"
+            " create a token (https://huggingface.co/settings/tokens), set it as HF_TOKEN, and pull it again"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise HubError(f"'{repo}' has no revision '{revision}'; {page}/tree/main lists them") from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         # The hub answers 401 for private and for unknown models alike.
-        hidden = status == 401 and "authorization" not in error.response.request.headers
-        if hidden or isinstance(error, errors.RepositoryNotFoundError):
+        is_unknown = status == 401 and "authorization" not in error.response.request.headers
+        if is_unknown or isinstance(error, errors.RepositoryNotFoundError):
             raise HubError(
-                f"the hub has no model '{repo}', or shows it to its owner only; check the name at {page}, and"
-                " if it is yours, set HF_TOKEN"
+                f"the hub has no model '{repo}', or it is private; check the name at {page}, and"
+                " set HF_TOKEN if it is yours"
             ) from error
         if status == 401:
             raise HubError(
                 "the hub does not accept the token (HF_TOKEN, or the one that 'hf auth login' has stored);"
-                " make a new one at https://huggingface.co/settings/tokens"
+                " create a new one at https://huggingface.co/settings/tokens"
             ) from error
         if status >= 500 or status in (408, 416, 429):
             raise BrokenConnection(f"the hub answered {status}; try again later") from error
@@ -186,7 +186,7 @@ def _translated(repo: str, revision: str | None) -> Iterator[None]:
 
 
 def _transport_error() -> type[Exception]:
-    """The exception of the HTTP client that huggingface_hub uses, which differs between its versions."""
+    """Return the base exception of huggingface_hub's HTTP client, which differs between its versions."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")

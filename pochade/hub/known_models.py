@@ -33,12 +33,11 @@ class KnownModel:
     kind: of `checkpoints.contents`: "model", "vae" or "controlnet". repo: its id on the hub. file: the only
         file that is downloaded; None: the diffusers folder, in the variant `variant`.
     revision: the commit, if a source states it; None: the newest. sha256: path in the repository -> hash, if
-    a
-        source states it. licence: from the model card; None: unconfirmed until the pull.
+        a source states it. licence: from the model card; None: unconfirmed until the pull.
     parameters: component -> number of parameters. width: bytes of each in the files.
     measured: memory use from docs/performance.md. defaults: its settings; side: of a picture, px; None for
-        models that cannot draw alone.
-    sources: the pages that state all this.
+        models that do not generate pictures.
+    sources: the pages with this information.
     """
 
     name: str
@@ -179,7 +178,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
             f"{HUB_PAGES}/stabilityai/stable-diffusion-xl-base-1.0/blob/main/tokenizer/merges.txt",
             f"{HUB_PAGES}/cgburgos/sdxl-1-0-base/blob/main/sd_xl_base_1.0.safetensors",
         ),
-        note="the hash is that of a copy whose page says what it was copied from",
+        note="the hash is that of a copy whose page names the original",
     ),
     KnownModel(
         name="sdxl-turbo",
@@ -249,7 +248,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
             f"{HUB_PAGES}/madebyollin/taesd/tree/5a11670ed857b30627e47e95f78debe993a44db6",
             f"{HUB_PAGES}/docs/diffusers/main/en/api/models/autoencoder_tiny",
         ),
-        note="give it as --vae taesd beside a model: fast, a little less detail",
+        note="use it as --vae taesd with a model: fast, slightly less detail",
     ),
     KnownModel(
         name="sd15-canny",
@@ -272,7 +271,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
             "https://github.com/Acly/krita-ai-diffusion/blob/053a46a2b64bad2223c7c98776ab9b2151254c17/"
             "ai_diffusion/presets/models.json",
         ),
-        note="give it as --control-model sd15-canny --preprocessor canny",
+        note="use it as --control-model sd15-canny --preprocessor canny",
     ),
 )
 
@@ -284,13 +283,14 @@ def find_known(name: str) -> KnownModel | None:
 
 
 def known(name: str) -> KnownModel:
-    """As `find_known`, but raise InvalidRequest, listing all names, for an unknown name."""
+    """Like `find_known`, but raise InvalidRequest, listing all names, for an unknown name."""
     found = find_known(name)
     if found is None:
         names = [each.name for each in KNOWN_MODELS]
-        near = difflib.get_close_matches(name.casefold(), names, 1)
+        similar = difflib.get_close_matches(name.casefold(), names, 1)
+        hint = f" (similar: {similar[0]!r})" if similar else ""
         raise InvalidRequest(
-            f"'{name[:200]}' is not the name of a known model{f' (near it: {near[0]!r})' if near else ''};"
+            f"'{name[:200]}' is not the name of a known model{hint};"
             f" known are {', '.join(names)}. Any other model of the hub has the form OWNER/NAME"
         )
     return found

@@ -15,7 +15,7 @@ from pochade.checkpoints.library import FOLDERS
 from pochade.checkpoints.own_folder import STAGES, claim, read_record, record_of
 from pochade.checkpoints.read import read_checkpoint
 from pochade.errors import InvalidCheckpoint, InvalidRequest, OutputError
-from pochade.hub.download import download_file, held
+from pochade.hub.download import download_file, local_bytes
 from pochade.hub.file_selection import INDEX, choose_file, choose_folder, single_files
 from pochade.hub.hub_api import HubError, RemoteFile, RemoteModel, library, look_up, opened
 from pochade.hub.known_models import KnownModel
@@ -27,7 +27,7 @@ MAX_INDEX_BYTES = 1_000_000
 class Pull:
     """The plan of a pull. root: Pochade's own folder. single: whether it is a single file.
 
-    edition: the requested variant or file. short_name: of a known model, which is installed under that name.
+    edition: the requested variant or file. short_name: of a known model; the name it is installed under.
     """
 
     model: RemoteModel
@@ -58,9 +58,9 @@ class Pull:
         return sum(file.size for file in self.files)
 
     @property
-    def held(self) -> int:
+    def local_bytes(self) -> int:
         """The bytes that an earlier pull has downloaded."""
-        return sum(held(file, self.stage) for file in self.files)
+        return sum(local_bytes(file, self.stage) for file in self.files)
 
     def target(self, kind: str = "model") -> Path:
         """Return the path of the installed model. kind: of a single file, once it is known."""
@@ -82,7 +82,7 @@ def plan(
     model = look_up(repo, revision)
     if file is not None:
         if variant is not None:
-            raise InvalidRequest("variants are editions of a folder's weights; give --file or --variant")
+            raise InvalidRequest("only diffusers folders have variants; give --file or --variant")
         return Pull(model, choose_file(model, file), root, single=True, edition=file)
     index = next((each for each in model.files if each.path == INDEX), None)
     if index is None:
@@ -96,7 +96,7 @@ def plan(
 
 
 def plan_known(known: KnownModel, root: Path, commit: str | None = None) -> Pull:
-    """As `plan`, for a model with a short name. commit: replaces the catalogue's commit or the newest one.
+    """As `plan`, for a model with a short name. commit: overrides the catalogue's commit or the newest one.
 
 
     Raises as `plan` does, and HubError if the hub states other hashes than the catalogue.
@@ -108,14 +108,14 @@ def plan_known(known: KnownModel, root: Path, commit: str | None = None) -> Pull
             raise HubError(
                 f"the hub states another hash for '{path}' of '{known.repo}' ({str(stated.get(path))[:16]}"
                 f"...) than the catalogue has for '{known.name}' ({wanted[:16]}..., from {known.sources[0]}):"
-                " it is another file, so nothing is fetched"
+                " it is another file, so nothing is downloaded"
             )
     return replace(pull, short_name=known.name)
 
 
 def find_pulled(known: KnownModel, root: Path) -> Path | None:
-    """Return the path of a known model, if it was pulled. The hub is not contacted, so newer versions do not
-    matter."""
+    """Return the path of a known model if it was pulled. The hub is not contacted, so newer versions are
+    ignored."""
     if known.file is None:
         paths = [root / "diffusers" / known.name]
     else:
@@ -135,7 +135,7 @@ def already_pulled(pull: Pull) -> Path | None:
         if record.get("commit") == pull.model.commit and record.get("files") == _hashes(pull):
             return path
         raise OutputError(
-            f"'{path}' exists, of another commit or with other files; to replace it, first run"
+            f"'{path}' exists, from another commit or with other files; to replace it, first run"
             f" 'pochade models remove {pull.name}'"
         )
     return None
@@ -143,9 +143,9 @@ def already_pulled(pull: Pull) -> Path | None:
 
 def check_space(pull: Pull) -> None:
     """Raise OutputError if the disk has less space than is still needed."""
-    needed = pull.size - pull.held
-    place = next(folder for folder in (pull.root, *pull.root.resolve().parents) if folder.exists())
-    free = shutil.disk_usage(place).free
+    needed = pull.size - pull.local_bytes
+    install = next(folder for folder in (pull.root, *pull.root.resolve().parents) if folder.exists())
+    free = shutil.disk_usage(install).free
     if free < needed:
         raise OutputError(
             f"'{pull.root}' has {free / 1e9:.1f} GB free, and {needed / 1e9:.1f} GB are needed; free some"
@@ -161,13 +161,13 @@ def fetch(pull: Pull) -> Iterator[int]:
     """
     check_space(pull)
     claim(pull.root)
-    with _alone(pull):
+    with _locked(pull):
         for file in pull.files:
             yield from download_file(pull.model, file, pull.stage)
 
 
-def place(pull: Pull) -> Path:
-    """Move the downloaded files to their final place atomically. Raises InvalidCheckpoint if they are not a
+def install(pull: Pull) -> Path:
+    """Move the downloaded files to their final path atomically. Raises InvalidCheckpoint if they are not a
     model."""
     source = pull.stage / pull.files[0].path if pull.single else pull.stage
     if pull.single:
@@ -221,7 +221,7 @@ def _hashes(pull: Pull) -> dict[str, str]:
 
 
 @contextmanager
-def _alone(pull: Pull) -> Iterator[None]:
+def _locked(pull: Pull) -> Iterator[None]:
     """Lock a staging folder against other processes."""
     lock = pull.stage.with_name(f".{pull.stage.name}.lock")
     try:
@@ -229,8 +229,6 @@ def _alone(pull: Pull) -> Iterator[None]:
         with library().utils.WeakFileLock(lock, timeout=0.1):
             yield
     except TimeoutError as error:
-        raise OutputError(
-            f"another process is fetching '{pull.name}' now; wait until it has ended"
-        ) from error
+        raise OutputError(f"another process is pulling '{pull.name}'; wait until it has finished") from error
     except OSError as error:
         raise unwritable(lock, error) from error

@@ -13,7 +13,7 @@ from typing import Any
 Table = Mapping[str, Any]
 
 MAX_NODES = 2000
-MAX_WAY = 100
+MAX_LINKS = 100
 """The most links that are followed from a node."""
 
 ROLES = ("positive", "negative")
@@ -33,7 +33,7 @@ def sampled(graph: Table) -> Table | None:
     samplers = [given for given in map(walk.settings, inputs) if given is not None]
     if not samplers:
         return None
-    given = next(filter(_begins_from_nothing, samplers), samplers[0])
+    given = next(filter(_starts_from_empty_latent, samplers), samplers[0])
     model = list(walk.follow(given.get("model"), "model"))
     size = next(
         (node for _, node in walk.follow(given.get("latent_image"), "samples") if "width" in node), {}
@@ -60,7 +60,7 @@ def sampled(graph: Table) -> Table | None:
 # --- inside -----------------------------------------------------------------------------------------------
 
 
-def _begins_from_nothing(given: Table) -> bool:
+def _starts_from_empty_latent(given: Table) -> bool:
     begin, noise = given.get("start_at_step", 0), given.get("add_noise", "enable")
     return given.get("denoise", 1) == 1 and begin == 0 and noise not in ("disable", False)
 
@@ -73,7 +73,7 @@ class _Walk:
 
     def follow(self, link: object, name: str) -> Iterator[tuple[str, Table]]:
         """Yield the nodes that a link leads to, following their inputs of this name or their first link."""
-        for _ in range(MAX_WAY):
+        for _ in range(MAX_LINKS):
             key = _node_of(link)
             node = None if key is None else self._inputs.get(key)
             if key is None or node is None:
@@ -94,7 +94,7 @@ class _Walk:
 
     def text(self, link: object, role: str) -> str | None:
         """Return the prompt that a link leads to. role: one of ROLES."""
-        for _ in range(MAX_WAY):
+        for _ in range(MAX_LINKS):
             key = _node_of(link)
             node = None if key is None else self._inputs.get(key)
             if key is None or node is None:
@@ -108,7 +108,7 @@ class _Walk:
             for name in (*TEXTS, role):
                 said = node.get(name)
                 if isinstance(said, list):
-                    return self._text_behind(said)
+                    return self._linked_text(said)
                 if isinstance(said, str):
                     return said
             first = next((each for each in node.values() if isinstance(each, list)), None)
@@ -122,7 +122,7 @@ class _Walk:
         values = (value for _, node in self.follow(said, name) for value in node.values())
         return next((value for value in values if isinstance(value, int | float)), None)
 
-    def _text_behind(self, link: object) -> str | None:
+    def _linked_text(self, link: object) -> str | None:
         for _, node in self.follow(link, "text"):
             said = next((value for value in node.values() if isinstance(value, str)), None)
             if said is not None:
@@ -135,6 +135,6 @@ def _node_of(link: object) -> str | None:
 
 
 def _role_of(link: object, role: str) -> str:
-    """Which of the two prompts a node's output is; unchanged if the output's number does not tell."""
+    """Return which of the two prompts a node's output is; `role` if its number does not decide."""
     output = link[1] if isinstance(link, list) and len(link) > 1 else None
     return ROLES[output] if isinstance(output, int) and 0 <= output < len(ROLES) else role

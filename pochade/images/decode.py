@@ -141,12 +141,12 @@ def eight_bits(image: Image.Image) -> Image.Image:
         values = np.asarray(image).astype(np.int64)
         return Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
-        raise UnreadablePicture("a picture of fractions", "nobody knows which of its numbers is white")
+        raise UnreadablePicture("a floating-point picture", "its range of values is unknown")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         lowest, highest = rgba.getchannel("A").getextrema()
         if not highest:
-            raise UnreadablePicture("a picture that shows nothing", "all of it is transparent")
+            raise UnreadablePicture("an empty picture", "it is completely transparent")
         return rgba if lowest != 255 else rgba.convert("RGB")
     return image if image.mode in ("RGB", "CMYK") else image.convert("RGB")
 

@@ -42,8 +42,8 @@ def missing_infotext_message(path: Path | str, content: bytes = b"") -> InvalidR
         program = None
     if program is not None:
         return InvalidRequest(
-            f"'{path}' was made by {program}, and its text holds no prompt and no settings in a form that is"
-            " read here"
+            f"'{path}' was made by {program}, and its text contains no prompt and no settings in a supported"
+            " format"
         )
     return InvalidRequest(f"'{path}' contains no parameters text; editors and messengers often remove it")
 

@@ -90,8 +90,7 @@ def _wide(body: bytes, orders: tuple[str, str]) -> str:
 
 def _implausible(text: str) -> tuple[int, int, int]:
     """A sort key: the number of characters that texts do not contain, the lack of ASCII letters and digits,
-    and
-    the number of blocks of 256 characters: an alphabet has one or two, swapped bytes have many.
+    and the number of blocks of 256 characters: an alphabet has one or two, swapped bytes have many.
 
     """
     bad = sum(char == "\N{REPLACEMENT CHARACTER}" or _is_control(char) for char in text)

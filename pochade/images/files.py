@@ -202,5 +202,5 @@ def exif(text: str) -> bytes:
 def _make_folder(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:  # FileExistsError too: a file stands where a folder is needed
+    except OSError as error:  # also FileExistsError, if a file has the name of the folder
         raise unwritable(path, error) from error

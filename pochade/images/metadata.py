@@ -25,13 +25,13 @@ COMMA_NUMBER = rf"-?[0-9]+,[0-9]+(?=\s*(?:,\s*{KEY}:|$))"
 """Matches decimals with a comma, such as 7,5."""
 PAIR = re.compile(rf'\s*({KEY}):\s*("(?:\\.|[^\\"])+"|{COMMA_NUMBER}|[^,]*)(?:,|$)')
 FIRST_PAIR = re.compile(r"\s*Steps:\s*[0-9]")
-SPACE_BEHIND = " \t\n\r\v\f\0"
+TRAILING_SPACE = " \t\n\r\v\f\0"
 """Characters that are stripped from the end of a text; C programs end theirs with a zero byte."""
-BEHIND = ("Template:", "Negative Template:")
+EXTENSION_LINES = ("Template:", "Negative Template:")
 """Prefixes of the lines that the Dynamic Prompts extension writes after the settings."""
-JSON_TRIES = 20
+MAX_JSON_TRIES = 20
 """The most values of one line that may look like JSON without being valid; later ones are not tried."""
-FEWEST_PAIRS = 3  # a last line with fewer is part of the prompt
+MIN_PAIRS = 3  # a last line with fewer is part of the prompt
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def parameters_text(
     """Return the parameters text of one picture. Sizes are in pixels; sampler and schedule are labels.
 
     model_hash: the first 10 hexadecimal digits of the SHA-256 of the model's file.
-    extra:      further pairs, which stand before the version in the order given.
+    extra:      further pairs, in the given order before the version.
 
     A pair whose value is None is omitted. "Negative prompt:" and "Steps:" inside the prompts are written in
     lower case, which does not matter to the tokenizer, since other tools search for these words. For the same
@@ -103,14 +103,14 @@ def read_parameters(text: str) -> Parameters:
     parsed too.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
-    lines = text.rstrip(SPACE_BEHIND).split("\n")
+    lines = text.rstrip(TRAILING_SPACE).split("\n")
     place = _settings_line(lines)
     pairs = [] if place is None else _pairs(lines[place])
     prompts = lines if place is None else lines[:place]
     start = next((i for i, line in enumerate(prompts) if line.startswith(NEGATIVE)), len(prompts))
     negative = "\n".join(prompts[start:]).removeprefix(NEGATIVE).removeprefix(" ")
     values = {key: _unquoted(value) for key, value in pairs}
-    behind = {} if place is None else _behind(lines[place + 1 :])
+    behind = {} if place is None else _extension_values(lines[place + 1 :])
     return Parameters("\n".join(prompts[:start]), negative, {**behind, **values})
 
 
@@ -122,13 +122,13 @@ def has_settings(text: str) -> bool:
 def _settings_line(lines: Sequence[str]) -> int | None:
     """The index of the line of pairs: the last line, or the last before those of extensions."""
     last = len(lines) - 1
-    if len(_pairs(lines[last])) >= FEWEST_PAIRS and not lines[last].startswith(BEHIND):
+    if len(_pairs(lines[last])) >= MIN_PAIRS and not lines[last].startswith(EXTENSION_LINES):
         return last
     for place in reversed(range(last)):
         behind = next((line for line in lines[place + 1 :] if line.strip()), "")
-        if not behind.startswith(BEHIND) or FIRST_PAIR.match(lines[place]) is None:
+        if not behind.startswith(EXTENSION_LINES) or FIRST_PAIR.match(lines[place]) is None:
             continue
-        if len(_pairs(lines[place])) >= FEWEST_PAIRS:
+        if len(_pairs(lines[place])) >= MIN_PAIRS:
             return place
     return None
 
@@ -136,7 +136,7 @@ def _settings_line(lines: Sequence[str]) -> int | None:
 def _pairs(line: str) -> list[tuple[str, str]]:
     """The names and values of a line. A JSON table or list, as Civitai writes them, is one value."""
     found: list[tuple[str, str]] = []
-    tries = JSON_TRIES
+    tries = MAX_JSON_TRIES
     match = PAIR.search(line)
     while match is not None:
         value, end = match[2], match.end()
@@ -161,12 +161,12 @@ def _json_at(line: str, begin: int) -> tuple[str, int] | None:
     return None if behind is None else (line[begin:end], behind.end())
 
 
-def _behind(lines: Sequence[str]) -> dict[str, str]:
+def _extension_values(lines: Sequence[str]) -> dict[str, str]:
     """The values that extensions wrote on separate lines; each extends to the next one."""
     found: dict[str, str] = {}
     name = ""
     for line in lines:
-        begin = next((each for each in BEHIND if line.startswith(each)), None)
+        begin = next((each for each in EXTENSION_LINES if line.startswith(each)), None)
         if begin is not None:
             name = begin.removesuffix(":")
             found[name] = line.removeprefix(begin).strip()
@@ -209,5 +209,5 @@ def _unquoted(value: str) -> str:
         return value.strip()
     try:
         return str(json.loads(value))
-    except ValueError:  # another tool's own way of quoting
+    except ValueError:  # quoted differently by another tool
         return value

@@ -286,11 +286,11 @@ def _plain(value: object) -> Value:
 
 
 def _sampler(sampler: object, schedule: object) -> tuple[str | None, str | None]:
-    """A1111's labels; an unknown name is kept, and reported when it is drawn."""
+    """Return A1111's labels; an unknown name is kept, and reported when it is used."""
     if not isinstance(sampler, str) or not sampler.strip():
         return None, None
     name = re.sub(r"^k_|_gpu$", "", sampler.strip().lower())
-    karras = name not in SAMPLERS and name.endswith("_k")  # InvokeAI's way to say it
+    karras = name not in SAMPLERS and name.endswith("_k")  # InvokeAI's suffix
     label = SAMPLERS.get(name.removesuffix("_k") if karras else name, sampler.strip())
     if karras:
         return label, "Karras"

@@ -18,7 +18,7 @@ SIGMA, LOW, HIGH = 0.8, 50.0, 100.0
 weight of a Sobel kernel. They find about as many edges as 100 and 200, the defaults of other tools, without a
 Gaussian."""
 
-USUAL_LOW, USUAL_HIGH = 100.0, 200.0
+OTHER_TOOLS_LOW, OTHER_TOOLS_HIGH = 100.0, 200.0
 """The default thresholds of other tools."""
 
 SCRIBBLE_STROKE, SCRIBBLE_AROUND = 0.5, 5.0
@@ -40,7 +40,7 @@ def preprocessed(image: Image.Image, name: str, thresholds: tuple[float, float] 
     known, image = find_preprocessor(name), on_white(image)
     if known == "canny" and thresholds is not None:
         low, high = sorted(thresholds)
-        return canny(image, LOW * low / USUAL_LOW, HIGH * high / USUAL_HIGH)
+        return canny(image, LOW * low / OTHER_TOOLS_LOW, HIGH * high / OTHER_TOOLS_HIGH)
     return PREPROCESSORS[known](image)
 
 

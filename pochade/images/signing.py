@@ -1,4 +1,4 @@
-"""Signs pictures with C2PA manifests (Content Credentials), offline and with one's own certificate.
+"""Signs pictures with C2PA manifests (Content Credentials), offline and with the user's own certificate.
 
 A self-signed certificate shows that pictures have the same maker, but not who that is: verifiers call such a
 signature valid and its signer unknown. A trusted certificate and its key can be put into the file instead.
@@ -81,13 +81,15 @@ def identity_in(path: Path, now: datetime) -> Identity:
     except OSError as error:
         raise OutputError(f"'{path}' cannot store the signing key: {error.strerror or error}") from error
     except UnicodeDecodeError as no_text:
-        raise InvalidRequest(f"'{path}' is not a PEM file; remove it to sign as someone new") from no_text
+        raise InvalidRequest(
+            f"'{path}' is not a PEM file; remove it to sign with a new identity"
+        ) from no_text
     keys = [block for block, name in blocks if name.endswith("PRIVATE KEY")]
     certificates = [block for block, name in blocks if name == "CERTIFICATE"]
     if len(keys) != 1 or not certificates:
         raise InvalidRequest(
             f"'{path}' holds {len(keys)} private keys and {len(certificates)} certificates; it must hold one"
-            " key and the certificates that belong to it, or be removed to sign as someone new"
+            " key and the certificates that belong to it, or be removed to sign with a new identity"
         )
     return Identity("\n".join(certificates) + "\n", keys[0] + "\n")
 

@@ -43,7 +43,7 @@ def open_session(
 
 
 def session(database: Database, token: str, now: float) -> tuple[str, str, float] | None:
-    """The owner, proof and expiry of an open session."""
+    """Return the owner, proof and expiry of an open session."""
     with database.read() as connection:
         query = select(sessions.c.owner, sessions.c.proof, sessions.c.until)
         row = connection.execute(
@@ -53,8 +53,8 @@ def session(database: Database, token: str, now: float) -> tuple[str, str, float
 
 
 def close_session(database: Database, token: str, now: float) -> None:
-    """Remove this session and all expired ones. Nothing is written for an unknown session, since anybody can
-    ask."""
+    """Remove this session and all expired ones. Nothing is written for an unknown session, since anyone can
+    request this."""
     if session(database, token, now) is None:
         return
     with database.write() as connection:

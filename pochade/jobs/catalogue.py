@@ -34,11 +34,10 @@ from pochade.settings import STARTER, starter_folder
 
 @dataclass(frozen=True, kw_only=True)
 class Folders:
-    """The folders of a server. None: there is none, or (loras, embeddings, upscalers) those of the roots are
-    used.
+    """The folders of a server. None: not set, or (loras, embeddings, upscalers) those of the roots.
 
     model: the default model, a name or a path; only the server's command line sets it. roots: see
-    `settings.model_roots`. memory: file that caches what headers say, see `library.describe`.
+    `settings.model_roots`. memory: the cache of headers, see `library.describe`.
     """
 
     model: str | None = None
@@ -51,8 +50,8 @@ class Folders:
     wildcards: Path | None = None
 
     def of(self, kind: str) -> list[Path]:
-        """The folders for a kind, "lora", "embedding" or "upscaler": the one that was given for it, or those
-        of all roots."""
+        """Return the folders for a kind, "lora", "embedding" or "upscaler": the configured one, or those of
+        all roots."""
         named = {"lora": self.loras, "embedding": self.embeddings, "upscaler": self.upscalers}[kind]
         return kept_in(self.roots, kind) if named is None else [named]
 
@@ -75,7 +74,7 @@ class Folders:
 
 @dataclass(frozen=True)
 class ListedModel:
-    """A model as clients see it. family: such as "SD 1.x". few_steps: set if the model was distilled for few
+    """A model for clients. family: such as "SD 1.x". few_steps: set if the model was distilled for few
     steps."""
 
     name: str
@@ -86,7 +85,7 @@ class ListedModel:
 
     @property
     def defaults(self) -> Defaults:
-        """Settings for a job that does not give them."""
+        """Return the defaults of jobs with this model."""
         return DEFAULTS if self.few_steps is None else self.few_steps.defaults
 
     @property
@@ -124,8 +123,10 @@ class Catalogue:
         raise InvalidRequest(f"model '{name[:200]}' is unknown; one of: {_some(self.models)}")
 
     def defaults(self, model: str, *prompts: str) -> Defaults:
-        """Settings for a job that does not give them: those that the model, or an adapter named in the
-        prompts, was distilled for. Raises InvalidCheckpoint for a damaged adapter."""
+        """Return the defaults of a job: those that the model, or an adapter in the prompts, was distilled
+        for.
+
+        Raises InvalidCheckpoint for a damaged adapter."""
         from pochade.loading.adapters import CHANGES_MUCH, weights_of
 
         places = self.folders.of("lora")
@@ -138,7 +139,7 @@ class Catalogue:
         return self.model(model).defaults
 
     def _adapter(self, places: Sequence[Path], name: str) -> Path:
-        """The file of an adapter. The folders are searched once per name, not once per job."""
+        """Return the file of an adapter. The folders are searched once per name, not once per job."""
         path = self._adapters.get(name)
         if path is None or not path.exists():
             path = self._adapters[name] = find_adapter(places, name, "adapters")
@@ -162,7 +163,7 @@ class Catalogue:
         return str(self.controlnets[found])
 
     def checkpoint(self, name: str) -> str:
-        """The path of a model for the second pass."""
+        """Return the path of a model for the second pass."""
         return str(self.model(name).path)
 
     def expanded(self, template: str, seed: int, purpose: str) -> str:
@@ -231,7 +232,7 @@ def _model(entry: ModelEntry, contents: Contents) -> ListedModel:
 
 
 def _default(asked: str, models: dict[str, ListedModel]) -> str:
-    """The name of the default model, which is added to the list if it is in another folder."""
+    """Return the name of the default model, which is added to the list if it is in another folder."""
     if asked in models:
         return asked
     path = Path(asked).expanduser()
@@ -259,7 +260,7 @@ def _default(asked: str, models: dict[str, ListedModel]) -> str:
 
 
 def _free(entry: ModelEntry, taken: Mapping[str, object]) -> str:
-    """The entry's name, with its suffix or a number if the name is taken."""
+    """Return the entry's name, with its suffix or a number if the name is taken."""
     names: Callable[[int], str] = lambda i: f"{entry.name} ({i})"  # noqa: E731
     if entry.name not in taken:
         return entry.name
@@ -269,7 +270,7 @@ def _free(entry: ModelEntry, taken: Mapping[str, object]) -> str:
 
 
 def _upscalers(folders: Folders) -> dict[str, Path]:
-    """All files in the upscaler folders, of any kind."""
+    """Return all files in the upscaler folders, of any kind."""
     found: dict[str, Path] = {}
     for place in folders.of("upscaler"):
         if place.is_dir():
@@ -280,7 +281,7 @@ def _upscalers(folders: Folders) -> dict[str, Path]:
 
 
 def _resolve(asked: str, named: Mapping[str, Path]) -> str | None:
-    """The unique name in `named` that matches; None if there is none, or more than one."""
+    """Return the unique name in `named` that matches; None if there is none, or more than one."""
     if asked in named:
         return asked
     found = matching_entries(asked, [ModelEntry(name, path, path.parent) for name, path in named.items()])

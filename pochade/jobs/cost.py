@@ -23,13 +23,12 @@ FIRST_PER_BYTE = 0.5e-9
 
 OVERHEAD_S = 0.05
 LIKELY = (1e-5, 1e4)
-"""Plausible range of seconds per unit; a clock that is set during a job yields others."""
+"""Plausible range of seconds per unit; setting the clock during a job yields others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """The work of a job. evaluations: of the UNet per picture, both halves of guidance counted. count:
-    pictures."""
+    """The work of a job. evaluations: of the UNet per picture, two per guided step. count: pictures."""
 
     width: int
     height: int
@@ -42,8 +41,7 @@ class Work:
 
 
 def predict(database: Database, model: str, work: Work, model_bytes: int) -> float:
-    """Predicted seconds, from the rate of this model and size, else of this model, else estimated from its
-    file size."""
+    """Predict seconds from the rate of this model and size, else of this model, else from its file size."""
     with database.read() as connection:
         known = {
             (row.model, row.width, row.height): row.seconds

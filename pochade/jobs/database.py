@@ -52,7 +52,7 @@ class Database:
     """
 
     def __init__(self, path: Path) -> None:
-        # Within a process, writers queue here: SQLite's own waiting is a loop of sleeps, and unfair.
+        # Writers of this process queue here: SQLite waits in a loop of sleeps, which is unfair.
         self._writing = threading.Lock()
         self._path = path
         self._engine = _engine(path)
@@ -68,7 +68,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that holds the write lock from its first statement on.
+        """Return a transaction that holds the write lock from its first statement on.
 
         Raises StoreFailed on a disk error; nothing of the transaction is stored then.
         """
@@ -77,7 +77,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A read transaction: it sees a consistent state and does not block writers.
+        """Return a read transaction, which sees a consistent state and does not block writers.
 
         Raises StoreFailed as `write` does, since reading needs some disk space too.
         """
@@ -90,11 +90,11 @@ class Database:
 
 @contextmanager
 def _telling(path: Path) -> Iterator[None]:
-    """Turn SQLite's disk errors into StoreFailed. path: of the database, for the message."""
+    """Convert SQLite's disk errors to StoreFailed. path: of the database, for the message."""
     try:
         yield
     except DatabaseError as error:
-        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # without what is added to primary codes
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # the primary code of an extended one
         if code in BUSY:
             reason = f"another process has been writing for over {BUSY_S:g} s; try again later"
             raise StoreBusy(path, "could not be written", reason) from error
@@ -104,20 +104,20 @@ def _telling(path: Path) -> Iterator[None]:
 
 
 def _engine(path: Path) -> Engine:
-    # In the text of a URL ? and % have meanings; and an absolute path is never ":memory:" or "file:".
+    # A URL object needs no escaping of ? and %; an absolute path is never ":memory:" or "file:".
     url = URL.create("sqlite", database=str(path.absolute()))
     engine = create_engine(url, connect_args={"timeout": BUSY_S})
 
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # the driver's own BEGINs come too late, see below
+        connection.isolation_level = None  # disable the driver's BEGIN, see below
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # accepted is accepted, also if the power fails
+        connection.execute("PRAGMA synchronous = FULL")  # accepted jobs survive a power failure
         connection.execute("PRAGMA foreign_keys = ON")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # A transaction that reads first and writes then may fail in between if another one wrote.
+        # A transaction that reads before it writes may fail if another one wrote in between.
         reading = connection.get_execution_options().get("reading", False)
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 

@@ -2,7 +2,7 @@
 
 import re
 
-from pochade.atomic import WAYS_OUT
+from pochade.atomic import ADVICE
 from pochade.errors import OutputError, PochadeError
 from pochade.jobs.log import log, log_traceback
 
@@ -10,20 +10,19 @@ PATH = re.compile(r"(?<![\w:/.])(?:/|~/|[A-Za-z]:\\)(?:[^\s'\",;:/\\]+[/\\])+")
 
 
 def without_paths(message: str) -> str:
-    """The message with each absolute path reduced to its last part."""
+    """Return the message with each absolute path reduced to its last part."""
     return PATH.sub("", message)
 
 
 def is_of_the_disk(error: BaseException | None) -> bool:
-    """Whether the error means that the server's disk is full or not writable."""
-    return isinstance(error, OutputError) or (isinstance(error, OSError) and error.errno in WAYS_OUT)
+    """Return whether the error means that the server's disk is full or not writable."""
+    return isinstance(error, OutputError) or (isinstance(error, OSError) and error.errno in ADVICE)
 
 
 def reason_of(error: Exception) -> str:
-    """The reason why a job failed, without paths or internals; its owner may not be the server's
-    administrator.
+    """Return the reason of a job's failure without paths or internals, which its owner must not see.
 
-    The details go to the log.
+    The details are logged.
     """
     if isinstance(error, OutputError):
         log(f"{error}")
@@ -31,7 +30,7 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, PochadeError):
         return without_paths(str(error))
     log_traceback()
-    if isinstance(error, OSError) and error.errno in WAYS_OUT:
+    if isinstance(error, OSError) and error.errno in ADVICE:
         return f"on the server's disk: {error.strerror}; ask the server's administrator"
     if isinstance(error, MemoryError):
         return "out of memory; request a smaller picture, or fewer at once"

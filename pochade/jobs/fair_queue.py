@@ -31,7 +31,7 @@ def upcoming(waiting: Iterable[W], served: Mapping[str, float]) -> Iterator[W]:
     lanes: dict[int, dict[str, list[W]]] = {}
     for job in waiting:
         lanes.setdefault(job.lane, {}).setdefault(job.owner, []).append(job)
-    # Each taking is later than all before it; whole numbers keep that order among what is predicted.
+    # Each taking is later than all before it; integers keep that order among predictions.
     turns, turn = dict[str, tuple[int, float]](), 0
     for lane in sorted(lanes, reverse=True):
         lines = {owner: deque(sorted(jobs, key=_age)) for owner, jobs in lanes[lane].items()}

@@ -14,10 +14,10 @@ from pochade.jobs.store import as_job
 from pochade.jobs.tables import jobs, pictures
 
 REMOVED_AT_ONCE = 100
-"""How many pictures one transaction removes at most."""
+"""The maximum number of pictures that one transaction removes."""
 
 MAX_WORDS = 16
-"""How many words of a search are used; the rest is ignored."""
+"""The maximum number of words of a search; others are ignored."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Search:
 
 
 def find_job(database: Database, job: str, owner: str | None = None) -> Job | None:
-    """owner: None finds everyone's."""
+    """Find a job. owner: None finds any user's."""
     which = jobs.c.id == job if owner is None else and_(jobs.c.id == job, jobs.c.owner == owner)
     with database.read() as connection:
         row = connection.execute(select(jobs).where(which)).one_or_none()
@@ -51,20 +51,20 @@ def find_job(database: Database, job: str, owner: str | None = None) -> Job | No
 
 
 def active_jobs(database: Database) -> list[Job]:
-    """The unfinished jobs of all users, the oldest first."""
+    """Return the unfinished jobs of all users, the oldest first."""
     query = select(jobs).where(jobs.c.state.in_(ACTIVE)).order_by(jobs.c.created, jobs.c.id)
     with database.read() as connection:
         return [as_job(row) for row in connection.execute(query)]
 
 
 def active_ids(database: Database) -> set[str]:
-    """The ids of the unfinished jobs of all users."""
+    """Return the ids of the unfinished jobs of all users."""
     with database.read() as connection:
         return set(connection.execute(select(jobs.c.id).where(jobs.c.state.in_(ACTIVE))).scalars())
 
 
 def find_jobs(database: Database, owner: str, search: Search) -> Page:
-    """The owner's jobs, the newest first."""
+    """Return the owner's jobs, the newest first."""
     conditions = [*_conditions(jobs, owner, search)]
     if search.states:
         conditions.append(jobs.c.state.in_(search.states))
@@ -75,7 +75,7 @@ def find_jobs(database: Database, owner: str, search: Search) -> Page:
 
 
 def find_pictures(database: Database, owner: str, search: Search) -> Page:
-    """The owner's pictures, the newest first."""
+    """Return the owner's pictures, the newest first."""
     conditions = [*_conditions(pictures, owner, search)]
     if search.pinned is not None:
         conditions.append(pictures.c.pinned == int(search.pinned))
@@ -84,7 +84,7 @@ def find_pictures(database: Database, owner: str, search: Search) -> Page:
 
 
 def pictures_of(database: Database, job_ids: Sequence[str]) -> dict[str, list[Picture]]:
-    """Job id -> its pictures in order."""
+    """Return job id -> its pictures in order."""
     found: dict[str, list[Picture]] = {job: [] for job in job_ids}
     query = select(pictures).where(pictures.c.job.in_(job_ids)).order_by(pictures.c.number)
     with database.read() as connection:
@@ -94,7 +94,7 @@ def pictures_of(database: Database, job_ids: Sequence[str]) -> dict[str, list[Pi
 
 
 def find_picture(database: Database, picture: str, owner: str | None = None) -> Picture | None:
-    """owner: None finds everyone's."""
+    """Find a picture. owner: None finds any user's."""
     query = select(pictures).where(pictures.c.id == picture)
     if owner is not None:
         query = query.where(pictures.c.owner == owner)
@@ -127,7 +127,7 @@ def pin(
     return replace(_as_picture(row), pinned=pinned)
 
 
-# --- removing: first the row, so that none ever names a file that is not there -----------------------------
+# --- removing: the row first, so that no row ever refers to a missing file --------------------------------
 
 
 def remove_picture(database: Database, picture: str, owner: str) -> Picture | None:
@@ -152,16 +152,16 @@ def remove_job(database: Database, job: str, owner: str) -> list[Picture] | None
 
 
 def known_paths(database: Database) -> set[str]:
-    """The paths of all pictures that have rows."""
+    """Return the paths of all pictures that have rows."""
     with database.read() as connection:
         return set(connection.execute(select(pictures.c.path)).scalars())
 
 
 def make_room(database: Database, budget_bytes: int, most: int = REMOVED_AT_ONCE) -> list[Picture]:
-    """Delete the rows of the oldest unpinned pictures until the rest fits; returns the pictures whose files
-    to remove.
+    """Delete the rows of the oldest unpinned pictures until the rest fits; return the pictures, whose files
+    are to be removed.
 
-    One call deletes at most `most`, because other writers wait meanwhile; call it until it returns none.
+    One call deletes at most `most`, because other writers have to wait; call it until it returns none.
     """
     if not storage_usage.stored(database).to_remove(budget_bytes):
         return []

@@ -11,7 +11,7 @@ from pochade.jobs.database import Database
 from pochade.jobs.tables import idempotency_keys as keys
 
 KEPT_S = 24 * 3600
-"""How long a key is remembered, s."""
+"""How long a key is stored, s."""
 
 
 class KeyReused(InvalidRequest):
@@ -28,7 +28,7 @@ class RepeatedRequest(PochadeError):
 
 @dataclass(frozen=True)
 class IdempotencyKey:
-    """An idempotency key and the request that it came with, both as hashes."""
+    """An idempotency key and its request, both as hashes."""
 
     key: str
     request: str
@@ -42,7 +42,7 @@ def once(key: str, request: str) -> IdempotencyKey:
 
 
 def find(database: Database, owner: str, asked: IdempotencyKey, now: float) -> str | None:
-    """The id of the job that has this owner's key. Raises KeyReused."""
+    """Return the id of the job with this owner's key. Raises KeyReused."""
     with database.read() as connection:
         return _found(connection, owner, asked, now)
 

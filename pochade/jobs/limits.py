@@ -12,8 +12,7 @@ FACTOR = 8
 """Pixels per latent pixel, for nearly all models; the worker checks again with the model's own factor."""
 
 TOGETHER = 4
-"""All pictures sent with a job, which are decoded together, may have this many times the pixels of a single
-one."""
+"""All pictures sent with a job, which are decoded together, may have this many times the pixels of one."""
 
 LARGEST_SEED = 2**63 - 1
 """The largest seed that the database can store."""
@@ -21,11 +20,10 @@ LARGEST_SEED = 2**63 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The limits. body_bytes: of a request. pixels: of a drawn picture. picture_pixels: of a picture that is
-    sent.
+    """The limits. body_bytes: of a request. pixels: of a drawn picture. picture_pixels: of a sent picture.
 
-    pictures: of one job. loras: that one prompt names. queue, own_queue: jobs that are waiting or running, of
-    all users and of one.
+    pictures: of one job. loras: in one prompt. queue, own_queue: waiting or running jobs, of all users and of
+    one.
     """
 
     body_bytes: int = 64 * 2**20
@@ -48,7 +46,7 @@ class QueueFull(InvalidRequest):
 def check(
     order: Order, limits: Limits, usual: tuple[int, int], sizes: Sequence[tuple[int, int]] = ()
 ) -> tuple[int, int]:
-    """Check an order; returns the width and height that will be drawn, px. The types were checked before.
+    """Check an order, whose types are valid; return the width and height that will be drawn, px.
 
     usual: the model's native size, px. sizes: of the pictures sent with the order, px. Raises InvalidRequest,
     naming the field, if a limit is exceeded.
@@ -79,7 +77,7 @@ def check(
         if control.resolution is not None:
             scale = control.resolution / min(width, height)
             sides = round(width * scale), round(height * scale)
-            _check_pixels("the picture that a preprocessor looks at", *sides, limits)
+            _check_pixels("the picture for a preprocessor", *sides, limits)
     hires = request.hires
     if hires is not None:
         expect("hires steps", hires.steps or 1, 1, limits.steps)
@@ -97,7 +95,7 @@ def check_prompts(request: JobRequest, limits: Limits) -> None:
             )
         count = len(extra_networks(text)[1])
         if count > limits.loras:
-            raise InvalidRequest(f"{name} asks for {count:,} LoRAs; at most {limits.loras} are allowed")
+            raise InvalidRequest(f"{name} has {count:,} LoRAs; at most {limits.loras} are allowed")
 
 
 def check_sides(width: int, height: int, limits: Limits) -> None:
@@ -120,7 +118,7 @@ def check_second(
 
 
 def texts_of(request: JobRequest) -> dict[str, str]:
-    """The prompts of a request, including those of its second pass, by name."""
+    """Return the prompts of a request, including those of its second pass, by name."""
     texts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt}
     if request.hires is not None:
         own = {"hires.prompt": request.hires.prompt, "hires.negative_prompt": request.hires.negative_prompt}
@@ -163,7 +161,8 @@ def check_upscale(upscale: Upscale, width: int, height: int, limits: Limits) -> 
 def _drawn_size(
     request: JobRequest, usual: tuple[int, int], sizes: Sequence[tuple[int, int]], limits: Limits
 ) -> tuple[int, int]:
-    """Width and height that will be drawn, px, as in `settle.size_of`. usual, sizes: see `check`."""
+    """Return the width and height that will be drawn, px, as in `settle.size_of`. usual, sizes: see
+    `check`."""
     from pochade.generation.sizes import size_over, whole_latents
 
     width, height = request.width, request.height
@@ -178,7 +177,7 @@ def _drawn_size(
 def _source_size(
     source: JobSource, sizes: Sequence[tuple[int, int]], limits: Limits
 ) -> tuple[int, int] | None:
-    """Of the picture that is drawn over, its margins included, px; None where only a part of it is drawn."""
+    """Return the size of the source picture with its margins, px; None if only a part of it is drawn."""
     width, height = sizes[source.image]
     margins = source.outpaint
     if margins:

@@ -1,7 +1,7 @@
 """The live state of jobs in the server's memory: the queue, the running jobs and their watchers.
 
-The store is the source of truth; this holds what changes or is read too often for it. It belongs to one event
-loop: nothing here blocks or locks.
+The store is the source of truth; this contains what changes or is read too often for it. It belongs to one
+event loop: nothing here blocks or locks.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from pochade.jobs.orders import PULL
 from pochade.jobs.records import QUEUED, RUNNING, Job
 
 MOST_UNREAD = 2000
-"""Unread events per watcher; a watcher further behind is disconnected and gets the full state when it
-returns."""
+"""Maximum number of unread events per watcher; beyond it the watcher is disconnected and gets the full state
+when it reconnects."""
 
 PASSING = ("progress", "preview", "queued", "loading")
 """Kinds of events of which only the latest of a job is kept."""
@@ -30,8 +30,8 @@ Event = Mapping[str, Any]
 class LiveJob:
     """A job that is not finished. previews: data URLs. dialect: the API that it came through.
 
-    accepted: whether the store has it. Until then it counts for the limits but is announced to nobody, since
-    it may still be refused. fetched, to_fetch: bytes of a model download. invalid, no_room: of a failed job,
+    accepted: whether the store has it. Until then it counts for the limits but is not announced, since it
+    may still be refused. fetched, to_fetch: bytes of a model download. invalid, no_room: of a failed job,
     whether the request or the server's disk caused it.
     """
 
@@ -62,11 +62,11 @@ class LiveJob:
 
     @property
     def pulls(self) -> bool:
-        """Whether the job downloads a model. Such jobs are not in the queue for drawing."""
+        """Return whether the job downloads a model. Such jobs are not in the queue for drawing."""
         return self.kind == PULL
 
     def share(self) -> float:
-        """The finished share of the drawing or download, 0 to 1."""
+        """Return the finished share of the drawing or download, 0 to 1."""
         if self.pulls:
             return min(1.0, self.fetched / self.to_fetch) if self.to_fetch else 0.0
         if not self.steps:
@@ -76,7 +76,7 @@ class LiveJob:
 
 @dataclass(frozen=True)
 class QueuePosition:
-    """A job's place in the queue. position: 1 is next, 0 is being drawn. seconds_left: until it ends."""
+    """A job's position in the queue. position: 1 is next, 0 is being drawn. seconds_left: until it ends."""
 
     position: int
     seconds_left: float
@@ -97,7 +97,7 @@ class Watcher:
         if event["type"] not in PASSING:
             self._count += 1
             key = self._count
-        self._unread.pop(key, None)  # a later one of its kind comes at the end, not in the old one's place
+        self._unread.pop(key, None)  # move to the end
         self._unread[key] = event
         if len(self._unread) > MOST_UNREAD:
             self.close()
@@ -108,7 +108,7 @@ class Watcher:
         self._there.set()
 
     async def next(self, timeout_s: float) -> Event | None:
-        """The next event; None after timeout_s without one. Raises StopAsyncIteration at the end."""
+        """Return the next event; None after timeout_s without one. Raises StopAsyncIteration at the end."""
         if not self._unread and not self._closed:
             self._there.clear()
             try:
@@ -130,7 +130,8 @@ class Watcher:
 
 
 class LiveJobs:
-    """clock: seconds since 1970. slots: how many workers draw in parallel."""
+    """The live jobs of a server. clock: seconds since 1970. slots: number of workers that draw in
+    parallel."""
 
     def __init__(self, clock: Callable[[], float], served: Mapping[str, float], slots: int = 1) -> None:
         self.live: dict[str, LiveJob] = {}
@@ -141,19 +142,19 @@ class LiveJobs:
         self._computed = -1.0
         self._changed = self._moved = True
 
-    # --- what is there ------------------------------------------------------------------------------------
+    # --- queries ----------------------------------------------------------------------------------------
 
     def count(self, state: str, owner: str | None = None) -> int:
-        """The number of accepted drawing jobs in this state."""
+        """Return the number of accepted drawing jobs in this state."""
         found = (job for job in self.live.values() if job.accepted and not job.pulls and job.state == state)
         return sum(owner in (None, job.owner) for job in found)
 
     def of(self, owner: str) -> list[LiveJob]:
-        """The owner's unfinished jobs, including those that are not accepted yet."""
+        """Return the owner's unfinished jobs, including those that are not accepted yet."""
         return [job for job in self.live.values() if job.owner == owner]
 
     def place(self, job: str) -> QueuePosition | None:
-        """A job's place in the queue; None if it has ended or is not accepted yet.
+        """Return a job's position in the queue; None if it has ended or is not accepted yet.
 
         Positions are recomputed when jobs come or go, but not more often than LOOK_AGAIN_S.
         """
@@ -168,10 +169,10 @@ class LiveJobs:
         return self._places.get(job)
 
     def seconds(self) -> float:
-        """Predicted seconds until the queue is empty."""
+        """Return the predicted seconds until the queue is empty."""
         return sum(self._left(live) for live in self.live.values() if not live.pulls) / self._slots
 
-    # --- what happens -------------------------------------------------------------------------------------
+    # --- changes ----------------------------------------------------------------------------------------
 
     def add(self, job: Job, *, accepted: bool = True) -> LiveJob:
         """Add a job. accepted: whether the store has it; otherwise `accept` or `forget` must follow."""
@@ -212,7 +213,7 @@ class LiveJobs:
         if live is None:
             return
         now = self._clock()
-        live.accepted = True  # a worker took it from the store; this is heard before the store's own answer
+        live.accepted = True  # a worker took it from the store before the call of `accept`
         live.state, live.started, live.attempt = RUNNING, now, attempt
         live.step = live.steps = live.number = 0
         if not live.pulls:
@@ -245,19 +246,19 @@ class LiveJobs:
     def tell(self, owner: str, job: str, label: str, kind: str, **about: Any) -> None:
         event = {"type": kind, "job": job, "label": label, **about}
         for watcher in self.watchers:
-            # Pictures on the way are large, and for the one who asked for them.
+            # Partial images are large, and only for the client that requested them.
             wanted = (job,) if kind == "partial" else (None, job)
             if watcher.owner == owner and watcher.job in wanted:
                 watcher.put(event)
 
     def told(self, live: LiveJob) -> dict[str, Any]:
-        """The data of the event "queued"."""
+        """Return the data of the event "queued"."""
         place = self.place(live.id)
         if place is None:
             return {"position": None, "seconds_left": None}
         return {"position": place.position, "seconds_left": round(place.seconds_left, 3)}
 
-    # --- those who watch ----------------------------------------------------------------------------------
+    # --- watchers ---------------------------------------------------------------------------------------
 
     def watch(self, owner: str, job: str | None = None) -> Watcher:
         """Subscribe to events, starting with the current state; a finished job has none. Pass the result to
@@ -304,7 +305,7 @@ class LiveJobs:
             yield "preview", {"picture": live.number, "images": live.previews}
 
     def progress(self, live: LiveJob) -> dict[str, Any]:
-        """The data of the event "progress". For a model download, a step is one percent."""
+        """Return the data of the event "progress". For a model download, a step is one percent."""
         if live.pulls:
             left = round(self._left(live), 3)
             done = {"step": int(100 * live.share()), "steps": 100, "picture": 0, "pictures": 0}
@@ -320,17 +321,17 @@ class LiveJobs:
     # --- inside -------------------------------------------------------------------------------------------
 
     def _let_go(self, job: str) -> None:
-        """Close the watchers of this job alone."""
+        """Close the watchers that watch only this job."""
         for watcher in [each for each in self.watchers if each.job == job]:
             watcher.close()
             self.watchers.discard(watcher)
 
     def _left(self, live: LiveJob) -> float:
-        """Predicted seconds left, from the prediction or from the time taken so far."""
+        """Return the predicted seconds left, from the prediction or from the time taken so far."""
         if live.state != RUNNING or live.started is None:
             return live.cost
         spent = max(0.0, self._clock() - live.started)
-        # The further it is, the more does its own pace (spent / share) count, the less the prediction.
+        # Interpolates from the prediction to the measured pace (spent / share) as the job progresses.
         return (1 - live.share()) * max(spent, live.cost)
 
     def _look(self, now: bool = False) -> None:
@@ -350,5 +351,6 @@ class LiveJobs:
 
 
 def _differs(old: int, new: int) -> bool:
-    """Whether a position changed enough to announce: near the front by one, further back by a tenth."""
+    """Return whether a position changed enough to announce: by one near the front, by a tenth further
+    back."""
     return old != new and abs(old - new) * 10 >= min(old, new)

@@ -1,4 +1,4 @@
-"""An order: what a job draws, as JSON that outlives the process; and the requests that it stands for."""
+"""Orders: what a job draws, stored as JSON, and their conversion to requests."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -17,18 +17,19 @@ if TYPE_CHECKING:
 TXT2IMG, IMG2IMG, INPAINT, UPSCALE = "txt2img", "img2img", "inpaint", "upscale"
 KINDS = (TXT2IMG, IMG2IMG, INPAINT, UPSCALE)
 PULL = "pull"
-"""A kind apart: it fetches a model, by a worker of its own, and nobody orders it as a drawing."""
+"""The kind of a model download, which has a separate worker and cannot be submitted as a drawing."""
 
 NOT_DRAWN = ("blend", "refiner")
-"""Fields of `Request` that a job cannot have. They are refused: without them it would be another picture."""
+"""Fields of `Request` that jobs do not support. They are refused, since ignoring them would change the
+picture."""
 MAX_SCALE = 8.0
 
 Fetch = Callable[[int], "Image.Image"]
-"""The picture of this number."""
+"""Returns the picture with this number."""
 
 
 class Names(Protocol):
-    """What turns names into what `Request` takes. Raises InvalidRequest for those that are unknown."""
+    """Resolves names to values of `Request`. Raises InvalidRequest for unknown names."""
 
     def upscaler(self, name: str) -> str: ...
     def controlnet(self, name: str) -> str: ...
@@ -38,7 +39,7 @@ class Names(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Upscale:
-    """A picture made larger: by `scale`, or to `size` (width, height), px, cut to fit it if `crop`."""
+    """Upscaling of a picture: by `scale`, or to `size` (width, height), px, cropped to it with `crop`."""
 
     image: int
     scale: float = 2.0
@@ -50,7 +51,7 @@ class Upscale:
         expect("scale", self.scale, 1.0, MAX_SCALE)
 
     def sides(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height, px, of a picture of this size made larger, before it is cut."""
+        """Return width and height, px, of an upscaled picture of this size, before it is cropped."""
         if self.size is None:
             return max(1, round(width * self.scale)), max(1, round(height * self.scale))
         if not self.crop:
@@ -61,7 +62,7 @@ class Upscale:
 
 @dataclass(frozen=True, kw_only=True)
 class PullOrder:
-    """licence: that was accepted, as the hub names it; "" if it names none. commit: "" is the newest."""
+    """A model download. licence: the accepted one, as named by the hub, or "". commit: "" is the newest."""
 
     licence: str
     commit: str = ""
@@ -71,9 +72,9 @@ class PullOrder:
 class Order:
     """A job to draw, or a model to download. count: how often a batch is drawn.
 
-    expand: whether the prompts are templates. partials: so many pictures on the way are wanted in full size.
-    dialect: of the API that it came through, in which it may be interrupted; "" if that is not known.
-    pull: of a model to fetch, whose short name is `model`; it has no request.
+    expand: whether the prompts are templates. partials: the number of requested partial images in full size.
+    dialect: the API that it was submitted through, which may interrupt it; "" if unknown.
+    pull: of a model download, whose short name is `model`; it has no request.
     """
 
     kind: str
@@ -109,7 +110,7 @@ class Order:
 
     @property
     def pictures(self) -> int:
-        """How many there will be."""
+        """Return the number of pictures."""
         return 1 if self.kind in (UPSCALE, PULL) else self.count * self.request.batch_size
 
     def text(self) -> str:
@@ -117,7 +118,7 @@ class Order:
 
 
 def read_order(text: str) -> Order:
-    """Read the text of an order (`Order.text`), which another version may have written."""
+    """Parse an order: the inverse of `Order.text`, which another version may have written."""
     values = json.loads(text)
     upscale = values.pop("upscale", None)
     if upscale is not None:
@@ -132,7 +133,7 @@ def read_order(text: str) -> Order:
 
 
 def request_of(order: Order, fetch: Fetch, names: Names) -> Request:
-    """Return the request of the first batch, with its prompts not yet expanded. Raises InvalidRequest."""
+    """Return the request of the first batch, with unexpanded prompts. Raises InvalidRequest."""
     given = order.request
     options: dict[str, Any] = {
         "source": None if given.source is None else _source(given.source, fetch),
@@ -143,13 +144,13 @@ def request_of(order: Order, fetch: Fetch, names: Names) -> Request:
 
 
 def batches(order: Order, request: Request, names: Names) -> Iterator[Request]:
-    """A request for each batch: its seeds follow those of the one before; templates are expanded anew."""
+    """Yield a request for each batch, with consecutive seeds; templates are expanded for each batch."""
     assert request.seed is not None
     for number in range(order.count):
         seed = request.seed + number * request.batch_size
         batch = replace(request, seed=seed)
         if request.variation is not None and request.variation.strength > 0:
-            # The batch's pictures share the first seed and differ in the second; so do those of all batches.
+            # All pictures of all batches share the first seed and differ in the second.
             second = request.variation.seed + number * request.batch_size
             batch = replace(request, variation=replace(request.variation, seed=second))
         if order.expand:
@@ -168,7 +169,7 @@ def batches(order: Order, request: Request, names: Names) -> Iterator[Request]:
 
 
 def words(order: Order) -> str:
-    """What a search looks in, in small letters."""
+    """Return the searchable text, in lower case."""
     return f"{order.request.prompt}\n{order.request.negative_prompt}".lower()
 
 
@@ -189,7 +190,7 @@ def _source(given: JobSource, fetch: Fetch) -> Source:
     values["image"] = fetch(given.image)
     if margins:
         if given.mask is not None:
-            raise InvalidRequest("outpaint makes its own mask; draw the other one in a second job")
+            raise InvalidRequest("outpaint creates its own mask; use the other one in a second job")
         values["image"], values["mask"] = widened(
             on_white(values["image"]), margins.left, margins.top, margins.right, margins.bottom
         )

@@ -15,13 +15,13 @@ UNKNOWN_SIZE = (512, 512)
 
 
 def likely_size(family: str) -> tuple[int, int]:
-    """What a model of this family that was never loaded is taken to draw, px."""
+    """Return the assumed native size of a model of this family that was never loaded, px."""
     side = likely_side(family)
     return UNKNOWN_SIZE if side is None else (side, side)
 
 
 def expected_work(order: Order, usual: tuple[int, int] = UNKNOWN_SIZE) -> Work:
-    """The work of an order. usual: the model's native size, px."""
+    """Return the work of an order. usual: the model's native size, px."""
     request = order.request
     width = usual[0] if request.width is None else request.width
     height = usual[1] if request.height is None else request.height
@@ -29,14 +29,14 @@ def expected_work(order: Order, usual: tuple[int, int] = UNKNOWN_SIZE) -> Work:
 
 
 def work_of(order: Order, drawn: Sequence[FinishedPicture]) -> Work | None:
-    """The work that was done; None if nothing can be learned from it."""
+    """Return the work that was done; None if its duration is not representative."""
     if (
         order.kind == UPSCALE
         or not drawn
         or order.request.source is not None
         or order.request.hires is not None
     ):
-        return None  # their sizes and steps are not what the request says
+        return None  # sizes and steps differ from the request
     return _work(order, drawn[0].width, drawn[0].height, len(drawn))
 
 
@@ -60,6 +60,6 @@ def _work(order: Order, width: int, height: int, count: int) -> Work:
         second = sampler if hires.sampler is None else find_sampler(split_sampler_name(hires.sampler)[0])
         second_rows = rows if hires.cfg_scale is None else 1 if hires.cfg_scale == 1 else 2
         if hires.denoising_strength == 0:
-            more = 0  # the picture is enlarged only
+            more = 0  # the picture is only enlarged
         evaluations += more * second.evaluations * second_rows * area
     return Work(width=width, height=height, evaluations=evaluations, count=count)

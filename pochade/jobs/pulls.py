@@ -12,7 +12,7 @@ from pochade.errors import InvalidRequest, OutputError
 from pochade.hub import known_models
 from pochade.hub.hub_api import HubError
 from pochade.hub.known_models import KnownModel
-from pochade.hub.pull import check_space, fetch, find_pulled, place, plan_known
+from pochade.hub.pull import check_space, fetch, find_pulled, install, plan_known
 from pochade.jobs.catalogue import Folders
 from pochade.jobs.orders import Order
 from pochade.jobs.runner import CANCEL, Asked, Event, Fetched, Read
@@ -22,8 +22,7 @@ __all__ = ["Fetcher", "HubError", "Offer", "all_known", "known", "look_up", "pla
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """What the hub states about a known model. held: bytes left by an earlier download. free: bytes on the
-    disk."""
+    """The hub's data about a known model. held: bytes of a partial download. free: bytes on the disk."""
 
     name: str
     repo: str
@@ -37,7 +36,7 @@ class Offer:
 
 
 def all_known() -> Sequence[KnownModel]:
-    """The models that have a short name."""
+    """Return the models with a short name."""
     return known_models.KNOWN_MODELS
 
 
@@ -47,18 +46,18 @@ def known(name: str) -> KnownModel:
 
 
 def present(folders: Folders) -> set[str]:
-    """The short names of models present in the folders. Opens no file."""
+    """Return the short names of models present in the folders. Opens no file."""
     there = entries(folders.roots)
     return {each.name for each in all_known() if any(entry.answers_to(each.name) for entry in there)}
 
 
 def place_for_models(folders: Folders) -> Path:
-    """The folder for downloaded models. Raises InvalidRequest if the server has no folder of its own."""
+    """Return the folder for downloaded models. Raises InvalidRequest if the server has none."""
     try:
         return own_folder(folders.roots)
     except OutputError as error:
         raise InvalidRequest(
-            "this server has no folder of its own to put models into; start it with an empty or a new one as"
+            "this server has no folder for downloaded models; start it with an empty or new folder as"
             " --models"
         ) from error
 
@@ -75,7 +74,7 @@ def look_up(name: str, folders: Folders) -> Offer:
         licence_link=pull.model.licence_link,
         files=len(pull.files),
         bytes=pull.size,
-        held=pull.held,
+        held=pull.local_bytes,
         free=shutil.disk_usage(_that_exists(pull.root)).free,
     )
 
@@ -90,7 +89,7 @@ class Fetcher:
         yield from ()
 
     def forget(self) -> None:
-        """Does nothing: the folders are scanned for each job."""
+        """Do nothing: the folders are scanned for each job."""
 
     def draw(self, order: Order, read: Read, asked: Asked) -> Iterator[Event]:
         """Download the model of an order. A cancelled or interrupted download is kept, and the next one of
@@ -117,7 +116,7 @@ class Fetcher:
             yield Fetched(done, pull.size)
             if asked() == CANCEL:
                 return
-        place(pull)
+        install(pull)
 
 
 def _that_exists(folder: Path) -> Path:

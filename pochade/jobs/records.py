@@ -8,7 +8,7 @@ STATES = (QUEUED, RUNNING, FINISHED, FAILED, CANCELLED)
 ACTIVE = (QUEUED, RUNNING)
 
 LANES = {"interactive": 1, "batch": 0}
-"""Name -> priority; the higher is served first."""
+"""Name -> priority; higher ones are served first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Lease:
-    """A job that a worker has taken, with the token that proves it."""
+    """A job that a worker has taken, with the token of its lease."""
 
     job: Job
     token: str
@@ -89,5 +89,5 @@ class FinishedPicture:
 
 
 def columns(kind: type[Any]) -> tuple[str, ...]:
-    """The names of the fields, which are those of the table's columns."""
+    """Return the names of the fields, which are those of the table's columns."""
     return tuple(kind.__dataclass_fields__)

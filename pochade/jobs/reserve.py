@@ -1,7 +1,6 @@
-"""Reserved disk space, so that things can be removed even when the disk is full.
+"""Reserved disk space, so that data can be removed even if the disk is full.
 
-SQLite writes deletions to its log first. On a completely full disk it could delete nothing, so nobody could
-make room.
+SQLite writes deletions to its log first, so on a completely full disk nothing could be deleted.
 """
 
 import os
@@ -24,7 +23,7 @@ def keep_reserve(storage: Storage) -> None:
         if path.exists() or shutil.disk_usage(storage.root).free < ROOM * RESERVE_BYTES:
             return
         try:
-            # Random, because file systems that compress would set nothing aside for zeros.
+            # Random, because compressing file systems would reserve no space for zeros.
             path.write_bytes(os.urandom(RESERVE_BYTES))
         except OSError:
             path.unlink(missing_ok=True)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 CANCEL, KEEP, SKIP = "cancel", "keep", "skip"
 Asked = Callable[[], str | None]
-"""The owner's request for a running job: None to continue; CANCEL; KEEP: finish with what there is; SKIP:
-finish this batch and continue with the next. SKIP is reported once."""
+"""Returns the owner's request for a running job: None to continue; CANCEL; KEEP: finish with the pictures so
+far; SKIP: finish this batch and continue with the next. SKIP is returned once."""
 
 Read = Callable[[int], bytes]
 """Reads the picture file with this number that came with an order."""
@@ -45,7 +45,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class StepDone:
-    """number: of the batch's first picture."""
+    """A finished step. number: of the batch's first picture."""
 
     step: int
     steps: int
@@ -68,7 +68,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Fetched:
-    """Progress of a model download: bytes received, of how many."""
+    """Progress of a model download: received and total bytes."""
 
     bytes: int
     total: int
@@ -83,7 +83,7 @@ class JobRunner:
     marks: "no" omits the mark of generated pictures. sign: file of a key to sign with, or "". pixels, side:
     limits of a picture, or ""; checked again with the model's native size. memory_budget: bytes, or ""; for
     models, not for upscalers, which always work in tiles. graph_budget: the same, for compiled graphs kept in
-    memory. fold_adapters: "yes": see `pochade.load`. threads: of the processor, or "". options: device,
+    memory. fold_adapters: "yes": see `pochade.load`. threads: number of CPU threads, or "". options: device,
     precision and engine for `pochade.load` and `load_upscaler`.
     """
 
@@ -134,7 +134,7 @@ class JobRunner:
         fetch: Fetch = lambda number: read_picture(read(number))  # noqa: E731
         try:
             request = request_of(order, fetch, self._names())
-        except InvalidRequest:  # perhaps a ControlNet or an upscaler that came since
+        except InvalidRequest:  # perhaps a ControlNet or an upscaler was added since
             self.forget()
             request = request_of(order, fetch, self._names())
         names = self._names()
@@ -152,7 +152,7 @@ class JobRunner:
                 return
 
     def _marked(self, batch: Batch) -> Batch:
-        """Pictures not made by a model are neither marked nor signed."""
+        """Remove mark and signature of pictures that were not made by a model."""
         sign = None if batch.mark is None else self._sign
         return replace(batch, mark=batch.mark if self._marks else None, sign=sign)
 
@@ -162,7 +162,7 @@ class JobRunner:
         import pochade
 
         yield Loading(model.name)
-        self._loaded = None  # before the next one is made, which takes memory too
+        self._loaded = None  # frees its memory before the next one is loaded
         loaded = pochade.load(model.path, **self._budgets, **self._options)
         folders = self._folders
         pipeline = replace(loaded, roots=folders.roots, fold_adapters=self._fold).with_library(
@@ -263,5 +263,5 @@ def _say_plan(pipeline: "Pipeline") -> None:
         return
     try:
         log(f"{pipeline.checkpoint.name}: {pipeline.plan(Request(prompt=''))}")
-    except InvalidRequest as too_much:  # each job will say so to its owner
+    except InvalidRequest as too_much:  # each job will report it to its owner
         log(f"{pipeline.checkpoint.name}: {too_much}")

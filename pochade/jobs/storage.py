@@ -1,13 +1,13 @@
-"""Where a server keeps things, and the files there: whole or not at all, and none without a row for long.
+"""The files of a server. They are written atomically, and files without a row are removed.
 
     DIR/jobs.sqlite                                the store
     DIR/outputs/2026-11-24/20261124-5f0c6a1e9b.1-0.png   pictures, with their parameters in them
-    DIR/inputs/20261124-5f0c6a1e9b-0               what came with a job, until it is over
-    DIR/workers/NAME                               locked by the worker of that name for as long as it lives
+    DIR/inputs/20261124-5f0c6a1e9b-0               a picture sent with a job, until the job ends
+    DIR/workers/NAME                               locked by the worker of that name while it runs
     DIR/lock                                       locked by the server
-    DIR/reserve                                    given up when the disk is full, see `reserve`
+    DIR/reserve                                    released when the disk is full, see `reserve`
 
-No name comes from a client: they are made of the ids of jobs, which are made here.
+File names are made from the ids of jobs, never from data of a client.
 """
 
 import re
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ID = re.compile(r"\d{8}-[0-9a-f]{10}")
 PART = re.compile(r"\.[0-9a-f]{16}\.part")
-"""Suffix of files being written by `pochade.atomic`."""
+"""Suffix of partial files of `pochade.atomic`."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class Storage:
 
 
 def new_id(now: float, random: Callable[[int], str]) -> str:
-    """ "20261124-5f0c6a1e9b". random: n -> n random bytes in hexadecimal digits, as `secrets.token_hex`."""
+    """Return a new id: "20261124-5f0c6a1e9b". random: n -> n random bytes as hexadecimal,
+    `secrets.token_hex`."""
     return f"{time.strftime('%Y%m%d', time.gmtime(now))}-{random(5)}"
 
 
@@ -88,7 +89,7 @@ def keep_picture(
     """Write a picture's file, before it has a row. Raises OutputError."""
     job = lease.job
     day = f"{job.id[:4]}-{job.id[4:6]}-{job.id[6:8]}"
-    # Each attempt has names of its own, so that a late one can never touch what another wrote.
+    # Each attempt has different names, so that a late one cannot overwrite the files of another.
     path = f"{day}/{job.id}.{job.attempts}-{number}.png"
     save_picture(image, storage.output(path), text, mark=mark, sign=sign)
     size = storage.output(path).stat().st_size
@@ -104,17 +105,17 @@ def keep_picture(
 
 
 def discard(storage: Storage, paths: "list[str]") -> None:
-    """Remove the files of pictures that have no rows (any more)."""
+    """Remove the files of pictures that have no rows."""
     for path in paths:
         with suppress(OSError):
             storage.output(path).unlink()
 
 
 def sweep(storage: Storage, known: Callable[[str], bool], at_work: Callable[[str], bool]) -> int:
-    """Remove what a crash left behind: files without rows and partial files. Returns how many.
+    """Remove files without rows and partial files, left by a crash. Return their number.
 
-    known: whether a picture's path has a row. at_work: whether a job is waiting or running; its files stay.
-    Files with foreign names are left alone.
+    known: whether a picture's path has a row. at_work: whether a job is waiting or running; its files are
+    kept. Files with other names are ignored.
     """
     removed = 0
     for folder, pattern in ((storage.outputs, "*/*"), (storage.inputs, "*")):
@@ -154,7 +155,7 @@ def drop_inputs(storage: Storage, job: str) -> None:
             file.unlink()
 
 
-# --- who is alive -----------------------------------------------------------------------------------------
+# --- locks ---------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -170,7 +171,7 @@ def alive(path: Path) -> Iterator[None]:
 
 
 def is_dead(path: Path) -> bool:
-    """Whether the process that held the lock has ended. False where the system cannot tell."""
+    """Return whether the process that held the lock has ended; False if the system cannot detect it."""
     try:
         with path.open("ab") as file:
             return CAN_LOCK and _lock(file.fileno())
@@ -180,7 +181,7 @@ def is_dead(path: Path) -> bool:
 
 try:
     import fcntl
-except ImportError:  # Windows: there, silence for as long as a lease lasts is what tells
+except ImportError:  # Windows: a dead worker is detected by its expired lease
     CAN_LOCK = False
 
     def _lock(handle: int) -> bool:

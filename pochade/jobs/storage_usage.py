@@ -1,8 +1,8 @@
 """Disk usage of each user's pictures, updated in the transactions that add and remove them.
 
-The budget is shared by all users. Pinned pictures are never removed for it. To leave room for new pictures,
+The budget is shared by all users. Pinned pictures are never removed for it. To leave space for new pictures,
 pinned ones may take a share of the budget (PINNED_SHARE), divided equally among the users; unpinned pictures
-may always take the rest, even where more is pinned because the budget was once larger.
+may always take the rest, even if more is pinned because the budget was once larger.
 """
 
 from dataclasses import dataclass
@@ -25,24 +25,24 @@ class StorageUsage:
     pinned: int
 
     def to_remove(self, budget_bytes: int) -> int:
-        """Bytes of unpinned pictures that exceed the budget."""
+        """Return the bytes of unpinned pictures that exceed the budget."""
         room = max(budget_bytes - self.pinned, round(budget_bytes * (1 - PINNED_SHARE)))
         return max(0, self.bytes - self.pinned - room)
 
 
 def pin_budget(budget_bytes: int, users: int) -> int:
-    """How many bytes each of `users` users may pin."""
+    """Return the bytes that each of `users` users may pin."""
     return round(budget_bytes * PINNED_SHARE) // max(1, users)
 
 
 def stored(database: Database, owner: str | None = None) -> StorageUsage:
-    """Usage of one user or of all. Reads one row per user, not one per picture."""
+    """Return the usage of one user or of all. Reads one row per user, not one per picture."""
     with database.read() as connection:
         return stored_in(connection, owner)
 
 
 def stored_in(connection: Connection, owner: str | None = None) -> StorageUsage:
-    """As `stored`, within the caller's transaction."""
+    """Like `stored`, within the caller's transaction."""
     sums = (func.coalesce(func.sum(column), 0) for column in (storage.c.bytes, storage.c.pinned))
     query = select(*sums) if owner is None else select(*sums).where(storage.c.owner == owner)
     return StorageUsage(*connection.execute(query).one())

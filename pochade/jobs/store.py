@@ -38,8 +38,8 @@ CRASHED = (
 )
 
 CRASHED_PULL = (
-    "the process died or hung {deaths} times while fetching it; the part that arrived is kept, and"
-    " another pull resumes from there"
+    "the process died or hung {deaths} times while downloading it; the partial files are kept, and"
+    " another pull resumes them"
 )
 
 
@@ -48,10 +48,10 @@ class LeaseLost(PochadeError):
 
 
 def accept(database: Database, job: Job, words: str, once: idempotency.IdempotencyKey | None = None) -> None:
-    """Keep a new job. When this returns, it will be drawn, fail with a reason, or be cancelled.
+    """Store a new job. Once this returns, it will be drawn, fail with a reason, or be cancelled.
 
-    once: the key that it came with. Raises idempotency.Repeated if there is a job of that key already, and
-    KeyReused if that is another one; then nothing is kept.
+    once: its idempotency key. Raises RepeatedRequest if there is a job with that key, and KeyReused if the
+    key belongs to a different request; nothing is stored then.
     """
     values = {name: getattr(job, name) for name in columns(Job)}
     with database.write() as connection:
@@ -68,11 +68,10 @@ def take(
     lease_s: float = LEASE_S,
     pulls: bool = False,
 ) -> Lease | None:
-    """The job that is to be drawn next, under a lease; None if none waits.
+    """Take the next job under a lease; return None if none is waiting.
 
-    The highest lane comes first, in it whoever was served the longest ago, of theirs the oldest. Models are
-    fetched apart from that, by a worker of their own (`pulls`): the oldest first, and nobody waits longer for
-    a drawing because they had one fetched.
+    The highest lane comes first, then the owner who was served longest ago, then the oldest job. Downloads of
+    models have a separate worker (`pulls`): the oldest comes first, and they do not affect an owner's turn.
     """
     with database.write() as connection:
         row = connection.execute(next_pull() if pulls else next_in_line()).one_or_none()
@@ -97,7 +96,7 @@ def take(
 
 
 def next_in_line() -> "Select[tuple[object, ...]]":
-    """The query of `take` for drawings. An owner who was never served comes first."""
+    """Return the query of `take` for drawings. An owner who was never served comes first."""
     line = jobs.outerjoin(owners, owners.c.name == jobs.c.owner)
     return (
         select(*(jobs.c[name] for name in columns(Job)))
@@ -109,7 +108,7 @@ def next_in_line() -> "Select[tuple[object, ...]]":
 
 
 def next_pull() -> "Select[tuple[object, ...]]":
-    """The query of `take` for model downloads."""
+    """Return the query of `take` for model downloads."""
     waiting = and_(jobs.c.state == QUEUED, jobs.c.kind == PULL)
     query = select(*(jobs.c[name] for name in columns(Job))).where(waiting)
     return query.order_by(jobs.c.created, jobs.c.id).limit(1)
@@ -181,7 +180,7 @@ def fail(database: Database, lease: Lease, error: str, now: float) -> None:
 
 
 def release(database: Database, job: str, token: str) -> bool:
-    """Return a job to its old place in the queue. Returns whether the worker still held it.
+    """Return a job to its former position in the queue. Return whether the worker still had the lease.
 
     A job that was being cancelled is cancelled.
     """
@@ -214,7 +213,7 @@ def reclaim(
 
 
 def running(database: Database) -> list[tuple[str, float]]:
-    """The worker and the lease's expiry of each running job."""
+    """Return the worker and the lease's expiry of each running job."""
     with database.read() as connection:
         rows = connection.execute(select(jobs.c.worker, jobs.c.lease_until).where(jobs.c.state == RUNNING))
         return [(row.worker, row.lease_until) for row in rows]
@@ -245,7 +244,7 @@ def cancel_waiting(database: Database, owner: str, now: float) -> list[str]:
 
 
 def served_last(database: Database) -> dict[str, float]:
-    """Owner -> when one of their jobs was last taken."""
+    """Return owner -> when one of their jobs was last taken."""
     with database.read() as connection:
         rows = connection.execute(select(owners.c.name, owners.c.served))
         return {row.name: row.served for row in rows}

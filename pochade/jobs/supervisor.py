@@ -38,8 +38,8 @@ class WorkerSlot:
 
     state: starting, idle, loading, drawing or broken. job: the running one. restarts: after deaths. silent_s:
     since the process last sent anything; time during which the computer slept is not counted. wanted: of a
-    slot for model downloads: there is one to do. Only then it has a process, which ends when there are no
-    more.
+    slot for model downloads: whether there is one to do. Only then it has a process, which ends after the
+    last one.
     """
 
     settings: WorkerSettings
@@ -71,7 +71,7 @@ class Supervisor:
     on_event: called with each event of a worker. on_death: awaited after a process ends, before the next one
     starts. An exception from either is logged and changes nothing.
 
-    names: makes a new name for each process. silence_limit: how long a process may be silent, s; then it
+    names: returns a new name for each process. silence_limit: how long a process may be silent, s; then it
     is killed and replaced. command: starts a worker.
     """
 
@@ -154,11 +154,11 @@ class Supervisor:
             if self._stopping:
                 return
             if slot.pulls and slot.process is not None and slot.process.returncode == 0:
-                continue  # there was nothing left to fetch
+                continue  # there was nothing left to download
             slot.state, slot.process = "broken", None
             try:
                 await self._died(slot)
-            except Exception as error:  # its job is found again by whoever looks through the store
+            except Exception as error:  # `reclaim` finds its job
                 log(f"a worker died, and its job could not be returned to the queue: {error}")
             slot.job = None
             slot.restarts += 1
@@ -173,7 +173,7 @@ class Supervisor:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=LINE_BYTES,
-            start_new_session=True,  # Ctrl-C is for the server, which then tells its workers
+            start_new_session=True,  # Ctrl-C must reach only the server, which then stops its workers
         )
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(replace(slot.settings, name=slot.name).line().encode() + b"\n")
@@ -182,7 +182,7 @@ class Supervisor:
                 self._pass_on(slot, line)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), CLOSING_S)
-        except ValueError as error:  # of the stream: a line that is longer than any of ours
+        except ValueError as error:  # raised by the stream: the line is too long
             log(f"the worker's output cannot be read: {error}")
         finally:
             if process.returncode is None:

@@ -12,23 +12,23 @@ jobs = Table(
     METADATA,
     Column("id", Text, primary_key=True),
     Column("owner", Text, nullable=False),
-    Column("lane", Integer, nullable=False),  # higher ones first
+    Column("lane", Integer, nullable=False),  # higher ones are served first
     Column("state", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("model", Text, nullable=False),
     Column("label", Text, nullable=False),
-    Column("words", Text, nullable=False),  # the prompts in small letters, to search in
+    Column("words", Text, nullable=False),  # the prompts in lower case, for searching
     Column("order", Text, nullable=False),  # JSON, see `orders`
     Column("cost", Float, nullable=False),  # predicted seconds
     Column("created", Float, nullable=False),
     Column("started", Float),
     Column("ended", Float),
-    Column("attempts", Integer, nullable=False),  # how often it was taken
-    Column("deaths", Integer, nullable=False),  # how often whoever had taken it died
+    Column("attempts", Integer, nullable=False),  # number of times it was taken
+    Column("deaths", Integer, nullable=False),  # number of workers that died while running it
     Column("worker", Text),
-    Column("lease", Text),  # who holds it proves so with this
+    Column("lease", Text),  # the token of the lease
     Column("lease_until", Float),
-    Column("asked", Text, nullable=False),  # "", or "cancel": to stop
+    Column("asked", Text, nullable=False),  # "", or "cancel" to stop it
     Column("error", Text),
     Index("jobs_to_take", "state", "lane", "created"),
     Index("jobs_of_owner", "owner", "created"),
@@ -44,8 +44,8 @@ pictures = Table(
     Column("path", Text, nullable=False),  # below the folder of outputs
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
-    Column("seed", Text, nullable=False),  # of 64 bits without a sign, which SQLite has no number for
-    Column("text", Text, nullable=False),  # how it was drawn
+    Column("seed", Text, nullable=False),  # unsigned 64-bit, which SQLite has no integer type for
+    Column("text", Text, nullable=False),  # the parameters text
     Column("words", Text, nullable=False),
     Column("prompt", Text, nullable=False),
     Column("model", Text, nullable=False),
@@ -61,25 +61,25 @@ storage = Table(
     "storage",
     METADATA,
     Column("owner", Text, primary_key=True),
-    Column("bytes", Integer, nullable=False),  # of all their pictures
-    Column("pinned", Integer, nullable=False),  # of those of them that are pinned
+    Column("bytes", Integer, nullable=False),  # of all pictures of the owner
+    Column("pinned", Integer, nullable=False),  # of the pinned ones
 )
 
 owners = Table(
     "owners",
     METADATA,
     Column("name", Text, primary_key=True),
-    Column("served", Float, nullable=False),  # when a job of theirs was last taken
-    Column("spent", Float, nullable=False),  # seconds of drawing, all in all
+    Column("served", Float, nullable=False),  # when a job of the owner was last taken
+    Column("spent", Float, nullable=False),  # total seconds of drawing
 )
 
 rates = Table(
     "rates",
     METADATA,
     Column("model", Text, primary_key=True),
-    Column("width", Integer, primary_key=True),  # 0 x 0: of all sizes together
+    Column("width", Integer, primary_key=True),  # 0 x 0: all sizes together
     Column("height", Integer, primary_key=True),
-    Column("seconds", Float, nullable=False),  # for one unit of work, see `cost`
+    Column("seconds", Float, nullable=False),  # per unit of work, see `cost`
     Column("count", Integer, nullable=False),
 )
 
@@ -93,19 +93,19 @@ choices = Table(
 sessions = Table(
     "sessions",
     METADATA,
-    Column("digest", Text, primary_key=True),  # of the cookie: who reads the file cannot log in with it
+    Column("digest", Text, primary_key=True),  # hash of the cookie, which does not allow to log in
     Column("owner", Text, nullable=False),
-    Column("proof", Text, nullable=False),  # of the key that opened it: another key, and it is over
+    Column("proof", Text, nullable=False),  # of the key used to log in; invalid once the key changes
     Column("until", Float, nullable=False),
 )
 
-# Added to stores of format 1: an earlier version, which does not know it, leaves it alone.
+# Added to stores of format 1; earlier versions ignore it.
 idempotency_keys = Table(
     "idempotency_keys",
     METADATA,
     Column("owner", Text, primary_key=True),
     Column("key", Text, primary_key=True),  # its hash
-    Column("request", Text, nullable=False),  # the hash of what was asked for
+    Column("request", Text, nullable=False),  # the hash of the request
     Column("job", Text, nullable=False),
     Column("created", Float, nullable=False, index=True),
 )

@@ -1,8 +1,8 @@
 """The worker: a process that takes jobs, draws them and ends them. `python -m pochade.jobs.worker`.
 
-Its first line of standard input holds its settings; each further line is a command from the server: cancel a
-job, look for a new one, or stop. It writes its events to standard output, one JSON object per line. Those are
-for watchers only: the state of jobs is in the store, which the worker writes itself.
+The first line of its standard input contains its settings; each further line is a command from the server:
+cancel a job, look for a new one, or stop. It writes events to standard output, one JSON object per line. They
+are only for watchers: the state of jobs is in the store, which the worker writes itself.
 
 It ends when its input ends, so that no worker outlives its server; its job is queued again.
 """
@@ -46,7 +46,7 @@ TRIES = 3
 
 
 class DrawsJobs(Protocol):
-    """`runner.JobRunner`, or a stand-in in tests."""
+    """`runner.JobRunner`, or a fake in tests."""
 
     def prepare(self, model: str | None) -> "Iterator[Event]": ...
     def draw(self, order: Order, read: Read, asked: Asked) -> "Iterator[Event]": ...
@@ -95,7 +95,7 @@ def read_settings(line: str) -> WorkerSettings:
 
 
 class Worker:
-    """clock: seconds since 1970. random: n -> n random bytes in hexadecimal digits."""
+    """A worker. clock: seconds since 1970. random: n -> n random bytes in hexadecimal digits."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class Worker:
         self._look = threading.Event()
         self._here = 0.0
 
-    # --- what the server says -------------------------------------------------------------------------------
+    # --- commands --------------------------------------------------------------------------------------
 
     def listen(self, lines: TextIO) -> None:
         """Read commands until the input ends, even in the middle of a line; then end the process."""
@@ -126,7 +126,7 @@ class Worker:
             for line in lines:
                 said = json.loads(line)
                 if said["do"] == "stop" and self.settings.pulls:
-                    break  # a model may take hours, and what came is kept
+                    break  # a download may take hours, and its partial files are kept
                 if said["do"] == "stop":
                     self._leaving = True
                     self._wake.set()
@@ -138,7 +138,7 @@ class Worker:
                     self._look.set()
                 else:
                     with self._state:
-                        # A word about a job that is over by now is about nothing.
+                        # Ignore commands for jobs that have ended.
                         if self._lease is not None and self._lease.job.id == said["job"]:
                             self._asked = said["do"]
         finally:
@@ -148,7 +148,7 @@ class Worker:
         """End at once, even during a step; the job is queued again."""
         with self._state:
             if self._lease is not None:
-                with suppress(Exception):  # it ends anyhow; the lease then ends by itself
+                with suppress(Exception):  # the process ends anyway, and the lease expires
                     store.release(self.database, self._lease.job.id, self._lease.token)
             os._exit(0)
 
@@ -158,10 +158,10 @@ class Worker:
             with self._telling:
                 self.output.write(line)
                 self.output.flush()
-        except OSError:  # nobody is there any more
+        except OSError:  # the server has gone
             self.leave()
 
-    # --- what it does -------------------------------------------------------------------------------------
+    # --- jobs ------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         threading.Thread(target=self._heartbeat, daemon=True).start()
@@ -174,7 +174,7 @@ class Worker:
             who = self.settings.name, self.random(16), self.clock()
             try:
                 lease = store.take(self.database, *who, pulls=self.settings.pulls)
-            except StoreFailed as error:  # the disk may be full now and have room later
+            except StoreFailed as error:  # the disk may be full temporarily
                 log(f"the next job could not be taken from the queue: {error}")
                 lease = None
             if lease is None:
@@ -202,13 +202,13 @@ class Worker:
         try:
             for event in self.runner.prepare(None):
                 self._emit_loading(event)
-        except Exception as error:  # each job will say it again, to its owner; another model may do
+        except Exception as error:  # each job will report it to its owner; another model may work
             log(f"the model could not be loaded: {reason_of(error)}")
 
     def _job(self, lease: Lease) -> None:
         job, drawn = lease.job, list[FinishedPicture]()
         self.tell("started", job=job.id, model=job.model, attempt=job.attempts, at=job.started)
-        self._ask_store(lease)  # what was asked for after the job was taken and before that was known
+        self._ask_store(lease)  # requests made after the job was taken, before the server knew
         if self._look.is_set():
             self._look.clear()
             self.runner.forget()
@@ -244,7 +244,7 @@ class Worker:
         self.tell(over.pop("event"), job=job.id, **over)
 
     def _end(self, lease: Lease, end: Callable[[], None]) -> None:
-        """Retry until the store accepts it, so that finished pictures are not lost to a full disk.
+        """Retry until the store accepts the end, so that finished pictures are not lost on a full disk.
 
         Raises LeaseLost at once, and errors that are not disk errors after TRIES attempts.
         """
@@ -265,7 +265,7 @@ class Worker:
             pause = min(LONGEST_PAUSE_S, 2 * pause)
 
     def _draw(self, lease: Lease, order: Order, drawn: list[FinishedPicture]) -> float:
-        """Duration of the drawing, s, without loading and compiling, which happen in the first step."""
+        """Draw; return the duration, s, without loading and compiling, which happen in the first step."""
 
         def read(number: int) -> bytes:
             return read_input(self.storage, lease.job, number)
@@ -299,7 +299,7 @@ class Worker:
                     self.tell("fetched", job=lease.job.id, bytes=event.bytes, total=event.total)
             else:
                 self._emit_loading(event, job=lease.job.id)
-        # The last step of a batch comes as its pictures. Only the first step's time is not known.
+        # The last step of a batch is reported as its pictures. Only the first step is not timed.
         count, known = steps + batches, steps + batches - 1
         return (time.monotonic() - first) * count / known if steps and known else 0.0
 
@@ -327,7 +327,7 @@ class Worker:
             self.tell("loaded", model=event.model, width=event.width, height=event.height, **about)
 
     def _heartbeat(self) -> None:
-        """Send heartbeats to the store. A job that was taken away is abandoned."""
+        """Send heartbeats to the store. A job that was taken back is abandoned."""
         while True:
             time.sleep(HEARTBEAT_S)
             with self._state:
@@ -341,7 +341,7 @@ class Worker:
             asked = store.heartbeat(self.database, lease.job.id, lease.token, self.clock())
         except store.LeaseLost:
             asked = CANCEL
-        except Exception as error:  # a store that is busy now is asked again
+        except Exception as error:  # retried, since the store may be busy
             log(f"the job database did not answer: {error}")
             return
         if asked == CANCEL:
@@ -354,15 +354,15 @@ def main(runner: Callable[[WorkerSettings], DrawsJobs] | None = None) -> None:
     """Run until standard input ends. runner: replaces the default runner."""
     import secrets
 
-    # A stream of our own: whatever else in this process reads, closes or locks standard input finds none.
+    # A private duplicate, in case other code in this process reads, closes or locks standard input.
     lines = os.fdopen(os.dup(0), encoding="utf-8")
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     first = lines.readline()
-    if not first:  # the server was gone before it had said a word
+    if not first:  # the server ended before it sent the settings
         lines.close()
         return
-    # Whatever prints, in whatever language it is written, must not print among the events.
+    # Output of other code, including native code, must not mix with the events.
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     settings = read_settings(first)
@@ -371,7 +371,7 @@ def main(runner: Callable[[WorkerSettings], DrawsJobs] | None = None) -> None:
         worker = Worker(settings, draws, output, time.time, secrets.token_hex)
         threading.Thread(target=worker.listen, args=(lines,), daemon=True).start()
         worker.run()
-        os._exit(0)  # the other threads wait for input, and Python would wait for them
+        os._exit(0)  # other threads are blocked reading input, and Python would wait for them
 
 
 def _default_runner(settings: WorkerSettings) -> DrawsJobs:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pochade.engines.engine import Engine
 from pochade.errors import InvalidRequest, MissingDependency, expect
 from pochade.loading.memory_plan import budget_from
-from pochade.machine import MOST_THREADS, processors
+from pochade.machine import MAX_THREADS, processors
 
 DEVICES = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("auto", "f32", "bf16", "f16", "int8")
@@ -119,7 +119,7 @@ def resolve_threads(choice: EngineChoice, threads: int | None) -> int | None:
         return processors().limited if choice.device == "cpu" else None
     if not isinstance(threads, int) or isinstance(threads, bool):
         raise InvalidRequest(f"threads is {threads!r}; it must be a whole number")
-    expect("threads", threads, 1, MOST_THREADS)
+    expect("threads", threads, 1, MAX_THREADS)
     if choice.device != "cpu":
         raise InvalidRequest(
             f"threads applies only to the CPU, but this would run on '{choice.device}'; omit it, or use"

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pochade.checkpoints.fingerprint import remembered_hash
+from pochade.checkpoints.fingerprint import cached_hash
 from pochade.checkpoints.folder import Checkpoint, Component
 from pochade.diffusion.parametrization import Parametrization
 from pochade.diffusion.schedule import NoiseSchedule
@@ -49,7 +49,7 @@ class Model:
 
 def _hash_of(component: Component) -> str | None:
     files = component.files
-    return remembered_hash(files[0], cache_dir() / "hashes.json") if len(files) == 1 else None
+    return cached_hash(files[0], cache_dir() / "hashes.json") if len(files) == 1 else None
 
 
 def make_model(

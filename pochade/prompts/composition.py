@@ -84,6 +84,6 @@ def _region(text: str) -> Region | None:
     )
     if not (0 <= region.left < region.right <= 1 and 0 <= region.top < region.bottom <= 1):
         raise InvalidRequest(
-            f"{found[0][0]} has no inside: it says left and right, then top and bottom, as shares from 0 to 1"
+            f"{found[0][0]} is empty: it must have left and right, then top and bottom, as shares from 0 to 1"
         )
     return region

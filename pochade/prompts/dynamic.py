@@ -1,14 +1,14 @@
 r"""Prompt templates that expand to a different prompt for each seed, with the syntax of Dynamic Prompts.
 
     {a|b|c}               one of them
-    {3::a|b}              a three times as often as b
+    {3::a|b}              a, three times as often as b
     {2$$a|b|c}            two different ones, joined by ", "; {1-2$$...}, {2-$$...} and {-2$$...} give a range
     {2$$ and $$a|b|c}     joined by " and "
     {2$$__animal__}       two different lines of animal.txt
     __animal__            a line of animal.txt; __dir/animal__ one of dir/animal.txt
     \{ \} \| \_           the characters themselves; `attention` removes the backslash later
 
-Options and lines may hold any of this again. A brace without its counterpart is text. In a tag such as
+All of these nest, in options and in lines. A brace without its counterpart is text. In a tag such as
 <lora:a__b__c:0.8> underscores belong to the name, unless a whole part is a wildcard: <lora:__styles__:0.8>.
 """
 
@@ -29,14 +29,14 @@ SEPARATOR = ", "
 MAX_DEPTH = 50
 MAX_OPTIONS = 2_000_000
 LEAST_COUNTED = 200
-"""Limit on the options examined for one prompt, of which each choice counts as at least LEAST_COUNTED. It
-stops templates that multiply themselves."""
+"""Limit on the options examined for one prompt; each choice counts as at least LEAST_COUNTED. It stops
+templates that grow exponentially."""
 
 NAME = r"[^\s_{}|\\](?:[\w\-./ ]{0,198}?[^\s_{}|\\])??"
 WILDCARD = rf"__(?P<name>{NAME})__"
 NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 SIGNS = re.compile(rf"\\.|{WILDCARD}|[{{}}|]|[^\\{{}}|_]+|\\|_", re.DOTALL)
-SEPARATED = rf"(?:(?!__{NAME}__)[^{{}}|$])*"  # a wildcard is none: it begins the first option
+SEPARATED = rf"(?:(?!__{NAME}__)[^{{}}|$])*"  # not a wildcard, which begins the first option
 HOW_MANY = re.compile(rf"\s*(?:([0-9]{{1,6}})|([0-9]{{0,6}})-([0-9]{{0,6}}))\$\$(?:({SEPARATED})\$\$)?")
 WEIGHT = re.compile(rf"\s*({NUMBER})::")
 
@@ -221,7 +221,7 @@ class _Expansion:
         if name in inside:
             around = [each for each in inside[inside.index(name) :] if each]
             chain = " > ".join(f"__{each}__" for each in (*around, name))
-            raise InvalidRequest(f"the wildcard '__{name}__' leads back to itself: {chain}")
+            raise InvalidRequest(f"the wildcard '__{name}__' refers to itself: {chain}")
         lines = self.read(name)
         weights = [WEIGHT.match(line) for line in lines]
         texts = [
@@ -239,17 +239,17 @@ class _Expansion:
         if self.options > MAX_OPTIONS:
             raise InvalidRequest(
                 f"the prompt makes more than {MAX_OPTIONS // LEAST_COUNTED:,} choices, or has more than"
-                f" {MAX_OPTIONS:,} options to choose from: its wildcards multiply"
+                f" {MAX_OPTIONS:,} options: simplify its wildcards"
             )
         rings = [-log(1 - self.random()) / weight if weight > 0 else inf for weight in weights]
         able = sum(weight > 0 for weight in weights)
         if count > 0 and able == 0:
-            raise InvalidRequest("the prompt has a choice whose weights are all 0; give one of them more")
+            raise InvalidRequest("the prompt has a choice whose weights are all 0; raise one of them")
         return sorted(range(len(weights)), key=rings.__getitem__)[: min(count, able)]
 
     def _count_characters(self, more: int) -> None:
         self.characters += more
         if self.characters > MAX_PROMPT_CHARACTERS:
             raise InvalidRequest(
-                f"the prompt's template grows to more than {MAX_PROMPT_CHARACTERS:,} characters; shorten it"
+                f"the expanded prompt has more than {MAX_PROMPT_CHARACTERS:,} characters; shorten it"
             )

@@ -48,7 +48,7 @@ def lay_out(
     backtrack: how far to search for a comma; 0 fills each chunk completely. literal: treat brackets and BREAK
         as text.
     """
-    room = tokenizer.max_length - 2
+    capacity = tokenizer.max_length - 2
     comma = tokenizer.vocabulary.get(f",{WORD_END}", GONE)
     chunks: list[list[tuple[int, float]]] = []
     current: list[tuple[int, float]] = []
@@ -60,12 +60,12 @@ def lay_out(
             current, after_comma = [], 0
         for text, weight in section:
             for run in tokenizer.encode_runs(text):
-                if len(current) == room:
-                    near = after_comma > 0 and room - after_comma < backtrack
-                    place = after_comma if near and run != (comma,) else room
+                if len(current) == capacity:
+                    near = after_comma > 0 and capacity - after_comma < backtrack
+                    place = after_comma if near and run != (comma,) else capacity
                     chunks.append(current[:place])
                     current, after_comma = current[place:], 0
-                if len(current) + len(run) > room:  # the vectors of an embedding stay together
+                if len(current) + len(run) > capacity:  # the vectors of an embedding are not split
                     chunks.append(current)
                     current, after_comma = [], 0
                 current += [(token, weight) for token in run]
@@ -94,8 +94,8 @@ def rows(layout: ChunkLayout, tokenizer: Tokenizer, chunks: int) -> tuple[Ids, N
 
 def chunk_count(ids: Sequence[int], tokenizer: Tokenizer) -> int:
     """Return the number of chunks of a prompt; at least one."""
-    room = tokenizer.max_length - 2
-    return max(1, -(-len(ids) // room))
+    capacity = tokenizer.max_length - 2
+    return max(1, -(-len(ids) // capacity))
 
 
 def chunk(ids: Sequence[int], tokenizer: Tokenizer, chunks: int | None = None) -> Ids:
@@ -107,8 +107,8 @@ def chunk(ids: Sequence[int], tokenizer: Tokenizer, chunks: int | None = None) -
     chunks = needed if chunks is None else chunks
     if chunks < needed:
         raise ValueError(f"{len(ids)} tokens need {needed} chunks; {chunks} were given")
-    room = tokenizer.max_length - 2
-    return fill([ids[number * room : (number + 1) * room] for number in range(chunks)], tokenizer)
+    capacity = tokenizer.max_length - 2
+    return fill([ids[number * capacity : (number + 1) * capacity] for number in range(chunks)], tokenizer)
 
 
 def fill(parts: Sequence[Sequence[int]], tokenizer: Tokenizer) -> Ids:
@@ -124,7 +124,7 @@ def fill(parts: Sequence[Sequence[int]], tokenizer: Tokenizer) -> Ids:
 def end_positions(chunks: Ids, end_id: int) -> NDArray[np.int64]:
     """Return the position of each sequence's first end token, where CLIP pools: (..., T) -> (...).
 
-    end_id: the text encoder's `eos_token_id`. Configurations from before 2023 say 2, which stands for the
+    end_id: the text encoder's `eos_token_id`. Configurations from before 2023 have 2, which means the
         highest id in the vocabulary: the tokenizer's end token.
 
     Raises InvalidCheckpoint if a sequence has no end token.

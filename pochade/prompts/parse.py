@@ -12,7 +12,7 @@ class ParsedPrompt:
     """The result of `parse_prompt`.
 
     text: the original text. plain: the text without extra networks. parts: the prompts joined by AND, or the
-    only one. schedules: for each part how its text changes from step to step (None: it does not). Emphasis
+    only one. schedules: for each part, the changes of its text between steps (None: none). Emphasis
     and BREAK are not parsed yet.
     """
 
@@ -27,7 +27,7 @@ class ParsedPrompt:
 
         first_pass_steps: for the second pass of a hires fix (`Schedule.stretches`).
 
-        Raises InvalidRequest if the texts of all steps together would fill the memory.
+        Raises InvalidRequest if the texts of all steps together are too long.
         """
         columns = []
         for part, schedule in zip(self.parts, self.schedules, strict=True):

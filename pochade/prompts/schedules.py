@@ -6,9 +6,9 @@ r"""Prompt editing and alternation: prompts that change from step to step, with 
     [a|b|c]           a, b, c, a, ... from step to step
 
 `when` with a decimal point is a fraction of the steps, without one a number of steps. The forms nest. A
-bracket of another form, and one without its counterpart, is text here (and may be emphasis to `attention`);
-so is what a backslash stands before. Round brackets hide the colons and bars inside them from square ones
-around them, and a bar beside the colons of a change is text.
+bracket of another form, or without its counterpart, is text here (it may be emphasis in `attention`), and so
+is a character after a backslash. Colons and bars inside round brackets do not belong to the enclosing square
+brackets, and a bar next to the colons of a change is text.
 
 Any text can be read, however deep: nothing here recurses.
 """
@@ -22,7 +22,7 @@ from typing import TypeAlias
 from pochade.errors import InvalidRequest
 
 MAX_CHARACTERS = 10_000_000
-"""In the texts of all steps together; a prompt of 10,000 characters may change 1,000 times."""
+"""The limit for the texts of all steps together: a prompt of 10,000 characters may change 1,000 times."""
 
 SIGNS = re.compile(r"\\.|[\[\]():|]|[^\\\[\]():|]+|\\", re.DOTALL)
 NUMBER = re.compile(r"\s*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))\s*")
@@ -30,7 +30,7 @@ NUMBER = re.compile(r"\s*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))\s*")
 
 @dataclass(frozen=True, eq=False)
 class _Change:
-    """when: as it is written; what it means depends on the number of steps."""
+    """A change. when: as written; its meaning depends on the number of steps."""
 
     before: "_Node"
     after: "_Node"
@@ -47,7 +47,7 @@ _Node: TypeAlias = "str | list[_Node] | _Change | _Alternation"
 
 @dataclass(eq=False)
 class _Open:
-    """A bracket whose end has not been met, its parts, and what separates them."""
+    """An open bracket, its parts so far, and their separators."""
 
     bracket: str
     separators: list[str] = field(default_factory=list)
@@ -65,7 +65,7 @@ class _Open:
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """A parsed prompt, which gives its texts for any number of steps."""
+    """A parsed prompt; `stretches` returns its texts for any number of steps."""
 
     prompt: str
     tree: "_Node"
@@ -79,13 +79,13 @@ class Schedule:
         first_pass_steps: set for the second pass of a hires fix. Whole numbers then continue the count of the
             first pass, and fractions start at 1: 1.5 is the middle of the second pass.
 
-        Raises InvalidRequest if a long prompt changes so often that all of its texts would fill the memory.
+        Raises InvalidRequest if a long prompt changes so often that its texts together are too long.
         """
         stops = _stops(self.tree, steps, first_pass_steps)
         if len(stops) > 1 and len(stops) * len(self.prompt) > MAX_CHARACTERS:
             raise InvalidRequest(
                 f"the prompt has {len(self.prompt):,} characters and changes in {len(stops):,} steps, which"
-                f" makes more than {MAX_CHARACTERS:,} characters in all: shorten it or ask for fewer steps"
+                f" makes more than {MAX_CHARACTERS:,} characters in all: shorten it or use fewer steps"
             )
         texts = ((step, "".join(_texts(self.tree, step, steps, first_pass_steps))) for step in stops)
         return [(list(alike)[-1][0], text) for text, alike in groupby(texts, key=lambda each: each[1])]
@@ -111,7 +111,7 @@ def _tree(prompt: str) -> _Node:
             last.separators.append(sign)
             last.parts.append([])
         elif sign in ("]", ")") and last.bracket + sign not in ("[]", "()"):
-            # It stands across the brackets that are open, so none of them holds a whole text.
+            # It crosses the open brackets, so they are text.
             _give_up(opened)
             opened[0].add(sign)
         elif sign in ("]", ")"):
@@ -132,7 +132,7 @@ def _give_up(opened: list[_Open]) -> None:
 
 
 def _node(group: _Open) -> "_Node | None":
-    """A change or an alternation, or None for a bracket of another form."""
+    """Return a change or an alternation, or None for a bracket of another form."""
     if "|" in group.separators and ":" not in group.separators:
         return _Alternation(list(group.parts))
     sides: list[list[_Node]] = [[*group.parts[0]]]
@@ -152,14 +152,14 @@ def _node(group: _Open) -> "_Node | None":
 
 
 def _when(number: str, steps: int, first_pass_steps: int | None) -> int:
-    """The last step before the change: 0 if it comes before the first, `steps` if after the last."""
+    """Return the last step before the change: 0 if before the first, `steps` if after the last."""
     passes, passed = (0, 0) if first_pass_steps is None else (1, first_pass_steps)
     value = (float(number) - passes) * steps if "." in number else float(number) - passed
     return int(max(0, min(steps, value)))
 
 
 def _stops(tree: _Node, steps: int, first_pass_steps: int | None) -> list[int]:
-    """The last step of each stretch within which the text cannot change."""
+    """Return the last step of each range in which the text cannot change."""
     found = {steps}
     for node in _walk(tree):
         if isinstance(node, _Alternation):
@@ -183,7 +183,7 @@ def _walk(tree: _Node) -> Iterator[_Node]:
 
 
 def _texts(tree: _Node, step: int, steps: int, first_pass_steps: int | None) -> Iterator[str]:
-    """The pieces of the text as it stands at a step."""
+    """Yield the pieces of the text at a step."""
     todo = [tree]
     while todo:
         node = todo.pop()

@@ -18,7 +18,7 @@ MAX_BYTES = 16_000_000
 
 @dataclass(frozen=True)
 class Style:
-    """Either text may be empty."""
+    """A named style; either text may be empty."""
 
     name: str
     prompt: str = ""
@@ -26,7 +26,7 @@ class Style:
 
 
 def read_styles(path: Path | str) -> dict[str, Style]:
-    """Read the styles of a file, name -> style, in order; the later of two with the same name counts.
+    """Read the styles of a file, name -> style, in order; of two with the same name the later is used.
 
     Raises InvalidRequest, naming the file, if it cannot be read or is not such a table.
     """
@@ -47,7 +47,7 @@ def read_styles(path: Path | str) -> dict[str, Style]:
     prompt = "prompt" if "prompt" in columns else "text"
     if not {"name", prompt} <= set(columns):
         raise InvalidRequest(
-            f"the styles '{path}' begin with the columns {', '.join(map(repr, columns)) or 'of nothing'};"
+            f"the styles '{path}' begin with the columns {', '.join(map(repr, columns)) or '(none)'};"
             " the first line must be: name,prompt,negative_prompt"
         )
     styles = [

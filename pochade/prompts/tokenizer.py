@@ -40,8 +40,8 @@ Phrase = tuple[Word, ...]
 class Special:
     """A special token, which is searched for before the text is split into words.
 
-    normalized: whether it is searched for in the normalised text (in any case), or first of all in the text
-        as it was typed.
+    normalized: whether it is searched for in the normalised text (ignoring case), or before that in the
+        original text.
     """
 
     content: str
@@ -57,7 +57,7 @@ class Tokenizer:
     unknown_id: for bytes that the vocabulary lacks (CLIP's lacks none).
     max_length: ids in a sequence with start and end, 77 in every Stable Diffusion.
     phrases: ids of the words of a phrase -> ids that replace them (see `with_phrases`).
-    signed: the normalised phrases that begin or end with punctuation.
+    punctuated: the normalised phrases that begin or end with punctuation.
     """
 
     vocabulary: Mapping[str, int] = field(repr=False)
@@ -69,7 +69,7 @@ class Tokenizer:
     unknown_id: int
     max_length: int = 77
     phrases: Mapping[Phrase, tuple[int, ...]] = field(default_factory=dict, repr=False)
-    signed: tuple[str, ...] = field(default=(), repr=False)
+    punctuated: tuple[str, ...] = field(default=(), repr=False)
     _words: dict[str, list[int]] = field(default_factory=dict, init=False, repr=False)
 
     def encode(self, text: str) -> list[int]:
@@ -82,7 +82,7 @@ class Tokenizer:
         runs: list[tuple[int, ...]] = []
         at = 0
         while at < len(words):
-            phrase = next((key for key in self._phrases.get(words[at], ()) if _stands(key, words, at)), None)
+            phrase = next((key for key in self._phrases.get(words[at], ()) if _matches(key, words, at)), None)
             if phrase is None:
                 runs += [(token,) for token in words[at]]
                 at += 1
@@ -104,7 +104,7 @@ class Tokenizer:
                 else:
                     words += [
                         tuple(self._encode_word(word))
-                        for between in self._cut(piece)
+                        for between in self._split_at_phrases(piece)
                         for word in split_words(between)
                     ]
         return words
@@ -116,7 +116,7 @@ class Tokenizer:
         letters = [self._alphabet[byte] for byte in word.encode("utf-8", errors="replace")]
         letters[-1] += WORD_END
         ids = merge([self.vocabulary.get(letter, self.unknown_id) for letter in letters], self.merges)
-        # Prompts repeat their words; what is long or one too many is not worth the memory.
+        # Prompts repeat words. Long words, and words beyond the limit, are not cached.
         if len(word) <= CACHED_LENGTH and len(self._words) < CACHED_WORDS:
             self._words[word] = ids
         return ids
@@ -129,15 +129,15 @@ class Tokenizer:
             found.setdefault(key[0], []).append(key)
         return found
 
-    def _cut(self, text: str) -> list[str]:
+    def _split_at_phrases(self, text: str) -> list[str]:
         """Split a normalised text around each phrase that begins or ends with punctuation."""
-        if not self.signed:
+        if not self.punctuated:
             return [text]
-        return [part for part in self._signed_phrases.split(text) if part]
+        return [part for part in self._punctuated_phrases.split(text) if part]
 
     @cached_property
-    def _signed_phrases(self) -> "regex.Pattern[str]":
-        longest_first = sorted(self.signed, key=len, reverse=True)
+    def _punctuated_phrases(self) -> "regex.Pattern[str]":
+        longest_first = sorted(self.punctuated, key=len, reverse=True)
         bounded = (
             (r"(?<!\p{L})" if text[0].isalpha() else "")
             + regex.escape(text, special_only=True)
@@ -169,8 +169,8 @@ def with_phrases(tokenizer: Tokenizer, phrases: Mapping[str, Sequence[int]]) -> 
     by_words = {tuple(tokenizer.encode_words(phrase)): tuple(ids) for phrase, ids in phrases.items()}
     by_words.pop((), None)
     texts = (normalize(phrase).strip() for phrase in phrases)
-    signed = tuple(text for text in texts if text and not (text[0].isalnum() and text[-1].isalnum()))
-    return replace(tokenizer, phrases=by_words, signed=signed)
+    punctuated = tuple(text for text in texts if text and not (text[0].isalnum() and text[-1].isalnum()))
+    return replace(tokenizer, phrases=by_words, punctuated=punctuated)
 
 
 def normalize(text: str) -> str:
@@ -193,7 +193,7 @@ def split_words(text: str) -> Iterator[str]:
             yield word
 
 
-def _stands(phrase: Phrase, words: list[Word], at: int) -> bool:
+def _matches(phrase: Phrase, words: list[Word], at: int) -> bool:
     return tuple(words[at : at + len(phrase)]) == phrase
 
 
@@ -212,7 +212,7 @@ def _split(text: str, specials: Mapping[str, int]) -> Iterator[tuple[str, int | 
 def byte_alphabet() -> tuple[str, ...]:
     """Return a printable character for each of the 256 bytes, so that a vocabulary can be a text file.
 
-    Bytes that Latin-1 prints stand for themselves; the others, in order, are U+0100, U+0101, ... (Radford et
+    Printable bytes of Latin-1 map to themselves; the others, in order, are U+0100, U+0101, ... (Radford et
     al. 2019, GPT-2).
     """
     printed = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
@@ -244,7 +244,7 @@ def merge(symbols: Sequence[int], merges: Merges) -> list[int]:
         right = following[left]
         found = merges.get((ids[left], ids[right])) if right < count else None
         if found is None or found[0] != rank:
-            continue  # an earlier merge has changed or taken away one of the two
+            continue  # an earlier merge has changed or removed one of the two
         ids[left], ids[right] = found[1], GONE
         after, before = following[right], preceding[left]
         following[left] = after

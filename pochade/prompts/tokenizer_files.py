@@ -111,12 +111,12 @@ def _merges(source: Path, vocabulary: Mapping[str, int], pairs: Iterable[Sequenc
 def _specials(files: _Files, vocabulary: Mapping[str, int]) -> tuple[tuple[Special, ...], dict[str, int]]:
     """(the special tokens, role -> id).
 
-    A token that is listed with its id keeps the flags of that listing. Roles come in an order of their own,
-    since one that names a token again, as the pad token usually does with the end token, sets its flags.
+    A token listed with its id keeps the flags of that listing. The order of roles matters: a role that
+    names a token again, as the pad token usually does with the end token, sets its flags.
     """
     listed: dict[str, Special] = {}
-    for token_id, about in _listed(files):
-        special = _special(files.folder, about, token_id)
+    for token_id, token_spec in _listed(files):
+        special = _special(files.folder, token_spec, token_id)
         listed[special.content] = special
     roles = {**DEFAULTS, **{role: files.config[role] for role in DEFAULTS if files.config.get(role)}}
     if "added_tokens_decoder" not in files.config:
@@ -125,24 +125,28 @@ def _specials(files: _Files, vocabulary: Mapping[str, int]) -> tuple[tuple[Speci
         }
     found = dict(listed)
     ids: dict[str, int] = {}
-    for role, about in roles.items():
+    for role, token_spec in roles.items():
         content = (
-            about if isinstance(about, str) else about.get("content") if isinstance(about, dict) else None
+            token_spec
+            if isinstance(token_spec, str)
+            else token_spec.get("content")
+            if isinstance(token_spec, dict)
+            else None
         )
         if isinstance(content, str) and content in listed:
             ids[role] = listed[content].id
         elif isinstance(content, str) and content in vocabulary:
-            found[content] = _special(files.folder, about, vocabulary[content])
+            found[content] = _special(files.folder, token_spec, vocabulary[content])
             ids[role] = vocabulary[content]
         else:
             raise InvalidCheckpoint(
-                f"'{files.folder}' names {about!r} as its {role}, which the vocabulary lacks"
+                f"'{files.folder}' names {token_spec!r} as its {role}, which the vocabulary lacks"
             )
     return tuple(found.values()), ids
 
 
 def _listed(files: _Files) -> list[tuple[object, object]]:
-    """(id, token) of all tokens that are listed with an id, from the one file that counts."""
+    """Return (id, token) of all tokens that are listed with an id, from the file that takes precedence."""
     decoder = files.config.get("added_tokens_decoder")
     if isinstance(decoder, dict):
         return [(int(key) if key.isdecimal() else key, token) for key, token in decoder.items()]
@@ -156,14 +160,14 @@ def _listed(files: _Files) -> list[tuple[object, object]]:
     return list(added)
 
 
-def _special(folder: Path, about: object, token_id: object) -> Special:
-    table = about if isinstance(about, dict) else {"content": about}
+def _special(folder: Path, token_spec: object, token_id: object) -> Special:
+    table = token_spec if isinstance(token_spec, dict) else {"content": token_spec}
     content = table.get("content")
     if not isinstance(content, str) or not content or type(token_id) is not int or token_id < 0:
-        raise InvalidCheckpoint(f"'{folder}' lists the special token {about!r} with the id {token_id!r}")
+        raise InvalidCheckpoint(f"'{folder}' lists the special token {token_spec!r} with the id {token_id!r}")
     if table.get("lstrip") or table.get("rstrip") or table.get("single_word"):
         raise InvalidCheckpoint(
-            f"'{folder}': special token {content!r} asks for lstrip, rstrip or single_word, which CLIP never"
+            f"'{folder}': special token {content!r} sets lstrip, rstrip or single_word, which CLIP never"
             " uses and which are not supported"
         )
     return Special(content, token_id, bool(table.get("normalized", False)))
@@ -202,5 +206,5 @@ def _read_table(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InvalidCheckpoint(f"'{path}' is not JSON ({error}); download it again") from error
     if not isinstance(content, dict):
-        raise InvalidCheckpoint(f"'{path}' holds a {type(content).__name__} where a JSON object belongs")
+        raise InvalidCheckpoint(f"'{path}' contains a {type(content).__name__} instead of a JSON object")
     return content

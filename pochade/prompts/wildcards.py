@@ -1,4 +1,4 @@
-"""Wildcards: __animal__ in a prompt stands for a line of animal.txt in a folder."""
+"""Wildcards: __animal__ in a prompt is replaced by a line of animal.txt in a folder."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ Read = Callable[[str], Sequence[str]]
 """Returns the phrases of a wildcard by its name. Raises InvalidRequest if the name is unknown."""
 
 NAME = re.compile(r"[\w\-. ]+(?:/[\w\-. ]+){0,20}")
-"""No absolute path, no backslash and no drive: whatever the system, it stays below the folder."""
+"""Excludes absolute paths, backslashes and drives, so that the path stays below the folder on any system."""
 
 MAX_BYTES = 16_000_000
 SHOWN = 20
@@ -20,7 +20,7 @@ SHOWN = 20
 def no_wildcards(name: str) -> Sequence[str]:
     """Raise InvalidRequest: the reader of wildcards if no folder was given."""
     raise InvalidRequest(
-        f"the prompt asks for the wildcard '__{name}__', but no folder of wildcards was given (--wildcards"
+        f"the prompt contains the wildcard '__{name}__', but no folder of wildcards was given (--wildcards"
         rf" DIR); to draw the word itself, write '\__{name}__'"
     )
 
@@ -29,7 +29,7 @@ def folder_of_wildcards(folder: Path | str) -> Read:
     """Return a reader of `name` from folder/name.txt and of `part/name` from folder/part/name.txt.
 
     Each line is a phrase; empty lines and lines that begin with # are skipped. Files are read on demand. No
-    name leads out of the folder, neither by ".." nor by a link.
+    name can leave the folder, neither by ".." nor by a link.
 
     Raises InvalidRequest if the folder does not exist; the reader raises it for a missing or invalid file.
     """
@@ -39,26 +39,26 @@ def folder_of_wildcards(folder: Path | str) -> Read:
     root = root.resolve()
 
     def read(name: str) -> Sequence[str]:
-        # A stranger may have written the prompt: what counts is where the name leads once links are followed.
+        # Prompts are untrusted: the path is checked after resolving links.
         path = next((path for path in _files(root, name) if isfile(path)), root / f"{name}.txt")
         if not NAME.fullmatch(name) or ".." in name.split("/") or not _within(path, root):
             raise InvalidRequest(f"the wildcard '__{name}__' is not the name of a file inside '{root.name}'")
-        if not isfile(path):  # which says no to a name that is too long, too
-            raise InvalidRequest(f"the wildcard '__{name}__' is unknown; {_those_in(root)}")
+        if not isfile(path):  # also false for a name that is too long
+            raise InvalidRequest(f"the wildcard '__{name}__' is unknown; {_known_names(root)}")
         return _phrases(path, name)
 
     return read
 
 
 def _files(root: Path, name: str) -> list[Path]:
-    """Where the phrases may stand: programs of Windows write ".TXT" as well."""
+    """Return the possible files: programs on Windows also write ".TXT"."""
     return [root / f"{name}.txt", root / f"{name}.TXT"] if NAME.fullmatch(name) else []
 
 
 def _within(path: Path, root: Path) -> bool:
     try:
         return path.resolve().is_relative_to(root)
-    except (OSError, RuntimeError):  # links in a circle; before Python 3.13 that is a RuntimeError
+    except (OSError, RuntimeError):  # a symlink loop; a RuntimeError before Python 3.13
         return False
 
 
@@ -78,7 +78,7 @@ def _phrases(path: Path, name: str) -> list[str]:
     return phrases
 
 
-def _those_in(root: Path) -> str:
+def _known_names(root: Path) -> str:
     names = sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.[tT][xX][tT]"))
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"one of: {', '.join(names[:SHOWN])}{more}" if names else f"'{root.name}' holds no .txt files"

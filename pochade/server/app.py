@@ -57,7 +57,7 @@ def make_app(
     local: bool = True,
     rate: Rate = REQUESTS,
 ) -> ASGIApp:
-    """Make the ASGI application, over a service that the caller opens before and closes after.
+    """Return the ASGI application of a service, which the caller opens and closes.
 
     names: host names given with --allow-host. own_names: the server's own names. local: it listens on this
     computer only, so any other host name is refused; otherwise IP addresses are allowed too. Raises
@@ -68,7 +68,7 @@ def make_app(
         title="Pochade",
         version=pochade.__version__,
         openapi_url=f"{native.PREFIX}/openapi.json",
-        docs_url=None,  # both load scripts from elsewhere
+        docs_url=None,  # both load scripts from other hosts
         redoc_url=None,
     )
     for kind in (HTTPException, RequestValidationError, PochadeError, ErrorReply, Exception):
@@ -78,7 +78,7 @@ def make_app(
     app.include_router(controlnet_routes.router(service))
     app.include_router(openai.router(service))
     app.include_router(links.router(service))
-    if mcp.there():
+    if mcp.is_installed():
         app.router.routes.append(Route(mcp.PREFIX, mcp.Endpoint(service), include_in_schema=False))
 
     @app.get("/", include_in_schema=False)

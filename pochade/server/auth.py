@@ -15,7 +15,7 @@ from pochade.jobs.accounts import SLOW_PROOF
 LOCAL = "local"
 """The user of a server without keys, and of one with a single key."""
 
-SHORTEST = 8
+MIN_LENGTH = 8
 SCRYPT_N, SCRYPT_P = 2**14, 5
 """OWASP's parameters for 16 MiB (Password Storage Cheat Sheet; Percival 2009, scrypt)."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
@@ -32,7 +32,7 @@ class Keys:
         return bool(self.digests)
 
     def owner(self, key: str) -> str | None:
-        """The user who has this key; constant time, whether the key is right or wrong."""
+        """Return the user with this key, in constant time."""
         digest, found = _digest(key), None
         for name, known in self.digests.items():
             if hmac.compare_digest(digest, known):
@@ -40,11 +40,11 @@ class Keys:
         return found
 
     def proof(self, owner: str, token: str) -> str:
-        """The proof of the owner's key for one session, which is void when the key changes. Empty for an
-        unknown user.
+        """Return a proof of the owner's key for one session, invalid once the key changes; "" for an unknown
+        user.
 
-        It is stored on disk, so it takes about a tenth of a second to compute, which slows down guessing
-        after a theft of the disk. token: the session cookie's value, so that no two proofs are alike.
+        It is stored on disk, so computing it takes about a tenth of a second, which slows down guessing if
+        the disk is stolen. token: the session cookie's value, so that all proofs differ.
         """
         digest = self.digests.get(owner)
         if digest is None:
@@ -55,7 +55,7 @@ class Keys:
 
 
 def one_key(key: str) -> Keys:
-    """The keys of a server with a single key. Raises InvalidRequest for one that is too short."""
+    """Return the keys of a server with a single key. Raises InvalidRequest if it is too short."""
     return Keys({LOCAL: _checked(key.strip(), "the key")})
 
 
@@ -84,7 +84,7 @@ def read_keys(path: Path) -> Keys:
 
 
 def key_of_header(authorization: str) -> str | None:
-    """The key in `Bearer KEY`, or in `Basic ...`, where it is the password."""
+    """Return the key in `Bearer KEY`, or the password in `Basic ...`."""
     kind, _, value = authorization.partition(" ")
     if kind.lower() == "bearer":
         return value.strip()
@@ -97,8 +97,8 @@ def key_of_header(authorization: str) -> str | None:
 
 
 def _checked(key: str, where: str) -> bytes:
-    if len(key) < SHORTEST:
-        raise InvalidRequest(f"{where} is too short; a key must have at least {SHORTEST} characters")
+    if len(key) < MIN_LENGTH:
+        raise InvalidRequest(f"{where} is too short; a key must have at least {MIN_LENGTH} characters")
     return _digest(key)
 
 

@@ -9,13 +9,12 @@ from pochade.jobs.records import FAILED, Job, Picture
 from pochade.server.middleware import ErrorReply
 from pochade.server.service import Service
 
-GONE = 499
-"""Status of a response that nobody reads: the client closed the connection."""
+CLIENT_CLOSED = 499
+"""Status if the client has closed the connection; nobody reads the reply."""
 
 
 async def outcome(service: Service, request: Request, live: LiveJob) -> tuple[Job, list[Picture]]:
-    """Wait until the job ends. If the client disconnects, the job is cancelled, since nobody else knows of
-    it.
+    """Wait until the job ends. If the client disconnects, the job is cancelled: no one else knows its id.
 
     Raises ErrorReply if the job failed.
     """
@@ -25,7 +24,7 @@ async def outcome(service: Service, request: Request, live: LiveJob) -> tuple[Jo
         await asyncio.wait({over, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not over.done():
             await service.cancel(live.owner, live.id)
-            raise ErrorReply(GONE, "gone", "the client disconnected")
+            raise ErrorReply(CLIENT_CLOSED, "gone", "the client disconnected")
         job, pictures = over.result()
     finally:
         for task in (over, gone):
@@ -37,12 +36,12 @@ async def outcome(service: Service, request: Request, live: LiveJob) -> tuple[Jo
 
 
 def failure(live: LiveJob, reason: str | None) -> ErrorReply:
-    """The error for a failed job: the client's fault, the server's, or a full disk."""
+    """Return the error for a failed job: caused by the request, the server, or a full disk."""
     if live.invalid:
-        return ErrorReply(422, "invalid", reason or "it cannot be drawn")
+        return ErrorReply(422, "invalid", reason or "the picture cannot be drawn")
     if live.no_room:
         return ErrorReply(507, "no_room", reason or "the server could not write to its disk")
-    return ErrorReply(500, "failed", reason or "it could not be drawn")
+    return ErrorReply(500, "failed", reason or "the picture could not be drawn")
 
 
 async def disconnected(request: Request) -> None:

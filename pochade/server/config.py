@@ -15,12 +15,12 @@ class Options:
     """Options of the server.
 
     devices: one worker for each. memory_budget: bytes for each worker, or "". graph_budget: the same, for
-    compiled graphs in memory. threads: of the processor, for each worker. budget_bytes: for all pictures.
+    compiled graphs in memory. threads: CPU threads of each worker. budget_bytes: for all pictures.
     data: folder for jobs and pictures. folders: folders of models. fold_adapters: as for `pochade.load`.
     stall_s: a worker without progress for this long is replaced; 0: never. trusted_proxies: addresses and
     networks whose X-Forwarded-For is trusted, see `proxies`. admins: users who may have models downloaded;
-    the single user of a server without several always may. marks: whether pictures carry the mark that a
-    model made them. sign: file of a key to sign them with.
+    the single user of a server always may. marks: whether pictures are marked as generated. sign: file of a
+    key to sign them with.
     """
 
     data: Path
@@ -44,7 +44,7 @@ class Options:
     command: tuple[str, ...] = COMMAND
 
     def is_admin(self, owner: str) -> bool:
-        """Whether a user may change what all users share."""
+        """Return whether a user may change what all users share."""
         return owner == LOCAL or owner in self.admins
 
     @property

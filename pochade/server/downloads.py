@@ -8,7 +8,7 @@ from pochade.server.middleware import ErrorReply
 
 
 def file_of(storage: Storage, picture: Picture) -> bytes:
-    """The content of a picture's PNG file. Raises ErrorReply if it was removed."""
+    """Return the content of a picture's PNG file. Raises ErrorReply if it was removed."""
     try:
         return storage.output(picture.path).read_bytes()
     except OSError as gone:

@@ -15,18 +15,18 @@ from pochade.jobs.limits import QueueFull
 from pochade.server.middleware import BUG, ErrorReply
 from pochade.server.submission import Conflict, Stopping
 
-NO_ROOM = "the server's disk is full or not writable, and nothing was saved; ask the server's administrator"
+DISK_FULL = "the server's disk is full or not writable, and nothing was saved; ask the server's administrator"
 CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 408: "timeout", 413: "too_large"}
 
 
 def error_reply(error: Exception) -> ErrorReply:
-    """The reply for an exception. A bug is reported without details; the middleware logs it."""
+    """Return the reply for an exception. A bug is reported without details; the middleware logs it."""
     if isinstance(error, ErrorReply):
         return replace(error, message=encodable(error.message))
     if isinstance(error, RequestValidationError):
         return invalid(error.errors())
     if isinstance(error, HTTPException) and not is_of_the_disk(error.__cause__):
-        # A form whose files find no room in the temporary folder is said to be malformed, and is not.
+        # Starlette reports a full temporary folder as a malformed form.
         code = CODES.get(error.status_code, "invalid")
         return ErrorReply(error.status_code, code, str(error.detail), headers=error.headers)
     if isinstance(error, QueueFull):
@@ -39,7 +39,7 @@ def error_reply(error: Exception) -> ErrorReply:
         busy = "the job database is busy; try again in a moment"
         return ErrorReply(503, "busy", busy, headers={"Retry-After": "5"})
     if is_of_the_disk(error) or isinstance(error, HTTPException):
-        return ErrorReply(507, "no_room", NO_ROOM)
+        return ErrorReply(507, "no_room", DISK_FULL)
     if isinstance(error, PochadeError):
         message = encodable(without_paths(str(error)))
         return ErrorReply(422, "invalid", message)
@@ -47,12 +47,12 @@ def error_reply(error: Exception) -> ErrorReply:
 
 
 def invalid(errors: Sequence[Any]) -> ErrorReply:
-    """The first error in a body or query. errors: as pydantic lists them."""
+    """Return the reply for the first error in a body or query. errors: as listed by pydantic."""
     first = errors[0]
     place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
     if first["type"] == "value_error" and not place:
         return ErrorReply(422, "invalid", first["msg"])
     if first["type"] == "json_invalid" or not place:
         return ErrorReply(400, "malformed", "the body is not a JSON object")
-    field = encodable(".".join(place)[:200])  # names of fields may be half characters
+    field = encodable(".".join(place)[:200])  # names of fields may contain lone surrogates
     return ErrorReply(422, "invalid", f"{field}: {first['msg']}", field)

@@ -14,8 +14,8 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
     def __init__(self, content: Any, done: Callable[[], None] = lambda: None, **options: Any) -> None:
-        """done: called at the end, even if the client leaves before `content` starts; a generator that never
-        started runs no `finally`."""
+        """done: called at the end, even if the client disconnects before `content` starts: a generator that
+        was never started runs no `finally`."""
         super().__init__(content, headers={"cache-control": "no-store", "x-accel-buffering": "no"}, **options)
         self._done = done
 

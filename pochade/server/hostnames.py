@@ -36,7 +36,7 @@ def read_names(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def _as_sent(name: str) -> str:
-    """A name in lower-case ASCII without a trailing dot. Raises ValueError if that is impossible."""
+    """Convert a name to lower-case ASCII without a trailing dot. Raises ValueError if that is impossible."""
     plain = name.lower().removesuffix(".")
     return plain if plain.isascii() else plain.encode("idna").decode("ascii")
 
@@ -50,7 +50,7 @@ def _is_address(name: str) -> bool:
 
 
 def is_allowed_host(host: str, names: Sequence[str], *, numbers: bool) -> bool:
-    """Whether the Host header names this server; protects against DNS rebinding.
+    """Return whether the Host header names this server; protects against DNS rebinding.
 
     names: allowed host names. numbers: whether any IP address is allowed too.
     """
@@ -66,8 +66,9 @@ def is_same_origin(headers: Headers, host: str, allowed: Sequence[str]) -> bool:
     are allowed.
 
     allowed: names given for this server. A proxy may pass on another Host than the browser's, or drop the
-    port, so a page on such a name may have any port. Sec-Fetch-Site is trusted where no other page can pass
-    for this one: over TLS, or on this computer.
+    port, so a page on such a name may have any port. Sec-Fetch-Site is trusted if no other page can
+    impersonate
+    this one: over TLS, or on this computer.
     """
     site = headers.get("sec-fetch-site")
     if site not in (None, "same-origin", "none"):

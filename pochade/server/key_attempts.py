@@ -4,21 +4,21 @@ from collections import OrderedDict
 
 from pochade.server.auth import Keys
 from pochade.server.middleware import too_many
-from pochade.server.rate_limit import MOST, TokenBuckets
+from pochade.server.rate_limit import MAX_NAMES, TokenBuckets
 
 
 class KeyAttempts:
-    """keys: of this server. wrong: rate of wrong keys that an address may try."""
+    """Checks keys. keys: of this server. wrong: the allowed rate of wrong keys per address."""
 
     def __init__(self, keys: Keys, wrong: TokenBuckets) -> None:
         self._keys, self._wrong = keys, wrong
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def owner(self, key: str, client: str) -> str | None:
-        """The user who has this key; None for a wrong one. client: the address that it comes from.
+        """Return the user with this key; None for a wrong one. client: the address.
 
-        Raises ErrorReply while the address has tried too many wrong keys, even for a right one, so that a
-        guesser does not learn of success. Users who logged in from there before are not affected.
+        Raises ErrorReply after too many wrong keys from the address, even for a right key, so that success
+        is not revealed. Users who logged in from there before are not affected.
         """
         owner = self._keys.owner(key)
         if owner is not None and (client, owner) in self._known:
@@ -31,6 +31,6 @@ class KeyAttempts:
             self._wrong.wait_s(client)
             return None
         self._known[client, owner] = None
-        if len(self._known) > MOST:
+        if len(self._known) > MAX_NAMES:
             self._known.popitem(last=False)
         return owner

@@ -33,7 +33,8 @@ class Links:
         self._secret, self._clock = secrets.token_bytes(32), clock
 
     def path(self, picture: str, kind: str = "png", quality: int = 95) -> str:
-        """The path and query of a link to a picture, in a format of KINDS, with its quality, 0 to 100."""
+        """Return the path and query of a link to a picture, in a format of KINDS, with its quality, 0 to
+        100."""
         expires = int(self._clock()) + VALID_S
         signature = self._signature(picture, kind, quality, expires)
         return f"{PREFIX}/{picture}.{kind}?quality={quality}&expires={expires}&signature={signature}"
@@ -52,7 +53,7 @@ class Links:
 
 
 def router(service: "Service") -> APIRouter:
-    """The route of the links. It needs no key."""
+    """Return the route of the links. It needs no key."""
     routes = APIRouter(prefix=PREFIX)
 
     @routes.get("/{picture}.{kind}", response_class=Response, include_in_schema=False)
@@ -75,7 +76,7 @@ def router(service: "Service") -> APIRouter:
 
 
 def content_of(service: "Service", picture: Picture, kind: str, quality: int) -> bytes:
-    """A picture's content in a format of KINDS. Raises ErrorReply if the picture was removed."""
+    """Return a picture's content in a format of KINDS. Raises ErrorReply if the picture was removed."""
     content = file_of(service.storage, picture)
     if kind == "png":
         return content

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from pochade.server.service import Service
 
 LASTS_S = 30 * 24 * 3600
-KEPT = 1000
-"""Sessions kept in memory; the least recently used one is read from the store again."""
+MAX_CACHED = 1000
+"""Maximum number of sessions in memory; others are read from the store again."""
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 """The form of `secrets.token_urlsafe(32)`. Nothing else is looked up."""
 
 Ask = Callable[..., Awaitable[Any]]
-"""As `Service.ask`: runs a function of the store in a thread."""
+"""`Service.ask`: runs a function of the store in a thread."""
 
 
 class Sessions:
@@ -39,35 +39,35 @@ class Sessions:
     def __init__(self, keys: Keys, ask: Ask, clock: Callable[[], float]) -> None:
         self._keys, self._ask, self._clock = keys, ask, clock
         self._kept: OrderedDict[str, LoginSession] = OrderedDict()
-        # Also those that are no longer kept and that an open stream still has: they end together.
+        # Includes sessions that only open streams still use, so that logout ends these too.
         self._known: WeakValueDictionary[str, LoginSession] = WeakValueDictionary()
         self._restoring, self._closed = 0, set[str]()
         self._reading: dict[str, asyncio.Task[LoginSession | None]] = {}
 
     async def open(self, owner: str) -> str:
-        """Open a session for a user; returns the cookie's value."""
+        """Open a session for a user; return the cookie's value."""
         token = secrets.token_urlsafe(32)
         proof = await run_in_threadpool(self._keys.proof, owner, token)
         now = self._clock()
         await self._ask(accounts.open_session, token, owner, proof, now + LASTS_S, now)
-        self._keep(token, LoginSession(owner, now + LASTS_S))
+        self._cache(token, LoginSession(owner, now + LASTS_S))
         return token
 
     async def find(self, token: str) -> LoginSession | None:
-        """The session of a cookie; None if it has expired or its key has changed."""
+        """Return the session of a cookie; None if it has expired or its key has changed."""
         if not TOKEN.fullmatch(token):
             return None
         session = self._known.get(token)
         if session is None:
             restored = await self._restored_once(token)
-            # What was closed since it was restored is no longer known.
+            # None if it was closed since it was restored.
             session = None if restored is None else self._known.get(token)
         if session is None:
             return None
         if session.over.is_set() or session.until <= self._clock():
             self._forget(token)
             return None
-        self._keep(token, session)
+        self._cache(token, session)
         return session
 
     async def close(self, token: str) -> None:
@@ -76,12 +76,12 @@ class Sessions:
             return
         self._forget(token)
         await self._ask(accounts.close_session, token, self._clock())
-        self._forget(token)  # what was restored in between
+        self._forget(token)  # it may have been restored meanwhile
 
-    def _keep(self, token: str, session: LoginSession) -> None:
+    def _cache(self, token: str, session: LoginSession) -> None:
         self._known[token] = self._kept[token] = session
         self._kept.move_to_end(token)
-        if len(self._kept) > KEPT:
+        if len(self._kept) > MAX_CACHED:
             self._kept.popitem(last=False)
 
     def _forget(self, token: str) -> None:
@@ -93,8 +93,8 @@ class Sessions:
             session.over.set()
 
     async def _restored_once(self, token: str) -> LoginSession | None:
-        """As `_restored`, shared by concurrent requests: a page sends several at once, and each proof takes a
-        tenth of a second or more. A cancelled request does not end it for the others."""
+        """Share one call of `_restored` among concurrent requests: a page sends several, and each proof takes
+        at least a tenth of a second. Cancelling one request does not affect the others."""
         task = self._reading.get(token)
         if task is None:
             task = self._reading[token] = asyncio.create_task(self._restored(token))

@@ -19,13 +19,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pochade.server.auth import LOCAL, Keys, key_of_header
 from pochade.server.hostnames import is_allowed_host, is_same_origin
-from pochade.server.proxies import UNKNOWN, counted_as
+from pochade.server.proxies import UNKNOWN, rate_limit_name
 from pochade.server.rate_limit import TokenBuckets
 from pochade.server.receive import DRAINED_BYTES, BodyLimits, LoginSession, bounded, drain, while_open
 
 COOKIE = "pochade_session"
 SAFE = ("GET", "HEAD", "OPTIONS")
-AT_ONCE = 300
+MAX_CONCURRENT = 300
 """Concurrent requests of one user, or of one address without a user, streams and waiting clients included.
 The server accepts `run.CONNECTIONS` in all."""
 
@@ -80,7 +80,7 @@ OpenSession = Callable[[str], Awaitable[LoginSession | None]]
 
 @dataclass(frozen=True)
 class Client:
-    """The sender of a request. owner: None without a key. name: what their requests are counted by."""
+    """The sender of a request. owner: None without a key. name: for rate limits."""
 
     owner: str | None
     session: LoginSession | None
@@ -127,7 +127,7 @@ class GuardMiddleware:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        if scope["type"] != "http":  # there are no web sockets here
+        if scope["type"] != "http":  # web sockets are not supported
             await send({"type": "websocket.close", "code": 1008})
             return
         request_id = self._random(8)
@@ -164,7 +164,7 @@ class GuardMiddleware:
                 await drain(receive, max(DRAINED_BYTES, limit))
             await self._answer(trouble, request_id, scope["path"])(scope, receive, sending)
         except ConnectionResetError:
-            pass  # who asked is gone
+            pass  # the client has disconnected
         except Exception:
             traceback.print_exc(file=sys.stderr)
             if not begun:
@@ -178,8 +178,8 @@ class GuardMiddleware:
     @contextmanager
     def _counted(self, name: str) -> Iterator[None]:
         """Count a request in progress. Raises ErrorReply if there are too many."""
-        if self._open[name] >= AT_ONCE:
-            raise too_many(1, f"{AT_ONCE} of your requests are in progress; wait for one to finish")
+        if self._open[name] >= MAX_CONCURRENT:
+            raise too_many(1, f"{MAX_CONCURRENT} of your requests are in progress; wait for one to finish")
         self._open[name] += 1
         try:
             yield
@@ -199,7 +199,7 @@ class GuardMiddleware:
                 "forbidden",
                 "cross-site request refused; behind a proxy, give the host name of the page as --allow-host",
             )
-        client = counted_as((scope.get("client") or (UNKNOWN,))[0])
+        client = rate_limit_name((scope.get("client") or (UNKNOWN,))[0])
         who = await self._who(headers, client)
         state = scope.setdefault("state", {})
         state["owner"], state["client"] = who.owner, client
@@ -235,7 +235,7 @@ class GuardMiddleware:
 
 
 def cookie_of(headers: Headers) -> str | None:
-    """The value of the session cookie."""
+    """Return the value of the session cookie."""
     try:
         cookies = SimpleCookie(headers.get("cookie", ""))
     except CookieError:

@@ -19,11 +19,11 @@ UNKNOWN = "unknown"
 """Name of a client whose address is unknown."""
 
 SUBSCRIBER_BITS = 64
-"""Prefix of an IPv6 address that counts; a subscriber can choose the rest freely."""
+"""Length of the prefix that identifies a subscriber in IPv6; the subscriber can choose the rest freely."""
 
 
 IPV4_BEGINS = 96
-"""Bits of an IPv6 address before the IPv4 address that it may hold."""
+"""Bits before the IPv4 address in an IPv4-mapped IPv6 address."""
 
 
 def read_networks(texts: Sequence[str]) -> tuple[Network, ...]:
@@ -40,7 +40,7 @@ def read_networks(texts: Sequence[str]) -> tuple[Network, ...]:
         network = _unmapped(network)
         if network.prefixlen == 0:
             raise InvalidRequest(
-                f"--trusted-proxy '{text}' is every address, so each client could choose its own in"
+                f"--trusted-proxy '{text}' includes every address, so each client could forge its own in"
                 " X-Forwarded-For; give those of the proxies"
             )
         networks.append(network)
@@ -48,7 +48,7 @@ def read_networks(texts: Sequence[str]) -> tuple[Network, ...]:
 
 
 def _unmapped(network: Network) -> Network:
-    """ "::ffff:10.0.0.7", as a server that listens on both kinds of addresses shows 10.0.0.7, is that one."""
+    """Convert IPv4-mapped IPv6, as dual-stack servers report it, to IPv4: "::ffff:10.0.0.7" to 10.0.0.7."""
     mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
     if mapped is None or network.prefixlen < IPV4_BEGINS:
         return network
@@ -66,35 +66,35 @@ class ProxyMiddleware:
         self._app, self._trusted = app, tuple(trusted)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(self._seen_through(scope), receive, send)
+        await self._app(self._with_client(scope), receive, send)
 
-    def _seen_through(self, scope: Scope) -> Scope:
+    def _with_client(self, scope: Scope) -> Scope:
         peer = address_of((scope.get("client") or (UNKNOWN,))[0])
         if scope["type"] != "http" or peer is None:
             return scope
         headers = Headers(scope=scope)
         changed = dict(scope)
-        if self._trusts(peer):
+        if self._is_trusted(peer):
             hops = ",".join(headers.getlist("x-forwarded-for")).split(",")
             changed["client"] = (str(self._client(peer, hops)), 0)
-        if self._trusts(peer) or peer.is_loopback:
+        if self._is_trusted(peer) or peer.is_loopback:
             scheme = headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
             if scheme in ("http", "https"):
                 changed["scheme"] = scheme
         return changed
 
     def _client(self, peer: Address, hops: Sequence[str]) -> Address:
-        """The last address that is not a trusted proxy's; anything before it was written by the client."""
+        """Return the last address that is not a trusted proxy's; earlier ones may be forged by the client."""
         for hop in reversed(hops):
             found = address_of(hop)
             if found is None:
                 return peer
             peer = found
-            if not self._trusts(found):
+            if not self._is_trusted(found):
                 return found
         return peer
 
-    def _trusts(self, address: Address) -> bool:
+    def _is_trusted(self, address: Address) -> bool:
         return any(address in network for network in self._trusted)
 
 
@@ -113,8 +113,8 @@ def address_of(text: str) -> Address | None:
     return address if mapped is None else mapped
 
 
-def counted_as(client: str) -> str:
-    """The name under which an address is counted: for IPv6 the subscriber's network."""
+def rate_limit_name(client: str) -> str:
+    """Return the name for rate limits of an address: for IPv6 the subscriber's network."""
     address = address_of(client)
     if address is None:
         return client

@@ -8,16 +8,16 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
 SMALL_BYTES = 4096
-"""Largest body of a route without a limit of its own: a key, an id, a switch."""
+"""Limit of bodies of routes without another limit: a key, an id, a switch."""
 
 MIDDLE_BYTES = 2**20
-"""Largest body of a route that takes texts."""
+"""Limit of bodies of routes that accept texts."""
 
 BODY_TIMEOUT_S = 60.0
 """Timeout between two parts of a body, s."""
 
 DRAINED_BYTES, DRAINED_S = 16 * 2**20, 5.0
-"""Bytes that are still read of a body that is too large, so that the client reads the error reply."""
+"""Bytes and seconds for which a too large body is still read, so that the client reads the error reply."""
 
 
 @dataclass(eq=False)
@@ -31,7 +31,7 @@ class LoginSession:
 
 @dataclass(frozen=True)
 class BodyLimits:
-    """most: bytes of any body. routes: path -> limit of its bodies, None for `most`."""
+    """Limits of bodies, bytes. most: of any body. routes: path -> limit, None for `most`."""
 
     most: int
     routes: Mapping[str, int | None] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class BodyLimits:
 
 
 def bounded(receive: Receive, limit: int) -> Receive:
-    """`receive` with a size limit and a timeout."""
+    """Wrap `receive` with a size limit and a timeout."""
     count, done = 0, False
 
     async def receiving() -> Message:
@@ -63,7 +63,8 @@ def bounded(receive: Receive, limit: int) -> Receive:
 
 
 def while_open(receive: Receive, session: LoginSession, clock: Callable[[], float]) -> Receive:
-    """`receive` that reports a disconnected client once the session is over, which ends long replies.
+    """Wrap `receive` so that it reports a disconnected client once the session is over; this ends long
+    replies.
 
     clock: seconds since 1970.
     """

@@ -11,15 +11,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-MOST_DEEP = 50
-"""Deepest nesting of lists and objects in a body. No dialect needs ten."""
+MAX_DEPTH = 50
+"""Maximum nesting of lists and objects in a body. No dialect needs ten."""
 
-MOST_NAMED = 200
-"""How many unknown fields are reported."""
+MAX_REPORTED = 200
+"""Maximum number of unknown fields that are reported."""
 
-MOST_VALUES = 100_000
-"""Most values in a body. Large bodies consist of pictures, each of which is one value; many small values
-would block the event loop while they are parsed."""
+MAX_VALUES = 100_000
+"""Maximum number of values in a body. Large bodies consist of pictures, each of which is one value; many
+small values would block the event loop while they are parsed."""
 
 LARGE_BYTES = 64 * 1024
 """Larger bodies are parsed in a thread."""
@@ -65,10 +65,10 @@ def parsed(content: bytes) -> Any:
 
 
 def check_values(content: bytes) -> None:
-    """Raise HTTPException for JSON with more than MOST_VALUES values, before it is parsed."""
-    # Neither base64 nor a name has commas; texts have fewer than this.
-    if content.count(b",") > MOST_VALUES:
-        raise HTTPException(413, f"the body has more than {MOST_VALUES:,} values")
+    """Raise HTTPException for JSON with more than MAX_VALUES values, before it is parsed."""
+    # Base64 and names have no commas, and texts have fewer than this.
+    if content.count(b",") > MAX_VALUES:
+        raise HTTPException(413, f"the body has more than {MAX_VALUES:,} values")
 
 
 class Body(BaseModel):
@@ -80,7 +80,7 @@ class Body(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def unknown_fields(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Records the names of unknown fields."""
+        """Record the names of unknown fields."""
         body = handler(value)
         if isinstance(value, dict):
             body._unknown = [str(name) for name in value if name not in cls.model_fields]
@@ -88,26 +88,26 @@ class Body(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def whole_characters(cls, value: Any) -> Any:
+    def no_surrogates(cls, value: Any) -> Any:
         """Reject lone surrogates, which JSON can express but which can be neither stored nor sent back."""
-        if not _whole(value):
-            raise ValueError("a text contains half a character (a lone surrogate)")
+        if not _is_encodable(value):
+            raise ValueError("a text contains a lone surrogate")
         return value
 
 
 def left_out(body: Body) -> list[str]:
-    """Names of unknown fields that a client sent, nested ones included ("hires.x")."""
+    """Return the names of unknown fields that a client sent, including nested ones ("hires.x")."""
     names = list(body._unknown)
     for field in type(body).model_fields:
         inner = getattr(body, field)
         for each in inner if isinstance(inner, list) else [inner]:
             if isinstance(each, Body):
                 names += [f"{field}.{name}" for name in left_out(each)]
-    return [name[:100] for name in names[:MOST_NAMED]]
+    return [name[:100] for name in names[:MAX_REPORTED]]
 
 
-def _whole(value: Any) -> bool:
-    """Whether all texts in a value can be encoded. Raises ValueError for too deep nesting."""
+def _is_encodable(value: Any) -> bool:
+    """Return whether all texts in a value can be encoded. Raises ValueError for too deep nesting."""
     todo = [(value, 0)]
     while todo:
         each, depth = todo.pop()
@@ -115,8 +115,8 @@ def _whole(value: Any) -> bool:
             if not each.isascii() and not _encodable(each):
                 return False
         elif isinstance(each, dict | list):
-            if depth == MOST_DEEP:
-                raise ValueError(f"the body is nested more than {MOST_DEEP} levels deep")
+            if depth == MAX_DEPTH:
+                raise ValueError(f"the body is nested more than {MAX_DEPTH} levels deep")
             inner = [*each, *each.values()] if isinstance(each, dict) else each
             todo += [(one, depth + 1) for one in inner]
     return True

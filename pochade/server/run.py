@@ -42,7 +42,7 @@ def serve(options: Options, host: str, port: int, names: tuple[str, ...] = ()) -
         backlog=512,
         lifespan="off",
         ws="none",
-        proxy_headers=False,  # uvicorn would believe whoever connects from this computer, see `proxies`
+        proxy_headers=False,  # uvicorn would trust any client on this computer, see `proxies`
     )
     number = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
@@ -64,7 +64,7 @@ class _Server(uvicorn.Server):
             print(f"Pochade draws at {self._address}   (Ctrl-C stops it)", file=sys.stderr, flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._service.leave()  # replies that wait for something get it now
+        self._service.leave()  # ends replies that wait for a job
         await super().shutdown(sockets=sockets)
         await self._service.close()
 

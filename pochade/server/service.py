@@ -1,4 +1,4 @@
-"""The service behind all dialects: submits jobs and reports what became of them."""
+"""The service behind all dialects: submits jobs and reports their results."""
 
 import asyncio
 import secrets
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 TELL_S = 0.5
 WRONG_KEYS = Rate(per_s=0.1, burst=10)
-DECODINGS = 2
+MAX_DECODING = 2
 """Pictures decoded in parallel; each may take a hundred megabytes."""
 
 
@@ -52,7 +52,7 @@ class Service:
         self._held = ExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self._soon: set[asyncio.Task[object]] = set()
-        self._decoding, self._looking = asyncio.Semaphore(DECODINGS), asyncio.Lock()
+        self._decoding, self._looking = asyncio.Semaphore(MAX_DECODING), asyncio.Lock()
         self.keys = options.keys
         self.sessions = Sessions(options.keys, self.ask, clock)
         self.door = KeyAttempts(options.keys, TokenBuckets(WRONG_KEYS, time.monotonic))
@@ -90,8 +90,8 @@ class Service:
         self.workers.supervisor.start()
         self.workers.wake()
         self._tasks = [
-            asyncio.create_task(self._again(TIDY_S, self.workers.tidy)),
-            asyncio.create_task(self._again(TELL_S, self._publish_positions)),
+            asyncio.create_task(self._repeat(TIDY_S, self.workers.tidy)),
+            asyncio.create_task(self._repeat(TELL_S, self._publish_positions)),
         ]
 
     def leave(self) -> None:
@@ -111,40 +111,42 @@ class Service:
         self.database.close()
         self._held.close()
 
-    # --- handing in ---------------------------------------------------------------------------------------
+    # --- submitting ---------------------------------------------------------------------------------------
 
-    async def submit(self, owner: str, asked: SubmittedOrder, once: IdempotencyKey | None = None) -> LiveJob:
+    async def submit(
+        self, owner: str, submitted: SubmittedOrder, once: IdempotencyKey | None = None
+    ) -> LiveJob:
         """Check and store an order. Once this returns, the job will run, whatever happens.
 
         once: the request's idempotency key, if any. Raises InvalidRequest for an invalid order, QueueFull,
         Stopping, and RepeatedRequest if a job has that key.
         """
-        self._check_room(owner)
+        self._check_queue(owner)
         catalogue = self.catalogue
-        order = await run_in_threadpool(submission.settled, asked, catalogue, self._random, self.limits)
+        order = await run_in_threadpool(submission.settled, submitted, catalogue, self._random, self.limits)
         model = catalogue.model(order.model)
-        usual = self.workers.usual.get(order.model, likely_size(model.family))
-        check = self.decoding if asked.inputs else run_in_threadpool
-        size = await check(submission.check, order, asked.inputs, catalogue, self.limits, usual)
+        native_size = self.workers.native_sizes.get(order.model, likely_size(model.family))
+        check = self.decoding if submitted.inputs else run_in_threadpool
+        size = await check(submission.check, order, submitted.inputs, catalogue, self.limits, native_size)
         now = self.clock()
         job = Job(
             id=new_id(now, self._random),
             owner=owner,
-            lane=LANES[asked.lane],
+            lane=LANES[submitted.lane],
             state=QUEUED,
             kind=order.kind,
             model=order.model,
-            label=asked.label,
+            label=submitted.label,
             order=order.text(),
             cost=0.0,
             created=now,
         )
-        self._check_room(owner)  # others may have come meanwhile
-        # On the live jobs first: a worker may take it before this function goes on.
+        self._check_queue(owner)  # other jobs may have been submitted meanwhile
+        # Add it to the live jobs first: a worker may take it before this function continues.
         live = self.live_jobs.add(job, accepted=False)
         live.pictures, live.dialect = order.pictures, order.dialect
-        kept = (submission.keep, self.storage, job, order, asked.inputs, size, model.bytes, once)
-        return await self._to_its_end(self._keep(live, *kept))
+        kept = (submission.keep, self.storage, job, order, submitted.inputs, size, model.bytes, once)
+        return await self._shielded(self._keep(live, *kept))
 
     async def fetch(self, owner: str, model: str, licence: str, commit: str = "", label: str = "") -> LiveJob:
         """Store a job that downloads a known model. licence, commit: as `look_up` returned them.
@@ -152,13 +154,13 @@ class Service:
         Raises InvalidRequest for an unknown name or a model that is present; Conflict if it is being
         downloaded; QueueFull, Stopping.
         """
-        self._check_room(owner)
+        self._check_queue(owner)
         known = pulls.known(model)
         await run_in_threadpool(pulls.place_for_models, self.options.folders)
-        if known.name in await self.models_here():
-            raise InvalidRequest(f"the model '{known.name}' is here already")
+        if known.name in await self.present_models():
+            raise InvalidRequest(f"the model '{known.name}' is already present")
         if any(live.pulls and live.model == known.name for live in self.live_jobs.live.values()):
-            raise Conflict(f"the model '{known.name}' is being fetched")
+            raise Conflict(f"the model '{known.name}' is already being downloaded")
         now = self.clock()
         order = orders.Order(
             kind=orders.PULL,
@@ -180,14 +182,14 @@ class Service:
         )
         live = self.live_jobs.add(job, accepted=False)
         words = f"{known.name}\n{known.title}".lower()
-        return await self._to_its_end(self._keep(live, store.accept, job, words))
+        return await self._shielded(self._keep(live, store.accept, job, words))
 
-    async def models_here(self) -> set[str]:
-        """The short names of known models that are present in the folders."""
+    async def present_models(self) -> set[str]:
+        """Return the short names of known models that are present in the folders."""
         return await run_in_threadpool(pulls.present, self.options.folders)
 
     async def _keep(self, live: LiveJob, keep: Callable[..., Job | None], *arguments: Any) -> LiveJob:
-        """keep: writes the job, and returns it if its cost is known by then."""
+        """Store a live job. keep: writes the job, and returns it if its cost is known."""
         try:
             kept = await self.ask(keep, *arguments)
         except BaseException:
@@ -197,15 +199,14 @@ class Service:
         self.workers.wake()
         return live
 
-    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of what changes the store and then the live jobs. It is done as a whole, even if the
-        request that wanted it is cancelled between the two."""
+    async def _shielded(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await a change of the store and the live jobs. It is completed even if the request is cancelled."""
         task = asyncio.create_task(work)
         self._soon.add(task)
         task.add_done_callback(self._soon.discard)
         return await asyncio.shield(task)
 
-    def _check_room(self, owner: str) -> None:
+    def _check_queue(self, owner: str) -> None:
         if self.stopping:
             raise Stopping("the server is shutting down; try again in a moment")
         if len(self.live_jobs.live) >= self.limits.queue:
@@ -223,11 +224,13 @@ class Service:
         large."""
         submission.check_picture(content, self.limits)
 
-    # --- what became of it --------------------------------------------------------------------------------
+    # --- results ----------------------------------------------------------------------------------------
 
     async def cancel(self, owner: str, job: str, how: str = "cancel") -> str | None:
-        """Stop a job. how: "cancel", "keep" or "skip", see `runner`. Returns its previous state; None if
-        there is no such job."""
+        """Stop a job; return its previous state, None if there is no such job.
+
+        how: "cancel", "keep" or "skip", see `runner`.
+        """
         live = self.live_jobs.live.get(job)
         if how == "skip" or (how == "keep" and live is not None and live.state == RUNNING):
             if live is None or live.owner != owner:
@@ -237,7 +240,7 @@ class Service:
                 live.interrupted = True
                 self.workers.supervisor.send(job, how)
             return live.state
-        return await self._to_its_end(self._cancel(owner, job))
+        return await self._shielded(self._cancel(owner, job))
 
     async def _cancel(self, owner: str, job: str) -> str | None:
         state = await self.ask(store.cancel, job, owner, self.clock())
@@ -252,8 +255,8 @@ class Service:
         return state
 
     async def cancel_all(self, owner: str) -> int:
-        """Cancel all unfinished jobs of a user; returns how many."""
-        return await self._to_its_end(self._cancel_all(owner))
+        """Cancel all unfinished jobs of a user; return their number."""
+        return await self._shielded(self._cancel_all(owner))
 
     async def _cancel_all(self, owner: str) -> int:
         waiting = await self.ask(store.cancel_waiting, owner, self.clock())
@@ -278,7 +281,7 @@ class Service:
         return await run_in_threadpool(function, self.database, *arguments)
 
     async def remove_pictures(self, pictures: Sequence[Picture]) -> None:
-        """The files, after the rows."""
+        """Remove the files of pictures, after their rows."""
         await self.workers.remove_pictures(pictures)
 
     async def refresh(self) -> None:
@@ -287,17 +290,17 @@ class Service:
             self.catalogue = await run_in_threadpool(scan_folders, self.options.folders)
         self.workers.supervisor.send_to_all("look")
 
-    # --- what goes on by itself ---------------------------------------------------------------------------
+    # --- background tasks -------------------------------------------------------------------------------
 
     async def _publish_positions(self) -> None:
         self.live_jobs.publish_positions()
 
-    async def _again(self, pause_s: float, work: Callable[[], Any]) -> None:
+    async def _repeat(self, pause_s: float, work: Callable[[], Any]) -> None:
         while True:
             await asyncio.sleep(pause_s)
             try:
                 await work()
-            except Exception as error:  # the next time may be better, and the server goes on
+            except Exception as error:  # retried the next time
                 log(f"housekeeping: {type(error).__name__}: {error}")
 
     def later(self, work: Coroutine[Any, Any, object]) -> None:
@@ -309,5 +312,5 @@ class Service:
     def _is_done(self, task: "asyncio.Task[object]") -> None:
         self._soon.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            # What it was to tell is found again by `Workers.tidy`.
+            # `Workers.tidy` repairs the state.
             log(f"housekeeping: {task.exception()}")

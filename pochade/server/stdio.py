@@ -36,7 +36,7 @@ async def _serve(options: Options) -> None:
         service.leave()
         await service.close()
     if signalled.done() and not talking.done():
-        # A thread waits for the next line of input; nothing but the end of the process ends that.
+        # A thread is blocked reading input; only exiting the process ends it.
         os._exit(128 + signalled.result())
     signalled.cancel()
     talking.result()
@@ -49,4 +49,4 @@ async def _talk(service: Service) -> None:
         async with stdio_server() as (reading, writing):
             await server.run(reading, writing, server.create_initialization_options())
     except* BrokenPipeError:
-        pass  # it is gone without a word
+        pass  # disconnected

@@ -1,4 +1,4 @@
-"""An order that is handed in: settled, checked and kept."""
+"""Submitted orders: resolving defaults, checking, storing."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,10 +22,10 @@ from pochade.request_options import Hires
 
 @dataclass(frozen=True, kw_only=True)
 class SubmittedOrder:
-    """An order with what else a client says. inputs: the content of picture files, by their numbers.
+    """An order as submitted by a client. inputs: the contents of picture files, by number.
 
-    comments: whether # to the end of a line is a comment in prompts, and is removed once styles are applied.
-    left_out: names of what the client sent and the dialect does not know, which is told in its reply.
+    comments: whether # to the end of a line is a comment in prompts; removed after styles are applied.
+    left_out: names of unknown fields that the client sent, for the reply.
     """
 
     order: Order
@@ -38,27 +38,27 @@ class SubmittedOrder:
 
 
 class Conflict(InvalidRequest):
-    """What was asked for goes on already."""
+    """The requested operation is already in progress."""
 
 
 class Stopping(InvalidRequest):
-    """The server is about to stop and takes no more."""
+    """The server is shutting down and accepts no more jobs."""
 
 
 def settled(
-    asked: SubmittedOrder, catalogue: Catalogue, random: Callable[[int], str], allowed: Limits
+    submitted: SubmittedOrder, catalogue: Catalogue, random: Callable[[int], str], allowed: Limits
 ) -> Order:
-    """With nothing left open: model, usual settings, styles, seed. Raises InvalidRequest for names.
+    """Resolve model, defaults, styles and seed. Raises InvalidRequest for unknown names.
 
-    It may look through folders, which takes time. random: as `secrets.token_hex`.
+    It may scan folders, which takes time. random: as `secrets.token_hex`.
     """
-    order, request = asked.order, asked.order.request
-    limits.check_prompts(request, allowed)  # before anything goes through them
+    order, request = submitted.order, submitted.order.request
+    limits.check_prompts(request, allowed)  # before they are parsed
     model = catalogue.model(order.model).name
-    prompt, negative = catalogue.styled(request.prompt, request.negative_prompt, asked.styles)
-    plain = without_comments if asked.comments else str
+    prompt, negative = catalogue.styled(request.prompt, request.negative_prompt, submitted.styles)
+    plain = without_comments if submitted.comments else str
     prompt, negative = plain(prompt), plain(negative)
-    hires = None if request.hires is None else _settled_hires(request.hires, model, asked, catalogue)
+    hires = None if request.hires is None else _settled_hires(request.hires, model, submitted, catalogue)
     request = replace(request, prompt=prompt, negative_prompt=negative, hires=hires)
     limits.check_prompts(request, allowed)
     for text in limits.texts_of(request).values():
@@ -68,13 +68,13 @@ def settled(
     return replace(order, model=model, request=replace(request, seed=seed, **missing))
 
 
-def _settled_hires(given: Hires, model: str, asked: SubmittedOrder, catalogue: Catalogue) -> Hires:
+def _settled_hires(given: Hires, model: str, submitted: SubmittedOrder, catalogue: Catalogue) -> Hires:
     """Apply the styles to the second pass' own prompts, and resolve the name of its own model.
 
     model: of the first pass.
     """
-    prompt, negative = catalogue.styled(given.prompt or "", given.negative_prompt or "", asked.styles)
-    plain = without_comments if asked.comments else str
+    prompt, negative = catalogue.styled(given.prompt or "", given.negative_prompt or "", submitted.styles)
+    plain = without_comments if submitted.comments else str
     own = None if given.model is None else catalogue.model(str(given.model)).name
     return replace(
         given,
@@ -85,33 +85,33 @@ def _settled_hires(given: Hires, model: str, asked: SubmittedOrder, catalogue: C
 
 
 def check(
-    order: Order, inputs: Sequence[bytes], catalogue: Catalogue, allowed: Limits, usual: tuple[int, int]
+    order: Order, inputs: Sequence[bytes], catalogue: Catalogue, allowed: Limits, native_size: tuple[int, int]
 ) -> tuple[int, int]:
-    """Everything that the worker would complain of, as far as it can be known; the size that is drawn, px.
+    """Check everything that the worker would reject, as far as possible; return the drawn size, px.
 
-    The sizes in the pictures' headers come first, then all limits; only then are the pictures decoded, which
-    takes time and memory. defaults: what the model draws if no size is given, px. Raises InvalidRequest.
+    First the sizes in the pictures' headers, then all limits; only then are the pictures decoded, which takes
+    time and memory. native_size: of the model, px. Raises InvalidRequest.
     """
     from pochade.diffusion.samplers import find_sampler
     from pochade.diffusion.schedule import find_schedule, split_sampler_name
     from pochade.images.preprocessors import find_preprocessor
 
     sizes = [check_picture(content, allowed) for content in inputs]
-    told = tuple(sizes)
+    header_sizes = tuple(sizes)
 
     def fetch(number: int) -> Any:
         picture = read_picture(inputs[number])
         sizes[number] = picture.size
         return picture
 
-    size = limits.check(order, allowed, usual, sizes)
+    size = limits.check(order, allowed, native_size, sizes)
     if order.upscale is not None:
         catalogue.upscaler(order.upscale.upscaler)
         fetch(order.upscale.image)
-        return size if told == tuple(sizes) else limits.check(order, allowed, usual, sizes)
+        return size if header_sizes == tuple(sizes) else limits.check(order, allowed, native_size, sizes)
     request = orders.request_of(order, fetch, catalogue)
-    if told != tuple(sizes):  # turned, and that was said behind the pixels
-        size = limits.check(order, allowed, usual, sizes)
+    if header_sizes != tuple(sizes):  # a rotation that is stored after the pixels
+        size = limits.check(order, allowed, native_size, sizes)
     assert request.sampler is not None and request.schedule is not None
     hires = request.hires
     samplers = (request.sampler, None if hires is None else hires.sampler)
@@ -137,7 +137,10 @@ def check(
 
 
 def check_picture(content: bytes, allowed: Limits) -> tuple[int, int]:
-    """Width and height, px. Raises InvalidRequest for what is no picture or too large; nothing is decoded."""
+    """Return width and height, px, from the header.
+
+    Raises InvalidRequest if it is not a picture or too large.
+    """
     width, height = size_in_header(content)
     limits.check_size(width, height, allowed)
     return width, height
@@ -153,9 +156,9 @@ def keep(
     model_bytes: int,
     once: IdempotencyKey | None = None,
 ) -> Job:
-    """Files first, then the row; the job with its predicted cost. If this fails, nothing is left.
+    """Write the files, then the row; return the job with its predicted cost. On failure nothing is left.
 
-    size: width and height that will be drawn, px. once, and what it raises: see `store.accept`.
+    size: width and height that will be drawn, px. once: see `store.accept`, which may raise.
     """
     predicted = cost.predict(database, order.model, expected_work(order, size), model_bytes)
     job = replace(job, cost=predicted)

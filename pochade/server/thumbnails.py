@@ -25,7 +25,7 @@ class Thumbnails:
         self._making = asyncio.Semaphore(AT_ONCE)
 
     async def of(self, path: Path) -> bytes:
-        """The thumbnail of a picture file, which never changes. Raises ErrorReply if it is missing."""
+        """Return the thumbnail of a picture file, which never changes. Raises ErrorReply if it is missing."""
         if path in self._made:
             self._made.move_to_end(path)
             return self._made[path]

@@ -43,7 +43,7 @@ class Inputs:
         self._own = own
 
     def add(self, text: str, what: str) -> int:
-        """Add a picture; returns its number. Raises InvalidRequest."""
+        """Add a picture; return its number. Raises InvalidRequest."""
         given = text.strip() if len(text) < 200 else text
         own = given.startswith(OWN)
         return self.put(self._own(given.removeprefix(OWN)) if own else content_of(given, what))

@@ -16,11 +16,11 @@ from pochade.server.service import Service
 
 
 def schedule_aliases(label: str) -> list[str]:
-    """The aliases of a schedule."""
+    """Return the aliases of a schedule."""
     return [alias for alias, name in ALIASES.items() if name == label]
 
 
-def what_it_says(service: Service, content: bytes) -> dict[str, Any]:
+def picture_parameters(service: Service, content: bytes) -> dict[str, Any]:
     """Read the parameters text of a picture file. Raises InvalidRequest if it is not a picture."""
     width, height = size_in_header(content)
     limits.check_size(width, height, service.limits)
@@ -42,10 +42,10 @@ def what_it_says(service: Service, content: bytes) -> dict[str, Any]:
 def _request(
     text: str, parameters: Parameters, catalogue: Catalogue
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """The fields of POST /jobs that a picture's text gives, and the names of settings that such a job cannot
+    """Return the fields of POST /jobs for a picture's text, and the names of settings that a job cannot
     reproduce.
 
-    The names are fields of such a request, followed by the text's own settings, such as "ENSD".
+    The names are fields of such a request, followed by settings in the text, such as "ENSD".
     """
     if not text.strip():
         return None, []
@@ -75,15 +75,15 @@ def _request(
 
 
 def _is_known(model: str | Path | None, catalogue: Catalogue) -> bool:
-    """Whether the model that a picture's text names is available. None stands for the first pass' model."""
+    """Return whether the model that a picture's text names is available. None: that of the first pass."""
     try:
         return model is None or catalogue.model(str(model)) is not None
     except InvalidRequest:
         return False
 
 
-def shown_models(service: Service) -> list[dict[str, Any]]:
-    """The models, with the default marked, as shown to clients."""
+def model_descriptions(service: Service) -> list[dict[str, Any]]:
+    """Describe the models for clients, with the default marked."""
     catalogue = service.catalogue
     return [
         {
@@ -93,7 +93,7 @@ def shown_models(service: Service) -> list[dict[str, Any]]:
             "kind": "inpainting" if "inpainting" in model.family else "model",
             "default": model.name == catalogue.default,
             "bytes": model.bytes,
-            "size": service.workers.usual.get(model.name),
+            "size": service.workers.native_sizes.get(model.name),
             "usual": asdict(model.defaults),
             "few_steps": None
             if model.few_steps is None
@@ -107,8 +107,8 @@ def own_picture(service: Service, owner: str, picture: str) -> bytes:
     """Read one of the owner's pictures. Raises InvalidRequest if it does not exist."""
     found = history.find_picture(service.database, picture, owner)
     if found is None:
-        raise InvalidRequest(f"there is no picture '{picture[:100]}' of yours here")
+        raise InvalidRequest(f"there is no picture '{picture[:100]}' of yours")
     try:
         return service.storage.output(found.path).read_bytes()
     except OSError as error:
-        raise InvalidRequest(f"the picture '{picture[:100]}' is gone") from error
+        raise InvalidRequest(f"the picture '{picture[:100]}' was removed") from error

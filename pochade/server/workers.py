@@ -24,8 +24,7 @@ T = TypeVar("T")
 TIDY_S = 2.0
 """Interval between calls of `tidy`, s."""
 COMPARE_EVERY = 15
-"""One of this many calls of `tidy` compares the live jobs with the store; so does the first call after a
-death."""
+"""Every how many calls `tidy` compares the live jobs with the store; it also does after a worker's death."""
 
 IDLE_S = 120.0
 """How long an idle worker may be silent, s; it sends something every few seconds."""
@@ -34,11 +33,11 @@ PREDICTED = 20.0
 
 
 class Workers:
-    """clock: seconds since 1970. random: as `secrets.token_hex`. later: runs a coroutine as a background
-    task. refresh: scans the folders of models; called when a download is complete.
+    """The workers of a server. clock: seconds since 1970. random: as `secrets.token_hex`.
 
-    usual: native width and height, px, of each model that has been loaded. stored_bytes: size of all
-    pictures.
+    later: runs a coroutine as a background task. refresh: scans the folders of models; called when a download
+    is complete. native_sizes: native width and height, px, of each model that has been loaded. stored_bytes:
+    size of all pictures.
     """
 
     def __init__(
@@ -56,14 +55,14 @@ class Workers:
         self._options, self._storage, self._database, self._live_jobs = options, storage, database, live_jobs
         self._clock, self._random, self._later, self._refresh = clock, random, later, refresh
         self._tidied, self._patient_until = clock(), 0.0
-        self.usual: dict[str, tuple[int, int]] = {}
+        self.native_sizes: dict[str, tuple[int, int]] = {}
         held = storage_usage.stored(database)
         self.stored_bytes = held.bytes
         if held.pinned > storage_usage.pin_budget(options.budget_bytes, 1):
             log(
                 f"pinned pictures take {held.pinned:,} bytes, and the budget is"
-                f" {options.budget_bytes:,}: others may take"
-                f" {1 - storage_usage.PINNED_SHARE:.0%} of that besides"
+                f" {options.budget_bytes:,}; unpinned ones may take"
+                f" {1 - storage_usage.PINNED_SHARE:.0%} of that in addition"
             )
         slots = [slot_of(options, storage, device) for device in options.devices]
         slots.append(fetch_slot(options, storage))
@@ -96,7 +95,7 @@ class Workers:
         """Take back jobs of silent workers and free disk space. To be called every TIDY_S."""
         now, before, self._tidied = self._clock(), self._tidied, self._clock()
         if now - before > 5 * TIDY_S:
-            # This process stood still too, as a computer does that sleeps: the workers may speak first.
+            # This process was suspended too (the computer slept), so the workers get time to report.
             self._patient_until = now + store.LEASE_S
         if now >= self._patient_until:
             await self._take_back(now)
@@ -131,7 +130,7 @@ class Workers:
         await self._settle(set(accepted) - active)
         self._until_compared = COMPARE_EVERY
 
-    # --- what workers tell --------------------------------------------------------------------------------
+    # --- worker events ----------------------------------------------------------------------------------
 
     def _on_event(self, slot: WorkerSlot, event: Mapping[str, Any]) -> None:
         kind, job = event["event"], event.get("job")
@@ -147,7 +146,7 @@ class Workers:
                 self._live_jobs.publish(live, "loading", model=event["model"])
         elif kind == "loaded":
             slot.state, slot.model = "drawing" if job else "idle", event["model"]
-            self.usual[event["model"]] = event["width"], event["height"]
+            self.native_sizes[event["model"]] = event["width"], event["height"]
         elif kind == "progress" and live is not None:
             slot.state, slot.job = "drawing", job
             live.step, live.steps = event["step"], event["steps"]
@@ -207,7 +206,7 @@ class Workers:
         pictures = (await self._ask(history.pictures_of, [job]))[job]
         await self._count_stored()
         if found.kind == PULL and found.state == FINISHED and self._refresh is not None:
-            await self._refresh()  # whoever hears that the model is here finds it
+            await self._refresh()  # before clients are notified of the new model
         if found.state == FINISHED:
             seconds = round((found.ended or 0.0) - (found.started or 0.0), 3)
             self._live_jobs.gone(job, "finished", pictures=pictures, seconds=seconds)
@@ -224,7 +223,7 @@ class Workers:
         return await run_in_threadpool(function, self._database, *arguments)
 
     def _silence_limit_s(self, slot: WorkerSlot) -> float:
-        """How long this worker may be silent before it counts as hanging, s."""
+        """Return how long this worker may be silent before it counts as hanging, s."""
         if not self._options.stall_s:
             return math.inf
         if slot.state == "idle":
@@ -237,7 +236,7 @@ class Workers:
 
 
 def recover_jobs(database: Database, storage: Storage, now: float) -> None:
-    """Before the first worker starts: take back the jobs of dead workers, and remove stray files."""
+    """Take back the jobs of dead workers and remove stray files, before the first worker starts."""
     store.reclaim(database, now, lambda name: worker_is_dead(storage, name))
     active = {job.id for job in history.active_jobs(database)}
     storage_usage.recount(database)
@@ -255,7 +254,7 @@ def worker_is_dead(storage: Storage, name: str) -> bool:
 
 
 def fetch_slot(options: Options, storage: Storage) -> WorkerSlot:
-    """A slot for the download process."""
+    """Return the slot of the download process."""
     settings = WorkerSettings(
         name="", storage=storage, folders=options.folders, options={}, prepare=False, pulls=True
     )
@@ -263,7 +262,7 @@ def fetch_slot(options: Options, storage: Storage) -> WorkerSlot:
 
 
 def slot_of(options: Options, storage: Storage, device: str) -> WorkerSlot:
-    """A slot for a worker on a device."""
+    """Return the slot of a worker on a device."""
     given = {
         "device": device,
         "precision": options.precision,

@@ -72,11 +72,11 @@ def test_a_pickle_is_read_too(theirs, tmp_path):
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        ("difference", "the difference to a model's weights"),
+        ("difference", "differences to a model's weights"),
         ("lora_controlnet", "a Control-LoRA"),
         ("body.0.weight", "a T2I-Adapter"),
         ("image_proj.proj.weight", "an IP-Adapter"),
-        ("conv_in.weight", "none of its 1 tensors is called 'input_hint_block.0.weight'"),
+        ("conv_in.weight", "none of its 1 tensors is named 'input_hint_block.0.weight'"),
     ],
 )
 def test_what_it_is_instead_is_named(tmp_path, name, fault):

@@ -44,7 +44,7 @@ def test_names(name, kind, steps, scale, sampler, schedule):
     found = named(name)
     assert found.kind == kind
     assert found.defaults == Defaults(steps=steps, cfg_scale=scale, sampler=sampler, schedule=schedule)
-    assert found.reason == f"its name, '{name}', says so"
+    assert found.reason == f"its name is '{name}'"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_the_list_of_models_remembers_it(tmp_path):
     memory = tmp_path / "memory.json"
     first = describe(entries([tmp_path / "models"]), memory)
     assert first[0][1].few_steps.defaults == LCM
-    assert library._remembered(memory) != {}
+    assert library._read_cache(memory) != {}
     assert describe(entries([tmp_path / "models"]), memory) == first
     kept = json.loads(memory.read_text())
     for broken in (

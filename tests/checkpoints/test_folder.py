@@ -155,7 +155,7 @@ def test_the_plain_file_is_preferred_and_a_variant_can_be_asked_for(unet: Path) 
     assert value(unet) == 32
     assert (value(unet, "fp16"), value(unet, "non_ema")) == (16, 5)
     with pytest.raises(
-        InvalidCheckpoint, match=r"no weights of the variant 'bf16'; there: 'fp16', 'non_ema', the"
+        InvalidCheckpoint, match=r"no weights of the variant 'bf16'; available: 'fp16', 'non_ema', the"
     ):
         value(unet, "bf16")
 
@@ -164,7 +164,7 @@ def test_an_only_variant_is_taken_and_a_choice_is_not_made_blindly(unet: Path) -
     put(unet / "diffusion_pytorch_model.ema_only.safetensors", 5)
     assert value(unet) == 5
     put(unet / "diffusion_pytorch_model.non_ema.safetensors", 6)
-    with pytest.raises(InvalidCheckpoint, match=r"there: 'ema_only', 'non_ema'"):
+    with pytest.raises(InvalidCheckpoint, match=r"available: 'ema_only', 'non_ema'"):
         value(unet)
 
 
@@ -287,7 +287,7 @@ def test_a_model_of_another_kind(model_folder: Path) -> None:
     index = {"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}
     (model_folder / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(
-        InvalidCheckpoint, match=r"is a FluxPipeline without the component 'unet'; read here are"
+        InvalidCheckpoint, match=r"is a FluxPipeline without the component 'unet'; only complete"
     ):
         read_folder(model_folder)
 
@@ -312,7 +312,7 @@ def test_a_component_that_was_left_out(entry: Any, model_folder: Path) -> None:
 )
 def test_a_missing_or_damaged_json_file(file: str, model_folder: Path) -> None:
     name = file.split("/")[1].replace(".", r"\.")
-    for content, message in [(b"{", "is not JSON"), (b"[]", "holds a list"), (b"\xff", "is not JSON")]:
+    for content, message in [(b"{", "is not JSON"), (b"[]", "contains a list"), (b"\xff", "is not JSON")]:
         (model_folder / file).write_bytes(content)
         with pytest.raises(InvalidCheckpoint, match=rf"{name}' {message}"):
             read_folder(model_folder)

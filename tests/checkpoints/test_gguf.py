@@ -110,15 +110,15 @@ def test_a_checkpoint(whole: Any, tmp_path: Path) -> None:
     ("content", "fault"),
     [
         (b"GGUF" + struct.pack("<IQQ", 1, 0, 0), "its version is neither 2 nor 3"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 1, 0), "ends in the middle of its table of contents"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 2**60, 2**60), "ends in the middle"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 1, 0), "ends within its header"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 2**60, 2**60), "ends within"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + pair("a", 99, b""), "the unknown type 99"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + pair("a", 9, struct.pack("<IQ", 4, 2**62)), "ends in the"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + pair("a", 9, struct.pack("<IQ", 4, 2**62)), "ends within"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + pair("a", 9, struct.pack("<IQ", 9, 1) * 9), "type 9"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + string("a") + struct.pack("<I", 9), "has 9 sides"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + string("a") + struct.pack("<I", 9), "has 9 dimensions"),
         (
             b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + string("a") + struct.pack("<IQIQ", 1, 32, Q4_1, 0),
-            "stored as type 3 of ggml; read here are F32, F16, Q4_0, Q8_0, BF16",
+            "stored as ggml type 3; supported are F32, F16, Q4_0, Q8_0, BF16",
         ),
         (
             b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + string("a") + struct.pack("<IQIQ", 1, 33, Q8_0, 0),

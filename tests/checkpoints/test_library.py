@@ -249,10 +249,10 @@ def test_no_name_leads_out_of_the_root_or_is_half_a_name(root, name, monkeypatch
 
 
 def test_no_such_name(root, tmp_path):
-    with pytest.raises(InvalidCheckpoint, match=r"near it: 'sd15'.*models list.*models pull") as refused:
+    with pytest.raises(InvalidCheckpoint, match=r"similar: 'sd15'.*models list.*models pull") as refused:
         find("sd51", [root, tmp_path / "other"])
     assert f"{root}, {tmp_path / 'other'}" in str(refused.value)
-    with pytest.raises(InvalidCheckpoint, match=r"near it: 'Anime/Dream\.v2'"):
+    with pytest.raises(InvalidCheckpoint, match=r"similar: 'Anime/Dream\.v2'"):
         find("dream-v2", [root])
     with pytest.raises(InvalidCheckpoint, match="No model has that name, in"):
         find("completely different", [root])
@@ -261,7 +261,7 @@ def test_no_such_name(root, tmp_path):
 def test_one_name_for_several(root, tmp_path):
     other = tmp_path / "other"
     again = write_tensors(other / "sd15.safetensors", UNET, XL)
-    with pytest.raises(InvalidCheckpoint, match="is the name of 2 models; say more of it") as refused:
+    with pytest.raises(InvalidCheckpoint, match="matches 2 models; use a longer name") as refused:
         find("sd15", [root, other])
     assert str(again) in str(refused.value) and str(root / "checkpoints/sd15.safetensors") in str(
         refused.value
@@ -322,13 +322,13 @@ def test_grids_beside_a_model_are_no_model_and_go_with_it(tmp_path):
 
 def test_nothing_outside_is_removed(root, tmp_path):
     (entry, *_) = entries([root])
-    with pytest.raises(OutputError, match=r"not Pochade's to remove; if you want it gone, remove it"):
+    with pytest.raises(OutputError, match=r"Pochade does not remove models of other programs, remove it"):
         remove(entry)
     own = tmp_path / "own"
     claim(own)
     (own / "theirs").symlink_to(root / "checkpoints")
     (linked, *_) = entries([own])
-    with pytest.raises(OutputError, match=f"'{linked.path}' does not lie in"):
+    with pytest.raises(OutputError, match=f"'{linked.path}' is not in"):
         remove(linked)
     assert entry.path.exists() and len(names(root)) == 3
 

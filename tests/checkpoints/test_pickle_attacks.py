@@ -319,15 +319,15 @@ ARCHIVES: dict[str, tuple[bytes, str]] = {
     ),
     "a member larger than the file": (changed_size(10**9, 10**9), "ends after the file"),
     "sizes that disagree": (changed_size(64, 10**9), "compressed or encrypted"),
-    "a storage that is too short": (archive(GOOD, {"x/data/0": bytes(15)}), "shorter than it says"),
+    "a storage that is too short": (archive(GOOD, {"x/data/0": bytes(15)}), "shorter than stated"),
     "no storage": (archive(GOOD, {"x/version": b"3"}), "is not in the file"),
     "a storage elsewhere": (archive(GOOD, {"x/../x/data/0": bytes(64)}), "is not in the file"),
     "a storage above": (archive(GOOD, {"../data/0": bytes(64)}), "is not in the file"),
-    "two pickles": (archive(GOOD, {"y/data.pkl": GOOD}), "holds 2 members called data.pkl"),
-    "a pickle above": (archive(GOOD, {"../data.pkl": GOOD}), "holds 2 members called data.pkl"),
-    "a table of contents past the end": (with_end(1000, 10**9), "table of contents claims"),
-    "an endless table of contents": (with_end(2**31, 0), "table of contents claims"),
-    "no table of contents": (archive(GOOD)[:-30], "table of contents"),
+    "two pickles": (archive(GOOD, {"y/data.pkl": GOOD}), "holds 2 members named data.pkl"),
+    "a pickle above": (archive(GOOD, {"../data.pkl": GOOD}), "holds 2 members named data.pkl"),
+    "a table of contents past the end": (with_end(1000, 10**9), "central directory claims"),
+    "an endless table of contents": (with_end(2**31, 0), "central directory claims"),
+    "no table of contents": (archive(GOOD)[:-30], "central directory"),
 }
 
 

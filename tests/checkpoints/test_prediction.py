@@ -143,22 +143,22 @@ def test_the_yaml_file_comes_behind_keys_and_before_metadata(file):
     eps = {"modelspec.prediction_type": "epsilon"}
     checkpoint = read_checkpoint(file("SD 2.1", metadata=eps, yaml=LDM.format(entry='parameterization: "v"')))
     assert checkpoint.scheduler["prediction_type"] == "v_prediction"
-    assert checkpoint.prediction_reason == "'model.yaml' beside it says so"
+    assert checkpoint.prediction_reason == "as in 'model.yaml'"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"keys": {"edm_vpred.sigma_max": torch.tensor(80.0)}}, r"predicts v as EDM does \(CosXL"),
-        ({"keys": {"edm_vpred.sigma_min": torch.tensor(0.002), **V_PRED}}, r"predicts v as EDM does"),
-        ({"keys": {"edm_mean": torch.zeros(4)}}, r"predicts as EDM does \(Playground"),
+        ({"keys": {"edm_vpred.sigma_max": torch.tensor(80.0)}}, r"has EDM v-prediction \(CosXL"),
+        ({"keys": {"edm_vpred.sigma_min": torch.tensor(0.002), **V_PRED}}, r"has EDM v-prediction"),
+        ({"keys": {"edm_mean": torch.zeros(4)}}, r"has EDM preconditioning \(Playground"),
         ({"yaml": SGM.format(scaling="VScalingWithEDMcNoise")}, r"scaling 'VScalingWithEDMcNoise': .* EDM"),
         ({"yaml": SGM.format(scaling="EDMScaling")}, r"model\.yaml' says scaling 'EDMScaling'"),
-        ({"yaml": LDM.format(entry="parameterization: w")}, r"parameterization 'w': it is not known"),
-        ({"yaml": b"\xff\xfe\x00"}, r"model\.yaml', the configuration beside 'model\.safetensors', cannot"),
+        ({"yaml": LDM.format(entry="parameterization: w")}, r"parameterization 'w': it is unknown"),
+        ({"yaml": b"\xff\xfe\x00"}, r"model\.yaml', the configuration of 'model\.safetensors', cannot"),
         ({"metadata": {"modelspec.prediction_type": "rectified flow"}}, r"'rectified flow': .* flow match"),
         ({"metadata": {"modelspec.predict_key": "edm"}}, r"predict_key 'edm': .* noise levels of EDM"),
-        ({"metadata": {"modelspec.prediction_type": "score"}}, r"'score': it is not known here"),
+        ({"metadata": {"modelspec.prediction_type": "score"}}, r"'score': it is unknown"),
         (
             {"metadata": {"pochade.config": '{"scheduler": {"_class_name": "EDMEulerScheduler"}}'}},
             r"_class_name 'EDMEulerScheduler'",
@@ -177,7 +177,7 @@ def test_what_is_wrong_can_be_said_otherwise(file):
     path = file("SDXL", metadata={"modelspec.prediction_type": "score"})
     assert read_checkpoint(path, prediction="v").scheduler["prediction_type"] == "v_prediction"
     path = file("SDXL", yaml=SGM.format(scaling="EDMScaling"))
-    assert read_checkpoint(path, prediction="epsilon").prediction_reason == "it was asked for"
+    assert read_checkpoint(path, prediction="epsilon").prediction_reason == "as requested"
 
 
 # --- folders ----------------------------------------------------------------------------------------------
@@ -210,8 +210,8 @@ def folder(whole, tmp_path):
         ({"timestep_type": "continuous", "prediction_type": "v_prediction"}, r"timestep_type 'continuous'"),
         ({"use_flow_sigmas": True}, r"'use_flow_sigmas': .* flow matching"),
         ({"prediction_type": "flow_prediction"}, r"prediction_type 'flow_prediction': .* flow matching"),
-        ({"prediction_type": "x1"}, r"prediction_type 'x1': it is not known here"),
-        ({"prediction_type": None}, r"prediction_type 'None': it is not known here"),
+        ({"prediction_type": "x1"}, r"prediction_type 'x1': it is unknown"),
+        ({"prediction_type": None}, r"prediction_type 'None': it is unknown"),
     ],
 )
 def test_schedulers_that_cannot_be_drawn(folder, entries, message):
@@ -242,7 +242,7 @@ def test_schedulers_of_stable_diffusion(folder, name):
 def test_a_folder_may_be_told_otherwise(folder):
     checkpoint = read_checkpoint(folder(prediction_type="x1"), prediction="v")
     assert checkpoint.scheduler["prediction_type"] == "v_prediction"
-    assert checkpoint.prediction_reason == "it was asked for"
+    assert checkpoint.prediction_reason == "as requested"
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path) -> No
 
 
 def test_writing_into_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"could not be written: No such file or directory; is the folder"):
+    with pytest.raises(OutputError, match=r"could not be written: No such file or directory; check that"):
         safetensors.write(tmp_path / "nowhere" / "a.safetensors", {})
 
 
@@ -262,11 +262,11 @@ DAMAGED = {
     "same place": (build({"x": F32_4, "y": F32_4}, bytes(16)), r"tensor 'y' .* overlaps"),
     "hole at the start": (
         build({"x": {**F32_4, "data_offsets": [4, 20]}}, bytes(20)),
-        r"tensor 'x' lies at 4 to 20 of 20 bytes and leaves a hole",
+        r"tensor 'x' lies at 4 to 20 of 20 bytes and leaves a gap",
     ),
     "hole in the middle": (
         build({"x": F32_4, "y": {**F32_4, "data_offsets": [17, 33]}}, bytes(33)),
-        r"tensor 'y' .* leaves a hole after the one before it, which ends at 16",
+        r"tensor 'y' .* leaves a gap after the one before it, which ends at 16",
     ),
     "bytes at the end": (build({"x": F32_4}, bytes(19)), r"3 bytes follow the last tensor"),
 }

@@ -327,7 +327,7 @@ def test_an_unknown_prediction_and_arguments_that_do_not_fit(whole, tmp_path):
     path = whole("SD 1.5").file()
     with pytest.raises(InvalidRequest, match=r"prediction 'x0' is unknown; one of: epsilon, v_prediction"):
         read_checkpoint(path, prediction="x0")
-    with pytest.raises(InvalidRequest, match=r"variant 'fp16' was asked for, but .* is one file"):
+    with pytest.raises(InvalidRequest, match=r"variant 'fp16' was requested, but .* is one file"):
         read_checkpoint(path, variant="fp16")
     whole("SD 1.5").theirs.save_pretrained(tmp_path)
     with pytest.raises(InvalidRequest, match=r"config was given, but .* is a diffusers folder"):
@@ -363,8 +363,8 @@ def test_metadata_may_say_it_but_names_no_folders(whole):
     ("config", "message"),
     [
         ({"u-net": {}}, r"configures 'u-net', which is not part of a model; parts are: unet, vae"),
-        ({"unet": 3}, r"'unet' is 3; a table belongs there"),
-        ({"tokenizer": {}}, r"'tokenizer' is \{\}; the path of a folder belongs there"),
+        ({"unet": 3}, r"'unet' is 3; expected a table"),
+        ({"tokenizer": {}}, r"'tokenizer' is \{\}; expected the path of a folder"),
         ({"scheduler": {"prediction_type": []}}, r"prediction_type is \[\]; one of: epsilon, v_pred"),
         ({"unet": {"sample_size": "64"}}, r"sample_size = '64' is not a positive whole number"),
     ],
@@ -383,11 +383,11 @@ def test_wrong_configurations(whole, config, message):
         (["model.diffusion_model.input_blocks.0.0.weight"], r"a UNet without its text encoder and autoenc"),
         (
             ["input_blocks.0.0.weight", "out.0.bias"],
-            r"is a UNet alone: text encoder and autoencoder are miss",
+            r"is only a UNet: text encoder and autoencoder are miss",
         ),
-        (["conv_in.weight", "down_blocks.0.x"], r"in diffusers' names: .* are missing; put it into a diff"),
-        (["encoder.down.0.block.0.norm1.bias"], r"is an autoencoder alone; give it with vae="),
-        (["first_stage_model.encoder.conv_in.bias"], r"is an autoencoder alone; give it with vae="),
+        (["conv_in.weight", "down_blocks.0.x"], r"with diffusers' names: .* are missing; put it into a diff"),
+        (["encoder.down.0.block.0.norm1.bias"], r"is only an autoencoder; give it as vae="),
+        (["first_stage_model.encoder.conv_in.bias"], r"is only an autoencoder; give it as vae="),
         (["lora_unet_down_blocks_0.alpha"], r"is a LoRA"),
         (["control_model.x"], r"is a ControlNet"),
         (["controlnet_mid_block.weight"], r"is a ControlNet"),
@@ -395,7 +395,7 @@ def test_wrong_configurations(whole, config, message):
         (["body.0.rdb1.conv1.weight"], r"is an upscaler; give it as --hires-upscaler"),
         (["model.diffusion_model.double_blocks.0.x"], r"is a Flux model"),
         (["model.diffusion_model.joint_blocks.0.x"], r"is Stable Diffusion 3"),
-        (["model.diffusion_model.out.0.bias", "edm_mean"], r"predicts as EDM does"),
+        (["model.diffusion_model.out.0.bias", "edm_mean"], r"has EDM preconditioning"),
         (["something.else"], r"none of its 1 tensors begins with 'model\.diffusion_model\.' .*'something"),
     ],
 )

@@ -64,4 +64,4 @@ def test_without_a_quota_it_says_what_there_is(
     monkeypatch.setattr(doctor, "processors", lambda: Processors(16, 8))
     main(["doctor", "--device", "cpu"])
     said = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
-    assert said["threads"] == "8 cores with 16 threads may be used; --threads says otherwise"
+    assert said["threads"] == "8 cores with 16 threads may be used; change it with --threads"

@@ -15,7 +15,7 @@ def test_a_model_of_few_steps(pochade: Command, tmp_path: Path) -> None:
     done = pochade("draw", "a fox", "--model", "tiny-turbo-2step", "--sampler", "Heun", "-o", "fox.png")
     assert done.returncode == 0, done.stderr
     assert done.stderr == (
-        "pochade: few-step model: Turbo, for its name, 'tiny-turbo-2step', says so: 2 steps,"
+        "pochade: few-step model: Turbo (its name is 'tiny-turbo-2step'): 2 steps,"
         " no guidance, sampler Heun, schedule Turbo\n"
     )
     with Image.open(tmp_path / "fox.png") as image:
@@ -23,7 +23,7 @@ def test_a_model_of_few_steps(pochade: Command, tmp_path: Path) -> None:
     asked = ("Steps", "CFG scale", "Sampler", "Schedule type")
     assert [values[name] for name in asked] == ["2", "1", "Heun", "Turbo"]
     told = pochade("models", "info", "tiny-turbo-2step")
-    assert "few steps  Turbo, for its name, 'tiny-turbo-2step', says so: 2 steps, no" in told.stdout
+    assert "few steps  Turbo (its name is 'tiny-turbo-2step'): 2 steps, no" in told.stdout
 
 
 def test_nothing_is_said_where_nothing_was_left_open(pochade: Command, tmp_path: Path) -> None:

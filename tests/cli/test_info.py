@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pochade.cli.main import UNREAD, main
+from pochade.cli.main import BROKEN_PIPE, main
 from pochade.images.files import save_picture
 from pochade.images.marks import GENERATED
 
@@ -97,4 +97,4 @@ def test_a_reader_that_has_read_enough(fox: Path, unbuffered: str) -> None:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
-    assert process.returncode == UNREAD
+    assert process.returncode == BROKEN_PIPE

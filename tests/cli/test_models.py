@@ -24,14 +24,14 @@ def test_info(pochade, made):
         "name  model",
         "family  SD 1.x",
         "draws  256x256",
-        "predicts  epsilon: SD 1.x does",
+        "predicts  epsilon: the default of SD 1.x",
         f"hash  {digest[:10]}  {path}",
         "float32",
         "in bf16 or f16, for the weights alone",
     ):
         assert part in done.stdout
     assert (
-        "predicts  v_prediction: it was asked for"
+        "predicts  v_prediction: as requested"
         in pochade("models", "info", str(path), "--prediction", "v").stdout
     )
 
@@ -87,13 +87,13 @@ def test_draw_with_an_autoencoder_from_elsewhere(pochade, made, tmp_path):
 
 def test_the_starter_by_its_name(pochade):
     done = pochade("models", "info", "starter")
-    assert done.returncode == 0 and "predicts  v_prediction: scheduler_config.json says it" in done.stdout
+    assert done.returncode == 0 and "predicts  v_prediction: as in scheduler_config.json" in done.stdout
 
 
 def test_a_pickle_that_attacks(pochade, tmp_path):
     (tmp_path / "evil.ckpt").write_bytes(b"\x80\x02cos\nsystem\nX\x0a\x00\x00\x00touch here\x85R.")
     done = pochade("models", "info", "evil.ckpt")
-    assert done.returncode == 1 and "it asks for 'os.system'" in done.stderr
+    assert done.returncode == 1 and "it imports 'os.system'" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "here").exists()
 
 

@@ -44,7 +44,7 @@ def test_pull_list_and_remove(pochade, own, hub):
     for part in (f"{REPO} at {COMMIT[:12]}", "openrail++", f"{hub.address}/{REPO}/blob", "files  11, 49 kB"):
         assert part in done.stderr
     again = pochade("models", "pull", REPO, "--yes")
-    assert (again.returncode, again.stdout) == (0, f"{path}\n") and "is there already" in again.stderr
+    assert (again.returncode, again.stdout) == (0, f"{path}\n") and "is already installed" in again.stderr
     (row,) = json.loads(pochade("models", "list", "--json").stdout)
     size = sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
     assert row == {
@@ -111,7 +111,7 @@ def test_a_pull_that_was_killed_is_no_model_and_goes_on(pochade, environment, ow
     assert refused.returncode == 1 and f"'{REPO}' does not exist" in refused.stderr
     hub.cuts = []
     done = pochade("models", "pull", REPO, "--yes")
-    assert done.returncode == 0 and "are here already" in done.stderr
+    assert done.returncode == 0 and "of them downloaded" in done.stderr
     assert [headers.get("range") for headers in hub.asked("store", "text_encoder/model.safetensors")][-1] == (
         "bytes=3000-"
     )
@@ -156,8 +156,8 @@ def test_faults_are_sentences_and_tokens_are_never_shown(pochade, environment, h
     environment["HF_ENDPOINT"] = "http://127.0.0.1:9"
     away = pochade("models", "pull", REPO, "--yes")
     for done, said in (
-        (gated, f"visit {hub.address}/{REPO}, agree there"),
-        (damaged, "it was damaged on the way and has been removed"),
+        (gated, f"visit {hub.address}/{REPO}, accept its terms there"),
+        (damaged, "the download was damaged and has been removed"),
         (offline, "HF_HUB_OFFLINE is set"),
         (away, "the hub cannot be reached (ConnectError)"),
     ):
@@ -173,14 +173,14 @@ def test_other_programs_folders_are_read_and_never_written(pochade, environment,
     rows = json.loads(pochade("models", "list", "--models", str(theirs), "--json").stdout)
     assert [(row["name"], row["kind"]) for row in rows] == [("hat", "lora"), ("sd15", "model")]
     refused = pochade("models", "remove", "sd15", "--yes", "--models", str(theirs))
-    assert refused.returncode == 1 and f"'{path}' does not lie in a folder of Pochade's own" in refused.stderr
+    assert refused.returncode == 1 and f"'{path}' is not in a folder of Pochade's own" in refused.stderr
     into = pochade("models", "pull", REPO, "--yes", "--models", str(theirs))
     assert into.returncode == 1 and f"none of {theirs} is a folder of Pochade's own" in into.stderr
     environment["POCHADE_MODELS"] = str(theirs)
     assert pochade("models", "pull", REPO, "--yes").stdout.startswith(str(own))
     assert path.exists() and not list(theirs.rglob("*tiny*"))
     near = pochade("draw", "a fox", "--model", "sd51")
-    assert near.returncode == 1 and "near it: 'sd15'" in near.stderr
+    assert near.returncode == 1 and "similar: 'sd15'" in near.stderr
 
 
 def test_nothing_but_a_pull_uses_the_network(tmp_path, environment, hub, own):

@@ -104,7 +104,7 @@ def test_names_that_nothing_has(
     options = [str(tmp_path / "in.png") if option == "IN" else option for option in options]
     assert main([*DRAW, "a fox", *options]) == 1
     error = capsys.readouterr().err
-    assert fault in error and "near it: '" in error
+    assert fault in error and "similar: '" in error
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)

@@ -28,7 +28,7 @@ def test_grids_are_written_and_their_errors_are_told(pochade, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"), [("\n  \n", "holds no prompt"), (b"\xff\xfe\xff", "cannot be read")]
+    ("text", "complaint"), [("\n  \n", "contains no prompt"), (b"\xff\xfe\xff", "cannot be read")]
 )
 def test_prompts_that_are_none_are_refused(pochade, tmp_path: Path, text, complaint):
     (tmp_path / "prompts.txt").write_bytes(text if isinstance(text, bytes) else text.encode())

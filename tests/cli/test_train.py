@@ -72,7 +72,7 @@ def test_what_computes_nothing_takes_no_device(
             "--rate is nan; it must be a number above 0",
         ),
         (("pack", "run", "out"), "'run"),
-        (("controlnet", *FOLDERS, "--output", "out"), "'set' is not there"),
+        (("controlnet", *FOLDERS, "--output", "out"), "'set' does not exist"),
         (("controlnet", *FOLDERS, "--output", "out", "--condition", "depth"), "preprocessor 'depth'"),
         (
             ("controlnet", *FOLDERS, "--output", "out", "--rate", "0"),
@@ -96,7 +96,7 @@ def test_failures_are_sentences(
 
 @pytest.mark.parametrize(
     ("stage", "usual"),
-    [("text", "what the starter had"), ("finetune", "4"), ("controlnet", "4"), ("embedding", "4")],
+    [("text", "that of the starter's training"), ("finetune", "4"), ("controlnet", "4"), ("embedding", "4")],
 )
 def test_the_help_says_how_many_pictures_at_a_time(
     stage: str, usual: str, capsys: pytest.CaptureFixture[str]

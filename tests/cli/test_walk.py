@@ -48,7 +48,7 @@ def test_seeds_and_templates(tmp_path: Path) -> None:
         (["--frames", "1"], "frames is 1; it must lie between 2 and 1000"),
         (["--seeds", "1,2,3"], "--seeds names 3 seeds for 2 prompts"),
         (["--seeds", "1,x"], "seeds are whole numbers"),
-        (["--seeds", "1,2", "--seed", "1"], "give one of the two"),
+        (["--seeds", "1,2", "--seed", "1"], "use one of them"),
         (["--fps", "0"], "--fps is 0.0"),
         (["-o", "fruit.png"], "an animation's name ends in .webp or .gif"),
     ],

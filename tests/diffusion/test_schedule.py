@@ -234,7 +234,7 @@ def test_kl_optimal_is_even_in_the_angle(schedule):
 )
 def test_align_your_steps_is_the_published_table(schedule, xl, table):
     """At eleven levels, in diffusers' copy. What a model really begins and ends with is less rounded."""
-    levels = sigmas(schedule, "Align Your Steps", 11, own=FOR_XL if xl else {})
+    levels = sigmas(schedule, "Align Your Steps", 11, overrides=FOR_XL if xl else {})
     published = AysSchedules[table]
     np.testing.assert_allclose(levels[:10], published[:10], rtol=3e-5)
     assert levels[10] == pytest.approx(0.029, rel=0.01)

@@ -153,7 +153,7 @@ def test_in_a_second_pass(model, file):
     ("name", "fault"),
     [
         ("body.0.bias", "a compact Real-ESRGAN"),
-        ("something.weight", "none of its 1 tensors is called 'conv_body.weight'"),
+        ("something.weight", "none of its 1 tensors is named 'conv_body.weight'"),
         ("model.0.weight", "without its last layers"),
     ],
 )

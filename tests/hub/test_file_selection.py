@@ -67,9 +67,9 @@ def test_a_component_without_the_variant_is_taken_plain():
 
 
 def test_an_unknown_variant_names_those_that_are_there():
-    with pytest.raises(InvalidRequest, match="'someone/tiny' has no variant 'bf16'; there: ema, fp16"):
+    with pytest.raises(InvalidRequest, match="'someone/tiny' has no variant 'bf16'; available: ema, fp16"):
         chosen(tiny_model(("", ".fp16", ".ema")), "bf16")
-    with pytest.raises(InvalidRequest, match="there: only the plain edition"):
+    with pytest.raises(InvalidRequest, match="available: only files without a variant"):
         chosen(tiny_model(), "fp16")
 
 
@@ -115,9 +115,9 @@ def test_one_file():
     assert [file.path for file in choose_file(there, "v1.safetensors")] == ["v1.safetensors"]
     assert [file.path for file in choose_file(there, "old.ckpt")] == ["old.ckpt"]
     assert single_files(there) == ["v1.safetensors", "v1.ckpt", "old.ckpt"]
-    with pytest.raises(InvalidRequest, match=r"'v1.ckpt' is pickled, and 'v1.safetensors' is beside it"):
+    with pytest.raises(InvalidRequest, match=r"'v1.ckpt' is pickled; use 'v1.safetensors'"):
         choose_file(there, "v1.ckpt")
-    with pytest.raises(InvalidRequest, match=r"has no file 'v1.safetensor'; near it: 'v1.safetensors'"):
+    with pytest.raises(InvalidRequest, match=r"has no file 'v1.safetensor'; similar: 'v1.safetensors'"):
         choose_file(there, "v1.safetensor")
     with pytest.raises(InvalidRequest, match=r"'README.md' is not a file of tensors"):
         choose_file(there, "README.md")

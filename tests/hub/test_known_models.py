@@ -29,7 +29,7 @@ from pochade.hub.known_models import (
     find_known,
     known,
 )
-from pochade.hub.pull import already_pulled, fetch, find_pulled, place, plan_known
+from pochade.hub.pull import already_pulled, fetch, find_pulled, install, plan_known
 from pochade.request import DEFAULTS
 from tests.fake_hub import COMMIT, tensors
 from tests.models.full_size import CASES, END, VOCABULARY
@@ -135,7 +135,7 @@ def test_the_settings_are_those_that_a_drawing_takes(name, scheduler, told):
 
 def test_names_are_found_in_any_case_and_others_are_refused():
     assert find_known("SD15") is known("sd15") and find_known("someone/tiny") is None
-    with pytest.raises(InvalidRequest, match=r"'sd51' is not the name of a known model \(near it: 'sd15'\)"):
+    with pytest.raises(InvalidRequest, match=r"'sd51' is not the name of a known model \(similar: 'sd15'\)"):
         known("sd51")
 
 
@@ -145,7 +145,7 @@ def test_a_pinned_file_is_fetched_and_found_by_its_short_name(hub, tmp_path):
     pull = plan_known(model, tmp_path)
     assert find_pulled(model, tmp_path) is None and already_pulled(pull) is None
     list(fetch(pull))
-    path = place(pull)
+    path = install(pull)
     assert path == tmp_path / "checkpoints" / "sd15.safetensors" and path.read_bytes() == content
     assert find("sd15", [tmp_path]) == path
     record = read_record(path)
@@ -160,7 +160,7 @@ def test_a_pinned_file_is_fetched_and_found_by_its_short_name(hub, tmp_path):
 def test_another_hash_than_the_catalogues_is_refused_before_anything_is_fetched(hub, tmp_path):
     model, content = single()
     hub.repo, hub.files = model.repo, {FILE: content + b"x"}
-    with pytest.raises(HubError, match=r"states another hash for .* has for 'sd15' .* nothing is fetched"):
+    with pytest.raises(HubError, match=r"states another hash for .* has for 'sd15' .* nothing is downloaded"):
         plan_known(model, tmp_path)
     with pytest.raises(HubError, match="another hash"):
         plan_known(known("sd15"), tmp_path)  # the real one
@@ -171,7 +171,7 @@ def test_bytes_that_are_not_those_of_the_hash_are_removed(hub, tmp_path):
     model, content = single()
     hub.repo, hub.files, hub.damaged = model.repo, {FILE: content}, {FILE}
     pull = plan_known(model, tmp_path)
-    with pytest.raises(HubError, match="it was damaged on the way and has been removed"):
+    with pytest.raises(HubError, match="the download was damaged and has been removed"):
         list(fetch(pull))
     assert not [path for path in tmp_path.rglob("*.safetensors*") if path.is_file() and path.stat().st_size]
 
@@ -181,7 +181,7 @@ def test_a_folder_without_hashes_records_those_that_the_hub_states(hub, tmp_path
     hub.repo = model.repo
     pull = plan_known(model, tmp_path)
     list(fetch(pull))
-    path = place(pull)
+    path = install(pull)
     assert path == tmp_path / "diffusers" / "lcm-dreamshaper" == find_pulled(model, tmp_path)
     stated = read_record(path)["files"]
     assert (
@@ -205,5 +205,5 @@ def test_something_else_under_the_name_is_not_taken_for_the_pulled_one(hub, tmp_
     (tmp_path / "checkpoints" / "sd15.safetensors").write_bytes(b"mine")
     hub.repo, hub.files = model.repo, {FILE: content}
     assert find_pulled(model, tmp_path) is None
-    with pytest.raises(OutputError, match="of another commit or with other files"):
+    with pytest.raises(OutputError, match="from another commit or with other files"):
         already_pulled(plan_known(model, tmp_path))

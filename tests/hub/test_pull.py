@@ -14,7 +14,7 @@ from pochade.errors import InvalidCheckpoint, InvalidRequest, MissingDependency
 from pochade.hub import download as module
 from pochade.hub.download import ATTEMPTS, BrokenConnection, download_file
 from pochade.hub.hub_api import HubError, RemoteFile, library, look_up, opened
-from pochade.hub.pull import Pull, already_pulled, check_space, fetch, place, plan
+from pochade.hub.pull import Pull, already_pulled, check_space, fetch, install, plan
 from tests.fake_hub import COMMIT, REPO, tensors, tiny_model
 
 TEXT = "text_encoder/model.safetensors"
@@ -35,7 +35,7 @@ def no_pauses(monkeypatch):
 def pulled(root, **options):
     pull = plan(REPO, root, **options)
     steps = list(fetch(pull))
-    return pull, place(pull), steps
+    return pull, install(pull), steps
 
 
 def test_a_folder(hub, root):
@@ -57,7 +57,7 @@ def test_a_folder(hub, root):
 def test_a_pull_of_another_commit_does_not_touch_what_is_there(hub, root):
     _, path, _ = pulled(root)
     hub.commit = "f" * 40
-    with pytest.raises(OutputError, match=r"of another commit or with other files; .* models remove"):
+    with pytest.raises(OutputError, match=r"from another commit or with other files; .* models remove"):
         already_pulled(plan(REPO, root))
     assert already_pulled(plan(REPO, root, revision="v1")) is None
     _, other, _ = pulled(root, revision="v1")
@@ -86,7 +86,7 @@ def test_what_is_no_model_is_not_put_in_place(hub, root):
     pull = plan(REPO, root, file="web.safetensors")
     list(fetch(pull))
     with pytest.raises(InvalidCheckpoint, match="cannot be used"):
-        place(pull)
+        install(pull)
     assert entries([root]) == []
 
 
@@ -112,11 +112,11 @@ def test_a_pull_that_broke_off_is_no_model_and_is_gone_on_with(hub, root):
     hub.cuts, hub.log[:] = [], []
     pull = plan(REPO, root)
     # the small files that come first, and the part
-    assert pull.held > 7000
+    assert pull.local_bytes > 7000
     list(fetch(pull))
     assert [headers["range"] for headers in hub.asked("store", TEXT)] == ["bytes=7000-"]
     assert hub.asked("hub", "LICENSE.md") == []
-    path = place(pull)
+    path = install(pull)
     assert all((path / file.path).read_bytes() == hub.files[file.path] for file in pull.files)
     assert unfinished([root]) == []
 
@@ -130,7 +130,7 @@ def test_a_store_that_knows_no_ranges_sends_all_of_it_again(hub, root):
 
 def test_a_wrong_checksum_is_found_and_what_came_is_removed(hub, root):
     hub.damaged = {UNET}
-    with pytest.raises(HubError, match=r"'unet/.*' came with the hash .*removed; pull it again"):
+    with pytest.raises(HubError, match=r"'unet/.*' has the hash .*removed; pull it again"):
         pulled(root)
     assert entries([root]) == [] and not list(root.rglob("*.part"))
     assert not (plan(REPO, root).stage / UNET).exists()
@@ -144,7 +144,7 @@ def test_a_part_that_was_damaged_on_the_disk_is_found(hub, root):
     part = pull.stage / f"{UNET}.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"\0" * 100)
-    with pytest.raises(HubError, match="came with the hash"):
+    with pytest.raises(HubError, match="has the hash"):
         list(fetch(pull))
     part.write_bytes(b"\0" * 100_000)  # longer than the file
     list(fetch(pull))
@@ -154,7 +154,7 @@ def test_a_part_that_was_damaged_on_the_disk_is_found(hub, root):
 def test_small_files_are_checked_by_gits_hash(hub, root):
     pull = plan(REPO, root)
     hub.files["unet/config.json"] = hub.files["unet/config.json"].replace(b"unet", b"tenu")
-    with pytest.raises(HubError, match=r"'unet/config.json' came with the hash"):
+    with pytest.raises(HubError, match=r"'unet/config.json' has the hash"):
         list(fetch(pull))
 
 
@@ -188,7 +188,7 @@ def test_a_disk_that_becomes_full_on_the_way_keeps_what_came(hub, root, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(module, "_completing", filling)
-    with pytest.raises(OutputError, match=r"No space left on device; free some space there"):
+    with pytest.raises(OutputError, match=r"No space left on device; free some disk space"):
         list(fetch(pull))
     monkeypatch.setattr(module, "_completing", whole)
     list(fetch(pull))
@@ -198,7 +198,7 @@ def test_a_disk_that_becomes_full_on_the_way_keeps_what_came(hub, root, monkeypa
 def test_two_pulls_of_the_same_at_once(hub, root):
     first = fetch(plan(REPO, root))
     next(first)
-    with pytest.raises(OutputError, match="another process is fetching 'someone/tiny' now"):
+    with pytest.raises(OutputError, match="another process is pulling 'someone/tiny'"):
         list(fetch(plan(REPO, root)))
     first.close()
     list(fetch(plan(REPO, root)))
@@ -208,7 +208,7 @@ def test_two_pulls_of_the_same_at_once(hub, root):
 
 
 def test_names_that_are_not_there(hub, root):
-    with pytest.raises(HubError, match="the hub has no model 'someone/else', or shows it to its owner only"):
+    with pytest.raises(HubError, match="the hub has no model 'someone/else', or it is private"):
         plan("someone/else", root)
     with pytest.raises(HubError, match=f"'{REPO}' has no revision 'v9'"):
         plan(REPO, root, revision="v9")
@@ -226,7 +226,7 @@ def test_names_that_are_not_there(hub, root):
 
 def test_a_gated_model_names_the_page_to_visit(hub, root):
     hub.gated, hub.token = True, "hf_right"
-    with pytest.raises(HubError, match=f"visit {hub.address}/{REPO}, agree there"):
+    with pytest.raises(HubError, match=f"visit {hub.address}/{REPO}, accept its terms there"):
         plan(REPO, root)
 
 
@@ -253,7 +253,7 @@ def test_no_telemetry_is_sent_along(hub, root):
 
 def test_offline_mode_is_obeyed(hub, root, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(HubError, match="HF_HUB_OFFLINE is set, so nothing is fetched"):
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE is set, so nothing is downloaded"):
         plan(REPO, root)
     assert hub.log == []
 

@@ -193,9 +193,9 @@ SAVERS = pytest.mark.parametrize("save", [save_picture, save_without_overwriting
 @pytest.mark.parametrize(
     ("number", "way_out"),
     [
-        (errno.ENOSPC, "No space left on device; free some space there, or choose another place"),
+        (errno.ENOSPC, "No space left on device; free some disk space, or choose another folder"),
         (errno.EROFS, "Read-only file system; choose a folder that you may write to"),
-        (errno.EIO, "Input/output error; is the folder there, writable, and is space left"),
+        (errno.EIO, "Input/output error; check that the folder exists and is writable"),
     ],
 )
 def test_a_disk_that_fails_leaves_nothing(

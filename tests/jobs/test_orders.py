@@ -148,7 +148,7 @@ def test_messages_for_strangers_have_no_paths() -> None:
         ({"hires": {"size": [4096, 4096]}}, "the second pass"),
         (
             {"width": 2048, "height": 64, "controls": [{"image": 0, "model": "edges", "resolution": 2048}]},
-            "preprocessor looks at",
+            "picture for a preprocessor",
         ),
         ({"hires": {"prompt": "a" * 20_001}}, r"hires\.prompt has 20,001 characters"),
     ],

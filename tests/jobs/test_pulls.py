@@ -127,7 +127,7 @@ def test_cancelled_it_keeps_what_came_and_goes_on_later(hub: FakeHub, folders: F
 
 def test_a_broken_download_says_so_and_goes_on_later(hub: FakeHub, folders: Folders) -> None:
     hub.cuts = [3000, *[0] * 9]
-    with pytest.raises(HubError, match=r"broke off at 3,000 of .* pull it again to go on"):
+    with pytest.raises(HubError, match=r"broke off at 3,000 of .* pull again to resume"):
         fetched(folders, order())
     hub.cuts = []
     fetched(folders, order())
@@ -136,7 +136,7 @@ def test_a_broken_download_says_so_and_goes_on_later(hub: FakeHub, folders: Fold
 
 def test_bytes_with_another_hash_are_removed(hub: FakeHub, folders: Folders) -> None:
     hub.damaged = {UNET}
-    with pytest.raises(HubError, match="it was damaged on the way and has been removed; pull it again"):
+    with pytest.raises(HubError, match="the download was damaged and has been removed; pull it again"):
         fetched(folders, order())
     assert present(folders) == set()
 
@@ -153,7 +153,7 @@ def test_a_full_disk(hub: FakeHub, folders: Folders, monkeypatch: pytest.MonkeyP
 def test_a_server_whose_folders_are_all_others(hub: FakeHub, tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "sd.txt").write_text("theirs")
-    with pytest.raises(InvalidRequest, match="has no folder of its own to put models into"):
+    with pytest.raises(InvalidRequest, match="has no folder for downloaded models"):
         look_up(NAME, Folders(roots=(tmp_path / "theirs",)))
     assert hub.log == []
 
@@ -189,7 +189,7 @@ def test_a_process_that_dies_gives_its_model_back_and_says_so_at_last(studio: St
         found = history.find_job(studio.database, job)
         assert found is not None
         assert found.state == (QUEUED if death < store.MAX_DEATHS else FAILED)
-    assert found.error is not None and "another pull resumes from there" in found.error
+    assert found.error is not None and "another pull resumes them" in found.error
 
 
 def run_worker(studio: Studio, folders: Folders) -> list[dict[str, Any]]:

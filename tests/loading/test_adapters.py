@@ -196,9 +196,9 @@ def test_weights_in_a_prompt(pipeline: Pipeline, ink: Path, tag: str, lora: tupl
 @pytest.mark.parametrize(
     ("tag", "fault"),
     [
-        ("<lora:inq:1>", r"there is no 'inq' in the folder of adapters '.*'; near it: 'ink'"),
+        ("<lora:inq:1>", r"there is no 'inq' in the folder of adapters '.*'; similar: 'ink'"),
         ("<lora:../loras/ink:1>", "there is no '../loras/ink' in the folder"),
-        ("<lora:twin:1>", r"the name 'twin' stands for '.*a/twin\.safetensors', '.*b/twin\.safetensors'"),
+        ("<lora:twin:1>", r"the name 'twin' matches '.*a/twin\.safetensors', '.*b/twin\.safetensors'"),
         ("<lora:ink:1:2:3>", "more than a name and two weights"),
         ("<lora:ink:1:dyn=4>", "more than a name and two weights"),
         ("<lora:ink:te=x>", "'x' in <lora:ink> is not a number"),

@@ -91,7 +91,7 @@ def test_a_single_file_has_no_place_for_it(model, folder):
 
 def test_half_of_it_is_not_enough(model, tiny, tmp_path):
     (halves(tiny, tmp_path) / "taesd_decoder.safetensors").unlink()
-    with pytest.raises(InvalidCheckpoint, match=r"its other half, 'taesd_decoder\.safetensors', must lie in"):
+    with pytest.raises(InvalidCheckpoint, match=r"its other half, 'taesd_decoder\.safetensors', must be in"):
         model("SD 1.5").load(vae=tmp_path / "taesd_encoder.safetensors")
 
 

@@ -138,8 +138,8 @@ def test_a_level_is_discarded_where_that_is_the_tradition(starter):
 def test_align_your_steps_of_the_family(model, family, xl):
     pipeline = model(family).load()
     levels = all_levels(pipeline.schedule, pipeline.networks, SAMPLERS["Euler"], "Align Your Steps", 11)
-    assert levels == sigmas(pipeline.schedule, "Align Your Steps", 11, own=FOR_XL if xl else {})
-    assert levels != sigmas(pipeline.schedule, "Align Your Steps", 11, own={} if xl else FOR_XL)
+    assert levels == sigmas(pipeline.schedule, "Align Your Steps", 11, overrides=FOR_XL if xl else {})
+    assert levels != sigmas(pipeline.schedule, "Align Your Steps", 11, overrides={} if xl else FOR_XL)
 
 
 @pytest.mark.parametrize("label", ["DPM fast", "DPM adaptive", "Restart", "PLMS"])

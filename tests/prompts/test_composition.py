@@ -49,9 +49,9 @@ def test_regions(prompt: str, expected: list[tuple[str, float, object]]) -> None
 @pytest.mark.parametrize(
     ("prompt", "words"),
     [
-        ("MASK(0.5 0.5) a AND b", r"MASK\(0\.5 0\.5\) has no inside"),
-        ("MASK(0 1.5) a AND b", "has no inside"),
-        ("MASK(0 1, 0.8 0.2) a AND b", "has no inside"),
+        ("MASK(0.5 0.5) a AND b", r"MASK\(0\.5 0\.5\) is empty"),
+        ("MASK(0 1.5) a AND b", "is empty"),
+        ("MASK(0 1, 0.8 0.2) a AND b", "is empty"),
         ("MASK(0 0.5) MASK(0.5 1) a AND b", "has 2 regions"),
     ],
 )

@@ -128,7 +128,7 @@ def test_missing_folder_and_files(sd1_folder: Path, tmp_path: Path) -> None:
         (
             "special_tokens_map.json",
             b'{"pad_token": {"content": "!", "lstrip": true}}',
-            r"'!' asks for lstrip",
+            r"'!' sets lstrip",
         ),
     ],
 )

@@ -135,5 +135,5 @@ def test_an_edit_in_the_size_of_its_picture_is_asked_for_in_just_that(size: Any,
     sent = Inputs(lambda own: b"", lambda content: None)
     source = schemas.source_of(file.getvalue(), None, None, sent)
     body = schemas.ImagesBody(prompt="a", size=size)
-    request = schemas.asked(body, scan_folders(Folders()), sent, source).order.request
+    request = schemas.submitted_order(body, scan_folders(Folders()), sent, source).order.request
     assert (request.width, request.height) == asked

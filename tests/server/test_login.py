@@ -24,7 +24,7 @@ from pochade.server.dialects.native import routes as native
 from pochade.server.dialects.openai import routes as openai
 from pochade.server.events import EventStream
 from pochade.server.login import LASTS_S, Sessions
-from pochade.server.middleware import AT_ONCE, AccessRules, ErrorReply, GuardMiddleware
+from pochade.server.middleware import MAX_CONCURRENT, AccessRules, ErrorReply, GuardMiddleware
 from pochade.server.rate_limit import Rate, TokenBuckets
 from pochade.server.receive import BodyLimits, LoginSession, while_open
 from tests.server.conftest import ANNS_KEY, BOBS_KEY, KEYS, Served, Start
@@ -383,7 +383,9 @@ def test_one_user_cannot_keep_all_requests_of_the_server() -> None:
             lambda key, client: USERS.owner(key), lambda count: "0", lambda: 0.0)  # fmt: skip
         transport = httpx.ASGITransport(guard)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
-            anns = [asyncio.create_task(http.get("/api/v1/jobs", headers=ANN)) for _ in range(AT_ONCE + 5)]
+            anns = [
+                asyncio.create_task(http.get("/api/v1/jobs", headers=ANN)) for _ in range(MAX_CONCURRENT + 5)
+            ]
             bobs = asyncio.create_task(http.get("/api/v1/jobs", headers=BOB))
             await asyncio.sleep(0.5)
             full.set()
@@ -391,7 +393,7 @@ def test_one_user_cannot_keep_all_requests_of_the_server() -> None:
             after = await http.get("/api/v1/jobs", headers=ANN)
             return [statuses.count(200), statuses.count(429), (await bobs).status_code, after.status_code]
 
-    assert asyncio.run(run()) == [AT_ONCE, 5, 200, 200]
+    assert asyncio.run(run()) == [MAX_CONCURRENT, 5, 200, 200]
 
 
 # --- what is told of others -------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 
 from pochade.errors import InvalidRequest
 from pochade.server.hostnames import is_allowed_host, is_same_origin, read_names
-from pochade.server.proxies import ProxyMiddleware, counted_as, read_networks
+from pochade.server.proxies import ProxyMiddleware, rate_limit_name, read_networks
 from tests.server.conftest import KEYS, ROOT, Start
 
 STATIC = ROOT / "pochade" / "server" / "static"
@@ -110,9 +110,13 @@ def test_behind_a_listed_proxy_each_address_has_guesses_of_its_own(pretending: S
 
 
 def test_what_addresses_are_counted_by() -> None:
-    assert counted_as("::ffff:10.0.0.1") == counted_as("10.0.0.1") == "10.0.0.1"
-    assert counted_as("2001:db8::1") == counted_as("2001:db8::ffff") != counted_as("2001:db8:0:1::1")
-    assert counted_as("unknown") == "unknown"
+    assert rate_limit_name("::ffff:10.0.0.1") == rate_limit_name("10.0.0.1") == "10.0.0.1"
+    assert (
+        rate_limit_name("2001:db8::1")
+        == rate_limit_name("2001:db8::ffff")
+        != rate_limit_name("2001:db8:0:1::1")
+    )
+    assert rate_limit_name("unknown") == "unknown"
 
 
 # --- pages behind a proxy ---------------------------------------------------------------------------------
@@ -240,5 +244,5 @@ def test_a_proxy_written_as_an_address_of_ipv6(written: str, meant: str) -> None
 
 
 def test_every_address_of_ipv4_written_as_one_of_ipv6_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="is every address"):
+    with pytest.raises(InvalidRequest, match="includes every address"):
         read_networks(["::ffff:0.0.0.0/96"])

@@ -98,7 +98,7 @@ def test_a_licence_must_be_accepted(studio: Served, hub: FakeHub, models: Path) 
 def test_bytes_with_another_hash_are_refused(studio: Served, hub: FakeHub, models: Path) -> None:
     hub.damaged = {UNET}
     failed = studio.until(pull(studio).json()["id"])
-    assert failed["state"] == "failed" and "damaged on the way and has been removed" in failed["error"]
+    assert failed["state"] == "failed" and "damaged and has been removed" in failed["error"]
     assert state(studio)["state"] == "missing" and not (models / "diffusers").exists()
 
 
@@ -194,7 +194,7 @@ def test_from_the_catalogue_to_a_picture(studio: Served, hub: FakeHub, models: P
     assert picture["state"] == "finished", picture["error"]
     assert f"Model: {NAME}" in picture["pictures"][0]["text"]
     again = pull(studio)
-    assert again.status_code == 422 and "is here already" in again.json()["error"]["message"]
+    assert again.status_code == 422 and "is already present" in again.json()["error"]["message"]
     found = studio.http.get("/api/v1/jobs", params={"kind": "pull"}).json()["jobs"]
     assert job["id"] in {each["id"] for each in found}
 
@@ -260,7 +260,7 @@ def test_a_pull_is_its_owners_and_others_see_that_it_goes_on(tmp_path: Path) -> 
         job = (await client.post("/api/v1/pulls", json=body, headers=ann)).json()
         assert (job["state"], job["position"], job["label"]) == ("queued", 1, "models")
         again = await client.post("/api/v1/pulls", json=body, headers=ann)
-        assert again.status_code == 409 and "is being fetched" in again.json()["error"]["message"]
+        assert again.status_code == 409 and "is already being downloaded" in again.json()["error"]["message"]
         for headers, own in ((ann, job["id"]), (bob, None)):
             rows = (await client.get("/api/v1/known-models", headers=headers)).json()["models"]
             assert [(row["state"], row["job"]) for row in rows if row["name"] == "sd15"] == [("queued", own)]

@@ -22,7 +22,7 @@ from pochade.jobs.limits import Limits
 from pochade.jobs.orders import IMG2IMG, INPAINT, TXT2IMG, UPSCALE, Order, Upscale
 from pochade.jobs.runner import JobRunner
 from pochade.server import submission
-from pochade.server.service import DECODINGS, Service
+from pochade.server.service import MAX_DECODING, Service
 from tests.server.conftest import content, encoded
 from tests.server.in_process import served
 
@@ -215,7 +215,7 @@ def test_few_pictures_are_decoded_at_once_in_every_dialect(
         return [reply.status_code for reply in await asyncio.gather(*asking)]
 
     assert set(served(tmp_path, ask)) == {422, 400}
-    assert most == DECODINGS
+    assert most == MAX_DECODING
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF"])

@@ -23,7 +23,7 @@ from pochade.server import request_bodies, submission
 from pochade.server.app import BODIES
 from pochade.server.config import Options
 from pochade.server.receive import SMALL_BYTES, BodyLimits
-from pochade.server.request_bodies import LARGE_BYTES, MOST_VALUES, Body, Route
+from pochade.server.request_bodies import LARGE_BYTES, MAX_VALUES, Body, Route
 from pochade.server.service import Service
 from pochade.server.submission import SubmittedOrder
 from tests.fake_hub import write_tensors
@@ -75,15 +75,15 @@ def test_a_servers_own_limit_counts_where_it_is_the_lower_one() -> None:
     [("/api/v1/jobs", "error"), ("/sdapi/v1/txt2img", "detail"), ("/v1/images/generations", "error")],
 )
 def test_a_body_of_very_many_values_is_not_gone_through(shared: Served, path: str, shape: str) -> None:
-    body = b'{"prompt": "x", "extra": [' + b"0," * MOST_VALUES + b"0,0]}"
+    body = b'{"prompt": "x", "extra": [' + b"0," * MAX_VALUES + b"0,0]}"
     reply = shared.http.post(path, content=body, headers={**ANN, **JSON})
     assert reply.status_code == 413 and shape in reply.json()
-    assert f"{MOST_VALUES:,} values" in reply.text
+    assert f"{MAX_VALUES:,} values" in reply.text
 
 
 def test_assistants_have_the_same_bound(shared: Served) -> None:
     pytest.importorskip("mcp")
-    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"x": [0] * (MOST_VALUES + 2)}}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"x": [0] * (MAX_VALUES + 2)}}
     headers = {**ANN, **JSON, "accept": "application/json, text/event-stream"}
     reply = shared.http.post("/mcp", content=json.dumps(call), headers=headers)
     assert reply.status_code == 413, reply.text
@@ -169,7 +169,7 @@ def test_a_file_that_was_moved_is_found_again(folders: Folders) -> None:
 @pytest.mark.parametrize("name", ["prompt", "negative_prompt"])
 def test_a_prompt_has_a_bound_of_loras(name: str) -> None:
     limits.check_prompts(JobRequest(**{name: tags(32)}), Limits())
-    with pytest.raises(InvalidRequest, match=f"{name} asks for 33 LoRAs; at most 32"):
+    with pytest.raises(InvalidRequest, match=f"{name} has 33 LoRAs; at most 32"):
         limits.check_prompts(JobRequest(**{name: tags(33)}), Limits())
 
 

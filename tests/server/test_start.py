@@ -54,7 +54,7 @@ def test_how_long_a_drawing_may_stand_still_may_be_said(tmp_path: Path) -> None:
         (("--host", "0.0.0.0"), "requires a key"),
         (("--port", "70000"), "--port is 70000"),
         (("--key", "short"), "too short"),
-        (("--key", "long enough", "--keys", "file"), "one of them is enough"),
+        (("--key", "long enough", "--keys", "file"), "use only one of them"),
         (("--lora-dir", "/nowhere"), "is not a folder"),
         (("--max-steps", "0"), "--max-steps is 0"),
         (("--stall-minutes", "-1"), "--stall-minutes is -1"),

@@ -1,7 +1,7 @@
 """The DPM-Solver++ family: exponential integrators in lambda = -log sigma (Lu et al. 2022).
 
-The stochastic ones solve the reverse-time equation whose noise has eta times the variance of the ancestral
-one's. All of its solutions have the same distribution at each sigma, those of eta 0 included. Their noise
+The stochastic ones solve the reverse-time SDE with eta times the variance of the ancestral one. Its solutions
+have the same distribution at each sigma for every eta, including 0. Their noise
 comes from `path`, one Brownian path for all numbers of steps, or without it from independent draws.
 """
 
@@ -47,7 +47,7 @@ def dpmpp_2m_sde_heun(
     eta: float = 1.0,
     path: Path | None = None,
 ) -> Iterator[SamplerStep]:
-    """DPM++ 2M SDE where the line through the last two evaluations is integrated, not taken at its middle.
+    """DPM++ 2M SDE that integrates the line through the last two evaluations instead of using its midpoint.
 
     Known as its 'heun' form. One evaluation and one noise per step; none to sigma 0. Order 2.
     """
@@ -64,8 +64,8 @@ def dpmpp_3m_sde(
 ) -> Iterator[SamplerStep]:
     """SDE-DPM-Solver++(3M): the parabola through the last three evaluations in place of that line.
 
-    One evaluation and one noise per step; none to sigma 0. Its quadratic part has half of its integral's
-    weight, as published and as everyone computes it; so the order is 2, with a smaller error than 2M's.
+    One evaluation and one noise per step; none to sigma 0. Its quadratic part has half the weight of
+    the integral, as published and in all implementations; so the order is 2, with a smaller error than 2M's.
     """
     return _multistep_sde(denoise, x, sigmas, noise, eta, path, memory=3)
 
@@ -80,7 +80,7 @@ def _multistep_sde(
     memory: int,
     midpoint: bool = False,
 ) -> Iterator[SamplerStep]:
-    """memory: how many evaluations a step knows."""
+    """Multistep solver. memory: the number of evaluations that a step uses."""
     seen: list[Evaluation] = []
     for index, sigma, after in transitions(sigmas):
         denoised = denoise(x, sigma)
@@ -95,8 +95,8 @@ def _multistep_sde(
 
 
 def _mean(seen: Sequence[Evaluation], after: float, eta: float) -> Tensor:
-    """The denoised latent of the coming step: the polynomial through `seen` (latest first), averaged with the
-    weight that the SDE's exact solution gives it.
+    """Return the denoised latent for the next step: the polynomial through `seen` (latest first), averaged
+    with the weight of the SDE's exact solution.
 
     From the third-order multistep update of DPM-Solver++, with h (1 + eta) in place of h.
     """
@@ -124,7 +124,7 @@ def dpmpp_sde(
     eta: float = 1.0,
     path: Path | None = None,
 ) -> Iterator[SamplerStep]:
-    """SDE-DPM-Solver++(2S): a trial half step, then the whole step with what was denoised in its middle.
+    """SDE-DPM-Solver++(2S): a trial half step, then the whole step with the denoised latent of the middle.
 
     Lu et al. 2022, algorithm 1 with r = 1/2, for the SDE. Two evaluations and two noises per step; the last
     step, to sigma 0, is Euler's.
@@ -151,7 +151,7 @@ def dpmpp_sde(
 def _first_and_whole(
     levels: tuple[float, float, float], noise: Noise, eta: float, path: Path | None
 ) -> tuple[Tensor, Tensor]:
-    """The noise of the first part of a step and that of all of it. levels: where the parts begin and end."""
+    """Return the noise of the first part of a step and of the whole. levels: the boundaries of the parts."""
     sigma, middle, after = levels
     if path is not None and eta > 0:
         return path(sigma, middle, eta), path(sigma, after, eta)
@@ -161,9 +161,9 @@ def _first_and_whole(
 
 
 def solution(sigma: float, after: float, eta: float) -> tuple[float, float]:
-    """(ratio, deviation) of the SDE's exact solution from sigma to `after` for a constant denoised latent:
+    """Return (ratio, deviation) of the exact solution from sigma to `after` for a constant denoised latent.
 
-    what separates x from it shrinks to `ratio`, and normal noise of this deviation is added.
+    The difference of x from it is scaled by `ratio`, and normal noise of this deviation is added.
     """
     q = after / sigma
     return q ** (1 + eta), after * (1 - q ** (2 * eta)) ** 0.5

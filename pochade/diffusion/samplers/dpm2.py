@@ -9,9 +9,9 @@ from pochade.ops import Tensor
 
 
 def dpm2(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[SamplerStep]:
-    """The slope dx/dsigma in the middle of log sigma, taken for the whole step.
+    """Use the slope dx/dsigma in the middle of log sigma for the whole step.
 
-    k-diffusion's 'dpm_2': the midpoint of DPM-Solver-2 (Lu et al. 2022a, algorithm 1) with straight steps in
+    k-diffusion's 'dpm_2': the midpoint of DPM-Solver-2 (Lu et al. 2022a, algorithm 1) with steps linear in
     sigma. Order 2, two evaluations per step; the last step, to sigma 0, is Euler's. Draws no noise.
     """
     return dpm2_ancestral(denoise, x, sigmas, noise, eta=0.0)
@@ -20,7 +20,7 @@ def dpm2(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> 
 def dpm2_ancestral(
     denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise, eta: float = 1.0
 ) -> Iterator[SamplerStep]:
-    """DPM2 down below the next noise level, and fresh noise back up to it; see `euler_ancestral`.
+    """DPM2 to below the next noise level, and fresh noise up to it; see `euler_ancestral`.
 
     Two evaluations and one noise per step. With eta 0 it is DPM2. With noise the pictures' distribution is
     still right to order 2, but single pictures forget their start with order 1 only.
@@ -45,10 +45,11 @@ def dpm2_ancestral(
 def dpmpp_2s_ancestral(
     denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise, eta: float = 1.0
 ) -> Iterator[SamplerStep]:
-    """DPM-Solver++(2S) down below the next noise level, and fresh noise back up to it.
+    """DPM-Solver++(2S) to below the next noise level, and fresh noise up to it.
 
-    Lu et al. 2022, algorithm 1 with r = 1/2: what is denoised in the middle of log sigma serves the whole
-    step. Two evaluations and one noise per step; the last step, to sigma 0, is Euler's. Orders as DPM2 a's.
+    Lu et al. 2022, algorithm 1 with r = 1/2: the denoised latent in the middle of log sigma is used for the
+    whole step. Two evaluations and one noise per step; the last step, to sigma 0, is Euler's. Orders as DPM2
+    a's.
     """
     for index, sigma, after in transitions(sigmas):
         denoised = denoise(x, sigma)

@@ -1,8 +1,8 @@
-"""DPM-Solver with its own choice of steps: DPM fast and DPM adaptive (Lu et al. 2022a).
+"""DPM-Solver samplers that choose their own steps: DPM fast and DPM adaptive (Lu et al. 2022a).
 
 Both use only the first and the last noise level of the schedule. They work in lambda = -log sigma, which does
-not reach sigma 0: they stop at the last level above 0, and one more evaluation takes the rest, as in every
-sampler here.
+not reach sigma 0: they stop at the last level above 0, and one more evaluation completes the step to 0, as in
+every sampler here.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,9 +23,9 @@ def dpm_fast(
 ) -> Iterator[SamplerStep]:
     """DPM-Solver-fast: steps of order 3, equally long in log sigma, and a last one or two of lower order.
 
-    Lu et al. 2022a, section 3.3. The number of steps asked for is the number of evaluations, and one more
-    takes the step to sigma 0: of 20 sigmas above 0 come 20 evaluations in 7 steps, and then an eighth step.
-    `Step.steps` counts those. eta above 0 makes it ancestral, see `euler_ancestral`.
+    Lu et al. 2022a, section 3.3. The requested number of steps is the number of evaluations, and one more
+    takes the step to sigma 0: 20 sigmas above 0 give 20 evaluations in 7 steps, and then an eighth step.
+    `SamplerStep.steps` counts these. eta above 0 makes it ancestral, see `euler_ancestral`.
     """
     first, last, evaluations, to_zero = _ends(sigmas)
     steps = evaluations // 3 + 1
@@ -50,10 +50,10 @@ def dpm_fast(
 
 @dataclass(frozen=True, kw_only=True)
 class StepSizeControl:
-    """How DPM adaptive chooses its steps. Lengths are in lambda.
+    """The step size control of DPM adaptive. Lengths are in lambda.
 
     relative, absolute: the tolerated error of a step, relative to the latent and absolute.
-    first: the first length that is tried.
+    first: the initial length.
     steps: the largest number of steps; steps that must be longer because of it are always accepted.
     tries: after this many tries no step is rejected.
     """
@@ -73,16 +73,15 @@ def dpm_adaptive(
     eta: float = 0.0,
     control: StepSizeControl = StepSizeControl(),
 ) -> Iterator[SamplerStep]:
-    """DPM-Solver-23: a step of order 3, tried again when one of order 2 differs too much from it.
+    """DPM-Solver-23: a step of order 3, repeated with a smaller length if one of order 2 differs too much.
 
-    Lu et al. 2022a, appendix C, with the tolerances that users know from k-diffusion. Three evaluations per
-    step, and two for each further try; only steps that were accepted are yielded. How many there will be is
-    not known before: `Step.steps` is an estimate, beyond the present step until the last one, where it is
-    exact. Never more than `control.steps + 1` steps, nor evaluations than 2 * control.tries + 3 *
-    control.steps + 1.
+    Lu et al. 2022a, appendix C, with the default tolerances of k-diffusion. Three evaluations per step, and
+    two for each further try; only accepted steps are yielded. Their number is not known in advance:
+    `SamplerStep.steps` is an estimate, greater than the current step until the last one, where it is exact.
+    There are at most `control.steps + 1` steps and 2 * control.tries + 3 * control.steps + 1 evaluations.
 
-    The error is measured over all of x, so pictures that must not depend on one another are to be drawn
-    alone. eta above 0 makes it ancestral, see `euler_ancestral`.
+    The error is measured over all of x, so pictures that must not depend on one another must be drawn
+    separately. eta above 0 makes it ancestral, see `euler_ancestral`.
     """
     first, last, _, to_zero = _ends(sigmas)
     span = log(first / last)
@@ -133,7 +132,7 @@ class Trial:
         return approach(self._x, self.denoised, after / self._sigma)
 
     def second(self, after: float, share: float = 1 / 2) -> Tensor:
-        """share: how far along lambda the further evaluation lies."""
+        """Return the step of order 2. share: the position of the second evaluation along lambda."""
         length = log(self._sigma / after)
         level = self._level(length * share)
         bend = self._bend(level, lambda: self.first(level))
@@ -151,7 +150,7 @@ class Trial:
         return self._sigma * exp(-length)
 
     def _bend(self, level: float, x: Callable[[], Tensor]) -> Tensor:
-        """By how much the slope dx/dsigma at a level differs from the one at the start."""
+        """Return the difference of the slope dx/dsigma at a level from the one at the start."""
         if level not in self._bends:
             there = x()
             self._bends[level] = (there - self._denoise(there, level)) / level - self._slope
@@ -165,11 +164,11 @@ def _ends(sigmas: Sequence[float]) -> tuple[float, float, int, bool]:
 
 
 def _down_to(sigma: float, after: float, eta: float, last: float) -> tuple[float, float]:
-    """`ancestral`, but not further down than to the last level."""
+    """Like `ancestral`, but not below the last level."""
     down = max(last, ancestral(sigma, after, eta)[0])
     return down, max(0.0, after**2 - down**2) ** 0.5
 
 
 def _largest(a: Tensor, b: Tensor) -> Tensor:
-    """Element by element, for any kind of arrays."""
+    """Return the elementwise maximum, for any type of arrays."""
     return (a + b + abs(a - b)) / 2

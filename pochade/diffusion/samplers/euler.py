@@ -21,7 +21,7 @@ def euler(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) ->
 def euler_ancestral(
     denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise, eta: float = 1.0
 ) -> Iterator[SamplerStep]:
-    """Goes below the next noise level and adds fresh noise back up to it.
+    """Step below the next noise level and add fresh noise up to it.
 
     With eta 1 this is ancestral sampling (Ho et al. 2020, algorithm 2); in between, Song et al. 2020a
     (DDIM), equations 12 and 16, written in x = data + sigma * noise. Weak order 1.
@@ -40,14 +40,14 @@ def ddim(
 ) -> Iterator[SamplerStep]:
     """Song et al. 2020a, equations 12 and 16; eta 0 draws no noise, eta 1 is ancestral sampling.
 
-    In the frame of this package it is one algorithm with Euler (eta 0) and Euler a (eta 1); by tradition it
-    runs on a schedule of its own.
+    In the frame of this package it is one algorithm with Euler (eta 0) and Euler a (eta 1); by convention it
+    has a schedule of its own.
     """
     return euler_ancestral(denoise, x, sigmas, noise, eta)
 
 
 def ancestral(sigma: float, after: float, eta: float) -> tuple[float, float]:
-    """(down, up): the level to go down to and the deviation of the noise to add, down^2 + up^2 = after^2.
+    """Return (down, up): the level to step to and the deviation of the noise to add, down^2 + up^2 = after^2.
 
     up is sigma_t of Song et al. 2020a, equation 16, per unit of data.
     """
@@ -67,7 +67,7 @@ def heun(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> 
 
 
 def heun_step(denoise: Denoise, x: Tensor, sigma: float, after: float) -> tuple[Tensor, Tensor]:
-    """(x, denoised) after one step of Heun's method, Euler's if it ends at sigma 0."""
+    """Return (x, denoised) after one step of Heun's method, or Euler's if it ends at sigma 0."""
     denoised = denoise(x, sigma)
     predicted = approach(x, denoised, after / sigma)
     if after == 0:

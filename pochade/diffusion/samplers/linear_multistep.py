@@ -13,14 +13,14 @@ EVEN_WEIGHTS: tuple[tuple[float, ...], ...] = (
     (23 / 12, -16 / 12, 5 / 12),
     (55 / 24, -59 / 24, 37 / 24, -9 / 24),
 )
-"""Adams-Bashforth for equally long steps, orders 1 to 4; the latest slope first."""
+"""Adams-Bashforth weights for equal steps, orders 1 to 4; the latest slope first."""
 
 
 def lms(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[SamplerStep]:
-    """The Adams-Bashforth method in sigma, for steps of any lengths (Hairer et al. 1993, section III.5).
+    """The Adams-Bashforth method in sigma, for unequal steps (Hairer et al. 1993, section III.5).
 
     Order 4, after lower orders at the start; one evaluation per step; draws no noise. The last step, to sigma
-    0, is Euler's: it may be many times longer than those before, too far to follow a cubic through them.
+    0, is Euler's: it may be many times longer than those before, too long to extrapolate a cubic.
     """
     levels: list[float] = []
     slopes: list[Tensor] = []
@@ -37,8 +37,8 @@ def lms(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> I
 def plms(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[SamplerStep]:
     """Pseudo linear multistep: Liu et al. 2022, algorithm 2, with its cheaper start.
 
-    The weights are those of equally long steps, though the steps in sigma are not; so the order is 2, in
-    spite of four slopes. The first step is Heun's, with two evaluations; each further one takes one. The last
+    The weights are those of equal steps, although the steps in sigma are not equal; so the order is 2
+    despite four slopes. The first step is Heun's, with two evaluations; each further one takes one. The last
     step, to sigma 0, is Euler's. Draws no noise.
     """
     slopes: list[Tensor] = []
@@ -55,7 +55,7 @@ def plms(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> 
 
 
 def _corrected(x: Tensor, length: float, slopes: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """A step taken along slopes[0], turned to the weighted mean of all slopes; the weights sum to 1.
+    """Step along slopes[0], corrected to the weighted mean of all slopes; the weights sum to 1.
 
     As a correction, since the slopes are nearly equal where sigma is large, and the step itself is exact.
     """
@@ -65,7 +65,7 @@ def _corrected(x: Tensor, length: float, slopes: Sequence[Tensor], weights: Sequ
 
 
 def _weights(levels: Sequence[float], after: float) -> list[float]:
-    """The mean of each Lagrange polynomial of `levels` from levels[0] to `after`.
+    """Return the mean of each Lagrange polynomial of `levels` from levels[0] to `after`.
 
     They are at most cubic, so the Gauss-Legendre rule of two nodes is exact.
     """

@@ -1,4 +1,4 @@
-"""All samplers by the names that users know."""
+"""All samplers by name."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Sampler:
     stochastic: whether it draws noise between steps (with default options).
     evaluations: calls of `denoise` per step (the step to sigma 0 takes one). The first step of PLMS takes one
         more; the two samplers that choose their own steps document their evaluations.
-    schedule: the schedule that 'Automatic' stands for.
+    schedule: the schedule that 'Automatic' selects.
     discard_penultimate: compute one more sigma and leave out the last one above 0; see `schedule.sigmas`.
     alone: its steps depend on the latent, so each picture of a batch is drawn separately.
     options: fields of a Request that the function takes as keywords.
@@ -53,7 +53,7 @@ class Sampler:
     aliases: tuple[str, ...] = ()
 
     def adds_noise(self, eta: float | None) -> bool:
-        """Whether it draws noise between steps with this eta; None means its default."""
+        """Return whether it draws noise between steps with this eta; None means its default."""
         return self.stochastic if eta is None or "eta" not in self.options else eta > 0
 
 
@@ -101,7 +101,7 @@ _ALL = (
         label="DPM++ 2M",
         function=dpmpp_2m,
         schedule="Karras",
-        aliases=("DPMSolverMultistepScheduler",),  # with the settings that it has by itself
+        aliases=("DPMSolverMultistepScheduler",),  # with its default settings
     ),
     Sampler(
         label="DPM++ SDE",
@@ -156,7 +156,7 @@ _ALL = (
     Sampler(
         label="UniPC order 2",
         function=partial(unipc, variant=BH2, order=2),
-        aliases=("UniPCMultistepScheduler",),  # with the settings that it has by itself
+        aliases=("UniPCMultistepScheduler",),  # with its default settings
     ),
     Sampler(label="LCM", function=lcm, schedule="LCM", stochastic=True, aliases=("LCMScheduler",)),
     Sampler(

@@ -12,10 +12,10 @@ from pochade.diffusion.samplers.step import Noise, SamplerStep
 from pochade.ops import Tensor
 
 RHO = 7.0
-"""Levels are spread evenly in sigma ** (1 / RHO), as Karras' are."""
+"""Levels are spaced evenly in sigma ** (1 / RHO), as in Karras' schedule."""
 
 FROM, TO = 0.1, 2.0
-"""The noise levels between which a restart goes back and forth: the published interval for text-to-image."""
+"""The noise levels between which a restart moves: the published interval for text-to-image."""
 
 
 def restart(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[SamplerStep]:
@@ -38,7 +38,7 @@ def restart(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) 
 
 
 def restarts(sigmas: Sequence[float]) -> list[tuple[float, float]]:
-    """(sigma, next sigma) of each step; where one begins above the end of the last, there is a restart."""
+    """Return (sigma, next sigma) of each step; a step that begins above the end of the last is a restart."""
     steps = len(sigmas) - 1
     times, length = (0, 0) if steps < 20 else (1, 9) if steps < 36 else (2, steps // 4)
     levels = _spread([float(sigma) for sigma in sigmas], steps - times * length)
@@ -51,12 +51,12 @@ def restarts(sigmas: Sequence[float]) -> list[tuple[float, float]]:
 
 
 def _nearest(levels: Sequence[float], goal: float) -> int:
-    """The place of the level above 0 that is nearest to `goal`."""
+    """Return the index of the level above 0 that is nearest to `goal`."""
     return min((i for i, level in enumerate(levels) if level > 0), key=lambda i: abs(levels[i] - goal))
 
 
 def _spread(levels: list[float], steps: int) -> list[float]:
-    """The same schedule with another number of steps: exact for Karras', near for others."""
+    """Return the schedule with another number of steps: exact for Karras', approximate for others."""
     if steps == len(levels) - 1:
         return levels
     if levels[-1] == 0:
@@ -65,7 +65,7 @@ def _spread(levels: list[float], steps: int) -> list[float]:
 
 
 def _resampled(levels: list[float], count: int) -> list[float]:
-    """`count` levels from the first of these to the last, linear in sigma ** (1 / RHO) between them."""
+    """Interpolate to `count` levels from the first to the last, linearly in sigma ** (1 / RHO)."""
     places = np.linspace(0, len(levels) - 1, count)[1:-1]
     inner = np.interp(places, np.arange(len(levels)), np.array(levels) ** (1 / RHO)) ** RHO
     return [levels[0], *inner.tolist(), levels[-1]]

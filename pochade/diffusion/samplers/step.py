@@ -1,4 +1,4 @@
-"""The step that all samplers yield, and the two updates that they are made of."""
+"""The step that all samplers yield, and two updates that they share."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from math import log
 from pochade.ops import Tensor
 
 Noise = Callable[[], Tensor]
-"""Returns fresh unit-normal noise of the latent's shape and kind."""
+"""Returns fresh unit-normal noise of the latent's shape and type."""
 
 Evaluation = tuple[float, Tensor]
-"""A noise level and the denoised latent that was estimated there."""
+"""A noise level and the denoised latent estimated there."""
 
 
 @dataclass(frozen=True, eq=False)
 class SamplerStep:
-    """One step done: number `index` (from 0) of `steps`.
+    """A finished step: number `index` (from 0) of `steps`.
 
     steps: one per transition between sigmas, except in samplers that choose their own. In 'DPM adaptive' it
         is an estimate that may change; but the step with index = steps - 1 is the last in every sampler.
@@ -30,8 +30,8 @@ class SamplerStep:
 
 
 def transitions(sigmas: Sequence[float]) -> Iterator[tuple[int, float, float]]:
-    """(index, sigma, next sigma) of each step, as Python floats: numpy's float64 scalars would turn a float32
-    latent into float64."""
+    """Yield (index, sigma, next sigma) of each step, as Python floats: numpy's float64 scalars would convert
+    a float32 latent to float64."""
     for index, (sigma, after) in enumerate(pairwise(sigmas)):
         yield index, float(sigma), float(after)
 

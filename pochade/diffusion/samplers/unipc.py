@@ -10,7 +10,7 @@ from pochade.diffusion.samplers.step import Evaluation, Noise, SamplerStep, appr
 from pochade.ops import Tensor
 
 BH1, BH2 = VARIANTS = ("bh1", "bh2")
-"""What the weights are relative to, B(h) of the paper's section 3.1: h, or exp(h) - 1."""
+"""The function B(h) of the paper's section 3.1 that scales the weights: h, or exp(h) - 1."""
 
 
 def unipc(
@@ -23,9 +23,9 @@ def unipc(
 ) -> Iterator[SamplerStep]:
     """UniPC-p, predicting data: Zhao et al. 2023, algorithms 1 and 2. Draws no noise.
 
-    The evaluation at the predicted point serves twice: it corrects the step that led there, and it starts the
-    next. The first steps are of lower order, as long as fewer points are known, and so are the last ones
-    before sigma 0. order: p, at least 1; variant: of VARIANTS. Order 3 and bh1 are A1111's settings.
+    The evaluation at the predicted point is used twice: it corrects the step to that point and starts the
+    next. The first steps are of lower order while fewer points are known, and so are the last ones before
+    sigma 0. order: p, at least 1; variant: of VARIANTS. Order 3 and bh1 are A1111's settings.
     """
     steps = len(sigmas) - 1
     to_zero = bool(sigmas[-1] == 0)
@@ -45,7 +45,7 @@ def unipc(
 def _stepped(
     x: Tensor, seen: Sequence[Evaluation], after: float, variant: str, end: Evaluation | None = None
 ) -> Tensor:
-    """The step from the latest of `seen` to noise level `after`: predicted (UniP), or with `end`, the
+    """Return the step from the latest of `seen` to noise level `after`: predicted (UniP), or with `end`, the
     evaluation there, corrected (UniC). Its order is the number of evaluations in `seen`."""
     (sigma, denoised), *earlier = seen
     length = log(sigma / after)
@@ -62,11 +62,10 @@ def _stepped(
 
 
 def _weights(places: Sequence[float], length: float, scale: float) -> list[float]:
-    """The solution of the order conditions R rho = b of section 3.2.
+    """Solve the order conditions R rho = b of section 3.2.
 
     places: of the known points, in steps from the start of this one: negative, and 1 for its end. With one
-    point half is taken, as in the paper's code; it satisfies the condition up to the order that one point
-    allows.
+    point the weight is 1/2, as in the paper's code, which satisfies the condition to the possible order.
     """
     if len(places) < 2:
         return [0.5] * len(places)

@@ -12,18 +12,18 @@ from pochade.errors import InvalidRequest, PochadeError
 from pochade.training.corpus.contact_sheets import style_sheet
 from pochade.training.corpus.samples import Progress, Stream
 from pochade.training.corpus.shards import Shard, write_stream
-from pochade.training.corpus.store import VERSION, Corpus, load, write_whole
+from pochade.training.corpus.store import VERSION, Corpus, load, write_atomically
 
 SIZES = range(16, 4097)
-"""Sides in px that a training set may have."""
+"""The allowed sizes of a training set, px."""
 
 
 class NothingUsable(PochadeError):
-    """A training set would be empty; the message says what was found instead."""
+    """The training set would be empty; the message lists what was found instead."""
 
 
 def check_numbers(size: int, jobs: int) -> None:
-    """Raise InvalidRequest unless both can be worked with."""
+    """Raise InvalidRequest for an invalid size or number of jobs."""
     if size not in SIZES:
         raise InvalidRequest(f"size {size} px is not between {SIZES[0]} and {SIZES[-1]}")
     if jobs < 1:
@@ -33,10 +33,10 @@ def check_numbers(size: int, jobs: int) -> None:
 def assemble(
     folder: Path, streams: Iterable[Stream], *, size: int, kind: str, jobs: int, progress: Progress
 ) -> Corpus:
-    """Write what is missing of the training set and open it.
+    """Write the missing parts of the training set and open it.
 
-    Finished shards are kept, so that a run which was stopped goes on; a set that is whole is only opened.
-    Raises NothingUsable if no picture can be used, InvalidRequest if the folder holds something else,
+    Finished shards are kept, so an interrupted run resumes; a complete set is only opened.
+    Raises NothingUsable if no picture can be used, InvalidRequest if the folder contains something else,
     OutputError if it cannot be written.
     """
     streams = tuple(streams)
@@ -44,11 +44,11 @@ def assemble(
     before = _manifest(folder)
     _check_folder(folder, before)
     if before.get("version") == VERSION and before.get("recipe") == recipe:
-        with suppress(PochadeError):  # damaged: what is missing is made again
+        with suppress(PochadeError):  # damaged: missing parts are built again
             return load(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        Path(folder, "manifest.json").unlink(missing_ok=True)  # what it vouches for is about to change
+        Path(folder, "manifest.json").unlink(missing_ok=True)  # it must not describe an incomplete set
     except OSError as error:
         raise unwritable(folder, error) from error
     made = {stream.name: write_stream(folder, stream, jobs=jobs, progress=progress) for stream in streams}
@@ -57,7 +57,7 @@ def assemble(
     shards = [shard for shards in made.values() for shard in shards if shard.file]
     if not shards:
         raise NothingUsable(_nothing(folder, sources))
-    write_whole(folder / "NOTICE", notice(sources))
+    write_atomically(folder / "NOTICE", notice(sources))
     manifest = {
         "version": VERSION,
         "kind": kind,
@@ -69,7 +69,7 @@ def assemble(
         ],
         "recipe": recipe,
     }
-    write_whole(folder / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1))
+    write_atomically(folder / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1))
     _remove_leftovers(folder, before, manifest)
     corpus = load(folder)
     style_sheet(corpus, folder / "contact-sheet.png")
@@ -77,7 +77,7 @@ def assemble(
 
 
 def _check_folder(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Raise InvalidRequest for a folder with other things in it, among which ours would be lost."""
+    """Raise InvalidRequest for a folder that contains anything but a training set."""
     try:
         names = {path.name for path in folder.iterdir()}
     except (FileNotFoundError, NotADirectoryError):
@@ -92,14 +92,14 @@ def _check_folder(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def notice(sources: Mapping[str, Mapping[str, Any]]) -> str:
-    """The licences and credits of what is in a training set."""
+    """Return the licences and credits of the pictures in a training set."""
     lines = ["This training set holds pictures from:", ""]
     for name, source in sources.items():
         lines.append(f"{name}: {source['pictures']} pictures")
         lines.extend(f"  {key}: {source[key]}" for key in ("from", "licence", "credit") if source.get(key))
         if not source.get("licence"):
-            lines.append("  licence: not known here; whoever gave the pictures knows it")
-    lines += ["", "They were drawn, cut or reduced to their size; nothing else was changed.", ""]
+            lines.append("  licence: unknown; it is that of the imported pictures")
+    lines += ["", "They were rendered, cropped or resized; nothing else was changed.", ""]
     return "\n".join(lines)
 
 
@@ -121,7 +121,7 @@ def _write_skipped(folder: Path, made: Mapping[str, Iterable[Shard]]) -> None:
         for shard in shards
         for skip in shard.skipped
     )
-    write_whole(folder / "skipped.jsonl", "".join(lines))
+    write_atomically(folder / "skipped.jsonl", "".join(lines))
 
 
 def _nothing(folder: Path, sources: Mapping[str, Mapping[str, Any]]) -> str:
@@ -130,8 +130,8 @@ def _nothing(folder: Path, sources: Mapping[str, Mapping[str, Any]]) -> str:
         reasons.update(source["reasons"])
     found = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
     return (
-        f"no picture with a caption can be used: {found or 'there is none'}. Each is listed in "
-        f"'{folder / 'skipped.jsonl'}'. A caption stands in a text file of the same name (cat.jpg, cat.txt), "
+        f"no picture with a caption can be used: {found or 'none found'}. Each is listed in "
+        f"'{folder / 'skipped.jsonl'}'. A caption is in a text file of the same name (cat.jpg, cat.txt), "
         "in a JSON-lines file (file_name, text), in a parquet file or in a webdataset tar"
     )
 
@@ -145,7 +145,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _remove_leftovers(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Delete the shards of the set that was here before, if they are no part of this one."""
+    """Delete shards of the previous set that are not part of this one."""
     kept = {shard["file"] for shard in now["shards"]}
     for shard in before.get("shards", ()):
         path = Path(folder, shard["file"])

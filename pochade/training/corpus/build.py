@@ -31,12 +31,12 @@ def build(
     progress: Progress = silent,
     fetch: Fetch = download,
 ) -> Corpus:
-    """Download, draw and store the pictures of `sources` at `size` x `size` px; return the open set.
+    """Download, render and store the pictures of `sources` at `size` x `size` px; return the open set.
 
     A second call with the same arguments only opens it; after an interruption, finished shards are kept.
-    Pictures that cannot be drawn are left out and listed in skipped.jsonl.
-    Raises MissingDependency (no npm, no resvg_py), DownloadError, UntrustedArchive, InvalidRequest (a size
-    or number of jobs that cannot be), OutputError.
+    Pictures that cannot be rendered are skipped and listed in skipped.jsonl.
+    Raises MissingDependency (no npm, no resvg_py), DownloadError, UntrustedArchive, InvalidRequest (an
+    invalid size or number of jobs), OutputError.
     """
     check_numbers(size, jobs)
     folder = Path(folder)
@@ -61,7 +61,7 @@ def build(
 
 
 def _recipe(source: CorpusSource, words: Package, size: int, dropped: Dropped) -> dict[str, Any]:
-    """Everything that decides what is built, as JSON gives it back."""
+    """Return everything that determines the result, normalized by JSON."""
     recipe = {
         "source": asdict(source),
         "words": asdict(words),

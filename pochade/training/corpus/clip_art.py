@@ -1,4 +1,4 @@
-"""Clip art: which drawings of Open Clip Art to take, and what their metadata says they show."""
+"""Select drawings of Open Clip Art and derive concepts from their metadata."""
 
 import re
 from collections import Counter
@@ -19,7 +19,7 @@ FOLDERS = word_set("""
     plants recreation science tools transportation unsorted computer/hardware signs_and_symbols/weather
     signs_and_symbols/clocks
 """)
-"""Folders that show things; the others hold flags, logos, icons, signs, maps, patterns and gradients."""
+"""Folders of objects; the others contain flags, logos, icons, signs, maps, patterns and gradients."""
 
 LEFT_OUT = word_set("""
     people/clothing/pantyhose recreation/games/cards recreation/religion transportation/aiga-symbols
@@ -37,13 +37,13 @@ UNWANTED = re.compile(
     r"|president|hitler|nazi|swastika|stalin|lenin|guevara|communist|fascist|obama|bin laden|saddam"
     r"|party member|election|protest|sexy|nude|naked|breast|cigarette|marijuana|cannabis)\b"
 )
-"""Words of paths, titles and keywords: text, signs, brands, politics, and what is not for everybody."""
+"""Excluded words in paths, titles and keywords: text, signs, brands, politics, adult content."""
 
 COLLECTIONS = re.compile(
     r"clipart by .*|part of the .*|.*\b(?:collection|theme|library)\b.*|etiquette icons|unsorted|hash"
     r"|untitled|architetto .*|r sibmission|various cliparts|menu clip art .*|homes clipart|.* unsorted"
 )
-"""Titles that name the collection or its author, not the picture."""
+"""Titles of a collection or an author instead of a picture."""
 
 NO_TAGS = word_set("""
     hash unsorted svg clipart clip art menu externalsource mobile remix color colour bw outline image
@@ -56,7 +56,7 @@ KINDS = word_set("""
     insect juice knot lamp leaf lightbulb lizard monkey motorcycle mushroom penguin pie pig plane planet plant
     rings rocket shoes smiley snowman spider stickmen toy tree truck turkey vegetable wreath
 """)
-"""Keywords that may stand for the label of a drawing whose title is not English."""
+"""Keywords that may replace the label of a drawing whose title is not English."""
 
 ENGLISH = word_set("""
     acorn aircraft angelfish antelope anvil apples armadillo atomic baboon backpacker ballerina balls
@@ -78,7 +78,7 @@ ENGLISH = word_set("""
     trowel tulips turbo utensils vanilla venus violin volleyball wagon whale wooden workstation wreath
     bamboo shandy palmtree silo trumpet zebra
 """)
-"""English words of titles that the emoji's names do not know."""
+"""English words in titles that do not occur in names of emoji."""
 
 SPELLING = MappingProxyType({
     "baloon": "balloon", "stickmen": "stick man", "silhouet": "silhouette", "magnifing": "magnifying",
@@ -97,7 +97,7 @@ PUBLIC_DOMAIN = "publicdomain"
 
 @dataclass(frozen=True)
 class ClipArtFacts:
-    """What a file says about itself, in plain words."""
+    """The metadata of a file, as plain words."""
 
     path: str
     title: str
@@ -105,13 +105,13 @@ class ClipArtFacts:
 
 
 def read_clip_art(folder: Path, known: Set[str]) -> Iterator[PackagedPicture]:
-    """The wanted drawings of an unpacked openclipart-svg.
+    """Yield the usable drawings of an unpacked openclipart-svg.
 
-    known: English words. Titles come in many languages; one without any of these words or of the keywords
-    that several files share is replaced by the file's most special keyword.
+    known: English words. Titles are in many languages; one without any of these words or of the keywords
+    that several files share is replaced by the file's rarest keyword.
     """
     root = folder / DRAWINGS
-    paths = [path for path in sorted(root.rglob("*.svg")) if wanted(path.relative_to(root).as_posix())]
+    paths = [path for path in sorted(root.rglob("*.svg")) if is_usable(path.relative_to(root).as_posix())]
     all_facts = [_facts(path, root) for path in paths]
     counts = Counter(word for facts in all_facts if facts for word in facts.keywords)
     english = known | ENGLISH | {word for word, count in counts.items() if count > 2}
@@ -121,8 +121,8 @@ def read_clip_art(folder: Path, known: Set[str]) -> Iterator[PackagedPicture]:
             yield PackagedPicture(facts.path, concept, partial(from_svg_file, path))
 
 
-def wanted(path: str) -> bool:
-    """Whether the drawing's folder shows things, and its name says nothing against it."""
+def is_usable(path: str) -> bool:
+    """Return whether a drawing is in a folder of objects and its name has no excluded word."""
     folders = [parent.as_posix() for parent in Path(path).parents]
     return (
         not FOLDERS.isdisjoint(folders) and LEFT_OUT.isdisjoint(folders) and not UNWANTED.search(_words(path))
@@ -130,7 +130,7 @@ def wanted(path: str) -> bool:
 
 
 def clip_art_concept(facts: ClipArtFacts, english: Set[str], counts: Counter[str]) -> Concept | None:
-    """The concept of a drawing, None if it cannot be told or is not wanted."""
+    """Return the concept of a drawing; None if it is unknown or excluded."""
     keywords = [word for word in facts.keywords if word not in NO_TAGS and not COLLECTIONS.fullmatch(word)]
     if UNWANTED.search(" ".join([facts.title, *keywords])):
         return None
@@ -138,10 +138,10 @@ def clip_art_concept(facts: ClipArtFacts, english: Set[str], counts: Counter[str
     foreign = "archit" in facts.path or facts.path.startswith("unsorted")
     special = sorted((word for word in keywords if word in KINDS), key=lambda word: counts[word])
     names = (name for name in (facts.title, stem) if not COLLECTIONS.fullmatch(name))
-    label = next((name for name in names if _says_something(name, english, foreign)), "") or next(
+    label = next((name for name in names if _is_english(name, english, foreign)), "") or next(
         iter(special), ""
     )
-    label = spelled(label)
+    label = corrected_spelling(label)
     if not label:
         return None
     if re.search(r"_bw(?:_|$)", Path(facts.path).stem) and "black and white" not in label:
@@ -162,14 +162,14 @@ def clip_art_concept(facts: ClipArtFacts, english: Set[str], counts: Counter[str
     )
 
 
-def spelled(label: str) -> str:
-    """With common misspellings and the artists' remarks mended: "magnifing glass" -> "magnifying glass"."""
+def corrected_spelling(label: str) -> str:
+    """Correct common misspellings and remove remarks: "magnifing glass" -> "magnifying glass"."""
     words = label.replace(" body part", "").split()
     return " ".join(" ".join(SPELLING.get(word, word) for word in words).split())
 
 
 def _facts(path: Path, root: Path) -> ClipArtFacts | None:
-    """None for a file that is not declared to be in the public domain, or that holds text or a photo."""
+    """Read the metadata; None for a file that is not in the public domain, or contains text or a photo."""
     svg = path.read_text("utf-8", "replace")
     if PUBLIC_DOMAIN not in svg.lower().replace(" ", "") or TEXT.search(svg):
         return None
@@ -184,13 +184,13 @@ def _facts(path: Path, root: Path) -> ClipArtFacts | None:
 
 
 def _words(text: str) -> str:
-    """Lower-case words without numbers and remarks: "Corndog (B and W)" -> "corndog"."""
+    """Return lower-case words without numbers and remarks: "Corndog (B and W)" -> "corndog"."""
     text = re.sub(r"\([^)]*\)|\.svg$", " ", plain_words(text))
     return " ".join(re.sub(r"[^a-z' -]|(?<![a-z])['-]|['-](?![a-z])", " ", re.sub("[_/]", " ", text)).split())
 
 
-def _says_something(name: str, english: Set[str], foreign: bool) -> bool:
-    """Whether at least half of the longer words are English; all of them where titles mostly are not."""
+def _is_english(name: str, english: Set[str], foreign: bool) -> bool:
+    """Return whether at least half of the longer words are English, or all of them with `foreign`."""
     words = name.split()
     nouns = [word for word in words if len(word) > 2]
     known = sum(word in english for word in nouns)

@@ -1,4 +1,4 @@
-"""Measures the colour that a person would name."""
+"""Name the dominant colour of a picture."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ HUES = (
     (8.0, "pink"), (36.5, "red"), (70.0, "orange"), (112.0, "yellow"), (170.0, "green"), (215.0, "teal"),
     (285.0, "blue"), (338.0, "purple"), (360.0, "pink"),
 )  # fmt: skip
-"""Upper end of each name's range of OKLCh hues, in degrees."""
+"""The upper limit of each name's range of OKLCh hues, degrees."""
 
 TO_LMS = np.array(
     [
@@ -30,7 +30,7 @@ TO_OKLAB = np.array(
 
 
 def dominant_colour(picture: NDArray[np.uint8]) -> tuple[str, float]:
-    """The name of the commonest colour among the opaque pixels, and its share of them (0..1).
+    """Return the name of the most common colour among the opaque pixels, and its share of them (0..1).
 
     picture: (H, W, 4), straight alpha. A picture without opaque pixels is ("white", 0.0).
     """
@@ -43,10 +43,10 @@ def dominant_colour(picture: NDArray[np.uint8]) -> tuple[str, float]:
 
 
 def colour_indices(rgb: NDArray[np.uint8]) -> NDArray[np.intp]:
-    """The index into COLOURS of each sRGB colour: (N, 3) -> (N,).
+    """Return the index into COLOURS of each sRGB colour: (N, 3) -> (N,).
 
-    By hue where there is enough chroma; dull dark red to yellow is brown, pale red is pink, the rest is
-    black, gray or white. The limits were set by pictures whose label names their colour ("orange heart").
+    By hue if there is enough chroma; dull dark red to yellow is brown, pale red is pink, the rest is black,
+    gray or white. The limits were fitted to pictures whose label contains a colour ("orange heart").
     """
     lightness, chroma, hue = oklch(rgb)
     ends = np.array([end for end, _ in HUES])
@@ -55,9 +55,9 @@ def colour_indices(rgb: NDArray[np.uint8]) -> NDArray[np.intp]:
 
     warm = (hue > 5) & (hue < 95)
     cream = (hue > 30) & (hue < 95)
-    cool = (hue > 270) & (hue < 330)  # many sets shade neutral surfaces with a little violet
+    cool = (hue > 270) & (hue < 330)  # many sets shade neutral surfaces slightly violet
     neutral = (chroma < 0.04) | (cool & (chroma < 0.065))
-    rules = (  # later ones win
+    rules = (  # later rules take precedence
         ((hue < 30) & (lightness > 0.72), "pink"),
         (((hue > 350) | (hue < 8)) & (lightness < 0.62), "red"),
         (warm & (chroma < 0.145) & (lightness < 0.70), "brown"),
@@ -73,7 +73,7 @@ def colour_indices(rgb: NDArray[np.uint8]) -> NDArray[np.intp]:
 
 
 def oklch(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Perceived lightness (0..1), chroma (0..0.4) and hue in degrees of sRGB colours: (N, 3) -> 3 x (N,).
+    """Return lightness (0..1), chroma (0..0.4) and hue (degrees) of sRGB colours: (N, 3) -> 3 x (N,).
 
     OKLab, Ottosson 2020, https://bottosson.github.io/posts/oklab/.
     """

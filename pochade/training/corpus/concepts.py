@@ -1,4 +1,4 @@
-"""Concepts of emoji: label, tags and group, and whether the mirror image shows the same."""
+"""Concepts of emoji: label, tags, group, and whether they may be mirrored."""
 
 import json
 import re
@@ -11,10 +11,10 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Concept:
-    """One emoji without skin tone.
+    """An emoji without skin tone.
 
     code: the code points in lower-case hexadecimal, joined by dashes, without variation selectors.
-    mirrorable: whether a horizontally flipped picture still is what the label says.
+    mirrorable: whether the label is still true of a horizontally mirrored picture.
     """
 
     code: str
@@ -27,7 +27,7 @@ class Concept:
 
 
 def word_set(text: str, separator: str | None = None) -> frozenset[str]:
-    """The words of a list that is easier to read as a text."""
+    """Split a text into a set of words."""
     return frozenset(text.split(separator))
 
 
@@ -37,7 +37,7 @@ LETTERED_LABELS = """back arrow|end arrow|on! arrow|soon arrow|top arrow|atm sig
 
 @dataclass(frozen=True, kw_only=True)
 class Dropped:
-    """What is left out: things that are letters rather than pictures, and flags, whose origin is unclear."""
+    """Excluded concepts: letters instead of pictures, and flags, whose origin is unclear."""
 
     groups: frozenset[str] = frozenset({"component", "flags", ""})
     subgroups: frozenset[str] = word_set("keycap alphanum zodiac skin-tone hair-style")
@@ -60,11 +60,11 @@ ONE_SIDED_WORDS = word_set("""
     bus minibus fire police ambulance hospital bank hotel school convenience station post office department
     stop fuel canned salt sake
 """)
-"""Words of labels whose pictures carry letters, digits, a scale or a side."""
+"""Words of labels whose pictures contain letters, digits, a scale or a direction."""
 
 
 def read_concepts(folder: Path) -> dict[str, Concept]:
-    """All concepts of an unpacked emojibase-data package (en/data.json, meta/groups.json) by code."""
+    """Return all concepts of an unpacked emojibase-data package (en/data.json, meta/groups.json) by code."""
     names = json.loads(Path(folder, "meta/groups.json").read_text("utf-8"))
     data = json.loads(Path(folder, "en/data.json").read_text("utf-8"))
     concepts = (_concept(item, names["groups"], names["subgroups"]) for item in data)
@@ -72,24 +72,24 @@ def read_concepts(folder: Path) -> dict[str, Concept]:
 
 
 def plain_code(code: str) -> str:
-    """As in "263A-FE0F" -> "263a": fonts disagree on the variation selector, which changes nothing here."""
+    """Remove variation selectors, which fonts use inconsistently: "263A-FE0F" -> "263a"."""
     return "-".join(part for part in code.lower().split("-") if part != "fe0f")
 
 
 def plain_words(text: str) -> str:
-    """Lower case, straight quotes, no colons: "man: red hair" -> "man, red hair"."""
+    """Normalize to lower case, straight quotes and no colons: "man: red hair" -> "man, red hair"."""
     text = text.lower().replace("’", "'").replace("“", "").replace("”", "").replace(": ", ", ")
     return " ".join(text.split())
 
 
 def name_slug(text: str) -> str:
-    """As icon sets name their files: "Man's shoe" -> "mans-shoe", "A button (type)" -> "a-button-type"."""
+    """Return a slug as in icon sets: "Man's shoe" -> "mans-shoe", "A button (type)" -> "a-button-type"."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"['.!]", "", plain)).strip("-")
 
 
 def read_names(folder: Path, concepts: Mapping[str, Concept]) -> dict[str, str]:
-    """Codes of an unpacked emojibase-data by slug: labels before the short names of chat programs."""
+    """Return codes by slug from an unpacked emojibase-data; labels take precedence over short names."""
     names = {name_slug(concept.label): code for code, concept in concepts.items()}
     for path in sorted(Path(folder, "en/shortcodes").glob("*.json")):
         for code, short in json.loads(path.read_text("utf-8")).items():
@@ -115,13 +115,13 @@ def _concept(item: Mapping[str, Any], groups: Mapping[str, str], subgroups: Mapp
 
 
 def _tags(tags: Iterable[str], label: str) -> tuple[str, ...]:
-    """Words that say something: no emoticons, no bare digits, not the label again, each once."""
+    """Return the distinct tags that are not emoticons, digits or the label."""
     words = (plain_words(tag) for tag in tags)
     useful = (word for word in words if re.fullmatch(r"[a-z][a-z' -]+", word) and word != label)
     return tuple(dict.fromkeys(useful))
 
 
 def mirrorable(label: str, group: str, subgroup: str) -> bool:
-    """Whether the flipped picture of something so called still is what the label says."""
+    """Return whether the label is still true of the mirrored picture."""
     words = set(re.findall(r"[a-z]+", label))
     return not (group in ONE_SIDED_GROUPS or subgroup in ONE_SIDED_SUBGROUPS or words & ONE_SIDED_WORDS)

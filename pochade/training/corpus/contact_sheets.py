@@ -1,4 +1,4 @@
-"""Looking at the pictures: on a plain background, and many at once."""
+"""Contact sheets of pictures, on a plain background."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +14,11 @@ Colour = tuple[int, int, int]
 WHITE: Colour = (255, 255, 255)
 TILE = 128
 LINE = 16
-"""Height in px of a line of text above a row of pictures."""
+"""Height of a line of text above a row of pictures, px."""
 
 
 def on_background(picture: NDArray[np.uint8], colour: Colour = WHITE) -> NDArray[np.uint8]:
-    """Lay straight-alpha RGBA on a plain colour: (..., H, W, 4) -> (..., H, W, 3); RGB stays as it is.
+    """Composite straight-alpha RGBA over a plain colour: (..., H, W, 4) -> (..., H, W, 3). RGB is unchanged.
 
     Porter and Duff 1984, "over" with an opaque background.
     """
@@ -32,7 +32,7 @@ def on_background(picture: NDArray[np.uint8], colour: Colour = WHITE) -> NDArray
 def contact_sheet(
     corpus: Corpus, path: str | Path, n: int = 100, *, seed: int = 0, columns: int = 12
 ) -> None:
-    """Write a PNG with `n` pictures drawn at random from the set, row by row."""
+    """Write a PNG with `n` random pictures of the set, row by row."""
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(corpus), size=min(n, len(corpus)), replace=False).tolist()
     rows = [
@@ -42,7 +42,7 @@ def contact_sheet(
 
 
 def style_sheet(corpus: Corpus, path: str | Path, *, seed: int = 0, columns: int = 12) -> None:
-    """Write a PNG with a row of pictures, drawn at random, for each style; or each source without one."""
+    """Write a PNG with a row of random pictures for each style, or for each source without a style."""
     rng = np.random.default_rng(seed)
     styles: dict[str, list[int]] = {}
     for index, entry in enumerate(corpus.entries):
@@ -66,7 +66,7 @@ def _row(corpus: Corpus, indices: Sequence[int], columns: int) -> NDArray[np.uin
 
 
 def _tile(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Fitted into the middle of a white square."""
+    """Fit a picture into the middle of a white square."""
     picture = on_background(picture)
     if picture.shape[:2] == (side, side):
         return picture

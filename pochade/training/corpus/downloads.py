@@ -1,4 +1,4 @@
-"""Downloading a pinned package: with npm's own client, or from Debian's archive."""
+"""Download pinned packages with npm, or from Debian's archive."""
 
 import shutil
 import subprocess
@@ -11,11 +11,11 @@ from pochade.errors import MissingDependency, PochadeError
 from pochade.training.corpus.sources import Package
 
 Fetch = Callable[[Package, Path], Path]
-"""Brings a package's archive into a folder and returns its path."""
+"""Downloads a package's archive into a folder and returns its path."""
 
 MIRRORS = (
     "https://deb.debian.org/debian/",
-    "https://snapshot.debian.org/archive/debian/20250520T000000Z/",  # keeps what Debian itself has replaced
+    "https://snapshot.debian.org/archive/debian/20250520T000000Z/",  # keeps replaced versions
 )
 
 
@@ -24,14 +24,14 @@ class DownloadError(PochadeError):
 
 
 def download(package: Package, folder: Path) -> Path:
-    """Bring the archive of `package` from its registry into `folder`."""
+    """Download the archive of `package` from its registry into `folder`."""
     return debian_download(package, folder) if package.registry == "debian" else npm_pack(package, folder)
 
 
 def npm_pack(package: Package, folder: Path, *, timeout_s: float = 600.0) -> Path:
     """Download the archive of `package` into `folder` with `npm pack`, which respects the user's registry.
 
-    Raises MissingDependency without npm, DownloadError with npm's last words when it fails.
+    Raises MissingDependency without npm, DownloadError with npm's last output if it fails.
     """
     npm = shutil.which("npm")
     if npm is None:
@@ -57,10 +57,10 @@ def npm_pack(package: Package, folder: Path, *, timeout_s: float = 600.0) -> Pat
 
 
 def debian_download(package: Package, folder: Path, *, timeout_s: float = 60.0) -> Path:
-    """Download the file of `package` into `folder`; the pinned checksum makes the way of no matter.
+    """Download the file of `package` into `folder`. Mirrors need not be trusted: the checksum is pinned.
 
-    So no apt is needed, and it works on any system. Proxies are those of the environment.
-    Raises DownloadError if no mirror gives it.
+    Needs no apt and works on any system. Proxies are taken from the environment.
+    Raises DownloadError if no mirror has it.
     """
     target = folder / Path(package.path).name
     failures = []

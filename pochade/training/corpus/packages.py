@@ -1,4 +1,4 @@
-"""A downloaded package: its checksum, and unpacking it safely."""
+"""Verify and unpack downloaded packages."""
 
 import hashlib
 import io
@@ -17,14 +17,14 @@ AR_HEADER_BYTES = 60
 
 
 class UntrustedArchive(InvalidCheckpoint):
-    """An archive has another checksum than the pinned one, or a member that leaves the folder."""
+    """An archive's checksum is not the pinned one, or a member's path leaves the folder."""
 
 
 def unpacked(package: Package, cache: Path, fetch: Fetch = download) -> Path:
-    """The folder with the package's files; downloaded on the first call only.
+    """Return the folder with the package's files, which the first call downloads.
 
-    The work is done in a temporary folder beside the target and renamed at the end, so an interrupted
-    call leaves nothing behind that a later one would mistake for a whole package.
+    It is written as a temporary folder and renamed at the end, so that an interrupted call leaves no
+    incomplete package.
     """
     target = cache / package.slug
     if target.is_dir():
@@ -53,7 +53,7 @@ def verify(archive: Path, package: Package) -> None:
     if found != package.sha512:
         raise UntrustedArchive(
             f"the archive of '{package}' has SHA-512 {found[:16]}..., pinned is {package.sha512[:16]}...; "
-            "the download is damaged or the registry serves something else: clear its cache and try again"
+            "the download is damaged or the registry serves another file: clear its cache and try again"
         )
 
 
@@ -64,10 +64,10 @@ def unpack(
     *,
     links: Literal["refuse", "leave out"] = "refuse",
 ) -> None:
-    """Write the regular files of a tar archive or a .deb below `folder`, without their first folder.
+    """Write the regular files of a tar archive or a .deb to `folder`, without their first path component.
 
-    Devices and everything whose path would leave the folder raise UntrustedArchive before a byte of it is
-    written, and so do links unless they are to be left out; no permissions, owners or times are taken over.
+    Devices, paths that leave the folder, and links unless they are left out raise UntrustedArchive before the
+    member is written. Permissions, owners and times are not restored.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _opened(archive) as tar:
@@ -94,7 +94,7 @@ def _opened(archive: Path) -> tarfile.TarFile:
 
 
 def data_archive(deb: Path) -> BinaryIO:
-    """The tar archive of the installed files inside a .deb (deb(5), ar(5)); UntrustedArchive without one."""
+    """Return the tar archive of the installed files in a .deb (deb(5), ar(5)). Raises UntrustedArchive."""
     with deb.open("rb") as file:
         if file.read(len(AR_MAGIC)) != AR_MAGIC:
             raise UntrustedArchive(f"'{deb.name}' is not a .deb")
@@ -106,11 +106,11 @@ def data_archive(deb: Path) -> BinaryIO:
             if name.startswith("data.tar"):
                 return io.BytesIO(file.read(size))
             file.seek(size + size % 2, io.SEEK_CUR)
-    raise UntrustedArchive(f"'{deb.name}' holds no data.tar")
+    raise UntrustedArchive(f"'{deb.name}' contains no data.tar")
 
 
 def safe_path(name: str) -> PurePosixPath:
-    """The relative path below the archive's first folder; UntrustedArchive if it could point elsewhere."""
+    """Return the path without its first component. Raises UntrustedArchive if it could leave the folder."""
     path = PurePosixPath(name)
     suspicious = path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name
     if suspicious or len(path.parts) < 2:

@@ -1,4 +1,4 @@
-"""Pictures of any origin as files for a shard: reduced, and encoded anew only where they must be."""
+"""Convert pictures to files for a shard: downsampled, and re-encoded only if necessary."""
 
 import io
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from pochade.images.decode import (
 from pochade.training.corpus.samples import Unusable
 
 KEPT = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
-"""Formats whose files may stand in a shard as they came."""
+"""Formats whose files are stored in a shard unchanged."""
 
 JPEG_QUALITY = 95
 WEBP_MAX_SIDE = 16383
@@ -26,7 +26,7 @@ WEBP_MAX_SIDE = 16383
 
 @dataclass(frozen=True)
 class Encoded:
-    """A picture file: its bytes, the end of its name, its size in px."""
+    """A picture file: its bytes, its suffix, its size in px."""
 
     content: bytes
     suffix: str
@@ -35,11 +35,11 @@ class Encoded:
 
 
 def encoded(content: bytes, size: int) -> Encoded:
-    """A picture whose shorter side is at most `size` px, as RGB or, where it has transparency, RGBA.
+    """Convert a picture to RGB, or RGBA if it has transparency, with a shorter side of at most `size` px.
 
-    CMYK, palettes, 16 bits and colour profiles are converted, the first frame of an animation is taken and
-    EXIF's orientation followed. What needs none of it keeps its very bytes; JPEG stays JPEG, and all else
-    becomes lossless. Raises Unusable.
+    CMYK, palettes, 16 bits and colour profiles are converted, the first frame of an animation is used and
+    EXIF's orientation is applied. A file that needs no change is kept; JPEG is re-encoded as JPEG, everything
+    else lossless. Raises Unusable.
     """
     try:
         with open_undecoded(content) as image:
@@ -49,7 +49,7 @@ def encoded(content: bytes, size: int) -> Encoded:
 
 
 def lossless(picture: NDArray[np.uint8]) -> bytes:
-    """A WebP file of (H, W, 3|4) pixels from which the same ones come back; PNG for very long pictures."""
+    """Encode (H, W, 3|4) pixels as lossless WebP, or PNG for pictures that are too long for WebP."""
     stream = io.BytesIO()
     if max(picture.shape[:2]) > WEBP_MAX_SIDE:
         Image.fromarray(picture).save(stream, "PNG")
@@ -59,12 +59,12 @@ def lossless(picture: NDArray[np.uint8]) -> bytes:
 
 
 def _encoded(image: Image.Image, content: bytes, size: int) -> Encoded:
-    kind = "JPEG" if image.format == "MPO" else str(image.format)  # a JPEG with more views behind it
+    kind = "JPEG" if image.format == "MPO" else str(image.format)  # a JPEG followed by more views
     width, height = _reduced(image.size, size)
     plain = image.mode in ("RGB", "RGBA") and not getattr(image, "is_animated", False)
     profile = non_srgb_profile(image)
     if kind == "JPEG":
-        image.draft(image.mode, (2 * width, 2 * height))  # decodes fewer pixels where that is enough
+        image.draft(image.mode, (2 * width, 2 * height))  # decodes at reduced resolution if possible
     image.load()
     turn = turn_of(image)
     if kind in KEPT and plain and turn is None and profile is None and image.size == (width, height):
@@ -88,7 +88,7 @@ def _reduced(size: tuple[int, int], shorter: int) -> tuple[int, int]:
 
 
 def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Lanczos; with premultiplied alpha, so that no colour bleeds out of transparent pixels."""
+    """Resample (Lanczos) with premultiplied alpha, so that no colour bleeds out of transparent pixels."""
     if image.size == size:
         return image
     source = image.convert("RGBa") if image.mode == "RGBA" else image

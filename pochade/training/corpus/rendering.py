@@ -1,4 +1,4 @@
-"""From a package's files to square RGBA pictures."""
+"""Render a package's files as square RGBA pictures."""
 
 import io
 import re
@@ -19,7 +19,7 @@ Draw = Callable[[int], Picture]
 
 
 class PackagedPicture(NamedTuple):
-    """A picture in an unpacked package: where it is, what it shows, and how to draw it.
+    """A picture in an unpacked package: its name, its concept, and a function that draws it.
 
     `draw(size)` may raise Unusable.
     """
@@ -30,7 +30,7 @@ class PackagedPicture(NamedTuple):
 
 
 def iconify_svg(icons: dict[str, Any], name: str) -> str:
-    """A whole SVG document for one icon of an IconifyJSON set (https://iconify.design/docs/types/)."""
+    """Return an SVG document for an icon of an IconifyJSON set (https://iconify.design/docs/types/)."""
     icon = icons["icons"].get(name)
     if icon is None:
         alias = icons.get("aliases", {}).get(name, {})
@@ -47,30 +47,30 @@ def iconify_svg(icons: dict[str, Any], name: str) -> str:
 
 
 def from_file(path: Path, size: int) -> Picture:
-    """A picture file, see `from_bytes`."""
+    """Read a picture file; see `from_bytes`."""
     return from_bytes(path.read_bytes(), size)
 
 
 def from_icon(icons: dict[str, Any], name: str, size: int) -> Picture:
-    """One icon of an IconifyJSON set, see `from_svg`."""
+    """Render an icon of an IconifyJSON set; see `from_svg`."""
     return from_svg(iconify_svg(icons, name), size)
 
 
 def from_svg_file(path: Path, size: int) -> Picture:
-    """An SVG file of any origin, without the empty page around the drawing: (size, size, 4)."""
+    """Render any SVG file, cropped to the drawing: (size, size, 4)."""
     svg = in_pixels(path.read_text("utf-8", "replace"))
     page = _decoded(_svg_png(svg, 2 * size))
     left, top, right, bottom = page.getchannel("A").getbbox() or (0, 0, 1, 1)
     share = max(right - left, bottom - top) / max(page.size)
     side = min(round(2 * size / share), MAX_PAGE)
-    if side > 3 * size:  # a small drawing on a large page: drawn once more, finer
+    if side > 3 * size:  # a small drawing on a large page: render again at higher resolution
         page = _decoded(_svg_png(svg, side))
     box = page.getchannel("A").getbbox()
     return fitted(page.crop(box), size)
 
 
 MAX_PAGE = 2048
-"""Longer side in px of a page on which a small drawing is looked for."""
+"""Maximum resolution of a page that is rendered to find a small drawing, px on the longer side."""
 
 PIXELS = {"": 1.0, "px": 1.0, "pt": 96 / 72, "pc": 16.0, "in": 96.0, "cm": 96 / 2.54, "mm": 96 / 25.4}
 ROOT = re.compile(r"<(?:svg:)?svg\b[^>]*>", re.DOTALL)
@@ -78,7 +78,7 @@ LENGTH = re.compile(r"(?<=\s)(width|height)\s*=\s*([\"'])\s*([\d.eE+-]+)\s*([a-z
 
 
 def in_pixels(svg: str) -> str:
-    """The same document with the root's size in pixels and a viewBox, which the renderer needs.
+    """Return the document with the root's size in pixels and a viewBox, which the renderer needs.
 
     CSS 2.1, section 4.3.2: an inch is 96 px and 72 pt. Without a viewBox, the coordinates are pixels.
     """
@@ -102,7 +102,7 @@ def in_pixels(svg: str) -> str:
 
 
 def from_tile(path: Path, side: int, size: int) -> Picture:
-    """A pixel picture of `side` px, each pixel enlarged to a block: (size, size, 4)."""
+    """Read pixel art of `side` px and enlarge it by nearest neighbour: (size, size, 4)."""
     try:
         with Image.open(path) as image:
             if image.size != (side, side):
@@ -117,7 +117,7 @@ def from_tile(path: Path, side: int, size: int) -> Picture:
 
 
 def from_svg(svg: str, size: int) -> Picture:
-    """Rendered at twice the size, then reduced: (size, size, 4)."""
+    """Render at twice the size, then downsample: (size, size, 4)."""
     return fitted(_decoded(_svg_png(svg, 2 * size)), size)
 
 
@@ -127,7 +127,7 @@ def from_bytes(content: bytes, size: int) -> Picture:
 
 
 def fitted(image: Image.Image, size: int) -> Picture:
-    """Lanczos-resampled with premultiplied alpha, so that no colour bleeds out of transparent pixels."""
+    """Resample (Lanczos) with premultiplied alpha, so that no colour bleeds out of transparent pixels."""
     scale = size / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     premultiplied = image.convert("RGBA").convert("RGBa")
@@ -141,12 +141,12 @@ def fitted(image: Image.Image, size: int) -> Picture:
 
 
 def _svg_png(svg: str, side: int) -> bytes:
-    """A PNG of the drawing whose longer side is `side` px."""
+    """Render an SVG as a PNG with `side` px on the longer side."""
     try:
         import resvg_py
     except ImportError as absent:
         raise MissingDependency(
-            "drawing SVG pictures needs the package resvg_py; pip install 'pochade[train]' brings it"
+            "rendering SVG needs the package resvg_py: pip install 'pochade[train]'"
         ) from absent
     try:
         return bytes(resvg_py.svg_to_bytes(svg_string=svg, width=side, height=side))

@@ -1,4 +1,4 @@
-"""What every maker of a training set hands to the store: pictures, one after the other."""
+"""The items of a training set, as passed from its sources to the store."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from pochade.training.corpus.store import CorpusEntry
 class Unusable(ValueError):
     """A picture or its caption cannot be used; it is skipped, counted and listed.
 
-    reason: the same words for every case of its kind, so that they can be counted.
-    detail: what is special about this one.
+    reason: the same text for all cases of a kind, so that they can be counted.
+    detail: of this case.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -24,8 +24,8 @@ class Unusable(ValueError):
 class Sample:
     """One picture, encoded.
 
-    entry: everything that is known about it, but for its place.
-    content, suffix: a picture file and the end of its name ("webp", "png", "jpg").
+    entry: its metadata, without its position in a shard.
+    content, suffix: a picture file and its suffix ("webp", "png", "jpg").
     """
 
     entry: CorpusEntry
@@ -34,7 +34,7 @@ class Sample:
 
 
 class Item(NamedTuple):
-    """Something that may become a picture of the set.
+    """A candidate for a picture of the set.
 
     name: of the picture in its source.  make: reads or draws it; raises Unusable.
     """
@@ -47,10 +47,10 @@ class Item(NamedTuple):
 class Stream:
     """One source of a training set.
 
-    name: short, stands in file names.
-    recipe: everything that decides what comes out; with another one, the source is made anew.
+    name: short; used in file names.
+    recipe: everything that determines the result; if it changes, the source is built again.
     about: for the manifest and the notice: style, licence, credit, ...
-    open: how many items there are, and the items, in the same order each time.
+    open: returns the number of items and the items, always in the same order.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Stream:
 
 
 Progress = Callable[[str, int, int], None]
-"""Told the source's name, how many of its items are done, and how many there are."""
+"""Called with the source's name, the number of finished items, and their total."""
 
 
 def silent(source: str, done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""Writing one source's shards. Each shard is kept once it is whole; a later run goes on after the last."""
+"""Write the shards of a source. Finished shards are kept, and a later run resumes after the last one."""
 
 import json
 import re
@@ -15,20 +15,20 @@ from typing import Any
 
 from pochade.atomic import replacing
 from pochade.training.corpus.samples import Item, Progress, Sample, Stream, Unusable
-from pochade.training.corpus.store import VERSION, CorpusEntry, write_whole
+from pochade.training.corpus.store import VERSION, CorpusEntry, write_atomically
 
 SHARDS = "shards"
 SHARD_PICTURES = 1000
-PLACE = ("file", "row", "offset", "length")
-"""Fields of an entry that only the index knows."""
+POSITION_FIELDS = ("file", "row", "offset", "length")
+"""Fields of an entry that are only in the index."""
 
 
 @dataclass(frozen=True)
 class Shard:
     """One finished shard.
 
-    file: below the set's folder; empty if nothing in it could be used.
-    after: how many items of the source are done with it.  last: whether there are no more.
+    file: below the set's folder; empty if no picture was usable.
+    after: number of items of the source up to its end.  last: whether it is the last one.
     """
 
     file: str
@@ -40,14 +40,14 @@ class Shard:
 
 
 def digest(recipe: Any) -> str:
-    """A short name for everything that decides what is made."""
+    """Return a short hash of a recipe."""
     return sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def write_stream(folder: Path, stream: Stream, *, jobs: int, progress: Progress) -> list[Shard]:
-    """Make what is missing of the source's shards and return all of them.
+    """Write the missing shards of the source and return all of them.
 
-    jobs: how many pictures are worked on at a time, in threads.
+    jobs: number of threads.
     Raises OutputError if the folder cannot be written.
     """
     recipe = digest({"version": VERSION, **stream.recipe})
@@ -98,7 +98,7 @@ def write_stream(folder: Path, stream: Stream, *, jobs: int, progress: Progress)
 
 
 def results_of(items: Iterable[Item], jobs: int) -> Iterator[tuple[str, Sample | Unusable]]:
-    """Each item's name with its sample, or with the reason why there is none; in the items' order."""
+    """Yield each item's name with its sample or error, in order."""
     if jobs == 1:
         yield from ((item.name, _made(item)) for item in items)
         return
@@ -124,15 +124,15 @@ def _made(item: Item) -> Sample | Unusable:
 
 
 def _append(tar: tarfile.TarFile, sample: Sample, file: str, row: int) -> CorpusEntry:
-    """Add a picture and its facts; returns the entry with its place."""
-    facts = {name: value for name, value in sample.entry.to_json().items() if name not in PLACE}
+    """Add a picture and its metadata; return the entry with its position."""
+    metadata = {name: value for name, value in sample.entry.to_json().items() if name not in POSITION_FIELDS}
     offset = _add(tar, f"{row:06d}.{sample.suffix}", sample.content)
-    _add(tar, f"{row:06d}.json", json.dumps(facts).encode())
+    _add(tar, f"{row:06d}.json", json.dumps(metadata).encode())
     return replace(sample.entry, file=file, row=row, offset=offset, length=len(sample.content))
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
-    """Add a file, without owner and time: equal sets have equal bytes. Returns where its content begins."""
+    """Add a file without owner and time, so that equal sets have equal bytes. Return its content's offset."""
     member = tarfile.TarInfo(name)
     member.size = len(content)
     offset = tar.offset + tarfile.BLOCKSIZE
@@ -151,11 +151,11 @@ def _write_index(path: Path, recipe: str, shard: Shard) -> None:
         "skipped": shard.skipped,
         "entries": shard.entries,
     }
-    write_whole(path, json.dumps(index, ensure_ascii=False))
+    write_atomically(path, json.dumps(index, ensure_ascii=False))
 
 
 def _finished_shards(folder: Path, name: str, recipe: str) -> list[Shard]:
-    """The unbroken row of this source's shards that were made with the same recipe."""
+    """Return the source's consecutive finished shards that have the same recipe."""
     shards: list[Shard] = []
     for number in count():
         try:
@@ -181,7 +181,7 @@ def _finished_shards(folder: Path, name: str, recipe: str) -> list[Shard]:
 
 
 def _remove_shards(folder: Path, name: str, first: int) -> None:
-    """Delete this source's shards from number `first` on, and what a killed run left half written."""
+    """Delete the source's shards from number `first` on, and partial files of killed runs."""
     for path in Path(folder, SHARDS).glob(".*.part"):
         if re.fullmatch(r"\.[0-9a-f]{16}\.part", path.name):
             path.unlink()

@@ -1,4 +1,4 @@
-"""From an unpacked package to its pictures, each with what it shows."""
+"""Read the pictures of an unpacked package with their concepts."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from pochade.training.corpus.tiles import read_tiles
 
 @dataclass(frozen=True)
 class WordLists:
-    """What is known about the world: concepts by code, and codes by the slugs of their names."""
+    """Concepts by code, and codes by the slugs of their names."""
 
     concepts: Mapping[str, Concept]
     names: Mapping[str, str]
@@ -26,19 +26,19 @@ class WordLists:
 
 
 def read_source(source: CorpusSource, folder: Path, words: WordLists) -> Iterator[PackagedPicture]:
-    """Every wanted picture of an unpacked package."""
+    """Yield the usable pictures of an unpacked package."""
     return READERS[source.kind](folder, words)
 
 
 def _files(folder: Path, words: WordLists) -> Iterator[PackagedPicture]:
-    """One picture file per code point in `assets/`."""
+    """Read packages with one picture file per code point in `assets/`."""
     paths = {plain_code(path.stem): path for path in sorted(Path(folder, "assets").iterdir(), reverse=True)}
     for code, path in sorted(paths.items()):
         yield from _known(code, partial(from_file, path), words)
 
 
 def _iconify(folder: Path, words: WordLists) -> Iterator[PackagedPicture]:
-    """SVG bodies in `icons.json`, code points in `chars.json`: the layout of @iconify-json packages."""
+    """Read packages of @iconify-json: SVG bodies in `icons.json`, code points in `chars.json`."""
     icons, chars = _json(folder / "icons.json"), _json(folder / "chars.json")
     names = {plain_code(code): name for code, name in sorted(chars.items(), reverse=True)}
     for code, name in sorted(names.items()):
@@ -49,14 +49,14 @@ NO_PICTURES = re.compile(
     r"-(?:dark|light|medium|medium-dark|medium-light)(?:-skin-tone)?(?:-|$)"
     r"|^(?:letter|digit|keycap|up|unknown|pound)-|^(?:[abo]|ab)-button$|^\d+$|exclamation-mark"
 )
-"""Unknown names that are skin tones or letters."""
+"""Names that are skin tones or letters, and are skipped."""
 
 
 def _slugs(folder: Path, words: WordLists) -> Iterator[PackagedPicture]:
-    """As `_iconify`, where only the names of the icons tell what they show.
+    """Like `_iconify`, for packages without code points.
 
     Names and aliases are looked up among the labels and short names of emoji; "astronaut-2" is another
-    picture of "astronaut". What nobody else calls so keeps its name as its label.
+    picture of "astronaut". An unknown name becomes the label.
     """
     icons = _json(folder / "icons.json")
     aliases: dict[str, list[str]] = {}

@@ -1,7 +1,7 @@
-"""The pinned packages that hold the pictures and their words: versions, licences, checksums.
+"""The pinned packages with the pictures and their labels: versions, licences, checksums.
 
-Everything the starter model learns from is named here. A version is never "the newest": the checksum of
-each archive stands next to it, so that the same training set comes out on any machine and on any day.
+They are all the training data of the starter model. Versions and checksums are pinned, so that the training
+set is reproducible.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ class Package:
 
     registry: "npm", or "debian" for a file of Debian's archive.
     sha512: of the archive, in hexadecimal.
-    members: which files to unpack, as beginnings of their paths; empty means all of them.
-    path: where the file lies below the root of Debian's archive; empty for npm.
+    members: prefixes of the paths to unpack; empty means all.
+    path: of the file below the root of Debian's archive; empty for npm.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Package:
 
     @property
     def slug(self) -> str:
-        """A name that may stand in a path, and is another one when other members are unpacked."""
+        """A name for paths, which depends on the unpacked members too."""
         name = f"{self.name.lstrip('@').replace('/', '-')}-{self.version.replace(':', '-')}"
         return f"{name}-{sha256(' '.join(self.members).encode()).hexdigest()[:8]}"
 
@@ -42,11 +42,11 @@ class Package:
 class CorpusSource:
     """A set of pictures in one style.
 
-    name:  short, stands in file names.
-    style: the words that captions use for it.
-    kind:  how the package is laid out, see `reading.READERS`.
-    use:   "starter" for what the model learns to draw; "scorer" for what only the picture-text model that
-           judges it sees: older or too similar drawings of the same things.
+    name:  short; used in file names.
+    style: its name in captions.
+    kind:  the layout of the package, see `source_readers.READERS`.
+    use:   "starter" for training the model; "scorer" for training only the picture-text model that evaluates
+           it: older or too similar drawings of the same things.
     """
 
     name: str

@@ -1,15 +1,15 @@
-"""The training set on disk: tar files of about a thousand pictures, each with its facts, and an index.
+"""The training set on disk: tar files of about a thousand pictures with metadata, and an index.
 
 <folder>/manifest.json                sizes, counts, sources and the recipe
 <folder>/shards/<source>-000000.tar   webdataset samples: 000000.webp (png, jpg) and 000000.json
-<folder>/shards/<source>-000000.json  the index of this shard: its entries with their places, what was skipped
-<folder>/skipped.jsonl                one line for each picture that could not be used, and why
+<folder>/shards/<source>-000000.json  the index of this shard: entries with their positions, skipped pictures
+<folder>/skipped.jsonl                one line for each skipped picture, with the reason
 <folder>/NOTICE                       licences and credits
 <folder>/contact-sheet.png            some pictures of each style
 <folder>/packages/                    unpacked packages; may be deleted once the set is built
 
-The shards are plain tar files that any reader of webdataset (https://github.com/webdataset/webdataset)
-takes in their order; the index makes a picture one seek and one read, without unpacking.
+The shards are tar files that any reader of webdataset (https://github.com/webdataset/webdataset) reads in
+order; with the index, a picture is one seek and one read, without unpacking.
 """
 
 import io
@@ -33,10 +33,10 @@ Split = Literal["train", "held-out"]
 
 
 def split_of(code: str, source: str) -> Split:
-    """Whether a pair of concept and source may be learned from: one in sixteen is held out.
+    """Return the split of a pair of concept and source; one in sixteen is held out.
 
-    By pair, and not by concept or picture: all drawings of a concept in one style are on one side, so that
-    a held-out pair asks for a known thing in a known style that were never seen together.
+    The split is by pair, not by concept or picture: all drawings of a concept in one style are in one split,
+    so a held-out pair combines a known concept and a known style that were never seen together.
     """
     held_out = sha256(f"{code} {source}".encode()).digest()[0] % 16 == 0
     return "held-out" if held_out else "train"
@@ -44,15 +44,15 @@ def split_of(code: str, source: str) -> Split:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CorpusEntry:
-    """One picture and what is known about it; what is unknown is empty.
+    """A picture and its metadata; unknown values are empty.
 
     file, row: the shard, and the number of the picture in its source.
     offset, length: of its bytes in the shard.
     name: of the picture in its source.  width, height: in px.
-    caption: as it was given; pictures from packages have facts instead, from which captions are made.
+    caption: of imported pictures; those from packages have metadata from which captions are generated.
     code: of the concept: code points in hexadecimal, or the label as a slug.
-    mirrorable: whether the flipped picture still is what the label says.
-    colour: the commonest colour's plain name; colour_share: how much of the opaque area has it (0..1).
+    mirrorable: whether the label is still true of the mirrored picture.
+    colour: the name of the dominant colour; colour_share: its share of the opaque area (0..1).
     """
 
     file: str = ""
@@ -82,20 +82,20 @@ class CorpusEntry:
         return cls(**{**values, "tags": tuple(values.get("tags", ()))})
 
     def to_json(self) -> dict[str, Any]:
-        """What is known, without what is empty."""
+        """Return the values that are not empty."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value != DEFAULTS[name]}
 
 
 DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(CorpusEntry)}
-assert DEFAULTS["source"] is MISSING  # the only one that an entry must have
+assert DEFAULTS["source"] is MISSING  # the only required field
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A training set; its pictures are read from the shards when they are asked for.
+    """A training set; pictures are read from the shards on access.
 
-    size: the side of square pictures from packages, the limit of the shorter side of given ones.
+    size: the side of square pictures from packages, the maximum shorter side of imported ones.
     """
 
     folder: Path
@@ -107,7 +107,7 @@ class Corpus:
         return len(self.entries)
 
     def picture(self, index: int) -> NDArray[np.uint8]:
-        """The pixels of entry `index`, with straight alpha (height, width, 4); of packages (size, size, 4).
+        """Return the pixels of entry `index`, straight alpha, (height, width, 4).
 
         Raises InvalidCheckpoint if the shard is damaged.
         """
@@ -117,15 +117,15 @@ class Corpus:
             if entry.file.endswith(".npy"):
                 return np.frombuffer(content, np.uint8).reshape(entry.height, entry.width, 4)
             with Image.open(io.BytesIO(content)) as image:
-                return np.asarray(image.convert("RGBA"))  # files of opaque pictures have three channels
+                return np.asarray(image.convert("RGBA"))  # opaque pictures are stored with three channels
         except (OSError, ValueError, SyntaxError) as damaged:
             raise InvalidCheckpoint(
                 f"picture {index} ('{entry.name}') cannot be read from '{self.folder / entry.file}' "
-                f"({damaged}); delete the training set and make it again"
+                f"({damaged}); delete the training set and build it again"
             ) from damaged
 
     def content(self, index: int) -> bytes:
-        """The bytes of entry `index` as they are stored. Raises OSError."""
+        """Return the stored bytes of entry `index`. Raises OSError."""
         entry = self.entries[index]
         with Path(self.folder, entry.file).open("rb") as shard:
             shard.seek(entry.offset)
@@ -140,17 +140,17 @@ def load(folder: str | Path) -> Corpus:
         entries = _entries(folder, manifest)
     except FileNotFoundError as absent:
         raise InvalidCheckpoint(
-            f"'{folder}' is not a training set: '{absent.filename}' is missing; make it with "
+            f"'{folder}' is not a training set: '{absent.filename}' is missing; build it with "
             "'pochade train corpus'"
         ) from absent
     except (ValueError, TypeError, KeyError, AttributeError) as damaged:
         raise InvalidCheckpoint(
-            f"the training set '{folder}' is damaged ({damaged}); delete it and make it again"
+            f"the training set '{folder}' is damaged ({damaged}); delete it and build it again"
         ) from damaged
     if len(entries) != manifest.get("count"):
         raise InvalidCheckpoint(
             f"the training set '{folder}' has {len(entries)} entries of {manifest.get('count')}; "
-            "delete it and make it again"
+            "delete it and build it again"
         )
     return Corpus(folder, manifest["size"], entries, manifest)
 
@@ -171,7 +171,7 @@ def _entries(folder: Path, manifest: Mapping[str, Any]) -> tuple[CorpusEntry, ..
 
 
 def _entries_of_arrays(folder: Path, size: int) -> tuple[CorpusEntry, ...]:
-    """The first format: one NumPy array of square pictures per source, which are plain bytes as well."""
+    """Read the first format: one NumPy array of square pictures per source."""
     lines = Path(folder, "entries.jsonl").read_text("utf-8").splitlines()
     length = size * size * 4
     starts: dict[str, int] = {}
@@ -189,7 +189,7 @@ def _entries_of_arrays(folder: Path, size: int) -> tuple[CorpusEntry, ...]:
     return tuple(entries)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file that is either there as a whole or not at all."""
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file atomically."""
     with replacing(path) as file:
-        file.write(text.encode(errors="backslashreplace"))  # half a surrogate pair from a file name
+        file.write(text.encode(errors="backslashreplace"))  # file names may contain lone surrogates

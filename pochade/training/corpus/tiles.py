@@ -1,4 +1,4 @@
-"""Pixel art: the tiles of Dungeon Crawl that stand alone and whose licence is clear."""
+"""Select pixel art: the tiles of Dungeon Crawl that show a whole object and have a clear licence."""
 
 import re
 from collections.abc import Iterator
@@ -57,12 +57,12 @@ FOLDERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "mon/undead/skeletons": ("{}", ("undead", "bones", "monster")),
     "mon/undead/spectrals": ("{}", ("undead", "ghost", "monster")),
 }
-"""Which folders, how their file names become labels, and tags that hold for all of the folder."""
+"""The folders, the templates of labels from file names, and the tags of each folder."""
 
 PARTS = re.compile(
     r"^\.|^i-|^brick|overlay|uncollected|unseen|unknown|unidentified|test_|_base$|_water$|label"
 )
-"""Names of tiles that are no picture of one thing: icons for others' corners, halves, placeholders."""
+"""Names of tiles that do not show one whole object: corner icons, halves, placeholders."""
 
 NO_WORDS = re.compile(
     r"\b(?:\d+|misc|gem|inert|art|ego|rolling|swordless|weaponless|staveless|melee|left|right|lbl|sbl)\b"
@@ -89,17 +89,17 @@ UNCLEAR = word_set("""
     trishula troll troll_leather_armour ugly_thing vampire_bat very_ugly_thing war_axe war_gargoyle warg
     wind_drake wizard wooden wraith
 """)
-"""Names, without numbers, of tiles whose artists could not be asked when the others were put under CC0.
+"""Names, without numbers, of tiles whose artists could not be reached when the others were put under CC0.
 
-From the list TILES_UNDER_UNKNOWN_LICENSE of https://github.com/crawl/tiles; what came later is CC0 by the
-game's LICENSE. A name that is on the list for one folder is left out of all.
+From the list TILES_UNDER_UNKNOWN_LICENSE of https://github.com/crawl/tiles; later tiles are CC0 by the
+game's LICENSE. A name that is listed for one folder is excluded from all.
 """
 
 SIDE = 32
 
 
 def read_tiles(folder: Path) -> Iterator[PackagedPicture]:
-    """The wanted tiles of an unpacked source package; several may show the same concept."""
+    """Yield the usable tiles of an unpacked source package; several may have the same concept."""
     for place, (template, tags) in FOLDERS.items():
         for path in sorted(Path(folder, TILES, place).glob("*.png")):
             label = tile_label(path.stem, template)
@@ -109,7 +109,7 @@ def read_tiles(folder: Path) -> Iterator[PackagedPicture]:
 
 
 def tile_label(stem: str, template: str = "{}") -> str:
-    """As in "long_sword1" -> "long sword", "statue_cat" -> "cat statue"; empty if it is not wanted."""
+    """Return the label: "long_sword1" -> "long sword", "statue_cat" -> "cat statue"; empty if excluded."""
     if PARTS.search(stem) or re.sub(r"[\d_]+$", "", re.sub(r"\d+", "", stem)).strip("_") in UNCLEAR:
         return ""
     words = " ".join(NO_WORDS.sub(" ", re.sub(r"[_-]|(?<=\D)(?=\d)", " ", stem)).split())

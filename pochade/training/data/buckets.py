@@ -1,7 +1,7 @@
-"""Training on pictures of many shapes: sizes of about one pixel count, and batches of one size each.
+"""Aspect ratio bucketing: sizes of about equal pixel count, and batches of one size each.
 
-Podell et al. 2023 (SDXL), section 2.3 and appendix I: every picture belongs to the bucket whose aspect is
-nearest to its own, and a batch is taken from one bucket.
+Podell et al. 2023 (SDXL), section 2.3 and appendix I: every picture belongs to the bucket with the nearest
+aspect ratio, and a batch is taken from one bucket.
 """
 
 import math
@@ -16,14 +16,14 @@ from PIL import Image
 from pochade.errors import InvalidRequest
 
 TOO_SMALL = -1
-"""The bucket of a picture that fits none without being enlarged too much."""
+"""The bucket index of a picture that would have to be enlarged too much for any bucket."""
 
 HALF_A_PIXEL = 0.5
 
 
 @dataclass(frozen=True, order=True)
 class Bucket:
-    """A size to train at, in pixels."""
+    """A training size, px."""
 
     width: int
     height: int
@@ -35,9 +35,9 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Crop:
-    """Where a bucket was cut out of the resized picture: its upper left corner, in the bucket's pixels.
+    """The upper left corner of the crop from the resized picture, px.
 
-    top and left are what SDXL is told of a crop (section 2.2).
+    SDXL is conditioned on top and left (section 2.2).
     """
 
     left: int
@@ -45,12 +45,12 @@ class Crop:
 
 
 def buckets(budget: int, multiple: int, *, widest: float = 4.0) -> tuple[Bucket, ...]:
-    """The sizes to train at, from the tallest to the widest; each also lies on its side.
+    """Return the training sizes, from the tallest to the widest, each in both orientations.
 
-    Sides are multiples of `multiple`, aspects go from 1 / widest to widest, and there are at most `budget`
-    pixels: for every side the longest other one. The largest square is always among them.
+    Sides are multiples of `multiple`, aspect ratios go from 1 / widest to widest, and there are at most
+    `budget` pixels: for every side the longest other one. The largest square is always included.
 
-    Raises InvalidRequest if nothing is so small, or if `widest` excludes even the square.
+    Raises InvalidRequest if `budget` is too small for any size, or if `widest` excludes even the square.
     """
     if multiple < 1 or widest < 1:
         raise InvalidRequest(f"multiple {multiple} and widest aspect {widest:g} must both be 1 or more")
@@ -69,21 +69,21 @@ def buckets(budget: int, multiple: int, *, widest: float = 4.0) -> tuple[Bucket,
 
 
 def ordered(found: Iterable[Bucket]) -> tuple[Bucket, ...]:
-    """From the tallest to the widest."""
+    """Sort from the tallest to the widest."""
     return tuple(sorted(found, key=lambda bucket: (bucket.aspect, bucket.width)))
 
 
 def assign(sizes: ArrayLike, choices: tuple[Bucket, ...], *, enlargement: float = 1.0) -> NDArray[np.int64]:
-    """The number of every picture's bucket: (N, 2) widths and heights in pixels -> (N,).
+    """Return the index of every picture's bucket: (N, 2) widths and heights in pixels -> (N,).
 
-    It is the one with the nearest aspect (as a ratio) of those that the picture covers when it is enlarged
-    at most `enlargement` times; TOO_SMALL if there is none. Of two equally near ones it is the larger.
+    It is the one with the nearest aspect ratio of those that the picture covers if enlarged at most
+    `enlargement` times; TOO_SMALL if there is none. Of two equally near ones the larger is chosen.
 
     Raises InvalidRequest for a picture without pixels, or if there are no buckets.
     """
     pictures = np.asarray(sizes, np.float64).reshape(-1, 2)
     if not choices:
-        raise InvalidRequest("there are no buckets to choose from; ask for a larger budget")
+        raise InvalidRequest("there are no buckets; use a larger budget")
     if (pictures < 1).any():
         number = int(np.flatnonzero((pictures < 1).any(axis=1))[0])
         width, height = pictures[number]
@@ -95,7 +95,7 @@ def assign(sizes: ArrayLike, choices: tuple[Bucket, ...], *, enlargement: float 
     sides = sides[largest_first]
     needed = (sides / pictures[:, None]).max(axis=2)  # (N, buckets)
     apart = np.abs(np.log(sides[:, 0] / sides[:, 1]) - np.log(pictures[:, 0] / pictures[:, 1])[:, None])
-    # Rounded, so that aspects which are equal but for the last bit count as equal.
+    # Rounded, so that aspect ratios that differ only by rounding errors are equal.
     apart = np.where(needed <= enlargement, apart.round(9), np.inf)
     nearest = apart.argmin(axis=1)
     fits = np.isfinite(apart[np.arange(len(pictures)), nearest])
@@ -103,11 +103,10 @@ def assign(sizes: ArrayLike, choices: tuple[Bucket, ...], *, enlargement: float 
 
 
 def draw(assigned: NDArray[np.int64], batch: int, rng: Generator) -> tuple[int, NDArray[np.int64]]:
-    """A bucket and `batch` pictures of it: its number and theirs (batch,).
+    """Draw a bucket and `batch` pictures of it; return its index and theirs (batch,).
 
-    Every picture that has a bucket is drawn equally often: a bucket comes up as often as it has pictures.
-    They are all different, unless the bucket has fewer than `batch`; then it is emptied before any comes
-    again.
+    Every picture in a bucket has the same probability: a bucket is drawn in proportion to its number of
+    pictures. Pictures repeat only if the bucket has fewer than `batch`, after all have been drawn.
 
     Raises InvalidRequest if no picture has a bucket.
     """
@@ -121,17 +120,17 @@ def draw(assigned: NDArray[np.int64], batch: int, rng: Generator) -> tuple[int, 
 
 
 def fit(picture: Image.Image, bucket: Bucket, rng: Generator | None = None) -> tuple[Image.Image, Crop]:
-    """A picture in the size of its bucket: resized until it just covers it, then cut.
+    """Resize a picture so that it just covers its bucket, and crop it.
 
-    The cut is in the middle, or with `rng` anywhere, uniformly.
+    The crop is centred, or uniformly random with `rng`.
     """
     scale = max(bucket.width / picture.width, bucket.height / picture.height)
     width = max(bucket.width, int(picture.width * scale + HALF_A_PIXEL))
     height = max(bucket.height, int(picture.height * scale + HALF_A_PIXEL))
     if (width, height) != picture.size:
         picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-    room = (width - bucket.width, height - bucket.height)
+    margin = (width - bucket.width, height - bucket.height)
     left, top = (
-        (side // 2 for side in room) if rng is None else (int(rng.integers(side + 1)) for side in room)
+        (side // 2 for side in margin) if rng is None else (int(rng.integers(side + 1)) for side in margin)
     )
     return picture.crop((left, top, left + bucket.width, top + bucket.height)), Crop(left, top)

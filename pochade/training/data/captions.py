@@ -1,7 +1,7 @@
 """Captions for the starter's pictures: many true sentences for the same picture.
 
-A model that always reads "red apple, 3d style" only answers to those very words. So the wording varies:
-the label alone, with its article, with a few tags, or with the measured colour, and mostly the style.
+A model trained on "red apple, 3d style" alone only reacts to these words. So the wording varies: the label
+alone, with its article, with a few tags, or with the measured colour, and usually the style.
 """
 
 import re
@@ -13,7 +13,7 @@ from pochade.training.corpus.concepts import word_set
 
 STYLE_SHARE = 0.8
 CLEAR_COLOUR = 0.55
-"""Share of the opaque area from which on a colour is worth saying."""
+"""The minimum share of the opaque area for a colour to be mentioned."""
 
 COLOUR_WORDS = word_set("""
     red orange yellow green teal blue purple pink brown black gray grey white gold golden silver blond
@@ -35,10 +35,10 @@ NO_THINGS = word_set("""
     increasing decreasing zzz thirty o'clock star-struck hamsa rolling away voltage way points off up
     down curving
 """)
-"""Heads of labels that are names, deeds or states: never with an article or a colour."""
+"""Heads of labels that are names, actions or states: never with an article or a colour."""
 
 PEOPLE = frozenset({"man", "woman", "person", "face", "head"})
-"""A label that begins so is about them, whatever they do: "woman lifting weights"."""
+"""First words of labels about people: "woman lifting weights"."""
 
 SYMBOL_NOUNS = word_set("""
     arrow button circle cross diamond emblem loop mark menorah sign sparkle splatter square star symbol
@@ -58,20 +58,20 @@ PLURALS = {
 }  # fmt: skip
 
 BEFORE_DETAILS = word_set(", with without of in on at from and behind over showing for to pointing")
-"""What follows one of these only describes the head of the label."""
+"""Words after which a label only describes its head."""
 
 AN = re.compile(r"(?!one\b|once|uni|use|usu|eu|ewe|ufo|uk|uri|uten)[aeiou]|hour|heir|honest|honou?r|x-")
-"""Beginnings that sound like a vowel."""
+"""Beginnings that are pronounced as vowels."""
 
 
 def caption(
     entry: CorpusEntry, rng: Generator, *, style_share: float = STYLE_SHARE, background: str = ""
 ) -> str:
-    """One of many captions for `entry`, in lower case.
+    """Return a random caption for `entry`, in lower case.
 
-    rng: decides the wording; the same state gives the same caption.
-    style_share: how often the style is named (0..1).
-    background: the colour on which the picture was laid, if it is to be said ("light blue").
+    rng: determines the wording; the same state gives the same caption.
+    style_share: the probability that the style is mentioned (0..1).
+    background: the background colour if it is to be mentioned ("light blue").
     """
     return finished(_subject(entry, rng), entry.style, rng, style_share=style_share, background=background)
 
@@ -79,7 +79,7 @@ def caption(
 def finished(
     words: str, style: str, rng: Generator, *, style_share: float = STYLE_SHARE, background: str = ""
 ) -> str:
-    """Words and what surrounds them: "a fox, on a red background, 3d style"; the style is mostly said."""
+    """Append background and, usually, style: "a fox, on a red background, 3d style"."""
     parts = [words]
     if background:
         parts.append(f"on {with_article(background + ' background')}")
@@ -100,7 +100,7 @@ def _subject(entry: CorpusEntry, rng: Generator) -> str:
 
 
 def tagged(entry: CorpusEntry, rng: Generator) -> str:
-    """The label and one to three of the tags that add something to it, in any order."""
+    """Return the label and one to three tags with additional words, in random order."""
     known = set(re.findall(r"[\w'-]+", entry.label))
     new = [tag for tag in entry.tags if not known.issuperset(tag.split())]
     count = min(len(new), int(rng.integers(1, 4)))
@@ -109,9 +109,9 @@ def tagged(entry: CorpusEntry, rng: Generator) -> str:
 
 
 def may_name_colour(entry: CorpusEntry) -> bool:
-    """Whether "a {colour} {label}" is true, useful and English.
+    """Return whether "a {colour} {label}" is true, useful and correct English.
 
-    People are left out: their commonest colour is that of their skin or their clothes.
+    People are excluded: their dominant colour is that of their skin or clothes.
     """
     words = re.findall(r"\w+", entry.label)
     return (
@@ -124,7 +124,7 @@ def may_name_colour(entry: CorpusEntry) -> bool:
 
 
 def noun_phrase(entry: CorpusEntry, colour: str = "") -> str:
-    """As in "a red kite", "an orange", "grapes", "mount fuji": with an article where English has one."""
+    """Return the label with its article, if any: "a red kite", "an orange", "grapes", "mount fuji"."""
     words = f"{colour} {entry.label}".strip()
     head = _head(entry.label)
     plural = head.endswith("s") and not head.endswith(("ss", "us")) and head not in SINGULAR_IN_S
@@ -132,7 +132,7 @@ def noun_phrase(entry: CorpusEntry, colour: str = "") -> str:
 
 
 def countable(entry: CorpusEntry) -> bool:
-    """Whether "three {label}s" is English and means three pictures."""
+    """Return whether "three {label}s" is correct English and means three pictures."""
     head = _head(entry.label)
     words = re.findall(r"[\w'-]+", entry.label)
     return (
@@ -146,7 +146,7 @@ def countable(entry: CorpusEntry) -> bool:
 
 
 def counted(entry: CorpusEntry, count: int) -> str:
-    """As in "three foxes", "two sheaves of rice"; count: 2 to 5."""
+    """Return a counted plural: "three foxes", "two sheaves of rice". count: 2 to 5."""
     words = entry.label.replace(",", " ,").split()
     head = words.index(_head(entry.label))
     words[head] = plural(words[head])
@@ -155,7 +155,7 @@ def counted(entry: CorpusEntry, count: int) -> str:
 
 
 def plural(noun: str) -> str:
-    """Of an English noun, by rule and by the few exceptions among the labels."""
+    """Return the plural of an English noun, by rules and the exceptions among the labels."""
     if noun in PLURALS:
         return PLURALS[noun]
     if noun.endswith(("s", "x", "z", "ch", "sh")):
@@ -166,7 +166,7 @@ def plural(noun: str) -> str:
 
 
 def with_article(words: str) -> str:
-    """As in "owl" -> "an owl", "unicorn" -> "a unicorn"."""
+    """Prepend the article: "owl" -> "an owl", "unicorn" -> "a unicorn"."""
     return f"{'an' if AN.match(words) else 'a'} {words}"
 
 
@@ -177,7 +177,7 @@ def _is_name(entry: CorpusEntry) -> bool:
 
 
 def _head(label: str) -> str:
-    """The word that decides number and kind: "sheaf of rice" -> "sheaf", "face with tongue" -> "face"."""
+    """Return the head noun: "sheaf of rice" -> "sheaf", "face with tongue" -> "face"."""
     words = label.replace(",", " ,").split()
     if words[0] in PEOPLE:
         return words[0]

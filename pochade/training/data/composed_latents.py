@@ -1,9 +1,8 @@
-"""Scenes of small objects composed in latent space, new ones for every step, with the position of each
-object.
+"""Scenes of small objects composed in latent space, new ones for every step, with each object's position.
 
-A latent cell depends on little beyond its own eight by eight pixels, and between two objects on white there
-is white. So the latent of a scene is the latents of its objects side by side, and each small picture is
-encoded only once for as many scenes as there are pairs. `losses.layout` uses the positions.
+A latent cell depends mostly on its own 8 x 8 pixels, and objects are separated by white. So the latent of a
+scene is assembled from the latents of its objects, and each small picture is encoded only once.
+`losses.layout` uses the positions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,10 +22,10 @@ from pochade.training.data.examples import Encode, Examples
 from pochade.training.data.scenes import Relation, Scene
 
 SMALL = (0.41, 0.49)
-"""Side of a small object, as a share of the picture's: smallest and largest."""
+"""The minimum and maximum side of a small object, as a share of the picture's side."""
 
 PAIRS = 0.8
-"""Share of pairs among these scenes; the others show two to four of one object."""
+"""Share of pairs among these scenes; the others show two to four copies of one object."""
 
 OPPOSITE: Mapping[Relation, Relation] = MappingProxyType(
     {"left": "right", "right": "left", "above": "below", "below": "above"}
@@ -58,15 +57,15 @@ class PlacedExamples(Protocol):
     """Training examples with positions."""
 
     def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str], list[PlacedObjects]]:
-        """As in `Examples`, and the things of each sentence."""
+        """As in `Examples`, and the positions of the objects of each sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmallObjects:
-    """Scenes of things half as high and wide as a picture.
+    """Scenes of objects half as high and wide as a picture.
 
-    groups: as in `scenes.plan`. latents: of each entry as it is and mirrored, (2, C, s, s).
-    empty: of a white picture, (C, 2 s, 2 s).
+    groups: as in `scenes.plan`. latents: of each entry, original and mirrored, (2, C, s, s).
+    empty: latent of a white picture, (C, 2 s, 2 s).
     """
 
     corpus: Corpus
@@ -79,7 +78,7 @@ class SmallObjects:
         drawn = [self._scene(rng) for _ in range(count)]
         latents = [latent for latent, _, _ in drawn]
         stacked = torch.stack(latents) if latents else self.empty.new_empty((0, *self.empty.shape)).float()
-        return stacked, [text for _, text, _ in drawn], [things for _, _, things in drawn]
+        return stacked, [text for _, text, _ in drawn], [placed_objects for _, _, placed_objects in drawn]
 
     def _scene(self, rng: Generator) -> tuple[torch.Tensor, str, PlacedObjects]:
         entries = scenes.one_style(self.groups, rng)
@@ -87,29 +86,29 @@ class SmallObjects:
         make = scenes.pair if rng.random() < PAIRS else scenes.several
         scene = make(self.corpus, entries, subject, rng)
         side = self.empty.shape[-1] // 2
-        corners = places(scene, side, rng)
+        corners = corners_of(scene, side, rng)
         latent = self.empty.float().clone()
         for thing, (top, left) in zip(scene.subjects * scene.count, corners, strict=True):
             latent[:, top : top + side, left : left + side] = self.latents[thing][int(rng.integers(2))]
         text = scenes.describe(self.corpus, scene, rng)
-        return latent, text, things(self.corpus, scene, text, corners)
+        return latent, text, placed_objects(self.corpus, scene, text, corners)
 
 
-def places(scene: Scene, side: int, rng: Generator) -> list[Corner]:
-    """The corners of a scene's squares of `side` cells in a latent of twice as many."""
-    line = side // 2 + int(rng.integers(-1, 2))  # half way down, or nearly
+def corners_of(scene: Scene, side: int, rng: Generator) -> list[Corner]:
+    """Return the corners of a scene's squares of `side` cells in a latent of twice that side."""
+    line = side // 2 + int(rng.integers(-1, 2))  # the middle, give or take a cell
     if len(scene.subjects) == 2:
-        along = (0, side) if scene.relation in ("left", "above") else (side, 0)
-        beside = scene.relation in ("left", "right")
-        return [(line, place) if beside else (place, line) for place in along]
+        offsets = (0, side) if scene.relation in ("left", "above") else (side, 0)
+        horizontal = scene.relation in ("left", "right")
+        return [(line, place) if horizontal else (place, line) for place in offsets]
     if scene.count == 2:
         return [(line, 0), (line, side)] if rng.random() < 0.6 else [(0, 0), (side, side)]
     upper = [(0, side // 2)] if scene.count == 3 else [(0, 0), (0, side)]
     return [*upper, (side, 0), (side, side)]
 
 
-def things(corpus: Corpus, scene: Scene, text: str, corners: Sequence[Corner]) -> PlacedObjects:
-    """What a scene's sentence says of places: `text` is one that `scenes.describe` gave."""
+def placed_objects(corpus: Corpus, scene: Scene, text: str, corners: Sequence[Corner]) -> PlacedObjects:
+    """Return the positions of the objects in a scene's sentence. text: from `scenes.describe`."""
     if len(scene.subjects) < 2:
         return ()
     first, second = (captions.noun_phrase(corpus.entries[each]).lower() for each in scene.subjects)
@@ -125,12 +124,12 @@ def things(corpus: Corpus, scene: Scene, text: str, corners: Sequence[Corner]) -
 def small_objects(
     corpus: Corpus, groups: Sequence[Sequence[int]], side: int, encode: Encode, *, seed: int
 ) -> SmallObjects:
-    """Encode every thing of the groups, as it is and mirrored, in the middle of a white picture."""
+    """Encode every object of the groups, original and mirrored, in the middle of a white picture."""
     entries = sorted(entry for group in groups for entry in group)
 
     def draw(number: int) -> NDArray[np.uint8]:
         rng = np.random.default_rng((seed, number))
-        return _alone(corpus, entries[number // 2], mirrored=number % 2 == 1, side=side, rng=rng)
+        return _draw_alone(corpus, entries[number // 2], mirrored=number % 2 == 1, side=side, rng=rng)
 
     whole = encode("small", draw, 2 * len(entries))
     quarter = whole.shape[-1] // 4
@@ -145,8 +144,10 @@ def small_objects(
     )
 
 
-def _alone(corpus: Corpus, index: int, *, mirrored: bool, side: int, rng: Generator) -> NDArray[np.uint8]:
-    """A small thing in the middle of white: (side, side, 3)."""
+def _draw_alone(
+    corpus: Corpus, index: int, *, mirrored: bool, side: int, rng: Generator
+) -> NDArray[np.uint8]:
+    """Draw a small object in the middle of a white picture: (side, side, 3)."""
     picture = corpus.picture(index)
     if mirrored and corpus.entries[index].mirrorable:
         picture = picture[:, ::-1]

@@ -1,6 +1,6 @@
 """Training examples of a ControlNet: latents, each with its hint, the output of a preprocessor.
 
-A hint is made at the training size, so that its lines are as thin as when drawing.
+A hint is computed at the training size, so that its lines are as thin as in inference.
 """
 
 import hashlib
@@ -27,21 +27,21 @@ from pochade.training.data.examples import PART, BucketedSet
 from pochade.training.data.selection import scene_groups
 
 Encode = Callable[[Image.Image], torch.Tensor]
-"""A picture as its scaled latent (C, h, w), f16."""
+"""Encodes a picture as its scaled latent (C, h, w), f16."""
 
 Shown = Callable[[], tuple[Image.Image, str]]
-"""A picture in the size of its bucket, and a true sentence about it; drawn when it is needed."""
+"""Returns a picture in the size of its bucket and a true sentence about it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ControlNetSet:
-    """hints: as `shown` holds latents and captions, files of pictures (PNG) for each bucket."""
+    """Latents and captions of pictures (`shown`), and for each bucket the hints as PNG files."""
 
     shown: BucketedSet
     hints: tuple[tuple[bytes, ...], ...]
 
     def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-        """All from one bucket: latents (count, C, h, w), hints (count, 3, H, W) in 0..1, captions."""
+        """Draw from one bucket: latents (count, C, h, w), hints (count, 3, H, W) in 0..1, captions."""
         bucket, rows = self.shown.rows(count, rng)
         hints = np.stack([_opened(self.hints[bucket][row]) for row in rows])
         captions = [self.shown.captions[bucket][row] for row in rows]
@@ -52,7 +52,7 @@ class ControlNetSet:
 def corpus_pictures(
     corpus: Corpus, placed: Sequence[tuple[int, Bucket]], caption: Callable[[int], str]
 ) -> Mapping[Bucket, list[Shown]]:
-    """The pictures of a corpus that have a bucket."""
+    """Return the pictures of a corpus that have a bucket."""
 
     def entry(index: int, bucket: Bucket) -> tuple[Image.Image, str]:
         picture, _ = buckets.fit(on_white(Image.fromarray(corpus.picture(index))), bucket)
@@ -65,7 +65,7 @@ def corpus_pictures(
 
 
 def composed(corpus: Corpus, count: int, side: int) -> list[Shown]:
-    """`count` scenes of things from a corpus of cut-outs (see `scenes`): they teach edges in any place."""
+    """Return `count` scenes of cut-outs from a corpus (see `scenes`), for edges at any position."""
     groups = scene_groups(corpus) if count else []
 
     def scene(number: int) -> tuple[Image.Image, str]:
@@ -79,7 +79,7 @@ def composed(corpus: Corpus, count: int, side: int) -> list[Shown]:
 def controlnet_set(
     pictures: Mapping[Bucket, Sequence[Shown]], condition: str, encode: Encode, folder: Path, key: str
 ) -> ControlNetSet:
-    """Encode pictures and make their hints; both are cached in files in `folder`, in parts.
+    """Encode pictures and compute their hints; both are cached in files in `folder`, in parts.
 
     condition: the preprocessor's name. key: identifies everything that determines pictures and latents.
     """

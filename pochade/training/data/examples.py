@@ -1,4 +1,4 @@
-"""Training examples of the diffusion model: cached latents, and captions worded anew each time."""
+"""Training examples of the diffusion model: cached latents with newly worded captions."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -24,28 +24,28 @@ from pochade.training.precision import mixed_precision
 
 Captioner = Callable[[int, Generator], str]
 Draw = Callable[[int], NDArray[np.uint8]]
-"""Picture n of a set: (H, W, 3)."""
+"""Draws picture n of a set: (H, W, 3)."""
 
 PART = 2048
 """Pictures encoded per cache file: a minute or two on one core."""
 
 Encode = Callable[[str, Draw, int], torch.Tensor]
-"""`encode(name, draw, count)`: scaled latents (count, C, h, w) of a whole set; the name is for a cache."""
+"""`encode(name, draw, count)`: scaled latents (count, C, h, w) of a whole set; the name is a cache key."""
 
 
 class Examples(Protocol):
     """Training examples of a diffusion model."""
 
     def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str]]:
-        """Scaled latents (count, C, h, w) f32, all of one size, and a true sentence about each."""
+        """Return scaled latents (count, C, h, w) f32, all of one size, and a true sentence about each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSet:
-    """Latents of one size and what they show.
+    """Latents of one size with captions.
 
-    latents: (N, C, h, w), f16. caption: a sentence about latent n, another one each time.
-    shares: (N,), how often each is drawn; sums to 1.
+    latents: (N, C, h, w), f16. caption: returns a sentence about latent n, worded differently each time.
+    shares: (N,), the probability of each; sums to 1.
     """
 
     latents: torch.Tensor
@@ -56,18 +56,18 @@ class LatentSet:
         return len(self.latents)
 
     def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str]]:
-        """As in `Examples`; all different if there are enough."""
+        """As in `Examples`; all different if possible."""
         chosen = rng.choice(len(self), size=count, replace=count > len(self), p=self.shares)
         return self.latents[chosen].float(), [self.caption(int(number), rng) for number in chosen]
 
 
 def uniform_latents(latents: torch.Tensor, caption: Captioner) -> LatentSet:
-    """A set whose latents are drawn with equal probability."""
+    """Return a set whose latents are drawn with equal probability."""
     return LatentSet(latents=latents, caption=caption, shares=np.full(len(latents), 1 / len(latents)))
 
 
 def mixture(parts: Sequence[LatentSet], weights: Sequence[float]) -> LatentSet:
-    """A mixture of sets; `weights` are the shares of the drawn latents."""
+    """Return a mixture of sets; `weights` are their shares of the drawn latents."""
     starts = np.cumsum([0, *map(len, parts)])
     total = sum(weights)
 
@@ -86,31 +86,31 @@ def mixture(parts: Sequence[LatentSet], weights: Sequence[float]) -> LatentSet:
 
 @dataclass(frozen=True, kw_only=True)
 class BucketedSet:
-    """Latents of several sizes: one tensor (N_b, C, h_b, w_b), f16, and as many captions for each bucket."""
+    """Latents of several sizes: a tensor (N_b, C, h_b, w_b), f16, and N_b captions for each bucket."""
 
     latents: tuple[torch.Tensor, ...]
     captions: tuple[tuple[str, ...], ...]
 
     def batch(self, count: int, rng: Generator) -> tuple[torch.Tensor, list[str]]:
-        """As in `Examples`: all from one bucket, which comes up as often as it has pictures."""
+        """As in `Examples`, all from one bucket, which is drawn in proportion to its number of pictures."""
         bucket, rows = self.rows(count, rng)
         return self.latents[bucket][rows].float(), [self.captions[bucket][int(row)] for row in rows]
 
     def rows(self, count: int, rng: Generator) -> tuple[int, NDArray[np.int64]]:
-        """The bucket and the rows in it of such a batch."""
+        """Return the bucket and the rows in it of a batch."""
         assigned = np.repeat(np.arange(len(self.latents)), [len(each) for each in self.latents])
         bucket, members = buckets.draw(assigned, count, rng)
         return bucket, members - int(np.flatnonzero(assigned == bucket)[0])
 
 
 def encoder(config: AutoencoderConfig, parameters: Parameters, *, device: str, batch: int = 32) -> Encode:
-    """Encode with an autoencoder, to f16; pictures are drawn as needed."""
+    """Return a function that encodes with an autoencoder, to f16. Pictures are drawn on demand."""
 
     def encode(name: str, draw: Draw, count: int) -> torch.Tensor:
         parts = []
         for start in tqdm(range(0, count, batch), desc=f"encoding: {name}", unit="batch", disable=None):
             pictures = np.stack([draw(number) for number in range(start, min(start + batch, count))])
-            # Rounding to bf16 moves a latent by 0.4 % of its deviation, and takes half the time.
+            # Rounding to bf16 changes a latent by 0.4 % of its deviation and halves the time.
             with mixed_precision(device):
                 parts.append(encode_all(config, parameters, pictures, device=device).half())
         return torch.cat(parts)
@@ -146,7 +146,7 @@ def _further(draw: Draw, start: int, number: int) -> NDArray[np.uint8]:
 def single_pictures(
     corpus: Corpus, chosen: Sequence[int], framed: Callable[[int], NDArray[np.uint8]], encode: Encode
 ) -> LatentSet:
-    """Every chosen picture alone on white, and its mirror image (twice the same where that would lie)."""
+    """Return every chosen picture on white, original and mirrored; twice the original if not mirrorable."""
 
     def draw(number: int) -> NDArray[np.uint8]:
         index = chosen[number // 2]
@@ -162,7 +162,7 @@ def single_pictures(
 def composed_pictures(
     corpus: Corpus, groups: Sequence[Sequence[int]], count: int, side: int, encode: Encode, *, seed: int
 ) -> LatentSet:
-    """`count` scenes; groups as in `scenes.plan`. Scene n depends on (seed, n) alone."""
+    """Return `count` scenes; groups as in `scenes.plan`. Scene n depends only on (seed, n)."""
     rngs = [np.random.default_rng((seed, number)) for number in range(count)]
     planned = [scenes.plan(corpus, groups, rng) for rng in rngs]
 
@@ -172,5 +172,5 @@ def composed_pictures(
     def describe(number: int, rng: Generator) -> str:
         return scenes.describe(corpus, planned[number], rng)
 
-    plans = hashlib.sha256(repr(planned).encode()).hexdigest()[:8]  # other plans are other pictures
+    plans = hashlib.sha256(repr(planned).encode()).hexdigest()[:8]  # part of the cache key
     return uniform_latents(encode(f"composed-{plans}", draw, count), describe)

@@ -1,4 +1,4 @@
-"""Giving a thing another colour, so that "a blue apple" has a picture to learn from."""
+"""Recolour objects, so that there are training pictures of "a blue apple"."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +17,17 @@ TINTS = {
     "purple": (0.55, 0.19, 308.0),
     "pink": (0.76, 0.14, 355.0),
 }
-"""Lightness, chroma and hue (degrees) in OKLCh at the middle of what people call by each name."""
+"""Lightness, chroma and hue (degrees) in OKLCh of a typical colour of each name."""
 
 REACH = 50.0
-"""Degrees of hue around a thing's own colour that change with it: the leaf on a red apple stays green."""
+"""The range of hues around the dominant one that changes, degrees: the leaf on a red apple stays green."""
 
 SURE_SHARE = 0.45
-"""How much of the opaque area must have the new colour afterwards for a caption to say so."""
+"""The minimum share of the opaque area with the new colour for a caption to mention it."""
 
 
 def recoloured(picture: Pixels, colour: str) -> Pixels | None:
-    """The picture with its dominant hue moved to `colour`; None if nobody would call the result so.
+    """Return the picture with its dominant hue shifted to `colour`; None if that fails.
 
     picture: (H, W, 4), straight alpha. colour: one of TINTS. Shades keep their distance from the mean.
     """
@@ -57,7 +57,7 @@ def recoloured(picture: Pixels, colour: str) -> Pixels | None:
 def from_oklch(
     lightness: NDArray[np.float64], chroma: NDArray[np.float64], hue: NDArray[np.float64]
 ) -> Pixels:
-    """sRGB colours (N, 3), cut to what a screen can show; the inverse of `oklch`."""
+    """Return sRGB colours (N, 3), clipped to the gamut; the inverse of `oklch`."""
     turns = np.radians(hue)
     lab = np.stack([lightness.clip(0, 1), chroma * np.cos(turns), chroma * np.sin(turns)])
     linear = np.linalg.solve(TO_LMS, np.linalg.solve(TO_OKLAB, lab) ** 3).clip(0, 1)

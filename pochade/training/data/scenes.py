@@ -1,6 +1,6 @@
-"""Composed pictures: cut-outs laid out on plain backgrounds, and sentences that are true of them.
+"""Composed pictures: cut-outs on plain backgrounds, with true sentences about them.
 
-They teach what single pictures cannot: colour, number, position and background. A scene is first planned
+They teach colour, number, position and background, which single pictures cannot. A scene is first planned
 (`plan`), then drawn (`draw`) and described (`describe`) any number of times.
 """
 
@@ -27,7 +27,7 @@ RELATIONS: dict[Relation, tuple[str, ...]] = {
     "above": ("above", "over"),
     "below": ("below", "under"),
 }
-"""Where the first thing is, seen from the second, and how people say so."""
+"""The position of the first object relative to the second, and its wordings."""
 
 BACKGROUNDS = {
     "white": (255, 255, 255),
@@ -46,16 +46,16 @@ BACKGROUNDS = {
 }
 """Names of plain backgrounds and their sRGB colours."""
 
-MOST_ALIKE = 4
-"""How many of one thing a scene has at most."""
+MAX_COPIES = 4
+"""The maximum number of copies of one object in a scene."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What a composed picture shows.
+    """The content of a composed picture.
 
-    subjects: entries of the corpus, one or two.  count: how many of a single subject.
-    tint: the colour that the only subject was given ("" = its own).
+    subjects: entries of the corpus, one or two.  count: number of copies of a single subject.
+    tint: the new colour of a single subject ("" = unchanged).
     relation: of the first subject to the second.  background: a name of BACKGROUNDS.
     """
 
@@ -67,9 +67,9 @@ class Scene:
 
 
 def plan(corpus: Corpus, groups: Sequence[Sequence[int]], rng: Generator) -> Scene:
-    """One scene: a tenth single things, a quarter recoloured, three twentieths counted, half of them pairs.
+    """Plan a scene: 10 % single objects, 25 % recoloured, 15 % several copies, 50 % pairs.
 
-    groups: entries that may stand in one picture (of one style), one list for each style.
+    groups: entries that may share a picture, one list for each style.
     """
     entries = one_style(groups, rng)
     kind = rng.random()
@@ -85,20 +85,20 @@ def plan(corpus: Corpus, groups: Sequence[Sequence[int]], rng: Generator) -> Sce
 
 
 def one_style(groups: Sequence[Sequence[int]], rng: Generator) -> Sequence[int]:
-    """One of the groups; the larger ones come up more often."""
+    """Choose a group with a probability proportional to its size."""
     sizes = np.array([len(group) for group in groups], np.float64)
     return groups[int(rng.choice(len(groups), p=sizes / sizes.sum()))]
 
 
 def several(corpus: Corpus, entries: Sequence[int], subject: int, rng: Generator) -> Scene:
-    """Some of one thing, on white: of `subject` if that can be counted."""
+    """Plan several copies of one object on white: of `subject` if it is countable."""
     while not captions.countable(corpus.entries[subject]):
         subject = _one_of(entries, rng)
-    return Scene(subjects=(subject,), count=int(rng.integers(2, MOST_ALIKE + 1)))
+    return Scene(subjects=(subject,), count=int(rng.integers(2, MAX_COPIES + 1)))
 
 
 def pair(corpus: Corpus, entries: Sequence[int], subject: int, rng: Generator) -> Scene:
-    """`subject` and another thing, on white."""
+    """Plan `subject` and another object on white."""
     other = subject
     while corpus.entries[other].label == corpus.entries[subject].label:
         other = _one_of(entries, rng)
@@ -121,7 +121,7 @@ def _tinted(corpus: Corpus, entries: Sequence[int], rng: Generator, attempts: in
 
 
 def draw(corpus: Corpus, scene: Scene, rng: Generator, side: int) -> NDArray[np.uint8]:
-    """The scene as a picture (side, side, 3); sizes and places vary a little with `rng`."""
+    """Draw the scene (side, side, 3); sizes and positions vary slightly with `rng`."""
     colour = np.array(BACKGROUNDS[scene.background], int)
     if scene.background != "white":
         colour = (colour + rng.integers(-10, 11, size=3)).clip(0, 255)
@@ -147,7 +147,7 @@ def _cut_out(corpus: Corpus, subject: int, tint: str, rng: Generator) -> Image.I
 
 
 def layout(scene: Scene, rng: Generator) -> list[tuple[float, float, float]]:
-    """Centre x, centre y and side of each thing, as shares of the picture's side."""
+    """Return centre x, centre y and side of each object, as shares of the picture's side."""
     shake = 0.03
     if len(scene.subjects) == 2:
         near, far = 0.26, 0.74
@@ -177,7 +177,7 @@ def layout(scene: Scene, rng: Generator) -> list[tuple[float, float, float]]:
 
 
 def describe(corpus: Corpus, scene: Scene, rng: Generator) -> str:
-    """One of the sentences that are true of a scene, in lower case."""
+    """Return a random true sentence about a scene, in lower case."""
     first = corpus.entries[scene.subjects[0]]
     if len(scene.subjects) == 2:
         second = captions.noun_phrase(corpus.entries[scene.subjects[1]])

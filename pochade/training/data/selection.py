@@ -1,4 +1,4 @@
-"""Which pictures of the corpus the starter is trained on, and how they are framed."""
+"""Select the pictures of the corpus for training the starter, and frame them."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from pochade.training.corpus.concepts import word_set
 
 SIDE = 128
 MARGIN = 6
-"""Pixels of white around a picture."""
+"""The white margin around a picture, px."""
 
 STYLES = ("3d style", "flat style", "noto style")
 
@@ -28,7 +28,7 @@ SIGNS = word_set("""
 
 
 def training_entries(corpus: Corpus) -> list[int]:
-    """The training entries. Held-out entries and other styles are for evaluation alone."""
+    """Return the training entries. Held-out entries and other styles are only for evaluation."""
     return [
         index
         for index, entry in enumerate(corpus.entries)
@@ -37,12 +37,12 @@ def training_entries(corpus: Corpus) -> list[int]:
 
 
 def single_entries(corpus: Corpus) -> list[int]:
-    """What the starter is to draw by name: few of the many near-duplicates of people, few signs."""
+    """Return the entries that are trained singly: few of the near-duplicates of people, few signs."""
     return [index for index in training_entries(corpus) if known(corpus.entries[index])]
 
 
 def known(entry: CorpusEntry) -> bool:
-    """Whether the starter is trained on this concept."""
+    """Return whether the starter is trained on this concept."""
     words = set(re.findall(r"[a-z]+", entry.label))
     if entry.group == "people-body":
         gendered = " " in entry.label and words & {"man", "woman", "men", "women", "facing"}
@@ -51,7 +51,7 @@ def known(entry: CorpusEntry) -> bool:
 
 
 def scene_groups(corpus: Corpus) -> list[list[int]]:
-    """The entries that may share a scene: objects of one style, no people, no signs."""
+    """Return groups of entries that may share a scene: objects of one style, no people, no signs."""
     groups: dict[str, list[int]] = {}
     for index in single_entries(corpus):
         entry = corpus.entries[index]
@@ -61,7 +61,7 @@ def scene_groups(corpus: Corpus) -> list[list[int]]:
 
 
 def framed(corpus: Corpus, index: int) -> NDArray[np.uint8]:
-    """A picture on white with a margin: (SIDE, SIDE, 3)."""
+    """Return a picture on white with a margin: (SIDE, SIDE, 3)."""
     picture = Image.fromarray(on_background(corpus.picture(index)))
     sheet = Image.new("RGB", (SIDE, SIDE), "white")
     size = SIDE - 2 * MARGIN
@@ -70,9 +70,9 @@ def framed(corpus: Corpus, index: int) -> NDArray[np.uint8]:
 
 
 def random_view(corpus: Corpus, chosen: Sequence[int], rng: Generator, side: int) -> NDArray[np.uint8]:
-    """A training picture of the autoencoder: one to four objects of any size on any plain colour.
+    """Return a training picture of the autoencoder: one to four objects of random sizes on a plain colour.
 
-    If `side` is less than SIDE, a crop of such a picture: (side, side, 3).
+    If `side` is less than SIDE, it is cropped: (side, side, 3).
     """
     white = rng.random() < 0.6
     colour = (255, 255, 255) if white else tuple(int(part) for part in rng.integers(40, 256, size=3))

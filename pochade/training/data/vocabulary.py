@@ -1,8 +1,8 @@
 """The starter's own vocabulary: byte-pair encoding in CLIP's layout, learned from its captions.
 
-CLIP's 49,408 entries would cost the small text encoder more weights than all of its layers. About 4,000
-learned from the captions hold every word that it can know, and since all bytes are among them, any other
-text can still be written (Sennrich et al. 2016; Radford et al. 2019 for the bytes).
+CLIP's 49,408 entries would have more weights than all layers of the small text encoder. About 4,000 entries
+learned from the captions contain every word in them, and since all bytes are included, any other text can be
+tokenized too (Sennrich et al. 2016; Radford et al. 2019 for the bytes).
 """
 
 import json
@@ -15,7 +15,7 @@ import numpy as np
 from pochade.errors import InvalidRequest, MissingDependency
 from pochade.training.corpus import Corpus
 from pochade.training.corpus.colours import COLOURS
-from pochade.training.corpus.store import write_whole
+from pochade.training.corpus.store import write_atomically
 from pochade.training.data.captions import caption, countable, counted
 
 SIZE = 4000
@@ -71,7 +71,7 @@ def training_texts(
     captions_each: int = 4,
     labels_each: int = 4,
 ) -> Iterator[str]:
-    """What the vocabulary is learned from: captions, every label and tag, and sentences as people prompt."""
+    """Yield the texts to learn from: captions, every label and tag, and typical prompts."""
     rng = np.random.default_rng(seed)
     entries = corpus.entries if chosen is None else [corpus.entries[index] for index in chosen]
     for entry in entries:
@@ -87,7 +87,7 @@ def training_texts(
 
 
 def prompt_sentence(label: str, others: list[str], rng: np.random.Generator) -> str:
-    """Common prompt words around a label: "a drawing of two small green owls in the snow, watercolor"."""
+    """Put common prompt words around a label: "a drawing of two small green owls in the snow, watercolor"."""
 
     def one_of(words: Iterable[str]) -> str:
         choices = list(words)
@@ -105,15 +105,15 @@ def train_vocabulary(
 ) -> Path:
     """Learn a vocabulary of `size` entries from `texts` and write it to `folder`; return the folder.
 
-    max_length: ids in a chunk of a prompt, with start and end.
-    Entries: 256 byte symbols, the same at the end of a word, `size - 514` merges, start and end of text.
+    max_length: ids in a chunk of a prompt, including start and end.
+    Entries: 256 byte symbols, the same with an end-of-word mark, `size - 514` merges, start and end of text.
     Fewer texts than needed give fewer merges and so a smaller vocabulary.
     The files (vocab.json, merges.txt, tokenizer_config.json, special_tokens_map.json) are what
     transformers' CLIPTokenizer and Pochade's own tokenizer read.
     Raises InvalidRequest for a size that leaves no merges, MissingDependency without `tokenizers`.
     """
     if size <= 2 * BYTES + 2:
-        raise InvalidRequest(f"a vocabulary of {size} entries has no room for merges; take 515 or more")
+        raise InvalidRequest(f"a vocabulary of {size} entries is too small for merges; use 515 or more")
     merges = _learned_merges(texts, size)[: size - 2 * BYTES - 2]
     symbols = byte_symbols()
     entries = [*symbols, *(symbol + END_OF_WORD for symbol in symbols)]
@@ -123,35 +123,35 @@ def train_vocabulary(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = {entry: index for index, entry in enumerate(entries)}
-    write_whole(folder / "vocab.json", json.dumps(vocabulary, ensure_ascii=False))
+    write_atomically(folder / "vocab.json", json.dumps(vocabulary, ensure_ascii=False))
     lines = "".join(f"{first} {second}\n" for first, second in merges)
-    write_whole(folder / "merges.txt", f"#version: 0.2\n{lines}")
-    write_whole(folder / "tokenizer_config.json", json.dumps(_configuration(max_length), indent=2))
-    write_whole(folder / "special_tokens_map.json", json.dumps(_special_tokens(), indent=2))
+    write_atomically(folder / "merges.txt", f"#version: 0.2\n{lines}")
+    write_atomically(folder / "tokenizer_config.json", json.dumps(_configuration(max_length), indent=2))
+    write_atomically(folder / "special_tokens_map.json", json.dumps(_special_tokens(), indent=2))
     return folder
 
 
 def byte_symbols() -> list[str]:
-    """One printable character for each byte, in CLIP's order.
+    """Return one printable character for each byte, in CLIP's order.
 
-    Bytes that print in Latin-1 stand for themselves and come first; the others follow as U+0100, U+0101, ...
+    Printable bytes of Latin-1 map to themselves and come first; the others follow as U+0100, U+0101, ...
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     return [chr(byte) for byte in printable] + [chr(0x100 + n) for n in range(BYTES - len(printable))]
 
 
 def _learned_merges(texts: Iterable[str], size: int) -> list[tuple[str, str]]:
-    """The commonest pairs, most frequent first, ties in a fixed order.
+    """Return the most common pairs, most frequent first, ties in a fixed order.
 
-    The package numbers symbols that end a word in an order that differs from run to run, and breaks ties
-    by that number. So the last symbol of each word is replaced by a single character of its own here, which
-    puts all 512 first symbols into the (sorted) alphabet, and translated back afterwards.
+    The package numbers end-of-word symbols in an order that differs between runs, and breaks ties by that
+    number. So the last symbol of each word is replaced here by a unique single character, which puts all 512
+    initial symbols into the (sorted) alphabet, and translated back afterwards.
     """
     try:
         from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
     except ImportError as absent:
         raise MissingDependency(
-            "learning a vocabulary needs the package tokenizers; pip install 'pochade[train]' brings it"
+            "learning a vocabulary needs the package tokenizers: pip install 'pochade[train]'"
         ) from absent
     clean = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]

@@ -17,7 +17,7 @@ from pochade.jobs.job_request import read_job_request
 from pochade.jobs.limits import LARGEST_SEED, Limits
 from pochade.jobs.pricing import expected_work
 from pochade.server import submission
-from pochade.server.dialects.a1111.conversion import asked, chosen_of
+from pochade.server.dialects.a1111.conversion import chosen_of, submitted_order
 from pochade.server.dialects.a1111.schemas import ImageBody, TextBody
 from pochade.server.dialects.a1111.scripts import OFF, ON, UNKNOWN, state_of
 from pochade.server.dialects.a1111.settings import picture_format
@@ -32,7 +32,7 @@ TWICE = {"enable_hr": True, "hr_upscaler": "Lanczos"}
 
 
 def drawn(found: Catalogue, chosen: dict[str, Any] | None = None, **body: Any) -> SubmittedOrder:
-    return asked(TextBody.model_validate(body), chosen or {}, found, inputs())
+    return submitted_order(TextBody.model_validate(body), chosen or {}, found, inputs())
 
 
 def refused(found: Catalogue, status: int = 422, **body: Any) -> str:
@@ -176,7 +176,7 @@ def test_numbers_with_a_fraction_are_cut(catalogue: Catalogue) -> None:  # noqa:
     assert (request.width, request.height, request.steps) == (120, 256, 4)
     assert (request.seed, request.prompt) == (7, "5")
     body = {"init_images": [PICTURE], "mask": MASK, "mask_blur": 3.7, "inpaint_full_res_padding": 31.9}
-    source = asked(ImageBody.model_validate(body), {}, catalogue, inputs()).order.request.source
+    source = submitted_order(ImageBody.model_validate(body), {}, catalogue, inputs()).order.request.source
     assert (source.mask_blur, source.padding) == (3, 31)
     for wrong in ("wide", float("inf"), float("nan"), [1]):
         with pytest.raises(ValueError, match="width"):
@@ -190,9 +190,9 @@ def test_blurs_that_differ_and_latents_that_are_resized_are_refused(catalogue: C
         ({"resize_mode": 3, "width": 256}, "resize_mode 3"),
     ):
         with pytest.raises(ErrorReply, match=message):
-            asked(ImageBody.model_validate({**over, **more}), {}, catalogue, inputs())
+            submitted_order(ImageBody.model_validate({**over, **more}), {}, catalogue, inputs())
     same = {**over, "resize_mode": 3, "width": 512, "height": 512}
-    assert asked(ImageBody.model_validate(same), {}, catalogue, inputs()).order.request.source
+    assert submitted_order(ImageBody.model_validate(same), {}, catalogue, inputs()).order.request.source
 
 
 @pytest.mark.parametrize("count", [1, 2, 8])
@@ -214,7 +214,7 @@ def test_the_last_seed_has_a_bound_that_is_checked_at_once(catalogue: Catalogue,
                 check(order)
     images = schemas.ImagesBody(prompt="a", n=2, seed=LARGEST_SEED)
     with pytest.raises(InvalidRequest, match="seed is"):
-        check(settled(schemas.asked(images, catalogue, inputs(), None), catalogue))
+        check(settled(schemas.submitted_order(images, catalogue, inputs(), None), catalogue))
 
 
 # --- a second pass ----------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ def test_its_names_and_lengths_are_checked_at_once(catalogue: Catalogue) -> None
             settled(drawn(catalogue, **TWICE, **own), catalogue)
     for text, message in (
         ("a" * 20_001, r"hires\.prompt has 20,001 characters"),
-        ("<lora:x:1>" * 33, r"hires\.prompt asks for 33 LoRAs"),
+        ("<lora:x:1>" * 33, r"hires\.prompt has 33 LoRAs"),
     ):
         with pytest.raises(InvalidRequest, match=message):
             settled(drawn(catalogue, **TWICE, seed=1, hr_prompt=text), catalogue)
@@ -365,7 +365,7 @@ def test_a_text_of_a_masked_picture_fills_in_what_it_says_of_the_mask(catalogue:
 
     def source(text: str, **body: Any) -> dict[str, Any]:
         sent = {"init_images": [PICTURE], "mask": MASK, "infotext": text, **body}
-        found = asked(ImageBody.model_validate(sent), {}, catalogue, inputs())
+        found = submitted_order(ImageBody.model_validate(sent), {}, catalogue, inputs())
         assert found.left_out == []
         return dict(vars(found.order.request.source))
 
@@ -396,7 +396,9 @@ def test_what_a_text_says_of_another_kind_of_request_is_named(catalogue: Catalog
         assert list(drawn(catalogue, infotext=f"{plain}, {more}").left_out) == named
     for more, named in ((over, []), (twice, ["infotext.Hires upscale", "infotext.Hires sampler"])):
         body = {"init_images": [PICTURE], "infotext": f"{plain}, {more}"}
-        assert list(asked(ImageBody.model_validate(body), {}, catalogue, inputs()).left_out) == named
+        assert (
+            list(submitted_order(ImageBody.model_validate(body), {}, catalogue, inputs()).left_out) == named
+        )
 
 
 # --- units of ControlNets ---------------------------------------------------------------------------------
@@ -415,8 +417,8 @@ def controls(found: Catalogue, *units: Any) -> list[dict[str, Any]]:
         ({"model": None}, "has no model (its module is 'canny')"),
         ({"model": "None", "module": "none"}, "is enabled but has no model"),
         ({"model": None, "enabled": None}, "has no model"),
-        ({"image": {"image": PICTURE, "mask": MASK}}, "has a mask besides its image"),
-        ({"image": [PICTURE, MASK]}, "has a mask besides its image"),
+        ({"image": {"image": PICTURE, "mask": MASK}}, "has a mask, which is not supported"),
+        ({"image": [PICTURE, MASK]}, "has a mask, which is not supported"),
         ({"image": [{"image": PICTURE}, {"image": PICTURE}]}, "has 2 images"),
         ({"image": 5}, "not base64 text"),
         ({"mask_image": MASK}, "masks and modes"),
@@ -481,7 +483,9 @@ def test_truths_of_a_unit_come_as_text_and_numbers_too(catalogue: Catalogue) -> 
     for truth in (False, "false", 0):
         scripts = {"controlnet": {"args": [{**UNIT, "inpaint_crop_input_image": truth}]}}
         with pytest.raises(ErrorReply, match="inpaint_crop_input_image"):
-            asked(ImageBody.model_validate({**body, "alwayson_scripts": scripts}), {}, catalogue, inputs())
+            submitted_order(
+                ImageBody.model_validate({**body, "alwayson_scripts": scripts}), {}, catalogue, inputs()
+            )
 
 
 def test_a_mask_in_which_nothing_is_marked_asks_for_nothing(catalogue: Catalogue) -> None:  # noqa: F811

@@ -10,7 +10,7 @@ from pochade.jobs.catalogue import Folders, scan_folders
 from pochade.jobs.limits import Limits
 from pochade.prompts.styles import Style
 from pochade.server import submission
-from pochade.server.dialects.a1111.conversion import TextBody, asked
+from pochade.server.dialects.a1111.conversion import TextBody, submitted_order
 from pochade.server.dialects.native.schemas import JobBody
 from pochade.server.uploads import Inputs
 
@@ -21,7 +21,7 @@ def inputs() -> Inputs:
 
 def test_comments_of_a_request() -> None:
     body = TextBody(prompt="a fox, # grey\nin snow", negative_prompt="# all of it\nblurry")
-    request = asked(body, {}, scan_folders(Folders()), inputs()).order.request
+    request = submitted_order(body, {}, scan_folders(Folders()), inputs()).order.request
     assert request.prompt == "a fox, \nin snow"
     assert request.negative_prompt.strip() == "blurry"
 

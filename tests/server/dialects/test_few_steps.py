@@ -47,7 +47,7 @@ def native(catalogue, **body):
 
 def a1111(catalogue, **body):
     body = conversion.TextBody(**body)
-    return drawn_with(catalogue, conversion.asked(body, {}, catalogue, nothing()))
+    return drawn_with(catalogue, conversion.submitted_order(body, {}, catalogue, nothing()))
 
 
 def test_a_job_that_leaves_it_open(catalogue):

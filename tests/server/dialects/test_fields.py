@@ -21,7 +21,7 @@ from pochade.errors import InvalidRequest
 from pochade.jobs.catalogue import Catalogue, Folders, scan_folders
 from pochade.prompts.styles import Style
 from pochade.server.dialects.a1111 import controlnet_units, unsupported_fields
-from pochade.server.dialects.a1111.conversion import asked
+from pochade.server.dialects.a1111.conversion import submitted_order
 from pochade.server.dialects.a1111.schemas import ExtraBatchBody, ExtraSingleBody, ImageBody, TextBody
 from pochade.server.dialects.openai import schemas
 from pochade.server.middleware import ErrorReply
@@ -63,7 +63,7 @@ def inputs() -> Inputs:
 
 def order_of(catalogue: Catalogue, kind: Any, body: Mapping[str, Any]) -> tuple[Any, list[str]]:
     """What is drawn, and the names that the reply tells."""
-    found = asked(kind.model_validate(body), {}, catalogue, inputs())
+    found = submitted_order(kind.model_validate(body), {}, catalogue, inputs())
     order = json.loads(found.order.text())
     return (order, found.inputs, list(found.styles), found.label), list(found.left_out)
 
@@ -262,7 +262,7 @@ def test_openai(catalogue: Catalogue, name: str) -> None:
 
     def seen(values: dict[str, Any]) -> tuple[Any, ...]:
         body = schemas.ImagesBody.model_validate(values)
-        order = schemas.asked(body, catalogue, inputs(), None).order.text()
+        order = schemas.submitted_order(body, catalogue, inputs(), None).order.text()
         return order, *(getattr(body, each) for each in OF_OPENAI_REPLY), body.left_out
 
     assert name in schemas.ImagesBody.model_fields

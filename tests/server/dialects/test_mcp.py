@@ -450,7 +450,7 @@ def test_without_the_extra_there_is_no_such_route(
 def test_a_client_that_gives_up_while_its_job_is_kept_takes_it_along() -> None:
     """It has no number for it yet."""
     cancelled: list[tuple[str, str]] = []
-    go_on, asked = asyncio.Event(), SubmittedOrder(order=Order(kind="txt2img", model="starter"))
+    go_on, order = asyncio.Event(), SubmittedOrder(order=Order(kind="txt2img", model="starter"))
 
     class Slow:
         catalogue = None
@@ -469,7 +469,7 @@ def test_a_client_that_gives_up_while_its_job_is_kept_takes_it_along() -> None:
     async def run() -> None:
         service: Any = Slow()
         call: Any = SimpleNamespace(service=service, owner="ann", inputs=lambda: None)
-        arguments: Any = SimpleNamespace(asked=lambda catalogue, inputs: asked)
+        arguments: Any = SimpleNamespace(submitted_order=lambda catalogue, inputs: order)
         drawing = asyncio.ensure_future(tools.draw(call, arguments))
         while not any("submit" in str(task.get_coro()) for task in asyncio.all_tasks()):
             await asyncio.sleep(0)

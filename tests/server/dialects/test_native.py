@@ -260,7 +260,7 @@ def test_what_cannot_be_drawn_is_refused(quick: Served, name: str, value: object
     reply = quick.http.post("/api/v1/jobs", json={**SMALL, name: value})
     assert reply.status_code == 422
     error = reply.json()["error"]
-    assert error["field"] == name and f"draws no picture with a {name}" in error["message"]
+    assert error["field"] == name and f"does not support {name}" in error["message"]
     assert quick.http.post("/api/v1/jobs", json={**SMALL, name: None}).status_code == 202
 
 

@@ -70,11 +70,11 @@ def test_pictures_of_ones_own(photos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--from", "absent"], "'absent' is not there"),
-        (["--from", "empty"], "holds no pictures (it is empty)"),
+        (["--from", "absent"], "'absent' does not exist"),
+        (["--from", "empty"], "contains no pictures (it is empty)"),
         (["--from", "photos", "--size", "1"], "size 1 px"),
         (["--from", "photos", "--held-out", "2"], "held-out share 2.0"),
-        (["--from", "photos", "--jobs", "0"], "jobs 0"),
+        (["--from", "photos", "--jobs", "0"], "jobs is 0"),
         (["--held-out", "0.1"], "--held-out applies to your own pictures"),
     ],
 )

@@ -336,7 +336,7 @@ def test_a_tar_of_the_pictures_beside_it_gives_none_twice(photos: Path, gathered
     put(photos, {"a.png": picture(), "a.txt": "first", "backup.tar": tar_of(copies)})
     corpus = gathered()
     assert captions(corpus) == {"a.png": "first", "backup.tar/further": "second"}
-    assert skipped(corpus.folder) == {"backup.tar/a": "a copy of a picture that lies beside the tar"}
+    assert skipped(corpus.folder) == {"backup.tar/a": "a copy of a picture next to the tar"}
 
 
 def test_a_table_beside_captioned_pictures_needs_no_package(
@@ -508,7 +508,7 @@ def test_any_number_of_jobs_gives_the_same_set(photos: Path, tmp_path: Path, job
 
 
 def test_nothing_usable_is_one_clear_error(photos: Path, gathered: Gather) -> None:
-    with pytest.raises(NothingUsable, match=r"My Photos' holds no pictures \(it is empty\).*cat\.txt"):
+    with pytest.raises(NothingUsable, match=r"My Photos' contains no pictures \(it is empty\).*cat\.txt"):
         gathered()
     put(photos, {"a.heic": b"x", "b.heic": b"x", "c.mp4": b"x", "readme.txt": "words"})
     with pytest.raises(NothingUsable, match=r"2 x \.heic, 1 x \.mp4, 1 x \.txt"):
@@ -528,15 +528,15 @@ def test_places_and_numbers_that_cannot_be_are_refused(
 ) -> None:
     put(photos, {"a.png": picture(), "a.txt": "a"})
     refused = [
-        ("is not there", lambda: gathered(tmp_path / "absent")),
+        ("does not exist", lambda: gathered(tmp_path / "absent")),
         ("neither a folder nor", lambda: gathered(photos / "a.png")),
-        ("lie in one another", lambda: gather(photos / "set", [photos], size=SIZE)),
-        ("lie in one another", lambda: gather(tmp_path, [photos], size=SIZE)),
+        ("overlap", lambda: gather(photos / "set", [photos], size=SIZE)),
+        ("overlap", lambda: gather(tmp_path, [photos], size=SIZE)),
         ("no folder of pictures", lambda: gather(tmp_path / "set", [], size=SIZE)),
         ("size 4 px", lambda: gathered(size=4)),
         ("held-out share 1.0", lambda: gathered(held_out=1.0)),
         ("held-out share nan", lambda: gathered(held_out=float("nan"))),
-        ("jobs 0", lambda: gathered(jobs=0)),
+        ("jobs is 0", lambda: gathered(jobs=0)),
     ]
     for words, run in refused:
         with pytest.raises(InvalidRequest, match=words):

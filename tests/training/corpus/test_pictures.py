@@ -187,7 +187,7 @@ def test_a_wide_picture_is_no_bomb() -> None:
         (png_header(10, 10), "a damaged picture"),
         (png_header(0, 10), "not a picture in a supported format"),
         (file_of(Image.new("RGBA", (9, 9)), "PNG"), "an empty picture"),
-        (file_of(Image.new("F", (9, 9)), "TIFF"), "a picture of fractions"),
+        (file_of(Image.new("F", (9, 9)), "TIFF"), "a floating-point picture"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_has_a_reason(content: bytes, reason: str) -> None:

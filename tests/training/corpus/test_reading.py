@@ -21,7 +21,7 @@ from pochade.training.corpus import (
     UntrustedArchive,
     downloads,
 )
-from pochade.training.corpus.clip_art import ClipArtFacts, clip_art_concept, spelled, wanted
+from pochade.training.corpus.clip_art import ClipArtFacts, clip_art_concept, corrected_spelling, is_usable
 from pochade.training.corpus.concepts import name_slug, read_concepts, read_names
 from pochade.training.corpus.packages import unpack, unpacked
 from pochade.training.corpus.rendering import from_svg_file, from_tile, in_pixels
@@ -139,7 +139,7 @@ def test_only_tiles_that_stand_alone_are_read(words: WordLists, tmp_path: Path) 
     ],
 )
 def test_folders_and_names_decide(path: str, expected: bool) -> None:
-    assert wanted(path) == expected
+    assert is_usable(path) == expected
 
 
 def concept_of(path: str, title: str, *keywords: str) -> Concept | None:
@@ -161,7 +161,7 @@ def test_titles_names_and_keywords_become_labels() -> None:
     assert infer_shapes is not None
     assert concept_of("office/pennello_01.svg", "pennello", "office") is None
     assert concept_of("animals/owl.svg", "owl", "logo") is None
-    assert spelled("magnifing glass clothing") == "magnifying glass"
+    assert corrected_spelling("magnifing glass clothing") == "magnifying glass"
 
 
 CLIP = """<svg xmlns="http://www.w3.org/2000/svg" width="{size}" height="{size}"><metadata><rdf:RDF>

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from pochade.training.data.composed_latents import (
     SmallObjects,
     WithSmallObjects,
-    places,
+    corners_of,
+    placed_objects,
     small_objects,
-    things,
 )
 from pochade.training.data.examples import uniform_latents
 from pochade.training.data.scenes import Scene
@@ -90,7 +90,7 @@ def test_squares_do_not_overlap_and_fit() -> None:
     for scene in scenes:
         for seed in range(20):
             sheet = np.zeros((16, 16), int)
-            for top, left in places(scene, 8, np.random.default_rng(seed)):
+            for top, left in corners_of(scene, 8, np.random.default_rng(seed)):
                 assert 0 <= top <= 8 and 0 <= left <= 8
                 sheet[top : top + 8, left : left + 8] += 1
             assert sheet.max() == 1
@@ -98,7 +98,7 @@ def test_squares_do_not_overlap_and_fit() -> None:
 
 def test_the_words_of_things_are_found_in_any_sentence() -> None:
     scene = Scene(subjects=(0, 3), relation="below")
-    first, second = things(CORPUS, scene, "a fox under an owl, 3d style", [(8, 4), (0, 4)])
+    first, second = placed_objects(CORPUS, scene, "a fox under an owl, 3d style", [(8, 4), (0, 4)])
     assert (first.start, first.end, first.relation, first.corner) == (0, 5, "below", (8, 4))
     assert (second.start, second.end, second.relation, second.corner) == (12, 18, "above", (0, 4))
 

@@ -1,6 +1,6 @@
-"""The ControlNet extension's own routes, /controlnet: lists, and what a preprocessor finds in pictures.
+"""The routes of the ControlNet extension, /controlnet: lists, and running a preprocessor on pictures.
 
-Its units come with the requests for pictures (`a1111_controls`).
+The units of a request for pictures are read in `controlnet_units`.
 """
 
 import base64
@@ -32,12 +32,12 @@ from pochade.server.uploads import content_of
 
 PREFIX = "/controlnet"
 BODIES: Mapping[str, int | None] = {"/detect": None}
-"""Routes whose bodies may be large, see `receiving.BodyLimits`."""
+"""Routes whose bodies may be large, see `receive.BodyLimits`."""
 VERSION = 3
-"""Of the extension's API, the one whose requests these are."""
+"""The version of the extension's API."""
 
 RESOLUTION = 512
-"""Of a preprocessor that is given none, px of the shorter side."""
+"""The default resolution of a preprocessor, px of the shorter side."""
 
 ERRORS: Mapping[int | str, dict[str, Any]] = {
     "4XX": {"model": A1111ErrorBody},
@@ -56,7 +56,7 @@ class DetectBody(A1111Body):
 
 
 def router(service: Service) -> APIRouter:
-    """The routes, over one service."""
+    """Return the routes of a service."""
     routes = APIRouter(prefix=PREFIX, tags=["a1111"], route_class=Route, responses=dict(ERRORS))
 
     @routes.get("/version", response_model=VersionReply)
@@ -92,15 +92,18 @@ def router(service: Service) -> APIRouter:
             raise ErrorReply(422, "invalid", "No image selected", "controlnet_input_images")
         if any(mask not in (None, "") for mask in body.controlnet_masks or ()):
             raise ErrorReply(422, "invalid", "masks are not supported; omit them", "controlnet_masks")
-        images = await service.decoding(detected, body, service.limits)
+        images = await service.decoding(preprocessed_pictures, body, service.limits)
         unknown = left_out(body)
         return {"images": images, "info": "Success", **({"left_out": unknown} if unknown else {})}
 
     return routes
 
 
-def detected(body: DetectBody, allowed: limits.Limits) -> Sequence[str]:
-    """What the preprocessor makes of each picture, as PNG in base64. Raises Trouble and InvalidRequest."""
+def preprocessed_pictures(body: DetectBody, allowed: limits.Limits) -> Sequence[str]:
+    """Return the preprocessor's result for each picture, as PNG in base64.
+
+    Raises ErrorReply or InvalidRequest for an invalid picture or option.
+    """
     from pochade.images.decode import on_white, read_picture, size_in_header
     from pochade.images.fitting import fit
     from pochade.images.preprocessors import preprocessed
@@ -111,9 +114,10 @@ def detected(body: DetectBody, allowed: limits.Limits) -> Sequence[str]:
     }
     module = module_of(body.controlnet_module)
     thresholds = thresholds_of(unit, module)
-    given = body.controlnet_processor_res
-    side = RESOLUTION if given is None or not 64 <= given <= 2048 else given
-    found = []
+    side = body.controlnet_processor_res
+    if side is None or not 64 <= side <= 2048:
+        side = RESOLUTION
+    encoded = []
     for number, text in enumerate(body.controlnet_input_images):
         content = content_of(text, f"controlnet_input_images[{number}]")
         limits.check_size(*size_in_header(content), allowed)
@@ -127,8 +131,8 @@ def detected(body: DetectBody, allowed: limits.Limits) -> Sequence[str]:
                 f"a picture would have {width} x {height} px; at most {allowed.pixels:,} are computed",
                 "controlnet_processor_res",
             )
-        pair = None if thresholds is None else (thresholds[0], thresholds[1])
+        canny_thresholds = None if thresholds is None else (thresholds[0], thresholds[1])
         file = io.BytesIO()
-        preprocessed(fit(picture, width, height, "stretch"), module, pair).save(file, "PNG")
-        found.append(base64.b64encode(file.getvalue()).decode())
-    return found
+        preprocessed(fit(picture, width, height, "stretch"), module, canny_thresholds).save(file, "PNG")
+        encoded.append(base64.b64encode(file.getvalue()).decode())
+    return encoded

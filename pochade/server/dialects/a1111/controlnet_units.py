@@ -1,4 +1,4 @@
-"""Units of the ControlNet extension, as they stand in `alwayson_scripts`, and what they mean in our words."""
+"""Convert the units of the ControlNet extension in `alwayson_scripts` to controls of an order."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from pochade.server.uploads import Inputs
 
 NONE = (None, "", "None", "none")
 LATENT_RESIZE = ("3", "just resize (latent upscale)")
-"""Of img2img, where it resizes latents; units have no such mode."""
+"""The resize mode of img2img that resizes latents; units do not have it."""
 
 BALANCED = ("", "none", "0", "balanced")
 PASSES = {
@@ -22,21 +22,21 @@ PASSES = {
     **dict.fromkeys(("low res only", "low", "1"), "first"),
     **dict.fromkeys(("high res only", "high", "2"), "second"),
 }
-"""Also the numbers and the names of the constants, which Forge takes."""
+"""Values of `hr_option`, including the numbers and constant names of Forge."""
 
 NUMBERS = (("weight", "strength", 1.0), ("guidance_start", "start", 0.0), ("guidance_end", "end", 1.0))
 ALIASES = {"guidance": "guidance_end", "lowvram": "low_vram", "input_image": "image", "mask_image": "mask"}
-"""Older names, and Forge's."""
+"""Older names of fields, and Forge's."""
 
 THRESHOLDS = (1.0, 255.0), (100.0, 200.0)
-"""Of canny: the smallest and the largest that the extension takes, and what it takes for others."""
+"""Thresholds of canny: the range that the extension accepts, and its defaults for other values."""
 
-NOT_CHOSEN = (64.0, 64.0), 512
-"""Thresholds and resolution that older clients send for every unit; so what they mean is no choice."""
+UNSET = (64.0, 64.0), 512
+"""Thresholds and resolution that older clients send with every unit; treated as not set."""
 
 RESOLUTIONS = 64, 2048
 MODULES = {"inverted": "invert", "tile_resample": "tile", "scribble_xdog": "scribble"}
-"""Other names of preprocessors that are here."""
+"""Other names of supported preprocessors."""
 
 REFUSED: Mapping[str, tuple[Any, ...]] = {
     "effective_region_mask": (None, ""),
@@ -59,15 +59,15 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
     "use_preview_as_input": (None, False),
     "union_control_type": (None, "", "Unknown", "All"),
 }
-"""Fields that would change the picture and are not done, and the values that ask for nothing."""
+"""Unsupported fields that would change the picture, and the values that have no effect."""
 
 IGNORABLE: Mapping[str, str] = {
     "low_vram": "memory; the picture is the same",
-    "is_ui": "whether the page there sent it",
-    "save_detected_map": "what the preprocessor found is never returned with the pictures",
-    "output_dir": "a folder on the server; no client chooses one here",
-    "generated_image": "what the page there shows",
-    "pulid_mode": "counts with the preprocessors of PuLID only, which are refused",
+    "is_ui": "whether the web UI sent it",
+    "save_detected_map": "the preprocessor's result is never returned with the pictures",
+    "output_dir": "a folder on the server; clients cannot choose one",
+    "generated_image": "displayed by the web UI only",
+    "pulid_mode": "used by the PuLID preprocessors only, which are refused",
 }
 
 
@@ -79,10 +79,10 @@ def controls(
     *,
     part_only: bool = False,
 ) -> tuple[list[JobControl], list[str]]:
-    """The units that are switched on, as controls of an order, and the fields that are unknown here.
+    """Return the enabled units as controls of an order, and the names of unknown fields.
 
-    first_image: what a unit without a picture goes by. part_only: only the masked part is drawn.
-    Raises Trouble (422) for a unit that cannot be done.
+    first_image: used for units without a picture. part_only: only the masked area is drawn.
+    Raises ErrorReply (422) for an unsupported unit.
     """
     found, unknown = [], list[str]()
     for name, script in (scripts or {}).items():
@@ -96,7 +96,7 @@ def controls(
                 continue
             if not isinstance(unit, Mapping):
                 raise _refused("is not an object with fields")
-            unit = _with_own_names(unit)
+            unit = _without_aliases(unit)
             if not unit.keys() & KNOWN:
                 raise _refused(
                     f"has no field of a ControlNet unit; its first field is '{next(iter(unit))[:100]}'"
@@ -110,8 +110,7 @@ def controls(
 
 
 def is_on(unit: Mapping[str, Any]) -> bool:
-    """Whether a unit does something. Where it is not said, it does if it has a model, a preprocessor or a
-    picture."""
+    """Return whether a unit is enabled; without `enabled`, if it has a model, preprocessor or picture."""
     enabled = unit.get("enabled")
     if enabled is None:
         return any(unit.get(each) not in NONE for each in ("model", "module", "image"))
@@ -119,26 +118,26 @@ def is_on(unit: Mapping[str, Any]) -> bool:
 
 
 def _is_true(value: Any) -> bool:
-    """Some clients send truths as texts or numbers."""
+    """Convert a boolean that may be sent as text or as a number."""
     return value.strip().lower() in ("true", "1", "yes", "on") if isinstance(value, str) else bool(value)
 
 
-def _plain(value: Any) -> str:
-    """A name without its case and the name of its kind: "HiResFixOption.LOW_RES_ONLY" is "low res only"."""
+def _normalized(value: Any) -> str:
+    """Normalize the name of an enum member: "HiResFixOption.LOW_RES_ONLY" becomes "low res only"."""
     plain = f"{value:g}" if isinstance(value, float) else str(value)
     return plain.rpartition(".")[2].strip().lower().replace("_", " ")
 
 
-def _with_own_names(unit: Mapping[str, Any]) -> dict[str, Any]:
-    """Without older names. Raises Trouble for two names of one field that say different things."""
+def _without_aliases(unit: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace aliases of fields. Raises ErrorReply if two names of a field have different values."""
     found: dict[str, Any] = {}
     for field, value in unit.items():
-        own = ALIASES.get(field, field)
-        before = found.get(own)
-        if value not in (None, "") and before not in (None, "") and before != value:
-            raise _refused(f"has {own} twice, as '{field[:100]}' too; leave one out")
-        if before in (None, ""):
-            found[own] = value
+        name = ALIASES.get(field, field)
+        previous = found.get(name)
+        if value not in (None, "") and previous not in (None, "") and previous != value:
+            raise _refused(f"has {name} twice, as '{field[:100]}' too; leave one out")
+        if previous in (None, ""):
+            found[name] = value
     return found
 
 
@@ -146,8 +145,8 @@ def _check(unit: Mapping[str, Any], part_only: bool) -> None:
     if unit.get("model") in NONE:
         module = unit.get("module")
         what = "" if module in NONE else f" (its module is '{str(module)[:100]}')"
-        raise _refused(f"is enabled but has no model{what}; name one, or disable it with enabled: false")
-    if _plain(unit.get("control_mode")) not in BALANCED or unit.get("mask") not in (None, ""):
+        raise _refused(f"is enabled but has no model{what}; send model, or disable it with enabled: false")
+    if _normalized(unit.get("control_mode")) not in BALANCED or unit.get("mask") not in (None, ""):
         why = "masks and modes other than Balanced are not supported; omit mask and control_mode"
         raise ErrorReply(422, "invalid", f"a ControlNet unit: {why}", "alwayson_scripts")
     for name, nothing in REFUSED.items():
@@ -171,10 +170,10 @@ def _control(
         raise _refused("has no image")
     model = str(unit["model"]).partition(" [")[0]
     catalogue.controlnet(model)
-    numbers: dict[str, Any] = {ours: _number(unit, theirs, usual) for theirs, ours, usual in NUMBERS}
+    numbers: dict[str, Any] = {key: _number(unit, field, default) for field, key, default in NUMBERS}
     module = module_of(unit.get("module"))
     option = unit.get("hr_option")
-    passes = PASSES.get(_plain(option))
+    passes = PASSES.get(_normalized(option))
     if passes is None:
         raise _refused(f"has hr_option '{str(option)[:100]}'; one of: Both, Low res only, High res only")
     return JobControl(
@@ -190,7 +189,7 @@ def _control(
 
 
 def _resize_mode(given: Any) -> str:
-    """A name or a number; none is the middle. Raises Trouble (422), naming all, for an unknown one."""
+    """Convert a name or number; the default is "crop". Raises ErrorReply (422) for an unknown one."""
     if given is None or given == "":
         return "crop"
     plain = f"{given:g}" if isinstance(given, float) else given
@@ -205,9 +204,9 @@ def _resize_mode(given: Any) -> str:
 
 
 def _image(image: Any, inputs: Inputs) -> str | None:
-    """The picture of a unit, which may come with a mask: as an object, or as a pair.
+    """Return the picture of a unit, which may be an object or a pair with a mask.
 
-    Raises Trouble for a mask in which anything is marked; the page there always sends one.
+    Raises ErrorReply for a mask that is not all black; the web UI always sends a mask.
     """
     mask = None
     if isinstance(image, list):
@@ -217,7 +216,7 @@ def _image(image: Any, inputs: Inputs) -> str | None:
     if isinstance(image, Mapping):
         image, mask = image.get("image"), image.get("mask") if mask is None else mask
     if mask not in (None, "") and not (isinstance(mask, str) and _is_black(mask, inputs)):
-        raise _refused("has a mask besides its image, which is not supported; send the image alone")
+        raise _refused("has a mask, which is not supported; send only the image")
     if image in (None, ""):
         return None
     if not isinstance(image, str):
@@ -226,7 +225,7 @@ def _image(image: Any, inputs: Inputs) -> str | None:
 
 
 def _is_black(mask: str, inputs: Inputs) -> bool:
-    """Whether nothing is marked in a mask. Raises InvalidRequest for one that is no picture, or too large."""
+    """Return whether a mask is all black. Raises InvalidRequest if it is not a picture or too large."""
     from pochade.images.decode import read_picture
     from pochade.server.uploads import content_of
 
@@ -236,7 +235,10 @@ def _is_black(mask: str, inputs: Inputs) -> bool:
 
 
 def module_of(given: Any) -> str:
-    """By our name. "invert (from white bg & black line)": the extension explains some of its names."""
+    """Return Pochade's name of a preprocessor.
+
+    The extension appends notes: "invert (from white bg & black line)".
+    """
     if given in NONE:
         return "none"
     plain = str(given).partition(" (")[0].strip().lower()
@@ -247,27 +249,27 @@ def module_of(given: Any) -> str:
 
 
 def _resolution(unit: Mapping[str, Any], module: str) -> int | None:
-    """At which the preprocessor looks; None: as it is drawn, which "pixel perfect" is about."""
+    """Return the preprocessor's resolution. None: that of the generated picture, as with "pixel perfect"."""
     given = int(_number(unit, "processor_res", -1.0))
-    if module == "none" or _is_true(unit.get("pixel_perfect")) or given == NOT_CHOSEN[1]:
+    if module == "none" or _is_true(unit.get("pixel_perfect")) or given == UNSET[1]:
         return None
     return given if RESOLUTIONS[0] <= given <= RESOLUTIONS[1] else None
 
 
 def thresholds_of(unit: Mapping[str, Any], module: str) -> tuple[float, float] | None:
-    """Of canny, the only one that has any here; as there, one that cannot be is the usual one."""
+    """Return the thresholds of canny, the only module with thresholds. Invalid ones get A1111's defaults."""
     given = [_number(unit, f"threshold_{letter}", -1.0) for letter in "ab"]
-    (low, high), usual = THRESHOLDS
-    if module != "canny" or tuple(given) == NOT_CHOSEN[0] or all(not low <= each <= high for each in given):
+    (low, high), defaults = THRESHOLDS
+    if module != "canny" or tuple(given) == UNSET[0] or all(not low <= each <= high for each in given):
         return None
-    a, b = (each if low <= each <= high else other for each, other in zip(given, usual, strict=True))
+    a, b = (each if low <= each <= high else default for each, default in zip(given, defaults, strict=True))
     return a, b
 
 
-def _number(unit: Mapping[str, Any], name: str, usual: float) -> float:
+def _number(unit: Mapping[str, Any], name: str, default: float) -> float:
     value = unit.get(name)
     if value is None or value == "":
-        return usual
+        return default
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -282,9 +284,9 @@ def _refused(why: str) -> ErrorReply:
     return ErrorReply(422, "invalid", f"a ControlNet unit {why}", "alwayson_scripts")
 
 
-DONE = (
+SUPPORTED = (
     "enabled", "module", "model", "image", "weight", "resize_mode", "processor_res", "threshold_a",
     "threshold_b", "guidance_start", "guidance_end", "pixel_perfect", "hr_option", "control_mode",
     "inpaint_crop_input_image",
 )  # fmt: skip
-KNOWN = frozenset((*DONE, "mask", *REFUSED, *IGNORABLE))
+KNOWN = frozenset((*SUPPORTED, "mask", *REFUSED, *IGNORABLE))

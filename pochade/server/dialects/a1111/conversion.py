@@ -1,8 +1,8 @@
-"""What clients of A1111's web UI send; and what it means in our words.
+"""Convert requests in the format of A1111's web UI to orders.
 
-Where the original would do something that Pochade cannot, the request is refused, rather than drawn
-differently. What is unknown here is left out and named in the reply's `info`; what may be ignored is listed,
-with the reason, in `a1111_fields`.
+A request for something that Pochade does not support is refused instead of drawn differently. Unknown fields
+are left out and listed in the reply's `info`; ignorable fields are listed, with the reason, in
+`unsupported_fields`.
 """
 
 import io
@@ -29,13 +29,13 @@ from pochade.server.dialects.a1111.scripts import check_scripts
 from pochade.server.dialects.a1111.settings import CLIP_SKIP, KEPT, MODEL, check_settings, clip_skip, eta_of
 from pochade.server.dialects.a1111.unsupported_fields import IGNORABLE, NONE, refuse
 from pochade.server.middleware import ErrorReply
-from pochade.server.request_bodies import MOST_NAMED
+from pochade.server.request_bodies import MAX_REPORTED
 from pochade.server.request_bodies import left_out as unknown_fields
 from pochade.server.submission import SubmittedOrder
 from pochade.server.uploads import Inputs
 
-NAMED = {"randn_source": ("rng", find_rng), "emphasis": ("emphasis", find_emphasis)}
-"""Options there -> the field of a Request, and what finds its value."""
+NAMED_OPTIONS = {"randn_source": ("rng", find_rng), "emphasis": ("emphasis", find_emphasis)}
+"""A1111's options -> the field of a Request, and the function that looks up its value."""
 
 FILLS = ("surroundings", "original", "noise", "nothing")
 LATENT = {
@@ -44,13 +44,15 @@ LATENT = {
     "latent (nearest-exact)": "Latent (nearest)",
     "none": "Lanczos",
 }
-"""Upscalers that others have, and ours that come nearest."""
+"""A1111's upscalers that Pochade does not have, and the nearest ones that it has."""
 SIDE = 8
 LATENT_RESIZE = 3
 
 
-def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, inputs: Inputs) -> SubmittedOrder:
-    """What the service takes. chosen: the user's options. Raises Trouble and InvalidRequest."""
+def submitted_order(
+    body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, inputs: Inputs
+) -> SubmittedOrder:
+    """Convert a body to an order. chosen: the user's options. Raises ErrorReply or InvalidRequest."""
     body = filled_in(body)
     refuse(body)
     left_out = check_scripts(body.alwayson_scripts)
@@ -103,38 +105,38 @@ def asked(body: DrawBody, chosen: Mapping[str, Any], catalogue: Catalogue, input
         **named_settings(settings),
     )
     if model.few_steps is not None:
-        # What the original would fill in is not for such a model, so what is not sent stays open.
+        # A1111's defaults do not suit such a model, so fields that were not sent stay unset.
         sent = body.model_fields_set
-        left = {name for name in ("steps", "cfg_scale") if name not in sent}
+        unset = {name for name in ("steps", "cfg_scale") if name not in sent}
         if not sent & {"sampler_name", "sampler_index"}:
-            left |= {"sampler"} | ({"schedule"} if "scheduler" not in sent else set())
-        nothing: dict[str, Any] = dict.fromkeys(left)
+            unset |= {"sampler"} | ({"schedule"} if "scheduler" not in sent else set())
+        nothing: dict[str, Any] = dict.fromkeys(unset)
         request = replace(request, **nothing)
     kind = TXT2IMG if source is None else INPAINT if source.mask is not None else IMG2IMG
     order = Order(kind=kind, model=model.name, request=request, count=_or(body.n_iter, 1), dialect="a1111")
     styles = [style for style in body.styles or () if style in catalogue.styles]
     left_out += [f"styles.{style}" for style in body.styles or () if style not in (*catalogue.styles, "None")]
     label = (body.force_task_id or "")[:100]
-    named = [name[:100] for name in left_out[:MOST_NAMED]]
+    named = [name[:100] for name in left_out[:MAX_REPORTED]]
     return SubmittedOrder(order=order, inputs=inputs.contents, styles=styles, label=label, left_out=named)
 
 
 def chosen_of(settings: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
-    """Of settings those that are kept for a user, as they are understood. Raises Trouble, InvalidRequest."""
+    """Return the settings that are stored for a user, normalized. Raises ErrorReply or InvalidRequest."""
     check_settings(settings)
     given = {name: settings[name] for name in KEPT if settings.get(name) not in (None, "")}
     if MODEL in given:
         given[MODEL] = catalogue.model(str(given[MODEL])).name
     if CLIP_SKIP in given:
         given[CLIP_SKIP] = clip_skip(given)
-    named_settings(given)  # refuses a value that is not known
+    named_settings(given)  # raises for an unknown value
     return given
 
 
 def named_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a Request that are options there. Raises Trouble for a value that there is none of."""
+    """Return the fields of a Request that A1111 has as options. Raises ErrorReply for an unknown value."""
     found = {}
-    for option, (field, find) in NAMED.items():
+    for option, (field, find) in NAMED_OPTIONS.items():
         if settings.get(option) not in (None, ""):
             try:
                 found[field] = find(str(settings[option]))
@@ -144,7 +146,7 @@ def named_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def upscaler_of(name: str | None, catalogue: Catalogue) -> str:
-    """By our name. Raises Trouble for one that is not there."""
+    """Return Pochade's name of an upscaler. Raises ErrorReply if there is none."""
     wanted = LATENT.get((name or "None").strip().lower(), name or "Lanczos")
     try:
         catalogue.upscaler(wanted)
@@ -157,23 +159,23 @@ def upscaler_of(name: str | None, catalogue: Catalogue) -> str:
 
 
 def _text(body: DrawBody, text: str | None) -> str:
-    """A prompt without comments; without the names of adapters if they are not to be used."""
+    """Return a prompt without comments, and without `<lora:...>` tags if extra networks are disabled."""
     text = without_comments(text or "")
     return extra_networks(text)[0] if body.disable_extra_networks else text
 
 
 def _sampler(body: DrawBody) -> tuple[str, str]:
-    """Sampler and schedule. Old clients name both at once."""
+    """Return sampler and schedule. Old clients send both in one name."""
     given = body.sampler_name if body.sampler_name not in NONE else body.sampler_index
-    name, fused = split_sampler_name(given or "Euler")
+    name, combined_schedule = split_sampler_name(given or "Euler")
     with _not_found("sampler_name"):
         sampler = find_sampler(name).label
         schedule = AUTOMATIC if body.scheduler in NONE else find_schedule(str(body.scheduler))
-    return sampler, fused if schedule == AUTOMATIC and fused is not None else schedule
+    return sampler, combined_schedule if schedule == AUTOMATIC and combined_schedule is not None else schedule
 
 
 def _unipc(settings: Mapping[str, Any]) -> str:
-    """Which one the options say. Raises Trouble for those that there is none of."""
+    """Return the UniPC sampler that the options select. Raises ErrorReply for unsupported options."""
     variant, order = settings.get("uni_pc_variant", "bh1"), settings.get("uni_pc_order", 3)
     if settings.get("uni_pc_skip_type", "time_uniform") != "time_uniform":
         raise ErrorReply(
@@ -194,7 +196,7 @@ def _unipc(settings: Mapping[str, Any]) -> str:
 
 @contextmanager
 def _not_found(field: str) -> Iterator[None]:
-    """Names of no sampler or schedule, said as the original says it."""
+    """Report unknown samplers and schedules in A1111's words."""
     try:
         yield
     except InvalidRequest as unknown:
@@ -207,7 +209,10 @@ def _model(settings: Mapping[str, Any], catalogue: Catalogue) -> str:
 
 
 def _sizes(body: DrawBody, catalogue: Catalogue) -> tuple[int, int, Hires | None]:
-    """Width and height of the first pass, and the second one. Old clients say the first pass' size apart."""
+    """Return width and height of the first pass, and the settings of the second.
+
+    Old clients send the size of the first pass separately.
+    """
     width, height = _rounded(_or(body.width, 512)), _rounded(_or(body.height, 512))
     if not isinstance(body, TextBody) or not body.enable_hr:
         return width, height, None
@@ -229,30 +234,33 @@ def _hires(body: TextBody, catalogue: Catalogue) -> Hires:
     size = None
     width, height = body.hr_resize_x or 0, body.hr_resize_y or 0
     if width or height:
-        own = _rounded(_or(body.width, 512)), _rounded(_or(body.height, 512))
-        size = _rounded(width or height * own[0] // own[1]), _rounded(height or width * own[1] // own[0])
+        first = _rounded(_or(body.width, 512)), _rounded(_or(body.height, 512))
+        size = (
+            _rounded(width or height * first[0] // first[1]),
+            _rounded(height or width * first[1] // first[0]),
+        )
     return Hires(
         scale=_or(body.hr_scale, 2.0),
         size=size,
         upscaler=upscaler_of(body.hr_upscaler or "Latent", catalogue),
         steps=body.hr_second_pass_steps or None,
         denoising_strength=_or(body.denoising_strength, 0.75),
-        **_own_of_hires(body),
+        **_hires_overrides(body),
     )
 
 
-def _own_of_hires(body: TextBody) -> dict[str, Any]:
-    """Settings of the second pass. An empty text, or "Use same sampler", is that of the first."""
+def _hires_overrides(body: TextBody) -> dict[str, Any]:
+    """Return overrides of the second pass. An empty text or "Use same sampler" means that of the first."""
     sampler, schedule, model = (
         None if name in NONE or str(name).lower().startswith("use same ") else name
         for name in (body.hr_sampler_name, body.hr_scheduler, body.hr_checkpoint_name)
     )
     with _not_found("hr_sampler_name"):
         if sampler is not None:
-            name, fused = split_sampler_name(sampler)
+            name, combined_schedule = split_sampler_name(sampler)
             sampler = find_sampler(name).label
-            if fused is not None and (schedule is None or find_schedule(schedule) == AUTOMATIC):
-                schedule = fused
+            if combined_schedule is not None and (schedule is None or find_schedule(schedule) == AUTOMATIC):
+                schedule = combined_schedule
         schedule = None if schedule is None else find_schedule(schedule)
     return {
         "prompt": _text(body, body.hr_prompt) if body.hr_prompt else None,
@@ -284,7 +292,7 @@ def _source(body: ImageBody, inputs: Inputs) -> JobSource:
 
 
 def _resize_mode(body: ImageBody, inputs: Inputs, image: int) -> str:
-    """Raises Trouble for a picture that would have to be resized as latents; one of the size is not."""
+    """Return the resize mode. Raises ErrorReply if the picture would have to be resized in latent space."""
     from pochade.images.decode import size_in_header
 
     mode = _or(body.resize_mode, 0)
@@ -300,23 +308,23 @@ def _resize_mode(body: ImageBody, inputs: Inputs, image: int) -> str:
 
 
 def _blur(body: ImageBody) -> int:
-    """Raises Trouble for two that differ."""
+    """Return the mask blur. Raises ErrorReply if mask_blur_x and mask_blur_y differ."""
     if body.mask_blur is not None:
         return max(0, body.mask_blur)
-    across: int = _or(body.mask_blur_x, 4)
-    down: int = _or(body.mask_blur_y, 4)
-    if across != down:
+    blur_x: int = _or(body.mask_blur_x, 4)
+    blur_y: int = _or(body.mask_blur_y, 4)
+    if blur_x != blur_y:
         raise ErrorReply(
             422,
             "invalid",
-            f"mask_blur_x is {across} and mask_blur_y {down}; the two must be equal: send mask_blur",
+            f"mask_blur_x is {blur_x} and mask_blur_y {blur_y}; the two must be equal: send mask_blur",
             "mask_blur_x",
         )
-    return max(0, across)
+    return max(0, blur_x)
 
 
 def _mask(body: ImageBody, inputs: Inputs, image: int) -> bytes:
-    """As a PNG of the picture's size, white where something new is wanted."""
+    """Return the mask as a PNG of the picture's size, white where the picture is redrawn."""
     from PIL import ImageOps
 
     from pochade.images.decode import read_mask, size_in_header
@@ -335,14 +343,14 @@ def _mask(body: ImageBody, inputs: Inputs, image: int) -> bytes:
 
 
 def _first_image(body: DrawBody) -> str | None:
-    """What a unit without a picture of its own goes by."""
+    """Return the picture for ControlNet units that have none."""
     return body.init_images[0] if isinstance(body, ImageBody) and body.init_images else None
 
 
 def _rounded(side: int) -> int:
-    """To what latents can stand for, as the original does."""
+    """Round down to whole latent pixels, as A1111 does."""
     return max(SIDE, side // SIDE * SIDE)
 
 
-def _or(value: Any, otherwise: Any) -> Any:
-    return otherwise if value is None else value
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value

@@ -1,4 +1,4 @@
-"""What a parameters text in a request (`infotext`) fills in, of the fields that are not sent themselves."""
+"""Fill in the fields of a request that are not sent from its `infotext`, a parameters text."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -18,57 +18,57 @@ MASKED_CONTENT = (
     ("latent noise", "noise"),
     ("latent nothing", "nothing"),
 )
-"""By A1111's number: its names, and ours."""
+"""Indexed by A1111's number: its names and Pochade's."""
 
-OF_MASK = {"Mask blur", "Mask mode", "Masked content", "Inpaint area"}
-"""Settings that a text has if there was a mask."""
+MASK_SETTINGS = {"Mask blur", "Mask mode", "Masked content", "Inpaint area"}
+"""Settings that a text contains if there was a mask."""
 
 
-def _number(told: Mapping[str, str], name: str, most: float) -> float:
+def _number(parameters: Mapping[str, str], name: str, maximum: float) -> float:
     try:
-        number = float(told[name])
+        number = float(parameters[name])
     except ValueError:
         number = -1.0
-    if not 0 <= number <= most:
+    if not 0 <= number <= maximum:
         raise InvalidRequest(
-            f"the infotext says '{name}: {told[name][:100]}'; it must lie between 0 and {most:g}"
+            f"the infotext says '{name}: {parameters[name][:100]}'; it must lie between 0 and {maximum:g}"
         )
     return number
 
 
-def _over_a_picture(told: Mapping[str, str]) -> dict[str, Any]:
-    """Fields of a request that draws over a picture, which itself is not in the text."""
+def _img2img_fields(parameters: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields of an img2img request; the picture itself is not in the text."""
     values: dict[str, Any] = {}
-    if "Denoising strength" in told:
-        values["denoising_strength"] = _number(told, "Denoising strength", 1)
-    if "Mask blur" in told:
-        values["mask_blur"] = int(_number(told, "Mask blur", MAX_BLUR))
-    if "Masked area padding" in told:
-        values["inpaint_full_res_padding"] = int(_number(told, "Masked area padding", MAX_PADDING))
-    if not OF_MASK & told.keys():
+    if "Denoising strength" in parameters:
+        values["denoising_strength"] = _number(parameters, "Denoising strength", 1)
+    if "Mask blur" in parameters:
+        values["mask_blur"] = int(_number(parameters, "Mask blur", MAX_BLUR))
+    if "Masked area padding" in parameters:
+        values["inpaint_full_res_padding"] = int(_number(parameters, "Masked area padding", MAX_PADDING))
+    if not MASK_SETTINGS & parameters.keys():
         return values
-    # What such a text does not say is as the web UI's page takes it then.
-    content = told.get("Masked content", "original")
+    # Missing settings get the defaults that the web UI uses when it reads such a text.
+    content = parameters.get("Masked content", "original")
     fills = [number for number, names in enumerate(MASKED_CONTENT) if content.lower() in names]
     if not fills:
         known = ", ".join(names[0] for names in MASKED_CONTENT)
         raise InvalidRequest(f"the infotext says 'Masked content: {content[:100]}'; one of: {known}")
     return values | {
         "inpainting_fill": fills[0],
-        "inpaint_full_res": told.get("Inpaint area", "").lower() == "only masked",
-        "inpainting_mask_invert": int(told.get("Mask mode", "").lower() == "inpaint not masked"),
+        "inpaint_full_res": parameters.get("Inpaint area", "").lower() == "only masked",
+        "inpainting_mask_invert": int(parameters.get("Mask mode", "").lower() == "inpaint not masked"),
     }
 
 
 def filled_in(body: B) -> B:
-    """The body with what its infotext says. Raises InvalidRequest for a text that cannot be read."""
+    """Return the body with the values of its infotext. Raises InvalidRequest for an unreadable text."""
     if not body.infotext:
         return body
     from pochade.generation.infotext_request import request_from
     from pochade.generation.infotext_values import as_meant
 
     found = request_from(body.infotext)
-    told = as_meant(read_parameters(body.infotext).values)
+    parameters = as_meant(read_parameters(body.infotext).values)
     variation, hires = found.variation, found.hires
     values: dict[str, Any] = {
         "prompt": found.prompt,
@@ -84,7 +84,7 @@ def filled_in(body: B) -> B:
         "tiling": found.tiling or None,
         "refiner_checkpoint": None if found.refiner is None else str(found.refiner.model),
     }
-    values |= _over_a_picture(told)
+    values |= _img2img_fields(parameters)
     if body.model_fields_set & {"mask_blur_x", "mask_blur_y"}:
         values.pop("mask_blur", None)
     if variation is not None:
@@ -114,17 +114,17 @@ def filled_in(body: B) -> B:
     }
     settings = {
         CLIP_SKIP: found.clip_skip if found.clip_skip > 1 else None,
-        MODEL: told.get("Model"),
-        "randn_source": found.rng,  # also where the text says nothing: it means the usual one then
+        MODEL: parameters.get("Model"),
+        "randn_source": found.rng,  # also if the text does not contain it: then it means the default
         "emphasis": found.emphasis,
     }
-    said = {name: value for name, value in settings.items() if value is not None}
-    changes["override_settings"] = {**said, **(body.override_settings or {})}
+    present = {name: value for name, value in settings.items() if value is not None}
+    changes["override_settings"] = {**present, **(body.override_settings or {})}
     return body.model_copy(update=changes)
 
 
 def not_filled_in(body: DrawBody) -> list[str]:
-    """Names of settings of its infotext that change the picture and that such a request cannot have."""
+    """Return the settings of its infotext that change the picture and are not supported in such a request."""
     from pochade.generation.infotext_request import drawn_over
     from pochade.generation.infotext_unsupported import OVER_A_PICTURE, not_followed
 
@@ -132,13 +132,13 @@ def not_filled_in(body: DrawBody) -> list[str]:
         return []
     parameters = read_parameters(body.infotext)
     values = parameters.values
-    lacking = [
+    unsupported = [
         name
         for name in values
         if name in ("CFG Rescale", "Speed", "Blend prompt") or name.startswith("ControlNet ")
     ]
     if isinstance(body, ImageBody):
-        lacking += [name for name in values if name.startswith("Hires ")]
+        unsupported += [name for name in values if name.startswith("Hires ")]
     elif drawn_over(parameters):
-        lacking += [name for name in values if name in OVER_A_PICTURE]
-    return [f"infotext.{name}" for name in dict.fromkeys((*not_followed(values), *lacking))]
+        unsupported += [name for name in values if name in OVER_A_PICTURE]
+    return [f"infotext.{name}" for name in dict.fromkeys((*not_followed(values), *unsupported))]

@@ -1,4 +1,4 @@
-"""What there is, as clients of A1111's web UI ask for it. What Pochade does not have is an empty list."""
+"""Lists in the format of A1111's web UI: samplers, models and the like. Unsupported kinds are empty lists."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ from pochade.server.dialects.a1111.responses import (
 )
 from pochade.server.dialects.a1111.scripts import CONTROLNET
 from pochade.server.dialects.a1111.settings import check_settings
-from pochade.server.request_bodies import MOST_NAMED
+from pochade.server.request_bodies import MAX_REPORTED
 from pochade.server.service import Service
 from pochade.server.views import schedule_aliases
 
@@ -44,7 +44,7 @@ REFRESHED = ("refresh-checkpoints", "refresh-vae", "refresh-loras", "refresh-emb
 
 
 def add(routes: APIRouter, service: Service) -> None:
-    """Adds the routes."""
+    """Add the routes."""
 
     def empty(name: str) -> None:
         @routes.get(f"/{name}", name=name, response_model=list[Any])
@@ -121,8 +121,8 @@ def add(routes: APIRouter, service: Service) -> None:
 
     @routes.get("/embeddings", response_model=A1111EmbeddingsReply)
     async def embeddings() -> Any:
-        places = service.options.folders.of("embedding")
-        return await run_in_threadpool(_embeddings, places, list(service.catalogue.embeddings))
+        folders = service.options.folders.of("embedding")
+        return await run_in_threadpool(_embeddings, folders, list(service.catalogue.embeddings))
 
     @routes.get("/scripts", response_model=ScriptsReply)
     async def scripts() -> Any:
@@ -131,7 +131,7 @@ def add(routes: APIRouter, service: Service) -> None:
 
     @routes.get("/cmd-flags", response_model=FlagsReply)
     async def cmd_flags() -> Any:
-        return {"api": True}  # how the server was started is nobody's business
+        return {"api": True}  # the server's command line is not disclosed
 
     @routes.get("/memory", response_model=MemoryReply)
     async def memory() -> Any:
@@ -143,15 +143,15 @@ def add(routes: APIRouter, service: Service) -> None:
 
     @routes.post("/options", response_model=SetOptionsReply | None)
     async def set_options(request: Request, body: dict[str, Any]) -> Any:
-        wanted = chosen_of(body, service.catalogue)
-        if wanted:
-            await service.ask(accounts.choose, request.state.owner, wanted)
-        unknown = [name[:100] for name in check_settings(body)[:MOST_NAMED]]
+        options = chosen_of(body, service.catalogue)
+        if options:
+            await service.ask(accounts.choose, request.state.owner, options)
+        unknown = [name[:100] for name in check_settings(body)[:MAX_REPORTED]]
         return {"left_out": unknown} if unknown else None
 
     @routes.post("/unload-checkpoint", response_model=Nothing)
     async def unload() -> Any:
-        return {}  # the next job may want another model anyhow, and loads it
+        return {}  # models are loaded and unloaded per job
 
     @routes.post("/reload-checkpoint", response_model=Nothing)
     async def reload() -> Any:
@@ -159,7 +159,7 @@ def add(routes: APIRouter, service: Service) -> None:
 
 
 async def options_of(service: Service, owner: str) -> dict[str, Any]:
-    """What the user chose, with defaults for the rest. A model that is gone was not chosen."""
+    """Return the user's options, with defaults for the rest and for a model that no longer exists."""
     chosen = await service.ask(accounts.choices_of, owner)
     if chosen.get("sd_model_checkpoint") not in service.catalogue.models:
         chosen["sd_model_checkpoint"] = service.catalogue.default
@@ -182,28 +182,28 @@ def _upscaler(name: str, model: str | None, scale: int) -> dict[str, Any]:
     return {"name": name, "model_name": model, "model_path": None, "model_url": None, "scale": scale}
 
 
-def _embeddings(places: Sequence[Path], names: list[str]) -> dict[str, Mapping[str, Any]]:
+def _embeddings(folders: Sequence[Path], names: list[str]) -> dict[str, Mapping[str, Any]]:
     loaded, skipped = dict[str, Any](), dict[str, Any]()
-    files = names_in(places, "embeddings")
+    files = names_in(folders, "embeddings")
     for name in names:
-        about = {"step": None, "sd_checkpoint": None, "sd_checkpoint_name": None, "shape": 0, "vectors": 0}
+        details = {"step": None, "sd_checkpoint": None, "sd_checkpoint_name": None, "shape": 0, "vectors": 0}
         try:
             (file,) = files.get(name, [])
             shape = _shape(file)
-            loaded[name] = {**about, "shape": shape[-1], "vectors": shape[0] if len(shape) > 1 else 1}
-        except (ValueError, PochadeError):  # gone meanwhile, two of one name, or damaged
-            skipped[name] = about
+            loaded[name] = {**details, "shape": shape[-1], "vectors": shape[0] if len(shape) > 1 else 1}
+        except (ValueError, PochadeError):  # removed meanwhile, ambiguous, or damaged
+            skipped[name] = details
     return {"loaded": loaded, "skipped": skipped}
 
 
 def _shape(path: Path) -> tuple[int, ...]:
-    """Of the first table in an embedding's file."""
+    """Return the shape of the first tensor in an embedding's file."""
     tensors = open_tensors(path)
     return next((tuple(array.shape) for array in tensors.values() if array.ndim), (0,))
 
 
 def _ram() -> dict[str, Any]:
-    """Bytes, where the system tells."""
+    """Return memory in bytes, if the operating system reports it."""
     memory = memory_bytes()
     if memory is None:
         return {"error": "unavailable"}

@@ -1,4 +1,4 @@
-"""The API of A1111's web UI, /sdapi/v1: its clients wait within the request for their pictures."""
+"""The API of A1111's web UI, /sdapi/v1: the reply contains the finished pictures."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ from pochade.jobs.records import QUEUED, RUNNING, Job, Picture
 from pochade.request_options import Variation
 from pochade.server.await_job import outcome
 from pochade.server.dialects.a1111 import listings
-from pochade.server.dialects.a1111.conversion import asked, chosen_of, upscaler_of
+from pochade.server.dialects.a1111.conversion import chosen_of, submitted_order, upscaler_of
 from pochade.server.dialects.a1111.responses import (
     A1111ErrorBody,
     A1111ImagesReply,
@@ -49,16 +49,16 @@ from pochade.server.request_bodies import Route, left_out
 from pochade.server.service import Service
 from pochade.server.submission import SubmittedOrder
 from pochade.server.uploads import Inputs, content_of
-from pochade.server.views import what_it_says
+from pochade.server.views import picture_parameters
 
 PREFIX = "/sdapi/v1"
 DIALECT = "a1111"
 BODIES: Mapping[str, int | None] = {
     **dict.fromkeys(("/txt2img", "/img2img", "/extra-single-image", "/extra-batch-images"), None),
     **dict.fromkeys(("/png-info", "/interrogate"), None),
-    "/options": MIDDLE_BYTES,  # some clients post all of the original's back
+    "/options": MIDDLE_BYTES,  # some clients post all of A1111's options back
 }
-"""Routes whose bodies may be large, see `receiving.BodyLimits`."""
+"""Routes whose bodies may be large, see `receive.BodyLimits`."""
 NAMES = {401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
 
 ERRORS: Mapping[int | str, dict[str, Any]] = {
@@ -68,7 +68,7 @@ ERRORS: Mapping[int | str, dict[str, Any]] = {
 
 
 def answer(trouble: ErrorReply, request_id: str) -> Response:
-    """An error in this dialect."""
+    """Format an error as A1111's API does."""
     body = {
         "error": NAMES.get(trouble.status, "HTTPException"),
         "detail": trouble.message,
@@ -79,7 +79,7 @@ def answer(trouble: ErrorReply, request_id: str) -> Response:
 
 
 def router(service: Service) -> APIRouter:
-    """The routes, over one service."""
+    """Return the routes of a service."""
     routes = APIRouter(prefix=PREFIX, tags=["a1111"], route_class=Route, responses=dict(ERRORS))
 
     @routes.post("/txt2img", response_model=A1111ImagesReply)
@@ -93,10 +93,10 @@ def router(service: Service) -> APIRouter:
     async def drawn(request: Request, body: DrawBody) -> dict[str, Any]:
         owner = request.state.owner
         chosen = await service.ask(accounts.choices_of, owner)
-        inputs = Inputs(_no_own, service.check_picture)
+        inputs = Inputs(_no_stored_picture, service.check_picture)
         has_pictures = isinstance(body, ImageBody) or bool(body.alwayson_scripts)
         prepare = service.decoding if has_pictures else run_in_threadpool
-        order = await prepare(asked, body, chosen, service.catalogue, inputs)
+        order = await prepare(submitted_order, body, chosen, service.catalogue, inputs)
         live = await service.submit(owner, order)
         await remember(owner, body)
         job, pictures = await outcome(service, request, live)
@@ -107,7 +107,7 @@ def router(service: Service) -> APIRouter:
         return {"images": images, "parameters": _echo(body), "info": json.dumps(info)}
 
     async def remember(owner: str, body: DrawBody) -> None:
-        """Settings that a request overrode for good."""
+        """Store the overridden settings of a request that asks not to restore them afterwards."""
         if body.override_settings_restore_afterwards is False:
             await service.ask(
                 accounts.choose, owner, chosen_of(body.override_settings or {}, service.catalogue)
@@ -117,21 +117,21 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/extra-single-image", response_model=ExtraSingleReply)
     async def extra_single(request: Request, body: ExtraSingleBody) -> Any:
-        return {"html_info": left_out_of(body), "image": await larger(request, body, body.image)}
+        return {"html_info": left_out_of(body), "image": await upscaled(request, body, body.image)}
 
     @routes.post("/extra-batch-images", response_model=ExtraBatchReply)
     async def extra_batch(request: Request, body: ExtraBatchBody) -> Any:
-        images = [await larger(request, body, each.data) for each in body.imageList]
+        images = [await upscaled(request, body, each.data) for each in body.imageList]
         return {"html_info": left_out_of(body), "images": images}
 
     def left_out_of(body: ExtraBody) -> str:
-        """What is said of fields that are unknown here."""
+        """Return a note that lists the unknown fields."""
         names = ", ".join(left_out(body))
         return escape(f"left out: {names}") if names else ""
 
-    async def larger(request: Request, body: ExtraBody, image: str) -> str:
+    async def upscaled(request: Request, body: ExtraBody, image: str) -> str:
         refuse(body)
-        inputs = Inputs(_no_own, service.check_picture)
+        inputs = Inputs(_no_stored_picture, service.check_picture)
         number = await service.decoding(inputs.add, image, "image")
         to_size = body.resize_mode == 1
         size = body.upscaling_resize_w or 512, body.upscaling_resize_h or 512
@@ -157,50 +157,60 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/png-info", response_model=PngInfoReply)
     async def png_info(body: PngInfoBody) -> Any:
-        told = await service.decoding(lambda: what_it_says(service, content_of(body.image, "image")))
-        items = {"parameters": told["text"]} if told["text"] else {}
-        values = {"Prompt": told["prompt"], "Negative prompt": told["negative_prompt"], **told["values"]}
-        return {"info": told["text"], "items": items, "parameters": values if told["text"] else {}}
+        parameters = await service.decoding(
+            lambda: picture_parameters(service, content_of(body.image, "image"))
+        )
+        items = {"parameters": parameters["text"]} if parameters["text"] else {}
+        values = {
+            "Prompt": parameters["prompt"],
+            "Negative prompt": parameters["negative_prompt"],
+            **parameters["values"],
+        }
+        return {
+            "info": parameters["text"],
+            "items": items,
+            "parameters": values if parameters["text"] else {},
+        }
 
     @routes.post("/interrogate", response_model=Nothing)
     async def interrogate(body: InterrogateBody) -> Any:
         raise ErrorReply(404, "not_found", "Model not found: captioning pictures is not supported")
 
-    # --- while it draws -------------------------------------------------------------------------------------
+    # --- progress -------------------------------------------------------------------------------------------
 
     @routes.get("/progress", response_model=A1111ProgressReply)
     async def progress(request: Request, skip_current_image: bool = False) -> Any:
-        mine = of_here(request.state.owner)
-        live = next((job for job in mine if job.state == RUNNING), None)
-        return _progress(service, live, mine, skip_current_image)
+        jobs = jobs_of(request.state.owner)
+        live = next((job for job in jobs if job.state == RUNNING), None)
+        return _progress(service, live, jobs, skip_current_image)
 
     @routes.post("/interrupt", response_model=Nothing)
     async def interrupt(request: Request) -> Any:
-        await each_running(request.state.owner, "keep")
+        await cancel_running(request.state.owner, "keep")
         return {}
 
     @routes.post("/skip", response_model=None)
     async def skip(request: Request) -> None:
-        await each_running(request.state.owner, "skip")
+        await cancel_running(request.state.owner, "skip")
 
-    def of_here(owner: str) -> list[LiveJob]:
-        """The user's jobs that came through this API; those of others are none of its clients' business."""
+    def jobs_of(owner: str) -> list[LiveJob]:
+        """Return the user's jobs that were submitted through this API."""
         return [live for live in service.live_jobs.of(owner) if live.accepted and live.dialect == DIALECT]
 
-    async def each_running(owner: str, how: str) -> None:
-        for live in [job for job in of_here(owner) if job.state == RUNNING]:
+    async def cancel_running(owner: str, how: str) -> None:
+        for live in [job for job in jobs_of(owner) if job.state == RUNNING]:
             await service.cancel(owner, live.id, how)
 
     listings.add(routes, service)
     return routes
 
 
-def _no_own(picture: str) -> bytes:
+def _no_stored_picture(picture: str) -> bytes:
     raise InvalidRequest("pictures must be sent in base64")
 
 
 def _encoded(service: Service, pictures: Sequence[Picture], kind: tuple[str, int]) -> list[str]:
-    """The files in base64; one that was removed meanwhile is left out. kind: format and quality."""
+    """Return the files in base64, without those removed meanwhile. kind: format and quality."""
     found = [(picture, service.storage.output(picture.path)) for picture in pictures]
     contents = [(path.read_bytes(), picture.text) for picture, path in found if path.is_file()]
     name, quality = kind
@@ -213,7 +223,7 @@ def _encoded(service: Service, pictures: Sequence[Picture], kind: tuple[str, int
 
 
 def _echo(body: DrawBody) -> dict[str, Any]:
-    """The parameters as they were understood."""
+    """Return the parameters of the request, with defaults."""
     given = body.model_dump(exclude={"override_settings", "alwayson_scripts"})
     if isinstance(body, ImageBody) and not body.include_init_images:
         given |= {"init_images": None, "mask": None}
@@ -247,7 +257,7 @@ def _info(job: Job, pictures: Sequence[Picture]) -> dict[str, Any]:
         "restore_faces": False,
         "face_restoration_model": None,
         "sd_model_name": job.model,
-        "sd_model_hash": _told(first, "Model hash"),
+        "sd_model_hash": _parameter(first, "Model hash"),
         "sd_vae_name": None,
         "sd_vae_hash": None,
         "seed_resize_from_w": (variation.size or (-1, -1))[0],
@@ -264,19 +274,19 @@ def _info(job: Job, pictures: Sequence[Picture]) -> dict[str, Any]:
     }
 
 
-def _told(picture: Picture | None, name: str) -> str | None:
+def _parameter(picture: Picture | None, name: str) -> str | None:
     from pochade.images.metadata import read_parameters
 
     return None if picture is None else read_parameters(picture.text).values.get(name)
 
 
 def _progress(
-    service: Service, live: LiveJob | None, mine: Sequence[LiveJob], skip_image: bool
+    service: Service, live: LiveJob | None, jobs: Sequence[LiveJob], skip_image: bool
 ) -> dict[str, Any]:
-    """Idle is progress 0 and job_count 0: clients wait for exactly that."""
-    waiting = [job for job in mine if job.state == QUEUED]
+    """Return the progress. When idle, progress and job_count are 0: clients wait for exactly that."""
+    waiting = [job for job in jobs if job.state == QUEUED]
     left = 0.0
-    for each in mine:
+    for each in jobs:
         place = service.live_jobs.place(each.id)
         left = max(left, 0.0 if place is None else place.seconds_left)
     image = live.previews[0].partition(",")[2] if live is not None and live.previews else None

@@ -1,4 +1,4 @@
-"""The bodies of requests that clients of A1111's web UI send."""
+"""Request bodies of A1111's API."""
 
 import math
 from typing import Annotated, Any
@@ -10,14 +10,14 @@ from pochade.server.request_bodies import Body
 
 
 def whole_number(value: Any) -> Any:
-    """A number with a fraction is cut, as the original's library does: 127.6 is 127."""
+    """Truncate a fractional number, as A1111 does: 127.6 becomes 127."""
     if isinstance(value, float) and math.isfinite(value):
         return int(value)
     return value
 
 
 def table(value: Any) -> Any:
-    """Some languages write an empty table as an empty list."""
+    """Convert an empty list, which some languages write for an empty object, to a dict."""
     return {} if value == [] else value
 
 
@@ -26,7 +26,7 @@ Table = Annotated[dict[str, Any], BeforeValidator(table)]
 
 
 class A1111Body(Body):
-    """Numbers are taken for texts too, as there."""
+    """Accepts numbers for strings, as A1111 does."""
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 

@@ -1,4 +1,4 @@
-"""Always-on scripts of A1111's web UI: extensions that a request switches on with their own arguments."""
+"""Always-on scripts of A1111's web UI: extensions that a request enables by sending their arguments."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,20 +6,20 @@ from typing import Any
 from pochade.server.middleware import ErrorReply
 
 CONTROLNET = "controlnet"
-"""The one that is here."""
+"""The only supported script."""
 
-FACE_REPAIR = "adetailer"
-"""It counts as on where it is given a model and not switched off, so that its `ad_model` tells."""
+ADETAILER = "adetailer"
+"""Considered enabled if it has an `ad_model` and is not switched off."""
 
 ON, OFF, UNKNOWN = "on", "off", "unknown"
 
 
 def check_scripts(scripts: Mapping[str, Any] | None) -> list[str]:
-    """Names of scripts of which cannot be told whether they are on: they are left out, which is said.
+    """Return the names of scripts of which it is unknown whether they are enabled; they are left out.
 
-    Raises Trouble (422, as the original does) for one that is on and is not here.
+    Raises ErrorReply (422, as A1111 does) for an enabled script that is not supported.
     """
-    untold = []
+    unknown = []
     for name, script in (scripts or {}).items():
         if name.strip().lower() == CONTROLNET:
             continue
@@ -32,31 +32,31 @@ def check_scripts(scripts: Mapping[str, Any] | None) -> list[str]:
                 "alwayson_scripts",
             )
         if state == UNKNOWN:
-            untold.append(name)
-    return untold
+            unknown.append(name)
+    return unknown
 
 
 def state_of(name: str, script: Any) -> str:
-    """ON, OFF or UNKNOWN: whether a script does something, as far as its arguments tell."""
+    """Return ON, OFF or UNKNOWN: whether a script is enabled, according to its arguments."""
     args = arguments(script)
     if args is None:
         return UNKNOWN
     switches = [each["enabled"] for each in args if isinstance(each, Mapping) and "enabled" in each]
     if isinstance(script, Mapping) and "args" in script and "enabled" in script:
         switches.append(script["enabled"])
-    if args and (isinstance(args[0], bool) or _word(args[0]) is not None):
+    if args and (isinstance(args[0], bool) or _parsed_bool(args[0]) is not None):
         switches.append(args[0])
-    elif name.strip().lower() == FACE_REPAIR:
+    elif name.strip().lower() == ADETAILER:
         models = [each.get("ad_model") for each in args if isinstance(each, Mapping)]
         switches.append(any(model not in (None, "", "None") for model in models))
     if not switches:
-        # Without arguments all of them are at their defaults, which do nothing.
+        # Without arguments the script has its defaults, which have no effect.
         return UNKNOWN if args else OFF
     return ON if any(_is_true(switch) for switch in switches) else OFF
 
 
 def arguments(script: Any) -> list[Any] | None:
-    """Of a script as it is sent, `{"args": [...]}`; None for what is not sent so.
+    """Return the arguments of a script, normally sent as `{"args": [...]}`; None for any other form.
 
     Some clients send the list itself, or a single argument, with or without "args".
     """
@@ -74,11 +74,11 @@ def arguments(script: Any) -> list[Any] | None:
     return args if isinstance(args, list) else [args]
 
 
-def _word(value: Any) -> bool | None:
-    """What a text says that stands for true or false."""
+def _parsed_bool(value: Any) -> bool | None:
+    """Parse "true" or "false"; None for any other value."""
     return {"true": True, "false": False}.get(value.strip().lower()) if isinstance(value, str) else None
 
 
 def _is_true(value: Any) -> bool:
-    word = _word(value)
-    return bool(value) if word is None else word
+    parsed = _parsed_bool(value)
+    return bool(value) if parsed is None else parsed

@@ -1,5 +1,7 @@
-"""Settings of A1111's web UI, of a request (`override_settings`) or of a user (`options`): which are done,
-which must be as they are drawn here, and which say nothing of a picture."""
+"""Settings of A1111's web UI, from a request (`override_settings`) or a user (`options`).
+
+Some are supported, some must have the value that Pochade implements, some have no effect on a picture.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,16 +12,16 @@ MODEL, CLIP_SKIP, FORMAT, QUALITY = (
     "sd_model_checkpoint", "CLIP_stop_at_last_layers", "samples_format", "jpeg_quality",
 )  # fmt: skip
 ETAS = {"eta_ancestral": False, "eta_ddim": True}
-"""Settings of eta, and whether they are DDIM's."""
+"""Settings of eta, and whether they apply to DDIM."""
 
 NAMES = ("randn_source", "emphasis")
 UNIPC_OPTIONS = ("uni_pc_variant", "uni_pc_order", "uni_pc_skip_type", "uni_pc_lower_order_final")
 KEPT = DONE = (MODEL, CLIP_SKIP, FORMAT, QUALITY, *ETAS, *NAMES, *UNIPC_OPTIONS)
-"""Settings that mean something here, and are kept where a user sets them."""
+"""Supported settings; they are stored when a user sets them."""
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}
-MOST_LAYERS = 12
-USUAL_QUALITY = 80
+MAX_CLIP_SKIP = 12
+DEFAULT_QUALITY = 80
 
 FIXED: Mapping[str, tuple[Any, ...]] = {
     "sd_vae": ("Automatic", "None", "", "auto"),
@@ -64,60 +66,60 @@ FIXED: Mapping[str, tuple[Any, ...]] = {
     "dont_fix_second_order_samplers_schedule": (False,),
     "no_dpmpp_sde_batch_determinism": (False,),
 }
-"""Settings that change pictures, and the values that mean what is drawn here. None is any of them."""
+"""Settings that change pictures, and the values that match what Pochade does. None is always accepted."""
 
 IGNORABLE: Mapping[str, str] = {
-    "samples_": "how files are saved there; here each picture is kept for its owner",
+    "samples_": "how files are saved; Pochade stores each picture for its owner",
     "save_": "the same",
-    "grid_": "grids are not made here",
-    "return_": "what is returned beside the pictures; here nothing is",
-    "outdir_": "folders on the server; no client chooses them here",
+    "grid_": "grids are not made",
+    "return_": "additional pictures to return; there are none",
+    "outdir_": "folders on the server; clients cannot choose them",
     "directories_": "the same",
     "use_save_to_dirs_for_ui": "the same",
     "live_preview": "previews come with the progress in any case",
-    "show_": "what the page there shows",
+    "show_": "displayed by the web UI only",
     "ui_": "the same",
     "extra_networks_": "the same",
-    "enable_pnginfo": "each picture carries its text",
+    "enable_pnginfo": "each picture contains its parameters text",
     "add_model_": "the text has the model's name and hash",
     "add_vae_": "the text names no autoencoder",
     "add_version_to_infotext": "the text names the version",
-    "infotext_": "how texts are pasted into the page there",
-    "do_not_show_images": "what the page there shows",
+    "infotext_": "how texts are pasted into the web UI",
+    "do_not_show_images": "displayed by the web UI only",
     "do_not_add_watermark": "no watermark is drawn",
-    "webp_lossless": "WebP is written with the quality asked for",
-    "sd_checkpoint_cache": "how much is kept in memory; whoever starts the server decides",
+    "webp_lossless": "WebP is written with the requested quality",
+    "sd_checkpoint_cache": "how much is kept in memory; an option of the server",
     "sd_checkpoints_": "the same",
     "sd_checkpoint_hash": "the checkpoint is known by its name",
-    "sd_vae_checkpoint_cache": "how much is kept in memory; whoever starts the server decides",
+    "sd_vae_checkpoint_cache": "how much is kept in memory; an option of the server",
     "batch_cond_uncond": "speed; the picture is the same",
     "pad_cond_uncond": "the same",
     "persistent_cond_cache": "the same",
     "cross_attention_optimization": "the same",
-    "upcast_": "precision; whoever starts the server decides",
-    "memmon_poll_rate": "measuring; nothing is drawn by it",
-    "multiple_tqdm": "progress bars there",
+    "upcast_": "precision; an option of the server",
+    "memmon_poll_rate": "memory monitoring; no effect on pictures",
+    "multiple_tqdm": "progress bars in A1111's terminal",
 }
-"""Beginnings of the names of settings that say nothing of a picture, and why each may be ignored."""
+"""Prefixes of settings that have no effect on a picture, and why each may be ignored."""
 
 
 def check_settings(settings: Mapping[str, Any]) -> list[str]:
-    """Names of settings that are not known here, and so are left out.
+    """Return the names of unknown settings, which are left out.
 
-    Raises Trouble (422) for one that would change the picture and cannot be done.
+    Raises ErrorReply (422) for an unsupported setting that would change the picture.
     """
     unknown = []
     for name, value in settings.items():
         if name in DONE or value is None:
             continue
         if name in FIXED:
-            if not any(_same(value, usual) for usual in FIXED[name]):
-                usual = FIXED[name][0]
+            if not any(_same(value, supported) for supported in FIXED[name]):
+                supported = FIXED[name][0]
                 raise ErrorReply(
                     422,
                     "invalid",
                     f"the setting {name} is {str(value)[:100]!r}, which is not supported here; omit it, or"
-                    f" send {usual!r}",
+                    f" send {supported!r}",
                     "override_settings",
                 )
         elif not name.startswith(tuple(IGNORABLE)):
@@ -129,9 +131,9 @@ def check_settings(settings: Mapping[str, Any]) -> list[str]:
 
 
 def clip_skip(settings: Mapping[str, Any]) -> int:
-    """Layers from the end, 1 to 12; some clients send it as a text. 0 is the last layer there too.
+    """Return the layer, counted from the end, 1 to 12. 0 means 1, as in A1111. Some clients send text.
 
-    Raises Trouble (422) for anything else.
+    Raises ErrorReply (422) for anything else.
     """
     given = settings.get(CLIP_SKIP)
     if given is None or given == "":
@@ -140,20 +142,20 @@ def clip_skip(settings: Mapping[str, Any]) -> int:
         layers = int(float(given))
     except (TypeError, ValueError, OverflowError):
         layers = -1
-    if not 0 <= layers <= MOST_LAYERS:
+    if not 0 <= layers <= MAX_CLIP_SKIP:
         raise ErrorReply(
             422,
             "invalid",
-            f"the setting {CLIP_SKIP} is {str(given)[:100]!r}; it must be a number from 1 to {MOST_LAYERS}",
+            f"the setting {CLIP_SKIP} is {str(given)[:100]!r}; it must be a number from 1 to {MAX_CLIP_SKIP}",
             "override_settings",
         )
     return max(1, layers)
 
 
 def picture_format(settings: Mapping[str, Any]) -> tuple[str, int]:
-    """The format in which pictures are sent, by Pillow's name, and its quality, 1 to 100.
+    """Return Pillow's name of the format in which pictures are sent, and its quality, 1 to 100.
 
-    Raises Trouble (422) for one that is not written here.
+    Raises ErrorReply (422) for an unsupported format.
     """
     given, quality = settings.get(FORMAT), settings.get(QUALITY)
     name = "png" if given in (None, "") else str(given).strip().lower().removeprefix(".")
@@ -165,7 +167,7 @@ def picture_format(settings: Mapping[str, Any]) -> tuple[str, int]:
             "override_settings",
         )
     try:
-        number = USUAL_QUALITY if quality is None else int(float(quality))
+        number = DEFAULT_QUALITY if quality is None else int(float(quality))
     except (TypeError, ValueError, OverflowError):
         number = 0
     if not 1 <= number <= 100:
@@ -179,9 +181,9 @@ def picture_format(settings: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def eta_of(settings: Mapping[str, Any], sampler: str) -> float | None:
-    """The eta that settings say for a sampler, where the request says none.
+    """Return the eta in the settings for a sampler; used if the request itself has no eta.
 
-    Raises Trouble (422) for what is no number from 0 to 1.
+    Raises ErrorReply (422) for anything but a number from 0 to 1.
     """
     found = None
     for name, ddim in ETAS.items():
@@ -200,10 +202,10 @@ def eta_of(settings: Mapping[str, Any], sampler: str) -> float | None:
     return found
 
 
-def _same(value: Any, usual: Any) -> bool:
-    """Whether a value that was sent means the usual one; numbers and truths come as text too."""
-    if isinstance(value, str) and not isinstance(usual, str):
-        return value.strip().lower() in (str(usual).lower(), f"{usual}.0")
-    if isinstance(usual, str):
-        return isinstance(value, str) and value.strip().lower() == usual.lower()
-    return bool(value == usual)
+def _same(value: Any, supported: Any) -> bool:
+    """Return whether a sent value equals a supported one; numbers and booleans may be sent as text."""
+    if isinstance(value, str) and not isinstance(supported, str):
+        return value.strip().lower() in (str(supported).lower(), f"{supported}.0")
+    if isinstance(supported, str):
+        return isinstance(value, str) and value.strip().lower() == supported.lower()
+    return bool(value == supported)

@@ -1,4 +1,4 @@
-"""Fields of A1111's requests that are not done: refused where they would change pictures, or ignorable."""
+"""Unsupported fields of A1111's requests: refused if they would change pictures, otherwise ignored."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,87 +9,95 @@ from pochade.server.middleware import ErrorReply
 NONE = (None, "", "None", "none")
 
 IGNORABLE: Mapping[str, str] = {
-    "do_not_save_samples": "each picture is kept for its owner, who may delete it",
-    "do_not_save_grid": "grids are not made here",
-    "save_images": "each picture is kept for its owner in any case",
+    "do_not_save_samples": "each picture is stored for its owner, who may delete it",
+    "do_not_save_grid": "grids are not made",
+    "save_images": "each picture is stored for its owner in any case",
     "script_args": "arguments of script_name, which is refused",
-    "comments": "what the web UI says of the picture, not what is asked of it",
+    "comments": "remarks of the web UI, not settings",
     "refiner_switch_at": "of refiner_checkpoint, which is refused",
-    "s_tmin": "where s_churn counts, which is refused",
+    "s_tmin": "used with s_churn only, which is refused",
     "s_tmax": "the same",
-    "image_cfg_scale": "read by models of instructions only, which are not drawn with here",
+    "image_cfg_scale": "used by InstructPix2Pix models only, which are not supported",
     "upscale_first": "the order of upscaling and face restoration; there is no face restoration",
     "codeformer_weight": "of codeformer_visibility, which is refused",
-    "show_extras_results": "whether the page there shows the picture; the API sends it in any case",
+    "show_extras_results": "displayed by the web UI only; the API sends the picture in any case",
 }
-"""Fields that change nothing of a picture, and why."""
+"""Fields that have no effect on a picture, and why."""
 
 Refusal = tuple[str, Callable[[Any], bool], str]
-"""Name, whether a value asks for nothing, and what to say of one that does."""
+"""Field, whether a value has no effect, and the error message for other values."""
 
 
-def _nothing(value: Any) -> bool:
+def _is_falsy(value: Any) -> bool:
     return not value
 
 
-def _no_name(value: Any) -> bool:
+def _is_none(value: Any) -> bool:
     return value in NONE
 
 
-def _one(value: Any) -> bool:
+def _is_one(value: Any) -> bool:
     return value is None or value == 1
 
 
-OF_ALL: tuple[Refusal, ...] = (
-    ("script_name", _no_name, "Script '{value}' not found"),
-    ("refiner_checkpoint", _no_name, "the refiner is not supported here; omit refiner_checkpoint"),
-    ("restore_faces", _nothing, "face restoration is not supported; omit restore_faces"),
-    ("s_min_uncond", _nothing, "negative guidance is always computed at every step; leave s_min_uncond at 0"),
-    ("s_churn", _nothing, "churn is not supported; leave s_churn at 0"),
-    ("s_noise", _one, "a noise multiplier is not supported; leave s_noise at 1"),
-    ("token_merging_ratio", _nothing, "token merging is not supported; leave token_merging_ratio at 0"),
-    ("token_merging_ratio_hr", _nothing, "token merging is not supported; leave token_merging_ratio_hr at 0"),
+REFUSED: tuple[Refusal, ...] = (
+    ("script_name", _is_none, "Script '{value}' not found"),
+    ("refiner_checkpoint", _is_none, "the refiner is not supported; omit refiner_checkpoint"),
+    ("restore_faces", _is_falsy, "face restoration is not supported; omit restore_faces"),
+    (
+        "s_min_uncond",
+        _is_falsy,
+        "negative guidance is always computed at every step; leave s_min_uncond at 0",
+    ),
+    ("s_churn", _is_falsy, "churn is not supported; leave s_churn at 0"),
+    ("s_noise", _is_one, "a noise multiplier is not supported; leave s_noise at 1"),
+    ("token_merging_ratio", _is_falsy, "token merging is not supported; leave token_merging_ratio at 0"),
+    (
+        "token_merging_ratio_hr",
+        _is_falsy,
+        "token merging is not supported; leave token_merging_ratio_hr at 0",
+    ),
 )
-OF_TEXT: tuple[Refusal, ...] = (
-    ("firstpass_image", _no_name, "a given first pass is not supported; use img2img instead"),
+REFUSED_TXT2IMG: tuple[Refusal, ...] = (
+    ("firstpass_image", _is_none, "a given first pass is not supported; use img2img instead"),
 )
-OF_IMAGE: tuple[Refusal, ...] = (
+REFUSED_IMG2IMG: tuple[Refusal, ...] = (
     (
         "initial_noise_multiplier",
-        _one,
+        _is_one,
         "a noise multiplier is not supported; leave initial_noise_multiplier at 1",
     ),
-    ("latent_mask", _no_name, "a latent mask is not supported; send mask, and omit latent_mask"),
+    ("latent_mask", _is_none, "a latent mask is not supported; send mask, and omit latent_mask"),
     (
         "mask_round",
         lambda value: value is not False,
         "masks are always rounded in latents; leave mask_round at true",
     ),
 )
-OF_EXTRAS: tuple[Refusal, ...] = (
-    ("gfpgan_visibility", _nothing, "face restoration is not supported; leave gfpgan_visibility at 0"),
+REFUSED_EXTRAS: tuple[Refusal, ...] = (
+    ("gfpgan_visibility", _is_falsy, "face restoration is not supported; leave gfpgan_visibility at 0"),
     (
         "codeformer_visibility",
-        _nothing,
+        _is_falsy,
         "face restoration is not supported; leave codeformer_visibility at 0",
     ),
 )
 
 
 def refuse(body: DrawBody | ExtraBody) -> None:
-    """Raises Trouble (422) for what would change the picture and is not available here."""
+    """Raise ErrorReply (422) for an unsupported field that would change the picture."""
     refusals: tuple[Refusal, ...]
     if isinstance(body, ExtraBody):
-        refusals = OF_EXTRAS
+        refusals = REFUSED_EXTRAS
         if body.upscaler_2 not in NONE and body.extras_upscaler_2_visibility:
             raise ErrorReply(422, "invalid", "only one upscaler is supported; omit upscaler_2", "upscaler_2")
     else:
-        refusals = OF_ALL
+        refusals = REFUSED
         if isinstance(body, ImageBody):
-            refusals += OF_IMAGE
+            refusals += REFUSED_IMG2IMG
         elif isinstance(body, TextBody) and body.enable_hr:
-            refusals += OF_TEXT
-    for name, asks_nothing, why in refusals:
+            refusals += REFUSED_TXT2IMG
+    for name, has_no_effect, why in refusals:
         value = getattr(body, name)
-        if not asks_nothing(value):
+        if not has_no_effect(value):
             raise ErrorReply(422, "invalid", why.format(value=str(value)[:100]), name)

@@ -1,7 +1,7 @@
 """The Model Context Protocol over HTTP, /mcp: for assistants that call tools. Needs the extra 'mcp'.
 
-Each request stands for itself: there are no sessions to keep, to steal or to lose in a restart. The package
-that speaks the protocol takes a second to import, so that is done when somebody asks for the first time.
+The server is stateless: there are no sessions to store, to steal or to lose in a restart. The package `mcp`
+takes a second to import, so it is imported at the first request.
 """
 
 import asyncio
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 PREFIX = "/mcp"
 BODIES: Mapping[str, int | None] = {"": None}
-"""Routes whose bodies may be large, see `receiving.BodyLimits`."""
-NEEDED = ("mcp", "mcp_types")
-"""The packages; the second one came with the version that we need."""
+"""Routes whose bodies may be large, see `receive.BodyLimits`."""
+PACKAGES = ("mcp", "mcp_types")
+"""The required packages; `mcp_types` was added in the required version."""
 
 PARSE_ERROR, INVALID_REQUEST, INTERNAL_ERROR = -32700, -32600, -32603
-"""Of JSON-RPC 2.0, section 5.1."""
+"""Error codes of JSON-RPC 2.0, section 5.1."""
 
 
-def there() -> bool:
-    """Whether the extra is installed. Imports nothing."""
-    return all(find_spec(name) is not None for name in NEEDED)
+def is_installed() -> bool:
+    """Return whether the extra is installed, without importing it."""
+    return all(find_spec(name) is not None for name in PACKAGES)
 
 
 def answer(trouble: ErrorReply, request_id: str) -> Response:
-    """An error in this dialect, where no tool has been reached."""
+    """Format an error that occurs before a tool is called."""
     code = INTERNAL_ERROR if trouble.status >= 500 else INVALID_REQUEST
     error = {
         "code": PARSE_ERROR if trouble.code == "malformed" else code,
@@ -49,16 +49,16 @@ def answer(trouble: ErrorReply, request_id: str) -> Response:
 
 
 class Endpoint:
-    """The ASGI application at /mcp, over one service."""
+    """The ASGI application at /mcp."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._beginning = asyncio.Lock()
+        self._start_lock = asyncio.Lock()
         self._manager: StreamableHTTPSessionManager | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
-            # A stream for what the server says by itself (GET), and sessions to end (DELETE), are not here.
+            # Server-initiated streams (GET) and ending sessions (DELETE) are not supported.
             allow = {"Allow": "POST"}
             raise ErrorReply(405, "method_not_allowed", "only POST is supported", headers=allow)
         manager = await self._ready()
@@ -67,28 +67,28 @@ class Endpoint:
         except ClientDisconnect:
             return
         await run_in_threadpool(check_values, content)
-        await manager.handle_request(scope, _again(content, receive), send)
+        await manager.handle_request(scope, _replay(content, receive), send)
 
     async def _ready(self) -> "StreamableHTTPSessionManager":
-        async with self._beginning:
+        async with self._start_lock:
             if self._manager is None:
                 manager = await run_in_threadpool(_manager, self._service)
-                runs = asyncio.Event()
-                self._service.later(_keep(manager, runs))
-                await runs.wait()
+                started = asyncio.Event()
+                self._service.later(_run_manager(manager, started))
+                await started.wait()
                 self._manager = manager
             return self._manager
 
 
-def _again(content: bytes, receive: Receive) -> Receive:
-    """`receive` after the body has been read: tells it once more, then what comes after it."""
-    told = False
+def _replay(content: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that replays a body that has been read, then continues with `receive`."""
+    replayed = False
 
     async def receiving() -> Message:
-        nonlocal told
-        if told:
+        nonlocal replayed
+        if replayed:
             return await receive()
-        told = True
+        replayed = True
         return {"type": "http.request", "body": content, "more_body": False}
 
     return receiving
@@ -104,8 +104,8 @@ def _manager(service: Service) -> "StreamableHTTPSessionManager":
     )
 
 
-async def _keep(manager: "StreamableHTTPSessionManager", runs: asyncio.Event) -> None:
-    """What the manager starts belongs to one task, which is cancelled when the service closes."""
+async def _run_manager(manager: "StreamableHTTPSessionManager", started: asyncio.Event) -> None:
+    """Run the manager in one task, which is cancelled when the service closes."""
     async with manager.run():
-        runs.set()
+        started.set()
         await asyncio.Event().wait()

@@ -1,7 +1,7 @@
-"""What the tools take. Their descriptions are read by language models, which see nothing else of Pochade.
+"""Arguments of the tools. Language models read their descriptions and see nothing else of Pochade.
 
-Unlike in the other dialects unknown arguments are refused: whoever calls a tool has read its schema, and what
-is misspelled would be missing in the picture.
+Unlike the other dialects, this one refuses unknown arguments: callers know the schema, and a misspelled
+argument would be missing in the picture.
 """
 
 from typing import Annotated
@@ -17,9 +17,11 @@ from pochade.server.submission import SubmittedOrder
 from pochade.server.uploads import Inputs
 
 MOST_PICTURES = 4
-"""Of one call: all of them go into the reply."""
+"""The maximum per call; the reply contains all pictures."""
 
-GIVEN = 'a PNG, JPEG or WebP file in base64 or as a data URL, or "picture:ID" for one that was drawn here'
+PICTURE_FORMATS = (
+    'a PNG, JPEG or WebP file in base64 or as a data URL, or "picture:ID" for a picture of this server'
+)
 Side = Annotated[
     int | None, Field(ge=8, le=8192, multiple_of=8, description="px; null: the model's native size")
 ]
@@ -34,35 +36,31 @@ class NoArguments(Arguments):
 
 
 class ReadArguments(Arguments):
-    image: str = Field(description=GIVEN)
+    image: str = Field(description=PICTURE_FORMATS)
 
 
 class DrawArguments(Arguments):
     prompt: str = Field(
         min_length=1,
-        description=(
-            "what the picture shows, in words; (word:1.3) weights a word, <lora:name:0.8> adds a LoRA"
-        ),
+        description=("what the picture shows; (word:1.3) weights a word, <lora:name:0.8> adds a LoRA"),
     )
     negative_prompt: str = Field("", description="what the picture must not show")
-    model: str | None = Field(None, description="a name of list_models; null: the default one")
+    model: str | None = Field(None, description="a model of list_models; null: the default one")
     seed: int | None = Field(
         None, ge=-1, le=LARGEST_SEED, description="the same seed gives the same picture; null: a random one"
     )
-    steps: int | None = Field(
-        None, ge=1, description="each further step takes time and changes less; null: the model's own"
-    )
+    steps: int | None = Field(None, ge=1, description="number of sampling steps; null: the model's default")
     cfg_scale: float | None = Field(
-        None, ge=0, le=100, description="how closely the prompt is followed; null: the model's own"
+        None, ge=0, le=100, description="how closely the prompt is followed; null: the model's default"
     )
     width: Side = None
     height: Side = None
-    sampler: str | None = Field(None, description="a name of list_models; null: the model's own")
-    schedule: str | None = Field(None, description="a name of list_models; null: the model's own")
-    count: int = Field(1, ge=1, le=MOST_PICTURES, description="how many, each with a seed of its own")
+    sampler: str | None = Field(None, description="a sampler of list_models; null: the model's default")
+    schedule: str | None = Field(None, description="a schedule of list_models; null: the model's default")
+    count: int = Field(1, ge=1, le=MOST_PICTURES, description="how many pictures, each with a different seed")
 
-    def asked(self, catalogue: Catalogue, inputs: Inputs) -> SubmittedOrder:
-        """What the service takes. Raises InvalidRequest."""
+    def submitted_order(self, catalogue: Catalogue, inputs: Inputs) -> SubmittedOrder:
+        """Convert the arguments to an order. Raises InvalidRequest."""
         source = self.source(inputs)
         request = JobRequest(
             prompt=self.prompt,
@@ -82,25 +80,26 @@ class DrawArguments(Arguments):
         return SubmittedOrder(order=order, inputs=inputs.contents)
 
     def source(self, inputs: Inputs) -> JobSource | None:
-        """The picture that is drawn over."""
+        """Return the source of an edit."""
         return None
 
 
 class EditArguments(DrawArguments):
-    image: str = Field(description=f"the picture to begin with: {GIVEN}")
+    image: str = Field(description=f"the picture to edit: {PICTURE_FORMATS}")
     mask: str | None = Field(
-        None, description=f"white where something new is wanted, black where nothing may change: {GIVEN}"
+        None,
+        description=f"white where the picture is redrawn, black where it is kept: {PICTURE_FORMATS}",
     )
     strength: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="how much may change, 0 nothing, 1 all; null: 0.75, or 1 inside a mask",
+        description="how much changes, from 0 (nothing) to 1 (everything); null: 0.75, or 1 with a mask",
     )
 
     def source(self, inputs: Inputs) -> JobSource | None:
         image = inputs.add(self.image, "image")
         mask = None if self.mask is None else inputs.add(self.mask, "mask")
-        usual = 0.75 if mask is None else 1.0
-        strength = usual if self.strength is None else self.strength
+        default = 0.75 if mask is None else 1.0
+        strength = default if self.strength is None else self.strength
         return JobSource(image=image, mask=mask, denoising_strength=strength)

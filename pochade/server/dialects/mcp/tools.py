@@ -1,4 +1,4 @@
-"""The tools themselves. What goes wrong in one of them is its result, so that a language model reads why."""
+"""The tools. An error in a tool is returned as its result, so that the language model can read it."""
 
 import asyncio
 import base64
@@ -10,8 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from mcp import MCPError
-from mcp import types as spoken
+from mcp import MCPError, types
 from mcp.server import Server, ServerRequestContext
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -37,11 +36,11 @@ from pochade.server.errors import error_reply, invalid
 from pochade.server.middleware import ErrorReply
 from pochade.server.service import Service
 from pochade.server.uploads import Inputs
-from pochade.server.views import own_picture, shown_models, what_it_says
+from pochade.server.views import model_descriptions, own_picture, picture_parameters
 
 LARGEST_BYTES, SIDES, QUALITY = 500_000, (1024, 768, 512, 384, 256), 85
-"""Assistants refuse results of a megabyte, in which a byte takes 1.3. Files that are larger together are
-shown as JPEGs of the first of these sides that fits, and linked to."""
+"""Assistants refuse results of a megabyte, and base64 takes 1.3 bytes per byte. If the files are larger in
+total, JPEGs of the first of these sides that fits are sent, with links to the files."""
 
 INSTRUCTIONS = (
     "Draws pictures with Stable Diffusion. Describe the picture in a few words and phrases, the most"
@@ -50,29 +49,29 @@ INSTRUCTIONS = (
 )
 
 Context = ServerRequestContext[Any, Any]
-Content = spoken.ContentBlock
+Content = types.ContentBlock
 Run = Callable[["Call", Any], Awaitable[list[Content]]]
 
 
 @dataclass(frozen=True)
 class Call:
-    """Who asks, and where they hear of progress."""
+    """A call of a tool: the user and the session that receives progress."""
 
     service: Service
     context: Context
 
     @property
     def owner(self) -> str:
-        """Whom the guard has let in; over standard input there is only one who can ask."""
+        """The authenticated user; over standard input there is only the local user."""
         request = self.context.request
         return LOCAL if request is None else str(request.state.owner)
 
     def link(self, picture: Picture) -> str:
-        """Where the file is: at this server, or, for a program that started this one, on the disk."""
+        """Return the URL of the file: over standard input a file: URL, otherwise one of this server."""
         if self.context.request is None:
             return self.service.storage.output(picture.path).absolute().as_uri()
         base = str(self.context.request.base_url).rstrip("/")
-        # Whoever opens it may have no key; without keys the plain address holds for as long as the picture.
+        # The reader may have no key, so the link is signed. Without keys, the plain URL does not expire.
         keyed = self.service.links.path(picture.id)
         return f"{base}{keyed}" if self.service.keys else f"{base}/api/v1/pictures/{picture.id}"
 
@@ -85,39 +84,39 @@ class Tool:
     description: str
     arguments: type[Arguments]
     run: Run
-    reads: bool = False
+    read_only: bool = False
 
-    def told(self, name: str) -> spoken.Tool:
-        """As clients are told of it."""
-        hints = spoken.ToolAnnotations(
-            read_only_hint=self.reads, destructive_hint=False, open_world_hint=False
+    def describe(self, name: str) -> types.Tool:
+        """Return the tool's description for clients."""
+        hints = types.ToolAnnotations(
+            read_only_hint=self.read_only, destructive_hint=False, open_world_hint=False
         )
         schema = self.arguments.model_json_schema()
-        return spoken.Tool(name=name, description=self.description, input_schema=schema, annotations=hints)
+        return types.Tool(name=name, description=self.description, input_schema=schema, annotations=hints)
 
 
 def make_server(service: Service) -> Server[Any]:
-    """What answers, over one service, whatever carries the messages."""
-    told = [tool.told(name) for name, tool in TOOLS.items()]
+    """Return the MCP server of a service, for any transport."""
+    descriptions = [tool.describe(name) for name, tool in TOOLS.items()]
 
-    async def list_tools(context: Context, params: object) -> spoken.ListToolsResult:
-        return spoken.ListToolsResult(tools=told)
+    async def list_tools(context: Context, params: object) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=descriptions)
 
-    async def call_tool(context: Context, params: spoken.CallToolRequestParams) -> spoken.CallToolResult:
+    async def call_tool(context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         tool = TOOLS.get(params.name)
         if tool is None:
             unknown = f"there is no tool '{encodable(params.name[:100])}'; one of: {', '.join(TOOLS)}"
-            raise MCPError(spoken.INVALID_PARAMS, unknown)
+            raise MCPError(types.INVALID_PARAMS, unknown)
         try:
             arguments = tool.arguments.model_validate(params.arguments or {})
-            return spoken.CallToolResult(content=await tool.run(Call(service, context), arguments))
+            return types.CallToolResult(content=await tool.run(Call(service, context), arguments))
         except ValidationError as error:
             trouble = invalid(error.errors())
         except Exception as error:
             trouble = error_reply(error)
             if trouble.code == "internal":
                 traceback.print_exc(file=sys.stderr)
-        return spoken.CallToolResult(content=[_text(trouble.message)], is_error=True)
+        return types.CallToolResult(content=[_text(trouble.message)], is_error=True)
 
     return Server(
         "pochade",
@@ -132,23 +131,23 @@ def make_server(service: Service) -> Server[Any]:
 # --- drawing ----------------------------------------------------------------------------------------------
 
 
-async def _taken_along(service: Service, submitting: "asyncio.Task[LiveJob]") -> None:
-    """Cancel a job whose client gave up while it was being kept."""
+async def _cancel_submission(service: Service, submitting: "asyncio.Task[LiveJob]") -> None:
+    """Cancel a job whose client disconnected during its submission."""
     with suppress(PochadeError):
         live = await submitting
         await service.cancel(live.owner, live.id)
 
 
 async def draw(call: Call, arguments: DrawArguments) -> list[Content]:
-    """A job as any other; a client that gives up takes it along. Raises what makes it fail."""
+    """Run a job and return its pictures; cancel it if the client disconnects. Raises the job's error."""
     service, owner = call.service, call.owner
     prepare = service.decoding if isinstance(arguments, EditArguments) else run_in_threadpool
-    asked = await prepare(arguments.asked, service.catalogue, call.inputs())
-    submitting = asyncio.create_task(service.submit(owner, asked))
+    order = await prepare(arguments.submitted_order, service.catalogue, call.inputs())
+    submitting = asyncio.create_task(service.submit(owner, order))
     try:
         live = await asyncio.shield(submitting)
     except asyncio.CancelledError:
-        service.later(_taken_along(service, submitting))
+        service.later(_cancel_submission(service, submitting))
         raise
     watcher = service.live_jobs.watch(owner, live.id)
     try:
@@ -156,11 +155,11 @@ async def draw(call: Call, arguments: DrawArguments) -> list[Content]:
         job, pictures = await service.wait(live)
     finally:
         service.live_jobs.unwatch(watcher)
-        # A server that stops draws it after its next start, for the history.
+        # A server that is stopping keeps the job and draws it after its next start, for the history.
         if live.id in service.live_jobs.live and not service.stopping:
             service.later(service.cancel(owner, live.id))
     if job.state != FINISHED:
-        raise failure(live, job.error) if job.error else ErrorReply(409, "conflict", "it was cancelled")
+        raise failure(live, job.error) if job.error else ErrorReply(409, "conflict", "the job was cancelled")
     found: list[Content] = []
     for picture in pictures:
         found += await run_in_threadpool(_shown, call, picture, LARGEST_BYTES // len(pictures))
@@ -168,50 +167,50 @@ async def draw(call: Call, arguments: DrawArguments) -> list[Content]:
 
 
 async def _report(call: Call, live: LiveJob, watcher: Watcher) -> None:
-    """Tell how far it is, in percent, until it is over. What is told must grow each time."""
-    told = -1.0
+    """Report progress in percent until the job ends. MCP requires that it increases with each report."""
+    reported = -1.0
     async for event in watcher:
         percent = round(100 * live.share(), 1)
-        if percent <= told or event["type"] not in ("queued", "progress"):
+        if percent <= reported or event["type"] not in ("queued", "progress"):
             continue
-        told = percent
+        reported = percent
         message = f"step {live.step} of {live.steps}"
         if event["type"] == "queued":
             message = f"queued at position {event['position']}"
         await call.context.session.report_progress(percent, 100.0, message)
 
 
-def _shown(call: Call, picture: Picture, most: int) -> list[Content]:
-    """A picture to look at in `most` bytes, where it is, and how it was made."""
+def _shown(call: Call, picture: Picture, max_bytes: int) -> list[Content]:
+    """Return a picture of at most `max_bytes` bytes, a link to its file, and its parameters text."""
     content, kind = file_of(call.service.storage, picture), "image/png"
-    if len(content) > most:
-        content, kind = _smaller(content, picture.text, most), "image/jpeg"
+    if len(content) > max_bytes:
+        content, kind = _smaller(content, picture.text, max_bytes), "image/jpeg"
     return [
-        spoken.ImageContent(data=base64.b64encode(content).decode(), mime_type=kind),
-        spoken.ResourceLink(
+        types.ImageContent(data=base64.b64encode(content).decode(), mime_type=kind),
+        types.ResourceLink(
             name=f"{picture.id}.png", uri=call.link(picture), mime_type="image/png", size=picture.bytes
         ),
         _text(f"picture:{picture.id} ({picture.width} x {picture.height} px)\n{picture.text}"),
     ]
 
 
-def _smaller(content: bytes, text: str, most: int) -> bytes:
-    """A PNG as a JPEG of at most so many bytes, if the smallest of the sides allows, that says the same."""
+def _smaller(content: bytes, text: str, max_bytes: int) -> bytes:
+    """Convert a PNG to a JPEG with its text, of at most `max_bytes` bytes if the smallest side allows."""
     for side in SIDES:
         smaller = converted(content, "JPEG", text, quality=QUALITY, largest=side)
-        if len(smaller) <= most:
+        if len(smaller) <= max_bytes:
             break
     return smaller
 
 
-# --- telling ----------------------------------------------------------------------------------------------
+# --- queries ----------------------------------------------------------------------------------------------
 
 
 async def list_models(call: Call, arguments: NoArguments) -> list[Content]:
-    """Names for the arguments of the other tools."""
+    """List names for the arguments of the other tools."""
     return _json(
         {
-            "models": shown_models(call.service),
+            "models": model_descriptions(call.service),
             "loras": list(call.service.catalogue.loras),
             "samplers": [sampler.label for sampler in SAMPLERS.values()],
             "schedules": [AUTOMATIC, *SCHEDULES],
@@ -220,11 +219,11 @@ async def list_models(call: Call, arguments: NoArguments) -> list[Content]:
 
 
 async def read_parameters(call: Call, arguments: ReadArguments) -> list[Content]:
-    """What a picture file says of how it was made."""
+    """Return the generation parameters of a picture file."""
 
     def read() -> Mapping[str, Any]:
         inputs = call.inputs()
-        return what_it_says(call.service, inputs.contents[inputs.add(arguments.image, "image")])
+        return picture_parameters(call.service, inputs.contents[inputs.add(arguments.image, "image")])
 
     return _json(await call.service.decoding(read))
 
@@ -233,20 +232,20 @@ def _json(found: Mapping[str, Any]) -> list[Content]:
     return [_text(json.dumps(found, ensure_ascii=False))]
 
 
-def _text(text: str) -> spoken.TextContent:
-    return spoken.TextContent(text=encodable(text))
+def _text(text: str) -> types.TextContent:
+    return types.TextContent(text=encodable(text))
 
 
 TOOLS: Mapping[str, Tool] = {
-    "generate_image": Tool("Draw a picture from words.", DrawArguments, draw),
+    "generate_image": Tool("Draw a picture from a prompt.", DrawArguments, draw),
     "edit_image": Tool(
-        "Draw over a picture: all of it, loosely or closely, or only what a mask shows in white.",
+        "Edit a picture: all of it, more or less strongly, or only the white area of a mask.",
         EditArguments,
         draw,
     ),
     "list_models": Tool("Names of models, LoRAs, samplers and schedules.", NoArguments, list_models, True),
     "read_parameters": Tool(
-        "How a picture was made: prompt, seed and settings, from the text in its file.",
+        "Read the prompt, seed and settings of a picture from the text in its file.",
         ReadArguments,
         read_parameters,
         True,

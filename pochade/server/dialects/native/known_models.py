@@ -20,7 +20,7 @@ def add(routes: APIRouter, service: Service, show: Callable[..., dict[str, Any]]
     @routes.get("/known-models", response_model=KnownModelsReply)
     async def known_models(request: Request) -> Any:
         """The models with a short name, and which of them are present. The hub is not contacted."""
-        owner, here = request.state.owner, await service.models_here()
+        owner, here = request.state.owner, await service.present_models()
         fetched = {live.model: live for live in service.live_jobs.live.values() if live.pulls}
         listed = []
         for model in pulls.all_known():

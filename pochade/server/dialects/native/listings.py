@@ -26,7 +26,7 @@ from pochade.server.dialects.native.responses import (
 )
 from pochade.server.dialects.native.schemas import JobBody
 from pochade.server.service import Service
-from pochade.server.views import schedule_aliases, shown_models
+from pochade.server.views import model_descriptions, schedule_aliases
 
 
 def add(routes: APIRouter, service: Service) -> None:
@@ -34,12 +34,12 @@ def add(routes: APIRouter, service: Service) -> None:
 
     @routes.get("/models", response_model=ModelsReply)
     async def models() -> Any:
-        return {"models": shown_models(service)}
+        return {"models": model_descriptions(service)}
 
     @routes.post("/models/refresh", response_model=ModelsReply)
     async def refresh() -> Any:
         await service.refresh()
-        return {"models": shown_models(service)}
+        return {"models": model_descriptions(service)}
 
     @routes.get("/samplers", response_model=SamplersReply)
     async def samplers() -> Any:

@@ -354,7 +354,7 @@ class OfferReply(Reply):
 
 
 def shown(picture: Picture) -> dict[str, Any]:
-    """A picture."""
+    """Format a picture."""
     url = f"/api/v1/pictures/{picture.id}"
     return {
         "id": picture.id,
@@ -376,13 +376,13 @@ def shown(picture: Picture) -> dict[str, Any]:
 
 
 def timestamp(seconds: float) -> str:
-    """ "2026-11-24T16:51:23.123Z"."""
+    """Format a time: "2026-11-24T16:51:23.123Z"."""
     whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     return f"{whole}.{int(seconds % 1 * 1000):03d}Z"
 
 
 def shown_event(event: Mapping[str, Any]) -> dict[str, Any]:
-    """An event of the live jobs; the last one of a job that has finished holds its pictures."""
+    """Format an event of a live job; the last event of a finished job contains its pictures."""
     if event["type"] != FINISHED:
         return dict(event)
     return {**event, "pictures": [shown(each) for each in event["pictures"]]}

@@ -1,4 +1,4 @@
-"""The native API, /api/v1, as docs/api.md has it."""
+"""The native API, /api/v1; see docs/api.md."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
@@ -36,14 +36,14 @@ from pochade.server.request_bodies import Route
 from pochade.server.service import Service
 from pochade.server.thumbnails import Thumbnails
 from pochade.server.uploads import Inputs
-from pochade.server.views import own_picture, what_it_says
+from pochade.server.views import own_picture, picture_parameters
 
 PREFIX = "/api/v1"
 BODIES: Mapping[str, int | None] = {"/jobs": None, "/info": None}
-"""Routes whose bodies may be large, see `receiving.BodyLimits`."""
+"""Routes whose bodies may be large, see `receive.BodyLimits`."""
 PING_S = 15.0
 MOST_STREAMS = 100
-"""Of one user."""
+"""Maximum number of open event streams of one user."""
 
 ERRORS: Mapping[int | str, dict[str, Any]] = {key: {"model": ErrorBody} for key in ("4XX", "5XX")}
 
@@ -52,7 +52,7 @@ FOR_EVER = "private, max-age=31536000, immutable"
 
 
 def answer(trouble: ErrorReply, request_id: str) -> Response:
-    """An error in this dialect."""
+    """Format an error for the native API."""
     error = {"code": trouble.code, "message": trouble.message}
     if trouble.field is not None:
         error["field"] = trouble.field
@@ -60,7 +60,7 @@ def answer(trouble: ErrorReply, request_id: str) -> Response:
 
 
 def router(service: Service, thumbnails: Thumbnails) -> APIRouter:
-    """The routes, over one service."""
+    """Return the routes of a service."""
     routes = APIRouter(prefix=PREFIX, tags=["native"], route_class=Route, responses=dict(ERRORS))
 
     def inputs_of(owner: str) -> Inputs:
@@ -91,7 +91,7 @@ def router(service: Service, thumbnails: Thumbnails) -> APIRouter:
         return show(service, job, []) | ({"left_out": body.left_out} if body.left_out else {})
 
     async def repeated(request: Request, job_id: str) -> dict[str, Any]:
-        """The job of a request that came before, as it is now."""
+        """Return the current state of the job of an earlier request."""
         try:
             return await shown_job(request, job_id)
         except ErrorReply as gone:
@@ -262,7 +262,7 @@ def router(service: Service, thumbnails: Thumbnails) -> APIRouter:
         def read() -> dict[str, Any]:
             inputs = inputs_of(owner)
             inputs.add(body.image, "image")
-            return what_it_says(service, inputs.contents[0])
+            return picture_parameters(service, inputs.contents[0])
 
         return await service.decoding(read)
 
@@ -286,7 +286,7 @@ def router(service: Service, thumbnails: Thumbnails) -> APIRouter:
 
 
 def owner_of(request: Request) -> str:
-    """Who asks; the guard has seen to it."""
+    """Return the user, as set by the middleware."""
     owner: str = request.state.owner
     return owner
 
@@ -296,7 +296,7 @@ def not_found(what: str) -> ErrorReply:
 
 
 def show(service: Service, job: Job, pictures: list[Picture]) -> dict[str, Any]:
-    """A job as docs/api.md has it. Live jobs that knows more than the row is believed."""
+    """Format a job, see docs/api.md. The live state takes precedence over the row."""
     live = service.live_jobs.live.get(job.id)
     place = service.live_jobs.place(job.id)
     order = read_order(job.order)
@@ -327,7 +327,7 @@ def show(service: Service, job: Job, pictures: list[Picture]) -> dict[str, Any]:
 
 
 def _shown_request(order: Order) -> dict[str, Any]:
-    """What was asked for, without the pictures that came with it."""
+    """Return the request without the pictures that were sent with it."""
     if order.pull is not None:
         return {"licence": order.pull.licence, "commit": order.pull.commit}
     request: dict[str, Any] = {**asdict(order.request), "count": order.count, "expand": order.expand}

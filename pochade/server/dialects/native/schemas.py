@@ -1,5 +1,7 @@
-"""What the native API takes, by the names of `pochade.request` and `pochade.request_options`. See
-docs/api.md."""
+"""Request bodies of the native API, with the names of `pochade.request` and `pochade.request_options`.
+
+See docs/api.md.
+"""
 
 from typing import Annotated, Any, Literal
 
@@ -11,7 +13,7 @@ from pochade.jobs.limits import LARGEST_SEED
 from pochade.jobs.orders import KINDS, NOT_DRAWN, UPSCALE, Order, Upscale
 from pochade.request import Request
 from pochade.request_options import Hires, Source
-from pochade.server.request_bodies import MOST_NAMED, Body
+from pochade.server.request_bodies import MAX_REPORTED, Body
 from pochade.server.request_bodies import left_out as unknown_fields
 from pochade.server.submission import SubmittedOrder
 from pochade.server.uploads import Inputs
@@ -21,7 +23,7 @@ HIRES = Hires()
 SOURCE: dict[str, Any] = {name: field.default for name, field in Source.__dataclass_fields__.items()}
 
 OF_UPSCALE = ("kind", "upscale", "lane", "label", "preview")
-"""Fields that say something of a picture that is made larger."""
+"""Fields that apply to upscaling."""
 
 Picture = Annotated[str, Field(description='base64, a data URL, or "picture:ID"')]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -37,7 +39,7 @@ class OutpaintBody(Body):
 
 class SourceBody(Body):
     image: Picture
-    mask: Picture | None = Field(None, description="white where something new is wanted")
+    mask: Picture | None = Field(None, description="white where the picture is redrawn")
     denoising_strength: Fraction | None = Field(None, description="0.75, or 1 to outpaint")
     resize_mode: str = SOURCE["resize_mode"]
     mask_blur: float = SOURCE["mask_blur"]
@@ -122,14 +124,14 @@ class JobBody(Body):
     preview: bool = True
     lane: Literal["interactive", "batch"] = "interactive"
     label: str = Field("", max_length=100)
-    blend: Any = Field(None, description="of a picture that was drawn elsewhere; null here")
+    blend: Any = Field(None, description="not supported; null")
     refiner: Any = Field(None, description="the same")
 
     @field_validator(*NOT_DRAWN)
     @classmethod
     def none_of_these(cls, value: Any, about: ValidationInfo) -> None:
         if value is not None:
-            raise ValueError(f"the server draws no picture with a {about.field_name}; leave it out")
+            raise ValueError(f"the server does not support {about.field_name}; omit it")
 
     @property
     def has_pictures(self) -> bool:
@@ -137,8 +139,8 @@ class JobBody(Body):
 
     @property
     def left_out(self) -> list[str]:
-        """Names of fields that are unknown, or that say something of what this job does not do."""
-        return [*unknown_fields(self), *self._without_effect()][:MOST_NAMED]
+        """Return the names of fields that are unknown or have no effect on this job."""
+        return [*unknown_fields(self), *self._without_effect()][:MAX_REPORTED]
 
     def _without_effect(self) -> list[str]:
         if self.kind == UPSCALE:
@@ -161,7 +163,7 @@ class JobBody(Body):
         return names
 
     def asked(self, inputs: Inputs) -> SubmittedOrder:
-        """What the service takes; pictures become numbers in `inputs`. Raises InvalidRequest."""
+        """Convert the body to an order; pictures become numbers in `inputs`. Raises InvalidRequest."""
         if self.upscale is not None and self.kind != UPSCALE:
             raise InvalidRequest(f"upscale requires kind 'upscale', and kind is '{self.kind[:100]}'; omit it")
         about = (
@@ -222,7 +224,7 @@ class PullBody(Body):
 
 
 def _changed(body: Body) -> list[str]:
-    """Names of fields that were sent, with another value than the default."""
+    """Return the names of fields that were sent with another value than the default."""
     sent = body.model_fields_set
     return [
         name

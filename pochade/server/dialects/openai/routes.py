@@ -1,4 +1,4 @@
-"""OpenAI's images API, /v1: generations, edits, models, and pictures on the way as server-sent events."""
+"""OpenAI's images API, /v1: generations, edits, models, and partial images as server-sent events."""
 
 import base64
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -21,7 +21,7 @@ from pochade.server.dialects.openai.responses import (
     OpenAIModelReply,
     OpenAIModelsReply,
 )
-from pochade.server.dialects.openai.schemas import ImagesBody, asked, source_of
+from pochade.server.dialects.openai.schemas import ImagesBody, source_of, submitted_order
 from pochade.server.downloads import converted, file_of
 from pochade.server.errors import error_reply
 from pochade.server.events import EventStream, written_event
@@ -34,7 +34,7 @@ from pochade.server.uploads import Inputs
 
 PREFIX = "/v1"
 BODIES: Mapping[str, int | None] = {"/images/edits": None, "/images/generations": MIDDLE_BYTES}
-"""Routes whose bodies may be large, see `receiving.BodyLimits`."""
+"""Routes whose bodies may be large, see `receive.BodyLimits`."""
 GENERATION, EDIT = "image_generation", "image_edit"
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 CODES = {"unauthorized": "invalid_api_key", "too_many": "rate_limit_exceeded", "invalid": "invalid_value"}
@@ -46,7 +46,7 @@ NO_USAGE = {
 }
 QUALITY = 95
 FILES = ("image", "image[]", "mask")
-"""Parts of a form that are read as files."""
+"""Form fields that are files."""
 PING_S = 15.0
 
 ERRORS: Mapping[int | str, dict[str, Any]] = {
@@ -56,14 +56,14 @@ ERRORS: Mapping[int | str, dict[str, Any]] = {
 
 
 def answer(trouble: ErrorReply, request_id: str) -> Response:
-    """An error in this dialect."""
-    # A value that cannot be is 400 here, and nothing else.
+    """Format an error as OpenAI's API does."""
+    # OpenAI's API answers invalid values with 400, never 422.
     status = 400 if trouble.status == 422 else trouble.status
     return JSONResponse({"error": _error(trouble, status)}, status, headers=dict(trouble.headers or {}))
 
 
 def router(service: Service) -> APIRouter:
-    """The routes, over one service."""
+    """Return the routes of a service."""
     routes = APIRouter(prefix=PREFIX, tags=["openai"], route_class=Route, responses=dict(ERRORS))
 
     @routes.get("/models", response_model=OpenAIModelsReply)
@@ -73,13 +73,13 @@ def router(service: Service) -> APIRouter:
     @routes.get("/models/{model_id:path}", response_model=OpenAIModelReply)
     async def model(model_id: str) -> Any:
         if model_id not in service.catalogue.models:
-            raise ErrorReply(404, "model_not_found", f"there is no model '{model_id[:200]}' here", "model")
+            raise ErrorReply(404, "model_not_found", f"there is no model '{model_id[:200]}'", "model")
         return _model(service, model_id)
 
     @routes.post("/images/generations", response_model=OpenAIImagesReply)
     async def generations(request: Request, body: ImagesBody) -> Any:
-        order = asked(body, service.catalogue, _inputs(service), None)
-        return await replied(request, body, order, GENERATION)
+        order = submitted_order(body, service.catalogue, _inputs(service), None)
+        return await reply(request, body, order, GENERATION)
 
     @routes.post("/images/edits", response_model=OpenAIImagesReply)
     async def edits(
@@ -89,9 +89,9 @@ def router(service: Service) -> APIRouter:
         image_list: Annotated[list[UploadFile] | None, File(alias="image[]")] = None,
         mask: Annotated[UploadFile | None, File()] = None,
     ) -> Any:
-        # The other fields have the names and meanings of those of generations, as text.
+        # The other fields are those of generations, as text.
         form = await request.form()
-        told = {name: value for name, value in form.items() if isinstance(value, str)}
+        fields = {name: value for name, value in form.items() if isinstance(value, str)}
         if "markup" in form:
             raise ErrorReply(400, "invalid", "markup is not supported; use a mask", "markup")
         for name, value in form.items():
@@ -99,7 +99,7 @@ def router(service: Service) -> APIRouter:
                 why = f"file field '{name[:100]}' is unknown; edits accept image and mask"
                 raise ErrorReply(400, "invalid", why, name[:100])
         try:
-            body = ImagesBody.model_validate({**told, "prompt": prompt})
+            body = ImagesBody.model_validate({**fields, "prompt": prompt})
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"]))
@@ -115,16 +115,16 @@ def router(service: Service) -> APIRouter:
         def order() -> SubmittedOrder:
             inputs = _inputs(service)
             source = source_of(content, mask_content, body.strength, inputs)
-            return asked(body, service.catalogue, inputs, source)
+            return submitted_order(body, service.catalogue, inputs, source)
 
-        return await replied(request, body, await service.decoding(order), EDIT)
+        return await reply(request, body, await service.decoding(order), EDIT)
 
-    async def replied(request: Request, body: ImagesBody, order: SubmittedOrder, kind: str) -> Any:
+    async def reply(request: Request, body: ImagesBody, order: SubmittedOrder, kind: str) -> Any:
         live = await service.submit(request.state.owner, order)
         if body.stream:
             watcher = service.live_jobs.watch(live.owner, live.id)
             return EventStream(
-                _streamed(service, live, watcher, body, kind), partial(_left, service, live, watcher)
+                _streamed(service, live, watcher, body, kind), partial(_disconnected, service, live, watcher)
             )
         _, pictures = await outcome(service, request, live)
         if body.by_url:
@@ -135,7 +135,7 @@ def router(service: Service) -> APIRouter:
             ]
         else:
             data = [{"b64_json": await run_in_threadpool(_encoded, service, each, body)} for each in pictures]
-        return {**_about(pictures, body), "created": int(live.created), "data": data}
+        return {**_details(pictures, body), "created": int(live.created), "data": data}
 
     return routes
 
@@ -143,21 +143,23 @@ def router(service: Service) -> APIRouter:
 async def _streamed(
     service: Service, live: LiveJob, watcher: Watcher, body: ImagesBody, kind: str
 ) -> AsyncIterator[str]:
-    """Pictures on the way, then the finished ones."""
+    """Yield partial images, then the finished ones."""
     try:
-        async with aclosing(_until_over(watcher)) as events:
+        async with aclosing(_events(watcher)) as events:
             async for event in events:
                 if event is None:
                     yield ": still here\n\n"
                 elif event["type"] == "partial":
                     image = event["images"][0].partition(",")[2]
-                    image = await run_in_threadpool(_in_base64, base64.b64decode(image), body)
-                    about = {"partial_image_index": event["index"], "created_at": int(live.created)}
-                    yield _event(f"{kind}.partial_image", {"b64_json": image, **_shape(body), **about})
+                    image = await run_in_threadpool(_base64, base64.b64decode(image), body)
+                    details = {"partial_image_index": event["index"], "created_at": int(live.created)}
+                    yield _event(f"{kind}.partial_image", {"b64_json": image, **_shape(body), **details})
         job, pictures = await service.wait(live)
         if job.state != FINISHED:
             trouble = (
-                failure(live, job.error) if job.error else ErrorReply(409, "conflict", "it was cancelled")
+                failure(live, job.error)
+                if job.error
+                else ErrorReply(409, "conflict", "the job was cancelled")
             )
             yield _event("error", {"error": _error(trouble, trouble.status)})
             return
@@ -165,20 +167,20 @@ async def _streamed(
             image = await run_in_threadpool(_encoded, service, picture, body)
             data = {"b64_json": image, **_shape(body), "created_at": int(live.created), "usage": NO_USAGE}
             yield _event(f"{kind}.completed", {**data, "size": _size(picture), **_left_out(body)})
-    except (PochadeError, ErrorReply) as error:  # the status is sent already: it is said as an event
+    except (PochadeError, ErrorReply) as error:  # the status has been sent, so the error becomes an event
         trouble = error_reply(error)
         yield _event("error", {"error": _error(trouble, trouble.status)})
 
 
-def _left(service: Service, live: LiveJob, watcher: Watcher) -> None:
-    """The stream has ended. A client that goes away takes its job along."""
+def _disconnected(service: Service, live: LiveJob, watcher: Watcher) -> None:
+    """Clean up after the stream. The job is cancelled if its client has disconnected."""
     service.live_jobs.unwatch(watcher)
-    # A server that stops draws it after its next start, as what others wait for.
+    # A server that is stopping keeps the job and draws it after its next start.
     if live.id in service.live_jobs.live and not service.stopping:
         service.later(service.cancel(live.owner, live.id))
 
 
-async def _until_over(watcher: Watcher) -> AsyncGenerator[Any]:
+async def _events(watcher: Watcher) -> AsyncGenerator[Any]:
     while True:
         try:
             yield await watcher.next(PING_S)
@@ -206,13 +208,13 @@ def _shape(body: ImagesBody) -> dict[str, Any]:
     }
 
 
-def _about(pictures: list[Picture], body: ImagesBody) -> dict[str, Any]:
-    about = {**_shape(body), "usage": NO_USAGE, **_left_out(body)}
-    return {**about, "size": _size(pictures[0])} if pictures else about
+def _details(pictures: list[Picture], body: ImagesBody) -> dict[str, Any]:
+    details = {**_shape(body), "usage": NO_USAGE, **_left_out(body)}
+    return {**details, "size": _size(pictures[0])} if pictures else details
 
 
 def _left_out(body: ImagesBody) -> dict[str, Any]:
-    """What is said of fields that are not done; nothing if there are none."""
+    """Return the reply's list of unsupported fields, if there are any."""
     return {"left_out": body.left_out} if body.left_out else {}
 
 
@@ -221,11 +223,11 @@ def _size(picture: Picture) -> str:
 
 
 def _encoded(service: Service, picture: Picture, body: ImagesBody) -> str:
-    return _in_base64(file_of(service.storage, picture), body, picture.text)
+    return _base64(file_of(service.storage, picture), body, picture.text)
 
 
-def _in_base64(content: bytes, body: ImagesBody, text: str = "") -> str:
-    """A PNG in the format that was asked for, with its parameters text."""
+def _base64(content: bytes, body: ImagesBody, text: str = "") -> str:
+    """Encode a PNG in the requested format, with its parameters text."""
     if body.format != "png":
         content = converted(content, body.format.upper(), text, quality=_quality(body))
     return base64.b64encode(content).decode()

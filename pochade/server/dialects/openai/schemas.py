@@ -1,7 +1,7 @@
-"""What clients of OpenAI's images API send, and what it means in our words.
+"""Convert requests in the format of OpenAI's images API to orders.
 
-Models that only exist elsewhere, and "auto", stand for the default. seed, steps, negative_prompt and the like
-are fields that the original does not have; its clients send them as extra ones.
+The names of OpenAI's models, and "auto", select the default. seed, steps, negative_prompt and the like are
+extensions; OpenAI's clients send them as extra fields (`extra_body`).
 """
 
 import io
@@ -22,23 +22,23 @@ from pochade.server.request_bodies import Body, left_out
 from pochade.server.submission import SubmittedOrder
 from pochade.server.uploads import Inputs
 
-FOREIGN = re.compile(r"(auto|dall-e|gpt-image|gpt-|chatgpt-image)", re.IGNORECASE)
+OPENAI_MODELS = re.compile(r"(auto|dall-e|gpt-image|gpt-|chatgpt-image)", re.IGNORECASE)
 BY_URL = re.compile(r"dall-e", re.IGNORECASE)
-"""Models that answer with an address unless base64 is asked for."""
+"""Models whose default response_format is "url"."""
 
 FORMATS = ("png", "jpeg", "webp")
 RESPONSES = ("b64_json", "url")
 SIDE = 8
 
 IGNORABLE: Mapping[str, str] = {
-    "user": "who asks is known by the key",
+    "user": "the key identifies the user",
     "safety_identifier": "the same",
-    "moderation": "nothing is filtered here, whether more or less strictly",
-    "partial_images": "done where the reply is streamed; else nothing is on the way, as in the original",
+    "moderation": "nothing is filtered",
+    "partial_images": "supported with stream; otherwise without effect, as in OpenAI's API",
 }
-"""Fields that ask for nothing that could be done, and why."""
+"""Fields without effect, and why."""
 
-NAMED: Mapping[str, tuple[Any, ...]] = {
+UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "quality": (None, "standard", "auto", "medium"),
     "style": (None,),
     "input_fidelity": (None, "low"),
@@ -46,7 +46,7 @@ NAMED: Mapping[str, tuple[Any, ...]] = {
     "effort": (None,),
     "reasoning": (None,),
 }
-"""Fields that models elsewhere have. They are named in the reply, `left_out`, unless at these values."""
+"""Unsupported fields of OpenAI's models. The reply lists them in `left_out` unless they have these values."""
 
 REFUSED: Mapping[str, str] = {
     "frame_count": "animations are not supported; omit frame_count",
@@ -88,8 +88,8 @@ class ImagesBody(Body):
 
     @field_validator("model", "n", "size", "quality", "background", "output_format", mode="before")
     @classmethod
-    def auto_is_nothing(cls, value: Any) -> Any:
-        """ "auto" is sent for everything that has a default."""
+    def auto_is_none(cls, value: Any) -> Any:
+        """Replace "auto", which clients send for any field that has a default."""
         return None if value in ("auto", "") and isinstance(value, str) else value
 
     @property
@@ -98,23 +98,25 @@ class ImagesBody(Body):
 
     @property
     def by_url(self) -> bool:
-        """Whether the pictures are answered by their addresses."""
+        """Whether the reply contains URLs instead of base64."""
         if self.response_format is None:
             return self.model is not None and BY_URL.match(self.model) is not None
         return self.response_format == "url"
 
     @property
     def left_out(self) -> list[str]:
-        """Names of what was asked for and is not done."""
-        asked_for = [name for name, usual in NAMED.items() if getattr(self, name) not in usual]
-        return [*asked_for, *left_out(self)]
+        """The names of unsupported fields that were sent."""
+        unsupported = [name for name, ignored in UNSUPPORTED.items() if getattr(self, name) not in ignored]
+        return [*unsupported, *left_out(self)]
 
 
-def asked(body: ImagesBody, catalogue: Catalogue, inputs: Inputs, source: JobSource | None) -> SubmittedOrder:
-    """What the service takes. source: of an edit. Raises Trouble."""
+def submitted_order(
+    body: ImagesBody, catalogue: Catalogue, inputs: Inputs, source: JobSource | None
+) -> SubmittedOrder:
+    """Convert a body to an order. source: the source of an edit. Raises ErrorReply."""
     _check(body)
     if source is None and body.strength is not None:
-        why = "strength is of drawing over a picture; send the picture to /v1/images/edits, or leave it out"
+        why = "strength applies only to /v1/images/edits; omit it"
         raise ErrorReply(400, "invalid", why, "strength")
     width, height = _size(
         body.size, None if source is None else size_in_header(inputs.contents[source.image])
@@ -145,19 +147,19 @@ def asked(body: ImagesBody, catalogue: Catalogue, inputs: Inputs, source: JobSou
 
 
 def model_of(name: str | None, catalogue: Catalogue) -> str:
-    """Raises Trouble for a name that is neither here nor one of the original's."""
+    """Return the model's name. Raises ErrorReply for one that is neither in the catalogue nor OpenAI's."""
     if name is None:
         return catalogue.default
     try:
         return catalogue.model(name).name
     except InvalidRequest as unknown:
-        if FOREIGN.match(name):
+        if OPENAI_MODELS.match(name):
             return catalogue.default
         raise ErrorReply(404, "model_not_found", str(unknown), "model") from unknown
 
 
 def source_of(image: bytes, mask: bytes | None, strength: float | None, inputs: Inputs) -> JobSource:
-    """The picture to edit. What is transparent in the mask, or without one in the picture, is drawn anew."""
+    """Return the source of an edit. Transparent areas of the mask, or else of the picture, are redrawn."""
     from pochade.images.decode import on_white, read_mask, read_picture
 
     number = inputs.put(image)
@@ -209,16 +211,16 @@ def _check(body: ImagesBody) -> None:
 
 
 def _size(size: str | None, picture: tuple[int, int] | None) -> tuple[int | None, int | None]:
-    """Width and height, px, of whole latent pixels, or just those of a picture that is edited."""
+    """Return width and height, px: those of the edited picture, or rounded down to whole latent pixels."""
     if size is None:
         return None, None
     found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", size.strip(), re.ASCII)
     if found is None:
         raise ErrorReply(400, "invalid", f"size is '{size[:100]}'; write WIDTHxHEIGHT, or 'auto'", "size")
-    asked = int(found[1]), int(found[2])
-    if asked == picture:
-        return asked
-    width, height = (max(SIDE, side // SIDE * SIDE) for side in asked)
+    requested = int(found[1]), int(found[2])
+    if requested == picture:
+        return requested
+    width, height = (max(SIDE, side // SIDE * SIDE) for side in requested)
     return width, height
 
 

@@ -1,4 +1,4 @@
-"""What all kinds of given pictures have in common: reading files and captions that may be anything."""
+"""Read and validate the files and captions of a user's pictures."""
 
 import json
 import unicodedata
@@ -20,12 +20,12 @@ PICTURE_SUFFIXES = (
 IMAGE_KEYS = ("file_name", "image", "path")
 TEXT_KEYS = ("text", "caption", "prompt")
 MAX_CAPTION = 4000
-"""In characters: far more than a text encoder reads, so that what is longer is no caption."""
+"""In characters: far more than a text encoder reads; anything longer is not a caption."""
 
 
 @dataclass(frozen=True)
 class ImportSettings:
-    """How given pictures are stored. size: of the shorter side in px. held_out: the share that is."""
+    """Settings of an import. size: of the shorter side, px. held_out: the share of held-out pictures."""
 
     source: str
     size: int
@@ -35,12 +35,12 @@ class ImportSettings:
 def item(
     settings: ImportSettings, name: str, content: Callable[[], bytes], caption: Callable[[], str]
 ) -> Item:
-    """A picture that is read, with its caption, when its turn comes."""
+    """Return an item that reads a picture and its caption when it is made."""
     return Item(name, partial(_sample, settings, name, content, caption))
 
 
 def bad_item(name: str, reason: str, detail: str = "") -> Item:
-    """Something that is known to be unusable, so that it is counted and listed."""
+    """Return an item for an unusable file, so that it is counted and listed."""
 
     def refuse() -> Sample:
         raise Unusable(reason, detail)
@@ -51,7 +51,7 @@ def bad_item(name: str, reason: str, detail: str = "") -> Item:
 def _sample(
     settings: ImportSettings, name: str, content: Callable[[], bytes], caption: Callable[[], str]
 ) -> Sample:
-    words = caption()  # the cheaper one to fail
+    words = caption()  # first, since it is cheaper
     given = content()
     picture = encoded(given, settings.size)
     entry = CorpusEntry(
@@ -66,13 +66,13 @@ def _sample(
 
 
 def split_by_share(content: bytes, share: float) -> Split:
-    """Whether a picture is held out: a share (0..1), told by its bytes, so that copies stay together."""
+    """Return the split of a picture from a hash of its bytes, so that copies stay together. share: 0..1."""
     place = int.from_bytes(sha256(content).digest()[:8]) / 2**64
     return "held-out" if place < share else "train"
 
 
 def file_content(path: Path) -> bytes:
-    """The bytes of a file. Raises Unusable if it cannot be read or is too long."""
+    """Return the bytes of a file. Raises Unusable if it cannot be read or is too large."""
     try:
         if not path.is_file():
             raise (
@@ -89,19 +89,20 @@ def file_content(path: Path) -> bytes:
 
 
 def composed(name: str) -> str:
-    """A file's name with accented letters as one character each: macOS takes them apart in names (NFD), and
-    other systems do not, so that two files of one name are not written alike."""
+    """Normalize a file name to NFC. macOS decomposes accented letters in names (NFD), others do not."""
     return unicodedata.normalize("NFC", name)
 
 
 def pair_key(name: str) -> str:
-    """What a picture's name and that of its caption have in common: the name without its suffix."""
+    """Return the name without its suffix, which a picture and its caption share."""
     return composed(name.removesuffix(Path(name).suffix))
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The file that `name` stands for, seen from the folder; one whose accents are written otherwise if it is
-    not there itself. Raises Unusable if it is not inside of the folder."""
+    """Return the path of a file named relative to the folder, in any Unicode normalization.
+
+    Raises Unusable if it is not inside the folder.
+    """
     forms = (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))
     paths = [_inside(folder, form) for form in dict.fromkeys(forms)]
     return next((path for path in paths if path.exists()), paths[0])
@@ -120,12 +121,12 @@ def _inside(folder: Path, name: str) -> Path:
 
 
 def caption_file(path: Path) -> str:
-    """The caption in a text file; several lines become one."""
+    """Read the caption in a text file; lines are joined."""
     return decoded_caption(file_content(path))
 
 
 def decoded_caption(content: bytes) -> str:
-    """A caption from the bytes of a text file."""
+    """Decode a caption from the bytes of a text file."""
     if len(content) > 4 * MAX_CAPTION:  # bytes of a character in UTF-8, at most
         raise Unusable("an over-long caption", f"{len(content):,} bytes")
     try:
@@ -135,14 +136,14 @@ def decoded_caption(content: bytes) -> str:
 
 
 def plain_caption(value: object) -> str:
-    """The caption in one line. Raises Unusable if there is none, or it is no text, or too long."""
+    """Return the caption in one line. Raises Unusable if it is empty, not text, or too long."""
     if value is None:
         raise Unusable("no caption")
     if not isinstance(value, str):
         raise Unusable("a caption that is not text", type(value).__name__)
     strange = next((c for c in value if unicodedata.category(c) in ("Cc", "Cs") and not c.isspace()), None)
     if strange is not None:
-        raise Unusable("a caption that is not text", f"it holds the character {ord(strange):#x}")
+        raise Unusable("a caption that is not text", f"it contains the character {ord(strange):#x}")
     caption = " ".join(value.split())
     if not caption:
         raise Unusable("an empty caption")
@@ -152,7 +153,7 @@ def plain_caption(value: object) -> str:
 
 
 def json_object(line: bytes) -> dict[str, Any]:
-    """The JSON object in a line or file. Raises Unusable."""
+    """Parse the JSON object in a line or file. Raises Unusable."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as bad:
@@ -163,7 +164,7 @@ def json_object(line: bytes) -> dict[str, Any]:
 
 
 def caption_in(values: Mapping[str, Any]) -> str:
-    """The caption among named values."""
+    """Return the caption among named values. Raises Unusable."""
     key = next((key for key in TEXT_KEYS if values.get(key) is not None), None)
     if key is None:
         raise Unusable("no caption", f"none of {', '.join(TEXT_KEYS)} is among {', '.join(values)[:200]}")

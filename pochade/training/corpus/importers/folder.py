@@ -20,14 +20,14 @@ from pochade.training.corpus.importers.common import (
 from pochade.training.corpus.samples import Item, Unusable
 
 UNSUPPORTED = (".heic", ".heif", ".jxl", ".svg", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw")
-"""Endings of pictures that people have and that are not read: they are listed, not passed over."""
+"""Suffixes of unsupported picture formats, which are listed, not ignored."""
 
 
 @dataclass
 class Scan:
-    """What lies in a folder and below it, by kind, as paths relative to it.
+    """The files in a folder and its subfolders by kind, as paths relative to it.
 
-    refused: names and reasons of what must not be followed or cannot be listed.
+    refused: names and reasons of files that are not followed or cannot be listed.
     """
 
     root: Path
@@ -40,7 +40,7 @@ class Scan:
     refused: list[tuple[str, str]] = field(default_factory=list)
 
     def kind(self, name: str) -> list[str]:
-        """The list that a file belongs to, by the end of its name."""
+        """Return the list for a file according to its suffix."""
         suffix = Path(name).suffix.lower()
         if suffix in PICTURE_SUFFIXES:
             return self.pictures
@@ -49,7 +49,7 @@ class Scan:
 
 
 def scan(root: Path) -> Scan:
-    """Look through a folder. Links to folders are not followed; hidden files are left alone."""
+    """Scan a folder. Links to folders are not followed; hidden files are ignored."""
     found = Scan(root)
 
     def unreadable(error: OSError) -> None:
@@ -74,9 +74,9 @@ def scan(root: Path) -> Scan:
 
 
 def folder_items(found: Scan, settings: ImportSettings, named: Collection[str] = ()) -> Iterator[Item]:
-    """The pictures of a folder, with what is wrong with it.
+    """Yield the pictures of a folder, including unusable ones.
 
-    named: pictures that a list in the folder names and says something of, as paths relative to the folder.
+    named: pictures with captions in a list, as paths relative to the folder.
     """
     captions = {pair_key(name): name for name in found.captions}
     owners: dict[str, str] = {pair_key(name): name for name in named}
@@ -103,7 +103,7 @@ def folder_items(found: Scan, settings: ImportSettings, named: Collection[str] =
 
 
 def refused_items(found: Scan) -> Iterator[Item]:
-    """What was not even looked into."""
+    """Yield the refused files."""
     for name, reason in found.refused:
         yield bad_item(name, reason)
 

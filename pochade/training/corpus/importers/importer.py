@@ -1,4 +1,4 @@
-"""Making a training set of given pictures."""
+"""Import a user's pictures as a training set."""
 
 import re
 from collections import Counter
@@ -37,11 +37,11 @@ def gather(
     """Store the captioned pictures of `paths` in `folder`, their shorter side being at most `size` px.
 
     paths: folders, or single .jsonl, .parquet and .tar files.
-    held_out: the share of the pictures (0..1) that training must leave alone.
-    What cannot be used is skipped and listed in skipped.jsonl. A second call with the same pictures only
+    held_out: the share of the pictures (0..1) that is excluded from training.
+    Unusable pictures are skipped and listed in skipped.jsonl. A second call with the same pictures only
     opens the set; after an interruption, finished shards are kept.
-    Raises InvalidRequest (a path or number that cannot be), NothingUsable (no picture with a caption is
-    left), MissingDependency (parquet without pyarrow), OutputError.
+    Raises InvalidRequest (an invalid path or number), NothingUsable (there is no picture with a caption),
+    MissingDependency (parquet without pyarrow), OutputError.
     """
     check_numbers(size, jobs)
     if not 0 <= held_out < 1:
@@ -59,16 +59,16 @@ def gather(
 
 def _check_place(path: Path, folder: Path) -> None:
     if not path.exists():
-        raise InvalidRequest(f"'{path}' is not there")
+        raise InvalidRequest(f"'{path}' does not exist")
     own, target = path.resolve(), folder.resolve()
     if own.is_relative_to(target) or target.is_relative_to(own):
         raise InvalidRequest(
-            f"the training set '{folder}' and the pictures '{path}' lie in one another; choose another folder"
+            f"the training set '{folder}' and the pictures '{path}' overlap; choose another folder"
         )
 
 
 def _new_name(path: Path, taken: set[str]) -> str:
-    """A short name of the source that may stand in file names."""
+    """Return a new short name of the source for file names."""
     base = name_slug(path.resolve().stem)[:40] or "pictures"
     names = chain([base], (f"{base}-{number}" for number in range(2, len(taken) + 2)))
     return next(name for name in names if name not in taken)
@@ -88,7 +88,7 @@ def _stream(path: Path, settings: ImportSettings) -> Stream:
 
 
 def _single(path: Path) -> Scan:
-    """A file that holds or names pictures, as if it lay alone in its folder."""
+    """Return a scan of a single file, as if it were alone in its folder."""
     found = Scan(path.parent)
     if path.suffix.lower() not in (".jsonl", ".parquet", ".tar"):
         raise InvalidRequest(
@@ -99,9 +99,9 @@ def _single(path: Path) -> Scan:
 
 
 def _open(found: Scan, settings: ImportSettings) -> tuple[int, Iterator[Item]]:
-    """Lines and tables say what is said of the pictures that they name; of all others text files do.
+    """Return the number of items and the items. JSON lines and tables take precedence over text files.
 
-    A file that names or holds no picture, such as a log in JSON lines, is listed and changes nothing.
+    A file without pictures, such as a log in JSON lines, is listed and has no effect.
     """
     total, strays = 0, list(refused_items(found))
     parts: list[Iterator[Item]] = []
@@ -139,7 +139,7 @@ def _open(found: Scan, settings: ImportSettings) -> tuple[int, Iterator[Item]]:
 
 
 def _sizes(found: Scan) -> set[tuple[str, int]]:
-    """(name without its folder, bytes) of each picture with a text file: a tar of these is a copy."""
+    """Return (base name, bytes) of each picture with a text file, to detect copies in tars."""
     captioned = {pair_key(name) for name in found.captions}
     sizes = set()
     for name in found.pictures:
@@ -150,12 +150,12 @@ def _sizes(found: Scan) -> set[tuple[str, int]]:
 
 
 def _prefix(name: str) -> str:
-    """The folder of a file, with a slash, seen from the root."""
+    """Return the folder of a file relative to the root, with a slash."""
     return name.removesuffix(Path(name).name)
 
 
 def _fingerprint(found: Scan) -> str:
-    """Names, lengths and times of all files: when these are the same, so is the training set."""
+    """Hash the names, sizes and times of all files; equal hashes give equal training sets."""
     names = chain(found.pictures, found.captions, found.lines, found.tables, found.tars)
     total = sha256()
     for name in names:
@@ -168,11 +168,11 @@ def _fingerprint(found: Scan) -> str:
 
 
 def _nothing_in(path: Path, found: Scan) -> str:
-    """What a folder without pictures holds instead."""
-    others = Counter(Path(name).suffix.lower() or "without an ending" for name in found.others)
+    """Return a message that lists what a folder without pictures contains."""
+    others = Counter(Path(name).suffix.lower() or "without a suffix" for name in found.others)
     others.update({".txt": len(found.captions)} if found.captions else {})
     held = ", ".join(f"{count} x {re.sub(r'[^ -~]', '?', kind)}" for kind, count in others.most_common(8))
     return (
-        f"'{path}' holds no pictures ({held or 'it is empty'}); expected are pictures with a text file each "
+        f"'{path}' contains no pictures ({held or 'it is empty'}); expected: pictures with a text file each "
         "(cat.jpg, cat.txt), a JSON-lines file (file_name, text), parquet files or webdataset tars"
     )

@@ -1,4 +1,4 @@
-"""JSON lines: one object per line that names a picture file and its caption, as metadata.jsonl does."""
+"""JSON lines: one object per line with a picture's file name and caption, as in metadata.jsonl."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,7 +20,7 @@ from pochade.training.corpus.samples import Item, Unusable
 
 
 def count_lines(path: Path) -> int:
-    """How many lines are not blank; one, to be listed, if the file cannot be read."""
+    """Count the lines that are not blank; 1 for an unreadable file, which is listed."""
     try:
         with path.open("rb") as file:
             return sum(not line.isspace() for line in file)
@@ -29,8 +29,7 @@ def count_lines(path: Path) -> int:
 
 
 def named_in_lines(path: Path) -> set[str]:
-    """The pictures that a file names and has a caption for; there is none if it cannot be read, or is a file
-    of something else, such as scores of the pictures."""
+    """Return the names of pictures with captions; empty if the file is unreadable or contains other data."""
     names = set()
     with suppress(OSError), path.open("rb") as file:
         for line in file:
@@ -42,9 +41,9 @@ def named_in_lines(path: Path) -> set[str]:
 
 
 def line_items(path: Path, settings: ImportSettings, prefix: str = "") -> Iterator[Item]:
-    """The pictures that a file of JSON lines names; their paths are seen from its folder, and stay in it.
+    """Yield the pictures that a JSON-lines file names, by paths inside its folder.
 
-    prefix: goes before the names, where there are several such files.
+    prefix: prepended to the names if there are several such files.
     """
     names: set[str] = set()
     try:
@@ -61,7 +60,7 @@ def line_items(path: Path, settings: ImportSettings, prefix: str = "") -> Iterat
 def _line_item(
     line: bytes, where: str, folder: Path, names: set[str], settings: ImportSettings, prefix: str
 ) -> Item:
-    """The picture of one line; its name is added to `names`, which are those of the lines before."""
+    """Return the picture of one line and add its name to `names`, those of the previous lines."""
     try:
         values = json_object(line)
         name = _picture_name(values)

@@ -1,4 +1,4 @@
-"""Parquet tables, as Hugging Face's datasets writes them: pictures as {bytes, path}, or named by a path."""
+"""Parquet tables in the format of Hugging Face's datasets: pictures as {bytes, path} or as paths."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -21,11 +21,11 @@ from pochade.training.corpus.samples import Item, Unusable
 
 ROWS_AT_A_TIME = 64
 BROKEN = (OSError, ValueError, KeyError, NotImplementedError)
-"""What pyarrow's own errors are derived from."""
+"""The base classes of pyarrow's errors."""
 
 
 def count_rows(path: Path) -> int:
-    """How many rows the table says it has; one, to be listed as damaged, if it cannot be read."""
+    """Return the number of rows in the table's metadata; 1 for a damaged file, which is listed."""
     try:
         return int(_parquet().ParquetFile(path).metadata.num_rows)
     except BROKEN:
@@ -33,7 +33,7 @@ def count_rows(path: Path) -> int:
 
 
 def named_in_table(path: Path) -> set[str]:
-    """The pictures that a table with captions names by a path, whether or not it holds their bytes too."""
+    """Return the paths of pictures in a table with captions, whether or not it contains their bytes."""
     names: set[str] = set()
     try:
         table = _parquet().ParquetFile(path)
@@ -54,13 +54,13 @@ def named_in_table(path: Path) -> set[str]:
 
 
 def _fields(kind: Any) -> set[str]:
-    """The names of a struct's fields; of other types there are none."""
+    """Return the names of a struct's fields; empty for other types."""
     count = getattr(kind, "num_fields", 0)
     return {kind.field(number).name for number in range(count)} if str(kind).startswith("struct") else set()
 
 
 def table_items(path: Path, settings: ImportSettings, prefix: str = "") -> Iterator[Item]:
-    """The pictures of a parquet file, row by row. Raises MissingDependency without pyarrow."""
+    """Yield the pictures of a parquet file, row by row. Raises MissingDependency without pyarrow."""
     parquet = _parquet()
     number = 0
     try:
@@ -81,7 +81,7 @@ def table_items(path: Path, settings: ImportSettings, prefix: str = "") -> Itera
 def row_item(
     row: Mapping[str, Any], path: Path, number: int, settings: ImportSettings, prefix: str = ""
 ) -> Item:
-    """The picture of one row."""
+    """Return the picture of one row."""
     name = f"{prefix}{path.name}:{number}"
     value = next((row[key] for key in IMAGE_KEYS if row.get(key)), None)
     return item(settings, name, partial(_content, value, path.parent, list(row)), partial(caption_in, row))
@@ -98,7 +98,7 @@ def _content(value: Any, folder: Path, columns: list[str]) -> bytes:
 
 
 def _parquet() -> Any:
-    """pyarrow, which no extra of this package brings: only this kind of data needs it."""
+    """Import pyarrow, which is not part of any extra: only parquet files need it."""
     try:
         return import_module("pyarrow.parquet")
     except ImportError as absent:

@@ -1,4 +1,4 @@
-"""Webdataset tars: files whose names differ in the end only are one sample: 0001.jpg, 0001.txt or .json."""
+"""Webdataset tars: files with the same name but for the suffix (0001.jpg, 0001.txt, .json) are a sample."""
 
 import tarfile
 from collections.abc import Collection, Iterator
@@ -20,14 +20,14 @@ from pochade.training.corpus.importers.common import (
 from pochade.training.corpus.samples import Item, Unusable
 
 Place = tuple[int, int]
-"""Where a file's bytes begin in the tar, and how many they are."""
+"""The offset of a file's bytes in the tar, and their number."""
 
 
 @dataclass
 class Members:
-    """The files of a tar by key and ending.
+    """The files of a tar by key and suffix.
 
-    twice: names that were there before.  end: why the tar ended early, or nothing.
+    twice: repeated names.  end: why the tar ended early, or empty.
     """
 
     samples: dict[str, dict[str, Place]] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Members:
 
 
 def tar_members(path: Path) -> Members:
-    """Read the headers of a tar; what is damaged ends the list."""
+    """Read the headers of a tar, up to the first damaged one."""
     found = Members()
     try:
         with tarfile.open(path, "r:") as tar:
@@ -53,18 +53,18 @@ def tar_items(
     found: Members,
     settings: ImportSettings,
     prefix: str = "",
-    beside: Collection[tuple[str, int]] = (),
+    existing: Collection[tuple[str, int]] = (),
 ) -> Iterator[Item]:
-    """The samples of a tar, in its order.
+    """Yield the samples of a tar, in order.
 
-    beside: names and lengths of pictures that are used anyway, of which those in the tar are copies.
+    existing: names and lengths of pictures that are used already; copies of them are skipped.
     """
     for key, files in found.samples.items():
         name = f"{prefix}{path.name}/{key}"
         suffix = next((suffix for suffix in PICTURE_SUFFIXES if suffix in files), None)
         picture = None if suffix is None else files[suffix]
-        if picture is not None and (f"{composed(PurePosixPath(key).name)}{suffix}", picture[1]) in beside:
-            yield bad_item(name, "a copy of a picture that lies beside the tar")
+        if picture is not None and (f"{composed(PurePosixPath(key).name)}{suffix}", picture[1]) in existing:
+            yield bad_item(name, "a copy of a picture next to the tar")
         elif picture is None:
             yield bad_item(name, "a caption without a picture", f"it has {', '.join(files)}")
         elif ".txt" not in files and ".json" not in files:
@@ -78,17 +78,17 @@ def tar_items(
 
 
 def count_items(found: Members) -> int:
-    """How many items `tar_items` gives."""
+    """Count the items that `tar_items` yields."""
     return len(found.samples) + len(found.twice) + bool(found.end)
 
 
 def _add(found: Members, member: tarfile.TarInfo) -> None:
     path = PurePosixPath(member.name)
-    base, dot, ending = path.name.partition(".")
+    base, dot, suffix_ = path.name.partition(".")
     if not base:
         return
     files = found.samples.setdefault(composed((path.parent / base).as_posix()), {})
-    suffix = dot + ending.lower()
+    suffix = dot + suffix_.lower()
     if suffix in files:
         found.twice.append(member.name)
     else:
