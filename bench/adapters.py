@@ -1,10 +1,10 @@
-"""How long a change of adapters takes: reading the file, making the weights, compiling the graph again.
+"""Measure how long changing adapters takes: reading the file, merging the weights, compiling the graph again.
 
     python bench/adapters.py [--quick] [--rank 16]
 
-On the UNet of Stable Diffusion 1.5 with random bf16 weights, and with --quick on a tiny one: an adapter of
-its attention, as most LoRAs are, and one of all its layers with their convolutions. "round" is what rounding
-the sum to the weights' own type changes, relative to what the adapter changes.
+Uses the UNet of Stable Diffusion 1.5 with random bf16 weights, with --quick a tiny one. Adapters: one of the
+attention layers, as most LoRAs are, and one of all layers including convolutions. "round" is the change made
+by rounding the sum to the weights' own type, relative to the adapter's change.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def _strengths(adapter: Adapter) -> list[WeightedDeltas]:
 
 
 def _rounding(base: Mapping[str, Any], adapter: Adapter, touched: list[str]) -> float:
-    """|rounded sum - sum| / |change| over some of the weights."""
+    """|rounded sum - sum| / |change| for some of the weights."""
     wide = {name: base[name].astype(np.float32) for name in touched[:: max(1, len(touched) // 10)]}
     exact = adapted(wide, _strengths(adapter))
     narrow = adapted(base, _strengths(adapter))
@@ -107,7 +107,7 @@ def _rounding(base: Mapping[str, Any], adapter: Adapter, touched: list[str]) -> 
 
 
 def _compile_s(config: UNetConfig, tensors: Mapping[str, Any], side: int) -> float:
-    """Building and compiling the graph for one picture with guidance, nothing being on the disk."""
+    """Seconds to build and compile the graph for one picture with guidance, without a cached graph."""
     inputs = {
         "x": ((2, 4, side, side), "f32"),
         "time": ((2, config.widths[0]), "f32"),
@@ -141,7 +141,7 @@ def _adapter(
     rank: int,
     layers: tuple[str, ...] | None,
 ) -> Path:
-    """f16 factors for the layers whose names end so, or for all that have a matrix."""
+    """f16 factors for the layers whose names have one of these endings, or for all that have a matrix."""
     rng, tensors = np.random.default_rng(1), {}
     for name, shape in shapes.items():
         module = name.removesuffix(".weight")

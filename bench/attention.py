@@ -1,10 +1,10 @@
-"""What the compiled attention kernel gains over OpenVINO's fused attention, and what it costs in fidelity.
+"""Compare the compiled attention kernel with OpenVINO's fused attention: time and accuracy.
 
     python bench/attention.py [--rounds 9] [--prompts 12] [--side 512]
 
-Layers: the self-attentions of SD 1.5, SD 2 and XL at their usual sizes, OpenVINO in bf16 against the kernel
-in bf16 and with bytes for queries and keys, taking turns; errors against f64. Pictures: the starter's, drawn
-large so that its attention is long enough for the kernel, with the kernel and without, in bf16 and in int8.
+Layers: the self-attentions of SD 1.5, SD 2 and XL at their usual sizes, OpenVINO in bf16 and the kernel in
+bf16 and with 8-bit queries and keys, taking turns; errors relative to f64. Pictures: the starter's, large
+enough for its attention to use the kernel, with and without the kernel, in bf16 and in int8.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def layer(sizes: Sizes, rounds: int) -> dict[str, Any]:
-    """Seconds of each way, taking turns after one to warm up, and their errors on the first 64 queries."""
+    """Seconds of each variant, taking turns after one warm-up, and errors on the first 64 queries."""
     batch, heads, queries, keys, dim = sizes
     rng = np.random.default_rng(0)
     given = [rng.standard_normal((batch, n, heads * dim), np.float32) for n in (queries, keys, keys)]
@@ -114,7 +114,7 @@ def fused(given: Arrays, heads: int) -> Callable[[], NDArray[Any]]:
 
 
 def exact(given: Arrays, heads: int, queries: int) -> NDArray[Any]:
-    """The first queries of the first picture in f64: (queries, heads * D)."""
+    """The result for the first queries of the first picture in f64: (queries, heads * D)."""
     query, key, value = (x[0].reshape(x.shape[1], heads, -1).astype(np.float64) for x in given)
     result = np.empty_like(query[:queries])
     for head in range(heads):
@@ -129,7 +129,8 @@ def relative(actual: NDArray[Any], expected: NDArray[Any]) -> float:
 
 
 def pictures(prompts: int, side: int) -> dict[str, dict[str, float]]:
-    """How like the pictures are. Each way has a process of its own, for the choice is made once in each."""
+    """Similarity of the pictures. Each variant has its own process, because a process chooses the kernel
+    once."""
     drawn = {}
     with TemporaryDirectory() as folder:
         for precision in ("bf16", "int8"):

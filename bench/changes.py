@@ -1,12 +1,12 @@
-"""What a change costs between two pictures, until the next step: another size, LoRA, strength, longer text.
+"""Measure the cost of a change between two pictures: another size, LoRA or strength, or a longer text.
 
     python bench/changes.py [--precision int8] [--rounds 3] [--cache FOLDER] [--quick]
 
-SD 1.5's shapes with random weights, in one process that has drawn before, as a server's worker has. Each
-change is asked for and timed up to the first guided step of the next picture; "the same again" is such a step
-alone, so the difference is what the change costs. The changes follow one another in --rounds pairs of
-processes: "new" ones find no graph on the disk, "again" ones find those of the process before. --quick tries
-the script itself with the starter.
+SD 1.5's shapes with random weights, in one process that has drawn before, like a server's worker. Each change
+is timed up to the first guided step of the next picture; "the same again" is such a step without a change, so
+the difference is the cost of the change. The changes follow one another in --rounds pairs of processes: "new"
+ones start without cached graphs, "again" ones with those of the process before. --quick tests the script
+itself with the starter.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def draw(model: Path, precision: str, quick: bool) -> None:
-    """In a process of its own: print seconds to the first step by change, as JSON."""
+    """Run in a separate process: print seconds to the first step by change, as JSON."""
     import pochade
     from pochade.loading.adapters import Lora
 

@@ -1,11 +1,11 @@
-"""Pochade beside other software: one evaluation of the UNet, and whole pictures from prompt to PNG.
+"""Compare Pochade with other software: one evaluation of the UNet, and whole pictures from prompt to PNG.
 
     make bench                                  # the starter and SD 1.5's shapes
-    make bench ARGS="--shapes xl --trace"       # what is heavy is asked for
+    make bench ARGS="--shapes xl --trace"       # expensive cases run on request only
     python bench/compare.py --shapes starter --rounds 5 --pictures 3
-    python bench/compare.py --quick             # whether the script works
+    python bench/compare.py --quick             # tests the script
 
-Contenders take turns, each in a process of its own. Prints tables, draws a bar chart for each, and appends to
+Contenders take turns, each in its own process. Prints tables, draws a bar chart for each, and appends to
 bench/results/. See bench/README.md.
 """
 
@@ -40,9 +40,9 @@ OURS = "pochade"
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """How a contender starts.
+    """How to start a contender.
 
-    speed: of a picture. compiles: its first start differs from later ones.
+    speed: the speed setting, for pictures. compiles: whether its first start differs from later ones.
     """
 
     start: Callable[[Case, Path, str], Contender]
@@ -84,7 +84,7 @@ def main() -> None:
 def chosen(
     what: str, case: Case, speeds: Sequence[str], wanted: Sequence[str] | None = None
 ) -> dict[str, Entry]:
-    """The contenders that there are here, by name; of `wanted` only those. Raises SystemExit for others."""
+    """Return the available contenders by name, limited to `wanted`. Raises SystemExit for unknown names."""
     pictures = what == "picture"
     native = native_precisions()
     entries = {}
@@ -115,7 +115,7 @@ def chosen(
 
 
 def native_precisions() -> list[str]:
-    """Those that Pochade offers on this processor, new ones too; bytes it offers on each."""
+    """The precisions that are native on this processor, and int8, which works on each."""
     here = (*device_features().precisions, "int8")
     return [name for name in PRECISIONS if name in here]
 
@@ -123,7 +123,7 @@ def native_precisions() -> list[str]:
 def measure(
     entries: Mapping[str, Entry], case: Case, compiled: Path, rounds: int, warm_up: int
 ) -> dict[str, Measured]:
-    """Start every contender that compiles twice, without and with compiled graphs on the disk; take turns."""
+    """Start every contender that compiles twice, without and with cached graphs, then let them take turns."""
     shutil.rmtree(compiled, ignore_errors=True)
 
     def start(name: str) -> Worker:
@@ -169,7 +169,7 @@ def report(
     machine: Mapping[str, Any],
     options: argparse.Namespace,
 ) -> None:
-    """Print, draw, and append."""
+    """Print, draw and append the results."""
     about = f"{shapes.name}, {shapes.side} px" + (f", {case.steps} steps" if what == "picture" else "")
     shares = {name: _shares(what, case, measured[name], entries[name], limits) for name in measured}
     print(f"\n{what}: {about}\n{machine['processor']}, {machine['cores']} cores")
@@ -198,7 +198,7 @@ def report(
 
 
 def memory_and_starts(measured: Mapping[str, Measured], shares: Mapping[str, Mapping[str, float]]) -> str:
-    """Seconds from the start of the process to the first result, memory, and shares of the ceilings."""
+    """Seconds from process start to the first result, memory, and fractions of the ceilings."""
     rows = [["", "cold start", "from caches", "peak memory", "of registers", "of the engine's best"]]
     for name, this in measured.items():
         first = this.phases if this.first_phases is None else this.first_phases
@@ -225,7 +225,7 @@ def _shares(
     entry: Entry,
     limits: Mapping[str, Mapping[str, float]],
 ) -> dict[str, float]:
-    """Of each ceiling that one evaluation reaches; whole pictures have other work too."""
+    """The fractions of each ceiling that one evaluation reaches; empty for pictures, which do other work."""
     if what != "evaluation":
         return {}
     flops = case.flop / measured.median
@@ -250,7 +250,8 @@ def _ceilings() -> dict[str, dict[str, float]]:
 
 
 def _single_file(shapes: Shapes, folder: Path) -> Path | None:
-    """For stable-diffusion.cpp, if it is here; the starter's vocabulary has no place in a single file."""
+    """A single file for stable-diffusion.cpp, if it is installed; not for the starter, whose vocabulary does
+    not fit."""
     if shapes.unet is None or full_models.sd_cpp() is None:
         return None
     path = folder / shapes.name / "model.safetensors"

@@ -1,10 +1,10 @@
-"""From the command line to the saved picture: the starter, 20 guided steps at its native size.
+"""Measure the time from the command line to the saved picture: the starter, 20 guided steps, native size.
 
     python bench/draw.py [--rounds 7] [--quick]
 
-"start" is `pochade draw` as a process of its own, from its start to its end, with compiled graphs and
-Python's bytecode in the caches from a start before. "warm" is a pipeline that has drawn before, from prompt
-to PNG. Both in f32 and in int8, exact and fast, taking turns.
+"start" is a process with `pochade draw`, from its start to its end, with compiled graphs and Python's
+bytecode cached by an earlier start. "warm" is a pipeline that has drawn before, from prompt to PNG. Both in
+f32 and in int8, exact and fast, taking turns.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def started(precision: str, speed: str, folder: Path) -> Contender:
-    """`pochade draw` from its start to its end."""
+    """Run `pochade draw` in a process, from its start to its end."""
     environment = {
         **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
         "POCHADE_CACHE": str(folder / "cache"),

@@ -1,12 +1,12 @@
-"""From the command line to the first denoising step: a model of SD 1.5's shape in one f32 file of 4 GB.
+"""Measure the time from the command line to the first step: SD 1.5's shapes in one f32 file of 4 GB.
 
     python bench/first_step.py [--precision auto] [--rounds 3] [--cache FOLDER] [--quick]
 
-The file holds random numbers and is kept in the cache. Each start is a process of its own that is ended after
-the second of twenty guided steps at 512x512: how long that took says what the first one would take by itself.
-"cold" has neither a compiled graph nor the file in memory (where the system lets us drop it), "second" has
-both; between them a picture is drawn to its end, so that the decoder's graph is kept too. int8: with grids
-beside the model, as for any but a model's very first start. --quick tries the script itself with the starter.
+The file contains random numbers and is kept in the cache. Each start is a process that is ended after the
+second of twenty guided steps at 512x512; the second step shows how long the first one takes without starting.
+"cold" has neither a cached graph nor the file in memory (where the system allows evicting it), "second" has
+both; between them a whole picture is drawn, so that the decoder's graph is cached too. int8: with existing
+grids, as in all but a model's very first start. --quick tests the script itself with the starter.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def _large_file(path: Path) -> Path:
-    """Random numbers in the shapes of SD 1.5, written the first time."""
+    """Random numbers in the shapes of SD 1.5, written at the first call."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         print(f"writing {path} ...")
@@ -90,8 +90,8 @@ def _large_file(path: Path) -> Path:
 
 
 def _started(path: Path, compiled: Path, precision: str) -> tuple[float, float]:
-    """Seconds from the start of a process to its first step, and from there to the second. It ends once its
-    graphs are on the disk."""
+    """Seconds from the start of a process to its first step, and from there to the second. It ends when its
+    graphs are on disk."""
     environment = {**os.environ, "POCHADE_CACHE": str(compiled)}
     began = time.perf_counter()
     command = [sys.executable, "-c", START, str(path), precision]
@@ -107,14 +107,14 @@ def _started(path: Path, compiled: Path, precision: str) -> tuple[float, float]:
 
 
 def _draw(path: Path, compiled: Path, precision: str) -> None:
-    """A picture of two steps, decoded."""
+    """Draw and decode a picture with two steps."""
     code = START.partition("steps = ")[0] + 'pipeline.txt2img("a red fox in the snow", seed=1, steps=2)'
     environment = {**os.environ, "POCHADE_CACHE": str(compiled)}
     subprocess.run([sys.executable, "-c", code, str(path), precision], env=environment, check=True)
 
 
 def _forget(path: Path) -> None:
-    """Ask the system to drop the file from its memory."""
+    """Ask the system to evict the file from its page cache."""
     if hasattr(os, "posix_fadvise"):
         with path.open("rb") as file:
             os.fsync(file.fileno())

@@ -1,17 +1,17 @@
-"""Everything that is to be known of a GPU in fifteen minutes, through torch: right pictures, memory, speed.
+"""Test a GPU with torch in fifteen minutes: pictures, memory, speed.
 
     python bench/gpu.py [--device cuda] [--precision f16] [--parts parity memory xl speed] [--limit 840]
 
-Each part is a process of its own, which ends when its time is up; what the others found is kept.
+Each part is a process that ends when its time is up; the results of the other parts are kept.
 
-parity  Every way of drawing with the starter, in f32 and in the precision, against OpenVINO on the processor.
-memory  SD 1.5's shapes at 512 x 512 with 4 GiB of the device, one picture and four.
-xl      XL's shapes in f16: finite, with an autoencoder that f16 cannot hold.
-speed   One evaluation of SD 1.5's UNet: Pochade as it is, recorded as a CUDA graph, and compiled; diffusers
-        eager and compiled. The same random weights in all, which take turns in one process; medians. Each
-        begins with a latent on the device and ends with one there that was waited for, as in a denoise loop.
+parity  Every drawing feature with the starter, in f32 and in the precision, against OpenVINO on the CPU.
+memory  SD 1.5's shapes at 512 x 512 with 4 GiB of the device's memory, one picture and four.
+xl      XL's shapes in f16: finite, with an autoencoder that overflows in f16.
+speed   One evaluation of SD 1.5's UNet: Pochade eager, recorded as a CUDA graph, and compiled; diffusers
+        eager and compiled. All use the same random weights and take turns in one process; medians. Each
+        evaluation starts and ends with a latent on the device and waits for it, as in a denoise loop.
 
-`--quick --eager --device cpu --precision f32` is a small form that shows whether the script works.
+`--quick --eager --device cpu --precision f32` is a small run that tests the script.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def _in_a_process(part: str, seconds: float) -> tuple[dict[str, Any], str]:
-    """What a part found, and why it ended early if it did. Its lines are shown as they come."""
+    """The results of a part, and the reason if it ended early. Its output is shown as it arrives."""
     command = [sys.executable, __file__, *sys.argv[1:], "--part", part]
     began, found = time.monotonic(), {}
     if seconds <= 0:
@@ -173,7 +173,7 @@ def _theirs(network: Any, inputs: Mapping[str, Any], options: argparse.Namespace
 
 
 def _take_turns(contenders: Mapping[str, Evaluate], options: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of each evaluation, until its result is there: A B C D A B C D ..."""
+    """Seconds of each evaluation, including the wait for its result: A B C D A B C D ..."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(options.rounds):
         for name, evaluate in contenders.items():

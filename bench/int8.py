@@ -1,11 +1,11 @@
-"""What 8-bit products cost and give: errors by noise level, likeness of pictures, time of an evaluation.
+"""Measure int8: errors by noise level, similarity of pictures, time of an evaluation.
 
     python bench/int8.py [--prompts 100] [--rounds 7] [--model PATH]
 
-Against the same model in the processor's own precision. Errors: the UNet's outputs in 8 bits, relative to the
-exact ones, on noised latents of drawn pictures. Time: one guided evaluation (batch 2), both taking turns.
-`--model`: the file of `bench/first_step.py` has the shapes of SD 1.5; its numbers are random, so give it
---prompts 0 --steps 2.
+Compared with the same model in the processor's native precision. Errors: the UNet's outputs in int8, relative
+to the exact ones, on noised latents of drawn pictures. Time: one guided evaluation (batch 2), both taking
+turns. `--model`: the file of `bench/first_step.py` has the shapes of SD 1.5; its numbers are random, so use
+it with --prompts 0 --steps 2.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def errors(exact: Pipeline, int8: Pipeline, subjects: tuple[str, ...], steps: int) -> dict[str, float]:
-    """By timestep: root of the mean squared difference over the root of the mean square."""
+    """By timestep: root mean square of the difference, divided by that of the exact output."""
     found: dict[int, list[tuple[float, float]]] = {timestep: [] for timestep in TIMESTEPS}
     for seed, subject in enumerate(subjects):
         clean = exact.encode_image(exact.txt2img(subject, seed=seed, steps=steps).images[0])
@@ -75,7 +75,7 @@ def errors(exact: Pipeline, int8: Pipeline, subjects: tuple[str, ...], steps: in
 
 
 def times(exact: Pipeline, int8: Pipeline, rounds: int) -> dict[str, Any]:
-    """Seconds of each evaluation, taking turns, after one to warm up; and the ratio of the medians."""
+    """Seconds of each evaluation, taking turns, after one warm-up; and the ratio of the medians."""
     config = exact.networks.unet_config
     rng = np.random.default_rng(0)
     context = np.repeat(exact.encode_prompt("a red fox"), 2, axis=0)
@@ -92,7 +92,7 @@ def times(exact: Pipeline, int8: Pipeline, rounds: int) -> dict[str, Any]:
 
 
 def likeness(exact: Pipeline, int8: Pipeline, prompts: list[str], steps: int) -> dict[str, float]:
-    """Of whole pictures, decoder and all."""
+    """Similarity of whole pictures, including the decoder."""
     pairs = [
         [np.asarray(pipe.txt2img(prompt, seed=seed, steps=steps).images[0]) for pipe in (exact, int8)]
         for seed, prompt in enumerate(prompts)

@@ -1,17 +1,17 @@
-"""What a server's worker holds of memory and disk over many jobs, against budgets that were named beforehand.
+"""Measure the memory and disk that a server's worker uses over many jobs, against budgets set beforehand.
 
     python bench/server_life.py [--precision int8] [--jobs 200] [--resident 6.44GB] [--disk 10GB]
                                 [--cache FOLDER] [--quick]
 
-SD 1.5's shapes with random weights, drawn by what draws in a worker of `pochade serve`, in a process of its
-own: jobs of two guided steps in 12 sizes, with a prompt of one chunk or two, and with none or one of three
-LoRAs, in one fixed random order. It begins without a compiled graph. Twenty times a second this process looks
-what that one holds (its own pages and those of mapped files, which the system could take back) and how much
-lies in its cache. What graphs may hold in memory is the resident budget less --beside, which is for the rest:
-the libraries, pages of files, and what compiling takes for a moment.
+SD 1.5's shapes with random weights, drawn by the code of a `pochade serve` worker in a separate process: jobs
+of two guided steps in 12 sizes, with a prompt of one chunk or two, without or with one of three LoRAs, in one
+fixed random order. It starts without cached graphs. Twenty times per second this process samples the memory
+of the other one (its own pages, and those of mapped files, which the system could reclaim) and the size of
+its cache. Graphs may take the resident budget minus --beside, which is for everything else: the libraries,
+pages of files, and temporary memory of the compiler.
 
-It says the most of each, how the jobs' seconds went, and whether both budgets were kept all along.
---quick tries the script itself with the starter, in three sizes and with small budgets.
+It reports the peak of each, how long the jobs took, and whether both budgets were always kept. --quick tests
+the script itself with the starter, in three sizes and with small budgets.
 """
 
 import argparse
@@ -66,7 +66,7 @@ class Job:
 
 @dataclass
 class Most:
-    """Bytes: of the process's own memory, with pages of files, on the disk."""
+    """Peaks in bytes: the process's own memory, including pages of files, and the disk."""
 
     own: int = 0
     resident: int = 0
@@ -112,7 +112,7 @@ def main() -> None:
 
 
 def draw(settings_file: Path) -> None:
-    """In a process of its own: draw the jobs, and tell a line of JSON after each."""
+    """Run in a separate process: draw the jobs, and print a line of JSON after each."""
     from pochade.jobs.catalogue import Folders
     from pochade.jobs.orders import TXT2IMG, Order
     from pochade.jobs.runner import JobRunner, StepDone
@@ -149,7 +149,8 @@ def draw(settings_file: Path) -> None:
 
 
 def _jobs(options: argparse.Namespace, loras: list[str]) -> Iterator[Job]:
-    """Each size, number of chunks and LoRA about equally often; the same for the same number of jobs."""
+    """Jobs with each size, number of chunks and LoRA about equally often; the same for the same number of
+    jobs."""
     sizes = QUICK_SIZES if options.quick else SIZES[: options.sizes]
     choices = [(*size, chunks, lora) for size in sizes for chunks in (1, 2) for lora in ("", *loras)]
     order = random.Random(24)
@@ -160,7 +161,7 @@ def _jobs(options: argparse.Namespace, loras: list[str]) -> Iterator[Job]:
 
 
 def _watched(settings: dict[str, Any], folder: Path, disk: int) -> tuple[Most, list[dict[str, Any]]]:
-    """The most of everything, and of each job what it was, what it told, and the most during it."""
+    """The overall peaks, and for each job its settings, its report, and the peaks during it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "settings.json").write_text(json.dumps(settings))
     compiled = folder / "compiled"
@@ -232,8 +233,8 @@ def _say(most: Most, rows: list[dict[str, Any]], resident: int, disk: int) -> No
 
 
 def write_lora(path: Path, model: Path, seed: int) -> None:
-    """Random factors for every attention layer of the model's UNet; the last adapter has the first
-    convolution too, so that it is folded into the weights and its graphs are its own."""
+    """Random factors for every attention layer of the model's UNet; the last adapter also has the first
+    convolution, so that it is merged into the weights and needs its own graphs."""
     numbers = np.random.default_rng(seed)
     tensors: dict[str, Any] = {}
     for name, weight in read_checkpoint(model).unet.tensors.items():

@@ -1,9 +1,9 @@
-"""What the settings of --speed leave out, and what that does to pictures.
+"""Measure what the settings of --speed skip, and how the pictures change.
 
     python bench/speed.py [--prompts 100] [--settings exact balanced fast] [--sampler "Euler a"]
 
-For each setting: the share of the UNet's multiplications that 20 guided steps still take, counted at the
-shapes of SD 1.5 (64x64 latent pixels) and of the starter; and how like the starter's pictures are to the
+For each setting: the fraction of the UNet's multiplications that 20 guided steps still take, counted at the
+shapes of SD 1.5 (64x64 latent pixels) and of the starter; and the similarity of the starter's pictures to the
 exact ones, for prompts spread over the fixed ones of `pochade evaluate`.
 """
 
@@ -99,7 +99,7 @@ def work(
     sampler: Sampler,
     spacing: str,
 ) -> float:
-    """The multiplications of a drawing as a share of those of the exact one. spacing: of the noise levels."""
+    """The multiplications of a drawing, as a fraction of the exact one's. spacing: of the noise levels."""
     levels = sigmas(schedule, spacing, STEPS, automatic=sampler.schedule)
     inputs = {
         "x": ((1, config.in_channels, side, side), "f32"),
@@ -124,7 +124,7 @@ def work(
 
 
 def prompts_spread(count: int) -> list[str]:
-    """Spread over both files of fixed prompts."""
+    """Prompts spread evenly over both files of fixed prompts."""
     lines = [line for name in ("held_out", "composed") for line in (PROMPTS / f"{name}.jsonl").open("rb")]
     return [json.loads(line)["prompt"] for line in lines[:: max(1, len(lines) // count)][:count]]
 

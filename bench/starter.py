@@ -1,9 +1,9 @@
-"""A whole picture of the starter, 20 guided steps at its native size: Pochade, and diffusers with the folder.
+"""Measure a whole picture of the starter, 20 guided steps, native size: Pochade, and diffusers.
 
     python bench/starter.py [--steps 20] [--rounds 9]
 
-Both load the folder in the package, draw the same prompt from the same noise, and take turns; what counts is
-warm. The error is that of the picture, relative to diffusers in f32.
+Both load the folder in the package, draw the same prompt from the same noise, and take turns, warm. The error
+is that of the picture, relative to diffusers in f32.
 """
 
 import argparse

@@ -1,10 +1,11 @@
-"""Guidance on many cores: both halves as one batch by all threads, or each half by half of the threads?
+"""Measure guidance on many cores: one batch on all threads, or each half on half of the threads.
 
     python bench/streams.py [--threads 2] [--rounds 5] [--prepare] [--quick]
 
-SD 1.5's UNet with random weights. `--prepare` compiles and keeps both graphs and measures nothing: so the
-run that needs a quiet machine takes half a minute. The two ways take turns. Two threads on two cores are a
-simulation of many cores: what it shows is what a barrier between threads costs, not what 32 of them wait for.
+SD 1.5's UNet with random weights. `--prepare` compiles and caches both graphs without measuring, so that the
+run that needs a quiet machine takes half a minute. The two variants take turns. Two threads on two cores
+simulate many cores only partly: they show the cost of a barrier between threads, but not how long 32 of them
+wait for it.
 """
 
 import argparse
@@ -38,7 +39,7 @@ def main() -> None:
     precision = device_features().best_precision
 
     def requests(batch: int, streams: int) -> list[Any]:
-        """As many as there are streams, of a graph for this batch."""
+        """One inference request per stream, for a graph of this batch size."""
         engine = OpenVinoEngine(precision=precision, cache_dir=options.cache, threads=options.threads)
         if streams > 1:
             engine._properties = {**engine._properties, "NUM_STREAMS": streams}

@@ -1,10 +1,10 @@
-"""One evaluation of Stable Diffusion 1.5's UNet: Pochade, diffusers, and OpenVINO from a torch trace.
+"""Measure one evaluation of SD 1.5's UNet: Pochade, diffusers, and OpenVINO from a torch trace.
 
     python bench/unet.py [--quick] [--contenders pochade-bf16 diffusers-bf16 ...] [--rounds 5]
 
-All contenders run in one run, in turn (A B C A B C ...), on the same inputs and weights; what counts is the
-ratio of their medians. The first run makes the weights and the trace, which takes minutes, 14 GB of disk and
-10 GB of memory. See bench/README.md.
+All contenders take turns in one run (A B C A B C ...), on the same inputs and weights; the result is the
+ratio of their medians. The first run creates the weights and the trace, which takes minutes, 14 GB of disk
+and 10 GB of memory. See bench/README.md.
 """
 
 import argparse
@@ -37,7 +37,7 @@ TARGETS = {"diffusers-bf16": 0.65, "openvino-trace-bf16": 1.0}
 
 @dataclass(frozen=True)
 class Entry:
-    """How a contender starts, and whether it compiles, so that its first start differs from later ones."""
+    """How to start a contender, and whether it compiles, so that its first start differs from later ones."""
 
     start: Callable[[Path, Path, str], Contender]
     precision: str
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def prepare(scale: Scale, folder: Path) -> None:
-    """Make what is not there yet (see `contenders.fixture`)."""
+    """Create what does not exist yet (see `contenders.fixture`)."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, make in (("unet", make_weights), ("case.npz", make_case), ("traced", make_trace)):
         if not (folder / name).exists():
@@ -93,7 +93,7 @@ def prepare(scale: Scale, folder: Path) -> None:
 
 
 def measure(entries: Mapping[str, Entry], folder: Path, rounds: int) -> dict[str, Measured]:
-    """Start every contender twice, without and with compiled graphs on the disk; then let them take turns."""
+    """Start every contender twice, without and with cached graphs; then let them take turns."""
     compiled = folder / "compiled"
     shutil.rmtree(compiled, ignore_errors=True)
 
@@ -125,13 +125,13 @@ def measure(entries: Mapping[str, Entry], folder: Path, rounds: int) -> dict[str
 
 
 def relative_error(result: Any, answer: Any) -> float:
-    """Frobenius norm of the difference over that of the answer, in f64."""
+    """Frobenius norm of the difference, divided by that of the reference, in f64."""
     difference = np.asarray(result, np.float64) - np.asarray(answer, np.float64)
     return float(np.linalg.norm(difference) / np.linalg.norm(np.asarray(answer, np.float64)))
 
 
 def report(measured: Mapping[str, Measured], entry: Mapping[str, Any]) -> str:
-    """What a person reads."""
+    """The results as text."""
     machine = entry["machine"]
     return "\n".join(
         [
@@ -152,7 +152,7 @@ def report(measured: Mapping[str, Measured], entry: Mapping[str, Any]) -> str:
 
 
 def _commit() -> str:
-    """The checkout that was measured; '+' marks one with changes."""
+    """The commit that was measured; '+' marks uncommitted changes."""
     git = partial(subprocess.run, cwd=Path(__file__).parent, capture_output=True, text=True)
     try:
         name = git(["git", "rev-parse", "--short", "HEAD"]).stdout.strip()

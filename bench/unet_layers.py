@@ -1,10 +1,10 @@
-"""Where the time of one UNet evaluation goes: products by kind of layer, and OpenVINO's time by kind of node.
+"""Profile one UNet evaluation: products by kind of layer, and OpenVINO's time by kind of node.
 
     python bench/unet_layers.py [--quick] [--precision bf16] [--rounds 5]
 
-OpenVINO's counters cost time themselves, so `bench/unet.py` says how long an evaluation takes; this says
-in what proportion. Layers that multiply are also held against the ceiling: what a loop in registers alone
-reaches in their numbers. Needs the folder that `bench/unet.py` made.
+OpenVINO's counters themselves take time, so `bench/unet.py` measures how long an evaluation takes, and this
+script how the time is distributed. Layers that multiply are also compared with the ceiling: the rate that a
+loop in registers reaches with their numbers. Needs the folder that `bench/unet.py` creates.
 """
 
 import argparse
@@ -51,9 +51,9 @@ class Layer:
 
 
 def graph_of(network: Loaded, precision: str, threads: int) -> tuple[ov.Model, Constants]:
-    """The graph as the engine compiles it, and what its constants lie in.
+    """The graph as the engine compiles it, and the arrays behind its constants.
 
-    In int8 with grids fitted to the one evaluation of the case: time is all that is asked.
+    In int8 the grids are fitted to the one evaluation of the case, because only time is measured.
     """
     constants = Constants()
     between = device_features().best_precision if precision == "int8" else precision
@@ -71,10 +71,10 @@ def graph_of(network: Loaded, precision: str, threads: int) -> tuple[ov.Model, C
 
 
 def layers(graph: ov.Model) -> dict[str, Layer]:
-    """By the operation's name.
+    """Layers by the operation's name.
 
-    A doubling convolution has 2x2 kernels in place of one of 3x3, and counts as what it is. One without
-    height is how the engine may write a linear layer.
+    A doubling convolution has 2x2 kernels instead of one of 3x3, and is counted as such. One without height
+    may be the engine's form of a linear layer.
     """
     found = {}
     for node in graph.get_ops():
@@ -98,10 +98,10 @@ def layers(graph: ov.Model) -> dict[str, Layer]:
 def node_seconds(
     graph: ov.Model, inputs: Mapping[str, Any], precision: str, threads: int, rounds: int
 ) -> dict[str, float]:
-    """Seconds by kind: of each node the fastest of `rounds` evaluations, then summed.
+    """Seconds by kind: for each node the fastest of `rounds` evaluations, then summed.
 
-    The fastest, since whatever else runs on the machine can only add. A node does what several operations
-    say; it counts as the layer among them, if there is one, and else by OpenVINO's name for it.
+    The fastest, because other work on the machine can only add time. A node may combine several operations;
+    it counts as the layer among them, if there is one, otherwise by OpenVINO's name for it.
     """
     hints = {
         "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
@@ -163,8 +163,7 @@ def main() -> None:
 def _rows(
     products: Mapping[str, int], seconds: Mapping[str, float], ceiling: Mapping[str, float], precision: str
 ) -> str:
-    """A line for each kind. The ceiling of attention is that of f32 or bf16, also where a half of it is in
-    bytes."""
+    """A row for each kind. The ceiling of attention is that of f32 or bf16, even if half of it is in int8."""
     between = "bf16" if "bf16" in ceiling else "f32"
     rows = [("layer", "10^9 products", "ms", "share", "10^9 operations/s", "of the ceiling")]
     total = sum(seconds.values())

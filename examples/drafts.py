@@ -1,4 +1,4 @@
-"""Draw one idea with nine seeds and put the pictures on one sheet, to choose a seed.
+"""Draw one prompt with nine seeds on one sheet, to choose a seed.
 
     python examples/drafts.py "a fox, 3d style"
 

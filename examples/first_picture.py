@@ -2,8 +2,8 @@
 
     python examples/first_picture.py "a red apple"
 
-It writes first_picture.png into the current folder, with the usual parameters text, from which the picture
-can be drawn again: `pochade draw --like first_picture.png`.
+It writes first_picture.png into the current folder. The file contains the parameters text, from which the
+picture can be drawn again: `pochade draw --like first_picture.png`.
 """
 
 import sys

@@ -1,8 +1,8 @@
-"""Follow a picture while it is drawn, with a preview after every fifth step.
+"""Show progress while drawing, with a preview after every fifth step.
 
     python examples/progress.py "a sunflower"
 
-It writes preview-05.png, preview-10.png and so on, and at the end progress.png, into the current folder.
+It writes preview-05.png, preview-10.png and so on, and finally progress.png, into the current folder.
 """
 
 import sys
@@ -17,4 +17,4 @@ for progress in pochade.load().stream(request):  # leaving the loop cancels the 
     if progress.result is not None:  # with the last step only
         progress.result.images[0].save("progress.png")
     elif progress.step % 5 == 0:
-        progress.preview()[0].save(f"preview-{progress.step:02}.png")  # small: one pixel for each latent one
+        progress.preview()[0].save(f"preview-{progress.step:02}.png")  # small: one pixel per latent pixel

@@ -1,9 +1,9 @@
-"""Have a running server draw, with nothing but the standard library.
+"""Draw on a running server, with the standard library only.
 
     pochade serve                                       # in another terminal; needs the extra `serve`
     python examples/server_client.py "a red apple"      # POCHADE_KEY=KEY before it, if the server has one
 
-It writes server_client.png into the current folder. POCHADE_SERVER names another server than this computer's.
+It writes server_client.png into the current folder. POCHADE_SERVER is the address of another server.
 """
 
 import json
@@ -18,7 +18,7 @@ HEADERS = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {KE
 
 
 def ask(path: str, body: dict[str, object] | None = None):
-    """The open reply to a GET, or to a POST with this body; urllib raises HTTPError for 4xx and 5xx."""
+    """Return the response to a GET, or to a POST with this body. Raises HTTPError for 4xx and 5xx."""
     data = None if body is None else json.dumps(body).encode()
     return urlopen(Request(SERVER + path, data, HEADERS))
 
@@ -30,5 +30,5 @@ for line in ask(f"/api/v1/jobs/{job['id']}/events"):  # server-sent events; they
         event = json.loads(line.removeprefix(b"data: "))
         print(event["type"], event.get("step", ""))
 if event["type"] != "finished":
-    sys.exit(f"the job was not finished: {event.get('error', event['type'])}")
+    sys.exit(f"the job did not finish: {event.get('error', event['type'])}")
 Path("server_client.png").write_bytes(ask(event["pictures"][0]["url"]).read())

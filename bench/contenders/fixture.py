@@ -1,11 +1,11 @@
-"""The network that all contenders run: Stable Diffusion 1.5's UNet in its true shapes, with random weights.
+"""The network that all contenders run: SD 1.5's UNet at full size, with random weights.
 
-The time of an evaluation does not depend on what the weights are, so nothing has to be downloaded. Made
-once, each part in a process of its own:
+The time of an evaluation does not depend on the values of the weights, so nothing needs to be downloaded.
+Created once, each part in a separate process:
 
     FOLDER/unet/     diffusers' config.json and f32 weights
-    FOLDER/case.npz  the inputs, and diffusers' answer to them in f32
-    FOLDER/traced/   the same network as OpenVINO converts it from a torch trace
+    FOLDER/case.npz  the inputs, and diffusers' output for them in f32
+    FOLDER/traced/   the same network as converted by OpenVINO from a torch trace
 """
 
 import warnings
@@ -25,7 +25,7 @@ TIMESTEP = 501
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How large a network. options: arguments of diffusers' UNet2DConditionModel; its defaults are SD 1.5.
+    """The size of a network. options: arguments of diffusers' UNet2DConditionModel; its defaults are SD 1.5.
 
     latent: (B, C, H, W), batch 2 as in a step with guidance. context: (B, T, D).
     """
@@ -48,9 +48,9 @@ QUICK = Scale(
 
 
 def make_weights(scale: Scale, folder: Path) -> None:
-    """Random weights as torch initialises them, except that no normalisation is the identity.
+    """Random weights as torch initialises them, but with non-trivial normalisations.
 
-    With its initial ones and zeros, a compiler could leave the affine map of every normalisation out.
+    With its initial ones and zeros, a compiler could remove the affine map of every normalisation.
     """
     import torch
     from diffusers import UNet2DConditionModel
@@ -68,7 +68,7 @@ def make_weights(scale: Scale, folder: Path) -> None:
 
 
 def make_case(scale: Scale, folder: Path) -> None:
-    """Inputs from a unit normal, and what diffusers answers in f32."""
+    """Inputs from a unit normal distribution, and diffusers' output in f32."""
     import torch
 
     random = np.random.default_rng(SEED)
@@ -116,7 +116,7 @@ def make_trace(scale: Scale, folder: Path) -> None:
 
 
 def read_case(folder: Path) -> tuple[dict[str, NDArray[Any]], NDArray[np.float32]]:
-    """The inputs x, timestep and context, and the answer that they should get."""
+    """The inputs x, timestep and context, and the expected output."""
     with np.load(folder / "case.npz") as case:
         return {name: case[name] for name in ("x", "timestep", "context")}, case["answer"]
 

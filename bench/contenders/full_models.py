@@ -1,6 +1,5 @@
-"""A model's UNet, and its pictures from prompt to PNG, by each contender. Every function starts one, and is
-`start(case, compiled, precision)`: `compiled` is a folder for compiled graphs.
-"""
+"""A model's UNet, and its pictures from prompt to PNG, by each contender. Every function starts one, with the
+arguments `(case, compiled, precision)`; `compiled` is a folder for compiled graphs."""
 
 import io
 import os
@@ -34,9 +33,9 @@ SD_CPP = ("sd-cli", "sd")
 class Case:
     """What is computed.
 
-    model: a diffusers folder. side: of the picture, px, the model's own. file: the model as a single file,
-    for stable-diffusion.cpp. trace: a folder with the converted networks. int8: OpenVINO's file (.xml) of the
-    trace's UNet in int8 (`trace_int8.py`), for the contender in that precision.
+    model: a diffusers folder. side: of the picture, px, the model's native one. file: the model as a single
+    file, for stable-diffusion.cpp. trace: a folder with the converted networks. int8: OpenVINO's file (.xml)
+    of the trace's UNet in int8 (`trace_int8.py`), for the contender in that precision.
     """
 
     model: Path
@@ -56,14 +55,14 @@ class Case:
 
     @property
     def tokens(self) -> int:
-        """Of a chunk of text."""
+        """The number of tokens in a chunk."""
         from pochade.checkpoints.json_files import read_table
 
         return int(read_table(self.model / "text_encoder" / "config.json")["max_position_embeddings"])
 
     @cached_property
     def inputs(self) -> dict[str, NDArray[Any]]:
-        """Of one step with guidance, unit normal; the names are the trace's."""
+        """Inputs of one step with guidance, unit normal, under the names of the trace."""
         random, config = np.random.default_rng(0), self.config
         side = config.sample_size
         inputs = {
@@ -81,7 +80,7 @@ class Case:
 
     @cached_property
     def flop(self) -> int:
-        """Of one evaluation."""
+        """Floating-point operations of one evaluation."""
         from pochade.engines.shape_inference import infer_shapes
         from pochade.loading.parameter_shapes import with_config
         from pochade.models.unet import unet
@@ -94,7 +93,7 @@ class Case:
 
 
 def pochade_unet(case: Case, compiled: Path, precision: str) -> Contender:
-    """As a pipeline calls it."""
+    """The UNet as a pipeline calls it."""
     pipeline, phases = _pochade(case, compiled, precision)
     inputs = _ours(case)
     return _started(lambda: pipeline.networks.predict(**inputs), phases)
@@ -139,7 +138,7 @@ def traced_unet(case: Case, compiled: Path, precision: str) -> Contender:
 
 
 def pochade_picture(case: Case, compiled: Path, precision: str) -> Contender:
-    """`pochade.load` and `txt2img` as a user calls them; the PNG's bytes are made and left."""
+    """`pochade.load` and `txt2img` as a user calls them; the PNG is encoded and discarded."""
     pipeline, phases = _pochade(case, compiled, precision)
     from pochade.images.files import encoded
 
@@ -168,7 +167,8 @@ def diffusers_picture(case: Case, compiled: Path, precision: str) -> Contender:
 
 
 def traced_picture(case: Case, compiled: Path, precision: str) -> Contender:
-    """diffusers' pipeline whose UNet and decoder are OpenVINO's, from a trace; torch's weights are let go."""
+    """diffusers' pipeline with UNet and decoder replaced by OpenVINO's, from a trace; torch's weights are
+    freed."""
     pipeline, phases = _diffusers(case, "f32")
     import torch
 
@@ -203,9 +203,9 @@ def traced_picture(case: Case, compiled: Path, precision: str) -> Contender:
 
 
 def sd_cpp_picture(case: Case, compiled: Path, precision: str) -> Contender:
-    """stable-diffusion.cpp's program: each picture is a process of its own, which reads the model.
+    """stable-diffusion.cpp's program: each picture is a process that reads the model.
 
-    Its time is what it says of sampling and decoding, since it cannot stay warm.
+    Its time is the one that it reports for sampling and decoding, because it cannot stay warm.
     """
     program = sd_cpp()
     assert program is not None and case.file is not None
@@ -233,12 +233,12 @@ def sd_cpp_picture(case: Case, compiled: Path, precision: str) -> Contender:
 
 
 def sd_cpp() -> str | None:
-    """Where stable-diffusion.cpp's program is, if it is installed."""
+    """The path of stable-diffusion.cpp's program, if it is installed."""
     return next((found for name in SD_CPP if (found := which(name)) is not None), None)
 
 
 def parsed_seconds(text: str) -> float:
-    """Sampling and decoding, as the program's log has them. Raises RuntimeError if it says nothing."""
+    """Seconds of sampling and decoding in the program's log. Raises RuntimeError if it contains none."""
     found = [
         re.search(rf"{what}[^\n]*taking ([0-9.]+)s", text)
         for what in ("sampling completed", "decode_first_stage completed")
@@ -303,14 +303,14 @@ def _started(
     threads: int = 0,
     first: Callable[[], Any] | None = None,
 ) -> Contender:
-    """With its first evaluation, in which compiling falls, as a phase."""
+    """The contender after its first evaluation, which compiles, as a phase."""
     with phases("first"):
         (first or evaluate)()
     return Contender(evaluate, phases.seconds, threads)
 
 
 def _few(draw: Callable[[int], Any], case: Case) -> Callable[[], Any]:
-    """A picture of few steps, to get ready with."""
+    """A picture with few steps, for warming up."""
     return partial(draw, min(FIRST_STEPS, case.steps))
 
 
@@ -326,7 +326,7 @@ def _pochade(case: Case, compiled: Path, precision: str) -> tuple[Any, Phases]:
 
 
 def _ours(case: Case) -> dict[str, NDArray[Any]]:
-    """The inputs as Pochade's network takes them."""
+    """The inputs as Pochade's network expects them."""
     from pochade.models.embedding import embed_sizes, embed_timestep
 
     given = case.inputs

@@ -1,4 +1,4 @@
-"""Whole models in true shapes with random weights, as diffusers folders: nothing has to be downloaded."""
+"""Whole models in real shapes with random weights, as diffusers folders: nothing needs to be downloaded."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -78,7 +78,7 @@ WIDTHS = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class Shapes:
-    """A model. side: of its pictures, px. narrow: how it is published, "f16" or None for f32."""
+    """A model. side: of its pictures, px. narrow: the published type, "f16" or None for f32."""
 
     name: str
     side: int
@@ -95,7 +95,7 @@ SHAPES = {
 
 
 def make_model(shapes: Shapes, folder: Path) -> Path:
-    """The folder of the model, made in `folder` if it is not there yet; the starter is where it is."""
+    """The folder of the model, created in `folder` if it does not exist; the starter stays in the package."""
     if shapes.unet is None:
         return starter_folder()
     made = folder / shapes.name / "model"
@@ -108,9 +108,9 @@ def make_model(shapes: Shapes, folder: Path) -> Path:
 
 
 def fit_grids(model: Path) -> None:
-    """Fit 8-bit grids to a model by one drawing, and put them beside it, the first time.
+    """Fit 8-bit grids to a model by one drawing, and store them next to it, the first time.
 
-    So the starts that are timed are like all but a model's very first.
+    The timed starts are then like all but a model's very first.
     """
     beside = grids_path(model)
     if not beside.exists():
@@ -122,12 +122,12 @@ def fit_grids(model: Path) -> None:
 
 
 def remove_model(shapes: Shapes, folder: Path) -> None:
-    """Remove what was made."""
+    """Delete the folder that was created."""
     shutil.rmtree(folder / shapes.name, ignore_errors=True)
 
 
 def random_model(shapes: Shapes) -> Checkpoint:
-    """Numbers as small as those of trained weights, made one tensor at a time."""
+    """Random numbers as small as trained weights, created one tensor at a time."""
 
     def component(name: str, config: Mapping[str, Any], tensors: Mapping[str, Shape]) -> Component:
         makers = {key: tensor_maker(key, shape) for key, shape in tensors.items()}
@@ -159,7 +159,7 @@ def random_model(shapes: Shapes) -> Checkpoint:
 
 
 def tensor_maker(name: str, shape: Shape) -> Callable[[], NDArray[np.float32]]:
-    """Makes a tensor of a model of random numbers."""
+    """A function that creates a tensor of a model from random numbers."""
     return partial(_numbers, sum(name.encode()), shape)
 
 

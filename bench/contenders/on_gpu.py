@@ -70,7 +70,7 @@ def variants(cache: Path) -> dict[str, Callable[[Any], list[Image.Image]]]:
 
 
 def controlnet(cache: Path) -> Path:
-    """A ControlNet of random numbers for the starter."""
+    """A ControlNet for the starter with random weights."""
     folder = cache / "starter-controlnet"
     if not folder.exists():
         config = ControlNetConfig(unet=replace(pochade.load(device="cpu").networks.unet_config, up_depths=()))
@@ -109,8 +109,8 @@ def memory(device: str, precision: str, scale: str, cache: Path) -> dict[str, An
 
 
 def xl(device: str, precision: str, scale: str, cache: Path) -> dict[str, Any]:
-    """XL's shapes in f16, with an autoencoder whose activations pass what f16 holds: finite, and in another
-    precision."""
+    """XL's shapes in f16, with an autoencoder whose activations exceed the range of f16: the picture must be
+    finite, and the autoencoder in another precision."""
     shapes = SHAPES["starter" if scale == "quick" else "xl"]
     pipeline = pochade.load(make_model(shapes, cache), device=device, precision="f16", engine="torch")
     networks, failed = pipeline.networks, []
@@ -131,7 +131,8 @@ def xl(device: str, precision: str, scale: str, cache: Path) -> dict[str, Any]:
 
 
 class Louder(dict[str, Any]):
-    """Tensors of which some are multiplied; a later normalisation undoes that if the numbers can be held."""
+    """Tensors some of which are scaled up; a later normalisation undoes this if the values can be
+    represented."""
 
     def __init__(self, tensors: Any, names: tuple[str, ...], factor: float = 1e6) -> None:
         changed = {name: np.asarray(tensors[name], np.float32) * np.float32(factor) for name in names}
@@ -139,7 +140,7 @@ class Louder(dict[str, Any]):
 
 
 def psnr(one: Image.Image, two: Image.Image) -> float:
-    """Of 8-bit pictures, dB; equal ones 99."""
+    """PSNR of 8-bit pictures, dB; 99 if they are equal."""
     difference = np.asarray(one, np.float64) - np.asarray(two, np.float64)
     error = np.square(difference).mean()
     return 99.0 if error == 0 else float(10 * np.log10(255**2 / error))

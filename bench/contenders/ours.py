@@ -1,4 +1,4 @@
-"""Pochade, through the package's own parts: a mapped component, the engine that `load` chooses, its cache."""
+"""Pochade through the package's own parts: a mapped component, the engine that `load` chooses, its cache."""
 
 import os
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def load(folder: Path) -> Loaded:
 
 
 def pochade(folder: Path, compiled: Path, precision: str) -> Contender:
-    """On the OpenVINO engine, whose compiled graphs are kept in the folder `compiled`."""
+    """The OpenVINO engine, with compiled graphs cached in the folder `compiled`."""
     os.environ["POCHADE_CACHE"] = str(compiled)
     phases = Phases()
     with phases("import"):
@@ -63,10 +63,10 @@ def pochade(folder: Path, compiled: Path, precision: str) -> Contender:
 
 
 def build_phases(folder: Path) -> dict[str, float]:
-    """Seconds of what lies before the first compilation.
+    """Seconds of the phases before the first compilation.
 
-    load: mapping the weights and checking their names. check: looking for numbers that are not finite.
-    build: OpenVINO's graph, which shares the mapped memory.
+    load: mapping the weights and checking their names. check: searching for values that are not finite.
+    build: creating OpenVINO's graph, which shares the mapped memory.
     """
     from pochade.checkpoints.check import check_finite
     from pochade.engines.openvino_ops import Constants, build

@@ -1,4 +1,4 @@
-"""The peers: diffusers itself, and OpenVINO from a trace of it."""
+"""The other software: diffusers itself, and OpenVINO from a trace of it."""
 
 from pathlib import Path
 from typing import Any

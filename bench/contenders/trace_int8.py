@@ -1,4 +1,4 @@
-"""The trace's UNet in int8, as people make it who quantize with OpenVINO: by NNCF (`pip install nncf`)."""
+"""The trace's UNet in int8, quantized by NNCF as OpenVINO recommends (`pip install nncf`)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +15,10 @@ time of what is made."""
 
 
 def make_trace_int8(case: Case) -> None:
-    """Quantize weights and inputs of `case.trace`'s UNet to `case.int8`. Minutes, and much memory.
+    """Quantize weights and inputs of `case.trace`'s UNet to `case.int8`. Takes minutes, and much memory.
 
-    The setting that NNCF has for transformers, with smoothing of the linear layers alone, as its notebooks
-    for diffusion models have it. Biases are not corrected: that serves fidelity, and time alone is compared.
+    NNCF's setting for transformers, with smoothing of the linear layers only, as in its notebooks for
+    diffusion models. Biases are not corrected: that improves accuracy, and only time is compared.
     """
     import nncf
 
@@ -42,7 +42,7 @@ def make_trace_int8(case: Case) -> None:
 
 
 def _samples(case: Case) -> Iterator[dict[str, Any]]:
-    """One step's inputs at as many noise levels."""
+    """One step's inputs for each of a number of noise levels."""
     given = case.inputs
     for number in range(SAMPLES):
         rng = np.random.default_rng(number)
@@ -51,5 +51,5 @@ def _samples(case: Case) -> Iterator[dict[str, Any]]:
 
 
 def path_in(folder: Path) -> Path:
-    """Where it is kept, beside the trace."""
+    """The path of the quantized model, next to the trace."""
     return folder / "traced-int8" / "unet.xml"

@@ -1,4 +1,4 @@
-"""The peak of this machine, measured twice: in registers only, and what the engine reaches."""
+"""The peak rate of this machine, measured twice: in registers only, and as reached by the engine."""
 
 import subprocess
 import tempfile
@@ -29,7 +29,7 @@ def register_ceilings(cores: int) -> dict[str, float]:
 
 
 def engine_ceiling(precision: str) -> float | None:
-    """Operations per second that Pochade's engine reaches; None if it has no such precision."""
+    """Operations per second that Pochade's engine reaches; None if it does not support the precision."""
     from pochade.errors import PochadeError
     from pochade.loading.engine_choice import choose, make_engine
     from pochade.tools.benchmark import ceiling

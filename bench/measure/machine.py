@@ -1,4 +1,4 @@
-"""What a measurement was made on, and what else ran there meanwhile."""
+"""The machine of a measurement, and other work on it meanwhile."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def describe_machine() -> dict[str, str | int | float | None]:
-    """Processor, cores that this process may use, memory, system, and the load when asked."""
+    """Processor, cores that this process may use, memory, system, and the current load."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -19,7 +19,7 @@ def describe_machine() -> dict[str, str | int | float | None]:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Python's version, and that of each package; 'none' where it is not installed."""
+    """Python's version, and that of each package; 'none' if it is not installed."""
     found = {"python": platform.python_version()}
     for package in packages:
         try:
@@ -30,9 +30,9 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def busy_seconds(stat: Path = Path("/proc/stat")) -> float | None:
-    """Processor time that the whole machine has spent on anything, or None where the system does not say.
+    """Processor time that the whole machine has spent, or None if the system does not report it.
 
-    Time that a hypervisor gave to other guests counts too: to a measurement it is time taken away.
+    Time that a hypervisor gave to other guests counts too, because it is lost to the measurement.
     """
     try:
         numbers = stat.read_text().split("\n", 1)[0].split()[1:]
@@ -43,7 +43,7 @@ def busy_seconds(stat: Path = Path("/proc/stat")) -> float | None:
 
 
 def _processor() -> str:
-    """The maker's name and the vector instructions that matter to networks, as far as the system tells."""
+    """The maker's name and the vector instructions relevant to networks, if the system reports them."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -9,9 +9,9 @@ OURS, THEIRS = "#2b6cb0", "#a0aec0"
 
 
 def bars(path: Path, title: str, seconds: Mapping[str, float], ours: str) -> None:
-    """One horizontal bar for each contender, the fastest first; names that begin with `ours` stand out.
+    """One horizontal bar for each contender, the fastest first; names that begin with `ours` are highlighted.
 
-    Beside each bar its seconds, and the ratio to the slowest.
+    Next to each bar its seconds, and the ratio to the slowest.
     """
     ordered = sorted(seconds.items(), key=lambda item: item[1])
     most = max(seconds.values())

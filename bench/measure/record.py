@@ -19,10 +19,10 @@ class Measured:
     """One contender of one run.
 
     seconds: of each evaluation. processor_s: processor time of each, all threads together. others_s:
-    processor time that everything else on the machine took meanwhile, None where the system does not say.
-    error: relative to the reference, Frobenius norm; None where there is none. phases, first_phases: seconds
-    of getting ready with compiled graphs on the disk, and without. peak_bytes, first_peak_bytes: the most
-    memory, likewise.
+    processor time that everything else on the machine took meanwhile, None if the system does not report it.
+    error: relative to the reference, Frobenius norm; None if there is none. phases, first_phases: seconds of
+    loading and compiling with cached graphs, and without. peak_bytes, first_peak_bytes: peak memory,
+    likewise.
     """
 
     seconds: Sequence[float]
@@ -43,17 +43,17 @@ class Measured:
 
     @property
     def counted(self) -> Sequence[float]:
-        """The undisturbed evaluations if there are enough, else all of them."""
+        """The undisturbed evaluations if there are enough, otherwise all of them."""
         return self.quiet if len(self.quiet) >= ENOUGH else self.seconds
 
     @property
     def median(self) -> float:
-        """Of the evaluations that count."""
+        """Median of the evaluations that count."""
         return median(self.counted)
 
 
 def is_quiet(seconds: float, others_s: float | None) -> bool:
-    """Whether an evaluation was undisturbed; where the system cannot tell, it is taken to be."""
+    """Whether an evaluation was undisturbed; assumed if the system cannot tell."""
     return others_s is None or others_s < QUIET * seconds
 
 
@@ -63,7 +63,7 @@ def ratio(ours: Measured, theirs: Measured) -> float:
 
 
 def ratios(measured: Mapping[str, Measured], ours: str) -> dict[str, float]:
-    """Of one contender to each other one, by that one's name."""
+    """Ratios of one contender to each other one, by the name of the other."""
     return {name: ratio(measured[ours], peer) for name, peer in measured.items() if name != ours}
 
 
@@ -73,7 +73,7 @@ def disturbed(measured: Mapping[str, Measured]) -> list[str]:
 
 
 def record(benchmark: str, measured: Mapping[str, Measured], **context: Any) -> dict[str, Any]:
-    """One run as JSON holds it: name, time, context, and of each contender every number."""
+    """One run as JSON: name, time, context, and all numbers of each contender."""
     return {
         "benchmark": benchmark,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -86,7 +86,7 @@ def record(benchmark: str, measured: Mapping[str, Measured], **context: Any) -> 
 
 
 def append(path: Path, entry: Mapping[str, Any]) -> None:
-    """Add one line of JSON, floats with six significant digits."""
+    """Append one line of JSON, floats with six significant digits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(json.dumps(_rounded(entry)) + "\n")

@@ -7,7 +7,7 @@ from measure.record import Measured, disturbed, ratio
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns: the first to the left, the others to the right. The first row is the heading."""
+    """Aligned columns: the first to the left, the others to the right. The first row is the header."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -17,7 +17,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def times(measured: Mapping[str, Measured]) -> str:
-    """Medians, and the ratio of each to each other: column /B is relative to contender B."""
+    """Medians, and the ratio of each to each other one: column /B is relative to contender B."""
     letters = dict(zip(measured, ascii_uppercase, strict=False))
     heading = ["", "median s", "min-max", "counted", *(f"/{letter}" for letter in letters.values())]
     rows = [[*heading, "processor s", "error", "threads"]]
@@ -38,7 +38,7 @@ def times(measured: Mapping[str, Measured]) -> str:
 
 
 def starts(measured: Mapping[str, Measured], phases: Iterable[str]) -> str:
-    """Seconds and memory to get ready; in brackets those without compiled graphs on the disk."""
+    """Seconds and memory of loading and compiling; in parentheses without cached graphs."""
     phases = tuple(phases)
     rows = [["", *phases, "peak memory"]]
     for name, this in measured.items():
@@ -50,7 +50,7 @@ def starts(measured: Mapping[str, Measured], phases: Iterable[str]) -> str:
 
 
 def verdicts(measured: Mapping[str, Measured], ours: str, targets: Mapping[str, float]) -> list[str]:
-    """One line for each target: met, missed, or not decided since other work disturbed too much."""
+    """One line for each target: met, missed, or undecided because other work disturbed too much."""
     lines = []
     noisy = disturbed(measured)
     for peer, target in targets.items():

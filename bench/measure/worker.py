@@ -1,9 +1,9 @@
-"""Contenders in processes of their own, which take turns.
+"""Contenders in separate processes, which take turns.
 
-Together they would fight for the processor's cores and share one peak of memory. So each loads and warms up
-in its own process and then evaluates on command; while one computes, the others wait in a blocking read. The
-pause before each evaluation is longer than the time for which any threading runtime lets idle threads spin
-(200 ms, Intel's OpenMP), so that a contender keeps its own default behaviour and disturbs nobody.
+In one process they would compete for the processor's cores and share one peak of memory. So each loads and
+warms up in its own process and then evaluates on command; while one computes, the others wait in a blocking
+read. The pause before each evaluation is longer than the time for which any threading runtime lets idle
+threads spin (200 ms, Intel's OpenMP), so that a contender keeps its default behaviour and disturbs nobody.
 """
 
 import multiprocessing
@@ -27,7 +27,7 @@ MOST = 3
 
 
 class Phases:
-    """A clock for the steps of getting ready: `with phases("load"): ...` sets `seconds["load"]`."""
+    """A clock for the phases of loading and compiling: `with phases("load"): ...` sets `seconds["load"]`."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -41,7 +41,7 @@ class Phases:
 
 @dataclass(frozen=True)
 class Contender:
-    """Ready to run. evaluate(): the same evaluation each time. phases: seconds of each step so far."""
+    """A contender ready to run. evaluate(): the same evaluation each time. phases: seconds of each phase."""
 
     evaluate: Callable[[], Any]
     phases: dict[str, float]
@@ -50,7 +50,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Ready:
-    """What a contender's process says first: seconds of each phase, and the threads that it computes with."""
+    """The first message of a contender's process: seconds of each phase, and the number of its threads."""
 
     phases: dict[str, float]
     threads: int
@@ -58,8 +58,8 @@ class Ready:
 
 @dataclass(frozen=True)
 class Turn:
-    """One evaluation. processor_s: seconds of processor time, threads and children together; others_s: what
-    everything else on the machine took meanwhile, None where the system does not say."""
+    """One evaluation. processor_s: seconds of processor time, including threads and children; others_s:
+    processor time of everything else on the machine meanwhile, None if the system does not report it."""
 
     seconds: float
     processor_s: float
@@ -68,9 +68,9 @@ class Turn:
 
 
 class Worker:
-    """A process that holds one contender, made there by `start(*arguments)`.
+    """A process that runs one contender, created there by `start(*arguments)`.
 
-    Both must be importable by name, as `multiprocessing` asks for with its start method 'spawn'.
+    Both must be importable by name, as `multiprocessing` requires for its start method 'spawn'.
     Raises RuntimeError with the process's own traceback if something fails in it.
     """
 
@@ -90,7 +90,7 @@ class Worker:
         return answer
 
     def close(self) -> int:
-        """End the process. Returns the most memory that it held at any moment, in bytes."""
+        """End the process. Returns its peak memory, in bytes."""
         self._pipe.send(None)
         peak: int = self._receive()
         self._process.join()
@@ -108,7 +108,7 @@ class Worker:
 
 
 def take_turns(workers: Mapping[str, Worker], rounds: int, warm_up: int = WARM_UP) -> dict[str, list[Turn]]:
-    """A B C A B C ... until each had `rounds` undisturbed turns after the warm-up, which is left out."""
+    """A B C A B C ... until each had `rounds` undisturbed turns after the warm-up, which is not counted."""
     turns: dict[str, list[Turn]] = {name: [] for name in workers}
     for number in range(MOST * rounds + warm_up):
         if all(_quiet_turns(so_far[warm_up:]) >= rounds for so_far in turns.values()):
@@ -122,7 +122,7 @@ def take_turns(workers: Mapping[str, Worker], rounds: int, warm_up: int = WARM_U
 
 
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """`function(*arguments)`, in a process whose memory is free again afterwards."""
+    """Call `function(*arguments)` in a process, so that its memory is freed afterwards."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_call, args=(theirs, function, arguments), daemon=True)
@@ -138,7 +138,7 @@ def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process held at any moment, file pages that it mapped included."""
+    """Peak memory of this process, including mapped pages of files."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -162,7 +162,7 @@ def _timed(evaluate: Callable[[], Any]) -> Turn:
 
 
 def _processor_seconds() -> float:
-    """Of this process and of those that it started and that have ended."""
+    """Processor time of this process and of its children that have ended."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
 
