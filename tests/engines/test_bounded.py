@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pochade.engines.cpu_features import sums_bytes_in_int32
 from pochade.engines.numpy import NumpyEngine
 from pochade.engines.openvino import OpenVinoEngine
 from pochade.engines.openvino_ops import fits
@@ -34,6 +35,8 @@ def test_one_graph_serves_all_lengths(rng, eight_bits, tmp_path):
         grids = {n: grid(-4, 4, rng.uniform(0.5, 2, c).astype(np.float32)) for n, c in smoothing.items()}
         grids["to_v"] = grids["to_k"]
         engine = engine.quantized(grids)
+    # Without instructions for bytes, weights have 7 bits instead of 8, and the largest error is 0.034.
+    bound = 1e-5 if not eight_bits else 0.03 if sums_bytes_in_int32() else 0.04
     inputs = {"x": ((2, 9, 16), "f32"), "context": ((2, -21, 12), "f32")}
     made = engine.compile(attends, tensors, inputs)
     kept = engine.compile(attends, tensors, inputs, key="a")  # from the disk already, where it was written
@@ -45,7 +48,7 @@ def test_one_graph_serves_all_lengths(rng, eight_bits, tmp_path):
         shapes = {name: (array.shape, "f32") for name, array in arrays.items()}
         expected = NumpyEngine().compile(attends, tensors, shapes)(**arrays)
         for graph in (made, kept):
-            assert relative_error(graph(**arrays), expected) < (0.03 if eight_bits else 1e-5)
+            assert relative_error(graph(**arrays), expected) < bound
     with pytest.raises(ValueError, match=r"'context' is \(2, 22, 12\); the graph takes \(2, -21, 12\)"):
         made(x=x, context=np.zeros((2, 22, 12), np.float32))
 

@@ -50,7 +50,7 @@ def drawn(shape: str, colour: tuple[int, int, int, int], size: int = SIZE) -> np
     elif shape == "bar":
         pen.rectangle((low, low + third, high, high - third), fill=colour)
     elif shape == "ring":
-        pen.ellipse((low, low, high, high), infer_shapes=colour, width=size // 5)
+        pen.ellipse((low, low, high, high), outline=colour, width=size // 5)
     elif shape == "wedge":
         pen.polygon([(low, low), (low, high), (high, high)], fill=colour)
     else:

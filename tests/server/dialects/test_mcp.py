@@ -436,7 +436,7 @@ def test_without_the_extra_there_is_no_such_route(
     real = importlib.util.find_spec
 
     def absent(name: str, package: str | None = None) -> Any:
-        return None if name in routes.NEEDED else real(name, package)
+        return None if name in routes.PACKAGES else real(name, package)
 
     for place in (routes, importlib.util):
         monkeypatch.setattr(place, "find_spec", absent)
