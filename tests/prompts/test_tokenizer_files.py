@@ -1,4 +1,4 @@
-"""Which of a tokenizer's files counts, and what happens when one is damaged."""
+"""Files of a tokenizer: precedence, and errors for damaged ones."""
 
 import shutil
 from collections.abc import Callable

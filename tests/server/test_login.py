@@ -1,4 +1,4 @@
-"""Logins from beginning to end: expiry, logging out, what is open meanwhile, what is on the disk."""
+"""Login sessions: expiry, logout, open streams, stored data."""
 
 import asyncio
 import hashlib
@@ -360,7 +360,7 @@ def test_so_does_one_of_another_dialect_and_its_job_is_cancelled() -> None:
         yield ""
 
     asyncio.run(
-        begun_by_one_who_is_gone(EventStream(nothing(), lambda: openai._left(service, live, watcher)))
+        begun_by_one_who_is_gone(EventStream(nothing(), lambda: openai._disconnected(service, live, watcher)))
     )
     assert service.live_jobs.watchers == set() and cancelled == ["1"]
 
