@@ -104,7 +104,7 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub, root):
 
 def test_a_pull_that_broke_off_is_no_model_and_is_gone_on_with(hub, root):
     hub.cuts = [7000, *[0] * ATTEMPTS]
-    with pytest.raises(BrokenConnection, match=r"broke off at 7,000 of .* pull it again"):
+    with pytest.raises(BrokenConnection, match=r"broke off at 7,000 of .* pull again"):
         pulled(root)
     assert entries([root]) == []
     (left,) = unfinished([root])

@@ -101,7 +101,11 @@ def test_a_hundred_megapixels_are_refused_by_the_header(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("given", "fault"),
-    [(b"", "an empty file"), (b"hello there", "no picture"), (b"%!PS-Adobe-3.0 EPSF-3.0\n", "no picture")],
+    [
+        (b"", "an empty file"),
+        (b"hello there", "not a picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not a picture"),
+    ],
 )
 def test_what_is_no_picture_is_named(tmp_path: Path, given: bytes, fault: str) -> None:
     path = tmp_path / "x.png"

@@ -502,5 +502,5 @@ def test_where_a_parameters_text_may_stand(tmp_path: Path) -> None:
         Image.new("RGB", (8, 8)).save(tmp_path / name, **options)
         assert read_text(tmp_path / name) == SETTINGS, name
     assert read_text(png(tmp_path / "x.png", {"Description": SETTINGS})) == SETTINGS
-    with pytest.raises(InvalidRequest, match="carries no text"):
+    with pytest.raises(InvalidRequest, match="contains no parameters text"):
         read_text(png(tmp_path / "y.png", {"Comment": "made with an editor"}))
