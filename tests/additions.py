@@ -1,4 +1,4 @@
-"""An adapter and an embedding for the starter, of random numbers."""
+"""An adapter and an embedding for the starter, with random weights."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from pochade.checkpoints import safetensors
 
 
 def write_adapter(path: Path) -> None:
-    """A LoRA of one layer of the starter's UNet."""
+    """Write a LoRA of one layer of the starter's UNet."""
     tensors = pochade.load().checkpoint.unet.tensors
     rng = np.random.default_rng(0)
     key = next(name for name in tensors if name.endswith("attn2.to_v.weight"))
@@ -25,7 +25,7 @@ def write_adapter(path: Path) -> None:
 
 
 def write_embedding(path: Path) -> None:
-    """A word of two vectors."""
+    """Write an embedding with two vectors."""
     tensors = pochade.load().checkpoint.text_encoder.tensors
     width = tensors["embeddings.token_embedding.weight"].shape[1]
     vectors = np.random.default_rng(1).standard_normal((2, width), np.float32)

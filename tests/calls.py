@@ -1,4 +1,4 @@
-"""Which functions are called while a block runs, in this thread and in those that it starts."""
+"""Records which functions are called in a block, in this thread and in threads that it starts."""
 
 import sys
 import threading
@@ -10,7 +10,7 @@ from typing import Any
 
 @contextmanager
 def calls_of(*functions: Callable[..., Any]) -> Iterator[dict[str, list[Any]]]:
-    """Name of each function -> the first argument of each call, in order."""
+    """Record calls: name of each function -> the first argument of each call, in order."""
     found: dict[str, list[Any]] = {function.__name__: [] for function in functions}
     names = {function.__code__: function.__name__ for function in functions}  # type: ignore[attr-defined]
 

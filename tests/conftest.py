@@ -1,4 +1,4 @@
-"""What tests of several folders share."""
+"""Fixtures for all tests."""
 
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Compiled graphs of tests stay out of the user's cache, and the user's models out of the tests."""
+    """Use a separate cache and models folder, so that tests and the user's data are independent."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POCHADE_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
@@ -23,8 +23,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> "Callable[[str], Model]":
-    """`model(family)`: a tiny model of diffusers and its folder; tests share it and leave it as it is."""
-    from tests.tiny_models import (  # here: it imports diffusers, which most tests do not need
+    """`model(family)`: a tiny diffusers model and its folder; shared, so tests must not change it."""
+    from tests.tiny_models import (  # imported here, since it imports diffusers, which most tests do not need
         Model,
         make_model,
     )
@@ -38,7 +38,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> "Callable[[str], Model]":
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> "Callable[[str], Whole]":
-    """`whole(family)`: a tiny model to make single files of; tests share it and leave it as it is."""
+    """`whole(family)`: a tiny model for single files; shared, so tests must not change it."""
     from tests.single_files import Whole, make_whole
 
     @cache

@@ -12,7 +12,7 @@ from pochade.settings import starter_folder
 
 
 def write_control(folder: Path) -> Path:
-    """A random ControlNet of the starter's shape, as a diffusers folder."""
+    """Write a random ControlNet for the starter as a diffusers folder."""
     unet, vae = (
         json.loads((starter_folder() / part / "config.json").read_text()) for part in ("unet", "vae")
     )

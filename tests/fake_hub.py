@@ -1,4 +1,4 @@
-"""A hub on this machine: the routes that a pull asks for, the faults that networks have, and a log."""
+"""A fake Hugging Face hub: the routes for pulling, simulated network faults, and a request log."""
 
 import hashlib
 import json
@@ -23,10 +23,12 @@ LARGE = (".safetensors", ".bin", ".ckpt")
 
 @dataclass
 class FakeHub:
-    """files: path -> content. Large ones are redirected to a store at another port, as the hub does it.
+    """A fake hub. files: path -> content. Large ones are redirected to a store at another port, as on the
+    hub.
 
-    repo: its id. cuts: bytes after which the next answers of the store end. ranges: whether the store knows
-    them. damaged: paths whose content has a flipped bit. gated: ask for `token`. log: (where, path, headers).
+    repo: its id. cuts: bytes after which the next responses of the store are cut off. ranges: whether the
+    store supports them. damaged: paths whose content has a flipped bit. gated: require `token`. log: (server,
+    path, headers) of each request.
     """
 
     files: dict[str, bytes]
@@ -43,8 +45,8 @@ class FakeHub:
     address: str = ""
     store: str = ""
 
-    def asked(self, where: str, ending: str = "") -> list[Mapping[str, str]]:
-        """The headers of the requests to "hub" or "store" whose path ends so."""
+    def requests(self, where: str, ending: str = "") -> list[Mapping[str, str]]:
+        """Return the headers of the requests to "hub" or "store" whose path has this suffix."""
         return [headers for place, path, headers in self.log if place == where and path.endswith(ending)]
 
     def info(self) -> dict[str, Any]:
@@ -70,7 +72,7 @@ class FakeHub:
 
 @contextmanager
 def serving(hub: FakeHub) -> Iterator[FakeHub]:
-    """The hub, and its store, while the block lasts; `address` and `store` say where they are."""
+    """Run the hub and its store during the block, at the URLs `address` and `store`."""
     hubs, stores = (
         ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub, respond)) for respond in (_hub, _store)
     )
@@ -90,7 +92,8 @@ def serving(hub: FakeHub) -> Iterator[FakeHub]:
 
 
 def tiny_model(variants: tuple[str, ...] = ("",)) -> dict[str, bytes]:
-    """The files of a diffusers folder whose networks have one tensor each, with things that nobody needs."""
+    """Return the files of a diffusers folder whose networks have one tensor each, and files that are not
+    used."""
     index = {
         "_class_name": "StableDiffusionPipeline",
         "unet": ["diffusers", "UNet2DConditionModel"],
@@ -122,7 +125,7 @@ def tiny_model(variants: tuple[str, ...] = ("",)) -> dict[str, bytes]:
 
 
 def tensors(number: int = 0, count: int = 4000) -> bytes:
-    """A safetensors file of about `count` * 4 bytes."""
+    """Return a safetensors file of about `count` * 4 bytes."""
     header = {"weight": {"dtype": "F32", "shape": [count], "data_offsets": [0, 4 * count]}}
     raw = json.dumps(header).encode()
     data = np.random.default_rng(number).standard_normal(count, np.float32).tobytes()
@@ -130,7 +133,7 @@ def tensors(number: int = 0, count: int = 4000) -> bytes:
 
 
 def write_tensors(path: Path, *names: str, shape: tuple[int, ...] = (2, 3)) -> Path:
-    """A safetensors file with these names in it."""
+    """Write a safetensors file with these tensor names."""
     path.parent.mkdir(parents=True, exist_ok=True)
     safetensors.write(path, {name: np.zeros(shape, np.float32) for name in names})
     return path
@@ -148,7 +151,7 @@ def _handler(hub: FakeHub, respond: Any) -> type[BaseHTTPRequestHandler]:
             respond(hub, self, path, headers)
 
         def log_message(self, *arguments: object) -> None:
-            """Nothing: a test says enough."""
+            """Log nothing."""
 
     return Handler
 
@@ -199,7 +202,7 @@ def _store(hub: FakeHub, to: Any, path: str, headers: Mapping[str, str]) -> None
 
 
 def sizes_below(folder: Path, pattern: str) -> set[int]:
-    """Of files that another process may rename at any time."""
+    """Return the sizes of files that another process may rename at any time."""
     sizes = set()
     for path in folder.rglob(pattern):
         with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""How the work of a function grows with its input, which does not depend on what else the machine does."""
+"""Measures how the work of a function grows with its input, independent of the machine's load."""
 
 import gc
 import time
@@ -13,9 +13,9 @@ LEAST_S = 1e-3
 
 
 def grows_linearly(work: Callable[[int], object], size: int) -> None:
-    """Asserts that `work(2 * size)` takes at most 2.5 times the processor's time of `work(size)`.
+    """Assert that `work(2 * size)` takes at most 2.5 times the CPU time of `work(size)`.
 
-    The least of several tries counts, of this thread alone. Only if it is too much are there further tries.
+    The minimum of several tries is used, of this thread only; further tries are made only if it is too large.
     """
     small = large = float("inf")
     for i in range(MOST_TRIES):

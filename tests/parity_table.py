@@ -1,9 +1,9 @@
-"""Measure ours against diffusers and transformers, and print docs/parity.md.
+"""Compare Pochade with diffusers and transformers, and print docs/parity.md.
 
     python -m tests.parity_table --full-size > docs/parity.md
 
 Takes minutes; with --full-size half an hour and up to 16 GB of memory. With --records FILE each figure is
-kept there when it is measured, and those that are there are not measured again.
+stored there, and figures in the file are not measured again.
 """
 
 import argparse
@@ -118,7 +118,7 @@ at 32 x 32, the autoencoder at 256 x 256 pixels; batch 1, 77 tokens.
 
 @dataclass(frozen=True)
 class Records:
-    """What was measured, kept in a file of JSON lines if there is one."""
+    """The measurements, stored in a file of JSON lines if one is given."""
 
     known: dict[str, float]
     path: Path | None
@@ -192,7 +192,7 @@ def pictures_table(records: Records) -> str:
 
 
 def rounding_line(records: Records) -> str:
-    """PSNR against diffusers' schedulers as they are, of SD 1.5."""
+    """Return the row of PSNR against diffusers' unmodified schedulers, for SD 1.5."""
     parts = []
     with tempfile.TemporaryDirectory() as folder:
         theirs = make_pipeline("SD 1.5", Path(folder))
@@ -281,7 +281,7 @@ def main() -> None:
     )
     parser.add_argument("--records", type=Path, help="JSON lines of what is measured, to go on from")
     chosen = parser.parse_args()
-    warnings.simplefilter("ignore")  # deprecations between the versions of others
+    warnings.simplefilter("ignore")  # deprecation warnings of other packages
     torch.set_num_threads(1)
     records = read_records(chosen.records)
     command = "python -m tests.parity_table" + " --full-size" * chosen.full_size + " > docs/parity.md"

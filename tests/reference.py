@@ -1,7 +1,7 @@
-"""Tiny random models in diffusers' and transformers' own classes: what ours are measured against.
+"""Tiny random models in diffusers' and transformers' classes, as references.
 
-Each family of Stable Diffusion in a few hundred thousand parameters, with every feature that tells it from
-the others. Nothing in them is left at an initialisation of zero or one that could hide a mistake.
+Each family of Stable Diffusion in a few hundred thousand parameters, with every distinguishing feature.
+No parameter keeps an initialisation of zero or one that could hide an error.
 """
 
 import json
@@ -76,7 +76,7 @@ UNETS: Mapping[str, Mapping[str, Any]] = {
         "transformer_layers_per_block": [0, [2, 2], [1, 3]],
         "reverse_transformer_layers_per_block": [[3, 1, 2], [2, 1, 1], 1],
     },
-    "uneven": {  # what diffusers can describe and no published model uses, as far as we know
+    "uneven": {  # supported by diffusers, but used by no published model, as far as we know
         **SD15,
         "block_out_channels": (16, 48),
         "down_block_types": (DOWN, DOWN_TEXT),
@@ -129,11 +129,11 @@ NOISE_SCHEDULE: Mapping[str, Any] = {
 
 
 def randomize(model: torch.nn.Module, seed: int = 0, gain: float = 0.6) -> Any:
-    """Every parameter random.
+    """Set every parameter to random values.
 
-    gain: deviation of what a layer puts out for an input of deviation one; torch initialises to 0.58. At 1,
-    random UNets magnify what they are given, rounding included: diffusers' own lose 2 % to bf16 then. Of
-    autoencoders the same is true at less than 1, where what passes through them fades.
+    gain: standard deviation of a layer's output for an input of deviation one; torch initialises to 0.58. At
+    1, random UNets amplify their input, including rounding errors: diffusers' lose 2 % in bf16 then. The same
+    holds for autoencoders below 1, where the signal decays.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -157,7 +157,7 @@ def make_unet(family: str, seed: int = 0, gain: float = 0.6) -> UNet2DConditionM
 def unet_inputs(
     config: Mapping[str, Any], shape: tuple[int, int, int] = (2, 13, 9), tokens: int = 77, seed: int = 0
 ) -> dict[str, Any]:
-    """Random arguments for diffusers' UNet of a `config.json`, with those that only some families have.
+    """Return random arguments for diffusers' UNet of a `config.json`, including those of some families only.
 
     shape: (B, H, W).
     """
@@ -184,13 +184,13 @@ def unet_inputs(
 
 
 def teach(unet: UNet2DConditionModel, prediction: str) -> None:
-    """Fit the last layer, by least squares, to what a trained model predicts: the noise, or v.
+    """Fit the last layer by least squares to the target of a trained model: the noise, or v.
 
-    Its random weights stay as an error on top. So latents shrink from step to step, as a model's do, and no
-    step is without influence on the picture.
+    The random weights remain as an error. So latents shrink from step to step, as with a trained model, and
+    every step affects the picture.
     """
     with torch.no_grad():
-        unet.conv_in.weight *= 2  # so that the latent is not drowned by what is made of it on the way
+        unet.conv_in.weight *= 2  # so that the residuals do not dominate the latent
     inputs = unet_inputs(unet.config, (96, 8, 8), tokens=4)
     coarse = inputs["sample"][:, :4, ::2, ::2]
     data = coarse.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
@@ -218,11 +218,11 @@ def make_tiny_autoencoder(seed: int = 0, gain: float = 1.0, **settings: Any) -> 
 
 
 def make_controlnet(family: str, seed: int = 0, gain: float = 0.6, **settings: Any) -> ControlNetModel:
-    """For UNets of the family; its pictures are FACTOR times as large as latents."""
+    """Make a ControlNet for UNets of the family; control pictures are FACTOR times as large as latents."""
     unet = UNet2DConditionModel(**{**UNETS[family], "in_channels": 4})
     model = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8, 12), **settings)
     randomize(model, seed, gain)
-    randomize(model.controlnet_cond_embedding, seed, 2.5)  # or the latent would drown what the picture says
+    randomize(model.controlnet_cond_embedding, seed, 2.5)  # or the latent would dominate the picture
     return model
 
 
@@ -244,7 +244,7 @@ def make_text_encoder(kind: str, seed: int = 0, gain: float = 1.0) -> CLIPTextMo
 
 
 def make_tokenizer(folder: Path, pad: str = END) -> CLIPTokenizer:
-    """Written to the folder, and read again by transformers. SD 2.x and XL's second pad with "!"."""
+    """Write a tokenizer to the folder and read it with transformers. SD 2.x and XL's second pad with "!"."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(_vocabulary()), encoding="utf-8")
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *MERGES]) + "\n", encoding="utf-8")
@@ -272,9 +272,9 @@ def make_pipeline(family: str, folder: Path, **scheduler: Any) -> Any:
 
     folder: where the tokenizers are written on the way.
     """
-    unet = make_unet(family, seed=1, gain=1.0)  # at less, a prompt changes too little in the picture
+    unet = make_unet(family, seed=1, gain=1.0)  # with less, a prompt changes the picture too little
     vae = make_autoencoder(seed=2)
-    with torch.no_grad():  # most pixels inside -1..1, or clipping would hide what is different
+    with torch.no_grad():  # most pixels within -1..1, or clipping would hide differences
         vae.decoder.conv_out.weight *= 0.4
     prediction = "v_prediction" if family == "SD 2.1" else "epsilon"
     teach(unet, prediction)
@@ -306,14 +306,14 @@ def make_pipeline(family: str, folder: Path, **scheduler: Any) -> Any:
 
 
 def stored(model: torch.nn.Module) -> dict[str, Floats]:
-    """The tensors under the names that ours go by."""
+    """Return the tensors with Pochade's canonical names."""
     return {name.removeprefix("text_model."): value.numpy() for name, value in model.state_dict().items()}
 
 
 def evaluate(
     engine: Any, function: Callable[..., Any], config: object, tensors: Mapping[str, Any], **arrays: Any
 ) -> Any:
-    """`function(ops, config, w, **arrays)` on an engine."""
+    """Evaluate `function(ops, config, w, **arrays)` on an engine."""
     inputs = {
         name: (array.shape, "i64" if array.dtype.kind == "i" else "f32") for name, array in arrays.items()
     }
@@ -324,14 +324,14 @@ def evaluate(
 
 
 def relative_error(actual: Any, expected: Any) -> float:
-    """The Frobenius norm of the difference over that of what is expected, in 64-bit arithmetic."""
+    """Return the Frobenius norm of the difference divided by that of the expected array, in 64 bits."""
     actual, expected = (np.asarray(each, np.float64) for each in (actual, expected))
     assert actual.shape == expected.shape, f"{actual.shape} is compared with {expected.shape}"
     return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
 
 
 def psnr(actual: Any, expected: Any) -> float:
-    """Of two pictures of bytes, in dB; infinite if they are equal."""
+    """Return the PSNR of two pictures of bytes, dB; infinite if they are equal."""
     actual, expected = (np.asarray(each, np.float64) for each in (actual, expected))
     assert actual.shape == expected.shape, f"{actual.shape} is compared with {expected.shape}"
     error = np.square(actual - expected).mean()

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints in one file, written by a program of their own: not through our key maps.
+"""Tiny random checkpoints in one file, written without Pochade's key maps.
 
 The models follow the families' rules for what tensors do not tell (heads, groups, CLIP's vocabulary), so that
 nothing but the file is needed to read them. The names are made by arithmetic on those of diffusers.
@@ -162,7 +162,7 @@ def _tokenizer(folder: Path, pad_id: int = 49407) -> CLIPTokenizer:
 
 
 def ldm_state(pipeline: Any) -> State:
-    """The whole pipeline under the names of a single file, in f32."""
+    """Return the tensors of the whole pipeline with the names of a single file, in f32."""
     state = {f"model.diffusion_model.{name}": value for name, value in ldm_unet(pipeline.unet).items()}
     state |= {f"first_stage_model.{name}": value for name, value in ldm_vae(pipeline.vae).items()}
     first, second = pipeline.text_encoder, getattr(pipeline, "text_encoder_2", None)
@@ -211,7 +211,7 @@ ENDS = {
 
 
 def ldm_unet(unet: Any) -> State:
-    """A UNet all of whose levels have the same number of layers."""
+    """Return the tensors of a UNet with the same number of layers in all levels."""
     layers = unet.config.layers_per_block
     named = unet.state_dict()
     attends = {name.rpartition(".transformer_blocks")[0] for name in named}
@@ -297,7 +297,7 @@ def _open_clip(encoder: Any, prefix: str) -> State:
 
 
 def with_average(state: State) -> State:
-    """With other numbers under the names that a running average has, and what trainers leave behind."""
+    """Add different values with the names of a moving average, and other objects of trainers."""
     average = {
         "model_ema." + name.removeprefix("model.").replace(".", ""): value + 1
         for name, value in state.items()
@@ -308,7 +308,7 @@ def with_average(state: State) -> State:
 
 
 def only_average(state: State) -> State:
-    """The UNet under the names of a running average only."""
+    """Rename the UNet's tensors to those of a moving average."""
     return {
         "model_ema." + name.removeprefix("model.").replace(".", "")
         if name.startswith("model.diffusion_model.")
@@ -332,13 +332,13 @@ def save(state: State, path: Path, metadata: Mapping[str, str] | None = None) ->
 
 @dataclass(frozen=True)
 class Whole:
-    """theirs: diffusers' pipeline. folder: a place for the files made of it."""
+    """A model for single files. theirs: diffusers' pipeline. folder: for the files."""
 
     theirs: Any
     folder: Path
 
     def saved(self) -> Path:
-        """The folder that diffusers write."""
+        """The folder that diffusers writes."""
         folder = self.folder / "saved"
         if not folder.exists():
             self.theirs.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""No two files import each other, by whatever way: read from the imports of every file."""
+"""There are no circular imports between modules."""
 
 import ast
 from collections.abc import Iterator, Mapping

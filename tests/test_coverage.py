@@ -1,4 +1,4 @@
-"""What `make test-slow` measures: programs that tests start are counted, however they end."""
+"""Coverage of `make test-slow` includes subprocesses, however they end."""
 
 import json
 import os

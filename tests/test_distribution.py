@@ -1,7 +1,7 @@
-"""Source distribution and wheel: what they hold, and that a wheel draws where nothing else is installed.
+"""Source distribution and wheel: contents, and drawing from a wheel with only the base dependencies.
 
-Nothing is fetched: both are built with the setuptools of this environment, and the wheel is installed into an
-empty one, where the base dependencies are links to those of this one.
+Nothing is downloaded: both are built with the setuptools of this environment, and the wheel is installed into
+an empty one, where the base dependencies are links to those of this one.
 """
 
 import importlib.metadata

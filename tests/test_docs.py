@@ -1,4 +1,4 @@
-"""The documentation: every link leads somewhere, and every page and picture can be found."""
+"""The documentation: links are valid, and every page and picture is linked."""
 
 import re
 from pathlib import Path

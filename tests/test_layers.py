@@ -1,4 +1,4 @@
-"""Who may know whom: read from the imports of every file, the ones inside functions too."""
+"""The allowed imports between packages, including imports inside functions."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""What a computer tells of itself."""
+"""Detection of processors and memory."""
 
 import os
 from pathlib import Path

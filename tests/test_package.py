@@ -1,4 +1,4 @@
-"""The package as a whole: what it shows, and what importing it costs."""
+"""The package: public names, and the cost of importing it."""
 
 import dataclasses
 import inspect

@@ -1,4 +1,4 @@
-"""Ways of drawing as plain data: the names that other tools have for them."""
+"""Request options: names used by other tools."""
 
 import pytest
 

@@ -22,7 +22,7 @@ for logging in (diffusers_logging, transformers_logging):
 
 @dataclass(frozen=True)
 class Model:
-    """theirs: diffusers' pipeline. folder: what it saved."""
+    """A tiny model. theirs: diffusers' pipeline. folder: where it is saved."""
 
     theirs: Any
     folder: Path
@@ -32,7 +32,7 @@ class Model:
 
 
 def make_model(family: str, folder: Path) -> Model:
-    """A model with random weights, saved in `folder`/saved."""
+    """Make a model with random weights, saved in `folder`/saved."""
     theirs = make_pipeline(family, folder)
     theirs.save_pretrained(folder / "saved")
     return Model(theirs, folder / "saved")

@@ -1,4 +1,4 @@
-"""ESRGAN's network in torch, as its paper draws it, and the three sets of names that its files have had."""
+"""ESRGAN's network in torch, according to its paper, and the three naming schemes of its files."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ class Block(nn.Module):
 
 
 class Esrgan(nn.Module):
-    """unshuffle: 1, or 2 as in the x2 models of Real-ESRGAN."""
+    """ESRGAN's network. unshuffle: 1, or 2 as in the x2 models of Real-ESRGAN."""
 
     def __init__(
         self, width: int = 16, growth: int = 8, blocks: int = 2, doublings: int = 2, unshuffle: int = 1
@@ -64,7 +64,7 @@ def make_upscaler(**settings: int) -> Esrgan:
 
 
 def first_names(model: Esrgan) -> State:
-    """Of 2018: everything in rows, which count doublings and activations too."""
+    """Return the names of 2018, numbered consecutively, including upsamplings and activations."""
     ups = range(model.doublings)
     ends = {"conv_first": "model.0", "conv_body": f"model.1.sub.{len(model.body)}"}
     ends |= {f"conv_up{i + 1}": f"model.{3 * i + 3}" for i in ups}
@@ -82,7 +82,7 @@ def first_names(model: Esrgan) -> State:
 
 
 def trunk_names(model: Esrgan) -> State:
-    """Of ESRGAN's own repository, later."""
+    """Return the later names of ESRGAN's own repository."""
     words = {"conv_body": "trunk_conv", "body.": "RRDB_trunk.", "rdb": "RDB", "conv_up": "upconv"}
     words["conv_hr"] = "HRconv"
 

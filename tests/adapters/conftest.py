@@ -34,5 +34,5 @@ def write(tmp_path: Path) -> Write:
 
 
 def whole_change(delta: Delta, base: Any) -> Any:
-    """All of what is added to `base`, an array with at least one axis, at the strength 1, in its shape."""
+    """Return the change of the weight `base` (at least one axis) at strength 1, in its shape."""
     return delta.by_rows(base)(0, len(base)).reshape(base.shape)

@@ -1,4 +1,4 @@
-"""Adapters of real trainers' code: what PEFT and diffusers write, and what they make of a file."""
+"""Adapters as written by PEFT and diffusers, compared with their results."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Every way in which the layers of a model are written in adapter files."""
+"""The naming schemes of layers in adapter files."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Patterns of layers' names against Python's own machine for regular expressions, as PEFT uses it."""
+"""Patterns of layer names, compared with Python's `re`, which PEFT uses."""
 
 import re
 

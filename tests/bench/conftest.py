@@ -1,4 +1,4 @@
-"""The benchmarks are scripts, which find their parts beside themselves; so must their tests."""
+"""Makes the modules of the benchmark scripts importable."""
 
 import sys
 from pathlib import Path

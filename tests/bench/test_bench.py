@@ -1,4 +1,4 @@
-"""The arithmetic and the records of the benchmarks. Nothing here depends on how fast the machine is."""
+"""The calculations and records of the benchmarks, independent of the machine's speed."""
 
 import json
 import multiprocessing

@@ -1,4 +1,4 @@
-"""The parts of `make bench`: who takes part, what is counted, what is drawn of it."""
+"""`make bench`: contenders, counting and figures."""
 
 import math
 import xml.etree.ElementTree as xml

@@ -11,7 +11,7 @@ from pochade.checkpoints import safetensors
 
 
 def component(folder: Path, names: list[str], weights: str = "diffusion_pytorch_model.safetensors") -> None:
-    """config.json and a weight file with a small tensor for each name."""
+    """Write config.json and a weight file with a small tensor for each name."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"component": folder.name}))
     tensors: dict[str, Any] = {
@@ -22,7 +22,7 @@ def component(folder: Path, names: list[str], weights: str = "diffusion_pytorch_
 
 @pytest.fixture
 def model_folder(tmp_path: Path) -> Path:
-    """The layout of SD 1.x with names as an old version of the libraries wrote them."""
+    """A folder of SD 1.x with the tensor names of an old version of the libraries."""
     folder = tmp_path / "tiny-model"
     component(folder / "unet", ["conv_in.weight", "conv_in.bias"])
     component(folder / "vae", ["encoder.mid_block.attentions.0.query.weight", "quant_conv.weight"])

@@ -1,4 +1,4 @@
-"""Names and numbers of weights."""
+"""Checks of the names and values of weights."""
 
 import warnings
 from typing import Any

@@ -1,4 +1,4 @@
-"""Models that were made for a few steps are known by what they say of themselves, and by nothing less."""
+"""Detection of few-step models from configurations, metadata and names."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What changes a fingerprint, and the hash that pictures carry."""
+"""Fingerprints of weight files, and the model hash in pictures."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Reading a diffusers folder: what diffusers write, variants, shards, and everything that may be missing."""
+"""Reading diffusers folders: variants, shards, missing and damaged files."""
 
 import json
 import shutil

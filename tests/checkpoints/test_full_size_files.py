@@ -1,6 +1,6 @@
-"""Single files at their real size: every configuration is what the published model's folder says.
+"""Single files at their real size: detected configurations equal those of the published models.
 
-The files are sparse: a header with all names and shapes, and then nothing, which takes no room on the disk.
+The files are sparse: a header with all names and shapes, and no data, so that they take no disk space.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""GGUF files, packed here number by number as the format is described, and what may be wrong with them."""
+"""GGUF files, written here according to the specification, and damaged ones."""
 
 import struct
 from pathlib import Path

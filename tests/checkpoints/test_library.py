@@ -1,4 +1,4 @@
-"""Models by name, in the folders that people have."""
+"""Finding models by name in model folders of different programs."""
 
 import json
 import os

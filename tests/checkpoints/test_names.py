@@ -1,4 +1,4 @@
-"""The one rule by which names stand for files, and the shortest names that say enough."""
+"""Matching names of files, and the shortest unambiguous names."""
 
 from pathlib import Path
 

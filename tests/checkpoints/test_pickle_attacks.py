@@ -1,7 +1,7 @@
-"""Pickles that want more than to be read. None may run anything, read another file, or take long.
+"""Malicious pickles. None may execute code, read another file, or take long.
 
-Each attack is written in both formats of torch. What would have happened is watched for: a file that would
-have been written, an audit hook that sees every import, process and opened file.
+Each attack is written in both formats of torch. Its effect is checked: the file that it would write, and an
+audit hook that records every import, process and opened file.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""What a model predicts, in every place where files and programs say it; by what is read first."""
+"""Detection of the prediction type: all sources, and their precedence."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Our reader and writer against the format's own package, and against files that are damaged."""
+"""The safetensors reader and writer, compared with the safetensors package, and on damaged files."""
 
 import json
 import tracemalloc

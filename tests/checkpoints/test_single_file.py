@@ -1,4 +1,4 @@
-"""Single files of every family against diffusers' tensors and configurations, and what may be wrong."""
+"""Single files of every family, compared with diffusers' tensors and configurations, and invalid ones."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""Files of `torch.save`, as torch writes them today and wrote them before 1.6, with trainers' left-overs."""
+"""Files of `torch.save`, in the current format and that before 1.6, with other objects of training
+frameworks."""
 
 import collections
 import io

@@ -1,4 +1,4 @@
-"""Components that training writes: read back by us and by the libraries, whole or not at all."""
+"""Writing components: atomic, and readable by Pochade, diffusers and transformers."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Running the command line as a user does: in a process of its own."""
+"""Fixtures that run the command line in a separate process."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The caller's, with a cache and models of its own and no tokens of a hub."""
+    """The caller's environment, with a separate cache and models folder and without tokens."""
     cache = tmp_path_factory.mktemp("cache")
     outside = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "POCHADE_"))}
     return {
@@ -24,14 +24,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "POCHADE_CACHE": str(cache),
         "XDG_DATA_HOME": str(cache / "data"),
         "HF_HOME": str(cache / "hub"),
-        "HF_ENDPOINT": "http://127.0.0.1:9",  # no test asks the real hub
+        "HF_ENDPOINT": "http://127.0.0.1:9",  # no test contacts the real hub
         "PYTHONWARNINGS": "error",
     }
 
 
 @pytest.fixture
 def pochade(environment: dict[str, str], tmp_path: Path) -> Command:
-    """`pochade("draw", "a red apple", ...)` in an empty folder."""
+    """`pochade("draw", "a red apple", ...)` runs the command in an empty folder."""
 
     def run(*arguments: str | bytes, **options: object) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
@@ -60,5 +60,5 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def control_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random ControlNet of the starter's shape."""
+    """A random ControlNet for the starter."""
     return write_control(tmp_path_factory.mktemp("control"))

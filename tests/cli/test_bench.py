@@ -1,4 +1,4 @@
-"""`pochade bench`: what it measures adds up, and what it cannot measure it says."""
+"""`pochade bench`: consistent results, and reports about failed measurements."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""`--memory-budget`: what is said before the drawing, at the command line and by a worker of the server."""
+"""`--memory-budget`: the reported plan, on the command line and in the server's worker."""
 
 from pathlib import Path
 

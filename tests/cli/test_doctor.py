@@ -1,4 +1,4 @@
-"""`pochade doctor`: what it says of the extras."""
+"""`pochade doctor`: the report about extras and threads."""
 
 import tomllib
 from pathlib import Path

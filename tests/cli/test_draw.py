@@ -1,4 +1,4 @@
-"""`pochade draw`: pictures, and what happens to bad input."""
+"""`pochade draw`: pictures, and errors for invalid input."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""`pochade draw` over pictures, in masks, twice."""
+"""`pochade draw` with img2img, inpainting and second passes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How many of the package's files a plain picture goes through, from the command line to the PNG."""
+"""How many modules of the package a plain picture executes, from the command line to the PNG."""
 
 import json
 import subprocess

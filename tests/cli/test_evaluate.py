@@ -1,4 +1,4 @@
-"""`pochade evaluate`: a report, pictures, and what happens to bad input."""
+"""`pochade evaluate`: report, pictures, and errors for invalid input."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is said of a few-step model, and that it is drawn so."""
+"""Few-step models on the command line: the report, and the settings that are used."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`pochade info`: what a picture says of itself."""
+"""`pochade info`: the metadata of pictures."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`pochade draw --like`: a picture drawn again from what its file says."""
+"""`pochade draw --like`: drawing a picture again from its metadata."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the files that the command line writes say of where they come from."""
+"""Marks and signatures in files that the command line writes."""
 
 from pathlib import Path
 

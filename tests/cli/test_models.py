@@ -1,4 +1,4 @@
-"""`pochade models` as a user runs it: what it prints, what it writes, how it refuses."""
+"""`pochade models`: output, written files and errors."""
 
 import hashlib
 

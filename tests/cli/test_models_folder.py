@@ -1,4 +1,4 @@
-"""`pochade models list`, `pull` and `remove`, and a model by its name, as a user meets them."""
+"""`pochade models list`, `pull` and `remove`, and drawing with a model by name."""
 
 import argparse
 import json
@@ -69,7 +69,7 @@ def test_a_licence_is_accepted_by_somebody(pochade, own, hub):
     done = pochade("models", "pull", REPO, stdin=subprocess.DEVNULL)
     assert done.returncode == 1 and "licence  openrail++" in done.stderr
     assert "cannot ask without a terminal; read the licence, then accept it with --yes" in done.stderr
-    assert not own.exists() and hub.asked("store") == []
+    assert not own.exists() and hub.requests("store") == []
 
 
 @pytest.mark.parametrize(("answer", "status"), [("y\n", 0), ("n\n", 1), ("\n", 1), ("\x04", 1)])
@@ -112,9 +112,8 @@ def test_a_pull_that_was_killed_is_no_model_and_goes_on(pochade, environment, ow
     hub.cuts = []
     done = pochade("models", "pull", REPO, "--yes")
     assert done.returncode == 0 and "of them downloaded" in done.stderr
-    assert [headers.get("range") for headers in hub.asked("store", "text_encoder/model.safetensors")][-1] == (
-        "bytes=3000-"
-    )
+    requests = hub.requests("store", "text_encoder/model.safetensors")
+    assert [headers.get("range") for headers in requests][-1] == "bytes=3000-"
     assert json.loads(pochade("models", "list", "--json").stdout)[0]["kind"] == "model"
 
 

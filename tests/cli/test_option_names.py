@@ -1,4 +1,4 @@
-"""What is wrong is said in the command line's words."""
+"""Error messages name the options of the command line."""
 
 import re
 from argparse import Namespace

@@ -1,4 +1,4 @@
-"""`pochade plot`: one file with all pictures and what is different about them."""
+"""`pochade plot`: one file with all pictures and labels."""
 
 from pathlib import Path
 

@@ -1,5 +1,4 @@
-"""Known models by their short names: pulled, offered by `pochade draw`, drawn with; and everything that may
-go wrong, as a user meets it."""
+"""Known models by short name: pulling, the offer of `pochade draw`, drawing, and errors."""
 
 import json
 import os
@@ -145,7 +144,7 @@ def test_a_declined_licence_fetches_nothing(environment, hub, own, tmp_path, com
     answers = "n\n" if command[0] == "models" else "y\nn\n"
     status, said = at_a_terminal(environment, tmp_path, *command, answers=answers)
     assert status == 1 and "the licence was not accepted, so nothing was fetched" in said
-    assert hub.asked("store") == [] and not own.exists() and "Traceback" not in said
+    assert hub.requests("store") == [] and not own.exists() and "Traceback" not in said
 
 
 def test_no_network(pochade, environment, own):
@@ -164,7 +163,7 @@ def test_another_file_than_the_catalogue_knows(pochade, hub, own):
     hub.repo, hub.files = model.repo, {model.file: b"another" * 100}
     done = pochade("models", "pull", "sd15", "--yes")
     assert done.returncode == 1 and "the hub states another hash for" in done.stderr
-    assert "nothing is downloaded" in done.stderr and hub.asked("store") == [] and not own.exists()
+    assert "nothing is downloaded" in done.stderr and hub.requests("store") == [] and not own.exists()
 
 
 def test_bytes_that_do_not_have_the_stated_hash(pochade, hub, own):
@@ -195,7 +194,7 @@ def test_a_broken_download_is_kept_and_gone_on_with(pochade, environment, hub, o
     hub.cuts = []
     done = pochade("models", "pull", NAME, "--yes")
     assert done.returncode == 0 and "of them downloaded" in done.stderr
-    ranges = [headers.get("range") for headers in hub.asked("store", "text_encoder/model.safetensors")]
+    ranges = [headers.get("range") for headers in hub.requests("store", "text_encoder/model.safetensors")]
     assert ranges[-1] == "bytes=3000-"
 
 
@@ -210,7 +209,7 @@ raise SystemExit(main(["models", "pull", "{NAME}", "--yes"]))
         [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 1 and "free some space, or name another folder with --models" in done.stderr
-    assert hub.asked("store") == [] and not own.exists()
+    assert hub.requests("store") == [] and not own.exists()
 
 
 def test_a_name_that_is_taken_is_not_taken_over(pochade, environment, hub, tmp_path, own):

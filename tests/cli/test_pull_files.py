@@ -1,6 +1,6 @@
-"""Known models that are one file with a hash in the catalogue: from the catalogue to a picture.
+"""Known models that are a single file with a hash in the catalogue.
 
-The stand-in hub cannot have the real files, so the catalogue has the hashes of small ones here.
+The fake hub does not have the real files, so the catalogue is patched with hashes of small ones.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""`pochade models quantize` as a user runs it."""
+"""`pochade models quantize`."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""`--threads`, wherever something is drawn or served."""
+"""`--threads` in all commands that draw or serve."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`pochade train`: from a folder of pictures to a model that draws, and what happens to bad input."""
+"""`pochade train`: from a folder of pictures to a working model, and errors for invalid input."""
 
 from pathlib import Path
 

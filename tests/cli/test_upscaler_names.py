@@ -1,4 +1,4 @@
-"""Upscalers by name: ESRGAN's files where A1111's web UI, ComfyUI and Pochade keep them."""
+"""Upscalers by name: ESRGAN files in the folders of A1111's web UI, ComfyUI and Pochade."""
 
 import json
 from pathlib import Path

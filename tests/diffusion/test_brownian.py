@@ -1,4 +1,4 @@
-"""The Brownian path of a picture, and what samplers make of it."""
+"""The Brownian path of a picture, and its use in samplers."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""The noise of torch on a processor, drawn without it."""
+"""torch's CPU noise, generated without torch."""
 
 import numpy as np
 import pytest

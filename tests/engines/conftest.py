@@ -28,7 +28,7 @@ def shapes_and_types(arrays: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ..
 
 @pytest.fixture
 def describe() -> Callable[..., Any]:
-    """Arrays by name -> the `inputs` that an engine compiles for."""
+    """Return the `inputs` for `compile` from arrays by name."""
     return shapes_and_types
 
 

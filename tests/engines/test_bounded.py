@@ -1,4 +1,4 @@
-"""Sides of inputs that are bounded only: one graph for texts of all lengths."""
+"""Inputs with bounded dimensions: one graph for texts of all lengths."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What every engine's `compile` promises, whatever the operations."""
+"""The contract of `compile` for all engines."""
 
 import ml_dtypes
 import numpy as np

@@ -1,4 +1,4 @@
-"""Low-rank additions to weights as inputs of a graph: the same as weights with the additions in them."""
+"""Low-rank factors as inputs of a graph give the same results as merged weights."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""8-bit products on the OpenVINO engine: the numbers of the grids, through real kernels."""
+"""8-bit products on the OpenVINO engine, computed by its kernels."""
 
 from io import BytesIO
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is particular to the OpenVINO engine: its graph, its precisions, its constants, its errors."""
+"""The OpenVINO engine: graphs, precisions, constants and errors."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Compiled graphs on disk: found again, never confused, never in the way."""
+"""The disk cache of compiled graphs: hits, invalidation and failures."""
 
 import dataclasses
 import os

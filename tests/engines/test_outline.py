@@ -1,4 +1,4 @@
-"""Shapes without numbers: against what numpy really returns, and against work counted by hand."""
+"""Shape inference, compared with numpy, and the counted work, compared with manual counts."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What processors say of themselves, and what is made of it, with words that are made up."""
+"""Detection of CPU features from synthetic CPUID data."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the torch engine does for devices, tried on torch's CPU device, with a recorder in place of CUDA's."""
+"""Device handling of the torch engine, tested on torch's CPU device with a fake CUDA graph recorder."""
 
 import threading
 import warnings

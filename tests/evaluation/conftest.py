@@ -38,7 +38,7 @@ def entry(label: str, style: str, *, code: str, row: int) -> CorpusEntry:
 
 
 def drawn(shape: str, colour: tuple[int, int, int, int], size: int = SIZE) -> np.ndarray:
-    """(SIZE, SIZE, 4): a shape `size` wide in the middle of nothing."""
+    """Draw a shape of width `size` in the middle of a transparent picture: (SIZE, SIZE, 4)."""
     image = Image.new("RGBA", (SIZE, SIZE))
     pen = ImageDraw.Draw(image)
     low, high = (SIZE - size) // 2, (SIZE + size) // 2 - 1

@@ -1,4 +1,4 @@
-"""What the scorer's pictures go through: everything but what they show changes."""
+"""Augmentation of the scorer's pictures, which must not change their content."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Composed prompts: the files as they are shipped, and the rules on pictures whose truth is known."""
+"""Composed prompts: the included files, and the rules on pictures with known content."""
 
 from collections import Counter
 from typing import Any

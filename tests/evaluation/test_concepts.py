@@ -1,4 +1,4 @@
-"""Concepts and styles of pictures, by a judge whose spaces are known."""
+"""Recognition of concepts and styles, with a judge whose embeddings are known."""
 
 from typing import Any
 

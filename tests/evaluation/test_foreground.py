@@ -1,4 +1,4 @@
-"""Things on plain backgrounds: found, counted, cut out."""
+"""Finding, counting and cutting out objects on plain backgrounds."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Sets of points: distances between two, and within one."""
+"""Distances between and within sets of points."""
 
 import numpy as np
 import pytest

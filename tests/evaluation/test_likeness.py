@@ -1,4 +1,4 @@
-"""Likeness of pictures, against closed forms and another implementation."""
+"""Similarity of pictures, compared with closed forms and another implementation."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The measures on a model whose pictures are known: it draws what it is told to, from a list."""
+"""The measures on a fake model that returns pictures from a list."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

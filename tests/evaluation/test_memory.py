@@ -1,4 +1,4 @@
-"""Copies of training pictures are found, and other drawings are not taken for copies."""
+"""Detection of copies of training pictures."""
 
 from typing import Any
 

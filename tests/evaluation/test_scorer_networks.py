@@ -1,4 +1,4 @@
-"""The scorer's two networks: the same on every engine, and sensitive to what matters."""
+"""The scorer's two networks: equal on all engines, and sensitive to content."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Textures: the palette and the edges of a picture, whatever it shows."""
+"""Texture measures: palette and edges of a picture."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter

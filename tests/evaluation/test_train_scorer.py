@@ -1,4 +1,4 @@
-"""Teaching the scorer: what it may see, that it learns, and that what is written is what was learned."""
+"""Training the scorer: data selection, learning, and saved weights."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Texts as rows of numbers."""
+"""Tokenization of texts for the scorer."""
 
 import numpy as np
 

@@ -1,6 +1,6 @@
-"""A family of another kind is added by its own file and one registration: `tiny_flow`.
+"""A new family is added by one file and one registration: `tiny_flow`.
 
-What is drawn is held to a loop written out here, in the words of flow matching.
+The results are compared with a flow matching loop written out here.
 """
 
 import shutil

@@ -1,7 +1,7 @@
-"""An invented family of another kind, as a new family is added: this file, and one registration.
+"""A made-up family, added like any new family: this file and one registration.
 
 A transformer on patches of 2 x 2 latent pixels with 16 channels, trained by flow matching, and a text encoder
-with a tokenizer of its own, which reads letters. One file holds it, under names of its own.
+with its own tokenizer, which reads letters. A checkpoint is one file with its own tensor names.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -312,7 +312,7 @@ def write_model(path: Path) -> Path:
             numbers = rng.standard_normal(shape).astype(np.float32)
             gain = 1.0 if len(shape) > 1 and prefix != "vae." else 0.5
             if name in ("y_embedder.weight", "blocks.0.modulation.weight", "blocks.1.modulation.weight"):
-                gain = 6.0  # so that the text counts
+                gain = 6.0  # so that the text has an effect
             tensors[prefix + name] = gain * numbers / np.sqrt(np.prod(shape[1:]) or 1).astype(np.float32)
     safetensors.write(path, tensors)
     return path

@@ -1,4 +1,4 @@
-"""Drawing over pictures, parts of pictures, larger ones, variations, tiles."""
+"""img2img, inpainting, outpainting, variations and tiling."""
 
 from contextlib import contextmanager
 from dataclasses import replace

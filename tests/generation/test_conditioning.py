@@ -1,4 +1,4 @@
-"""Prompts as the UNet sees them, against transformers: long, empty, for two encoders, with layers skipped."""
+"""Encoded prompts, compared with transformers: long, empty, two encoders, clip skip."""
 
 import shutil
 from dataclasses import replace

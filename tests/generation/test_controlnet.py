@@ -1,4 +1,4 @@
-"""Pictures that ControlNets steer, against diffusers' pipelines, and what must hold for any of them."""
+"""Pictures with ControlNets, compared with diffusers' pipelines, and general properties."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Drawing as on a device: arrays that stay there, several pictures in a call, joined ControlNets.
+"""Drawing on a device: arrays that stay on it, batches in one call, joined ControlNets.
 
-On torch's CPU device; what only a GPU can show is in `bench/gpu.py`.
+Uses torch's CPU device; tests that need a GPU are in `bench/gpu.py`.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""f16 holds numbers up to 65504: what passes that is computed with more range, or said at once."""
+"""Overflow in f16 (above 65504): computed in a larger range, or reported as an error."""
 
 import shutil
 from pathlib import Path

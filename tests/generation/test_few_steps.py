@@ -1,4 +1,4 @@
-"""Models of few steps: an LCM's pictures are diffusers', and what is left open is the model's to say."""
+"""Few-step models: an LCM's pictures equal diffusers', and unset settings get the model's defaults."""
 
 from functools import partial
 

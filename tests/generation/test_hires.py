@@ -1,4 +1,4 @@
-"""A second pass with settings of its own: it draws what drawing over the enlarged first picture would."""
+"""Second passes with their own settings: equal to img2img on the upscaled first picture."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From the text of a picture back to its request, for any request; and two other tools that read it."""
+"""Parsing parameters texts to requests, and two other tools that read them."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Values of parameters texts as their writers mean them."""
+"""Interpretation of values in parameters texts of different programs."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The prompt grammar as the UNet sees it: weights, BREAK, changes by step and composed prompts."""
+"""Conditioning from the prompt grammar: weights, BREAK, scheduled and composed prompts."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""XL's refiner takes over for the last steps: against diffusers' two pipelines, and alone."""
+"""XL's refiner for the last steps, compared with diffusers' two pipelines, and alone."""
 
 from dataclasses import replace
 from pathlib import Path

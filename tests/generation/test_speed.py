@@ -1,4 +1,4 @@
-"""Faster drawings: what is left out, what is not, and that pictures of a batch do not mix."""
+"""Speed settings: which computations are skipped, and that pictures of a batch are independent."""
 
 from dataclasses import replace
 from types import MappingProxyType

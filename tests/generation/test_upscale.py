@@ -1,4 +1,4 @@
-"""Upscalers from files of every age; in parts; in the second pass of a drawing."""
+"""Upscaler models from files in all formats, in tiles, and in second passes."""
 
 import numpy as np
 import pytest

@@ -60,12 +60,12 @@ def start() -> Floats:
 
 
 def denoise(x: Any, sigma: float) -> Any:
-    """Nothing but operators, for numpy and torch: not linear, and bends with the noise level."""
+    """A nonlinear toy denoiser that depends on the noise level, for numpy and torch."""
     return 0.8 / (1 + sigma * sigma) * x * (1 + 0.5 * x / (1 + x * x)) + 0.2 / (1 + sigma)
 
 
 def noises() -> Iterator[Floats]:
-    """The same at each call, of about unit size."""
+    """Return the same noise at each call, of about unit size."""
     draw = 0
     while True:
         draw += 1
@@ -87,7 +87,7 @@ def main() -> None:
         if "DPM fast" in name or "DPM adaptive" in name:
             given |= {"sigma_min": LEVELS[-1], "sigma_max": LEVELS[0], "noise_sampler": draw}
         else:
-            end = [] if name == "LMS" else [0.0]  # its last step to 0 is another one than ours
+            end = [] if name == "LMS" else [0.0]  # its last step to 0 differs from Pochade's
             given |= {"sigmas": torch.tensor([*LEVELS, *end], dtype=torch.float64)}
             given |= {} if name in ("LMS", "DPM2", "DPM++ 2M") else {"noise_sampler": draw}
         torch.set_default_dtype(torch.float64)

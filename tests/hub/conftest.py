@@ -1,4 +1,4 @@
-"""The hub's library, pointed at a hub on this machine."""
+"""Fixtures: huggingface_hub, configured for a fake hub."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from tests.fake_hub import FakeHub, serving, tiny_model
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """A hub that has `someone/tiny`."""
+    """A fake hub with the model `someone/tiny`."""
     with serving(FakeHub(tiny_model())) as served:
         monkeypatch.setattr(constants, "ENDPOINT", served.address)
         monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""Which files of a model are fetched."""
+"""Selection of the files to download."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The catalogue of short names: what it says is consistent, and the hub is held to what it pins."""
+"""The catalogue of known models: consistency, and verification of pinned hashes."""
 
 import hashlib
 import json
@@ -164,7 +164,7 @@ def test_another_hash_than_the_catalogues_is_refused_before_anything_is_fetched(
         plan_known(model, tmp_path)
     with pytest.raises(HubError, match="another hash"):
         plan_known(known("sd15"), tmp_path)  # the real one
-    assert hub.asked("store") == [] and list(tmp_path.iterdir()) == []
+    assert hub.requests("store") == [] and list(tmp_path.iterdir()) == []
 
 
 def test_bytes_that_are_not_those_of_the_hash_are_removed(hub, tmp_path):

@@ -1,4 +1,4 @@
-"""Pulls from a hub on this machine, whole and broken."""
+"""Pulls from a fake hub, successful and interrupted."""
 
 import errno
 import json
@@ -97,14 +97,14 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub, root):
     hub.cuts = [5000, 300]
     pull, path, steps = pulled(root)
     assert (path / TEXT).read_bytes() == hub.files[TEXT]
-    asked = [headers.get("range") for headers in hub.asked("store", TEXT)]
+    asked = [headers.get("range") for headers in hub.requests("store", TEXT)]
     assert asked == [None, "bytes=5000-", "bytes=5300-"]
     assert sum(steps) == pull.size
 
 
 def test_a_pull_that_broke_off_is_no_model_and_is_gone_on_with(hub, root):
     hub.cuts = [7000, *[0] * ATTEMPTS]
-    with pytest.raises(BrokenConnection, match=r"broke off at 7,000 of .* pull it again"):
+    with pytest.raises(BrokenConnection, match=r"broke off at 7,000 of .* pull again"):
         pulled(root)
     assert entries([root]) == []
     (left,) = unfinished([root])
@@ -114,8 +114,8 @@ def test_a_pull_that_broke_off_is_no_model_and_is_gone_on_with(hub, root):
     # the small files that come first, and the part
     assert pull.local_bytes > 7000
     list(fetch(pull))
-    assert [headers["range"] for headers in hub.asked("store", TEXT)] == ["bytes=7000-"]
-    assert hub.asked("hub", "LICENSE.md") == []
+    assert [headers["range"] for headers in hub.requests("store", TEXT)] == ["bytes=7000-"]
+    assert hub.requests("hub", "LICENSE.md") == []
     path = install(pull)
     assert all((path / file.path).read_bytes() == hub.files[file.path] for file in pull.files)
     assert unfinished([root]) == []
@@ -192,7 +192,7 @@ def test_a_disk_that_becomes_full_on_the_way_keeps_what_came(hub, root, monkeypa
         list(fetch(pull))
     monkeypatch.setattr(module, "_completing", whole)
     list(fetch(pull))
-    assert [headers["range"] for headers in hub.asked("store", UNET)] == ["bytes=500-"]
+    assert [headers["range"] for headers in hub.requests("store", UNET)] == ["bytes=500-"]
 
 
 def test_two_pulls_of_the_same_at_once(hub, root):
@@ -234,8 +234,8 @@ def test_the_token_is_used_and_stays_with_the_hub(hub, root, monkeypatch):
     hub.gated, hub.token = True, "hf_right"
     monkeypatch.setenv("HF_TOKEN", "hf_right")
     pulled(root)
-    assert all(headers["authorization"] == "Bearer hf_right" for headers in hub.asked("hub"))
-    assert hub.asked("store") and not any("authorization" in headers for headers in hub.asked("store"))
+    assert all(headers["authorization"] == "Bearer hf_right" for headers in hub.requests("hub"))
+    assert hub.requests("store") and not any("authorization" in headers for headers in hub.requests("store"))
 
 
 def test_a_token_that_the_hub_does_not_know(hub, root, monkeypatch):
@@ -247,8 +247,8 @@ def test_a_token_that_the_hub_does_not_know(hub, root, monkeypatch):
 
 def test_no_telemetry_is_sent_along(hub, root):
     pulled(root)
-    assert hub.asked("hub", "agent-harnesses") == []
-    assert not any("torch" in headers["user-agent"] for headers in hub.asked("hub"))
+    assert hub.requests("hub", "agent-harnesses") == []
+    assert not any("torch" in headers["user-agent"] for headers in hub.requests("hub"))
 
 
 def test_offline_mode_is_obeyed(hub, root, monkeypatch):

@@ -1,4 +1,4 @@
-"""Pictures that people bring: of any mode, size and origin, or no pictures at all."""
+"""Decoding pictures of any mode, size and origin, and files that are not pictures."""
 
 import io
 import struct

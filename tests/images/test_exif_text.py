@@ -1,4 +1,4 @@
-"""EXIF comments in every combination of byte order, mark, encoding and script that writers make."""
+"""EXIF comments in all combinations of byte order, mark, encoding and script."""
 
 import struct
 from itertools import product

@@ -1,4 +1,4 @@
-"""Writing pictures: the text comes back, no name is taken twice, and a failure leaves nothing."""
+"""Writing pictures: metadata round trip, unique names, and no partial files."""
 
 import errno
 import os

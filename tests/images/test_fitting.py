@@ -1,4 +1,4 @@
-"""Pictures in another shape."""
+"""Resizing and padding pictures."""
 
 import numpy as np
 import pytest

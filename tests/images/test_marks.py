@@ -1,4 +1,4 @@
-"""The mark of generated pictures: where other tools look for it, in their words."""
+"""The XMP mark of generated pictures."""
 
 import io
 import xml.etree.ElementTree as ElementTree

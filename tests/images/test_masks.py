@@ -1,4 +1,4 @@
-"""Masks: where something new is drawn, and how it is set in."""
+"""Masks for inpainting, and compositing."""
 
 import numpy as np
 import pytest

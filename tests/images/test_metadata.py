@@ -1,4 +1,4 @@
-"""The text in the picture: against the rules that other tools read by, and back again."""
+"""Parameters texts: compatibility with other tools' parsers, and round trip."""
 
 import json
 import re

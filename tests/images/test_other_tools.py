@@ -1,4 +1,4 @@
-"""Pictures of other programs: what they say is read where it stands, or the program is named."""
+"""Metadata of other programs: converted, or the program is named."""
 
 import json
 from pathlib import Path

@@ -27,7 +27,7 @@ class Studio:
     made: int = field(default=0)
 
     def submit(self, owner: str = "ann", lane: str = "interactive", **changes: Any) -> str:
-        """A job that waits; its id. Each comes a second after the one before."""
+        """Submit a waiting job, a second after the previous one; return its id."""
         self.made += 1
         self.now += 1
         order = Order(kind="txt2img", model="starter", request=JobRequest(prompt="a Fox", steps=4))
@@ -72,7 +72,7 @@ class Studio:
         ]
 
     def finished(self, **changes: Any) -> str:
-        """A job with a picture; its id."""
+        """Add a finished job with a picture; return its id."""
         job = self.submit(**changes)
         lease = self.taken()
         assert lease.job.id == job

@@ -77,7 +77,7 @@ def test_look_up_says_what_the_hub_has_and_fetches_nothing(hub: FakeHub, folders
     assert (offer.name, offer.repo, offer.commit) == (NAME, hub.repo, COMMIT)
     assert (offer.licence, offer.files, offer.held) == ("openrail++", 11, 0)
     assert offer.bytes == look_up_bytes(hub)
-    assert offer.free > 0 and hub.asked("store") == [] and not folders.roots[0].exists()
+    assert offer.free > 0 and hub.requests("store") == [] and not folders.roots[0].exists()
 
 
 def test_a_model_is_fetched_and_found_by_its_name(hub: FakeHub, folders: Folders) -> None:
@@ -102,7 +102,7 @@ def test_another_licence_than_the_accepted_one_fetches_nothing(hub: FakeHub, fol
     hub.card = {"license": "other", "license_name": "all-mine"}
     with pytest.raises(InvalidRequest, match=r"names the licence 'all-mine' .* 'openrail\+\+' was accepted"):
         fetched(folders, order())
-    assert hub.asked("store") == [] and not folders.roots[0].exists()
+    assert hub.requests("store") == [] and not folders.roots[0].exists()
     hub.card = {}
     fetched(folders, order(licence=""))  # none is named, and that was accepted
     assert present(folders) == {NAME}
@@ -131,7 +131,7 @@ def test_a_broken_download_says_so_and_goes_on_later(hub: FakeHub, folders: Fold
         fetched(folders, order())
     hub.cuts = []
     fetched(folders, order())
-    assert hub.asked("store", "text_encoder/model.safetensors")[-1].get("range") == "bytes=3000-"
+    assert hub.requests("store", "text_encoder/model.safetensors")[-1].get("range") == "bytes=3000-"
 
 
 def test_bytes_with_another_hash_are_removed(hub: FakeHub, folders: Folders) -> None:
@@ -147,7 +147,7 @@ def test_a_full_disk(hub: FakeHub, folders: Folders, monkeypatch: pytest.MonkeyP
     assert look_up(NAME, folders).free == 5000
     with pytest.raises(OutputError, match=r"0\.0 GB free"):
         fetched(folders, order())
-    assert hub.asked("store") == [] and not folders.roots[0].exists()
+    assert hub.requests("store") == [] and not folders.roots[0].exists()
 
 
 def test_a_server_whose_folders_are_all_others(hub: FakeHub, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ VOCABULARY, END = 49408, 49407
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """component: what its folder is called. settings: of the class that makes the reference."""
+    """A component. component: the name of its folder. settings: of the reference class."""
 
     component: str
     settings: Mapping[str, Any]
@@ -132,7 +132,7 @@ ENGINES: Mapping[tuple[str, str], Callable[[], Any]] = {
 
 
 def prepare(case: Case, folder: Path) -> None:
-    """Write the component's folder, and beside it what the reference returned."""
+    """Write the component's folder and the outputs of the reference."""
     model, json_of = _reference(case)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -144,7 +144,7 @@ def prepare(case: Case, folder: Path) -> None:
 
 
 def compare(folder: Path, name: str, engine: str, precision: str) -> float:
-    """The largest relative error among the outputs of one component on an engine."""
+    """Return the largest relative error among the outputs of a component on an engine."""
     case = CASES[name]
     component = read_component(folder, case.component, KEY_MAPS[case.component])
     given = _inputs(case, component.config)
@@ -155,7 +155,7 @@ def compare(folder: Path, name: str, engine: str, precision: str) -> float:
 
 
 def in_another_process(*arguments: str) -> str:
-    """Run this module; what it printed last."""
+    """Run this module in a subprocess; return its last line of output."""
     command = [sys.executable, "-W", "ignore", "-m", "tests.models.full_size", *arguments]
     environ = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
@@ -172,7 +172,7 @@ def _reference(case: Case) -> tuple[Any, dict[str, Any]]:
         model = randomize(kind(config), gain=1.0)
         return model, json.loads(json.dumps(text_json(model), default=str))
     kind = AutoencoderKL if case.component == "vae" else UNet2DConditionModel
-    with torch.device("meta"):  # diffusers' own initialisation would take longer than all the rest
+    with torch.device("meta"):  # diffusers' initialisation would take longer than everything else
         model = kind(**case.settings)
     model = randomize(model.to_empty(device="cpu"), gain=1.0 if case.component == "vae" else 0.6)
     return model, json.loads(model.to_json_string())

@@ -31,7 +31,7 @@ ENGINES: Mapping[tuple[str, str], Callable[[], Any]] = {
 
 
 def unet_reference(unet: UNet2DConditionModel, inputs: Mapping[str, Any]) -> Any:
-    """What diffusers say to `tests.reference.unet_inputs`."""
+    """Return diffusers' output for `tests.reference.unet_inputs`."""
 
     def narrowed(value: Any) -> Any:
         if isinstance(value, dict):
@@ -45,7 +45,7 @@ def unet_reference(unet: UNet2DConditionModel, inputs: Mapping[str, Any]) -> Any
 def unet_output(
     engine: Any, json: Mapping[str, Any], tensors: Mapping[str, Any], given: Mapping[str, Any]
 ) -> Any:
-    """Ours for the same arguments. json: the UNet's `config.json`."""
+    """Return Pochade's output for the same arguments. json: the UNet's `config.json`."""
     config = unet_config(json)
     arrays = {
         "x": given["sample"].numpy(),
@@ -61,7 +61,7 @@ def unet_output(
 
 
 def text_reference(model: CLIPTextModel, ids: Any, *, skip: int, final_norm: bool) -> tuple[Any, Any]:
-    """(conditioning, pooled vector) of transformers, in the words of `models.text_encoder`."""
+    """Return (conditioning, pooled vector) of transformers, as in `models.text_encoder`."""
     with torch.inference_mode():
         returned = model(torch.from_numpy(ids), output_hidden_states=True)
         conditioning = returned.hidden_states[-1 - skip]
@@ -74,7 +74,7 @@ def text_reference(model: CLIPTextModel, ids: Any, *, skip: int, final_norm: boo
 def text_output(
     engine: Any, json: Mapping[str, Any], tensors: Mapping[str, Any], ids: Any, *, skip: int, final_norm: bool
 ) -> tuple[Any, Any]:
-    """Ours for the same ids; the rows' end tokens are the first of the configuration's."""
+    """Return Pochade's output for the same ids; a row ends at the first end token of the configuration."""
     config = text_encoder_config(json)
     end = (ids == config.end_token).argmax(axis=1)
     function = partial(text_encoder, skip=skip, final_norm=final_norm)
@@ -83,7 +83,7 @@ def text_output(
 
 
 def prompt_ids(vocabulary: int, end: int, length: int = 77, seed: int = 0) -> Any:
-    """Two rows of tokens: one that ends early and is filled up with end tokens, and a full one."""
+    """Return two rows of tokens: one that ends early and is padded with end tokens, and a full one."""
     ids = np.random.default_rng(seed).integers(0, vocabulary - 2, (2, length))
     ids[0, length // 3 :] = end
     ids[1, -1] = end
@@ -91,14 +91,14 @@ def prompt_ids(vocabulary: int, end: int, length: int = 77, seed: int = 0) -> An
 
 
 def encode_reference(model: AutoencoderKL, picture: Any) -> Any:
-    """The posterior's mean and log-variance for a picture (B, 3, H, W)."""
+    """Return the posterior's mean and log-variance for a picture (B, 3, H, W)."""
     with torch.inference_mode():
         moments = model.encode(torch.from_numpy(picture).to(model.dtype)).latent_dist.parameters
         return moments.float().numpy()
 
 
 def decode_reference(model: AutoencoderKL, latent: Any) -> Any:
-    """The picture for an unscaled latent (B, C, h, w)."""
+    """Return the picture for an unscaled latent (B, C, h, w)."""
     with torch.inference_mode():
         return model.decode(torch.from_numpy(latent).to(model.dtype)).sample.float().numpy()
 
@@ -137,5 +137,5 @@ def text_json(model: CLIPTextModel) -> dict[str, Any]:
 
 
 def own_bf16_error(model: Any, reference: Callable[[Any], Any]) -> float:
-    """How far `reference(model)` is from itself when diffusers or transformers compute it in bf16."""
+    """Return the error of `reference(model)` when diffusers or transformers compute it in bf16."""
     return relative_error(reference(deepcopy(model).to(torch.bfloat16)), reference(model))

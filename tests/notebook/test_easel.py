@@ -1,4 +1,4 @@
-"""The easel: what a cell shows, while it draws and afterwards."""
+"""The easel in notebooks: output of a cell during and after drawing."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""The notebook that people begin with, executed as they would."""
+"""Executes the introductory notebook."""
 
 from pathlib import Path
 

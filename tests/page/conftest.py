@@ -1,8 +1,8 @@
-"""A real server and a real browser.
+"""Fixtures: a real server and a real browser.
 
-Without Chromium these tests are skipped; `apt-get install chromium` brings it.
+Without Chromium these tests are skipped; install it with `apt-get install chromium`.
 
-$POCHADE_CHROMIUM names another one than those that are looked for in the path.
+$POCHADE_CHROMIUM overrides the search in $PATH.
 """
 
 import os
@@ -45,15 +45,15 @@ def chromium() -> str:
 
 
 def serving(data: Path, *options: str) -> AbstractContextManager[str]:
-    """A server on a free port, over a folder of its own; its address."""
+    """Run a server on a free port with a separate data folder; yield its URL."""
     return answering(["pochade", "serve", "--port", "0", "--data", str(data / "studio"), *options], data)
 
 
 @contextmanager
 def answering(command: list[str], data: Path) -> Iterator[str]:
-    """A server that this module of Python, with its words, starts on a free port; its address."""
+    """Run a Python module with arguments that starts a server on a free port; yield its URL."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("POCHADE_")}
-    environment.setdefault("HF_HUB_OFFLINE", "1")  # no test asks the real hub
+    environment.setdefault("HF_HUB_OFFLINE", "1")  # no test contacts the real hub
     server = subprocess.Popen(
         [sys.executable, "-m", *command],
         cwd=ROOT,
@@ -93,7 +93,7 @@ def server(data: Path) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="module")  # while it is there a loop runs in this thread, which other tests cannot bear
+@pytest.fixture(scope="module")  # it runs an event loop in this thread, which would break other tests
 def browser(chromium: str) -> Iterator[Any]:
     from playwright.sync_api import expect, sync_playwright
 
@@ -106,10 +106,10 @@ def browser(chromium: str) -> Iterator[Any]:
 
 @dataclass
 class Listener:
-    """What a page must not do: complain in its console, fail, or speak to another host."""
+    """Records what a page must not do: console errors, failures, or requests to other hosts."""
 
     address: str
-    quiet: bool = True  # False: the test provokes refusals, which the browser tells in the console
+    quiet: bool = True  # False: the test provokes error replies, which the browser logs in the console
     trouble: list[str] = field(default_factory=list)
 
     def listen(self, context: Any) -> None:
@@ -137,9 +137,9 @@ Visit = Callable[..., Any]
 
 @contextmanager
 def visiting(browser: Any, address: str) -> Iterator[Visit]:
-    """`visit("phone")`: a page that is ready, in a browser that is new here. At the end, it was quiet.
+    """`visit("phone")`: a loaded page in a new browser context. At the end, there must be no console errors.
 
-    script: what runs before the page's own scripts.
+    script: runs before the page's own scripts.
     """
     opened: list[tuple[Any, Listener]] = []
 
@@ -170,7 +170,7 @@ def visiting(browser: Any, address: str) -> Iterator[Visit]:
         return page
 
     yield open_page
-    for context, _ in opened:  # what a failed test has left in the queue must not hold up the next one
+    for context, _ in opened:  # jobs of a failed test must not delay the next one
         context.request.post(f"{address}/api/v1/jobs/cancel", data={})
     for context, listener in opened:
         context.close()
@@ -186,14 +186,14 @@ def visit(browser: Any, server: str) -> Iterator[Visit]:
 
 @pytest.fixture(scope="session")
 def quick(data: Path) -> Iterator[str]:
-    """A server that pretends to draw: as slowly as a prompt says."""
+    """A server with a fake worker, whose speed is set in the prompt."""
     with answering(["tests.server.launch", "0", str(data / "quick"), "{}"], data) as address:
         yield address
 
 
 @pytest.fixture
 def quick_visit(browser: Any, quick: str) -> Iterator[Visit]:
-    """`visiting` the server that pretends."""
+    """`visiting` the server with a fake worker."""
     with visiting(browser, quick) as open_page:
         yield open_page
 

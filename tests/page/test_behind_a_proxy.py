@@ -1,4 +1,4 @@
-"""The page in a real browser, behind a reverse proxy that put it below a path and passes on another Host."""
+"""The page behind a reverse proxy that adds a path prefix and changes the Host header."""
 
 import http.client
 import threading

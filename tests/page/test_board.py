@@ -1,4 +1,4 @@
-"""The draft board: vary, pin, compare, mix, refine; and that it is still there on the next visit."""
+"""The draft board: vary, pin, compare, mix, refine, and persistence between visits."""
 
 from typing import Any
 

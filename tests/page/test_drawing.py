@@ -1,4 +1,4 @@
-"""The page as a newcomer meets it: draw, stop, come back, find everything again."""
+"""Basic use of the page: draw, stop, reload, history."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""Lists of what the server has: the history keeps its page; what is gone from the server can be let go."""
+"""Lists on the page: the history keeps its position; entries missing on the server can be removed."""
 
 import re
 from typing import Any

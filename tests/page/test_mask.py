@@ -1,4 +1,4 @@
-"""The mask: painted by a hand without painting all anew for each sample, and by keys alone."""
+"""The mask editor: incremental painting, and keyboard use."""
 
 import re
 from pathlib import Path

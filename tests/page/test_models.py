@@ -1,4 +1,4 @@
-"""The list of models that can be fetched: licence, progress, cancelling, and the model that is here then."""
+"""The list of downloadable models: licence, progress, cancelling, and use of the new model."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,7 +70,7 @@ def test_a_declined_licence_fetches_nothing(visit: Visit, hub: FakeHub) -> None:
     paper.get_by_role("button", name="Not now").click()
     expect(page.locator("#notes")).to_contain_text("The licence was not accepted, so nothing was downloaded.")
     expect(entry(page).get_by_role("button", name="Download")).to_be_visible()
-    assert hub.asked("store") == []
+    assert hub.requests("store") == []
 
 
 def test_cancelled_on_the_way_and_fetched_then(visit: Visit, hub: FakeHub) -> None:

@@ -1,4 +1,4 @@
-"""Picture to picture: the mask by brush, eraser and undo; the frame; and what then changes in the picture."""
+"""img2img on the page: brush, eraser and undo of the mask, the frame, and the result."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""The queue behind the chip: what is pressed in it stays, and jobs are what the server says they are."""
+"""The queue popup: focus is kept on updates, and jobs show the server's state."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The settings that a second pass has of its own: sent, restored from a picture's text, folded away."""
+"""Settings of the second pass on the page: sent, restored from a picture's text, collapsed."""
 
 from pathlib import Path
 from typing import Any

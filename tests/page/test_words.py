@@ -1,4 +1,4 @@
-"""Every visible word stands in the tables of both languages; nothing on the page comes from elsewhere."""
+"""All visible text is in the tables of both languages; no resources are loaded from other hosts."""
 
 import contextlib
 import io

@@ -1,8 +1,9 @@
-"""Whole pictures: diffusers' pipelines and ours from the same noise, with the same meaning of each sampler.
+"""Whole pictures of diffusers' pipelines and of Pochade, from the same noise and with equivalent samplers.
 
-Two conventions differ, and are made equal here. We start from noise of deviation sqrt(1 + sigma^2) with every
-sampler; diffusers, with some of theirs, from sigma. And DPM-Solver and UniPC round the timesteps of Karras'
-sigmas in diffusers, so that the model is told another noise level than it gets; here they stay fractions.
+Two conventions differ and are equalized here. Pochade starts from noise of deviation sqrt(1 + sigma^2) with
+every sampler; diffusers, with some of theirs, from sigma. And DPM-Solver and UniPC round the timesteps of
+Karras' sigmas in diffusers, so that the model is told another noise level than it gets; here they stay
+fractions.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,9 +39,9 @@ MIDPOINT: Mapping[str, Any] = {"solver_type": "midpoint", "final_sigmas_type": "
 
 @dataclass(frozen=True, kw_only=True)
 class Theirs:
-    """diffusers' scheduler for one of our samplers, and our schedule that has its sigmas.
+    """diffusers' scheduler for a sampler of Pochade, and Pochade's schedule with the same sigmas.
 
-    scaled: it keeps latents at unit variance, so that they start as the noise itself.
+    scaled: whether it keeps latents at unit variance, so that the initial latent is the noise.
     """
 
     make: Callable[..., Any]
@@ -84,10 +85,10 @@ def draw_theirs(
     rounded: bool = False,
     **call: Any,
 ) -> Any:
-    """Pictures of diffusers' pipeline, (B, H, W, 3) bytes. noise: (B, C, h, w), unit normal.
+    """Draw with diffusers' pipeline: (B, H, W, 3) bytes. noise: (B, C, h, w), unit normal.
 
-    seeds: ours, whose further draws a stochastic sampler gets. rounded: leave the timesteps of Karras' sigmas
-    as diffusers round them. call: further arguments of the pipeline.
+    seeds: of Pochade; stochastic samplers get their further draws. rounded: keep diffusers' rounding of the
+    timesteps of Karras' sigmas. call: further arguments of the pipeline.
     """
     prediction = pipeline.scheduler.config.prediction_type
     theirs = SAMPLERS[label]
@@ -119,7 +120,7 @@ def draw_theirs(
 def draw_ours(
     pipeline: Pipeline, label: str, noise: Floats, seeds: Sequence[int], prompt: str, **options: Any
 ) -> Any:
-    """Our pictures from the same noise, (B, H, W, 3) bytes; what is left open is as in `draw_theirs`."""
+    """Draw with Pochade from the same noise: (B, H, W, 3) bytes. Defaults are those of `draw_theirs`."""
     request = {
         "sampler": label,
         "schedule": SAMPLERS[label].schedule,
@@ -137,12 +138,12 @@ def draw_ours(
 
 
 def starting_noise(seeds: Sequence[int], shape: tuple[int, int, int] = (4, 6, 10)) -> Floats:
-    """Not our own generator's, so that a pipeline which ignores `noise` is found out."""
+    """Return noise from another generator than Pochade's, to detect a pipeline that ignores `noise`."""
     return np.random.default_rng(seeds).standard_normal((len(seeds), *shape), np.float32)
 
 
 def inpainting_inputs(pipeline: Any, noise: Floats) -> dict[str, Any]:
-    """For diffusers' inpainting pipeline: everything is to be painted anew, over a gray picture.
+    """Return inputs for diffusers' inpainting pipeline that redraw everything over a gray picture.
 
     The picture's latent is passed as the posterior's mean; by itself diffusers would draw from the posterior.
     """
@@ -154,19 +155,19 @@ def inpainting_inputs(pipeline: Any, noise: Floats) -> dict[str, Any]:
 
 
 def last_latent(pipeline: Pipeline, noise: Floats, **options: Any) -> Floats:
-    """The finished latent of our pipeline."""
+    """Return the final latent of Pochade's pipeline."""
     *_, last = pipeline.stream(Request(**options), noise=noise)
     latent: Floats = last.denoised
     return latent
 
 
 def least_psnr(ours: Any, theirs: Any) -> float:
-    """Of the worst picture of a batch, in dB."""
+    """Return the PSNR of the worst picture of a batch, dB."""
     return min(psnr(mine, other) for mine, other in zip(ours, theirs, strict=True))
 
 
 def _keep_fractions(scheduler: Any) -> None:
-    """Let the scheduler tell the model the noise level that it has, rather than a whole number near it."""
+    """Make the scheduler pass the exact timestep to the model instead of a rounded one."""
     rounding = scheduler.set_timesteps
     log_sigmas = np.log(((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod).numpy() ** 0.5)
 
@@ -180,9 +181,9 @@ def _keep_fractions(scheduler: Any) -> None:
 
 @contextmanager
 def _draws_of(seeds: Sequence[int], shape: tuple[int, ...], levels: Sequence[float] | None) -> Iterator[None]:
-    """diffusers' schedulers draw what our generator draws after the starting noise.
+    """Make diffusers' schedulers draw the noise that Pochade's generator draws after the starting noise.
 
-    levels: where our sampler goes along a Brownian path, the noise levels that it visits.
+    levels: the noise levels of the sampler, if it uses a Brownian path.
     """
     draw = batch_noise(seeds, (shape[0], shape[1], shape[2]))
     draw()

@@ -1,4 +1,4 @@
-"""The same seed, the same picture: alone or in a batch, on one engine or another."""
+"""The same seed gives the same picture, alone or in a batch, on any engine."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A drawing that ends before its last step gives the picture as it is then."""
+"""Ending a drawing before its last step returns the picture so far."""
 
 import pochade
 

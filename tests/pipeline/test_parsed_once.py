@@ -1,4 +1,4 @@
-"""A request is settled once, and each of its prompts is parsed once, however it is drawn."""
+"""A request is resolved once, and each of its prompts is parsed once."""
 
 from collections import Counter
 from collections.abc import Callable

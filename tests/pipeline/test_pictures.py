@@ -1,4 +1,4 @@
-"""Whole pictures against diffusers: from the same noise the same picture, with every sampler of both."""
+"""Whole pictures, compared with diffusers from the same noise, with every common sampler."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What cannot be loaded or drawn is refused, and the message says what is wrong."""
+"""Errors for invalid models and requests."""
 
 import json
 import shutil

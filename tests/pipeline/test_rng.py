@@ -1,4 +1,4 @@
-"""Where the noise of a picture comes from: `Request.rng`."""
+"""The source of a picture's noise: `Request.rng`."""
 
 from dataclasses import replace
 

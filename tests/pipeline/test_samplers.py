@@ -1,4 +1,4 @@
-"""Every sampler and schedule on the embedded model: a few steps, and the picture that they should find."""
+"""Every sampler and schedule on the starter model, with a few steps."""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""Tokenizers of a made-up small vocabulary, trained here, in the files that a model's folder holds."""
+"""Tokenizers with a small vocabulary, trained here and written in the layout of a model's folder."""
 
 import json
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def flags(content: str, normalized: bool = True) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """(piece -> id, merges), laid out as CLIP's: bytes, bytes at a word's end, merges, start, end."""
+    """Return (piece -> id, merges) in CLIP's layout: bytes, bytes at a word's end, merges, start, end."""
     trained = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     trained.normalizer = normalizers.Lowercase()
     trained.pre_tokenizer = pre_tokenizers.Sequence(
@@ -53,7 +53,7 @@ def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
 def make_folder(
     vocabulary: tuple[dict[str, int], list[tuple[str, str]]], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """Writes vocab.json and merges.txt, and other files as given."""
+    """Write vocab.json, merges.txt and the given other files."""
     pieces, pairs = vocabulary
 
     def make(**tables: Any) -> Path:

@@ -1,4 +1,4 @@
-"""Emphasis: a table worked out by hand from the rules of A1111's web UI, and what holds for any text."""
+"""Emphasis: a table derived from the rules of A1111's web UI, and properties for any text."""
 
 from collections.abc import Callable, Mapping
 

@@ -1,4 +1,4 @@
-"""Merging by a heap against the definition: look for the best pair, merge it, look again."""
+"""BPE merging with a heap, compared with the definition."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""CLIP's own tokenizer: known ids, and the same as transformers makes of the files that we write."""
+"""The embedded CLIP tokenizer: known ids, and equality with transformers on the written files."""
 
 import pytest
 from transformers import CLIPTokenizer

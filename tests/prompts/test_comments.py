@@ -1,4 +1,4 @@
-"""Comments in prompts, as A1111's web UI takes them out."""
+"""Removal of comments in prompts, as in A1111's web UI."""
 
 import re
 

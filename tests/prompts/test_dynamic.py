@@ -1,4 +1,4 @@
-"""Templates: what each seed can give, how often, and what is refused."""
+"""Templates: possible results, their frequencies, and errors."""
 
 import time
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Networks that a prompt asks for by name."""
+"""Extra networks in prompts."""
 
 import pytest
 from hypothesis import given

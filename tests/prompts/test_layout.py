@@ -1,4 +1,4 @@
-"""Where chunks end: at 75 tokens, before that at a comma, or at BREAK; and which weight each token gets."""
+"""Chunk boundaries (75 tokens, a comma, BREAK) and token weights."""
 
 from pathlib import Path
 

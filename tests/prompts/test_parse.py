@@ -1,4 +1,4 @@
-"""A parsed prompt: its parts, what it names, and what it says at each step."""
+"""Parsed prompts: parts, extra networks, and the text at each step."""
 
 import pytest
 

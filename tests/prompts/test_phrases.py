@@ -1,4 +1,4 @@
-"""Words that stand for ids of their own."""
+"""Phrases that are replaced by token ids."""
 
 from collections.abc import Callable
 from pathlib import Path

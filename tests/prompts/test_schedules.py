@@ -1,4 +1,4 @@
-"""Prompts that change by step: a table worked out by hand, and what holds for any text."""
+"""Prompt schedules: a table of expected results, and properties for any text."""
 
 from collections.abc import Callable, Mapping
 from itertools import pairwise

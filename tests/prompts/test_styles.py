@@ -1,4 +1,4 @@
-"""Styles from A1111's table."""
+"""Styles from A1111's CSV file."""
 
 from pathlib import Path
 

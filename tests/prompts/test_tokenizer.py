@@ -1,4 +1,4 @@
-"""Our tokenizer against the one in transformers, id for id."""
+"""The tokenizer, compared with transformers."""
 
 import dataclasses
 import gzip

@@ -1,4 +1,4 @@
-"""Which of a tokenizer's files counts, and what happens when one is damaged."""
+"""Files of a tokenizer: precedence, and errors for damaged ones."""
 
 import shutil
 from collections.abc import Callable
@@ -106,7 +106,7 @@ def test_missing_folder_and_files(sd1_folder: Path, tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("vocab.json", b"{", r"vocab\.json' is not JSON"),
-        ("vocab.json", b"[1]", r"vocab\.json' holds a list"),
+        ("vocab.json", b"[1]", r"vocab\.json' contains a list"),
         ("vocab.json", b"{}", r"holds no vocabulary"),
         ("vocab.json", b'{"a": "1"}', r"gives 'a' the id '1'"),
         ("vocab.json", b'{"a": true}', r"gives 'a' the id True"),

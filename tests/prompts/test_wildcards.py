@@ -1,4 +1,4 @@
-"""Folders of phrases: what is read, and that no name leads out of them."""
+"""Folders of wildcards: reading, and that no name can leave the folder."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The file of grids: there and back, and what is refused."""
+"""Files of grids: round trip, and errors."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From what was seen to grids, and what errors they are said to make."""
+"""Fitting grids to input statistics, and their reported errors."""
 
 import numpy as np
 import pytest

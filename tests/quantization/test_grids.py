@@ -1,4 +1,4 @@
-"""Grids of bytes: what they hold, and how far they are off."""
+"""8-bit grids: representable values and rounding errors."""
 
 import numpy as np
 import pytest

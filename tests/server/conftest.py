@@ -1,4 +1,4 @@
-"""Real servers on free ports: one that draws with the starter, and quick ones that pretend to."""
+"""Fixtures: servers on free ports, one that draws with the starter, and fast ones with a fake worker."""
 
 import base64
 import io
@@ -25,7 +25,7 @@ START_S = 300.0
 
 @dataclass
 class Served:
-    """A server in a process of its own. http: a client for it."""
+    """A server in a separate process. http: a client for it."""
 
     port: int
     data: Path
@@ -74,7 +74,7 @@ class Served:
         return dict(self.http.get(f"/api/v1/jobs/{job}").json())
 
     def until(self, job: str, *states: str, timeout_s: float = 60.0) -> dict[str, Any]:
-        """The job, once it is in one of these states; without any, once it is over."""
+        """Wait until the job is in one of these states, by default until it has ended; return it."""
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
             found = self.job(job)
@@ -84,13 +84,13 @@ class Served:
         raise AssertionError(f"{job} is {found['state']} after {timeout_s} s\n{self.log.read_text()}")
 
     def workers(self) -> list[int]:
-        """Process ids of the workers."""
+        """Return the process ids of the workers."""
         import psutil
 
         return [child.pid for child in psutil.Process(self.process.pid).children()]
 
     def processor_s(self) -> float:
-        """Seconds of the processor that the server itself has taken, its workers left out."""
+        """Return the CPU seconds of the server process, without its workers."""
         import psutil
 
         spent = psutil.Process(self.process.pid).cpu_times()
@@ -105,7 +105,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The caller's, with a cache and models of its own."""
+    """The caller's environment, with a separate cache and models folder."""
     folder = tmp_path_factory.mktemp("cache")
     ours = ("POCHADE_", "PYTHONDONTWRITEBYTECODE")
     outside = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
@@ -113,7 +113,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         **outside,
         "POCHADE_CACHE": str(folder),
         "XDG_DATA_HOME": str(folder / "data"),
-        "HF_HUB_OFFLINE": "1",  # no test asks the real hub
+        "HF_HUB_OFFLINE": "1",  # no test contacts the real hub
         "PYTHONWARNINGS": "error",
         "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),  # servers are started often
     }
@@ -128,7 +128,10 @@ def servers(
     folders: pytest.TempPathFactory,
     command: Callable[[int, Path], list[str]],
 ) -> Iterator[Callable[..., Served]]:
-    """Starts them; all are stopped at the end. command: what begins each, for a port and a folder."""
+    """Return a function that starts servers, which are stopped at the end.
+
+    command: returns the command for a port and a folder.
+    """
     started: list[Served] = []
 
     def start(*options: str) -> Served:
@@ -162,21 +165,21 @@ def serving(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def pretending(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """`pretending(...)` starts a server whose worker is `fake_worker`; options: of `Options`."""
+    """`pretending(...)` starts a server with `fake_worker`. options: of `Options`."""
     with servers(environment, tmp_path_factory, pretended) as start:
         yield lambda **options: start(json.dumps(options))
 
 
 @pytest.fixture(scope="session")
 def studio(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One that draws with the starter. All tests share it: what is in it may be anyone's."""
+    """A server that draws with the starter, shared by all tests, so it may contain data of other tests."""
     with servers(environment, tmp_path_factory, real) as start:
         yield start()
 
 
 @pytest.fixture(scope="session")
 def quick(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One that pretends to draw, shared in the same way."""
+    """A server with a fake worker, shared by all tests."""
     with servers(environment, tmp_path_factory, pretended) as start:
         yield start("{}")
 
@@ -187,7 +190,7 @@ KEYS = f"# users\nann:{ANNS_KEY}\nbob:{BOBS_KEY}\n"
 
 @pytest.fixture(scope="session")
 def shared(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One that pretends to draw, for Ann and Bob. No test draws anything for Bob."""
+    """A server with a fake worker and the users Ann and Bob. No test draws anything for Bob."""
     keys = tmp_path_factory.mktemp("keys") / "keys"
     keys.write_text(KEYS)
     with servers(environment, tmp_path_factory, pretended) as start:
@@ -195,7 +198,7 @@ def shared(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> str:
-    """A picture file in base64."""
+    """Return a picture file in base64."""
     return base64.b64encode(content(image, kind, **options)).decode()
 
 

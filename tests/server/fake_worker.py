@@ -1,4 +1,4 @@
-"""A worker whose drawings cost nothing: gray pictures after a few pretended steps. Started as a module."""
+"""A fake worker that returns gray pictures after a few simulated steps. Started as a module."""
 
 import re
 import time
@@ -15,8 +15,8 @@ STEP_S = 0.002
 
 
 class Fake:
-    """A prompt that begins with a number takes so many seconds a step; "die" kills the process, "hang" stops
-    it for ever."""
+    """A prompt that begins with a number takes that many seconds per step; "die" kills the process, "hang"
+    blocks it forever."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings

@@ -1,4 +1,4 @@
-"""A server within the test's own process, without workers: what is accepted waits."""
+"""A server in the test's process, without workers: accepted jobs stay in the queue."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def served(data: Path, use: Callable[[Service, httpx.AsyncClient], Awaitable[T]], **options: Any) -> T:
-    """What `use` gives, between the opening and the closing of a service. options: of `Options`."""
+    """Return the result of `use(service)` on an open service. options: of `Options`."""
 
     async def run() -> T:
         service = Service(Options(data=data, devices=(), grace_s=0.1, **options))

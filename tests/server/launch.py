@@ -1,4 +1,4 @@
-"""Starts a server whose worker only pretends to draw: `python -m tests.server.launch PORT DATA JSON`."""
+"""Starts a server with a fake worker: `python -m tests.server.launch PORT DATA JSON`."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Who gets in, what they see, and what a browser is told."""
+"""Authentication, access to data of other users, and security headers."""
 
 import json
 import re

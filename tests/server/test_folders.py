@@ -1,4 +1,4 @@
-"""What a server finds in folders of models as other programs have them, and what it makes larger with it."""
+"""Model folders of other programs on the server, and upscaling with models in them."""
 
 import base64
 import io

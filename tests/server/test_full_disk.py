@@ -1,4 +1,4 @@
-"""A disk that is full: every dialect says so in its own shape, and once there is room all goes on."""
+"""A full disk: every dialect reports it in its format, and the server recovers once there is space."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""Guessing keys: slow, whether the guess is right or wrong."""
+"""Rate limits for guessing keys."""
 
 import pytest
 

@@ -1,6 +1,6 @@
-"""Kill -9 at random moments under load: every accepted job is finished exactly once, or says why not.
+"""SIGKILL at random moments under load: every accepted job is finished exactly once, or fails with a reason.
 
-POCHADE_KILLS says how often; 100 is the full size.
+POCHADE_KILLS sets the number of kills; 100 is the full size.
 """
 
 import os

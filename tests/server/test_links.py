@@ -1,4 +1,4 @@
-"""Addresses of pictures that OpenAI's clients open without a key."""
+"""Signed links to pictures for OpenAI's clients."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""Two hundred clients at once. POCHADE_JOBS says how many jobs they have; 2,000 is the full size."""
+"""Two hundred concurrent clients. POCHADE_JOBS sets the number of jobs; 2,000 is the full size."""
 
 import asyncio
 import os

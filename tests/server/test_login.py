@@ -1,4 +1,4 @@
-"""Logins from beginning to end: expiry, logging out, what is open meanwhile, what is on the disk."""
+"""Login sessions: expiry, logout, open streams, stored data."""
 
 import asyncio
 import hashlib

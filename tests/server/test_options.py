@@ -1,4 +1,4 @@
-"""What a server draws with and what its files say of themselves, as it was told at its start."""
+"""Options of the server: model, limits, marks and signatures."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Reverse proxies: whose word counts, which pages may change something, and addresses below a path."""
+"""Reverse proxies: trusted headers, allowed origins, and path prefixes."""
 
 import asyncio
 import re

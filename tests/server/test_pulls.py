@@ -1,4 +1,4 @@
-"""Fetching known models through the native API, from the catalogue to a picture; and what goes wrong."""
+"""Downloading known models through the native API, and errors."""
 
 import argparse
 import sys
@@ -91,7 +91,7 @@ def test_a_licence_must_be_accepted(studio: Served, hub: FakeHub, models: Path) 
     job = pull(studio, licence="mit").json()
     failed = studio.until(job["id"])
     assert failed["state"] == "failed" and f"the hub names the licence '{LICENCE}'" in failed["error"]
-    assert "and 'mit' was accepted" in failed["error"] and hub.asked("store") == []
+    assert "and 'mit' was accepted" in failed["error"] and hub.requests("store") == []
     assert state(studio)["state"] == "missing" and not (models / "diffusers").exists()
 
 
@@ -113,7 +113,7 @@ def test_another_file_than_the_catalogue_knows_is_refused_at_the_look_up(
     finally:
         hub.repo, hub.files = repo, files
     assert (reply.status_code, reply.json()["error"]["code"]) == (502, "hub")
-    assert "states another hash" in reply.json()["error"]["message"] and hub.asked("store") == []
+    assert "states another hash" in reply.json()["error"]["message"] and hub.requests("store") == []
 
 
 def test_a_hub_that_is_ill(studio: Served, hub: FakeHub) -> None:

@@ -1,4 +1,4 @@
-"""Limits of sizes: by what will be drawn, from headers, before anything is decoded."""
+"""Size limits, checked from headers before pictures are decoded."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""Nobody keeps the others waiting: bodies as large as their routes need, and work in threads."""
+"""Requests that must not block others: body limits, and work in threads."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What the command line refuses, and what starting does not bring in."""
+"""Invalid options of `pochade serve`, and modules that it must not import."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""While an order is being kept nobody hears of it: it may still be refused."""
+"""An order is not announced before it is stored, since it may still be refused."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""What is looked after by itself: jobs whose word was lost, workers that hang, whoever waits for nothing."""
+"""Supervision: lost events, hanging workers, and waiting clients."""
 
 import asyncio
 import math

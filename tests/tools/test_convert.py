@@ -1,4 +1,4 @@
-"""From folder to file and back: the same tensors, which diffusers load and draw the same picture with."""
+"""Conversion between folder and file: equal tensors, and equal pictures in diffusers."""
 
 from itertools import pairwise
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The way from one prompt and seed to the next, and a picture in the middle of it."""
+"""Interpolation between prompts and seeds."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Tables of pictures: which values an axis takes, and what they change."""
+"""X/Y/Z plots: values of axes and their effects."""
 
 from dataclasses import replace
 

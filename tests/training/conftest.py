@@ -1,4 +1,4 @@
-"""A model of the starter's kind, small enough to be trained by a test."""
+"""A model with the starter's architecture, small enough for training in tests."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ UNET = UNetConfig(
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder, after a few steps of every piece."""
+    """A model folder, after a few training steps of every network."""
     torch.set_num_threads(1)
     run = Run(corpus=CORPUS, folder=tmp_path_factory.mktemp("run"))
     with pytest.MonkeyPatch.context() as patch:
@@ -38,7 +38,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(sample_sheets, "STEPS", 2)
         patch.setattr(starter, "SAMPLES", ("a fox", "a kite"))
         for name, stage in STAGES.items():
-            # before the UNet has learned to look at the text, there is nothing to teach the text encoder
+            # before the UNet uses the text, the text encoder gets no gradient
             count = 20 if name == "diffusion" else 2
             steps = [progress.step for progress in stage(run, batch=4).train(count, sample_every=count)]
             assert steps[-1] == count, name

@@ -1,4 +1,4 @@
-"""A ControlNet is taught: it changes nothing at first, resumes to the bit, and loads in diffusers."""
+"""ControlNet training: no effect at first, bit-exact resuming, and loading in diffusers."""
 
 import io
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""A new word is taught: only its vectors learn, and other programs read them."""
+"""Textual inversion: only the word's vectors are trained, and other programs can read them."""
 
 import re
 import unicodedata

@@ -1,4 +1,4 @@
-"""The starter's pieces, one after another, on four small pictures; and fine-tuning what comes out."""
+"""Training the starter's networks on four small pictures, and fine-tuning the result."""
 
 import shutil
 from dataclasses import dataclass, replace

@@ -26,7 +26,7 @@ CODER = AutoencoderConfig(widths=(8, 8, 8), layers=1, groups=4)
 
 
 def examples(count: int) -> Examples:
-    """Random latents, of which each is called by a letter."""
+    """Return random latents whose captions are letters."""
     latents = torch.randn(count, 4, 4, 4, generator=torch.Generator().manual_seed(1))
     return uniform_latents(latents.half(), lambda index, rng: "abcdefgh"[index])
 
@@ -41,7 +41,7 @@ def diffusion_loss() -> Loss:
 
 
 def square(rng: np.random.Generator) -> np.ndarray:
-    """A square of one of four colours on white: (16, 16, 3)."""
+    """Return a square in one of four colours on white: (16, 16, 3)."""
     picture = np.full((16, 16, 3), 255, np.uint8)
     top, left = rng.integers(2, 6, size=2)
     picture[top : top + 8, left : left + 8] = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)][

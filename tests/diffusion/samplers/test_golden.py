@@ -1,4 +1,4 @@
-"""Against k-diffusion's own numbers, in float64; `tests/golden/samplers.py` says how they were made."""
+"""Samplers compared with recorded results of k-diffusion in float64 (see `tests/golden/samplers.py`)."""
 
 import json
 

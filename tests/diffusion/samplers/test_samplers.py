@@ -1,4 +1,4 @@
-"""What every sampler keeps: its contract, its names, both kinds of arrays, extreme levels."""
+"""Properties of all samplers: the interface, names, numpy and torch, extreme noise levels."""
 
 import dataclasses
 from pathlib import Path

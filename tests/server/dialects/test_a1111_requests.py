@@ -1,4 +1,4 @@
-"""What clients of the web UI's API send: scripts, settings, units, a second pass, numbers."""
+"""Requests of A1111's API: scripts, settings, ControlNet units, second passes, numbers."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""What goes wrong with the client is said in its dialect, and the server goes on."""
+"""Invalid requests are answered in the format of the dialect, and the server keeps running."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""The programs that people have: webuiapi and openai, as they come from the package index."""
+"""Real client packages: webuiapi and openai."""
 
 import threading
 import time

@@ -1,5 +1,5 @@
-"""Comments in prompts: A1111's dialect leaves them out, as the original does since its version 1.8; the
-native API does so where it is asked to."""
+"""Comments in prompts: removed in A1111's dialect, as in A1111 since version 1.8, and on request in the
+native API."""
 
 from dataclasses import replace
 from typing import Any

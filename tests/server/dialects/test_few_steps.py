@@ -1,4 +1,4 @@
-"""What a job leaves open comes from its model, or from an adapter that its prompt asks for."""
+"""Unset fields of a job get the defaults of its model, or of an adapter in its prompt."""
 
 import secrets
 

@@ -1,8 +1,8 @@
-"""Every field that others' schemas name is done, refused, or listed with the reason why it may be ignored.
+"""Every field of the emulated APIs is supported, refused, or listed with the reason why it may be ignored.
 
-The names stand as the originals' schemas have them: the web UI's `/sdapi/v1`, the ControlNet extension's
-unit, OpenAI's generations and edits. Each is sent with a value that asks for something; then the order must
-be another one, or the request be refused, or the reply name the field, or the field be listed as ignorable.
+The names are those of the original schemas: the web UI's `/sdapi/v1`, the ControlNet extension's unit,
+OpenAI's generations and edits. Each is sent with a value that should have an effect; then the order must
+change, or the request be refused, or the reply list the field, or the field be listed as ignorable.
 """
 
 import base64

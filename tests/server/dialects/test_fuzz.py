@@ -1,6 +1,6 @@
-"""A fuzz of every route of every dialect by its schema.
+"""Fuzzing of every route of every dialect according to its schema.
 
-POCHADE_FUZZ says how many requests there are; 5,000 is the full size.
+POCHADE_FUZZ sets the number of requests; 5,000 is the full size.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The Model Context Protocol, spoken by its own client: over HTTP and over standard input and output."""
+"""The Model Context Protocol, tested with its reference client over HTTP and standard input and output."""
 
 import asyncio
 import base64
@@ -48,8 +48,8 @@ def picture() -> Image.Image:
     return image
 
 
-def asked(served: Served, ask: Callable[[Client], Awaitable[T]], era: str = "auto") -> T:
-    """What `ask` makes of a client of this server."""
+def with_client(served: Served, ask: Callable[[Client], Awaitable[T]], era: str = "auto") -> T:
+    """Return the result of `ask` with a client of this server."""
 
     async def asking() -> T:
         async with Client(f"{served.url}/mcp", mode=era) as client:
@@ -58,19 +58,19 @@ def asked(served: Served, ask: Callable[[Client], Awaitable[T]], era: str = "aut
     return asyncio.run(asking())
 
 
-def called(served: Served, tool: str, arguments: dict[str, Any], era: str = "auto") -> CallToolResult:
-    return asked(served, lambda client: client.call_tool(tool, arguments), era)
+def call_tool(served: Served, tool: str, arguments: dict[str, Any], era: str = "auto") -> CallToolResult:
+    return with_client(served, lambda client: client.call_tool(tool, arguments), era)
 
 
-def drawn(result: CallToolResult) -> tuple[bytes, str, str]:
-    """The file, where it is, and what is said of it."""
+def unpacked(result: CallToolResult) -> tuple[bytes, str, str]:
+    """Return the file, its link and its text."""
     assert not result.is_error, result.content
     image, link, text = result.content
     assert isinstance(image, ImageContent) and isinstance(link, ResourceLink)
-    return base64.b64decode(image.data), link.uri, said(text)
+    return base64.b64decode(image.data), link.uri, content_text(text)
 
 
-def said(content: object) -> str:
+def content_text(content: object) -> str:
     assert isinstance(content, TextContent)
     return content.text
 
@@ -92,12 +92,12 @@ def test_a_picture_with_progress_and_a_link(studio: Served, era: str) -> None:
         heard.append((progress, total, message))
 
     arguments = {**FEW, "steps": 6, "negative_prompt": "blurry"}
-    result = asked(
+    result = with_client(
         studio,
         lambda client: client.call_tool("generate_image", arguments, progress_callback=hear),
         era,
     )
-    file, link, text = drawn(result)
+    file, link, text = unpacked(result)
     native = studio.until(studio.submit(**arguments)["id"])["pictures"][0]
     same = studio.http.get(native["url"]).content
     assert opened(file).size == (SIDE, SIDE) and opened(file).tobytes() == opened(same).tobytes()
@@ -114,15 +114,15 @@ def test_over_a_picture_and_inside_a_mask(studio: Served) -> None:
     mask = Image.new("L", (SIDE, SIDE), 0)
     mask.paste(255, (0, 0, SIDE, 30))
     arguments = {**FEW, "prompt": "a blue sky", "image": encoded(picture()), "mask": encoded(mask)}
-    first, _, text = drawn(called(studio, "edit_image", arguments))
+    first, _, text = unpacked(call_tool(studio, "edit_image", arguments))
     below = (0, 60, SIDE, SIDE)
     assert opened(first).crop(below).tobytes() == picture().crop(below).tobytes()
     assert opened(first).tobytes() != picture().tobytes()
     own = text.split()[0]
     assert own.startswith("picture:")
-    still, _, _ = drawn(called(studio, "edit_image", {**FEW, "image": own, "strength": 0.3}))
+    still, _, _ = unpacked(call_tool(studio, "edit_image", {**FEW, "image": own, "strength": 0.3}))
     assert opened(still).size == (SIDE, SIDE) and "Denoising strength: 0.3" in text_of(still)
-    two = called(studio, "generate_image", {**FEW, "count": 2, "width": 64, "height": 64})
+    two = call_tool(studio, "generate_image", {**FEW, "count": 2, "width": 64, "height": 64})
     assert [type(each) for each in two.content] == [ImageContent, ResourceLink, TextContent] * 2
 
 
@@ -153,15 +153,15 @@ def test_what_there_is(studio: Served, era: str) -> None:
             assert tool.description and tool.input_schema["additionalProperties"] is False
         assert tools["edit_image"].input_schema["required"] == ["prompt", "image"]
         told = await client.call_tool("list_models", {})
-        names = json.loads(said(told.content[0]))
+        names = json.loads(content_text(told.content[0]))
         assert [model["name"] for model in names["models"]] == ["starter"]
         assert "DPM++ 2M" in names["samplers"] and "Karras" in names["schedules"] and names["loras"] == []
         image = base64.b64encode(studio.http.get(picture_of(studio)["url"]).content).decode()
         read = await client.call_tool("read_parameters", {"image": image})
-        parameters = json.loads(said(read.content[0]))
+        parameters = json.loads(content_text(read.content[0]))
         assert parameters["prompt"] == "a red apple" and parameters["values"]["Seed"] == "7"
 
-    asked(studio, look, era)
+    with_client(studio, look, era)
 
 
 def picture_of(served: Served) -> dict[str, Any]:
@@ -192,9 +192,9 @@ def picture_of(served: Served) -> dict[str, Any]:
 def test_a_tool_that_fails_says_why(
     quick: Served, tool: str, arguments: dict[str, Any], message: str
 ) -> None:
-    result = called(quick, tool, arguments)
-    assert result.is_error and message in said(result.content[0]), result.content
-    assert "/secret" not in said(result.content[0])
+    result = call_tool(quick, tool, arguments)
+    assert result.is_error and message in content_text(result.content[0]), result.content
+    assert "/secret" not in content_text(result.content[0])
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -203,7 +203,7 @@ def test_an_unknown_tool_is_an_error_of_the_protocol(quick: Served, era: str) ->
         with pytest.raises(MCPError, match="there is no tool 'nope'; one of: generate_image"):
             await client.call_tool("nope", {})
 
-    asked(quick, ask, era)
+    with_client(quick, ask, era)
 
 
 @asynccontextmanager
@@ -216,12 +216,12 @@ async def with_key(served: Served, key: str) -> AsyncIterator[Client]:
 def test_keys_and_what_is_everyones_own(shared: Served) -> None:
     async def both() -> str:
         async with with_key(shared, ANNS_KEY) as ann, with_key(shared, BOBS_KEY) as bob:
-            _, _, text = drawn(await ann.call_tool("generate_image", {"prompt": "a fox"}))
+            _, _, text = unpacked(await ann.call_tool("generate_image", {"prompt": "a fox"}))
             own = text.split()[0]
             mine = await ann.call_tool("edit_image", {"prompt": "a fox", "image": own})
             theirs = await bob.call_tool("edit_image", {"prompt": "a fox", "image": own})
             assert not mine.is_error
-            assert theirs.is_error and "of yours" in said(theirs.content[0])
+            assert theirs.is_error and "of yours" in content_text(theirs.content[0])
             return own
 
     own = asyncio.run(both()).removeprefix("picture:")
@@ -251,7 +251,7 @@ def test_a_client_that_gives_up_takes_its_job_along(quick: Served, era: str) -> 
             await client.call_tool("generate_image", {"prompt": "0.1 slow", "steps": 150}, 0.7)
 
     before = {job["id"] for job in quick.http.get("/api/v1/jobs").json()["jobs"]}
-    asked(quick, give_up, era)
+    with_client(quick, give_up, era)
     (job,) = [each for each in quick.http.get("/api/v1/jobs").json()["jobs"] if each["id"] not in before]
     assert quick.until(job["id"], timeout_s=10)["state"] == "cancelled"
 
@@ -269,7 +269,7 @@ def test_a_server_that_stops_lets_go_and_draws_it_after_the_next_start(pretendin
             return await asking
 
     result = asyncio.run(draw())
-    assert result.is_error and "shutting down" in said(result.content[0])
+    assert result.is_error and "shutting down" in content_text(result.content[0])
     served.http.close()
     assert served.process.wait(15) in (0, -signal.SIGTERM)
     served.start()
@@ -351,7 +351,7 @@ def test_junk_gets_an_answer_and_the_server_goes_on(quick: Served) -> None:
     before = len(quick.log.read_text())  # another test asks for a bug
     send_junk(quick)
     quick.http.post("/api/v1/jobs/cancel")
-    assert not called(quick, "generate_image", {"prompt": "a fox"}).is_error
+    assert not call_tool(quick, "generate_image", {"prompt": "a fox"}).is_error
     assert "Traceback" not in quick.log.read_text()[before:]
 
 
@@ -372,7 +372,7 @@ def test_over_standard_input_and_output(command: StdioServerParameters, tmp_path
     async def draw() -> tuple[bytes, str, str]:
         async with Client(command) as client:
             assert (await client.list_tools()).tools
-            return drawn(await client.call_tool("generate_image", FEW))
+            return unpacked(await client.call_tool("generate_image", FEW))
 
     file, link, text = asyncio.run(draw())
     path = Path(link.removeprefix("file://"))

@@ -1,4 +1,4 @@
-"""The native API as docs/api.md promises it, against a real server."""
+"""The native API according to docs/api.md, on a real server."""
 
 import base64
 import io

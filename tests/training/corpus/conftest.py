@@ -1,4 +1,4 @@
-"""A made-up registry of tiny packages, and training sets built from it; without network."""
+"""A fake registry of tiny packages, and training sets built from it, without network."""
 
 import io
 import json
@@ -43,7 +43,7 @@ def archive_of(files: dict[str, bytes], path: Path) -> Path:
 
 
 def disc(colour: tuple[int, int, int], side: int = 2 * SIZE) -> Image.Image:
-    """A disc that fills half of the square's width, in the middle."""
+    """Return a picture of a centred disc with half of the square's width."""
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
     pixels = np.zeros((side, side, 4), np.uint8)
     pixels[np.hypot(x, y) < side / 4] = (*colour, 255)

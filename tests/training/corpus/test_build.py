@@ -1,4 +1,4 @@
-"""Building a training set from packages: what comes out, and going on after an interruption."""
+"""Building a training set from packages: results, and resuming after an interruption."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A user's own pictures, in all their forms, and everything that is wrong with them."""
+"""Importing a user's pictures in all formats, and errors."""
 
 import gzip
 import io

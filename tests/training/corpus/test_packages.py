@@ -1,4 +1,4 @@
-"""Downloading and unpacking packages: what is refused, and how failures are told."""
+"""Downloading and unpacking packages, and errors."""
 
 import subprocess
 import tarfile

@@ -1,4 +1,4 @@
-"""Pictures of any origin: what comes out of them, and what is refused before it does harm."""
+"""Converting pictures for shards, and refusing harmful ones."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""What the packages' files say: icons by name, tiles, clip art, Debian's archives."""
+"""Reading packages: icons, tiles, clip art, Debian archives."""
 
 import io
 import json

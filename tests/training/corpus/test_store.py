@@ -1,4 +1,4 @@
-"""The set on disk: shards that anybody can read, the index, damage, the older format, interruption."""
+"""Training sets on disk: shards, index, damage, the older format, interruption."""
 
 import io
 import json

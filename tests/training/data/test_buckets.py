@@ -1,4 +1,4 @@
-"""Buckets: sizes of one pixel count, every picture to the nearest shape, batches of one size."""
+"""Aspect ratio buckets: sizes, assignment, and batches."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Captions: true, varied and English."""
+"""Captions: true, varied and in correct English."""
 
 from dataclasses import replace
 

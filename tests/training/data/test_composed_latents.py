@@ -1,4 +1,4 @@
-"""Scenes put together in latents: what the sentence says is where the latent has it."""
+"""Scenes composed in latent space: positions match the sentence."""
 
 from collections.abc import Callable
 

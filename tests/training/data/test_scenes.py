@@ -1,4 +1,4 @@
-"""Scenes: what the sentence says is what the picture shows."""
+"""Scenes: sentences match the pictures."""
 
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""The learned vocabulary: CLIP's layout, read by transformers, any text comes back."""
+"""The learned vocabulary: CLIP's layout, readable by transformers, lossless for any text."""
 
 import json
 import unicodedata

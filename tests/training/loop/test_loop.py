@@ -1,4 +1,4 @@
-"""The loop on its own: a step, its gradients, the log, and what happens when something goes wrong."""
+"""The training loop: steps, gradients, log, and errors."""
 
 import json
 import math

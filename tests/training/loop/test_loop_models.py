@@ -1,4 +1,4 @@
-"""The loop with the real losses: every model learns, and what comes out of it draws."""
+"""The training loop with the real losses: every model learns, and the result can draw."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Several processes train one model: two with one call each are as one with two calls.
+"""Data-parallel training: two processes are equivalent to one with two accumulation steps.
 
-The fast test starts the processes itself and tells them what torchrun would; the slow one has torchrun do it.
+The fast test starts the processes with torchrun's environment variables; the slow one uses torchrun.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""States on the disk: of before, damaged, of another run, light enough to travel."""
+"""States on disk: older, damaged, of another run, and portable ones."""
 
 import errno
 import json

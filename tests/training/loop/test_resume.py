@@ -1,6 +1,6 @@
-"""A training is killed again and again, as by a power cut, and ends with the weights of one that was not.
+"""A training that is killed repeatedly ends with the same weights as an uninterrupted one.
 
-The processes are real, and so is SIGKILL: it comes at random moments, and while the state is being written.
+Real processes get SIGKILL at random moments and while the state is being written.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What is taught beside a model lowers its error, and leaves the model as it is."""
+"""ControlNet and textual inversion training reduces the loss and does not change the model."""
 
 from collections.abc import Callable
 

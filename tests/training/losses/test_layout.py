@@ -1,4 +1,4 @@
-"""The terms that teach places: least where every square looks at its own thing's words."""
+"""The layout loss: minimal if every area attends to the words of its object."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
