@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from pochade.cli.background import in_background
 from pochade.cli.draw_options import (
-    add_addition_options,
     add_control_options,
+    add_file_options,
     add_generation_options,
-    add_mark_options,
     controls,
     generation_options,
     mark_of,
     signer_of,
     size_of,
+)
+from pochade.cli.model_options import (
+    add_addition_options,
+    add_model_options,
+    check_folding,
     with_additions,
 )
-from pochade.cli.model_options import add_model_options, check_folding
 from pochade.cli.pull import MODEL_OPTIONS, offer_missing
 from pochade.cli.terminal import show_over
 from pochade.errors import InvalidRequest
@@ -31,7 +34,7 @@ MASKED_TEXT = "Mask blur"
 """A field in the parameters text of pictures drawn inside a mask or outpainted, and only of those."""
 
 if TYPE_CHECKING:
-    from pochade.generation.result import Progress, PromptSize, Result
+    from pochade.generation.result import Progress, Result
     from pochade.generation.settle import Prepared
     from pochade.prompts.styles import Style
 
@@ -71,18 +74,6 @@ def add_parser(commands: Any) -> None:
     )
     add_file_options(parser, ".png, .jpg or .webp")
     parser.set_defaults(run=run)
-
-
-def add_file_options(parser: argparse.ArgumentParser, kinds: str) -> None:
-    """Add the options about the output file. kinds: its supported suffixes."""
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help=f"{kinds}; an existing file is never overwritten: a number is added",
-    )
-    add_mark_options(parser)
 
 
 def add_request_options(parser: argparse.ArgumentParser, *, prompts: str = "?") -> None:
@@ -179,7 +170,7 @@ def run(options: argparse.Namespace) -> int:
             length = progress.prompt_size
             if length != said and (options.verbose or length.chunks > 1):
                 bar.clear()
-                print(_length(length), file=sys.stderr, flush=True)
+                print(length, file=sys.stderr, flush=True)
                 said = length
             # Some samplers take another number of steps than requested, and adaptive ones only estimate it.
             bar.total = bar.n + 1 + progress.steps * (options.count - drawn) - progress.step
@@ -398,15 +389,3 @@ def _missing(options: argparse.Namespace, *, masked: bool) -> list[str]:
     if masked and options.mask is None and options.outpaint is None:
         missing.append("was drawn inside a mask; give the mask as --mask, or the margins as --outpaint")
     return missing
-
-
-def _length(size: "PromptSize") -> str:
-    """Format the length of a prompt: 'prompt: 90 tokens, 2 chunks'."""
-    parts = [f"prompt: {_counted(size.tokens, 'token')}"]
-    if size.negative_tokens:
-        parts.append(f"negative prompt: {_counted(size.negative_tokens, 'token')}")
-    return ", ".join([*parts, _counted(size.chunks, "chunk")])
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -1,4 +1,4 @@
-"""The options of `pochade draw` for img2img, second passes, adapters, ControlNets and marks."""
+"""The options of `pochade draw` for img2img, second passes, ControlNets and marks."""
 
 import argparse
 import re
@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pochade.cli.model_options import add_fold_option
 from pochade.errors import InvalidRequest
 from pochade.request import Request, find_rng
 from pochade.request_options import FILLS, RESIZE_MODES, Control, Hires, Refiner, Source, Variation
@@ -15,7 +14,6 @@ from pochade.speed import SPEEDS
 
 if TYPE_CHECKING:
     from pochade.images.files import Sign
-    from pochade.pipeline import Lora, Pipeline
 
 NEED_INIT = ("strength", "mask", "mask_blur", "fill", "only_masked", "padding", "resize", "outpaint")
 """Options that need --init."""
@@ -280,62 +278,6 @@ def _variation(text: str) -> Variation:
         raise argparse.ArgumentTypeError(f"'{text}' is not SEED:STRENGTH, such as 8:0.2 ({wrong})") from wrong
 
 
-# --- adapters and embeddings ------------------------------------------------------------------------
-
-
-def add_addition_options(parser: argparse.ArgumentParser) -> None:
-    """Add the option group; options that are not given add nothing."""
-    group = parser.add_argument_group("adapters and embeddings")
-    group.add_argument(
-        "--lora",
-        action="append",
-        default=[],
-        metavar="FILE[:WEIGHT]",
-        help="an adapter (LoRA and its relatives): style.safetensors:0.8, or its name; may be repeated",
-    )
-    group.add_argument(
-        "--lora-dir",
-        type=Path,
-        metavar="DIR",
-        help=(
-            "folder of the LoRAs that <lora:style:0.8> in a prompt refers to (default: the folders of models)"
-        ),
-    )
-    add_fold_option(group)
-    group.add_argument(
-        "--embeddings-dir",
-        type=Path,
-        metavar="DIR",
-        help="folder of embeddings, whose names are words in a prompt (default: the folders of models)",
-    )
-
-
-def with_additions(pipeline: "Pipeline", options: argparse.Namespace) -> "Pipeline":
-    """Return the pipeline with the adapters of the options. Raises InvalidRequest or InvalidCheckpoint."""
-    pipeline = replace(pipeline, fold_adapters=options.fold_loras)
-    loras = [_lora(text) for text in options.lora]
-    pipeline = pipeline.with_library(options.lora_dir, options.embeddings_dir)
-    return pipeline.with_adapters(loras) if loras else pipeline
-
-
-def _lora(text: str) -> "Lora":
-    """'style.safetensors:0.8' -> the file or name, and the weight. The pipeline looks a name up."""
-    from pochade.pipeline import Lora
-
-    name, colon, weight = text.rpartition(":")
-    if not (colon and name and _is_number(weight)):
-        name, weight = text, "1"
-    return Lora(Path(name), float(weight))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 # --- ControlNets -----------------------------------------------------------------------------------
 
 
@@ -411,7 +353,19 @@ def _each(options: argparse.Namespace, name: str, count: int) -> list[Any]:
     return list(values) * (count if len(values) == 1 else 1)
 
 
-# --- marks -----------------------------------------------------------------------------------------
+# --- output ----------------------------------------------------------------------------------------
+
+
+def add_file_options(parser: argparse.ArgumentParser, kinds: str) -> None:
+    """Add the options about the output file. kinds: its supported suffixes."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=f"{kinds}; an existing file is never overwritten: a number is added",
+    )
+    add_mark_options(parser)
 
 
 def add_mark_options(parser: argparse.ArgumentParser) -> None:

@@ -1,11 +1,16 @@
-"""The options that select the model, engine, device and precision."""
+"""The options that select the model, its adapters, engine, device and precision."""
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pochade.errors import InvalidRequest
 from pochade.request import Request
+
+if TYPE_CHECKING:
+    from pochade.pipeline import Lora, Pipeline
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -84,3 +89,59 @@ def check_folding(options: argparse.Namespace, requests: Sequence[Request]) -> N
         raise InvalidRequest(
             "--fold-loras needs a LoRA: give one as --lora, or as <lora:NAME:WEIGHT> in the prompt"
         )
+
+
+# --- adapters and embeddings ------------------------------------------------------------------------
+
+
+def add_addition_options(parser: argparse.ArgumentParser) -> None:
+    """Add the option group; options that are not given add nothing."""
+    group = parser.add_argument_group("adapters and embeddings")
+    group.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:WEIGHT]",
+        help="an adapter (LoRA and its relatives): style.safetensors:0.8, or its name; may be repeated",
+    )
+    group.add_argument(
+        "--lora-dir",
+        type=Path,
+        metavar="DIR",
+        help=(
+            "folder of the LoRAs that <lora:style:0.8> in a prompt refers to (default: the folders of models)"
+        ),
+    )
+    add_fold_option(group)
+    group.add_argument(
+        "--embeddings-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of embeddings, whose names are words in a prompt (default: the folders of models)",
+    )
+
+
+def with_additions(pipeline: "Pipeline", options: argparse.Namespace) -> "Pipeline":
+    """Return the pipeline with the adapters of the options. Raises InvalidRequest or InvalidCheckpoint."""
+    pipeline = replace(pipeline, fold_adapters=options.fold_loras)
+    loras = [_lora(text) for text in options.lora]
+    pipeline = pipeline.with_library(options.lora_dir, options.embeddings_dir)
+    return pipeline.with_adapters(loras) if loras else pipeline
+
+
+def _lora(text: str) -> "Lora":
+    """'style.safetensors:0.8' -> the file or name, and the weight. The pipeline looks a name up."""
+    from pochade.pipeline import Lora
+
+    name, colon, weight = text.rpartition(":")
+    if not (colon and name and _is_number(weight)):
+        name, weight = text, "1"
+    return Lora(Path(name), float(weight))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pochade.cli import draw
+from pochade.cli import draw, draw_options
 from pochade.cli.draw_options import mark_of, signer_of
 from pochade.cli.pull import offer_missing
 
@@ -35,7 +35,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--y", metavar="NAME=VALUES")
     parser.add_argument("--z", metavar="NAME=VALUES")
     draw.add_request_options(parser)
-    draw.add_file_options(parser, ".png, .jpg or .webp")
+    draw_options.add_file_options(parser, ".png, .jpg or .webp")
     parser.set_defaults(run=run)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pochade.cli import draw
+from pochade.cli import draw, draw_options
 from pochade.cli.draw_options import mark_of, signer_of
 from pochade.cli.pull import offer_missing
 from pochade.errors import InvalidRequest, expect
@@ -39,7 +39,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--fps", type=float, default=8.0, metavar="N", help="frames a second (default: 8)")
     parser.add_argument("--loop", action="store_true", help="go back to the first prompt at the end")
     draw.add_request_options(parser, prompts="+")
-    draw.add_file_options(parser, ".webp or .gif; the folder of frames is created next to it")
+    draw_options.add_file_options(parser, ".webp or .gif; the folder of frames is created next to it")
     parser.set_defaults(run=run)
 
 

@@ -25,6 +25,13 @@ class PromptSize:
     negative_tokens: int = 0
     chunks: int = 1
 
+    def __str__(self) -> str:
+        """Return such as 'prompt: 90 tokens, 2 chunks'."""
+        parts = [f"prompt: {_counted(self.tokens, 'token')}"]
+        if self.negative_tokens:
+            parts.append(f"negative prompt: {_counted(self.negative_tokens, 'token')}")
+        return ", ".join([*parts, _counted(self.chunks, "chunk")])
+
 
 @dataclass(frozen=True)
 class Result:
@@ -74,3 +81,7 @@ class Progress:
     def now(self) -> Result:
         """Return the result as of now: the latest estimate, decoded at full size."""
         return self._now(self.denoised)
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

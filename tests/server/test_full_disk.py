@@ -19,7 +19,7 @@ from pochade.errors import OutputError
 from pochade.jobs.database import StoreBusy, StoreFailed
 from pochade.server.errors import error_reply
 from tests.server.conftest import Served, servers
-from tests.server.dialects.test_mcp import called
+from tests.server.dialects.test_mcp import call_tool
 
 LARGE = "fox " * 4000
 """More than is left of a page."""
@@ -134,7 +134,7 @@ def test_a_full_disk_is_told_in_every_shape_and_what_waits_goes_on_later(
         error = replies[name].json()["error"]
         assert error["type"] == "server_error" and error["code"] == "no_room"
         assert "disk is full" in error["message"]
-    told = called(served, "generate_image", {"prompt": LARGE})
+    told = call_tool(served, "generate_image", {"prompt": LARGE})
     assert told.is_error and "disk is full" in told.content[0].text  # type: ignore[union-attr]
     gone = served.http.delete(f"/api/v1/jobs/{first['id']}")  # there is a reserve for it
     if isinstance(disk, LimitedFiles):
