@@ -82,7 +82,7 @@ def test_a_picture_that_tells_nothing_is_named(
     Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
     assert main(["info", str(tmp_path / "bare.png"), str(tmp_path / "absent.png"), str(fox)]) == 1
     captured = capsys.readouterr()
-    assert "bare.png' carries no text" in captured.err
+    assert "bare.png' contains no parameters text" in captured.err
     assert "absent.png' cannot be read: No such file" in captured.err
     assert "a red fox" in captured.out
 

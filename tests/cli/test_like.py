@@ -113,7 +113,7 @@ def test_nothing_to_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "there is no prompt" in capsys.readouterr().err
     Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
     assert main(["draw", "--like", str(tmp_path / "bare.png")]) == 1
-    assert "carries no text" in capsys.readouterr().err
+    assert "contains no parameters text" in capsys.readouterr().err
 
 
 def test_a_second_pass_with_settings_of_its_own_like_another(tmp_path: Path) -> None:
