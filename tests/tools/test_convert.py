@@ -116,7 +116,7 @@ def test_numbers_that_f16_cannot_hold(whole, tmp_path):
 def test_a_vocabulary_of_its_own_needs_a_folder(tmp_path):
     theirs = make_pipeline("SD 1.5", tmp_path)
     theirs.save_pretrained(tmp_path / "folder")
-    with pytest.raises(OutputError, match=r"has a vocabulary of its own, which a single file has no place"):
+    with pytest.raises(OutputError, match=r"has a vocabulary of its own, which a single file cannot hold"):
         converted(tmp_path / "folder", tmp_path / "model.safetensors")
     again = converted(tmp_path / "folder", tmp_path / "copy")
     np.testing.assert_array_equal(ours_of(again), ours_of(tmp_path / "folder"))
