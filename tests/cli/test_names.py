@@ -124,5 +124,5 @@ def test_one_name_for_two_kinds(tmp_path: Path) -> None:
     for kind, folder in (("vae", "vae"), ("lora", "loras")):
         assert find("same", [tmp_path], kind) == tmp_path / folder / "same.safetensors"
         assert folders([tmp_path, tmp_path / "nowhere"], kind) == [tmp_path / folder]
-    with pytest.raises(InvalidCheckpoint, match="the name of 2 models"):
+    with pytest.raises(InvalidCheckpoint, match="matches 2 models"):
         find("same", [tmp_path], "controlnet")

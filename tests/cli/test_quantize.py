@@ -62,7 +62,7 @@ def test_a_file_of_something_else_is_not_replaced(pochade, tmp_path: Path):
     before = weights.read_bytes()
     for target in (weights, tmp_path):
         done = pochade("models", "quantize", "starter", "-o", str(target))
-        assert done.returncode == 1 and "not replaced" in done.stderr
+        assert done.returncode == 1 and "no 8-bit grids; choose another name" in done.stderr
     assert weights.read_bytes() == before
 
 

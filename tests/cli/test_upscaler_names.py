@@ -128,7 +128,7 @@ def test_one_name_for_two_files(root: Path) -> None:
     assert resolve_upscaler("tiny", [root]).endswith("ESRGAN/tiny.safetensors")
     (root / "models/RealESRGAN").mkdir()
     save_file(make_upscaler().state_dict(), root / "models/RealESRGAN/tiny.safetensors")
-    with pytest.raises(InvalidCheckpoint, match="the name of 2 models"):
+    with pytest.raises(InvalidCheckpoint, match="matches 2 models"):
         resolve_upscaler("tiny", [root])
     with pytest.raises(InvalidRequest, match="'nothing' is unknown"):
         resolve_upscaler("nothing", [])
