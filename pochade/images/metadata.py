@@ -19,6 +19,7 @@ Value = str | int | float | None
 
 NEGATIVE = "Negative prompt:"
 MARKS = (NEGATIVE, "Steps:")
+BYTE_ORDER_MARK = "\ufeff"
 
 KEY = r"\w[\w \-/]+"
 COMMA_NUMBER = rf"-?[0-9]+,[0-9]+(?=\s*(?:,\s*{KEY}:|$))"
@@ -88,7 +89,7 @@ def parameters_text(
 def parameters_line(prompt: str, negative_prompt: str, pairs: Iterable[tuple[str, Value]]) -> str:
     """Return the text of prompts and any pairs. Otherwise as `parameters_text`."""
     lines = [
-        _plain(prompt),
+        _plain(prompt).lstrip(BYTE_ORDER_MARK),  # at the start of a text, readers drop it
         f"{NEGATIVE} {_plain(negative_prompt)}" if negative_prompt else "",
         ", ".join(f"{_key(key)}: {_value(value)}" for key, value in pairs if value is not None),
     ]
@@ -102,7 +103,7 @@ def read_parameters(text: str) -> Parameters:
     the line of pairs there may be empty lines and lines of extensions, such as `Template: ...`, which are
     parsed too.
     """
-    text = text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").removeprefix(BYTE_ORDER_MARK)
     lines = text.rstrip(TRAILING_SPACE).split("\n")
     place = _settings_line(lines)
     pairs = [] if place is None else _pairs(lines[place])

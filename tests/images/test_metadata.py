@@ -120,6 +120,7 @@ def test_half_a_character_does_not_keep_a_picture_from_being_saved() -> None:
     extra=st.dictionaries(keys.map(lambda key: f"Extra {key}"), anything, max_size=4),
 )
 @example("Negative prompt: x", "Negative prompt:\nSteps: 1, ab: 2, cd: 3", None, 1.0, 0, {"Extra x": '"a\\'})
+@example("\ufeff\ufeff", "\ufeff", None, 1.0, 0, {"Extra x": "\ufeff"})
 @example("\n", "\n", None, 1.0, 0, {"Extra x": '"', "Extra y": '","'})
 @example("a: 1, bc: 2, cd: 3, de: 4", "", None, 1.0, 0, {})
 def test_what_is_written_can_be_read(
@@ -134,7 +135,7 @@ def test_what_is_written_can_be_read(
         extra=extra.items(),
     )
     read = read_parameters(text)
-    assert (read.prompt, read.negative_prompt) == (stored(prompt), stored(negative))
+    assert (read.prompt, read.negative_prompt) == (stored(prompt).lstrip("\ufeff"), stored(negative))
     expected = {"Steps": "20", "Sampler": "DPM++ 2M"}
     expected |= {} if schedule is None else {"Schedule type": schedule}
     expected |= {"CFG scale": f"{cfg:.10g}", "Seed": str(seed), "Size": "512x768"}
