@@ -28,8 +28,8 @@ GROUND = {
     "int8",
     "machine",
 }
-ROOMS = {"engines", "models", "diffusion", "prompts", "checkpoints", "images"}
-BELOW_LOADING = GROUND | ROOMS | {"adapters", "quantization", "families", "pochade"}
+COMPONENTS = {"engines", "models", "diffusion", "prompts", "checkpoints", "images"}
+BELOW_LOADING = GROUND | COMPONENTS | {"adapters", "quantization", "families", "pochade"}
 BELOW_TOP = BELOW_LOADING | {"loading", "generation", "pipeline", "tools"}
 BELOW_SERVER = GROUND | {
     "jobs",
@@ -47,7 +47,7 @@ BELOW_SERVER = GROUND | {
 
 MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
-    **dict.fromkeys(ROOMS, GROUND),
+    **dict.fromkeys(COMPONENTS, GROUND),
     "adapters": GROUND | {"checkpoints"},
     "quantization": GROUND | {"checkpoints"},
     "families": GROUND | {"checkpoints", "diffusion", "models", "prompts"},  # no engines: they run nothing
@@ -70,7 +70,7 @@ MAY_IMPORT = {
 PIPELINE = ("pipeline", "calibrate", "loader")
 """Files of the pipeline, from below."""
 
-SPEAKING = ("app", "stdio")
+USE_DIALECTS = ("app", "stdio")
 """The files of the server that know its dialects; all others stand below them."""
 
 HOMES = {
@@ -156,7 +156,7 @@ def dialect(name: str) -> str | None:
 def speaks(file: str, module: str) -> bool:
     """Whether a file may know a module as far as dialects go: each knows itself, and few know them all."""
     own = dialect(file)
-    if not module.startswith("pochade.server.dialects") or (own is None and Path(file).stem in SPEAKING):
+    if not module.startswith("pochade.server.dialects") or (own is None and Path(file).stem in USE_DIALECTS):
         return True
     return own is not None and dialect(module) == own
 
@@ -361,7 +361,7 @@ def test_every_declared_package_has_a_tested_version() -> None:
 
 def test_the_picture_of_the_layers_shows_what_is_enforced() -> None:
     rows = layers(ARCHITECTURE)
-    assert rows[0] == GROUND and rows[1] == ROOMS and rows[-1] == {"cli"}
+    assert rows[0] == GROUND and rows[1] == COMPONENTS and rows[-1] == {"cli"}
     assert sorted(name for row in rows for name in row) == sorted(MAY_IMPORT.keys() - {"pochade", "__main__"})
     for number, row in enumerate(rows):
         above = set().union(*rows[number + 1 :])

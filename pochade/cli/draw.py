@@ -351,7 +351,7 @@ def _given(options: argparse.Namespace) -> Request:
 
 def _like(options: argparse.Namespace) -> Request:
     """Return the request in a picture's parameters text. Prints what is missing in it and in the options."""
-    from pochade.generation.infotext_request import drawn_along, drawn_over, request_from
+    from pochade.generation.infotext_request import has_controls, has_source, request_from
     from pochade.generation.infotext_unsupported import not_followed
     from pochade.images.embedded_text import read_text
     from pochade.images.metadata import read_parameters
@@ -364,10 +364,10 @@ def _like(options: argparse.Namespace) -> Request:
     model = parameters.values.get("Model", STARTER)
     if options.model is None and model != STARTER:
         print(f"pochade: '{path}' was drawn with the model '{model}'; give it as --model", file=sys.stderr)
-    if drawn_over(parameters):
+    if has_source(parameters):
         for missing in _missing(options, masked=MASKED_TEXT in parameters.values):
             print(f"pochade: '{path}' {missing}", file=sys.stderr)
-    if drawn_along(parameters) and not options.control:
+    if has_controls(parameters) and not options.control:
         what = "was drawn with a ControlNet; give its picture as --control"
         print(f"pochade: '{path}' {what}", file=sys.stderr)
     ignored = {name: parameters.values[name] for name in not_followed(parameters.values)}

@@ -69,7 +69,7 @@ def add_parser(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="a user from --keys who may have models fetched; may be repeated",
+        help="a user from --keys who may download models; may be repeated",
     )
     who.add_argument(
         "--allow-host",

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pochade.diffusion.schedule import AUTOMATIC, split_sampler_name
 from pochade.errors import InvalidRequest
 from pochade.generation.infotext_unsupported import known_choices, unipc_of
-from pochade.generation.infotext_values import as_meant
+from pochade.generation.infotext_values import normalized_values
 from pochade.images.metadata import Parameters, read_parameters
 from pochade.prompts.comments import knows_comments, without_comments
 from pochade.request import Request
@@ -27,16 +27,16 @@ def request_from(text: str) -> Request:
     """Return the request of a parameters text; what it does not state has its default.
 
     Image-to-image becomes text-to-image, since the text does not contain the source picture (see
-    `drawn_over`). `infotext_unsupported.not_followed` lists other settings that are ignored. Raises
+    `has_source`). `infotext_unsupported.not_followed` lists other settings that are ignored. Raises
     InvalidRequest, naming the value, for one that is invalid.
     """
     parameters = read_parameters(text)
-    values = as_meant(parameters.values)
+    values = normalized_values(parameters.values)
     name, fused = split_sampler_name(values["Sampler"]) if "Sampler" in values else (None, None)
     if name is not None:
         name = unipc_of(name, values) or name
     width, height = _size(values, "Size") or (None, None)
-    if drawn_over(parameters) and (width or 0) % MULTIPLE + (height or 0) % MULTIPLE:
+    if has_source(parameters) and (width or 0) % MULTIPLE + (height or 0) % MULTIPLE:
         width = height = None  # that of the picture that it was drawn over, which is kept where it is given
     known: dict[str, Any] = {
         "steps": _read(values, "Steps", int),
@@ -70,13 +70,13 @@ def request_from(text: str) -> Request:
     )
 
 
-def drawn_over(parameters: Parameters) -> bool:
+def has_source(parameters: Parameters) -> bool:
     """Whether the picture was drawn over a source picture, which the text does not contain."""
-    values = as_meant(parameters.values)
+    values = normalized_values(parameters.values)
     return _hires(values) is None and any(name in values for name in UNSEEN)
 
 
-def drawn_along(parameters: Parameters) -> bool:
+def has_controls(parameters: Parameters) -> bool:
     """Whether ControlNets were used, whose control pictures the text does not contain."""
     return any(name.startswith("ControlNet ") for name in parameters.values)
 

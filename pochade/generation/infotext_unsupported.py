@@ -6,7 +6,7 @@ from typing import Any
 
 from pochade.diffusion.samplers import UNIPC
 from pochade.errors import InvalidRequest
-from pochade.generation.infotext_values import FIRST_PASS, as_meant
+from pochade.generation.infotext_values import FIRST_PASS, normalized_values
 from pochade.request import find_emphasis, find_rng
 from pochade.speed import find_speed
 
@@ -36,7 +36,7 @@ OVER_A_PICTURE = frozenset(
         *("Mask mode", "Init image hash"),
     }
 )
-"""Settings of image-to-image, whose picture is not in the text: see `infotext_request.drawn_over`."""
+"""Settings of image-to-image, whose picture is not in the text: see `infotext_request.has_source`."""
 
 DESCRIBING = frozenset(
     {
@@ -80,11 +80,10 @@ def known_choices(values: Mapping[str, str]) -> dict[str, Any]:
 def not_followed(values: Mapping[str, str]) -> list[str]:
     """Return the names, in order, of settings that change the picture and that `request_from` ignores.
 
-    values: of `read_parameters`, normalised by `as_meant`. Unknown names are included, since extensions write
-    them. The model, a source picture and ControlNets are not (`infotext_request.drawn_over`,
-    `infotext_request.drawn_along`).
+    values: of `read_parameters`. Unknown names are included, since extensions write them. The model, a source
+    picture and ControlNets are not (`infotext_request.has_source`, `infotext_request.has_controls`).
     """
-    values = as_meant(values)
+    values = normalized_values(values)
     unipc = unipc_of(values.get("Sampler", ""), values) is not None
     return [
         name

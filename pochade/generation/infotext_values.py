@@ -21,7 +21,7 @@ OLD_PIXELS = 512 * 512
 """The size of a first pass that is given as 0x0."""
 
 
-def as_meant(values: Mapping[str, str]) -> dict[str, str]:
+def normalized_values(values: Mapping[str, str]) -> dict[str, str]:
     """Return the normalised values. Invalid values stay as they are, so that their reader can report them."""
     found = {name: value.strip() for name, value in values.items()}
     for name in WHOLE:
@@ -47,12 +47,12 @@ def _with_whole_sizes(found: dict[str, str]) -> dict[str, str]:
     as in A1111; drop a seed size that is not positive."""
     size, second = (SIDES.fullmatch(found.get(name, "")) for name in ("Size", "Hires resize"))
     if size is not None and second is not None:
-        own, asked = [int(side) for side in size.groups()], [int(side) for side in second.groups()]
-        if not any(asked):  # by the scale alone
+        own, sides = [int(side) for side in size.groups()], [int(side) for side in second.groups()]
+        if not any(sides):  # by the scale alone
             found = {name: value for name, value in found.items() if name != "Hires resize"}
-        elif all(own) and not all(asked):
-            width = asked[0] or asked[1] * own[0] // own[1]
-            height = asked[1] or asked[0] * own[1] // own[0]
+        elif all(own) and not all(sides):
+            width = sides[0] or sides[1] * own[0] // own[1]
+            height = sides[1] or sides[0] * own[1] // own[0]
             found = {**found, "Hires resize": f"{width}x{height}"}
     seed = re.fullmatch(r"(-?[0-9]+)x(-?[0-9]+)", found.get("Seed resize from", ""))
     none = seed is not None and min(int(side) for side in seed.groups()) <= 0

@@ -89,11 +89,11 @@ def settle(
     defaults: of the model. roots: folders that are searched for other models. Raises InvalidRequest or
     InvalidCheckpoint for unknown names and for sizes that the model cannot draw.
     """
-    asked = {each.name: getattr(request, each.name) for each in fields(Request)}
-    asked |= missing_fields(asked, defaults)
-    name, fused = split_sampler_name(asked["sampler"])
+    values = {each.name: getattr(request, each.name) for each in fields(Request)}
+    values |= missing_fields(values, defaults)
+    name, fused = split_sampler_name(values["sampler"])
     sampler = find_sampler(name)
-    schedule = find_schedule(asked["schedule"])
+    schedule = find_schedule(values["schedule"])
     if fused is not None and (schedule == AUTOMATIC or request.schedule is None):
         schedule = fused
     (width, height), framing = size_of(networks, request)
@@ -102,12 +102,12 @@ def settle(
         raise InvalidRequest(
             f"tiling is not supported for {networks.family.label}, which the model is; leave it out"
         )
-    asked |= {"sampler": sampler.label, "schedule": schedule}
+    values |= {"sampler": sampler.label, "schedule": schedule}
     second, samplers = None, [sampler]
     if request.hires is not None:
-        second = _settled_hires(request.hires, asked, roots)
+        second = _settled_hires(request.hires, values, roots)
         samplers.append(sampler if second.sampler is None else find_sampler(second.sampler))
-    asked |= {
+    values |= {
         "eta": request.eta if any("eta" in each.options for each in samplers) else None,
         "width": width,
         "height": height,
@@ -118,7 +118,7 @@ def settle(
         ),
         "hires": second,
     }
-    return Settled(**asked), sampler
+    return Settled(**values), sampler
 
 
 def _settled_hires(hires: Hires, first: Mapping[str, Any], roots: Sequence[Path]) -> Hires:
@@ -154,13 +154,13 @@ def size_of(networks: Networks, request: Request) -> tuple[Size, str]:
     """
     factor = networks.traits.multiple
     width = height = networks.traits.side
-    asked, source = (request.width, request.height), request.source
+    requested, source = (request.width, request.height), request.source
     if source is not None and not source.only_masked:
         picture = source.image.size
-        if asked == picture:
+        if requested == picture:
             return whole_latents(picture, factor), FILLED
         drawn, framing = size_over(picture, (width, height), factor, masked=source.mask is not None)
-        if asked == (None, None):
+        if requested == (None, None):
             return drawn, framing
         width, height = drawn
     width = width if request.width is None else request.width
@@ -189,14 +189,14 @@ def prompts_of_passes(
 
     later: the networks of the second pass; None means the same. prompts: of the request; None parses them.
     """
-    told = parse_prompts(request) if prompts is None else prompts
+    parsed = parse_prompts(request) if prompts is None else prompts
     steps, share = request.steps, 0.0 if request.blend is None else request.blend.share
     first = prompts_of_steps(
-        told.prompt,
-        told.negative,
+        parsed.prompt,
+        parsed.negative,
         steps,
         guided=guided(networks, request),
-        blend=told.blend,
+        blend=parsed.blend,
         share=share,
     )
     if request.hires is None:
@@ -205,12 +205,12 @@ def prompts_of_passes(
 
     own = second_request(request)
     second = prompts_of_steps(
-        told.second,
-        told.second_negative,
+        parsed.second,
+        parsed.second_negative,
         own.steps,
         guided=guided(networks if later is None else later, own),
         first_pass_steps=steps,
-        blend=told.blend,
+        blend=parsed.blend,
         share=share,
     )
     return first, second
@@ -241,15 +241,15 @@ def network_load(context: GenerationContext, request: Settled, prompts: Prompts)
     steered = [each for each in request.controls if each.strength > 0]
     forms = 2 if any((each.start, each.end) != (0, 1) for each in steered) else 1
     first, second = prompts_of_passes(model.networks, request, prompts=prompts)
-    told = list(dict.fromkeys([*first, *second]))
-    shapes = context_shapes(model.networks.family, model.tokenizers, told, request.emphasis)
+    step_prompts = list(dict.fromkeys([*first, *second]))
+    shapes = context_shapes(model.networks.family, model.tokenizers, step_prompts, request.emphasis)
     texts = {(rows, model.networks.unet.tokens_side(length)) for rows, length in shapes}
     # Adapters change weights, but for LoRAs that graphs take as inputs.
     unets = [each.networks.unet for each in (model, last)]
     return NetworkLoad(
         width=larger[0],
         height=larger[1],
-        rows=max(len(each.parts) + (each.negative is not None) for each in told),
+        rows=max(len(each.parts) + (each.negative is not None) for each in step_prompts),
         encodes=request.source is not None or request.hires is not None,
         adapted=len({id(unet) for unet in unets if unet.adapted}),
         sizes=1 if larger == size else 2,

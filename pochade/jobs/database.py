@@ -72,7 +72,7 @@ class Database:
 
         Raises StoreFailed on a disk error; nothing of the transaction is stored then.
         """
-        with _telling(self._path), self._writing, self._engine.begin() as connection:
+        with _report_errors(self._path), self._writing, self._engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -81,7 +81,7 @@ class Database:
 
         Raises StoreFailed as `write` does, since reading needs some disk space too.
         """
-        with _telling(self._path), self._engine.connect().execution_options(reading=True) as connection:
+        with _report_errors(self._path), self._engine.connect().execution_options(reading=True) as connection:
             yield connection
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ class Database:
 
 
 @contextmanager
-def _telling(path: Path) -> Iterator[None]:
+def _report_errors(path: Path) -> Iterator[None]:
     """Convert SQLite's disk errors to StoreFailed. path: of the database, for the message."""
     try:
         yield

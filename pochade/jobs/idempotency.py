@@ -41,28 +41,28 @@ def once(key: str, request: str) -> IdempotencyKey:
     )
 
 
-def find(database: Database, owner: str, asked: IdempotencyKey, now: float) -> str | None:
+def find(database: Database, owner: str, key: IdempotencyKey, now: float) -> str | None:
     """Return the id of the job with this owner's key. Raises KeyReused."""
     with database.read() as connection:
-        return _found(connection, owner, asked, now)
+        return _found(connection, owner, key, now)
 
 
-def remember(connection: Connection, owner: str, asked: IdempotencyKey, job: str, now: float) -> None:
+def save(connection: Connection, owner: str, key: IdempotencyKey, job: str, now: float) -> None:
     """Store a job's key within the transaction that accepts the job. Raises RepeatedRequest and KeyReused."""
     connection.execute(delete(keys).where(keys.c.created <= now - KEPT_S))
-    row = insert(keys).values(owner=owner, key=asked.key, request=asked.request, job=job, created=now)
+    row = insert(keys).values(owner=owner, key=key.key, request=key.request, job=job, created=now)
     if connection.execute(row.on_conflict_do_nothing()).rowcount == 1:
         return
-    found = _found(connection, owner, asked, now)
+    found = _found(connection, owner, key, now)
     raise RepeatedRequest(found or job)
 
 
-def _found(connection: Connection, owner: str, asked: IdempotencyKey, now: float) -> str | None:
-    known = (keys.c.owner == owner) & (keys.c.key == asked.key) & (keys.c.created > now - KEPT_S)
+def _found(connection: Connection, owner: str, key: IdempotencyKey, now: float) -> str | None:
+    known = (keys.c.owner == owner) & (keys.c.key == key.key) & (keys.c.created > now - KEPT_S)
     row = connection.execute(select(keys.c.request, keys.c.job).where(known)).one_or_none()
     if row is None:
         return None
-    if row.request != asked.request:
+    if row.request != key.request:
         raise KeyReused(
             "this Idempotency-Key was already used for another request; use a new key for each request"
         )

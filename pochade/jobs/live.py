@@ -138,7 +138,7 @@ class LiveJobs:
         self.watchers: set[Watcher] = set()
         self._clock, self._served, self._slots = clock, dict(served), max(1, slots)
         self._places: dict[str, QueuePosition] = {}
-        self._told: dict[str, QueuePosition] = {}
+        self._published: dict[str, QueuePosition] = {}
         self._computed = -1.0
         self._changed = self._moved = True
 
@@ -153,7 +153,7 @@ class LiveJobs:
         """Return the owner's unfinished jobs, including those that are not accepted yet."""
         return [job for job in self.live.values() if job.owner == owner]
 
-    def place(self, job: str) -> QueuePosition | None:
+    def queue_position(self, job: str) -> QueuePosition | None:
         """Return a job's position in the queue; None if it has ended or is not accepted yet.
 
         Positions are recomputed when jobs come or go, but not more often than LOOK_AGAIN_S.
@@ -162,15 +162,15 @@ class LiveJobs:
         if live is None or not live.accepted:
             return None
         if live.state == RUNNING:
-            return QueuePosition(0, self._left(live))
-        self._look()
+            return QueuePosition(0, self._seconds_left(live))
+        self._recompute_positions()
         if job not in self._places:
-            self._look(now=True)
+            self._recompute_positions(now=True)
         return self._places.get(job)
 
     def seconds(self) -> float:
         """Return the predicted seconds until the queue is empty."""
-        return sum(self._left(live) for live in self.live.values() if not live.pulls) / self._slots
+        return sum(self._seconds_left(live) for live in self.live.values() if not live.pulls) / self._slots
 
     # --- changes ----------------------------------------------------------------------------------------
 
@@ -200,13 +200,13 @@ class LiveJobs:
         live.accepted, live.cost = True, cost
         self._changed = self._moved = True
         if live.state == QUEUED and live.id in self.live:
-            self.publish(live, "queued", **self.told(live))
+            self.publish(live, "queued", **self._queue_state(live))
 
     def forget(self, job: str) -> None:
         """Drop a job that was not accepted."""
         self.live.pop(job, None)
         self._changed = self._moved = True
-        self._let_go(job)
+        self._close_watchers(job)
 
     def started(self, job: str, model: str, attempt: int) -> None:
         live = self.live.get(job)
@@ -219,7 +219,7 @@ class LiveJobs:
         if not live.pulls:
             self._served[live.owner] = now
         self._changed = self._moved = True
-        self.publish(live, "started", model=model, seconds_left=self._left(live), attempt=attempt)
+        self.publish(live, "started", model=model, seconds_left=self._seconds_left(live), attempt=attempt)
 
     def requeued(self, job: str) -> None:
         """Put a job back into the queue whose worker died or returned it."""
@@ -228,7 +228,7 @@ class LiveJobs:
             live.state, live.started, live.previews = QUEUED, None, []
             live.step = live.steps = live.number = 0
             self._changed = self._moved = True
-            self.publish(live, "queued", **self.told(live))
+            self.publish(live, "queued", **self._queue_state(live))
 
     def gone(self, job: str, event: str, **about: Any) -> None:
         """Remove a job that has ended."""
@@ -238,12 +238,12 @@ class LiveJobs:
         self._changed = self._moved = True
         self.publish(live, event, **about)
         live.over.set()
-        self._let_go(job)
+        self._close_watchers(job)
 
     def publish(self, live: LiveJob, kind: str, **about: Any) -> None:
-        self.tell(live.owner, live.id, live.label, kind, **about)
+        self.send(live.owner, live.id, live.label, kind, **about)
 
-    def tell(self, owner: str, job: str, label: str, kind: str, **about: Any) -> None:
+    def send(self, owner: str, job: str, label: str, kind: str, **about: Any) -> None:
         event = {"type": kind, "job": job, "label": label, **about}
         for watcher in self.watchers:
             # Partial images are large, and only for the client that requested them.
@@ -251,9 +251,9 @@ class LiveJobs:
             if watcher.owner == owner and watcher.job in wanted:
                 watcher.put(event)
 
-    def told(self, live: LiveJob) -> dict[str, Any]:
+    def _queue_state(self, live: LiveJob) -> dict[str, Any]:
         """Return the data of the event "queued"."""
-        place = self.place(live.id)
+        place = self.queue_position(live.id)
         if place is None:
             return {"position": None, "seconds_left": None}
         return {"position": place.position, "seconds_left": round(place.seconds_left, 3)}
@@ -270,7 +270,7 @@ class LiveJobs:
         mine = (live for live in self.live.values() if live.owner == owner and live.accepted)
         wanted = (live for live in mine if job in (None, live.id))
         for live in sorted(wanted, key=lambda each: (each.created, each.id)):
-            for kind, about in self._standing(live):
+            for kind, about in self._current_events(live):
                 watcher.put({"type": kind, "job": live.id, "label": live.label, **about})
         self.watchers.add(watcher)
         return watcher
@@ -283,21 +283,21 @@ class LiveJobs:
         """Send changed queue positions to watchers of waiting jobs. Call it periodically."""
         if not self._moved or not self.watchers:
             return
-        self._look(now=True)
-        before, self._told, self._moved = self._told, dict(self._places), False
+        self._recompute_positions(now=True)
+        before, self._published, self._moved = self._published, dict(self._places), False
         watched = {watcher.owner for watcher in self.watchers}
         for job, place in self._places.items():
             live, old = self.live[job], before.get(job)
             if live.owner in watched and (old is None or _differs(old.position, place.position)):
-                self.publish(live, "queued", **self.told(live))
+                self.publish(live, "queued", **self._queue_state(live))
             elif old is not None:
-                self._told[job] = old
+                self._published[job] = old
 
-    def _standing(self, live: LiveJob) -> Iterable[tuple[str, dict[str, Any]]]:
+    def _current_events(self, live: LiveJob) -> Iterable[tuple[str, dict[str, Any]]]:
         if live.state == QUEUED:
-            yield "queued", self.told(live)
+            yield "queued", self._queue_state(live)
             return
-        left = round(self._left(live), 3)
+        left = round(self._seconds_left(live), 3)
         yield "started", {"model": live.model, "seconds_left": left, "attempt": live.attempt}
         if live.steps or live.to_fetch:
             yield "progress", self.progress(live)
@@ -307,7 +307,7 @@ class LiveJobs:
     def progress(self, live: LiveJob) -> dict[str, Any]:
         """Return the data of the event "progress". For a model download, a step is one percent."""
         if live.pulls:
-            left = round(self._left(live), 3)
+            left = round(self._seconds_left(live), 3)
             done = {"step": int(100 * live.share()), "steps": 100, "picture": 0, "pictures": 0}
             return {**done, "bytes": live.fetched, "total_bytes": live.to_fetch, "seconds_left": left}
         return {
@@ -315,18 +315,18 @@ class LiveJobs:
             "steps": live.steps,
             "picture": live.number,
             "pictures": live.pictures,
-            "seconds_left": round(self._left(live), 3),
+            "seconds_left": round(self._seconds_left(live), 3),
         }
 
     # --- inside -------------------------------------------------------------------------------------------
 
-    def _let_go(self, job: str) -> None:
+    def _close_watchers(self, job: str) -> None:
         """Close the watchers that watch only this job."""
         for watcher in [each for each in self.watchers if each.job == job]:
             watcher.close()
             self.watchers.discard(watcher)
 
-    def _left(self, live: LiveJob) -> float:
+    def _seconds_left(self, live: LiveJob) -> float:
         """Return the predicted seconds left, from the prediction or from the time taken so far."""
         if live.state != RUNNING or live.started is None:
             return live.cost
@@ -334,11 +334,11 @@ class LiveJobs:
         # Interpolates from the prediction to the measured pace (spent / share) as the job progresses.
         return (1 - live.share()) * max(spent, live.cost)
 
-    def _look(self, now: bool = False) -> None:
+    def _recompute_positions(self, now: bool = False) -> None:
         if not self._changed or (not now and self._clock() - self._computed < LOOK_AGAIN_S):
             return
         drawings = [live for live in self.live.values() if not live.pulls]
-        running = sum(self._left(live) for live in drawings if live.state == RUNNING)
+        running = sum(self._seconds_left(live) for live in drawings if live.state == RUNNING)
         before, places = running, dict[str, QueuePosition]()
         waiting = [live for live in drawings if live.accepted and live.state == QUEUED]
         pulls = sorted((live.created, live.id) for live in self.live.values() if live.accepted and live.pulls)

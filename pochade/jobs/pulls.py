@@ -15,9 +15,9 @@ from pochade.hub.known_models import KnownModel
 from pochade.hub.pull import check_space, fetch, find_pulled, install, plan_known
 from pochade.jobs.catalogue import Folders
 from pochade.jobs.orders import Order
-from pochade.jobs.runner import CANCEL, Asked, Event, Fetched, Read
+from pochade.jobs.runner import CANCEL, Event, Fetched, Read, StopSignal
 
-__all__ = ["Fetcher", "HubError", "Offer", "all_known", "known", "look_up", "place_for_models", "present"]
+__all__ = ["Fetcher", "HubError", "Offer", "all_known", "downloads_folder", "known", "look_up", "present"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ def present(folders: Folders) -> set[str]:
     return {each.name for each in all_known() if any(entry.answers_to(each.name) for entry in there)}
 
 
-def place_for_models(folders: Folders) -> Path:
+def downloads_folder(folders: Folders) -> Path:
     """Return the folder for downloaded models. Raises InvalidRequest if the server has none."""
     try:
         return own_folder(folders.roots)
@@ -65,7 +65,7 @@ def place_for_models(folders: Folders) -> Path:
 def look_up(name: str, folders: Folders) -> Offer:
     """Look up a known model on the hub without downloading it. Raises as `plan_known` does, and
     InvalidRequest."""
-    pull = plan_known(known(name), place_for_models(folders))
+    pull = plan_known(known(name), downloads_folder(folders))
     return Offer(
         name=pull.name,
         repo=pull.model.repo,
@@ -91,7 +91,7 @@ class Fetcher:
     def forget(self) -> None:
         """Do nothing: the folders are scanned for each job."""
 
-    def draw(self, order: Order, read: Read, asked: Asked) -> Iterator[Event]:
+    def draw(self, order: Order, read: Read, stop_signal: StopSignal) -> Iterator[Event]:
         """Download the model of an order. A cancelled or interrupted download is kept, and the next one of
         the same commit resumes it.
 
@@ -99,7 +99,7 @@ class Fetcher:
         InvalidCheckpoint if the download is not a model.
         """
         assert order.pull is not None
-        model, root = known(order.model), place_for_models(self._folders)
+        model, root = known(order.model), downloads_folder(self._folders)
         if find_pulled(model, root) is not None:
             return
         pull = plan_known(model, root, order.pull.commit or None)
@@ -114,7 +114,7 @@ class Fetcher:
         for grown in fetch(pull):
             done += grown
             yield Fetched(done, pull.size)
-            if asked() == CANCEL:
+            if stop_signal() == CANCEL:
                 return
         install(pull)
 

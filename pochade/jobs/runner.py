@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pochade.request import Request
 
 CANCEL, KEEP, SKIP = "cancel", "keep", "skip"
-Asked = Callable[[], str | None]
+StopSignal = Callable[[], str | None]
 """Returns the owner's request for a running job: None to continue; CANCEL; KEEP: finish with the pictures so
 far; SKIP: finish this batch and continue with the next. SKIP is returned once."""
 
@@ -123,8 +123,8 @@ class JobRunner:
         """Load a model before the first job. Raises as `draw` does."""
         yield from self._load(self._found(model))
 
-    def draw(self, order: Order, read: Read, asked: Asked) -> Iterator[Event]:
-        """Draw an order. Ends early, possibly without a Batch, if `asked` says so. Raises PochadeError."""
+    def draw(self, order: Order, read: Read, stop_signal: StopSignal) -> Iterator[Event]:
+        """Draw an order. `stop_signal` can end it early, possibly without a Batch. Raises PochadeError."""
         from pochade.images.decode import read_picture
 
         if order.kind == UPSCALE:
@@ -144,11 +144,11 @@ class JobRunner:
         if self._limited:
             _check_size(pipeline, request, self._limits)
         for number, batch in enumerate(batches(order, request, names)):
-            for event in _batch(pipeline, batch, number * batch.batch_size, asked):
+            for event in _batch(pipeline, batch, number * batch.batch_size, stop_signal):
                 yield self._marked(event) if isinstance(event, Batch) else event
-                if isinstance(event, Batch) and asked() in (CANCEL, KEEP):
+                if isinstance(event, Batch) and stop_signal() in (CANCEL, KEEP):
                     return
-            if asked() == CANCEL:
+            if stop_signal() == CANCEL:
                 return
 
     def _marked(self, batch: Batch) -> Batch:
@@ -205,24 +205,24 @@ class JobRunner:
         from pochade.images.upscaling import LATENT_UPSCALERS, is_model_file, upscaled
         from pochade.loading.auxiliary import load_upscaler
 
-        asked = order.upscale
-        assert asked is not None
-        content = read(asked.image)
+        upscale = order.upscale
+        assert upscale is not None
+        content = read(upscale.image)
         image = read_picture(content)
-        name = self._upscaler(asked.upscaler)
+        name = self._upscaler(upscale.upscaler)
         if name in LATENT_UPSCALERS:
             raise InvalidRequest(
                 f"upscaler '{name}' is for latents; a picture needs another, such as Lanczos"
             )
-        width, height = asked.sides(*image.size)
+        width, height = upscale.sides(*image.size)
         if is_model_file(name):
             larger = resize_with(load_upscaler(name, **self._options), image, width, height)
         else:
             larger = upscaled(image, width, height, name)
-        if asked.size is not None and asked.crop:
-            left, top = (width - asked.size[0]) // 2, (height - asked.size[1]) // 2
-            larger = larger.crop((left, top, left + asked.size[0], top + asked.size[1]))
-        text = enlarged_text(content, larger.width / image.width, asked.upscaler)
+        if upscale.size is not None and upscale.crop:
+            left, top = (width - upscale.size[0]) // 2, (height - upscale.size[1]) // 2
+            larger = larger.crop((left, top, left + upscale.size[0], top + upscale.size[1]))
+        text = enlarged_text(content, larger.width / image.width, upscale.upscaler)
         mark = enlarged_mark(content, by_model=is_model_file(name))
         return Batch([larger], [0], [text], read_parameters(text).prompt, mark)
 
@@ -237,13 +237,13 @@ def _check_size(pipeline: "Pipeline", request: "Request", limits: Limits) -> Non
         check_second(width, height, request.hires.size, request.hires.scale, limits)
 
 
-def _batch(pipeline: "Pipeline", request: "Request", number: int, asked: Asked) -> Iterator[Event]:
+def _batch(pipeline: "Pipeline", request: "Request", number: int, stop_signal: StopSignal) -> Iterator[Event]:
     for progress in pipeline.stream(request):
         if progress.result is not None:
             yield _finished(progress.result, request)
             return
         yield StepDone(progress.step, progress.steps, number, progress.preview, progress.now)
-        wanted = asked()
+        wanted = stop_signal()
         if wanted == CANCEL:
             return
         if wanted in (KEEP, SKIP):

@@ -56,7 +56,7 @@ def accept(database: Database, job: Job, words: str, once: idempotency.Idempoten
     values = {name: getattr(job, name) for name in columns(Job)}
     with database.write() as connection:
         if once is not None:
-            idempotency.remember(connection, job.owner, once, job.id, job.created)
+            idempotency.save(connection, job.owner, once, job.id, job.created)
         connection.execute(jobs.insert().values(**values, words=words))
 
 

@@ -26,7 +26,18 @@ from pochade.jobs.orders import Order, read_order
 from pochade.jobs.previews import PreviewSchedule, data_url
 from pochade.jobs.pricing import work_of
 from pochade.jobs.records import CANCELLED, FINISHED, FinishedPicture, Lease
-from pochade.jobs.runner import CANCEL, SKIP, Asked, Batch, Event, Fetched, Loaded, Loading, Read, StepDone
+from pochade.jobs.runner import (
+    CANCEL,
+    SKIP,
+    Batch,
+    Event,
+    Fetched,
+    Loaded,
+    Loading,
+    Read,
+    StepDone,
+    StopSignal,
+)
 from pochade.jobs.storage import Storage, alive, discard, drop_inputs, keep_picture, read_input
 
 if TYPE_CHECKING:
@@ -49,7 +60,7 @@ class DrawsJobs(Protocol):
     """`runner.JobRunner`, or a fake in tests."""
 
     def prepare(self, model: str | None) -> "Iterator[Event]": ...
-    def draw(self, order: Order, read: Read, asked: Asked) -> "Iterator[Event]": ...
+    def draw(self, order: Order, read: Read, stop_signal: StopSignal) -> "Iterator[Event]": ...
     def forget(self) -> None: ...
 
 
@@ -109,13 +120,13 @@ class Worker:
         self.database = Database(settings.storage.database)
         self.runner, self.output = runner, output
         self.clock, self.random = clock, random
-        self._telling = threading.Lock()
+        self._output_lock = threading.Lock()
         self._wake = threading.Event()
         self._state = threading.Lock()
         self._lease: Lease | None = None
-        self._asked: str | None = None
+        self._requested: str | None = None
         self._leaving = False
-        self._look = threading.Event()
+        self._rescan = threading.Event()
         self._here = 0.0
 
     # --- commands --------------------------------------------------------------------------------------
@@ -124,23 +135,23 @@ class Worker:
         """Read commands until the input ends, even in the middle of a line; then end the process."""
         try:
             for line in lines:
-                said = json.loads(line)
-                if said["do"] == "stop" and self.settings.pulls:
+                command = json.loads(line)
+                if command["do"] == "stop" and self.settings.pulls:
                     break  # a download may take hours, and its partial files are kept
-                if said["do"] == "stop":
+                if command["do"] == "stop":
                     self._leaving = True
                     self._wake.set()
-                elif said["do"] == "requeue":
+                elif command["do"] == "requeue":
                     break
-                elif said["do"] == "wake":
+                elif command["do"] == "wake":
                     self._wake.set()
-                elif said["do"] == "look":
-                    self._look.set()
+                elif command["do"] == "rescan":
+                    self._rescan.set()
                 else:
                     with self._state:
                         # Ignore commands for jobs that have ended.
-                        if self._lease is not None and self._lease.job.id == said["job"]:
-                            self._asked = said["do"]
+                        if self._lease is not None and self._lease.job.id == command["job"]:
+                            self._requested = command["do"]
         finally:
             self.leave()
 
@@ -152,10 +163,10 @@ class Worker:
                     store.release(self.database, self._lease.job.id, self._lease.token)
             os._exit(0)
 
-    def tell(self, event: str, **about: Any) -> None:
+    def emit(self, event: str, **about: Any) -> None:
         line = json.dumps({"event": event, **about}).encode() + b"\n"
         try:
-            with self._telling:
+            with self._output_lock:
                 self.output.write(line)
                 self.output.flush()
         except OSError:  # the server has gone
@@ -167,7 +178,7 @@ class Worker:
         threading.Thread(target=self._heartbeat, daemon=True).start()
         if self.settings.prepare:
             self._prepare()
-        self.tell("ready")
+        self.emit("ready")
         idle_since = time.monotonic()
         while not self._leaving:
             self._wake.clear()
@@ -184,7 +195,7 @@ class Worker:
                 self._wake.wait(LOOK_S)
                 continue
             with self._state:
-                self._lease, self._asked = lease, None
+                self._lease, self._requested = lease, None
             try:
                 self._job(lease)
             finally:
@@ -196,7 +207,7 @@ class Worker:
         """Send an event while idle, so that the supervisor knows that this process does not hang."""
         if time.monotonic() - self._here >= HEARTBEAT_S:
             self._here = time.monotonic()
-            self.tell("here")
+            self.emit("here")
 
     def _prepare(self) -> None:
         try:
@@ -207,16 +218,16 @@ class Worker:
 
     def _job(self, lease: Lease) -> None:
         job, drawn = lease.job, list[FinishedPicture]()
-        self.tell("started", job=job.id, model=job.model, attempt=job.attempts, at=job.started)
+        self.emit("started", job=job.id, model=job.model, attempt=job.attempts, at=job.started)
         self._ask_store(lease)  # requests made after the job was taken, before the server knew
-        if self._look.is_set():
-            self._look.clear()
+        if self._rescan.is_set():
+            self._rescan.clear()
             self.runner.forget()
         try:
             order = read_order(job.order)
-            seconds = 0.0 if self._asked == CANCEL else self._draw(lease, order, drawn)
-            cancelled = self._asked == CANCEL
-            work = None if cancelled or self._asked else work_of(order, drawn)
+            seconds = 0.0 if self._requested == CANCEL else self._draw(lease, order, drawn)
+            cancelled = self._requested == CANCEL
+            work = None if cancelled or self._requested else work_of(order, drawn)
             state = CANCELLED if cancelled else FINISHED
             self._end(
                 lease, lambda: store.finish(self.database, lease, drawn, self.clock(), work, seconds, state)
@@ -224,7 +235,7 @@ class Worker:
             over: dict[str, Any] = {"event": state}
         except store.LeaseLost:
             discard(self.storage, [picture.path for picture in drawn])
-            self.tell("lost", job=job.id)
+            self.emit("lost", job=job.id)
             return
         except Exception as error:
             reason = reason_of(error)
@@ -238,10 +249,10 @@ class Worker:
             try:
                 self._end(lease, lambda: store.fail(self.database, lease, reason, self.clock()))
             except store.LeaseLost:
-                self.tell("lost", job=job.id)
+                self.emit("lost", job=job.id)
                 return
         drop_inputs(self.storage, job.id)
-        self.tell(over.pop("event"), job=job.id, **over)
+        self.emit(over.pop("event"), job=job.id, **over)
 
     def _end(self, lease: Lease, end: Callable[[], None]) -> None:
         """Retry until the store accepts the end, so that finished pictures are not lost on a full disk.
@@ -260,7 +271,7 @@ class Worker:
                 if tries >= TRIES and not isinstance(error, StoreFailed):
                     raise
                 log(f"job {lease.job.id} has ended but could not be recorded yet: {error}")
-            self.tell("waiting", job=lease.job.id)
+            self.emit("waiting", job=lease.job.id)
             time.sleep(pause)
             pause = min(LONGEST_PAUSE_S, 2 * pause)
 
@@ -270,9 +281,9 @@ class Worker:
         def read(number: int) -> bytes:
             return read_input(self.storage, lease.job, number)
 
-        previews, partials, told = PreviewSchedule(time.monotonic), order.partials, 0.0
+        previews, partials, reported = PreviewSchedule(time.monotonic), order.partials, 0.0
         first, steps, batches = 0.0, 0, 0
-        for event in self.runner.draw(order, read, self._wanted):
+        for event in self.runner.draw(order, read, self._stop_signal):
             if isinstance(event, StepDone):
                 self._emit_step(lease, order, event)
                 steps += 1
@@ -282,11 +293,11 @@ class Worker:
                 ):
                     index, partials = order.partials - partials, partials - 1
                     images = [data_url(image, "PNG") for image in event.now().images]
-                    self.tell("partial", job=lease.job.id, index=index, picture=event.number, images=images)
+                    self.emit("partial", job=lease.job.id, index=index, picture=event.number, images=images)
                 elif order.preview and previews.due():
                     with previews.taking():
                         images = [data_url(image, "JPEG") for image in event.preview()]
-                    self.tell("preview", job=lease.job.id, picture=event.number, images=images)
+                    self.emit("preview", job=lease.job.id, picture=event.number, images=images)
             elif isinstance(event, Batch):
                 batches += 1
                 for image, seed, text in zip(event.images, event.seeds, event.texts, strict=True):
@@ -294,24 +305,24 @@ class Worker:
                     of = self.storage, lease, number, image, text, seed, event.prompt
                     drawn.append(keep_picture(*of, mark=event.mark, sign=event.sign))
             elif isinstance(event, Fetched):
-                if time.monotonic() - told >= FETCHED_S:
-                    told = time.monotonic()
-                    self.tell("fetched", job=lease.job.id, bytes=event.bytes, total=event.total)
+                if time.monotonic() - reported >= FETCHED_S:
+                    reported = time.monotonic()
+                    self.emit("fetched", job=lease.job.id, bytes=event.bytes, total=event.total)
             else:
                 self._emit_loading(event, job=lease.job.id)
         # The last step of a batch is reported as its pictures. Only the first step is not timed.
         count, known = steps + batches, steps + batches - 1
         return (time.monotonic() - first) * count / known if steps and known else 0.0
 
-    def _wanted(self) -> str | None:
+    def _stop_signal(self) -> str | None:
         with self._state:
-            asked = self._asked
-            if asked == SKIP:
-                self._asked = None
-            return asked
+            requested = self._requested
+            if requested == SKIP:
+                self._requested = None
+            return requested
 
     def _emit_step(self, lease: Lease, order: Order, step: StepDone) -> None:
-        self.tell(
+        self.emit(
             "progress",
             job=lease.job.id,
             step=step.step,
@@ -322,9 +333,9 @@ class Worker:
 
     def _emit_loading(self, event: Event, **about: Any) -> None:
         if isinstance(event, Loading):
-            self.tell("loading", model=event.model, **about)
+            self.emit("loading", model=event.model, **about)
         elif isinstance(event, Loaded):
-            self.tell("loaded", model=event.model, width=event.width, height=event.height, **about)
+            self.emit("loaded", model=event.model, width=event.width, height=event.height, **about)
 
     def _heartbeat(self) -> None:
         """Send heartbeats to the store. A job that was taken back is abandoned."""
@@ -338,16 +349,16 @@ class Worker:
     def _ask_store(self, lease: Lease) -> None:
         """Extend the lease, and check for a cancellation whose command did not arrive."""
         try:
-            asked = store.heartbeat(self.database, lease.job.id, lease.token, self.clock())
+            requested = store.heartbeat(self.database, lease.job.id, lease.token, self.clock())
         except store.LeaseLost:
-            asked = CANCEL
+            requested = CANCEL
         except Exception as error:  # retried, since the store may be busy
             log(f"the job database did not answer: {error}")
             return
-        if asked == CANCEL:
+        if requested == CANCEL:
             with self._state:
                 if self._lease is lease:
-                    self._asked = CANCEL
+                    self._requested = CANCEL
 
 
 def main(runner: Callable[[WorkerSettings], DrawsJobs] | None = None) -> None:

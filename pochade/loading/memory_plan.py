@@ -64,7 +64,7 @@ class MemoryPlan:
 
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in self.parts.items())
-        how = [parts, "one after another, each let go" if self.one_by_one else "all kept"]
+        how = [parts, "one at a time" if self.one_by_one else "all kept"]
         if self.tile is not None:
             how.append("decoded in parts")
         return f"{self.width}x{self.height} takes about {format_bytes(self.peak)} ({'; '.join(how)})"

@@ -170,7 +170,7 @@ class Pipeline:
     def _prepared(self, request: Request) -> Prepared:
         """Without a plan."""
         prompts = parse_prompts(request)
-        drawing = self._asked_for(*prompts.first_pass)
+        drawing = self._with_prompts(*prompts.first_pass)
         settled, sampler = settle(drawing.networks, request, drawing.defaults, self.roots)
         later = self._for_second_pass(settled, drawing, prompts)
         context = drawing._context
@@ -196,7 +196,7 @@ class Pipeline:
 
     def few_steps_for(self, *prompts: str) -> FewSteps | None:
         """Return the same, including adapters that prompts name."""
-        return self._asked_for(*prompts).few_steps
+        return self._with_prompts(*prompts).few_steps
 
     def plan(self, request: Request) -> MemoryPlan:
         """Return how a request is drawn and the memory that it is predicted to need.
@@ -259,8 +259,8 @@ class Pipeline:
             return drawing
         own, model = prompts.second_pass, request.hires.model
         if model is None or (self.path is not None and Path(model).resolve() == self.path.resolve()):
-            return drawing if own == prompts.first_pass else self._asked_for(*own, keep=drawing)
-        return self._with_model(Path(model))._asked_for(*own)
+            return drawing if own == prompts.first_pass else self._with_prompts(*own, keep=drawing)
+        return self._with_model(Path(model))._with_prompts(*own)
 
     def _with_model(self, path: Path) -> "Pipeline":
         """The model at `path` on the same engine, with this pipeline's adapters and embeddings. The latest
@@ -281,7 +281,7 @@ class Pipeline:
             self._others[key] = other
         return self._others[key]
 
-    def _asked_for(self, *prompts: str | ParsedPrompt, keep: "Pipeline | None" = None) -> "Pipeline":
+    def _with_prompts(self, *prompts: str | ParsedPrompt, keep: "Pipeline | None" = None) -> "Pipeline":
         """This pipeline with the adapters and embeddings that prompts name. The latest ones are kept.
 
         On OpenVINO their compiled graphs count towards the graph budget; on engines without such a limit only
@@ -347,7 +347,7 @@ class Pipeline:
         wording = prompts_of_steps(parsed, "", steps, guided=False)[step - 1]
         if len(wording.parts) > 1:
             raise InvalidRequest("the prompt joins several prompts by AND; encode each separately")
-        asked = self._asked_for(parsed)
+        asked = self._with_prompts(parsed)
         (result,) = encode_prompts(
             asked.networks, asked.tokenizers, [wording.parts[0].prompt], clip_skip, emphasis
         )

@@ -156,7 +156,7 @@ class Service:
         """
         self._check_queue(owner)
         known = pulls.known(model)
-        await run_in_threadpool(pulls.place_for_models, self.options.folders)
+        await run_in_threadpool(pulls.downloads_folder, self.options.folders)
         if known.name in await self.present_models():
             raise InvalidRequest(f"the model '{known.name}' is already present")
         if any(live.pulls and live.model == known.name for live in self.live_jobs.live.values()):
@@ -288,7 +288,7 @@ class Service:
         """Scan the folders again, one scan at a time; the workers do so too before their next jobs."""
         async with self._looking:
             self.catalogue = await run_in_threadpool(scan_folders, self.options.folders)
-        self.workers.supervisor.send_to_all("look")
+        self.workers.supervisor.send_to_all("rescan")
 
     # --- background tasks -------------------------------------------------------------------------------
 

@@ -49,7 +49,7 @@ def _request(
     """
     if not text.strip():
         return None, []
-    from pochade.generation.infotext_request import drawn_along, drawn_over, request_from
+    from pochade.generation.infotext_request import has_controls, has_source, request_from
     from pochade.generation.infotext_unsupported import not_followed
 
     try:
@@ -59,8 +59,8 @@ def _request(
     model = parameters.values.get("Model")
     without = {
         "model": model is not None and model not in catalogue.models,
-        "source": drawn_over(parameters),
-        "controls": drawn_along(parameters),
+        "source": has_source(parameters),
+        "controls": has_controls(parameters),
         "hires_model": found.hires is not None and not _is_known(found.hires.model, catalogue),
         **{name: getattr(found, name) is not None for name in NOT_DRAWN},
     }

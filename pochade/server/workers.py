@@ -89,7 +89,7 @@ class Workers:
         await self._count_stored()
         for owner in {picture.owner for picture in pictures}:
             gone = [picture.id for picture in pictures if picture.owner == owner]
-            self._live_jobs.tell(owner, "", "", "removed", pictures=gone)
+            self._live_jobs.send(owner, "", "", "removed", pictures=gone)
 
     async def tidy(self) -> None:
         """Take back jobs of silent workers and free disk space. To be called every TIDY_S."""

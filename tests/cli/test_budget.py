@@ -15,7 +15,7 @@ def test_it_is_said_what_it_takes(pochade: Command, tmp_path: Path) -> None:
     assert kept.returncode == 0 and kept.stderr.startswith("pochade: 128x128 takes about ")
     assert kept.stderr.endswith("; all kept), of 4.0 GB\n")
     sparing = pochade(*asked, "--memory-budget", "300MB", "-o", "sparing.png")
-    assert sparing.stderr.endswith("; one after another, each let go), of 300 MB\n")
+    assert sparing.stderr.endswith("; one at a time), of 300 MB\n")
     assert (tmp_path / "kept.png").read_bytes() == (tmp_path / "sparing.png").read_bytes()
     refused = pochade(*asked, "--memory-budget", "200MB")
     assert refused.returncode == 1

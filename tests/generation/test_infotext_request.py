@@ -14,7 +14,7 @@ from pochade.diffusion.samplers import SAMPLERS
 from pochade.diffusion.schedule import SCHEDULES
 from pochade.errors import InvalidRequest
 from pochade.generation.infotext import ModelInfo, infotext
-from pochade.generation.infotext_request import drawn_over, request_from
+from pochade.generation.infotext_request import has_source, request_from
 from pochade.generation.infotext_unsupported import not_followed
 from pochade.images.embedded_text import read_text
 from pochade.images.files import save_picture
@@ -124,9 +124,9 @@ def test_a_size_that_a_picture_lent_is_left_open() -> None:
 def test_a_picture_that_was_drawn_over_is_known() -> None:
     plain = Request(prompt="", seed=1, width=64, height=64)
     over = settled(plain, source=Source(image=Image.new("RGB", (8, 8))))
-    assert drawn_over(read_parameters(infotext(over, MAKER)))
-    assert not drawn_over(read_parameters(infotext(plain, MAKER)))
-    assert not drawn_over(read_parameters(infotext(replace(plain, hires=Hires()), MAKER)))
+    assert has_source(read_parameters(infotext(over, MAKER)))
+    assert not has_source(read_parameters(infotext(plain, MAKER)))
+    assert not has_source(read_parameters(infotext(replace(plain, hires=Hires()), MAKER)))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from pochade.errors import InvalidRequest
-from pochade.generation.infotext_request import drawn_over, request_from
+from pochade.generation.infotext_request import has_source, request_from
 from pochade.generation.infotext_unsupported import not_followed
 from pochade.images.metadata import read_parameters
 from pochade.request_options import Hires, Variation
@@ -114,7 +114,7 @@ def test_the_first_pass_of_two(first, size, expected):
     large = tuple(int(side) for side in size.split("x"))
     assert (request.width, request.height) == expected
     assert request.hires == Hires(scale=2.0, size=large, upscaler="Latent", denoising_strength=0.6)
-    assert not drawn_over(read_parameters(text))
+    assert not has_source(read_parameters(text))
     assert not_followed(read_parameters(text).values) == []
 
 

@@ -45,13 +45,13 @@ def test_a_place_counts_who_comes_before_and_how_long_they_take() -> None:
     live_jobs = LiveJobs(clock, {})
     for number, owner in enumerate(["ann", "ann", "ann", "bob"]):
         live_jobs.add(job(number, owner))
-    assert [live_jobs.place(f"j{n}").position for n in range(4)] == [1, 3, 4, 2]  # type: ignore[union-attr]
+    assert [live_jobs.queue_position(f"j{n}").position for n in range(4)] == [1, 3, 4, 2]  # type: ignore[union-attr]
     live_jobs.started("j0", "m", 1)
     clock.now += 0.5
-    place = live_jobs.place("j3")
+    place = live_jobs.queue_position("j3")
     assert place is not None and place.position == 1
     assert 3.4 < place.seconds_left <= 4.0
-    assert live_jobs.place("none") is None
+    assert live_jobs.queue_position("none") is None
 
 
 def test_the_time_left_follows_the_pace_of_the_drawing() -> None:
@@ -61,10 +61,10 @@ def test_the_time_left_follows_the_pace_of_the_drawing() -> None:
     live_jobs.started("j1", "m", 1)
     clock.now += 10  # far slower than was thought
     live.step, live.steps = 5, 10
-    place = live_jobs.place("j1")
+    place = live_jobs.queue_position("j1")
     assert place is not None and 4.0 <= place.seconds_left <= 10.0
     live.step = 10
-    assert live_jobs.place("j1").seconds_left == 0.0  # type: ignore[union-attr]
+    assert live_jobs.queue_position("j1").seconds_left == 0.0  # type: ignore[union-attr]
 
 
 def test_watchers_hear_of_their_own_only_and_begin_with_how_things_stand() -> None:
@@ -140,7 +140,7 @@ def test_nobody_hears_of_a_job_that_the_store_has_not_accepted() -> None:
     late, only = live_jobs.watch("ann"), live_jobs.watch("ann", "j0")
     live_jobs.publish_positions()
     assert unread(early) == unread(late) == [("queued", "j1")] and unread(only) == []
-    assert live_jobs.place("j0") is None and live_jobs.place("j1").position == 1  # type: ignore[union-attr]
+    assert live_jobs.queue_position("j0") is None and live_jobs.queue_position("j1").position == 1  # type: ignore[union-attr]
     assert live_jobs.count(QUEUED) == 1
     assert (
         len(live_jobs.of("ann")) == 2
@@ -156,7 +156,7 @@ def test_an_accepted_job_is_told_once_with_the_place_that_its_cost_gives_it() ->
     live = live_jobs.add(job(1, cost=0.0), accepted=False)
     live_jobs.accept(live, 3.0)
     assert unread(watcher) == [("queued", "j1")]
-    assert live_jobs.place("j1").seconds_left == 3.0  # type: ignore[union-attr]
+    assert live_jobs.queue_position("j1").seconds_left == 3.0  # type: ignore[union-attr]
 
 
 def test_a_job_that_a_worker_took_was_accepted_though_the_store_has_not_answered_yet() -> None:
@@ -165,7 +165,7 @@ def test_a_job_that_a_worker_took_was_accepted_though_the_store_has_not_answered
     live = live_jobs.add(job(1), accepted=False)
     live_jobs.started("j1", "m", 1)
     late = live_jobs.watch("ann")
-    assert live_jobs.count(RUNNING) == 1 and live_jobs.place("j1").position == 0  # type: ignore[union-attr]
+    assert live_jobs.count(RUNNING) == 1 and live_jobs.queue_position("j1").position == 0  # type: ignore[union-attr]
     live_jobs.accept(live, 3.0)  # runs already: nothing waits
     assert unread(early) == unread(late) == [("started", "j1")]
     live_jobs.gone("j1", "finished")

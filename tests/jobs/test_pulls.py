@@ -240,7 +240,7 @@ def test_the_board_keeps_models_out_of_the_line_for_drawings(studio: Studio) -> 
         found = history.find_job(studio.database, each)
         assert found is not None
         live_jobs.add(found)
-    storage = [live_jobs.place(each) for each in ids]
+    storage = [live_jobs.queue_position(each) for each in ids]
     assert [place.position for place in storage if place] == [1, 1, 2]
     assert live_jobs.seconds() == 5.0 and live_jobs.count(QUEUED) == 1
     live_jobs.started(ids[0], NAME, 1)

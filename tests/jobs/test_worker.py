@@ -17,7 +17,7 @@ from pochade.jobs.database import StoreFailed
 from pochade.jobs.job_request import read_job_request
 from pochade.jobs.orders import Order
 from pochade.jobs.records import CANCELLED, FAILED, FINISHED, QUEUED, Job
-from pochade.jobs.runner import Asked, Batch, Event, JobRunner, Read
+from pochade.jobs.runner import Batch, Event, JobRunner, Read, StopSignal
 from pochade.jobs.worker import Worker, WorkerSettings
 from pochade.prompts.extra_networks import extra_networks
 from pochade.prompts.parse import parse_prompt
@@ -42,7 +42,7 @@ class OneJob:
     def forget(self) -> None:
         self.forgotten += 1
 
-    def draw(self, order: Order, read: Read, asked: Asked) -> Iterator[Event]:
+    def draw(self, order: Order, read: Read, stop_signal: StopSignal) -> Iterator[Event]:
         self.drawn += 1
         image = Image.new("RGB", (8, 8), (200, 100, 50))
         yield Batch([image, image], [1, 2], ["a fox\nSteps: 4"] * 2, "a fox")
@@ -185,10 +185,10 @@ def test_a_cancel_of_which_no_word_came_is_heard_with_the_next_heartbeat(studio:
     lease = studio.taken()
     runner.worker._lease = lease
     runner.worker._ask_store(lease)
-    assert runner.worker._wanted() is None
+    assert runner.worker._stop_signal() is None
     store.cancel(studio.database, lease.job.id, "ann", studio.now)
     runner.worker._ask_store(lease)
-    assert runner.worker._wanted() == "cancel"
+    assert runner.worker._stop_signal() == "cancel"
 
 
 def test_a_job_that_was_taken_away_while_the_store_was_full_is_drawn_anew_and_once(
@@ -256,9 +256,9 @@ def test_a_model_that_cannot_be_loaded_ahead_does_not_end_the_worker(
 def test_the_folders_are_looked_through_again_when_the_server_did(studio: Studio) -> None:
     runner = OneJob(studio)
     studio.submit()
-    runner.worker._look.set()
+    runner.worker._rescan.set()
     runner.run()
-    assert runner.forgotten == 1 and not runner.worker._look.is_set()
+    assert runner.forgotten == 1 and not runner.worker._rescan.is_set()
 
 
 def test_an_idle_worker_tells_that_it_is_there(studio: Studio) -> None:

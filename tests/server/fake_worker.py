@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from PIL import Image
 
 from pochade.jobs.orders import Order
-from pochade.jobs.runner import CANCEL, KEEP, SKIP, Asked, Batch, Event, Loaded, Read, StepDone
+from pochade.jobs.runner import CANCEL, KEEP, SKIP, Batch, Event, Loaded, Read, StepDone, StopSignal
 from pochade.jobs.worker import WorkerSettings, main
 from pochade.pipeline import Result
 
@@ -27,7 +27,7 @@ class Fake:
     def forget(self) -> None:
         pass
 
-    def draw(self, order: Order, read: Read, asked: Asked) -> Iterator[Event]:
+    def draw(self, order: Order, read: Read, stop_signal: StopSignal) -> Iterator[Event]:
         request = order.request
         prompt = str(request.prompt)
         slow = re.match(r"\d(\.\d{1,4})? ", prompt, re.ASCII)
@@ -49,7 +49,7 @@ class Fake:
                 yield StepDone(
                     step, int(request.steps), number, lambda: [image], lambda result=result: result
                 )
-                wanted = asked()
+                wanted = stop_signal()
                 if wanted == CANCEL:
                     return
                 if wanted in (KEEP, SKIP):

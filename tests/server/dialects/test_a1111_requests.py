@@ -683,4 +683,4 @@ def test_the_native_api_names_what_has_no_effect() -> None:
     more = {**larger, "prompt": "a", "hires": {"scale": 2.0}, "count": 2, "unheard_of": 1, "steps": None}
     assert JobBody.model_validate(more).left_out == ["unheard_of", "prompt", "count", "hires"]
     with pytest.raises(InvalidRequest, match="upscale requires kind 'upscale', and kind is 'txt2img'"):
-        JobBody.model_validate({"prompt": "a", "upscale": {"image": PICTURE}}).asked(inputs())
+        JobBody.model_validate({"prompt": "a", "upscale": {"image": PICTURE}}).to_order(inputs())

@@ -29,7 +29,7 @@ def test_comments_of_a_request() -> None:
 def settled(**fields: Any) -> Any:
     styles = {"ink": Style("ink", "in ink # black\n, {prompt}", "")}
     catalogue = replace(scan_folders(Folders()), styles=styles)
-    found = JobBody(**fields).asked(inputs())
+    found = JobBody(**fields).to_order(inputs())
     return submission.settled(found, catalogue, lambda count: "00" * count, Limits()).request
 
 

@@ -41,7 +41,7 @@ def drawn_with(catalogue, asked):
 
 def native(catalogue, **body):
     return drawn_with(
-        catalogue, JobBody.model_validate(body).asked(Inputs(lambda name: b"", lambda content: None))
+        catalogue, JobBody.model_validate(body).to_order(Inputs(lambda name: b"", lambda content: None))
     )
 
 

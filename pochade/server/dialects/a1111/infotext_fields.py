@@ -65,10 +65,10 @@ def filled_in(body: B) -> B:
     if not body.infotext:
         return body
     from pochade.generation.infotext_request import request_from
-    from pochade.generation.infotext_values import as_meant
+    from pochade.generation.infotext_values import normalized_values
 
     found = request_from(body.infotext)
-    parameters = as_meant(read_parameters(body.infotext).values)
+    parameters = normalized_values(read_parameters(body.infotext).values)
     variation, hires = found.variation, found.hires
     values: dict[str, Any] = {
         "prompt": found.prompt,
@@ -125,7 +125,7 @@ def filled_in(body: B) -> B:
 
 def not_filled_in(body: DrawBody) -> list[str]:
     """Return the settings of its infotext that change the picture and are not supported in such a request."""
-    from pochade.generation.infotext_request import drawn_over
+    from pochade.generation.infotext_request import has_source
     from pochade.generation.infotext_unsupported import OVER_A_PICTURE, not_followed
 
     if not body.infotext:
@@ -139,6 +139,6 @@ def not_filled_in(body: DrawBody) -> list[str]:
     ]
     if isinstance(body, ImageBody):
         unsupported += [name for name in values if name.startswith("Hires ")]
-    elif drawn_over(parameters):
+    elif has_source(parameters):
         unsupported += [name for name in values if name in OVER_A_PICTURE]
     return [f"infotext.{name}" for name in dict.fromkeys((*not_followed(values), *unsupported))]

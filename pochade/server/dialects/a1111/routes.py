@@ -98,7 +98,7 @@ def router(service: Service) -> APIRouter:
         prepare = service.decoding if has_pictures else run_in_threadpool
         order = await prepare(submitted_order, body, chosen, service.catalogue, inputs)
         live = await service.submit(owner, order)
-        await remember(owner, body)
+        await save_overrides(owner, body)
         job, pictures = await outcome(service, request, live)
         send = body.send_images is not False
         kind = picture_format({**chosen, **(body.override_settings or {})})
@@ -106,7 +106,7 @@ def router(service: Service) -> APIRouter:
         info = {**_info(job, pictures), "left_out": list(order.left_out)}
         return {"images": images, "parameters": _echo(body), "info": json.dumps(info)}
 
-    async def remember(owner: str, body: DrawBody) -> None:
+    async def save_overrides(owner: str, body: DrawBody) -> None:
         """Store the overridden settings of a request that asks not to restore them afterwards."""
         if body.override_settings_restore_afterwards is False:
             await service.ask(
@@ -287,7 +287,7 @@ def _progress(
     waiting = [job for job in jobs if job.state == QUEUED]
     left = 0.0
     for each in jobs:
-        place = service.live_jobs.place(each.id)
+        place = service.live_jobs.queue_position(each.id)
         left = max(left, 0.0 if place is None else place.seconds_left)
     image = live.previews[0].partition(",")[2] if live is not None and live.previews else None
     began = live.created if live is not None else time.time()

@@ -60,6 +60,6 @@ def add(routes: APIRouter, service: Service, show: Callable[..., dict[str, Any]]
             raise ErrorReply(
                 403,
                 "forbidden",
-                "only an administrator of this server may have models fetched; administrators are named"
+                "only an administrator of this server may download models; administrators are named"
                 " with --admin when it is started",
             )

@@ -81,9 +81,9 @@ def router(service: Service, thumbnails: Thumbnails) -> APIRouter:
             if before is not None:
                 return await repeated(request, before)
         prepare = service.decoding if body.has_pictures else run_in_threadpool
-        asked = await prepare(body.asked, inputs_of(owner))
+        order = await prepare(body.to_order, inputs_of(owner))
         try:
-            live = await service.submit(owner, asked, once)
+            live = await service.submit(owner, order, once)
         except idempotency.RepeatedRequest as again:
             return await repeated(request, again.job)
         job = await service.ask(history.find_job, live.id)
@@ -298,13 +298,13 @@ def not_found(what: str) -> ErrorReply:
 def show(service: Service, job: Job, pictures: list[Picture]) -> dict[str, Any]:
     """Format a job, see docs/api.md. The live state takes precedence over the row."""
     live = service.live_jobs.live.get(job.id)
-    place = service.live_jobs.place(job.id)
+    place = service.live_jobs.queue_position(job.id)
     order = read_order(job.order)
     request = _shown_request(order)
     progress = None
     if live is not None and live.state == RUNNING and (live.steps or live.to_fetch):
-        told = service.live_jobs.progress(live)
-        progress = {name: told[name] for name in told if name != "seconds_left"}
+        state = service.live_jobs.progress(live)
+        progress = {name: state[name] for name in state if name != "seconds_left"}
     return {
         "id": job.id,
         "kind": job.kind,

@@ -162,7 +162,7 @@ class JobBody(Body):
                 names.append(f"controls[{number}].thresholds")
         return names
 
-    def asked(self, inputs: Inputs) -> SubmittedOrder:
+    def to_order(self, inputs: Inputs) -> SubmittedOrder:
         """Convert the body to an order; pictures become numbers in `inputs`. Raises InvalidRequest."""
         if self.upscale is not None and self.kind != UPSCALE:
             raise InvalidRequest(f"upscale requires kind 'upscale', and kind is '{self.kind[:100]}'; omit it")
