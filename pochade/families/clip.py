@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,44 +65,25 @@ def check_vocabularies(configs: Configs, tokenizers: Sequence[Tokenizer], path: 
 # --- encoding ---------------------------------------------------------------------------------------------
 
 
-def encode_last_layer(
-    encoders: Sequence[Encoder],
-    tokenizers: Sequence[Any],
-    prompts: Sequence[str],
-    clip_skip: int,
-    emphasis: str,
-) -> list[Conditioning]:
-    """`Family.encode` of SD 1.x and 2.x: the last layer, after the final norm."""
-    return _encode(encoders, tokenizers, prompts, clip_skip, emphasis, wide=False)
-
-
-def encode_penultimate_layer(
-    encoders: Sequence[Encoder],
-    tokenizers: Sequence[Any],
-    prompts: Sequence[str],
-    clip_skip: int,
-    emphasis: str,
-) -> list[Conditioning]:
-    """`Family.encode` of SDXL: the layer before the last, without the final norm (Podell et al. 2023)."""
-    return _encode(encoders, tokenizers, prompts, clip_skip, emphasis, wide=True)
-
-
-def _encode(
+def encode(
     encoders: Sequence[Encoder],
     tokenizers: Sequence[Tokenizer],
     prompts: Sequence[str],
     clip_skip: int,
     emphasis: str,
     *,
-    wide: bool,
+    penultimate: bool,
 ) -> list[Conditioning]:
-    """Encode each prompt in as many chunks as it fills.
+    """`Family.encode` of Stable Diffusion: encode each prompt in as many chunks as it fills.
+
+    penultimate: read the layer before the last, without the final norm, as SDXL does (Podell et al. 2023);
+        otherwise the last layer, after the final norm, as SD 1.x and 2.x do.
 
     Emphasis and BREAK are parsed (`prompts.attention`). The conditionings of several encoders are
     concatenated; the pooled vector is that of the last encoder's first chunk. If a text fills more chunks for
     one encoder, the other gets empty chunks.
     """
-    skips = [skipped_layers(clip_skip, encoder.config, wide=wide) for encoder in encoders]
+    skips = [skipped_layers(clip_skip, encoder.config, penultimate=penultimate) for encoder in encoders]
     laid_out = [layouts_of(prompt, tokenizers, emphasis) for prompt in prompts]
     encoded = []
     for layouts in laid_out:
@@ -112,7 +92,7 @@ def _encode(
         for encoder, tokenizer, layout, skip in zip(encoders, tokenizers, layouts, skips, strict=True):
             ids, weights = rows(layout, tokenizer, chunks)
             end = end_positions(ids, _end_token(encoder.config, tokenizer))
-            function = partial(text_encoder, skip=skip, final_norm=not wide)
+            function = partial(text_encoder, skip=skip, final_norm=not penultimate)
             context, vectors = encoder.run(function, ids=ids, end=end)
             context = emphasize(context, weights, emphasis)
             contexts.append(context.reshape(1, -1, context.shape[-1]))
@@ -137,17 +117,17 @@ def context_length(prompt: str, tokenizers: Sequence[Tokenizer], emphasis: str) 
     return max(len(layout.chunks) for layout in layouts) * tokenizers[0].max_length
 
 
-def skipped_layers(clip_skip: int, config: TextEncoderConfig, *, wide: bool) -> int:
+def skipped_layers(clip_skip: int, config: TextEncoderConfig, *, penultimate: bool) -> int:
     """Return how many of a text encoder's last layers are skipped.
 
     clip_skip: counted from the end: 1 is the last layer, 2 the one before. Families that read the last layer
         but one (XL, and SD 2.x, whose files omit the last one) treat 1 as 2.
-    wide: XL's rule.
+    penultimate: XL's rule.
 
     Raises InvalidRequest if there are too few layers.
     """
     dropped = 1 if config.layers == OPENCLIP_H_LAYERS else 0
-    skip = max(clip_skip, 2) - 1 if wide else max(clip_skip - dropped, 1) - 1
+    skip = max(clip_skip, 2) - 1 if penultimate else max(clip_skip - dropped, 1) - 1
     if skip >= config.layers:
         raise InvalidRequest(
             f"clip_skip is {clip_skip}; this model's text encoder has {config.layers} layers"

@@ -5,6 +5,7 @@ The differences of inpainting models and LCMs are read from the UNet's configura
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from pochade.families.clip import (
     CLIP,
     check_vocabularies,
     context_length,
-    encode_last_layer,
+    encode,
     tokenizers_of,
 )
 from pochade.families.family import Conditioned, Configs, Denoiser, Family, Inputs, Traits
@@ -138,7 +139,7 @@ SD1 = Family(
     traits=unet_traits,
     tokenizers=tokenizers_of,
     check=check_model,
-    encode=encode_last_layer,
+    encode=partial(encode, penultimate=False),
     length=context_length,
     learns_words=True,
     constant_inputs=context_inputs,

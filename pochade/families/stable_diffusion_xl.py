@@ -1,6 +1,7 @@
 """SDXL and its refiner (Podell et al. 2023), whose UNets also take the pooled text and sizes."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from pochade.checkpoints.folder import Checkpoint
 from pochade.configs.networks import AnyAutoencoderConfig, AutoencoderConfig, TextEncoderConfig, UNetConfig
 from pochade.diffusion.schedule import FOR_XL
-from pochade.families.clip import CLIP, encode_penultimate_layer
+from pochade.families.clip import CLIP, encode
 from pochade.families.family import Conditioned, Configs, Traits
 from pochade.families.stable_diffusion import SD1, context_inputs, unet_traits
 from pochade.models.embedding import embed_sizes
@@ -77,7 +78,7 @@ XL = replace(
     text_encoders=(CLIP, CLIP),
     needs_range=needs_range,
     traits=traits,
-    encode=encode_penultimate_layer,
+    encode=partial(encode, penultimate=True),
     no_text=zeros_for_no_text,
     constant_inputs=added_inputs,
     levels=FOR_XL,

@@ -3,14 +3,14 @@
     import pochade
     from pochade import notebook
 
-    easel = notebook.Easel(pochade.load())
-    easel.txt2img("a fox, 3d style", seed=7)
-    sheet = easel.drafts("a fox, 3d style", count=8)
+    pipeline = notebook.NotebookPipeline(pochade.load())
+    pipeline.txt2img("a fox, 3d style", seed=7)
+    sheet = pipeline.drafts("a fox, 3d style", count=8)
     sheet.refine(3, steps=30)
 
 Needs IPython, which every notebook has; elsewhere, `pip install 'pochade[notebook]'`.
 """
 
-from pochade.notebook.easel import DisplayedResult, Easel, Sheet
+from pochade.notebook.notebook_pipeline import DisplayedResult, NotebookPipeline, Sheet
 
-__all__ = ["DisplayedResult", "Easel", "Sheet"]
+__all__ = ["DisplayedResult", "NotebookPipeline", "Sheet"]

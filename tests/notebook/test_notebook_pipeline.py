@@ -1,4 +1,4 @@
-"""The easel in notebooks: output of a cell during and after drawing."""
+"""The pipeline in notebooks: output of a cell during and after drawing."""
 
 import base64
 import io
@@ -14,7 +14,7 @@ import pochade
 from pochade.errors import InvalidRequest
 from pochade.images.embedded_text import mark_of, text_of
 from pochade.images.marks import EDITED, GENERATED
-from pochade.notebook import Easel
+from pochade.notebook import NotebookPipeline
 from pochade.notebook import display as display_module
 from pochade.pipeline.pipeline import Pipeline
 
@@ -66,13 +66,13 @@ def pixels(image: Image.Image) -> Any:
 
 
 def test_a_drawing_is_watched_and_is_the_same_as_without_a_notebook(pipeline: Pipeline, cell: Cell) -> None:
-    drawn = Easel(pipeline, clock=ticking).txt2img("a red apple", seed=7, steps=4)
+    drawn = NotebookPipeline(pipeline, clock=ticking).txt2img("a red apple", seed=7, steps=4)
     plain = pipeline.txt2img("a red apple", seed=7, steps=4)
     assert np.array_equal(pixels(drawn.images[0]), pixels(plain.images[0]))
     assert (drawn.seeds, drawn.infotexts) == (plain.seeds, plain.infotexts)
     words = [repr(frame) for frame in cell.frames]
     assert [re.sub(r"\d+ s left", "N s left", each) for each in words] == [
-        "begins",
+        "starting",
         *(f"step {i} of 4, about N s left" for i in (1, 2, 3)),
         "<1 picture, seed 7>",
     ]
@@ -84,7 +84,7 @@ def test_a_drawing_is_watched_and_is_the_same_as_without_a_notebook(pipeline: Pi
 
 
 def test_what_is_on_display_is_not_shown_twice_but_again_if_asked(pipeline: Pipeline, cell: Cell) -> None:
-    drawn = Easel(pipeline).txt2img("a red apple", seed=7, steps=2, batch_size=2)
+    drawn = NotebookPipeline(pipeline).txt2img("a red apple", seed=7, steps=2, batch_size=2)
     assert (drawn._repr_html_(), drawn._repr_png_()) == (None, None)
     assert repr(drawn) == "<2 pictures, seed 7, 8>"
     again = drawn.show()
@@ -104,26 +104,28 @@ def test_a_result_shows_itself(pipeline: Pipeline) -> None:
 
 def test_over_a_picture_is_marked_as_such(pipeline: Pipeline, cell: Cell) -> None:
     image = Image.new("RGB", (128, 128), "orange")
-    drawn = Easel(pipeline).img2img("an orange", image=image, denoising_strength=0.5, seed=1, steps=2)
+    drawn = NotebookPipeline(pipeline).img2img(
+        "an orange", image=image, denoising_strength=0.5, seed=1, steps=2
+    )
     assert drawn.mark == EDITED
     assert mark_of(cell.pictures()[0]) == EDITED
 
 
 def test_a_sheet_fills_while_it_is_drawn(pipeline: Pipeline, cell: Cell) -> None:
-    sheet = Easel(pipeline, clock=ticking).drafts("a castle", count=3, steps=2, seed=5)
+    sheet = NotebookPipeline(pipeline, clock=ticking).drafts("a castle", count=3, steps=2, seed=5)
     assert len(sheet) == 3
     assert len({result.seeds[0] for result in sheet.results}) == 3
     assert sheet[0].seeds == [5]
     assert all(len(cell.pictures(i)) == 3 for i in range(1, len(cell.frames)))
     assert [repr(frame) for frame in cell.frames] == [
-        "begins",
+        "starting",
         *["0 of 3", "1 of 3", "1 of 3", "2 of 3", "2 of 3", "3 of 3"],
     ]
 
 
 def test_a_draft_is_worked_out_and_varied(pipeline: Pipeline, cell: Cell) -> None:
-    easel = Easel(pipeline)
-    sheet = easel.drafts("a castle", count=2, steps=1)
+    notebook = NotebookPipeline(pipeline)
+    sheet = notebook.drafts("a castle", count=2, steps=1)
     best = sheet.refine(2, steps=3)
     assert best.seeds == sheet[1].seeds
     assert "Steps: 3," in best.infotexts[0]
@@ -141,7 +143,7 @@ def test_without_a_frontend_nothing_breaks(pipeline: Pipeline, monkeypatch: pyte
     import IPython.display
 
     monkeypatch.setattr(IPython.display, "display", lambda *_, **__: None)
-    assert Easel(pipeline).txt2img("a fox", seed=1, steps=1).seeds == [1]
+    assert NotebookPipeline(pipeline).txt2img("a fox", seed=1, steps=1).seeds == [1]
     assert (
         display_module.DisplayHandle(display_module.Frame("", "")).show(display_module.Frame("", "")) is None
     )

@@ -1,4 +1,4 @@
-"""The easel: a pipeline whose drawings are shown in the notebook cell as they progress."""
+"""`NotebookPipeline`: a pipeline whose drawings are shown in the notebook cell as they progress."""
 
 import secrets
 import time
@@ -45,7 +45,7 @@ class Sheet:
     """Drafts of one prompt, numbered from 1 as displayed. Slices and indices count from 0, as in any
     sequence."""
 
-    easel: "Easel"
+    pipeline: "NotebookPipeline"
     requests: Sequence[Request]
     results: Sequence[Result]
 
@@ -56,14 +56,15 @@ class Sheet:
         return self.results[number]
 
     def __repr__(self) -> str:
-        return f"<{len(self)} drafts of '{self.requests[0].prompt}'; .refine(1) works the first one out>"
+        prompt = self.requests[0].prompt
+        return f"<{len(self)} drafts of '{prompt}'; .refine(1) draws the first one with more steps>"
 
     def refine(self, number: int, **changes: Any) -> DisplayedResult:
         """Draw draft `number` (from 1) again with more steps or other changes to its request."""
         if not 1 <= number <= len(self):
             raise InvalidRequest(f"draft {number} is not on the sheet; it has 1 to {len(self)}")
         changed: dict[str, Any] = {"steps": None, **changes}
-        return self.easel.draw(replace(self.requests[number - 1], **changed))
+        return self.pipeline.draw(replace(self.requests[number - 1], **changed))
 
     def near(self, number: int, *, count: int = 4, strength: float = 0.3) -> "Sheet":
         """Draw variations of draft `number` (from 1): its noise, slightly changed."""
@@ -71,11 +72,11 @@ class Sheet:
             raise InvalidRequest(f"draft {number} is not on the sheet; it has 1 to {len(self)}")
         like = self.requests[number - 1]
         varied = (Variation(seed=secrets.randbelow(2**32), strength=strength) for _ in range(count))
-        return self.easel.sheet([replace(like, variation=each) for each in varied])
+        return self.pipeline.sheet([replace(like, variation=each) for each in varied])
 
 
 @dataclass(frozen=True)
-class Easel:
+class NotebookPipeline:
     """A pipeline in a notebook. clock: seconds, as `time.monotonic` gives them."""
 
     pipeline: Pipeline
@@ -95,13 +96,13 @@ class Easel:
 
         Interrupting the kernel stops the drawing; what is displayed stays.
         """
-        place = DisplayHandle(Frame(bar(0, 1, "begins"), "begins"))
-        began, said, result = self.clock(), 0.0, None
+        place = DisplayHandle(Frame(bar(0, 1, "starting"), "starting"))
+        began, shown, result = self.clock(), 0.0, None
         for progress in self.pipeline.stream(request):
             result = progress.result
-            if result is None and self.clock() - said >= BETWEEN_FRAMES_S:
-                said = self.clock()
-                place.show(_going_on(progress, said - began))
+            if result is None and self.clock() - shown >= BETWEEN_FRAMES_S:
+                shown = self.clock()
+                place.show(_progress_frame(progress, shown - began))
         assert result is not None, "a stream ends with a result"
         captions = [f"seed {seed}" for seed in result.seeds]
         html = figures(result.images, captions, result.infotexts, result.mark)
@@ -122,21 +123,21 @@ class Easel:
 
     def sheet(self, requests: Sequence[Request]) -> Sheet:
         """Draw requests of one picture each on one sheet."""
-        place = DisplayHandle(Frame(bar(0, 1, "begins"), "begins"))
+        place = DisplayHandle(Frame(bar(0, 1, "starting"), "starting"))
         results: list[Result] = []
-        said = 0.0
+        shown = 0.0
         for request in requests:
             for progress in self.pipeline.stream(request):
                 if progress.result is not None:
                     results.append(progress.result)
-                elif self.clock() - said < BETWEEN_FRAMES_S:
+                elif self.clock() - shown < BETWEEN_FRAMES_S:
                     continue
-                said = self.clock()
+                shown = self.clock()
                 place.show(_sheet_frame(requests, results, progress))
         return Sheet(self, list(requests), results)
 
 
-def _going_on(progress: Progress, seconds: float) -> Frame:
+def _progress_frame(progress: Progress, seconds: float) -> Frame:
     left = seconds / progress.step * (progress.steps - progress.step)
     words = f"step {progress.step} of {progress.steps}, about {max(1, round(left))} s left"
     images = progress.preview()
