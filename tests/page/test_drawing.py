@@ -192,7 +192,7 @@ def test_history_finds_what_was_drawn_and_the_viewer_walks_through_it(visit: Vis
     expect(viewer).to_contain_text("a teapot, 3d style")
     viewer.get_by_role("button", name="Pin").click()
     expect(viewer.get_by_role("button", name="Pinned")).to_have_attribute("aria-pressed", "true")
-    viewer.get_by_role("button", name="Text to picture").click()
+    viewer.get_by_role("button", name="Text to image").click()
     expect(page.get_by_label("Prompt", exact=True).first).to_have_value("a teapot, 3d style")
     page.get_by_role("tab", name="History").click()
     page.get_by_role("searchbox").fill("teapot")  # other tests of this server pin theirs
@@ -215,7 +215,7 @@ def test_a_dropped_picture_tells_how_it_was_made(visit: Visit, size: str, tmp_pa
     expect(said).to_contain_text("a lighthouse, flat style")
     expect(said).to_contain_text("fog")
     expect(said).to_contain_text("128 × 96")
-    said.get_by_role("button", name="Text to picture").click()
+    said.get_by_role("button", name="Text to image").click()
     expect(page.get_by_label("Prompt", exact=True).first).to_have_value("a lighthouse, flat style")
     expect(page.locator(".field-steps input.small").first).to_have_value("9")
     expect(page.locator(".field-seed input").first).to_have_value("11")

@@ -153,7 +153,7 @@ def test_a_picture_that_was_drawn_is_drawn_over(visit: Visit) -> None:
     page = visit()
     number(page, "steps", "2")
     finished(page, generate(page))
-    page.locator(".stage .send").get_by_role("button", name="Picture to picture").click()
+    page.locator(".stage .send").get_by_role("button", name="Image to image").click()
     expect(page.locator(".editor")).to_be_visible()
     number(page, "denoising_strength", "0.5")
     request, job = sent(page, lambda: generate(page))

@@ -28,11 +28,11 @@ UNSET = dict.fromkeys(SET)
 
 
 def dropped(page: Any, path: Path, text: str) -> None:
-    """In the panel "PNG info", then sent to "Text to picture"."""
+    """In the panel "PNG info", then sent to "Text to image"."""
     save_picture(Image.new("RGB", (128, 128), "teal"), path, text)
     page.locator("#tab-info").click()
     page.locator(".panel-info input[type=file]").set_input_files(path)
-    page.locator(".info-said").get_by_role("button", name="Text to picture").click()
+    page.locator(".info-said").get_by_role("button", name="Text to image").click()
 
 
 def own(page: Any) -> dict[str, Any]:

@@ -82,7 +82,7 @@ async function open() {
   historyPanel(panels.history, app);
   preferencesPanel(panels.settings, app);
 
-  // Text to picture and picture to picture share one workspace, which moves to the active tab.
+  // Text to image and image to image share one workspace, which moves to the active tab.
   const workspace = el("div", { class: "workspace" },
     el("div", { class: "workspace-words" }, promptBlock(app)),
     el("div", { class: "workspace-go" }, generateBlock(app)),

@@ -1,4 +1,4 @@
-// Picture to picture: the same prompt and settings, over a picture, inside a mask or further than its edges.
+// Image to image: the same prompt and settings, over a picture, inside a mask or further than its edges.
 
 import { button, el, shown } from "./dom.js";
 import { choice, slider, toggle } from "./fields.js";

@@ -11,7 +11,7 @@ import { progressLine, told } from "./progress.js";
 const MOST_RECENT = 24;
 
 /**
- * One stage for text to picture and picture to picture: it shows the job that `label` marks as drawn here,
+ * One stage for text to image and image to image: it shows the job that `label` marks as drawn here,
  * the one being drawn before the newest.
  */
 export function makeStage(app) {
