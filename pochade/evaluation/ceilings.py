@@ -43,9 +43,9 @@ def of_concepts(scorer: Scorer, corpus: Corpus) -> dict[str, float]:
     pairs, known = concepts.read(PROMPTS / "held_out.jsonl"), real_images.index_by_pair(corpus)
     images = [real_images.framed(corpus, known[pair.code, pair.style], corpus.size) for pair in pairs]
     seen = scorer.embed_images(images)
-    told = scorer.embed_texts([pair.label for pair in pairs])
+    texts = scorer.embed_texts([pair.label for pair in pairs])
     drawn = scorer.style_embeddings[[scorer.styles.index(pair.style) for pair in pairs]]
-    fit = seen.concepts @ told.T + seen.styles @ drawn.T
+    fit = seen.concepts @ texts.T + seen.styles @ drawn.T
     better = (fit > np.diag(fit)[:, None]).sum(axis=1)
     return {
         **concepts.shares(concepts.score(scorer, pairs, images)),

@@ -106,27 +106,27 @@ class _Walk:
                 link = node[role]
                 continue
             for name in (*TEXTS, role):
-                said = node.get(name)
-                if isinstance(said, list):
-                    return self._linked_text(said)
-                if isinstance(said, str):
-                    return said
+                value = node.get(name)
+                if isinstance(value, list):
+                    return self._linked_text(value)
+                if isinstance(value, str):
+                    return value
             first = next((each for each in node.values() if isinstance(each, list)), None)
             link = node.get("conditioning", first)
         return None
 
     def number(self, given: Table, name: str) -> object:
-        said = given.get(name)
-        if not isinstance(said, list):
-            return said
-        values = (value for _, node in self.follow(said, name) for value in node.values())
+        value = given.get(name)
+        if not isinstance(value, list):
+            return value
+        values = (value for _, node in self.follow(value, name) for value in node.values())
         return next((value for value in values if isinstance(value, int | float)), None)
 
     def _linked_text(self, link: object) -> str | None:
         for _, node in self.follow(link, "text"):
-            said = next((value for value in node.values() if isinstance(value, str)), None)
-            if said is not None:
-                return said
+            value = next((value for value in node.values() if isinstance(value, str)), None)
+            if value is not None:
+                return value
         return None
 
 

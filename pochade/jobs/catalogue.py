@@ -116,8 +116,8 @@ class Catalogue:
             return self.models[self.default]
         if name in self.models:
             return self.models[name]
-        asked = name.partition(" [")[0].casefold()  # A1111 adds a hash
-        found = _resolve(asked, {each.name: each.path for each in self.models.values()})
+        requested = name.partition(" [")[0].casefold()  # A1111 adds a hash
+        found = _resolve(requested, {each.name: each.path for each in self.models.values()})
         if found is not None:
             return self.models[found]
         raise InvalidRequest(f"model '{name[:200]}' is unknown; one of: {_some(self.models)}")
@@ -181,14 +181,14 @@ class Catalogue:
                 raise InvalidRequest(
                     f"<hypernet:{network.name[:200]}>: hypernetworks are not supported; remove it"
                 )
-            meant = matching_entries(network.name, self.lora_files)
-            if not meant:
+            matches = matching_entries(network.name, self.lora_files)
+            if not matches:
                 raise InvalidRequest(f"LoRA '{network.name[:200]}' is unknown; one of: {_some(self.loras)}")
-            if len(meant) > 1:
-                said = [self.loras[self.lora_files.index(entry)] for entry in meant]
+            if len(matches) > 1:
+                choices = [self.loras[self.lora_files.index(entry)] for entry in matches]
                 raise InvalidRequest(
-                    f"LoRA name '{network.name[:200]}' is ambiguous ({len(meant)} files); write one of:"
-                    f" {_some(said)}"
+                    f"LoRA name '{network.name[:200]}' is ambiguous ({len(matches)} files); write one of:"
+                    f" {_some(choices)}"
                 )
 
 
@@ -231,11 +231,11 @@ def _model(entry: ModelEntry, contents: Contents) -> ListedModel:
     return ListedModel(entry.name, entry.path, contents.family, size, contents.few_steps)
 
 
-def _default(asked: str, models: dict[str, ListedModel]) -> str:
+def _default(requested: str, models: dict[str, ListedModel]) -> str:
     """Return the name of the default model, which is added to the list if it is in another folder."""
-    if asked in models:
-        return asked
-    path = Path(asked).expanduser()
+    if requested in models:
+        return requested
+    path = Path(requested).expanduser()
     if path.exists():
         for name, model in models.items():
             if model.path.resolve() == path.resolve():
@@ -245,17 +245,18 @@ def _default(asked: str, models: dict[str, ListedModel]) -> str:
         contents = contents_of(path)
         if contents.kind != MODEL:
             raise InvalidRequest(
-                f"--model '{asked}' is not a complete model but {contents.kind} {contents.family}".rstrip()
+                f"--model '{requested}' is not a complete model but "
+                + f"{contents.kind} {contents.family}".rstrip()
             )
         entry = ModelEntry(path.stem if path.is_file() else path.resolve().name, path.absolute(), path.parent)
         name = _free(entry, models)
         models[name] = _model(entry, contents)
         return name
-    near = [name for name in models if name.rpartition("/")[2].casefold() == asked.casefold()]
+    near = [name for name in models if name.rpartition("/")[2].casefold() == requested.casefold()]
     if len(near) == 1:
         return near[0]
     raise InvalidRequest(
-        f"--model '{asked}' is neither a path nor the name of a model; one of: {_some(models)}"
+        f"--model '{requested}' is neither a path nor the name of a model; one of: {_some(models)}"
     )
 
 
@@ -280,11 +281,11 @@ def _upscalers(folders: Folders) -> dict[str, Path]:
     return found
 
 
-def _resolve(asked: str, named: Mapping[str, Path]) -> str | None:
+def _resolve(requested: str, named: Mapping[str, Path]) -> str | None:
     """Return the unique name in `named` that matches; None if there is none, or more than one."""
-    if asked in named:
-        return asked
-    found = matching_entries(asked, [ModelEntry(name, path, path.parent) for name, path in named.items()])
+    if requested in named:
+        return requested
+    found = matching_entries(requested, [ModelEntry(name, path, path.parent) for name, path in named.items()])
     return found[0].name if len(found) == 1 else None
 
 

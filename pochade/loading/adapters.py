@@ -134,19 +134,19 @@ class Library:
         path = find(folders, network.name, "adapters")
         return Lora(path, unet, None if text == unet else text, name=network.name, in_prompt=True)
 
-    def adapter(self, asked: Path | str) -> tuple[Path, str]:
+    def adapter(self, requested: Path | str) -> tuple[Path, str]:
         """Return (path, name in prompts) of an adapter given by path or by name, as in a prompt.
 
         Raises InvalidRequest or InvalidCheckpoint for an unknown or ambiguous name.
         """
         folders = self._folders(self.loras, "lora")
-        known, name = named_in(folders, "adapters"), str(asked)
-        if not Path(asked).exists():
+        known, name = named_in(folders, "adapters"), str(requested)
+        if not Path(requested).exists():
             if self.loras is None and not matching_entries(name, known):
-                return find_by_content(asked, self.roots, "lora"), ""
-            asked = pick_named(known, folders, name, "adapters").path
-        said = dict(zip((entry.path.resolve() for entry in known), shortest_names(known), strict=True))
-        return Path(asked), said.get(Path(asked).resolve(), "")
+                return find_by_content(requested, self.roots, "lora"), ""
+            requested = pick_named(known, folders, name, "adapters").path
+        shortest = dict(zip((entry.path.resolve() for entry in known), shortest_names(known), strict=True))
+        return Path(requested), shortest.get(Path(requested).resolve(), "")
 
 
 NO_LIBRARY = Library()

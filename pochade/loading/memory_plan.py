@@ -94,8 +94,8 @@ def parse_bytes(text: str | float, what: str = "memory budget") -> int:
 
 def budget_from(environ: Mapping[str, str], name: str = "POCHADE_MEMORY_BUDGET") -> int | None:
     """Return the amount in an environment variable, if it is set. Raises InvalidRequest if it is invalid."""
-    said = environ.get(name)
-    return parse_bytes(said, f"${name}") if said else None
+    value = environ.get(name)
+    return parse_bytes(value, f"${name}") if value else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,8 +80,8 @@ class Network:
             self._parameters[form] = frozenset(
                 infer_shapes(with_config(function, self.config), inputs).parameters
             )
-        asked = self._parameters[form]
-        names = [name for name in sorted(self.factors) if name.partition(" of ")[2] in asked]
+        wanted = self._parameters[form]
+        names = [name for name in sorted(self.factors) if name.partition(" of ")[2] in wanted]
         return {**inputs, **{name: (self.factors[name].shape, "f32") for name in names}}
 
     def tokens_side(self, tokens: int) -> int:

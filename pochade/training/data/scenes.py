@@ -189,5 +189,5 @@ def describe(corpus: Corpus, scene: Scene, rng: Generator) -> str:
         words = captions.noun_phrase(first, scene.tint)
     else:
         words = captions.noun_phrase(first) if rng.random() < 0.5 else first.label
-    said = scene.background if scene.background != "white" or rng.random() < 0.2 else ""
-    return captions.finished(words, first.style, rng, background=said)
+    background = scene.background if scene.background != "white" or rng.random() < 0.2 else ""
+    return captions.finished(words, first.style, rng, background=background)

@@ -82,7 +82,7 @@ def train(
     ranks = join(_device(parameters))
     first = _open(parameters, plan, folder, ranks, provenance or {})
     recent: list[_Step] = []
-    told = False
+    reported = False
     for step in _steps(loss, first, plan, ranks, deadline):
         if not ranks.leads:
             continue
@@ -99,9 +99,9 @@ def train(
             error = _try(samples, step.state)
             if error:
                 log.append(folder, {"step": done, "samples_failed": error})
-            if error and not told:
+            if error and not reported:
                 print(f"the samples at step {done} failed: {error}; training continues", file=sys.stderr)
-                told = True
+                reported = True
         if progress:
             yield progress
 
