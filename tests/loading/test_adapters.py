@@ -214,11 +214,11 @@ def test_names_that_lead_nowhere(pipeline: Pipeline, ink: Path, tag: str, fault:
 
 def test_the_latest_choice_is_kept_until_its_file_changes(pipeline: Pipeline, ink: Path) -> None:
     library = pipeline.with_library(ink.parent)
-    first = library._asked_for("<lora:ink:1>")
-    assert library._asked_for("x <lora:ink:1>", "") is first
-    assert library._asked_for("<lora:ink:0.5>") is not first
+    first = library._with_prompts("<lora:ink:1>")
+    assert library._with_prompts("x <lora:ink:1>", "") is first
+    assert library._with_prompts("<lora:ink:0.5>") is not first
     write(ink, LAYERS, seed=9, note="longer")
-    again = library._asked_for("<lora:ink:1>")
+    again = library._with_prompts("<lora:ink:1>")
     assert again.networks.unet.fingerprint != first.networks.unet.fingerprint
 
 
@@ -228,12 +228,12 @@ def test_few_choices_are_kept_at_a_time(pipeline: Pipeline, ink: Path, engine: s
     choice = replace(pipeline.choice, engine=engine)
     library = replace(pipeline, choice=choice).with_library(ink.parent)
     kept = LATEST if engine == "openvino" else 1
-    made = [library._asked_for(f"<lora:ink:0.{i}>") for i in range(1, 8)]
+    made = [library._with_prompts(f"<lora:ink:0.{i}>") for i in range(1, 8)]
     for i in range(8 - kept, 8):
-        assert library._asked_for(f"<lora:ink:0.{i}>") is made[i - 1]
-    library._asked_for("<lora:ink:2>")
+        assert library._with_prompts(f"<lora:ink:0.{i}>") is made[i - 1]
+    library._with_prompts("<lora:ink:2>")
     assert len(library._latest) == kept
-    assert (library._asked_for("<lora:ink:0.7>") is made[6]) == (kept > 1)
+    assert (library._with_prompts("<lora:ink:0.7>") is made[6]) == (kept > 1)
 
 
 def test_a_graph_with_an_adapter_is_on_the_disk_from_its_second_use_on(

@@ -103,7 +103,7 @@ def test_they_may_be_folded_all_the_same(starter, loras):
     adapted = folding.with_adapters([loras[0]])
     assert adapted.networks.unet.adapted and not adapted.networks.unet.factors
     assert psnr(pixels(adapted), pixels(starter.with_adapters([loras[0]]))) > 50
-    asked = folding.with_library(loras[0].parent)._asked_for("<lora:0:1>")
+    asked = folding.with_library(loras[0].parent)._with_prompts("<lora:0:1>")
     assert asked.networks.unet.fingerprint == adapted.networks.unet.fingerprint
     assert asked.networks.unet.adapted
 
