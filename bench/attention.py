@@ -75,12 +75,13 @@ def layer(sizes: Sizes, rounds: int) -> dict[str, Any]:
     batch, heads, queries, keys, dim = sizes
     rng = np.random.default_rng(0)
     given = [rng.standard_normal((batch, n, heads * dim), np.float32) for n in (queries, keys, keys)]
+    query, key, value = given
     kernel = load_kernel()
     assert kernel is not None
     ways: dict[str, Callable[[], NDArray[Any]]] = {
         "openvino": fused(given, heads),
-        "bf16": lambda: kernel.attention(*given, heads),
-        "bytes": lambda: kernel.attention(*given, heads, products="bytes"),
+        "bf16": lambda: kernel.attention(query, key, value, heads),
+        "bytes": lambda: kernel.attention(query, key, value, heads, products="bytes"),
     }
     expected = exact(given, heads, 64)
     errors = {name: relative(way()[0, :64], expected) for name, way in ways.items()}
@@ -121,7 +122,8 @@ def exact(given: Arrays, heads: int, queries: int) -> NDArray[Any]:
         scores = query[:queries, head] @ key[:, head].T / np.sqrt(query.shape[-1])
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         result[:, head] = weights / weights.sum(-1, keepdims=True) @ value[:, head]
-    return result.reshape(queries, -1)
+    rows: NDArray[Any] = result.reshape(queries, -1)
+    return rows
 
 
 def relative(actual: NDArray[Any], expected: NDArray[Any]) -> float:

@@ -82,7 +82,8 @@ def main() -> None:
 def _in_a_process(part: str, seconds: float) -> tuple[dict[str, Any], str]:
     """The results of a part, and the reason if it ended early. Its output is shown as it arrives."""
     command = [sys.executable, __file__, *sys.argv[1:], "--part", part]
-    began, found = time.monotonic(), {}
+    began = time.monotonic()
+    found: dict[str, Any] = {}
     if seconds <= 0:
         return found, "no time was left"
     with subprocess.Popen(
@@ -101,7 +102,8 @@ def _in_a_process(part: str, seconds: float) -> tuple[dict[str, Any], str]:
 def speed(options: argparse.Namespace) -> dict[str, Any]:
     scale = QUICK if options.quick else FULL
     torch.manual_seed(SEED)
-    network: Any = UNet2DConditionModel(sample_size=scale.latent[-1], **scale.options).eval()
+    network: Any = UNet2DConditionModel(sample_size=scale.latent[-1], **scale.options)
+    network.eval()
     inputs = _inputs(scale, options.batch)
     contenders: dict[str, Evaluate] = {}
     for kind in ("eager",) if options.eager else ("eager", "recorded", "compiled"):
@@ -115,7 +117,7 @@ def speed(options: argparse.Namespace) -> dict[str, Any]:
         print(f"{name}: ready after {time.monotonic() - began:.0f} s", flush=True)
     seconds = _take_turns(contenders, options)
     reference = results["diffusers eager"]
-    rows = {
+    rows: dict[str, dict[str, Any]] = {
         name: {
             "seconds": spent,
             "a second": 1 / median(spent),
@@ -151,7 +153,7 @@ def _ours(network: Any, inputs: Mapping[str, Any], options: argparse.Namespace, 
     shapes = {name: (array.shape, "f32") for name, array in arrays.items()}
     run = engine.compile(with_config(unet, config), tensors, shapes)
     placed = {name: engine.place(array) for name, array in arrays.items()}
-    return lambda: run(**placed)  # type: ignore[no-any-return]
+    return lambda: run(**placed)
 
 
 def _theirs(network: Any, inputs: Mapping[str, Any], options: argparse.Namespace, compiled: bool) -> Evaluate:

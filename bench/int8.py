@@ -61,6 +61,7 @@ def errors(exact: Pipeline, int8: Pipeline, subjects: tuple[str, ...], steps: in
     for seed, subject in enumerate(subjects):
         clean = exact.encode_image(exact.txt2img(subject, seed=seed, steps=steps).images[0])
         context = exact.encode_prompt(subject)
+        assert not isinstance(context, tuple)
         noise = np.random.default_rng(seed).standard_normal(clean.shape).astype(np.float32)
         for timestep in TIMESTEPS:
             left = np.float32(exact.schedule.alphas_cumprod[timestep])

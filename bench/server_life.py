@@ -114,6 +114,7 @@ def main() -> None:
 def draw(settings_file: Path) -> None:
     """Run in a separate process: draw the jobs, and print a line of JSON after each."""
     from pochade.jobs.catalogue import Folders
+    from pochade.jobs.job_request import JobRequest
     from pochade.jobs.orders import TXT2IMG, Order
     from pochade.jobs.runner import JobRunner, StepDone
 
@@ -127,9 +128,10 @@ def draw(settings_file: Path) -> None:
     )
     for job in (Job(**each) for each in settings["jobs"]):
         prompt = (SHORT if job.chunks == 1 else LONG) + (f" <lora:{job.lora}:0.8>" if job.lora else "")
-        request = {"prompt": prompt, "steps": 2, "cfg_scale": 7.0, "seed": job.seed}
-        size = {"width": job.width, "height": job.height}
-        order = Order(kind=TXT2IMG, model="", request={**request, **size}, preview=False)
+        request = JobRequest(
+            prompt=prompt, steps=2, cfg_scale=7.0, seed=job.seed, width=job.width, height=job.height
+        )
+        order = Order(kind=TXT2IMG, model="", request=request, preview=False)
         began = time.monotonic()
         first = None
         for event in runner.draw(order, lambda number: b"", lambda: None):
@@ -137,12 +139,12 @@ def draw(settings_file: Path) -> None:
                 first = time.monotonic() - began
         assert runner._loaded is not None
         pipeline = runner._loaded[1]
-        told = {
+        report = {
             "first_step_s": first,
             "whole_s": time.monotonic() - began,
             "graphs_bytes": pipeline.networks.graphs.held_bytes,
         }
-        print(json.dumps(told), flush=True)
+        print(json.dumps(report), flush=True)
 
 
 # --- inside -----------------------------------------------------------------------------------------------
@@ -246,9 +248,9 @@ def write_lora(path: Path, model: Path, seed: int) -> None:
         tensors[f"{layer}.lora_A.weight"] = np.float32(0.02) * numbers.standard_normal(down, np.float32)
     if seed == LORAS - 1:
         weight = read_checkpoint(model).unet.tensors["conv_in.weight"]
-        up, down = (weight.shape[0], RANK, 1, 1), (RANK, *weight.shape[1:])
-        tensors["unet.conv_in.lora_B.weight"] = np.float32(0.02) * numbers.standard_normal(up, np.float32)
-        tensors["unet.conv_in.lora_A.weight"] = np.float32(0.02) * numbers.standard_normal(down, np.float32)
+        outer, inner = (weight.shape[0], RANK, 1, 1), (RANK, *weight.shape[1:])
+        tensors["unet.conv_in.lora_B.weight"] = np.float32(0.02) * numbers.standard_normal(outer, np.float32)
+        tensors["unet.conv_in.lora_A.weight"] = np.float32(0.02) * numbers.standard_normal(inner, np.float32)
     path.parent.mkdir(parents=True, exist_ok=True)
     safetensors.write(path, tensors)
 

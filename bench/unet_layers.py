@@ -66,7 +66,7 @@ def graph_of(network: Loaded, precision: str, threads: int) -> tuple[ov.Model, C
     engine.compile(network.function, network.tensors, network.shapes)(**network.inputs)
     grids = {name: each.grid for name, each in fit(observations).items() if each.used}
     wide = device_features().sums_bytes_in_int32
-    ops = Int8Ops(grids, ALL_BITS if wide else SAFE_BITS, constants, convolving=not wide, kernel=kernel)
+    ops = Int8Ops(grids, ALL_BITS if wide else SAFE_BITS, constants, as_convolutions=not wide, kernel=kernel)
     return build(network.function, View(network.tensors, bind=ops.bind), network.shapes, ops), constants
 
 
@@ -127,10 +127,10 @@ def node_seconds(
             key = kind or BY_NODE.get(node.node_type, "elementwise and normalisation"), node.node_name
             seconds = node.real_time.total_seconds()
             fastest[key] = min(seconds, fastest.get(key, seconds))
-    total: Counter[str] = Counter()
+    total: dict[str, float] = {}
     for (kind, _), seconds in fastest.items():
-        total[kind] += seconds
-    return dict(total.most_common())
+        total[kind] = total.get(kind, 0.0) + seconds
+    return dict(sorted(total.items(), key=lambda item: -item[1]))
 
 
 def main() -> None:
@@ -176,7 +176,7 @@ def _rows(
             most = ceiling.get(between if "attention" in kind and precision == "int8" else precision)
             line[1], line[4] = f"{products[kind] / 1e9:.1f}", f"{rate / 1e9:.0f}"
             line[5] = "-" if most is None else f"{rate / most:.0%}"
-        rows.append(tuple(line))
+        rows.append((line[0], line[1], line[2], line[3], line[4], line[5]))
     return table(
         [*rows, ("all", f"{sum(products.values()) / 1e9:.1f}", f"{total * 1e3:.0f}", "100%", "", "")]
     )

@@ -9,6 +9,7 @@ It writes server_client.png into the current folder. POCHADE_SERVER is the addre
 import json
 import os
 import sys
+from http.client import HTTPResponse
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -17,10 +18,11 @@ KEY = os.environ.get("POCHADE_KEY")
 HEADERS = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {KEY}"} if KEY else {})
 
 
-def ask(path: str, body: dict[str, object] | None = None):
+def ask(path: str, body: dict[str, object] | None = None) -> HTTPResponse:
     """Return the response to a GET, or to a POST with this body. Raises HTTPError for 4xx and 5xx."""
     data = None if body is None else json.dumps(body).encode()
-    return urlopen(Request(SERVER + path, data, HEADERS))
+    response: HTTPResponse = urlopen(Request(SERVER + path, data, HEADERS))
+    return response
 
 
 prompt = sys.argv[1] if len(sys.argv) > 1 else "a red apple, 3d style"

@@ -82,7 +82,7 @@ def make_case(scale: Scale, folder: Path) -> None:
         answer = network(*(torch.from_numpy(array) for array in case.values()), return_dict=False)[0]
     part = hidden_neighbour(folder / "case.npz")
     with part.open("wb") as file:
-        np.savez(file, answer=answer.numpy(), **case)
+        np.savez(file, **{"answer": answer.numpy(), **case})
     part.rename(folder / "case.npz")
 
 

@@ -74,7 +74,7 @@ class Case:
             pooled = config.added_width - 6 * config.added_time_width
             inputs["text_embeds"] = random.standard_normal((2, pooled), np.float32)
             inputs["time_ids"] = np.tile(
-                np.float32([self.side, self.side, 0, 0, self.side, self.side]), (2, 1)
+                np.array([self.side, self.side, 0, 0, self.side, self.side], np.float32), (2, 1)
             )
         return inputs
 

@@ -56,7 +56,7 @@ def pochade(folder: Path, compiled: Path, precision: str) -> Contender:
     with phases("load"):
         network = load(folder)
     with phases("compile"):
-        graph = engine.compile(network.function, network.tensors, network.shapes, key=network.key)
+        graph: Any = engine.compile(network.function, network.tensors, network.shapes, key=network.key)
     return Contender(
         lambda: graph(**network.inputs), phases.seconds, graph.model.get_property("INFERENCE_NUM_THREADS")
     )

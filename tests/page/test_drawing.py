@@ -39,7 +39,7 @@ def interrupt(page: Any) -> None:
 
 def number(page: Any, name: str, value: str) -> None:
     box = page.locator(
-        f".service .field-{name} input.small, .service .field-{name} > input[type=number]"
+        f".workspace .field-{name} input.small, .workspace .field-{name} > input[type=number]"
     ).first
     box.fill(value)
     box.press("Tab")
