@@ -2,9 +2,10 @@
 
     python bench/attention.py [--rounds 9] [--prompts 12] [--side 512]
 
-Layers: the self-attentions of SD 1.5, SD 2 and XL at their usual sizes, OpenVINO in bf16 and the kernel in
-bf16 and with 8-bit queries and keys, taking turns; errors relative to f64. Pictures: the starter's, large
-enough for its attention to use the kernel, with and without the kernel, in bf16 and in int8.
+Layers: the self-attentions of SD 1.5, SD 2 and XL at their usual sizes, OpenVINO in the processor's fastest
+precision and each of the kernel's paths that the processor supports, taking turns; errors relative to f64.
+Pictures: the starter's, large enough for its attention to use the kernel, with and without the kernel, in
+that precision and in int8.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -25,6 +27,7 @@ from measure.machine import describe_machine, versions
 from measure.record import append
 from measure.tables import table
 from pochade.engines.attention_kernel import DISABLED, describe_kernel, load_kernel
+from pochade.engines.openvino import device_features
 from pochade.engines.openvino_import import op, ov
 from pochade.evaluation.likeness import psnr, ssim
 
@@ -57,13 +60,16 @@ def main() -> None:
         "machine": describe_machine(),
         "versions": versions(("numpy", "openvino")),
     }
-    rows = [("layer", "OpenVINO ms", "kernel ms", "ratio", "bytes ms", "ratio", "errors")]
+    paths = sorted(kernel.paths)
+    rows: list[tuple[str, ...]] = [
+        ("layer", "OpenVINO ms", *(title for path in paths for title in (f"{path} ms", "ratio")), "errors")
+    ]
     for name, measured in entry["layers"].items():
         ms = {way: 1e3 * median(seconds) for way, seconds in measured["seconds"].items()}
         base = ms["openvino"]
-        errors = " ".join(f"{error:.4f}" for error in measured["errors"].values())
-        rows.append((name, f"{base:.1f}", f"{ms['bf16']:.1f}", f"{ms['bf16'] / base:.2f}",
-                     f"{ms['bytes']:.1f}", f"{ms['bytes'] / base:.2f}", errors))  # fmt: skip
+        times = (cell for path in paths for cell in (f"{ms[path]:.1f}", f"{ms[path] / base:.2f}"))
+        errors = " ".join(f"{error:.2g}" for error in measured["errors"].values())
+        rows.append((name, f"{base:.1f}", *times, errors))
     print(table(rows))
     for name, measured in entry["pictures"].items():
         print(name, ", ".join(f"{key} {value:.3f}" for key, value in measured.items()))
@@ -80,8 +86,7 @@ def layer(sizes: Sizes, rounds: int) -> dict[str, Any]:
     assert kernel is not None
     ways: dict[str, Callable[[], NDArray[Any]]] = {
         "openvino": fused(given, heads),
-        "bf16": lambda: kernel.attention(query, key, value, heads),
-        "bytes": lambda: kernel.attention(query, key, value, heads, products="bytes"),
+        **{path: partial(kernel.attention, query, key, value, heads, products=path) for path in kernel.paths},
     }
     expected = exact(given, heads, 64)
     errors = {name: relative(way()[0, :64], expected) for name, way in ways.items()}
@@ -95,7 +100,7 @@ def layer(sizes: Sizes, rounds: int) -> dict[str, Any]:
 
 
 def fused(given: Arrays, heads: int) -> Callable[[], NDArray[Any]]:
-    """OpenVINO's fused attention in bf16, as the engine would compile it."""
+    """OpenVINO's fused attention in the fastest precision, as the engine would compile it."""
     parameters = [op.parameter(list(x.shape), np.float32) for x in given]
     shapes = [[*x.shape[:2], heads, x.shape[2] // heads] for x in given]
     split = [
@@ -104,7 +109,8 @@ def fused(given: Arrays, heads: int) -> Callable[[], NDArray[Any]]:
     ]
     joined = op.transpose(op.scaled_dot_product_attention(*split), [0, 2, 1, 3])
     graph = ov.Model([op.reshape(joined, list(given[0].shape), False)], parameters)
-    hints = {"INFERENCE_PRECISION_HINT": ov.Type.bf16, "PERFORMANCE_HINT": "LATENCY"}
+    precision = getattr(ov.Type, device_features().best_precision)
+    hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
     request = ov.Core().compile_model(graph, "CPU", hints).create_infer_request()
 
     def run() -> NDArray[Any]:
@@ -133,9 +139,9 @@ def relative(actual: NDArray[Any], expected: NDArray[Any]) -> float:
 def pictures(prompts: int, side: int) -> dict[str, dict[str, float]]:
     """Similarity of the pictures. Each variant has its own process, because a process chooses the kernel
     once."""
-    drawn = {}
+    drawn, native = {}, device_features().best_precision
     with TemporaryDirectory() as folder:
-        for precision in ("bf16", "int8"):
+        for precision in (native, "int8"):
             for kernel in ("without", "with"):
                 to = Path(folder, f"{precision}-{kernel}.npy")
                 environment = {**os.environ, **({DISABLED: "1"} if kernel == "without" else {})}
@@ -144,9 +150,9 @@ def pictures(prompts: int, side: int) -> dict[str, dict[str, float]]:
                 subprocess.run(command, env=environment, check=True)
                 drawn[precision, kernel] = np.load(to)
     pairs = {
-        "bf16, with the kernel and without": (("bf16", "without"), ("bf16", "with")),
-        "int8 with the kernel, bf16 without": (("bf16", "without"), ("int8", "with")),
-        "int8 and bf16, both without": (("bf16", "without"), ("int8", "without")),
+        f"{native}, with the kernel and without": ((native, "without"), (native, "with")),
+        f"int8 with the kernel, {native} without": ((native, "without"), ("int8", "with")),
+        f"int8 and {native}, both without": ((native, "without"), ("int8", "without")),
     }
     return {
         name: {
@@ -177,7 +183,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="2 prompts, 2 rounds, nothing is written")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--draw", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--precision", default="bf16", help=argparse.SUPPRESS)
+    parser.add_argument("--precision", default="f32", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.draw:
         draw(options.draw, options.precision, options.prompts, options.side)

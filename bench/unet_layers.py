@@ -8,6 +8,7 @@ loop in registers reaches with their numbers. Needs the folder that `bench/unet.
 """
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -135,7 +136,11 @@ def node_seconds(
 
 def main() -> None:
     options = _options()
-    network = load(options.cache / (QUICK if options.quick else FULL).name)
+    folder = options.cache / (QUICK if options.quick else FULL).name
+    if not folder.exists():
+        quick = " --quick" if options.quick else ""
+        sys.exit(f"'{folder}' is missing; run 'python bench/unet.py{quick}' first, which creates it")
+    network = load(folder)
     graph, constants = graph_of(network, options.precision, options.threads)
     products: Counter[str] = Counter()
     for layer in layers(graph).values():
@@ -185,7 +190,9 @@ def _rows(
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a tiny network; nothing is recorded")
-    parser.add_argument("--precision", choices=("bf16", "f32", "int8"), default="bf16")
+    parser.add_argument(
+        "--precision", choices=("bf16", "f16", "f32", "int8"), default=device_features().best_precision
+    )
     parser.add_argument(
         "--threads", type=int, default=1, help="1 (default) is disturbed least on a shared machine"
     )
