@@ -3,7 +3,7 @@
     python bench/attention.py [--rounds 9] [--prompts 12] [--side 512]
 
 Layers: the self-attentions of SD 1.5, SD 2 and XL at their usual sizes, OpenVINO in the processor's fastest
-precision and each of the kernel's paths that the processor supports, taking turns; errors relative to f64.
+precision and each of the kernel's paths that the processor supports, whether they are used or not, taking turns; errors relative to f64.
 Pictures: the starter's, large enough for its attention to use the kernel, with and without the kernel, in
 that precision and in int8.
 """
@@ -60,7 +60,7 @@ def main() -> None:
         "machine": describe_machine(),
         "versions": versions(("numpy", "openvino")),
     }
-    paths = sorted(kernel.paths)
+    paths = sorted(kernel.supported)
     rows: list[tuple[str, ...]] = [
         ("layer", "OpenVINO ms", *(title for path in paths for title in (f"{path} ms", "ratio")), "errors")
     ]
@@ -86,7 +86,10 @@ def layer(sizes: Sizes, rounds: int) -> dict[str, Any]:
     assert kernel is not None
     ways: dict[str, Callable[[], NDArray[Any]]] = {
         "openvino": fused(given, heads),
-        **{path: partial(kernel.attention, query, key, value, heads, products=path) for path in kernel.paths},
+        **{
+            path: partial(kernel.attention, query, key, value, heads, products=path)
+            for path in kernel.supported
+        },
     }
     expected = exact(given, heads, 64)
     errors = {name: relative(way()[0, :64], expected) for name, way in ways.items()}

@@ -5,13 +5,24 @@ import shutil
 import subprocess
 import sys
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import pochade.engines.attention_kernel as attention_kernel
-from pochade.engines.attention_kernel import DISABLED, WIDEST, describe_kernel, load_kernel
+from pochade.engines import openvino
+from pochade.engines.attention_kernel import (
+    AMX,
+    DISABLED,
+    F32_WIDE,
+    INTEL,
+    PATHS,
+    WIDEST,
+    describe_kernel,
+    load_kernel,
+)
 from pochade.engines.openvino import OpenVinoEngine, device_features
 from pochade.engines.openvino_attention import LONG, KernelUse
 from pochade.engines.openvino_cache import BlobFolder
@@ -22,6 +33,7 @@ ROOT = Path(__file__).parents[2]
 kernel_only = pytest.mark.skipif(load_kernel() is None, reason=describe_kernel())
 
 
+BF16, BYTES, F32 = PATHS["bf16"], PATHS["bytes"], PATHS["f32"]
 WAYS = ("bf16", "bytes", "f32", "f32, narrow")
 ERRORS = {"bf16": 0.01, "bytes": 0.03, "f32": 3e-6, "f32, narrow": 3e-6}
 """One rounding to bf16 is 2**-9 of a number; a byte's is half of 1/127 of the largest of a row."""
@@ -30,7 +42,7 @@ ERRORS = {"bf16": 0.01, "bytes": 0.03, "f32": 3e-6, "f32, narrow": 3e-6}
 def of(way):
     """The kernel's arguments for a way to compute products. Skips where this processor does not have it."""
     products, _, narrow = way.partition(", ")
-    if products not in load_kernel().paths:
+    if products not in load_kernel().supported:
         pytest.skip(f"this processor does not compute attention in {products}")
     return {"products": products, "narrow": bool(narrow)}
 
@@ -107,7 +119,7 @@ def test_exponents_that_overflow_without_a_shift_are_exact_where_scores_are(rng)
     key[:] = 0
     key[0, np.arange(16), np.arange(16)] = 256.0
     query = np.eye(16, dtype=np.float32)[None, :12] * 64.0
-    for products in load_kernel().paths - {"bytes"}:
+    for products in load_kernel().supported - {"bytes"}:
         result = load_kernel().attention(query, key, value, 1, products=products)
         assert relative(result, exact(query, key, value, 1)) < ERRORS[products]
 
@@ -147,7 +159,7 @@ def test_what_is_not_finite_stays_so(rng, way, which, what):
 @kernel_only
 def test_any_number_of_threads_gives_the_same_numbers(rng):
     given = inputs(rng, 2, 3, 200, 333, 40)
-    for products in load_kernel().paths:
+    for products in load_kernel().supported:
         results = [
             load_kernel().attention(*given, 3, products=products, threads=threads)
             for threads in (1, 2, 3, 16)
@@ -158,7 +170,7 @@ def test_any_number_of_threads_gives_the_same_numbers(rng):
 @kernel_only
 def test_sizes_that_are_not_served_are_refused(rng):
     given = inputs(rng, 1, 1, 8, 8, WIDEST + 8)
-    for products in load_kernel().paths:
+    for products in load_kernel().supported:
         with pytest.raises(ValueError, match="does not support"):
             load_kernel().attention(*given, 1, products=products)
 
@@ -183,8 +195,19 @@ def node_types(run):
     return [node.get_rt_info()["layerType"].astype(str) for node in run.model.get_runtime_model().get_ops()]
 
 
+@pytest.fixture(autouse=True)
+def used_wherever_it_runs(monkeypatch):
+    """Graphs use the kernel here even where OpenVINO's attention is faster."""
+
+    def forced():
+        kernel = load_kernel()
+        return None if kernel is None else replace(kernel, paths=kernel.supported)
+
+    monkeypatch.setattr(openvino, "load_kernel", forced)
+
+
 def engine_in(precision, **options):
-    if precision not in device_features().precisions or precision not in load_kernel().paths:
+    if precision not in device_features().precisions or precision not in load_kernel().supported:
         pytest.skip(f"nothing computes in {precision} here")
     return OpenVinoEngine(precision=precision, **options)
 
@@ -291,11 +314,31 @@ def test_a_library_of_another_version_is_not_used(monkeypatch):
         load_kernel.cache_clear()
 
 
-def test_bf16_is_left_to_openvino_where_the_processor_has_tiles_for_it():
-    assert attention_kernel.paths_of(1 | 2 | 4 | 8) == {"bf16", "bytes", "f32"}
-    assert attention_kernel.paths_of(1 | 2 | 4 | 8 | attention_kernel.AMX) == {"f32"}
-    assert attention_kernel.paths_of(8) == {"f32"}
-    assert attention_kernel.paths_of(0) == frozenset()
+@pytest.mark.parametrize(
+    ("bits", "paths"),
+    [
+        (BF16 | BYTES | F32_WIDE | F32, {"bf16", "bytes", "f32"}),
+        (BF16 | BYTES | F32_WIDE | F32 | AMX, {"f32"}),
+        (BF16 | BYTES | F32_WIDE | F32 | AMX | INTEL, set()),
+        (F32_WIDE | F32 | INTEL, set()),
+        (F32_WIDE | F32, {"f32"}),
+        (F32 | INTEL, {"f32"}),
+        (F32, {"f32"}),
+        (0, set()),
+    ],
+)
+def test_what_openvino_computes_faster_is_left_to_it(bits, paths):
+    """bf16 where the processor has tiles for it, and f32 on Intel's with AVX-512."""
+    assert attention_kernel.paths_of(bits) == paths
+
+
+@kernel_only
+def test_a_processor_on_which_openvino_is_faster_in_all_says_so(monkeypatch):
+    none = replace(load_kernel(), paths=frozenset())
+    monkeypatch.setattr(attention_kernel, "load_kernel", lambda: none)
+    monkeypatch.setattr(openvino, "load_kernel", lambda: none)
+    assert describe_kernel() == "OpenVINO's, which is faster than the own kernel on this processor"
+    assert OpenVinoEngine(precision=BEST).kernel_use() is None
 
 
 def test_versions_of_source_and_module_are_the_same():

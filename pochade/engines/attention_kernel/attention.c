@@ -16,11 +16,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VERSION 3
+#define VERSION 4
 
 // What this processor can do, as bits: products in bf16; with queries and keys as bytes; in f32 on 16 or on 8 lanes.
 // Matrix tiles (AMX) are only told of.
-enum { PATH_NONE = 0, PATH_BF16 = 1, PATH_BYTES = 2, PATH_F32_WIDE = 4, PATH_F32 = 8, PATH_AMX = 16 };
+enum { PATH_NONE = 0, PATH_BF16 = 1, PATH_BYTES = 2, PATH_F32_WIDE = 4, PATH_F32 = 8, PATH_AMX = 16, PATH_INTEL = 32 };
 enum { NUMBERS_F32 = 0, NUMBERS_BF16 = 1 };  // of inputs and result
 enum { IN_BF16 = 0, IN_BYTES = 1, IN_F32 = 2 };  // how products are computed
 
@@ -89,6 +89,7 @@ int pochade_attention_path(void) {
   unsigned a, b, c, d;
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1)) path |= PATH_AMX;  // its bf16 part
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) path |= PATH_F32;
+  if (__builtin_cpu_is("intel")) path |= PATH_INTEL;
   if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq")))
     return path;
