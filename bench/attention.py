@@ -3,7 +3,8 @@
     python bench/attention.py [--rounds 9] [--prompts 12] [--side 512]
 
 Layers: the self-attentions of SD 1.5, SD 2 and XL at their usual sizes, OpenVINO in the processor's fastest
-precision and each of the kernel's paths that the processor supports, whether they are used or not, taking turns; errors relative to f64.
+precision and each of the kernel's paths that the processor can run, used or not, taking turns; errors
+relative to f64.
 Pictures: the starter's, large enough for its attention to use the kernel, with and without the kernel, in
 that precision and in int8.
 """
