@@ -326,7 +326,7 @@ def _given(options: argparse.Namespace) -> Request:
     """Return the request of the options, based on --like. Templates are not expanded yet."""
     like = None if options.like is None else _like(options)
     width, height = options.size if options.size is not None else (None, None)
-    asked = {
+    values = {
         "prompt": options.prompt,
         "negative_prompt": options.negative,
         "seed": options.seed,
@@ -341,7 +341,7 @@ def _given(options: argparse.Namespace) -> Request:
         **generation_options(options, like),
         "controls": controls(options) or None,
     }
-    changes = {name: value for name, value in asked.items() if value is not None}
+    changes = {name: value for name, value in values.items() if value is not None}
     if like is not None:
         return replace(like, **changes)
     if options.prompt is None:
