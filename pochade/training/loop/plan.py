@@ -1,19 +1,17 @@
-"""The training plan, and the optimizer and learning rate that follow from it."""
+"""The training plan, and the learning rate that follows from it."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
-
 from pochade.errors import InvalidRequest
-from pochade.training.parameters import Parameters
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
     """How to train. Step counts are optimizer steps.
 
+    matrix_rate: learning rate of the matrices if Muon trains them (`optimizer.Muon`); None: AdamW trains all.
     averaging: decay of the exponential moving average that is exported.
     slower: learning-rate factors by prefix of parameter names.
     clip_apart: prefixes of parameters whose gradients are clipped apart from the rest, each by itself.
@@ -29,6 +27,7 @@ class TrainingPlan:
 
     steps: int
     learning_rate: float
+    matrix_rate: float | None = None
     warmup: int = 200
     final_rate: float = 0.02  # share of learning_rate at the last step
     cooldown: float | None = None
@@ -69,21 +68,3 @@ def learning_rate(plan: TrainingPlan, step: int, began: int = 0) -> float:
         progress = (step - plan.warmup) / max(1, plan.steps - plan.warmup)
         height = (1 + math.cos(math.pi * progress)) / 2
     return again * plan.learning_rate * (plan.final_rate + (1 - plan.final_rate) * height)
-
-
-def adamw(parameters: Parameters, plan: TrainingPlan) -> torch.optim.AdamW:
-    """The optimizer (Loshchilov and Hutter 2019). Norms, biases and embeddings are not decayed."""
-    groups: dict[tuple[float, float], list[torch.Tensor]] = {}
-    for name, tensor in parameters.items():
-        decay = plan.weight_decay if tensor.ndim > 1 and "embedding.weight" not in name else 0.0
-        factor = next((f for prefix, f in plan.slower.items() if name.startswith(prefix)), 1.0)
-        groups.setdefault((decay, factor), []).append(tensor)
-    return torch.optim.AdamW(
-        [
-            {"params": tensors, "weight_decay": decay, "factor": factor}
-            for (decay, factor), tensors in groups.items()
-        ],
-        lr=plan.learning_rate,
-        betas=plan.betas,
-        fused=True,
-    )

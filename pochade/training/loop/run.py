@@ -1,4 +1,4 @@
-"""The training loop that every model shares: AdamW, warm-up, averaged weights, exact resume.
+"""The training loop that every model shares: optimizer, warm-up, averaged weights, exact resume.
 
 Step i draws all its randomness from `(seed, i)`. So the order of the data is a function of the step alone,
 and a run that was killed goes on as if nothing had happened.
@@ -19,8 +19,9 @@ import torch
 from pochade.atomic import replacing, unwritable
 from pochade.errors import InvalidRequest
 from pochade.training.loop import log, run_record, state
+from pochade.training.loop.optimizer import optimizer_of
 from pochade.training.loop.parallel import Ranks, any_of, average, copy_first, join
-from pochade.training.loop.plan import TrainingPlan, adamw, learning_rate
+from pochade.training.loop.plan import TrainingPlan, learning_rate
 from pochade.training.loop.state import State
 from pochade.training.parameters import Parameters
 
@@ -130,7 +131,7 @@ def _open(
     """The state to resume from, the same in every process."""
     for tensor in parameters.values():
         tensor.requires_grad_(True)
-    now = state.begin(parameters, adamw(parameters, plan))
+    now = state.begin(parameters, optimizer_of(parameters, plan))
     if ranks.leads:
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """The state of a training run on disk.
 
 `state.safetensors` holds all that a step changes: `parameters.*`, `averaged.*`, the optimizer's moments
-`first.*` and `second.*`, and the counts. So a run resumes bit for bit. The file is replaced atomically.
+`first.*` and `second.*` (Muon has no second ones), and the counts. So a run resumes bit for bit. The file is
+replaced atomically.
 """
 
 import json
@@ -18,6 +19,7 @@ from pochade.checkpoints import safetensors
 from pochade.checkpoints.safetensors import Array, TensorFile
 from pochade.errors import InvalidCheckpoint, InvalidRequest
 from pochade.training.loop import portable
+from pochade.training.loop.optimizer import Optimizers
 from pochade.training.parameters import Parameters
 
 STATE = "state.safetensors"
@@ -52,34 +54,30 @@ class State:
 
     parameters: Parameters
     averaged: Parameters
-    optimizer: torch.optim.AdamW
+    optimizer: Optimizers
     counts: Counts
 
     @property
     def parts(self) -> dict[str, Parameters]:
         """The tensors of every parameter, by the names of their parts in the file."""
-        about = {name: self.optimizer.state[tensor] for name, tensor in self.parameters.items()}
+        about = {name: self.optimizer.state_of(tensor) for name, tensor in self.parameters.items()}
         return {
             "parameters": self.parameters,
             "averaged": self.averaged,
             "first": {name: moments["exp_avg"] for name, moments in about.items()},
-            "second": {name: moments["exp_avg_sq"] for name, moments in about.items()},
+            "second": {
+                name: moments["exp_avg_sq"] for name, moments in about.items() if "exp_avg_sq" in moments
+            },
         }
 
     @property
     def updates(self) -> list[torch.Tensor]:
         """How often the optimizer changed each parameter, by name: scalars."""
-        return [self.optimizer.state[tensor]["step"] for _, tensor in sorted(self.parameters.items())]
+        return [self.optimizer.state_of(tensor)["step"] for _, tensor in sorted(self.parameters.items())]
 
 
-def begin(parameters: Parameters, optimizer: torch.optim.AdamW) -> State:
+def begin(parameters: Parameters, optimizer: Optimizers) -> State:
     """A state before its first step. The optimizer is one of these parameters."""
-    for tensor in parameters.values():
-        optimizer.state[tensor] = {
-            "step": torch.zeros((), device=tensor.device),
-            "exp_avg": torch.zeros_like(tensor, requires_grad=False),
-            "exp_avg_sq": torch.zeros_like(tensor, requires_grad=False),
-        }
     means = {name: tensor.detach().clone() for name, tensor in parameters.items()}
     return State(parameters, means, optimizer, Counts())
 
