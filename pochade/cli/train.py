@@ -73,6 +73,7 @@ def add_parser(commands: Any) -> None:
     for name, text in TEXTS.items():
         stage = subcommands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         add_run_arguments(stage)
+        _add_edition(stage)
         add_loop_options(stage, STEPS[name])
         stage.add_argument(
             "--sample-every",
@@ -84,6 +85,7 @@ def add_parser(commands: Any) -> None:
         stage.set_defaults(run=_train, stage=name)
     export = subcommands.add_parser("export", help="write a diffusers folder")
     add_run_folders(export)
+    _add_edition(export)
     export.add_argument("output", type=Path, help="folder to write the model to, in diffusers layout")
     export.set_defaults(run=_export)
     adopt = subcommands.add_parser(
@@ -92,6 +94,7 @@ def add_parser(commands: Any) -> None:
         description="Write a run's first state from a model; 'pochade train diffusion' goes on from there.",
     )
     add_run_folders(adopt)
+    _add_edition(adopt)
     adopt.add_argument("--model", type=Path, help="a diffusers folder (default: the starter in the package)")
     adopt.add_argument(
         "--step", type=int, default=31000, help="how many steps it was trained for (default: %(default)s)"
@@ -122,6 +125,16 @@ def add_parser(commands: Any) -> None:
         help="folder to write the files to; copy them into the stage's folder on the other machine",
     )
     pack.set_defaults(run=_pack)
+
+
+def _add_edition(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--edition",
+        type=int,
+        choices=(1, 2),
+        default=1,
+        help="of the starter: 1 draws 128 px, 2 draws 256 px (default: %(default)s)",
+    )
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -204,5 +217,6 @@ def _pack(options: argparse.Namespace) -> int:
 def _opened(options: argparse.Namespace) -> "Run":
     from pochade.training.corpus import load
     from pochade.training.starter import Run
+    from pochade.training.starter_config import EDITIONS
 
-    return Run(corpus=load(options.corpus), folder=options.folder)
+    return Run(corpus=load(options.corpus), folder=options.folder, config=EDITIONS[options.edition])

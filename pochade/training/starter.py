@@ -19,7 +19,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from pochade.configs.networks import AutoencoderConfig, TextEncoderConfig, UNetConfig
+from pochade.configs.networks import AutoencoderConfig, TextEncoderConfig
 from pochade.diffusion.schedule import noise_schedule
 from pochade.errors import InvalidRequest
 from pochade.pipeline.loader import load
@@ -38,7 +38,6 @@ from pochade.training.data.examples import (
     single_pictures,
 )
 from pochade.training.data.selection import (
-    SIDE,
     framed,
     random_view,
     scene_groups,
@@ -54,22 +53,8 @@ from pochade.training.loop.stage import TrainingStage
 from pochade.training.losses import adversary, autoencoder, diffusion, layout, text
 from pochade.training.losses.adversary import Adversary
 from pochade.training.parameters import Parameters
+from pochade.training.starter_config import CONTEXT_WIDTH, FIRST, StarterConfig
 
-CROP_SIDE = 64
-"""Side of the crops that the autoencoder trains on first: a quarter of the work per step, more variety."""
-
-AUTOENCODER = AutoencoderConfig(widths=(24, 48, 96, 128), layers=1, groups=8)
-UNET = UNetConfig(
-    # The first level is narrow: it only gathers 2x2 latents, a third of the work for the same loss as 128.
-    widths=(64, 128, 256, 256),
-    down_depths=((0,), (1,), (1,), (0,)),
-    mid_depth=1,
-    up_depths=((0, 0), (1, 1), (1, 1), (0, 0)),
-    heads=(2, 4, 8, 8),
-    context_width=256,
-    groups=16,
-    sample_size=SIDE // AUTOENCODER.factor,
-)
 TOKENS = 32
 """Length of a chunk of a prompt. Captions are shorter, and every step of drawing looks at all of them."""
 
@@ -106,7 +91,7 @@ def text_config(tokenizer: Tokenizer) -> TextEncoderConfig:
     return TextEncoderConfig(
         vocabulary=len(tokenizer.vocabulary),
         positions=TOKENS,
-        width=256,
+        width=CONTEXT_WIDTH,
         feed_forward_width=1024,
         layers=3,
         heads=4,
@@ -116,11 +101,22 @@ def text_config(tokenizer: Tokenizer) -> TextEncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The corpus, the folder and the device of a training run."""
+    """The corpus, the folder and the device of a training run, and the sizes of its networks.
+
+    Raises InvalidRequest if the corpus has smaller pictures than the model.
+    """
 
     corpus: Corpus
     folder: Path
     device: str = "cpu"
+    config: StarterConfig = FIRST
+
+    def __post_init__(self) -> None:
+        if self.corpus.size < self.config.side:
+            raise InvalidRequest(
+                f"the training set has pictures of {self.corpus.size} px, and this edition of the starter draws"
+                f" {self.config.side} px; make one with 'pochade train corpus OUT --size {self.config.side}'"
+            )
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -129,26 +125,26 @@ class Run:
 
 def crops(run: Run, batch: int = 8) -> TrainingStage:
     """First stage: the autoencoder on crops of pictures."""
-    first = autoencoder.initialize(AUTOENCODER, seed=0)
-    return _autoencoder_stage(run, first, batch, 1.2e-3, CROP_SIDE, run.folder / "crops")
+    first = autoencoder.initialize(run.config.autoencoder, seed=0)
+    return _autoencoder_stage(run, first, batch, 1.2e-3, run.config.crop_side, run.folder / "crops")
 
 
 def whole_pictures(run: Run, batch: int = 8) -> TrainingStage:
     """Second stage: the same autoencoder on whole pictures."""
     first = averaged(run.folder / "crops")
-    return _autoencoder_stage(run, first, batch, 8e-4, SIDE, run.folder / "autoencoder")
+    return _autoencoder_stage(run, first, batch, 8e-4, run.config.side, run.folder / "autoencoder")
 
 
 def _autoencoder_stage(
     run: Run, first: Parameters, batch: int, rate: float, side: int, folder: Path
 ) -> TrainingStage:
-    device, views = local_device(run.device), _views(run.corpus, side)
+    device, config, views = local_device(run.device), run.config.autoencoder, _views(run, side)
     return TrainingStage(
-        loss=autoencoder.loss(AUTOENCODER, views, batch, device=device),
+        loss=autoencoder.loss(config, views, batch, device=device),
         parameters=_moved(first, device),
         plan=replace(_autoencoder_plan(batch), learning_rate=rate),
         folder=folder,
-        samples=sample_sheets.reconstructions(AUTOENCODER, {}, views, folder / "samples", device=device),
+        samples=sample_sheets.reconstructions(config, {}, views, folder / "samples", device=device),
     )
 
 
@@ -165,11 +161,11 @@ def _autoencoder_plan(batch: int) -> TrainingPlan:
     )
 
 
-def _views(corpus: Corpus, side: int) -> autoencoder.Draw:
-    chosen = training_entries(corpus)
+def _views(run: Run, crop: int) -> autoencoder.Draw:
+    chosen = training_entries(run.corpus)
 
     def draw(rng: Generator) -> NDArray[np.uint8]:
-        return random_view(corpus, chosen, rng, side)
+        return random_view(run.corpus, chosen, rng, run.config.side, crop)
 
     return draw
 
@@ -190,19 +186,20 @@ def text_and_unet(run: Run, batch: int = 32) -> TrainingStage:
     """Fourth stage: text encoder and UNet on the latents."""
     device, tokenizer = local_device(run.device), open_tokenizer(run)
     config, shown = text_config(tokenizer), placed_examples(run)
-    first = diffusion.initialize(config, UNET, seed=0)
+    first = diffusion.initialize(config, run.config.unet, seed=0)
     pretrained = averaged(run.folder / "text")
     first.update((name, tensor) for name, tensor in pretrained.items() if name in first)
     plan = TrainingPlan(
         steps=1,
         learning_rate=6e-4,
+        matrix_rate=run.config.matrix_rate,
         cooldown=0.45,
         averaging=0.9985,
         slower={"text_encoder.": 0.5},
         batch=batch,
         save_every=250,
     )
-    loss = layout.loss(config, UNET, NOISE, shown, tokenizer, batch=batch, device=device)
+    loss = layout.loss(config, run.config.unet, NOISE, shown, tokenizer, batch=batch, device=device)
     folder = run.folder / "diffusion"
 
     def draw(parameters: Parameters, step: int) -> None:
@@ -216,7 +213,7 @@ def refinement(run: Run, batch: int = 8) -> TrainingStage:
     """Optional stage after the latents are encoded: a better autoencoder for nearly the same latents."""
     config, anchor = finished_autoencoder(run, latest=False)
     device, folder = local_device(run.device), run.folder / "refined"
-    views = _views(run.corpus, SIDE)
+    views = _views(run, run.config.side)
     return TrainingStage(
         loss=autoencoder.anchored_loss(config, anchor, views, batch, device=device),
         parameters=_moved(anchor, device),
@@ -231,7 +228,7 @@ def decoder_against_adversary(run: Run, batch: int = 8) -> TrainingStage:
     original pixel by pixel. Its weights are exported if they exist."""
     config, parameters = finished_autoencoder(run)
     device = local_device(run.device)
-    views = _views(run.corpus, SIDE)
+    views = _views(run, run.config.side)
     attempts = autoencoder.decoder_attempts(config, parameters, views, batch, device=device)
     first = {**_decoding(parameters), **adversary.initialize(ADVERSARY, seed=1)}
     folder = run.folder / "adversary"
@@ -269,9 +266,9 @@ def finished_autoencoder(run: Run, *, latest: bool = True) -> tuple[AutoencoderC
     parameters = averaged(run.folder / "autoencoder")
     rng = np.random.default_rng(0)
     chosen = [int(index) for index in rng.choice(single_entries(run.corpus), size=MEASURED)]
-    pictures = np.stack([framed(run.corpus, index) for index in chosen])
-    latents = autoencoder.encode_all(AUTOENCODER, parameters, pictures)
-    config, folded = autoencoder.fold_scale(AUTOENCODER, parameters, latents)
+    pictures = np.stack([framed(run.corpus, index, run.config.side) for index in chosen])
+    latents = autoencoder.encode_all(run.config.autoencoder, parameters, pictures)
+    config, folded = autoencoder.fold_scale(run.config.autoencoder, parameters, latents)
     if latest:
         for stage in ("refined", "adversary"):
             if state.exists(run.folder / stage):
@@ -288,7 +285,7 @@ def write_model(run: Run, output: Path, weights: Parameters | None = None) -> No
     export(
         output,
         text=(text_config(open_tokenizer(run)), part(weights, "text_encoder.")),
-        unet=(UNET, part(weights, "unet.")),
+        unet=(run.config.unet, part(weights, "unet.")),
         autoencoder=finished_autoencoder(run),
         tokenizer=run.tokenizer_folder,
     )
@@ -303,8 +300,8 @@ def adopt(run: Run, model: Path, step: int) -> None:
     networks = pipeline.networks
     for name, here, there in (
         ("text encoder", text_config(pipeline.tokenizers[0]), networks.text_encoder.config),
-        ("UNet", UNET, networks.unet_config),
-        ("autoencoder", replace(AUTOENCODER, scale=1.0), networks.autoencoder_config),
+        ("UNet", run.config.unet, networks.unet_config),
+        ("autoencoder", replace(run.config.autoencoder, scale=1.0), networks.autoencoder_config),
     ):
         if here != there:
             raise InvalidRequest(
@@ -339,15 +336,15 @@ def open_tokenizer(run: Run) -> Tokenizer:
 
 def examples(run: Run) -> LatentSet:
     """Single pictures and scenes; their latents are cached in the run's folder."""
-    corpus, chosen, encode = run.corpus, single_entries(run.corpus), _encoder(run)
-    singles = single_pictures(corpus, chosen, lambda index: framed(corpus, index), encode)
-    composed = composed_pictures(corpus, scene_groups(corpus), SCENES, SIDE, encode, seed=0)
+    corpus, chosen, encode, side = run.corpus, single_entries(run.corpus), _encoder(run), run.config.side
+    singles = single_pictures(corpus, chosen, lambda index: framed(corpus, index, side), encode)
+    composed = composed_pictures(corpus, scene_groups(corpus), SCENES, side, encode, seed=0)
     return mixture([singles, composed], [1 - SCENE_SHARE, SCENE_SHARE])
 
 
 def placed_examples(run: Run) -> WithSmallObjects:
     """`examples`, mixed with scenes that are composed anew for every step."""
-    small = small_objects(run.corpus, scene_groups(run.corpus), SIDE, _encoder(run), seed=5)
+    small = small_objects(run.corpus, scene_groups(run.corpus), run.config.side, _encoder(run), seed=5)
     return WithSmallObjects(others=examples(run), small=small, share=SMALL_SHARE)
 
 

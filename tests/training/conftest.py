@@ -10,6 +10,7 @@ from PIL import Image
 from pochade.configs.networks import AutoencoderConfig, UNetConfig
 from pochade.training import sample_sheets, starter
 from pochade.training.starter import STAGES, Run, examples, write_model
+from pochade.training.starter_config import StarterConfig
 from tests.training.data.test_scenes import CORPUS
 
 AUTOENCODER = AutoencoderConfig(widths=(8, 8, 8, 16), layers=1, groups=4)
@@ -25,14 +26,15 @@ UNET = UNetConfig(
 )
 
 
+TINY = StarterConfig(side=128, crop_side=64, autoencoder=AUTOENCODER, unet=UNET)
+
+
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder, after a few training steps of every network."""
     torch.set_num_threads(1)
-    run = Run(corpus=CORPUS, folder=tmp_path_factory.mktemp("run"))
+    run = Run(corpus=CORPUS, folder=tmp_path_factory.mktemp("run"), config=TINY)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(starter, "AUTOENCODER", AUTOENCODER)
-        patch.setattr(starter, "UNET", UNET)
         patch.setattr(starter, "SCENES", 6)
         patch.setattr(starter, "MEASURED", 4)
         patch.setattr(sample_sheets, "STEPS", 2)

@@ -18,7 +18,8 @@ from pochade.training.finetune import FineTuning, export_finetuned, finetuning_s
 from pochade.training.loop import averaged, write_portable
 from pochade.training.precision import mixed_precision
 from pochade.training.starter import Run, write_model
-from tests.training.conftest import AUTOENCODER, UNET
+from pochade.training.starter_config import EDITIONS, FIRST
+from tests.training.conftest import AUTOENCODER, TINY
 from tests.training.data.test_captions import entry
 from tests.training.data.test_scenes import CORPUS
 
@@ -35,12 +36,11 @@ def test_the_pieces_make_a_model_that_draws(model: Path) -> None:
 def test_a_run_begins_from_a_finished_model(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starter, "AUTOENCODER", AUTOENCODER)
-    run = Run(corpus=CORPUS, folder=tmp_path / "further")
+    run = Run(corpus=CORPUS, folder=tmp_path / "further", config=replace(FIRST, autoencoder=AUTOENCODER))
     with pytest.raises(InvalidRequest, match=r"the UNet of .* has other sizes"):
         starter.adopt(run, model, 20)
     assert not run.folder.exists()
-    monkeypatch.setattr(starter, "UNET", UNET)
+    run = replace(run, config=TINY)
     monkeypatch.setattr(starter, "SCENES", 6)
     monkeypatch.setattr(starter, "MEASURED", 4)
     starter.adopt(run, model, 20)
@@ -75,11 +75,11 @@ def test_what_the_starter_learns() -> None:
 
 
 def test_pictures_are_framed_in_white_and_views_fill_their_side() -> None:
-    picture = framed(CORPUS, 1)
+    picture = framed(CORPUS, 1, 128)
     assert picture.shape == (128, 128, 3) and (picture[:6] == 255).all() and (picture[:, -6:] == 255).all()
     assert tuple(picture[64, 64]) == CORPUS.colours[1]
     for seed in range(20):
-        view = random_view(CORPUS, [0, 1, 2, 3], np.random.default_rng(seed), 64)
+        view = random_view(CORPUS, [0, 1, 2, 3], np.random.default_rng(seed), 128, 64)
         assert view.shape == (64, 64, 3)
 
 
@@ -174,3 +174,15 @@ def test_pictures_that_are_all_too_small_are_refused(model: Path) -> None:
     small: Any = Photographs((PHOTOGRAPHS.entries[-1],))
     with pytest.raises(InvalidRequest, match="large enough"):
         latents_of(load(model, engine="numpy"), small)
+
+
+def test_a_corpus_of_smaller_pictures_than_the_edition_draws_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"128 px, and .* draws 256 px; make one with .* --size 256"):
+        Run(corpus=CORPUS, folder=tmp_path, config=EDITIONS[2])
+
+
+def test_both_editions_have_the_same_number_of_latent_pixels() -> None:
+    """So that 256 px cost the UNet no more than 128 px did."""
+    for config in EDITIONS.values():
+        assert config.side // config.autoencoder.factor == config.unet.sample_size == 16
+        assert config.unet.in_channels == config.unet.out_channels == config.autoencoder.latent_channels

@@ -11,9 +11,8 @@ from PIL import Image
 from pochade.training.corpus import Corpus, CorpusEntry, on_background
 from pochade.training.corpus.concepts import word_set
 
-SIDE = 128
-MARGIN = 6
-"""The white margin around a picture, px."""
+MARGIN = 6 / 128
+"""The white margin around a picture, as a share of its side."""
 
 STYLES = ("3d style", "flat style", "noto style")
 
@@ -60,32 +59,39 @@ def scene_groups(corpus: Corpus) -> list[list[int]]:
     return list(groups.values())
 
 
-def framed(corpus: Corpus, index: int) -> NDArray[np.uint8]:
-    """Return a picture on white with a margin: (SIDE, SIDE, 3)."""
+def framed(corpus: Corpus, index: int, side: int) -> NDArray[np.uint8]:
+    """Return a picture on white with a margin: (side, side, 3)."""
     picture = Image.fromarray(on_background(corpus.picture(index)))
-    sheet = Image.new("RGB", (SIDE, SIDE), "white")
-    size = SIDE - 2 * MARGIN
-    sheet.paste(picture.resize((size, size), Image.Resampling.LANCZOS), (MARGIN, MARGIN))
+    sheet, margin = Image.new("RGB", (side, side), "white"), round(MARGIN * side)
+    size = side - 2 * margin
+    sheet.paste(picture.resize((size, size), Image.Resampling.LANCZOS), (margin, margin))
     return np.asarray(sheet)
 
 
-def random_view(corpus: Corpus, chosen: Sequence[int], rng: Generator, side: int) -> NDArray[np.uint8]:
+def random_view(
+    corpus: Corpus, chosen: Sequence[int], rng: Generator, side: int, crop: int
+) -> NDArray[np.uint8]:
     """Return a training picture of the autoencoder: one to four objects of random sizes on a plain colour.
 
-    If `side` is less than SIDE, it is cropped: (side, side, 3).
+    side: of the whole picture. It is cropped to (crop, crop, 3).
     """
     white = rng.random() < 0.6
     colour = (255, 255, 255) if white else tuple(int(part) for part in rng.integers(40, 256, size=3))
-    sheet = Image.new("RGBA", (SIDE, SIDE), (*colour, 255))
+    sheet = Image.new("RGBA", (side, side), (*colour, 255))
+    over = round(MARGIN * side)  # how far an object may extend beyond the edge
     things = 1 if rng.random() < 0.7 else int(rng.integers(2, 5))
     for _ in range(things):
         picture = corpus.picture(chosen[int(rng.integers(len(chosen)))])
         picture = picture[:, ::-1] if rng.random() < 0.5 else picture
-        size = int(rng.integers(72, 150)) if things == 1 else int(rng.integers(36, 80))
+        shares = (0.5625, 1.172) if things == 1 else (0.28125, 0.625)
+        size = int(rng.integers(*(round(share * side) for share in shares)))
         cut_out = Image.fromarray(np.ascontiguousarray(picture)).resize(
             (size, size), Image.Resampling.LANCZOS
         )
-        x, y = (int(part) for part in rng.integers(min(0, SIDE - size) - 6, max(0, SIDE - size) + 7, size=2))
+        x, y = (
+            int(part)
+            for part in rng.integers(min(0, side - size) - over, max(0, side - size) + over + 1, size=2)
+        )
         sheet.alpha_composite(cut_out.crop((max(0, -x), max(0, -y), size, size)), (max(0, x), max(0, y)))
-    top, left = rng.integers(SIDE - side + 1, size=2)
-    return np.asarray(sheet)[top : top + side, left : left + side, :3]
+    top, left = rng.integers(side - crop + 1, size=2)
+    return np.asarray(sheet)[top : top + crop, left : left + crop, :3]

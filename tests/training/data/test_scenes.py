@@ -23,6 +23,7 @@ class Cutouts:
 
     entries: tuple[Any, ...]
     colours: tuple[tuple[int, int, int], ...]
+    size: int = 128
 
     def picture(self, index: int) -> NDArray[np.uint8]:
         picture = np.zeros((32, 32, 4), np.uint8)
