@@ -26,7 +26,8 @@ def _unet(latent_channels: int) -> UNetConfig:
     return UNetConfig(
         in_channels=latent_channels,
         out_channels=latent_channels,
-        # The first level is narrow: it only gathers 2x2 latents, a third of the work for the same loss as 128.
+        # The first level is narrow: it only gathers 2x2 latents, a third of the work for the same loss as
+        # with 128.
         widths=(64, 128, 256, 256),
         down_depths=((0,), (1,), (1,), (0,)),
         mid_depth=1,

@@ -83,15 +83,13 @@ def random_view(
     for _ in range(things):
         picture = corpus.picture(chosen[int(rng.integers(len(chosen)))])
         picture = picture[:, ::-1] if rng.random() < 0.5 else picture
-        shares = (0.5625, 1.172) if things == 1 else (0.28125, 0.625)
-        size = int(rng.integers(*(round(share * side) for share in shares)))
+        smallest, largest = (0.5625, 1.172) if things == 1 else (0.28125, 0.625)
+        size = int(rng.integers(round(smallest * side), round(largest * side)))
         cut_out = Image.fromarray(np.ascontiguousarray(picture)).resize(
             (size, size), Image.Resampling.LANCZOS
         )
-        x, y = (
-            int(part)
-            for part in rng.integers(min(0, side - size) - over, max(0, side - size) + over + 1, size=2)
-        )
+        low, high = min(0, side - size) - over, max(0, side - size) + over
+        x, y = (int(part) for part in rng.integers(low, high + 1, size=2))
         sheet.alpha_composite(cut_out.crop((max(0, -x), max(0, -y), size, size)), (max(0, x), max(0, y)))
     top, left = rng.integers(side - crop + 1, size=2)
     return np.asarray(sheet)[top : top + crop, left : left + crop, :3]
