@@ -113,9 +113,10 @@ class Run:
 
     def __post_init__(self) -> None:
         if self.corpus.size < self.config.side:
+            side = self.config.side
             raise InvalidRequest(
                 f"the training set has pictures of {self.corpus.size} px, and this edition of the starter"
-                f" draws {self.config.side} px; make one with 'pochade train corpus OUT --size {self.config.side}'"
+                f" draws {side} px; make one with 'pochade train corpus OUT --size {side}'"
             )
 
     @property
