@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from pochade.evaluation import composed, concepts, copy_detection, likeness, real_images
+from pochade.evaluation import composed, concepts, copy_detection, likeness, real_images, sharpness
 from pochade.evaluation import frechet as distributions
 from pochade.evaluation.concepts import ConceptInStyle
 from pochade.evaluation.draw_samples import MeasureProgress, SampleDrawer
@@ -152,6 +152,32 @@ def frechet(context: MeasureContext) -> Iterator[MeasureProgress]:
     yield _finished("frechet", len(kept), [figure])
 
 
+def crispness(context: MeasureContext) -> Iterator[MeasureProgress]:
+    """Edges and plain areas of the held-out prompts' pictures against the real ones, and the white of their
+    margins."""
+    if context.corpus is None:
+        yield _left_out("sharpness")
+        return
+    pairs = yield from _held_out_drawn(context)
+    known = real_images.index_by_pair(context.corpus)
+    kept = [number for number, pair in enumerate(pairs) if (pair.code, pair.style) in known]
+    images = [context.drawer.drawn("held-out")[number] for number in kept]
+    drawn = [sharpness.sharpness(image) for image in images]
+    real = [
+        sharpness.sharpness(real_images.framed(context.corpus, known[pair.code, pair.style], image.width))
+        for pair, image in zip((pairs[number] for number in kept), images, strict=True)
+    ]
+    edges, unevenness = sharpness.ratios(drawn, real)
+    whites = float(np.mean([each.white for each in drawn])), float(np.mean([each.white for each in real]))
+    plain = "unevenness of plain areas, of real ones"
+    figures = (
+        Figure(name="edges, of real ones", value=edges, count=len(kept), unit="", real=1.0),
+        Figure(name=plain, value=unevenness, count=len(kept), unit="", real=1.0),
+        Figure(name="white margin", value=whites[0], count=len(kept), real=whites[1]),
+    )
+    yield _finished("sharpness", len(kept), map(with_goal, figures))
+
+
 def diversity(context: MeasureContext) -> Iterator[MeasureProgress]:
     """Mean distance between pictures of one prompt over seeds."""
     prompts = [prompt for prompt in context.some(VARIED) for _ in range(SEEDS_EACH)]
@@ -214,6 +240,7 @@ MEASURES: Mapping[str, Callable[[MeasureContext], Iterator[MeasureProgress]]] = 
     "composed": composed_prompts,
     "autoencoder": autoencoder,
     "frechet": frechet,
+    "sharpness": crispness,
     "diversity": diversity,
     "memorisation": memorisation,
     "sheet": sheet,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from pochade.evaluation import MEASURES, concepts, measures, real_images
 from pochade.evaluation.concepts import ConceptInStyle
@@ -80,7 +80,7 @@ def test_every_measure_has_its_name() -> None:
     assert tuple(measures.MEASURES) == MEASURES
 
 
-@pytest.mark.parametrize("name", ["autoencoder", "frechet", "memorisation"])
+@pytest.mark.parametrize("name", ["autoencoder", "frechet", "sharpness", "memorisation"])
 def test_without_a_corpus_it_is_said_what_is_left_out(name: str, tmp_path: Path) -> None:
     last = ended(measures.MEASURES[name](context(noise, tmp_path, None)))
     assert last.figures == ()
@@ -146,6 +146,26 @@ def test_real_pictures_are_as_near_as_real_pictures_and_noise_is_far(
     assert (near.real, near.count, near.higher) == (far.real, 60, False)
     few = ended(measures.frechet(context(noise, tmp_path, corpus, limit=8)))
     assert few.figures == () and "too few" in few.notes[0]
+
+
+def test_real_pictures_are_as_sharp_as_real_ones_and_blurred_ones_are_not(
+    corpus: Corpus, own_pairs: list[ConceptInStyle], tmp_path: Path
+) -> None:
+    known = real_images.index_by_pair(corpus)
+
+    def truth(prompt: str, seed: int) -> Image.Image:
+        pair = own_pairs[int(prompt)]
+        return real_images.framed(corpus, known[pair.code, pair.style], 96)
+
+    def soft(prompt: str, seed: int) -> Image.Image:
+        return truth(prompt, seed).filter(ImageFilter.GaussianBlur(2)).point(lambda value: value - 4)
+
+    edges, plain, white = ended(measures.crispness(context(truth, tmp_path / "truth", corpus))).figures
+    assert (edges.value, plain.value, white.value) == (1.0, 1.0, 1.0)
+    assert edges.reached and plain.reached and white.reached and edges.count == 60
+    edges, plain, white = ended(measures.crispness(context(soft, tmp_path / "soft", corpus))).figures
+    assert edges.value < 0.6 and white.value == 0.0
+    assert edges.reached is False and white.reached is False
 
 
 def test_a_model_that_repeats_its_training_pictures_is_found_out(

@@ -12,6 +12,8 @@ def test_a_goal_is_reached_from_the_right_side() -> None:
     assert Figure(name="a", value=0.4, count=1, goal=0.5).reached is False
     assert Figure(name="a", value=0.4, count=1, goal=0.5, higher=False).reached is True
     assert Figure(name="a", value=0.4, count=1).reached is None
+    for value, reached in ((0.8, False), (0.85, True), (1.0, True), (1.15, True), (1.2, False)):
+        assert Figure(name="a", value=value, count=1, goal=(0.85, 1.15)).reached is reached
     assert with_goal(Figure(name="style", value=0.4, count=1)).goal == GOALS["style"]
 
 
@@ -29,6 +31,8 @@ def test_the_table_shows_figure_ceiling_and_goal() -> None:
     assert "# Evaluation of fox\n" in text
     assert "| count | 62.0 % | 97.0 % | at least 60.0 % ✓ | 50 |" in text
     assert "- autoencoder: left out" in text
+    inside = Figure(name="edges", value=0.9, count=50, unit="", real=1.0, goal=(0.85, 1.15))
+    assert "| edges | 0.900 | 1.000 | 0.850 to 1.150 ✓ | 50 |" in markdown("fox", {}, [inside], [])
     assert "not comparable with published" in text
 
 
