@@ -120,6 +120,16 @@ class Run:
             )
 
     @property
+    def singles(self) -> list[int]:
+        """The entries that are trained singly."""
+        return single_entries(self.corpus, self.config.styles)
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """The entries that may share a scene."""
+        return scene_groups(self.corpus, self.config.styles)
+
+    @property
     def tokenizer_folder(self) -> Path:
         return self.folder / "tokenizer"
 
@@ -163,7 +173,7 @@ def _autoencoder_plan(batch: int) -> TrainingPlan:
 
 
 def _views(run: Run, crop: int) -> autoencoder.Draw:
-    chosen = training_entries(run.corpus)
+    chosen = training_entries(run.corpus, run.config.styles)
 
     def draw(rng: Generator) -> NDArray[np.uint8]:
         return random_view(run.corpus, chosen, rng, run.config.side, crop)
@@ -266,7 +276,7 @@ def finished_autoencoder(run: Run, *, latest: bool = True) -> tuple[AutoencoderC
     """
     parameters = averaged(run.folder / "autoencoder")
     rng = np.random.default_rng(0)
-    chosen = [int(index) for index in rng.choice(single_entries(run.corpus), size=MEASURED)]
+    chosen = [int(index) for index in rng.choice(run.singles, size=MEASURED)]
     pictures = np.stack([framed(run.corpus, index, run.config.side) for index in chosen])
     latents = autoencoder.encode_all(run.config.autoencoder, parameters, pictures)
     config, folded = autoencoder.fold_scale(run.config.autoencoder, parameters, latents)
@@ -330,22 +340,27 @@ def _moved(parameters: Parameters, device: str) -> Parameters:
 def open_tokenizer(run: Run) -> Tokenizer:
     """The run's tokenizer; its vocabulary is learned from the captions on first use."""
     if not (run.tokenizer_folder / "vocab.json").exists():
-        texts = training_texts(run.corpus, training_entries(run.corpus))
+        texts = training_texts(run.corpus, training_entries(run.corpus, run.config.styles))
         train_vocabulary(texts, run.tokenizer_folder, max_length=TOKENS)
     return load_tokenizer(run.tokenizer_folder)
 
 
 def examples(run: Run) -> LatentSet:
     """Single pictures and scenes; their latents are cached in the run's folder."""
-    corpus, chosen, encode, side = run.corpus, single_entries(run.corpus), _encoder(run), run.config.side
+    corpus, chosen, encode, side = (
+        run.corpus,
+        run.singles,
+        _encoder(run),
+        run.config.side,
+    )
     singles = single_pictures(corpus, chosen, lambda index: framed(corpus, index, side), encode)
-    composed = composed_pictures(corpus, scene_groups(corpus), SCENES, side, encode, seed=0)
+    composed = composed_pictures(corpus, run.groups, SCENES, side, encode, seed=0)
     return mixture([singles, composed], [1 - SCENE_SHARE, SCENE_SHARE])
 
 
 def placed_examples(run: Run) -> WithSmallObjects:
     """`examples`, mixed with scenes that are composed anew for every step."""
-    small = small_objects(run.corpus, scene_groups(run.corpus), run.config.side, _encoder(run), seed=5)
+    small = small_objects(run.corpus, run.groups, run.config.side, _encoder(run), seed=5)
     return WithSmallObjects(others=examples(run), small=small, share=SMALL_SHARE)
 
 
@@ -355,7 +370,9 @@ def _encoder(run: Run) -> Encode:
     device = local_device(run.device)
     encode = encoder(config, _moved(parameters, device), device=device)
     return cached_encoder(
-        encode, run.folder, _fingerprint(parameters, run.corpus, single_entries(run.corpus))
+        encode,
+        run.folder,
+        _fingerprint(parameters, run.corpus, run.singles),
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from pochade.configs.networks import AutoencoderConfig, UNetConfig
+from pochade.training.data.selection import STYLES
 
 CONTEXT_WIDTH = 256
 """Width of the text encoder."""
@@ -12,9 +13,10 @@ CONTEXT_WIDTH = 256
 
 @dataclass(frozen=True, kw_only=True)
 class StarterConfig:
-    """side: of the pictures, px. crop_side: of the crops that the autoencoder is trained on first: less work
+    """styles: of the corpus, whose pictures it learns. side: of the pictures, px. crop_side: of the crops that the autoencoder is trained on first: less work
     per step, more variety. matrix_rate: see `TrainingPlan`."""
 
+    styles: tuple[str, ...] = STYLES
     side: int
     crop_side: int
     autoencoder: AutoencoderConfig
@@ -46,6 +48,8 @@ FIRST = StarterConfig(
     unet=_unet(4),
 )
 SECOND = StarterConfig(
+    # Not the sets that only the scorer is trained on, so that it stays independent.
+    styles=(*STYLES, "twemoji style", "outline style", "clip art style"),
     side=256,
     crop_side=128,
     # 16-fold, so that 256 px cost the UNet no more than 128 px did.

@@ -15,6 +15,7 @@ MARGIN = 6 / 128
 """The white margin around a picture, as a share of its side."""
 
 STYLES = ("3d style", "flat style", "noto style")
+"""The styles that the starter names, and is evaluated by."""
 
 PEOPLE_SUBGROUPS = word_set("""
     hand-fingers-open hand-fingers-partial hand-single-finger hand-fingers-closed hands hand-prop body-parts
@@ -26,18 +27,18 @@ SIGNS = word_set("""
 """)
 
 
-def training_entries(corpus: Corpus) -> list[int]:
+def training_entries(corpus: Corpus, styles: Sequence[str] = STYLES) -> list[int]:
     """Return the training entries. Held-out entries and other styles are only for evaluation."""
     return [
         index
         for index, entry in enumerate(corpus.entries)
-        if entry.split == "train" and entry.style in STYLES
+        if entry.split == "train" and entry.style in styles
     ]
 
 
-def single_entries(corpus: Corpus) -> list[int]:
+def single_entries(corpus: Corpus, styles: Sequence[str] = STYLES) -> list[int]:
     """Return the entries that are trained singly: few of the near-duplicates of people, few signs."""
-    return [index for index in training_entries(corpus) if known(corpus.entries[index])]
+    return [index for index in training_entries(corpus, styles) if known(corpus.entries[index])]
 
 
 def known(entry: CorpusEntry) -> bool:
@@ -49,10 +50,10 @@ def known(entry: CorpusEntry) -> bool:
     return entry.group != "symbols" or bool(words & SIGNS)
 
 
-def scene_groups(corpus: Corpus) -> list[list[int]]:
+def scene_groups(corpus: Corpus, styles: Sequence[str] = STYLES) -> list[list[int]]:
     """Return groups of entries that may share a scene: objects of one style, no people, no signs."""
     groups: dict[str, list[int]] = {}
-    for index in single_entries(corpus):
+    for index in single_entries(corpus, styles):
         entry = corpus.entries[index]
         if entry.group not in ("people-body", "symbols"):
             groups.setdefault(entry.style, []).append(index)
