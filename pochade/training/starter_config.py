@@ -13,8 +13,11 @@ CONTEXT_WIDTH = 256
 
 @dataclass(frozen=True, kw_only=True)
 class StarterConfig:
-    """styles: of the corpus, whose pictures it learns. side: of the pictures, px. crop_side: of the crops that the autoencoder is trained on first: less work
-    per step, more variety. matrix_rate: see `TrainingPlan`."""
+    """The networks of one edition, and what they are trained on.
+
+    styles: of the corpus, whose pictures are used. side: of the pictures, px. crop_side: of the crops that the
+    autoencoder is trained on first: less work per step, more variety. matrix_rate: see `TrainingPlan`.
+    """
 
     styles: tuple[str, ...] = STYLES
     side: int
