@@ -347,13 +347,8 @@ def open_tokenizer(run: Run) -> Tokenizer:
 
 def examples(run: Run) -> LatentSet:
     """Single pictures and scenes; their latents are cached in the run's folder."""
-    corpus, chosen, encode, side = (
-        run.corpus,
-        run.singles,
-        _encoder(run),
-        run.config.side,
-    )
-    singles = single_pictures(corpus, chosen, lambda index: framed(corpus, index, side), encode)
+    corpus, encode, side = run.corpus, _encoder(run), run.config.side
+    singles = single_pictures(corpus, run.singles, lambda index: framed(corpus, index, side), encode)
     composed = composed_pictures(corpus, run.groups, SCENES, side, encode, seed=0)
     return mixture([singles, composed], [1 - SCENE_SHARE, SCENE_SHARE])
 

@@ -15,8 +15,8 @@ CONTEXT_WIDTH = 256
 class StarterConfig:
     """The networks of one edition, and what they are trained on.
 
-    styles: of the corpus, whose pictures are used. side: of the pictures, px. crop_side: of the crops that the
-    autoencoder is trained on first: less work per step, more variety. matrix_rate: see `TrainingPlan`.
+    styles: of the corpus, whose pictures are used. side: of the pictures, px. crop_side: of the crops that
+    the autoencoder is trained on first: less work per step, more variety. matrix_rate: see `TrainingPlan`.
     """
 
     styles: tuple[str, ...] = STYLES
