@@ -341,7 +341,7 @@ def open_tokenizer(run: Run) -> Tokenizer:
     """The run's tokenizer; its vocabulary is learned from the captions on first use."""
     if not (run.tokenizer_folder / "vocab.json").exists():
         texts = training_texts(run.corpus, training_entries(run.corpus, run.config.styles))
-        train_vocabulary(texts, run.tokenizer_folder, max_length=TOKENS)
+        train_vocabulary(texts, run.tokenizer_folder, size=run.config.vocabulary, max_length=TOKENS)
     return load_tokenizer(run.tokenizer_folder)
 
 

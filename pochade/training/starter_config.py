@@ -15,11 +15,13 @@ CONTEXT_WIDTH = 256
 class StarterConfig:
     """The networks of one edition, and what they are trained on.
 
-    styles: of the corpus, whose pictures are used. side: of the pictures, px. crop_side: of the crops that
-    the autoencoder is trained on first: less work per step, more variety. matrix_rate: see `TrainingPlan`.
+    styles: of the corpus, whose pictures are used. vocabulary: entries of the tokenizer. side: of the
+    pictures, px. crop_side: of the crops that the autoencoder is trained on first: less work per step, more
+    variety. matrix_rate: see `TrainingPlan`.
     """
 
     styles: tuple[str, ...] = STYLES
+    vocabulary: int = 4000
     side: int
     crop_side: int
     autoencoder: AutoencoderConfig
@@ -53,6 +55,7 @@ FIRST = StarterConfig(
 SECOND = StarterConfig(
     # Not the sets that only the scorer is trained on, so that it stays independent.
     styles=(*STYLES, "twemoji style", "outline style", "clip art style"),
+    vocabulary=6000,
     side=256,
     crop_side=128,
     # 16-fold, so that 256 px cost the UNet no more than 128 px did.

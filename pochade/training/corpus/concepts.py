@@ -4,7 +4,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ class Concept:
 
     code: the code points in lower-case hexadecimal, joined by dashes, without variation selectors.
     mirrorable: whether the label is still true of a horizontally mirrored picture.
+    translations: the label in the languages of LANGUAGES.
     """
 
     code: str
@@ -24,6 +25,11 @@ class Concept:
     group: str
     subgroup: str
     mirrorable: bool
+    translations: tuple[str, ...] = ()
+
+
+LANGUAGES = ("fr", "de", "es")
+"""Languages of translated labels, besides English."""
 
 
 def word_set(text: str, separator: str | None = None) -> frozenset[str]:
@@ -64,11 +70,17 @@ ONE_SIDED_WORDS = word_set("""
 
 
 def read_concepts(folder: Path) -> dict[str, Concept]:
-    """Return all concepts of an unpacked emojibase-data package (en/data.json, meta/groups.json) by code."""
+    """Return all concepts of an unpacked emojibase-data package by code.
+
+    It has en/data.json and meta/groups.json, and the data.json of further languages if they are unpacked.
+    """
     names = json.loads(Path(folder, "meta/groups.json").read_text("utf-8"))
     data = json.loads(Path(folder, "en/data.json").read_text("utf-8"))
     concepts = (_concept(item, names["groups"], names["subgroups"]) for item in data)
-    return {concept.code: concept for concept in concepts}
+    labels = [_labels(Path(folder, language, "data.json")) for language in LANGUAGES]
+    return {
+        concept.code: replace(concept, translations=_translations(concept, labels)) for concept in concepts
+    }
 
 
 def plain_code(code: str) -> str:
@@ -112,6 +124,22 @@ def _concept(item: Mapping[str, Any], groups: Mapping[str, str], subgroups: Mapp
         subgroup=subgroup,
         mirrorable=mirrorable(label, group, subgroup),
     )
+
+
+def _labels(path: Path) -> dict[str, str]:
+    """Return the labels of one language by code; none if it is not unpacked."""
+    if not path.exists():
+        return {}
+    return {
+        plain_code(item["hexcode"]): plain_words(item["label"])
+        for item in json.loads(path.read_text("utf-8"))
+    }
+
+
+def _translations(concept: Concept, labels: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
+    """Return the distinct labels of a concept in other languages, unless they are equal in English."""
+    found = (each[concept.code] for each in labels if concept.code in each)
+    return tuple(dict.fromkeys(label for label in found if label != concept.label))
 
 
 def _tags(tags: Iterable[str], label: str) -> tuple[str, ...]:

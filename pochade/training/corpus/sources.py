@@ -61,11 +61,18 @@ EMOJIBASE = Package(
     version="17.0.0",
     licence="MIT",
     credit="Emojibase by Miles Johnson, https://github.com/milesj/emojibase",
-    members=("en/data.json", "en/shortcodes/", "meta/groups.json"),
+    members=(
+        "en/data.json",
+        "en/shortcodes/",
+        "meta/groups.json",
+        "fr/data.json",
+        "de/data.json",
+        "es/data.json",
+    ),
     sha512="62f81be405a81d588757f82ad6aaf96406ab7018a9f81dbbfd92d1b142646e00"
     "0468b959fdfa1ff60f3cd8b4e9984a728413440b49b6484988b658c7b13ca08c",
 )
-"""English labels, tags, short names and groups."""
+"""English labels, tags, short names and groups; labels in other languages."""
 
 FLUENT_3D = CorpusSource(
     name="fluent-3d",

@@ -52,6 +52,7 @@ class CorpusEntry:
     caption: of imported pictures; those from packages have metadata from which captions are generated.
     code: of the concept: code points in hexadecimal, or the label as a slug.
     mirrorable: whether the label is still true of the mirrored picture.
+    translations: of the label into other languages.
     colour: the name of the dominant colour; colour_share: its share of the opaque area (0..1).
     """
 
@@ -74,12 +75,14 @@ class CorpusEntry:
     group: str = ""
     subgroup: str = ""
     mirrorable: bool = False
+    translations: tuple[str, ...] = ()
     colour: str = ""
     colour_share: float = 0.0
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "CorpusEntry":
-        return cls(**{**values, "tags": tuple(values.get("tags", ()))})
+        lists = {name: tuple(values.get(name, ())) for name in ("tags", "translations")}
+        return cls(**{**values, **lists})
 
     def to_json(self) -> dict[str, Any]:
         """Return the values that are not empty."""

@@ -12,6 +12,9 @@ from pochade.training.corpus import CorpusEntry
 from pochade.training.corpus.concepts import word_set
 
 STYLE_SHARE = 0.8
+TRANSLATED_SHARE = 0.1
+"""The probability of a label in another language, for entries that have any."""
+
 CLEAR_COLOUR = 0.55
 """The minimum share of the opaque area for a colour to be mentioned."""
 
@@ -89,6 +92,8 @@ def finished(
 
 
 def _subject(entry: CorpusEntry, rng: Generator) -> str:
+    if entry.translations and rng.random() < TRANSLATED_SHARE:
+        return entry.translations[int(rng.integers(len(entry.translations)))]
     kind = rng.random()
     if kind < 0.2 and may_name_colour(entry):
         return noun_phrase(entry, entry.colour)

@@ -77,6 +77,7 @@ def training_texts(
     for entry in entries:
         yield from [entry.label] * labels_each
         yield from entry.tags
+        yield from entry.translations
         for _ in range(captions_each):
             yield caption(entry, rng)
         if countable(entry):

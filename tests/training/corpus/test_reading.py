@@ -45,6 +45,20 @@ def source_of(kind: str) -> CorpusSource:
     return CorpusSource(name="x", style="x style", kind=kind, package=PACKAGE)  # type: ignore[arg-type]
 
 
+def test_labels_are_read_in_other_languages(tmp_path: Path) -> None:
+    for name, content in words_files().items():
+        path = tmp_path / name.removeprefix("package/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    for language, label in {"fr": "Hibou", "de": "Owl", "es": "hibou"}.items():
+        (tmp_path / language).mkdir(exist_ok=True)
+        text = json.dumps([{"hexcode": "1F989", "label": label}, {"hexcode": "1F9FF", "label": "unknown"}])
+        (tmp_path / language / "data.json").write_text(text)
+    concepts = read_concepts(tmp_path)
+    assert concepts["1f989"].translations == ("hibou",)  # neither twice nor the English word
+    assert concepts["1f34e"].translations == ()
+
+
 # --- icons by name ---------------------------------------------------------------------------------
 
 

@@ -86,3 +86,11 @@ def test_the_same_state_gives_the_same_caption() -> None:
 def test_the_background_is_said_when_given() -> None:
     text = caption(KITE, np.random.default_rng(0), style_share=1, background="orange")
     assert text.endswith(", on an orange background, flat style")
+
+
+def test_one_caption_in_ten_is_in_another_language() -> None:
+    rng = np.random.default_rng(0)
+    abroad = replace(KITE, translations=("cerf-volant", "drachen", "cometa"))
+    texts = [caption(abroad, rng, style_share=0) for _ in range(4000)]
+    counts = [texts.count(label) for label in abroad.translations]
+    assert sum(counts) == pytest.approx(400, rel=0.15) and min(counts) > 90
