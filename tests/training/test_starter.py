@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pochade.errors import InvalidRequest
 from pochade.pipeline.loader import load
-from pochade.training import starter
+from pochade.training import precision, starter
 from pochade.training.data.selection import framed, known, random_view, scene_groups, single_entries
 from pochade.training.finetune import FineTuning, export_finetuned, finetuning_stage, latents_of
 from pochade.training.loop import averaged, write_portable
@@ -55,8 +55,15 @@ def test_a_run_begins_from_a_finished_model(
 
 def test_products_are_rounded_only_where_the_processor_can(monkeypatch: pytest.MonkeyPatch) -> None:
     a = torch.full((2, 2), 1 + 2**-12)
-    for native, kind in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda native=native: native)
+    found = {
+        ("AVX2", "AVX-512", "VNNI", "AVX-512 BF16"): torch.bfloat16,
+        ("AMX BF16",): torch.bfloat16,
+        ("BF16",): torch.bfloat16,
+        ("AVX2", "AVX-512", "VNNI"): torch.float32,  # oneDNN would emulate it
+        (): torch.float32,
+    }
+    for names, kind in found.items():
+        monkeypatch.setattr(precision, "instructions", lambda names=names: list(names))
         with mixed_precision("cpu"):
             assert (a @ a).dtype == kind
 

@@ -15,7 +15,7 @@ from pochade.models.autoencoder import decode, encode
 from pochade.training.loop import Loss
 from pochade.training.losses.adversary import Attempt, Reconstruct
 from pochade.training.parameters import Parameters, create
-from pochade.training.precision import mixed_precision
+from pochade.training.precision import has_native_bf16, mixed_precision
 from pochade.weights import View
 
 # A posterior that begins wide teaches the decoder to ignore the latent, and it never recovers; so it
@@ -40,10 +40,7 @@ def loss(config: AutoencoderConfig, draw: Draw, batch: int, *, device: str = "cp
     ops = TorchOps()
 
     def step(parameters: Parameters, rng: np.random.Generator) -> torch.Tensor:
-        picture = to_signed(np.stack([draw(rng) for _ in range(batch)])).to(device)
-        if picture.is_cuda:
-            # not on a CPU, where this layout slows the group norms' backward pass: 16 against 24 pictures/s
-            picture = picture.to(memory_format=torch.channels_last)
+        picture = laid_out(to_signed(np.stack([draw(rng) for _ in range(batch)])).to(device))
         view = View(parameters)
         with mixed_precision(device):
             mean, log_variance = encode(ops, config, view, picture).float().chunk(2, dim=1)
@@ -77,7 +74,7 @@ def anchored_loss(
     def step(parameters: Parameters, rng: np.random.Generator) -> torch.Tensor:
         pictures = np.stack([draw(rng) for _ in range(batch)])
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        picture, view = to_signed(pictures).to(device), View(parameters)
+        picture, view = laid_out(to_signed(pictures).to(device)), View(parameters)
         with mixed_precision(device):
             with torch.no_grad():
                 there = encode(ops, config, View(fixed), picture)[:, : config.latent_channels].float()
@@ -130,6 +127,18 @@ def reconstruction(result: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
             total = total + F.l1_loss(result.diff(dim=axis), picture.diff(dim=axis))
         result, picture = F.avg_pool2d(result, 2), F.avg_pool2d(picture, 2)
     return total
+
+
+def laid_out(picture: torch.Tensor) -> torch.Tensor:
+    """The pictures (B, 3, H, W) in the memory layout in which the autoencoder trains fastest.
+
+    With the channels last, convolutions are faster and the group norms' backward pass is slower. In f32 with
+    AVX-512 a step takes 0.73 of the time, in bf16 1.5 of it (24 pictures/s became 16).
+    """
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    in_f32 = picture.device.type == "cpu" and not has_native_bf16("cpu")
+    last = picture.is_cuda or (wide and in_f32)
+    return picture.to(memory_format=torch.channels_last) if last else picture
 
 
 def to_signed(pictures: NDArray[np.uint8]) -> torch.Tensor:
