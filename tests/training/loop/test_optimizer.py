@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pochade.training.loop import TrainingPlan, train
-from pochade.training.loop.optimizer import Muon, optimizer_of, orthogonalize
+from pochade.training.loop.optimizer import COEFFICIENTS, Muon, optimizer_of, orthogonalize
 from pochade.training.parameters import Parameters
 from tests.training.loop.test_loop_state import loss, same
 
@@ -15,7 +15,7 @@ PLAN = TrainingPlan(
 )
 
 
-@pytest.mark.parametrize("shape", [(12, 40), (40, 12), (24, 24)])
+@pytest.mark.parametrize("shape", [(12, 40), (40, 12), (24, 24), (24, 30)])
 def test_updates_are_nearly_orthogonal_with_the_same_singular_vectors(shape: tuple[int, int]) -> None:
     noise = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
     left, _, right = torch.linalg.svd(noise, full_matrices=False)
@@ -25,6 +25,17 @@ def test_updates_are_nearly_orthogonal_with_the_same_singular_vectors(shape: tup
     diagonal = values.diagonal(dim1=1, dim2=2)
     assert diagonal.min() > 0.6 and diagonal.max() < 1.3
     assert (values - torch.diag_embed(diagonal)).abs().max() < 0.03
+
+
+def test_wide_matrices_and_narrow_ones_are_iterated_to_the_same_result() -> None:
+    matrices = torch.randn(2, 16, 64, generator=torch.Generator().manual_seed(4))
+    parts = matrices @ torch.diag(torch.logspace(0, -3, 64))  # badly conditioned
+    a, b, c = COEFFICIENTS
+    x = parts.double() / parts.double().norm(dim=(1, 2), keepdim=True)
+    for _ in range(5):
+        square = x @ x.mT
+        x = a * x + (b * square + c * square @ square) @ x
+    assert (orthogonalize(parts).double() - x).norm() < 1e-3 * x.norm()
 
 
 def test_matrices_move_as_torchs_own_moves_them() -> None:
